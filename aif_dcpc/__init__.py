@@ -1,0 +1,1 @@
+"""Active-inference agents on a divide-and-conquer predictive-coding engine."""
