@@ -1,0 +1,143 @@
+"""Step sizes and curvatures that gradient moves learn while they warm up.
+
+The curvature of a factor is estimated by the secant condition: regress the change of its scores on the change of its
+inputs over all particles, data and slices, `H = -E[dx dx']^-1 E[dx dscore']`. The precision of a whole chunk of slices
+is assembled from these blocks (block-tridiagonal for a chain), so that for a linear-Gaussian model a step of size 1 is
+an exact Gibbs draw of the chunk. Step sizes follow Robbins-Monro towards an acceptance of .57.
+
+Adapting from the very particles that move does not preserve the target: the engine adapts while warming up only.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+TARGET_ACCEPTANCE = 0.57
+MAX_STEP = 1.5
+MIN_STEP = 1e-5
+RIDGES = (1e-6, 1e-2, 1e-1, 1.0, 10.0, 1000.0)
+
+
+@dataclass(frozen=True)
+class Secant:
+    """Second moments of input changes and score changes of one factor.
+
+    Attributes:
+        xx: `(N, N)` for dense curvature or `(N,)` for diagonal, mean of dx dx'.
+        xy: same shape, mean of dx dscore'.
+        samples: effective number of changes behind the moments.
+    """
+
+    xx: Tensor
+    xy: Tensor
+    samples: Tensor
+
+    def curvature(self) -> Tensor:
+        """Estimated negative Hessian, symmetric, `(N, N)` or `(N,)`; shrunk to its diagonal where data are few."""
+        if self.xx.ndim == 1:
+            return -self.xy / self.xx.clamp_min(torch.finfo(self.xx.dtype).tiny)
+        size = self.xx.shape[0]
+        variance = self.xx.diagonal().clamp_min(torch.finfo(self.xx.dtype).tiny)
+        diagonal = -self.xy.diagonal() / variance
+        weight = size / (size + self.samples)
+        left = self.xx * (1 - weight) + torch.diag(variance) * (weight + 1e-6)
+        right = -self.xy * (1 - weight) + torch.diag(variance * diagonal) * (weight + 1e-6)
+        solved, _ = torch.linalg.solve_ex(left, right)
+        return 0.5 * (solved + solved.mT)
+
+    def updated(self, xx: Tensor, xy: Tensor, samples: int, gain: float) -> "Secant":
+        """Moments moved towards a new estimate by `gain`."""
+        return Secant(torch.lerp(self.xx, xx, gain), torch.lerp(self.xy, xy, gain), self.samples * (1 - gain) + samples)
+
+
+@dataclass(frozen=True)
+class Preconditioner:
+    """A covariance S and a root R with S = R R', `(N, N)` dense or `(N,)` diagonal, per kind of chunk.
+
+    Attributes:
+        covariance, root: `(3, N, N)` for the first, the inner and the last chunk, or `(3, N)`.
+    """
+
+    covariance: Tensor
+    root: Tensor
+
+    @property
+    def dense(self) -> bool:
+        """Whether S is a full matrix."""
+        return self.covariance.ndim == 3
+
+
+def precondition(precision: Tensor) -> Preconditioner:
+    """Invert precisions `(3, N, N)` or `(3, N)`, ridged until they are positive definite, without host sync."""
+    if precision.ndim == 2:
+        scale = precision.abs().mean(-1, keepdim=True).clamp_min(1e-12)
+        covariance = 1 / torch.maximum(precision.abs(), 1e-3 * scale)
+        return Preconditioner(covariance, covariance.sqrt())
+    size = precision.shape[-1]
+    eye = torch.eye(size, dtype=precision.dtype, device=precision.device)
+    scale = precision.diagonal(dim1=-2, dim2=-1).abs().mean(-1).clamp_min(1e-12)
+    tries = torch.stack([precision + (ridge * scale)[:, None, None] * eye for ridge in RIDGES])
+    factors, status = torch.linalg.cholesky_ex(tries)
+    first = (status == 0).int().argmax(0)
+    chosen = factors.gather(0, first[None, :, None, None].expand(1, *precision.shape))[0]
+    root = torch.linalg.solve_triangular(chosen, eye.expand_as(chosen), upper=False).mT
+    return Preconditioner(root @ root.mT, root)
+
+
+@dataclass(frozen=True)
+class SiteAdaptation:
+    """What a gradient move has learned about one site.
+
+    Attributes:
+        log_steps: by chunk width, 0-dim tensors.
+        secants: by factor key.
+        preconditioners: by (width, phase, length), rebuilt after each change of the secants.
+        updates: number of updates so far, by chunk width (host integers).
+    """
+
+    log_steps: Mapping[int, Tensor] = field(default_factory=dict)
+    secants: Mapping[str, Secant] = field(default_factory=dict)
+    preconditioners: Mapping[tuple[int, int, int], Preconditioner] = field(default_factory=dict)
+    updates: Mapping[int, int] = field(default_factory=dict)
+
+    def log_step(self, width: int, like: Tensor) -> Tensor:
+        """Current log step for a chunk width; starts at log .5."""
+        kept = self.log_steps.get(width)
+        return torch.full((), -0.7, dtype=like.dtype, device=like.device) if kept is None else kept
+
+    def stepped(self, width: int, acceptance: Tensor, like: Tensor) -> "SiteAdaptation":
+        """Robbins-Monro step towards the target acceptance, gain t^-.6."""
+        count = self.updates.get(width, 0)
+        move = (count + 1) ** -0.6 * 2 * (acceptance - TARGET_ACCEPTANCE)
+        log_step = (self.log_step(width, like) + move).clamp(_log(MIN_STEP), _log(MAX_STEP))
+        return replace(
+            self, log_steps={**self.log_steps, width: log_step}, updates={**self.updates, width: count + 1}
+        )
+
+    def learned(self, key: str, dx: Tensor, dscore: Tensor, dense: bool, count: int) -> "SiteAdaptation":
+        """Take in changes `(num_changes, N)` of one factor's inputs and scores."""
+        finite = torch.isfinite(dscore).all(-1, keepdim=True) & torch.isfinite(dx).all(-1, keepdim=True)
+        dx = torch.where(finite, dx, torch.zeros_like(dx))
+        dscore = torch.where(finite, dscore, torch.zeros_like(dscore))
+        xx = dx.mT @ dx if dense else dx.square().sum(0)
+        xy = dx.mT @ dscore if dense else (dx * dscore).sum(0)
+        number = dx.shape[0]
+        known = self.secants.get(key)
+        samples = torch.full((), float(number), dtype=dx.dtype, device=dx.device)
+        if known is None:
+            secant = Secant(xx / number, xy / number, samples)
+        else:
+            secant = known.updated(xx / number, xy / number, number, (count + 1) ** -0.6)
+        return replace(self, secants={**self.secants, key: secant}, preconditioners={})
+
+    def reopened(self) -> "SiteAdaptation":
+        """The same knowledge with gains restarted, for a target that has moved."""
+        return replace(self, updates={})
+
+
+def _log(x: float) -> float:
+    import math
+
+    return math.log(x)

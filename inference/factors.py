@@ -1,0 +1,210 @@
+"""Evaluating factors: log densities, their scores, and how both are laid onto the sites that they touch.
+
+One autograd call gives a factor's log density and its score towards *every* continuous latent that it reads; values are
+detached at each site, so that nothing propagates further than one edge (the locality of predictive coding).
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from aif_dcpc.inference.graph import Site
+from aif_dcpc.inference.lowering import Factor, Leaf, align
+from aif_dcpc.inference.state import FactorValue, Problem, State
+
+
+def evaluate(
+    state: State, factor: Factor, values: Mapping[str, Tensor] | None = None, *, scores: bool = True
+) -> FactorValue:
+    """Log density of one factor on all its slices, with its scores.
+
+    Args:
+        state: problem, masks and the values not overridden.
+        factor: which factor.
+        values: overriding values, unconstrained coordinates.
+        scores: whether to differentiate.
+
+    Returns:
+        log density `(K, B, [T])` and, for each continuous latent leaf, the score in the aligned leaf's shape.
+    """
+    problem = state.problem
+    current = state.values if values is None else {**state.values, **values}
+    start, stop = factor_slices(state, factor)
+    aligned = {
+        leaf: align(current[leaf.site], problem.site(leaf.site), leaf, factor.site, start, stop)
+        for leaf in factor.inputs
+    }
+    wanted = [leaf for leaf in factor.inputs if scores and is_continuous(problem, leaf.site)]
+    with torch.enable_grad() if wanted else torch.no_grad():
+        for leaf in wanted:
+            aligned[leaf] = aligned[leaf].detach().requires_grad_()
+        log_prob = log_density(state, factor, aligned, start, stop)
+        found = torch.autograd.grad(log_prob.sum(), [aligned[w] for w in wanted], allow_unused=True) if wanted else ()
+    given = {w: torch.zeros_like(aligned[w]) if g is None else g for w, g in zip(wanted, found, strict=True)}
+    return FactorValue(log_prob.detach(), {leaf: g for leaf, g in given.items()})
+
+
+def is_continuous(problem: Problem, name: str) -> bool:
+    """Whether a site is latent and has a score."""
+    return name in problem.latent and name not in problem.discrete
+
+
+def factor_slices(state: State, factor: Factor) -> tuple[int, int]:
+    """Slices that a factor covers in this state, in its own scope ((0, 0) without time)."""
+    if factor.site.period is None:
+        return 0, 0
+    return factor.slices(state.values[factor.site.name].shape[2])
+
+
+def log_density(state: State, factor: Factor, aligned: Mapping[Leaf, Tensor], start: int, stop: int) -> Tensor:
+    """log p at aligned inputs in unconstrained coordinates, `(K, B, [T])`; gradients flow to inputs and parameters."""
+    bijections = state.problem.bijections
+    own = Leaf(factor.site.name)
+    natural = {
+        leaf: bijections[leaf.site](x) if leaf.site in bijections else x for leaf, x in aligned.items()
+    }
+    log_prob = factor.distribution(natural).log_prob(natural[own])
+    lead = factor.site.num_lead
+    if log_prob.ndim > lead:
+        log_prob = log_prob.flatten(lead).sum(-1)
+    if own.site in bijections:
+        jacobian = bijections[own.site].log_abs_det_jacobian(aligned[own], natural[own])
+        log_prob = log_prob + (jacobian.flatten(lead).sum(-1) if jacobian.ndim > lead else jacobian)
+    mask = state.masks.get(own.site)
+    if mask is not None and own.site not in state.problem.latent:
+        shown = mask if factor.site.period is None else mask[:, :, start:stop]
+        log_prob = torch.where(shown, log_prob, torch.zeros_like(log_prob))
+    return log_prob
+
+
+def active_factors(state: State) -> tuple[Factor, ...]:
+    """All factors that are not severed by an intervention and cover at least one slice."""
+    return tuple(f for f in state.problem.lowered.factors if _is_active(state, f))
+
+
+def touching(state: State, name: str) -> tuple[Factor, ...]:
+    """Active factors that read a site: its own and its children's."""
+    return tuple(f for f in state.problem.lowered.touching[name] if _is_active(state, f))
+
+
+def _is_active(state: State, factor: Factor) -> bool:
+    if factor.site.name in state.problem.severed:
+        return False
+    start, stop = factor_slices(state, factor)
+    return factor.site.period is None or stop > start
+
+
+def log_joint(state: State, *, differentiable: bool = False) -> Tensor:
+    """log p(data, particles), `(K, B)` nats, in unconstrained coordinates; global factors count in every datum's row.
+
+    Args:
+        state: the cloud.
+        differentiable: keep the graph towards parameters (values stay detached) and do not use the cache.
+    """
+    total = torch.zeros_like(state.log_weights)
+    for factor in active_factors(state):
+        if differentiable:
+            log_prob = parameter_log_prob(state, factor)
+        else:
+            kept = state.cache.get(factor.key)
+            log_prob = (kept or evaluate(state, factor, scores=False)).log_prob
+        total = total + (log_prob if log_prob.ndim == 2 else log_prob.sum(2))
+    return total
+
+
+def parameter_log_prob(state: State, factor: Factor) -> Tensor:
+    """One factor's log density `(K, B, [T])` with a graph towards its kernel's parameters alone."""
+    start, stop = factor_slices(state, factor)
+    aligned = {
+        leaf: align(state.values[leaf.site].detach(), state.problem.site(leaf.site), leaf, factor.site, start, stop)
+        for leaf in factor.inputs
+    }
+    return log_density(state, factor, aligned, start, stop)
+
+
+def onto_site(state: State, site: Site, factor: Factor, leaf: Leaf, part: Tensor, length: int) -> Tensor:
+    """Lay a factor's quantity onto the site behind one of its leaves, summing where the site is slower.
+
+    Args:
+        state: gives the factor's slices.
+        site: the site behind `leaf`.
+        factor: the factor.
+        leaf: the leaf.
+        part: `(K, B, [T_factor,] *rest)`.
+        length: number of values of the site in time (ignored without time).
+
+    Returns:
+        `(K, B, [length,] *rest)`.
+    """
+    if site.period is None:
+        return _collapse(site, factor, part)
+    start, stop = factor_slices(state, factor)
+    trailing = (0, 0) * (part.ndim - 3)
+    if site.period == factor.site.period:
+        before, after = start - leaf.offset, length - (stop - leaf.offset)
+        return pad(part, (*trailing, before, after)) if before or after else part
+    ratio = site.period // (factor.site.period or 1)
+    padded = pad(part, (*trailing, start, length * ratio - stop))
+    return padded.unflatten(2, (length, ratio)).sum(3)
+
+
+def _collapse(site: Site, factor: Factor, part: Tensor) -> Tensor:
+    if factor.site.period is not None:
+        part = part.sum(2)
+    return part.sum(1, keepdim=True) if site.scope == "global" and part.shape[1] > 1 else part
+
+
+def onto_factor(state: State, site: Site, factor: Factor, offsets: tuple[int, ...], flags: Tensor) -> Tensor:
+    """Spread per-value flags of a site `(K, B, [T])` over the factor's slices (any offset that is set counts)."""
+    start, stop = factor_slices(state, factor)
+    spread = None
+    for offset in offsets:
+        part = align(flags, site, Leaf(site.name, offset), factor.site, start, stop)
+        spread = part if spread is None else spread | part
+    if spread is None:
+        raise AssertionError("a factor that touches a site reads it at some offset")
+    return spread
+
+
+def fill_cache(state: State, names: tuple[str, ...]) -> State:
+    """Evaluate the factors around `names` that are not cached."""
+    missing = {f.key: f for n in names for f in touching(state, n) if f.key not in state.cache}
+    if not missing:
+        return state
+    return state.replace(cache={**state.cache, **{k: evaluate(state, f) for k, f in missing.items()}})
+
+
+def mergeable(state: State, site: Site, factor: Factor) -> bool:
+    """Whether a cached score towards `site` can be kept slice by slice and datum by datum when others move."""
+    same_time = site.period == factor.site.period
+    same_batch = (site.scope == "global") == (factor.site.scope == "global")
+    return same_time and same_batch
+
+
+def merge(state: State, factor: Factor, accepted: Tensor, new: FactorValue, old: FactorValue) -> FactorValue:
+    """Keep `new` where `accepted` `(K, B, [T])`, else `old`; scores that cannot be merged are dropped."""
+    log_prob = torch.where(accepted, new.log_prob, old.log_prob)
+    scores = {}
+    for leaf, score in new.scores.items():
+        if mergeable(state, state.problem.site(leaf.site), factor) and leaf in old.scores:
+            flags = accepted.reshape(accepted.shape + (1,) * (score.ndim - accepted.ndim))
+            scores[leaf] = torch.where(flags, score, old.scores[leaf])
+    return FactorValue(log_prob, scores)
+
+
+def prediction_error(state: State, name: str, current: Mapping[str, FactorValue]) -> Tensor:
+    """eps = sum of the scores of the factors around a site, `(K, B, [T,] *event)` (paper, equation 6)."""
+    site = state.problem.site(name)
+    length = state.values[name].shape[2] if site.period is not None else 0
+    total = None
+    for factor in touching(state, name):
+        for offset in factor.offsets(name):
+            leaf = Leaf(name, offset)
+            score = current[factor.key].scores[leaf]
+            part = onto_site(state, site, factor, leaf, score, length)
+            total = part if total is None else total + part
+    if total is None:
+        raise AssertionError(f"latent site {name} has no factor")
+    return total

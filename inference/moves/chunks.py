@@ -1,0 +1,65 @@
+"""Cutting a series into chunks that can be moved at once.
+
+A chunk is `width` free slices followed by `gap` fixed ones. No factor reads free slices of two chunks as long as the gap
+is at least the model's longest lag, so all chunks are proposed together and accepted one by one (Tong et al. 2019,
+arXiv 1908.09429; Gonzalez et al. 2011). Width 1, gap 1, phases 0 and 1 is even/odd updating.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """A partition of `length` slices; slice t lies at position (t + phase) mod (width + gap) of its chunk."""
+
+    length: int
+    width: int
+    gap: int
+    phase: int = 0
+
+    @classmethod
+    def fit(cls, length: int, width: int, gap: int, phase: int = 0) -> "Chunks":
+        """Chunks of at most `width` slices; a single chunk without gap where the series is short enough."""
+        if width >= length:
+            return cls(length, length, 0)
+        return cls(length, width, gap, phase % (width + gap))
+
+    @property
+    def stride(self) -> int:
+        """Slices per chunk, fixed ones included."""
+        return self.width + self.gap
+
+    @property
+    def count(self) -> int:
+        """Number of chunks."""
+        return -(-(self.length + self.phase) // self.stride)
+
+    @property
+    def single(self) -> bool:
+        """Whether one chunk holds everything."""
+        return self.gap == 0
+
+    def split(self, x: Tensor) -> Tensor:
+        """`(K, B, length, *rest)` to `(K, B, count, stride, *rest)`, zero-padded at both ends."""
+        after = self.count * self.stride - self.length - self.phase
+        if self.phase or after:
+            x = pad(x, (*((0, 0) * (x.ndim - 3)), self.phase, after))
+        return x.unflatten(2, (self.count, self.stride))
+
+    def join(self, x: Tensor) -> Tensor:
+        """Inverse of `split`."""
+        return x.flatten(2, 3)[:, :, self.phase : self.phase + self.length]
+
+    def free(self, device: torch.device) -> Tensor:
+        """`(length,)` True where a slice may move."""
+        position = torch.arange(self.phase, self.phase + self.length, device=device) % self.stride
+        return position < self.width
+
+    def spread(self, flags: Tensor, free: Tensor) -> Tensor:
+        """Per-chunk flags `(K, B, count)` to per-slice flags `(K, B, length)`, False on fixed slices."""
+        wide = flags.unsqueeze(-1).expand(*flags.shape, self.stride)
+        return self.join(wide) & free

@@ -1,0 +1,41 @@
+"""Model-supplied exact conditionals: the model draws a block given everything else, the engine calls it in its sweeps."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from aif_dcpc.inference.errors import MoveError
+from aif_dcpc.inference.state import State
+
+
+@dataclass(frozen=True)
+class Supplied:
+    """Draw `sites` by the function that the model declared with `add_conditional`."""
+
+    sites: tuple[str, ...]
+
+    def __call__(self, state: State, generator: torch.Generator | None, *, adapt: bool) -> tuple[State, Tensor]:
+        """One exact draw of the block; acceptance is 1.
+
+        Raises:
+            MoveError: if the model's function returns other sites or other shapes than it declared.
+        """
+        draw = state.problem.lowered.model.conditionals[self.sites]
+        if generator is None:
+            raise MoveError(f"conditional of {self.sites}: a generator is needed; call engine.init first.")
+        natural = {name: state.constrained(name) for name in state.values}
+        drawn = draw(natural, generator)
+        self._check(drawn, natural)
+        bijections = state.problem.bijections
+        changes = {n: bijections[n].inv(drawn[n]) if n in bijections else drawn[n] for n in self.sites}
+        return state.with_values(changes), state.log_weights.new_ones(())
+
+    def _check(self, drawn: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+        if set(drawn) != set(self.sites):
+            raise MoveError(f"conditional of {self.sites} returned {tuple(drawn)}: expected exactly the declared sites.")
+        for name, value in drawn.items():
+            if value.shape != values[name].shape:
+                raise MoveError(f"conditional of {self.sites}: site {name!r} came back as {tuple(value.shape)}, "
+                                f"expected {tuple(values[name].shape)}.")

@@ -1,0 +1,113 @@
+"""Choosing which moves a sweep makes: from the data upwards, the best sound move for each site."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from aif_dcpc.inference.errors import MoveError, unknown_name
+from aif_dcpc.inference.moves import Move
+from aif_dcpc.inference.moves.langevin import Langevin, longest_lag
+from aif_dcpc.inference.moves.supplied import Supplied
+from aif_dcpc.inference.state import State
+
+Builder = Callable[[State, str, int], tuple[tuple[Move, ...], tuple[Move, ...]]]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Moves of even and of odd sweeps, in order."""
+
+    even: tuple[Move, ...]
+    odd: tuple[Move, ...]
+
+    def moves(self, sweep: int) -> tuple[Move, ...]:
+        """Moves of the sweep with this number."""
+        return self.odd if sweep % 2 else self.even
+
+
+@dataclass(frozen=True)
+class MoveKind:
+    """What the schedule knows of a kind of move.
+
+    Attributes:
+        build: the moves of even and of odd sweeps for one site.
+        needs: "score" (a continuous site), "finite" (a finite support), "integer" or "nothing".
+        exact: whether it leaves the exact joint posterior invariant.
+    """
+
+    build: Builder
+    needs: str
+    exact: bool = True
+
+
+def langevin_moves(state: State, name: str, window: int, noise: str = "ou") -> tuple[tuple[Move, ...], tuple[Move, ...]]:
+    """Windowed passes on even sweeps, single slices on odd ones; every latent is visited in each."""
+    site = state.problem.site(name)
+    if site.period is None:
+        return ((Langevin(name, noise=noise),),) * 2  # type: ignore[arg-type,return-value]
+    lag = max(longest_lag(state, name), 1)
+    narrow = tuple(Langevin(name, 1, phase, noise) for phase in _phases(1, lag))  # type: ignore[arg-type]
+    if window <= 1:
+        return narrow, narrow
+    stride = window + lag
+    short = state.values[name].shape[2] <= window
+    wide = tuple(Langevin(name, window, p, noise) for p in ((0,) if short else (0, stride // 2)))  # type: ignore[arg-type]
+    return wide, narrow
+
+
+def _phases(width: int, lag: int) -> range:
+    return range(width + lag)
+
+
+KINDS: dict[str, MoveKind] = {
+    "langevin": MoveKind(langevin_moves, "score"),
+    "mala": MoveKind(lambda state, name, _: langevin_moves(state, name, 1, "mala"), "score"),
+}
+
+
+def choose_schedule(state: State, *, update: str, overrides: Mapping[str, str], window: int) -> Schedule:
+    """The engine's own choice, or the user's where it is sound.
+
+    Raises:
+        MoveError: for an unknown move, or one that cannot update its site.
+    """
+    even: list[Move] = []
+    odd: list[Move] = []
+    blocks = {name: block for block in state.problem.lowered.model.conditionals for name in block}
+    done: set[str] = set()
+    for name in reversed(state.problem.latent):
+        if name in done:
+            continue
+        if name in blocks and name not in overrides:
+            block = tuple(n for n in blocks[name])
+            done |= set(block)
+            pair: tuple[tuple[Move, ...], tuple[Move, ...]] = ((Supplied(block),),) * 2  # type: ignore[assignment]
+        else:
+            pair = _build(state, name, overrides.get(name) or _default(state, name, update), window)
+        even += pair[0]
+        odd += pair[1]
+    return Schedule(tuple(even), tuple(odd))
+
+
+def _default(state: State, name: str, update: str) -> str:
+    if update == "paper":
+        return "paper"
+    if name not in state.problem.discrete:
+        return "langevin"
+    return "gibbs" if name in state.problem.supports else "discrete_langevin"
+
+
+def _build(state: State, name: str, kind: str, window: int) -> tuple[tuple[Move, ...], tuple[Move, ...]]:
+    if kind not in KINDS:
+        raise MoveError(f"site {name!r}: {unknown_name('move', kind, KINDS)}")
+    needs = KINDS[kind].needs
+    has = {
+        "score": name not in state.problem.discrete,
+        "integer": name in state.problem.discrete,
+        "finite": name in state.problem.supports,
+        "nothing": True,
+    }
+    if not has[needs]:
+        sound = sorted(k for k, v in KINDS.items() if has[v.needs])
+        raise MoveError(f"site {name!r}: move {kind!r} needs a site with {needs}, which this is not. Sound here: "
+                        f"{', '.join(sound)}.")
+    return KINDS[kind].build(state, name, window)

@@ -1,0 +1,150 @@
+"""Clamping data: which sites become observed, latent or severed, and a first cloud drawn from the prior."""
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, biject_to, constraints
+
+from aif_dcpc.inference.errors import ClampError, unknown_name
+from aif_dcpc.inference.graph import Site
+from aif_dcpc.inference.lowering import LoweredModel, num_slices
+from aif_dcpc.inference.sampling import AncestorSampler, seeded
+from aif_dcpc.inference.state import Problem, State
+
+
+def build_state(
+    lowered: LoweredModel,
+    num_particles: int,
+    data: dict[str, Tensor],
+    *,
+    masks: dict[str, Tensor],
+    do: dict[str, Tensor],
+    batch_size: int | None,
+    length: int | None,
+    generator: torch.Generator | None,
+) -> State:
+    """Check the data, sort the sites into roles and draw the latents from the prior."""
+    sites = lowered.model.sites
+    for name in [*data, *masks, *do]:
+        if name not in sites:
+            raise ClampError(unknown_name("site", name, sites))
+    given = {**data, **do}
+    batch, time = _sizes(sites, given, batch_size, length)
+    values = {name: _lead_axes(sites[name], value, batch, time) for name, value in given.items()}
+    shown = {name: _mask_axes(sites[name], mask, batch) for name, mask in masks.items()}
+    values = {name: _fill(v, shown[name]) if name in shown else v for name, v in values.items()}
+    _check_roles(lowered, values)
+
+    latent_masked = {n for n in shown if len(lowered.touching[n]) > len([f for f in lowered.factors if f.site.name == n])}
+    partly = {n: m for n, m in shown.items() if n in latent_masked}
+    sampler = AncestorSampler(lowered, num_particles, batch, time, values, partly)
+    with seeded(generator):
+        drawn = sampler.sample()
+    latent = tuple(n for n, s in sites.items() if s.kind == "stochastic" and (n not in values or n in latent_masked))
+    problem = _problem(lowered, latent, sampler.distributions, drawn, frozenset(do))
+    unconstrained = {n: problem.bijections[n].inv(v) if n in problem.bijections else v for n, v in drawn.items()}
+    weights = torch.zeros(num_particles, batch, device=_device(drawn), dtype=_float_type(drawn))
+    ancestors = torch.arange(num_particles, device=weights.device)[:, None].expand(num_particles, batch)
+    return State(
+        problem=problem,
+        values={n: _materialise(v, num_particles, n in latent) for n, v in unconstrained.items()},
+        masks=shown,
+        log_weights=weights,
+        ancestors=ancestors,
+        length=time,
+        log_evidence=weights.new_zeros(batch),
+    )
+
+
+def _materialise(value: Tensor, num_particles: int, latent: bool) -> Tensor:
+    return value.expand(num_particles, *value.shape[1:]).clone() if latent else value
+
+
+def _problem(
+    lowered: LoweredModel,
+    latent: tuple[str, ...],
+    distributions: dict[str, Distribution],
+    drawn: dict[str, Tensor],
+    severed: frozenset[str],
+) -> Problem:
+    bijections, supports, discrete = {}, {}, set()
+    for name in latent:
+        distribution = distributions[name]
+        support = distribution.support
+        if support is not None and support.is_discrete:
+            discrete.add(name)
+            if distribution.has_enumerate_support:
+                supports[name] = _enumerate(distribution)
+        elif support is not None and not _is_real(support):
+            bijections[name] = biject_to(support)
+    lead = {n: lowered.model.sites[n].num_lead for n in drawn}
+    event_dims = {n: v.ndim - lead[n] for n, v in drawn.items()}
+    return Problem(lowered, latent, bijections, supports, frozenset(discrete), event_dims, severed)
+
+
+def _enumerate(distribution: Distribution) -> Tensor:
+    """All values of one element `(M, *event_shape)`; further event axes are independent."""
+    values: Tensor = distribution.enumerate_support(expand=False)
+    return values.reshape(values.shape[0], *distribution.event_shape)
+
+
+def _is_real(support: constraints.Constraint) -> bool:
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return support in (constraints.real, constraints.real_vector)
+
+
+def _sizes(
+    sites: dict[str, Site], given: dict[str, Tensor], batch_size: int | None, length: int | None
+) -> tuple[int, int]:
+    batches = {v.shape[0] for n, v in given.items() if sites[n].scope != "global"} | ({batch_size} - {None})
+    lengths = {v.shape[1] for n, v in given.items() if sites[n].period == 1} | ({length} - {None})
+    if len(batches) > 1:
+        raise ClampError(f"data differ in their number of data (first axis): {sorted(batches)}; expected one B.")
+    if len(lengths) > 1:
+        raise ClampError(f"data differ in their number of slices (second axis): {sorted(lengths)}; pad the shorter ones "
+                         "and pass masks=.")
+    timed = any(s.period is not None for s in sites.values())
+    if timed and not lengths:
+        raise ClampError("the model has sites with time, but no data with time were clamped: pass length=.")
+    return int(next(iter(batches), 1) or 1), int(next(iter(lengths), 0) or 0)
+
+
+def _lead_axes(site: Site, value: Tensor, batch: int, time: int) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise ClampError(f"site {site.name!r}: expected a tensor, found {type(value).__name__}.")
+    if site.scope == "global":
+        return value[None, None]
+    expected = (batch,) if site.period is None else (batch, num_slices(site, time))
+    if tuple(value.shape[: len(expected)]) != expected:
+        raise ClampError(f"site {site.name!r}: expected data of shape {expected} + event, found {tuple(value.shape)}.")
+    return value[None]
+
+
+def _mask_axes(site: Site, mask: Tensor, batch: int) -> Tensor:
+    if mask.dtype != torch.bool:
+        raise ClampError(f"mask of site {site.name!r}: expected bool (True where observed), found {mask.dtype}.")
+    return mask[None]
+
+
+def _fill(value: Tensor, shown: Tensor) -> Tensor:
+    """Replace what is not observed by an observed value, so that every density can be evaluated."""
+    flags = shown.reshape(shown.shape + (1,) * (value.ndim - shown.ndim)).expand_as(value)
+    flat = value.flatten(0, shown.ndim - 1)
+    first = flat[shown.flatten().int().argmax()]
+    return torch.where(flags, value, first.expand_as(value))
+
+
+def _check_roles(lowered: LoweredModel, values: dict[str, Tensor]) -> None:
+    for name, site in lowered.model.sites.items():
+        if site.kind == "input" and name not in values:
+            raise ClampError(f"input {name!r} was not given: clamp it, for example init({{{name!r}: values, ...}}).")
+        if site.kind == "deterministic" and name in values:
+            raise ClampError(f"deterministic site {name!r} cannot be clamped: clamp a stochastic site instead.")
+
+
+def _device(drawn: dict[str, Tensor]) -> torch.device:
+    return next((v.device for v in drawn.values()), torch.device("cpu"))
+
+
+def _float_type(drawn: dict[str, Tensor]) -> torch.dtype:
+    return next((v.dtype for v in drawn.values() if v.is_floating_point()), torch.get_default_dtype())
