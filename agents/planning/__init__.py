@@ -1,0 +1,1 @@
+"""Choosing actions by expected free energy."""

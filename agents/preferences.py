@@ -1,0 +1,39 @@
+"""Prior preferences over outcomes, as log probabilities up to a constant (the C of the field)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preferences:
+    """Reward is expected; every step without it is a surprise of `step_cost` nats.
+
+    Attributes:
+        step_cost: nats by which a step with reward is preferred to one without.
+        discount: weight of the next step against this one; the horizon is about 1 / (1 - discount) steps.
+    """
+
+    step_cost: float = 10.0
+    discount: float = 0.97
+
+    @property
+    def forever(self) -> float:
+        """Discounted log preference of never getting the preferred outcome, nats."""
+        return -self.step_cost / (1 - self.discount)
+
+    def log_preference(self) -> Floats:
+        """`(O,)` for outcomes 3 * terminated + sign + 1."""
+        signs = np.array([-2.0, -1.0, 0.0])
+        return self.step_cost * np.concatenate([signs, signs])
+
+    def goes_on(self) -> Floats:
+        """`(O,)` 1 where the episode continues."""
+        return np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
+
+    def tail(self) -> Floats:
+        """`(O,)` log preference of all that follows an ending: nothing is missed after reward, everything without."""
+        return np.array([0.0, 0.0, 0.0, self.forever, self.forever, 0.0])

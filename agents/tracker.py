@@ -1,0 +1,264 @@
+"""Following the running episode: vocabulary, history, particles.
+
+Each new observation is taken in by the arrival proposal; then sweeps re-infer the full latent history of the episode.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from aif_dcpc.agents.episodes import Episode
+from aif_dcpc.agents.planning.belief import Belief, Knowledge
+from aif_dcpc.agents.planning.visibility import Transparency
+from aif_dcpc.agents.protocol import EgocentricView, Observation
+from aif_dcpc.agents.settings import HierarchicalSettings
+from aif_dcpc.agents.suspicion import suspected_effect
+from aif_dcpc.agents.world_models.counts import OUTCOME, TRANSITION, Counts, Tables, no_counts
+from aif_dcpc.agents.world_models.geometry import geometry_of
+from aif_dcpc.agents.world_models.grid import Cloud, Grid, map_belief, prior_cloud
+from aif_dcpc.agents.world_models.paths import Path, Record, cells_seen, effects_of, sightings_of, wrap
+from aif_dcpc.agents.world_models.vocabulary import SAME, new_vocabulary
+from torch import Tensor
+
+
+@dataclass
+class Running:
+    """The running episode: raw observations, the same in codes, the fixed parts of the model, particles.
+
+    Attributes:
+        free_energy: minus the sum of log mean incremental weights, nats.
+        ancestors: `(K,)` the particle of slice 0 that each lineage descends from.
+    """
+
+    episode: Episode
+    record: Record
+    grid: Grid
+    cloud: Cloud
+    log_weights: Tensor
+    ancestors: Tensor
+    free_energy: float = 0.0
+
+    @property
+    def weights(self) -> Tensor:
+        """Normalised `(K,)`."""
+        return self.log_weights.softmax(0)
+
+    @property
+    def ess(self) -> float:
+        """Effective sample size of the weights."""
+        return float(1 / self.weights.square().sum())
+
+
+class Tracker:
+    """Particles over the full history of the running episode.
+
+    Args:
+        view: geometry of the view.
+        num_actions: A.
+        settings: of the agent.
+        generator: source of all randomness.
+    """
+
+    def __init__(
+        self, view: EgocentricView, num_actions: int, settings: HierarchicalSettings, generator: torch.Generator
+    ) -> None:
+        self.view, self.num_actions, self.settings, self.generator = view, num_actions, settings, generator
+        self.geometry = geometry_of(view, settings.map_size)
+        self.vocabulary = new_vocabulary(view.empty_hand_token)
+        self.past = no_counts(num_actions, self.vocabulary)
+        self.transparency = Transparency.new(self.vocabulary.tokens.capacity)
+        self.episode = Episode()
+        self.running: Running | None = None
+
+    @property
+    def now(self) -> Running:
+        """The running episode.
+
+        Raises:
+            RuntimeError: before the first observation.
+        """
+        if self.running is None:
+            raise RuntimeError("no episode is running: call act with the first observation.")
+        return self.running
+
+    # -- arrival ------------------------------------------------------------------------------------------------------
+
+    def take_in(self, observation: Observation, action: int, outcome: int) -> None:
+        """Append what was observed after an action, and sweep."""
+        view = np.asarray(observation["view"]).ravel()
+        heading, carried = int(observation["heading"]), int(observation["carried"])
+        self._admit(view, carried)
+        self.episode.append(action, heading, carried, outcome, view)
+        record = self.episode.record(self.vocabulary, self.view.unseen_token)
+        self.transparency.update(record.view[-1].numpy(), self.geometry)
+        effect = suspected_effect(record, self.geometry, self.view.columns)
+        if effect is not None:
+            self.vocabulary.register(effect)
+        self._arrive(record)
+        for _ in range(self.settings.inference.num_sweeps):
+            self.sweep()
+
+    def _admit(self, view: npt.NDArray[np.int64], carried: int) -> None:
+        for token in np.unique(view[view != self.view.unseen_token]):
+            self.vocabulary.tokens.add(int(token))
+        self.vocabulary.hands.add(carried)
+        self.transparency.grow(self.vocabulary.tokens.capacity)
+
+    def grid(self) -> Grid:
+        """The model as it stands now."""
+        self.past = self.past.resized(self.num_actions, self.vocabulary)
+        effects = effects_of(self.geometry, self.vocabulary)
+        return Grid(self.geometry, effects, self.settings.prior, self.past, self.view.num_tokens)
+
+    def _arrive(self, record: Record) -> None:
+        grid, num = self.grid(), self.settings.inference.num_particles
+        if self.running is None:
+            cloud = prior_cloud(grid, record, num, self.generator)
+            self.running = Running(self.episode, record, grid, cloud, torch.zeros(num), torch.arange(num))
+            return
+        before = self.running
+        cloud, gain = grid.propose(self._current(before, grid), record, self.generator)
+        free_energy = before.free_energy - float(torch.logsumexp(before.log_weights.log_softmax(0) + gain, 0))
+        after = Running(self.episode, record, grid, cloud, before.log_weights + gain, before.ancestors, free_energy)
+        self.running = _resampled(after, self.generator) if after.ess < num / 2 else after
+
+    def _current(self, before: Running, grid: Grid) -> Cloud:
+        """The cloud, its tables drawn anew where the vocabulary has grown."""
+        old, new = before.grid, grid
+        if old.past.transition.shape == new.past.transition.shape and torch.equal(old.effects.known, new.effects.known):
+            return before.cloud
+        record = before.episode.record(self.vocabulary, self.view.unseen_token).head(len(before.record))
+        tables = grid.draw_all_tables(before.cloud.events, before.cloud.initial, record, self.generator)
+        return replace(before.cloud, tables=tables)
+
+    # -- sweeps -------------------------------------------------------------------------------------------------------
+
+    def sweep(self) -> None:
+        """Re-infer the history of the running episode once."""
+        now = self.now
+        self.running = replace(now, cloud=now.grid.sweep(now.cloud, now.record, self.generator))
+
+    def refresh(self, episode: Episode, events: Tensor, num_sweeps: int) -> tuple[Tensor, Counts]:
+        """Infer a stored episode afresh, its own old counts taken out of `past` by the caller.
+
+        Returns:
+            new event sequences `(K, T)` and the episode's counts per particle.
+        """
+        grid, record = self.grid(), episode.record(self.vocabulary, self.view.unseen_token)
+        cloud = grid.revive(events, record, self.generator)
+        for _ in range(num_sweeps):
+            cloud = grid.sweep(cloud, record, self.generator)
+        return cloud.events, grid.counts(cloud.events, cloud.initial, record)
+
+    def counts(self) -> Counts:
+        """Expected counts of the running episode."""
+        now = self.now
+        return now.grid.counts(now.cloud.events, now.cloud.initial, now.record).average(now.weights)
+
+    # -- what the planner is told -------------------------------------------------------------------------------------
+
+    def belief(self, total: Counts) -> Belief:
+        """The present state of the world, particles averaged."""
+        now = self.now
+        path, _, _ = now.grid.trace(now.cloud.events, now.record)
+        best = int(now.weights.argmax())
+        cells = map_belief(now.grid, now.cloud, now.record, now.weights, total)
+        pose = torch.cat([path.position[:, -1], now.record.heading[-1].expand(len(now.weights), 1)], 1)
+        return Belief(
+            cells=cells.double().numpy(),
+            unseen=now.grid.prior.mean_token_prior(total).double().numpy(),
+            seen=self._seen(path, best),
+            pose=pose.numpy(),
+            weights=now.weights.double().numpy(),
+            hand=int(path.hand[best, -1]),
+            visited=_visited(path, now.record, best),
+        )
+
+    def _seen(self, path: Path, best: int) -> npt.NDArray[np.bool_]:
+        record = self.now.record
+        sights = sightings_of(record, self.geometry.own)
+        cells = cells_seen(path.position[[best]][:, sights.time], record.heading[sights.time], sights.place, self.geometry)
+        seen = np.zeros(self.geometry.size**2, dtype=bool)
+        seen[cells.numpy()] = True
+        seen[wrap(path.position[best], self.geometry.size).numpy()] = True
+        return seen
+
+    def knowledge(self, total: Counts) -> Knowledge:
+        """The tables, given expected counts of all episodes."""
+        grid, known = self.now.grid, self.vocabulary.num_events
+        transition, newness = TRANSITION.mean_and_novelty(total.transition, grid.event_bases)
+        outcome, outcome_newness = OUTCOME.mean_and_novelty(total.outcome, grid.prior.outcome_bases())
+        table = transition.double().numpy().copy()
+        table[..., 0] += table[..., known:].sum(-1)
+        effects = grid.effects
+        return Knowledge(
+            transition=table[..., :known],
+            transition_novelty=newness.double().numpy(),
+            outcome=outcome.double().numpy(),
+            outcome_novelty=outcome_newness.double().numpy(),
+            transparency=self.transparency.mean(),
+            misread=float(grid.prior.mean_misread(total)),
+            num_tokens=self.view.num_tokens,
+            steps=effects.steps[:known].numpy(),
+            turns=effects.turns[:known].numpy(),
+            writes=effects.writes[:known].numpy(),
+            takes=effects.takes[:known].numpy(),
+        )
+
+    # -- persistence --------------------------------------------------------------------------------------------------
+
+    def forget(self) -> None:
+        """Drop the running episode."""
+        self.episode, self.running = Episode(), None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain tensors, numbers, lists and dicts."""
+        state: dict[str, Any] = {
+            "vocabulary": self.vocabulary.state_dict(),
+            "past": dict(vars(self.past)),
+            "transparency": torch.as_tensor(self.transparency.counts),
+            "episode": self.episode.tensors(),
+            "running": None,
+        }
+        if self.running is not None:
+            cloud = self.running.cloud
+            state["running"] = {
+                "events": cloud.events,
+                "initial": cloud.initial,
+                "tables": dict(vars(cloud.tables)),
+                "log_weights": self.running.log_weights,
+                "ancestors": self.running.ancestors,
+                "free_energy": self.running.free_energy,
+            }
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.vocabulary = self.vocabulary.from_state_dict(state["vocabulary"])
+        self.past = Counts(**state["past"])
+        self.transparency = Transparency(np.array(state["transparency"]))
+        self.episode, self.running = Episode.from_tensors(state["episode"]), None
+        saved = state["running"]
+        if saved is not None:
+            cloud = Cloud(saved["events"], saved["initial"], Tables(**saved["tables"]))
+            record = self.episode.record(self.vocabulary, self.view.unseen_token)
+            rest = saved["log_weights"], saved["ancestors"], float(saved["free_energy"])
+            self.running = Running(self.episode, record, self.grid(), cloud, *rest)
+
+
+def _resampled(now: Running, generator: torch.Generator) -> Running:
+    index = torch.multinomial(now.weights, len(now.weights), replacement=True, generator=generator)
+    cloud = now.cloud
+    tables = Tables(*(t[index] for t in vars(cloud.tables).values()))
+    drawn = Cloud(cloud.events[index], cloud.initial[index], tables)
+    return replace(now, cloud=drawn, log_weights=torch.zeros(len(index)), ancestors=now.ancestors[index])
+
+
+def _visited(path: Path, record: Record, best: int) -> dict[tuple[int, int, int], npt.NDArray[np.bool_]]:
+    """What was in sight from each pose, since the best particle last changed the map."""
+    changes = (path.written[best] != SAME).nonzero()[:, 0]
+    start = int(changes[-1]) if len(changes) else 0
+    position, heading, sight = path.position[best].tolist(), record.heading.tolist(), (record.view != -1).numpy()
+    return {(*position[t], heading[t]): sight[t] for t in range(start, len(record))}

@@ -1,0 +1,1 @@
+"""Generative models of worlds, written with the engine's `GraphicalModel`."""

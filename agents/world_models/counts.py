@@ -1,0 +1,208 @@
+"""Sufficient statistics of an episode for the tables, and the tables themselves."""
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from aif_dcpc.agents.world_models.evidence import Segments
+from aif_dcpc.agents.world_models.paths import Effects, Path, Record, Sightings
+from aif_dcpc.agents.world_models.tables import Structured, base_measure, dirichlet
+from aif_dcpc.agents.world_models.vocabulary import SAME, Vocabulary
+from torch import Tensor
+from torch.nn.functional import pad
+
+TRANSITION = Structured(2, ((-3, -2), (-2,), ()), (0.1, 1.0))
+OUTCOME = Structured(1, ((-2,), ()), (0.1, 1.0))
+NOTHING = 1  # outcome: went on, reward zero
+NUM_OUTCOMES = 6  # 3 * terminated + sign of the reward + 1
+
+
+def outcome_code(reward: float, terminated: bool) -> int:
+    """Outcome of a step: 3 * terminated + sign of the reward + 1."""
+    return 3 * int(terminated) + (reward > 0) - (reward < 0) + 1
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How often what happened; leading axes (particles, or none) are free.
+
+    Attributes:
+        transition: `(..., A, V, C, E)` event, by action, token ahead, hand.
+        outcome: `(..., A + E, V, O)` outcome, by row and token ahead; row = action if nothing moved or changed, else
+            A + event.
+        tokens: `(..., V)` initial tokens of the cells that were seen.
+        sightings: `(..., 2)` correct and misread sightings.
+    """
+
+    transition: Tensor
+    outcome: Tensor
+    tokens: Tensor
+    sightings: Tensor
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def __sub__(self, other: "Counts") -> "Counts":
+        return Counts(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
+
+    def average(self, weights: Tensor) -> "Counts":
+        """Expected counts under particle weights `(K,)`."""
+        return Counts(*(torch.tensordot(weights, getattr(self, f.name), 1) for f in fields(self)))
+
+    def resized(self, num_actions: int, vocabulary: Vocabulary) -> "Counts":
+        """Zero-padded to the vocabulary's present capacities."""
+        slots, hands, events = vocabulary.tokens.capacity, vocabulary.hands.capacity, vocabulary.max_events
+        return replace(
+            self,
+            transition=_grow(self.transition, (slots, hands, events)),
+            outcome=_grow(self.outcome, (num_actions + events, slots, NUM_OUTCOMES)),
+            tokens=_grow(self.tokens, (slots,)),
+        )
+
+
+def _grow(counts: Tensor, shape: tuple[int, ...]) -> Tensor:
+    have = counts.shape[-len(shape) :]
+    missing = [(0, want - got) for want, got in zip(shape, have, strict=True)]
+    return pad(counts, [n for pair in reversed(missing) for n in pair])
+
+
+def no_counts(num_actions: int, vocabulary: Vocabulary) -> Counts:
+    """Zero everywhere."""
+    slots, hands, events = vocabulary.tokens.capacity, vocabulary.hands.capacity, vocabulary.max_events
+    return Counts(
+        torch.zeros(num_actions, slots, hands, events),
+        torch.zeros(num_actions + events, slots, NUM_OUTCOMES),
+        torch.zeros(slots),
+        torch.zeros(2),
+    )
+
+
+def outcome_row(events: Tensor, action: Tensor, num_actions: int) -> Tensor:
+    """Row of the outcome table."""
+    return torch.where(events == 0, action, num_actions + events)
+
+
+def tokens_in_front(segments: Segments, initial: Tensor) -> Tensor:
+    """Token ahead at each slice, `(N, T)`, given the initial map `(N, M)`."""
+    return torch.cat([initial, segments.token], 1).gather(1, segments.front)
+
+
+def count(
+    events: Tensor, initial: Tensor, path: Path, segments: Segments, record: Record, sightings: Sightings, like: Counts
+) -> Counts:
+    """Counts of event sequences `(N, T)` with initial maps `(N, M)`; `like` gives the sizes."""
+    num, num_actions = events.shape[0], like.transition.shape[-4]
+    front, hand = tokens_in_front(segments, initial)[:, :-1], path.hand[:, :-1]
+    action, event = record.action[1:].expand_as(front), events[:, 1:]
+    _, slots, hands, size = like.transition.shape[-4:]
+    row = ((action * slots + front) * hands + hand) * size + event
+    fate = (outcome_row(event, action, num_actions) * slots + front) * NUM_OUTCOMES + record.outcome[1:]
+    transition, outcome = _scatter(row, like.transition, num), _scatter(fate, like.outcome, num)
+    seen = torch.zeros_like(initial, dtype=torch.bool).scatter_(
+        1, segments.seen.clamp_max(initial.shape[1] - 1), segments.seen < initial.shape[1]
+    )
+    tokens = torch.zeros(num, slots).scatter_add_(1, initial, seen.float())
+    right = torch.cat([initial, segments.token], 1).gather(1, segments.seen) == sightings.code
+    matches = right.float().sum(1)
+    return Counts(transition, outcome, tokens, torch.stack([matches, right.shape[1] - matches], 1))
+
+
+def _scatter(index: Tensor, like: Tensor, num: int) -> Tensor:
+    flat = torch.zeros(num, like.numel()).scatter_add_(1, index, torch.ones(index.shape))
+    return flat.unflatten(1, like.shape)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Parameters, one set per particle.
+
+    Attributes:
+        transition: `(K, A, V, C, E)` p(event | action, token ahead, hand).
+        outcome: `(K, A + E, V, O)` p(outcome | row, token ahead).
+        token_prior: `(K, V)` p(initial token of a cell).
+        misread: `(K,)` probability that a sighting shows a random other token.
+    """
+
+    transition: Tensor
+    outcome: Tensor
+    token_prior: Tensor
+    misread: Tensor
+
+
+def _favour(possible: Tensor, mass: float) -> Tensor:
+    """Put `mass` on event 0 and spread the rest over the other possible events."""
+    others = possible.float()
+    others[..., 0] = 0
+    base = (1 - mass) * others / others.sum(-1, keepdim=True)
+    base[..., 0] = mass
+    return base
+
+
+@dataclass(frozen=True)
+class TablePrior:
+    """Base measures: most likely nothing moves and nothing is gained.
+
+    Attributes:
+        stay: prior probability that a step changes nothing.
+        nothing: prior probability of the outcome "went on, reward zero".
+        token_concentration: total concentration of the token prior.
+        misread: Beta parameters (misread, correct).
+    """
+
+    stay: float = 0.5
+    nothing: float = 0.8
+    token_concentration: float = 2.0
+    misread: tuple[float, float] = (0.5, 100.0)
+
+    def event_bases(self, effects: Effects, slots: int, hands: int) -> tuple[Tensor, Tensor, Tensor]:
+        """`(1 or V, 1 or C, E)` for each pooling, zero where an event cannot be.
+
+        If neither token nor hand matters, nothing but motion happens. If the hand does not matter, it does not change.
+        An effect that would leave everything as it is, is no effect.
+        """
+        writes, takes = effects.writes, effects.takes
+        rewrites = (writes == SAME) | (writes == torch.arange(slots)[:, None, None])
+        retakes = (takes == SAME) | (takes == torch.arange(hands)[:, None])
+        motion = (torch.arange(len(writes)) < effects.num_motions)[None, None]
+        alone = ~rewrites & (takes == SAME) | ~effects.known
+        active = ~(rewrites & retakes) | ~effects.known
+        return _favour(motion, self.stay), _favour(motion | alone, self.stay), _favour(motion | active, self.stay)
+
+    def outcome_bases(self) -> tuple[Tensor, Tensor]:
+        """`(O,)` for each pooling."""
+        base = base_measure(NUM_OUTCOMES, NOTHING, self.nothing)
+        return base, base
+
+    def draw(
+        self,
+        counts: Counts,
+        bases: tuple[Tensor, ...],
+        generator: torch.Generator,
+        *,
+        kept: Tables | None = None,
+        actions: Tensor | None = None,
+        rows: Tensor | None = None,
+    ) -> Tables:
+        """Exact draws given counts `(K, ...)`: all tables, or those of some actions and outcome rows, the rest kept."""
+        slots, (wrong, right) = counts.tokens.shape[-1], self.misread
+        pair = torch.stack([counts.sightings[:, 1] + wrong, counts.sightings[:, 0] + right], 1)
+        token_prior = dirichlet(counts.tokens + self.token_concentration / slots, generator)
+        misread = dirichlet(pair, generator)[:, 0]
+        if kept is None or actions is None or rows is None:
+            transition = TRANSITION.draw(counts.transition, bases, generator)
+            outcome = OUTCOME.draw(counts.outcome, self.outcome_bases(), generator)
+            return Tables(transition, outcome, token_prior, misread)
+        transition, outcome = kept.transition.clone(), kept.outcome.clone()
+        transition[:, actions] = TRANSITION.draw(counts.transition[:, actions], bases, generator)
+        outcome[:, rows] = OUTCOME.draw(counts.outcome[:, rows], self.outcome_bases(), generator)
+        return Tables(transition, outcome, token_prior, misread)
+
+    def mean_misread(self, counts: Counts) -> Tensor:
+        """Posterior mean of the misread rate."""
+        wrong, right = self.misread
+        total = counts.sightings.sum(-1) + wrong + right
+        return (counts.sightings[..., 1] + wrong) / total
+
+    def mean_token_prior(self, counts: Counts) -> Tensor:
+        """Posterior mean of the token prior, `(..., V)`."""
+        rows = counts.tokens + self.token_concentration / counts.tokens.shape[-1]
+        return rows / rows.sum(-1, keepdim=True)

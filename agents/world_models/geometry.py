@@ -1,0 +1,77 @@
+"""Egocentric geometry: where the cells of a view lie on the map, and what each motion does to a pose.
+
+This is the one piece of prior knowledge that a grid agent is given (`knowledge: egocentric_view`): a view is laid around
+the agent, and a step moves it by at most one cell or turns it by quarter turns. Which action does which, and on which
+tokens, is learned.
+
+The map is a torus of `size` x `size` cells in the agent's own frame: it starts in the middle, heading h in 0..3 turns
+clockwise, heading 0 looks along +x, y points down.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from aif_dcpc.agents.protocol import EgocentricView
+
+Ints = npt.NDArray[np.int64]
+
+AHEAD: Ints = np.array([(0, 1), (1, 0), (0, -1), (-1, 0)])  # (dy, dx) by heading
+RIGHT: Ints = np.array([(1, 0), (0, -1), (-1, 0), (0, 1)])
+
+# A motion is (quarter turns clockwise, cells ahead, cells to the right); motion 0 changes nothing.
+MOTIONS: Ints = np.array(
+    [(0, 0, 0), (1, 0, 0), (2, 0, 0), (3, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, -1), (0, 0, 1)]
+)
+MOTION_NAMES = ("stay", "turn right", "turn around", "turn left", "ahead", "back", "left", "right")
+STAY, MOVE_AHEAD = 0, 4
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Offsets of the view's cells and of motions, by heading.
+
+    Attributes:
+        size: cells along a side of the map.
+        offsets: `(4, rows * columns, 2)` (dy, dx) of every view cell from the agent, by heading.
+        front: `(4, 2)` (dy, dx) of the cell ahead.
+        steps: `(num_motions, 4, 2)` displacement of a motion that starts with a heading.
+        turns: `(num_motions,)` quarter turns clockwise.
+        nearer: `(rows * columns, 3)` the up to three neighbours of a view cell that lie nearer to the agent; -1 pads.
+        order: view cells from the agent outwards, so that nearer ones come first.
+        own: index of the agent's own cell in the view.
+    """
+
+    size: int
+    offsets: Ints
+    front: Ints
+    steps: Ints
+    turns: Ints
+    nearer: Ints
+    order: Ints
+    own: int
+
+    @property
+    def start(self) -> tuple[int, int]:
+        """Where every episode starts, (y, x)."""
+        return self.size // 2, self.size // 2
+
+
+def geometry_of(view: EgocentricView, size: int) -> Geometry:
+    """Lay a view onto a map of `size` x `size` cells."""
+    rows, columns = np.divmod(np.arange(view.rows * view.columns), view.columns)
+    ahead, right = view.own_cell[0] - rows, columns - view.own_cell[1]
+    offsets = ahead[None, :, None] * AHEAD[:, None] + right[None, :, None] * RIGHT[:, None]
+    steps = MOTIONS[:, None, 1:2] * AHEAD + MOTIONS[:, None, 2:3] * RIGHT
+    nearer = np.array([_nearer(a, r, view) for a, r in zip(ahead, right, strict=True)])
+    order = np.lexsort((np.abs(right), np.abs(ahead)))
+    own = view.own_cell[0] * view.columns + view.own_cell[1]
+    return Geometry(size, offsets, AHEAD, steps, MOTIONS[:, 0], nearer, order, own)
+
+
+def _nearer(ahead: int, right: int, view: EgocentricView) -> list[int]:
+    """Neighbours one step towards the agent: along the column, along the row, along the diagonal."""
+    towards = (int(np.sign(ahead)), int(np.sign(right)))
+    found = {(ahead - a, right - r) for a, r in ((towards[0], 0), (0, towards[1]), towards)} - {(ahead, right)}
+    cells = [(view.own_cell[0] - a) * view.columns + view.own_cell[1] + r for a, r in sorted(found)]
+    return cells + [-1] * (3 - len(cells))

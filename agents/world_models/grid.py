@@ -1,0 +1,302 @@
+"""A grid world seen egocentrically: events move the agent over a map that only it changes.
+
+    event_t   ~ transition[action_t, token ahead, hand]        a motion, or an effect on the cell ahead and the hand
+    outcome_t ~ outcome[event_t or action_t, token ahead]      sign of the reward, and whether the episode ended
+    pose_t, hand_t, map_t are functions of the events and of the initial map
+    view_t    ~ the map's tokens around the pose, each misread with a small probability
+    map cells ~ token_prior, at the start of every episode
+
+The functions here are the exact pieces of inference that the engine calls: `propose` (arrival of a slice), `redraw_path`
+(events and map given tables) and `redraw_tables` (tables given events and map). In all of them the map is integrated out
+wherever that is possible.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from aif_dcpc.agents.world_models.counts import (
+    OUTCOME,
+    TRANSITION,
+    Counts,
+    TablePrior,
+    Tables,
+    count,
+    outcome_row,
+    tokens_in_front,
+)
+from aif_dcpc.agents.world_models.evidence import (
+    Segments,
+    front_evidence,
+    misread_log_odds,
+    segment,
+    segment_prior,
+    sighting_counts,
+)
+from aif_dcpc.agents.world_models.geometry import Geometry
+from aif_dcpc.agents.world_models.paths import Effects, Path, Record, Sightings, cells_seen, follow, sightings_of
+from torch import Tensor
+
+HAND_ERROR = 1e-4  # probability that the hand is not what it seems; keeps a wrong guess revisable
+NEVER = -1e9
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Latents of the running episode, K particles.
+
+    Attributes:
+        events: `(K, T)`; slice 0 is 0.
+        initial: `(K, M)` initial token of every map cell.
+        tables: parameters.
+    """
+
+    events: Tensor
+    initial: Tensor
+    tables: Tables
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Everything fixed while one slice is taken in.
+
+    Attributes:
+        geometry: the view and the motions.
+        effects: what events do.
+        prior: base measures of the tables.
+        past: counts of the stored episodes.
+        num_tokens: size of the token alphabet.
+    """
+
+    geometry: Geometry
+    effects: Effects
+    prior: TablePrior
+    past: Counts
+    num_tokens: int
+
+    @property
+    def num_actions(self) -> int:
+        """A."""
+        return self.past.transition.shape[0]
+
+    @property
+    def num_slots(self) -> int:
+        """V."""
+        return self.past.tokens.shape[0]
+
+    @cached_property
+    def event_bases(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Base measures of the transition table, by pooling."""
+        return self.prior.event_bases(self.effects, *self.past.transition.shape[1:3])
+
+    def trace(self, events: Tensor, record: Record) -> tuple[Path, Segments, Sightings]:
+        """Path, segments and sightings of event sequences `(N, T)`."""
+        path = follow(events, record, self.effects, self.geometry)
+        sightings = sightings_of(record, self.geometry.own)
+        return path, segment(path, record, sightings, self.geometry), sightings
+
+    def counts(self, events: Tensor, initial: Tensor, record: Record) -> Counts:
+        """This episode's counts per particle."""
+        path, segments, sightings = self.trace(events, record)
+        return count(events, initial, path, segments, record, sightings, self.past)
+
+    # -- the map ------------------------------------------------------------------------------------------------------
+
+    def segment_logits(self, segments: Segments, sightings: Sightings, misread: Tensor, token_prior: Tensor) -> Tensor:
+        """log p(token of every segment, its sightings) up to a constant, `(N, segments, V)`."""
+        odds = misread_log_odds(misread, self.num_tokens)[:, None, None]
+        seen = sighting_counts(segments, sightings, self.num_slots) * odds
+        return seen + segment_prior(segments, token_prior.clamp_min(1e-30).log())
+
+    def step_evidence(self, events: Tensor, path: Path, record: Record, tables: Tables) -> Tensor:
+        """log p(event, outcome | token ahead) of every step, `(K, T - 1, V)`."""
+        num = torch.arange(events.shape[0])[:, None]
+        action, event = record.action[1:].expand(events.shape[0], -1), events[:, 1:]
+        moved = tables.transition[num, action, :, path.hand[:, :-1], event]
+        fate = tables.outcome[num, outcome_row(event, action, self.num_actions), :, record.outcome[1:].expand_as(event)]
+        return (moved * fate).clamp_min(1e-30).log()
+
+    # -- sweeps -------------------------------------------------------------------------------------------------------
+
+    def redraw_map(self, cloud: Cloud, record: Record, generator: torch.Generator) -> Tensor:
+        """The initial map given events and tables, exact: cells are independent."""
+        path, segments, sightings = self.trace(cloud.events, record)
+        logits = self.segment_logits(segments, sightings, cloud.tables.misread, cloud.tables.token_prior)
+        if len(record) > 1:
+            logits = logits + front_evidence(segments, self.step_evidence(cloud.events, path, record, cloud.tables))
+        return draw(logits[:, : cloud.initial.shape[1]], generator)
+
+    def redraw_tables(
+        self, cloud: Cloud, record: Record, generator: torch.Generator, *, actions: Tensor, rows: Tensor
+    ) -> Tables:
+        """Tables of some actions and some outcome rows given events and map, exact; the other heads stay.
+
+        Heads are independent given the counts, so that redrawing some of them is a Gibbs update.
+        """
+        counts = self.counts(cloud.events, cloud.initial, record) + self.past
+        return self.prior.draw(counts, self.event_bases, generator, kept=cloud.tables, actions=actions, rows=rows)
+
+    def draw_all_tables(self, events: Tensor, initial: Tensor, record: Record, generator: torch.Generator) -> Tables:
+        """All tables given events and map, exact."""
+        counts = self.counts(events, initial, record) + self.past
+        return self.prior.draw(counts, self.event_bases, generator)
+
+    def sweep(self, cloud: Cloud, record: Record, generator: torch.Generator) -> Cloud:
+        """Events and map given tables, then two actions' tables and four outcome rows given events and map."""
+        if len(record) > 1:
+            times = self.pick_times(len(cloud.events), len(record), generator)
+            cloud = replace(cloud, events=self.redraw_events(cloud, record, times, generator))
+        cloud = replace(cloud, initial=self.redraw_map(cloud, record, generator))
+        actions = torch.randperm(self.num_actions, generator=generator)[:2]
+        rows = torch.randperm(len(self.past.outcome), generator=generator)[:4]
+        return replace(cloud, tables=self.redraw_tables(cloud, record, generator, actions=actions, rows=rows))
+
+    def pick_times(self, num: int, length: int, generator: torch.Generator) -> Tensor:
+        """A slice per particle: half of them anywhere, half near the end."""
+        anywhere = torch.randint(1, length, (num,), generator=generator)
+        late = length - torch.empty(num).geometric_(0.3, generator=generator).long()
+        coin = torch.rand(num, generator=generator) < 0.5
+        return torch.where(coin, anywhere, late.clamp_min(1))
+
+    def revive(self, events: Tensor, record: Record, generator: torch.Generator) -> Cloud:
+        """A cloud from stored event sequences: tables from the past, the map from the tables."""
+        empty = Counts(*(torch.zeros(len(events), *v.shape) for v in vars(self.past).values()))
+        tables = self.prior.draw(empty + self.past, self.event_bases, generator)
+        unknown = torch.zeros(len(events), self.geometry.size**2, dtype=torch.long)
+        cloud = Cloud(events, unknown, tables)
+        return replace(cloud, initial=self.redraw_map(cloud, record, generator))
+
+    def log_marginal(self, events: Tensor, record: Record, tables: Tables) -> Tensor:
+        """log p(events, observations | tables) with the map integrated out, `(N,)`; heading must fit."""
+        path, segments, sightings = self.trace(events, record)
+        logits = self.segment_logits(segments, sightings, tables.misread, tables.token_prior)
+        if len(record) > 1:
+            logits = logits + front_evidence(segments, self.step_evidence(events, path, record, tables))
+        constant = len(sightings.time) * torch.log(tables.misread / (self.num_tokens - 1))
+        return constant + logits.logsumexp(-1).sum(-1) + self.log_bodily(events, path, record)
+
+    def log_bodily(self, events: Tensor, path: Path, record: Record) -> Tensor:
+        """log p(heading, hand | events), and that slots without an event never happen, `(N,)`."""
+        turned = (record.heading[1:] - record.heading[:-1]) % 4
+        possible = (self.effects.turns[events[:, 1:]] == turned) & self.effects.known[events[:, 1:]]
+        wrong = (path.hand != record.hand).float().sum(1)
+        return wrong * torch.log(torch.tensor(HAND_ERROR)) + torch.where(possible, 0.0, NEVER).sum(1)
+
+    def redraw_events(self, cloud: Cloud, record: Record, times: Tensor, generator: torch.Generator) -> Tensor:
+        """Gibbs update of one event per particle, at slices `times` `(K,)`, the map integrated out, the later poses
+        shifting along."""
+        num = len(cloud.events)
+        choices = self.effects.known.nonzero()[:, 0]
+        trial = cloud.events.repeat_interleave(len(choices), 0)
+        trial.scatter_(1, times.repeat_interleave(len(choices))[:, None], choices.repeat(num)[:, None])
+        tables = Tables(*(t.repeat_interleave(len(choices), 0) for t in vars(cloud.tables).values()))
+        scores = self.log_marginal(trial, record, tables).view(num, len(choices))
+        picked = choices[draw(scores, generator)]
+        return cloud.events.scatter(1, times[:, None], picked[:, None])
+
+    # -- arrival ------------------------------------------------------------------------------------------------------
+
+    def propose(self, cloud: Cloud, record: Record, generator: torch.Generator) -> tuple[Cloud, Tensor]:
+        """Take in the last slice of `record`, which the cloud does not cover yet.
+
+        The new event is drawn from its exact conditional with the tables and all map cells but those acted on integrated
+        out; the weight is the predictive probability of the new observations.
+
+        Returns:
+            the cloud with one more slice, all tables and the map redrawn, and log incremental weights `(K,)`.
+        """
+        before = record.head(len(record) - 1)
+        path, segments, sightings = self.trace(cloud.events, before)
+        own = count(cloud.events, cloud.initial, path, segments, before, sightings, self.past)
+        front = tokens_in_front(segments, cloud.initial)[:, -1]
+        logits = self.segment_logits(segments, sightings, cloud.tables.misread, cloud.tables.token_prior)
+        if len(before) > 0:
+            logits = logits + pins(segments.front, tokens_in_front(segments, cloud.initial), logits.shape)
+        current = logits.softmax(-1).gather(1, segments.last[..., None].expand(-1, -1, self.num_slots))
+        score = self._event_score(own, front, path.hand[:, -1], record)
+        score = score + self._sight_score(current, path, record, cloud.tables.misread)
+        score = score + self._body_score(path.hand[:, -1], record)
+        event = draw(score, generator)
+        events = torch.cat([cloud.events, event[:, None]], 1)
+        initial = self._redraw_after(events, cloud, record, generator)
+        tables = self._tables_after(Cloud(events, initial, cloud.tables), record, generator)
+        return Cloud(events, initial, tables), score.logsumexp(-1)
+
+    def _tables_after(self, cloud: Cloud, record: Record, generator: torch.Generator) -> Tables:
+        """Redraw what the arrival integrated out."""
+        rows = outcome_row(cloud.events[:, -1], record.action[-1], self.num_actions).unique()
+        return self.redraw_tables(cloud, record, generator, actions=record.action[-1:], rows=rows)
+
+    def _event_score(self, own: Counts, front: Tensor, hand: Tensor, record: Record) -> Tensor:
+        """log p(event, outcome | past), tables integrated out, `(K, E)`."""
+        num = torch.arange(len(front))
+        action, outcome = int(record.action[-1]), int(record.outcome[-1])
+        rows = own.transition[:, [action]] + self.past.transition[[action]]
+        moved = TRANSITION.mean(rows, self.event_bases)[num, 0, front, hand]
+        fates = own.outcome + self.past.outcome
+        fate = OUTCOME.mean(fates, self.prior.outcome_bases())[num, :, front, outcome]
+        row = outcome_row(torch.arange(moved.shape[1]), record.action[-1], self.num_actions)
+        return (moved * fate[:, row]).clamp_min(1e-30).log()
+
+    def _sight_score(self, current: Tensor, path: Path, record: Record, misread: Tensor) -> Tensor:
+        """log p(view | event, past), `(K, E)`."""
+        place = ((record.view[-1] != -1) & (torch.arange(record.view.shape[1]) != self.geometry.own)).nonzero()[:, 0]
+        code, heading = record.view[-1, place], record.heading[-2]
+        position = path.position[:, -1, None] + self.effects.steps[:, heading]
+        cells = cells_seen(position[:, :, None], record.heading[-1].expand(len(place)), place, self.geometry)
+        shown = code.clamp_min(0).expand_as(cells)
+        flat = (cells * self.num_slots + shown).flatten(1)
+        chance = current.flatten(1).gather(1, flat).view(cells.shape)
+        writes = self.effects.writes
+        wrote = (writes[:, None] >= 0) & (cells == path.front[:, -1, None, None])
+        chance = torch.where(wrote, (writes[:, None] == shown).float(), chance)
+        chance = torch.where(code >= 0, chance, 0.0)
+        error = misread[:, None, None]
+        return ((1 - error) * chance + error / (self.num_tokens - 1) * (1 - chance)).log().sum(-1)
+
+    def _body_score(self, hand: Tensor, record: Record) -> Tensor:
+        """log p(heading, hand | event), `(K, E)`."""
+        turned = (record.heading[-1] - record.heading[-2]) % 4
+        possible = (self.effects.turns == turned) & self.effects.known
+        after = torch.where(self.effects.takes >= 0, self.effects.takes, hand[:, None])
+        wrong = (after != record.hand[-1]).float()
+        return wrong * torch.log(torch.tensor(HAND_ERROR)) + torch.where(possible, 0.0, NEVER)
+
+    def _redraw_after(self, events: Tensor, cloud: Cloud, record: Record, generator: torch.Generator) -> Tensor:
+        """The initial map given events, the cells acted on keeping their tokens."""
+        _, segments, sightings = self.trace(events, record)
+        logits = self.segment_logits(segments, sightings, cloud.tables.misread, cloud.tables.token_prior)
+        tokens = tokens_in_front(segments, cloud.initial)
+        held = Segments(segments.seen, segments.front[:, :-1], segments.last, segments.token)
+        logits = logits + pins(held.front, tokens[:, :-1], logits.shape)
+        return draw(logits[:, : cloud.initial.shape[1]], generator)
+
+
+def pins(front: Tensor, tokens: Tensor, shape: torch.Size) -> Tensor:
+    """Log point masses at the tokens of cells ahead, `(N, segments, V)`."""
+    result = torch.zeros(shape)
+    index = front[..., None].expand(-1, -1, shape[-1])
+    point = torch.where(torch.arange(shape[-1]) == tokens[..., None], 0.0, NEVER)
+    return result.scatter_(1, index, point)
+
+
+def draw(logits: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw from categorical distributions along the last axis (Gumbel maximum)."""
+    noise = torch.empty_like(logits).exponential_(generator=generator)
+    return (logits - noise.log()).argmax(-1)
+
+
+def prior_cloud(grid: Grid, record: Record, num_particles: int, generator: torch.Generator) -> Cloud:
+    """The cloud after slice 0: tables from the stored episodes, the map given the first view."""
+    return grid.revive(torch.zeros(num_particles, 1, dtype=torch.long), record, generator)
+
+
+def map_belief(grid: Grid, cloud: Cloud, record: Record, weights: Tensor, counts: Counts) -> Tensor:
+    """Belief over the token that every map cell holds now, `(M, V)`: particles averaged, cells in closed form."""
+    _, segments, sightings = grid.trace(cloud.events, record)
+    num = len(weights)
+    misread = grid.prior.mean_misread(counts).expand(num)
+    token_prior = grid.prior.mean_token_prior(counts).expand(num, -1)
+    belief = grid.segment_logits(segments, sightings, misread, token_prior).softmax(-1)
+    current = belief.gather(1, segments.last[..., None].expand(-1, -1, grid.num_slots))
+    return torch.tensordot(weights, current, 1)
