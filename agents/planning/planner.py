@@ -12,11 +12,16 @@ then pursues preferences: after it the belief would be another one, and it is pl
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+import scipy.sparse
+import scipy.sparse.csgraph
 from aif_dcpc.agents.planning.belief import Belief, Floats, Knowledge, Region, cell_information, region_of
 from aif_dcpc.agents.planning.configurations import Search, SearchBudget
 from aif_dcpc.agents.planning.visibility import in_sight
 from aif_dcpc.agents.preferences import Preferences
 from aif_dcpc.agents.world_models.geometry import Geometry, Ints
+
+REACHABLE = 0.02  # events less likely than this do not bring a state within reach
 
 
 @dataclass(frozen=True)
@@ -87,10 +92,10 @@ class Planner:
         """Expected free energy of every action at the present belief."""
         region = region_of(belief, knowledge, self.geometry)
         search = Search(belief, knowledge, region, self.budget)
-        stage = self._stage(search, belief, knowledge, region)
+        roots = region.state(belief.pose)
+        stage, at = self._stage(search, belief, knowledge, region, roots)
         pragmatic = self._iterate(stage, None)
         value = self._iterate(stage, pragmatic)
-        at = region.state(belief.pose)
         scores = self._scores(stage, value, pragmatic)
         expected = -np.tensordot(belief.weights, scores[at], 1)
         best = stage.preference[at], stage.information[at], stage.novelty[at]
@@ -118,37 +123,72 @@ class Planner:
                 break
         return value
 
-    def _stage(self, search: Search, belief: Belief, knowledge: Knowledge, region: Region) -> Stage:
-        preference, flow, novelty = zip(*(self._one_step(node.cells, node.hand, region, knowledge)
-                                          for node in search.found), strict=True)
-        sight = self._information(search, belief, knowledge, region)
-        successor = search.successors()
+    def _stage(
+        self, search: Search, belief: Belief, knowledge: Knowledge, region: Region, roots: Ints
+    ) -> tuple[Stage, Ints]:
+        """One-step quantities of the states within reach, and where the roots are among them."""
         events = np.concatenate([node.events for node in search.found])
+        successor = search.successors()
+        kept, number = _within_reach(events.max(1) >= REACHABLE, successor, roots)
+        successor = number[successor[kept]]
+        successor = np.where(successor >= 0, successor, np.arange(len(kept))[:, None])
+        events = events[kept]
+        parts = [self._one_step(node.hand, knowledge) for node in search.found]
+        which, state = np.divmod(kept, len(region.front))
+        front = np.stack([node.cells for node in search.found])[which, region.front[state]]  # (N, V)
+        preference, novelty = (np.empty((len(kept), knowledge.num_actions)) for _ in range(2))
+        flow = np.empty(events.shape)
+        for configuration, (likes, goes_on, new) in enumerate(parts):
+            rows = which == configuration
+            ahead = front[rows]
+            preference[rows], novelty[rows], flow[rows] = ahead @ likes, ahead @ new, np.tensordot(ahead, goes_on, 1)
+        sight = self._information(search, belief, knowledge, region, kept)
         information = np.matmul(events, sight[successor][..., None])[..., 0]
-        return Stage(np.concatenate(preference), information, np.concatenate(novelty), np.concatenate(flow), successor)
+        return Stage(preference, information, novelty, flow, successor), number[roots]
 
-    def _one_step(self, cells: Floats, hand: int, region: Region, knowledge: Knowledge) -> tuple[Floats, Floats, Floats]:
-        """Expected log preference `(S, A)`, discounted flow `(S, A, E)` and novelty `(S, A)` of one configuration."""
+    def _one_step(self, hand: int, knowledge: Knowledge) -> tuple[Floats, Floats, Floats]:
+        """By token ahead: expected log preference `(V, A)`, discounted flow `(V, A, E)` and novelty `(V, A)`."""
         likes, rows = self.preferences, knowledge.outcome_rows()
         gain = knowledge.outcome @ (likes.log_preference() + likes.discount * likes.tail())  # (A + E, V)
         stays = knowledge.outcome @ likes.goes_on()
         table = knowledge.transition[:, :, hand]  # (A, V, E)
         gain, stays, new = (t[rows].transpose(0, 2, 1) for t in (gain, stays, knowledge.outcome_novelty))  # (A, V, E)
-        preference = (table * gain).sum(-1).T
-        novelty = (knowledge.transition_novelty[:, :, hand] + (table * new).sum(-1)).T
-        flow = (likes.discount * table * stays).transpose(1, 0, 2)
-        return tuple(np.tensordot(cells, t, 1)[region.front] for t in (preference, flow, novelty))  # type: ignore[return-value]
+        novelty = knowledge.transition_novelty[:, :, hand] + (table * new).sum(-1)
+        return (table * gain).sum(-1).T, (likes.discount * table * stays).transpose(1, 0, 2), novelty.T
 
-    def _information(self, search: Search, belief: Belief, knowledge: Knowledge, region: Region) -> Floats:
-        """Information gain about the map of arriving in every flat state, `(N,)`."""
+    def _information(
+        self, search: Search, belief: Belief, knowledge: Knowledge, region: Region, kept: Ints
+    ) -> Floats:
+        """Information gain about the map of arriving in every kept state, `(N,)`."""
         cells = np.stack([node.cells for node in search.found])
         worth = cell_information(cells, knowledge.misread, knowledge.num_tokens)
-        clear = (cells @ knowledge.transparency)[:, region.view]
+        which, state = np.divmod(kept, len(region.front))
+        clear = (cells @ knowledge.transparency)[which[:, None], region.view[state]]
         sight = in_sight(clear, self.geometry)
-        for pose, seen in belief.visited.items():
-            state = region.state(np.array(pose))
-            for number, node in enumerate(search.found):
-                if not node.changes.keys() & set(region.view[state].tolist()):
-                    sight[number, state] = seen
+        self._recall(sight, search, belief, region, kept)
         sight[..., self.geometry.own] = 0
-        return (sight * worth[:, region.view]).sum(-1).ravel()
+        return (sight * worth[which[:, None], region.view[state]]).sum(-1)
+
+    def _recall(self, sight: Floats, search: Search, belief: Belief, region: Region, kept: Ints) -> None:
+        """Where the agent has been, what is in sight is known, unless the configuration changes a cell in view."""
+        place = {int(flat): row for row, flat in enumerate(kept)}
+        for pose, seen in belief.visited.items():
+            state = int(region.state(np.array(pose)))
+            view = set(region.view[state].tolist())
+            for number, node in enumerate(search.found):
+                row = place.get(number * len(region.front) + state)
+                if row is not None and not node.changes.keys() & view:
+                    sight[row] = seen
+
+
+def _within_reach(likely: npt.NDArray[np.bool_], successor: Ints, roots: Ints) -> tuple[Ints, Ints]:
+    """Flat states that likely events lead to from the roots, and the number of each flat state among them (or -1)."""
+    size = len(successor)
+    start, event = likely.nonzero()
+    graph = scipy.sparse.csr_matrix((np.ones(len(start)), (start, successor[start, event])), shape=(size, size))
+    reached = np.unique(np.concatenate([
+        scipy.sparse.csgraph.breadth_first_order(graph, root, return_predecessors=False) for root in np.unique(roots)
+    ]))
+    number = np.full(size, -1)
+    number[reached] = np.arange(len(reached))
+    return reached.astype(np.int64), number

@@ -83,7 +83,7 @@ def outcome_row(events: Tensor, action: Tensor, num_actions: int) -> Tensor:
 
 def tokens_in_front(segments: Segments, initial: Tensor) -> Tensor:
     """Token ahead at each slice, `(N, T)`, given the initial map `(N, M)`."""
-    return torch.cat([initial, segments.token], 1).gather(1, segments.front)
+    return segments.initial_tokens(initial).gather(1, segments.front)
 
 
 def count(
@@ -97,13 +97,10 @@ def count(
     row = ((action * slots + front) * hands + hand) * size + event
     fate = (outcome_row(event, action, num_actions) * slots + front) * NUM_OUTCOMES + record.outcome[1:]
     transition, outcome = _scatter(row, like.transition, num), _scatter(fate, like.outcome, num)
-    seen = torch.zeros_like(initial, dtype=torch.bool).scatter_(
-        1, segments.seen.clamp_max(initial.shape[1] - 1), segments.seen < initial.shape[1]
-    )
-    tokens = torch.zeros(num, slots).scatter_add_(1, initial, seen.float())
-    right = torch.cat([initial, segments.token], 1).gather(1, segments.seen) == sightings.code
-    matches = right.float().sum(1)
-    return Counts(transition, outcome, tokens, torch.stack([matches, right.shape[1] - matches], 1))
+    seen = torch.zeros(num, segments.count).scatter_(1, segments.seen, 1.0)[:, : len(segments.cells)]
+    tokens = torch.zeros(num, slots).scatter_add_(1, initial[:, segments.cells], seen)
+    right = (segments.initial_tokens(initial).gather(1, segments.seen) == sightings.code).float().sum(1)
+    return Counts(transition, outcome, tokens, torch.stack([right, len(sightings.time) - right], 1))
 
 
 def _scatter(index: Tensor, like: Tensor, num: int) -> Tensor:

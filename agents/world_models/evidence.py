@@ -19,43 +19,64 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Segments:
-    """Where each sighting and each cell ahead belongs.
+    """Where each sighting and each cell ahead belongs; only map cells that some sequence saw or faced are numbered.
 
     Attributes:
+        cells: `(U,)` the map cell of each of the first U segments: these are initial ones.
         seen: `(N, S)` segment of every sighting.
         front: `(N, T)` segment of the cell ahead at each slice.
-        last: `(N, M)` current segment of every map cell.
-        token: `(N, J)` token of every written segment (SAME where the write did not happen); segment M + j.
+        home: `(N, T)` the initial segment of the cell ahead at each slice.
+        token: `(N, J)` token of every written segment (SAME where the write did not happen); segment U + j.
+        times: slice of each write.
     """
 
+    cells: Tensor
     seen: Tensor
     front: Tensor
-    last: Tensor
+    home: Tensor
     token: Tensor
+    times: list[int]
 
     @property
     def count(self) -> int:
-        """M + J."""
-        return self.last.shape[1] + self.token.shape[1]
+        """U + J."""
+        return len(self.cells) + len(self.times)
+
+    def initial_tokens(self, initial: Tensor) -> Tensor:
+        """Token of every segment, `(N, U + J)`, given the initial map `(N, M)`."""
+        return torch.cat([initial[:, self.cells], self.token], 1)
+
+    def latest(self) -> Tensor:
+        """`(N, U)` the present segment of every numbered cell."""
+        size = len(self.cells)
+        last = torch.arange(size).expand(len(self.token), size)
+        for number, time in enumerate(self.times):
+            wrote = (self.token[:, number, None] != SAME) & (torch.arange(size) == self.home[:, time - 1, None])
+            last = torch.where(wrote, size + number, last)
+        return last
 
 
 def segment(path: Path, record: Record, sightings: Sightings, geometry: Geometry) -> Segments:
     """Assign sightings and fronts to segments; loops over the few slices at which something was written."""
-    num, cells = path.position.shape[0], geometry.size**2
-    seen = cells_seen(path.position[:, sightings.time], record.heading[sightings.time], sightings.place, geometry)
-    front, times = path.front, torch.arange(len(record))
-    last = torch.arange(cells).expand(num, cells)
-    seen_cell, tokens = seen, []
-    for number, time in enumerate((path.written != SAME).any(0).nonzero()[:, 0].tolist()):
-        wrote = path.written[:, time, None] != SAME
-        cell = path.front[:, time - 1, None]
-        label = torch.tensor(cells + number)
-        seen = torch.where(wrote & (seen_cell == cell) & (sightings.time >= time), label, seen)
-        front = torch.where(wrote & (path.front == cell) & (times >= time), label, front)
-        last = torch.where(wrote & (torch.arange(cells) == cell), label, last)
-        tokens.append(path.written[:, time])
-    token = torch.stack(tokens, 1) if tokens else torch.empty(num, 0, dtype=torch.long)
-    return Segments(seen, front, last, token)
+    seen_cell = cells_seen(path.position[:, sightings.time], record.heading[sightings.time], sightings.place, geometry)
+    cells, local = _number(seen_cell, path.front, geometry.size**2)
+    seen = first_seen = local[seen_cell]
+    front = home = local[path.front]
+    times: list[int] = (path.written != SAME).any(0).nonzero()[:, 0].tolist()
+    slices = torch.arange(len(record))
+    for number, time in enumerate(times):
+        wrote, cell = path.written[:, time, None] != SAME, home[:, time - 1, None]
+        seen = torch.where(wrote & (first_seen == cell) & (sightings.time >= time), len(cells) + number, seen)
+        front = torch.where(wrote & (home == cell) & (slices >= time), len(cells) + number, front)
+    return Segments(cells, seen, front, home, path.written[:, times], times)
+
+
+def _number(seen: Tensor, front: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The map cells in use `(U,)`, and the number of each map cell `(M,)`."""
+    used = torch.zeros(size, dtype=torch.bool)
+    used[seen.flatten()] = True
+    used[front.flatten()] = True
+    return used.nonzero()[:, 0], used.cumsum(0) - 1
 
 
 def sighting_counts(segments: Segments, sightings: Sightings, num_slots: int) -> Tensor:
@@ -73,8 +94,8 @@ def segment_prior(segments: Segments, log_token_prior: Tensor) -> Tensor:
     Written segments that a sequence does not have keep the token prior, which sums to one: they add nothing.
     """
     num, slots = log_token_prior.shape
-    initial = log_token_prior[:, None].expand(num, segments.last.shape[1], slots)
-    if not segments.token.shape[1]:
+    initial = log_token_prior[:, None].expand(num, len(segments.cells), slots)
+    if not segments.times:
         return initial
     point = torch.where(torch.arange(slots) == segments.token[..., None], 0.0, -1e9)
     written = torch.where(segments.token[..., None] == SAME, log_token_prior[:, None], point)

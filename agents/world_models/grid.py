@@ -89,8 +89,20 @@ class Grid:
         """Base measures of the transition table, by pooling."""
         return self.prior.event_bases(self.effects, *self.past.transition.shape[1:3])
 
+    @cached_property
+    def _traces(self) -> list[tuple[Tensor, tuple[Path, Segments, Sightings]]]:
+        return []
+
     def trace(self, events: Tensor, record: Record) -> tuple[Path, Segments, Sightings]:
-        """Path, segments and sightings of event sequences `(N, T)`."""
+        """Path, segments and sightings of event sequences `(N, T)`; the last one is kept for the next caller."""
+        for known, trace in self._traces:
+            if known is events or torch.equal(known, events):
+                return trace
+        trace = self._trace(events, record)
+        self._traces[:] = [(events, trace)]
+        return trace
+
+    def _trace(self, events: Tensor, record: Record) -> tuple[Path, Segments, Sightings]:
         path = follow(events, record, self.effects, self.geometry)
         sightings = sightings_of(record, self.geometry.own)
         return path, segment(path, record, sightings, self.geometry), sightings
@@ -108,6 +120,13 @@ class Grid:
         seen = sighting_counts(segments, sightings, self.num_slots) * odds
         return seen + segment_prior(segments, token_prior.clamp_min(1e-30).log())
 
+    def current_belief(self, logits: Tensor, segments: Segments, token_prior: Tensor) -> Tensor:
+        """p(token that every map cell holds now), `(N, M, V)`."""
+        belief = token_prior[:, None].repeat(1, self.geometry.size**2, 1)
+        last = segments.latest()[..., None].expand(-1, -1, self.num_slots)
+        belief[:, segments.cells] = logits.softmax(-1).gather(1, last)
+        return belief
+
     def step_evidence(self, events: Tensor, path: Path, record: Record, tables: Tables) -> Tensor:
         """log p(event, outcome | token ahead) of every step, `(K, T - 1, V)`."""
         num = torch.arange(events.shape[0])[:, None]
@@ -124,7 +143,14 @@ class Grid:
         logits = self.segment_logits(segments, sightings, cloud.tables.misread, cloud.tables.token_prior)
         if len(record) > 1:
             logits = logits + front_evidence(segments, self.step_evidence(cloud.events, path, record, cloud.tables))
-        return draw(logits[:, : cloud.initial.shape[1]], generator)
+        return self.draw_map(logits, segments, cloud.tables.token_prior, generator)
+
+    def draw_map(self, logits: Tensor, segments: Segments, token_prior: Tensor, generator: torch.Generator) -> Tensor:
+        """Initial tokens of all map cells: numbered ones from their logits, the others from the prior."""
+        unseen = token_prior[:, None].expand(-1, self.geometry.size**2, -1)
+        initial = draw_categorical(unseen, generator)
+        initial[:, segments.cells] = draw(logits[:, : len(segments.cells)], generator)
+        return initial
 
     def redraw_tables(
         self, cloud: Cloud, record: Record, generator: torch.Generator, *, actions: Tensor, rows: Tensor
@@ -144,19 +170,18 @@ class Grid:
     def sweep(self, cloud: Cloud, record: Record, generator: torch.Generator) -> Cloud:
         """Events and map given tables, then two actions' tables and four outcome rows given events and map."""
         if len(record) > 1:
-            times = self.pick_times(len(cloud.events), len(record), generator)
-            cloud = replace(cloud, events=self.redraw_events(cloud, record, times, generator))
+            cloud = replace(cloud, events=self.redraw_events(cloud, record, generator))
         cloud = replace(cloud, initial=self.redraw_map(cloud, record, generator))
         actions = torch.randperm(self.num_actions, generator=generator)[:2]
         rows = torch.randperm(len(self.past.outcome), generator=generator)[:4]
         return replace(cloud, tables=self.redraw_tables(cloud, record, generator, actions=actions, rows=rows))
 
     def pick_times(self, num: int, length: int, generator: torch.Generator) -> Tensor:
-        """A slice per particle: half of them anywhere, half near the end."""
-        anywhere = torch.randint(1, length, (num,), generator=generator)
+        """One of `length` places per particle: half of them anywhere, half near the end."""
+        anywhere = torch.randint(length, (num,), generator=generator)
         late = length - torch.empty(num).geometric_(0.3, generator=generator).long()
         coin = torch.rand(num, generator=generator) < 0.5
-        return torch.where(coin, anywhere, late.clamp_min(1))
+        return torch.where(coin, anywhere, late.clamp_min(0))
 
     def revive(self, events: Tensor, record: Record, generator: torch.Generator) -> Cloud:
         """A cloud from stored event sequences: tables from the past, the map from the tables."""
@@ -168,7 +193,7 @@ class Grid:
 
     def log_marginal(self, events: Tensor, record: Record, tables: Tables) -> Tensor:
         """log p(events, observations | tables) with the map integrated out, `(N,)`; heading must fit."""
-        path, segments, sightings = self.trace(events, record)
+        path, segments, sightings = self._trace(events, record)
         logits = self.segment_logits(segments, sightings, tables.misread, tables.token_prior)
         if len(record) > 1:
             logits = logits + front_evidence(segments, self.step_evidence(events, path, record, tables))
@@ -182,11 +207,17 @@ class Grid:
         wrong = (path.hand != record.hand).float().sum(1)
         return wrong * torch.log(torch.tensor(HAND_ERROR)) + torch.where(possible, 0.0, NEVER).sum(1)
 
-    def redraw_events(self, cloud: Cloud, record: Record, times: Tensor, generator: torch.Generator) -> Tensor:
-        """Gibbs update of one event per particle, at slices `times` `(K,)`, the map integrated out, the later poses
-        shifting along."""
+    def redraw_events(self, cloud: Cloud, record: Record, generator: torch.Generator) -> Tensor:
+        """Gibbs update of one event per particle, the map integrated out, the later poses shifting along.
+
+        Only slices at which the heading stayed are visited: where it turned, the event is the turn.
+        """
+        still = (record.heading[1:] == record.heading[:-1]).nonzero()[:, 0] + 1
+        if not len(still):
+            return cloud.events
+        times = still[self.pick_times(len(cloud.events), len(still), generator)]
         num = len(cloud.events)
-        choices = self.effects.known.nonzero()[:, 0]
+        choices = (self.effects.known & (self.effects.turns == 0)).nonzero()[:, 0]
         trial = cloud.events.repeat_interleave(len(choices), 0)
         trial.scatter_(1, times.repeat_interleave(len(choices))[:, None], choices.repeat(num)[:, None])
         tables = Tables(*(t.repeat_interleave(len(choices), 0) for t in vars(cloud.tables).values()))
@@ -210,9 +241,8 @@ class Grid:
         own = count(cloud.events, cloud.initial, path, segments, before, sightings, self.past)
         front = tokens_in_front(segments, cloud.initial)[:, -1]
         logits = self.segment_logits(segments, sightings, cloud.tables.misread, cloud.tables.token_prior)
-        if len(before) > 0:
-            logits = logits + pins(segments.front, tokens_in_front(segments, cloud.initial), logits.shape)
-        current = logits.softmax(-1).gather(1, segments.last[..., None].expand(-1, -1, self.num_slots))
+        logits = logits + pins(segments.front, tokens_in_front(segments, cloud.initial), logits.shape)
+        current = self.current_belief(logits, segments, cloud.tables.token_prior)
         score = self._event_score(own, front, path.hand[:, -1], record)
         score = score + self._sight_score(current, path, record, cloud.tables.misread)
         score = score + self._body_score(path.hand[:, -1], record)
@@ -267,9 +297,8 @@ class Grid:
         _, segments, sightings = self.trace(events, record)
         logits = self.segment_logits(segments, sightings, cloud.tables.misread, cloud.tables.token_prior)
         tokens = tokens_in_front(segments, cloud.initial)
-        held = Segments(segments.seen, segments.front[:, :-1], segments.last, segments.token)
-        logits = logits + pins(held.front, tokens[:, :-1], logits.shape)
-        return draw(logits[:, : cloud.initial.shape[1]], generator)
+        logits = logits + pins(segments.front[:, :-1], tokens[:, :-1], logits.shape)
+        return self.draw_map(logits, segments, cloud.tables.token_prior, generator)
 
 
 def pins(front: Tensor, tokens: Tensor, shape: torch.Size) -> Tensor:
@@ -281,9 +310,15 @@ def pins(front: Tensor, tokens: Tensor, shape: torch.Size) -> Tensor:
 
 
 def draw(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw from categorical distributions along the last axis (Gumbel maximum)."""
-    noise = torch.empty_like(logits).exponential_(generator=generator)
-    return (logits - noise.log()).argmax(-1)
+    """Draw from categorical distributions along the last axis."""
+    return draw_categorical(logits.softmax(-1), generator)
+
+
+def draw_categorical(chances: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw by inverting the distribution function along the last axis."""
+    total = chances.cumsum(-1)
+    uniform = torch.rand(chances.shape[:-1], generator=generator)[..., None] * total[..., -1:]
+    return (uniform >= total).sum(-1).clamp_max(chances.shape[-1] - 1)
 
 
 def prior_cloud(grid: Grid, record: Record, num_particles: int, generator: torch.Generator) -> Cloud:
@@ -297,6 +332,5 @@ def map_belief(grid: Grid, cloud: Cloud, record: Record, weights: Tensor, counts
     num = len(weights)
     misread = grid.prior.mean_misread(counts).expand(num)
     token_prior = grid.prior.mean_token_prior(counts).expand(num, -1)
-    belief = grid.segment_logits(segments, sightings, misread, token_prior).softmax(-1)
-    current = belief.gather(1, segments.last[..., None].expand(-1, -1, grid.num_slots))
-    return torch.tensordot(weights, current, 1)
+    logits = grid.segment_logits(segments, sightings, misread, token_prior)
+    return torch.tensordot(weights, grid.current_belief(logits, segments, token_prior), 1)
