@@ -19,6 +19,7 @@ from aif_dcpc.agents.world_models.counts import OUTCOME, TRANSITION, Counts, Tab
 from aif_dcpc.agents.world_models.geometry import geometry_of
 from aif_dcpc.agents.world_models.grid import Cloud, Grid, map_belief, prior_cloud
 from aif_dcpc.agents.world_models.paths import Path, Record, cells_seen, effects_of, sightings_of, wrap
+from aif_dcpc.agents.world_models.tables import Summary
 from aif_dcpc.agents.world_models.vocabulary import SAME, new_vocabulary
 from torch import Tensor
 
@@ -69,6 +70,7 @@ class Tracker:
         self.vocabulary = new_vocabulary(view.empty_hand_token)
         self.past = no_counts(num_actions, self.vocabulary)
         self.transparency = Transparency.new(self.vocabulary.tokens.capacity)
+        self.summaries = Summary(TRANSITION), Summary(OUTCOME)
         self.episode = Episode()
         self.running: Running | None = None
 
@@ -188,8 +190,8 @@ class Tracker:
     def knowledge(self, total: Counts) -> Knowledge:
         """The tables, given expected counts of all episodes."""
         grid, known = self.now.grid, self.vocabulary.num_events
-        transition, newness = TRANSITION.mean_and_novelty(total.transition, grid.event_bases)
-        outcome, outcome_newness = OUTCOME.mean_and_novelty(total.outcome, grid.prior.outcome_bases())
+        transition, newness = self.summaries[0].update(total.transition, grid.event_bases)
+        outcome, outcome_newness = self.summaries[1].update(total.outcome, grid.prior.outcome_bases())
         table = transition.double().numpy().copy()
         table[..., 0] += table[..., known:].sum(-1)
         effects = grid.effects
@@ -219,6 +221,7 @@ class Tracker:
             "vocabulary": self.vocabulary.state_dict(),
             "past": dict(vars(self.past)),
             "transparency": torch.as_tensor(self.transparency.counts),
+            "summaries": [summary.state_dict() for summary in self.summaries],
             "episode": self.episode.tensors(),
             "running": None,
         }
@@ -238,6 +241,8 @@ class Tracker:
         """Restore what `state_dict` gave."""
         self.vocabulary = self.vocabulary.from_state_dict(state["vocabulary"])
         self.past = Counts(**state["past"])
+        for summary, kept in zip(self.summaries, state["summaries"], strict=True):
+            summary.load_state_dict(kept)
         self.transparency = Transparency(np.array(state["transparency"]))
         self.episode, self.running = Episode.from_tensors(state["episode"]), None
         saved = state["running"]

@@ -27,7 +27,7 @@ class Slots:
         """Index of a member, which is admitted if it is new."""
         if member not in self.members:
             self.members.append(member)
-            self.capacity = max(self.capacity, 2 ** int(np.ceil(np.log2(len(self.members) + 1))))
+            self.capacity = max(self.capacity, 2 ** int(np.ceil(np.log2(len(self.members)))))
         return self.members.index(member)
 
     def index(self, member: int, default: int) -> int:
