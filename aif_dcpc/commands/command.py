@@ -1,0 +1,55 @@
+"""How every command starts: Hydra composes and sweeps; what a user can get wrong is told in one sentence, exit code 2.
+
+Overrides are checked before Hydra sees them, so that a misspelt group, choice, key or a value of the wrong type never
+reaches a job, not even the third of a sweep.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from aif_dcpc.commands.overrides import check_overrides
+from aif_dcpc.errors import UserError
+
+Job = Callable[[Mapping[str, Any], list[str]], None]
+
+
+def run_command(config_name: str, job: Job) -> None:
+    """Run `job(resolved configuration, names of the keys given on the command line)` as a Hydra application."""
+
+    def task(config: DictConfig) -> None:
+        values = OmegaConf.to_container(config, resolve=True)
+        assert isinstance(values, dict)
+        try:
+            job({str(key): value for key, value in values.items()}, _given_keys())
+        except UserError as error:
+            fail(error)
+
+    arguments, _ = get_args_parser().parse_known_args()
+    try:
+        if arguments.config_dir is None and arguments.config_name is None:
+            check_overrides(config_name, arguments.overrides, sweep=arguments.multirun)
+    except UserError as error:
+        fail(error)
+    hydra.main(config_path="pkg://aif_dcpc.configs", config_name=config_name, version_base="1.3")(task)()
+
+
+def fail(error: UserError) -> NoReturn:
+    """Print the sentence and leave with exit code 2."""
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    raise SystemExit(2)
+
+
+def sweep_folder() -> str | None:
+    """Return the name of this job's own folder inside a sweep, None outside a sweep."""
+    config = HydraConfig.get()
+    return config.job.override_dirname if str(config.mode).endswith("MULTIRUN") else None
+
+
+def _given_keys() -> list[str]:
+    return [override.lstrip("+~").split("=")[0] for override in HydraConfig.get().overrides.task]

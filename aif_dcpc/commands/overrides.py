@@ -1,0 +1,99 @@
+"""Refuse a misspelt group, choice or key, or a value of the wrong type, with the closest match.
+
+The YAML files are the schema of what the typed configuration leaves open (the settings of an agent): a key must stand
+in them, and a value must have the type of its default (anything where the default is null).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from typing import Any, cast
+
+from hydra import compose, initialize_config_module
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from aif_dcpc.errors import ConfigError
+from aif_dcpc.schema import typed, unknown
+
+OPEN_KEYS = ("env.options",)  # groups of keys that belong to somebody else: any key may be added
+
+
+def check_overrides(config_name: str, overrides: Sequence[str], *, sweep: bool) -> None:
+    """Check the overrides of a command against the files of `aif_dcpc.configs`.
+
+    Raises:
+        ConfigError: with one sentence that names the key, what was expected, and the closest match.
+    """
+    with initialize_config_module("aif_dcpc.configs", version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        own = [parsed for parsed in _parsed(overrides, loader) if not parsed.key_or_group.startswith("hydra")]
+        groups = set(loader.list_groups("")) - {"hydra"}
+        chosen = [parsed for parsed in own if parsed.key_or_group in groups]
+        for parsed in own:
+            if parsed.is_sweep_override() and not sweep:
+                raise ConfigError(f"{parsed.input_line} asks for several runs: add -m, or put the value in quotes.")
+        for parsed in chosen:
+            _check_choice(loader, parsed)
+        for choices in product(*([f"{p.key_or_group}={c}" for c in _choices(p)] for p in chosen)):
+            defaults = _defaults(config_name, choices)
+            for parsed in own:
+                if parsed not in chosen:
+                    _check_key(defaults, groups, parsed)
+
+
+def _parsed(overrides: Sequence[str], loader: ConfigLoader) -> Iterator[Override]:
+    parser = OverridesParser.create(config_loader=loader)
+    for override in overrides:
+        try:
+            yield parser.parse_override(override)
+        except HydraException:
+            raise ConfigError(f"cannot read {override!r}: write KEY=VALUE, with quotes around odd characters.") from None
+
+
+def _choices(parsed: Override) -> list[Any]:
+    """Return the values that an override stands for: several in a sweep, none in a sweep over an interval."""
+    if not parsed.is_sweep_override():
+        return [parsed.value()]
+    return [getattr(v, "text", v) for v in parsed.sweep_iterator()] if parsed.is_discrete_sweep() else []
+
+
+def _check_choice(loader: ConfigLoader, parsed: Override) -> None:
+    known = loader.get_group_options(parsed.key_or_group, ObjectType.CONFIG)
+    for choice in _choices(parsed):
+        if choice is not None and choice not in known:
+            raise ConfigError(unknown(parsed.key_or_group, str(choice), known))
+
+
+def _defaults(config_name: str, choices: Sequence[str]) -> Mapping[str, Any]:
+    """Return the configuration as it is before any value is overridden."""
+    try:
+        config = compose(config_name, overrides=list(choices))
+        return cast(Mapping[str, Any], OmegaConf.to_container(config, resolve=True))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(f"cannot compose {' '.join(choices)}: {str(error).splitlines()[0]}") from None
+
+
+def _check_key(defaults: Mapping[str, Any], groups: set[str], parsed: Override) -> None:
+    path = parsed.key_or_group
+    if any(path.startswith(f"{group}.") for group in OPEN_KEYS):
+        return
+    found = dict(_leaves(defaults))
+    if path not in found:
+        known = [*found, *groups] if "." not in path else [key for key in found if "." in key]
+        raise ConfigError(unknown("key", path, known))
+    for value in _choices(parsed):
+        if found[path] is not None and not parsed.is_delete():
+            typed(path, value, type(found[path]))
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        yield f"{prefix}{key}", value
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")

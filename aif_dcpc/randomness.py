@@ -1,0 +1,40 @@
+"""Seeds derived from one seed, and the global random states that a checkpoint carries."""
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def derive(seed: int, *path: int) -> int:
+    """Return a seed in [0, 2^31) for a purpose named by integers; distinct paths give independent seeds."""
+    return int(np.random.SeedSequence([seed, *path]).generate_state(1)[0]) & 0x7FFFFFFF
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators; the project's own code uses explicit ones, libraries may not."""
+    random.seed(seed)
+    np.random.seed(derive(seed, 0))  # noqa: NPY002
+    torch.manual_seed(seed)
+
+
+def random_states() -> dict[str, Any]:
+    """Return the states of the global generators as tensors, numbers and lists."""
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
+    version, words, spare = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "numpy": [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, gauss],
+        "python": [version, list(words), spare],
+    }
+
+
+def restore_random_states(states: Mapping[str, Any]) -> None:
+    """Restore what `random_states` gave."""
+    name, keys, position, has_gauss, gauss = states["numpy"]
+    version, words, spare = states["python"]
+    torch.set_rng_state(states["torch"])
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))  # noqa: NPY002
+    random.setstate((version, tuple(words), spare))

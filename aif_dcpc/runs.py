@@ -1,0 +1,220 @@
+"""Run folders: what a run leaves behind, written so that no moment of failure can damage it.
+
+    config.yaml      the resolved configuration, plain YAML
+    metrics.jsonl    one JSON object a line
+    events.*         TensorBoard
+    checkpoints/     step-<steps>.pt, the newest two
+    figures/, videos/
+
+Every file that matters is written beside its place, flushed to the disk and renamed over it, so that it is either the
+old one or the new one, whole. A new run folder itself appears by one rename, complete with its first checkpoint.
+Reading never runs code: plain YAML, and `torch.load(weights_only=True)`.
+"""
+
+import itertools
+import os
+import shutil
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aif_dcpc.errors import ConfigError, RunFolderError
+from aif_dcpc.schema import TrainConfig, train_config
+
+FORMAT = 1
+KEPT = 2
+FOLDERS = ("checkpoints", "figures", "videos")
+Checkpoint = dict[str, Any]
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a path to write to; on leaving without an error it replaces `path` in one step that survives a power cut."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class RunFolder:
+    """An existing run folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def metrics(self) -> Path:
+        """The file of metrics."""
+        return self.path / "metrics.jsonl"
+
+    # -- configuration ------------------------------------------------------------------------------------------------
+
+    def save_config(self, config: TrainConfig) -> None:
+        """Write the resolved configuration."""
+        with atomic(self.path / "config.yaml") as file:
+            file.write_text(yaml.safe_dump(asdict(config), sort_keys=False), encoding="utf-8")
+
+    def config(self) -> TrainConfig:
+        """Read the configuration back, as data: names of code and interpolations are refused.
+
+        Raises:
+            RunFolderError: there is none, or it is not the configuration of a run.
+        """
+        try:
+            text = (self.path / "config.yaml").read_text(encoding="utf-8")
+            values = yaml.safe_load(text)
+            _refuse_code(values)
+            return train_config(values)
+        except FileNotFoundError:
+            raise RunFolderError(f"{self} is not a run folder: it has no config.yaml.") from None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, ConfigError, AttributeError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise RunFolderError(f"{self}/config.yaml is not the configuration of a run: {reason}") from None
+
+    # -- checkpoints --------------------------------------------------------------------------------------------------
+
+    def checkpoints(self) -> list[Path]:
+        """Paths of the checkpoints, newest first."""
+        found = (self.path / "checkpoints").glob("step-*.pt")
+        return sorted(found, key=lambda path: path.name, reverse=True)
+
+    def save_checkpoint(self, step: int, content: Mapping[str, Any]) -> Path:
+        """Write a checkpoint of tensors, numbers, texts, lists and dicts; then drop all but the newest two."""
+        import torch
+
+        path = self.path / "checkpoints" / f"step-{step:010d}.pt"
+        with atomic(path) as file:
+            torch.save({"format": FORMAT, **content}, file)
+        for old in self.checkpoints()[KEPT:]:
+            old.unlink()
+        return path
+
+    def load_checkpoint(self) -> Checkpoint:
+        """Read the newest checkpoint that is whole.
+
+        Raises:
+            RunFolderError: there is none.
+        """
+        reasons = []
+        for path in self.checkpoints():
+            try:
+                return read_checkpoint(path)
+            except RunFolderError as error:
+                reasons.append(str(error))
+        raise RunFolderError(reasons[0] if reasons else f"{self} holds no checkpoint.")
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read one checkpoint without running anything in it.
+
+    Raises:
+        RunFolderError: it is damaged, or holds more than plain data.
+    """
+    import torch
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                raise zipfile.BadZipFile("a checksum is wrong")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # any damage at all, in any layer of the format
+        raise RunFolderError(f"the checkpoint {path} cannot be read: {str(error).splitlines()[0][:200]}") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise RunFolderError(f"{path} is not a checkpoint of this program.")
+    return content
+
+
+def open_run(path: str) -> RunFolder:
+    """Open an existing run folder.
+
+    Raises:
+        RunFolderError: nothing is there.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise RunFolderError(f"there is no run folder {path}.")
+    return RunFolder(folder)
+
+
+@contextmanager
+def new_run(run_dir: str | None, name: str) -> Iterator[RunFolder]:
+    """Prepare a run folder out of sight; on leaving without an error it appears at its place, whole.
+
+    Args:
+        run_dir: where; None chooses `runs/<name>/<date-time>`.
+        name: of the run.
+
+    Raises:
+        RunFolderError: the place is taken or not writable.
+    """
+    place = Path(run_dir) if run_dir is not None else Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S")
+    if run_dir is not None and place.exists() and not (place.is_dir() and not any(place.iterdir())):
+        raise RunFolderError(f"run_dir {place} is not empty: choose another, or go on with it by resume={place}.")
+    folder = RunFolder(_hidden_beside(place))
+    try:
+        yield folder
+        folder.path = _reveal(folder.path, place, numbered=run_dir is None)
+    except BaseException:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        raise
+
+
+def _hidden_beside(place: Path) -> Path:
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        hidden = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+        hidden.chmod(0o755)
+        for name in FOLDERS:
+            (hidden / name).mkdir()
+    except OSError as error:
+        raise RunFolderError(f"cannot write to run_dir {place}: {error.strerror}.") from None
+    return hidden
+
+
+def _reveal(hidden: Path, place: Path, *, numbered: bool) -> Path:
+    """Rename to `place`; of folders named by the clock, the second of a second gets a number."""
+    for number in itertools.count(2):
+        try:
+            hidden.rename(place)
+            return place
+        except OSError as error:
+            if not numbered or not place.is_dir():
+                raise RunFolderError(f"cannot write to run_dir {place}: {error.strerror}.") from None
+            place = place.with_name(f"{place.name.split('+')[0]}+{number}")
+    raise AssertionError
+
+
+def _refuse_code(values: Any) -> None:
+    """Refuse what a configuration library could take for an instruction: `_target_` keys and `${...}`."""
+    if isinstance(values, dict):
+        for key, value in values.items():
+            if not isinstance(key, str) or key.startswith("_"):
+                raise ConfigError(f"key {key!r} is not allowed in a run folder.")
+            _refuse_code(value)
+    elif isinstance(values, list):
+        for value in values:
+            _refuse_code(value)
+    elif isinstance(values, str) and "${" in values:
+        raise ConfigError(f"value {values!r} is not allowed in a run folder.")

@@ -1,0 +1,186 @@
+"""The typed configuration of every command: what keys exist, of which type, in which range.
+
+The defaults stand in `configs/*.yaml`, which is also where each key is explained; this module refuses what does not
+fit, with the closest match for a misspelt key. It reads plain mappings only: nothing in a configuration is ever
+resolved, imported or called.
+
+>>> train_config({"seed": 1, "stepz": 2})
+Traceback (most recent call last):
+    ...
+aif_dcpc.errors.ConfigError: unknown key 'stepz'. Did you mean 'seed'? ...
+"""
+
+import difflib
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from aif_dcpc.errors import ConfigError
+
+Settings = dict[str, Any]
+T = TypeVar("T")
+
+
+def bounded(*, at_least: float | None = None, at_most: float | None = None, choices: tuple[str, ...] = ()) -> Any:
+    """Declare a field with a range or a list of choices."""
+    return field(metadata={"at_least": at_least, "at_most": at_most, "choices": choices})
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvConfig:
+    """Which environment, and how it is disturbed; the keys are those of `aif_dcpc.envs.make`."""
+
+    name: str
+    id: str | None
+    slip: float = bounded(at_least=0, at_most=1)
+    misread: float = bounded(at_least=0, at_most=1)
+    permute_seed: int | None = bounded(at_least=0)
+    max_steps: int | None = bounded(at_least=1)
+    options: Settings
+
+    def arguments(self) -> Settings:
+        """Keyword arguments for `aif_dcpc.envs.make`, all but the name."""
+        given = {key: value for key, value in asdict(self).items() if key not in ("name", "options")}
+        return {**given, **self.options}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run; each key is explained in `configs/train.yaml`."""
+
+    name: str
+    agent: Settings
+    env: EnvConfig
+    inference: Settings
+    seed: int = bounded(at_least=0)
+    device: str = bounded(choices=("auto", "cpu", "cuda"))
+    threads: int | None = bounded(at_least=1)
+    run_dir: str | None
+    resume: str | None
+    data_dir: str
+    total_env_steps: int = bounded(at_least=1)
+    epochs: int | None = bounded(at_least=1)
+    num_envs: int = bounded(at_least=1)
+    max_minutes: float | None = bounded(at_least=0.001)
+    stop_after_successes_in_a_row: int | None = bounded(at_least=1)
+    policy: str = bounded(choices=("greedy", "sampled"))
+    checkpoint_every: int = bounded(at_least=1)
+    log_every: int = bounded(at_least=1)
+    picture_every: int = bounded(at_least=0)
+    video_every: int = bounded(at_least=0)
+
+    def agent_settings(self) -> Settings:
+        """Settings for `aif_dcpc.agents.make`: the agent's own keys and the engine's under `inference`."""
+        own = {key: value for key, value in self.agent.items() if key != "name"}
+        return {**own, "inference": dict(self.inference)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvChange:
+    """What a rollout changes about the environment of the run; None keeps what the run was trained on."""
+
+    id: str | None
+    slip: float | None = bounded(at_least=0, at_most=1)
+    misread: float | None = bounded(at_least=0, at_most=1)
+    permute_seed: int | None = bounded(at_least=0)
+    max_steps: int | None = bounded(at_least=1)
+
+    def applied_to(self, env: EnvConfig) -> EnvConfig:
+        """Return `env` with the given changes."""
+        changes = {key: value for key, value in asdict(self).items() if value is not None}
+        return EnvConfig(**{**asdict(env), **changes})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutConfig:
+    """One evaluation of a trained agent; each key is explained in `configs/rollout.yaml`."""
+
+    run: str | None
+    episodes: int = bounded(at_least=1)
+    seed: int = bounded(at_least=0)
+    policy: str = bounded(choices=("greedy", "sampled"))
+    video: bool
+    video_episodes: int = bounded(at_least=1)
+    device: str = bounded(choices=("auto", "cpu", "cuda"))
+    threads: int | None = bounded(at_least=1)
+    env: EnvChange
+
+
+def train_config(values: Mapping[str, Any]) -> TrainConfig:
+    """Build and check the configuration of `aif-train`."""
+    config = build(TrainConfig, values)
+    if not isinstance(config.agent.get("name"), str):
+        raise ConfigError("agent has no name: write agent=NAME, e.g. agent=hierarchical.")
+    return config
+
+
+def rollout_config(values: Mapping[str, Any]) -> RolloutConfig:
+    """Build and check the configuration of `aif-rollout`."""
+    return build(RolloutConfig, values)
+
+
+def build(schema: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """Build the frozen dataclass `schema` from plain values.
+
+    Raises:
+        ConfigError: a key is unknown or missing, or a value has the wrong type or lies out of range.
+    """
+    declared = {entry.name: entry for entry in fields(schema)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in declared:
+            raise ConfigError(unknown("key", f"{where}{key}", (f"{where}{name}" for name in declared)))
+    hints = get_type_hints(schema)
+    return schema(**{name: _entry(entry, hints[name], values, where) for name, entry in declared.items()})
+
+
+def _entry(entry: "Field[Any]", kind: Any, values: Mapping[str, Any], where: str) -> Any:
+    """Return one checked value."""
+    path = f"{where}{entry.name}"
+    if entry.name not in values:
+        if entry.default is not MISSING:
+            return entry.default
+        raise ConfigError(f"the configuration has no value for {path!r}.")
+    value = typed(path, values[entry.name], kind)
+    _check_range(path, value, entry.metadata)
+    return value
+
+
+def typed(path: str, value: Any, kind: Any) -> Any:
+    """Return `value` as `kind`, or refuse it: whole floats pass as integers, integers as floats, nothing else."""
+    if get_origin(kind) in (Union, types.UnionType):
+        return None if value is None else typed(path, value, next(a for a in get_args(kind) if a is not type(None)))
+    if is_dataclass(kind):
+        return build(kind, typed(path, value, dict), f"{path}.")  # type: ignore[arg-type]
+    target = get_origin(kind) or kind
+    if type(value) is target:
+        return value
+    if target is float and type(value) is int:
+        return float(value)
+    if target is int and type(value) is float and value.is_integer():
+        return int(value)
+    raise ConfigError(f"{path} must be {_NAMES.get(target, target.__name__)}, not {value!r}.")
+
+
+_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", dict: "a group of keys"}
+
+
+def _check_range(path: str, value: Any, limits: Mapping[str, Any]) -> None:
+    if value is None:
+        return
+    low, high, choices = limits.get("at_least"), limits.get("at_most"), limits.get("choices")
+    if low is not None and not value >= low:
+        raise ConfigError(f"{path} must be at least {low}, not {value!r}.")
+    if high is not None and not value <= high:
+        raise ConfigError(f"{path} must be at most {high}, not {value!r}.")
+    if choices and value not in choices:
+        raise ConfigError(unknown(path, value, choices))
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """One sentence for a misspelt name, with the closest match and the list."""
+    names = sorted(known)
+    by_lower = {entry.lower(): entry for entry in names}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    hint = f" Did you mean {by_lower[close[0]]!r}?" if close else ""
+    return f"unknown {kind} {name!r}.{hint} Known: {', '.join(names) or 'none'}."
