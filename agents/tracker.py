@@ -23,6 +23,10 @@ from aif_dcpc.agents.world_models.tables import Summary
 from aif_dcpc.agents.world_models.vocabulary import SAME, new_vocabulary
 from torch import Tensor
 
+RECENT = 10  # slices over which sightings of a new token are counted
+SIGHTINGS = 3  # needed where misreading is common
+RARE_MISREADING = 0.02
+
 
 @dataclass
 class Running:
@@ -73,6 +77,7 @@ class Tracker:
         self.summaries = Summary(TRANSITION), Summary(OUTCOME)
         self.episode = Episode()
         self.running: Running | None = None
+        self.misread = 0.0
 
     @property
     def now(self) -> Running:
@@ -91,22 +96,29 @@ class Tracker:
         """Append what was observed after an action, and sweep."""
         view = np.asarray(observation["view"]).ravel()
         heading, carried = int(observation["heading"]), int(observation["carried"])
-        self._admit(view, carried)
         self.episode.append(action, heading, carried, outcome, view)
+        self.vocabulary.hands.add(carried)
+        news = self._admit()
         record = self.episode.record(self.vocabulary, self.view.unseen_token)
         self.transparency.update(record.view[-1].numpy(), self.geometry)
-        effect = suspected_effect(record, self.geometry, self.view.columns)
-        if effect is not None:
-            self.vocabulary.register(effect)
+        for end in range(max(len(record) - RECENT, 2) if news else len(record), len(record) + 1):
+            effect = suspected_effect(record.head(end), self.geometry, self.view.columns)
+            if effect is not None:
+                self.vocabulary.register(effect)
         self._arrive(record)
         for _ in range(self.settings.inference.num_sweeps):
             self.sweep()
 
-    def _admit(self, view: npt.NDArray[np.int64], carried: int) -> None:
-        for token in np.unique(view[view != self.view.unseen_token]):
+    def _admit(self) -> bool:
+        """Admit tokens seen often enough lately not to be misreadings; where misreading is rare, once is enough."""
+        recent = np.concatenate(self.episode.view[-RECENT:])
+        tokens, counts = np.unique(recent[recent != self.view.unseen_token], return_counts=True)
+        needed = 1 if self.misread < RARE_MISREADING else SIGHTINGS
+        known = len(self.vocabulary.tokens.members)
+        for token in tokens[counts >= needed]:
             self.vocabulary.tokens.add(int(token))
-        self.vocabulary.hands.add(carried)
         self.transparency.grow(self.vocabulary.tokens.capacity)
+        return len(self.vocabulary.tokens.members) > known
 
     def grid(self) -> Grid:
         """The model as it stands now."""
@@ -117,8 +129,10 @@ class Tracker:
     def _arrive(self, record: Record) -> None:
         grid, num = self.grid(), self.settings.inference.num_particles
         if self.running is None:
-            cloud = prior_cloud(grid, record, num, self.generator)
-            self.running = Running(self.episode, record, grid, cloud, torch.zeros(num), torch.arange(num))
+            cloud, gain = prior_cloud(grid, record, num, self.generator)
+            free_energy = float(np.log(num) - torch.logsumexp(gain, 0))
+            first = Running(self.episode, record, grid, cloud, gain, torch.arange(num), free_energy)
+            self.running = replace(_resampled(first, self.generator), ancestors=torch.arange(num))
             return
         before = self.running
         cloud, gain = grid.propose(self._current(before, grid), record, self.generator)
@@ -195,13 +209,14 @@ class Tracker:
         table = transition.double().numpy().copy()
         table[..., 0] += table[..., known:].sum(-1)
         effects = grid.effects
+        self.misread = float(grid.prior.mean_misread(total))
         return Knowledge(
             transition=table[..., :known],
             transition_novelty=newness.double().numpy(),
             outcome=outcome.double().numpy(),
             outcome_novelty=outcome_newness.double().numpy(),
             transparency=self.transparency.mean(),
-            misread=float(grid.prior.mean_misread(total)),
+            misread=self.misread,
             num_tokens=self.view.num_tokens,
             steps=effects.steps[:known].numpy(),
             turns=effects.turns[:known].numpy(),
@@ -220,6 +235,7 @@ class Tracker:
         state: dict[str, Any] = {
             "vocabulary": self.vocabulary.state_dict(),
             "past": dict(vars(self.past)),
+            "misread": self.misread,
             "transparency": torch.as_tensor(self.transparency.counts),
             "summaries": [summary.state_dict() for summary in self.summaries],
             "episode": self.episode.tensors(),
@@ -244,6 +260,7 @@ class Tracker:
         for summary, kept in zip(self.summaries, state["summaries"], strict=True):
             summary.load_state_dict(kept)
         self.transparency = Transparency(np.array(state["transparency"]))
+        self.misread = float(state["misread"])
         self.episode, self.running = Episode.from_tensors(state["episode"]), None
         saved = state["running"]
         if saved is not None:

@@ -321,9 +321,14 @@ def draw_categorical(chances: Tensor, generator: torch.Generator) -> Tensor:
     return (uniform >= total).sum(-1).clamp_max(chances.shape[-1] - 1)
 
 
-def prior_cloud(grid: Grid, record: Record, num_particles: int, generator: torch.Generator) -> Cloud:
-    """The cloud after slice 0: tables from the stored episodes, the map given the first view."""
-    return grid.revive(torch.zeros(num_particles, 1, dtype=torch.long), record, generator)
+def prior_cloud(grid: Grid, record: Record, num_particles: int, generator: torch.Generator) -> tuple[Cloud, Tensor]:
+    """The cloud after slice 0: tables from the stored episodes, the map given the first view.
+
+    Returns:
+        the cloud, and its log weights `(K,)`: how well each particle's tables predicted the first view.
+    """
+    cloud = grid.revive(torch.zeros(num_particles, 1, dtype=torch.long), record, generator)
+    return cloud, grid.log_marginal(cloud.events, record, cloud.tables)
 
 
 def map_belief(grid: Grid, cloud: Cloud, record: Record, weights: Tensor, counts: Counts) -> Tensor:

@@ -1,0 +1,187 @@
+"""The grid world's posterior against enumeration of all trajectories and maps, tables integrated out in closed form."""
+
+import itertools
+from collections import Counter
+from math import exp, lgamma, log
+
+import pytest
+import torch
+
+from aif_dcpc.agents.protocol import EgocentricView
+from aif_dcpc.agents.world_models.counts import TablePrior, Tables, no_counts
+from aif_dcpc.agents.world_models.geometry import MOTIONS, geometry_of
+from aif_dcpc.agents.world_models.grid import HAND_ERROR, Cloud, Grid, prior_cloud
+from aif_dcpc.agents.world_models.paths import Record, effects_of
+from aif_dcpc.agents.world_models.vocabulary import SAME, Slots, Vocabulary
+
+SIZE, ACTIONS, TOKENS, ALPHABET, NUM_EVENTS = 3, 2, 2, 4, 9
+PRIOR = TablePrior(stay=0.4, nothing=0.6, token_concentration=3.0, misread=(1.0, 6.0))
+FLOOR, WALL = 0, 1
+
+
+def small_world() -> Grid:
+    """A torus of nine cells, two tokens, one effect (it turns a wall ahead into floor), a view of the cell ahead."""
+    view = EgocentricView(rows=2, columns=1, own_cell=(1, 0), num_tokens=ALPHABET, unseen_token=3, empty_hand_token=0)
+    vocabulary = Vocabulary(Slots(TOKENS, [0, 1]), Slots(1, [0]), [(FLOOR, SAME)], NUM_EVENTS)
+    geometry = geometry_of(view, SIZE)
+    return Grid(geometry, effects_of(geometry, vocabulary), PRIOR, no_counts(ACTIONS, vocabulary), ALPHABET)
+
+
+RECORDS = {
+    "opened or moved": Record(
+        torch.tensor([0, 1, 1, 0]), torch.tensor([0, 0, 0, 0]), torch.zeros(4, dtype=torch.long),
+        torch.tensor([[1, -1], [0, -1], [0, -1], [1, -1]]), torch.tensor([1, 1, 1, 5]),
+    ),
+    "turned and misread": Record(
+        torch.tensor([0, 1, 0, 1]), torch.tensor([0, 1, 1, 1]), torch.zeros(4, dtype=torch.long),
+        torch.tensor([[0, -1], [1, -1], [-2, -1], [0, -1]]), torch.tensor([1, 1, 1, 1]),
+    ),
+}  # fmt: skip
+
+
+def dirichlet_multinomial(counts: Counter[int], alpha: float, base: list[float]) -> float:
+    """Log probability of a sequence with these counts; zero probability where the base is zero."""
+    if any(base[x] == 0 for x in counts):
+        return -float("inf")
+    total = sum(counts.values())
+    return lgamma(alpha) - lgamma(alpha + total) + sum(lgamma(alpha * base[x] + n) - lgamma(alpha * base[x])
+                                                       for x, n in counts.items())  # fmt: skip
+
+
+def log_mean_exp(terms: list[float]) -> float:
+    top = max(terms)
+    return top + log(sum(exp(t - top) for t in terms) / len(terms))
+
+
+def event_base(front: int | None) -> list[float]:
+    """Stay .4, the rest even over what is possible; the effect needs a wall, and to be allowed (None: motion only)."""
+    possible = [True] * 8 + [front == WALL]
+    rest = 0.6 / (sum(possible) - 1)
+    return [0.4, *(rest if p else 0.0 for p in possible[1:])]
+
+
+def log_transitions(steps: list[tuple[int, int, int]]) -> float:
+    """Sum over actions of log mean over structures; steps are (action, token ahead, event)."""
+    total = 0.0
+    for action in {a for a, _, _ in steps}:
+        own = [(f, e) for a, f, e in steps if a == action]
+        terms = []
+        for alpha in (0.1, 1.0):
+            terms.append(dirichlet_multinomial(Counter(e for _, e in own), alpha, event_base(None)))
+            rows = {f: Counter(e for g, e in own if g == f) for f, _ in own}
+            by_token = sum(dirichlet_multinomial(c, alpha, event_base(f)) for f, c in rows.items())
+            terms += [by_token, by_token]  # with a single hand, "the hand matters" says the same
+        total += log_mean_exp(terms)
+    return total
+
+
+def log_outcomes(steps: list[tuple[int, int, int]]) -> float:
+    """As `log_transitions`; steps are (row, token ahead, outcome)."""
+    base, total = [0.08, 0.6, 0.08, 0.08, 0.08, 0.08], 0.0
+    for row in {r for r, _, _ in steps}:
+        own = [(f, o) for r, f, o in steps if r == row]
+        terms = []
+        for alpha in (0.1, 1.0):
+            terms.append(dirichlet_multinomial(Counter(o for _, o in own), alpha, base))
+            rows = {f: Counter(o for g, o in own if g == f) for f, _ in own}
+            terms.append(sum(dirichlet_multinomial(c, alpha, base) for c in rows.values()))
+        total += log_mean_exp(terms)
+    return total
+
+
+def walk(events: tuple[int, ...], record: Record) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Positions and cells ahead, by hand: heading 0 is +x, 1 is +y, and so on clockwise."""
+    ahead = [(0, 1), (1, 0), (0, -1), (-1, 0)]
+    y, x, places, fronts = 1, 1, [], []
+    for t, event in enumerate((0, *events)):
+        if t:
+            turn, forward, right = MOTIONS[event] if event < 8 else (0, 0, 0)
+            h = int(record.heading[t - 1])
+            y += forward * ahead[h][0] + right * ahead[(h + 1) % 4][0]
+            x += forward * ahead[h][1] + right * ahead[(h + 1) % 4][1]
+        dy, dx = ahead[int(record.heading[t])]
+        places.append((y % SIZE, x % SIZE))
+        fronts.append(((y + dy) % SIZE, (x + dx) % SIZE))
+    return places, fronts
+
+
+def log_joint(events: tuple[int, ...], world: dict[tuple[int, int], int], record: Record) -> float:
+    """log p(events, tokens of the cells that matter, observations)."""
+    _, fronts = walk(events, record)
+    now, moves, fates, right, wrong = dict(world), [], [], 0, 0
+    for t in range(len(record)):
+        if t:
+            event, action, token = events[t - 1], int(record.action[t]), now[fronts[t - 1]]
+            moves.append((action, token, event))
+            fates.append((action if event == 0 else ACTIONS + event, token, int(record.outcome[t])))
+            if event == 8:
+                now[fronts[t - 1]] = FLOOR
+        code = int(record.view[t, 0])
+        if code != -1:
+            right, wrong = right + (code == now[fronts[t]]), wrong + (code != now[fronts[t]])
+    return (
+        log_transitions(moves) + log_outcomes(fates)
+        + dirichlet_multinomial(Counter(world.values()), 3.0, [0.5, 0.5])
+        + lgamma(7) - lgamma(7 + right + wrong) + lgamma(1 + wrong) - lgamma(1) + lgamma(6 + right) - lgamma(6)
+        - wrong * log(ALPHABET - 1)
+    )  # fmt: skip
+
+
+def exact_events(record: Record) -> list[torch.Tensor]:
+    """p(event_t | observations) of every step by enumeration."""
+    turns = [(int(b) - int(a)) % 4 for a, b in itertools.pairwise(record.heading)]
+    allowed = [[e for e in range(NUM_EVENTS) if (MOTIONS[e][0] if e < 8 else 0) == turn] for turn in turns]
+    weights: Counter[tuple[int, ...]] = Counter()
+    for events in itertools.product(*allowed):
+        cells = sorted(set(walk(events, record)[1]))
+        for tokens in itertools.product(range(TOKENS), repeat=len(cells)):
+            value = log_joint(events, dict(zip(cells, tokens, strict=True)), record)
+            weights[events] += exp(value) if value > -1e300 else 0.0
+    total = sum(weights.values())
+    result = [torch.zeros(NUM_EVENTS) for _ in turns]
+    for events, weight in weights.items():
+        for t, event in enumerate(events):
+            result[t][event] += weight / total
+    return result
+
+
+def assert_close(sampled: torch.Tensor, exact: list[torch.Tensor], weights: torch.Tensor, effective: float) -> None:
+    """Every event probability within five standard errors of `effective` independent draws."""
+    for t, expected in enumerate(exact, 1):
+        found = torch.zeros(NUM_EVENTS).scatter_add_(0, sampled[:, t], weights)
+        error = 5 * (expected * (1 - expected) / effective).sqrt() + 1e-3
+        assert bool(((found - expected).abs() <= error).all()), (t, found, expected)
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_arrivals_alone_are_properly_weighted(name: str) -> None:
+    grid, record, generator = small_world(), RECORDS[name], torch.Generator().manual_seed(0)
+    cloud, log_weights = prior_cloud(grid, record.head(1), 20000, generator)
+    for end in range(2, len(record) + 1):
+        fresh = Grid(grid.geometry, grid.effects, grid.prior, grid.past, grid.num_tokens)
+        cloud, gain = fresh.propose(cloud, record.head(end), generator)
+        log_weights += gain
+    weights = log_weights.softmax(0)
+    assert_close(cloud.events, exact_events(record), weights, float(1 / weights.square().sum()))
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_sweeps_keep_the_exact_posterior(name: str) -> None:
+    """Starts from weighted arrivals, resampled, so that any drift is the sweeps' own."""
+    grid, record, generator = small_world(), RECORDS[name], torch.Generator().manual_seed(1)
+    cloud, log_weights = prior_cloud(grid, record.head(1), 20000, generator)
+    for end in range(2, len(record) + 1):
+        cloud, gain = small_world().propose(cloud, record.head(end), generator)
+        log_weights += gain
+    index = torch.multinomial(log_weights.softmax(0), 8000, replacement=True, generator=generator)
+    tables = Tables(*(t[index] for t in vars(cloud.tables).values()))
+    cloud = Cloud(cloud.events[index], cloud.initial[index], tables)
+    before = cloud.events
+    for _ in range(30):
+        cloud = grid.sweep(cloud, record, generator)
+    assert float((cloud.events != before).any(1).float().mean()) > 0.3  # they do move
+    assert_close(cloud.events, exact_events(record), torch.full((8000,), 1 / 8000), 3000.0)
+
+
+def test_hand_errors_are_rare_but_possible() -> None:
+    assert 0 < HAND_ERROR < 1e-3
