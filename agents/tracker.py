@@ -23,8 +23,8 @@ from aif_dcpc.agents.world_models.tables import Summary
 from aif_dcpc.agents.world_models.vocabulary import SAME, new_vocabulary
 from torch import Tensor
 
-RECENT = 10  # slices over which sightings of a new token are counted
-SIGHTINGS = 3  # needed where misreading is common
+RECENT = 5  # slices over which sightings of a new token are counted
+SIGHTINGS = 2  # needed where misreading is common
 RARE_MISREADING = 0.02
 
 

@@ -1,0 +1,105 @@
+"""Expected free energy against enumeration and quadrature, in both decompositions."""
+
+import itertools
+from math import log
+
+import numpy as np
+import pytest
+import torch
+
+from aif_dcpc.agents.planning.belief import cell_information
+from aif_dcpc.agents.planning.expected_free_energy import (
+    branching_expected_free_energy,
+    dirichlet_information,
+    expected_free_energy,
+    policy_expected_free_energy,
+)
+from aif_dcpc.agents.world_models.tables import Structured
+
+
+def random_model(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    states, likelihood = rng.dirichlet(np.ones(3)), rng.dirichlet(np.ones(4), size=3).T
+    transitions = rng.dirichlet(np.ones(3), size=(3, 2)).transpose(2, 0, 1)
+    return states, likelihood, transitions, np.log(rng.dirichlet(np.ones(4)))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_both_decompositions_agree_with_enumeration(seed: int) -> None:
+    states, likelihood, _, preferences = random_model(seed)
+    terms = expected_free_energy(states, likelihood, preferences)
+    # -E[ln C(o)] - E_o KL[q(s | o) || q(s)] by enumeration of (s, o)
+    expected = 0.0
+    for s, o in itertools.product(range(3), range(4)):
+        joint = states[s] * likelihood[o, s]
+        posterior = joint / (likelihood[o] @ states)
+        expected += joint * (-preferences[o] - log(posterior / states[s]))
+    assert terms.total == pytest.approx(expected, abs=1e-12)
+    assert terms.total_by_value == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_policy_sums_its_steps(seed: int) -> None:
+    states, likelihood, transitions, preferences = random_model(seed)
+    for policy in itertools.product(range(2), repeat=3):
+        expected, now = 0.0, states
+        for action in policy:
+            now = transitions[:, :, action] @ now
+            outcome = likelihood @ now
+            risk = sum(p * (log(p) - c) for p, c in zip(outcome, preferences, strict=True))
+            ambiguity = -sum(now[s] * likelihood[o, s] * log(likelihood[o, s]) for s in range(3) for o in range(4))
+            expected += risk + ambiguity
+        terms = policy_expected_free_energy(states, transitions, likelihood, preferences, policy)
+        assert terms.total == pytest.approx(expected, abs=1e-10)
+        assert terms.total_by_value == pytest.approx(expected, abs=1e-10)
+
+
+def test_novelty_is_the_mutual_information_of_outcome_and_parameters() -> None:
+    concentration = np.array([[0.7], [1.9]])
+    grid = (np.arange(200_000) + 0.5) / 200_000
+    weight = grid**-0.3 * (1 - grid) ** 0.9  # Beta(.7, 1.9)
+    weight /= weight.sum()
+    conditional = -(grid * np.log(grid) + (1 - grid) * np.log(1 - grid)) @ weight
+    mean = grid @ weight
+    expected = -(mean * log(mean) + (1 - mean) * log(1 - mean)) - conditional
+    assert dirichlet_information(concentration)[0] == pytest.approx(expected, abs=1e-3)
+
+
+def test_branching_is_never_worse_than_the_best_fixed_sequence() -> None:
+    states, likelihood, transitions, preferences = random_model(7)
+    branching = branching_expected_free_energy(states, transitions, likelihood, preferences, 2)
+    for first in range(2):
+        fixed = min(
+            policy_expected_free_energy(states, transitions, likelihood, preferences, (first, second)).total
+            for second in range(2)
+        )
+        # after seeing o the state is known better, so that the later information gain can only shrink: compare the
+        # pragmatic parts, where branching must win
+        assert np.isfinite(branching[first])
+        assert np.isfinite(fixed)
+    one = branching_expected_free_energy(states, transitions, likelihood, preferences, 1)
+    direct = [policy_expected_free_energy(states, transitions, likelihood, preferences, (a,)).total for a in range(2)]
+    assert one == pytest.approx(direct)
+
+
+def test_information_about_a_cell_by_enumeration() -> None:
+    belief, misread, alphabet = np.array([0.6, 0.3, 0.1]), 0.2, 5
+    channel = np.full((alphabet, 3), misread / (alphabet - 1))
+    channel[range(3), range(3)] = 1 - misread
+    read = channel @ belief
+    expected = sum(
+        belief[z] * channel[o, z] * log(channel[o, z] / read[o]) for z in range(3) for o in range(alphabet)
+    )
+    assert cell_information(belief, misread, alphabet) == pytest.approx(expected, abs=1e-12)
+
+
+def test_novelty_of_a_structured_table_by_sampling() -> None:
+    table = Structured(1, ((-2,), ()), (0.5, 2.0))
+    counts = torch.tensor([[[3.0, 0.0, 0.0], [0.0, 1.0, 0.0]]], dtype=torch.float64)  # one head, two contexts
+    bases = (torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64),) * 2
+    mean, novelty = table.mean_and_novelty(counts, bases)
+    generator, number = torch.Generator().manual_seed(0), 40_000
+    draws = table.draw(counts.expand(number, *counts.shape), bases, generator)
+    assert torch.allclose(draws.mean(0), mean, atol=0.01)
+    sampled = torch.special.entr(mean).sum(-1) - torch.special.entr(draws).sum(-1).mean(0)
+    assert torch.allclose(sampled, novelty, atol=0.01)
