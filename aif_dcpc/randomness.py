@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+ENVIRONMENT_EPISODE, AGENT_EPISODE, AGENT_SEED = 0, 1, 2  # purposes of derived seeds
+
 
 def derive(seed: int, *path: int) -> int:
     """Return a seed in [0, 2^31) for a purpose named by integers; distinct paths give independent seeds."""
@@ -16,13 +18,13 @@ def derive(seed: int, *path: int) -> int:
 def seed_everything(seed: int) -> None:
     """Seed the global generators; the project's own code uses explicit ones, libraries may not."""
     random.seed(seed)
-    np.random.seed(derive(seed, 0))  # noqa: NPY002
+    np.random.seed(derive(seed, 0))
     torch.manual_seed(seed)
 
 
 def random_states() -> dict[str, Any]:
     """Return the states of the global generators as tensors, numbers and lists."""
-    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     version, words, spare = random.getstate()
     return {
         "torch": torch.get_rng_state(),
@@ -36,5 +38,5 @@ def restore_random_states(states: Mapping[str, Any]) -> None:
     name, keys, position, has_gauss, gauss = states["numpy"]
     version, words, spare = states["python"]
     torch.set_rng_state(states["torch"])
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))  # noqa: NPY002
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
     random.setstate((version, tuple(words), spare))

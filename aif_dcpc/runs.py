@@ -104,7 +104,7 @@ class RunFolder:
         """Write a checkpoint of tensors, numbers, texts, lists and dicts; then drop all but the newest two."""
         import torch
 
-        path = self.path / "checkpoints" / f"step-{step:010d}.pt"
+        path = self.path / "checkpoints" / _checkpoint_name(step)
         with atomic(path) as file:
             torch.save({"format": FORMAT, **content}, file)
         for old in self.checkpoints()[KEPT:]:
@@ -124,6 +124,16 @@ class RunFolder:
             except RunFolderError as error:
                 reasons.append(str(error))
         raise RunFolderError(reasons[0] if reasons else f"{self} holds no checkpoint.")
+
+    def set_aside_newer(self, step: int) -> None:
+        """Rename the damaged checkpoints that were newer than the one in use, so that they are not taken for newest."""
+        for path in self.checkpoints():
+            if path.name > _checkpoint_name(step):
+                path.rename(path.with_suffix(".damaged"))
+
+
+def _checkpoint_name(step: int) -> str:
+    return f"step-{step:010d}.pt"
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -193,17 +203,17 @@ def _hidden_beside(place: Path) -> Path:
     return hidden
 
 
-def _reveal(hidden: Path, place: Path, *, numbered: bool) -> Path:
-    """Rename to `place`; of folders named by the clock, the second of a second gets a number."""
+def _reveal(hidden: Path, wished: Path, *, numbered: bool) -> Path:
+    """Rename to the wished place; of two folders named by the same second, the later gets a number."""
+    place = wished
     for number in itertools.count(2):
         try:
-            hidden.rename(place)
-            return place
+            return hidden.rename(place)
         except OSError as error:
-            if not numbered or not place.is_dir():
+            if not (numbered and place.is_dir()):
                 raise RunFolderError(f"cannot write to run_dir {place}: {error.strerror}.") from None
-            place = place.with_name(f"{place.name.split('+')[0]}+{number}")
-    raise AssertionError
+            place = wished.with_name(f"{wished.name}-{number}")
+    raise AssertionError("unreachable")
 
 
 def _refuse_code(values: Any) -> None:

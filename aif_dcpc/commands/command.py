@@ -12,9 +12,10 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from aif_dcpc.commands.overrides import check_overrides
-from aif_dcpc.errors import UserError
+from aif_dcpc.errors import ConfigError, UserError
 
 Job = Callable[[Mapping[str, Any], list[str]], None]
 
@@ -23,10 +24,8 @@ def run_command(config_name: str, job: Job) -> None:
     """Run `job(resolved configuration, names of the keys given on the command line)` as a Hydra application."""
 
     def task(config: DictConfig) -> None:
-        values = OmegaConf.to_container(config, resolve=True)
-        assert isinstance(values, dict)
         try:
-            job({str(key): value for key, value in values.items()}, _given_keys())
+            job(_resolved(config), _given_keys())
         except UserError as error:
             fail(error)
 
@@ -49,6 +48,15 @@ def sweep_folder() -> str | None:
     """Return the name of this job's own folder inside a sweep, None outside a sweep."""
     config = HydraConfig.get()
     return config.job.override_dirname if str(config.mode).endswith("MULTIRUN") else None
+
+
+def _resolved(config: DictConfig) -> dict[str, Any]:
+    try:
+        values = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"the configuration cannot be resolved: {str(error).splitlines()[0]}.") from None
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
 
 
 def _given_keys() -> list[str]:

@@ -53,7 +53,9 @@ def _parsed(overrides: Sequence[str], loader: ConfigLoader) -> Iterator[Override
         try:
             yield parser.parse_override(override)
         except HydraException:
-            raise ConfigError(f"cannot read {override!r}: write KEY=VALUE, with quotes around odd characters.") from None
+            raise ConfigError(
+                f"cannot read {override!r}: write KEY=VALUE, with quotes around odd characters."
+            ) from None
 
 
 def _choices(parsed: Override) -> list[Any]:
@@ -85,11 +87,16 @@ def _check_key(defaults: Mapping[str, Any], groups: set[str], parsed: Override) 
         return
     found = dict(_leaves(defaults))
     if path not in found:
-        known = [*found, *groups] if "." not in path else [key for key in found if "." in key]
-        raise ConfigError(unknown("key", path, known))
+        raise ConfigError(unknown("key", path, _neighbours(path, {*found, *groups})))
     for value in _choices(parsed):
         if found[path] is not None and not parsed.is_delete():
             typed(path, value, type(found[path]))
+
+
+def _neighbours(path: str, keys: set[str]) -> set[str]:
+    """Return the keys that could have been meant: those of the same group, if there is such a group."""
+    group = path.rpartition(".")[0]
+    return {key for key in keys if key.rpartition(".")[0] == (group if group in keys else "")}
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

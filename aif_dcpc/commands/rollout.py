@@ -1,0 +1,35 @@
+"""`aif-rollout run=RUN_DIR [episodes=50] [seed=10000] [policy=greedy|sampled] [video=true] [env.id=...]`.
+
+Plays a trained agent with frozen parameters. The last line of standard output is one JSON object.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aif_dcpc.commands.command import run_command
+from aif_dcpc.schema import rollout_config
+
+
+def main() -> None:
+    """Run the command."""
+    run_command("rollout", rollout)
+
+
+def rollout(values: Mapping[str, Any], given: Sequence[str]) -> None:
+    """Play the episodes, then print a table and the line of JSON."""
+    config = rollout_config(values)
+
+    from aif_dcpc import rollouts
+    from aif_dcpc.progress import print_table
+
+    result = rollouts.rollout(config)
+    print_table(
+        f"{config.run}",
+        {key: f"{value:.3f}" if isinstance(value, float) else f"{value}" for key, value in result.items()},
+    )
+    print(json.dumps(result), flush=True)
+
+
+if __name__ == "__main__":
+    main()

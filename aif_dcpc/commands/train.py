@@ -1,0 +1,91 @@
+"""`aif-train [agent=NAME] [env=NAME] [experiment=NAME] [key=value ...]`: learn, and leave a run folder."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aif_dcpc.commands.command import run_command, sweep_folder
+from aif_dcpc.errors import ConfigError
+from aif_dcpc.schema import TrainConfig, train_config
+
+if TYPE_CHECKING:
+    from aif_dcpc.training.agent_run import Outcome
+
+# what may be said anew beside resume=RUN_DIR; everything else is the run's own
+RENEWABLE = ("total_env_steps", "max_minutes", "stop_after_successes_in_a_row", "checkpoint_every", "device", "threads")
+
+
+def main() -> None:
+    """Run the command."""
+    run_command("train", train)
+
+
+def train(values: Mapping[str, Any], given: Sequence[str]) -> None:
+    """Train as configured, or go on with a run, and print how it ended.
+
+    Args:
+        values: the composed configuration.
+        given: keys that stood on the command line.
+    """
+    config = _in_sweep(train_config(values), given)
+    print_outcome(resume(config, given) if config.resume is not None else start(config))
+
+
+def start(config: TrainConfig) -> "Outcome":
+    """Begin a new run."""
+    from aif_dcpc.training.agent_run import continue_agent_run, create_agent_run
+
+    folder = create_agent_run(config)
+    return continue_agent_run(folder, folder.config())
+
+
+def resume(asked: TrainConfig, given: Sequence[str]) -> "Outcome":
+    """Go on with a run under its own configuration, with the budgets given anew."""
+    from aif_dcpc.runs import open_run
+    from aif_dcpc.training.agent_run import continue_agent_run
+
+    foreign = [key for key in given if key not in (*RENEWABLE, "resume")]
+    if foreign:
+        raise ConfigError(
+            f"a resumed run keeps its own {foreign[0]}: beside resume= only {', '.join(RENEWABLE)} may be set."
+        )
+    folder = open_run(str(asked.resume))
+    renewed: dict[str, Any] = {key: getattr(asked, key) for key in RENEWABLE if key in given}
+    config = replace(folder.config(), run_dir=str(folder), **renewed)
+    return continue_agent_run(folder, config)
+
+
+def _in_sweep(config: TrainConfig, given: Sequence[str]) -> TrainConfig:
+    """Give every job of a sweep its own folder under a run_dir named on the command line."""
+    job = sweep_folder()
+    if job is None or config.run_dir is None:
+        return config
+    return replace(config, run_dir=str(Path(config.run_dir) / job))
+
+
+def print_outcome(outcome: "Outcome") -> None:
+    """Print the summary and the next command to type."""
+    from aif_dcpc.progress import print_table
+    from aif_dcpc.training.tally import STREAK
+
+    tally, folder = outcome.tally, outcome.folder
+    rows = {
+        "environment steps": str(tally.step),
+        "episodes": str(tally.episode),
+        "success rate (last 20)": f"{tally.success_rate:.2f}",
+        "mean return (last 20)": f"{tally.mean_return:.3f}",
+        f"steps to {STREAK} successes in a row": str(tally.steps_to_streak or "not reached"),
+        "time": f"{outcome.seconds:.0f} s",
+        **outcome.times.summary(),
+    }
+    print_table(f"{outcome.reason}: {folder}", rows)
+    again = f"aif-train resume={folder}"
+    print(f"next:    {again if outcome.reason == 'interrupted' else f'aif-rollout run={folder} video=true'}")
+    print(f"curves:  tensorboard --logdir {folder}")
+    if outcome.reason == "interrupted":
+        raise SystemExit(0)  # also ends a sweep
+
+
+if __name__ == "__main__":
+    main()

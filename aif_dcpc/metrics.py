@@ -1,0 +1,128 @@
+"""Where numbers go: one line of JSON a record in `metrics.jsonl`, and TensorBoard.
+
+A record is `{"step": 120, "train/return": 0.9, ...}`. Everything but `speed/` depends on the seed alone, so a run that
+was interrupted and resumed leaves the same file as one that was not: a checkpoint remembers the length of the file,
+and resuming cuts it back to that length.
+"""
+
+import io
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from aif_dcpc.errors import RunFolderError
+from aif_dcpc.pictures import Frames, Picture, gif_bytes
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+
+class MetricsLog:
+    """Appends records to a run folder.
+
+    Args:
+        folder: the run folder.
+        file: name of the file of records.
+        length: bytes of the file to keep; None keeps it all.
+        step: records of later steps are hidden from TensorBoard; None hides nothing.
+
+    Raises:
+        RunFolderError: the file of metrics is shorter than `length`.
+    """
+
+    def __init__(
+        self, folder: Path, *, file: str = "metrics.jsonl", length: int | None = None, step: int | None = None
+    ) -> None:
+        self.file = _open(folder / file, length)
+        self.board = _summary_writer(folder, None if step is None else step + 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Record numbers at a step."""
+        for tag, value in values.items():
+            self.board.add_scalar(tag, value, step)
+        line = json.dumps({"step": step, **{tag: finite(value) for tag, value in values.items()}}, allow_nan=False)
+        self.file.write(line.encode() + b"\n")
+        self.file.flush()
+
+    def text(self, tag: str, text: str) -> None:
+        """Show a text, such as the resolved configuration, on the board."""
+        self.board.add_text(tag, "\n".join(f"    {line}" for line in text.splitlines()))
+
+    def picture(self, step: int, tag: str, picture: Picture) -> None:
+        """Show a `(H, W, 3)` picture on the board."""
+        self.board.add_image(tag, picture, step, dataformats="HWC")
+
+    def animation(self, step: int, tag: str, frames: Frames, frames_per_second: int) -> None:
+        """Show an animated picture on the board."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        height, width, _ = frames[0].shape
+        encoded = gif_bytes(frames, frames_per_second)
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded)
+        writer: Any = self.board.file_writer
+        writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+
+    def length(self) -> int:
+        """Flush to the disk and return the bytes of the file so far."""
+        self.board.flush()
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        return self.file.tell()
+
+    def close(self) -> None:
+        """Flush and close."""
+        self.board.close()
+        self.file.close()
+
+
+class Averages:
+    """Means of numbers between two records; a checkpoint carries them."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, list[float]] = {}
+
+    def add(self, values: Mapping[str, float]) -> None:
+        """Take in one step's numbers."""
+        for tag, value in values.items():
+            entry = self.sums.setdefault(tag, [0.0, 0.0])
+            entry[0] += float(value)
+            entry[1] += 1
+
+    def take(self) -> dict[str, float]:
+        """Return the means since the last call, and start afresh."""
+        means = {tag: total / count for tag, (total, count) in self.sums.items()}
+        self.sums = {}
+        return means
+
+
+def finite(value: float) -> float | int | None:
+    """Return a number that JSON can hold: None for infinities and not-a-number."""
+    number = value if isinstance(value, int) else float(value)
+    return number if math.isfinite(number) else None
+
+
+def _open(path: Path, length: int | None) -> io.BufferedWriter:
+    present = path.stat().st_size if path.exists() else 0
+    if length is not None and present < length:
+        raise RunFolderError(f"{path} is shorter than its checkpoint says: this run folder is damaged.")
+    if length is not None and path.exists():
+        os.truncate(path, length)
+    return path.open("ab")
+
+
+def _summary_writer(folder: Path, purge_step: int | None) -> "SummaryWriter":
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=purge_step)

@@ -1,0 +1,67 @@
+"""Pictures and animations: the belief beside the true view, episodes as animated GIFs.
+
+Pictures are `(H, W, 3)` uint8 arrays; files are written whole or not at all.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+Picture = npt.NDArray[np.uint8]
+Frames = Sequence[Picture]
+
+
+def side_by_side(pictures: Sequence[Picture], *, height: int = 320, gap: int = 8) -> Picture:
+    """Put pictures in a row, each scaled to the same height without smoothing, with white gaps.
+
+    >>> side_by_side([np.zeros((2, 4, 3), np.uint8), np.zeros((5, 5, 3), np.uint8)], height=10, gap=1).shape
+    (10, 31, 3)
+    """
+    scaled = [_scaled(picture, height) for picture in pictures]
+    space = np.full((height, gap, 3), 255, np.uint8)
+    pieces = [piece for picture in scaled for piece in (picture, space)]
+    return np.concatenate(pieces[:-1], axis=1)
+
+
+def _scaled(picture: Picture, height: int) -> Picture:
+    width = max(1, round(picture.shape[1] * height / picture.shape[0]))
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST), dtype=np.uint8)
+
+
+def same_size(frames: Frames) -> list[Picture]:
+    """Pad frames with white to the size of the largest, as an animation needs.
+
+    >>> [f.shape for f in same_size([np.zeros((2, 4, 3), np.uint8), np.zeros((5, 3, 3), np.uint8)])]
+    [(5, 4, 3), (5, 4, 3)]
+    """
+    height, width = max(f.shape[0] for f in frames), max(f.shape[1] for f in frames)
+    pads = [((0, height - f.shape[0]), (0, width - f.shape[1]), (0, 0)) for f in frames]
+    return [np.pad(f, pad, constant_values=255) for f, pad in zip(frames, pads, strict=True)]
+
+
+def png_bytes(picture: Picture) -> bytes:
+    """Encode a picture as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def gif_bytes(frames: Frames, frames_per_second: int) -> bytes:
+    """Encode frames of one size as an animated GIF that repeats; the last frame stays for a second."""
+    first, *rest = [Image.fromarray(f).quantize(64, dither=Image.Dither.NONE) for f in frames]
+    times = [1000 // frames_per_second] * len(rest) + [1000]
+    buffer = io.BytesIO()
+    first.save(buffer, format="GIF", save_all=True, append_images=rest, duration=times, loop=0)
+    return buffer.getvalue()
+
+
+def save(path: Path, encoded: bytes) -> None:
+    """Write an encoded picture or animation, whole or not at all."""
+    from aif_dcpc.runs import atomic
+
+    with atomic(path) as file:
+        file.write_bytes(encoded)

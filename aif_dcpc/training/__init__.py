@@ -1,0 +1,1 @@
+"""Training: the agents' loop, and what surrounds it."""

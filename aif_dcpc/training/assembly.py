@@ -1,0 +1,62 @@
+"""Join environments and agents, which never see each other, by what the configuration names."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gymnasium
+
+from aif_dcpc import agents, envs
+from aif_dcpc.agents.protocol import Agent
+from aif_dcpc.errors import ConfigError, RunFolderError
+from aif_dcpc.runs import Checkpoint
+from aif_dcpc.schema import EnvConfig, Settings
+
+Env = gymnasium.Env[Any, Any]
+
+
+def make_env(config: EnvConfig, *, render: bool = False) -> Env:
+    """Build the environment.
+
+    Raises:
+        ConfigError: it does not exist, does not take its options, or is of a kind that is not supported.
+    """
+    with _told_in_one_sentence():
+        return envs.make(config.name, render=render, **config.arguments())
+
+
+def make_agent(name: str, settings: Settings, env: Env, seed: int) -> Agent:
+    """Build the agent for the spaces of `env`.
+
+    Raises:
+        ConfigError: it does not exist, its settings do not fit, or it cannot model the observations.
+    """
+    with _told_in_one_sentence():
+        return agents.make(
+            name,
+            observation_space=env.observation_space,
+            action_space=env.action_space,
+            metadata=dict(env.metadata),
+            settings=settings,
+            seed=seed,
+        )
+
+
+def restore_agent(agent: Agent, checkpoint: Checkpoint) -> None:
+    """Load what the agent had learned.
+
+    Raises:
+        RunFolderError: the checkpoint is of another agent.
+    """
+    try:
+        agent.load_state_dict(checkpoint["agent"])
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+        raise RunFolderError(f"the checkpoint does not fit its agent: {type(error).__name__}: {error}.") from error
+
+
+@contextmanager
+def _told_in_one_sentence() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError, gymnasium.error.Error) as error:
+        raise ConfigError(" ".join(str(error).split())) from error

@@ -1,0 +1,50 @@
+"""Pictures of what the agent believes beside what is, and recordings of episodes."""
+
+from pathlib import Path
+
+import numpy as np
+
+from aif_dcpc.agents.protocol import Agent
+from aif_dcpc.metrics import MetricsLog
+from aif_dcpc.pictures import Picture, gif_bytes, png_bytes, same_size, save, side_by_side
+from aif_dcpc.training.assembly import Env
+
+FRAMES_PER_SECOND = 6
+
+
+class Recorder:
+    """Draws frames: the true view on the left, the agent's own pictures on the right.
+
+    Args:
+        env: built with `render=True`.
+        agent: whose report has pictures.
+        folder: the run folder.
+        log: where pictures are shown.
+    """
+
+    def __init__(self, env: Env, agent: Agent, folder: Path, log: MetricsLog) -> None:
+        self.env, self.agent, self.folder, self.log = env, agent, folder, log
+        self.frames: list[Picture] = []
+
+    def frame(self) -> Picture:
+        """Draw what is and what is believed now."""
+        believed = self.agent.report(pictures=True).pictures
+        rendered = self.env.render()
+        views = [np.asarray(rendered, dtype=np.uint8)] if rendered is not None else []
+        return side_by_side([*views, *believed.values()] or [np.full((8, 8, 3), 255, np.uint8)])
+
+    def picture(self, step: int) -> None:
+        """Save a picture and show it on the board."""
+        drawn = self.frame()
+        save(self.folder / "figures" / f"belief-{step:010d}.png", png_bytes(drawn))
+        self.log.picture(step, "belief/beside_truth", drawn)
+
+    def film(self) -> None:
+        """Add a frame to the running recording."""
+        self.frames.append(self.frame())
+
+    def finish(self, step: int, name: str, tag: str) -> None:
+        """Save the running recording, show it on the board, and start afresh."""
+        frames, self.frames = same_size(self.frames), []
+        save(self.folder / "videos" / f"{name}.gif", gif_bytes(frames, FRAMES_PER_SECOND))
+        self.log.animation(step, tag, frames, FRAMES_PER_SECOND)
