@@ -1,13 +1,13 @@
 """Join environments and agents, which never see each other, by what the configuration names."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import gymnasium
 
 from aif_dcpc import agents, envs
-from aif_dcpc.agents.protocol import Agent
+from aif_dcpc.agents.protocol import Agent, EgocentricView
 from aif_dcpc.errors import ConfigError, RunFolderError
 from aif_dcpc.runs import Checkpoint
 from aif_dcpc.schema import EnvConfig, Settings
@@ -36,10 +36,19 @@ def make_agent(name: str, settings: Settings, env: Env, seed: int) -> Agent:
             name,
             observation_space=env.observation_space,
             action_space=env.action_space,
-            metadata=dict(env.metadata),
+            metadata=agent_metadata(env),
             settings=settings,
             seed=seed,
         )
+
+
+def agent_metadata(env: Env) -> dict[str, Any]:
+    """Return the environment's metadata with the view geometry, plain data there, in the agents' own type."""
+    metadata = dict(env.metadata)
+    view = metadata.get("egocentric_view")
+    if isinstance(view, Mapping):
+        metadata["egocentric_view"] = EgocentricView(**view)
+    return metadata
 
 
 def restore_agent(agent: Agent, checkpoint: Checkpoint) -> None:
