@@ -112,9 +112,7 @@ class SiteAdaptation:
         count = self.updates.get(width, 0)
         move = (count + 1) ** -0.6 * 2 * (acceptance - TARGET_ACCEPTANCE)
         log_step = (self.log_step(width, like) + move).clamp(_log(MIN_STEP), _log(MAX_STEP))
-        return replace(
-            self, log_steps={**self.log_steps, width: log_step}, updates={**self.updates, width: count + 1}
-        )
+        return replace(self, log_steps={**self.log_steps, width: log_step}, updates={**self.updates, width: count + 1})
 
     def learned(self, key: str, dx: Tensor, dscore: Tensor, dense: bool, count: int) -> "SiteAdaptation":
         """Take in changes `(num_changes, N)` of one factor's inputs and scores."""

@@ -62,9 +62,7 @@ def log_density(state: State, factor: Factor, aligned: Mapping[Leaf, Tensor], st
     """log p at aligned inputs in unconstrained coordinates, `(K, B, [T])`; gradients flow to inputs and parameters."""
     bijections = state.problem.bijections
     own = Leaf(factor.site.name)
-    natural = {
-        leaf: bijections[leaf.site](x) if leaf.site in bijections else x for leaf, x in aligned.items()
-    }
+    natural = {leaf: bijections[leaf.site](x) if leaf.site in bijections else x for leaf, x in aligned.items()}
     log_prob = factor.distribution(natural).log_prob(natural[own])
     lead = factor.site.num_lead
     if log_prob.ndim > lead:

@@ -160,7 +160,9 @@ class GraphicalModel(nn.Module):
             ModelError: for a repeated name, an unknown parent, or scopes that do not fit.
         """
         if initial is None and any(isinstance(p, Lag) for p in parents):
-            raise ModelError(f"site {name!r} has lagged parents and no `initial` kernel: say how its first slices start.")
+            raise ModelError(
+                f"site {name!r} has lagged parents and no `initial` kernel: say how its first slices start."
+            )
         self._register(Site(name, kernel, tuple(parents), initial, scope, "stochastic"))
         if conditional is not None:
             self.add_conditional((name,), conditional)
@@ -174,7 +176,9 @@ class GraphicalModel(nn.Module):
             ModelError: as `add_site`; also for lagged parents (put the lag where the value is used).
         """
         if any(isinstance(p, Lag) for p in parents):
-            raise ModelError(f"deterministic site {name!r}: use parents of the same slice; lag the value where it is used.")
+            raise ModelError(
+                f"deterministic site {name!r}: use parents of the same slice; lag the value where it is used."
+            )
         self._register(Site(name, function, tuple(parents), None, scope, "deterministic"))
 
     def add_input(self, name: str, *, scope: Scope = "slice") -> None:
@@ -232,8 +236,10 @@ class GraphicalModel(nn.Module):
         if site.scope == "global" and self.sites[name].scope != "global":
             raise ModelError(f"global site {site.name!r} cannot depend on {name!r}, which differs between data.")
         if own is not None and other is not None and other % own:
-            raise ModelError(f"site {site.name!r} (period {own}) cannot depend on {name!r} (period {other}): "
-                             "a parent's period must be a multiple of the child's.")
+            raise ModelError(
+                f"site {site.name!r} (period {own}) cannot depend on {name!r} (period {other}): "
+                "a parent's period must be a multiple of the child's."
+            )
 
     def _require(self, name: str) -> Site:
         if name not in self.sites:
@@ -247,7 +253,7 @@ class GraphicalModel(nn.Module):
         """Names of all sites, parents first (lagged parents aside)."""
         return tuple(self.sites)
 
-    def children(self, name: str) -> tuple[str, ...]:
+    def children_of(self, name: str) -> tuple[str, ...]:
         """Names of the sites that have `name` among their parents."""
         self._require(name)
         return tuple(s.name for s in self.sites.values() if name in map(parent_name, s.parents))
@@ -255,7 +261,7 @@ class GraphicalModel(nn.Module):
     def markov_blanket(self, name: str) -> tuple[str, ...]:
         """Parents, children and the children's other parents of a site."""
         blanket = set(map(parent_name, self._require(name).parents))
-        for child in self.children(name):
+        for child in self.children_of(name):
             blanket |= {child, *map(parent_name, self.sites[child].parents)}
         return tuple(n for n in self.sites if n in blanket - {name})
 

@@ -140,8 +140,10 @@ class LoweredModel:
 
     def _check_level(self, site: Site, leaf: Leaf) -> None:
         if leaf.offset and self.model.sites[leaf.site].period != site.period:
-            raise ModelError(f"site {site.name!r}: lag({leaf.site!r}) needs a parent of the same scope; "
-                             f"{leaf.site!r} has scope {self.model.sites[leaf.site].scope!r}.")
+            raise ModelError(
+                f"site {site.name!r}: lag({leaf.site!r}) needs a parent of the same scope; "
+                f"{leaf.site!r} has scope {self.model.sites[leaf.site].scope!r}."
+            )
 
 
 def num_slices(site: Site, length: int) -> int:

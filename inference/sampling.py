@@ -1,8 +1,7 @@
 """Ancestor sampling: drawing sites from their kernels, parents first, slice by slice."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Iterator
 
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from aif_dcpc.inference.lowering import Factor, Leaf, LoweredModel, Node, _evalu
 @contextmanager
 def quiet_distributions() -> Iterator[None]:
     """Switch off argument validation, which synchronises with the host, for the duration."""
-    before = Distribution._validate_args  # noqa: SLF001
+    before = Distribution._validate_args
     Distribution.set_default_validate_args(False)
     try:
         yield

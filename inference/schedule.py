@@ -39,7 +39,9 @@ class MoveKind:
     exact: bool = True
 
 
-def langevin_moves(state: State, name: str, window: int, noise: str = "ou") -> tuple[tuple[Move, ...], tuple[Move, ...]]:
+def langevin_moves(
+    state: State, name: str, window: int, noise: str = "ou"
+) -> tuple[tuple[Move, ...], tuple[Move, ...]]:
     """Windowed passes on even sweeps, single slices on odd ones; every latent is visited in each."""
     site = state.problem.site(name)
     if site.period is None:
@@ -108,6 +110,8 @@ def _build(state: State, name: str, kind: str, window: int) -> tuple[tuple[Move,
     }
     if not has[needs]:
         sound = sorted(k for k, v in KINDS.items() if has[v.needs])
-        raise MoveError(f"site {name!r}: move {kind!r} needs a site with {needs}, which this is not. Sound here: "
-                        f"{', '.join(sound)}.")
+        raise MoveError(
+            f"site {name!r}: move {kind!r} needs a site with {needs}, which this is not. Sound here: "
+            f"{', '.join(sound)}."
+        )
     return KINDS[kind].build(state, name, window)

@@ -34,7 +34,9 @@ def build_state(
     values = {name: _fill(v, shown[name]) if name in shown else v for name, v in values.items()}
     _check_roles(lowered, values)
 
-    latent_masked = {n for n in shown if len(lowered.touching[n]) > len([f for f in lowered.factors if f.site.name == n])}
+    latent_masked = {
+        n for n in shown if len(lowered.touching[n]) > len([f for f in lowered.factors if f.site.name == n])
+    }
     partly = {n: m for n, m in shown.items() if n in latent_masked}
     sampler = AncestorSampler(lowered, num_particles, batch, time, values, partly)
     with seeded(generator):
@@ -96,13 +98,19 @@ def _is_real(support: constraints.Constraint) -> bool:
 def _sizes(
     sites: dict[str, Site], given: dict[str, Tensor], batch_size: int | None, length: int | None
 ) -> tuple[int, int]:
-    batches = {v.shape[0] for n, v in given.items() if sites[n].scope != "global"} | ({batch_size} - {None})
-    lengths = {v.shape[1] for n, v in given.items() if sites[n].period == 1} | ({length} - {None})
+    batches = {v.shape[0] for n, v in given.items() if sites[n].scope != "global"} | (
+        {batch_size} if batch_size is not None else set()
+    )
+    lengths = {v.shape[1] for n, v in given.items() if sites[n].period == 1} | (
+        {length} if length is not None else set()
+    )
     if len(batches) > 1:
         raise ClampError(f"data differ in their number of data (first axis): {sorted(batches)}; expected one B.")
     if len(lengths) > 1:
-        raise ClampError(f"data differ in their number of slices (second axis): {sorted(lengths)}; pad the shorter ones "
-                         "and pass masks=.")
+        raise ClampError(
+            f"data differ in their number of slices (second axis): {sorted(lengths)}; pad the shorter ones "
+            "and pass masks=."
+        )
     timed = any(s.period is not None for s in sites.values())
     if timed and not lengths:
         raise ClampError("the model has sites with time, but no data with time were clamped: pass length=.")

@@ -1,4 +1,4 @@
-"""Moves: updates of one site or block that leave the exact joint posterior invariant (and the paper's, which do not)."""
+"""Moves: updates of one site or block; all but the paper's leave the exact joint posterior invariant."""
 
 from typing import Protocol
 

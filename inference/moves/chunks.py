@@ -1,7 +1,7 @@
 """Cutting a series into chunks that can be moved at once.
 
-A chunk is `width` free slices followed by `gap` fixed ones. No factor reads free slices of two chunks as long as the gap
-is at least the model's longest lag, so all chunks are proposed together and accepted one by one (Tong et al. 2019,
+A chunk is `width` free slices followed by `gap` fixed ones. No factor reads free slices of two chunks as long as the
+gap is at least the model's longest lag, so all chunks are proposed together and accepted one by one (Tong et al. 2019,
 arXiv 1908.09429; Gonzalez et al. 2011). Width 1, gap 1, phases 0 and 1 is even/odd updating.
 """
 

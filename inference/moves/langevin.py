@@ -117,9 +117,9 @@ def _pass(move: Langevin, state: State, generator: torch.Generator | None, adapt
     new_eps = _flat(site, prediction_error(state, move.site, new))
     new_direction = _apply(preconditioner, chunks, new_eps, root=False)
     # log q(z | z') - log q(z' | z), by slice; S^-1 cancels
-    reverse = -(
-        2 * step * (jump * (eps + new_eps)) + step**2 * (new_eps * new_direction - eps * direction)
-    ).sum(-1) / (2 * variance)
+    reverse = -(2 * step * (jump * (eps + new_eps)) + step**2 * (new_eps * new_direction - eps * direction)).sum(-1) / (
+        2 * variance
+    )
     reverse = torch.where(free, reverse, torch.zeros_like(reverse))
     ratio = _by_chunk(chunks, reverse) + _log_ratio(state, site, chunks, factors, new)
     uniform = torch.rand(ratio.shape, dtype=z.dtype, device=z.device, generator=generator)
@@ -129,7 +129,10 @@ def _pass(move: Langevin, state: State, generator: torch.Generator | None, adapt
     if adapt:
         learned = _learn(state, site, factors, new, proposal - z, learned, chunks.width)
         learned = learned.stepped(chunks.width, _mean_probability(ratio), z)
-    values = {**state.values, move.site: torch.where(flags.reshape(flags.shape + (1,) * (z.ndim - flags.ndim)), proposal, z)}
+    values = {
+        **state.values,
+        move.site: torch.where(flags.reshape(flags.shape + (1,) * (z.ndim - flags.ndim)), proposal, z),
+    }
     cache = {**state.cache, **_merged(state, site, factors, flags, new)}
     adaptation = {**state.adaptation, move.site: learned}
     return state.replace(values=values, cache=cache, adaptation=adaptation), _mean_probability(ratio)
@@ -167,9 +170,7 @@ def _log_ratio(
     return _by_chunk(chunks, total)
 
 
-def _homes(
-    state: State, site: Site, chunks: Chunks, factor: Factor, difference: Tensor
-) -> list[tuple[int, Tensor]]:
+def _homes(state: State, site: Site, chunks: Chunks, factor: Factor, difference: Tensor) -> list[tuple[int, Tensor]]:
     """Split a factor's differences by the offset whose slice moved, so that each is counted once."""
     offsets = factor.offsets(site.name)
     if len(offsets) == 1 or chunks.single:
@@ -272,8 +273,15 @@ def _add_factor(blocks: Tensor, chunks: Chunks, site: Site, factor: Factor, curv
                 continue
             valid = _valid(chunks, rows, o, covered).to(blocks)
             if dense:
-                block = curvature[i * size : (i + 1) * size, j * size : (j + 1) * size] if curvature.ndim == 2 else (
-                    torch.diag(curvature[i * size : (i + 1) * size]) if i == j else torch.zeros_like(blocks[0, 0, 0]))
+                block = (
+                    curvature[i * size : (i + 1) * size, j * size : (j + 1) * size]
+                    if curvature.ndim == 2
+                    else (
+                        torch.diag(curvature[i * size : (i + 1) * size])
+                        if i == j
+                        else torch.zeros_like(blocks[0, 0, 0])
+                    )
+                )
                 columns = [r + o - p for r in rows]
                 blocks[:, rows, columns] += valid[:, :, None, None] * block
             else:
@@ -285,8 +293,9 @@ def _valid(chunks: Chunks, rows: "list[int] | range", offset: int, covered: tupl
     """`(3, rows)`: whether a factor that reads slice r at this offset exists, in first, inner and last chunk."""
     starts = (0, min(1, chunks.count - 1), chunks.count - 1)
     first = [kind * chunks.stride - chunks.phase for kind in starts]
-    return torch.tensor([[0 <= s + r < chunks.length and covered[0] <= s + r + offset < covered[1] for r in rows]
-                         for s in first])
+    return torch.tensor(
+        [[0 <= s + r < chunks.length and covered[0] <= s + r + offset < covered[1] for r in rows] for s in first]
+    )
 
 
 def _learn(

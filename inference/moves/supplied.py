@@ -1,4 +1,4 @@
-"""Model-supplied exact conditionals: the model draws a block given everything else, the engine calls it in its sweeps."""
+"""Model-supplied exact conditionals: the model draws a block given everything else, the engine calls it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,8 +34,12 @@ class Supplied:
 
     def _check(self, drawn: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
         if set(drawn) != set(self.sites):
-            raise MoveError(f"conditional of {self.sites} returned {tuple(drawn)}: expected exactly the declared sites.")
+            raise MoveError(
+                f"conditional of {self.sites} returned {tuple(drawn)}: expected exactly the declared sites."
+            )
         for name, value in drawn.items():
             if value.shape != values[name].shape:
-                raise MoveError(f"conditional of {self.sites}: site {name!r} came back as {tuple(value.shape)}, "
-                                f"expected {tuple(values[name].shape)}.")
+                raise MoveError(
+                    f"conditional of {self.sites}: site {name!r} came back as {tuple(value.shape)}, "
+                    f"expected {tuple(values[name].shape)}."
+                )

@@ -1,0 +1,17 @@
+"""Errors of the adapters: where, what was expected, what was found, what to try."""
+
+
+class EnvironmentError_(Exception):
+    """Base of everything an adapter raises on purpose."""
+
+
+class UnknownEnvironment(EnvironmentError_, ValueError):
+    """No adapter, or no registered environment, of that name."""
+
+
+class UnsupportedEnvironment(EnvironmentError_, ValueError):
+    """The environment exists, but its spaces cannot be laid out as streams of integers or numbers."""
+
+
+class BadSetting(EnvironmentError_, ValueError):
+    """A setting of an adapter is out of its range."""

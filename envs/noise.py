@@ -1,0 +1,58 @@
+"""Wrappers that make a world less kind, or its labels meaningless: slipping actions, permuted tokens and actions."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+
+class Slip(gym.Wrapper[Any, int, Any, int]):
+    """With probability `probability`, a uniformly drawn action is executed instead of the chosen one."""
+
+    def __init__(self, env: gym.Env[Any, Any], probability: float) -> None:
+        super().__init__(env)
+        self.probability = probability
+
+    def step(self, action: int) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Act, perhaps otherwise than chosen."""
+        generator = self.unwrapped.np_random
+        if generator.random() < self.probability:
+            action = int(generator.integers(self.action_space.n))  # type: ignore[attr-defined]
+        return self.env.step(action)
+
+
+class Permute(gym.Wrapper[Any, int, Any, int]):
+    """Rename tokens and actions by a seed, consistently in observations and in the view's metadata."""
+
+    def __init__(self, env: gym.Env[Any, Any], seed: int) -> None:
+        super().__init__(env)
+        if not isinstance(env.action_space, spaces.Discrete):
+            raise TypeError("permuted actions need a Discrete action space")
+        generator = np.random.default_rng(seed)
+        self.actions = generator.permutation(int(env.action_space.n))
+        view = dict(env.metadata["egocentric_view"])
+        self.tokens = generator.permutation(view["num_tokens"])
+        for key in ("unseen_token", "empty_hand_token"):
+            view[key] = int(self.tokens[view[key]])
+        self.metadata = {**env.metadata, "egocentric_view": view}
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start an episode."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._renamed(observation), info
+
+    def step(self, action: int) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Act by the renamed action."""
+        observation, reward, terminated, truncated, info = self.env.step(int(self.actions[action]))
+        return self._renamed(observation), reward, terminated, truncated, info
+
+    def describe_token(self, token: int) -> str:
+        """A renamed token in words."""
+        original = int(np.flatnonzero(self.tokens == token)[0])
+        words: str = self.env.get_wrapper_attr("describe_token")(original)
+        return words
+
+    def _renamed(self, observation: dict[str, Any]) -> dict[str, Any]:
+        renamed = {name: self.tokens[observation[name]] for name in ("view", "carried")}
+        return {**observation, **renamed}

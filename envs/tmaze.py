@@ -1,0 +1,57 @@
+"""A T-maze with a cue: one arm holds a reward, and a detour to the cue tells which.
+
+Locations: 0 centre, 1 left arm, 2 right arm, 3 cue. Action i goes to location i. Arms end the episode. The stream `cue`
+reads 0 away from the cue, else 1 or 2 for the side it points to; `outcome` reads 0, or in an arm 1 (no reward) or 2.
+"""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+CENTRE, LEFT, RIGHT, CUE = range(4)
+
+
+class TMaze(gym.Env[dict[str, Any], int]):
+    """The T-maze.
+
+    Args:
+        cue_reliability: probability that the cue points to the rewarded side (.5 to 1).
+        reward_probability: probability of reward in the right arm of the two (0 to 1).
+        max_steps: steps after which the episode is truncated.
+    """
+
+    metadata = {"render_modes": [], "egocentric_view": None}  # noqa: RUF012
+
+    def __init__(self, cue_reliability: float = 0.95, reward_probability: float = 1.0, max_steps: int = 10) -> None:
+        self.cue_reliability, self.reward_probability = cue_reliability, reward_probability
+        self.max_steps = max_steps
+        self.action_space = spaces.Discrete(4)  # type: ignore[assignment]
+        self.observation_space = spaces.Dict(
+            location=spaces.Discrete(4), cue=spaces.Discrete(3), outcome=spaces.Discrete(3)
+        )
+        self.location, self.side, self.pointed, self.steps = CENTRE, LEFT, LEFT, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Hide the reward and stand at the centre."""
+        super().reset(seed=seed)
+        self.side = int(self.np_random.integers(LEFT, RIGHT + 1))
+        honest = self.np_random.random() < self.cue_reliability
+        self.pointed = self.side if honest else LEFT + RIGHT - self.side
+        self.location, self.steps = CENTRE, 0
+        return self._observation(0), {}
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Go to a location; arms are terminal."""
+        self.location, self.steps = int(action), self.steps + 1
+        ended = self.location in (LEFT, RIGHT)
+        chance = self.reward_probability if self.location == self.side else 1 - self.reward_probability
+        won = ended and bool(self.np_random.random() < chance)
+        truncated = self.steps >= self.max_steps and not ended
+        info = {"success": won} if ended or truncated else {}
+        return self._observation((2 if won else 1) if ended else 0), float(won), ended, truncated, info
+
+    def _observation(self, outcome: int) -> dict[str, Any]:
+        cue = self.pointed if self.location == CUE else 0
+        return {"location": np.int64(self.location), "cue": np.int64(cue), "outcome": np.int64(outcome)}

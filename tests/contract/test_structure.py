@@ -1,0 +1,97 @@
+"""The shape of the repository: imports point one way, every package is installed, code stays small."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MAPPED = ("agents", "envs", "inference", "configs", "experiments")
+MAY_IMPORT = {
+    "inference": {"inference"},
+    "agents": {"agents", "inference"},
+    "envs": {"envs", "inference"},
+    "configs": {"configs"},
+    "aif_dcpc": {"", "agents", "envs", "inference", "configs"},
+    "experiments": {"", "agents", "envs", "inference", "configs", "experiments"},
+}
+MAX_FILE, MAX_FUNCTION = 400, 80
+
+
+def sources(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def project_imports(path: Path) -> Iterator[str]:
+    """Names of the parts of the project that a file imports; "" is `aif_dcpc` itself."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno} imports relatively"
+            module = node.module or ""
+            names = [f"aif_dcpc.{alias.name}" for alias in node.names] if module == "aif_dcpc" else [module]
+        for name in names:
+            if name == "aif_dcpc" or name.startswith("aif_dcpc."):
+                part = name.split(".")[1] if "." in name else ""
+                yield part if part in MAPPED else ""
+
+
+@pytest.mark.parametrize("folder", sorted(MAY_IMPORT))
+def test_imports_point_one_way(folder):
+    wrong = {
+        f"{path.relative_to(ROOT)} imports aif_dcpc.{part}"
+        for path in sources(folder)
+        for part in project_imports(path)
+        if part not in MAY_IMPORT[folder]
+    }
+    assert not wrong
+
+
+def settings():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+
+
+def test_every_package_is_installed():
+    folders = [ROOT / "aif_dcpc", *(ROOT / name for name in MAPPED)]
+    found = {init.parent for folder in folders for init in folder.rglob("__init__.py")}
+    names = {".".join(path.relative_to(ROOT).parts) for path in found}
+    names = {name if name.split(".")[0] == "aif_dcpc" else f"aif_dcpc.{name}" for name in names}
+    assert names == set(settings()["packages"])
+
+
+@pytest.mark.parametrize("folder", MAPPED)
+def test_folders_refuse_to_be_imported_from_the_root(folder):
+    done = subprocess.run([sys.executable, "-c", f"import {folder}"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"import aif_dcpc.{folder}" in done.stderr
+
+
+@pytest.mark.parametrize("folder", ["agents", "envs", "aif_dcpc"])
+def test_gradients_stand_in_the_engine_alone(folder):
+    wrong = [
+        path.name
+        for path in sources(folder)
+        if "autograd.grad(" in path.read_text() or ".backward(" in path.read_text()
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("path", [p for f in MAY_IMPORT for p in sources(f)], ids=lambda p: str(p.relative_to(ROOT)))
+def test_code_stays_small(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= MAX_FILE
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < MAX_FUNCTION, f"{node.name} is too long"
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = (
+        "import sys, aif_dcpc, aif_dcpc.commands.train, aif_dcpc.commands.rollout;"
+        "heavy = {'torch', 'gymnasium', 'matplotlib', 'scipy', 'PIL'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
