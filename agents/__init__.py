@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
+
 from aif_dcpc.agents.errors import AgentError, unknown
 from aif_dcpc.agents.protocol import Agent
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from aif_dcpc.agents.world_models.geometry import Ints
-from aif_dcpc.agents.world_models.paths import Record
-from aif_dcpc.agents.world_models.vocabulary import Vocabulary
 from tensordict import TensorDict
 from torch import Tensor
 from torchrl.data import ListStorage
+
+from aif_dcpc.agents.world_models.geometry import Ints
+from aif_dcpc.agents.world_models.paths import Record
+from aif_dcpc.agents.world_models.vocabulary import Vocabulary
 
 
 @dataclass

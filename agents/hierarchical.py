@@ -13,6 +13,7 @@ from typing import Any
 
 import gymnasium
 import torch
+
 from aif_dcpc.agents.episodes import EpisodeStore, StoredEpisode
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.explain import explain

@@ -2,6 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
+
 from aif_dcpc.agents.planning.belief import Belief
 from aif_dcpc.agents.world_models.geometry import AHEAD
 

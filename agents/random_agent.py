@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+
 from aif_dcpc.agents.protocol import Observation, StepReport
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
+
 from aif_dcpc.agents.episodes import Episode
 from aif_dcpc.agents.planning.belief import Belief, Knowledge
 from aif_dcpc.agents.planning.visibility import Transparency
@@ -21,7 +23,6 @@ from aif_dcpc.agents.world_models.grid import Cloud, Grid, map_belief, prior_clo
 from aif_dcpc.agents.world_models.paths import Path, Record, cells_seen, effects_of, sightings_of, wrap
 from aif_dcpc.agents.world_models.tables import Summary
 from aif_dcpc.agents.world_models.vocabulary import SAME, new_vocabulary
-from torch import Tensor
 
 RECENT = 5  # slices over which sightings of a new token are counted
 SIGHTINGS = 2  # needed where misreading is common
@@ -124,7 +125,7 @@ class Tracker:
         """The model as it stands now."""
         self.past = self.past.resized(self.num_actions, self.vocabulary)
         effects = effects_of(self.geometry, self.vocabulary)
-        return Grid(self.geometry, effects, self.settings.prior, self.past, self.view.num_tokens)
+        return Grid(self.geometry, effects, self.settings.prior, self.past, self.vocabulary.tokens.capacity + 1)
 
     def _arrive(self, record: Record) -> None:
         grid, num = self.grid(), self.settings.inference.num_particles
@@ -195,7 +196,9 @@ class Tracker:
     def _seen(self, path: Path, best: int) -> npt.NDArray[np.bool_]:
         record = self.now.record
         sights = sightings_of(record, self.geometry.own)
-        cells = cells_seen(path.position[[best]][:, sights.time], record.heading[sights.time], sights.place, self.geometry)
+        cells = cells_seen(
+            path.position[[best]][:, sights.time], record.heading[sights.time], sights.place, self.geometry
+        )
         seen = np.zeros(self.geometry.size**2, dtype=bool)
         seen[cells.numpy()] = True
         seen[wrap(path.position[best], self.geometry.size).numpy()] = True
@@ -217,7 +220,7 @@ class Tracker:
             outcome_novelty=outcome_newness.double().numpy(),
             transparency=self.transparency.mean(),
             misread=self.misread,
-            num_tokens=self.view.num_tokens,
+            num_tokens=grid.num_tokens,
             steps=effects.steps[:known].numpy(),
             turns=effects.turns[:known].numpy(),
             writes=effects.writes[:known].numpy(),

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from aif_dcpc.agents.world_models.geometry import Geometry, Ints
 
 Floats = npt.NDArray[np.float64]

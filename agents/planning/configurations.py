@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import scipy.sparse
 import scipy.sparse.csgraph
+
 from aif_dcpc.agents.planning.belief import Belief, Floats, Knowledge, Region
 from aif_dcpc.agents.world_models.geometry import Ints
 

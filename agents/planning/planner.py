@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 import scipy.sparse.csgraph
+
 from aif_dcpc.agents.planning.belief import Belief, Floats, Knowledge, Region, cell_information, region_of
 from aif_dcpc.agents.planning.configurations import Search, SearchBudget
 from aif_dcpc.agents.planning.visibility import in_sight
@@ -164,9 +165,7 @@ class Planner:
         novelty = knowledge.transition_novelty[:, :, hand] + (table * new).sum(-1)
         return (table * gain).sum(-1).T, (likes.discount * table * stays).transpose(1, 0, 2), novelty.T
 
-    def _information(
-        self, search: Search, belief: Belief, knowledge: Knowledge, region: Region, kept: Ints
-    ) -> Floats:
+    def _information(self, search: Search, belief: Belief, knowledge: Knowledge, region: Region, kept: Ints) -> Floats:
         """Information gain about the map of arriving in every kept state, `(N,)`."""
         cells = np.stack([node.cells for node in search.found])
         worth = cell_information(cells, knowledge.misread, knowledge.num_tokens)
@@ -194,9 +193,14 @@ def _within_reach(likely: npt.NDArray[np.bool_], successor: Ints, roots: Ints) -
     size = len(successor)
     start, event = likely.nonzero()
     graph = scipy.sparse.csr_matrix((np.ones(len(start)), (start, successor[start, event])), shape=(size, size))
-    reached = np.unique(np.concatenate([
-        scipy.sparse.csgraph.breadth_first_order(graph, root, return_predecessors=False) for root in np.unique(roots)
-    ]))
+    reached = np.unique(
+        np.concatenate(
+            [
+                scipy.sparse.csgraph.breadth_first_order(graph, root, return_predecessors=False)
+                for root in np.unique(roots)
+            ]
+        )
+    )
     number = np.full(size, -1)
     number[reached] = np.arange(len(reached))
     return reached.astype(np.int64), number

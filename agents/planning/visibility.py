@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from aif_dcpc.agents.planning.belief import Floats
 from aif_dcpc.agents.world_models.geometry import Geometry, Ints
 

@@ -3,12 +3,13 @@
 from dataclasses import dataclass, fields, replace
 
 import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
 from aif_dcpc.agents.world_models.evidence import Segments
 from aif_dcpc.agents.world_models.paths import Effects, Path, Record, Sightings
 from aif_dcpc.agents.world_models.tables import Structured, base_measure, dirichlet
 from aif_dcpc.agents.world_models.vocabulary import SAME, Vocabulary
-from torch import Tensor
-from torch.nn.functional import pad
 
 TRANSITION = Structured(2, ((-3, -2), (-2,), ()), (0.1, 1.0))
 OUTCOME = Structured(1, ((-2,), ()), (0.1, 1.0))

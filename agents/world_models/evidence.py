@@ -11,10 +11,11 @@ with p(o | z) = 1 - misread for o = z and misread / (num_tokens - 1) else.
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+
 from aif_dcpc.agents.world_models.geometry import Geometry
 from aif_dcpc.agents.world_models.paths import Path, Record, Sightings, cells_seen
 from aif_dcpc.agents.world_models.vocabulary import SAME
-from torch import Tensor
 
 
 @dataclass(frozen=True)

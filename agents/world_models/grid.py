@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
+from torch import Tensor
+
 from aif_dcpc.agents.world_models.counts import (
     OUTCOME,
     TRANSITION,
@@ -35,7 +37,6 @@ from aif_dcpc.agents.world_models.evidence import (
 )
 from aif_dcpc.agents.world_models.geometry import Geometry
 from aif_dcpc.agents.world_models.paths import Effects, Path, Record, Sightings, cells_seen, follow, sightings_of
-from torch import Tensor
 
 HAND_ERROR = 1e-4  # probability that the hand is not what it seems; keeps a wrong guess revisable
 NEVER = -1e9
@@ -65,7 +66,7 @@ class Grid:
         effects: what events do.
         prior: base measures of the tables.
         past: counts of the stored episodes.
-        num_tokens: size of the token alphabet.
+        num_tokens: readings that there can be: the slots of the vocabulary, and "other".
     """
 
     geometry: Geometry
@@ -210,11 +211,15 @@ class Grid:
     def redraw_events(self, cloud: Cloud, record: Record, generator: torch.Generator) -> Tensor:
         """Gibbs update of one event per particle, the map integrated out, the later poses shifting along.
 
-        Only slices at which the heading stayed are visited: where it turned, the event is the turn.
+        Where the heading turned, the event is the one motion that turns so; it is set, not drawn.
         """
-        still = (record.heading[1:] == record.heading[:-1]).nonzero()[:, 0] + 1
+        turned = torch.cat([record.heading[:1] * 0, (record.heading[1:] - record.heading[:-1]) % 4])
+        turning = torch.stack([(self.effects.turns == turn).int().argmax() for turn in range(4)])
+        events = torch.where(turned == 0, cloud.events, turning[turned])
+        still = (turned[1:] == 0).nonzero()[:, 0] + 1
         if not len(still):
-            return cloud.events
+            return events
+        cloud = replace(cloud, events=events)
         times = still[self.pick_times(len(cloud.events), len(still), generator)]
         num = len(cloud.events)
         choices = (self.effects.known & (self.effects.turns == 0)).nonzero()[:, 0]

@@ -6,9 +6,10 @@ Everything is vectorised over N event sequences (particles, or particles times c
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+
 from aif_dcpc.agents.world_models.geometry import Geometry
 from aif_dcpc.agents.world_models.vocabulary import SAME, Vocabulary
-from torch import Tensor
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
 from aif_dcpc.agents.world_models.geometry import MOTIONS, Ints
 
 UNSEEN, OTHER = -1, -2  # codes of view cells that are out of sight, or hold a token that was not admitted

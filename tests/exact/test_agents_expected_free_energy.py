@@ -87,9 +87,7 @@ def test_information_about_a_cell_by_enumeration() -> None:
     channel = np.full((alphabet, 3), misread / (alphabet - 1))
     channel[range(3), range(3)] = 1 - misread
     read = channel @ belief
-    expected = sum(
-        belief[z] * channel[o, z] * log(channel[o, z] / read[o]) for z in range(3) for o in range(alphabet)
-    )
+    expected = sum(belief[z] * channel[o, z] * log(channel[o, z] / read[o]) for z in range(3) for o in range(alphabet))
     assert cell_information(belief, misread, alphabet) == pytest.approx(expected, abs=1e-12)
 
 

@@ -11,8 +11,10 @@ from aif_dcpc.agents.protocol import EgocentricView
 from aif_dcpc.agents.world_models.counts import TablePrior, Tables, no_counts
 from aif_dcpc.agents.world_models.geometry import MOTIONS, geometry_of
 from aif_dcpc.agents.world_models.grid import HAND_ERROR, Cloud, Grid, prior_cloud
+from aif_dcpc.agents.world_models.model import GridModel, data_of
 from aif_dcpc.agents.world_models.paths import Record, effects_of
 from aif_dcpc.agents.world_models.vocabulary import SAME, Slots, Vocabulary
+from aif_dcpc.inference import DCPC
 
 SIZE, ACTIONS, TOKENS, ALPHABET, NUM_EVENTS = 3, 2, 2, 4, 9
 PRIOR = TablePrior(stay=0.4, nothing=0.6, token_concentration=3.0, misread=(1.0, 6.0))
@@ -181,6 +183,18 @@ def test_sweeps_keep_the_exact_posterior(name: str) -> None:
         cloud = grid.sweep(cloud, record, generator)
     assert float((cloud.events != before).any(1).float().mean()) > 0.3  # they do move
     assert_close(cloud.events, exact_events(record), torch.full((8000,), 1 / 8000), 3000.0)
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_the_engine_on_the_clamped_history_reaches_the_exact_posterior(name: str) -> None:
+    """`DCPC.run` from its own start (events drawn without looking at the data)."""
+    record = RECORDS[name]
+    engine = DCPC(GridModel(small_world()).build(), num_particles=600)
+    state = engine.init(data_of(record), seed=0)
+    state, _ = engine.run(state, 120)
+    state, info = engine.run(state, 120, record=["event"])
+    sampled = info.trace["event"][::10, :, 0].flatten(0, 1)
+    assert_close(sampled, exact_events(record), torch.full((len(sampled),), 1 / len(sampled)), 1500.0)
 
 
 def test_hand_errors_are_rare_but_possible() -> None:
