@@ -43,8 +43,9 @@ class Episode:
 
 def play(env: Env, agent: Agent, *, seed: int, greedy: bool, before_step: Callable[[], None] = lambda: None) -> Episode:
     """Play one episode."""
-    observation, first_info = env.reset(seed=seed)
+    observation, _ = env.reset(seed=seed)
     agent.begin(seed=seed)
+    shortest = shortest_path(env)
     total, milliseconds, over = 0.0, [], False
     info: Mapping[str, Any] = {}
     while not over:
@@ -56,12 +57,16 @@ def play(env: Env, agent: Agent, *, seed: int, greedy: bool, before_step: Callab
         agent.feedback(observation, float(reward), terminated, truncated)
         total, over = total + float(reward), terminated or truncated
     success = succeeded(info, total)
-    return Episode(total, success, milliseconds, _ratio({**first_info, **info}, len(milliseconds)) if success else None)
+    ratio = len(milliseconds) / shortest if success and shortest else None
+    return Episode(total, success, milliseconds, ratio)
 
 
-def _ratio(info: Mapping[str, Any], length: int) -> float | None:
-    shortest = info.get("shortest_path")
-    return length / shortest if shortest else None
+def shortest_path(env: Env) -> int | None:
+    """Return the fewest steps to the goal from here, where the environment can tell."""
+    if not env.has_wrapper_attr("shortest_path"):
+        return None
+    steps: int | None = env.get_wrapper_attr("shortest_path")()
+    return steps
 
 
 def summarise(episodes: list[Episode]) -> dict[str, float]:

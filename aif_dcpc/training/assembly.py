@@ -67,5 +67,5 @@ def restore_agent(agent: Agent, checkpoint: Checkpoint) -> None:
 def _told_in_one_sentence() -> Iterator[None]:
     try:
         yield
-    except (ValueError, TypeError, gymnasium.error.Error) as error:
+    except (envs.EnvironmentError_, ValueError, TypeError, gymnasium.error.Error) as error:
         raise ConfigError(" ".join(str(error).split())) from error

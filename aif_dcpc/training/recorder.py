@@ -29,8 +29,8 @@ class Recorder:
     def frame(self) -> Picture:
         """Draw what is and what is believed now."""
         believed = self.agent.report(pictures=True).pictures
-        rendered = self.env.render()
-        views = [np.asarray(rendered, dtype=np.uint8)] if rendered is not None else []
+        seen = self.env.render_mode == "rgb_array"
+        views = [np.asarray(self.env.render(), dtype=np.uint8)] if seen else []
         return side_by_side([*views, *believed.values()] or [np.full((8, 8, 3), 255, np.uint8)])
 
     def picture(self, step: int) -> None:
