@@ -15,12 +15,11 @@ Smallest use, a Gaussian whose posterior is known (mean .8, variance .2)::
     >>> bool((z.mean() - 0.8).abs() < 0.05), bool((z.var() - 0.2).abs() < 0.03)
     (True, True)
 
-A *sweep* visits the latents from the data upwards. `update="exact"` keeps the exact joint posterior invariant;
-`update="paper"` is Algorithm 1 of Sennesh, Wu, Salvatori (2024, arXiv 2408.05834) to the letter.
+A *sweep* visits the latents from the data upwards, each by a move that keeps the exact joint posterior invariant. The
+published algorithm (Sennesh, Wu, Salvatori 2024, arXiv 2408.05834) resamples each site on its own, which does not.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -30,12 +29,12 @@ from aif_dcpc.inference.factors import log_joint
 from aif_dcpc.inference.graph import GraphicalModel
 from aif_dcpc.inference.lowering import LoweredModel
 from aif_dcpc.inference.moves import Move
+from aif_dcpc.inference.online import append
 from aif_dcpc.inference.sampling import quiet_distributions
 from aif_dcpc.inference.schedule import Schedule, choose_schedule
 from aif_dcpc.inference.setup import build_state
 from aif_dcpc.inference.state import Info, State
 
-Update = Literal["exact", "paper"]
 Record = Callable[[State], Mapping[str, Tensor]]
 
 
@@ -45,7 +44,6 @@ class DCPC:
     Args:
         model: the declaration; its parameters are used as they stand at each call.
         num_particles: K.
-        update: "exact" or "paper".
         moves: site name -> name of a move, where the engine's own choice is to be overridden.
         window: free slices per chunk of a windowed pass; 1 gives even/odd updating only.
         warmup: sweeps during which moves adapt; they are frozen afterwards.
@@ -61,7 +59,6 @@ class DCPC:
         model: GraphicalModel,
         *,
         num_particles: int = 16,
-        update: Update = "exact",
         moves: Mapping[str, str] | None = None,
         window: int = 16,
         warmup: int = 50,
@@ -69,10 +66,8 @@ class DCPC:
     ) -> None:
         if num_particles < 1:
             raise ModelError(f"num_particles={num_particles}: expected at least 1.")
-        if update not in ("exact", "paper"):
-            raise ModelError(unknown_name("update", update, ("exact", "paper")))
         self.model, self.lowered = model, LoweredModel(model)
-        self.num_particles, self.update, self.window, self.warmup = num_particles, update, window, warmup
+        self.num_particles, self.window, self.warmup = num_particles, window, warmup
         for name in moves or {}:
             if name not in model.sites:
                 raise ModelError(unknown_name("site", name, model.sites))
@@ -173,9 +168,16 @@ class DCPC:
         trace = {name: torch.stack(values) for name, values in kept.items()}
         return state, Info(info.acceptance, info.log_joint, trace)
 
+    def append(
+        self, state: State, observation: Mapping[str, Tensor], generator: torch.Generator | None = None
+    ) -> State:
+        """Extend the series by one slice (see `online.append`); sweep afterwards to re-infer the whole history."""
+        with quiet_distributions(), torch.no_grad():
+            return append(state, observation, generator or self.generator)
+
     def schedule(self, state: State) -> Schedule:
         """Which moves a sweep makes, in order; chosen from what is latent, observed and supplied by the model."""
-        return choose_schedule(state, update=self.update, overrides=self.moves, window=self.window)
+        return choose_schedule(state, overrides=self.moves, window=self.window)
 
     def check_finite(self, state: State, info: Info) -> None:
         """Raise if a log density is not finite (reads from the device: call it outside sweeps)."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from aif_dcpc.inference.errors import MoveError, unknown_name
 from aif_dcpc.inference.moves import Move
+from aif_dcpc.inference.moves.gibbs import Gibbs
 from aif_dcpc.inference.moves.langevin import Langevin, longest_lag
 from aif_dcpc.inference.moves.supplied import Supplied
 from aif_dcpc.inference.state import State
@@ -60,13 +61,22 @@ def _phases(width: int, lag: int) -> range:
     return range(width + lag)
 
 
+def gibbs_moves(state: State, name: str) -> tuple[tuple[Move, ...], tuple[Move, ...]]:
+    """Every colour of a site with finite support."""
+    if state.problem.site(name).period is None or state.values[name].shape[2] == 1:
+        return ((Gibbs(name),),) * 2  # type: ignore[return-value]
+    passes = tuple(Gibbs(name, phase) for phase in _phases(1, longest_lag(state, name)))
+    return passes, passes
+
+
 KINDS: dict[str, MoveKind] = {
     "langevin": MoveKind(langevin_moves, "score"),
+    "gibbs": MoveKind(lambda state, name, _: gibbs_moves(state, name), "finite"),
     "mala": MoveKind(lambda state, name, _: langevin_moves(state, name, 1, "mala"), "score"),
 }
 
 
-def choose_schedule(state: State, *, update: str, overrides: Mapping[str, str], window: int) -> Schedule:
+def choose_schedule(state: State, *, overrides: Mapping[str, str], window: int) -> Schedule:
     """The engine's own choice, or the user's where it is sound.
 
     Raises:
@@ -84,18 +94,18 @@ def choose_schedule(state: State, *, update: str, overrides: Mapping[str, str], 
             done |= set(block)
             pair: tuple[tuple[Move, ...], tuple[Move, ...]] = ((Supplied(block),),) * 2  # type: ignore[assignment]
         else:
-            pair = _build(state, name, overrides.get(name) or _default(state, name, update), window)
+            pair = _build(state, name, overrides.get(name) or _default(state, name), window)
         even += pair[0]
         odd += pair[1]
     return Schedule(tuple(even), tuple(odd))
 
 
-def _default(state: State, name: str, update: str) -> str:
-    if update == "paper":
-        return "paper"
+def _default(state: State, name: str) -> str:
     if name not in state.problem.discrete:
         return "langevin"
-    return "gibbs" if name in state.problem.supports else "discrete_langevin"
+    if name not in state.problem.supports:
+        raise MoveError(f"site {name!r}: its support is not finite; give the site a conditional=... of its own.")
+    return "gibbs"
 
 
 def _build(state: State, name: str, kind: str, window: int) -> tuple[tuple[Move, ...], tuple[Move, ...]]:

@@ -1,0 +1,115 @@
+"""Exact draws from the complete conditional of sites with a small finite support.
+
+All values are tried at once (along the particle axis), slices of one colour together; for a site with an own event
+shape, one element of the event after the other.
+"""
+
+from dataclasses import dataclass, replace
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from aif_dcpc.inference.factors import evaluate, onto_site, touching
+from aif_dcpc.inference.graph import Site
+from aif_dcpc.inference.lowering import Leaf
+from aif_dcpc.inference.moves.chunks import Chunks
+from aif_dcpc.inference.moves.langevin import longest_lag
+from aif_dcpc.inference.state import State
+
+
+@dataclass(frozen=True)
+class Gibbs:
+    """Redraw the slices of one colour of a site with finite support; elements of the event are visited in turn.
+
+    Attributes:
+        site: name of the site.
+        phase: which colour.
+    """
+
+    site: str
+    phase: int = 0
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Sites that the move changes."""
+        return (self.site,)
+
+    def __call__(self, state: State, generator: torch.Generator | None, *, adapt: bool) -> tuple[State, Tensor]:
+        """One exact draw of every element of this colour; acceptance is 1."""
+        site = state.problem.site(self.site)
+        support = state.problem.supports[self.site]
+        value = state.values[self.site]
+        independent = value.shape[site.num_lead : value.ndim - (support.ndim - 1)]
+        for index in product(*(range(n) for n in independent)):
+            state = _draw(state, site, support, index, self.phase, generator)
+        return state, state.log_weights.new_ones(())
+
+
+def _draw(
+    state: State, site: Site, support: Tensor, index: tuple[int, ...], phase: int, generator: torch.Generator | None
+) -> State:
+    value = state.values[site.name]
+    chunks = (
+        Chunks(1, 1, 0)
+        if site.period is None
+        else Chunks.fit(value.shape[2], 1, max(longest_lag(state, site.name), 0), phase)
+    )
+    free = chunks.free(value.device)
+    tries = [_with_element(site, value, index, element, free) for element in support]
+    scores = _conditional(state, site, tries, chunks)  # (M, K, B, [T])
+    noise = torch.rand(scores.shape, dtype=scores.dtype, device=scores.device, generator=generator)
+    gumbel = -torch.log(-torch.log(noise.clamp_min(torch.finfo(noise.dtype).tiny)))
+    chosen = (scores + gumbel).argmax(0)
+    drawn = support[chosen.flatten()].reshape(*chosen.shape, *support.shape[1:])
+    keep = free if site.period is not None else free[0]
+    mask = state.masks.get(site.name)
+    if mask is not None:
+        keep = keep & ~mask
+    shape = chosen.shape + (1,) * (support.ndim - 1)
+    element_now = value[(..., *index, *([slice(None)] * (support.ndim - 1)))] if index else value
+    new = torch.where(keep.expand(chosen.shape).reshape(shape), drawn, element_now)
+    updated = value.clone()
+    if index:
+        updated[(..., *index, *([slice(None)] * (support.ndim - 1)))] = new
+    else:
+        updated = new
+    return state.with_values({site.name: updated})
+
+
+def _with_element(site: Site, value: Tensor, index: tuple[int, ...], element: Tensor, free: Tensor) -> Tensor:
+    """The site's values with one element of its event set on the free slices."""
+    tried = value.clone()
+    place = (..., *index, *([slice(None)] * element.ndim))
+    now = tried[place] if index or element.ndim else tried
+    flags = free.reshape(free.shape + (1,) * element.ndim) if site.period is not None else free[0]
+    new = torch.where(flags, element.to(value.dtype), now)
+    if index or element.ndim:
+        tried[place] = new
+        return tried
+    return new
+
+
+def _conditional(state: State, site: Site, tries: list[Tensor], chunks: Chunks) -> Tensor:
+    """Unnormalised log conditional of each tried value, `(M, K, B, [T])`."""
+    batched = torch.cat(tries)
+    repeated = _repeat(state, site, len(tries))
+    length = chunks.length if site.period is not None else 0
+    total: Tensor | None = None
+    for factor in touching(state, site.name):
+        log_prob = evaluate(repeated, factor, {site.name: batched}, scores=False).log_prob
+        for offset in factor.offsets(site.name):
+            part = onto_site(state, site, factor, Leaf(site.name, offset), log_prob, length)
+            total = part if total is None else total + part
+    if total is None:
+        raise AssertionError(f"latent site {site.name} has no factor")
+    return total.unflatten(0, (len(tries), -1))
+
+
+def _repeat(state: State, site: Site, times: int) -> State:
+    """The state with every latent's particle axis repeated."""
+    values = {
+        n: v.repeat(times, *([1] * (v.ndim - 1))) if n in state.problem.latent and n != site.name else v
+        for n, v in state.values.items()
+    }
+    return replace(state, values=values)

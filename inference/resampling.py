@@ -1,0 +1,58 @@
+"""Systematic resampling of whole lineages: every site of a particle moves together, so no pairing is broken."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from aif_dcpc.inference.state import State
+
+
+def ess(log_weights: Tensor) -> Tensor:
+    """Effective sample size of weights `(K, B)`: 1 / sum of squared normalised weights, `(B,)` from 1 to K."""
+    return 1 / torch.softmax(log_weights, 0).square().sum(0)
+
+
+def systematic(log_weights: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Offspring indices `(K, B)`; a particle of normalised weight w gets floor(K w) or ceil(K w) offspring.
+
+    Reference: Douc and Cappe 2005.
+    """
+    num_particles, batch = log_weights.shape
+    cumulative = torch.softmax(log_weights, 0).cumsum(0)
+    cumulative = cumulative / cumulative[-1]
+    start = torch.rand(1, batch, dtype=log_weights.dtype, device=log_weights.device, generator=generator)
+    points = (torch.arange(num_particles, device=log_weights.device)[:, None] + start) / num_particles
+    found = torch.searchsorted(cumulative.mT.contiguous(), points.mT.contiguous())
+    return found.mT.clamp_max(num_particles - 1)
+
+
+def take(values: Tensor, indices: Tensor) -> Tensor:
+    """Pick particles `(K, B, *rest)` by `indices` `(K, B)`; global sites `(K, 1, *rest)` cannot be picked per datum."""
+    wide = indices.reshape(indices.shape + (1,) * (values.ndim - 2)).expand(*indices.shape, *values.shape[2:])
+    return values.gather(0, wide)
+
+
+def resample_lineages(state: State, generator: torch.Generator | None, *, threshold: float = 0.5) -> State:
+    """Resample each datum's cloud where its ESS fell below `threshold * K`; its weights become equal there.
+
+    The decision is taken on the device, without a host synchronisation. A cloud with global latents is resampled as one
+    lineage, which needs a batch of one.
+    """
+    poor = ess(state.log_weights) < threshold * state.num_particles
+    identity = torch.arange(state.num_particles, device=poor.device)[:, None].expand_as(state.ancestors)
+    indices = torch.where(poor, systematic(state.log_weights, generator), identity)
+    moved = {name: take(state.values[name], indices) for name in _own_particles(state)}
+    level = torch.logsumexp(state.log_weights, 0) - torch.log(state.log_weights.new_full((), state.num_particles))
+    weights = torch.where(poor, level.expand_as(state.log_weights), state.log_weights)
+    return state.with_values(moved).replace(log_weights=weights, ancestors=state.ancestors.gather(0, indices))
+
+
+def _own_particles(state: State) -> Mapping[str, Tensor]:
+    return {n: state.values[n] for n in state.problem.latent if state.values[n].shape[0] == state.num_particles}
+
+
+def unique_ancestors(state: State) -> Tensor:
+    """Number of distinct first-slice ancestors that survive, `(B,)`."""
+    present = torch.zeros_like(state.ancestors).scatter(0, state.ancestors, torch.ones_like(state.ancestors))
+    return present.sum(0)

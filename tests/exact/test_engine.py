@@ -1,0 +1,237 @@
+"""Posteriors of the engine against closed forms: Gaussians by their precision matrix, discrete models by enumeration.
+
+Each check allows 5 Monte Carlo standard errors, estimated from clouds that are independent of each other (the batch axis
+holds copies of the same datum), which a right engine fails about once in a million times; seeds are fixed.
+"""
+
+import math
+
+import pytest
+import torch
+from torch.distributions import Bernoulli, Beta, Categorical, Gamma, Normal, Poisson
+
+from aif_dcpc.inference import DCPC, ClampError, GraphicalModel, ModelError, MoveError, every, lag
+
+COPIES = 32
+
+
+def agrees(samples, expected, *, floor=1e-3):
+    """Whether per-copy means `(num_sweeps, K, COPIES)` match an expectation within 5 standard errors."""
+    per_copy = samples.double().mean((0, 1))
+    error = per_copy.std() / math.sqrt(COPIES)
+    return abs(per_copy.mean() - expected) < 5 * error + floor
+
+
+def traced(engine, data, names, *, warmup=60, sweeps=150, **options):
+    state = engine.init(data, seed=0, **options)
+    state, _ = engine.run(state, warmup)
+    _, info = engine.run(state, sweeps, record=names)
+    return info.trace
+
+
+def test_chain_of_correlation_99():
+    model = GraphicalModel()
+    model.add_site("z1", lambda: Normal(0.0, 1.0))
+    model.add_site("z2", lambda z: Normal(z, 0.1), parents=["z1"])
+    model.add_site("x", lambda z: Normal(z, 1.0), parents=["z2"])
+    trace = traced(DCPC(model, num_particles=32), {"x": torch.ones(COPIES)}, ["z1", "z2"], sweeps=1500)
+    total = 1 + 0.01 + 1
+    assert agrees(trace["z1"], 1 / total, floor=0.02)
+    assert agrees(trace["z2"], 1.01 / total, floor=0.02)
+    covariance = (trace["z1"] * trace["z2"]).double()
+    assert agrees(covariance, 1 - 1.01 / total + 1.01 / total**2, floor=0.03)
+
+
+def test_collider_with_branching_parents():
+    model = GraphicalModel()
+    model.add_site("a", lambda: Normal(0.0, 1.0))
+    model.add_site("b", lambda: Normal(0.0, 2.0))
+    model.add_site("c", lambda a, b: Normal(a + b, 0.5), parents=["a", "b"])
+    model.add_site("x", lambda c: Normal(c, 0.5), parents=["c"])
+    model.add_site("y", lambda a: Normal(a, 1.0), parents=["a"])
+    x, y = 2.0, -1.0
+    precision = torch.tensor([[1 + 4 + 1, 4, -4.0], [4, 0.25 + 4, -4], [-4, -4, 4 + 4]]).double()
+    covariance = precision.inverse()
+    mean = covariance @ torch.tensor([y, 0.0, 4 * x]).double()
+    data = {"x": torch.full((COPIES,), x), "y": torch.full((COPIES,), y)}
+    trace = traced(DCPC(model, num_particles=32), data, ["a", "b", "c"], sweeps=600)
+    for i, name in enumerate("abc"):
+        assert agrees(trace[name], mean[i], floor=0.01)
+        for j, other in enumerate("abc"):
+            expected = covariance[i, j] + mean[i] * mean[j]
+            assert agrees(trace[name] * trace[other], expected, floor=0.02)
+
+
+def linear_gaussian(dimension, length):
+    generator = torch.Generator().manual_seed(0)
+    rotation = torch.linalg.qr(torch.randn(dimension, dimension, generator=generator))[0] * 0.95
+    data = torch.randn(length, dimension, generator=generator)
+    model = GraphicalModel()
+    model.add_site(
+        "s",
+        lambda s: Normal(s @ rotation.T, 0.3),
+        parents=[lag("s")],
+        initial=lambda: Normal(torch.zeros(dimension), 1.0),
+        scope="slice",
+    )
+    model.add_site("o", lambda s: Normal(s, 0.5), parents=["s"], scope="slice")
+    return model, rotation.double(), data
+
+
+def smoother(rotation, data):
+    """Posterior mean and covariance of the whole series by its joint precision."""
+    length, dimension = data.shape
+    eye = torch.eye(dimension).double()
+    precision = torch.zeros(length * dimension, length * dimension).double()
+    for t in range(length):
+        now = slice(t * dimension, (t + 1) * dimension)
+        precision[now, now] += eye / 0.25 + (eye if t == 0 else eye / 0.09)
+        if t:
+            before = slice((t - 1) * dimension, t * dimension)
+            precision[before, before] += rotation.T @ rotation / 0.09
+            precision[now, before] -= rotation / 0.09
+            precision[before, now] -= rotation.T / 0.09
+    covariance = precision.inverse()
+    return covariance @ (data.double().flatten() / 0.25), covariance
+
+
+@pytest.mark.parametrize("window", [1, 4, 16])
+def test_state_space_model_against_the_smoother(window):
+    model, rotation, data = linear_gaussian(2, 12)
+    mean, covariance = smoother(rotation, data)
+    engine = DCPC(model, num_particles=16, window=window)
+    trace = traced(engine, {"o": data.expand(COPIES, -1, -1)}, ["s"], sweeps=400)["s"]
+    flat = trace.flatten(3).double()
+    draws = flat.flatten(0, 2)
+    deviation = covariance.diagonal().sqrt()
+    per_copy = flat.mean((0, 1))
+    error = per_copy.std(0) / math.sqrt(COPIES)
+    assert ((per_copy.mean(0) - mean).abs() < 5 * error + 0.01 * deviation).all()
+    scaled = (torch.cov(draws.T) - covariance) / deviation / deviation[:, None]
+    assert scaled.abs().max() < 0.06
+
+
+def test_dropping_the_acceptance_ratio_is_noticed(monkeypatch):
+    from aif_dcpc.inference.moves import langevin
+
+    model = GraphicalModel()
+    model.add_site("z", lambda: Gamma(2.0, 1.0))
+    trace = traced(DCPC(model, num_particles=32), {}, ["z"], batch_size=COPIES, sweeps=300)
+    assert agrees(trace["z"], 2.0, floor=0.02)
+    monkeypatch.setattr(langevin, "_by_chunk", lambda chunks, x: torch.zeros_like(chunks.split(x).sum(-1)))
+    trace = traced(DCPC(model, num_particles=32), {}, ["z"], batch_size=COPIES, sweeps=300)
+    assert not agrees(trace["z"], 2.0, floor=0.02)
+
+
+def test_conjugate_models_with_constrained_sites():
+    model = GraphicalModel()
+    model.add_site("p", lambda: Beta(2.0, 3.0))
+    model.add_site("x", lambda p: Bernoulli(p.unsqueeze(-1).expand(*p.shape, 6)), parents=["p"])
+    x = torch.tensor([1.0, 1, 0, 1, 1, 0]).expand(COPIES, -1)
+    trace = traced(DCPC(model, num_particles=32), {"x": x}, ["p"], sweeps=400)["p"]
+    assert agrees(trace, 6 / 11)
+    assert agrees(trace.square(), 6 * 7 / (11 * 12))
+    model = GraphicalModel()
+    model.add_site("rate", lambda: Gamma(2.0, 1.0))
+    model.add_site("n", lambda r: Poisson(r), parents=["rate"])
+    trace = traced(DCPC(model, num_particles=32), {"n": torch.full((COPIES,), 4.0)}, ["rate"], sweeps=400)["rate"]
+    assert agrees(trace, 6 / 2, floor=0.01)
+
+
+def test_hidden_markov_model_against_enumeration():
+    start, data = torch.tensor([0.6, 0.4]), torch.tensor([0, 1, 1, 0])
+    move = torch.tensor([[0.8, 0.2], [0.3, 0.7]])
+    emit = torch.tensor([[0.9, 0.1], [0.25, 0.75]])
+    model = GraphicalModel()
+    model.add_site(
+        "s", lambda s: Categorical(move[s]), parents=[lag("s")], initial=lambda: Categorical(start), scope="slice"
+    )
+    model.add_site("o", lambda s: Categorical(emit[s]), parents=["s"], scope="slice")
+    paths = torch.cartesian_prod(*[torch.arange(2)] * 4)
+    joint = start[paths[:, 0]] * emit[paths, data].prod(1)
+    for t in range(1, 4):
+        joint = joint * move[paths[:, t - 1], paths[:, t]]
+    posterior = joint / joint.sum()
+    trace = traced(DCPC(model, num_particles=32), {"o": data.expand(COPIES, -1)}, ["s"], sweeps=300)["s"]
+    for path, probability in zip(paths, posterior, strict=True):
+        assert agrees((trace == path).all(-1), probability, floor=0.003)
+
+
+def test_slow_episode_and_global_sites():
+    model = GraphicalModel()
+    model.add_site("g", lambda: Normal(0.0, 1.0), scope="global")
+    model.add_site("c", lambda g: Normal(g, 1.0), parents=["g"])
+    model.add_site("z", lambda c: Normal(c, 1.0), parents=["c"], scope=every(2))
+    model.add_site("o", lambda z: Normal(z, 1.0), parents=["z"], scope="slice")
+    data = torch.tensor([[1.0, 2.0, -1.0]])
+    precision = torch.tensor([[2.0, -1, 0, 0], [-1, 3, -1, -1], [0, -1, 3, 0], [0, -1, 0, 2]]).double()
+    expected = precision.inverse() @ torch.tensor([0.0, 0.0, 3.0, -1.0]).double()
+    means = []
+    for seed in range(8):
+        engine = DCPC(model, num_particles=64, seed=seed)
+        state, _ = engine.run(engine.init({"o": data}), 60)
+        _, info = engine.run(state, 300, record=["g", "c", "z"])
+        trace = info.trace
+        means.append(torch.stack([trace["g"].mean(), trace["c"].mean(), *trace["z"].mean((0, 1, 2))]).double())
+    found = torch.stack(means)
+    assert ((found.mean(0) - expected).abs() < 5 * found.std(0) / math.sqrt(8) + 0.01).all()
+
+
+def test_intervention_cuts_the_site_from_its_parents():
+    model = GraphicalModel()
+    model.add_site("a", lambda: Normal(0.0, 1.0))
+    model.add_site("b", lambda a: Normal(a, 0.1), parents=["a"])
+    model.add_site("c", lambda b: Normal(b, 1.0), parents=["b"])
+    trace = traced(DCPC(model, num_particles=32), {}, ["a", "c"], do={"b": torch.full((COPIES,), 3.0)})
+    assert agrees(trace["a"], 0.0, floor=0.01)
+    assert agrees(trace["c"], 3.0, floor=0.01)
+
+
+def test_missing_slices_are_predicted():
+    model, rotation, data = linear_gaussian(2, 4)
+    shown = torch.tensor([True, True, False, False]).expand(COPIES, -1)
+    broken = torch.where(shown[0, :, None], data, torch.full_like(data, float("nan")))
+    engine = DCPC(model, num_particles=32)
+    trace = traced(engine, {"o": broken.expand(COPIES, -1, -1)}, ["s"], masks={"o": shown}, sweeps=300)["s"]
+    mean, _ = smoother(rotation, data[:2])
+    forecast = rotation @ rotation @ mean[2:]
+    assert agrees(trace[..., 3, 0], forecast[0], floor=0.01)
+    assert agrees(trace[..., 3, 1], forecast[1], floor=0.01)
+
+
+def test_appending_slices_gives_evidence_and_smoothed_means():
+    model, rotation, data = linear_gaussian(2, 8)
+    engine = DCPC(model, num_particles=64, warmup=200)
+    state = engine.init({"o": data[:1].expand(COPIES, -1, -1)}, seed=0)
+    state, _ = engine.run(state, 50)
+    for t in range(1, 8):
+        state = engine.append(state, {"o": data[t].expand(COPIES, -1)})
+        state, _ = engine.run(state, 3)
+    mean, covariance = smoother(rotation, data)
+    found = (state.weights()[..., None, None] * state.particles["s"]).sum(0).flatten(1).double()
+    bias = (found.mean(0) - mean) / covariance.diagonal().sqrt()
+    assert bias.square().mean().sqrt() < 0.1
+
+
+def test_same_seed_same_bits():
+    model, _, data = linear_gaussian(2, 5)
+    runs = []
+    for _ in range(2):
+        engine = DCPC(model, num_particles=4)
+        state, _ = engine.run(engine.init({"o": data[None]}, seed=3), 5)
+        runs.append(state.particles["s"])
+    assert torch.equal(*runs)
+
+
+def test_errors_say_what_to_do():
+    model = GraphicalModel()
+    model.add_site("z", lambda: Normal(0.0, 1.0))
+    with pytest.raises(ModelError, match="declared twice"):
+        model.add_site("z", lambda: Normal(0.0, 1.0))
+    with pytest.raises(ModelError, match="Did you mean 'z'"):
+        model.add_site("x", lambda z: Normal(z, 1.0), parents=["zz"])
+    with pytest.raises(ClampError, match="unknown site"):
+        DCPC(model).init({"y": torch.zeros(1)})
+    engine = DCPC(model, moves={"z": "gibbs"})
+    with pytest.raises(MoveError, match="needs a site with finite"):
+        engine.run(engine.init(), 1)
