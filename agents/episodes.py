@@ -49,8 +49,8 @@ class Episode:
         """The episode in the vocabulary's codes."""
         hands = [vocabulary.hands.index(c, 0) for c in self.carried]
         view = vocabulary.encode(np.stack(self.view), unseen_token)
-        numbers = (torch.tensor(n) for n in (self.action, self.heading, hands))
-        return Record(*numbers, torch.as_tensor(view), torch.tensor(self.outcome))
+        action, heading, hand, outcome = map(torch.tensor, (self.action, self.heading, hands, self.outcome))
+        return Record(action, heading, hand, torch.as_tensor(view), outcome)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything as tensors."""

@@ -120,7 +120,7 @@ class HierarchicalAgent:
         """Store the episode with its particles, and infer some stored ones afresh; counts replace, never add."""
         now = self.tracker.now
         counts = self.tracker.counts()
-        place = self.store.add(StoredEpisode(now.episode, now.cloud.events, now.log_weights))
+        place = self.store.add(StoredEpisode(self.tracker.episode, now.cloud.events, now.state.log_weights[:, 0]))
         self.stored_counts[place : place + 1] = [counts]
         self.tracker.past = now.grid.past + counts
         for _ in range(min(self.settings.replay.refreshed, len(self.store) - 1)):
@@ -149,7 +149,7 @@ class HierarchicalAgent:
         scalars = {
             "inference/free_energy": now.free_energy,
             "inference/ess": now.ess,
-            "inference/unique_ancestors": float(len(now.ancestors.unique())),
+            "inference/unique_ancestors": float(len(now.state.ancestors.unique())),
             "efe/total": float(plan.expected_free_energy[chosen]),
             "efe/risk": float(plan.risk[chosen]),
             "efe/ambiguity": float(plan.ambiguity[chosen]),

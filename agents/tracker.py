@@ -20,36 +20,48 @@ from aif_dcpc.agents.suspicion import suspected_effect
 from aif_dcpc.agents.world_models.counts import OUTCOME, TRANSITION, Counts, Tables, no_counts
 from aif_dcpc.agents.world_models.geometry import geometry_of
 from aif_dcpc.agents.world_models.grid import Cloud, Grid, map_belief, prior_cloud
+from aif_dcpc.agents.world_models.model import GridModel, cloud_of, data_of, slice_of, values_of
 from aif_dcpc.agents.world_models.paths import Path, Record, cells_seen, effects_of, sightings_of, wrap
 from aif_dcpc.agents.world_models.tables import Summary
 from aif_dcpc.agents.world_models.vocabulary import SAME, new_vocabulary
+from aif_dcpc.inference import DCPC, State
+from aif_dcpc.inference.resampling import resample_lineages
 
 RECENT = 5  # slices over which sightings of a new token are counted
 SIGHTINGS = 2  # needed where misreading is common
 RARE_MISREADING = 0.02
 
 
-@dataclass
+@dataclass(frozen=True)
 class Running:
-    """The running episode: raw observations, the same in codes, the fixed parts of the model, particles.
+    """The running episode: observations in codes, the model, the engine's cloud.
 
     Attributes:
-        free_energy: minus the sum of log mean incremental weights, nats.
-        ancestors: `(K,)` the particle of slice 0 that each lineage descends from.
+        record: the history.
+        grid: the fixed parts of the model.
+        engine: infers.
+        state: the engine's cloud, K particles.
     """
 
-    episode: Episode
     record: Record
     grid: Grid
-    cloud: Cloud
-    log_weights: Tensor
-    ancestors: Tensor
-    free_energy: float = 0.0
+    engine: DCPC
+    state: State
+
+    @property
+    def cloud(self) -> Cloud:
+        """The particles."""
+        return cloud_of(self.state.values)
 
     @property
     def weights(self) -> Tensor:
         """Normalised `(K,)`."""
-        return self.log_weights.softmax(0)
+        return self.state.weights()[:, 0]
+
+    @property
+    def free_energy(self) -> float:
+        """Minus the sum of log mean incremental weights, nats."""
+        return -float(self.state.log_evidence)
 
     @property
     def ess(self) -> float:
@@ -79,6 +91,7 @@ class Tracker:
         self.episode = Episode()
         self.running: Running | None = None
         self.misread = 0.0
+        self.settled = 0
 
     @property
     def now(self) -> Running:
@@ -128,34 +141,64 @@ class Tracker:
         return Grid(self.geometry, effects, self.settings.prior, self.past, self.vocabulary.tokens.capacity + 1)
 
     def _arrive(self, record: Record) -> None:
-        grid, num = self.grid(), self.settings.inference.num_particles
-        if self.running is None:
-            cloud, gain = prior_cloud(grid, record, num, self.generator)
-            free_energy = float(np.log(num) - torch.logsumexp(gain, 0))
-            first = Running(self.episode, record, grid, cloud, gain, torch.arange(num), free_energy)
-            self.running = replace(_resampled(first, self.generator), ancestors=torch.arange(num))
-            return
         before = self.running
-        cloud, gain = grid.propose(self._current(before, grid), record, self.generator)
-        free_energy = before.free_energy - float(torch.logsumexp(before.log_weights.log_softmax(0) + gain, 0))
-        after = Running(self.episode, record, grid, cloud, before.log_weights + gain, before.ancestors, free_energy)
-        self.running = _resampled(after, self.generator) if after.ess < num / 2 else after
+        if before is None:
+            self.running = self._start(record)
+            return
+        if self._grown(before):
+            before = self._regrown(before, record.head(len(before.record)))
+        state = before.engine.append(before.state, slice_of(record), self.generator)
+        self.running = replace(before, record=record, state=state)
 
-    def _current(self, before: Running, grid: Grid) -> Cloud:
-        """The cloud, its tables drawn anew where the vocabulary has grown."""
-        old, new = before.grid, grid
-        if old.past.transition.shape == new.past.transition.shape and torch.equal(old.effects.known, new.effects.known):
-            return before.cloud
-        record = before.episode.record(self.vocabulary, self.view.unseen_token).head(len(before.record))
-        tables = grid.draw_all_tables(before.cloud.events, before.cloud.initial, record, self.generator)
-        return replace(before.cloud, tables=tables)
+    def _start(self, record: Record) -> Running:
+        """The engine on slice 0, its cloud weighed by how well stored experience predicted the first view."""
+        first = self._engine_on(record)
+        cloud, gain = prior_cloud(first.grid, record, self.settings.inference.num_particles, self.generator)
+        evidence = torch.logsumexp(gain, 0) - np.log(len(gain))
+        state = first.state.with_values(values_of(cloud))
+        state = resample_lineages(state.replace(log_weights=gain[:, None], log_evidence=evidence[None]), self.generator)
+        fresh = torch.arange(len(gain))[:, None]
+        return replace(first, state=state.replace(ancestors=fresh))
+
+    def _engine_on(self, record: Record) -> Running:
+        grid = self.grid()
+        self.settled = len(self.vocabulary.tokens.members)
+        engine = DCPC(GridModel(grid).build(), num_particles=self.settings.inference.num_particles)
+        return Running(record, grid, engine, engine.init(data_of(record.head(1)), seed=0))
+
+    def _grown(self, before: Running) -> bool:
+        """Whether the vocabulary has grown since the engine was set up, or tokens were admitted in hindsight."""
+        new, old = self.vocabulary, before.grid
+        sizes = new.tokens.capacity, new.hands.capacity, new.max_events
+        known = int(old.effects.known.sum()) == new.num_events and self.settled == len(new.tokens.members)
+        return sizes != tuple(old.past.transition.shape[1:]) or not known
+
+    def _regrown(self, before: Running, record: Record) -> Running:
+        """The same particles under the grown vocabulary, all tables drawn anew given events and map."""
+        after, cloud = self._engine_on(record), before.cloud
+        tables = after.grid.draw_all_tables(cloud.events, cloud.initial, record, self.generator)
+        return replace(after, state=self._state_on(after, before.state, replace(cloud, tables=tables), record))
+
+    @staticmethod
+    def _state_on(after: Running, old: State, cloud: Cloud, record: Record) -> State:
+        data = {name: value[None] for name, value in data_of(record).items()}
+        return after.state.replace(
+            values={**data, **values_of(cloud)},
+            length=len(record),
+            log_weights=old.log_weights,
+            ancestors=old.ancestors,
+            log_evidence=old.log_evidence,
+            sweeps=old.sweeps,
+            cache={},
+        )
 
     # -- sweeps -------------------------------------------------------------------------------------------------------
 
     def sweep(self) -> None:
         """Re-infer the history of the running episode once."""
         now = self.now
-        self.running = replace(now, cloud=now.grid.sweep(now.cloud, now.record, self.generator))
+        state, _ = now.engine.sweep(now.state, self.generator, adapt=False)
+        self.running = replace(now, state=state)
 
     def refresh(self, episode: Episode, events: Tensor, num_sweeps: int) -> tuple[Tensor, Counts]:
         """Infer a stored episode afresh, its own old counts taken out of `past` by the caller.
@@ -163,11 +206,14 @@ class Tracker:
         Returns:
             new event sequences `(K, T)` and the episode's counts per particle.
         """
-        grid, record = self.grid(), episode.record(self.vocabulary, self.view.unseen_token)
-        cloud = grid.revive(events, record, self.generator)
+        record = episode.record(self.vocabulary, self.view.unseen_token)
+        now = self._engine_on(record)
+        cloud = now.grid.revive(events, record, self.generator)
+        state = self._state_on(now, now.state, cloud, record)
         for _ in range(num_sweeps):
-            cloud = grid.sweep(cloud, record, self.generator)
-        return cloud.events, grid.counts(cloud.events, cloud.initial, record)
+            state, _ = now.engine.sweep(state, self.generator, adapt=False)
+        cloud = cloud_of(state.values)
+        return cloud.events, now.grid.counts(cloud.events, cloud.initial, record)
 
     def counts(self) -> Counts:
         """Expected counts of the running episode."""
@@ -239,20 +285,22 @@ class Tracker:
             "vocabulary": self.vocabulary.state_dict(),
             "past": dict(vars(self.past)),
             "misread": self.misread,
+            "settled": self.settled,
             "transparency": torch.as_tensor(self.transparency.counts),
             "summaries": [summary.state_dict() for summary in self.summaries],
             "episode": self.episode.tensors(),
             "running": None,
         }
         if self.running is not None:
-            cloud = self.running.cloud
+            cloud, state_now = self.running.cloud, self.running.state
             state["running"] = {
                 "events": cloud.events,
                 "initial": cloud.initial,
                 "tables": dict(vars(cloud.tables)),
-                "log_weights": self.running.log_weights,
-                "ancestors": self.running.ancestors,
-                "free_energy": self.running.free_energy,
+                "log_weights": state_now.log_weights,
+                "ancestors": state_now.ancestors,
+                "log_evidence": state_now.log_evidence,
+                "sweeps": state_now.sweeps,
             }
         return state
 
@@ -263,22 +311,15 @@ class Tracker:
         for summary, kept in zip(self.summaries, state["summaries"], strict=True):
             summary.load_state_dict(kept)
         self.transparency = Transparency(np.array(state["transparency"]))
-        self.misread = float(state["misread"])
+        self.misread, self.settled = float(state["misread"]), int(state["settled"])
         self.episode, self.running = Episode.from_tensors(state["episode"]), None
         saved = state["running"]
         if saved is not None:
             cloud = Cloud(saved["events"], saved["initial"], Tables(**saved["tables"]))
             record = self.episode.record(self.vocabulary, self.view.unseen_token)
-            rest = saved["log_weights"], saved["ancestors"], float(saved["free_energy"])
-            self.running = Running(self.episode, record, self.grid(), cloud, *rest)
-
-
-def _resampled(now: Running, generator: torch.Generator) -> Running:
-    index = torch.multinomial(now.weights, len(now.weights), replacement=True, generator=generator)
-    cloud = now.cloud
-    tables = Tables(*(t[index] for t in vars(cloud.tables).values()))
-    drawn = Cloud(cloud.events[index], cloud.initial[index], tables)
-    return replace(now, cloud=drawn, log_weights=torch.zeros(len(index)), ancestors=now.ancestors[index])
+            fresh = self._engine_on(record)
+            kept = {name: saved[name] for name in ("log_weights", "ancestors", "log_evidence", "sweeps")}
+            self.running = replace(fresh, state=self._state_on(fresh, fresh.state.replace(**kept), cloud, record))
 
 
 def _visited(path: Path, record: Record, best: int) -> dict[tuple[int, int, int], npt.NDArray[np.bool_]]:

@@ -68,7 +68,7 @@ class Search:
         self.present = np.concatenate([belief.cells[region.index], outside])
         self.found: list[Configuration] = []
         self.numbers: dict[Key, int] = {}
-        self._run(region.state(belief.pose[belief.weights.argmax()]), belief.hand)
+        self._run(int(region.state(belief.pose[belief.weights.argmax()])), belief.hand)
 
     def _run(self, state: int, hand: int) -> None:
         self._number(hand, {})

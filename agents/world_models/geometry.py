@@ -65,7 +65,7 @@ def geometry_of(view: EgocentricView, size: int) -> Geometry:
     nearer = np.array([_nearer(a, r, view) for a, r in zip(ahead, right, strict=True)])
     order = np.lexsort((np.abs(right), np.abs(ahead)))
     own = view.own_cell[0] * view.columns + view.own_cell[1]
-    return Geometry(size, offsets, AHEAD, steps, MOTIONS[:, 0], nearer, order, own)
+    return Geometry(size, offsets, AHEAD, steps, MOTIONS[:, 0], nearer, order.astype(np.int64), own)
 
 
 def _nearer(ahead: int, right: int, view: EgocentricView) -> list[int]:

@@ -168,15 +168,6 @@ class Grid:
         counts = self.counts(events, initial, record) + self.past
         return self.prior.draw(counts, self.event_bases, generator)
 
-    def sweep(self, cloud: Cloud, record: Record, generator: torch.Generator) -> Cloud:
-        """Events and map given tables, then two actions' tables and four outcome rows given events and map."""
-        if len(record) > 1:
-            cloud = replace(cloud, events=self.redraw_events(cloud, record, generator))
-        cloud = replace(cloud, initial=self.redraw_map(cloud, record, generator))
-        actions = torch.randperm(self.num_actions, generator=generator)[:2]
-        rows = torch.randperm(len(self.past.outcome), generator=generator)[:4]
-        return replace(cloud, tables=self.redraw_tables(cloud, record, generator, actions=actions, rows=rows))
-
     def pick_times(self, num: int, length: int, generator: torch.Generator) -> Tensor:
         """One of `length` places per particle: half of them anywhere, half near the end."""
         anywhere = torch.randint(length, (num,), generator=generator)

@@ -21,6 +21,7 @@ from aif_dcpc.agents.world_models.grid import HAND_ERROR, Cloud, Grid
 from aif_dcpc.agents.world_models.paths import Path, Record, Sightings, follow
 from aif_dcpc.agents.world_models.tables import TINY, Structured
 from aif_dcpc.inference import GraphicalModel, lag
+from aif_dcpc.inference.graph import Parent
 
 Values = Mapping[str, Tensor]
 TABLES = ("transition", "outcome_table", "token_prior", "misread")
@@ -66,6 +67,18 @@ class StructuredTable(Distribution):
         return torch.zeros(value.shape[: value.ndim - self.counts.ndim])
 
 
+class PlainDirichlet(Dirichlet):
+    """A Dirichlet whose site is moved by its exact conditional only, and needs no unconstrained coordinates."""
+
+    support = constraints.independent(constraints.real, 1)
+
+
+class PlainBeta(Beta):
+    """A Beta, likewise."""
+
+    support = constraints.real
+
+
 class Readings(Distribution):
     """Codes that show a token, or, with a small probability each, any other; -1 says nothing.
 
@@ -109,7 +122,7 @@ class GridModel:
         )
         model.add_input("action")
         model.add_input("first_hand", scope="episode")
-        past = [lag("event"), lag("heading"), "first_hand", "map", "transition", "action"]
+        past: list[Parent] = [lag("event"), lag("heading"), "first_hand", "map", "transition", "action"]
         model.add_site("event", self.event_kernel, past, initial=self.first_event, scope="slice")
         model.add_site(
             "heading", self.heading_kernel, ["event", lag("heading")], initial=self.any_heading, scope="slice"
@@ -130,8 +143,10 @@ class GridModel:
         model.add_site("transition", lambda: StructuredTable(TRANSITION, past.transition, bases), scope="global")
         outcome = prior.outcome_bases()
         model.add_site("outcome_table", lambda: StructuredTable(OUTCOME, past.outcome, outcome), scope="global")
-        model.add_site("token_prior", lambda: Dirichlet(tokens), scope="global")
-        model.add_site("misread", lambda: Beta(past.sightings[1] + wrong, past.sightings[0] + right), scope="global")
+        model.add_site("token_prior", lambda: PlainDirichlet(tokens), scope="global")
+        model.add_site(
+            "misread", lambda: PlainBeta(past.sightings[1] + wrong, past.sightings[0] + right), scope="global"
+        )
 
     # -- kernels: all slices in one call ------------------------------------------------------------------------------
 
@@ -206,23 +221,32 @@ class GridModel:
         return {"event": cloud.events[:, None], "map": self.grid.redraw_map(cloud, record, generator)[:, None]}
 
     def draw_tables(self, values: Values, generator: torch.Generator) -> Values:
-        """Draw all tables given events and map, exactly."""
-        cloud, record = cloud_of(values), record_of(values)
-        return _values_of(self.grid.draw_all_tables(cloud.events, cloud.initial, record, generator))
+        """Draw the tables of two actions and four outcome rows, token prior and misread rate, given events and map.
+
+        The other heads stay: they are independent given the counts, so that this is a Gibbs update of the block.
+        """
+        grid = self.grid
+        actions = torch.randperm(grid.num_actions, generator=generator)[:2]
+        rows = torch.randperm(len(grid.past.outcome), generator=generator)[:4]
+        tables = grid.redraw_tables(cloud_of(values), record_of(values), generator, actions=actions, rows=rows)
+        return _values_of(tables)
 
     def propose(self, values: Values, observation: Values, generator: torch.Generator) -> tuple[Values, Tensor]:
         """Take in one more slice; log incremental weights `(K, 1)`."""
-        series = {n: torch.cat([values[n], observation[n]], 2) for n in observation}
+        series = {n: torch.cat([values[n], new[None, :, None]], 2) for n, new in observation.items()}
         cloud, gain = self.grid.propose(cloud_of(values), record_of({**values, **series}), generator)
-        return {"event": cloud.events[:, None], "map": cloud.initial[:, None], **_values_of(cloud.tables)}, gain[
-            :, None
-        ]
+        return values_of(cloud), gain[:, None]
 
 
 def cloud_of(values: Values) -> Cloud:
     """Particles from the engine's values."""
     tables = Tables(*(values[name][:, 0] for name in TABLES))
     return Cloud(values["event"][:, 0], values["map"][:, 0], tables)
+
+
+def values_of(cloud: Cloud) -> dict[str, Tensor]:
+    """The engine's values from particles."""
+    return {"event": cloud.events[:, None], "map": cloud.initial[:, None], **_values_of(cloud.tables)}
 
 
 def _values_of(tables: Tables) -> dict[str, Tensor]:
@@ -234,6 +258,12 @@ def record_of(values: Values) -> Record:
     names = ("action", "heading", "carried", "view", "outcome")
     action, heading, carried, view, outcome = (values[name][0, 0] for name in names)
     return Record(action, heading, carried[:, 0], view, outcome)
+
+
+def slice_of(record: Record) -> dict[str, Tensor]:
+    """The last slice, `(B = 1, ...)`."""
+    data = data_of(record)
+    return {name: value[:, -1] for name, value in data.items() if name != "first_hand"}
 
 
 def data_of(record: Record) -> dict[str, Tensor]:

@@ -34,7 +34,7 @@ def test_chain_of_correlation_99():
     model.add_site("z1", lambda: Normal(0.0, 1.0))
     model.add_site("z2", lambda z: Normal(z, 0.1), parents=["z1"])
     model.add_site("x", lambda z: Normal(z, 1.0), parents=["z2"])
-    trace = traced(DCPC(model, num_particles=32), {"x": torch.ones(COPIES)}, ["z1", "z2"], sweeps=1500)
+    trace = traced(DCPC(model, num_particles=32), {"x": torch.ones(COPIES)}, ["z1", "z2"], sweeps=800)
     total = 1 + 0.01 + 1
     assert agrees(trace["z1"], 1 / total, floor=0.02)
     assert agrees(trace["z2"], 1.01 / total, floor=0.02)
@@ -111,14 +111,14 @@ def test_state_space_model_against_the_smoother(window):
     assert scaled.abs().max() < 0.06
 
 
-def test_dropping_the_acceptance_ratio_is_noticed(monkeypatch):
+def test_a_weakened_acceptance_ratio_is_noticed(monkeypatch):
     from aif_dcpc.inference.moves import langevin
 
     model = GraphicalModel()
     model.add_site("z", lambda: Gamma(2.0, 1.0))
     trace = traced(DCPC(model, num_particles=32), {}, ["z"], batch_size=COPIES, sweeps=300)
     assert agrees(trace["z"], 2.0, floor=0.02)
-    monkeypatch.setattr(langevin, "_by_chunk", lambda chunks, x: torch.zeros_like(chunks.split(x).sum(-1)))
+    monkeypatch.setattr(langevin, "_by_chunk", lambda chunks, x: 0.3 * chunks.split(x).sum(-1))
     trace = traced(DCPC(model, num_particles=32), {}, ["z"], batch_size=COPIES, sweeps=300)
     assert not agrees(trace["z"], 2.0, floor=0.02)
 
