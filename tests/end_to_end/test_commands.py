@@ -1,0 +1,151 @@
+"""The commands as a user types them: what they leave behind, print and refuse."""
+
+import json
+import sys
+
+import pytest
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from aif_dcpc.commands import rollout as rollout_command
+from aif_dcpc.commands import train as train_command
+
+RANDOM = ("agent=random", "env.max_steps=30")
+
+
+def tags(folder):
+    board = EventAccumulator(str(folder))
+    board.Reload()
+    return board.Tags()
+
+
+def test_the_main_job(command, tmp_path):
+    trained = command("train", "total_env_steps=45", "env.max_steps=20", "run_dir=run", "log_every=5", "picture_every=20", "video_every=2")
+    run = tmp_path / "run"
+    assert "next:    aif-rollout run=run" in trained.stdout
+    assert yaml.safe_load((run / "config.yaml").read_text())["agent"]["name"] == "hierarchical"
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert records[-1]["step"] == 45
+    assert [r["train/episode_length"] for r in records if "train/return" in r][:1] <= [20]
+    shown = tags(run)
+    named = {"train/return", "train/episode_length", "train/success", "inference/free_energy", "inference/ess"}
+    named |= {"inference/unique_ancestors", "efe/risk", "efe/ambiguity", "efe/information_gain", "efe/novelty"}
+    named |= {"speed/env_steps_per_second", "speed/ms_inference", "speed/ms_planning", "speed/ms_learning"}
+    assert named <= set(shown["scalars"])
+    assert {"belief/beside_truth", "episode/beside_truth"} <= set(shown["images"])
+    assert "config/text_summary" in shown["tensors"]
+    assert list((run / "figures").glob("*.png")) and list((run / "videos").glob("*.gif"))
+
+    rolled = command("rollout", "run=run", "episodes=2", "env.max_steps=10", "video=true", "video_episodes=1")
+    result = json.loads(rolled.stdout.splitlines()[-1])
+    expected = {"env", "episodes", "policy", "success_rate", "mean_return", "mean_length", "ms_per_step"}
+    assert expected <= set(result)
+    assert (result["env"], result["episodes"], result["policy"]) == ("MiniGrid-DoorKey-5x5-v0", 2, "greedy")
+    shown = tags(run)
+    assert {"eval/success_rate", "eval/return", "eval/episode_length"} <= set(shown["scalars"])
+    assert "eval/episode" in shown["images"]
+
+
+def test_help_lists_groups_and_choices(command):
+    shown = command("train", "--help").stdout
+    assert "agent: hierarchical, random" in shown
+    assert "MiniGrid" in shown and "total_env_steps" in shown
+
+
+def test_a_sweep_runs_every_job_in_its_own_folder(command, tmp_path):
+    command("train", "-m", *RANDOM, "seed=1,2", "total_env_steps=20", "run_dir=sweep")
+    seeds = [yaml.safe_load(path.read_text())["seed"] for path in (tmp_path / "sweep").glob("*/config.yaml")]
+    assert sorted(seeds) == [1, 2]
+    command("rollout", f"run={next((tmp_path / 'sweep').iterdir())}", "episodes=1")
+
+
+def test_a_trained_agent_in_three_lines(command, tmp_path):
+    command("train", "total_env_steps=20", "env.max_steps=10", "run_dir=run")
+    from aif_dcpc import Agent, envs
+
+    agent = Agent.load(str(tmp_path / "run"))
+    env = envs.make("MiniGrid", id="MiniGrid-DoorKey-5x5-v0")
+    observation, _ = env.reset(seed=0)
+    assert agent.act(observation) in range(7)
+
+
+def test_the_time_budget_and_the_streak_end_a_run(command, tmp_path):
+    quick = ("env.id=MiniGrid-Empty-5x5-v0", "agent=random", "env.max_steps=400", "picture_every=0", "video_every=0")
+    done = command("train", *quick, "total_env_steps=20000", "stop_after_successes_in_a_row=1", "run_dir=a")
+    assert "learned: a" in done.stdout
+    done = command("train", *quick, "total_env_steps=1000000", "max_minutes=0.01", "run_dir=b")
+    assert "out of time: b" in done.stdout
+
+
+REFUSED = [
+    (["agent=hierarchicl"], "Did you mean 'hierarchical'"),
+    (["env=minigrid"], "Did you mean 'MiniGrid'"),
+    (["experiment=nothing"], "unknown experiment"),
+    (["sed=3"], "Did you mean 'seed'"),
+    (["agent.map_sise=3"], "Did you mean 'agent.map_size'"),
+    (["+agent.foo=3"], "unknown key 'agent.foo'"),
+    (["seed=x"], "seed must be a whole number"),
+    (["seed=-1"], "seed must be at least 0"),
+    (["total_env_steps=0"], "total_env_steps must be at least 1"),
+    (["total_env_steps=-5"], "total_env_steps must be at least 1"),
+    (["max_minutes=-1"], "max_minutes must be at least"),
+    (["device=gpu"], "Did you mean 'cpu'"),
+    (["agent.map_size=big"], "agent.map_size must be a whole number"),
+    (["agent.map_size=2"], "map_size must be at least"),
+    (["env.slip=2"], "env.slip must be at most 1"),
+    (["env.id=MiniGrid-DorKey-5x5-v0"], "Did you mean MiniGrid-DoorKey-5x5-v0"),
+    (["env=TMaze"], "this environment's observations"),
+    (["~seed"], "no value for 'seed'"),
+    (["seed=1,2"], "add -m"),
+    (["-m", "seed=1,x"], "seed must be a whole number"),
+    (["seed"], "write KEY=VALUE"),
+    (["name=${nothing}"], "cannot be resolved"),
+    (["num_envs=2"], "num_envs must be 1"),
+    (["epochs=3"], "total_env_steps"),
+    (["resume=nowhere"], "there is no run folder nowhere"),
+    (["resume=foreign"], "not a run folder"),
+    (["resume=foreign", "agent=random"], "keeps its own agent"),
+    (["run_dir=foreign"], "is not empty"),
+    (["run_dir=/dev/null/run"], "cannot write"),
+]
+
+
+def refuse(main, arguments, sentence, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["aif", *arguments])
+    with pytest.raises(SystemExit) as left:
+        main()
+    error = capsys.readouterr().err
+    assert left.value.code == 2
+    assert sentence in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), REFUSED, ids=[" ".join(case[0]) for case in REFUSED])
+def test_what_cannot_be_done_is_refused_in_one_sentence(arguments, sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "file").touch()
+    refuse(train_command.main, arguments, sentence, monkeypatch, capsys)
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["foreign", "foreign/file"]
+
+
+def test_cuda_is_refused_where_there_is_none(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    refuse(train_command.main, ["device=cuda"], "device=cpu", monkeypatch, capsys)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [([], "run=RUN_DIR"), (["run=nowhere"], "no run folder"), (["run=.", "polcy=greedy"], "Did you mean 'policy'"), (["run=.", "episodes=0"], "at least 1")],
+)
+def test_rollouts_refuse_too(arguments, sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    refuse(rollout_command.main, arguments, sentence, monkeypatch, capsys)
+
+
+def test_a_misspelt_key_leaves_with_code_2(command, tmp_path):
+    done = command("train", "total_env_stepz=3", rc=2)
+    assert done.stderr.startswith("error: unknown key 'total_env_stepz'. Did you mean 'total_env_steps'?")
+    assert not list(tmp_path.iterdir())
