@@ -11,7 +11,8 @@ lint:
 	ruff check .
 
 types:
-	python tests/typecheck.py
+	python .ci/typecheck_tree.py
+	cd .typecheck && mypy --config-file ../pyproject.toml -p aif_dcpc
 
 test:
 	python -m pytest -n 2

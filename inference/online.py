@@ -1,4 +1,4 @@
-"""One more slice: data arrive, lineages are weighed by how well they predicted them, and resampled where that is due."""
+"""One more slice: lineages are weighed by how well they predicted the new data, and resampled where that is due."""
 
 from collections.abc import Mapping
 
@@ -84,9 +84,7 @@ def _from_prior(state: State, data: dict[str, Tensor], generator: torch.Generato
     longer = state.replace(values={**state.values, **values, **data}, length=state.length + 1, cache={})
     increments = torch.zeros_like(state.log_weights)
     for factor in active_factors(longer):
-        if (factor.site.name in data and factor.stop is None) or (
-            factor.site.name in data and state.length < factor.stop
-        ):
+        if factor.site.name in data and (factor.stop is None or state.length < factor.stop):
             increments = increments + evaluate(longer, factor, scores=False).log_prob[:, :, -1]
     return longer, increments
 

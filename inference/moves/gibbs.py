@@ -6,6 +6,7 @@ shape, one element of the event after the other.
 
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,20 +68,26 @@ def _draw(
     if mask is not None:
         keep = keep & ~mask
     shape = chosen.shape + (1,) * (support.ndim - 1)
-    element_now = value[(..., *index, *([slice(None)] * (support.ndim - 1)))] if index else value
+    place = _place(index, support.ndim - 1)
+    element_now = value[place] if index else value
     new = torch.where(keep.expand(chosen.shape).reshape(shape), drawn, element_now)
     updated = value.clone()
     if index:
-        updated[(..., *index, *([slice(None)] * (support.ndim - 1)))] = new
+        updated[place] = new
     else:
         updated = new
     return state.with_values({site.name: updated})
 
 
+def _place(index: tuple[int, ...], trailing: int) -> Any:
+    """Index of one independent element of the event, whole in its own `trailing` axes."""
+    return (..., *index, *([slice(None)] * trailing))
+
+
 def _with_element(site: Site, value: Tensor, index: tuple[int, ...], element: Tensor, free: Tensor) -> Tensor:
     """The site's values with one element of its event set on the free slices."""
     tried = value.clone()
-    place = (..., *index, *([slice(None)] * element.ndim))
+    place = _place(index, element.ndim)
     now = tried[place] if index or element.ndim else tried
     flags = free.reshape(free.shape + (1,) * element.ndim) if site.period is not None else free[0]
     new = torch.where(flags, element.to(value.dtype), now)
