@@ -3,7 +3,8 @@
     fast    event, pose, hand at every step
     slow    the episode's map; tables of motion, interaction and outcome, learned across episodes
 
-`act` takes the observation in, re-infers the whole history of the episode by sweeps, plans, and chooses among all actions.
+`act` takes the observation in, re-infers the whole history of the episode by sweeps, plans, and chooses among all
+actions.
 """
 
 import time
@@ -45,8 +46,8 @@ def build_hierarchical(
     missing = {"view", "carried", "heading"} - set(spaces)
     if not isinstance(view, EgocentricView) or missing:
         raise AgentError(
-            "agent 'hierarchical' models egocentric symbolic views (streams view, carried and heading, and the geometry "
-            "under metadata['egocentric_view']); this environment's observations are not of that kind."
+            "agent 'hierarchical' models egocentric symbolic views (streams view, carried and heading, and the "
+            "geometry under metadata['egocentric_view']); this environment's observations are not of that kind."
         )
     return HierarchicalAgent(view, num_actions, hierarchical_settings(settings), seed)
 

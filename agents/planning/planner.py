@@ -5,8 +5,9 @@ predicted effects. The negative expected free energy of doing `a` in `s` and the
 
     Q(s, a) = E[log preference(outcome)] + epistemic(s, a) + discount E[goes on] V(s')
 
-where epistemic = information gain about the map + novelty of the tables. A policy may collect one informative outcome and
-then pursues preferences: after it the belief would be another one, and it is planned afresh. So nothing is counted twice.
+where epistemic = information gain about the map + novelty of the tables. A policy may collect one informative outcome
+and then pursues preferences: after it the belief would be another one, and it is planned afresh. So nothing is counted
+twice.
 """
 
 from dataclasses import dataclass

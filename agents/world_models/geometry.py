@@ -1,7 +1,7 @@
 """Egocentric geometry: where the cells of a view lie on the map, and what each motion does to a pose.
 
-This is the one piece of prior knowledge that a grid agent is given (`knowledge: egocentric_view`): a view is laid around
-the agent, and a step moves it by at most one cell or turns it by quarter turns. Which action does which, and on which
+This is the one piece of prior knowledge that a grid agent is given (`knowledge: egocentric_view`): a view is laid
+around the agent, and a step moves it by at most one cell or turns it by quarter turns. Which action does which, and on which
 tokens, is learned.
 
 The map is a torus of `size` x `size` cells in the agent's own frame: it starts in the middle, heading h in 0..3 turns
@@ -62,10 +62,10 @@ def geometry_of(view: EgocentricView, size: int) -> Geometry:
     ahead, right = view.own_cell[0] - rows, columns - view.own_cell[1]
     offsets = ahead[None, :, None] * AHEAD[:, None] + right[None, :, None] * RIGHT[:, None]
     steps = MOTIONS[:, None, 1:2] * AHEAD + MOTIONS[:, None, 2:3] * RIGHT
-    nearer = np.array([_nearer(a, r, view) for a, r in zip(ahead, right, strict=True)])
-    order = np.lexsort((np.abs(right), np.abs(ahead)))
+    nearer: Ints = np.array([_nearer(a, r, view) for a, r in zip(ahead, right, strict=True)], dtype=np.int64)
+    order: Ints = np.lexsort((np.abs(right), np.abs(ahead))).astype(np.int64)
     own = view.own_cell[0] * view.columns + view.own_cell[1]
-    return Geometry(size, offsets, AHEAD, steps, MOTIONS[:, 0], nearer, order.astype(np.int64), own)
+    return Geometry(size, offsets.astype(np.int64), AHEAD, steps, MOTIONS[:, 0], nearer, order, own)
 
 
 def _nearer(ahead: int, right: int, view: EgocentricView) -> list[int]:

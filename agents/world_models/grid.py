@@ -6,9 +6,9 @@
     view_t    ~ the map's tokens around the pose, each misread with a small probability
     map cells ~ token_prior, at the start of every episode
 
-The functions here are the exact pieces of inference that the engine calls: `propose` (arrival of a slice), `redraw_path`
-(events and map given tables) and `redraw_tables` (tables given events and map). In all of them the map is integrated out
-wherever that is possible.
+The functions here are the exact pieces of inference that the engine calls: `propose` (arrival of a slice),
+`redraw_events` and `redraw_map` (given tables) and `redraw_tables` (given events and map). In the first two the map is
+integrated out.
 """
 
 from dataclasses import dataclass, replace
@@ -226,8 +226,8 @@ class Grid:
     def propose(self, cloud: Cloud, record: Record, generator: torch.Generator) -> tuple[Cloud, Tensor]:
         """Take in the last slice of `record`, which the cloud does not cover yet.
 
-        The new event is drawn from its exact conditional with the tables and all map cells but those acted on integrated
-        out; the weight is the predictive probability of the new observations.
+        The new event is drawn from its exact conditional with the tables and all map cells but those acted on
+        integrated out; the weight is the predictive probability of the new observations.
 
         Returns:
             the cloud with one more slice, all tables and the map redrawn, and log incremental weights `(K,)`.

@@ -70,13 +70,13 @@ class StructuredTable(Distribution):
 class PlainDirichlet(Dirichlet):
     """A Dirichlet whose site is moved by its exact conditional only, and needs no unconstrained coordinates."""
 
-    support = constraints.independent(constraints.real, 1)
+    support = constraints.independent(constraints.real, 1)  # type: ignore[assignment]
 
 
 class PlainBeta(Beta):
     """A Beta, likewise."""
 
-    support = constraints.real
+    support = constraints.real  # type: ignore[assignment]
 
 
 class Readings(Distribution):

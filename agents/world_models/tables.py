@@ -1,8 +1,8 @@
 """Conditional probability tables that find out for themselves which parts of their context matter.
 
-A table p(x | head, context) has, for each head (an action, say), a *structure* h = (pooling, concentration): which context
-axes are ignored (their counts pooled), and how noisy rows are. Given the structure every row is Dirichlet(alpha_h base), so
-evidence, posterior mean, novelty and exact draws are in closed form:
+A table p(x | head, context) has, for each head (an action, say), a *structure* h = (pooling, concentration): which
+context axes are ignored (their counts pooled), and how noisy rows are. Given the structure every row is
+Dirichlet(alpha_h base), so evidence, posterior mean, novelty and exact draws are in closed form:
 
     log p(counts | h) = sum over rows [ln G(alpha) - ln G(alpha + n.) + sum_x ln G(alpha b_x + n_x) - ln G(alpha b_x)]
     p(h | counts) proportional to p(h) p(counts | h)

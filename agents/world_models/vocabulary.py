@@ -1,8 +1,9 @@
 """What a grid agent has met so far: tokens, things it has held, and events (what a step can do).
 
 Tokens are opaque integers. Each gets the next free slot when it is admitted; a token that was not admitted (yet) is
-`OTHER` and explained as a misreading. An *event* is what one step did: a motion, or an effect, which writes a token to the
-cell ahead and/or changes what is carried. The motions are given; effects are registered when they are first suspected.
+`OTHER` and explained as a misreading. An *event* is what one step did: a motion, or an effect, which writes a token to
+the cell ahead and/or changes what is carried. The motions are given; effects are registered when they are first
+suspected.
 """
 
 from collections.abc import Iterable

@@ -97,7 +97,7 @@ def walk(events: tuple[int, ...], record: Record) -> tuple[list[tuple[int, int]]
     y, x, places, fronts = 1, 1, [], []
     for t, event in enumerate((0, *events)):
         if t:
-            turn, forward, right = MOTIONS[event] if event < 8 else (0, 0, 0)
+            _, forward, right = MOTIONS[event] if event < 8 else (0, 0, 0)
             h = int(record.heading[t - 1])
             y += forward * ahead[h][0] + right * ahead[(h + 1) % 4][0]
             x += forward * ahead[h][1] + right * ahead[(h + 1) % 4][1]
