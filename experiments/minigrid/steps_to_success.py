@@ -78,7 +78,8 @@ def measure(id: str, seed: int, options: argparse.Namespace) -> Run:
         settings=settings,
         seed=seed,
     )
-    run, steps, row, times = Run(id, seed), 0, 0, {}
+    run, steps, row = Run(id, seed), 0, 0
+    times: dict[str, list[float]] = {}
     while steps < options.budget and (options.go_on or run.steps_to_ten is None):
         reward, length = _episode(env, agent, seed * 1000 + len(run.episodes), options, times, options.budget - steps)
         steps, row = steps + length, row + 1 if reward > 0 else 0
