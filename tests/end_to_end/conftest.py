@@ -1,19 +1,15 @@
 """Run the real commands: in a subprocess, or in a forked server that has the heavy imports behind it."""
 
 import multiprocessing
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-
-def run_command(name, *arguments):
-    """Run a command in this process's children: the target of `spawn_quickly`."""
-    import importlib
-
-    sys.argv = [f"aif-{name}", *arguments]
-    importlib.import_module(f"aif_dcpc.commands.{name}").main()
+LAUNCHER = str(Path(__file__).with_name("launcher.py"))
+HEAVY = ["torch", "minigrid", "aif_dcpc.training.agent_run", "torch.utils.tensorboard.writer"]
 
 
 @pytest.fixture
@@ -29,25 +25,16 @@ def command(tmp_path):
     return run
 
 
-def _in_folder(folder, output, arguments):
-    import os
-
-    os.chdir(folder)
-    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    run_command(*arguments)
-
-
 @pytest.fixture
 def spawn_quickly(tmp_path):
-    """Start a command without waiting; the process comes from a server that has imported torch already."""
+    """Start a command without waiting for it; what it prints goes to `output.txt`."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "aif_dcpc.training.agent_run", "aif_dcpc.agents.hierarchical", "minigrid"])
+    context.set_forkserver_preload(HEAVY)
     started = []
 
-    def spawn(*arguments, output="output.txt"):
-        process = context.Process(target=_in_folder, args=(str(tmp_path), str(Path(tmp_path) / output), arguments))
+    def spawn(*arguments):
+        asked = {"FOLDER": str(tmp_path), "OUTPUT": str(tmp_path / "output.txt"), "ARGUMENTS": arguments}
+        process = context.Process(target=runpy.run_path, args=(LAUNCHER, asked))
         process.start()
         started.append(process)
         return process

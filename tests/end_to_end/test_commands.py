@@ -20,7 +20,15 @@ def tags(folder):
 
 
 def test_the_main_job(command, tmp_path):
-    trained = command("train", "total_env_steps=45", "env.max_steps=20", "run_dir=run", "log_every=5", "picture_every=20", "video_every=2")
+    trained = command(
+        "train",
+        "total_env_steps=45",
+        "env.max_steps=20",
+        "run_dir=run",
+        "log_every=5",
+        "picture_every=20",
+        "video_every=2",
+    )
     run = tmp_path / "run"
     assert "next:    aif-rollout run=run" in trained.stdout
     assert yaml.safe_load((run / "config.yaml").read_text())["agent"]["name"] == "hierarchical"
@@ -138,7 +146,12 @@ def test_cuda_is_refused_where_there_is_none(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
-    [([], "run=RUN_DIR"), (["run=nowhere"], "no run folder"), (["run=.", "polcy=greedy"], "Did you mean 'policy'"), (["run=.", "episodes=0"], "at least 1")],
+    [
+        ([], "run=RUN_DIR"),
+        (["run=nowhere"], "no run folder"),
+        (["run=.", "polcy=greedy"], "Did you mean 'policy'"),
+        (["run=.", "episodes=0"], "at least 1"),
+    ],
 )
 def test_rollouts_refuse_too(arguments, sentence, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

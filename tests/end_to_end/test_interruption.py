@@ -4,6 +4,7 @@ Oracle: the same run, left alone.
 """
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -13,7 +14,15 @@ from pathlib import Path
 from aif_dcpc.runs import RunFolder
 
 # slipping, misreading and renaming draw from the environment's own random numbers: those must be rebuilt too
-WORLD = ("env.max_steps=25", "env.slip=0.1", "env.misread=0.05", "env.permute_seed=3", "seed=5", "picture_every=0", "video_every=0")
+WORLD = (
+    "env.max_steps=25",
+    "env.slip=0.1",
+    "env.misread=0.05",
+    "env.permute_seed=3",
+    "seed=5",
+    "picture_every=0",
+    "video_every=0",
+)
 
 
 def metrics(run):
@@ -44,20 +53,14 @@ def test_signals_save_and_leave_in_order(spawn_quickly, tmp_path):
     for number in (signal.SIGINT, signal.SIGTERM):
         process = spawn_quickly(*asked)
         before = run.checkpoints()[0].name if run.path.exists() else ""
-        wait_for(lambda: run.checkpoints() and run.checkpoints()[0].name > max(before, "step-0000000000.pt"), process)  # noqa: B023
-        signal_to(process, number)
+        wait_for(lambda: run.checkpoints() and run.checkpoints()[0].name > max(before, "step-0000000000.pt"), process)
+        os.kill(process.pid, number)
         process.join(60)
         assert process.exitcode == 0, (tmp_path / "output.txt").read_text()
         assert "next:    aif-train resume=run" in (tmp_path / "output.txt").read_text()
         step = run.load_checkpoint()["tally"]["step"]
         assert metrics(run.path)[-1]["step"] <= step
         asked = ("train", "resume=run")
-
-
-def signal_to(process, number):
-    import os
-
-    os.kill(process.pid, number)
 
 
 def test_ten_kills_lose_no_checkpoint_and_change_nothing(spawn_quickly, tmp_path):
@@ -78,13 +81,16 @@ def test_ten_kills_lose_no_checkpoint_and_change_nothing(spawn_quickly, tmp_path
         process = spawn_quickly("train", "resume=killed", "total_env_steps=1000000")
         time.sleep(generator.uniform(0, 0.3))
         if generator.random() < 0.8:
-            wait_for(lambda: run.checkpoints()[0].name > f"step-{saved:010d}.pt", process)  # noqa: B023
+            wait_for(lambda: run.checkpoints()[0].name > f"step-{saved:010d}.pt", process)
     process.kill()
     process.join()
     last = run.load_checkpoint()["tally"]["step"]
     assert saved <= last
     end = last + 20
-    for arguments in (("resume=killed", f"total_env_steps={end}"), (*common, f"total_env_steps={end}", "run_dir=whole")):
+    for arguments in (
+        ("resume=killed", f"total_env_steps={end}"),
+        (*common, f"total_env_steps={end}", "run_dir=whole"),
+    ):
         process = spawn_quickly("train", *arguments)
         process.join(200)
         assert process.exitcode == 0, (tmp_path / "output.txt").read_text()
