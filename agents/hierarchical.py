@@ -84,6 +84,7 @@ class HierarchicalAgent:
         self.tracker.forget()
         self.action, self.outcome = 0, NOTHING
 
+    @torch.inference_mode()
     def act(self, observation: Observation, *, greedy: bool = True) -> int:
         """Append the observation, re-infer the full history by sweeps, plan, and return an action."""
         start = time.perf_counter()
@@ -104,6 +105,7 @@ class HierarchicalAgent:
         weights = (scores > -1e-3).double() if greedy else scores.softmax(0)
         return int(torch.multinomial(weights, 1, generator=self.generator))
 
+    @torch.inference_mode()
     def feedback(self, observation: Observation, reward: float, terminated: bool, truncated: bool) -> None:
         """Take in what the last action led to; at an episode's end store it, and learn unless frozen."""
         self.outcome = outcome_code(reward, terminated)

@@ -1,8 +1,8 @@
 """Egocentric geometry: where the cells of a view lie on the map, and what each motion does to a pose.
 
 This is the one piece of prior knowledge that a grid agent is given (`knowledge: egocentric_view`): a view is laid
-around the agent, and a step moves it by at most one cell or turns it by quarter turns. Which action does which, and on which
-tokens, is learned.
+around the agent, and a step moves it by at most one cell or turns it by quarter turns. Which action does which, and on
+which tokens, is learned.
 
 The map is a torus of `size` x `size` cells in the agent's own frame: it starts in the middle, heading h in 0..3 turns
 clockwise, heading 0 looks along +x, y points down.
