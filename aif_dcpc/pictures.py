@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageDraw, ImageSequence
 
 Picture = npt.NDArray[np.uint8]
 Frames = Sequence[Picture]
@@ -30,6 +30,13 @@ def side_by_side(pictures: Sequence[Picture], *, height: int = 320, gap: int = 8
 def _scaled(picture: Picture, height: int) -> Picture:
     width = max(1, round(picture.shape[1] * height / picture.shape[0]))
     return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST), dtype=np.uint8)
+
+
+def captioned(picture: Picture, words: str, *, height: int = 24) -> Picture:
+    """Write a line of words under a picture."""
+    strip = Image.new("RGB", (picture.shape[1], height), "white")
+    ImageDraw.Draw(strip).text((4, height // 4), words, fill="black")
+    return np.concatenate([picture, np.asarray(strip, dtype=np.uint8)])
 
 
 def same_size(frames: Frames) -> list[Picture]:
@@ -57,6 +64,13 @@ def gif_bytes(frames: Frames, frames_per_second: int) -> bytes:
     buffer = io.BytesIO()
     first.save(buffer, format="GIF", save_all=True, append_images=rest, duration=times, loop=0)
     return buffer.getvalue()
+
+
+def read_gif(path: Path) -> list[Picture]:
+    """Read the frames of an animation."""
+    with Image.open(path) as animation:
+        frames = [np.asarray(frame.convert("RGB"), dtype=np.uint8) for frame in ImageSequence.Iterator(animation)]
+    return frames
 
 
 def save(path: Path, encoded: bytes) -> None:

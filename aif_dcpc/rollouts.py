@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean, median
 from typing import Any
 
@@ -108,8 +109,8 @@ def _play_all(config: RolloutConfig, env: Env, agent: Agent, recorder: Recorder 
     with LiveProgress(config.episodes, unit="episodes") as progress:
         for index in range(config.episodes):
             filmed = recorder if index < config.video_episodes else None
-            before_step = filmed.film if filmed is not None else lambda: None
             seed = config.seed + index
+            before_step = partial(filmed.film, f"seed {seed}") if filmed is not None else lambda: None
             episodes.append(play(env, agent, seed=seed, greedy=config.policy == "greedy", before_step=before_step))
             if filmed is not None:
                 filmed.finish(trained, f"rollout-{config.policy}-{seed}", "eval/episode")

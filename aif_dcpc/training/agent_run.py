@@ -102,6 +102,7 @@ class AgentRun:
                 self._step()
                 progress.update(tally.step, self._numbers())
         self._save()
+        self.recorder.join("episode-*.gif", "learning")
         self.loop.env.close()
         return Outcome(reason, self.folder, tally, self.loop.times, time.monotonic() - self.start)
 
@@ -134,7 +135,8 @@ class AgentRun:
         if config.picture_every and tally.step % config.picture_every == 0:
             self.recorder.picture(tally.step)
         if config.video_every and tally.episode % config.video_every == 0:
-            self.recorder.film()
+            words = f"episode {tally.episode + 1}   step {tally.step}   success rate {tally.success_rate:.2f}"
+            self.recorder.film(words)
 
     def _save(self) -> None:
         content: Checkpoint = {**self.loop.state(), "metrics_length": self.log.length()}

@@ -6,10 +6,11 @@ import numpy as np
 
 from aif_dcpc.agents.protocol import Agent
 from aif_dcpc.metrics import MetricsLog
-from aif_dcpc.pictures import Picture, gif_bytes, png_bytes, same_size, save, side_by_side
+from aif_dcpc.pictures import Picture, captioned, gif_bytes, png_bytes, read_gif, same_size, save, side_by_side
 from aif_dcpc.training.assembly import Env
 
 FRAMES_PER_SECOND = 6
+MOST_FRAMES = 600  # of an animation that joins several episodes
 
 
 class Recorder:
@@ -39,12 +40,19 @@ class Recorder:
         save(self.folder / "figures" / f"belief-{step:010d}.png", png_bytes(drawn))
         self.log.picture(step, "belief/beside_truth", drawn)
 
-    def film(self) -> None:
-        """Add a frame to the running recording."""
-        self.frames.append(self.frame())
+    def film(self, words: str) -> None:
+        """Add a frame, with words under it, to the running recording."""
+        self.frames.append(captioned(self.frame(), words))
 
     def finish(self, step: int, name: str, tag: str) -> None:
         """Save the running recording, show it on the board, and start afresh."""
         frames, self.frames = same_size(self.frames), []
         save(self.folder / "videos" / f"{name}.gif", gif_bytes(frames, FRAMES_PER_SECOND))
         self.log.animation(step, tag, frames, FRAMES_PER_SECOND)
+
+    def join(self, pattern: str, name: str) -> None:
+        """Join the recordings whose names fit a pattern, in order of their names, into one."""
+        videos = self.folder / "videos"
+        frames = [frame for path in sorted(videos.glob(pattern)) for frame in read_gif(path)][:MOST_FRAMES]
+        if frames:
+            save(videos / f"{name}.gif", gif_bytes(same_size(frames), FRAMES_PER_SECOND))

@@ -123,7 +123,9 @@ def test_folders_named_by_the_clock_never_collide(tmp_path, monkeypatch):
     assert places == ["now", "now-2", "now-3"]
 
 
-@pytest.mark.parametrize("wrap", [lambda h: h, lambda h: {"format": 1, "agent": h}, lambda h: {"format": 1, "tally": [h]}])
+@pytest.mark.parametrize(
+    "wrap", [lambda h: h, lambda h: {"format": 1, "agent": h}, lambda h: {"format": 1, "tally": [h]}]
+)
 def test_hostile_checkpoints_run_nothing(folder, tmp_path, wrap):
     trace = tmp_path / "trace"
     path = folder.path / "checkpoints" / "step-0000000009.pt"
@@ -155,7 +157,9 @@ def test_hostile_checkpoints_run_nothing(folder, tmp_path, wrap):
 def test_hostile_or_foreign_configurations_are_refused(folder, tmp_path, text):
     trace = tmp_path / "trace"
     changes = yaml.safe_dump({key: value for key, value in CONFIG.items() if f"{key}:" not in text})
-    (folder.path / "config.yaml").write_text(text.replace("TRACE", str(trace)) + ("\n" + changes if ": " in text else ""))
+    (folder.path / "config.yaml").write_text(
+        text.replace("TRACE", str(trace)) + ("\n" + changes if ": " in text else "")
+    )
     with pytest.raises(RunFolderError):
         folder.config()
     assert not trace.exists()
