@@ -10,7 +10,7 @@ from aif_dcpc.envs.errors import UnsupportedEnvironment
 SUPPORTED = (spaces.Discrete, spaces.Box, spaces.MultiDiscrete, spaces.MultiBinary)
 
 
-class Streams(gym.ObservationWrapper[dict[str, Any], int, Any]):
+class Streams(gym.ObservationWrapper[dict[str, Any], int, Any], gym.utils.RecordConstructorArgs):
     """Wrap a single observation as the stream `state`; pass dictionaries through.
 
     Raises:
@@ -18,7 +18,8 @@ class Streams(gym.ObservationWrapper[dict[str, Any], int, Any]):
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
-        super().__init__(env)
+        gym.utils.RecordConstructorArgs.__init__(self)
+        gym.ObservationWrapper.__init__(self, env)
         if not isinstance(env.action_space, spaces.Discrete):
             raise UnsupportedEnvironment(
                 f"{env}: expected a Discrete action space, found {env.action_space}; "

@@ -8,6 +8,7 @@ the own cell holds the unseen token.) A token folds MiniGrid's (type, colour, st
 from typing import Any
 
 import gymnasium as gym
+import gymnasium.utils
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
@@ -41,7 +42,7 @@ def describe_token(token: int) -> str:
     return f"{IDX_TO_COLOR[color]} {name}" + (f" ({STATES[state]})" if name == "door" else "")
 
 
-class MiniGridStreams(gym.Wrapper[dict[str, Any], int, Any, Any]):
+class MiniGridStreams(gym.Wrapper[dict[str, Any], int, Any, Any], gym.utils.RecordConstructorArgs):
     """Lay a MiniGrid environment out as the streams `view`, `carried` and `heading`.
 
     Args:
@@ -54,7 +55,8 @@ class MiniGridStreams(gym.Wrapper[dict[str, Any], int, Any, Any]):
     """
 
     def __init__(self, env: gym.Env[Any, Any], *, misread: float = 0.0) -> None:
-        super().__init__(env)
+        gym.utils.RecordConstructorArgs.__init__(self, misread=misread)
+        gym.Wrapper.__init__(self, env)
         self.misread = misread
         space = env.observation_space
         if not isinstance(space, spaces.Dict) or not {"image", "direction"} <= set(space.spaces):

@@ -7,11 +7,12 @@ import numpy as np
 from gymnasium import spaces
 
 
-class Slip(gym.Wrapper[Any, int, Any, int]):
+class Slip(gym.Wrapper[Any, int, Any, int], gym.utils.RecordConstructorArgs):
     """With probability `probability`, a uniformly drawn action is executed instead of the chosen one."""
 
     def __init__(self, env: gym.Env[Any, Any], probability: float) -> None:
-        super().__init__(env)
+        gym.utils.RecordConstructorArgs.__init__(self, probability=probability)
+        gym.Wrapper.__init__(self, env)
         self.probability = probability
 
     def step(self, action: int) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
@@ -22,11 +23,12 @@ class Slip(gym.Wrapper[Any, int, Any, int]):
         return self.env.step(action)
 
 
-class Permute(gym.Wrapper[Any, int, Any, int]):
+class Permute(gym.Wrapper[Any, int, Any, int], gym.utils.RecordConstructorArgs):
     """Rename tokens and actions by a seed, consistently in observations and in the view's metadata."""
 
     def __init__(self, env: gym.Env[Any, Any], seed: int) -> None:
-        super().__init__(env)
+        gym.utils.RecordConstructorArgs.__init__(self, seed=seed)
+        gym.Wrapper.__init__(self, env)
         if not isinstance(env.action_space, spaces.Discrete):
             raise TypeError("permuted actions need a Discrete action space")
         generator = np.random.default_rng(seed)
