@@ -124,9 +124,15 @@ class Tracker:
             self.sweep()
 
     def _admit(self) -> bool:
-        """Admit tokens seen often enough lately not to be misreadings; where misreading is rare, once is enough."""
+        """Admit tokens seen often enough lately not to be misreadings; where misreading is rare, once is enough.
+
+        They are numbered in the order of their first sighting, so that renaming tokens changes nothing.
+        """
         recent = np.concatenate(self.episode.view[-RECENT:])
-        tokens, counts = np.unique(recent[recent != self.view.unseen_token], return_counts=True)
+        tokens, first, counts = np.unique(
+            recent[recent != self.view.unseen_token], return_index=True, return_counts=True
+        )
+        tokens, counts = tokens[first.argsort()], counts[first.argsort()]
         needed = 1 if self.misread < RARE_MISREADING else SIGHTINGS
         known = len(self.vocabulary.tokens.members)
         for token in tokens[counts >= needed]:
