@@ -75,6 +75,7 @@ class HierarchicalAgent:
         self.belief: Belief | None = None
         self.recent: deque[int] = deque(maxlen=COLLAPSE)
         self.milliseconds: dict[str, float] = {}
+        self.log_joint: float | None = None
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
@@ -122,6 +123,7 @@ class HierarchicalAgent:
     def _learn(self) -> None:
         """Store the episode with its particles, and infer some stored ones afresh; counts replace, never add."""
         now = self.tracker.now
+        self.log_joint = self.tracker.log_joint()
         counts = self.tracker.counts()
         place = self.store.add(StoredEpisode(self.tracker.episode, now.cloud.events, now.state.log_weights[:, 0]))
         self.stored_counts[place : place + 1] = [counts]
@@ -160,6 +162,7 @@ class HierarchicalAgent:
             "efe/novelty": float(plan.novelty[chosen]),
             "efe/policy_collapse": float(len(self.recent) == COLLAPSE and len(set(self.recent)) == 1),
             "efe/configurations": float(plan.num_configurations),
+            **({} if self.log_joint is None else {"learning/log_joint": self.log_joint}),
             **{f"speed/ms_{name}": value for name, value in self.milliseconds.items()},
         }
         drawn = {"belief/map": map_picture(self.belief, self.settings.map_size)} if pictures else {}
@@ -182,6 +185,7 @@ class HierarchicalAgent:
             "outcome": self.outcome,
             "frozen": self.frozen,
             "recent": list(self.recent),
+            "log_joint": self.log_joint,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -192,6 +196,7 @@ class HierarchicalAgent:
         self.generator.set_state(state["generator"])
         self.action, self.outcome, self.frozen = int(state["action"]), int(state["outcome"]), bool(state["frozen"])
         self.recent = deque(state["recent"], maxlen=COLLAPSE)
+        self.log_joint = state["log_joint"]
         self.plan, self.belief = None, None
 
 

@@ -17,7 +17,7 @@ from aif_dcpc.agents.planning.visibility import Transparency
 from aif_dcpc.agents.protocol import EgocentricView, Observation
 from aif_dcpc.agents.settings import HierarchicalSettings
 from aif_dcpc.agents.suspicion import suspected_effect
-from aif_dcpc.agents.world_models.counts import OUTCOME, TRANSITION, Counts, Tables, no_counts
+from aif_dcpc.agents.world_models.counts import Counts, Tables, no_counts
 from aif_dcpc.agents.world_models.geometry import geometry_of
 from aif_dcpc.agents.world_models.grid import Cloud, Grid, map_belief, prior_cloud
 from aif_dcpc.agents.world_models.model import GridModel, cloud_of, data_of, slice_of, values_of
@@ -25,6 +25,7 @@ from aif_dcpc.agents.world_models.paths import Path, Record, cells_seen, effects
 from aif_dcpc.agents.world_models.tables import Summary
 from aif_dcpc.agents.world_models.vocabulary import SAME, new_vocabulary
 from aif_dcpc.inference import DCPC, State
+from aif_dcpc.inference.factors import log_joint
 from aif_dcpc.inference.resampling import resample_lineages
 
 RECENT = 5  # slices over which sightings of a new token are counted
@@ -87,7 +88,7 @@ class Tracker:
         self.vocabulary = new_vocabulary(view.empty_hand_token)
         self.past = no_counts(num_actions, self.vocabulary)
         self.transparency = Transparency.new(self.vocabulary.tokens.capacity)
-        self.summaries = Summary(TRANSITION), Summary(OUTCOME)
+        self.summaries = Summary(), Summary()
         self.episode = Episode()
         self.running: Running | None = None
         self.misread = 0.0
@@ -203,8 +204,18 @@ class Tracker:
     def sweep(self) -> None:
         """Re-infer the history of the running episode once."""
         now = self.now
-        state, _ = now.engine.sweep(now.state, self.generator, adapt=False)
-        self.running = replace(now, state=state)
+        self.running = replace(now, state=self._swept(now.engine, now.state))
+
+    def _swept(self, engine: DCPC, state: State) -> State:
+        """The moves of the engine's sweep, without the log joint density that it reports."""
+        for move in engine.schedule(state).moves(state.sweeps):
+            state, _ = move(state, self.generator, adapt=False)
+        return state.replace(sweeps=state.sweeps + 1)
+
+    def log_joint(self) -> float:
+        """log p(data, particles), averaged over particles, nats."""
+        now = self.now
+        return float((now.weights * log_joint(now.state)[:, 0]).sum())
 
     def refresh(self, episode: Episode, events: Tensor, num_sweeps: int) -> tuple[Tensor, Counts]:
         """Infer a stored episode afresh, its own old counts taken out of `past` by the caller.
@@ -217,7 +228,7 @@ class Tracker:
         cloud = now.grid.revive(events, record, self.generator)
         state = self._state_on(now, now.state, cloud, record)
         for _ in range(num_sweeps):
-            state, _ = now.engine.sweep(state, self.generator, adapt=False)
+            state = self._swept(now.engine, state)
         cloud = cloud_of(state.values)
         return cloud.events, now.grid.counts(cloud.events, cloud.initial, record)
 
@@ -259,8 +270,8 @@ class Tracker:
     def knowledge(self, total: Counts) -> Knowledge:
         """The tables, given expected counts of all episodes."""
         grid, known = self.now.grid, self.vocabulary.num_events
-        transition, newness = self.summaries[0].update(total.transition, grid.event_bases)
-        outcome, outcome_newness = self.summaries[1].update(total.outcome, grid.prior.outcome_bases())
+        transition, newness = self.summaries[0].update(total.transition, grid.events)
+        outcome, outcome_newness = self.summaries[1].update(total.outcome, grid.outcomes)
         table = transition.double().numpy().copy()
         table[..., 0] += table[..., known:].sum(-1)
         effects = grid.effects

@@ -11,8 +11,7 @@ from aif_dcpc.agents.world_models.paths import Effects, Path, Record, Sightings
 from aif_dcpc.agents.world_models.tables import Structured, base_measure, dirichlet
 from aif_dcpc.agents.world_models.vocabulary import SAME, Vocabulary
 
-TRANSITION = Structured(2, ((-3, -2), (-2,), ()), (0.1, 1.0))
-OUTCOME = Structured(1, ((-2,), ()), (0.1, 1.0))
+ALPHAS = (0.1, 1.0)  # total concentrations of table rows: nearly deterministic, or noisy
 NOTHING = 1  # outcome: went on, reward zero
 NUM_OUTCOMES = 6  # 3 * terminated + sign of the reward + 1
 
@@ -151,11 +150,11 @@ class TablePrior:
     token_concentration: float = 2.0
     misread: tuple[float, float] = (0.5, 100.0)
 
-    def event_bases(self, effects: Effects, slots: int, hands: int) -> tuple[Tensor, Tensor, Tensor]:
-        """`(1 or V, 1 or C, E)` for each pooling, zero where an event cannot be.
+    def events(self, effects: Effects, slots: int, hands: int) -> Structured:
+        """Prior of the transition table: neither token nor hand matters, the hand does not, or both do.
 
-        If neither token nor hand matters, nothing but motion happens. If the hand does not matter, it does not change.
-        An effect that would leave everything as it is, is no effect.
+        If neither matters, nothing but motion happens. If the hand does not matter, it does not change. An effect that
+        would leave everything as it is, is no effect.
         """
         writes, takes = effects.writes, effects.takes
         rewrites = (writes == SAME) | (writes == torch.arange(slots)[:, None, None])
@@ -163,17 +162,19 @@ class TablePrior:
         motion = (torch.arange(len(writes)) < effects.num_motions)[None, None]
         alone = ~rewrites & (takes == SAME) | ~effects.known
         active = ~(rewrites & retakes) | ~effects.known
-        return _favour(motion, self.stay), _favour(motion | alone, self.stay), _favour(motion | active, self.stay)
+        bases = [_favour(possible, self.stay) for possible in (motion, motion | alone, motion | active)]
+        return Structured.of((slots, hands), ((0, 1), (1,), ()), bases, ALPHAS)
 
-    def outcome_bases(self) -> tuple[Tensor, Tensor]:
-        """`(O,)` for each pooling."""
+    def outcomes(self, slots: int) -> Structured:
+        """Prior of the outcome table: the token ahead does not matter, or it does."""
         base = base_measure(NUM_OUTCOMES, NOTHING, self.nothing)
-        return base, base
+        return Structured.of((slots,), ((0,), ()), (base, base), ALPHAS)
 
     def draw(
         self,
         counts: Counts,
-        bases: tuple[Tensor, ...],
+        events: Structured,
+        outcomes: Structured,
         generator: torch.Generator,
         *,
         kept: Tables | None = None,
@@ -186,12 +187,12 @@ class TablePrior:
         token_prior = dirichlet(counts.tokens + self.token_concentration / slots, generator)
         misread = dirichlet(pair, generator)[:, 0]
         if kept is None or actions is None or rows is None:
-            transition = TRANSITION.draw(counts.transition, bases, generator)
-            outcome = OUTCOME.draw(counts.outcome, self.outcome_bases(), generator)
+            transition = events.draw(counts.transition, generator)
+            outcome = outcomes.draw(counts.outcome, generator)
             return Tables(transition, outcome, token_prior, misread)
         transition, outcome = kept.transition.clone(), kept.outcome.clone()
-        transition[:, actions] = TRANSITION.draw(counts.transition[:, actions], bases, generator)
-        outcome[:, rows] = OUTCOME.draw(counts.outcome[:, rows], self.outcome_bases(), generator)
+        transition[:, actions] = events.draw(counts.transition[:, actions], generator)
+        outcome[:, rows] = outcomes.draw(counts.outcome[:, rows], generator)
         return Tables(transition, outcome, token_prior, misread)
 
     def mean_misread(self, counts: Counts) -> Tensor:

@@ -18,8 +18,6 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.agents.world_models.counts import (
-    OUTCOME,
-    TRANSITION,
     Counts,
     TablePrior,
     Tables,
@@ -37,6 +35,7 @@ from aif_dcpc.agents.world_models.evidence import (
 )
 from aif_dcpc.agents.world_models.geometry import Geometry
 from aif_dcpc.agents.world_models.paths import Effects, Path, Record, Sightings, cells_seen, follow, sightings_of
+from aif_dcpc.agents.world_models.tables import Structured
 
 HAND_ERROR = 1e-4  # probability that the hand is not what it seems; keeps a wrong guess revisable
 NEVER = -1e9
@@ -86,9 +85,14 @@ class Grid:
         return self.past.tokens.shape[0]
 
     @cached_property
-    def event_bases(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Base measures of the transition table, by pooling."""
-        return self.prior.event_bases(self.effects, *self.past.transition.shape[1:3])
+    def events(self) -> Structured:
+        """Prior of the transition table."""
+        return self.prior.events(self.effects, *self.past.transition.shape[1:3])
+
+    @cached_property
+    def outcomes(self) -> Structured:
+        """Prior of the outcome table."""
+        return self.prior.outcomes(self.num_slots)
 
     @cached_property
     def _traces(self) -> list[tuple[Tensor, tuple[Path, Segments, Sightings]]]:
@@ -161,12 +165,14 @@ class Grid:
         Heads are independent given the counts, so that redrawing some of them is a Gibbs update.
         """
         counts = self.counts(cloud.events, cloud.initial, record) + self.past
-        return self.prior.draw(counts, self.event_bases, generator, kept=cloud.tables, actions=actions, rows=rows)
+        return self.prior.draw(
+            counts, self.events, self.outcomes, generator, kept=cloud.tables, actions=actions, rows=rows
+        )
 
     def draw_all_tables(self, events: Tensor, initial: Tensor, record: Record, generator: torch.Generator) -> Tables:
         """All tables given events and map, exact."""
         counts = self.counts(events, initial, record) + self.past
-        return self.prior.draw(counts, self.event_bases, generator)
+        return self.prior.draw(counts, self.events, self.outcomes, generator)
 
     def pick_times(self, num: int, length: int, generator: torch.Generator) -> Tensor:
         """One of `length` places per particle: half of them anywhere, half near the end."""
@@ -178,7 +184,7 @@ class Grid:
     def revive(self, events: Tensor, record: Record, generator: torch.Generator) -> Cloud:
         """A cloud from stored event sequences: tables from the past, the map from the tables."""
         empty = Counts(*(torch.zeros(len(events), *v.shape) for v in vars(self.past).values()))
-        tables = self.prior.draw(empty + self.past, self.event_bases, generator)
+        tables = self.prior.draw(empty + self.past, self.events, self.outcomes, generator)
         unknown = torch.zeros(len(events), self.geometry.size**2, dtype=torch.long)
         cloud = Cloud(events, unknown, tables)
         return replace(cloud, initial=self.redraw_map(cloud, record, generator))
@@ -258,9 +264,9 @@ class Grid:
         num = torch.arange(len(front))
         action, outcome = int(record.action[-1]), int(record.outcome[-1])
         rows = own.transition[:, [action]] + self.past.transition[[action]]
-        moved = TRANSITION.mean(rows, self.event_bases)[num, 0, front, hand]
+        moved = self.events.mean(rows)[num, 0, front, hand]
         fates = own.outcome + self.past.outcome
-        fate = OUTCOME.mean(fates, self.prior.outcome_bases())[num, :, front, outcome]
+        fate = self.outcomes.mean(fates)[num, :, front, outcome]
         row = outcome_row(torch.arange(moved.shape[1]), record.action[-1], self.num_actions)
         return (moved * fate[:, row]).clamp_min(1e-30).log()
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Beta, Categorical, Dirichlet, Distribution, Independent, constraints
 
-from aif_dcpc.agents.world_models.counts import OUTCOME, TRANSITION, Tables, outcome_row
+from aif_dcpc.agents.world_models.counts import Tables, outcome_row
 from aif_dcpc.agents.world_models.evidence import Segments, segment
 from aif_dcpc.agents.world_models.grid import HAND_ERROR, Cloud, Grid
 from aif_dcpc.agents.world_models.paths import Path, Record, Sightings, follow
@@ -34,16 +34,15 @@ class StructuredTable(Distribution):
     needs it.
 
     Args:
-        family: of tables.
+        prior: before any counts.
         counts: of the stored episodes, `(head, *context, x)`.
-        bases: base measures by pooling.
         lead: leading axes of a value.
     """
 
     arg_constraints = {}  # noqa: RUF012
 
-    def __init__(self, family: Structured, counts: Tensor, bases: Sequence[Tensor], lead: Sequence[int] = ()) -> None:
-        self.family, self.counts, self.bases = family, counts, bases
+    def __init__(self, prior: Structured, counts: Tensor, lead: Sequence[int] = ()) -> None:
+        self.prior, self.counts = prior, counts
         super().__init__(torch.Size(lead), counts.shape, validate_args=False)
 
     @property
@@ -53,14 +52,14 @@ class StructuredTable(Distribution):
 
     def expand(self, batch_shape: Sequence[int], _instance: object = None) -> "StructuredTable":
         """The same with other leading axes."""
-        return StructuredTable(self.family, self.counts, self.bases, batch_shape)
+        return StructuredTable(self.prior, self.counts, batch_shape)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Independent draws, seeded from torch's global generator."""
         lead = (*sample_shape, *self.batch_shape)
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, (1,))))
         many = self.counts.expand(*lead, *self.counts.shape).reshape(-1, *self.counts.shape)
-        return self.family.draw(many, self.bases, generator).reshape(*lead, *self.counts.shape)
+        return self.prior.draw(many, generator).reshape(*lead, *self.counts.shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Zero, see above."""
@@ -138,12 +137,11 @@ class GridModel:
         return model
 
     def _add_globals(self, model: GraphicalModel) -> None:
-        past, prior, bases = self.grid.past, self.grid.prior, self.grid.event_bases
+        past, prior = self.grid.past, self.grid.prior
         tokens = past.tokens + prior.token_concentration / self.grid.num_slots
         wrong, right = prior.misread
-        model.add_site("transition", lambda: StructuredTable(TRANSITION, past.transition, bases), scope="global")
-        outcome = prior.outcome_bases()
-        model.add_site("outcome_table", lambda: StructuredTable(OUTCOME, past.outcome, outcome), scope="global")
+        model.add_site("transition", lambda: StructuredTable(self.grid.events, past.transition), scope="global")
+        model.add_site("outcome_table", lambda: StructuredTable(self.grid.outcomes, past.outcome), scope="global")
         model.add_site("token_prior", lambda: PlainDirichlet(tokens), scope="global")
         model.add_site(
             "misread", lambda: PlainBeta(past.sightings[1] + wrong, past.sightings[0] + right), scope="global"

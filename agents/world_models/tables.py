@@ -10,8 +10,10 @@ Dirichlet(alpha_h base), so evidence, posterior mean, novelty and exact draws ar
 Counts carry any leading axes: `(..., head, *context, x)`.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -23,100 +25,145 @@ IMPOSSIBLE = -12.0  # log evidence of one (perhaps fractional) count where the b
 
 @dataclass(frozen=True)
 class Structured:
-    """A family of tables.
+    """The prior of a table. Rows of all poolings are laid out one after the other: R rows for L poolings.
 
     Attributes:
-        context_axes: number of context axes.
-        pools: for each pooling, the context axes (negative, counted from the end, x being -1) that it ignores.
-        alphas: total concentrations.
-        log_prior: log prior of each structure, poolings outermost; empty for a uniform one.
+        base: `(R, X)` base measure of every row; zero where x is impossible.
+        index: `(L, C)` the row that each of the C contexts has under each pooling.
+        alphas: `(H,)` total concentrations.
+        context: sizes of the context axes.
     """
 
-    context_axes: int
-    pools: tuple[tuple[int, ...], ...]
-    alphas: tuple[float, ...]
-    log_prior: tuple[float, ...] = ()
+    base: Tensor
+    index: Tensor
+    alphas: Tensor
+    context: tuple[int, ...]
 
-    def posterior(self, counts: Tensor, bases: Sequence[Tensor]) -> Tensor:
-        """p(h | counts), `(H, ..., head)`; h = pooling * number of concentrations + concentration."""
-        shared = self._shared(counts)
-        terms = [self._log_evidence(shared, base, pool) for base, pool in zip(bases, self.pools, strict=True)]
-        logits = torch.cat(terms)
-        if self.log_prior:
-            logits = logits + self._upright(logits.new_tensor(self.log_prior), logits.ndim)
-        return logits.softmax(0).expand(-1, *counts.shape[: counts.ndim - self.context_axes - 1])
+    @classmethod
+    def of(
+        cls,
+        context: tuple[int, ...],
+        pools: Sequence[tuple[int, ...]],
+        bases: Sequence[Tensor],
+        alphas: Sequence[float],
+    ) -> "Structured":
+        """Lay out the rows.
+
+        Args:
+            context: sizes of the context axes.
+            pools: for each pooling, the context axes (0, 1, ...) that it ignores.
+            bases: for each pooling, a base measure that broadcasts to `(*context, X)`, ignored axes having size 1.
+            alphas: total concentrations.
+        """
+        rows, index, start = [], [], 0
+        for pool, base in zip(pools, bases, strict=True):
+            sizes = tuple(1 if axis in pool else size for axis, size in enumerate(context))
+            number = math.prod(sizes)
+            index.append((start + torch.arange(number)).view(sizes).expand(context).flatten())
+            rows.append(base.expand(*sizes, base.shape[-1]).reshape(number, -1))
+            start += number
+        return cls(torch.cat(rows), torch.stack(index), torch.tensor(alphas), context)
+
+    # -- layout -------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _pooling(self) -> Tensor:
+        """`(R, C)` 1 where a row gathers a context's counts."""
+        return (self.index[:, None] == torch.arange(len(self.base))[:, None]).any(0).float()
+
+    @cached_property
+    def _level(self) -> Tensor:
+        """`(R,)` pooling of each row."""
+        rows = torch.arange(len(self.base))
+        return (rows[:, None] >= self.index[:, 0]).sum(1) - 1
+
+    @cached_property
+    def _same_level(self) -> Tensor:
+        """`(R, L)` 1 where a row belongs to a pooling."""
+        return (self._level[:, None] == torch.arange(len(self.index))).float()
+
+    @cached_property
+    def _log_gamma(self) -> tuple[Tensor, Tensor]:
+        """alpha b `(H, R, X)`, and its log gamma function."""
+        prior = (self.alphas[:, None, None] * self.base).clamp_min(TINY)
+        return prior, torch.lgamma(prior)
+
+    def _pooled(self, counts: Tensor) -> Tensor:
+        """Counts of every row, `(..., head, R, X)`."""
+        return self._pooling.to(counts.dtype) @ counts.flatten(-1 - len(self.context), -2)
+
+    def _upright(self, value: Tensor, like: Tensor) -> Tensor:
+        """Concentrations along a new first axis before those of `like`."""
+        return value.view(len(self.alphas), *(1,) * (like.ndim - value.ndim + 1), *value.shape[1:])
 
     def _shared(self, counts: Tensor) -> Tensor:
         """One row where all particles (the first axis, if there is one) have the same counts."""
-        particles = counts.ndim > self.context_axes + 2
+        particles = counts.ndim > len(self.context) + 2
         return counts[:1] if particles and bool((counts == counts[:1]).all()) else counts
 
-    @staticmethod
-    def _upright(vector: Tensor, ndim: int) -> Tensor:
-        return vector.reshape(-1, *(1,) * (ndim - 1))
+    # -- inference ----------------------------------------------------------------------------------------------------
 
-    def _prior(self, base: Tensor, ndim: int) -> Tensor:
-        """alpha_h base, the concentrations along a new first axis."""
-        return self._upright(base.new_tensor(self.alphas), ndim + 1) * base
+    def posterior(self, counts: Tensor) -> Tensor:
+        """p(h | counts), `(..., head, L * H)`; h = pooling * H + concentration."""
+        shared = self._shared(counts)
+        weights = self._weights(self._pooled(shared))
+        return weights.expand(*counts.shape[: counts.ndim - len(self.context) - 1], -1)
 
-    def _log_evidence(self, counts: Tensor, base: Tensor, pool: tuple[int, ...]) -> Tensor:
-        """log p(counts | pooling, concentration), `(concentration, ..., head)`."""
-        pooled = counts.sum(pool, keepdim=True) if pool else counts
-        prior, alphas = self._prior(base, counts.ndim), self._upright(counts.new_tensor(self.alphas), counts.ndim)
-        safe = prior.clamp_min(TINY)
-        gain = torch.lgamma(pooled + safe) - torch.lgamma(safe)
-        cells = torch.where(base > 0, gain, IMPOSSIBLE * pooled)
-        rows = cells.sum(-1) + torch.lgamma(alphas) - torch.lgamma(pooled.sum(-1) + alphas)
-        return rows.flatten(-self.context_axes).sum(-1)
+    def _weights(self, pooled: Tensor) -> Tensor:
+        prior, log_gamma = (self._upright(value, pooled) for value in self._log_gamma)
+        gain = torch.lgamma(pooled + prior) - log_gamma
+        cells = torch.where(self.base > 0, gain, IMPOSSIBLE * pooled).sum(-1)
+        alphas = self._upright(self.alphas, pooled[..., 0])
+        rows = cells + torch.lgamma(alphas) - torch.lgamma(pooled.sum(-1) + alphas)
+        logits = rows @ self._same_level.to(rows.dtype)
+        return logits.movedim(0, -1).flatten(-2).softmax(-1)
 
-    def _rows(self, counts: Tensor, base: Tensor, pool: tuple[int, ...]) -> Tensor:
-        """Dirichlet parameters `(concentration, ..., head, *context, x)`; pooled axes have size 1; 0 if impossible."""
-        pooled = counts.sum(pool, keepdim=True) if pool else counts
-        return torch.where(base > 0, pooled + self._prior(base, counts.ndim), torch.zeros(()))
+    def _rows(self, pooled: Tensor) -> Tensor:
+        """Dirichlet parameters `(H, ..., head, R, X)`; 0 where impossible."""
+        return torch.where(self.base > 0, pooled + self._upright(self._log_gamma[0], pooled), torch.zeros(()))
 
-    def mean(self, counts: Tensor, bases: Sequence[Tensor]) -> Tensor:
+    def _row_weights(self, weights: Tensor) -> Tensor:
+        """p(pooling of the row, concentration | counts), `(H, ..., head, R)`."""
+        return weights.unflatten(-1, (-1, len(self.alphas))).index_select(-2, self._level).movedim(-1, 0)
+
+    def _onto_contexts(self, rows: Tensor, axis: int) -> Tensor:
+        """Sum over poolings of what a context's rows hold; the axis of rows becomes the context axes."""
+        spread = rows.index_select(axis, self.index.flatten()).unflatten(axis, self.index.shape)
+        return spread.sum(axis - 1).unflatten(axis, self.context)
+
+    def mean(self, counts: Tensor) -> Tensor:
         """Posterior mean table, in the shape of `counts`."""
-        shared, number = self._shared(counts), len(self.alphas)
-        weights = self._spread(self.posterior(shared, bases))
-        total = torch.zeros_like(shared)
-        for level, (base, pool) in enumerate(zip(bases, self.pools, strict=True)):
-            rows = self._rows(shared, base, pool)
-            total = total + (weights[level * number : (level + 1) * number] * rows / rows.sum(-1, keepdim=True)).sum(0)
-        return total.expand_as(counts)
+        pooled = self._pooled(self._shared(counts))
+        rows, weights = self._rows(pooled), self._row_weights(self._weights(pooled))
+        means = (weights[..., None] * rows / rows.sum(-1, keepdim=True)).sum(0)
+        return self._onto_contexts(means, -2).expand_as(counts)
 
-    def mean_and_novelty(self, counts: Tensor, bases: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def mean_and_novelty(self, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior mean, and I(x; table) in nats for every row `(..., head, *context)`.
 
         novelty = H[mean] - E_h E[H(row) | h], with E[H] of a Dirichlet = digamma(a0 + 1) - sum_x m_x digamma(a_x + 1).
         """
-        weights, number = self._spread(self.posterior(counts, bases)), len(self.alphas)
-        mean, conditional = torch.zeros_like(counts), torch.zeros_like(counts[..., 0])
-        for level, (base, pool) in enumerate(zip(bases, self.pools, strict=True)):
-            rows, weight = self._rows(counts, base, pool), weights[level * number : (level + 1) * number]
-            total = rows.sum(-1, keepdim=True)
-            entropy = torch.digamma(total[..., 0] + 1) - (rows / total * torch.digamma(rows + 1)).sum(-1)
-            mean, conditional = mean + (weight * rows / total).sum(0), conditional + (weight[..., 0] * entropy).sum(0)
-        return mean, (torch.special.entr(mean).sum(-1) - conditional).clamp_min(0)
+        pooled = self._pooled(counts)
+        rows, weights = self._rows(pooled), self._row_weights(self._weights(pooled))
+        total = rows.sum(-1, keepdim=True)
+        entropy = torch.digamma(total[..., 0] + 1) - (rows / total * torch.digamma(rows + 1)).sum(-1)
+        mean = self._onto_contexts((weights[..., None] * rows / total).sum(0), -2)
+        expected = self._onto_contexts((weights * entropy).sum(0), -1)
+        return mean, (torch.special.entr(mean).sum(-1) - expected).clamp_min(0)
 
-    def _spread(self, weight: Tensor) -> Tensor:
-        return weight.reshape(*weight.shape, *(1,) * (self.context_axes + 1))
-
-    def draw(self, counts: Tensor, bases: Sequence[Tensor], generator: torch.Generator) -> Tensor:
+    def draw(self, counts: Tensor, generator: torch.Generator) -> Tensor:
         """An exact draw of the whole table: a structure per head, then its rows; pooled rows are drawn once.
 
         Returns:
             probabilities in the shape of `counts`.
         """
-        weights = self.posterior(counts, bases)
-        flat = torch.multinomial(weights.flatten(1).T, 1, generator=generator)
-        chosen = self._spread(flat.reshape(weights.shape[1:]))
-        level, alpha = chosen // len(self.alphas), counts.new_tensor(self.alphas)[chosen % len(self.alphas)]
-        result = torch.zeros_like(counts)
-        for number, (pool, base) in enumerate(zip(self.pools, bases, strict=True)):
-            pooled = counts.sum(pool, keepdim=True) if pool else counts
-            concentration = torch.where(base > 0, pooled + alpha * base, TINY)
-            result = torch.where(level == number, dirichlet(concentration, generator), result)
-        return result
+        weights, number = self.posterior(counts), len(self.alphas)
+        flat = torch.multinomial(weights.flatten(0, -2), 1, generator=generator)
+        chosen = flat.reshape(weights.shape[:-1])
+        alpha = self.alphas[chosen % number].to(counts.dtype)[..., None, None]
+        rows = torch.where(self.base > 0, self._pooled(counts) + alpha * self.base, TINY)
+        picked = self.index[chosen // number][..., None]
+        return dirichlet(rows, generator).take_along_dim(picked, -2).unflatten(-2, self.context)
 
 
 @dataclass
@@ -124,40 +171,38 @@ class Summary:
     """Posterior mean and novelty of a table, recomputed only for the heads whose counts have changed.
 
     Attributes:
-        family: of the table.
         counts, mean, novelty: as they were last; None before the first use.
+        base: of the prior that they were computed under.
     """
 
-    family: Structured
     counts: Tensor | None = None
     mean: Tensor | None = None
     novelty: Tensor | None = None
-    bases: Sequence[Tensor] = ()
+    base: Tensor | None = None
 
-    def update(self, counts: Tensor, bases: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def update(self, counts: Tensor, prior: Structured) -> tuple[Tensor, Tensor]:
         """Posterior mean and novelty at `counts` `(head, *context, x)`."""
-        mean, novelty = self.mean, self.novelty
-        if mean is None or novelty is None or self.counts is None or not self._same_prior(counts, bases):
-            mean, novelty = self.family.mean_and_novelty(counts, bases)
+        mean, novelty, old, base = self.mean, self.novelty, self.counts, self.base
+        if mean is None or novelty is None or old is None or base is None or not _fits(counts, old, prior.base, base):
+            mean, novelty = prior.mean_and_novelty(counts)
         else:
-            changed = (counts != self.counts).flatten(1).any(1).nonzero()[:, 0]
+            changed = (counts != old).flatten(1).any(1).nonzero()[:, 0]
             mean, novelty = mean.clone(), novelty.clone()
-            mean[changed], novelty[changed] = self.family.mean_and_novelty(counts[changed], bases)
-        self.counts, self.mean, self.novelty, self.bases = counts, mean, novelty, bases
+            mean[changed], novelty[changed] = prior.mean_and_novelty(counts[changed])
+        self.counts, self.mean, self.novelty, self.base = counts, mean, novelty, prior.base
         return mean, novelty
 
     def state_dict(self) -> dict[str, Any]:
         """Plain tensors; recomputing all heads at once could differ in the last bit."""
-        return {"counts": self.counts, "mean": self.mean, "novelty": self.novelty, "bases": list(self.bases)}
+        return dict(vars(self))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
-        self.counts, self.mean, self.novelty = state["counts"], state["mean"], state["novelty"]
-        self.bases = tuple(state["bases"])
+        self.counts, self.mean, self.novelty, self.base = (state[n] for n in ("counts", "mean", "novelty", "base"))
 
-    def _same_prior(self, counts: Tensor, bases: Sequence[Tensor]) -> bool:
-        old = self.counts is not None and self.counts.shape == counts.shape
-        return old and all(torch.equal(a, b) for a, b in zip(self.bases, bases, strict=True))
+
+def _fits(counts: Tensor, old: Tensor, base: Tensor, old_base: Tensor) -> bool:
+    return counts.shape == old.shape and torch.equal(base, old_base)
 
 
 def dirichlet(concentration: Tensor, generator: torch.Generator) -> Tensor:

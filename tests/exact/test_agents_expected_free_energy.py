@@ -92,12 +92,12 @@ def test_information_about_a_cell_by_enumeration() -> None:
 
 
 def test_novelty_of_a_structured_table_by_sampling() -> None:
-    table = Structured(1, ((-2,), ()), (0.5, 2.0))
     counts = torch.tensor([[[3.0, 0.0, 0.0], [0.0, 1.0, 0.0]]], dtype=torch.float64)  # one head, two contexts
-    bases = (torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64),) * 2
-    mean, novelty = table.mean_and_novelty(counts, bases)
+    base = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)
+    table = Structured.of((2,), ((0,), ()), (base, base), (0.5, 2.0))
+    mean, novelty = table.mean_and_novelty(counts)
     generator, number = torch.Generator().manual_seed(0), 40_000
-    draws = table.draw(counts.expand(number, *counts.shape), bases, generator)
+    draws = table.draw(counts.expand(number, *counts.shape), generator)
     assert torch.allclose(draws.mean(0), mean, atol=0.01)
     sampled = torch.special.entr(mean).sum(-1) - torch.special.entr(draws).sum(-1).mean(0)
     assert torch.allclose(sampled, novelty, atol=0.01)
