@@ -163,6 +163,7 @@ class HierarchicalAgent:
             "efe/policy_collapse": float(len(self.recent) == COLLAPSE and len(set(self.recent)) == 1),
             "efe/configurations": float(plan.num_configurations),
             **({} if self.log_joint is None else {"learning/log_joint": self.log_joint}),
+            "speed/ms_per_sweep": self.tracker.ms_per_sweep,
             **{f"speed/ms_{name}": value for name, value in self.milliseconds.items()},
         }
         drawn = {"belief/map": map_picture(self.belief, self.settings.map_size)} if pictures else {}

@@ -3,6 +3,7 @@
 Each new observation is taken in by the arrival proposal; then sweeps re-infer the full latent history of the episode.
 """
 
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -93,6 +94,7 @@ class Tracker:
         self.running: Running | None = None
         self.misread = 0.0
         self.settled = 0
+        self.ms_per_sweep = 0.0
 
     @property
     def now(self) -> Running:
@@ -121,8 +123,10 @@ class Tracker:
             if effect is not None:
                 self.vocabulary.register(effect)
         self._arrive(record)
-        for _ in range(self.settings.inference.num_sweeps):
+        start, sweeps = time.perf_counter(), self.settings.inference.num_sweeps
+        for _ in range(sweeps):
             self.sweep()
+        self.ms_per_sweep = 1e3 * (time.perf_counter() - start) / max(sweeps, 1)
 
     def _admit(self) -> bool:
         """Admit tokens seen often enough lately not to be misreadings; where misreading is rare, once is enough.

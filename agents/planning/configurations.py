@@ -25,14 +25,14 @@ class Configuration:
         hand: slot in hand.
         changes: region cell -> token.
         cells: `(cells + 1, V)` belief over tokens, the last row for everything outside.
-        events: `(S, A, E)` p(event | state, action).
+        chance: `(S, E)` the most that any action makes of each event (an upper bound where the token ahead is uncertain).
         children: (region cell ahead, event) -> number of the configuration it leads to.
     """
 
     hand: int
     changes: dict[int, int]
     cells: Floats
-    events: Floats
+    chance: Floats
     children: dict[tuple[int, int], int] = field(default_factory=dict)
 
     @property
@@ -83,7 +83,7 @@ class Search:
         node = self.found[number]
         if not self.effects or len(self.found) >= self.budget.configurations:
             return []
-        chance = node.events.max(1)
+        chance = node.chance
         distance = self._distances(chance, entries)
         opened = []
         for event in self.effects:
@@ -122,10 +122,9 @@ class Search:
             cells = self.present.copy()
             for cell, token in changes.items():
                 cells[cell] = np.eye(cells.shape[1])[token]
-            table = self.knowledge.transition[:, :, hand].transpose(1, 0, 2)
-            events = np.tensordot(cells, table, 1)[self.region.front]
+            chance = (cells @ self.knowledge.transition[:, :, hand].max(0))[self.region.front]
             self.numbers[key] = len(self.found)
-            self.found.append(Configuration(hand, changes, cells, events))
+            self.found.append(Configuration(hand, changes, cells, chance))
         return self.numbers[key]
 
     def _distances(self, chance: Floats, entries: Ints) -> Floats:

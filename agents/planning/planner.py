@@ -19,6 +19,7 @@ import scipy.sparse.csgraph
 
 from aif_dcpc.agents.planning.belief import Belief, Floats, Knowledge, Region, cell_information, region_of
 from aif_dcpc.agents.planning.configurations import Search, SearchBudget
+from aif_dcpc.agents.planning.expected_free_energy import entropy
 from aif_dcpc.agents.planning.visibility import in_sight
 from aif_dcpc.agents.preferences import Preferences
 from aif_dcpc.agents.world_models.geometry import Geometry, Ints
@@ -33,7 +34,8 @@ class Plan:
 
     Attributes:
         expected_free_energy: `(A,)` nats, of each first action followed by the best policy.
-        risk, ambiguity, information_gain, novelty: `(A,)` nats, its four terms summed along the predicted path.
+        risk, ambiguity, information_gain, novelty: `(A,)` nats, the terms of the first step: risk + ambiguity =
+            -E[log preference] - information gain, with log preferences up to a constant.
         num_configurations: how many configurations were searched.
     """
 
@@ -51,6 +53,7 @@ class Stage:
 
     Attributes:
         preference: `(N, A)` expected log preference, endings included.
+        ambiguity: `(N, A)` expected entropy of the outcome, given what is ahead and what happens.
         information: `(N, A)` information gain about the map.
         novelty: `(N, A)` information gain about the tables.
         flow: `(N, A, E)` discounted probability of each event with the episode going on.
@@ -58,6 +61,7 @@ class Stage:
     """
 
     preference: Floats
+    ambiguity: Floats
     information: Floats
     novelty: Floats
     flow: Floats
@@ -101,9 +105,10 @@ class Planner:
         value = self._iterate(stage, pragmatic)
         scores = self._scores(stage, value, pragmatic)
         expected = -np.tensordot(belief.weights, scores[at], 1)
-        best = stage.preference[at], stage.information[at], stage.novelty[at]
-        preference, information, novelty = (np.tensordot(belief.weights, b, 1) for b in best)
-        return Plan(expected, -preference, np.zeros_like(expected), information, novelty, len(search.found))
+        first = stage.preference[at], stage.ambiguity[at], stage.information[at], stage.novelty[at]
+        preference, ambiguity, information, novelty = (np.tensordot(belief.weights, term, 1) for term in first)
+        risk = -preference - information - ambiguity
+        return Plan(expected, risk, ambiguity, information, novelty, len(search.found))
 
     def _scores(self, stage: Stage, value: Floats, pragmatic: Floats) -> Floats:
         epistemic = stage.information + stage.novelty
@@ -137,34 +142,41 @@ class Planner:
         self, search: Search, belief: Belief, knowledge: Knowledge, region: Region, roots: Ints
     ) -> tuple[Stage, Ints]:
         """One-step quantities of the states within reach, and where the roots are among them."""
-        events = np.concatenate([node.events for node in search.found])
+        chance = np.concatenate([node.chance for node in search.found])
         successor = search.successors()
-        kept, number = _within_reach(events.max(1) >= REACHABLE, successor, roots)
+        kept, number = _within_reach(chance >= REACHABLE, successor, roots)
         successor = number[successor[kept]]
         successor = np.where(successor >= 0, successor, np.arange(len(kept))[:, None])
-        events = events[kept]
-        parts = [self._one_step(node.hand, knowledge) for node in search.found]
         which, state = np.divmod(kept, len(region.front))
-        front = np.stack([node.cells for node in search.found])[which, region.front[state]]  # (N, V)
-        preference, novelty = (np.empty((len(kept), knowledge.num_actions)) for _ in range(2))
-        flow = np.empty(events.shape)
-        for configuration, (likes, goes_on, new) in enumerate(parts):
-            rows = which == configuration
-            ahead = front[rows]
-            preference[rows], novelty[rows], flow[rows] = ahead @ likes, ahead @ new, np.tensordot(ahead, goes_on, 1)
+        ahead = np.stack([node.cells for node in search.found])[which, region.front[state]]  # (N, V)
+        hand = np.array([node.hand for node in search.found])[which]
+        shape = len(kept), knowledge.num_actions, knowledge.num_events
+        preference, novelty, ambiguity = (np.empty(shape[:2]) for _ in range(3))
+        flow, events = np.empty(shape), np.empty(shape)
+        for held in np.unique(hand):
+            rows = hand == held
+            tables = self._one_step(int(held), knowledge)
+            for whole, table in zip((preference, ambiguity, novelty, flow, events), tables, strict=True):
+                whole[rows] = np.tensordot(ahead[rows], table, 1)
         sight = self._information(search, belief, knowledge, region, kept)
         information = np.matmul(events, sight[successor][..., None])[..., 0]
-        return Stage(preference, information, novelty, flow, successor), number[roots]
+        return Stage(preference, ambiguity, information, novelty, flow, successor), number[roots]
 
-    def _one_step(self, hand: int, knowledge: Knowledge) -> tuple[Floats, Floats, Floats]:
-        """By token ahead: expected log preference `(V, A)`, discounted flow `(V, A, E)` and novelty `(V, A)`."""
+    def _one_step(self, hand: int, knowledge: Knowledge) -> tuple[Floats, ...]:
+        """By token ahead, with something in hand.
+
+        Returns:
+            expected log preference, ambiguity of the outcome, and novelty, `(V, A)` nats; discounted flow and plain
+            probabilities of events, `(V, A, E)`.
+        """
         likes, rows = self.preferences, knowledge.outcome_rows()
         gain = knowledge.outcome @ (likes.log_preference() + likes.discount * likes.tail())  # (A + E, V)
-        stays = knowledge.outcome @ likes.goes_on()
+        parts = gain, entropy(knowledge.outcome, -1), knowledge.outcome_novelty, knowledge.outcome @ likes.goes_on()
+        gain, unsure, new, stays = (part[rows].transpose(0, 2, 1) for part in parts)  # (A, V, E)
         table = knowledge.transition[:, :, hand]  # (A, V, E)
-        gain, stays, new = (t[rows].transpose(0, 2, 1) for t in (gain, stays, knowledge.outcome_novelty))  # (A, V, E)
         novelty = knowledge.transition_novelty[:, :, hand] + (table * new).sum(-1)
-        return (table * gain).sum(-1).T, (likes.discount * table * stays).transpose(1, 0, 2), novelty.T
+        flow = (likes.discount * table * stays).transpose(1, 0, 2)
+        return (table * gain).sum(-1).T, (table * unsure).sum(-1).T, novelty.T, flow, table.transpose(1, 0, 2)
 
     def _information(self, search: Search, belief: Belief, knowledge: Knowledge, region: Region, kept: Ints) -> Floats:
         """Information gain about the map of arriving in every kept state, `(N,)`."""
