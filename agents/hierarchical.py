@@ -83,6 +83,7 @@ class HierarchicalAgent:
         """Forget the running episode, keep everything learned, seed every random choice of the new episode."""
         self.generator.manual_seed(1_000_003 * self.seed + seed)
         self.tracker.forget()
+        self.planner.intended = []
         self.action, self.outcome = 0, NOTHING
 
     @torch.inference_mode()
@@ -186,6 +187,7 @@ class HierarchicalAgent:
             "outcome": self.outcome,
             "frozen": self.frozen,
             "recent": list(self.recent),
+            "intended": [[hand, [list(change) for change in changes]] for hand, changes in self.planner.intended],
             "log_joint": self.log_joint,
         }
 
@@ -198,6 +200,7 @@ class HierarchicalAgent:
         self.action, self.outcome, self.frozen = int(state["action"]), int(state["outcome"]), bool(state["frozen"])
         self.recent = deque(state["recent"], maxlen=COLLAPSE)
         self.log_joint = state["log_joint"]
+        self.planner.intended = [(hand, tuple((c, t) for c, t in changes)) for hand, changes in state["intended"]]
         self.plan, self.belief = None, None
 
 

@@ -5,6 +5,7 @@ whose predicted effect is likely enough leads to another. They are expanded near
 """
 
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -59,10 +60,25 @@ class SearchBudget:
 
 
 class Search:
-    """Best-first expansion of configurations from the present one."""
+    """Best-first expansion of configurations from the present one.
 
-    def __init__(self, belief: Belief, knowledge: Knowledge, region: Region, budget: SearchBudget) -> None:
+    Args:
+        belief, knowledge, region: what is known.
+        budget: how far to look.
+        intended: configurations that the last plan was heading for, with map cells: they are found in any case, so that a
+            plan is not dropped for another one only because it went out of the search's sight.
+    """
+
+    def __init__(
+        self, belief: Belief, knowledge: Knowledge, region: Region, budget: SearchBudget, intended: Sequence[Key] = ()
+    ) -> None:
         self.knowledge, self.region, self.budget = knowledge, region, budget
+        place = {int(cell): number for number, cell in enumerate(region.index)}
+        self.intended = {
+            (hand, tuple(sorted((place[cell], token) for cell, token in changes)))
+            for hand, changes in intended
+            if all(cell in place for cell, _ in changes)
+        }
         self.effects = [e for e in range(knowledge.num_events) if max(knowledge.writes[e], knowledge.takes[e]) >= 0]
         outside = belief.unseen[None]
         self.present = np.concatenate([belief.cells[region.index], outside])
@@ -81,7 +97,7 @@ class Search:
     def _expand(self, number: int, entries: Ints) -> list[tuple[float, int, Ints]]:
         """Interactions of one configuration; returns the new configurations with where they are entered."""
         node = self.found[number]
-        if not self.effects or len(self.found) >= self.budget.configurations:
+        if not self.effects or (self._full and number and node.key not in self.intended):
             return []
         chance = node.chance
         distance = self._distances(chance, entries)
@@ -95,14 +111,11 @@ class Search:
     def _open(self, number: int, event: int, states: Ints, distance: Floats) -> list[tuple[float, int, Ints]]:
         node, opened = self.found[number], []
         fronts = list(dict.fromkeys(self.region.front[states].tolist()))
-        for cell in [f for f in fronts if f < self.region.num_cells][: self.budget.per_event]:
-            hand, changes = node.hand, dict(node.changes)
-            if self.knowledge.takes[event] >= 0:
-                hand = int(self.knowledge.takes[event])
-            if self.knowledge.writes[event] >= 0:
-                changes = self._changed(changes, cell, int(self.knowledge.writes[event]))
-            known = (hand, tuple(sorted(changes.items()))) in self.numbers
-            if not known and len(self.found) >= self.budget.configurations:
+        for rank, cell in enumerate(f for f in fronts if f < self.region.num_cells):
+            hand, changes = self._after(node, event, cell)
+            key = (hand, tuple(sorted(changes.items())))
+            known = key in self.numbers
+            if key not in self.intended and (rank >= self.budget.per_event or (self._full and not known)):
                 continue
             child = self._number(hand, changes)
             node.children[cell, event] = child
@@ -110,6 +123,21 @@ class Search:
                 at = states[self.region.front[states] == cell]
                 opened.append((float(distance[at].min()), child, at))
         return opened
+
+    @property
+    def _full(self) -> bool:
+        return len(self.found) >= self.budget.configurations
+
+    def _after(self, node: Configuration, event: int, cell: int) -> tuple[int, dict[int, int]]:
+        """What is in hand, and what has changed, after an event at a cell."""
+        takes, writes = int(self.knowledge.takes[event]), int(self.knowledge.writes[event])
+        hand = takes if takes >= 0 else node.hand
+        return hand, self._changed(node.changes, cell, writes) if writes >= 0 else dict(node.changes)
+
+    def absolute(self, number: int) -> Key:
+        """A configuration's identity in map cells."""
+        hand, changes = self.found[number].key
+        return hand, tuple((int(self.region.index[cell]), token) for cell, token in changes)
 
     def _changed(self, changes: dict[int, int], cell: int, token: int) -> dict[int, int]:
         """Changes after writing a token; a cell that is back to what it surely was is no change."""

@@ -18,12 +18,13 @@ import scipy.sparse
 import scipy.sparse.csgraph
 
 from aif_dcpc.agents.planning.belief import Belief, Floats, Knowledge, Region, cell_information, region_of
-from aif_dcpc.agents.planning.configurations import Search, SearchBudget
+from aif_dcpc.agents.planning.configurations import Key, Search, SearchBudget
 from aif_dcpc.agents.planning.expected_free_energy import entropy
 from aif_dcpc.agents.planning.visibility import in_sight
 from aif_dcpc.agents.preferences import Preferences
 from aif_dcpc.agents.world_models.geometry import Geometry, Ints
 
+PREDICTED_STEPS = 40  # how far ahead a plan is remembered
 POLICY_SWEEPS = 12  # evaluations of a policy between improvements
 REACHABLE = 0.1  # events less likely than this do not bring a state within reach
 
@@ -58,6 +59,7 @@ class Stage:
         novelty: `(N, A)` information gain about the tables.
         flow: `(N, A, E)` discounted probability of each event with the episode going on.
         successor: `(N, E)` flat state after each event.
+        configuration: `(N,)` the configuration that each state belongs to.
     """
 
     preference: Floats
@@ -66,6 +68,7 @@ class Stage:
     novelty: Floats
     flow: Floats
     successor: Ints
+    configuration: Ints
 
     def backup(self, value: Floats) -> Floats:
         """`(N, A)` discounted expected value afterwards."""
@@ -94,21 +97,32 @@ class Planner:
     ) -> None:
         self.geometry, self.preferences, self.budget = geometry, preferences, budget
         self.tolerance, self.max_iterations = tolerance, max_iterations
+        self.intended: list[Key] = []
 
     def plan(self, belief: Belief, knowledge: Knowledge) -> Plan:
         """Expected free energy of every action at the present belief."""
         region = region_of(belief, knowledge, self.geometry)
-        search = Search(belief, knowledge, region, self.budget)
+        search = Search(belief, knowledge, region, self.budget, self.intended)
         roots = region.state(belief.pose)
         stage, at = self._stage(search, belief, knowledge, region, roots)
         pragmatic = self._iterate(stage, None)
         value = self._iterate(stage, pragmatic)
         scores = self._scores(stage, value, pragmatic)
         expected = -np.tensordot(belief.weights, scores[at], 1)
+        ahead = self._predicted(stage, scores, int(at[belief.weights.argmax()]))
+        self.intended = [search.absolute(number) for number in dict.fromkeys(stage.configuration[ahead].tolist())]
         first = stage.preference[at], stage.ambiguity[at], stage.information[at], stage.novelty[at]
         preference, ambiguity, information, novelty = (np.tensordot(belief.weights, term, 1) for term in first)
         risk = -preference - information - ambiguity
         return Plan(expected, risk, ambiguity, information, novelty, len(search.found))
+
+    def _predicted(self, stage: Stage, scores: Floats, state: int) -> list[int]:
+        """States along the best policy if the likeliest always happens."""
+        path = [state]
+        for _ in range(PREDICTED_STEPS):
+            action = scores[path[-1]].argmax()
+            path.append(int(stage.successor[path[-1], stage.flow[path[-1], action].argmax()]))
+        return path
 
     def _scores(self, stage: Stage, value: Floats, pragmatic: Floats) -> Floats:
         epistemic = stage.information + stage.novelty
@@ -160,7 +174,7 @@ class Planner:
                 whole[rows] = np.tensordot(ahead[rows], table, 1)
         sight = self._information(search, belief, knowledge, region, kept)
         information = np.matmul(events, sight[successor][..., None])[..., 0]
-        return Stage(preference, ambiguity, information, novelty, flow, successor), number[roots]
+        return Stage(preference, ambiguity, information, novelty, flow, successor, which), number[roots]
 
     def _one_step(self, hand: int, knowledge: Knowledge) -> tuple[Floats, ...]:
         """By token ahead, with something in hand.

@@ -181,13 +181,26 @@ class Grid:
         coin = torch.rand(num, generator=generator) < 0.5
         return torch.where(coin, anywhere, late.clamp_min(0))
 
-    def revive(self, events: Tensor, record: Record, generator: torch.Generator) -> Cloud:
-        """A cloud from stored event sequences: tables from the past, the map from the tables."""
-        empty = Counts(*(torch.zeros(len(events), *v.shape) for v in vars(self.past).values()))
+    def from_prior(self, num: int, record: Record, generator: torch.Generator) -> Cloud:
+        """A cloud over one slice: tables from the past, the map given tables and the first view."""
+        empty = Counts(*(torch.zeros(num, *v.shape) for v in vars(self.past).values()))
         tables = self.prior.draw(empty + self.past, self.events, self.outcomes, generator)
-        unknown = torch.zeros(len(events), self.geometry.size**2, dtype=torch.long)
-        cloud = Cloud(events, unknown, tables)
+        events = torch.zeros(num, 1, dtype=torch.long)
+        cloud = Cloud(events, torch.zeros(num, self.geometry.size**2, dtype=torch.long), tables)
         return replace(cloud, initial=self.redraw_map(cloud, record, generator))
+
+    def revive(self, events: Tensor, record: Record, generator: torch.Generator) -> Cloud:
+        """A cloud from stored event sequences: the map given what was seen, then tables given events and map.
+
+        Tables must follow the events: rows drawn without them would be nearly deterministic guesses, and the next
+        update of the events would bow to them.
+        """
+        _, segments, sightings = self.trace(events, record)
+        misread = self.prior.mean_misread(self.past).expand(len(events))
+        token_prior = self.prior.mean_token_prior(self.past).expand(len(events), -1)
+        logits = self.segment_logits(segments, sightings, misread, token_prior)
+        initial = self.draw_map(logits, segments, token_prior, generator)
+        return Cloud(events, initial, self.draw_all_tables(events, initial, record, generator))
 
     def log_marginal(self, events: Tensor, record: Record, tables: Tables) -> Tensor:
         """log p(events, observations | tables) with the map integrated out, `(N,)`; heading must fit."""
@@ -329,7 +342,7 @@ def prior_cloud(grid: Grid, record: Record, num_particles: int, generator: torch
     Returns:
         the cloud, and its log weights `(K,)`: how well each particle's tables predicted the first view.
     """
-    cloud = grid.revive(torch.zeros(num_particles, 1, dtype=torch.long), record, generator)
+    cloud = grid.from_prior(num_particles, record.head(1), generator)
     return cloud, grid.log_marginal(cloud.events, record, cloud.tables)
 
 
