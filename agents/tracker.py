@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.agents.episodes import Episode
-from aif_dcpc.agents.planning.belief import Belief, Knowledge
+from aif_dcpc.agents.planning.belief import Belief, Floats, Knowledge
 from aif_dcpc.agents.planning.visibility import Transparency
 from aif_dcpc.agents.protocol import EgocentricView, Observation
 from aif_dcpc.agents.settings import HierarchicalSettings
 from aif_dcpc.agents.suspicion import suspected_effect
-from aif_dcpc.agents.world_models.counts import Counts, Tables, no_counts
+from aif_dcpc.agents.world_models.counts import NOTHING, Counts, Tables, no_counts
 from aif_dcpc.agents.world_models.geometry import geometry_of
 from aif_dcpc.agents.world_models.grid import Cloud, Grid, map_belief, prior_cloud
 from aif_dcpc.agents.world_models.model import GridModel, cloud_of, data_of, slice_of, values_of
@@ -89,7 +89,7 @@ class Tracker:
         self.vocabulary = new_vocabulary(view.empty_hand_token)
         self.past = no_counts(num_actions, self.vocabulary)
         self.transparency = Transparency.new(self.vocabulary.tokens.capacity)
-        self.summaries = Summary(), Summary()
+        self.summaries = Summary(0), Summary(NOTHING)
         self.episode = Episode()
         self.running: Running | None = None
         self.misread = 0.0
@@ -274,16 +274,16 @@ class Tracker:
     def knowledge(self, total: Counts) -> Knowledge:
         """The tables, given expected counts of all episodes."""
         grid, known = self.now.grid, self.vocabulary.num_events
-        transition, newness = self.summaries[0].update(total.transition, grid.events)
-        outcome, outcome_newness = self.summaries[1].update(total.outcome, grid.outcomes)
-        table = transition.double().numpy().copy()
-        table[..., 0] += table[..., known:].sum(-1)
+        transition, newness, transition_again = self.summaries[0].update(total.transition, grid.events)
+        outcome, outcome_newness, outcome_again = self.summaries[1].update(total.outcome, grid.outcomes)
         effects = grid.effects
         self.misread = float(grid.prior.mean_misread(total))
         return Knowledge(
-            transition=table[..., :known],
+            transition=_folded(transition, known),
+            transition_again=_folded(transition_again, known),
             transition_novelty=newness.double().numpy(),
             outcome=outcome.double().numpy(),
+            outcome_again=outcome_again.double().numpy(),
             outcome_novelty=outcome_newness.double().numpy(),
             transparency=self.transparency.mean(),
             misread=self.misread,
@@ -341,6 +341,13 @@ class Tracker:
             fresh = self._engine_on(record)
             kept = {name: saved[name] for name in ("log_weights", "ancestors", "log_evidence", "sweeps")}
             self.running = replace(fresh, state=self._state_on(fresh, fresh.state.replace(**kept), cloud, record))
+
+
+def _folded(table: Tensor, known: int) -> Floats:
+    """A transition table without its free event slots, whose probability goes to event 0."""
+    folded = table.double().numpy()[..., :known].copy()
+    folded[..., 0] += table.double().numpy()[..., known:].sum(-1)
+    return folded
 
 
 def _visited(path: Path, record: Record, best: int) -> dict[tuple[int, int, int], npt.NDArray[np.bool_]]:

@@ -16,8 +16,10 @@ class Knowledge:
 
     Attributes:
         transition: `(A, V, C, E)` posterior mean p(event | action, token ahead, hand); free slots count as event 0.
+        transition_again: the same after one more trial that did nothing; see `Planner`.
         transition_novelty: `(A, V, C)` nats, I(event; table).
         outcome: `(A + E', V, O)` posterior mean p(outcome | row, token ahead).
+        outcome_again: the same after one more trial that gave nothing.
         outcome_novelty: `(A + E', V)` nats.
         transparency: `(V,)` probability that one sees past a token.
         misread: probability of a misread sighting.
@@ -26,8 +28,10 @@ class Knowledge:
     """
 
     transition: Floats
+    transition_again: Floats
     transition_novelty: Floats
     outcome: Floats
+    outcome_again: Floats
     outcome_novelty: Floats
     transparency: Floats
     misread: float

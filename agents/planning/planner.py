@@ -7,7 +7,9 @@ predicted effects. The negative expected free energy of doing `a` in `s` and the
 
 where epistemic = information gain about the map + novelty of the tables. A policy may collect one informative outcome
 and then pursues preferences: after it the belief would be another one, and it is planned afresh. So nothing is counted
-twice.
+twice. For the same reason an untried row of a table promises its prior chance of reward once, in the informative step;
+elsewhere Q uses the tables as they would be after a trial that did nothing. Otherwise a plan could play one unknown
+chance again and again.
 """
 
 from dataclasses import dataclass
@@ -58,6 +60,7 @@ class Stage:
         information: `(N, A)` information gain about the map.
         novelty: `(N, A)` information gain about the tables.
         flow: `(N, A, E)` discounted probability of each event with the episode going on.
+        preference_again, flow_again: the same for a step that is not the informative one.
         successor: `(N, E)` flat state after each event.
         configuration: `(N,)` the configuration that each state belongs to.
     """
@@ -67,12 +70,19 @@ class Stage:
     information: Floats
     novelty: Floats
     flow: Floats
+    preference_again: Floats
+    flow_again: Floats
     successor: Ints
     configuration: Ints
 
-    def backup(self, value: Floats) -> Floats:
-        """`(N, A)` discounted expected value afterwards."""
-        return np.matmul(self.flow, value[self.successor][..., None])[..., 0]
+    def informative(self, value: Floats) -> Floats:
+        """`(N, A)` Q of the informative step, with the value of what follows it."""
+        later = np.matmul(self.flow, value[self.successor][..., None])[..., 0]
+        return self.preference + self.information + self.novelty + later
+
+    def plain(self, value: Floats) -> Floats:
+        """`(N, A)` Q of any other step."""
+        return self.preference_again + np.matmul(self.flow_again, value[self.successor][..., None])[..., 0]
 
 
 class Planner:
@@ -107,7 +117,7 @@ class Planner:
         stage, at = self._stage(search, belief, knowledge, region, roots)
         pragmatic = self._iterate(stage, None)
         value = self._iterate(stage, pragmatic)
-        scores = self._scores(stage, value, pragmatic)
+        scores = np.maximum(stage.plain(value), stage.informative(pragmatic))
         expected = -np.tensordot(belief.weights, scores[at], 1)
         ahead = self._predicted(stage, scores, int(at[belief.weights.argmax()]))
         self.intended = [search.absolute(number) for number in dict.fromkeys(stage.configuration[ahead].tolist())]
@@ -124,30 +134,25 @@ class Planner:
             path.append(int(stage.successor[path[-1], stage.flow[path[-1], action].argmax()]))
         return path
 
-    def _scores(self, stage: Stage, value: Floats, pragmatic: Floats) -> Floats:
-        epistemic = stage.information + stage.novelty
-        return stage.preference + np.maximum(stage.backup(value), epistemic + stage.backup(pragmatic))
-
     def _iterate(self, stage: Stage, pragmatic: Floats | None) -> Floats:
         """Value of every state: without informative outcomes, or with one given the value without.
 
         Modified policy iteration: one improvement over all actions, then cheap sweeps of the policy found.
         """
         value = np.full(len(stage.preference), self.preferences.forever) if pragmatic is None else pragmatic.copy()
-        once = None if pragmatic is None else stage.information + stage.novelty + stage.backup(pragmatic)
+        once = None if pragmatic is None else stage.informative(pragmatic).max(1)
         states = np.arange(len(value))
         for _ in range(self.max_iterations):
-            later = stage.backup(value)
-            scores = stage.preference + (later if once is None else np.maximum(later, once))
+            scores = stage.plain(value)
             best = scores.argmax(1)
-            improved = scores[states, best]
+            improved = scores[states, best] if once is None else np.maximum(scores[states, best], once)
             change, value = np.abs(improved - value).max(), improved
             if change < self.tolerance:
                 break
-            constant, flow = stage.preference[states, best], stage.flow[states, best]
+            constant, flow = stage.preference_again[states, best], stage.flow_again[states, best]
             if once is not None:
-                stop = once[states, best] > later[states, best]
-                constant, flow = np.where(stop, improved, constant), np.where(stop[:, None], 0.0, flow)
+                stop = once >= improved
+                constant, flow = np.where(stop, once, constant), np.where(stop[:, None], 0.0, flow)
             for _ in range(POLICY_SWEEPS):
                 value = constant + np.einsum("ne,ne->n", flow, value[stage.successor])
         return value
@@ -164,33 +169,46 @@ class Planner:
         which, state = np.divmod(kept, len(region.front))
         ahead = np.stack([node.cells for node in search.found])[which, region.front[state]]  # (N, V)
         hand = np.array([node.hand for node in search.found])[which]
-        shape = len(kept), knowledge.num_actions, knowledge.num_events
-        preference, novelty, ambiguity = (np.empty(shape[:2]) for _ in range(3))
-        flow, events = np.empty(shape), np.empty(shape)
-        for held in np.unique(hand):
+        tables = {held: self._one_step(held, knowledge) for held in np.unique(hand).tolist()}
+        parts = [np.empty((len(kept), *table.shape[1:])) for table in next(iter(tables.values()))]
+        for held, own in tables.items():
             rows = hand == held
-            tables = self._one_step(int(held), knowledge)
-            for whole, table in zip((preference, ambiguity, novelty, flow, events), tables, strict=True):
+            for whole, table in zip(parts, own, strict=True):
                 whole[rows] = np.tensordot(ahead[rows], table, 1)
+        preference, ambiguity, novelty, flow, preference_again, flow_again, events = parts
         sight = self._information(search, belief, knowledge, region, kept)
         information = np.matmul(events, sight[successor][..., None])[..., 0]
-        return Stage(preference, ambiguity, information, novelty, flow, successor, which), number[roots]
+        again = preference_again, flow_again
+        return Stage(preference, ambiguity, information, novelty, flow, *again, successor, which), number[roots]
 
     def _one_step(self, hand: int, knowledge: Knowledge) -> tuple[Floats, ...]:
         """By token ahead, with something in hand.
 
         Returns:
-            expected log preference, ambiguity of the outcome, and novelty, `(V, A)` nats; discounted flow and plain
-            probabilities of events, `(V, A, E)`.
+            expected log preference, ambiguity of the outcome, and novelty, `(V, A)` nats; discounted flow, `(V, A, E)`;
+            preference and flow of a step that is not informative; plain probabilities of events, `(V, A, E)`.
         """
-        likes, rows = self.preferences, knowledge.outcome_rows()
-        gain = knowledge.outcome @ (likes.log_preference() + likes.discount * likes.tail())  # (A + E, V)
-        parts = gain, entropy(knowledge.outcome, -1), knowledge.outcome_novelty, knowledge.outcome @ likes.goes_on()
-        gain, unsure, new, stays = (part[rows].transpose(0, 2, 1) for part in parts)  # (A, V, E)
+        rows = knowledge.outcome_rows()
         table = knowledge.transition[:, :, hand]  # (A, V, E)
+        unsure, new = (
+            part[rows].transpose(0, 2, 1) for part in (entropy(knowledge.outcome, -1), knowledge.outcome_novelty)
+        )
         novelty = knowledge.transition_novelty[:, :, hand] + (table * new).sum(-1)
-        flow = (likes.discount * table * stays).transpose(1, 0, 2)
-        return (table * gain).sum(-1).T, (table * unsure).sum(-1).T, novelty.T, flow, table.transpose(1, 0, 2)
+        preference, flow = self._prospects(table, knowledge.outcome[rows])
+        again = self._prospects(knowledge.transition_again[:, :, hand], knowledge.outcome_again[rows])
+        return preference, (table * unsure).sum(-1).T, novelty.T, flow, *again, table.transpose(1, 0, 2)
+
+    def _prospects(self, table: Floats, outcome: Floats) -> tuple[Floats, Floats]:
+        """Expected log preference `(V, A)` and discounted flow `(V, A, E)`.
+
+        Args:
+            table: `(A, V, E)` p(event | action, token ahead).
+            outcome: `(A, E, V, O)` p(outcome | action, event, token ahead).
+        """
+        likes = self.preferences
+        gain = (outcome @ (likes.log_preference() + likes.discount * likes.tail())).transpose(0, 2, 1)
+        stays = (outcome @ likes.goes_on()).transpose(0, 2, 1)
+        return (table * gain).sum(-1).T, (likes.discount * table * stays).transpose(1, 0, 2)
 
     def _information(self, search: Search, belief: Belief, knowledge: Knowledge, region: Region, kept: Ints) -> Floats:
         """Information gain about the map of arriving in every kept state, `(N,)`."""

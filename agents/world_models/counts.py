@@ -125,9 +125,9 @@ class Tables:
     misread: Tensor
 
 
-def _favour(possible: Tensor, mass: float) -> Tensor:
-    """Put `mass` on event 0 and spread the rest over the other possible events."""
-    others = possible.float()
+def _favour(possible: Tensor, mass: float, odds: Tensor) -> Tensor:
+    """Put `mass` on event 0 and spread the rest over the other possible events in proportion to `odds`."""
+    others = possible * odds
     others[..., 0] = 0
     base = (1 - mass) * others / others.sum(-1, keepdim=True)
     base[..., 0] = mass
@@ -140,12 +140,14 @@ class TablePrior:
 
     Attributes:
         stay: prior probability that a step changes nothing.
+        effect_odds: prior odds of one effect against one motion.
         nothing: prior probability of the outcome "went on, reward zero".
         token_concentration: total concentration of the token prior.
         misread: Beta parameters (misread, correct).
     """
 
     stay: float = 0.5
+    effect_odds: float = 0.2
     nothing: float = 0.8
     token_concentration: float = 2.0
     misread: tuple[float, float] = (0.5, 100.0)
@@ -162,7 +164,8 @@ class TablePrior:
         motion = (torch.arange(len(writes)) < effects.num_motions)[None, None]
         alone = ~rewrites & (takes == SAME) | ~effects.known
         active = ~(rewrites & retakes) | ~effects.known
-        bases = [_favour(possible, self.stay) for possible in (motion, motion | alone, motion | active)]
+        odds = torch.where(motion[0, 0], 1.0, self.effect_odds)
+        bases = [_favour(possible, self.stay, odds) for possible in (motion, motion | alone, motion | active)]
         return Structured.of((slots, hands), ((0, 1), (1,), ()), bases, ALPHAS)
 
     def outcomes(self, slots: int) -> Structured:

@@ -151,6 +151,18 @@ class Structured:
         expected = self._onto_contexts((weights * entropy).sum(0), -1)
         return mean, (torch.special.entr(mean).sum(-1) - expected).clamp_min(0)
 
+    def mean_again(self, counts: Tensor, nothing: int) -> Tensor:
+        """Posterior mean of every row after one more trial of it that gave x = `nothing` (structures as likely as before).
+
+        A known row stays as it is; an untried one loses what it promised on the first trial.
+        """
+        pooled = self._pooled(counts)
+        rows, weights = self._rows(pooled), self._row_weights(self._weights(pooled))
+        one = torch.zeros(rows.shape[-1], dtype=rows.dtype)
+        one[nothing] = 1
+        means = (weights[..., None] * (rows + one) / (rows.sum(-1, keepdim=True) + 1)).sum(0)
+        return self._onto_contexts(means, -2)
+
     def draw(self, counts: Tensor, generator: torch.Generator) -> Tensor:
         """An exact draw of the whole table: a structure per head, then its rows; pooled rows are drawn once.
 
@@ -168,29 +180,38 @@ class Structured:
 
 @dataclass
 class Summary:
-    """Posterior mean and novelty of a table, recomputed only for the heads whose counts have changed.
+    """Posterior mean, novelty and mean after an idle trial, recomputed only for the heads whose counts have changed.
 
     Attributes:
-        counts, mean, novelty: as they were last; None before the first use.
+        nothing: what an idle trial gives.
+        counts, mean, novelty, again: as they were last; None before the first use.
         base: of the prior that they were computed under.
     """
 
+    nothing: int
     counts: Tensor | None = None
     mean: Tensor | None = None
     novelty: Tensor | None = None
+    again: Tensor | None = None
     base: Tensor | None = None
 
-    def update(self, counts: Tensor, prior: Structured) -> tuple[Tensor, Tensor]:
-        """Posterior mean and novelty at `counts` `(head, *context, x)`."""
-        mean, novelty, old, base = self.mean, self.novelty, self.counts, self.base
-        if mean is None or novelty is None or old is None or base is None or not _fits(counts, old, prior.base, base):
-            mean, novelty = prior.mean_and_novelty(counts)
+    def update(self, counts: Tensor, prior: Structured) -> tuple[Tensor, Tensor, Tensor]:
+        """Posterior mean, novelty, and mean after an idle trial at `counts` `(head, *context, x)`."""
+        mean, novelty, again = self.mean, self.novelty, self.again
+        old, base = self.counts, self.base
+        if mean is None or novelty is None or again is None or old is None or base is None:
+            mean, novelty, again = self._all(counts, prior)
+        elif counts.shape != old.shape or not torch.equal(prior.base, base):
+            mean, novelty, again = self._all(counts, prior)
         else:
             changed = (counts != old).flatten(1).any(1).nonzero()[:, 0]
-            mean, novelty = mean.clone(), novelty.clone()
-            mean[changed], novelty[changed] = prior.mean_and_novelty(counts[changed])
-        self.counts, self.mean, self.novelty, self.base = counts, mean, novelty, prior.base
-        return mean, novelty
+            mean, novelty, again = mean.clone(), novelty.clone(), again.clone()
+            mean[changed], novelty[changed], again[changed] = self._all(counts[changed], prior)
+        self.counts, self.mean, self.novelty, self.again, self.base = counts, mean, novelty, again, prior.base
+        return mean, novelty, again
+
+    def _all(self, counts: Tensor, prior: Structured) -> tuple[Tensor, Tensor, Tensor]:
+        return *prior.mean_and_novelty(counts), prior.mean_again(counts, self.nothing)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain tensors; recomputing all heads at once could differ in the last bit."""
@@ -198,11 +219,8 @@ class Summary:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
-        self.counts, self.mean, self.novelty, self.base = (state[n] for n in ("counts", "mean", "novelty", "base"))
-
-
-def _fits(counts: Tensor, old: Tensor, base: Tensor, old_base: Tensor) -> bool:
-    return counts.shape == old.shape and torch.equal(base, old_base)
+        for name, value in state.items():
+            setattr(self, name, value)
 
 
 def dirichlet(concentration: Tensor, generator: torch.Generator) -> Tensor:

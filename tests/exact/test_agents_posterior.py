@@ -17,7 +17,7 @@ from aif_dcpc.agents.world_models.vocabulary import SAME, Slots, Vocabulary
 from aif_dcpc.inference import DCPC
 
 SIZE, ACTIONS, TOKENS, ALPHABET, NUM_EVENTS = 3, 2, 2, 4, 9
-PRIOR = TablePrior(stay=0.4, nothing=0.6, token_concentration=3.0, misread=(1.0, 6.0))
+PRIOR = TablePrior(stay=0.4, effect_odds=1.0, nothing=0.6, token_concentration=3.0, misread=(1.0, 6.0))
 FLOOR, WALL = 0, 1
 
 
