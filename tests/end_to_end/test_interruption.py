@@ -11,11 +11,7 @@ import signal
 import time
 from pathlib import Path
 
-import pytest
-
 from aif_dcpc.runs import RunFolder
-
-pytestmark = pytest.mark.slow  # minutes each: python -m pytest -m slow
 
 # slipping, misreading and renaming draw from the environment's own random numbers: those must be rebuilt too
 WORLD = (
