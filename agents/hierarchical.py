@@ -25,6 +25,7 @@ from aif_dcpc.agents.protocol import EgocentricView, Observation, StepReport
 from aif_dcpc.agents.settings import HierarchicalSettings, hierarchical_settings
 from aif_dcpc.agents.tracker import Tracker
 from aif_dcpc.agents.world_models.counts import NOTHING, Counts, outcome_code
+from aif_dcpc.inference.resampling import unique_ancestors
 
 COLLAPSE = 40  # so many equal actions in a row count as a collapsed policy
 
@@ -155,7 +156,7 @@ class HierarchicalAgent:
         scalars = {
             "inference/free_energy": now.free_energy,
             "inference/ess": now.ess,
-            "inference/unique_ancestors": float(len(now.state.ancestors.unique())),
+            "inference/unique_ancestors": float(unique_ancestors(now.state)[0]),
             "efe/total": float(plan.expected_free_energy[chosen]),
             "efe/risk": float(plan.risk[chosen]),
             "efe/ambiguity": float(plan.ambiguity[chosen]),

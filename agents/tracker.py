@@ -27,7 +27,7 @@ from aif_dcpc.agents.world_models.tables import Summary
 from aif_dcpc.agents.world_models.vocabulary import SAME, new_vocabulary
 from aif_dcpc.inference import DCPC, State
 from aif_dcpc.inference.factors import log_joint
-from aif_dcpc.inference.resampling import resample_lineages
+from aif_dcpc.inference.resampling import ess, resample_lineages
 
 RECENT = 5  # slices over which sightings of a new token are counted
 SIGHTINGS = 2  # needed where misreading is common
@@ -68,7 +68,7 @@ class Running:
     @property
     def ess(self) -> float:
         """Effective sample size of the weights."""
-        return float(1 / self.weights.square().sum())
+        return float(ess(self.state.log_weights)[0])
 
 
 class Tracker:
@@ -208,13 +208,7 @@ class Tracker:
     def sweep(self) -> None:
         """Re-infer the history of the running episode once."""
         now = self.now
-        self.running = replace(now, state=self._swept(now.engine, now.state))
-
-    def _swept(self, engine: DCPC, state: State) -> State:
-        """The moves of the engine's sweep, without the log joint density that it reports."""
-        for move in engine.schedule(state).moves(state.sweeps):
-            state, _ = move(state, self.generator, adapt=False)
-        return state.replace(sweeps=state.sweeps + 1)
+        self.running = replace(now, state=now.engine.visit(now.state, self.generator, adapt=False)[0])
 
     def log_joint(self) -> float:
         """log p(data, particles), averaged over particles, nats."""
@@ -232,7 +226,7 @@ class Tracker:
         cloud = now.grid.revive(events, record, self.generator)
         state = self._state_on(now, now.state, cloud, record)
         for _ in range(num_sweeps):
-            state = self._swept(now.engine, state)
+            state, _ = now.engine.visit(state, self.generator, adapt=False)
         cloud = cloud_of(state.values)
         return cloud.events, now.grid.counts(cloud.events, cloud.initial, record)
 

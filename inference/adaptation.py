@@ -8,6 +8,7 @@ an exact Gibbs draw of the chunk. Step sizes follow Robbins-Monro towards an acc
 Adapting from the very particles that move does not preserve the target: the engine adapts while warming up only.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -111,7 +112,7 @@ class SiteAdaptation:
         """Robbins-Monro step towards the target acceptance, gain t^-.6."""
         count = self.updates.get(width, 0)
         move = (count + 1) ** -0.6 * 2 * (acceptance - TARGET_ACCEPTANCE)
-        log_step = (self.log_step(width, like) + move).clamp(_log(MIN_STEP), _log(MAX_STEP))
+        log_step = (self.log_step(width, like) + move).clamp(math.log(MIN_STEP), math.log(MAX_STEP))
         return replace(self, log_steps={**self.log_steps, width: log_step}, updates={**self.updates, width: count + 1})
 
     def learned(self, key: str, dx: Tensor, dscore: Tensor, dense: bool, count: int) -> "SiteAdaptation":
@@ -133,9 +134,3 @@ class SiteAdaptation:
     def reopened(self) -> "SiteAdaptation":
         """The same knowledge with gains restarted, for a target that has moved."""
         return replace(self, updates={})
-
-
-def _log(x: float) -> float:
-    import math
-
-    return math.log(x)

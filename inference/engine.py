@@ -24,11 +24,10 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.errors import ClampError, ModelError, NonFiniteError, unknown_name
+from aif_dcpc.inference.errors import ModelError, NonFiniteError, unknown_name
 from aif_dcpc.inference.factors import log_joint
 from aif_dcpc.inference.graph import GraphicalModel
 from aif_dcpc.inference.lowering import LoweredModel
-from aif_dcpc.inference.moves import Move
 from aif_dcpc.inference.online import append
 from aif_dcpc.inference.sampling import quiet_distributions
 from aif_dcpc.inference.schedule import Schedule, choose_schedule
@@ -126,14 +125,24 @@ class DCPC:
             generator: source of randomness; the engine's own by default.
             adapt: learn step sizes and curvatures (default: during the first `warmup` sweeps).
         """
+        state, acceptance = self.visit(state, generator, adapt=adapt)
+        return state, Info(acceptance, log_joint(state))
+
+    def visit(
+        self, state: State, generator: torch.Generator | None = None, *, adapt: bool | None = None
+    ) -> tuple[State, dict[str, Tensor]]:
+        """The moves of a sweep alone: as `sweep`, but the log joint is not evaluated.
+
+        Returns:
+            the new state, and site -> mean acceptance probability (0-dim).
+        """
         adapt = state.sweeps < self.warmup if adapt is None else adapt
         acceptance: dict[str, Tensor] = {}
         with quiet_distributions(), torch.no_grad():
             for move in self.schedule(state).moves(state.sweeps):
                 state, accepted = move(state, generator or self.generator, adapt=adapt)
                 acceptance.update(dict.fromkeys(move.sites, accepted))
-        state = state.replace(sweeps=state.sweeps + 1)
-        return state, Info(acceptance, log_joint(state))
+        return state.replace(sweeps=state.sweeps + 1), acceptance
 
     def run(
         self,
@@ -159,14 +168,15 @@ class DCPC:
         """
         keep = record if callable(record) else (lambda s: {name: s.constrained(name) for name in record})
         kept: dict[str, list[Tensor]] = {}
-        info = Info({}, log_joint(state))
+        acceptance: dict[str, Tensor] = {}
         for _ in range(num_sweeps):
-            state, info = self.sweep(state, generator, adapt=adapt)
+            state, acceptance = self.visit(state, generator, adapt=adapt)
             for name, value in keep(state).items():
                 kept.setdefault(name, []).append(value)
-        self.check_finite(state, info)
         trace = {name: torch.stack(values) for name, values in kept.items()}
-        return state, Info(info.acceptance, info.log_joint, trace)
+        info = Info(acceptance, log_joint(state), trace)
+        self.check_finite(state, info)
+        return state, info
 
     def append(
         self, state: State, observation: Mapping[str, Tensor], generator: torch.Generator | None = None
@@ -191,6 +201,3 @@ class DCPC:
                         "parameters and the data's range, or start from more plausible particles."
                     )
         raise NonFiniteError(f"sweep {state.sweeps}: the log joint is not finite; run `check_model` to find the site.")
-
-
-__all__ = ["DCPC", "ClampError", "Move"]

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from aif_dcpc.inference.graph import Site
-from aif_dcpc.inference.lowering import Factor, Leaf, align
+from aif_dcpc.inference.lowering import Factor, Leaf, align, widen
 from aif_dcpc.inference.state import FactorValue, Problem, State
 
 
@@ -43,7 +43,7 @@ def evaluate(
         log_prob = log_density(state, factor, aligned, start, stop)
         found = torch.autograd.grad(log_prob.sum(), [aligned[w] for w in wanted], allow_unused=True) if wanted else ()
     given = {w: torch.zeros_like(aligned[w]) if g is None else g for w, g in zip(wanted, found, strict=True)}
-    return FactorValue(log_prob.detach(), {leaf: g for leaf, g in given.items()})
+    return FactorValue(log_prob.detach(), given)
 
 
 def is_continuous(problem: Problem, name: str) -> bool:
@@ -94,32 +94,13 @@ def _is_active(state: State, factor: Factor) -> bool:
     return factor.site.period is None or stop > start
 
 
-def log_joint(state: State, *, differentiable: bool = False) -> Tensor:
-    """log p(data, particles), `(K, B)` nats, in unconstrained coordinates; global factors count in every datum's row.
-
-    Args:
-        state: the cloud.
-        differentiable: keep the graph towards parameters (values stay detached) and do not use the cache.
-    """
+def log_joint(state: State) -> Tensor:
+    """log p(data, particles), `(K, B)` nats, in unconstrained coordinates; global factors count in every datum's row."""
     total = torch.zeros_like(state.log_weights)
     for factor in active_factors(state):
-        if differentiable:
-            log_prob = parameter_log_prob(state, factor)
-        else:
-            kept = state.cache.get(factor.key)
-            log_prob = (kept or evaluate(state, factor, scores=False)).log_prob
+        log_prob = (state.cache.get(factor.key) or evaluate(state, factor, scores=False)).log_prob
         total = total + (log_prob if log_prob.ndim == 2 else log_prob.sum(2))
     return total
-
-
-def parameter_log_prob(state: State, factor: Factor) -> Tensor:
-    """One factor's log density `(K, B, [T])` with a graph towards its kernel's parameters alone."""
-    start, stop = factor_slices(state, factor)
-    aligned = {
-        leaf: align(state.values[leaf.site].detach(), state.problem.site(leaf.site), leaf, factor.site, start, stop)
-        for leaf in factor.inputs
-    }
-    return log_density(state, factor, aligned, start, stop)
 
 
 def onto_site(state: State, site: Site, factor: Factor, leaf: Leaf, part: Tensor, length: int) -> Tensor:
@@ -187,8 +168,7 @@ def merge(state: State, factor: Factor, accepted: Tensor, new: FactorValue, old:
     scores = {}
     for leaf, score in new.scores.items():
         if mergeable(state, state.problem.site(leaf.site), factor) and leaf in old.scores:
-            flags = accepted.reshape(accepted.shape + (1,) * (score.ndim - accepted.ndim))
-            scores[leaf] = torch.where(flags, score, old.scores[leaf])
+            scores[leaf] = torch.where(widen(accepted, score), score, old.scores[leaf])
     return FactorValue(log_prob, scores)
 
 

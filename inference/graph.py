@@ -102,11 +102,6 @@ class Site:
         """Number of leading axes of a value: 3 with time, else 2."""
         return 2 if self.period is None else 3
 
-    @property
-    def max_lag(self) -> int:
-        """Longest lag among the direct parents, slices of this site's own scope."""
-        return max((p.steps for p in self.parents if isinstance(p, Lag)), default=0)
-
 
 def parent_name(parent: Parent) -> str:
     """The parent's name, with or without lag."""

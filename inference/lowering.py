@@ -79,14 +79,15 @@ class Factor:
 
     def distribution(self, aligned: Mapping[Leaf, Tensor]) -> Distribution:
         """The kernel's distribution at aligned inputs."""
-        result: Distribution = self.kernel(*(_evaluate(node, aligned) for node in self.args))
+        result: Distribution = self.kernel(*(evaluate_node(node, aligned) for node in self.args))
         return result
 
 
-def _evaluate(node: Node, aligned: Mapping[Leaf, Tensor]) -> Tensor:
+def evaluate_node(node: Node, aligned: Mapping[Leaf, Tensor]) -> Tensor:
+    """A node's value, given its leaves'."""
     if isinstance(node, Leaf):
         return aligned[node]
-    return node.function(*(_evaluate(arg, aligned) for arg in node.args))
+    return node.function(*(evaluate_node(arg, aligned) for arg in node.args))
 
 
 class LoweredModel:
@@ -107,10 +108,6 @@ class LoweredModel:
         self.touching: dict[str, tuple[Factor, ...]] = {
             name: tuple(f for f in self.factors if f.offsets(name)) for name in model.sites
         }
-
-    def deterministic_node(self, name: str) -> Node:
-        """How a deterministic site is computed from stochastic ones."""
-        return self._resolve(name, 0)
 
     def _resolve(self, parent: Parent, offset: int) -> Node:
         name = parent_name(parent)
@@ -144,6 +141,11 @@ class LoweredModel:
                 f"site {site.name!r}: lag({leaf.site!r}) needs a parent of the same scope; "
                 f"{leaf.site!r} has scope {self.model.sites[leaf.site].scope!r}."
             )
+
+
+def widen(flags: Tensor, like: Tensor) -> Tensor:
+    """Give per-value flags as many trailing axes of size 1 as `like` has event axes, so that they broadcast."""
+    return flags.reshape(flags.shape + (1,) * (like.ndim - flags.ndim))
 
 
 def num_slices(site: Site, length: int) -> int:

@@ -73,14 +73,12 @@ def _extended_data(state: State, observation: Mapping[str, Tensor]) -> dict[str,
 def _from_prior(state: State, data: dict[str, Tensor], generator: torch.Generator | None) -> tuple[State, Tensor]:
     """Draw the new latents from their kernels; the weight is the likelihood of the new data."""
     fixed = {n: v for n, v in state.values.items() if n not in state.problem.latent}
-    natural = {n: state.constrained(n) for n in state.values}
     sampler = AncestorSampler(
         state.problem.lowered, state.num_particles, state.batch_size, state.length + 1, {**fixed, **data}
     )
     with seeded(generator):
-        drawn = sampler.sample(state.length, natural)
-    bijections = state.problem.bijections
-    values = {n: bijections[n].inv(v) if n in bijections else v for n, v in drawn.items()}
+        drawn = sampler.sample(state.length, state.natural)
+    values = state.problem.unconstrain(drawn)
     longer = state.replace(values={**state.values, **values, **data}, length=state.length + 1, cache={})
     increments = torch.zeros_like(state.log_weights)
     for factor in active_factors(longer):
@@ -96,8 +94,6 @@ def _supplied(
     propose = state.problem.lowered.model.arrival
     if propose is None or generator is None:
         raise MoveError("arrival: a proposal and a generator are needed; call engine.init first.")
-    changes, increments = propose({n: state.constrained(n) for n in state.values}, observation, generator)
-    bijections = state.problem.bijections
-    moved = {n: bijections[n].inv(v) if n in bijections else v for n, v in changes.items()}
-    values = {**state.values, **data, **moved}
+    changes, increments = propose(state.natural, observation, generator)
+    values = {**state.values, **data, **state.problem.unconstrain(changes)}
     return state.replace(values=values, length=state.length + 1, cache={}), increments

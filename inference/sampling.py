@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from aif_dcpc.inference.graph import Site
-from aif_dcpc.inference.lowering import Factor, Leaf, LoweredModel, Node, _evaluate, leaves_of, num_slices
+from aif_dcpc.inference.lowering import Factor, Leaf, LoweredModel, Node, evaluate_node, leaves_of, num_slices, widen
 
 
 @contextmanager
@@ -119,14 +119,14 @@ class AncestorSampler:
         if given is None or mask is None:
             return drawn
         keep = mask if index is None else mask[:, :, index : index + 1]
-        return torch.where(keep.reshape(keep.shape + (1,) * (drawn.ndim - keep.ndim)), given, drawn)
+        return torch.where(widen(keep, drawn), given, drawn)
 
     def _factor(self, site: Site, index: int) -> Factor:
         own = [f for f in self.lowered.factors if f.site is site]
         return next(f for f in own if f.start <= index and (f.stop is None or index < f.stop))
 
     def _argument(self, node: Node, site: Site, index: int | None) -> Tensor:
-        return _evaluate(node, {leaf: self._leaf(leaf, site, index) for leaf in leaves_of(node)})
+        return evaluate_node(node, {leaf: self._leaf(leaf, site, index) for leaf in leaves_of(node)})
 
     def _leaf(self, leaf: Leaf, reader: Site, index: int | None) -> Tensor:
         source = self.lowered.model.sites[leaf.site]

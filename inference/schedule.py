@@ -31,13 +31,11 @@ class MoveKind:
 
     Attributes:
         build: the moves of even and of odd sweeps for one site.
-        needs: "score" (a continuous site), "finite" (a finite support), "integer" or "nothing".
-        exact: whether it leaves the exact joint posterior invariant.
+        needs: "score" (a continuous site) or "finite" (a finite support).
     """
 
     build: Builder
     needs: str
-    exact: bool = True
 
 
 def langevin_moves(
@@ -48,7 +46,7 @@ def langevin_moves(
     if site.period is None:
         return ((Langevin(name, noise=noise),),) * 2  # type: ignore[arg-type,return-value]
     lag = max(longest_lag(state, name), 1)
-    narrow = tuple(Langevin(name, 1, phase, noise) for phase in _phases(1, lag))  # type: ignore[arg-type]
+    narrow = tuple(Langevin(name, 1, phase, noise) for phase in range(1 + lag))  # type: ignore[arg-type]
     if window <= 1:
         return narrow, narrow
     stride = window + lag
@@ -57,15 +55,11 @@ def langevin_moves(
     return wide, narrow
 
 
-def _phases(width: int, lag: int) -> range:
-    return range(width + lag)
-
-
 def gibbs_moves(state: State, name: str) -> tuple[tuple[Move, ...], tuple[Move, ...]]:
     """Every colour of a site with finite support."""
     if state.problem.site(name).period is None or state.values[name].shape[2] == 1:
         return ((Gibbs(name),),) * 2  # type: ignore[return-value]
-    passes = tuple(Gibbs(name, phase) for phase in _phases(1, longest_lag(state, name)))
+    passes = tuple(Gibbs(name, phase) for phase in range(1 + longest_lag(state, name)))
     return passes, passes
 
 
@@ -90,7 +84,7 @@ def choose_schedule(state: State, *, overrides: Mapping[str, str], window: int) 
         if name in done:
             continue
         if name in blocks and name not in overrides:
-            block = tuple(n for n in blocks[name])
+            block = blocks[name]
             done |= set(block)
             pair: tuple[tuple[Move, ...], tuple[Move, ...]] = ((Supplied(block),),) * 2  # type: ignore[assignment]
         else:
@@ -114,9 +108,7 @@ def _build(state: State, name: str, kind: str, window: int) -> tuple[tuple[Move,
     needs = KINDS[kind].needs
     has = {
         "score": name not in state.problem.discrete,
-        "integer": name in state.problem.discrete,
         "finite": name in state.problem.supports,
-        "nothing": True,
     }
     if not has[needs]:
         sound = sorted(k for k, v in KINDS.items() if has[v.needs])

@@ -6,7 +6,7 @@ from torch.distributions import Distribution, biject_to, constraints
 
 from aif_dcpc.inference.errors import ClampError, unknown_name
 from aif_dcpc.inference.graph import Site
-from aif_dcpc.inference.lowering import LoweredModel, num_slices
+from aif_dcpc.inference.lowering import LoweredModel, num_slices, widen
 from aif_dcpc.inference.sampling import AncestorSampler, seeded
 from aif_dcpc.inference.state import Problem, State
 
@@ -43,12 +43,11 @@ def build_state(
         drawn = sampler.sample()
     latent = tuple(n for n, s in sites.items() if s.kind == "stochastic" and (n not in values or n in latent_masked))
     problem = _problem(lowered, latent, sampler.distributions, drawn, frozenset(do))
-    unconstrained = {n: problem.bijections[n].inv(v) if n in problem.bijections else v for n, v in drawn.items()}
     weights = torch.zeros(num_particles, batch, device=_device(drawn), dtype=_float_type(drawn))
     ancestors = torch.arange(num_particles, device=weights.device)[:, None].expand(num_particles, batch)
     return State(
         problem=problem,
-        values={n: _materialise(v, num_particles, n in latent) for n, v in unconstrained.items()},
+        values={n: _materialise(v, num_particles, n in latent) for n, v in problem.unconstrain(drawn).items()},
         masks=shown,
         log_weights=weights,
         ancestors=ancestors,
@@ -136,7 +135,7 @@ def _mask_axes(site: Site, mask: Tensor, batch: int) -> Tensor:
 
 def _fill(value: Tensor, shown: Tensor) -> Tensor:
     """Replace what is not observed by an observed value, so that every density can be evaluated."""
-    flags = shown.reshape(shown.shape + (1,) * (value.ndim - shown.ndim)).expand_as(value)
+    flags = widen(shown, value).expand_as(value)
     flat = value.flatten(0, shown.ndim - 1)
     first = flat[shown.flatten().int().argmax()]
     return torch.where(flags, value, first.expand_as(value))

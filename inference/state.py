@@ -50,10 +50,10 @@ class Problem:
             raise ModelError(unknown_name("site", name, sites))
         return sites[name]
 
-    @property
-    def continuous(self) -> tuple[str, ...]:
-        """Latent sites that have a score."""
-        return tuple(n for n in self.latent if n not in self.discrete)
+    def unconstrain(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Values in their own support to unconstrained coordinates; sites without a bijection stay as they are."""
+        bijections = self.bijections
+        return {n: bijections[n].inv(v) if n in bijections else v for n, v in values.items()}
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,11 @@ class State:
         bijection = self.problem.bijections.get(name)
         value = self.values[name]
         return value if bijection is None else bijection(value)
+
+    @property
+    def natural(self) -> dict[str, Tensor]:
+        """Every site, observed ones included, in its own support."""
+        return {name: self.constrained(name) for name in self.values}
 
     def weights(self) -> Tensor:
         """Normalised weights `(K, B)`."""

@@ -7,7 +7,6 @@ transparent each token is is learned from views in which all nearer neighbours o
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from aif_dcpc.agents.planning.belief import Floats
 from aif_dcpc.agents.world_models.geometry import Geometry, Ints
@@ -67,8 +66,3 @@ def in_sight(clear: Floats, geometry: Geometry) -> Floats:
             sight[cell] = 1 - (1 - through[first]) * (1 - through[second]) * (1 - through[third])
             through[cell] = sight[cell] * clear[cell]
     return np.moveaxis(sight[:count], 0, -1)
-
-
-def visited_sight(view: Ints) -> npt.NDArray[np.bool_]:
-    """Which cells of a coded view `(P,)` are in sight."""
-    return view != -1

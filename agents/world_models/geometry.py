@@ -22,8 +22,6 @@ RIGHT: Ints = np.array([(1, 0), (0, -1), (-1, 0), (0, 1)])
 
 # A motion is (quarter turns clockwise, cells ahead, cells to the right); motion 0 changes nothing.
 MOTIONS: Ints = np.array([(0, 0, 0), (1, 0, 0), (2, 0, 0), (3, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, -1), (0, 0, 1)])
-MOTION_NAMES = ("stay", "turn right", "turn around", "turn left", "ahead", "back", "left", "right")
-STAY, MOVE_AHEAD = 0, 4
 
 
 @dataclass(frozen=True)

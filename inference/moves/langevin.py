@@ -24,7 +24,7 @@ from aif_dcpc.inference.factors import (
     touching,
 )
 from aif_dcpc.inference.graph import Site
-from aif_dcpc.inference.lowering import Factor, Leaf, align
+from aif_dcpc.inference.lowering import Factor, Leaf, align, widen
 from aif_dcpc.inference.moves.chunks import Chunks
 from aif_dcpc.inference.state import FactorValue, State
 
@@ -131,7 +131,7 @@ def _pass(move: Langevin, state: State, generator: torch.Generator | None, adapt
         learned = learned.stepped(chunks.width, _mean_probability(ratio), z)
     values = {
         **state.values,
-        move.site: torch.where(flags.reshape(flags.shape + (1,) * (z.ndim - flags.ndim)), proposal, z),
+        move.site: torch.where(widen(flags, z), proposal, z),
     }
     cache = {**state.cache, **_merged(state, site, factors, flags, new)}
     adaptation = {**state.adaptation, move.site: learned}

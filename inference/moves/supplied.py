@@ -25,12 +25,10 @@ class Supplied:
         draw = state.problem.lowered.model.conditionals[self.sites]
         if generator is None:
             raise MoveError(f"conditional of {self.sites}: a generator is needed; call engine.init first.")
-        natural = {name: state.constrained(name) for name in state.values}
+        natural = state.natural
         drawn = draw(natural, generator)
         self._check(drawn, natural)
-        bijections = state.problem.bijections
-        changes = {n: bijections[n].inv(drawn[n]) if n in bijections else drawn[n] for n in self.sites}
-        return state.with_values(changes), state.log_weights.new_ones(())
+        return state.with_values(state.problem.unconstrain(drawn)), state.log_weights.new_ones(())
 
     def _check(self, drawn: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
         if set(drawn) != set(self.sites):
