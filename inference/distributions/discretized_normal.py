@@ -88,7 +88,7 @@ class DiscretizedNormal(Distribution):
             loc, scale, low=self.low, high=self.high, levels=self.levels, validate_args=self._validate_args
         )
 
-    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+    def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draw a Gaussian and round it to the grid."""
         shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():
