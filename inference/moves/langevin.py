@@ -29,6 +29,7 @@ from aif_dcpc.inference.moves.chunks import Chunks
 from aif_dcpc.inference.state import FactorValue, State
 
 MAX_DENSE = 256
+MAX_DENSE_STATIC = 64  # sites without time: above this a full matrix costs more than it gains
 
 
 @dataclass(frozen=True)
@@ -311,7 +312,7 @@ def _learn(
     count = learned.updates.get(width, 0)
     for factor in factors:
         dx, dscore = _changes(state, site, factor, new[factor.key], jump)
-        dense = dx.shape[-1] <= MAX_DENSE
+        dense = dx.shape[-1] <= (MAX_DENSE if site.period is not None else MAX_DENSE_STATIC)
         learned = learned.learned(factor.key, dx.flatten(0, -2), dscore.flatten(0, -2), dense, count)
     return learned
 

@@ -1,0 +1,16 @@
+"""Generative models of images: graphs only; learning and inference are the engine's.
+
+>>> from aif_dcpc.inference.images import dlgm, summary
+>>> model = dlgm(sizes=(2, 3), image_shape=(1, 4, 4))
+>>> print(summary(model))
+site   shape        parents   parameters
+z1     2            -                  0
+z2     3            z1                15
+image  1 x 4 x 4    z2                64
+total                                 79
+"""
+
+from aif_dcpc.inference.images.dlgm import dlgm
+from aif_dcpc.inference.images.summary import summary
+
+__all__ = ["dlgm", "summary"]

@@ -1,0 +1,124 @@
+"""Kernels of image models: Gaussian layers with a learned covariance, and likelihoods of pixels."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, LowRankMultivariateNormal, Normal, constraints
+from torch.nn.functional import softplus
+
+COVARIANCES = ("full", "low_rank", "diagonal")
+
+
+class WhitenedNormal(Distribution):
+    """A multivariate normal given by a lower-triangular whitening matrix P: P (x - mean) is standard normal.
+
+    The covariance is (P' P)^-1. Scoring needs one matrix product and no solve.
+
+    Args:
+        mean: `(*batch, D)`.
+        whitening: `(D, D)`, lower triangular with a positive diagonal.
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (the base class declares it so)
+    support = constraints.real_vector
+    has_rsample = True
+
+    def __init__(self, mean: Tensor, whitening: Tensor) -> None:
+        self.mean_, self.whitening = mean, whitening
+        super().__init__(mean.shape[:-1], mean.shape[-1:], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        """`(*batch, D)`."""
+        return self.mean_
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "WhitenedNormal":
+        """The same law for more data."""
+        return WhitenedNormal(self.mean_.expand(*batch_shape, self.mean_.shape[-1]), self.whitening)
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        """Mean plus P^-1 times standard normal noise."""
+        shape = (*sample_shape, *self.mean_.shape)
+        noise = torch.randn(shape, dtype=self.mean_.dtype, device=self.mean_.device)
+        flat = noise.reshape(-1, shape[-1])
+        solved = torch.linalg.solve_triangular(self.whitening, flat.mT, upper=False).mT
+        return self.mean_ + solved.reshape(shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log density, `(*batch)`."""
+        white = (value - self.mean_) @ self.whitening.mT
+        constant = 0.5 * white.shape[-1] * math.log(2 * math.pi)
+        return self.whitening.diagonal().log().sum() - constant - 0.5 * white.square().sum(-1)
+
+
+class GreyBernoulli(Distribution):
+    """Independent Bernoulli pixels, scored at grey values in [0, 1] by the expected log-probability of their binarisation.
+
+    Args:
+        logits: `(*batch, C, H, W)`.
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+    support = constraints.independent(constraints.unit_interval, 3)
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+        super().__init__(logits.shape[:-3], logits.shape[-3:], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        """Probability of a white pixel, `(*batch, C, H, W)`."""
+        return torch.sigmoid(self.logits)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "GreyBernoulli":
+        """The same law for more data."""
+        return GreyBernoulli(self.logits.expand(*batch_shape, *self.event_shape))
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Black and white images."""
+        return torch.bernoulli(self.mean.detach().expand(*sample_shape, *self.logits.shape))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Minus the binary cross-entropy, `(*batch)` nats."""
+        logits = self.logits.flatten(-3)
+        return (value.flatten(-3) * logits).sum(-1) - softplus(logits).sum(-1)
+
+
+class GaussianLayer(nn.Module):
+    """p(z | parent) = Normal(W relu(parent) + b, covariance), the covariance shared by all data.
+
+    Args:
+        inputs, outputs: sizes.
+        covariance: "full", "low_rank" (rank 16 plus diagonal) or "diagonal".
+        rank: of the low-rank part.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, covariance: str = "full", rank: int = 16) -> None:
+        super().__init__()
+        if covariance not in COVARIANCES:
+            raise ValueError(f"covariance {covariance!r}: expected one of {', '.join(COVARIANCES)}.")
+        self.linear = nn.Linear(inputs, outputs)
+        self.covariance = covariance
+        self.log_scale = nn.Parameter(torch.zeros(outputs))
+        if covariance == "full":  # strictly lower part of the whitening matrix
+            self.lower_scale = nn.Parameter(torch.zeros(outputs, outputs))
+        if covariance == "low_rank":
+            self.factor_scale = nn.Parameter(0.01 * torch.randn(outputs, rank))
+
+    def forward(self, parent: Tensor) -> Distribution:
+        """The layer's law given its parent `(*batch, inputs)`."""
+        mean = self.linear(torch.relu(parent))
+        if self.covariance == "full":
+            whitening = self.lower_scale.tril(-1) + torch.diag((-self.log_scale).exp())
+            return WhitenedNormal(mean, whitening)
+        if self.covariance == "low_rank":
+            return LowRankMultivariateNormal(mean, self.factor_scale, (2 * self.log_scale).exp())
+        return Independent(Normal(mean, self.log_scale.exp()), 1)
+
+
+def image_logits(flat: Tensor, image_shape: Sequence[int]) -> Tensor:
+    """`(*batch, C H W)` to `(*batch, C, H, W)`."""
+    return flat.unflatten(-1, tuple(image_shape))

@@ -1,0 +1,176 @@
+"""Learning: parameters follow local gradients of the log joint at the particles.
+
+One step sweeps the particles of a batch of data and then ascends, with any torch optimiser,
+
+    sum over data b of  mean over particles k of  grad_theta log p(x_b, z_bk),
+
+where every value is detached at its site, so that a kernel's parameters learn from its own prediction error alone
+(Sennesh, Wu, Salvatori 2024, arXiv 2408.05834, Algorithm 1 and equation 12). With particles from the exact posterior
+this is the gradient of the log marginal likelihood (Fisher's identity).
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from torch.distributions import Normal
+    >>> from aif_dcpc.inference import DCPC, GraphicalModel
+    >>> mean = nn.Linear(1, 1)
+    >>> model = GraphicalModel()
+    >>> model.add_site("z", lambda: Normal(torch.zeros(1), 1.0))
+    >>> model.add_site("x", lambda z: Normal(z + mean.bias, 0.5), parents=["z"])
+    >>> engine = DCPC(model, num_particles=4)
+    >>> state = engine.init({"x": torch.full((8, 1), 3.0)}, seed=0)
+    >>> optimizer = torch.optim.SGD([mean.bias], lr=0.02)
+    >>> for _ in range(200):
+    ...     state, info = learn_step(engine, state, optimizer)
+    >>> bool((mean.bias - 3).abs() < 0.2)
+    True
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aif_dcpc.inference.engine import DCPC
+from aif_dcpc.inference.errors import NonFiniteError
+from aif_dcpc.inference.factors import active_factors, factor_slices, log_density
+from aif_dcpc.inference.lowering import Factor, align
+from aif_dcpc.inference.sampling import quiet_distributions
+from aif_dcpc.inference.state import Info, State
+from aif_dcpc.inference.stores import ParticleStore, rebind
+
+
+def learn_step(
+    engine: DCPC,
+    state: State,
+    optimizer: torch.optim.Optimizer,
+    *,
+    num_sweeps: int = 1,
+    scale: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> tuple[State, Info]:
+    """Sweep, then move the parameters one step of the optimiser; moves keep adapting, since the target moves.
+
+    Args:
+        engine: whose model has the parameters.
+        state: the cloud of this batch, `(K, B)`.
+        optimizer: over (some of) the model's parameters.
+        num_sweeps: sweeps before the parameters move.
+        scale: |data| / |batch|, the weight of the data's terms against those of global sites.
+        generator: source of randomness; the engine's own by default.
+
+    Returns:
+        the swept cloud, its cache dropped since the parameters changed, and the diagnostics at the old parameters.
+
+    Raises:
+        NonFiniteError: the objective is not finite; names the site and the sweep. The parameters stay as they were.
+    """
+    acceptance: dict[str, Tensor] = {}
+    for _ in range(num_sweeps):
+        state, acceptance = engine.visit(state, generator, adapt=True)
+    terms = local_log_joint(state)
+    loss = -objective(state, terms, scale)
+    if not bool(torch.isfinite(loss)):
+        raise _not_finite(state, terms)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return state.replace(cache={}), Info(acceptance, _total(state, terms))
+
+
+def local_log_joint(state: State) -> dict[str, Tensor]:
+    """Log density of every factor at the particles, by factor, `(K or 1, B or 1, [T])`; differentiable in parameters.
+
+    Values are constants here: no gradient runs from one site to the next.
+    """
+    with quiet_distributions():
+        return {factor.key: _term(state, factor) for factor in active_factors(state)}
+
+
+def _term(state: State, factor: Factor) -> Tensor:
+    start, stop = factor_slices(state, factor)
+    aligned = {
+        leaf: align(state.values[leaf.site], state.problem.site(leaf.site), leaf, factor.site, start, stop).detach()
+        for leaf in factor.inputs
+    }
+    return log_density(state, factor, aligned, start, stop)
+
+
+def objective(state: State, terms: Mapping[str, Tensor], scale: float = 1.0) -> Tensor:
+    """Weighted average of the log joint over particles, summed over data (nats, 0-dim)."""
+    weights = state.weights()
+    total = torch.zeros((), dtype=weights.dtype, device=weights.device)
+    for key, term in terms.items():
+        by_datum = term if term.ndim == 2 else term.sum(2)
+        shared = state.problem.site(key.split("@")[0]).scope == "global"
+        total = total + (by_datum.mean() if shared else scale * (weights * by_datum).sum())
+    return total
+
+
+def _total(state: State, terms: Mapping[str, Tensor]) -> Tensor:
+    total = torch.zeros_like(state.log_weights)
+    for term in terms.values():
+        total = total + (term if term.ndim == 2 else term.sum(2)).detach()
+    return total
+
+
+def _not_finite(state: State, terms: Mapping[str, Tensor]) -> NonFiniteError:
+    bad = next((key for key, term in terms.items() if not bool(torch.isfinite(term).all())), "(weights)")
+    return NonFiniteError(
+        f"site {bad.split('@')[0]!r}, sweep {state.sweeps}: the learning objective is not finite, so the parameters "
+        "were left as they are; try a lower learning rate, above all for covariances."
+    )
+
+
+def parameter_groups(model: nn.Module, rate: float, *, covariance_rate: float | None = None) -> list[dict[str, Any]]:
+    """Groups for an optimiser: scales and covariance factors (names ending in `scale`) may have a rate of their own."""
+    named = list(model.named_parameters())
+    scales = [p for name, p in named if name.endswith("scale")]
+    others = [p for name, p in named if not name.endswith("scale")]
+    groups = [(others, rate), (scales, rate if covariance_rate is None else covariance_rate)]
+    return [{"params": params, "lr": lr} for params, lr in groups if params]
+
+
+class Learner:
+    """Minibatch learning with particles that persist from one visit of a datum to the next.
+
+    Args:
+        engine: of a model without global latents (those need whole-data sweeps).
+        optimizer: over the model's parameters.
+        store: particles of all data, by index.
+        num_sweeps: sweeps per step.
+    """
+
+    def __init__(
+        self, engine: DCPC, optimizer: torch.optim.Optimizer, store: ParticleStore, *, num_sweeps: int = 1
+    ) -> None:
+        self.engine, self.optimizer, self.store, self.num_sweeps = engine, optimizer, store, num_sweeps
+        self.adaptation: Mapping[str, Any] = {}
+        self.template: State | None = None
+        self.steps = 0
+
+    def step(self, data: Mapping[str, Tensor], indices: Tensor) -> Info:
+        """Sweep the particles of some data, learn from them and put them back.
+
+        Args:
+            data: observed site -> `(B, *event)`.
+            indices: `(B,)`, which data these are.
+
+        Raises:
+            NonFiniteError: as `learn_step`; the store keeps the particles that it had.
+        """
+        if self.template is None:
+            self.template = self.engine.init(data)
+        state = rebind(self.template, data, self.store.read(indices))
+        state = state.replace(adaptation=self.adaptation, sweeps=self.steps * self.num_sweeps)
+        state, info = learn_step(self.engine, state, self.optimizer, num_sweeps=self.num_sweeps)
+        self.store.write(indices, state.values)
+        self.adaptation, self.steps = state.adaptation, self.steps + 1
+        return info
+
+    @staticmethod
+    def fill(engine: DCPC, store: ParticleStore, data: Mapping[str, Tensor], indices: Iterable[Tensor]) -> None:
+        """Draw first particles from the prior, batch by batch; `data` gives the observed sites of any one batch."""
+        for batch in indices:
+            state = engine.init({name: value[: len(batch)] for name, value in data.items()})
+            store.write(batch, state.values)

@@ -1,0 +1,105 @@
+"""Particles per datum, memory-mapped, so that data sets larger than memory keep their particles between visits.
+
+A datum's particles lie together in the file; they are held in unconstrained coordinates, as `State.values` is.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from tensordict import MemoryMappedTensor
+from torch import Tensor
+
+from aif_dcpc.inference.errors import ClampError
+from aif_dcpc.inference.state import State
+
+
+class ParticleStore:
+    """Particles of N data, `(N, K, *event)` for each latent site.
+
+    Args:
+        shapes: latent site -> `(K, *event)`.
+        num_data: N.
+        folder: where the files lie; None keeps the particles in memory.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], num_data: int, *, folder: Path | None = None) -> None:
+        self.num_data, self.folder = num_data, folder
+        self.values = {name: _empty((num_data, *shape), name, folder) for name, shape in shapes.items()}
+
+    @classmethod
+    def like(cls, state: State, num_data: int, *, folder: Path | None = None) -> "ParticleStore":
+        """An empty store for clouds such as `state`.
+
+        Raises:
+            ClampError: a latent site is global, or integer-valued: it has no particles per datum, or none that a
+                store of reals can hold.
+        """
+        for name in state.problem.latent:
+            if state.problem.site(name).scope == "global":
+                raise ClampError(f"site {name!r} is global: a store keeps particles of each datum; sweep it whole.")
+        shapes = {n: (state.num_particles, *state.values[n].shape[2:]) for n in state.problem.latent}
+        return cls(shapes, num_data, folder=folder)
+
+    def read(self, indices: Tensor) -> dict[str, Tensor]:
+        """Particles of some data, `(K, B, *event)` by site."""
+        where = indices.cpu()
+        return {name: torch.as_tensor(value[where]).transpose(0, 1).contiguous() for name, value in self.values.items()}
+
+    def write(self, indices: Tensor, values: Mapping[str, Tensor]) -> None:
+        """Put particles `(K, B, *event)` back; sites that the store does not keep are ignored."""
+        where = indices.cpu()
+        for name, kept in self.values.items():
+            kept[where] = values[name].detach().transpose(0, 1).to(kept.device, kept.dtype)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All particles, for a checkpoint (not copied)."""
+        return {name: torch.as_tensor(value) for name, value in self.values.items()}
+
+    def load_state_dict(self, values: Mapping[str, Tensor]) -> None:
+        """Go back to what `state_dict` gave.
+
+        Raises:
+            ClampError: sites or shapes differ.
+        """
+        for name, kept in self.values.items():
+            found = tuple(values[name].shape) if name in values else None
+            if found != tuple(kept.shape):
+                raise ClampError(f"stored particles of site {name!r}: expected {tuple(kept.shape)}, found {found}.")
+            kept.copy_(values[name])
+
+
+def _empty(shape: tuple[int, ...], name: str, folder: Path | None) -> Tensor:
+    if folder is None:
+        return torch.zeros(shape)
+    folder.mkdir(parents=True, exist_ok=True)
+    mapped: Tensor = MemoryMappedTensor.zeros(shape, filename=str(folder / f"{name}.particles"), existsok=True)
+    return mapped
+
+
+def rebind(state: State, data: Mapping[str, Tensor], particles: Mapping[str, Tensor]) -> State:
+    """The cloud of other data under the same roles: same sites observed, same number of particles.
+
+    Args:
+        state: gives the roles.
+        data: observed site -> `(B, *event)`.
+        particles: latent site -> `(K, B, *event)`, unconstrained.
+
+    Raises:
+        ClampError: a site is missing.
+    """
+    missing = set(state.values) - set(data) - set(particles)
+    if missing:
+        raise ClampError(f"rebind: no values for {', '.join(sorted(missing))}; give data or particles for every site.")
+    batch = next(iter(particles.values())).shape[1]
+    weights = state.log_weights.new_zeros(state.num_particles, batch)
+    ancestors = torch.arange(state.num_particles, device=weights.device)[:, None].expand_as(weights)
+    values = {**{name: value[None] for name, value in data.items()}, **particles}
+    return state.replace(
+        values=values,
+        masks={},
+        log_weights=weights,
+        ancestors=ancestors,
+        cache={},
+        log_evidence=weights.new_zeros(batch),
+    )
