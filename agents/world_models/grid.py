@@ -240,6 +240,55 @@ class Grid:
         picked = choices[draw(scores, generator)]
         return cloud.events.scatter(1, times[:, None], picked[:, None])
 
+    def shift_effects(self, cloud: Cloud, record: Record, generator: torch.Generator) -> Cloud:
+        """Let one effect per particle change places with the step before or after it, the tables integrated out.
+
+        When a change is noticed late (the first sight of it was misread, or the step slipped), the step that did it is
+        uncertain. Tables drawn given one attribution make the other look impossible, so that updates of events given
+        tables would never find it: here both are weighed by the evidence of all counts. Accepted by Metropolis; the
+        pair of steps is chosen in a way that the exchange does not change. Where it is accepted, tables are drawn anew.
+        """
+        trial = self._exchanged(cloud.events, record, generator)
+        if trial is None:
+            return cloud
+        both, num = torch.cat([cloud.events, trial]), len(trial)
+        twice = Cloud(both, cloud.initial.repeat(2, 1), cloud.tables)
+        stay, move = self._collapsed(twice, record).view(2, num)
+        moved = (torch.rand(num, generator=generator).log() < move - stay).nonzero()[:, 0]
+        if not len(moved):
+            return cloud
+        fresh = self.draw_all_tables(trial[moved], cloud.initial[moved], record, generator)
+        tables = replace(
+            cloud.tables,
+            transition=cloud.tables.transition.index_copy(0, moved, fresh.transition),
+            outcome=cloud.tables.outcome.index_copy(0, moved, fresh.outcome),
+        )
+        return replace(cloud, events=cloud.events.index_copy(0, moved, trial[moved]), tables=tables)
+
+    def _exchanged(self, events: Tensor, record: Record, generator: torch.Generator) -> Tensor | None:
+        """The sequences with one effect (any, evenly) and the step before or after it (evenly) exchanged.
+
+        Steps that turn are passed over: their events are known. None where no sequence has an effect.
+        """
+        still = ((record.heading[1:] - record.heading[:-1]) % 4 == 0).nonzero()[:, 0] + 1
+        acts = (events[:, still] >= self.effects.num_motions).float()
+        if acts.shape[1] < 2 or not bool(acts.any()):
+            return None
+        one = torch.multinomial(torch.where(acts.any(1, keepdim=True), acts, 1.0), 1, generator=generator)
+        other = one + 2 * torch.randint(2, one.shape, generator=generator) - 1
+        other = torch.where((other < 0) | (other >= len(still)), one, other)
+        pair = still[torch.cat([one, other], 1)]
+        return events.scatter(1, pair, events.gather(1, pair.flip(1)))
+
+    def _collapsed(self, cloud: Cloud, record: Record) -> Tensor:
+        """log p(events, observations | map, misread) with the tables integrated out, `(N,)`."""
+        own, (path, _, _) = self.counts(cloud.events, cloud.initial, record), self.trace(cloud.events, record)
+        total = own + self.past
+        evidence = self.events.log_evidence(total.transition).sum(1) + self.outcomes.log_evidence(total.outcome).sum(1)
+        misread = cloud.tables.misread.repeat(len(own.sightings) // len(cloud.tables.misread))
+        reading = torch.stack([torch.log1p(-misread), torch.log(misread / (self.num_tokens - 1))], 1)
+        return evidence + (own.sightings * reading).sum(1) + self.log_bodily(cloud.events, path, record)
+
     # -- arrival ------------------------------------------------------------------------------------------------------
 
     def propose(self, cloud: Cloud, record: Record, generator: torch.Generator) -> tuple[Cloud, Tensor]:

@@ -131,8 +131,7 @@ class GridModel:
         model.add_site("carried", self.carried_kernel, path, scope="slice")
         model.add_site("view", self.view_kernel, [*path, "map", "misread"], scope="slice")
         model.add_site("outcome", self.outcome_kernel, [*path, "map", "outcome_table", "action"], scope="slice")
-        model.add_conditional(("event", "map"), self.draw_path)
-        model.add_conditional(TABLES, self.draw_tables)
+        model.add_conditional(("event", "map", *TABLES), self.draw_history)
         model.add_arrival(self.propose)
         return model
 
@@ -218,6 +217,17 @@ class GridModel:
         return trace
 
     # -- what the engine calls ----------------------------------------------------------------------------------------
+
+    def draw_history(self, values: Values, generator: torch.Generator) -> Values:
+        """One visit of all latents: when effects happened, events and map, tables."""
+        shifted = {**values, **self.draw_attribution(values, generator)}
+        path = self.draw_path(shifted, generator)
+        return {**path, **self.draw_tables({**shifted, **path}, generator)}
+
+    def draw_attribution(self, values: Values, generator: torch.Generator) -> Values:
+        """Move effects in time, tables integrated out; leaves p(event, tables | rest) invariant."""
+        cloud = self.grid.shift_effects(cloud_of(values), record_of(values), generator)
+        return {"event": cloud.events[:, None], **_values_of(cloud.tables)}
 
     def draw_path(self, values: Values, generator: torch.Generator) -> Values:
         """Update events with the map integrated out, then draw the map; leaves p(event, map | rest) invariant."""

@@ -109,14 +109,23 @@ class Structured:
         weights = self._weights(self._pooled(shared))
         return weights.expand(*counts.shape[: counts.ndim - len(self.context) - 1], -1)
 
+    def log_evidence(self, counts: Tensor) -> Tensor:
+        """log p(counts) of every head, structures integrated out (evenly likely before), `(..., head)`."""
+        logits = self._log_evidences(self._pooled(counts))
+        return logits.logsumexp(-1) - math.log(logits.shape[-1])
+
     def _weights(self, pooled: Tensor) -> Tensor:
+        return self._log_evidences(pooled).softmax(-1)
+
+    def _log_evidences(self, pooled: Tensor) -> Tensor:
+        """log p(counts | h), `(..., head, L * H)`."""
         prior, log_gamma = (self._upright(value, pooled) for value in self._log_gamma)
         gain = torch.lgamma(pooled + prior) - log_gamma
         cells = torch.where(self.base > 0, gain, IMPOSSIBLE * pooled).sum(-1)
         alphas = self._upright(self.alphas, pooled[..., 0])
         rows = cells + torch.lgamma(alphas) - torch.lgamma(pooled.sum(-1) + alphas)
         logits = rows @ self._same_level.to(rows.dtype)
-        return logits.movedim(0, -1).flatten(-2).softmax(-1)
+        return logits.movedim(0, -1).flatten(-2)
 
     def _rows(self, pooled: Tensor) -> Tensor:
         """Dirichlet parameters `(H, ..., head, R, X)`; 0 where impossible."""

@@ -148,12 +148,10 @@ def exact_events(record: Record) -> list[torch.Tensor]:
 
 
 def one_sweep(grid: Grid, cloud: Cloud, record: Record, generator: torch.Generator) -> Cloud:
-    """Both conditional blocks of the model, once."""
+    """The conditional block of the model, once."""
     model, data = GridModel(grid), {name: value[None] for name, value in data_of(record).items()}
     values = {**data, **values_of(cloud)}
-    for block in (model.draw_path, model.draw_tables):
-        values |= block(values, generator)
-    return cloud_of(values)
+    return cloud_of({**values, **model.draw_history(values, generator)})
 
 
 def assert_close(sampled: torch.Tensor, exact: list[torch.Tensor], weights: torch.Tensor, effective: float) -> None:
