@@ -42,7 +42,7 @@ class HierarchicalSettings:
 
     knowledge: str = "egocentric_view"
     map_size: int = 24
-    precision: float = 1.0
+    precision: float = 16.0
     preferences: Preferences = field(default_factory=Preferences)
     prior: TablePrior = field(default_factory=TablePrior)
     search: SearchBudget = field(default_factory=SearchBudget)

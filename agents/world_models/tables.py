@@ -187,6 +187,16 @@ class Structured:
         return dirichlet(rows, generator).take_along_dim(picked, -2).unflatten(-2, self.context)
 
 
+def evidence_gain(prior: Structured, past: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """log p(past + after) - log p(past + before), `(N,)`, for counts `(N, head, *context, x)`.
+
+    Heads are independent, so that only those whose counts differ are looked at.
+    """
+    number, head = (before != after).flatten(2).any(2).nonzero(as_tuple=True)
+    old, new = (prior.log_evidence(past[head] + counts[number, head]) for counts in (before, after))
+    return before.new_zeros(len(before)).index_add(0, number, new - old)
+
+
 @dataclass
 class Summary:
     """Posterior mean, novelty and mean after an idle trial, recomputed only for the heads whose counts have changed.
