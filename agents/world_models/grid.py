@@ -35,7 +35,7 @@ from aif_dcpc.agents.world_models.evidence import (
 )
 from aif_dcpc.agents.world_models.geometry import Geometry
 from aif_dcpc.agents.world_models.paths import Effects, Path, Record, Sightings, cells_seen, follow, sightings_of
-from aif_dcpc.agents.world_models.tables import Structured, evidence_gain
+from aif_dcpc.agents.world_models.tables import Structured
 
 HAND_ERROR = 1e-4  # probability that the hand is not what it seems; keeps a wrong guess revisable
 NEVER = -1e9
@@ -239,55 +239,6 @@ class Grid:
         scores = self.log_marginal(trial, record, tables).view(num, len(choices))
         picked = choices[draw(scores, generator)]
         return cloud.events.scatter(1, times[:, None], picked[:, None])
-
-    def shift_effects(self, cloud: Cloud, record: Record, generator: torch.Generator) -> Cloud:
-        """Let one effect per particle change places with the step before or after it, the tables integrated out.
-
-        When a change is noticed late (the first sight of it was misread, or the step slipped), the step that did it is
-        uncertain. Tables drawn given one attribution make the other look impossible, so that updates of events given
-        tables would never find it: here both are weighed by the evidence of all counts. Accepted by Metropolis; the
-        pair of steps is chosen in a way that the exchange does not change. Where it is accepted, tables are drawn anew.
-        """
-        trial = self._exchanged(cloud.events, record, generator)
-        tried = (trial != cloud.events).any(1).nonzero()[:, 0]
-        if not len(tried):
-            return cloud
-        gain = self._collapsed_gain(cloud.events[tried], trial[tried], cloud, tried, record)
-        moved = tried[torch.rand(len(tried), generator=generator).log() < gain]
-        fresh = self.draw_all_tables(trial[moved], cloud.initial[moved], record, generator)
-        tables = replace(
-            cloud.tables,
-            transition=cloud.tables.transition.index_copy(0, moved, fresh.transition),
-            outcome=cloud.tables.outcome.index_copy(0, moved, fresh.outcome),
-        )
-        return replace(cloud, events=cloud.events.index_copy(0, moved, trial[moved]), tables=tables)
-
-    def _exchanged(self, events: Tensor, record: Record, generator: torch.Generator) -> Tensor:
-        """The sequences with one effect (any, evenly) and the step before or after it (evenly) exchanged.
-
-        Steps that turn are passed over: their events are known. Sequences without an effect stay as they are.
-        """
-        still = ((record.heading[1:] - record.heading[:-1]) % 4 == 0).nonzero()[:, 0] + 1
-        acts = (events[:, still] >= self.effects.num_motions).float()
-        has = acts.any(1, keepdim=True)
-        if not bool(has.any()):
-            return events
-        one = torch.multinomial(torch.where(has, acts, 1.0), 1, generator=generator)
-        other = one + 2 * torch.randint(2, one.shape, generator=generator) - 1
-        other = torch.where(has & (other >= 0) & (other < len(still)), other, one)
-        pair = still[torch.cat([one, other], 1)]
-        return events.scatter(1, pair, events.gather(1, pair.flip(1)))
-
-    def _collapsed_gain(self, old: Tensor, new: Tensor, cloud: Cloud, which: Tensor, record: Record) -> Tensor:
-        """log of p(new events, observations | map, misread) over that of the old, the tables integrated out, `(N,)`."""
-        initial, misread = cloud.initial[which], cloud.tables.misread[which]
-        before, after = (self.counts(events, initial, record) for events in (old, new))
-        right = after.sightings[:, 0] - before.sightings[:, 0]
-        gain = right * misread_log_odds(misread, self.num_tokens)
-        gain = gain + evidence_gain(self.events, self.past.transition, before.transition, after.transition)
-        gain = gain + evidence_gain(self.outcomes, self.past.outcome, before.outcome, after.outcome)
-        bodily = [self.log_bodily(events, self.trace(events, record)[0], record) for events in (old, new)]
-        return gain + bodily[1] - bodily[0]
 
     # -- arrival ------------------------------------------------------------------------------------------------------
 

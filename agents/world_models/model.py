@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Beta, Categorical, Dirichlet, Distribution, Independent, constraints
 
+from aif_dcpc.agents.world_models.attribution import shift_effects
 from aif_dcpc.agents.world_models.counts import Tables, outcome_row
 from aif_dcpc.agents.world_models.evidence import Segments, segment
 from aif_dcpc.agents.world_models.grid import HAND_ERROR, Cloud, Grid
@@ -226,7 +227,7 @@ class GridModel:
 
     def draw_attribution(self, values: Values, generator: torch.Generator) -> Values:
         """Move effects in time, tables integrated out; leaves p(event, tables | rest) invariant."""
-        cloud = self.grid.shift_effects(cloud_of(values), record_of(values), generator)
+        cloud = shift_effects(self.grid, cloud_of(values), record_of(values), generator)
         return {"event": cloud.events[:, None], **_values_of(cloud.tables)}
 
     def draw_path(self, values: Values, generator: torch.Generator) -> Values:
