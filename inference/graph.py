@@ -205,6 +205,26 @@ class GraphicalModel(nn.Module):
         """
         self.arrival = propose
 
+    # -- from other declarations -------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_pyro(cls, program: Callable[..., Any], *args: Any) -> tuple["GraphicalModel", dict[str, Tensor]]:
+        """Read a Pyro program of static structure (see `pyro_import`).
+
+        Args:
+            program: the program; it may use plates, loops, `pyro.markov`, `pyro.param` and handlers such as `condition`.
+            args: its arguments, observations included.
+
+        Returns:
+            the model, and the observed sites' values to clamp, `(1, *plates, *event)` each.
+
+        Raises:
+            ModelError: if the sites or their parents change from run to run, or for masks and subsampling.
+        """
+        from aif_dcpc.inference.pyro_import import import_program  # Pyro is needed here only
+
+        return import_program(cls(), program, args)
+
     def _register(self, site: Site) -> None:
         if not site.name or "." in site.name:
             raise ModelError(f"site name {site.name!r}: expected a non-empty name without dots.")
