@@ -53,29 +53,18 @@ class Secant:
         return Secant(torch.lerp(self.xx, xx, gain), torch.lerp(self.xy, xy, gain), self.samples * (1 - gain) + samples)
 
 
-@dataclass(frozen=True)
-class Preconditioner:
-    """A covariance S and a root R with S = R R', `(N, N)` dense or `(N,)` diagonal, per kind of chunk.
+def root_of_inverse(precision: Tensor) -> Tensor:
+    """R with R R' = precision^-1, ridged until positive definite, without host synchronisation.
 
-    Attributes:
-        covariance, root: `(3, N, N)` for the first, the inner and the last chunk, or `(3, N)`.
+    Args:
+        precision: `(3, N, N)`, or diagonals `(3, N)`.
+
+    Returns:
+        upper triangular `(3, N, N)`, or diagonals `(3, N)`.
     """
-
-    covariance: Tensor
-    root: Tensor
-
-    @property
-    def dense(self) -> bool:
-        """Whether S is a full matrix."""
-        return self.covariance.ndim == 3
-
-
-def precondition(precision: Tensor) -> Preconditioner:
-    """Invert precisions `(3, N, N)` or `(3, N)`, ridged until they are positive definite, without host sync."""
     if precision.ndim == 2:
         scale = precision.abs().mean(-1, keepdim=True).clamp_min(1e-12)
-        covariance = 1 / torch.maximum(precision.abs(), 1e-3 * scale)
-        return Preconditioner(covariance, covariance.sqrt())
+        return torch.maximum(precision.abs(), 1e-3 * scale).rsqrt()
     size = precision.shape[-1]
     eye = torch.eye(size, dtype=precision.dtype, device=precision.device)
     scale = precision.diagonal(dim1=-2, dim2=-1).abs().mean(-1).clamp_min(1e-12)
@@ -83,8 +72,7 @@ def precondition(precision: Tensor) -> Preconditioner:
     factors, status = torch.linalg.cholesky_ex(tries)
     first = (status == 0).int().argmax(0)
     chosen = factors.gather(0, first[None, :, None, None].expand(1, *precision.shape))[0]
-    root = torch.linalg.solve_triangular(chosen, eye.expand_as(chosen), upper=False).mT
-    return Preconditioner(root @ root.mT, root)
+    return torch.linalg.solve_triangular(chosen, eye.expand_as(chosen), upper=False).mT
 
 
 @dataclass(frozen=True)
@@ -94,13 +82,13 @@ class SiteAdaptation:
     Attributes:
         log_steps: by chunk width, 0-dim tensors.
         secants: by factor key.
-        preconditioners: by (width, phase, length), rebuilt after each change of the secants.
+        roots: of the preconditioners, by (width, phase, length); rebuilt after each change of the secants.
         updates: number of updates so far, by chunk width (host integers).
     """
 
     log_steps: Mapping[int, Tensor] = field(default_factory=dict)
     secants: Mapping[str, Secant] = field(default_factory=dict)
-    preconditioners: Mapping[tuple[int, int, int], Preconditioner] = field(default_factory=dict)
+    roots: Mapping[tuple[int, int, int], Tensor] = field(default_factory=dict)
     updates: Mapping[int, int] = field(default_factory=dict)
 
     def log_step(self, width: int, like: Tensor) -> Tensor:
@@ -129,7 +117,7 @@ class SiteAdaptation:
             secant = Secant(xx / number, xy / number, samples)
         else:
             secant = known.updated(xx / number, xy / number, number, (count + 1) ** -0.6)
-        return replace(self, secants={**self.secants, key: secant}, preconditioners={})
+        return replace(self, secants={**self.secants, key: secant}, roots={})
 
     def reopened(self) -> "SiteAdaptation":
         """The same knowledge with gains restarted, for a target that has moved."""

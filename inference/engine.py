@@ -30,9 +30,9 @@ from aif_dcpc.inference.graph import GraphicalModel
 from aif_dcpc.inference.lowering import LoweredModel
 from aif_dcpc.inference.online import append
 from aif_dcpc.inference.sampling import quiet_distributions
-from aif_dcpc.inference.schedule import Schedule, choose_schedule
+from aif_dcpc.inference.schedule import UPDATES, Options, Schedule, choose_schedule
 from aif_dcpc.inference.setup import build_state
-from aif_dcpc.inference.state import Info, State
+from aif_dcpc.inference.state import Info, Problem, State
 
 Record = Callable[[State], Mapping[str, Tensor]]
 
@@ -43,7 +43,9 @@ class DCPC:
     Args:
         model: the declaration; its parameters are used as they stand at each call.
         num_particles: K.
+        update: "exact", or "paper": Algorithm 1 to the letter, for reproduction (it keeps too little variance).
         moves: site name -> name of a move, where the engine's own choice is to be overridden.
+        step: step size of the published update; exact moves adapt theirs.
         window: free slices per chunk of a windowed pass; 1 gives even/odd updating only.
         warmup: sweeps during which moves adapt; they are frozen afterwards.
         seed: seeds the engine's generator when `init` gets none.
@@ -58,7 +60,9 @@ class DCPC:
         model: GraphicalModel,
         *,
         num_particles: int = 16,
+        update: str = "exact",
         moves: Mapping[str, str] | None = None,
+        step: float = 0.1,
         window: int = 16,
         warmup: int = 50,
         seed: int = 0,
@@ -66,7 +70,11 @@ class DCPC:
         if num_particles < 1:
             raise ModelError(f"num_particles={num_particles}: expected at least 1.")
         self.model, self.lowered = model, LoweredModel(model)
-        self.num_particles, self.window, self.warmup = num_particles, window, warmup
+        if update not in UPDATES:
+            raise ModelError(unknown_name("update", update, UPDATES))
+        self.num_particles, self.update, self.warmup = num_particles, update, warmup
+        self.options = Options(window=window, step=step)
+        self._last: tuple[Problem, int, Schedule] | None = None
         for name in moves or {}:
             if name not in model.sites:
                 raise ModelError(unknown_name("site", name, model.sites))
@@ -187,7 +195,10 @@ class DCPC:
 
     def schedule(self, state: State) -> Schedule:
         """Which moves a sweep makes, in order; chosen from what is latent, observed and supplied by the model."""
-        return choose_schedule(state, overrides=self.moves, window=self.window)
+        if self._last is None or self._last[0] is not state.problem or self._last[1] != state.length:
+            chosen = choose_schedule(state, overrides=self.moves, update=self.update, options=self.options)
+            self._last = (state.problem, state.length, chosen)
+        return self._last[2]
 
     def check_finite(self, state: State, info: Info) -> None:
         """Raise if a log density is not finite (reads from the device: call it outside sweeps)."""

@@ -103,30 +103,30 @@ def log_joint(state: State) -> Tensor:
     return total
 
 
-def onto_site(state: State, site: Site, factor: Factor, leaf: Leaf, part: Tensor, length: int) -> Tensor:
-    """Lay a factor's quantity onto the site behind one of its leaves, summing where the site is slower.
+def add_onto(
+    total: Tensor, state: State, site: Site, factor: Factor, leaf: Leaf, part: Tensor, *, shift: int = 0
+) -> None:
+    """Add a factor's quantity, in place, to the values of the site behind one of its leaves.
 
     Args:
+        total: `(K, B, length, *rest)`, with one slice for a site without time.
         state: gives the factor's slices.
         site: the site behind `leaf`.
         factor: the factor.
         leaf: the leaf.
-        part: `(K, B, [T_factor,] *rest)`.
-        length: number of values of the site in time (ignored without time).
-
-    Returns:
-        `(K, B, [length,] *rest)`.
+        part: `(K, B, [T_factor,] *rest)`, summed where the site is slower than the factor.
+        shift: slice 0 of the site stands at this place of `total`.
     """
     if site.period is None:
-        return _collapse(site, factor, part)
+        total += _collapse(site, factor, part).unsqueeze(2)
+        return
     start, stop = factor_slices(state, factor)
-    trailing = (0, 0) * (part.ndim - 3)
-    if site.period == factor.site.period:
-        before, after = start - leaf.offset, length - (stop - leaf.offset)
-        return pad(part, (*trailing, before, after)) if before or after else part
-    ratio = site.period // (factor.site.period or 1)
-    padded = pad(part, (*trailing, start, length * ratio - stop))
-    return padded.unflatten(2, (length, ratio)).sum(3)
+    if site.period != factor.site.period:
+        ratio = site.period // (factor.site.period or 1)
+        after = -stop % ratio
+        part = pad(part, (*(0, 0) * (part.ndim - 3), start, after)).unflatten(2, (-1, ratio)).sum(3)
+        start, stop = 0, (stop + after) // ratio
+    total[:, :, shift + start - leaf.offset : shift + stop - leaf.offset] += part
 
 
 def _collapse(site: Site, factor: Factor, part: Tensor) -> Tensor:
@@ -135,16 +135,9 @@ def _collapse(site: Site, factor: Factor, part: Tensor) -> Tensor:
     return part.sum(1, keepdim=True) if site.scope == "global" and part.shape[1] > 1 else part
 
 
-def onto_factor(state: State, site: Site, factor: Factor, offsets: tuple[int, ...], flags: Tensor) -> Tensor:
-    """Spread per-value flags of a site `(K, B, [T])` over the factor's slices (any offset that is set counts)."""
-    start, stop = factor_slices(state, factor)
-    spread = None
-    for offset in offsets:
-        part = align(flags, site, Leaf(site.name, offset), factor.site, start, stop)
-        spread = part if spread is None else spread | part
-    if spread is None:
-        raise AssertionError("a factor that touches a site reads it at some offset")
-    return spread
+def home_offset(factor: Factor, name: str) -> int:
+    """The offset to whose slice a factor's change is booked: the smallest, so that chunks share no factor."""
+    return min(factor.offsets(name))
 
 
 def fill_cache(state: State, names: tuple[str, ...]) -> State:
@@ -174,15 +167,16 @@ def merge(state: State, factor: Factor, accepted: Tensor, new: FactorValue, old:
 
 def prediction_error(state: State, name: str, current: Mapping[str, FactorValue]) -> Tensor:
     """eps = sum of the scores of the factors around a site, `(K, B, [T,] *event)` (paper, equation 6)."""
-    site = state.problem.site(name)
-    length = state.values[name].shape[2] if site.period is not None else 0
-    total = None
-    for factor in touching(state, name):
-        for offset in factor.offsets(name):
-            leaf = Leaf(name, offset)
-            score = current[factor.key].scores[leaf]
-            part = onto_site(state, site, factor, leaf, score, length)
-            total = part if total is None else total + part
-    if total is None:
-        raise AssertionError(f"latent site {name} has no factor")
-    return total
+    site, value = state.problem.site(name), state.values[name]
+    total = torch.zeros_like(value if site.period is not None else value.unsqueeze(2))
+    add_scores(total, state, site, current)
+    return total if site.period is not None else total.squeeze(2)
+
+
+def add_scores(total: Tensor, state: State, site: Site, current: Mapping[str, FactorValue], *, shift: int = 0) -> None:
+    """Add the scores of all factors around a site to `total` `(K, B, length, *event)`, in place."""
+    for factor in touching(state, site.name):
+        scores = current[factor.key].scores
+        for offset in factor.offsets(site.name):
+            leaf = Leaf(site.name, offset)
+            add_onto(total, state, site, factor, leaf, scores[leaf], shift=shift)

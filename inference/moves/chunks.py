@@ -39,27 +39,30 @@ class Chunks:
         return -(-(self.length + self.phase) // self.stride)
 
     @property
-    def single(self) -> bool:
-        """Whether one chunk holds everything."""
-        return self.gap == 0
+    def padded(self) -> int:
+        """Slices of all chunks together, the empty places at both ends included."""
+        return self.count * self.stride
 
-    def split(self, x: Tensor) -> Tensor:
-        """`(K, B, length, *rest)` to `(K, B, count, stride, *rest)`, zero-padded at both ends."""
-        after = self.count * self.stride - self.length - self.phase
-        if self.phase or after:
-            x = pad(x, (*((0, 0) * (x.ndim - 3)), self.phase, after))
-        return x.unflatten(2, (self.count, self.stride))
+    def cut(self, x: Tensor) -> Tensor:
+        """The free slices of every chunk: `(K, B, padded, D)` to `(K, B, count, width * D)`."""
+        return x.unflatten(2, (self.count, self.stride))[:, :, :, : self.width].flatten(3)
 
     def join(self, x: Tensor) -> Tensor:
-        """Inverse of `split`."""
-        return x.flatten(2, 3)[:, :, self.phase : self.phase + self.length]
+        """Inverse of `cut`, fixed slices zero and empty places gone: `(K, B, length, D)`."""
+        wide = x.unflatten(3, (self.width, -1))
+        wide = pad(wide, (0, 0, 0, self.gap)) if self.gap else wide
+        return wide.flatten(2, 3)[:, :, self.phase : self.phase + self.length]
 
     def free(self, device: torch.device) -> Tensor:
         """`(length,)` True where a slice may move."""
         position = torch.arange(self.phase, self.phase + self.length, device=device) % self.stride
         return position < self.width
 
-    def spread(self, flags: Tensor, free: Tensor) -> Tensor:
-        """Per-chunk flags `(K, B, count)` to per-slice flags `(K, B, length)`, False on fixed slices."""
-        wide = flags.unsqueeze(-1).expand(*flags.shape, self.stride)
-        return self.join(wide) & free
+    def sum(self, x: Tensor) -> Tensor:
+        """Sum over each chunk: `(K, B, padded)` to `(K, B, count)`."""
+        return x.unflatten(2, (self.count, self.stride)).sum(3)
+
+    def spread(self, flags: Tensor) -> Tensor:
+        """Per-chunk flags `(K, B, count)` to all slices of the chunk, `(K, B, length)`."""
+        wide = flags.unsqueeze(-1).expand(*flags.shape, self.stride).flatten(2)
+        return wide[:, :, self.phase : self.phase + self.length]

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.factors import evaluate, onto_site, touching
+from aif_dcpc.inference.factors import add_onto, evaluate, touching
 from aif_dcpc.inference.graph import Site
 from aif_dcpc.inference.lowering import Leaf
 from aif_dcpc.inference.moves.chunks import Chunks
-from aif_dcpc.inference.moves.langevin import longest_lag
+from aif_dcpc.inference.moves.layout import longest_lag
 from aif_dcpc.inference.state import State
 
 
@@ -101,15 +101,13 @@ def _conditional(state: State, site: Site, tries: list[Tensor], chunks: Chunks) 
     """Unnormalised log conditional of each tried value, `(M, K, B, [T])`."""
     batched = torch.cat(tries)
     repeated = _repeat(state, site, len(tries))
-    length = chunks.length if site.period is not None else 0
-    total: Tensor | None = None
+    length = chunks.length if site.period is not None else 1
+    total = state.log_weights.new_zeros(*batched.shape[:2], length)
     for factor in touching(state, site.name):
         log_prob = evaluate(repeated, factor, {site.name: batched}, scores=False).log_prob
         for offset in factor.offsets(site.name):
-            part = onto_site(state, site, factor, Leaf(site.name, offset), log_prob, length)
-            total = part if total is None else total + part
-    if total is None:
-        raise AssertionError(f"latent site {site.name} has no factor")
+            add_onto(total, state, site, factor, Leaf(site.name, offset), log_prob)
+    total = total if site.period is not None else total.squeeze(2)
     return total.unflatten(0, (len(tries), -1))
 
 

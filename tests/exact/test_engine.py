@@ -233,3 +233,18 @@ def test_errors_say_what_to_do():
     engine = DCPC(model, moves={"z": "gibbs"})
     with pytest.raises(MoveError, match="needs a site with finite"):
         engine.run(engine.init(), 1)
+
+
+def test_barker_and_mala_are_exact_and_the_published_update_is_not():
+    model = GraphicalModel()
+    model.add_site("z1", lambda: Normal(0.0, 1.0))
+    model.add_site("z2", lambda z: Normal(z, 0.5), parents=["z1"])
+    model.add_site("x", lambda z: Normal(z, 0.5), parents=["z2"])
+    data = {"x": torch.ones(COPIES)}
+    covariance = torch.tensor([[1 + 4, -4], [-4, 4 + 4.0]]).inverse()
+    for kind in ("mala", "barker"):
+        trace = traced(DCPC(model, num_particles=32, moves={"z1": kind, "z2": kind}), data, ["z1", "z2"], sweeps=400)
+        assert agrees(trace["z1"], 4 * covariance[0, 1], floor=0.01)
+        assert agrees(trace["z1"].square(), covariance[0, 0] + (4 * covariance[0, 1]) ** 2, floor=0.01)
+    trace = traced(DCPC(model, num_particles=32, update="paper"), data, ["z1"], sweeps=100)
+    assert trace["z1"].var((0, 1)).mean() < 0.7 * covariance[0, 0]  # its known collapse

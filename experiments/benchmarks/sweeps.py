@@ -1,0 +1,160 @@
+"""What a sweep costs, in floors: evaluations of the same log joint with its gradient, timed in the same run.
+
+    python -m aif_dcpc.experiments.benchmarks.sweeps [--device cuda] [--lengths 100 1000 10000] [--batches 1 32]
+
+Per complete sweep (every latent visited, factorisations included) of even/odd updating and of windows: the ratio to the
+floor, dispatched tensor operations, and effective samples of the mean per floor. Prints a table; asserts nothing.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Independent, Normal
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from aif_dcpc.inference import DCPC, GraphicalModel, State, lag
+from aif_dcpc.inference.factors import active_factors, evaluate
+
+DIMENSION, PARTICLES = 4, 16
+
+
+def state_space(length: int, batch: int, device: str) -> tuple[GraphicalModel, dict[str, Tensor]]:
+    """A linear-Gaussian state-space model with data `(batch, length, 4)`."""
+    generator = torch.Generator().manual_seed(0)
+    turn = torch.linalg.qr(torch.randn(DIMENSION, DIMENSION, generator=generator))[0].to(device) * 0.95
+    data = torch.randn(batch, length, DIMENSION, generator=generator).to(device)
+    model = GraphicalModel()
+    start = Independent(Normal(torch.zeros(DIMENSION, device=device), 1.0), 1)
+    model.add_site(
+        "s",
+        lambda s: Independent(Normal(s @ turn.mT, 0.5), 1),
+        parents=[lag("s")],
+        initial=lambda: start,
+        scope="slice",
+    )
+    model.add_site("o", lambda s: Independent(Normal(s, 0.7), 1), parents=["s"], scope="slice")
+    return model, {"o": data}
+
+
+def hierarchy(batch: int, device: str) -> tuple[GraphicalModel, dict[str, Tensor]]:
+    """Levels of 20, 128, 256 Gaussian units and 784 outputs, joined by one ReLU layer each."""
+    torch.manual_seed(0)
+    sizes = (20, 128, 256, 784)
+    model = GraphicalModel()
+    model.add_site("z0", lambda: Independent(Normal(torch.zeros(20, device=device), 1.0), 1))
+    for i in range(1, 4):
+        layer = nn.Sequential(nn.ReLU(), nn.Linear(sizes[i - 1], sizes[i])).to(device).requires_grad_(False)
+        model.add_site(f"z{i}", _gaussian(layer), parents=[f"z{i - 1}"])
+    return model, {"z3": torch.rand(batch, 784, device=device)}
+
+
+def _gaussian(layer: nn.Module) -> Callable[[Tensor], Independent]:
+    return lambda z: Independent(Normal(layer(z), 1.0), 1)
+
+
+class Operations(TorchDispatchMode):
+    """Counts dispatched tensor operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN204
+        """Count one operation."""
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def median_seconds(run: Callable[[], object], device: str, *, least: int = 5, budget: float = 1.0) -> float:
+    """Median time of a call over at least `least` calls and about `budget` seconds."""
+    times: list[float] = []
+    run()
+    while len(times) < least or sum(times) < budget:
+        if device == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        run()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return sorted(times)[len(times) // 2]
+
+
+def floor_seconds(state: State, device: str) -> float:
+    """Time of one evaluation of every factor with its scores."""
+
+    def once() -> None:
+        for factor in active_factors(state):
+            evaluate(state, factor)
+
+    return median_seconds(once, device)
+
+
+def mean_ess_per_sweep(trace: Tensor) -> float:
+    """Effective samples of the mean per particle and sweep, median over latents; `trace` `(S, K, B, ...)`."""
+    flat = trace.flatten(3).flatten(2)[:, :, :64]
+    centred = flat - flat.mean((0, 1))
+    sweeps = flat.shape[0]
+    power = torch.fft.rfft(centred, n=2 * sweeps, dim=0).abs().square()
+    correlation = torch.fft.irfft(power, dim=0)[:sweeps].mean(1)
+    correlation = correlation / correlation[0]
+    pairs = correlation[: sweeps // 2 * 2].unflatten(0, (-1, 2)).sum(1)
+    positive = (pairs > 0).cumprod(0)
+    return float((1 / (2 * (pairs * positive).sum(0) - 1).clamp_min(1e-3)).median())
+
+
+def measure(
+    model: GraphicalModel, data: dict[str, Tensor], *, window: int, device: str, particles: int, site: str
+) -> Iterator[str]:
+    """Columns of one row: floor, sweep, ratio, operations, effective samples per floor."""
+    engine = DCPC(model, num_particles=particles, window=window, warmup=30)
+    state, _ = engine.run(engine.init(data, seed=0), 30)
+    state, _ = engine.run(state, 4)
+    floor = floor_seconds(state, device)
+
+    class Clock:
+        now = state
+
+    def two_sweeps() -> None:
+        for _ in range(2):
+            Clock.now, _acceptance = engine.visit(Clock.now)
+
+    def one_kind() -> None:
+        Clock.now, _acceptance = engine.visit(Clock.now.replace(sweeps=100 if window > 1 else 101))
+
+    sweep = median_seconds(one_kind, device)
+    with Operations() as operations:
+        one_kind()
+    pair = median_seconds(two_sweeps, device) / 2
+    trace = engine.run(state, 100, record=[site])[1].trace[site] if state.values[site].numel() < 3e6 else None
+    ess = mean_ess_per_sweep(trace) * floor / pair if trace is not None else float("nan")
+    yield from (f"{1e3 * floor:.2f}", f"{1e3 * sweep:.2f}", f"{sweep / floor:.2f}", f"{pair / floor:.2f}")
+    yield from (str(operations.count), f"{ess:.3f}")
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--lengths", type=int, nargs="+", default=[100, 1000, 10000])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 32])
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    print("| model | update | floor ms | sweep ms | floors | floors, mixed | operations | ESS per floor |")
+    print("|---|---|---|---|---|---|---|---|")
+    for batch in options.batches:
+        for length in options.lengths:
+            model, data = state_space(length, batch, options.device)
+            for name, window in (("even/odd", 1), ("windows", 16)):
+                row = measure(model, data, window=window, device=options.device, particles=PARTICLES, site="s")
+                print(f"| T={length} B={batch} | {name} | " + " | ".join(row) + " |", flush=True)
+    model, data = hierarchy(128, options.device)
+    row = measure(model, data, window=1, device=options.device, particles=4, site="z0")
+    print("| hierarchy K=4 B=128 | sites in turn | " + " | ".join(row) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""How a site's values lie in chunks: event axes flattened, which values are free, how far its slices couple."""
+
+from torch import Tensor
+
+from aif_dcpc.inference.factors import touching
+from aif_dcpc.inference.graph import Site
+from aif_dcpc.inference.moves.chunks import Chunks
+from aif_dcpc.inference.state import State
+
+
+def longest_lag(state: State, name: str) -> int:
+    """Longest distance in slices between two values of a site that share a factor."""
+    spans = [max(f.offsets(name)) - min(f.offsets(name)) for f in touching(state, name)]
+    return max(spans, default=0)
+
+
+def site_chunks(state: State, site: Site, width: int, phase: int) -> Chunks:
+    """The chunks of a pass; one chunk of one slice for a site without time."""
+    if site.period is None:
+        return Chunks(1, 1, 0)
+    return Chunks.fit(state.values[site.name].shape[2], width, longest_lag(state, site.name), phase)
+
+
+def flatten_event(site: Site, x: Tensor) -> Tensor:
+    """`(K, B, [T,] *event)` to `(K, B, T or 1, D)`."""
+    if site.period is None:
+        return x.reshape(*x.shape[:2], 1, -1)
+    return x.reshape(*x.shape[:3], -1)
+
+
+def free_values(state: State, site: Site, chunks: Chunks) -> Tensor:
+    """`(T or 1,)` or `(1, B, T or 1)`: True where a value may move (fixed slices and observed values may not)."""
+    free = chunks.free(state.log_weights.device)
+    mask = state.masks.get(site.name)
+    if mask is None:
+        return free
+    return free & ~(mask if site.period is not None else mask.unsqueeze(-1))
