@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import scipy.sparse
-import scipy.sparse.csgraph
 
 from aif_dcpc.agents.planning.belief import Belief, Floats, Knowledge, Region
+from aif_dcpc.agents.planning.reach import distances
 from aif_dcpc.agents.world_models.geometry import Ints
 
 Key = tuple[int, tuple[tuple[int, int], ...]]
@@ -157,12 +156,9 @@ class Search:
 
     def _distances(self, chance: Floats, entries: Ints) -> Floats:
         """Steps from the nearest entry to each state along passable motions."""
-        size = len(chance)
-        start, event = (chance[:, : len(self.knowledge.turns)] >= self.budget.passable).nonzero()
-        graph = scipy.sparse.csr_matrix(
-            (np.ones(len(start)), (start, self.region.next[start, event])), shape=(size, size)
-        )
-        return np.asarray(scipy.sparse.csgraph.dijkstra(graph, unweighted=True, indices=entries, min_only=True))
+        motions = len(self.knowledge.turns)
+        passable = chance[:, :motions] >= self.budget.passable
+        return distances(self.region.next[:, :motions], passable, entries)
 
     def successors(self) -> Ints:
         """`(n * S, E)` flat state (configuration * S + state) after every event."""

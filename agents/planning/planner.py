@@ -16,12 +16,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse
-import scipy.sparse.csgraph
 
 from aif_dcpc.agents.planning.belief import Belief, Floats, Knowledge, Region, cell_information, region_of
 from aif_dcpc.agents.planning.configurations import Key, Search, SearchBudget
 from aif_dcpc.agents.planning.expected_free_energy import entropy
+from aif_dcpc.agents.planning.reach import distances
 from aif_dcpc.agents.planning.visibility import in_sight
 from aif_dcpc.agents.preferences import Preferences
 from aif_dcpc.agents.world_models.geometry import Geometry, Ints
@@ -116,8 +115,9 @@ class Planner:
         roots = region.state(belief.pose)
         stage, at = self._stage(search, belief, knowledge, region, roots)
         pragmatic = self._iterate(stage, None)
-        value = self._iterate(stage, pragmatic)
-        scores = np.maximum(stage.plain(value), stage.informative(pragmatic))
+        informative = stage.informative(pragmatic)
+        value = self._iterate(stage, (pragmatic, informative.max(1)))
+        scores = np.maximum(stage.plain(value), informative)
         expected = -np.tensordot(belief.weights, scores[at], 1)
         ahead = self._predicted(stage, scores, int(at[belief.weights.argmax()]))
         self.intended = [search.absolute(number) for number in dict.fromkeys(stage.configuration[ahead].tolist())]
@@ -134,13 +134,16 @@ class Planner:
             path.append(int(stage.successor[path[-1], stage.flow[path[-1], action].argmax()]))
         return path
 
-    def _iterate(self, stage: Stage, pragmatic: Floats | None) -> Floats:
-        """Value of every state: without informative outcomes, or with one given the value without.
+    def _iterate(self, stage: Stage, informed: tuple[Floats, Floats] | None) -> Floats:
+        """Value of every state: without informative outcomes, or with one.
+
+        Args:
+            stage: one-step quantities.
+            informed: the value without, and the value of taking the best informative step now.
 
         Modified policy iteration: one improvement over all actions, then cheap sweeps of the policy found.
         """
-        value = np.full(len(stage.preference), self.preferences.forever) if pragmatic is None else pragmatic.copy()
-        once = None if pragmatic is None else stage.informative(pragmatic).max(1)
+        value, once = informed or (np.full(len(stage.preference), self.preferences.forever), None)
         states = np.arange(len(value))
         for _ in range(self.max_iterations):
             scores = stage.plain(value)
@@ -235,17 +238,7 @@ class Planner:
 
 def _within_reach(likely: npt.NDArray[np.bool_], successor: Ints, roots: Ints) -> tuple[Ints, Ints]:
     """Flat states that likely events lead to from the roots, and the number of each flat state among them (or -1)."""
-    size = len(successor)
-    start, event = likely.nonzero()
-    graph = scipy.sparse.csr_matrix((np.ones(len(start)), (start, successor[start, event])), shape=(size, size))
-    reached = np.unique(
-        np.concatenate(
-            [
-                scipy.sparse.csgraph.breadth_first_order(graph, root, return_predecessors=False)
-                for root in np.unique(roots)
-            ]
-        )
-    )
-    number = np.full(size, -1)
+    reached = np.isfinite(distances(successor, likely, np.unique(roots))).nonzero()[0]
+    number = np.full(len(successor), -1)
     number[reached] = np.arange(len(reached))
-    return reached.astype(np.int64), number
+    return reached, number

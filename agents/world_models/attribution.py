@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from aif_dcpc.agents.world_models.counts import Counts
 from aif_dcpc.agents.world_models.evidence import misread_log_odds
 from aif_dcpc.agents.world_models.grid import Cloud, Grid
 from aif_dcpc.agents.world_models.paths import Record
@@ -25,6 +26,8 @@ def shift_effects(grid: Grid, cloud: Cloud, record: Record, generator: torch.Gen
         return cloud
     gain = _collapsed_gain(grid, cloud.events[tried], trial[tried], cloud, tried, record)
     moved = tried[torch.rand(len(tried), generator=generator).log() < gain]
+    if not len(moved):
+        return cloud
     fresh = grid.draw_all_tables(trial[moved], cloud.initial[moved], record, generator)
     tables = replace(
         cloud.tables,
@@ -54,10 +57,14 @@ def _exchanged(grid: Grid, events: Tensor, record: Record, generator: torch.Gene
 def _collapsed_gain(grid: Grid, old: Tensor, new: Tensor, cloud: Cloud, which: Tensor, record: Record) -> Tensor:
     """log of p(new events, observations | map, misread) over that of the old, the tables integrated out, `(N,)`."""
     initial, misread = cloud.initial[which], cloud.tables.misread[which]
-    before, after = (grid.counts(events, initial, record) for events in (old, new))
+    (before, possible_before), (after, possible_after) = (_fit(grid, events, initial, record) for events in (old, new))
     right = after.sightings[:, 0] - before.sightings[:, 0]
-    gain = right * misread_log_odds(misread, grid.num_tokens)
+    gain = possible_after - possible_before + right * misread_log_odds(misread, grid.num_tokens)
     gain = gain + evidence_gain(grid.events, grid.past.transition, before.transition, after.transition)
-    gain = gain + evidence_gain(grid.outcomes, grid.past.outcome, before.outcome, after.outcome)
-    bodily = [grid.log_bodily(events, grid.trace(events, record)[0], record) for events in (old, new)]
-    return gain + bodily[1] - bodily[0]
+    return gain + evidence_gain(grid.outcomes, grid.past.outcome, before.outcome, after.outcome)
+
+
+def _fit(grid: Grid, events: Tensor, initial: Tensor, record: Record) -> tuple[Counts, Tensor]:
+    """Counts, and log p(heading, hand | events)."""
+    counts = grid.counts(events, initial, record)
+    return counts, grid.log_bodily(events, grid.trace(events, record)[0], record)

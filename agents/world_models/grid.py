@@ -112,10 +112,19 @@ class Grid:
         sightings = sightings_of(record, self.geometry.own)
         return path, segment(path, record, sightings, self.geometry), sightings
 
+    @cached_property
+    def _counted(self) -> list[tuple[Tensor, Tensor, Counts]]:
+        return []
+
     def counts(self, events: Tensor, initial: Tensor, record: Record) -> Counts:
-        """This episode's counts per particle."""
+        """This episode's counts per particle; the last ones are kept for the next caller."""
+        for known, cells, counts in self._counted:
+            if torch.equal(known, events) and torch.equal(cells, initial):
+                return counts
         path, segments, sightings = self.trace(events, record)
-        return count(events, initial, path, segments, record, sightings, self.past)
+        counts = count(events, initial, path, segments, record, sightings, self.past)
+        self._counted[:] = [(events, initial, counts)]
+        return counts
 
     # -- the map ------------------------------------------------------------------------------------------------------
 
@@ -152,8 +161,7 @@ class Grid:
 
     def draw_map(self, logits: Tensor, segments: Segments, token_prior: Tensor, generator: torch.Generator) -> Tensor:
         """Initial tokens of all map cells: numbered ones from their logits, the others from the prior."""
-        unseen = token_prior[:, None].expand(-1, self.geometry.size**2, -1)
-        initial = draw_categorical(unseen, generator)
+        initial = torch.multinomial(token_prior, self.geometry.size**2, replacement=True, generator=generator)
         initial[:, segments.cells] = draw(logits[:, : len(segments.cells)], generator)
         return initial
 
@@ -253,7 +261,7 @@ class Grid:
         """
         before = record.head(len(record) - 1)
         path, segments, sightings = self.trace(cloud.events, before)
-        own = count(cloud.events, cloud.initial, path, segments, before, sightings, self.past)
+        own = self.counts(cloud.events, cloud.initial, before)
         front = tokens_in_front(segments, cloud.initial)[:, -1]
         logits = self.segment_logits(segments, sightings, cloud.tables.misread, cloud.tables.token_prior)
         logits = logits + pins(segments.front, tokens_in_front(segments, cloud.initial), logits.shape)
@@ -278,10 +286,9 @@ class Grid:
         action, outcome = int(record.action[-1]), int(record.outcome[-1])
         rows = own.transition[:, [action]] + self.past.transition[[action]]
         moved = self.events.mean(rows)[num, 0, front, hand]
-        fates = own.outcome + self.past.outcome
-        fate = self.outcomes.mean(fates)[num, :, front, outcome]
         row = outcome_row(torch.arange(moved.shape[1]), record.action[-1], self.num_actions)
-        return (moved * fate[:, row]).clamp_min(1e-30).log()
+        fate = self.outcomes.mean(own.outcome[:, row] + self.past.outcome[row])[num, :, front, outcome]
+        return (moved * fate).clamp_min(1e-30).log()
 
     def _sight_score(self, current: Tensor, path: Path, record: Record, misread: Tensor) -> Tensor:
         """log p(view | event, past), `(K, E)`."""

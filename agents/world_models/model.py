@@ -9,7 +9,6 @@ one call. A series is built by clamping its data and by `append`, not by drawing
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -220,30 +219,31 @@ class GridModel:
     # -- what the engine calls ----------------------------------------------------------------------------------------
 
     def draw_history(self, values: Values, generator: torch.Generator) -> Values:
-        """One visit of all latents: when effects happened, events and map, tables."""
-        shifted = {**values, **self.draw_attribution(values, generator)}
-        path = self.draw_path(shifted, generator)
-        return {**path, **self.draw_tables({**shifted, **path}, generator)}
+        """One visit of all latents: events (by one of two updates, evenly), the map, tables."""
+        alone = bool(torch.rand((), generator=generator) < 0.5)
+        update = self.draw_events if alone else self.draw_attribution
+        values = {**values, **update(values, generator)}
+        initial = self.grid.redraw_map(cloud_of(values), record_of(values), generator)[:, None]
+        tables = self.draw_tables({**values, "map": initial}, generator)
+        return {"event": values["event"], "map": initial, **tables}
 
     def draw_attribution(self, values: Values, generator: torch.Generator) -> Values:
         """Move effects in time, tables integrated out; leaves p(event, tables | rest) invariant."""
         cloud = shift_effects(self.grid, cloud_of(values), record_of(values), generator)
         return {"event": cloud.events[:, None], **_values_of(cloud.tables)}
 
-    def draw_path(self, values: Values, generator: torch.Generator) -> Values:
-        """Update events with the map integrated out, then draw the map; leaves p(event, map | rest) invariant."""
-        cloud, record = cloud_of(values), record_of(values)
-        cloud = replace(cloud, events=self.grid.redraw_events(cloud, record, generator))
-        return {"event": cloud.events[:, None], "map": self.grid.redraw_map(cloud, record, generator)[:, None]}
+    def draw_events(self, values: Values, generator: torch.Generator) -> Values:
+        """Update events with the map integrated out; leaves p(event | tables, data) invariant; the map comes next."""
+        return {"event": self.grid.redraw_events(cloud_of(values), record_of(values), generator)[:, None]}
 
     def draw_tables(self, values: Values, generator: torch.Generator) -> Values:
-        """Draw the tables of two actions and four outcome rows, token prior and misread rate, given events and map.
+        """Draw the tables of one action and two outcome rows, token prior and misread rate, given events and map.
 
         The other heads stay: they are independent given the counts, so that this is a Gibbs update of the block.
         """
         grid = self.grid
-        actions = torch.randperm(grid.num_actions, generator=generator)[:2]
-        rows = torch.randperm(len(grid.past.outcome), generator=generator)[:4]
+        actions = torch.randperm(grid.num_actions, generator=generator)[:1]
+        rows = torch.randperm(len(grid.past.outcome), generator=generator)[:2]
         tables = grid.redraw_tables(cloud_of(values), record_of(values), generator, actions=actions, rows=rows)
         return _values_of(tables)
 

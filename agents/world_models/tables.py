@@ -147,30 +147,27 @@ class Structured:
         means = (weights[..., None] * rows / rows.sum(-1, keepdim=True)).sum(0)
         return self._onto_contexts(means, -2).expand_as(counts)
 
-    def mean_and_novelty(self, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Posterior mean, and I(x; table) in nats for every row `(..., head, *context)`.
+    def summary(self, counts: Tensor, nothing: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What planning needs of every row `(..., head, *context)`.
+
+        Returns:
+            the posterior mean; I(x; table) in nats; and the mean after one more trial of the row that gave x = `nothing`
+            (structures as likely as before): a known row stays as it is, an untried one loses what it promised.
 
         novelty = H[mean] - E_h E[H(row) | h], with E[H] of a Dirichlet = digamma(a0 + 1) - sum_x m_x digamma(a_x + 1).
         """
         pooled = self._pooled(counts)
         rows, weights = self._rows(pooled), self._row_weights(self._weights(pooled))
         total = rows.sum(-1, keepdim=True)
-        entropy = torch.digamma(total[..., 0] + 1) - (rows / total * torch.digamma(rows + 1)).sum(-1)
-        mean = self._onto_contexts((weights[..., None] * rows / total).sum(0), -2)
+        means = rows / total
+        entropy = torch.digamma(total[..., 0] + 1) - (means * torch.digamma(rows + 1)).sum(-1)
+        idle = rows.clone()
+        idle[..., nothing] += 1
+        mean, again = (
+            self._onto_contexts((weights[..., None] * part).sum(0), -2) for part in (means, idle / (total + 1))
+        )
         expected = self._onto_contexts((weights * entropy).sum(0), -1)
-        return mean, (torch.special.entr(mean).sum(-1) - expected).clamp_min(0)
-
-    def mean_again(self, counts: Tensor, nothing: int) -> Tensor:
-        """Posterior mean of every row after one more trial of it that gave x = `nothing` (structures as likely as before).
-
-        A known row stays as it is; an untried one loses what it promised on the first trial.
-        """
-        pooled = self._pooled(counts)
-        rows, weights = self._rows(pooled), self._row_weights(self._weights(pooled))
-        one = torch.zeros(rows.shape[-1], dtype=rows.dtype)
-        one[nothing] = 1
-        means = (weights[..., None] * (rows + one) / (rows.sum(-1, keepdim=True) + 1)).sum(0)
-        return self._onto_contexts(means, -2)
+        return mean, (torch.special.entr(mean).sum(-1) - expected).clamp_min(0), again
 
     def draw(self, counts: Tensor, generator: torch.Generator) -> Tensor:
         """An exact draw of the whole table: a structure per head, then its rows; pooled rows are drawn once.
@@ -181,10 +178,13 @@ class Structured:
         weights, number = self.posterior(counts), len(self.alphas)
         flat = torch.multinomial(weights.flatten(0, -2), 1, generator=generator)
         chosen = flat.reshape(weights.shape[:-1])
+        level = chosen // number
         alpha = self.alphas[chosen % number].to(counts.dtype)[..., None, None]
         rows = torch.where(self.base > 0, self._pooled(counts) + alpha * self.base, TINY)
-        picked = self.index[chosen // number][..., None]
-        return dirichlet(rows, generator).take_along_dim(picked, -2).unflatten(-2, self.context)
+        used = self._level == level[..., None]  # only the rows of the chosen pooling are drawn
+        rows[used] = dirichlet(rows[used], generator)
+        picked = self.index[level][..., None]
+        return rows.take_along_dim(picked, -2).unflatten(-2, self.context)
 
 
 def evidence_gain(prior: Structured, past: Tensor, before: Tensor, after: Tensor) -> Tensor:
@@ -219,18 +219,15 @@ class Summary:
         mean, novelty, again = self.mean, self.novelty, self.again
         old, base = self.counts, self.base
         if mean is None or novelty is None or again is None or old is None or base is None:
-            mean, novelty, again = self._all(counts, prior)
+            mean, novelty, again = prior.summary(counts, self.nothing)
         elif counts.shape != old.shape or not torch.equal(prior.base, base):
-            mean, novelty, again = self._all(counts, prior)
+            mean, novelty, again = prior.summary(counts, self.nothing)
         else:
             changed = (counts != old).flatten(1).any(1).nonzero()[:, 0]
             mean, novelty, again = mean.clone(), novelty.clone(), again.clone()
-            mean[changed], novelty[changed], again[changed] = self._all(counts[changed], prior)
+            mean[changed], novelty[changed], again[changed] = prior.summary(counts[changed], self.nothing)
         self.counts, self.mean, self.novelty, self.again, self.base = counts, mean, novelty, again, prior.base
         return mean, novelty, again
-
-    def _all(self, counts: Tensor, prior: Structured) -> tuple[Tensor, Tensor, Tensor]:
-        return *prior.mean_and_novelty(counts), prior.mean_again(counts, self.nothing)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain tensors; recomputing all heads at once could differ in the last bit."""

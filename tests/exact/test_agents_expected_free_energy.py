@@ -95,7 +95,7 @@ def test_novelty_of_a_structured_table_by_sampling() -> None:
     counts = torch.tensor([[[3.0, 0.0, 0.0], [0.0, 1.0, 0.0]]], dtype=torch.float64)  # one head, two contexts
     base = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)
     table = Structured.of((2,), ((0,), ()), (base, base), (0.5, 2.0))
-    mean, novelty = table.mean_and_novelty(counts)
+    mean, novelty, _ = table.summary(counts, 0)
     generator, number = torch.Generator().manual_seed(0), 40_000
     draws = table.draw(counts.expand(number, *counts.shape), generator)
     assert torch.allclose(draws.mean(0), mean, atol=0.01)
