@@ -16,8 +16,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from scipy.special import digamma, entr, gammaln
 from torch import Tensor
+
+Array = npt.NDArray[Any]
 
 TINY = 1e-30
 IMPOSSIBLE = -12.0  # log evidence of one (perhaps fractional) count where the base measure is zero
@@ -27,6 +32,8 @@ IMPOSSIBLE = -12.0  # log evidence of one (perhaps fractional) count where the b
 class Structured:
     """The prior of a table. Rows of all poolings are laid out one after the other: R rows for L poolings.
 
+    Tables are small, so that the arithmetic is done by numpy, on the memory of the tensors that come and go.
+
     Attributes:
         base: `(R, X)` base measure of every row; zero where x is impossible.
         index: `(L, C)` the row that each of the C contexts has under each pooling.
@@ -34,9 +41,9 @@ class Structured:
         context: sizes of the context axes.
     """
 
-    base: Tensor
-    index: Tensor
-    alphas: Tensor
+    base: Array
+    index: Array
+    alphas: Array
     context: tuple[int, ...]
 
     @classmethod
@@ -59,93 +66,98 @@ class Structured:
         for pool, base in zip(pools, bases, strict=True):
             sizes = tuple(1 if axis in pool else size for axis, size in enumerate(context))
             number = math.prod(sizes)
-            index.append((start + torch.arange(number)).view(sizes).expand(context).flatten())
-            rows.append(base.expand(*sizes, base.shape[-1]).reshape(number, -1))
+            index.append(np.broadcast_to((start + np.arange(number)).reshape(sizes), context).ravel())
+            rows.append(base.expand(*sizes, base.shape[-1]).reshape(number, -1).numpy())
             start += number
-        return cls(torch.cat(rows), torch.stack(index), torch.tensor(alphas), context)
+        layout = np.concatenate(rows)
+        return cls(layout, np.stack(index), np.array(alphas, layout.dtype), context)
 
     # -- layout -------------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _pooling(self) -> Tensor:
+    def _pooling(self) -> Array:
         """`(R, C)` 1 where a row gathers a context's counts."""
-        return (self.index[:, None] == torch.arange(len(self.base))[:, None]).any(0).float()
+        return (self.index[:, None] == np.arange(len(self.base))[:, None]).any(0).astype(self.base.dtype)
 
     @cached_property
-    def _level(self) -> Tensor:
+    def _level(self) -> Array:
         """`(R,)` pooling of each row."""
-        rows = torch.arange(len(self.base))
-        return (rows[:, None] >= self.index[:, 0]).sum(1) - 1
+        return (np.arange(len(self.base))[:, None] >= self.index[:, 0]).sum(1) - 1
 
     @cached_property
-    def _same_level(self) -> Tensor:
+    def _same_level(self) -> Array:
         """`(R, L)` 1 where a row belongs to a pooling."""
-        return (self._level[:, None] == torch.arange(len(self.index))).float()
+        return (self._level[:, None] == np.arange(len(self.index))).astype(self.base.dtype)
 
     @cached_property
-    def _log_gamma(self) -> tuple[Tensor, Tensor]:
-        """alpha b `(H, R, X)`, and its log gamma function."""
-        prior = (self.alphas[:, None, None] * self.base).clamp_min(TINY)
-        return prior, torch.lgamma(prior)
+    def _prior(self) -> tuple[Array, Array, Array]:
+        """alpha b `(H, R, X)`, its log gamma function, and the log gamma function of alpha `(H,)`."""
+        prior = np.maximum(self.alphas[:, None, None] * self.base, TINY)
+        return prior, gammaln(prior), gammaln(self.alphas)
 
-    def _pooled(self, counts: Tensor) -> Tensor:
+    def _pooled(self, counts: Array) -> Array:
         """Counts of every row, `(..., head, R, X)`."""
-        return self._pooling.to(counts.dtype) @ counts.flatten(-1 - len(self.context), -2)
+        lead = counts.shape[: counts.ndim - 1 - len(self.context)]
+        pooled: Array = self._pooling @ counts.reshape(*lead, -1, counts.shape[-1])
+        return pooled
 
-    def _upright(self, value: Tensor, like: Tensor) -> Tensor:
+    def _upright(self, value: Array, like: Array) -> Array:
         """Concentrations along a new first axis before those of `like`."""
-        return value.view(len(self.alphas), *(1,) * (like.ndim - value.ndim + 1), *value.shape[1:])
+        return value.reshape(len(self.alphas), *(1,) * (like.ndim - value.ndim + 1), *value.shape[1:])
 
-    def _shared(self, counts: Tensor) -> Tensor:
+    def _shared(self, counts: Array) -> Array:
         """One row where all particles (the first axis, if there is one) have the same counts."""
         particles = counts.ndim > len(self.context) + 2
-        return counts[:1] if particles and bool((counts == counts[:1]).all()) else counts
+        return counts[:1] if particles and (counts == counts[:1]).all() else counts
 
     # -- inference ----------------------------------------------------------------------------------------------------
 
     def posterior(self, counts: Tensor) -> Tensor:
         """p(h | counts), `(..., head, L * H)`; h = pooling * H + concentration."""
-        shared = self._shared(counts)
-        weights = self._weights(self._pooled(shared))
-        return weights.expand(*counts.shape[: counts.ndim - len(self.context) - 1], -1)
+        return torch.from_numpy(self._weights(self._pooled(counts.numpy())))
 
     def log_evidence(self, counts: Tensor) -> Tensor:
         """log p(counts) of every head, structures integrated out (evenly likely before), `(..., head)`."""
-        logits = self._log_evidences(self._pooled(counts))
-        return logits.logsumexp(-1) - math.log(logits.shape[-1])
+        logits = self._log_evidences(self._pooled(counts.numpy()))
+        return torch.from_numpy(logits).logsumexp(-1) - math.log(logits.shape[-1])
 
-    def _weights(self, pooled: Tensor) -> Tensor:
-        return self._log_evidences(pooled).softmax(-1)
+    def _weights(self, pooled: Array) -> Array:
+        logits = self._log_evidences(pooled)
+        weights = np.exp(logits - logits.max(-1, keepdims=True))
+        normalised: Array = weights / weights.sum(-1, keepdims=True)
+        return normalised
 
-    def _log_evidences(self, pooled: Tensor) -> Tensor:
+    def _log_evidences(self, pooled: Array) -> Array:
         """log p(counts | h), `(..., head, L * H)`."""
-        prior, log_gamma = (self._upright(value, pooled) for value in self._log_gamma)
-        gain = torch.lgamma(pooled + prior) - log_gamma
-        cells = torch.where(self.base > 0, gain, IMPOSSIBLE * pooled).sum(-1)
-        alphas = self._upright(self.alphas, pooled[..., 0])
-        rows = cells + torch.lgamma(alphas) - torch.lgamma(pooled.sum(-1) + alphas)
-        logits = rows @ self._same_level.to(rows.dtype)
-        return logits.movedim(0, -1).flatten(-2)
+        prior, log_gamma = (self._upright(value, pooled) for value in self._prior[:2])
+        gain = gammaln(pooled + prior) - log_gamma
+        cells = np.where(self.base > 0, gain, IMPOSSIBLE * pooled).sum(-1)
+        total = pooled.sum(-1)
+        alphas, constant = (self._upright(value, total) for value in (self.alphas, self._prior[2]))
+        logits = (cells + constant - gammaln(total + alphas)) @ self._same_level
+        return np.moveaxis(logits, 0, -1).reshape(*logits.shape[1:-1], -1)
 
-    def _rows(self, pooled: Tensor) -> Tensor:
+    def _rows(self, pooled: Array) -> Array:
         """Dirichlet parameters `(H, ..., head, R, X)`; 0 where impossible."""
-        return torch.where(self.base > 0, pooled + self._upright(self._log_gamma[0], pooled), torch.zeros(()))
+        return np.where(self.base > 0, pooled + self._upright(self._prior[0], pooled), pooled.dtype.type(0))
 
-    def _row_weights(self, weights: Tensor) -> Tensor:
+    def _row_weights(self, weights: Array) -> Array:
         """p(pooling of the row, concentration | counts), `(H, ..., head, R)`."""
-        return weights.unflatten(-1, (-1, len(self.alphas))).index_select(-2, self._level).movedim(-1, 0)
+        by_level = weights.reshape(*weights.shape[:-1], -1, len(self.alphas))
+        return np.moveaxis(by_level[..., self._level, :], -1, 0)
 
-    def _onto_contexts(self, rows: Tensor, axis: int) -> Tensor:
+    def _onto_contexts(self, rows: Array, axis: int) -> Array:
         """Sum over poolings of what a context's rows hold; the axis of rows becomes the context axes."""
-        spread = rows.index_select(axis, self.index.flatten()).unflatten(axis, self.index.shape)
-        return spread.sum(axis - 1).unflatten(axis, self.context)
+        at = axis % rows.ndim
+        spread = rows.take(self.index, at).sum(at)
+        return spread.reshape(*rows.shape[:at], *self.context, *rows.shape[at + 1 :])
 
     def mean(self, counts: Tensor) -> Tensor:
         """Posterior mean table, in the shape of `counts`."""
-        pooled = self._pooled(self._shared(counts))
+        pooled = self._pooled(self._shared(counts.numpy()))
         rows, weights = self._rows(pooled), self._row_weights(self._weights(pooled))
-        means = (weights[..., None] * rows / rows.sum(-1, keepdim=True)).sum(0)
-        return self._onto_contexts(means, -2).expand_as(counts)
+        means = (weights[..., None] * rows / rows.sum(-1, keepdims=True)).sum(0)
+        return torch.from_numpy(self._onto_contexts(means, -2)).expand_as(counts)
 
     def summary(self, counts: Tensor, nothing: int) -> tuple[Tensor, Tensor, Tensor]:
         """What planning needs of every row `(..., head, *context)`.
@@ -156,18 +168,18 @@ class Structured:
 
         novelty = H[mean] - E_h E[H(row) | h], with E[H] of a Dirichlet = digamma(a0 + 1) - sum_x m_x digamma(a_x + 1).
         """
-        pooled = self._pooled(counts)
+        pooled = self._pooled(counts.numpy())
         rows, weights = self._rows(pooled), self._row_weights(self._weights(pooled))
-        total = rows.sum(-1, keepdim=True)
+        total = rows.sum(-1, keepdims=True)
         means = rows / total
-        entropy = torch.digamma(total[..., 0] + 1) - (means * torch.digamma(rows + 1)).sum(-1)
-        idle = rows.clone()
+        spread = digamma(total[..., 0] + 1) - (means * digamma(rows + 1)).sum(-1)
+        idle = rows.copy()
         idle[..., nothing] += 1
         mean, again = (
             self._onto_contexts((weights[..., None] * part).sum(0), -2) for part in (means, idle / (total + 1))
         )
-        expected = self._onto_contexts((weights * entropy).sum(0), -1)
-        return mean, (torch.special.entr(mean).sum(-1) - expected).clamp_min(0), again
+        novelty = entr(mean).sum(-1) - self._onto_contexts((weights * spread).sum(0), -1)
+        return torch.from_numpy(mean), torch.from_numpy(np.maximum(novelty, 0)), torch.from_numpy(again)
 
     def draw(self, counts: Tensor, generator: torch.Generator) -> Tensor:
         """An exact draw of the whole table: a structure per head, then its rows; pooled rows are drawn once.
@@ -175,16 +187,18 @@ class Structured:
         Returns:
             probabilities in the shape of `counts`.
         """
-        weights, number = self.posterior(counts), len(self.alphas)
-        flat = torch.multinomial(weights.flatten(0, -2), 1, generator=generator)
-        chosen = flat.reshape(weights.shape[:-1])
+        known, number = counts.numpy(), len(self.alphas)
+        weights = self._weights(self._pooled(self._shared(known)))
+        lead = known.shape[: known.ndim - 1 - len(self.context)]
+        uniform = torch.rand(lead, generator=generator).numpy()[..., None]
+        chosen = (uniform >= weights.cumsum(-1)[..., :-1]).sum(-1)
         level = chosen // number
-        alpha = self.alphas[chosen % number].to(counts.dtype)[..., None, None]
-        rows = torch.where(self.base > 0, self._pooled(counts) + alpha * self.base, TINY)
+        alpha = self.alphas[chosen % number][..., None, None]
+        rows = np.where(self.base > 0, self._pooled(known) + alpha * self.base, known.dtype.type(TINY))
         used = self._level == level[..., None]  # only the rows of the chosen pooling are drawn
-        rows[used] = dirichlet(rows[used], generator)
-        picked = self.index[level][..., None]
-        return rows.take_along_dim(picked, -2).unflatten(-2, self.context)
+        rows[used] = dirichlet(torch.from_numpy(rows[used]), generator).numpy()
+        drawn = np.take_along_axis(rows, self.index[level][..., None], -2)
+        return torch.from_numpy(drawn.reshape(counts.shape))
 
 
 def evidence_gain(prior: Structured, past: Tensor, before: Tensor, after: Tensor) -> Tensor:
@@ -217,16 +231,16 @@ class Summary:
     def update(self, counts: Tensor, prior: Structured) -> tuple[Tensor, Tensor, Tensor]:
         """Posterior mean, novelty, and mean after an idle trial at `counts` `(head, *context, x)`."""
         mean, novelty, again = self.mean, self.novelty, self.again
-        old, base = self.counts, self.base
+        old, base, now = self.counts, self.base, torch.from_numpy(prior.base)
         if mean is None or novelty is None or again is None or old is None or base is None:
             mean, novelty, again = prior.summary(counts, self.nothing)
-        elif counts.shape != old.shape or not torch.equal(prior.base, base):
+        elif counts.shape != old.shape or not torch.equal(now, base):
             mean, novelty, again = prior.summary(counts, self.nothing)
         else:
             changed = (counts != old).flatten(1).any(1).nonzero()[:, 0]
             mean, novelty, again = mean.clone(), novelty.clone(), again.clone()
             mean[changed], novelty[changed], again[changed] = prior.summary(counts[changed], self.nothing)
-        self.counts, self.mean, self.novelty, self.again, self.base = counts, mean, novelty, again, prior.base
+        self.counts, self.mean, self.novelty, self.again, self.base = counts, mean, novelty, again, now
         return mean, novelty, again
 
     def state_dict(self) -> dict[str, Any]:
