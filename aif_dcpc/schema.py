@@ -46,12 +46,32 @@ class EnvConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImageConfig:
+    """An image model, its data and how it learns; each key is explained in `configs/images/default.yaml`."""
+
+    data: str
+    folder: str | None
+    image_size: int | None = bounded(at_least=4)
+    train_images: int | None = bounded(at_least=2)
+    model: str
+    options: Settings
+    batch_size: int = bounded(at_least=1)
+    rate: float = bounded(at_least=0)
+    covariance_rate: float | None = bounded(at_least=0)
+    warmup_steps: int = bounded(at_least=0)
+    schedule: str = bounded(choices=("constant", "cosine", "plateau"))
+    validation_images: int = bounded(at_least=1)
+    validation_sweeps: int = bounded(at_least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """One training run; each key is explained in `configs/train.yaml`."""
 
     name: str
     agent: Settings
     env: EnvConfig
+    images: ImageConfig | None = None
     inference: Settings
     seed: int = bounded(at_least=0)
     device: str = bounded(choices=("auto", "cpu", "cuda"))

@@ -26,11 +26,13 @@ this is the gradient of the log marginal likelihood (Fisher's identity).
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from aif_dcpc.inference.adaptation import Secant, SiteAdaptation
 from aif_dcpc.inference.engine import DCPC
 from aif_dcpc.inference.errors import NonFiniteError
 from aif_dcpc.inference.factors import active_factors, factor_slices, log_density
@@ -137,16 +139,23 @@ class Learner:
     Args:
         engine: of a model without global latents (those need whole-data sweeps).
         optimizer: over the model's parameters.
+        template: a cloud of any data, which tells what is observed.
         store: particles of all data, by index.
         num_sweeps: sweeps per step.
     """
 
     def __init__(
-        self, engine: DCPC, optimizer: torch.optim.Optimizer, store: ParticleStore, *, num_sweeps: int = 1
+        self,
+        engine: DCPC,
+        optimizer: torch.optim.Optimizer,
+        template: State,
+        store: ParticleStore,
+        *,
+        num_sweeps: int = 1,
     ) -> None:
         self.engine, self.optimizer, self.store, self.num_sweeps = engine, optimizer, store, num_sweeps
         self.adaptation: Mapping[str, Any] = {}
-        self.template: State | None = None
+        self.template = template
         self.steps = 0
 
     def step(self, data: Mapping[str, Tensor], indices: Tensor) -> Info:
@@ -159,8 +168,6 @@ class Learner:
         Raises:
             NonFiniteError: as `learn_step`; the store keeps the particles that it had.
         """
-        if self.template is None:
-            self.template = self.engine.init(data)
         state = rebind(self.template, data, self.store.read(indices))
         state = state.replace(adaptation=self.adaptation, sweeps=self.steps * self.num_sweeps)
         state, info = learn_step(self.engine, state, self.optimizer, num_sweeps=self.num_sweeps)
@@ -168,9 +175,41 @@ class Learner:
         self.adaptation, self.steps = state.adaptation, self.steps + 1
         return info
 
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the parameters, as plain data and tensors (particles are not copied)."""
+        generator = self.engine.generator
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "particles": self.store.state_dict(),
+            "adaptation": plain_adaptation(self.adaptation),
+            "generator": None if generator is None else generator.get_state(),
+            "steps": self.steps,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go back to what `state_dict` gave."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.store.load_state_dict(state["particles"])
+        self.adaptation, self.steps = revived_adaptation(state["adaptation"]), state["steps"]
+        if self.engine.generator is not None and state["generator"] is not None:
+            self.engine.generator.set_state(state["generator"])
+
     @staticmethod
     def fill(engine: DCPC, store: ParticleStore, data: Mapping[str, Tensor], indices: Iterable[Tensor]) -> None:
         """Draw first particles from the prior, batch by batch; `data` gives the observed sites of any one batch."""
         for batch in indices:
             state = engine.init({name: value[: len(batch)] for name, value in data.items()})
             store.write(batch, state.values)
+
+
+def plain_adaptation(adaptation: Mapping[str, SiteAdaptation]) -> dict[str, Any]:
+    """What moves have learned, as plain data for a checkpoint; what is rebuilt from it is left out."""
+    return {name: asdict(replace(learned, preconditioners={})) for name, learned in adaptation.items()}
+
+
+def revived_adaptation(plain: Mapping[str, Any]) -> dict[str, SiteAdaptation]:
+    """Inverse of `plain_adaptation`."""
+    return {
+        name: SiteAdaptation(**{**learned, "secants": {k: Secant(**v) for k, v in learned["secants"].items()}})
+        for name, learned in plain.items()
+    }

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from aif_dcpc.errors import ConfigError
 from aif_dcpc.schema import typed, unknown
 
-OPEN_KEYS = ("env.options",)  # groups of keys that belong to somebody else: any key may be added
+OPEN_KEYS = ("env.options", "images.options")  # groups of keys that belong to somebody else: any key may be added
 
 
 def check_overrides(config_name: str, overrides: Sequence[str], *, sweep: bool) -> None:

@@ -10,10 +10,19 @@ from aif_dcpc.errors import ConfigError
 from aif_dcpc.schema import TrainConfig, train_config
 
 if TYPE_CHECKING:
+    from aif_dcpc.runs import RunFolder
     from aif_dcpc.training.agent_run import Outcome
 
 # what may be said anew beside resume=RUN_DIR; everything else is the run's own
-RENEWABLE = ("total_env_steps", "max_minutes", "stop_after_successes_in_a_row", "checkpoint_every", "device", "threads")
+RENEWABLE = (
+    "total_env_steps",
+    "max_minutes",
+    "stop_after_successes_in_a_row",
+    "checkpoint_every",
+    "device",
+    "threads",
+    "data_dir",
+)
 
 
 def main() -> None:
@@ -29,21 +38,56 @@ def train(values: Mapping[str, Any], given: Sequence[str]) -> None:
         given: keys that stood on the command line.
     """
     config = _in_sweep(train_config(values), given)
-    print_outcome(resume(config, given) if config.resume is not None else start(config))
+    if config.resume is not None:
+        folder, config = reopened(config, given)
+    elif config.images is not None:
+        folder, config = create_images(config)
+    else:
+        folder, config = create_agent(config)
+    if config.images is None:
+        continue_agent(folder, config)
+    else:
+        continue_images(folder, config)
 
 
-def start(config: TrainConfig) -> "Outcome":
-    """Begin a new run."""
-    from aif_dcpc.training.agent_run import continue_agent_run, create_agent_run
+def create_agent(config: TrainConfig) -> "tuple[RunFolder, TrainConfig]":
+    """Begin a new run of an agent."""
+    from aif_dcpc.training.agent_run import create_agent_run
 
     folder = create_agent_run(config)
-    return continue_agent_run(folder, folder.config())
+    return folder, folder.config()
 
 
-def resume(asked: TrainConfig, given: Sequence[str]) -> "Outcome":
-    """Go on with a run under its own configuration, with the budgets given anew."""
-    from aif_dcpc.runs import open_run
+def create_images(config: TrainConfig) -> "tuple[RunFolder, TrainConfig]":
+    """Begin a new run of an image model."""
+    from aif_dcpc.training.image_run import create_image_run
+
+    folder = create_image_run(config)
+    return folder, folder.config()
+
+
+def continue_agent(folder: "RunFolder", config: TrainConfig) -> None:
+    """Let an agent learn until a budget ends, and print how it ended."""
     from aif_dcpc.training.agent_run import continue_agent_run
+
+    print_outcome(continue_agent_run(folder, config))
+
+
+def continue_images(folder: "RunFolder", config: TrainConfig) -> None:
+    """Let an image model learn until a budget ends, and print how it ended."""
+    from aif_dcpc.progress import print_table
+    from aif_dcpc.training.image_run import continue_image_run
+
+    outcome = continue_image_run(folder, config)
+    rows = {"learning steps": str(outcome.steps), "time": f"{outcome.seconds:.0f} s"}
+    rows |= {name: f"{value:.4g}" for name, value in outcome.numbers.items()}
+    print_table(f"{outcome.reason}: {folder}", rows)
+    _print_next(folder, outcome.reason, f"aif-evaluate run={folder}")
+
+
+def reopened(asked: TrainConfig, given: Sequence[str]) -> "tuple[RunFolder, TrainConfig]":
+    """Open a run to go on under its own configuration, with the budgets given anew."""
+    from aif_dcpc.runs import open_run
 
     foreign = [key for key in given if key not in (*RENEWABLE, "resume")]
     if foreign:
@@ -52,8 +96,7 @@ def resume(asked: TrainConfig, given: Sequence[str]) -> "Outcome":
         )
     folder = open_run(str(asked.resume))
     renewed: dict[str, Any] = {key: getattr(asked, key) for key in RENEWABLE if key in given}
-    config = replace(folder.config(), run_dir=str(folder), **renewed)
-    return continue_agent_run(folder, config)
+    return folder, replace(folder.config(), run_dir=str(folder), **renewed)
 
 
 def _in_sweep(config: TrainConfig, given: Sequence[str]) -> TrainConfig:
@@ -80,10 +123,14 @@ def print_outcome(outcome: "Outcome") -> None:
         **outcome.times.summary(),
     }
     print_table(f"{outcome.reason}: {folder}", rows)
-    again = f"aif-train resume={folder}"
-    print(f"next:    {again if outcome.reason == 'interrupted' else f'aif-rollout run={folder} video=true'}")
+    _print_next(folder, outcome.reason, f"aif-rollout run={folder} video=true")
+
+
+def _print_next(folder: "RunFolder", reason: str, command: str) -> None:
+    """Print what to type next, and leave quietly after an interruption."""
+    print(f"next:    {f'aif-train resume={folder}' if reason == 'interrupted' else command}")
     print(f"curves:  tensorboard --logdir {folder}")
-    if outcome.reason == "interrupted":
+    if reason == "interrupted":
         raise SystemExit(0)  # also ends a sweep
 
 

@@ -21,7 +21,7 @@ def composed(name, *overrides):
         return OmegaConf.to_container(compose(name, overrides=list(overrides)), resolve=True)
 
 
-GROUPS = ["agent", "env", "inference", "experiment"]
+GROUPS = ["agent", "env", "inference", "experiment", "images"]
 
 
 @pytest.mark.parametrize("override", [f"{group}={choice}" for group in GROUPS for choice in choices(group)])

@@ -89,7 +89,7 @@ def test_probabilistic_pca_learned_in_minibatches_reaches_the_closed_form_maximu
     size = 100
     state = engine.init({"x": x[:size]}, seed=0)
     store = ParticleStore.like(state, len(x))
-    learner = Learner(engine, optimizer, store)
+    learner = Learner(engine, optimizer, state, store)
     learner.fill(engine, store, {"x": x[:size]}, torch.arange(400).split(size))
     num_steps = 600
     for step in range(num_steps):

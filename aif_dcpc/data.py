@@ -1,0 +1,192 @@
+"""Data sets of images: `(N, C, H, W)` uint8 with labels, training and test parts.
+
+`digits` comes with scikit-learn and needs no download. The others are torchvision's and lie under `data_dir`; where they
+are missing they are downloaded, and where that fails one sentence says what to put where. `folder` takes any folder of
+pictures.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aif_dcpc.errors import ConfigError
+from aif_dcpc.schema import unknown
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """Images of one kind.
+
+    Attributes:
+        train, test: `(N, C, H, W)` uint8.
+        train_labels, test_labels: `(N,)` int64, or empty where there are none.
+    """
+
+    train: Tensor
+    test: Tensor
+    train_labels: Tensor
+    test_labels: Tensor
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """`(C, H, W)`."""
+        return tuple(self.train.shape[1:])
+
+    def first(self, number: int | None) -> "ImageData":
+        """The same with at most `number` training images."""
+        return ImageData(self.train[:number], self.test, self.train_labels[:number], self.test_labels)
+
+
+def unit(images: Tensor) -> Tensor:
+    """Pixels uint8 0..255 to float 0..1."""
+    return images.float() / 255
+
+
+def load_images(name: str, data_dir: str, *, image_size: int | None = None, folder: str | None = None) -> ImageData:
+    """Load a data set by name.
+
+    Args:
+        name: one of `DATA_SETS`.
+        data_dir: where data sets are kept.
+        image_size: side of the images after centre-cropping and scaling (celeba, folder).
+        folder: the folder of pictures, for `folder`.
+
+    Raises:
+        ConfigError: unknown, not there and not to be had, or damaged.
+    """
+    if name not in DATA_SETS:
+        raise ConfigError(unknown("data set", name, DATA_SETS))
+    return DATA_SETS[name](Path(data_dir), image_size or 64, folder)
+
+
+def _digits(data_dir: Path, image_size: int, folder: str | None) -> ImageData:
+    from sklearn.datasets import load_digits
+
+    bunch: Any = load_digits()
+    images = torch.from_numpy(np.round(bunch.images * (255 / 16)).astype(np.uint8))[:, None]
+    labels = torch.from_numpy(bunch.target.astype(np.int64))
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))  # the split, always the same
+    test, train = order[:297], order[297:]
+    return ImageData(images[train], images[test], labels[train], labels[test])
+
+
+def _torchvision(kind: str, where: str, **options: Any) -> Callable[[Path, int, str | None], ImageData]:
+    def load(data_dir: Path, image_size: int, folder: str | None) -> ImageData:
+        train, test = (_part(kind, where, data_dir, train, options) for train in (True, False))
+        images = [_channels_first(np.asarray(part.data)) for part in (train, test)]
+        labels = [torch.as_tensor(np.asarray(part.targets), dtype=torch.int64) for part in (train, test)]
+        if kind == "EMNIST":  # its files hold the letters lying on their side
+            images = [i.transpose(-1, -2).contiguous() for i in images]
+        return ImageData(images[0], images[1], labels[0], labels[1])
+
+    return load
+
+
+def _part(kind: str, where: str, data_dir: Path, train: bool, options: dict[str, Any]) -> Any:
+    from torchvision import datasets
+
+    make = getattr(datasets, kind)
+    try:
+        return make(str(data_dir), train=train, download=False, **options)
+    except RuntimeError:
+        return _downloaded(make, kind, where, data_dir, train=train, **options)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{data_dir}/{where} is damaged: {_line(error)} Remove it and load it again.") from None
+
+
+def _downloaded(make: Any, kind: str, where: str, data_dir: Path, **options: Any) -> Any:
+    try:
+        return make(str(data_dir), download=True, **options)
+    except Exception as error:  # whatever the network does
+        raise ConfigError(
+            f"{kind} is not in {data_dir}/{where} and cannot be downloaded here ({_line(error)}) Load it on another "
+            f"machine with torchvision.datasets.{kind}('{data_dir}', download=True) and copy the folder {where}, "
+            "or say where it is with data_dir=."
+        ) from None
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:160] + "."
+
+
+def _channels_first(images: np.ndarray) -> Tensor:
+    found = torch.from_numpy(np.ascontiguousarray(images))
+    return found[:, None] if found.ndim == 3 else found.permute(0, 3, 1, 2).contiguous()
+
+
+def _cifar10_subset(data_dir: Path, image_size: int, folder: str | None) -> ImageData:
+    path = data_dir / "cifar10_subset.npz"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            parts = [arrays[key] for key in ("train_images", "test_images", "train_labels", "test_labels")]
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(
+            f"{path} cannot be read ({_line(error)}) It holds train_images and test_images (N, 32, 32, 3) uint8 and "
+            "train_labels and test_labels (N,); say where it is with data_dir=."
+        ) from None
+    train, test = map(_channels_first, parts[:2])
+    labels = [torch.from_numpy(part.reshape(-1).astype(np.int64)) for part in parts[2:]]
+    return ImageData(train, test, *labels)
+
+
+def _celeba(data_dir: Path, image_size: int, folder: str | None) -> ImageData:
+    """Aligned faces: the central 148 x 148 pixels, scaled; the last tenth of the files is the test part."""
+    place = data_dir / "celeba" / "img_align_celeba"
+    if not place.is_dir():
+        raise ConfigError(
+            f"CelebA is not in {place}: load img_align_celeba.zip from its authors' page (they ask for consent, so "
+            "that no program can do it for you), unpack it there, or say where it is with data_dir=."
+        )
+    return _pictures(place, image_size, crop=148)
+
+
+def _folder(data_dir: Path, image_size: int, folder: str | None) -> ImageData:
+    if folder is None:
+        raise ConfigError("data=folder needs images.folder=PATH, a folder with pictures.")
+    return _pictures(Path(folder), image_size, crop=None)
+
+
+def _pictures(place: Path, image_size: int, *, crop: int | None) -> ImageData:
+    paths = sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES) if place.is_dir() else []
+    if len(paths) < 2:
+        raise ConfigError(f"{place} holds {len(paths)} pictures: expected at least 2 files ending in {SUFFIXES}.")
+    images = torch.stack([_picture(path, image_size, crop) for path in paths])
+    held_out = max(1, len(paths) // 10)
+    none = torch.zeros(0, dtype=torch.int64)
+    return ImageData(images[:-held_out], images[-held_out:], none, none)
+
+
+def _picture(path: Path, size: int, crop: int | None) -> Tensor:
+    """One picture `(3, size, size)`: the centre square, scaled."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as opened:
+            picture = opened.convert("RGB")
+    except OSError as error:
+        raise ConfigError(f"{path} is not a whole picture ({_line(error)}) Remove or replace it.") from None
+    side = min(*picture.size, crop or min(picture.size))
+    if side < size:
+        raise ConfigError(f"{path} is {picture.size[0]} x {picture.size[1]} pixels: expected at least {size} a side.")
+    left, top = (picture.size[0] - side) // 2, (picture.size[1] - side) // 2
+    square = picture.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BOX)
+    return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
+
+
+DATA_SETS: dict[str, Callable[[Path, int, str | None], ImageData]] = {
+    "digits": _digits,
+    "mnist": _torchvision("MNIST", "MNIST/raw"),
+    "emnist": _torchvision("EMNIST", "EMNIST/raw", split="balanced"),
+    "fashion_mnist": _torchvision("FashionMNIST", "FashionMNIST/raw"),
+    "cifar10": _torchvision("CIFAR10", "cifar-10-batches-py"),
+    "cifar10_subset": _cifar10_subset,
+    "celeba": _celeba,
+    "folder": _folder,
+}

@@ -1,0 +1,106 @@
+"""Put together what an image experiment names: data, graph, engine, optimiser, particles."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aif_dcpc.data import ImageData, load_images, unit
+from aif_dcpc.errors import ConfigError
+from aif_dcpc.inference import DCPC, GraphicalModel, InferenceError
+from aif_dcpc.inference.images import dlgm
+from aif_dcpc.inference.learning import Learner, parameter_groups
+from aif_dcpc.inference.stores import ParticleStore
+from aif_dcpc.randomness import IMAGE_PARTICLES, derive
+from aif_dcpc.schema import ImageConfig, TrainConfig, unknown
+
+IMAGE = "image"  # the observed site of every image model
+GRAPHS: dict[str, Callable[..., GraphicalModel]] = {"dlgm": dlgm}
+
+
+def image_config(config: TrainConfig) -> ImageConfig:
+    """The image part of a configuration.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if config.images is None:
+        raise ConfigError("this is no image experiment: choose one, e.g. experiment=digits.")
+    return config.images
+
+
+def make_data(config: TrainConfig) -> ImageData:
+    """Load the data set.
+
+    Raises:
+        ConfigError: it is not to be had.
+    """
+    images = image_config(config)
+    data = load_images(images.data, config.data_dir, image_size=images.image_size, folder=images.folder)
+    return data.first(images.train_images)
+
+
+def make_model(config: TrainConfig, data: ImageData) -> GraphicalModel:
+    """Build the graph, its parameters drawn from torch's global generator.
+
+    Raises:
+        ConfigError: the graph is unknown or does not take its options.
+    """
+    images = image_config(config)
+    if images.model not in GRAPHS:
+        raise ConfigError(unknown("image model", images.model, GRAPHS))
+    try:
+        model = GRAPHS[images.model](image_shape=data.image_shape, **images.options)
+    except (TypeError, ValueError, InferenceError) as error:
+        raise ConfigError(f"images.options do not fit the graph {images.model!r}: {error}") from None
+    start_at_mean(model, data.train)
+    return model
+
+
+def start_at_mean(model: GraphicalModel, images: Tensor) -> None:
+    """Let the generator's output bias give the mean image, where its kernel has pixel-wise logits."""
+    kernel: Any = model.sites[IMAGE].kernel
+    bias = getattr(getattr(kernel, "linear", None), "bias", None)
+    if bias is not None and bias.numel() == images[0].numel():
+        mean = unit(images).mean(0).flatten().clamp(0.01, 0.99)
+        with torch.no_grad():
+            bias.copy_(torch.logit(mean))
+
+
+def make_engine(config: TrainConfig, model: GraphicalModel, *, seed: int, num_particles: int | None = None) -> DCPC:
+    """The engine that the configuration asks for.
+
+    Raises:
+        ConfigError: `inference` asks for an update that does not exist.
+    """
+    update, number = config.inference.get("update", "exact"), num_particles or config.inference["num_particles"]
+    if update not in UPDATES:
+        raise ConfigError(unknown("inference.update", str(update), UPDATES))
+    latent = [name for name, site in model.sites.items() if site.kind == "stochastic" and name != IMAGE]
+    kind = UPDATES[update]
+    moves = None if kind is None else dict.fromkeys(latent, kind)
+    return DCPC(model, num_particles=number, moves=moves, seed=seed, warmup=math.inf)  # type: ignore[arg-type]
+
+
+UPDATES: dict[str, str | None] = {"exact": None}  # name of the move of every latent site; None: the engine's choice
+
+
+def make_learner(config: TrainConfig, model: GraphicalModel, data: ImageData) -> Learner:
+    """Engine, optimiser and particles (in memory) for all training images, drawn from the prior."""
+    images = image_config(config)
+    engine = make_engine(config, model, seed=derive(config.seed, IMAGE_PARTICLES))
+    groups = parameter_groups(model, images.rate, covariance_rate=images.covariance_rate)
+    optimizer = torch.optim.Adam(groups, amsgrad=True)
+    number = len(data.train)
+    shown = {IMAGE: unit(data.train[: batch_size(config, data)]).to(config.device)}
+    template = engine.init(shown)
+    store = ParticleStore.like(template, number)
+    Learner.fill(engine, store, shown, torch.arange(number).split(len(shown[IMAGE])))
+    return Learner(engine, optimizer, template, store, num_sweeps=config.inference["num_sweeps"])
+
+
+def batch_size(config: TrainConfig, data: ImageData) -> int:
+    """Images per step: as configured, at most all of them."""
+    return min(image_config(config).batch_size, len(data.train))

@@ -1,0 +1,123 @@
+"""Image models from the command to the run folder. Oracles: the same run left alone; the mean image."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+from PIL import Image
+
+from aif_dcpc.data import load_images, unit
+from aif_dcpc.errors import ConfigError, RunFolderError
+from aif_dcpc.schema import train_config
+from aif_dcpc.training.image_run import continue_image_run, create_image_run
+
+SMALL = (
+    "experiment=digits",
+    "epochs=2",
+    "log_every=1",
+    "checkpoint_every=4",
+    "picture_every=5",
+    "images.options.sizes=[3, 6]",
+    "images.validation_sweeps=2",
+    "images.validation_images=10",
+)
+
+
+def config(*overrides):
+    with initialize_config_module("aif_dcpc.configs", version_base="1.3"):
+        values = OmegaConf.to_container(compose("train", overrides=list(overrides)), resolve=True)
+    return train_config(values)
+
+
+def metrics(run):
+    lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    return [{key: value for key, value in line.items() if not key.startswith("speed/")} for line in lines]
+
+
+def run(*overrides):
+    folder = create_image_run(config(*overrides))
+    return continue_image_run(folder, folder.config())
+
+
+def test_a_run_stopped_and_resumed_gives_the_same_curve_bit_for_bit(tmp_path):
+    whole = run(*SMALL, f"run_dir={tmp_path / 'whole'}")
+    folder = create_image_run(config(*SMALL, f"run_dir={tmp_path / 'parts'}"))
+    short = replace(folder.config(), max_minutes=0.001)
+    reasons = []
+    while not reasons or reasons[-1] != "finished":
+        reasons.append(continue_image_run(folder, short).reason)
+    assert len(reasons) > 1
+    assert metrics(folder) == metrics(whole.folder)
+    left, right = (f.load_checkpoint()["learner"]["particles"] for f in (folder, whole.folder))
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_a_short_run_explains_held_out_digits_better_than_the_mean_image(tmp_path):
+    outcome = run("experiment=digits", "epochs=20", f"run_dir={tmp_path / 'run'}", "images.validation_images=50")
+    data = load_images("digits", "data")
+    mean_image_mse = (unit(data.test[:50]) - unit(data.train).mean(0)).square().mean().item()
+    assert outcome.reason == "finished"
+    assert outcome.numbers["mse"] < 0.8 * mean_image_mse
+    assert {"reconstructions.png", "samples.png"} <= {p.name for p in (outcome.folder.path / "figures").iterdir()}
+    assert list(outcome.folder.path.glob("events.*"))
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    folder = create_image_run(config(*SMALL, f"run_dir={tmp_path / 'run'}"))
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(RunFolderError, match=r"No space left on device.*resume="):
+        continue_image_run(folder, folder.config())
+    assert folder.load_checkpoint()["progress"]["step"] == 0
+
+
+def pictures(folder, number=20, size=(178, 218)):
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for i in range(number):
+        Image.fromarray(generator.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(folder / f"{i:06d}.jpg")
+
+
+def test_celeba_and_folders_are_centre_cropped_and_scaled(tmp_path):
+    pictures(tmp_path / "celeba" / "img_align_celeba")
+    data = load_images("celeba", str(tmp_path), image_size=32)
+    assert data.train.shape == (18, 3, 32, 32) and data.test.shape == (2, 3, 32, 32)
+    folder = load_images("folder", "data", image_size=64, folder=str(tmp_path / "celeba"))
+    assert folder.image_shape == (3, 64, 64) and folder.train.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("name", ["mnist", "emnist", "fashion_mnist", "cifar10", "cifar10_subset", "celeba", "folder"])
+def test_what_is_not_there_is_told_in_one_sentence(name, tmp_path, monkeypatch):
+    from torchvision.datasets import utils
+
+    def offline(*args, **kwargs):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(utils, "_urlretrieve", offline)
+    with pytest.raises(ConfigError, match=r"data_dir=|holds 0 pictures") as refused:
+        load_images(name, str(tmp_path), folder=str(tmp_path / "nothing"))
+    assert "\n" not in str(refused.value)
+
+
+def test_damaged_and_small_pictures_are_named(tmp_path):
+    pictures(tmp_path / "faces", number=3)
+    (tmp_path / "faces" / "000001.jpg").write_bytes(b"\xff\xd8 torn")
+    with pytest.raises(ConfigError, match=r"000001.jpg is not a whole picture"):
+        load_images("folder", "data", folder=str(tmp_path / "faces"))
+    pictures(tmp_path / "icons", number=3, size=(16, 16))
+    with pytest.raises(ConfigError, match=r"16 x 16 pixels: expected at least 64"):
+        load_images("folder", "data", folder=str(tmp_path / "icons"))
+
+
+def test_misspelt_names_get_the_closest_match():
+    with pytest.raises(ConfigError, match="Did you mean 'mnist'"):
+        load_images("mnits", "data")
+    with pytest.raises(ConfigError, match="do not fit the graph 'dlgm'"):
+        create_image_run(config("experiment=digits", "+images.options.covariance=round"))
