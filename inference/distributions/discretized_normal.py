@@ -80,6 +80,11 @@ class DiscretizedNormal(Distribution):
         """The grid."""
         return Grid(self.low, self.high, self.levels)
 
+    @property
+    def mean(self) -> Tensor:
+        """Mean before rounding."""
+        return self.loc
+
     def expand(self, batch_shape: Any, _instance: Any = None) -> "DiscretizedNormal":
         """The same distribution with another batch shape."""
         shape = torch.Size(batch_shape)

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import ContinuousBernoulli, Distribution, Independent, Normal
 
+from aif_dcpc.inference.distributions import DiscretizedNormal
 from aif_dcpc.inference.errors import ModelError
 from aif_dcpc.inference.graph import GraphicalModel
 from aif_dcpc.inference.images.layers import GaussianLayer, GreyBernoulli, image_logits
 
-LIKELIHOODS = ("bernoulli", "continuous_bernoulli")
+LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "discretized_normal")
 PUBLISHED_SIZES = (20, 128, 256)
 
 
@@ -25,6 +26,7 @@ def dlgm(
     *,
     covariance: str = "full",
     likelihood: str = "bernoulli",
+    levels: int = 256,
 ) -> GraphicalModel:
     """Build the graph: latent sites z1, z2, ... and the site `image`.
 
@@ -32,7 +34,8 @@ def dlgm(
         sizes: number of latents of each level, the most abstract first.
         image_shape: `(C, H, W)`; pixels lie in [0, 1].
         covariance: of the levels below the first: "full" (as published), "low_rank" or "diagonal".
-        likelihood: "bernoulli" or "continuous_bernoulli".
+        likelihood: "bernoulli", "continuous_bernoulli" or "discretized_normal" (one learned scale).
+        levels: grey levels of the discretised normal.
 
     Raises:
         ModelError: no level, or an unknown likelihood.
@@ -44,7 +47,7 @@ def dlgm(
     for level, (inputs, outputs) in enumerate(pairwise(sizes), start=1):
         layer = GaussianLayer(inputs, outputs, covariance=covariance)
         model.add_site(f"z{level + 1}", layer, parents=[f"z{level}"])
-    model.add_site("image", PixelLayer(sizes[-1], image_shape, likelihood), parents=[f"z{len(sizes)}"])
+    model.add_site("image", PixelLayer(sizes[-1], image_shape, likelihood, levels), parents=[f"z{len(sizes)}"])
     return model
 
 
@@ -63,13 +66,15 @@ class StandardNormal(nn.Module):
 
 
 class PixelLayer(nn.Module):
-    """p(image | z): logits of the pixels are W relu(z) + b."""
+    """p(image | z): logits of the pixels' means are W relu(z) + b."""
 
-    def __init__(self, inputs: int, image_shape: Sequence[int], likelihood: str) -> None:
+    def __init__(self, inputs: int, image_shape: Sequence[int], likelihood: str, levels: int = 256) -> None:
         super().__init__()
         if likelihood not in LIKELIHOODS:
             raise ModelError(f"likelihood {likelihood!r}: expected one of {', '.join(LIKELIHOODS)}.")
-        self.image_shape, self.likelihood = tuple(image_shape), likelihood
+        self.image_shape, self.likelihood, self.levels = tuple(image_shape), likelihood, levels
+        if likelihood == "discretized_normal":
+            self.log_scale = nn.Parameter(torch.tensor(-1.5))
         self.linear = nn.Linear(inputs, int(torch.Size(self.image_shape).numel()))
 
     def forward(self, z: Tensor) -> Distribution:
@@ -77,4 +82,7 @@ class PixelLayer(nn.Module):
         logits = image_logits(self.linear(torch.relu(z)), self.image_shape)
         if self.likelihood == "bernoulli":
             return GreyBernoulli(logits)
+        if self.likelihood == "discretized_normal":
+            pixels = DiscretizedNormal(torch.sigmoid(logits), self.log_scale.exp(), levels=self.levels)
+            return Independent(pixels, 3)
         return Independent(ContinuousBernoulli(logits=logits, validate_args=False), 3)

@@ -57,11 +57,11 @@ def test_a_run_stopped_and_resumed_gives_the_same_curve_bit_for_bit(tmp_path):
 
 
 def test_a_short_run_explains_held_out_digits_better_than_the_mean_image(tmp_path):
-    outcome = run("experiment=digits", "epochs=20", f"run_dir={tmp_path / 'run'}", "images.validation_images=50")
+    outcome = run("experiment=digits", "epochs=8", f"run_dir={tmp_path / 'run'}", "images.validation_images=50")
     data = load_images("digits", "data")
     mean_image_mse = (unit(data.test[:50]) - unit(data.train).mean(0)).square().mean().item()
     assert outcome.reason == "finished"
-    assert outcome.numbers["mse"] < 0.8 * mean_image_mse
+    assert outcome.numbers["mse"] < 0.6 * mean_image_mse
     assert {"reconstructions.png", "samples.png"} <= {p.name for p in (outcome.folder.path / "figures").iterdir()}
     assert list(outcome.folder.path.glob("events.*"))
 
