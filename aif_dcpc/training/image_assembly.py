@@ -1,6 +1,5 @@
 """Put together what an image experiment names: data, graph, engine, optimiser, particles."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ from aif_dcpc.errors import ConfigError
 from aif_dcpc.inference import DCPC, GraphicalModel, InferenceError
 from aif_dcpc.inference.images import dlgm
 from aif_dcpc.inference.learning import Learner, parameter_groups
+from aif_dcpc.inference.schedule import UPDATES
 from aif_dcpc.inference.stores import ParticleStore
 from aif_dcpc.randomness import IMAGE_PARTICLES, derive
 from aif_dcpc.schema import ImageConfig, TrainConfig, unknown
@@ -75,16 +75,11 @@ def make_engine(config: TrainConfig, model: GraphicalModel, *, seed: int, num_pa
     Raises:
         ConfigError: `inference` asks for an update that does not exist.
     """
-    update, number = config.inference.get("update", "exact"), num_particles or config.inference["num_particles"]
+    update = config.inference.get("update", "exact")
     if update not in UPDATES:
         raise ConfigError(unknown("inference.update", str(update), UPDATES))
-    latent = [name for name, site in model.sites.items() if site.kind == "stochastic" and name != IMAGE]
-    kind = UPDATES[update]
-    moves = None if kind is None else dict.fromkeys(latent, kind)
-    return DCPC(model, num_particles=number, moves=moves, seed=seed, warmup=math.inf)  # type: ignore[arg-type]
-
-
-UPDATES: dict[str, str | None] = {"exact": None}  # name of the move of every latent site; None: the engine's choice
+    number = num_particles or config.inference["num_particles"]
+    return DCPC(model, num_particles=number, update=update, seed=seed)
 
 
 def make_learner(config: TrainConfig, model: GraphicalModel, data: ImageData) -> Learner:

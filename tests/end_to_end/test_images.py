@@ -43,9 +43,11 @@ def run(*overrides):
     return continue_image_run(folder, folder.config())
 
 
-def test_a_run_stopped_and_resumed_gives_the_same_curve_bit_for_bit(tmp_path):
-    whole = run(*SMALL, f"run_dir={tmp_path / 'whole'}")
-    folder = create_image_run(config(*SMALL, f"run_dir={tmp_path / 'parts'}"))
+@pytest.mark.parametrize("update", ["exact", "paper"])
+def test_a_run_stopped_and_resumed_gives_the_same_curve_bit_for_bit(update, tmp_path):
+    asked = (*SMALL, f"inference.update={update}")
+    whole = run(*asked, f"run_dir={tmp_path / 'whole'}")
+    folder = create_image_run(config(*asked, f"run_dir={tmp_path / 'parts'}"))
     short = replace(folder.config(), max_minutes=0.001)
     reasons = []
     while not reasons or reasons[-1] != "finished":
