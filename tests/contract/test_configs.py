@@ -21,7 +21,7 @@ def composed(name, *overrides):
         return OmegaConf.to_container(compose(name, overrides=list(overrides)), resolve=True)
 
 
-GROUPS = ["agent", "env", "inference", "experiment", "images"]
+GROUPS = ["agent", "env", "inference", "experiment"]
 
 
 @pytest.mark.parametrize("override", [f"{group}={choice}" for group in GROUPS for choice in choices(group)])
