@@ -74,7 +74,23 @@ def log_density(state: State, factor: Factor, aligned: Mapping[Leaf, Tensor], st
     if mask is not None and own.site not in state.problem.latent:
         shown = mask if factor.site.period is None else mask[:, :, start:stop]
         log_prob = torch.where(shown, log_prob, torch.zeros_like(log_prob))
-    return log_prob
+    power = likelihood_power(state, factor, start, stop)
+    return log_prob if power is None else log_prob * power
+
+
+def likelihood_power(state: State, factor: Factor, start: int, stop: int) -> Tensor | None:
+    """The power to which a tempered state raises a factor's density, `(1, B or 1, [1 or T])`; None for 1."""
+    power, site = state.inverse_temperature, factor.site
+    mask = state.masks.get(site.name)
+    latent = site.name in state.problem.latent
+    if power is None or (latent and mask is None):
+        return None
+    power = power[:1] if site.scope == "global" else power
+    wide = power[None] if site.period is None else power[None, :, None]
+    if not latent or mask is None:
+        return wide
+    shown = mask if site.period is None else mask[:, :, start:stop]
+    return torch.where(shown, wide, torch.ones_like(wide))
 
 
 def active_factors(state: State) -> tuple[Factor, ...]:

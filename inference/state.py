@@ -84,6 +84,7 @@ class State:
         cache: factor values at `values`; factors that are missing are evaluated when needed.
         adaptation: step sizes and curvatures by site.
         log_evidence: `(B,)` running sum of log mean incremental weights, nats.
+        inverse_temperature: `(B,)` power of the likelihood, from 0 (prior) to 1; None means 1 (see `annealing`).
     """
 
     problem: Problem
@@ -96,6 +97,7 @@ class State:
     cache: Mapping[str, FactorValue] = field(default_factory=dict)
     adaptation: Mapping[str, Any] = field(default_factory=dict)
     log_evidence: Tensor = field(default_factory=lambda: torch.zeros(1))
+    inverse_temperature: Tensor | None = None
 
     @property
     def num_particles(self) -> int:
