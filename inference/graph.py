@@ -225,6 +225,33 @@ class GraphicalModel(nn.Module):
 
         return import_program(cls(), program, args)
 
+    @classmethod
+    def from_sequential(
+        cls,
+        net: nn.Sequential,
+        noise: float | Sequence[float],
+        *,
+        output: Callable[[Tensor], Distribution] | None = None,
+    ) -> "GraphicalModel":
+        """Put a Gaussian latent between the layers of a network (see `sequential`).
+
+        Args:
+            net: its children are the layers; they take `(N, *event)` and are shared, not copied.
+            noise: standard deviation of the latents around their layers' outputs, one or one per layer.
+            output: distribution of the last layer's output `(K, B, *event)`; Gaussian by default.
+
+        Returns:
+            a model with the input "input", the latents "layer1", "layer2" ... and the site "output".
+
+        Raises:
+            ModelError: for noise that does not fit, batch normalisation or dropout.
+        """
+        from aif_dcpc.inference.sequential import add_layers  # imports this module
+
+        model = cls()
+        add_layers(model, net, noise, output)
+        return model
+
     def _register(self, site: Site) -> None:
         if not site.name or "." in site.name:
             raise ModelError(f"site name {site.name!r}: expected a non-empty name without dots.")
