@@ -3,6 +3,7 @@
 if not __name__.startswith("aif_dcpc."):
     raise ImportError("import aif_dcpc.inference, not inference: the folder is installed as part of aif_dcpc")
 
+from aif_dcpc.inference.checking import check_model
 from aif_dcpc.inference.engine import DCPC
 from aif_dcpc.inference.errors import ClampError, InferenceError, ModelError, MoveError, NonFiniteError
 from aif_dcpc.inference.graph import GraphicalModel, every, lag
@@ -18,6 +19,7 @@ __all__ = [
     "MoveError",
     "NonFiniteError",
     "State",
+    "check_model",
     "every",
     "lag",
 ]

@@ -5,9 +5,9 @@
 >>> print(summary(model))
 site   shape        parents   parameters
 z1     2            -                  0
-z2     3            z1                15
+z2     3            z1                21
 image  1 x 4 x 4    z2                64
-total                                 79
+total                                 85
 """
 
 from aif_dcpc.inference.images.dlgm import dlgm
