@@ -1,5 +1,6 @@
 """Ancestor sampling: drawing sites from their kernels, parents first, slice by slice."""
 
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -32,6 +33,19 @@ def seeded(generator: torch.Generator | None) -> Iterator[None]:
     devices = [torch.cuda.current_device()] if generator.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(int(seed))
+        yield
+
+
+@contextmanager
+def reproducible(generator: torch.Generator | None, *labels: object) -> Iterator[None]:
+    """As `seeded`, but without reading from the device: the stream follows the generator's first seed and `labels`."""
+    if generator is None:
+        yield
+        return
+    seed = zlib.crc32(repr((generator.initial_seed(), *labels)).encode())
+    devices = [torch.cuda.current_device()] if generator.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
         yield
 
 

@@ -2,13 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from aif_dcpc.inference.errors import MoveError, unknown_name
 from aif_dcpc.inference.moves import Move
+from aif_dcpc.inference.moves.discrete import DiscreteLangevin
 from aif_dcpc.inference.moves.gibbs import Gibbs
+from aif_dcpc.inference.moves.independence import FromPrior
 from aif_dcpc.inference.moves.langevin import Langevin
 from aif_dcpc.inference.moves.layout import longest_lag
 from aif_dcpc.inference.moves.paper import Paper
+from aif_dcpc.inference.moves.preconditioning import MAX_DENSE_BLOCK
 from aif_dcpc.inference.moves.supplied import Supplied
 from aif_dcpc.inference.state import State
 
@@ -47,7 +51,8 @@ class MoveKind:
 
     Attributes:
         build: the moves of even and of odd sweeps for one site.
-        needs: "score" (a continuous site) or "finite" (a finite support).
+        needs: "score" (a continuous site), "finite" (a finite support), "integer" (an ordered integer support) or
+            "density" (any site).
     """
 
     build: Builder
@@ -56,40 +61,51 @@ class MoveKind:
 
 def langevin_moves(state: State, name: str, window: int, noise: str = "ou") -> Passes:
     """Windowed passes on even sweeps, single slices on odd ones; every latent is visited in each."""
-    site = state.problem.site(name)
-    if site.period is None:
+    if not _is_series(state, name):
         return ((Langevin(name, noise=noise),),) * 2
-    lag = max(longest_lag(state, name), 1)
+    lag = longest_lag(state, name)
     narrow = tuple(Langevin(name, 1, phase, noise) for phase in range(1 + lag))
-    if window <= 1:
+    if window <= 1 or not lag:
         return narrow, narrow
-    stride = window + lag
     short = state.values[name].shape[2] <= window
-    wide = tuple(Langevin(name, window, p, noise) for p in ((0,) if short else (0, stride // 2)))
-    return wide, narrow
+    phases = (0,) if short else (0, (window + lag) // 2)
+    return tuple(Langevin(name, window, phase, noise) for phase in phases), narrow
 
 
-def gibbs_moves(state: State, name: str) -> Passes:
-    """Every colour of a site with finite support."""
-    if state.problem.site(name).period is None or state.values[name].shape[2] == 1:
-        return ((Gibbs(name),),) * 2  # type: ignore[return-value]
-    passes = tuple(Gibbs(name, phase) for phase in range(1 + longest_lag(state, name)))
-    return passes, passes
+def block_moves(state: State, name: str) -> Passes:
+    """The whole series in one proposal on even sweeps (or chunks as large as a full matrix may be), else windows."""
+    if not _is_series(state, name):
+        return langevin_moves(state, name, 1)
+    size = max(state.values[name][0, 0, 0].numel(), 1)
+    whole, _ = langevin_moves(state, name, max(MAX_DENSE_BLOCK // size, 1))
+    return whole, whole
 
 
-def paper_moves(state: State, name: str, step: float) -> Passes:
-    """Algorithm 1 on every colour of a site."""
-    timed = state.problem.site(name).period is not None and state.values[name].shape[2] > 1
-    passes = tuple(Paper(name, phase, step) for phase in range(1 + longest_lag(state, name) if timed else 1))
-    return passes, passes
+def coloured(build: Callable[[str, int], Move]) -> Builder:
+    """A builder that makes one pass per colour of a site's slices."""
+
+    def passes(state: State, name: str, options: Options) -> Passes:
+        colours = 1 + longest_lag(state, name) if _is_series(state, name) else 1
+        return (tuple(build(name, phase) for phase in range(colours)),) * 2
+
+    return passes
+
+
+def _is_series(state: State, name: str) -> bool:
+    return state.problem.site(name).period is not None and state.values[name].shape[2] > 1
 
 
 KINDS: dict[str, MoveKind] = {
     "langevin": MoveKind(lambda state, name, options: langevin_moves(state, name, options.window), "score"),
+    "block": MoveKind(lambda state, name, _: block_moves(state, name), "score"),
     "mala": MoveKind(lambda state, name, _: langevin_moves(state, name, 1, "mala"), "score"),
     "barker": MoveKind(lambda state, name, _: langevin_moves(state, name, 1, "barker"), "score"),
-    "paper": MoveKind(lambda state, name, options: paper_moves(state, name, options.step), "score"),
-    "gibbs": MoveKind(lambda state, name, _: gibbs_moves(state, name), "finite"),
+    "paper": MoveKind(
+        lambda state, name, options: coloured(partial(Paper, step=options.step))(state, name, options), "score"
+    ),
+    "gibbs": MoveKind(coloured(Gibbs), "finite"),
+    "discrete_langevin": MoveKind(coloured(DiscreteLangevin), "integer"),
+    "prior": MoveKind(coloured(FromPrior), "density"),
 }
 UPDATES = ("exact", "paper")
 DEFAULTS = Options()
@@ -130,9 +146,13 @@ def choose_schedule(
 def _default(state: State, name: str, update: str) -> str:
     if name not in state.problem.discrete:
         return "paper" if update == "paper" else "langevin"
-    if name not in state.problem.supports:
-        raise MoveError(f"site {name!r}: its support is not finite; give the site a conditional=... of its own.")
-    return "gibbs"
+    if name in state.problem.supports:
+        return "gibbs"
+    if name not in state.problem.bounds:
+        raise MoveError(
+            f"site {name!r}: its support is neither finite nor ordered; give it a conditional=... of its own."
+        )
+    return "discrete_langevin"
 
 
 def _build(state: State, name: str, kind: str, options: Options) -> Passes:
@@ -142,6 +162,8 @@ def _build(state: State, name: str, kind: str, options: Options) -> Passes:
     has = {
         "score": name not in state.problem.discrete,
         "finite": name in state.problem.supports,
+        "integer": name in state.problem.bounds,
+        "density": True,
     }
     if not has[needs]:
         sound = sorted(k for k, v in KINDS.items() if has[v.needs])

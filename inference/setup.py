@@ -1,5 +1,7 @@
 """Clamping data: which sites become observed, latent or severed, and a first cloud drawn from the prior."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, biject_to, constraints
@@ -9,6 +11,8 @@ from aif_dcpc.inference.graph import Site
 from aif_dcpc.inference.lowering import LoweredModel, num_slices, widen
 from aif_dcpc.inference.sampling import AncestorSampler, seeded
 from aif_dcpc.inference.state import Problem, State
+
+INTEGER_SUPPORTS = tuple(type(c) for c in (constraints.nonnegative_integer, constraints.integer_interval(0, 1)))
 
 
 def build_state(
@@ -67,25 +71,39 @@ def _problem(
     drawn: dict[str, Tensor],
     severed: frozenset[str],
 ) -> Problem:
-    bijections, supports, discrete = {}, {}, set()
+    bijections, supports, discrete, bounds = {}, {}, set(), {}
     for name in latent:
         distribution = distributions[name]
         support = distribution.support
         if support is not None and support.is_discrete:
             discrete.add(name)
+            if (found := _integer_bounds(support)) is not None:
+                bounds[name] = found
             if distribution.has_enumerate_support:
                 supports[name] = _enumerate(distribution)
         elif support is not None and not _is_real(support):
             bijections[name] = biject_to(support)
     lead = {n: lowered.model.sites[n].num_lead for n in drawn}
     event_dims = {n: v.ndim - lead[n] for n, v in drawn.items()}
-    return Problem(lowered, latent, bijections, supports, frozenset(discrete), event_dims, severed)
+    return Problem(lowered, latent, bijections, supports, frozenset(discrete), bounds, event_dims, severed)
 
 
 def _enumerate(distribution: Distribution) -> Tensor:
     """All values of one element `(M, *event_shape)`; further event axes are independent."""
     values: Tensor = distribution.enumerate_support(expand=False)
     return values.reshape(values.shape[0], *distribution.event_shape)
+
+
+def _integer_bounds(support: constraints.Constraint) -> tuple[float, float] | None:
+    """Least and greatest value of an ordered integer support; None for others (one-hot vectors, grids)."""
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    if support is constraints.boolean:
+        return 0.0, 1.0
+    if not isinstance(support, INTEGER_SUPPORTS):
+        return None
+    lower, upper = getattr(support, "lower_bound", -math.inf), getattr(support, "upper_bound", math.inf)
+    return float(torch.as_tensor(lower).min()), float(torch.as_tensor(upper).max())
 
 
 def _is_real(support: constraints.Constraint) -> bool:

@@ -27,6 +27,7 @@ class Problem:
         bijections: unconstrained -> support, for constrained continuous latent sites.
         supports: all values `(M, *event)` of latent sites with a finite support.
         discrete: names of latent sites with integer values (finite or not).
+        bounds: least and greatest value (maybe infinite) of latent integer sites.
         event_dims: number of event axes of every site.
         severed: sites whose density is cut by `do` (they are clamped and have no factor).
     """
@@ -36,6 +37,7 @@ class Problem:
     bijections: Mapping[str, Transform] = field(default_factory=dict)
     supports: Mapping[str, Tensor] = field(default_factory=dict)
     discrete: frozenset[str] = frozenset()
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     event_dims: Mapping[str, int] = field(default_factory=dict)
     severed: frozenset[str] = frozenset()
 

@@ -19,6 +19,7 @@ from aif_dcpc.inference.moves.layout import flatten_event
 from aif_dcpc.inference.state import State
 
 MAX_DENSE = 256
+MAX_DENSE_BLOCK = 1024  # a chunk of slices
 MAX_DENSE_STATIC = 64  # sites without time: above this a full matrix costs more than it gains
 
 
@@ -60,7 +61,7 @@ def _precisions(state: State, site: Site, chunks: Chunks, learned: SiteAdaptatio
     """Precision of the first, an inner and the last chunk given their fixed neighbours, `(3, N, N)` or `(3, N)`."""
     like = state.values[site.name]
     size, width = flatten_event(site, like[:1, :1]).shape[-1], chunks.width
-    dense = size * width <= MAX_DENSE and all(s.xx.ndim == 2 for s in learned.secants.values())
+    dense = size * width <= MAX_DENSE_BLOCK and all(s.xx.ndim == 2 for s in learned.secants.values())
     blocks = like.new_zeros(3, width, width, size, size) if dense else like.new_zeros(3, width, size)
     for factor in touching(state, site.name):
         if factor.key in learned.secants:

@@ -8,9 +8,10 @@ import math
 
 import pytest
 import torch
-from torch.distributions import Bernoulli, Beta, Categorical, ExpTransform, Gamma, Normal, Poisson
+from torch.distributions import Bernoulli, Beta, Binomial, Categorical, ExpTransform, Gamma, Normal, Poisson
 
 from aif_dcpc.inference import DCPC, ClampError, GraphicalModel, ModelError, MoveError, every, lag
+from aif_dcpc.inference.moves.independence import FromBank
 
 COPIES = 32
 
@@ -251,3 +252,75 @@ def test_barker_and_mala_are_exact_and_the_published_update_is_not():
     found = (first * second).mean() / (first.square().mean() * second.square().mean()).sqrt()
     exact = covariance[0, 1] / (covariance[0, 0] * covariance[1, 1]).sqrt()
     assert found < 0.5 * exact  # resampling one site at a time pairs it with another particle's neighbours
+
+
+def counts_model():
+    model = GraphicalModel()
+    model.add_site("n", lambda: Poisson(4.0))
+    model.add_site("x", lambda n: Binomial(40, (n / 40).clamp(0.01, 0.99)), parents=["n"])
+    support = torch.arange(60.0)
+    log_joint = Poisson(4.0).log_prob(support) + Binomial(40, (support / 40).clamp(0.01, 0.99)).log_prob(
+        torch.tensor(9.0)
+    )
+    return model, support, torch.softmax(log_joint.double(), 0)
+
+
+@pytest.mark.parametrize("kind", [None, "prior"])
+def test_counts_without_a_finite_support(kind):
+    model, support, posterior = counts_model()
+    engine = DCPC(model, num_particles=32, moves={"n": kind} if kind else None)
+    trace = traced(engine, {"x": torch.full((COPIES,), 9.0)}, ["n"], sweeps=400)["n"]
+    mean = (posterior * support).sum()
+    assert agrees(trace, mean)
+    assert agrees(trace.square(), (posterior * support.square()).sum())
+    assert agrees(trace == 3, posterior[3])
+
+
+def test_discrete_langevin_on_an_ordered_chain():
+    move = torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.1, 0.2, 0.7]])
+    emit, data = torch.tensor([[0.7, 0.2, 0.1], [0.2, 0.6, 0.2], [0.1, 0.3, 0.6]]), torch.tensor([0, 2, 1])
+    model = GraphicalModel()
+    model.add_site(
+        "s", lambda s: Categorical(move[s]), parents=[lag("s")], initial=lambda: Categorical(move[1]), scope="slice"
+    )
+    model.add_site("o", lambda s: Categorical(emit[s]), parents=["s"], scope="slice")
+    paths = torch.cartesian_prod(*[torch.arange(3)] * 3)
+    joint = move[1][paths[:, 0]] * move[paths[:, 0], paths[:, 1]] * move[paths[:, 1], paths[:, 2]]
+    joint = joint * emit[paths, data].prod(1)
+    posterior = joint / joint.sum()
+    for kind in ("discrete_langevin", "prior"):
+        engine = DCPC(model, num_particles=32, moves={"s": kind})
+        trace = traced(engine, {"o": data.expand(COPIES, -1)}, ["s"], sweeps=200)["s"]
+        for path, probability in zip(paths, posterior, strict=True):
+            assert agrees((trace == path).all(-1), probability, floor=0.003)
+
+
+def test_a_block_draws_a_whole_linear_gaussian_series_at_once():
+    model, rotation, data = linear_gaussian(2, 40)
+    mean, covariance = smoother(rotation, data)
+    engine = DCPC(model, num_particles=64, moves={"s": "block"}, warmup=40)
+    state, _ = engine.run(engine.init({"o": data.expand(4, -1, -1)}, seed=0), 40)
+    state, info = engine.run(state, 40, record=["s"])
+    assert info.acceptance["s"] > 0.4
+    first, second = info.trace["s"][:-1].flatten(3), info.trace["s"][1:].flatten(3)
+    deviation = covariance.diagonal().sqrt()
+    error = (first.double().mean((0, 1)).mean(0) - mean) / deviation
+    assert error.square().mean().sqrt() < 0.03
+    assert ((first - mean) * (second - mean) / deviation**2).mean() < 0.7  # successive draws are nearly independent
+
+
+def test_proposals_from_prior_and_bank_are_exact():
+    model = GraphicalModel()
+    model.add_site("z", lambda: Normal(0.0, 1.0))
+    model.add_site("x", lambda z: Normal(z, 1.0), parents=["z"])
+    trace = traced(DCPC(model, num_particles=32, moves={"z": "prior"}), {"x": torch.ones(COPIES)}, ["z"])["z"]
+    assert agrees(trace, 0.5)
+    assert agrees(trace.square(), 0.75)
+    engine = DCPC(model, num_particles=32)
+    state = engine.init({"x": torch.ones(COPIES)}, seed=0)
+    move, kept = FromBank("z", torch.tensor([-1.0, 0.0, 0.5, 2.0])), []
+    for _ in range(200):
+        state, _ = move(state, engine.generator, adapt=False)
+        kept.append(state.particles["z"])
+    assert agrees(torch.stack(kept)[50:], 0.5)
+    assert agrees(torch.stack(kept)[50:].square(), 0.75)
