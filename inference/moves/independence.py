@@ -44,7 +44,8 @@ class FromPrior:
             parts = [_draw(state, factor) for factor in own]
         drawn = torch.cat(parts, 2) if site.period is not None else parts[0]
         free = free_values(state, site, site_chunks(state, site, 1, self.phase))
-        flags = free if site.period is not None else free.squeeze(-1)
+        flags = free.expand(*z.shape[:2], -1)
+        flags = flags if site.period is not None else flags.squeeze(2)
         proposal = torch.where(widen(flags, z), state.problem.unconstrain({self.site: drawn})[self.site], z)
         children = tuple(f for f in touching(state, self.site) if f not in own)
         ratio = _gain(state, site, children, proposal)
