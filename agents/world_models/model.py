@@ -237,13 +237,13 @@ class GridModel:
         return {"event": self.grid.redraw_events(cloud_of(values), record_of(values), generator)[:, None]}
 
     def draw_tables(self, values: Values, generator: torch.Generator) -> Values:
-        """Draw the tables of one action and two outcome rows, token prior and misread rate, given events and map.
+        """Draw the tables of two actions and four outcome rows, token prior and misread rate, given events and map.
 
         The other heads stay: they are independent given the counts, so that this is a Gibbs update of the block.
         """
         grid = self.grid
-        actions = torch.randperm(grid.num_actions, generator=generator)[:1]
-        rows = torch.randperm(len(grid.past.outcome), generator=generator)[:2]
+        actions = torch.randperm(grid.num_actions, generator=generator)[:2]
+        rows = torch.randperm(len(grid.past.outcome), generator=generator)[:4]
         tables = grid.redraw_tables(cloud_of(values), record_of(values), generator, actions=actions, rows=rows)
         return _values_of(tables)
 
