@@ -157,6 +157,7 @@ class HierarchicalAgent:
             "inference/free_energy": now.free_energy,
             "inference/ess": now.ess,
             "inference/unique_ancestors": float(unique_ancestors(now.state)[0]),
+            **{f"inference/acceptance/{site}": value for site, value in self.tracker.acceptance.items()},
             "efe/total": float(plan.expected_free_energy[chosen]),
             "efe/risk": float(plan.risk[chosen]),
             "efe/ambiguity": float(plan.ambiguity[chosen]),

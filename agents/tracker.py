@@ -95,6 +95,7 @@ class Tracker:
         self.misread = 0.0
         self.settled = 0
         self.ms_per_sweep = 0.0
+        self.acceptance: dict[str, float] = {}
 
     @property
     def now(self) -> Running:
@@ -208,7 +209,9 @@ class Tracker:
     def sweep(self) -> None:
         """Re-infer the history of the running episode once."""
         now = self.now
-        self.running = replace(now, state=now.engine.visit(now.state, self.generator, adapt=False)[0])
+        state, acceptance = now.engine.visit(now.state, self.generator, adapt=False)
+        self.acceptance = {site: float(value) for site, value in acceptance.items()}
+        self.running = replace(now, state=state)
 
     def log_joint(self) -> float:
         """log p(data, particles), averaged over particles, nats."""
