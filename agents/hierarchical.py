@@ -18,7 +18,7 @@ import torch
 from aif_dcpc.agents.episodes import EpisodeStore, StoredEpisode
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.explain import explain
-from aif_dcpc.agents.pictures import map_picture
+from aif_dcpc.agents.pictures import map_picture, token_legend
 from aif_dcpc.agents.planning.belief import Belief
 from aif_dcpc.agents.planning.planner import Plan, Planner
 from aif_dcpc.agents.protocol import EgocentricView, Observation, StepReport
@@ -169,8 +169,10 @@ class HierarchicalAgent:
             "speed/ms_per_sweep": self.tracker.ms_per_sweep,
             **{f"speed/ms_{name}": value for name, value in self.milliseconds.items()},
         }
-        drawn = {"belief/map": map_picture(self.belief, self.settings.map_size)} if pictures else {}
-        return StepReport(scalars=scalars, pictures=drawn)
+        if not pictures:
+            return StepReport(scalars=scalars)
+        drawn = {"belief/map": map_picture(self.belief, self.settings.map_size)}
+        return StepReport(scalars=scalars, pictures=drawn, legend=token_legend(self.tracker.vocabulary.tokens.members))
 
     def explain(self) -> str:
         """Why the last action was chosen."""

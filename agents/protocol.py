@@ -52,10 +52,12 @@ class StepReport:
     Attributes:
         scalars: tag -> value, e.g. `efe/risk`, `inference/free_energy` (nats), `speed/ms_inference`.
         pictures: tag -> `(H, W, 3)` uint8, made only when asked for.
+        legend: raw token -> its colour in the pictures.
     """
 
     scalars: Mapping[str, float] = field(default_factory=dict)
     pictures: Mapping[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
+    legend: Mapping[int, tuple[int, int, int]] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -4,7 +4,7 @@ Pictures are `(H, W, 3)` uint8 arrays; files are written whole or not at all.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,30 @@ def captioned(picture: Picture, words: str, *, height: int = 24) -> Picture:
     strip = Image.new("RGB", (picture.shape[1], height), "white")
     ImageDraw.Draw(strip).text((4, height // 4), words, fill="black")
     return np.concatenate([picture, np.asarray(strip, dtype=np.uint8)])
+
+
+def legend(entries: Mapping[str, tuple[int, int, int]], width: int, *, height: int = 20) -> Picture:
+    """Draw words, each after a patch of its colour, in as many lines as they need.
+
+    >>> legend({"wall": (90, 90, 90)}, 60).shape
+    (20, 60, 3)
+    """
+    lines: list[list[tuple[int, str, tuple[int, int, int]]]] = [[]]
+    at = 4
+    for words, colour in entries.items():
+        needs = 34 + 6 * len(words)
+        if at + needs > width and lines[-1]:
+            lines.append([])
+            at = 4
+        lines[-1].append((at, words, colour))
+        at += needs
+    strip = Image.new("RGB", (width, height * len(lines)), "white")
+    pen = ImageDraw.Draw(strip)
+    for row, line in enumerate(lines):
+        for left, words, colour in line:
+            pen.rectangle((left, row * height + 3, left + 14, row * height + 17), fill=colour, outline="black")
+            pen.text((left + 20, row * height + 4), words, fill="black")
+    return np.asarray(strip, dtype=np.uint8)
 
 
 def same_size(frames: Frames) -> list[Picture]:

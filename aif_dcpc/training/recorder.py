@@ -6,10 +6,11 @@ import numpy as np
 
 from aif_dcpc.agents.protocol import Agent
 from aif_dcpc.metrics import MetricsLog
-from aif_dcpc.pictures import Picture, captioned, gif_bytes, png_bytes, read_gif, same_size, save, side_by_side
+from aif_dcpc.pictures import Picture, captioned, gif_bytes, legend, png_bytes, read_gif, same_size, save, side_by_side
 from aif_dcpc.training.assembly import Env
 
 FRAMES_PER_SECOND = 6
+WHAT = "left: the world; right: the map and pose that the agent infers, cells it is unsure of are darker"
 MOST_FRAMES = 600  # of an animation that joins several episodes
 
 
@@ -29,10 +30,20 @@ class Recorder:
 
     def frame(self) -> Picture:
         """Draw what is and what is believed now."""
-        believed = self.agent.report(pictures=True).pictures
+        report = self.agent.report(pictures=True)
         seen = self.env.render_mode == "rgb_array"
         views = [np.asarray(self.env.render(), dtype=np.uint8)] if seen else []
-        return side_by_side([*views, *believed.values()] or [np.full((8, 8, 3), 255, np.uint8)])
+        drawn = side_by_side([*views, *report.pictures.values()] or [np.full((8, 8, 3), 255, np.uint8)])
+        if not report.legend:
+            return drawn
+        drawn = captioned(drawn, WHAT) if views else drawn
+        names = {self._name(token): colour for token, colour in report.legend.items()}
+        return np.concatenate([drawn, legend(names, drawn.shape[1])])
+
+    def _name(self, token: int) -> str:
+        """What the environment calls a token, for the reader: the agent is never told."""
+        named = self.env.has_wrapper_attr("describe_token")
+        return str(self.env.get_wrapper_attr("describe_token")(token)) if named else f"token {token}"
 
     def picture(self, step: int) -> None:
         """Save a picture and show it on the board."""
