@@ -127,6 +127,30 @@ class RolloutConfig:
     env: EnvChange
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """One evaluation of an image model; each key is explained in `configs/evaluate.yaml`."""
+
+    run: str | None
+    seed: int = bounded(at_least=0)
+    repeats: int = bounded(at_least=1)
+    held_out: int = bounded(at_least=1)
+    sweeps: int = bounded(at_least=1)
+    batch_size: int = bounded(at_least=1)
+    annealed_images: int = bounded(at_least=0)
+    temperatures: int = bounded(at_least=1)
+    chains: int = bounded(at_least=1)
+    samples: int = bounded(at_least=0)
+    device: str = bounded(choices=("auto", "cpu", "cuda"))
+    threads: int | None = bounded(at_least=1)
+    data_dir: str | None
+
+
+def evaluate_config(values: Mapping[str, Any]) -> EvaluateConfig:
+    """Build and check the configuration of `aif-evaluate`."""
+    return build(EvaluateConfig, values)
+
+
 def train_config(values: Mapping[str, Any]) -> TrainConfig:
     """Build and check the configuration of `aif-train`."""
     config = build(TrainConfig, values)

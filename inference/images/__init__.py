@@ -11,6 +11,7 @@ total                                 85
 """
 
 from aif_dcpc.inference.images.dlgm import dlgm
+from aif_dcpc.inference.images.masking import with_visible
 from aif_dcpc.inference.images.summary import summary
 
-__all__ = ["dlgm", "summary"]
+__all__ = ["dlgm", "summary", "with_visible"]

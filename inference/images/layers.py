@@ -81,6 +81,10 @@ class GreyBernoulli(Distribution):
         """Black and white images."""
         return torch.bernoulli(self.mean.detach().expand(*sample_shape, *self.logits.shape))
 
+    def pixel_log_prob(self, value: Tensor) -> Tensor:
+        """Minus the binary cross-entropy of each pixel, `(*batch, C, H, W)` nats."""
+        return value * self.logits - softplus(self.logits)
+
     def log_prob(self, value: Tensor) -> Tensor:
         """Minus the binary cross-entropy, `(*batch)` nats."""
         logits = self.logits.flatten(-3)

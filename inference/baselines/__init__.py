@@ -1,0 +1,1 @@
+"""What the engine is compared with, on the same graphs; nothing in the engine imports this package."""
