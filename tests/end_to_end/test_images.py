@@ -123,3 +123,22 @@ def test_misspelt_names_get_the_closest_match():
         load_images("mnits", "data")
     with pytest.raises(ConfigError, match="do not fit the graph 'dlgm'"):
         create_image_run(config("experiment=digits", "+images.options.covariance=round"))
+
+
+def test_evaluation_ends_with_one_json_object_and_leaves_figures(tmp_path):
+    from aif_dcpc.image_evaluation import evaluate
+    from aif_dcpc.schema import evaluate_config
+
+    outcome = run(*SMALL, "images.options.likelihood=bernoulli", f"run_dir={tmp_path / 'run'}")
+    with initialize_config_module("aif_dcpc.configs", version_base="1.3"):
+        asked = ["held_out=20", "sweeps=3", "annealed_images=10", "temperatures=20", "chains=3", "samples=100"]
+        asked = [f"run={outcome.folder}", "repeats=2", *asked]
+        values = OmegaConf.to_container(compose("evaluate", overrides=asked), resolve=True)
+    result = json.loads(json.dumps(evaluate(evaluate_config(values))))
+    wanted = {"reconstruction_bce", "mse", "neg_log_marginal", "ess_fraction", "fid_prior", "fid_mixture", "mse_sd"}
+    assert wanted <= result.keys()
+    assert 0 < result["ess_fraction"] <= 1 and 0 < result["mse"] < 1
+    # 64 fair coins, the law of an untrained model at most, against a model with the mean image
+    assert 10 < result["neg_log_marginal"] < 64 * 0.6931 + 5
+    drawn = {path.name for path in (outcome.folder.path / "figures").iterdir()}
+    assert {"evaluation-reconstructions.png", "evaluation-recall-from-half.png"} <= drawn

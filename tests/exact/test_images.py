@@ -1,0 +1,81 @@
+"""Image models' parts against closed forms: the whitened Gaussian, grey Bernoulli pixels, visible pixels, distances."""
+
+import pytest
+import torch
+from torch.distributions import Bernoulli, MultivariateNormal
+
+from aif_dcpc.image_distances import frechet_distance, kernel_distance
+from aif_dcpc.inference import DCPC
+from aif_dcpc.inference.factors import evaluate
+from aif_dcpc.inference.images import dlgm, summary, with_visible
+from aif_dcpc.inference.images.layers import COVARIANCES, GaussianLayer, GreyBernoulli, WhitenedNormal
+
+
+def whitened(size=4, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    lower = torch.randn(size, size, generator=generator).tril(-1)
+    whitening = lower + torch.diag(torch.rand(size, generator=generator) + 0.5)
+    return WhitenedNormal(torch.randn(3, size, generator=generator), whitening)
+
+
+def test_a_whitened_normal_is_the_normal_with_precision_p_transposed_p():
+    law = whitened()
+    same = MultivariateNormal(law.mean, precision_matrix=law.whitening.mT @ law.whitening)
+    x = torch.randn(5, 3, 4)
+    assert torch.allclose(law.log_prob(x), same.log_prob(x), atol=1e-4)
+
+
+def test_whitened_draws_have_their_covariance():
+    law = whitened()
+    torch.manual_seed(0)
+    draws = law.sample((20_000,))[:, 0]
+    wanted = torch.linalg.inv(law.whitening.mT @ law.whitening)
+    sd = wanted.diagonal().sqrt()
+    # a sample covariance of 20,000 draws is off by at most sqrt(2 / 20000) of the variances, 5 standard errors here
+    assert ((torch.cov(draws.mT) - wanted) / (sd[:, None] * sd)).abs().max() < 5 * (2 / 20_000) ** 0.5
+
+
+@pytest.mark.parametrize("covariance", COVARIANCES)
+def test_every_covariance_gives_a_law_of_the_right_shape(covariance):
+    law = GaussianLayer(3, 5, covariance=covariance)(torch.zeros(2, 4, 3))
+    assert law.log_prob(law.sample()).shape == (2, 4) and law.event_shape == (5,)
+
+
+def test_grey_pixels_score_the_expected_binarisation():
+    logits, grey = torch.randn(2, 1, 2, 2), torch.rand(2, 1, 2, 2)
+    expected = grey * Bernoulli(logits=logits).log_prob(torch.ones(1))
+    expected = expected + (1 - grey) * Bernoulli(logits=logits).log_prob(torch.zeros(1))
+    assert torch.allclose(GreyBernoulli(logits).log_prob(grey), expected.flatten(1).sum(1), atol=1e-5)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "discretized_normal"])
+def test_hidden_pixels_do_not_matter(likelihood):
+    model = dlgm((2, 3), (1, 4, 4), likelihood=likelihood, levels=17)
+    visible = torch.ones(1, 4, 4)
+    visible[:, 2:] = 0
+    images = torch.randint(0, 17, (5, 1, 4, 4)) / 16
+    changed = torch.where(visible.bool(), images, 1 - images)
+
+    def score(model, images):
+        state = DCPC(model, num_particles=2).init({"image": images}, seed=0)
+        return evaluate(state, next(f for f in state.problem.lowered.factors if f.site.name == "image")).log_prob
+
+    assert torch.equal(
+        score(with_visible(model, "image", visible), images), score(with_visible(model, "image", visible), changed)
+    )
+    everything = with_visible(model, "image", torch.ones(1, 4, 4))
+    assert torch.allclose(score(everything, images), score(model, images), atol=1e-4)
+
+
+def test_the_summary_names_every_site():
+    table = summary(dlgm((2, 3), (1, 4, 4), covariance="diagonal"))
+    # z2: 2 * 3 weights, 3 biases, 3 scales; image: 3 * 16 weights, 16 biases
+    assert [line.split()[-1] for line in table.splitlines()[1:]] == ["0", "12", "64", "76"]
+
+
+def test_distances_of_gaussian_features():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4000, 2, generator=generator).double()
+    # ||difference||^2 + trace((1 - 3)^2 I)
+    assert frechet_distance(x, 3 * x + 1) == pytest.approx(2 + 2 * 4, rel=0.05)
+    assert abs(kernel_distance(x[:2000], x[2000:])) < 0.05 < kernel_distance(x[:2000], x[2000:] + 1)
