@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from aif_dcpc.inference.chains import marginals
 from aif_dcpc.inference.errors import ModelError, NonFiniteError, unknown_name
 from aif_dcpc.inference.factors import log_joint
 from aif_dcpc.inference.graph import GraphicalModel
@@ -192,6 +193,15 @@ class DCPC:
         """Extend the series by one slice (see `online.append`); sweep afterwards to re-infer the whole history."""
         with quiet_distributions(), torch.no_grad():
             return append(state, observation, generator or self.generator)
+
+    # -- estimates ---------------------------------------------------------------------------------------------------
+
+    def marginals(self, state: State, site: str) -> Tensor:
+        """Exact probabilities of a discrete site's values, `(K, B, [T,] M)` (see `chains.marginals`)."""
+        with quiet_distributions(), torch.no_grad():
+            return marginals(state, site)
+
+    # -- inside ------------------------------------------------------------------------------------------------------
 
     def schedule(self, state: State) -> Schedule:
         """Which moves a sweep makes, in order; chosen from what is latent, observed and supplied by the model."""

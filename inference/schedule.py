@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from aif_dcpc.inference.chains import is_chain
 from aif_dcpc.inference.errors import MoveError, unknown_name
 from aif_dcpc.inference.moves import Move
 from aif_dcpc.inference.moves.discrete import DiscreteLangevin
+from aif_dcpc.inference.moves.ffbs import ForwardFilterBackwardSample
 from aif_dcpc.inference.moves.gibbs import Gibbs
 from aif_dcpc.inference.moves.independence import FromPrior
 from aif_dcpc.inference.moves.langevin import Langevin
@@ -51,8 +53,8 @@ class MoveKind:
 
     Attributes:
         build: the moves of even and of odd sweeps for one site.
-        needs: "score" (a continuous site), "finite" (a finite support), "integer" (an ordered integer support) or
-            "density" (any site).
+        needs: "score" (a continuous site), "finite" (a finite support), "chain" (that and lag 1), "integer" (an ordered
+            integer support) or "density" (any site).
     """
 
     build: Builder
@@ -104,11 +106,13 @@ KINDS: dict[str, MoveKind] = {
         lambda state, name, options: coloured(partial(Paper, step=options.step))(state, name, options), "score"
     ),
     "gibbs": MoveKind(coloured(Gibbs), "finite"),
+    "ffbs": MoveKind(lambda state, name, _: ((ForwardFilterBackwardSample(name),),) * 2, "chain"),
     "discrete_langevin": MoveKind(coloured(DiscreteLangevin), "integer"),
     "prior": MoveKind(coloured(FromPrior), "density"),
 }
 UPDATES = ("exact", "paper")
 DEFAULTS = Options()
+MAX_CHAIN_VALUES = 32  # above this, tables of all pairs of values cost more than joint draws gain
 
 
 def choose_schedule(
@@ -147,7 +151,8 @@ def _default(state: State, name: str, update: str) -> str:
     if name not in state.problem.discrete:
         return "paper" if update == "paper" else "langevin"
     if name in state.problem.supports:
-        return "gibbs"
+        small = len(state.problem.supports[name]) <= MAX_CHAIN_VALUES
+        return "ffbs" if small and is_chain(state, name) else "gibbs"
     if name not in state.problem.bounds:
         raise MoveError(
             f"site {name!r}: its support is neither finite nor ordered; give it a conditional=... of its own."
@@ -164,6 +169,7 @@ def _build(state: State, name: str, kind: str, options: Options) -> Passes:
         "finite": name in state.problem.supports,
         "integer": name in state.problem.bounds,
         "density": True,
+        "chain": is_chain(state, name),
     }
     if not has[needs]:
         sound = sorted(k for k, v in KINDS.items() if has[v.needs])

@@ -40,9 +40,7 @@ class Gibbs:
         """One exact draw of every element of this colour; acceptance is 1."""
         site = state.problem.site(self.site)
         support = state.problem.supports[self.site]
-        value = state.values[self.site]
-        independent = value.shape[site.num_lead : value.ndim - (support.ndim - 1)]
-        for index in product(*(range(n) for n in independent)):
+        for index in product(*(range(n) for n in elements(state, self.site))):
             state = _draw(state, site, support, index, self.phase, generator)
         return state, state.log_weights.new_ones(())
 
@@ -51,14 +49,7 @@ def _draw(
     state: State, site: Site, support: Tensor, index: tuple[int, ...], phase: int, generator: torch.Generator | None
 ) -> State:
     value = state.values[site.name]
-    chunks = (
-        Chunks(1, 1, 0)
-        if site.period is None
-        else Chunks.fit(value.shape[2], 1, max(longest_lag(state, site.name), 0), phase)
-    )
-    free = chunks.free(value.device)
-    tries = [_with_element(site, value, index, element, free) for element in support]
-    scores = _conditional(state, site, tries, chunks)  # (M, K, B, [T])
+    scores, free = element_conditional(state, site, index, phase)
     noise = torch.rand(scores.shape, dtype=scores.dtype, device=scores.device, generator=generator)
     gumbel = -torch.log(-torch.log(noise.clamp_min(torch.finfo(noise.dtype).tiny)))
     chosen = (scores + gumbel).argmax(0)
@@ -77,6 +68,33 @@ def _draw(
     else:
         updated = new
     return state.with_values({site.name: updated})
+
+
+def element_conditional(state: State, site: Site, index: tuple[int, ...], phase: int) -> tuple[Tensor, Tensor]:
+    """Unnormalised log conditional of one element of the event at the slices of one colour.
+
+    Args:
+        state: the cloud.
+        site: a latent site with finite support.
+        index: which element of the event; () where the event is drawn as a whole.
+        phase: which colour.
+
+    Returns:
+        `(M, K, B, [T])` nats, valid at the slices of this colour, and `(T or 1,)` True there.
+    """
+    support, value = state.problem.supports[site.name], state.values[site.name]
+    timed = site.period is not None
+    lag = longest_lag(state, site.name) if timed else 0
+    chunks = Chunks.fit(value.shape[2], 1, lag, phase) if timed else Chunks(1, 1, 0)
+    free = chunks.free(value.device)
+    tries = [_with_element(site, value, index, element, free) for element in support]
+    return _conditional(state, site, tries, chunks), free
+
+
+def elements(state: State, name: str) -> tuple[int, ...]:
+    """Shape of the independent elements of a site's event, each with the site's finite support."""
+    site, value, support = state.problem.site(name), state.values[name], state.problem.supports[name]
+    return tuple(value.shape[site.num_lead : value.ndim - (support.ndim - 1)])
 
 
 def _place(index: tuple[int, ...], trailing: int) -> Any:
