@@ -1,0 +1,174 @@
+"""Every registered move through one checklist: it keeps the exact joint distribution, and it never waits for the device.
+
+A move registered in `schedule.KINDS` is picked up unaided, on every model below whose site it can update.
+"""
+
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch.distributions import Bernoulli, Categorical, Gamma, Independent, Normal
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from aif_dcpc.inference import DCPC, GraphicalModel, MoveError, every, lag
+from aif_dcpc.inference.geweke import joint_test
+from aif_dcpc.inference.moves.chunks import Chunks
+from aif_dcpc.inference.schedule import KINDS
+
+UNSOUND = {"paper"}  # the published update, kept for comparison
+
+
+def static() -> tuple[GraphicalModel, str]:
+    """A skewed two-dimensional site with two children."""
+    loc, one = torch.tensor([0.0, 1.0]), torch.ones(())
+    model = GraphicalModel()
+    model.add_site("z", lambda: Independent(Normal(loc, one), 1))
+    model.add_site("x", lambda z: Normal(z.select(-1, 0) * torch.exp(0.5 * z.select(-1, 1)), 0.7 * one), ["z"])
+    model.add_site("y", lambda z: Bernoulli(logits=2 * z.select(-1, 1)), ["z"])
+    return model, "z"
+
+
+def constrained() -> tuple[GraphicalModel, str]:
+    """A positive site."""
+    two, one = torch.full((), 2.0), torch.ones(())
+    model = GraphicalModel()
+    model.add_site("z", lambda: Gamma(two, one))
+    model.add_site("x", lambda z: Normal(torch.zeros_like(z), z), ["z"])
+    return model, "z"
+
+
+def series() -> tuple[GraphicalModel, str]:
+    """A nonlinear chain under a slower level."""
+    zero, one = torch.zeros(()), torch.ones(())
+    model = GraphicalModel()
+    model.add_site("c", lambda: Normal(zero, 0.5 * one), scope=every(2))
+    model.add_site(
+        "z",
+        lambda z, c: Normal(torch.sin(z) + 0.5 * z + c, 0.6 * one),
+        [lag("z"), "c"],
+        initial=lambda c: Normal(c, one),
+        scope="slice",
+    )
+    model.add_site("x", lambda z: Normal(z.square() / 4, 0.5 * one), ["z"], scope="slice")
+    return model, "z"
+
+
+def discrete() -> tuple[GraphicalModel, str]:
+    """A hidden Markov chain of three values."""
+    start, half = torch.tensor([0.5, 0.3, 0.2]), torch.full((), 0.5)
+    move = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.3, 0.3, 0.4]])
+    model = GraphicalModel()
+    model.add_site("z", lambda z: Categorical(move[z]), [lag("z")], initial=lambda: Categorical(start), scope="slice")
+    model.add_site("x", lambda z: Normal(z.float(), half), ["z"], scope="slice")
+    return model, "z"
+
+
+def tokens() -> tuple[GraphicalModel, str]:
+    """A discrete site without time, with an event of its own."""
+    table, scale = torch.tensor([[0.2, 0.8], [0.6, 0.4]]), torch.full((), 0.8)
+    model = GraphicalModel()
+    model.add_site("z", lambda: Independent(Categorical(table), 1))
+    model.add_site("x", lambda z: Normal(z.sum(-1).float(), scale), ["z"])
+    return model, "z"
+
+
+MODELS = {f.__name__: f for f in (static, constrained, series, discrete, tokens)}
+
+
+def observed(model: GraphicalModel, batch: int) -> dict[str, torch.Tensor]:
+    timed = any(s.period for s in model.sites.values())
+    drawn = DCPC(model, num_particles=1).init(batch_size=batch, length=6 if timed else None, seed=5).natural
+    return {n: v[0] for n, v in drawn.items() if not model.children_of(n)}
+
+
+def pairs() -> Iterator[tuple[str, str]]:
+    for kind in KINDS:
+        for name, build in MODELS.items():
+            model, site = build()
+            engine = DCPC(model, num_particles=2, moves={site: kind})
+            try:
+                engine.schedule(engine.init(observed(model, 2)))
+            except MoveError:
+                continue
+            yield kind, name
+
+
+PAIRS = list(pairs())
+
+
+def test_every_move_is_covered():
+    assert {kind for kind, _ in PAIRS} == set(KINDS)
+
+
+# -- stationarity ----------------------------------------------------------------------------------------------------
+
+
+def disturbances(kind: str, name: str, replicates: int = 4000) -> list[str]:
+    model, site = MODELS[name]()
+    moves = {site: kind, **({"c": kind} if name == "series" else {})}
+    return joint_test(model, observed(model, 2), moves=moves, replicates=replicates, num_sweeps=5, seed=0)
+
+
+@pytest.mark.parametrize("kind, name", [p for p in PAIRS if p[0] not in UNSOUND])
+def test_sweeps_from_exact_draws_stay_exact(kind, name):
+    """Geweke's joint test; a right move fails it once in 1e5 pairs of seeds."""
+    assert disturbances(kind, name) == []
+
+
+def test_the_published_update_is_noticed():
+    assert disturbances("paper", "series")
+
+
+@pytest.mark.parametrize("kind", ["langevin", "mala", "barker"])
+def test_a_dropped_acceptance_ratio_is_noticed(kind, monkeypatch):
+    spread = Chunks.spread
+    monkeypatch.setattr(Chunks, "spread", lambda self, flags, *rest: spread(self, torch.ones_like(flags), *rest))
+    assert disturbances(kind, "series")
+
+
+# -- host synchronisation --------------------------------------------------------------------------------------------
+
+SYNCHRONISES = (
+    *("_local_scalar_dense", "nonzero", "nonzero_numpy", "unique", "_unique", "_unique2", "equal", "bincount"),
+    *("_linalg_check_errors", "_linalg_eigh", "lift_fresh", "masked_select", "is_nonzero", "item"),
+)
+
+
+class NoSynchronisation(TorchDispatchMode):
+    """Collects operations that would make the host wait for an accelerator."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.__name__.split(".")[0]
+        masks = name in ("index", "index_put", "index_put_") and any(
+            isinstance(i, torch.Tensor) and i.dtype == torch.bool for i in args[1] or ()
+        )
+        if name in SYNCHRONISES or masks:
+            lines = [f for f in traceback.extract_stack() if "inference" in f.filename]
+            self.found.append((name, f"{Path(lines[-1].filename).name}:{lines[-1].lineno}" if lines else "test"))
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_detector_detects():
+    with NoSynchronisation() as mode:
+        x = torch.arange(3.0)
+        _ = x[x > 1], float(x[0]), torch.tensor(0.5) * x
+    assert {name for name, _ in mode.found} == {"index", "_local_scalar_dense", "lift_fresh"}
+
+
+@pytest.mark.parametrize("adapt", [True, False], ids=["adapting", "frozen"])
+@pytest.mark.parametrize("kind, name", PAIRS)
+def test_sweeps_do_not_wait_for_the_device(kind, name, adapt):
+    model, site = MODELS[name]()
+    engine = DCPC(model, num_particles=3, moves={site: kind}, warmup=4, window=2)
+    data = observed(model, 2)
+    state, _ = engine.run(engine.init(data, seed=0), 4)
+    for _ in range(2):  # an even and an odd sweep
+        with NoSynchronisation() as mode:
+            state, _ = engine.sweep(state, adapt=adapt)
+        assert set(mode.found) == set()
