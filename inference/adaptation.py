@@ -18,6 +18,7 @@ from torch import Tensor
 TARGET_ACCEPTANCE = 0.57
 MAX_STEP = 1.5
 MIN_STEP = 1e-5
+FAR = 1e4  # changes of a score this many times the usual size are left out of the curvature
 RIDGES = (1e-6, 1e-2, 1e-1, 1.0, 10.0, 1000.0)
 
 
@@ -75,6 +76,19 @@ def root_of_inverse(precision: Tensor) -> Tensor:
     return torch.linalg.solve_triangular(chosen, eye.expand_as(chosen), upper=False).mT
 
 
+def _usable(dx: Tensor, dscore: Tensor) -> Tensor:
+    """`(num_changes, 1)`: changes that are finite, and no more than FAR times the usual (geometric mean) size.
+
+    One proposal far into a tail would otherwise swamp, or overflow, the moments of all others for good.
+    """
+    size = (dx * dscore).abs().sum(-1, keepdim=True)
+    finite = torch.isfinite(size)
+    moved = finite & (size > 0)
+    logs = torch.where(moved, torch.log(torch.where(moved, size, torch.ones_like(size))), torch.zeros_like(size))
+    usual = logs.sum() / moved.sum().clamp_min(1)
+    return finite & (logs < usual + math.log(FAR))
+
+
 @dataclass(frozen=True)
 class SiteAdaptation:
     """What a gradient move has learned about one site.
@@ -105,9 +119,9 @@ class SiteAdaptation:
 
     def learned(self, key: str, dx: Tensor, dscore: Tensor, dense: bool, count: int) -> "SiteAdaptation":
         """Take in changes `(num_changes, N)` of one factor's inputs and scores."""
-        finite = torch.isfinite(dscore).all(-1, keepdim=True) & torch.isfinite(dx).all(-1, keepdim=True)
-        dx = torch.where(finite, dx, torch.zeros_like(dx))
-        dscore = torch.where(finite, dscore, torch.zeros_like(dscore))
+        usable = _usable(dx, dscore)
+        dx = torch.where(usable, dx, torch.zeros_like(dx))
+        dscore = torch.where(usable, dscore, torch.zeros_like(dscore))
         xx = dx.mT @ dx if dense else dx.square().sum(0)
         xy = dx.mT @ dscore if dense else (dx * dscore).sum(0)
         number = dx.shape[0]

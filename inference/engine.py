@@ -135,7 +135,12 @@ class DCPC:
             adapt: learn step sizes and curvatures (default: during the first `warmup` sweeps).
         """
         state, acceptance = self.visit(state, generator, adapt=adapt)
-        return state, Info(acceptance, log_joint(state))
+        return state, Info(acceptance, self.log_joint(state))
+
+    def log_joint(self, state: State) -> Tensor:
+        """log p(data, particles), `(K, B)` nats (see `factors.log_joint`)."""
+        with quiet_distributions(), torch.no_grad():
+            return log_joint(state)
 
     def visit(
         self, state: State, generator: torch.Generator | None = None, *, adapt: bool | None = None
@@ -183,7 +188,7 @@ class DCPC:
             for name, value in keep(state).items():
                 kept.setdefault(name, []).append(value)
         trace = {name: torch.stack(values) for name, values in kept.items()}
-        info = Info(acceptance, log_joint(state), trace)
+        info = Info(acceptance, self.log_joint(state), trace)
         self.check_finite(state, info)
         return state, info
 
