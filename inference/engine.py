@@ -20,12 +20,14 @@ published algorithm (Sennesh, Wu, Salvatori 2024, arXiv 2408.05834) resamples ea
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from aif_dcpc.inference.chains import marginals
 from aif_dcpc.inference.errors import ModelError, NonFiniteError, unknown_name
+from aif_dcpc.inference.evidence import estimate_evidence
 from aif_dcpc.inference.factors import log_joint
 from aif_dcpc.inference.graph import GraphicalModel
 from aif_dcpc.inference.lowering import LoweredModel
@@ -34,6 +36,7 @@ from aif_dcpc.inference.sampling import quiet_distributions
 from aif_dcpc.inference.schedule import UPDATES, Options, Schedule, choose_schedule
 from aif_dcpc.inference.setup import build_state
 from aif_dcpc.inference.state import Info, Problem, State
+from aif_dcpc.inference.tempering import temper
 
 Record = Callable[[State], Mapping[str, Tensor]]
 
@@ -205,6 +208,14 @@ class DCPC:
         """Exact probabilities of a discrete site's values, `(K, B, [T,] M)` (see `chains.marginals`)."""
         with quiet_distributions(), torch.no_grad():
             return marginals(state, site)
+
+    def log_evidence(self, data: Mapping[str, Tensor], *, method: str = "auto", **options: Any) -> Tensor:
+        """log p(data), `(B,)` nats, or `(1,)` with global latents (options and quality: `evidence.estimate_evidence`)."""
+        return estimate_evidence(self, data, method=method, **options).log_evidence
+
+    def temper(self, data: Mapping[str, Tensor] | None = None, **options: Any) -> tuple[State, Info]:
+        """A cloud drawn by tempering, for multimodal posteriors (options: `tempering.temper`)."""
+        return temper(self, data, **options)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,10 @@ class NonFiniteError(InferenceError, FloatingPointError):
     """A log density or a particle stopped being finite."""
 
 
+class ConvergenceWarning(UserWarning):
+    """A cloud or an estimate that should not be trusted yet; the message names the remedy."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """One sentence for a misspelt name, with the closest match and the list."""
     names = sorted(known)

@@ -1,0 +1,1 @@
+"""Posteriors and evidence against closed forms, with other samplers beside them."""

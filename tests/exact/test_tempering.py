@@ -1,0 +1,84 @@
+"""Posteriors with far modes: tempered weights against the exact ones, and a warning without tempering.
+
+The prior is symmetric, the likelihood a mixture of two Gaussians: the modes lie 10 sd apart with weights .7 and .3.
+"""
+
+import pytest
+import torch
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+
+from aif_dcpc.inference import DCPC, GraphicalModel, ModelError, tempering
+from aif_dcpc.inference.diagnostics import diagnose
+from aif_dcpc.inference.errors import ConvergenceWarning
+
+PRIOR_SCALE = 5.0
+
+
+def two_modes(size):
+    """x = 0 was seen through z + m with probability .7, or z - m: the posterior's modes are -m and m."""
+    shrink = 1 + 1 / PRIOR_SCALE**2
+    offset = torch.full((size,), 5 * shrink**0.5 / size**0.5)  # posterior modes 10 posterior sd apart
+    offsets = torch.stack([offset, -offset])
+    model = GraphicalModel()
+    model.add_site("z", lambda: Independent(Normal(torch.zeros(size), PRIOR_SCALE), 1))
+
+    def likelihood(z):
+        weights = Categorical(torch.tensor([0.7, 0.3]).expand(*z.shape[:-1], 2))
+        return MixtureSameFamily(weights, Independent(Normal(z.unsqueeze(-2) + offsets, 1.0), 1))
+
+    model.add_site("x", likelihood, parents=["z"])
+    evidence = Independent(Normal(torch.zeros(size), (1 + PRIOR_SCALE**2) ** 0.5), 1).log_prob(offset)
+    return model, {"x": torch.zeros(1, size)}, float(evidence)
+
+
+@pytest.mark.parametrize("size", [8, 32])
+def test_weights_of_far_modes(size):
+    """Weights within .03: 3.3 standard errors of 2500 particles, a false alarm in 1000."""
+    model, data, evidence = two_modes(size)
+    engine = DCPC(model, num_particles=2500)
+    state, info = engine.temper(data, num_temperatures=30, seed=0)
+    left = (state.particles["z"].sum(-1) < 0).double().mean()
+    assert abs(left - 0.7) < 0.03
+    assert abs(float(state.log_evidence) - evidence) < 0.3
+    assert info.trace["ess_fraction"].shape == (30, 1)
+    centred = state.particles["z"].abs().mean()
+    assert torch.isfinite(centred)
+    state, _ = engine.run(state, 5)
+    assert abs((state.particles["z"].sum(-1) < 0).double().mean() - 0.7) < 0.03
+
+
+@pytest.mark.parametrize("size", [8, 32])
+def test_a_warning_without_tempering(size):
+    model, data, _ = two_modes(size)
+    engine = DCPC(model, num_particles=32)
+    state, _ = engine.run(engine.init(data, seed=0), 100)
+    state, info = engine.run(state, 100, record=["z"])
+    found = diagnose(info, state)
+    assert found.multimodal == ("z",)
+    assert any("engine.temper" in sentence for sentence in found.warnings)
+    with pytest.warns(ConvergenceWarning, match="multimodal"):
+        diagnose(info, warn=True)
+
+
+def test_dropping_the_resampling_is_noticed(monkeypatch):
+    model, data, _ = two_modes(8)
+    monkeypatch.setattr(tempering, "_select", lambda state, indices: state)
+    state, _ = DCPC(model, num_particles=2500).temper(data, num_temperatures=30, seed=0)
+    assert abs((state.particles["z"].sum(-1) < 0).double().mean() - 0.7) > 0.03
+
+
+def test_global_latents_are_resampled_as_one_lineage():
+    model = GraphicalModel()
+    model.add_site("g", lambda: Normal(0.0, 1.0), scope="global")
+    model.add_site("x", lambda g: Normal(g, 1.0), parents=["g"])
+    data = torch.tensor([1.0, 2.0, -0.5])
+    state, _ = DCPC(model, num_particles=2000).temper({"x": data}, seed=0)
+    assert abs(float(state.particles["g"].mean()) - 2.5 / 4) < 5 * (0.25 / 2000) ** 0.5 * 2  # ESS at least K / 4
+
+
+def test_too_few_temperatures():
+    model, data, _ = two_modes(8)
+    with pytest.raises(ModelError, match="at least 1"):
+        DCPC(model).temper(data, num_temperatures=0)
+    with pytest.warns(ConvergenceWarning, match="raise num_temperatures"):
+        DCPC(model, num_particles=100).temper(data, num_temperatures=1, seed=0)
