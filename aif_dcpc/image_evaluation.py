@@ -66,8 +66,8 @@ class Evaluation:
         self.held_out = unit(self.data.test[: config.held_out])
 
     def engine(self, seed: int, model: GraphicalModel | None = None) -> DCPC:
-        """An engine with the run's settings."""
-        return make_engine(self.trained, model or self.model, seed=seed)
+        """The exact engine with the run's number of particles, whatever the run learned with."""
+        return DCPC(model or self.model, num_particles=self.trained.inference["num_particles"], seed=seed)
 
     def run(self) -> Result:
         """All measurements that are asked for."""

@@ -55,6 +55,9 @@ class ImageConfig:
     train_images: int | None = bounded(at_least=2)
     model: str
     options: Settings
+    method: str = bounded(choices=("dcpc", "pgd", "mcpc", "map", "vae"))
+    langevin_step: float = bounded(at_least=0)
+    langevin_steps: int = bounded(at_least=1)
     batch_size: int = bounded(at_least=1)
     rate: float = bounded(at_least=0)
     covariance_rate: float | None = bounded(at_least=0)

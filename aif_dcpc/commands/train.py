@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # what may be said anew beside resume=RUN_DIR; everything else is the run's own
 RENEWABLE = (
     "total_env_steps",
+    "epochs",
     "max_minutes",
     "stop_after_successes_in_a_row",
     "checkpoint_every",

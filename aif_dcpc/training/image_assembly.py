@@ -9,6 +9,8 @@ from torch import Tensor
 from aif_dcpc.data import ImageData, load_images, unit
 from aif_dcpc.errors import ConfigError
 from aif_dcpc.inference import DCPC, GraphicalModel, InferenceError
+from aif_dcpc.inference.baselines.langevin import UnadjustedLangevin
+from aif_dcpc.inference.baselines.vae import VariationalLearner
 from aif_dcpc.inference.images import dlgm
 from aif_dcpc.inference.learning import Learner, parameter_groups
 from aif_dcpc.inference.schedule import UPDATES
@@ -82,10 +84,21 @@ def make_engine(config: TrainConfig, model: GraphicalModel, *, seed: int, num_pa
     return DCPC(model, num_particles=number, update=update, seed=seed)
 
 
+def with_method(engine: DCPC, images: ImageConfig) -> DCPC:
+    """The engine itself, or a baseline's sweep in its place."""
+    step, steps = images.langevin_step, images.langevin_steps
+    if images.method == "pgd":
+        return UnadjustedLangevin(engine, step=step)
+    if images.method in ("mcpc", "map"):
+        temperature = 1.0 if images.method == "mcpc" else 0.0
+        return UnadjustedLangevin(engine, step=step, temperature=temperature, inner_steps=steps, persistent=False)
+    return engine
+
+
 def make_learner(config: TrainConfig, model: GraphicalModel, data: ImageData) -> Learner:
     """Engine, optimiser and particles (in memory) for all training images, drawn from the prior."""
     images = image_config(config)
-    engine = make_engine(config, model, seed=derive(config.seed, IMAGE_PARTICLES))
+    engine = with_method(make_engine(config, model, seed=derive(config.seed, IMAGE_PARTICLES)), images)
     groups = parameter_groups(model, images.rate, covariance_rate=images.covariance_rate)
     optimizer = torch.optim.Adam(groups, amsgrad=True)
     number = len(data.train)
@@ -93,6 +106,8 @@ def make_learner(config: TrainConfig, model: GraphicalModel, data: ImageData) ->
     template = engine.init(shown)
     store = ParticleStore.like(template, number)
     Learner.fill(engine, store, shown, torch.arange(number).split(len(shown[IMAGE])))
+    if images.method == "vae":
+        return VariationalLearner(engine, optimizer, template, store, site=IMAGE, rate=images.rate)
     return Learner(engine, optimizer, template, store, num_sweeps=config.inference["num_sweeps"])
 
 

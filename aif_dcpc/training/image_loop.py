@@ -63,6 +63,7 @@ class ImageLoop:
     def __init__(self, config: TrainConfig, model: GraphicalModel, data: ImageData) -> None:
         self.config, self.images, self.model, self.data = config, image_config(config), model, data
         self.learner: Learner = make_learner(config, model, data)
+        self.base_rates = [group["lr"] for group in self.learner.optimizer.param_groups]
         self.batch_size = batch_size(config, data)
         self.epoch_steps = len(data.train) // self.batch_size
         self.total_steps = self.epoch_steps * (config.epochs or 1)
@@ -104,8 +105,7 @@ class ImageLoop:
 
     def _set_rates(self) -> None:
         factor = self._rate_factor()
-        base = [self.images.rate, self.images.covariance_rate or self.images.rate]
-        for group, rate in zip(self.learner.optimizer.param_groups, base, strict=False):
+        for group, rate in zip(self.learner.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor
 
     def _rate_factor(self) -> float:

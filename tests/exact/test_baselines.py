@@ -1,0 +1,55 @@
+"""The baselines against what is known of them in closed form."""
+
+import pytest
+import torch
+from torch.distributions import Independent, Normal
+
+from aif_dcpc.inference import DCPC, GraphicalModel
+from aif_dcpc.inference.baselines.langevin import UnadjustedLangevin
+from aif_dcpc.inference.baselines.vae import VariationalLearner
+from aif_dcpc.inference.stores import ParticleStore
+
+
+def gaussian():
+    model = GraphicalModel()
+    model.add_site("z", lambda: Independent(Normal(torch.zeros(1), 1.0), 1))
+    model.add_site("x", lambda z: Independent(Normal(z, 0.5), 1), parents=["z"])
+    return model
+
+
+@pytest.mark.parametrize("step", [0.05, 0.2])
+def test_unadjusted_langevin_has_its_known_bias(step):
+    # target variance s = .2: z' = (1 - step / s) z + sqrt(2 step) noise is stationary at s / (1 - step / (2 s))
+    engine = UnadjustedLangevin(DCPC(gaussian(), num_particles=20_000), step=step)
+    state = engine.init({"x": torch.ones(1, 1)}, seed=0)
+    for _ in range(40):
+        state, _ = engine.visit(state)
+    wanted = 0.2 / (1 - step / 0.4)
+    # 20,000 independent chains: the sample variance is off by sqrt(2 / 20000) = 1 %; 5 standard errors
+    assert state.values["z"].var().item() == pytest.approx(wanted, rel=0.05)
+    assert state.values["z"].mean().item() == pytest.approx(0.8, abs=5 * (wanted / 20_000) ** 0.5)
+
+
+def test_without_noise_particles_climb_to_the_mode():
+    engine = UnadjustedLangevin(
+        DCPC(gaussian(), num_particles=2), step=0.1, temperature=0.0, inner_steps=60, persistent=False
+    )
+    state, _ = engine.visit(engine.init({"x": torch.ones(3, 1)}, seed=0))
+    assert torch.allclose(state.values["z"], torch.full((2, 3, 1), 0.8), atol=1e-4)
+
+
+def test_the_variational_bound_reaches_the_evidence_where_the_encoder_can_be_exact():
+    # x ~ Normal(0, 1.25): the posterior is Gaussian with a linear mean, so the best bound is the evidence itself
+    torch.manual_seed(0)
+    engine = DCPC(gaussian(), num_particles=8)
+    x = 1.118 * torch.randn(64, 1)
+    template = engine.init({"x": x}, seed=0)
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
+    store = ParticleStore.like(template, 64)
+    learner = VariationalLearner(engine, optimizer, template, store, site="x", rate=0.01)
+    bounds = [learner.step({"x": x}, torch.arange(64)).trace["bound"].mean().item() for _ in range(250)]
+    exact = Normal(0.0, 1.25**0.5).log_prob(x).mean().item()
+    # each bound averages 512 draws of log p - log q, whose sd near the optimum is below .3
+    assert bounds[0] < exact - 0.05
+    assert sum(bounds[-50:]) / 50 == pytest.approx(exact, abs=0.03)
+    assert torch.isfinite(store.read(torch.arange(64))["z"]).all()
