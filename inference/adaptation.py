@@ -134,5 +134,5 @@ class SiteAdaptation:
         return replace(self, secants={**self.secants, key: secant}, roots={})
 
     def reopened(self) -> "SiteAdaptation":
-        """The same knowledge with gains restarted, for a target that has moved."""
-        return replace(self, updates={})
+        """The same knowledge with gains restarted, for a target that has moved (other factors may be active)."""
+        return replace(self, roots={}, updates={})

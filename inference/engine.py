@@ -32,9 +32,10 @@ from aif_dcpc.inference.factors import log_joint
 from aif_dcpc.inference.graph import GraphicalModel
 from aif_dcpc.inference.lowering import LoweredModel
 from aif_dcpc.inference.online import append
+from aif_dcpc.inference.predictions import counterfactual, forecast, predict
 from aif_dcpc.inference.sampling import quiet_distributions
 from aif_dcpc.inference.schedule import UPDATES, Options, Schedule, choose_schedule
-from aif_dcpc.inference.setup import build_state
+from aif_dcpc.inference.setup import build_state, intervene
 from aif_dcpc.inference.state import Info, Problem, State
 from aif_dcpc.inference.tempering import temper
 
@@ -168,6 +169,7 @@ class DCPC:
         generator: torch.Generator | None = None,
         *,
         record: Sequence[str] | Record = (),
+        do: Mapping[str, Tensor] | None = None,
         adapt: bool | None = None,
     ) -> tuple[State, Info]:
         """Many sweeps.
@@ -178,14 +180,17 @@ class DCPC:
             generator: source of randomness.
             record: names of latent sites whose particles to keep after every sweep, or a function of the state that
                 returns tensors to keep; found in `info.trace`, stacked along a new first axis.
+            do: site -> `(B, [T,] *event)`, interventions on the running cloud: a site's own density is cut.
             adapt: as in `sweep`.
 
         Raises:
+            ClampError: for interventions that do not fit.
             NonFiniteError: if the log joint stops being finite; names the site and the sweep.
         """
         keep = record if callable(record) else (lambda s: {name: s.constrained(name) for name in record})
         kept: dict[str, list[Tensor]] = {}
         acceptance: dict[str, Tensor] = {}
+        state = intervene(state, do or {})
         for _ in range(num_sweeps):
             state, acceptance = self.visit(state, generator, adapt=adapt)
             for name, value in keep(state).items():
@@ -208,6 +213,23 @@ class DCPC:
         """Exact probabilities of a discrete site's values, `(K, B, [T,] M)` (see `chains.marginals`)."""
         with quiet_distributions(), torch.no_grad():
             return marginals(state, site)
+
+    def forecast(
+        self, state: State, inputs: Mapping[str, Tensor] | None = None, *, length: int | None = None
+    ) -> dict[str, Tensor]:
+        """Draw future slices of every site from every particle, `(K, B, H, *event)` (see `predictions.forecast`)."""
+        with quiet_distributions(), torch.no_grad():
+            return forecast(state, inputs, length=length, generator=self.generator)
+
+    def predict(self, state: State) -> dict[str, Tensor]:
+        """Draw every observed site anew at the particles, `(K, B, [T,] *event)` (see `predictions.predict`)."""
+        with quiet_distributions(), torch.no_grad():
+            return predict(state, self.generator)
+
+    def counterfactual(self, state: State, do: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What would have been, had sites been set by hand, `(K, B, [T,] *event)` (see `predictions.counterfactual`)."""
+        with quiet_distributions(), torch.no_grad():
+            return counterfactual(state, do, self.generator)
 
     def log_evidence(self, data: Mapping[str, Tensor], *, method: str = "auto", **options: Any) -> Tensor:
         """log p(data), `(B,)` nats, or `(1,)` with global latents (options and quality: `evidence.estimate_evidence`)."""

@@ -36,8 +36,8 @@ def append(state: State, observation: Mapping[str, Tensor], generator: torch.Gen
         longer, increments = _from_prior(state, data, generator)
     weights = state.log_weights + increments
     gain = torch.logsumexp(weights, 0) - torch.logsumexp(state.log_weights, 0)
-    adaptation = {n: a.reopened() if hasattr(a, "reopened") else a for n, a in state.adaptation.items()}
-    longer = longer.replace(log_weights=weights, log_evidence=state.log_evidence + gain, adaptation=adaptation)
+    longer = longer.replace(log_weights=weights, log_evidence=state.log_evidence + gain)
+    longer = longer.replace(adaptation=state.reopened_adaptation())
     return resample_lineages(longer, generator)
 
 

@@ -129,11 +129,15 @@ class AncestorSampler:
         args = tuple(self._argument(node, site, index) for node in factor.args)
         distribution = expand_to(factor.kernel(*args), lead, root=not args)
         self.distributions[site.name] = distribution
-        drawn = distribution.sample()
+        drawn = self.draw(site, index, distribution)
         if given is None or mask is None:
             return drawn
         keep = mask if index is None else mask[:, :, index : index + 1]
         return torch.where(widen(keep, drawn), given, drawn)
+
+    def draw(self, site: Site, index: int | None, distribution: Distribution) -> Tensor:
+        """One value of a site (at one slice of its scope); subclasses may draw otherwise."""
+        return distribution.sample()
 
     def _factor(self, site: Site, index: int) -> Factor:
         own = [f for f in self.lowered.factors if f.site is site]

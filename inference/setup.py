@@ -1,6 +1,8 @@
 """Clamping data: which sites become observed, latent or severed, and a first cloud drawn from the prior."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -58,6 +60,51 @@ def build_state(
         length=time,
         log_evidence=weights.new_zeros(batch),
     )
+
+
+def interventions(state: State, do: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Check interventions and give them their leading axes, `(1, B, [T,] *event)`.
+
+    Raises:
+        ClampError: for unknown or deterministic sites, or shapes that do not fit.
+    """
+    sites, found = state.problem.lowered.model.sites, {}
+    for name, value in do.items():
+        if name not in sites:
+            raise ClampError(unknown_name("site", name, sites))
+        if sites[name].kind == "deterministic":
+            raise ClampError(f"deterministic site {name!r} cannot be set: set a stochastic site instead.")
+        found[name] = _lead_axes(sites[name], value, state.batch_size, state.length)
+        event = state.constrained(name).shape[sites[name].num_lead :]
+        if found[name].shape[sites[name].num_lead :] != event:
+            raise ClampError(f"do: site {name!r} has events of shape {tuple(event)}, found {tuple(value.shape)}.")
+    return found
+
+
+def intervene(state: State, do: Mapping[str, Tensor]) -> State:
+    """Set sites by hand: their own densities are cut, latent ones stop moving; weights become equal.
+
+    The particles of the other sites stay where they are: sweep them towards the new posterior.
+    """
+    if not do:
+        return state
+    action, problem = interventions(state, do), state.problem
+    inputs = {n for n in action if problem.site(n).kind == "input"}
+    changed = replace(
+        problem,
+        latent=tuple(n for n in problem.latent if n not in action),
+        bijections={n: b for n, b in problem.bijections.items() if n not in action},
+        supports={n: s for n, s in problem.supports.items() if n not in action},
+        discrete=problem.discrete - set(action),
+        severed=problem.severed | (set(action) - inputs),
+    )
+    same = changed.latent == problem.latent and changed.severed == problem.severed
+    masks = {n: m for n, m in state.masks.items() if n not in action}
+    weights = torch.zeros_like(state.log_weights)
+    moved = state.with_values(action)
+    if same:
+        return moved.replace(masks=masks, log_weights=weights)
+    return moved.replace(problem=changed, masks=masks, log_weights=weights, adaptation=state.reopened_adaptation())
 
 
 def _materialise(value: Tensor, num_particles: int, latent: bool) -> Tensor:

@@ -131,6 +131,10 @@ class State:
         """Normalised weights `(K, B)`."""
         return torch.softmax(self.log_weights, 0)
 
+    def reopened_adaptation(self) -> dict[str, Any]:
+        """What moves have learned, ready to learn again after the target has moved."""
+        return {n: a.reopened() if hasattr(a, "reopened") else a for n, a in self.adaptation.items()}
+
     def replace(self, **changes: Any) -> "State":
         """A copy with some fields changed."""
         return replace(self, **changes)
