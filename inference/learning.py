@@ -158,17 +158,18 @@ class Learner:
         self.template = template
         self.steps = 0
 
-    def step(self, data: Mapping[str, Tensor], indices: Tensor) -> Info:
+    def step(self, data: Mapping[str, Tensor], indices: Tensor, masks: Mapping[str, Tensor] | None = None) -> Info:
         """Sweep the particles of some data, learn from them and put them back.
 
         Args:
             data: observed site -> `(B, *event)`.
             indices: `(B,)`, which data these are.
+            masks: observed site -> `(B,)`, True where the datum has it (a missing label, for instance, is not scored).
 
         Raises:
             NonFiniteError: as `learn_step`; the store keeps the particles that it had.
         """
-        state = rebind(self.template, data, self.store.read(indices))
+        state = rebind(self.template, data, self.store.read(indices), masks)
         state = state.replace(adaptation=self.adaptation, sweeps=self.steps * self.num_sweeps)
         state, info = learn_step(self.engine, state, self.optimizer, num_sweeps=self.num_sweeps)
         self.store.write(indices, state.values)

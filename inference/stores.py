@@ -77,13 +77,19 @@ def _empty(shape: tuple[int, ...], name: str, folder: Path | None) -> Tensor:
     return mapped
 
 
-def rebind(state: State, data: Mapping[str, Tensor], particles: Mapping[str, Tensor]) -> State:
+def rebind(
+    state: State,
+    data: Mapping[str, Tensor],
+    particles: Mapping[str, Tensor],
+    masks: Mapping[str, Tensor] | None = None,
+) -> State:
     """The cloud of other data under the same roles: same sites observed, same number of particles.
 
     Args:
         state: gives the roles.
         data: observed site -> `(B, *event)`.
         particles: latent site -> `(K, B, *event)`, unconstrained.
+        masks: observed site -> `(B,)` True where it is seen; elsewhere its value only has to be possible.
 
     Raises:
         ClampError: a site is missing.
@@ -97,7 +103,7 @@ def rebind(state: State, data: Mapping[str, Tensor], particles: Mapping[str, Ten
     values = {**{name: value[None] for name, value in data.items()}, **particles}
     return state.replace(
         values=values,
-        masks={},
+        masks={name: mask[None] for name, mask in (masks or {}).items()},
         log_weights=weights,
         ancestors=ancestors,
         cache={},

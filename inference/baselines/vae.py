@@ -82,7 +82,7 @@ class VariationalLearner(Learner):
         self.encoder = Encoder(pixels, [template.values[name].shape[-1] for name in self.latents])
         optimizer.add_param_group({"params": list(self.encoder.parameters()), "lr": rate})
 
-    def step(self, data: Mapping[str, Tensor], indices: Tensor) -> Info:
+    def step(self, data: Mapping[str, Tensor], indices: Tensor, masks: Mapping[str, Tensor] | None = None) -> Info:
         """Climb the evidence lower bound of some data; `info.log_joint` holds log p at the encoder's draws.
 
         `info.trace["bound"]` holds log p - log q, `(K, B)` nats.
@@ -91,7 +91,7 @@ class VariationalLearner(Learner):
             NonFiniteError: the bound is not finite.
         """
         drawn, log_q = self.encoder(data[self.site], self.engine.num_particles)
-        state = rebind(self.template, data, dict(zip(self.latents, drawn, strict=True)))
+        state = rebind(self.template, data, dict(zip(self.latents, drawn, strict=True)), masks)
         log_p = _log_joint(state)
         loss = -(log_p - log_q).mean(0).sum()
         if not bool(torch.isfinite(loss)):
@@ -119,5 +119,5 @@ def _log_joint(state: State) -> Tensor:
     with quiet_distributions():
         for factor in state.problem.lowered.factors:
             inputs: dict[Leaf, Tensor] = {leaf: state.values[leaf.site] for leaf in factor.inputs}
-            total = total + log_density(state, factor, inputs, 0, 0)
+            total = total + log_density(state, factor, inputs, 0, 0)  # masked terms are zero
     return total

@@ -142,3 +142,15 @@ def test_evaluation_ends_with_one_json_object_and_leaves_figures(tmp_path):
     assert 10 < result["neg_log_marginal"] < 64 * 0.6931 + 5
     drawn = {path.name for path in (outcome.folder.path / "figures").iterdir()}
     assert {"evaluation-reconstructions.png", "evaluation-recall-from-half.png"} <= drawn
+
+
+def test_faces_run_from_files_to_pictures(tmp_path):
+    pictures(tmp_path / "celeba" / "img_align_celeba")
+    options = ["images.options.likelihood=normal", "+images.options.width=16", "+images.options.latents=4"]
+    budget = ["epochs=1", "images.batch_size=9", "inference.num_particles=2", "inference.num_sweeps=1"]
+    small = ["images.validation_sweeps=1", "images.validation_images=2", f"data_dir={tmp_path}"]
+    for experiment in ("celeba_32", "celeba_64"):
+        place = tmp_path / experiment
+        outcome = run(f"experiment={experiment}", f"run_dir={place}", *options, *budget, *small)
+        assert outcome.steps == 2 and outcome.reason == "finished"
+        assert (place / "figures" / "samples.png").is_file()

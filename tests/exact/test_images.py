@@ -7,7 +7,14 @@ from torch.distributions import Bernoulli, MultivariateNormal
 from aif_dcpc.image_distances import frechet_distance, kernel_distance
 from aif_dcpc.inference import DCPC
 from aif_dcpc.inference.factors import evaluate
-from aif_dcpc.inference.images import dlgm, summary, with_visible
+from aif_dcpc.inference.images import (
+    class_probabilities,
+    dlgm,
+    generator,
+    labelled_dlgm,
+    summary,
+    with_visible,
+)
 from aif_dcpc.inference.images.layers import COVARIANCES, GaussianLayer, GreyBernoulli, WhitenedNormal
 
 
@@ -79,3 +86,30 @@ def test_distances_of_gaussian_features():
     # ||difference||^2 + trace((1 - 3)^2 I)
     assert frechet_distance(x, 3 * x + 1) == pytest.approx(2 + 2 * 4, rel=0.05)
     assert abs(kernel_distance(x[:2000], x[2000:])) < 0.05 < kernel_distance(x[:2000], x[2000:] + 1)
+
+
+@pytest.mark.parametrize("side", [32, 64])
+def test_convolutional_generators_keep_data_independent(side):
+    torch.manual_seed(0)
+    model = generator((3, side, side), latents=5, width=16)
+    state = DCPC(model, num_particles=2).init({"image": torch.randint(0, 256, (3, 3, side, side)) / 255}, seed=0)
+    factor = next(f for f in state.problem.lowered.factors if f.site.name == "image")
+    before = evaluate(state, factor, scores=False).log_prob
+    moved = state.values["z"].clone()
+    moved[:, 0] += 1
+    after = evaluate(state, factor, {"z": moved}, scores=False).log_prob
+    assert torch.allclose(before[:, 1:], after[:, 1:], rtol=1e-5) and not torch.allclose(before[:, 0], after[:, 0])
+
+
+def test_a_missing_label_is_not_scored():
+    torch.manual_seed(0)
+    model = labelled_dlgm(3, (2, 4), (1, 2, 2))
+    engine = DCPC(model, num_particles=2)
+    data = {"image": torch.rand(2, 1, 2, 2), "label": torch.tensor([1, 2])}
+    state = engine.init(data, masks={"label": torch.tensor([True, False])}, seed=0)
+    factor = next(f for f in state.problem.lowered.factors if f.site.name == "label")
+    log_prob = evaluate(state, factor, scores=False).log_prob
+    assert (log_prob[:, 0] < 0).all() and (log_prob[:, 1] == 0).all()
+    assert "label" not in state.problem.latent
+    probabilities = class_probabilities(state)
+    assert probabilities.shape == (2, 3) and torch.allclose(probabilities.sum(-1), torch.ones(2))
