@@ -80,22 +80,23 @@ def learn_step(
     return state.replace(cache={}), Info(acceptance, _total(state, terms))
 
 
-def local_log_joint(state: State) -> dict[str, Tensor]:
+def local_log_joint(state: State, *, detach: bool = True) -> dict[str, Tensor]:
     """Log density of every factor at the particles, by factor, `(K or 1, B or 1, [T])`; differentiable in parameters.
 
-    Values are constants here: no gradient runs from one site to the next.
+    With `detach` values are constants: no gradient runs from one site to the next.
     """
     with quiet_distributions():
-        return {factor.key: _term(state, factor) for factor in active_factors(state)}
+        return {factor.key: _term(state, factor, detach) for factor in active_factors(state)}
 
 
-def _term(state: State, factor: Factor) -> Tensor:
+def _term(state: State, factor: Factor, detach: bool) -> Tensor:
     start, stop = factor_slices(state, factor)
     aligned = {
-        leaf: align(state.values[leaf.site], state.problem.site(leaf.site), leaf, factor.site, start, stop).detach()
+        leaf: align(state.values[leaf.site], state.problem.site(leaf.site), leaf, factor.site, start, stop)
         for leaf in factor.inputs
     }
-    return log_density(state, factor, aligned, start, stop)
+    given = {leaf: value.detach() for leaf, value in aligned.items()} if detach else aligned
+    return log_density(state, factor, given, start, stop)
 
 
 def objective(state: State, terms: Mapping[str, Tensor], scale: float = 1.0) -> Tensor:
