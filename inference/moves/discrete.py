@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from aif_dcpc.inference.adaptation import SiteAdaptation
 from aif_dcpc.inference.factors import add_onto, evaluate, touching
@@ -21,7 +22,8 @@ from aif_dcpc.inference.moves.layout import flatten_event, free_values, site_chu
 from aif_dcpc.inference.state import State
 
 REACH = 3
-SQUARINGS = 5
+STEPS = 16
+LONGEST = 4.0  # mean holding times of the fastest state, at step 1
 STEEPEST = 8.0
 
 
@@ -88,19 +90,19 @@ def _offsets(like: Tensor) -> Tensor:
 
 
 def _transition(slope: Tensor, inside: Tensor, time: Tensor) -> Tensor:
-    """Distribution after time h, started at offset 0; `time` is in units of the mean holding time there."""
-    offsets = _offsets(slope).to(slope.dtype)
-    distance = offsets - offsets[:, None]
-    rates = torch.exp(0.5 * slope[..., None, None] * distance) * (distance != 0)
-    rates = rates * inside.unsqueeze(-2) * (distance.abs() <= 1)
-    leaving = rates.sum(-1)
-    fastest = leaving.amax(-1, keepdim=True).unsqueeze(-1).clamp_min(1e-12)
-    span = time * 4 / 2**SQUARINGS
-    step = rates * (span / fastest)
-    matrix = step + torch.diag_embed(1 - step.sum(-1))
-    for _ in range(SQUARINGS):
-        matrix = matrix @ matrix
-    return matrix[..., REACH, :]
+    """Distribution after time h of the jump process started at offset 0, by steps to the neighbouring value."""
+    allowed = inside.to(slope.dtype)
+    rise = torch.exp(0.5 * slope).unsqueeze(-1)
+    up = pad(rise * allowed[..., 1:], (0, 1))
+    down = pad(allowed[..., :-1] / rise, (1, 0))
+    fastest = (up + down).amax(-1, keepdim=True).clamp_min(1e-12)
+    span = time * (LONGEST / STEPS)
+    up, down = up * (span / fastest), down * (span / fastest)
+    row = (_offsets(slope) == 0).to(slope.dtype).expand(up.shape)
+    for _ in range(STEPS):
+        rising, falling = row * up, row * down
+        row = row - rising - falling + pad(rising[..., :-1], (1, 0)) + pad(falling[..., 1:], (0, 1))
+    return row.clamp_min(0)
 
 
 def _choose(rows: Tensor, generator: torch.Generator | None) -> Tensor:

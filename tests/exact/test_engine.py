@@ -290,7 +290,7 @@ def test_discrete_langevin_on_an_ordered_chain():
     posterior = joint / joint.sum()
     for kind in ("discrete_langevin", "prior"):
         engine = DCPC(model, num_particles=32, moves={"s": kind})
-        trace = traced(engine, {"o": data.expand(COPIES, -1)}, ["s"], sweeps=200)["s"]
+        trace = traced(engine, {"o": data.expand(COPIES, -1)}, ["s"], sweeps=120)["s"]
         for path, probability in zip(paths, posterior, strict=True):
             assert agrees((trace == path).all(-1), probability, floor=0.003)
 
