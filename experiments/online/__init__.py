@@ -1,0 +1,1 @@
+"""One observation per step: how well the whole history is re-inferred, and what it costs."""
