@@ -33,10 +33,11 @@ from aif_dcpc.inference.graph import GraphicalModel
 from aif_dcpc.inference.lowering import LoweredModel
 from aif_dcpc.inference.online import append
 from aif_dcpc.inference.predictions import counterfactual, forecast, predict
+from aif_dcpc.inference.recent import recent_slices, rejoin
 from aif_dcpc.inference.sampling import quiet_distributions
 from aif_dcpc.inference.schedule import UPDATES, Options, Schedule, choose_schedule
 from aif_dcpc.inference.setup import build_state, intervene
-from aif_dcpc.inference.state import Info, Problem, State
+from aif_dcpc.inference.state import Info, State
 from aif_dcpc.inference.tempering import temper
 
 Record = Callable[[State], Mapping[str, Tensor]]
@@ -79,7 +80,7 @@ class DCPC:
             raise ModelError(unknown_name("update", update, UPDATES))
         self.num_particles, self.update, self.warmup = num_particles, update, warmup
         self.options = Options(window=window, step=step)
-        self._last: tuple[Problem, int, Schedule] | None = None
+        self._last: tuple[tuple[LoweredModel, tuple[str, ...], int], Schedule] | None = None
         for name in moves or {}:
             if name not in model.sites:
                 raise ModelError(unknown_name("site", name, model.sites))
@@ -171,6 +172,7 @@ class DCPC:
         record: Sequence[str] | Record = (),
         do: Mapping[str, Tensor] | None = None,
         adapt: bool | None = None,
+        recent: int | None = None,
     ) -> tuple[State, Info]:
         """Many sweeps.
 
@@ -182,6 +184,8 @@ class DCPC:
                 returns tensors to keep; found in `info.trace`, stacked along a new first axis.
             do: site -> `(B, [T,] *event)`, interventions on the running cloud: a site's own density is cut.
             adapt: as in `sweep`.
+            recent: sweep only about the last so many slices, given the past and all sites without time as they are:
+                the cost no longer grows with the series. `info.log_joint` is then that of these slices.
 
         Raises:
             ClampError: for interventions that do not fit.
@@ -191,14 +195,15 @@ class DCPC:
         kept: dict[str, list[Tensor]] = {}
         acceptance: dict[str, Tensor] = {}
         state = intervene(state, do or {})
+        part = state if recent is None else recent_slices(state, recent)
         for _ in range(num_sweeps):
-            state, acceptance = self.visit(state, generator, adapt=adapt)
-            for name, value in keep(state).items():
+            part, acceptance = self.visit(part, generator, adapt=adapt)
+            for name, value in keep(part).items():
                 kept.setdefault(name, []).append(value)
         trace = {name: torch.stack(values) for name, values in kept.items()}
-        info = Info(acceptance, self.log_joint(state), trace)
-        self.check_finite(state, info)
-        return state, info
+        info = Info(acceptance, self.log_joint(part), trace)
+        self.check_finite(part, info)
+        return part if recent is None else rejoin(state, part), info
 
     def append(
         self, state: State, observation: Mapping[str, Tensor], generator: torch.Generator | None = None
@@ -243,10 +248,10 @@ class DCPC:
 
     def schedule(self, state: State) -> Schedule:
         """Which moves a sweep makes, in order; chosen from what is latent, observed and supplied by the model."""
-        if self._last is None or self._last[0] is not state.problem or self._last[1] != state.length:
-            chosen = choose_schedule(state, overrides=self.moves, update=self.update, options=self.options)
-            self._last = (state.problem, state.length, chosen)
-        return self._last[2]
+        key = (state.problem.lowered, state.problem.latent, state.length)
+        if self._last is None or self._last[0] != key:
+            self._last = (key, choose_schedule(state, overrides=self.moves, update=self.update, options=self.options))
+        return self._last[1]
 
     def check_finite(self, state: State, info: Info) -> None:
         """Raise if a log density is not finite (reads from the device: call it outside sweeps)."""

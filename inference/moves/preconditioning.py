@@ -26,12 +26,13 @@ MAX_DENSE_STATIC = 64  # sites without time: above this a full matrix costs more
 def preconditioner(
     state: State, site: Site, chunks: Chunks, learned: SiteAdaptation
 ) -> tuple[Tensor | None, SiteAdaptation]:
-    """The roots `(3, N, N)` or `(3, N)` for these chunks, kept until the curvature is learned anew."""
+    """The roots `(3, N, N)` or `(3, N)` (one where there is one chunk), kept until the curvature is learned anew."""
     if not learned.secants:
         return None, learned
     key = (chunks.width, chunks.phase, chunks.length)
     if key not in learned.roots:
-        root = root_of_inverse(_precisions(state, site, chunks, learned))
+        precisions = _precisions(state, site, chunks, learned)
+        root = root_of_inverse(precisions[:1] if chunks.count == 1 else precisions)
         learned = replace(learned, roots={**learned.roots, key: root})
     return learned.roots[key], learned
 

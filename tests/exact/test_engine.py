@@ -324,3 +324,24 @@ def test_proposals_from_prior_and_bank_are_exact():
         kept.append(state.particles["z"])
     assert agrees(torch.stack(kept)[50:], 0.5)
     assert agrees(torch.stack(kept)[50:].square(), 0.75)
+
+
+def test_sweeping_recent_slices_leaves_the_past_and_draws_the_rest_given_it():
+    model, rotation, data = linear_gaussian(2, 10)
+    engine = DCPC(model, num_particles=64, warmup=60)
+    state, _ = engine.run(engine.init({"o": data.expand(COPIES, -1, -1)}, seed=0), 60)
+    before = state.particles["s"]
+    state, info = engine.run(state, 300, recent=3, record=["s"])
+    assert torch.equal(state.particles["s"][:, :, :7], before[:, :, :7])
+    assert state.length == 10
+    assert state.particles["s"].shape == before.shape
+    _, covariance = smoother(rotation, data[7:])  # given the slice before, the three last ones follow this law:
+    eye, turn = torch.eye(2).double(), rotation
+    precision = covariance.inverse()
+    precision[:2, :2] += eye / 0.09 - eye  # the first slice follows its predecessor instead of the initial density
+    shift = precision.inverse()[:, :2] @ (turn @ before[:, :, 6].double().unsqueeze(-1) / 0.09)
+    base = precision.inverse() @ (data[7:].double().flatten() / 0.25)
+    expected = base + shift.squeeze(-1)
+    found = info.trace["s"][:, :, :, 1:].flatten(3).double()
+    error = (found.mean(0) - expected).mean(0)
+    assert (error.mean(0).abs() < 5 * error.std(0) / math.sqrt(COPIES) + 0.003).all()
