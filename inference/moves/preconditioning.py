@@ -20,19 +20,25 @@ from aif_dcpc.inference.state import State
 
 MAX_DENSE = 256
 MAX_DENSE_BLOCK = 1024  # a chunk of slices
+MAX_SEPARATE = 64  # chunks up to which each has a matrix of its own in memory
 MAX_DENSE_STATIC = 64  # sites without time: above this a full matrix costs more than it gains
 
 
 def preconditioner(
     state: State, site: Site, chunks: Chunks, learned: SiteAdaptation
 ) -> tuple[Tensor | None, SiteAdaptation]:
-    """The roots `(3, N, N)` or `(3, N)` (one where there is one chunk), kept until the curvature is learned anew."""
+    """The roots of these chunks, kept until the curvature is learned anew.
+
+    Returns:
+        diagonals `(count, N)`; matrices `(count, N, N)`, or `(3, N, N)` (first, inner, last) where chunks are many.
+    """
     if not learned.secants:
         return None, learned
     key = (chunks.width, chunks.phase, chunks.length)
     if key not in learned.roots:
         precisions = _precisions(state, site, chunks, learned)
         root = root_of_inverse(precisions[:1] if chunks.count == 1 else precisions)
+        root = _along(root, chunks.count) if root.ndim == 2 or chunks.count <= MAX_SEPARATE else root
         learned = replace(learned, roots={**learned.roots, key: root})
     return learned.roots[key], learned
 
@@ -42,20 +48,22 @@ def multiply(root: Tensor | None, x: Tensor, *, transposed: bool = False) -> Ten
     if root is None:
         return x
     if root.ndim == 2:
-        return x * _along(root, x.shape[2])
+        return x * root
     matrix = root if transposed else root.mT  # x is a row
-    inner = x @ matrix[min(1, x.shape[2] - 1)]
-    if x.shape[2] > 1:
-        inner[:, :, 0] = x[:, :, 0] @ matrix[0]
-        inner[:, :, -1] = x[:, :, -1] @ matrix[2]
+    if matrix.shape[0] == x.shape[2]:
+        rows = x.flatten(0, 1).transpose(0, 1)
+        return torch.bmm(rows, matrix).transpose(0, 1).unflatten(0, x.shape[:2])
+    inner = x @ matrix[1]
+    inner[:, :, 0] = x[:, :, 0] @ matrix[0]
+    inner[:, :, -1] = x[:, :, -1] @ matrix[2]
     return inner
 
 
-def _along(diagonal: Tensor, count: int) -> Tensor:
-    """First, inner and last diagonals laid along `count` chunks."""
+def _along(root: Tensor, count: int) -> Tensor:
+    """First, inner and last roots laid along `count` chunks."""
     if count == 1:
-        return diagonal[:1]
-    return torch.cat([diagonal[:1], diagonal[1:2].expand(count - 2, -1), diagonal[2:]])
+        return root[:1]
+    return torch.cat([root[:1], root[1:2].expand(count - 2, *root.shape[1:]), root[2:]])
 
 
 def _precisions(state: State, site: Site, chunks: Chunks, learned: SiteAdaptation) -> Tensor:
