@@ -80,7 +80,7 @@ class DCPC:
             raise ModelError(unknown_name("update", update, UPDATES))
         self.num_particles, self.update, self.warmup = num_particles, update, warmup
         self.options = Options(window=window, step=step)
-        self._last: tuple[tuple[LoweredModel, tuple[str, ...], int], Schedule] | None = None
+        self._last: tuple[tuple[object, ...], Schedule] | None = None
         for name in moves or {}:
             if name not in model.sites:
                 raise ModelError(unknown_name("site", name, model.sites))
@@ -248,7 +248,7 @@ class DCPC:
 
     def schedule(self, state: State) -> Schedule:
         """Which moves a sweep makes, in order; chosen from what is latent, observed and supplied by the model."""
-        key = (state.problem.lowered, state.problem.latent, state.length)
+        key = (state.problem.lowered, state.problem.latent, state.problem.severed, state.length)
         if self._last is None or self._last[0] != key:
             self._last = (key, choose_schedule(state, overrides=self.moves, update=self.update, options=self.options))
         return self._last[1]
