@@ -72,7 +72,7 @@ class Evaluation:
     def run(self) -> Result:
         """All measurements that are asked for."""
         result: Result = {"run": str(self.folder), "data": self.trained.name, "images": len(self.held_out)}
-        result |= {"sweeps": self.config.sweeps, **self._reconstructions()}
+        result |= {"sweeps": self.config.sweeps, "warm_step": self.config.warm_step, **self._reconstructions()}
         if self.config.annealed_images:
             result |= self._marginals()
         if self.config.samples:
@@ -95,7 +95,7 @@ class Evaluation:
     def _reconstruct(self, seed: int) -> dict[str, float]:
         engine = self.engine(seed)
         batches = self.held_out.split(self.config.batch_size)
-        found = [reconstruct(infer(engine, batch, self.config.sweeps)) for batch in batches]
+        found = [reconstruct(self._infer(engine, batch)) for batch in batches]
         self._picture("evaluation-reconstructions", torch.cat([found[0].images[:SHOWN], found[0].means[:SHOWN]]))
         sizes = [len(batch) / len(self.held_out) for batch in batches]
 
@@ -107,6 +107,9 @@ class Evaluation:
             "mse": mean(lambda r: r.mse),
             "energy": mean(lambda r: r.energy),
         }
+
+    def _infer(self, engine: DCPC, images: Tensor) -> State:
+        return infer(engine, images, self.config.sweeps, warm_step=self.config.warm_step)
 
     # -- marginal likelihood -----------------------------------------------------------------------------------------
 

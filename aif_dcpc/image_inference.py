@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference import DCPC, State
+from aif_dcpc.inference.baselines.langevin import UnadjustedLangevin
 from aif_dcpc.inference.factors import log_joint
 from aif_dcpc.inference.sampling import quiet_distributions
 
 IMAGE = "image"
+WARM = 0.8  # share of the sweeps that are unadjusted, where a warm start is asked for
 ADAPT = 0.5  # share of the sweeps during which moves adapt; then they are frozen
 
 
@@ -36,11 +38,24 @@ class Reconstruction:
     energy: float
 
 
-def infer(engine: DCPC, images: Tensor, num_sweeps: int) -> State:
-    """Particles of images, from the prior by `num_sweeps` sweeps; moves adapt during the first half."""
-    state = engine.init({IMAGE: images})
-    for sweep in range(num_sweeps):
-        state, _ = engine.visit(state, adapt=sweep < ADAPT * num_sweeps)
+def infer(engine: DCPC, images: Tensor, num_sweeps: int, *, warm_step: float = 0.0) -> State:
+    """Particles of images, from the prior by `num_sweeps` sweeps in all.
+
+    Args:
+        engine: model and moves, which adapt during the first half of its own sweeps.
+        images: `(B, C, H, W)`.
+        num_sweeps: how many.
+        warm_step: where positive, the first 80 % are unadjusted Langevin steps of this size: they approach the
+            posterior of a large hierarchy faster than accepted ones, which then correct their bias.
+    """
+    state, warm = engine.init({IMAGE: images}), 0
+    if warm_step:
+        warm = round(WARM * num_sweeps)
+        start = UnadjustedLangevin(engine, step=warm_step, inner_steps=warm)
+        state, _ = start.visit(state, engine.generator)
+        state = state.replace(cache={}, sweeps=0)
+    for sweep in range(num_sweeps - warm):
+        state, _ = engine.visit(state, adapt=sweep < ADAPT * (num_sweeps - warm))
     return state
 
 

@@ -139,6 +139,7 @@ class EvaluateConfig:
     repeats: int = bounded(at_least=1)
     held_out: int = bounded(at_least=1)
     sweeps: int = bounded(at_least=1)
+    warm_step: float = bounded(at_least=0)
     batch_size: int = bounded(at_least=1)
     annealed_images: int = bounded(at_least=0)
     temperatures: int = bounded(at_least=1)

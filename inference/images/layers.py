@@ -62,7 +62,7 @@ class GreyBernoulli(Distribution):
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012
-    support = constraints.independent(constraints.unit_interval, 3)
+    support = constraints.independent(constraints.boolean, 3)
 
     def __init__(self, logits: Tensor) -> None:
         self.logits = logits

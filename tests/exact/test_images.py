@@ -113,3 +113,8 @@ def test_a_missing_label_is_not_scored():
     assert "label" not in state.problem.latent
     probabilities = class_probabilities(state)
     assert probabilities.shape == (2, 3) and torch.allclose(probabilities.sum(-1), torch.ones(2))
+
+
+def test_images_drawn_from_the_model_are_black_and_white():
+    drawn = DCPC(dlgm((2, 3), (1, 4, 4)), num_particles=3).init(batch_size=2, seed=0).values["image"]
+    assert set(drawn.unique().tolist()) <= {0.0, 1.0}
