@@ -1,0 +1,50 @@
+"""Tokens, colours and action ids are opaque: an agent in a renamed world thinks the same thoughts under other names."""
+
+import numpy as np
+import pytest
+
+from aif_dcpc import agents, envs
+from aif_dcpc.agents.hierarchical import HierarchicalAgent
+from aif_dcpc.training.assembly import Env, agent_metadata
+
+
+def build(permute_seed: int | None) -> tuple[Env, HierarchicalAgent]:
+    """A world and an agent for it."""
+    env = envs.make("MiniGrid", permute_seed=permute_seed)
+    agent = agents.make(
+        "hierarchical",
+        observation_space=env.observation_space,
+        action_space=env.action_space,
+        metadata=agent_metadata(env),
+        settings={},
+        seed=0,
+    )
+    assert isinstance(agent, HierarchicalAgent)
+    return env, agent
+
+
+@pytest.mark.parametrize("permute_seed", [1, 2])
+def test_expected_free_energies_are_renamed_with_the_world(permute_seed: int) -> None:
+    """Both live through the same random walk; every action of one is worth what its namesake is to the other."""
+    (plain, first), (renamed, second) = build(None), build(permute_seed)
+    meaning = renamed.get_wrapper_attr("actions")  # what each of the new action ids does
+    name = np.argsort(meaning)
+    walk = np.random.default_rng(permute_seed).integers(7, size=16)
+    (ours, _), (theirs, _) = plain.reset(seed=5), renamed.reset(seed=5)
+    first.begin(seed=0)
+    second.begin(seed=0)
+    differences, spreads = [], []
+    for action in walk.tolist():
+        first.act(ours)
+        second.act(theirs)
+        assert first.plan is not None and second.plan is not None
+        expected, found = first.plan.expected_free_energy, second.plan.expected_free_energy[name]
+        differences.append(np.abs((found - found.mean()) - (expected - expected.mean())).max())
+        spreads.append(np.ptp(expected))
+        first.action, second.action = action, int(name[action])
+        ours, reward, ended, cut, _ = plain.step(first.action)
+        theirs, *_ = renamed.step(second.action)
+        first.feedback(ours, float(reward), ended, cut)
+        second.feedback(theirs, float(reward), ended, cut)
+        assert not (ended or cut)
+    assert max(differences) < 0.3
