@@ -188,7 +188,8 @@ class TablePrior:
         slots, (wrong, right) = counts.tokens.shape[-1], self.misread
         pair = torch.stack([counts.sightings[:, 1] + wrong, counts.sightings[:, 0] + right], 1)
         token_prior = dirichlet(counts.tokens + self.token_concentration / slots, generator)
-        misread = dirichlet(pair, generator)[:, 0]
+        # a uniform number of exactly 0 once gave a rate of 0, under which any misreading is impossible for good
+        misread = dirichlet(pair, generator)[:, 0].clamp(1e-12, 1 - 1e-6)
         if kept is None or actions is None or rows is None:
             transition = events.draw(counts.transition, generator)
             outcome = outcomes.draw(counts.outcome, generator)

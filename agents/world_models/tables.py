@@ -98,7 +98,8 @@ class Structured:
     def _pooled(self, counts: Array) -> Array:
         """Counts of every row, `(..., head, R, X)`."""
         lead = counts.shape[: counts.ndim - 1 - len(self.context)]
-        pooled: Array = self._pooling @ counts.reshape(*lead, -1, counts.shape[-1])
+        rows = math.prod(counts.shape[len(lead) : -1])  # said outright: there may be no particle at all
+        pooled: Array = self._pooling @ counts.reshape(*lead, rows, counts.shape[-1])
         return pooled
 
     def _upright(self, value: Array, like: Array) -> Array:

@@ -8,11 +8,14 @@ import pytest
 import torch
 
 from aif_dcpc.agents.protocol import EgocentricView
-from aif_dcpc.agents.world_models.counts import TablePrior, Tables, no_counts
+from aif_dcpc.agents.world_models import counts as counts_module
+from aif_dcpc.agents.world_models.counts import Counts, TablePrior, Tables, no_counts
+from aif_dcpc.agents.world_models.evidence import misread_log_odds
 from aif_dcpc.agents.world_models.geometry import MOTIONS, geometry_of
 from aif_dcpc.agents.world_models.grid import HAND_ERROR, Cloud, Grid, prior_cloud
 from aif_dcpc.agents.world_models.model import GridModel, cloud_of, data_of, values_of
 from aif_dcpc.agents.world_models.paths import Record, effects_of
+from aif_dcpc.agents.world_models.tables import evidence_gain
 from aif_dcpc.agents.world_models.vocabulary import SAME, Slots, Vocabulary
 from aif_dcpc.inference import DCPC
 
@@ -21,12 +24,14 @@ PRIOR = TablePrior(stay=0.4, effect_odds=1.0, nothing=0.6, token_concentration=3
 FLOOR, WALL = 0, 1
 
 
+VOCABULARY = Vocabulary(Slots(TOKENS, [0, 1]), Slots(1, [0]), [(FLOOR, SAME)], NUM_EVENTS)
+
+
 def small_world() -> Grid:
     """A torus of nine cells, two tokens, one effect (it turns a wall ahead into floor), a view of the cell ahead."""
     view = EgocentricView(rows=2, columns=1, own_cell=(1, 0), num_tokens=ALPHABET, unseen_token=3, empty_hand_token=0)
-    vocabulary = Vocabulary(Slots(TOKENS, [0, 1]), Slots(1, [0]), [(FLOOR, SAME)], NUM_EVENTS)
     geometry = geometry_of(view, SIZE)
-    return Grid(geometry, effects_of(geometry, vocabulary), PRIOR, no_counts(ACTIONS, vocabulary), ALPHABET)
+    return Grid(geometry, effects_of(geometry, VOCABULARY), PRIOR, no_counts(ACTIONS, VOCABULARY), ALPHABET)
 
 
 RECORDS = {
@@ -206,3 +211,13 @@ def test_the_engine_on_the_clamped_history_reaches_the_exact_posterior(name: str
 
 def test_hand_errors_are_rare_but_possible() -> None:
     assert 0 < HAND_ERROR < 1e-3
+
+
+def test_tables_survive_the_edges_of_random_numbers(monkeypatch):
+    grid = small_world()
+    counts = Counts(*(value[None] for value in vars(no_counts(ACTIONS, VOCABULARY)).values()))
+    monkeypatch.setattr(counts_module, "dirichlet", lambda concentration, _: torch.eye(concentration.shape[-1])[-1:])
+    tables = grid.prior.draw(counts, grid.events, grid.outcomes, torch.Generator().manual_seed(0))
+    assert torch.isfinite(misread_log_odds(tables.misread, ALPHABET)).all()  # drawn as 0, kept away from it
+    same = counts.transition
+    assert torch.equal(evidence_gain(grid.events, same[0], same, same), torch.zeros(1))  # nothing to compare
