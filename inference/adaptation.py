@@ -95,28 +95,28 @@ class SiteAdaptation:
     """What a gradient move has learned about one site.
 
     Attributes:
-        log_steps: by chunk width, 0-dim tensors.
+        log_steps: by proposal and chunk width, 0-dim tensors.
         secants: by factor key.
         roots: of the preconditioners, by (width, phase, length); rebuilt after each change of the secants.
-        updates: number of updates so far, by chunk width (host integers).
+        updates: number of updates so far, by proposal and chunk width (host integers).
     """
 
-    log_steps: Mapping[int, Tensor] = field(default_factory=dict)
+    log_steps: Mapping[tuple[str, int], Tensor] = field(default_factory=dict)
     secants: Mapping[str, Secant] = field(default_factory=dict)
     roots: Mapping[tuple[int, int, int], Tensor] = field(default_factory=dict)
-    updates: Mapping[int, int] = field(default_factory=dict)
+    updates: Mapping[tuple[str, int], int] = field(default_factory=dict)
 
-    def log_step(self, width: int, like: Tensor) -> Tensor:
-        """Current log step for a chunk width; starts at log .5."""
-        kept = self.log_steps.get(width)
+    def log_step(self, key: tuple[str, int], like: Tensor) -> Tensor:
+        """Current log step of a proposal at a chunk width; starts at log .5."""
+        kept = self.log_steps.get(key)
         return torch.full((), -0.7, dtype=like.dtype, device=like.device) if kept is None else kept
 
-    def stepped(self, width: int, acceptance: Tensor, like: Tensor) -> "SiteAdaptation":
+    def stepped(self, key: tuple[str, int], acceptance: Tensor, like: Tensor) -> "SiteAdaptation":
         """Robbins-Monro step towards the target acceptance, gain t^-.6."""
-        count = self.updates.get(width, 0)
+        count = self.updates.get(key, 0)
         move = (count + 1) ** -0.6 * 2 * (acceptance - TARGET_ACCEPTANCE)
-        log_step = (self.log_step(width, like) + move).clamp(math.log(MIN_STEP), math.log(MAX_STEP))
-        return replace(self, log_steps={**self.log_steps, width: log_step}, updates={**self.updates, width: count + 1})
+        log_step = (self.log_step(key, like) + move).clamp(math.log(MIN_STEP), math.log(MAX_STEP))
+        return replace(self, log_steps={**self.log_steps, key: log_step}, updates={**self.updates, key: count + 1})
 
     def learned(self, key: str, dx: Tensor, dscore: Tensor, dense: bool, count: int) -> "SiteAdaptation":
         """Take in changes `(num_changes, N)` of one factor's inputs and scores."""

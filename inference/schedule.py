@@ -61,14 +61,18 @@ class MoveKind:
     needs: str
 
 
-def langevin_moves(state: State, name: str, window: int, noise: str = "ou") -> Passes:
-    """Windowed passes on even sweeps, single slices on odd ones; every latent is visited in each."""
+def langevin_moves(state: State, name: str, window: int, noise: str = "ou", local: str | None = None) -> Passes:
+    """Windowed passes on even sweeps, single slices on odd ones; every latent is visited in each.
+
+    `local` is the proposal of odd sweeps, `noise` that of the others.
+    """
+    local = local or noise
     if not _is_series(state, name):
-        return ((Langevin(name, noise=noise),),) * 2
+        return (Langevin(name, noise=noise),), (Langevin(name, noise=local),)
     lag = longest_lag(state, name)
-    narrow = tuple(Langevin(name, 1, phase, noise) for phase in range(1 + lag))
+    narrow = tuple(Langevin(name, 1, phase, local) for phase in range(1 + lag))
     if window <= 1 or not lag:
-        return narrow, narrow
+        return tuple(Langevin(name, 1, phase, noise) for phase in range(1 + lag)), narrow
     short = state.values[name].shape[2] <= window
     phases = (0,) if short else (0, (window + lag) // 2)
     return tuple(Langevin(name, window, phase, noise) for phase in phases), narrow
@@ -98,7 +102,9 @@ def _is_series(state: State, name: str) -> bool:
 
 
 KINDS: dict[str, MoveKind] = {
-    "langevin": MoveKind(lambda state, name, options: langevin_moves(state, name, options.window), "score"),
+    "langevin": MoveKind(
+        lambda state, name, options: langevin_moves(state, name, options.window, local="mala"), "score"
+    ),
     "block": MoveKind(lambda state, name, _: block_moves(state, name), "score"),
     "mala": MoveKind(lambda state, name, _: langevin_moves(state, name, 1, "mala"), "score"),
     "barker": MoveKind(lambda state, name, _: langevin_moves(state, name, 1, "barker"), "score"),

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise, product
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,7 +45,7 @@ class Case:
     mean: Tensor
     covariance: Tensor
     log_evidence: float
-    setup: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    setup: Mapping[str, Any] = field(default_factory=dict)
     moves: Mapping[str, str] = field(default_factory=dict)
     temper: bool = False
 

@@ -27,6 +27,9 @@ LONGEST = 4.0  # mean holding times of the fastest state, at step 1
 STEEPEST = 8.0
 
 
+PACE = ("jump", 1)  # key of the step in what the move learns
+
+
 @dataclass(frozen=True)
 class DiscreteLangevin:
     """Move the slices of one colour of an integer site, all dimensions of the event at once.
@@ -50,7 +53,7 @@ class DiscreteLangevin:
         chunks = site_chunks(state, site, 1, self.phase)
         free = free_values(state, site, chunks)
         learned: SiteAdaptation = state.adaptation.get(self.site, SiteAdaptation())
-        time = learned.log_step(1, state.log_weights).exp()
+        time = learned.log_step(PACE, state.log_weights).exp()
         now = flatten_event(site, z)
         log_gamma, rows = _jumps(state, site, now, time)
         place = _choose(rows, generator)
@@ -66,7 +69,7 @@ class DiscreteLangevin:
         mean = probability.sum() / free.expand_as(ratio).sum().clamp_min(1)
         state = state.with_values({self.site: values})
         if adapt:
-            learned = learned.stepped(1, mean, state.log_weights)
+            learned = learned.stepped(PACE, mean, state.log_weights)
         return state.replace(adaptation={**state.adaptation, self.site: learned}), mean
 
 

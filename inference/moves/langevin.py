@@ -83,7 +83,8 @@ def _pass(move: Langevin, state: State, generator: torch.Generator | None, adapt
     chunks = site_chunks(state, site, move.width, move.phase)
     learned: SiteAdaptation = state.adaptation.get(move.site, SiteAdaptation())
     root, learned = preconditioner(state, site, chunks, learned)
-    step = learned.log_step(chunks.width, z).exp()
+    key = (move.noise, chunks.width)
+    step = learned.log_step(key, z).exp()
 
     w = _whitened_error(state, site, chunks, root, state.cache)
     u = proposal.draw(w, step, generator)
@@ -99,8 +100,8 @@ def _pass(move: Langevin, state: State, generator: torch.Generator | None, adapt
 
     probability = _mean_probability(ratio)
     if adapt:
-        learned = _learn(state, site, factors, new, jump, learned, chunks.width)
-        learned = learned.stepped(chunks.width, probability, z)
+        learned = _learn(state, site, factors, new, jump, learned, learned.updates.get(key, 0))
+        learned = learned.stepped(key, probability, z)
     values = {**state.values, move.site: torch.where(widen(flags, z), moved, z)}
     cache = {**state.cache, **_merged(state, site, factors, flags, new)}
     adaptation = {**state.adaptation, move.site: learned}
@@ -171,10 +172,9 @@ def _learn(
     new: Mapping[str, FactorValue],
     jump: Tensor,
     learned: SiteAdaptation,
-    width: int,
+    count: int,
 ) -> SiteAdaptation:
     """Secant moments of every factor around the site."""
-    count = learned.updates.get(width, 0)
     for factor in factors:
         dx, dscore = _changes(state, site, factor, new[factor.key], jump)
         dense = dx.shape[-1] <= (MAX_DENSE if site.period is not None else MAX_DENSE_STATIC)
