@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -151,7 +152,9 @@ def paper(case: Case) -> Row:
     clouds, moments, start = 8, Moments(case), time.perf_counter()
     engine = DCPC(case.model, num_particles=16, update="paper")
     data = {n: x.expand(clouds, *x.shape[1:]) for n, x in case.data.items()}
-    setup = {k: {n: x.expand(clouds, *x.shape[1:]) for n, x in given.items()} for k, given in case.setup.items()}
+    setup: dict[str, Any] = {
+        k: {n: x.expand(clouds, *x.shape[1:]) for n, x in given.items()} for k, given in case.setup.items()
+    }
     state, _ = engine.run(engine.init(data, seed=1, **setup), 200)
     for _ in range(200 // CHUNK):
         state, info = engine.run(state, CHUNK, record=case.sites)
