@@ -98,8 +98,7 @@ class Structured:
     def _pooled(self, counts: Array) -> Array:
         """Counts of every row, `(..., head, R, X)`."""
         lead = counts.shape[: counts.ndim - 1 - len(self.context)]
-        rows = math.prod(counts.shape[len(lead) : -1])  # said outright: there may be no particle at all
-        pooled: Array = self._pooling @ counts.reshape(*lead, rows, counts.shape[-1])
+        pooled: Array = self._pooling @ counts.reshape(*lead, -1, counts.shape[-1])
         return pooled
 
     def _upright(self, value: Array, like: Array) -> Array:
@@ -208,6 +207,8 @@ def evidence_gain(prior: Structured, past: Tensor, before: Tensor, after: Tensor
     Heads are independent, so that only those whose counts differ are looked at.
     """
     number, head = (before != after).flatten(2).any(2).nonzero(as_tuple=True)
+    if not len(number):
+        return before.new_zeros(len(before))
     old, new = (prior.log_evidence(past[head] + counts[number, head]) for counts in (before, after))
     return before.new_zeros(len(before)).index_add(0, number, new - old)
 
