@@ -1,0 +1,1 @@
+"""Deep networks learned layer by layer, without backpropagation through them."""

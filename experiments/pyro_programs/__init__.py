@@ -1,0 +1,1 @@
+"""Pyro programs on the engine and on Pyro's own sampler."""
