@@ -98,7 +98,7 @@ class Structured:
     def _pooled(self, counts: Array) -> Array:
         """Counts of every row, `(..., head, R, X)`."""
         lead = counts.shape[: counts.ndim - 1 - len(self.context)]
-        pooled: Array = self._pooling @ counts.reshape(*lead, -1, counts.shape[-1])
+        pooled: Array = self._pooling @ counts.reshape(*lead, self.index.shape[1], counts.shape[-1])
         return pooled
 
     def _upright(self, value: Array, like: Array) -> Array:
@@ -135,7 +135,7 @@ class Structured:
         total = pooled.sum(-1)
         alphas, constant = (self._upright(value, total) for value in (self.alphas, self._prior[2]))
         logits = (cells + constant - gammaln(total + alphas)) @ self._same_level
-        return np.moveaxis(logits, 0, -1).reshape(*logits.shape[1:-1], -1)
+        return np.moveaxis(logits, 0, -1).reshape(*logits.shape[1:-1], len(self.index) * len(self.alphas))
 
     def _rows(self, pooled: Array) -> Array:
         """Dirichlet parameters `(H, ..., head, R, X)`; 0 where impossible."""
@@ -143,7 +143,7 @@ class Structured:
 
     def _row_weights(self, weights: Array) -> Array:
         """p(pooling of the row, concentration | counts), `(H, ..., head, R)`."""
-        by_level = weights.reshape(*weights.shape[:-1], -1, len(self.alphas))
+        by_level = weights.reshape(*weights.shape[:-1], len(self.index), len(self.alphas))
         return np.moveaxis(by_level[..., self._level, :], -1, 0)
 
     def _onto_contexts(self, rows: Array, axis: int) -> Array:

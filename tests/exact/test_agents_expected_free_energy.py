@@ -14,7 +14,7 @@ from aif_dcpc.agents.planning.expected_free_energy import (
     expected_free_energy,
     policy_expected_free_energy,
 )
-from aif_dcpc.agents.world_models.tables import Structured
+from aif_dcpc.agents.world_models.tables import Structured, Summary
 
 
 def random_model(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -101,3 +101,11 @@ def test_novelty_of_a_structured_table_by_sampling() -> None:
     assert torch.allclose(draws.mean(0), mean, atol=0.01)
     sampled = torch.special.entr(mean).sum(-1) - torch.special.entr(draws).sum(-1).mean(0)
     assert torch.allclose(sampled, novelty, atol=0.01)
+
+
+def test_a_summary_of_the_same_counts_is_the_same() -> None:
+    """No head has changed: there is nothing to compute, and nothing to trip over."""
+    base = torch.tensor([0.5, 0.25, 0.25])
+    table, counts, summary = Structured.of((2,), ((0,), ()), (base, base), (0.5, 2.0)), torch.ones(3, 2, 3), Summary(0)
+    first = summary.update(counts, table)
+    assert all(torch.equal(old, new) for old, new in zip(first, summary.update(counts.clone(), table), strict=True))
