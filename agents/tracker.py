@@ -19,12 +19,12 @@ from aif_dcpc.agents.protocol import EgocentricView, Observation
 from aif_dcpc.agents.settings import HierarchicalSettings
 from aif_dcpc.agents.suspicion import suspected_effect
 from aif_dcpc.agents.world_models.counts import NOTHING, Counts, Tables, no_counts
-from aif_dcpc.agents.world_models.geometry import geometry_of
+from aif_dcpc.agents.world_models.geometry import Ints, geometry_of
 from aif_dcpc.agents.world_models.grid import Cloud, Grid, map_belief, prior_cloud
 from aif_dcpc.agents.world_models.model import GridModel, cloud_of, data_of, slice_of, values_of
 from aif_dcpc.agents.world_models.paths import Path, Record, cells_seen, effects_of, sightings_of, wrap
 from aif_dcpc.agents.world_models.tables import Summary
-from aif_dcpc.agents.world_models.vocabulary import SAME, new_vocabulary
+from aif_dcpc.agents.world_models.vocabulary import new_vocabulary
 from aif_dcpc.inference import DCPC, State
 from aif_dcpc.inference.factors import log_joint
 from aif_dcpc.inference.resampling import ess, resample_lineages
@@ -347,9 +347,7 @@ def _folded(table: Tensor, known: int) -> Floats:
     return folded
 
 
-def _visited(path: Path, record: Record, best: int) -> dict[tuple[int, int, int], npt.NDArray[np.bool_]]:
-    """What was in sight from each pose, since the best particle last changed the map."""
-    changes = (path.written[best] != SAME).nonzero()[:, 0]
-    start = int(changes[-1]) if len(changes) else 0
-    position, heading, sight = path.position[best].tolist(), record.heading.tolist(), (record.view != -1).numpy()
-    return {(*position[t], heading[t]): sight[t] for t in range(start, len(record))}
+def _visited(path: Path, record: Record, best: int) -> dict[tuple[int, int, int], Ints]:
+    """What was last seen from each pose, on the best particle's path."""
+    position, heading, view = path.position[best].tolist(), record.heading.tolist(), record.view.numpy()
+    return {(*position[t], heading[t]): view[t] for t in range(len(record))}

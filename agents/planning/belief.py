@@ -68,7 +68,7 @@ class Belief:
         pose: `(K, 3)` (y, x, heading) of the particles.
         weights: `(K,)` normalised.
         hand: slot in hand.
-        visited: pose (y, x, heading) -> `(P,)` which view cells were in sight there, since the map last changed.
+        visited: pose (y, x, heading) -> `(P,)` codes of the view that was last seen there (`UNSEEN` where out of sight).
     """
 
     cells: Floats
@@ -77,7 +77,7 @@ class Belief:
     pose: Ints
     weights: Floats
     hand: int
-    visited: dict[tuple[int, int, int], npt.NDArray[np.bool_]]
+    visited: dict[tuple[int, int, int], Ints]
 
 
 def cell_information(cells: Floats, misread: float, num_tokens: int) -> Floats:

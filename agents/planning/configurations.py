@@ -5,6 +5,7 @@ whose predicted effect is likely enough leads to another. They are expanded near
 """
 
 import heapq
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,8 @@ from aif_dcpc.agents.planning.reach import distances
 from aif_dcpc.agents.world_models.geometry import Ints
 
 Key = tuple[int, tuple[tuple[int, int], ...]]
+Interaction = tuple[int, int]  # region cell ahead, event
+Step = tuple[float, int, int, Interaction | None, Ints]  # effort, tie break, configuration, interaction, states
 
 
 @dataclass
@@ -26,6 +29,7 @@ class Configuration:
         changes: region cell -> token.
         cells: `(cells + 1, V)` belief over tokens, the last row for everything outside.
         chance: `(S, E)` the most that any action makes of each event (an upper bound where the token ahead is uncertain).
+        parent: number of the configuration that it was found from; its own number for the first.
         children: (region cell ahead, event) -> number of the configuration it leads to.
     """
 
@@ -33,6 +37,7 @@ class Configuration:
     changes: dict[int, int]
     cells: Floats
     chance: Floats
+    parent: int
     children: dict[tuple[int, int], int] = field(default_factory=dict)
 
     @property
@@ -86,42 +91,59 @@ class Search:
         self._run(int(region.state(belief.pose[belief.weights.argmax()])), belief.hand)
 
     def _run(self, state: int, hand: int) -> None:
-        self._number(hand, {})
-        queue = [(0.0, 0, np.array([state]))]
+        """Nearest first, in steps until it has happened: a configuration is expanded, an interaction opened."""
+        self._number(hand, {}, 0)
+        start: Step = (0.0, 0, 0, None, np.array([state]))
+        queue, ticks = [start], itertools.count(1)
         while queue:
-            cost, number, entries = heapq.heappop(queue)
-            for distance, child, states in self._expand(number, entries):
-                heapq.heappush(queue, (cost + distance + 1, child, states))
+            cost, _, number, interaction, states = heapq.heappop(queue)
+            if interaction is None:
+                for effort, ahead, at in self._interactions(number, states):
+                    heapq.heappush(queue, (cost + effort, next(ticks), number, ahead, at))
+            else:
+                child = self._open(number, *interaction)
+                if child is not None:
+                    heapq.heappush(queue, (cost, next(ticks), child, None, states))
 
-    def _expand(self, number: int, entries: Ints) -> list[tuple[float, int, Ints]]:
-        """Interactions of one configuration; returns the new configurations with where they are entered."""
+    def _interactions(self, number: int, entries: Ints) -> list[tuple[float, Interaction, Ints]]:
+        """What can be tried in a configuration: effort, (cell, event), and the states from which it can."""
         node = self.found[number]
         if not self.effects or (self._full and number and node.key not in self.intended):
             return []
-        chance = node.chance
-        distance = self._distances(chance, entries)
-        opened = []
+        distance = self._distances(node.chance, entries)
+        found: list[tuple[float, Interaction, Ints]] = []
         for event in self.effects:
-            likely = (chance[:, event] >= self.budget.min_probability) & np.isfinite(distance)
+            likely = (node.chance[:, event] >= self.budget.min_probability) & np.isfinite(distance)
             states = likely.nonzero()[0]
-            opened += self._open(number, event, states[np.argsort(distance[states], kind="stable")], distance)
-        return opened
+            effort = distance[states] + 1 / node.chance[states, event]
+            order = effort.argsort(kind="stable")
+            found += self._nearest(number, event, states[order], effort[order])
+        return found
 
-    def _open(self, number: int, event: int, states: Ints, distance: Floats) -> list[tuple[float, int, Ints]]:
-        node, opened = self.found[number], []
-        fronts = list(dict.fromkeys(self.region.front[states].tolist()))
-        for rank, cell in enumerate(f for f in fronts if f < self.region.num_cells):
-            hand, changes = self._after(node, event, cell)
-            key = (hand, tuple(sorted(changes.items())))
-            known = key in self.numbers
-            if key not in self.intended and (rank >= self.budget.per_event or (self._full and not known)):
-                continue
-            child = self._number(hand, changes)
-            node.children[cell, event] = child
-            if not known:
-                at = states[self.region.front[states] == cell]
-                opened.append((float(distance[at].min()), child, at))
-        return opened
+    def _nearest(self, number: int, event: int, states: Ints, effort: Floats) -> list[tuple[float, Interaction, Ints]]:
+        """The cells that an event takes least effort at, and those that the last plan was heading for."""
+        fronts = self.region.front[states]
+        cells = [f for f in dict.fromkeys(fronts.tolist()) if f < self.region.num_cells]
+        wanted = [
+            cell
+            for rank, cell in enumerate(cells)
+            if rank < self.budget.per_event or self._key_after(number, cell, event) in self.intended
+        ]
+        return [(float(effort[fronts == cell].min()), (cell, event), states[fronts == cell]) for cell in wanted]
+
+    def _open(self, number: int, cell: int, event: int) -> int | None:
+        """Follow an interaction while there is room; the number of the configuration that it leads to, if it is new."""
+        key = self._key_after(number, cell, event)
+        known = key in self.numbers
+        if self._full and not known and key not in self.intended:
+            return None
+        child = self._number(key[0], dict(key[1]), number)
+        self.found[number].children[cell, event] = child
+        return None if known else child
+
+    def _key_after(self, number: int, cell: int, event: int) -> Key:
+        hand, changes = self._after(self.found[number], event, cell)
+        return hand, tuple(sorted(changes.items()))
 
     @property
     def _full(self) -> bool:
@@ -143,7 +165,7 @@ class Search:
         rest = {c: t for c, t in changes.items() if c != cell}
         return rest if self.present[cell, token] > 1 - self.budget.min_probability else {**rest, cell: token}
 
-    def _number(self, hand: int, changes: dict[int, int]) -> int:
+    def _number(self, hand: int, changes: dict[int, int], parent: int) -> int:
         key = (hand, tuple(sorted(changes.items())))
         if key not in self.numbers:
             cells = self.present.copy()
@@ -151,7 +173,7 @@ class Search:
                 cells[cell] = np.eye(cells.shape[1])[token]
             chance = (cells @ self.knowledge.transition[:, :, hand].max(0))[self.region.front]
             self.numbers[key] = len(self.found)
-            self.found.append(Configuration(hand, changes, cells, chance))
+            self.found.append(Configuration(hand, changes, cells, chance, parent))
         return self.numbers[key]
 
     def _distances(self, chance: Floats, entries: Ints) -> Floats:
@@ -161,12 +183,28 @@ class Search:
         return distances(self.region.next[:, :motions], passable, entries)
 
     def successors(self) -> Ints:
-        """`(n * S, E)` flat state (configuration * S + state) after every event."""
+        """`(n * S, E)` flat state (configuration * S + state) after every event; effects not opened change nothing."""
+        return self._after_effects([{} for _ in self.found])
+
+    def bounds(self) -> Ints:
+        """`(n * S, E)` flat state that is no better than the one after an event that was not opened here.
+
+        Where the same event at the same cell was opened in the configuration that this one was found from (or that one's,
+        and so on), it is the state there: a harm that was foreseen before a detour is not forgotten after it. Otherwise
+        the same as in `successors`.
+        """
+        inherited: list[dict[tuple[int, int], int]] = []
+        for number, node in enumerate(self.found):
+            above = {**inherited[node.parent], **self.found[node.parent].children} if number else {}
+            inherited.append(above)
+        return self._after_effects(inherited)
+
+    def _after_effects(self, otherwise: list[dict[tuple[int, int], int]]) -> Ints:
         size = len(self.region.front)
         result = np.empty((len(self.found), size, self.knowledge.num_events), dtype=np.int64)
         for number, node in enumerate(self.found):
             result[number] = number * size + self.region.next
-            for (cell, event), child in node.children.items():
+            for (cell, event), child in {**otherwise[number], **node.children}.items():
                 at = (self.region.front == cell).nonzero()[0]
                 result[number, at, event] = child * size + at
         return result.reshape(-1, self.knowledge.num_events)

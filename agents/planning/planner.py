@@ -24,10 +24,12 @@ from aif_dcpc.agents.planning.reach import distances
 from aif_dcpc.agents.planning.visibility import in_sight
 from aif_dcpc.agents.preferences import Preferences
 from aif_dcpc.agents.world_models.geometry import Geometry, Ints
+from aif_dcpc.agents.world_models.vocabulary import UNSEEN
 
 PREDICTED_STEPS = 40  # how far ahead a plan is remembered
 POLICY_SWEEPS = 12  # evaluations of a policy between improvements
 REACHABLE = 0.1  # events less likely than this do not bring a state within reach
+SEES_AS_WELL = 0.5  # tokens whose transparencies differ by less are as good to see past
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Stage:
         flow: `(N, A, E)` discounted probability of each event with the episode going on.
         preference_again, flow_again: the same for a step that is not the informative one.
         successor: `(N, E)` flat state after each event.
+        bound: `(n, 3)` rows of: flat state, event that was not opened in it, flat state that is no better than what follows.
         configuration: `(N,)` the configuration that each state belongs to.
     """
 
@@ -72,16 +75,23 @@ class Stage:
     preference_again: Floats
     flow_again: Floats
     successor: Ints
+    bound: Ints
     configuration: Ints
+
+    def later(self, value: Floats) -> Floats:
+        """`(N, E)` value of what follows each event; effects not opened are worth no more than their bound."""
+        later, (state, event, worse) = value[self.successor], self.bound.T
+        later[state, event] = np.minimum(later[state, event], value[worse])
+        return later
 
     def informative(self, value: Floats) -> Floats:
         """`(N, A)` Q of the informative step, with the value of what follows it."""
-        later = np.matmul(self.flow, value[self.successor][..., None])[..., 0]
+        later = np.matmul(self.flow, self.later(value)[..., None])[..., 0]
         return self.preference + self.information + self.novelty + later
 
     def plain(self, value: Floats) -> Floats:
         """`(N, A)` Q of any other step."""
-        return self.preference_again + np.matmul(self.flow_again, value[self.successor][..., None])[..., 0]
+        return self.preference_again + np.matmul(self.flow_again, self.later(value)[..., None])[..., 0]
 
 
 class Planner:
@@ -157,7 +167,7 @@ class Planner:
                 stop = once >= improved
                 constant, flow = np.where(stop, once, constant), np.where(stop[:, None], 0.0, flow)
             for _ in range(POLICY_SWEEPS):
-                value = constant + np.einsum("ne,ne->n", flow, value[stage.successor])
+                value = constant + np.einsum("ne,ne->n", flow, stage.later(value))
         return value
 
     def _stage(
@@ -165,10 +175,12 @@ class Planner:
     ) -> tuple[Stage, Ints]:
         """One-step quantities of the states within reach, and where the roots are among them."""
         chance = np.concatenate([node.chance for node in search.found])
-        successor = search.successors()
-        kept, number = _within_reach(chance >= REACHABLE, successor, roots)
-        successor = number[successor[kept]]
-        successor = np.where(successor >= 0, successor, np.arange(len(kept))[:, None])
+        everything = search.successors()
+        kept, number = _within_reach(chance >= REACHABLE, everything, roots)
+        here = np.arange(len(kept))[:, None]
+        successor, worse = (number[after[kept]] for after in (everything, search.bounds()))
+        successor = np.where(successor >= 0, successor, here)
+        bound = np.stack([*(places := ((worse >= 0) & (worse != successor)).nonzero()), worse[places]], 1)
         which, state = np.divmod(kept, len(region.front))
         ahead = np.stack([node.cells for node in search.found])[which, region.front[state]]  # (N, V)
         hand = np.array([node.hand for node in search.found])[which]
@@ -179,10 +191,10 @@ class Planner:
             for whole, table in zip(parts, own, strict=True):
                 whole[rows] = np.tensordot(ahead[rows], table, 1)
         preference, ambiguity, novelty, flow, preference_again, flow_again, events = parts
-        sight = self._information(search, belief, knowledge, region, kept)
+        sight = self._information(search, belief, knowledge, region, kept, number)
         information = np.matmul(events, sight[successor][..., None])[..., 0]
         again = preference_again, flow_again
-        return Stage(preference, ambiguity, information, novelty, flow, *again, successor, which), number[roots]
+        return Stage(preference, ambiguity, information, novelty, flow, *again, successor, bound, which), number[roots]
 
     def _one_step(self, hand: int, knowledge: Knowledge) -> tuple[Floats, ...]:
         """By token ahead, with something in hand.
@@ -213,27 +225,38 @@ class Planner:
         stays = (outcome @ likes.goes_on()).transpose(0, 2, 1)
         return (table * gain).sum(-1).T, (likes.discount * table * stays).transpose(1, 0, 2)
 
-    def _information(self, search: Search, belief: Belief, knowledge: Knowledge, region: Region, kept: Ints) -> Floats:
+    def _information(
+        self, search: Search, belief: Belief, knowledge: Knowledge, region: Region, kept: Ints, number: Ints
+    ) -> Floats:
         """Information gain about the map of arriving in every kept state, `(N,)`."""
         cells = np.stack([node.cells for node in search.found])
         worth = cell_information(cells, knowledge.misread, knowledge.num_tokens)
         which, state = np.divmod(kept, len(region.front))
         clear = (cells @ knowledge.transparency)[which[:, None], region.view[state]]
         sight = in_sight(clear, self.geometry)
-        self._recall(sight, search, belief, region, kept)
+        if belief.visited:
+            self._recall(sight, clear, belief, knowledge, region, number.reshape(len(cells), -1))
         sight[..., self.geometry.own] = 0
         return (sight * worth[which[:, None], region.view[state]]).sum(-1)
 
-    def _recall(self, sight: Floats, search: Search, belief: Belief, region: Region, kept: Ints) -> None:
-        """Where the agent has been, what is in sight is known, unless the configuration changes a cell in view."""
-        place = {int(flat): row for row, flat in enumerate(kept)}
-        for pose, seen in belief.visited.items():
-            state = int(region.state(np.array(pose)))
-            view = set(region.view[state].tolist())
-            for number, node in enumerate(search.found):
-                row = place.get(number * len(region.front) + state)
-                if row is not None and not node.changes.keys() & view:
-                    sight[row] = seen
+    def _recall(
+        self, sight: Floats, clear: Floats, belief: Belief, knowledge: Knowledge, region: Region, number: Ints
+    ) -> None:
+        """Where the agent has been, what is in sight is known, while all that was in sight lets as much sight through.
+
+        Args:
+            sight, clear: `(N, P)` probability that a view cell is in sight (overwritten), and that one sees past it.
+            number: `(configurations, S)` row of each state, or -1.
+        """
+        views = np.stack(list(belief.visited.values()))
+        rows = number[:, region.state(np.array(list(belief.visited)))]
+        config, visit = (rows >= 0).nonzero()
+        row, seen = rows[config, visit], views[visit]
+        told = seen >= 0
+        told[:, self.geometry.own] = False
+        same = np.abs(clear[row] - knowledge.transparency[np.maximum(seen, 0)]) < SEES_AS_WELL
+        valid = (same | ~told).all(1)
+        sight[row[valid]] = seen[valid] != UNSEEN
 
 
 def _within_reach(likely: npt.NDArray[np.bool_], successor: Ints, roots: Ints) -> tuple[Ints, Ints]:

@@ -146,7 +146,7 @@ class TablePrior:
         misread: Beta parameters (misread, correct).
     """
 
-    stay: float = 0.5
+    stay: float = 0.8
     effect_odds: float = 0.2
     nothing: float = 0.8
     token_concentration: float = 2.0

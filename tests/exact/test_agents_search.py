@@ -1,0 +1,82 @@
+"""What the search over configurations opens first, and how it values the effects that it does not open."""
+
+import numpy as np
+import pytest
+
+from aif_dcpc.agents.planning.belief import Belief, Knowledge, Region, region_of
+from aif_dcpc.agents.planning.configurations import Search, SearchBudget
+from aif_dcpc.agents.protocol import EgocentricView
+from aif_dcpc.agents.world_models.geometry import MOTIONS, Geometry, geometry_of
+
+FLOOR, WALL, GOAL, KEY = range(4)
+FORWARD, TURN, GRASP = range(3)
+AHEAD, SPOILED, GRASPED = 4, 8, 9  # motion ahead; the goal becomes a wall; the key is in hand, its cell empty
+
+
+def corridor(tokens: list[int], *, spoils: float, grasps: float) -> tuple[Belief, Knowledge, Region, Geometry]:
+    """A corridor in which all is known; the agent stands on its first cell and looks along it."""
+    view = EgocentricView(rows=3, columns=3, own_cell=(2, 1), num_tokens=4, unseen_token=99, empty_hand_token=0)
+    geometry = geometry_of(view, 16)
+    y, x = geometry.start
+    cells = np.tile(np.eye(4)[WALL], (16 * 16, 1))
+    seen = np.zeros(16 * 16, dtype=bool)
+    for place, token in enumerate(tokens):
+        cells[y * 16 + x + place] = np.eye(4)[token]
+        seen[y * 16 + x + place] = True
+    belief = Belief(cells, np.eye(4)[WALL], seen, np.array([(y, x, 0)]), np.ones(1), 0, {})
+    transition = np.zeros((3, 4, 2, 10))
+    transition[:, :, :, 0] = 1
+    for token, event, chance in ((FLOOR, AHEAD, 1.0), (GOAL, AHEAD, 1 - spoils), (GOAL, SPOILED, spoils)):
+        transition[FORWARD, token, :, [0, event]] = np.array([1 - chance, chance])[:, None]
+    transition[FORWARD, GOAL, :, 0] = 0
+    transition[TURN, :, :, [0, 1]] = np.array([0.0, 1.0])[:, None, None]
+    transition[GRASP, KEY, 0, [0, GRASPED]] = 1 - grasps, grasps
+    outcome = np.full((13, 4, 6), 1 / 6)
+    none = np.zeros((3, 4, 2)), np.zeros((13, 4))
+    effects = np.array([[-1] * 8 + [WALL, FLOOR], [-1] * 8 + [-1, 1]])
+    steps = geometry_of(view, 16).steps
+    knowledge = Knowledge(
+        transition=transition,
+        transition_again=transition,
+        transition_novelty=none[0],
+        outcome=outcome,
+        outcome_again=outcome,
+        outcome_novelty=none[1],
+        transparency=np.ones(4),
+        misread=0.0,
+        num_tokens=4,
+        steps=np.concatenate([steps, np.zeros((2, 4, 2), dtype=np.int64)]),
+        turns=np.append(MOTIONS[:, 0], [0, 0]),
+        writes=effects[0],
+        takes=effects[1],
+    )
+    return belief, knowledge, region_of(belief, knowledge, geometry), geometry
+
+
+def test_a_harm_that_was_foreseen_is_not_forgotten_after_a_detour() -> None:
+    """Three configurations: as it is, goal spoiled, key taken. With the key in hand the search opens nothing more."""
+    belief, knowledge, region, _ = corridor([FLOOR, GOAL, FLOOR, FLOOR, KEY], spoils=0.5, grasps=1.0)
+    search = Search(belief, knowledge, region, SearchBudget(configurations=3))
+    hands = [node.hand for node in search.found]
+    spoiled, taken = (hands.index(0, 1), hands.index(1))
+    assert not search.found[taken].children
+    size = len(region.front)
+    start = int(region.state(belief.pose[0]))
+    after, bound = search.successors(), search.bounds()
+    assert after[taken * size + start, SPOILED] == taken * size + start  # as if nothing had changed ...
+    assert bound[taken * size + start, SPOILED] == spoiled * size + start  # ... but no better than the goal spoiled
+    opened = (0 * size + start, SPOILED)
+    assert after[opened] == bound[opened] == spoiled * size + start
+    motions = slice(0, len(MOTIONS))
+    assert (after[:, motions] == bound[:, motions]).all()
+
+
+@pytest.mark.parametrize(("spoils", "grasps", "first_hand"), [(0.9, 0.06, 0), (0.06, 0.9, 1)])
+def test_what_happens_soonest_is_opened_first(spoils: float, grasps: float, first_hand: int) -> None:
+    """Two steps away or three: what decides is the steps until it has happened, 1 / chance of them trying."""
+    belief, knowledge, region, _ = corridor([FLOOR, FLOOR, GOAL, KEY], spoils=spoils, grasps=grasps)
+    search = Search(belief, knowledge, region, SearchBudget(configurations=2))
+    second = Search(belief, knowledge, region, SearchBudget(configurations=3))
+    assert len(search.found) == 2
+    order = sorted(second.found[1:], key=lambda node: node.key != search.found[1].key)
+    assert order[0].hand == search.found[1].hand == first_hand
