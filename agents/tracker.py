@@ -22,7 +22,7 @@ from aif_dcpc.agents.world_models.counts import NOTHING, Counts, Tables, no_coun
 from aif_dcpc.agents.world_models.geometry import Ints, geometry_of
 from aif_dcpc.agents.world_models.grid import Cloud, Grid, map_belief, prior_cloud
 from aif_dcpc.agents.world_models.model import GridModel, cloud_of, data_of, slice_of, values_of
-from aif_dcpc.agents.world_models.paths import Path, Record, cells_seen, effects_of, sightings_of, wrap
+from aif_dcpc.agents.world_models.paths import Path, Record, effects_of
 from aif_dcpc.agents.world_models.tables import Summary
 from aif_dcpc.agents.world_models.vocabulary import new_vocabulary
 from aif_dcpc.inference import DCPC, State
@@ -258,14 +258,11 @@ class Tracker:
         )
 
     def _seen(self, path: Path, best: int) -> npt.NDArray[np.bool_]:
-        record = self.now.record
-        sights = sightings_of(record, self.geometry.own)
-        cells = cells_seen(
-            path.position[[best]][:, sights.time], record.heading[sights.time], sights.place, self.geometry
-        )
+        now, torus = self.now, self.geometry.torus
+        sights, anchor = now.grid.sightings(now.record), path.anchor[best]
         seen = np.zeros(self.geometry.size**2, dtype=bool)
-        seen[cells.numpy()] = True
-        seen[wrap(path.position[best], self.geometry.size).numpy()] = True
+        seen[torus.cell(anchor[sights.time] + sights.shift).numpy()] = True
+        seen[torus.cell(anchor + torus.here).numpy()] = True
         return seen
 
     def knowledge(self, total: Counts) -> Knowledge:

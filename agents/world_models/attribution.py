@@ -9,7 +9,7 @@ from aif_dcpc.agents.world_models.counts import Counts
 from aif_dcpc.agents.world_models.evidence import misread_log_odds
 from aif_dcpc.agents.world_models.grid import Cloud, Grid
 from aif_dcpc.agents.world_models.paths import Record
-from aif_dcpc.agents.world_models.tables import evidence_gain
+from aif_dcpc.agents.world_models.posteriors import evidence_gain
 
 
 def shift_effects(grid: Grid, cloud: Cloud, record: Record, generator: torch.Generator) -> Cloud:
@@ -60,8 +60,8 @@ def _collapsed_gain(grid: Grid, old: Tensor, new: Tensor, cloud: Cloud, which: T
     (before, possible_before), (after, possible_after) = (_fit(grid, events, initial, record) for events in (old, new))
     right = after.sightings[:, 0] - before.sightings[:, 0]
     gain = possible_after - possible_before + right * misread_log_odds(misread, grid.num_tokens)
-    gain = gain + evidence_gain(grid.events, grid.past.transition, before.transition, after.transition)
-    return gain + evidence_gain(grid.outcomes, grid.past.outcome, before.outcome, after.outcome)
+    gain = gain + evidence_gain(grid.memory.events, before.transition, after.transition)
+    return gain + evidence_gain(grid.memory.outcomes, before.outcome, after.outcome)
 
 
 def _fit(grid: Grid, events: Tensor, initial: Tensor, record: Record) -> tuple[Counts, Tensor]:

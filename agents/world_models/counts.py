@@ -8,6 +8,7 @@ from torch.nn.functional import pad
 
 from aif_dcpc.agents.world_models.evidence import Segments
 from aif_dcpc.agents.world_models.paths import Effects, Path, Record, Sightings
+from aif_dcpc.agents.world_models.posteriors import TablePosterior
 from aif_dcpc.agents.world_models.tables import Structured, base_measure, dirichlet
 from aif_dcpc.agents.world_models.vocabulary import SAME, Vocabulary
 
@@ -173,32 +174,6 @@ class TablePrior:
         base = base_measure(NUM_OUTCOMES, NOTHING, self.nothing)
         return Structured.of((slots,), ((0,), ()), (base, base), ALPHAS)
 
-    def draw(
-        self,
-        counts: Counts,
-        events: Structured,
-        outcomes: Structured,
-        generator: torch.Generator,
-        *,
-        kept: Tables | None = None,
-        actions: Tensor | None = None,
-        rows: Tensor | None = None,
-    ) -> Tables:
-        """Exact draws given counts `(K, ...)`: all tables, or those of some actions and outcome rows, the rest kept."""
-        slots, (wrong, right) = counts.tokens.shape[-1], self.misread
-        pair = torch.stack([counts.sightings[:, 1] + wrong, counts.sightings[:, 0] + right], 1)
-        token_prior = dirichlet(counts.tokens + self.token_concentration / slots, generator)
-        # a uniform number of exactly 0 once gave a rate of 0, under which any misreading is impossible for good
-        misread = dirichlet(pair, generator)[:, 0].clamp(1e-12, 1 - 1e-6)
-        if kept is None or actions is None or rows is None:
-            transition = events.draw(counts.transition, generator)
-            outcome = outcomes.draw(counts.outcome, generator)
-            return Tables(transition, outcome, token_prior, misread)
-        transition, outcome = kept.transition.clone(), kept.outcome.clone()
-        transition[:, actions] = events.draw(counts.transition[:, actions], generator)
-        outcome[:, rows] = outcomes.draw(counts.outcome[:, rows], generator)
-        return Tables(transition, outcome, token_prior, misread)
-
     def mean_misread(self, counts: Counts) -> Tensor:
         """Posterior mean of the misread rate."""
         wrong, right = self.misread
@@ -209,3 +184,53 @@ class TablePrior:
         """Posterior mean of the token prior, `(..., V)`."""
         rows = counts.tokens + self.token_concentration / counts.tokens.shape[-1]
         return rows / rows.sum(-1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What stored episodes say about the tables; counts of the running episode `(K, ...)` come on top.
+
+    Attributes:
+        prior: of the tables.
+        past: counts of the stored episodes.
+        events, outcomes: posteriors of the two tables.
+    """
+
+    prior: TablePrior
+    past: Counts
+    events: TablePosterior
+    outcomes: TablePosterior
+
+    def draw(self, own: Counts, generator: torch.Generator) -> Tables:
+        """Exact draws of all tables."""
+        transition = draw_heads(self.events, own.transition, generator)
+        outcome = draw_heads(self.outcomes, own.outcome, generator)
+        return Tables(transition, outcome, *self.draw_rates(own, generator))
+
+    def draw_rates(self, own: Counts, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Exact draws of the token prior and the misread rate."""
+        tokens, sightings = own.tokens + self.past.tokens, own.sightings + self.past.sightings
+        slots, (wrong, right) = tokens.shape[-1], self.prior.misread
+        token_prior = dirichlet(tokens + self.prior.token_concentration / slots, generator)
+        pair = dirichlet(torch.stack([sightings[:, 1] + wrong, sightings[:, 0] + right], 1), generator)
+        # a uniform number of exactly 0 once gave a rate of 0, under which any misreading is impossible for good
+        return token_prior, pair[:, 0].clamp(1e-12, 1 - 1e-6)
+
+    def redraw(self, own: Counts, kept: Tables, generator: torch.Generator, *, actions: Tensor, rows: Tensor) -> Tables:
+        """Exact draws of the tables of some actions and some outcome rows; the others are kept.
+
+        Heads are independent given the counts, so that redrawing some of them is a Gibbs update.
+        """
+        transition = draw_heads(self.events, own.transition[:, actions], generator, actions)
+        outcome = draw_heads(self.outcomes, own.outcome[:, rows], generator, rows)
+        return replace(
+            kept,
+            transition=kept.transition.index_copy(1, actions, transition),
+            outcome=kept.outcome.index_copy(1, rows, outcome),
+        )
+
+
+def draw_heads(table: TablePosterior, own: Tensor, generator: torch.Generator, heads: Tensor | None = None) -> Tensor:
+    """Draw the tables of `heads` (default: all) for counts `(K, heads, *context, x)`."""
+    heads = torch.arange(own.shape[1]) if heads is None else heads
+    return table.draw(own.flatten(0, 1), heads.repeat(len(own)), generator).view(own.shape)

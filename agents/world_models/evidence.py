@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.agents.world_models.geometry import Geometry
-from aif_dcpc.agents.world_models.paths import Path, Record, Sightings, cells_seen
+from aif_dcpc.agents.world_models.paths import Path, Record, Sightings
 from aif_dcpc.agents.world_models.vocabulary import SAME
 
 
@@ -26,9 +26,8 @@ class Segments:
         cells: `(U,)` the map cell of each of the first U segments: these are initial ones.
         seen: `(N, S)` segment of every sighting.
         front: `(N, T)` segment of the cell ahead at each slice.
-        home: `(N, T)` the initial segment of the cell ahead at each slice.
-        token: `(N, J)` token of every written segment (SAME where the write did not happen); segment U + j.
-        times: slice of each write.
+        home: `(N, J)` the initial segment of the cell that the j-th write of a sequence changed.
+        token: `(N, J)` token of the j-th write, segment U + j (SAME where a sequence has fewer writes).
     """
 
     cells: Tensor
@@ -36,12 +35,11 @@ class Segments:
     front: Tensor
     home: Tensor
     token: Tensor
-    times: list[int]
 
     @property
     def count(self) -> int:
         """U + J."""
-        return len(self.cells) + len(self.times)
+        return len(self.cells) + self.token.shape[1]
 
     def initial_tokens(self, initial: Tensor) -> Tensor:
         """Token of every segment, `(N, U + J)`, given the initial map `(N, M)`."""
@@ -51,69 +49,72 @@ class Segments:
         """`(N, U)` the present segment of every numbered cell."""
         size = len(self.cells)
         last = torch.arange(size).expand(len(self.token), size)
-        for number, time in enumerate(self.times):
-            wrote = (self.token[:, number, None] != SAME) & (torch.arange(size) == self.home[:, time - 1, None])
-            last = torch.where(wrote, size + number, last)
+        for number, (token, home) in enumerate(zip(self.token.T, self.home.T, strict=True)):
+            wrote = torch.where(token == SAME, SAME, home)
+            last = torch.where(torch.arange(size) == wrote[:, None], size + number, last)
         return last
 
 
 def segment(path: Path, record: Record, sightings: Sightings, geometry: Geometry) -> Segments:
-    """Assign sightings and fronts to segments; loops over the few slices at which something was written."""
-    seen_cell = cells_seen(path.position[:, sightings.time], record.heading[sightings.time], sightings.place, geometry)
-    cells, local = _number(seen_cell, path.front, geometry.size**2)
-    seen = first_seen = local[seen_cell]
-    front = home = local[path.front]
-    times: list[int] = (path.written != SAME).any(0).nonzero()[:, 0].tolist()
-    slices = torch.arange(len(record))
-    for number, time in enumerate(times):
-        wrote, cell = path.written[:, time, None] != SAME, home[:, time - 1, None]
-        seen = torch.where(wrote & (first_seen == cell) & (sightings.time >= time), len(cells) + number, seen)
-        front = torch.where(wrote & (home == cell) & (slices >= time), len(cells) + number, front)
-    return Segments(cells, seen, front, home, path.written[:, times], times)
+    """Assign sightings and fronts to segments; loops over the few writes of a sequence, in order of time."""
+    cells, first = _number(torch.cat([sightings.cells(path, geometry), path.front], 1), geometry.size**2)
+    when = torch.cat([sightings.time, torch.arange(len(record))])
+    token, times = _writes(path.written)
+    seen = len(sightings.time)
+    home = first[:, seen:].gather(1, times - 1)
+    after, now = torch.where(token == SAME, len(record), times), first
+    for number in range(token.shape[1]):
+        wrote = (first == home[:, number, None]) & (when >= after[:, number, None])
+        now = torch.where(wrote, len(cells) + number, now)
+    return Segments(cells, now[:, :seen], now[:, seen:], home, token)
 
 
-def _number(seen: Tensor, front: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """The map cells in use `(U,)`, and the number of each map cell `(M,)`."""
-    used = torch.zeros(size, dtype=torch.bool)
-    used[seen.flatten()] = True
-    used[front.flatten()] = True
-    return used.nonzero()[:, 0], used.cumsum(0) - 1
+def _writes(written: Tensor) -> tuple[Tensor, Tensor]:
+    """Token and slice of the writes of each sequence, in order of time, `(N, J)`; SAME pads."""
+    wrote = written != SAME
+    most = int(wrote.sum(1).max())
+    times = wrote.byte().sort(dim=1, descending=True, stable=True).indices[:, :most].clamp_min(1)
+    return torch.where(torch.arange(most) < wrote.sum(1, keepdim=True), written.gather(1, times), SAME), times
+
+
+def _number(used: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The map cells in use `(U,)`, and the number of each use among them."""
+    present = torch.bincount(used.flatten(), minlength=size) > 0
+    return present.nonzero()[:, 0], (present.cumsum(0) - 1).take(used)
 
 
 def sighting_counts(segments: Segments, sightings: Sightings, num_slots: int) -> Tensor:
     """How often each token was seen in each segment, `(N, segments, V)`."""
     counts = torch.zeros(segments.seen.shape[0], segments.count * num_slots)
-    ordinary = sightings.code >= 0
     index = segments.seen * num_slots + sightings.code.clamp_min(0)
-    counts.scatter_add_(1, index, ordinary.float().expand_as(index))
+    counts.scatter_add_(1, index, (sightings.code >= 0).float().expand_as(index))
     return counts.unflatten(1, (segments.count, num_slots))
 
 
-def segment_prior(segments: Segments, log_token_prior: Tensor) -> Tensor:
-    """log p(z) of every segment, `(N, segments, V)`: the token prior `(N, V)`, or a point mass where it was written.
+def add_segment_prior(logits: Tensor, segments: Segments, log_token_prior: Tensor) -> Tensor:
+    """Add log p(z) of every segment to `(N, segments, V)`, in place.
 
-    Written segments that a sequence does not have keep the token prior, which sums to one: they add nothing.
+    It is the token prior `(N, V)`, or a point mass where a token was written. Written segments that a sequence does not
+    have keep the token prior, which sums to one: they add nothing.
     """
-    num, slots = log_token_prior.shape
-    initial = log_token_prior[:, None].expand(num, len(segments.cells), slots)
-    if not segments.times:
-        return initial
-    point = torch.where(torch.arange(slots) == segments.token[..., None], 0.0, -1e9)
-    written = torch.where(segments.token[..., None] == SAME, log_token_prior[:, None], point)
-    return torch.cat([initial, written], 1)
+    size, slots = len(segments.cells), log_token_prior.shape[-1]
+    logits[:, :size] += log_token_prior[:, None]
+    if segments.token.shape[1]:
+        token = segments.token[..., None]
+        point = torch.where(torch.arange(slots) == token, 0.0, -1e9)
+        logits[:, size:] += torch.where(token == SAME, log_token_prior[:, None], point)
+    return logits
 
 
-def front_evidence(segments: Segments, steps: Tensor) -> Tensor:
-    """What events and outcomes say about the cell ahead of the slice before, `(N, segments, V)`.
+def add_front_evidence(logits: Tensor, segments: Segments, steps: Tensor) -> Tensor:
+    """Add what events and outcomes say about the cell ahead of the slice before to `(N, segments, V)`, in place.
 
     Args:
+        logits: log p(token of every segment, its sightings).
         segments: where the cells ahead belong.
         steps: `(N, T - 1, V)` log p(event, outcome | token ahead) of every step.
     """
-    num, _, slots = steps.shape
-    total = torch.zeros(num, segments.count, slots)
-    index = segments.front[:, :-1, None].expand_as(steps)
-    return total.scatter_add_(1, index, steps)
+    return logits.scatter_add_(1, segments.front[:, :-1, None].expand_as(steps), steps)
 
 
 def misread_log_odds(misread: Tensor, num_tokens: int) -> Tensor:

@@ -9,9 +9,12 @@ clockwise, heading 0 looks along +x, y points down.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from aif_dcpc.agents.protocol import EgocentricView
 
@@ -52,6 +55,55 @@ class Geometry:
     def start(self) -> tuple[int, int]:
         """Where every episode starts, (y, x)."""
         return self.size // 2, self.size // 2
+
+    @cached_property
+    def torus(self) -> "Torus":
+        """Map cells around a position, by lookup."""
+        return Torus.of(self)
+
+
+@dataclass(frozen=True)
+class Torus:
+    """Which map cell lies where, seen from a position: one addition and one lookup, without wrapping.
+
+    Every position on the torus has an *anchor*: its place in a frame so wide that no view leaves it. The cell at some
+    offset is `cells[anchor + shift of the offset]`.
+
+    Attributes:
+        size: cells along a side of the map.
+        stride: cells along a side of the wide frame.
+        cells: `(stride^2,)` map cell of every place in the wide frame.
+        here: shift of the cell that the agent stands on.
+        views: `(4, P)` shift of every view cell, by heading.
+        fronts: `(4,)` shift of the cell ahead, by heading.
+    """
+
+    size: int
+    stride: int
+    cells: Tensor
+    here: int
+    views: Tensor
+    fronts: Tensor
+
+    @classmethod
+    def of(cls, geometry: Geometry) -> "Torus":
+        """The lookup for a view on a map."""
+        reach = int(max(np.abs(geometry.offsets).max(), np.abs(geometry.front).max()))
+        stride = geometry.size + 2 * reach
+        along = (np.arange(stride) - reach) % geometry.size
+        here = reach * stride + reach
+        views, fronts = (torch.as_tensor(at @ [stride, 1] + here) for at in (geometry.offsets, geometry.front))
+        cells = torch.as_tensor(along[:, None] * geometry.size + along).flatten()
+        return cls(geometry.size, stride, cells, here, views, fronts)
+
+    def anchor(self, position: Tensor) -> Tensor:
+        """Anchors of positions (y, x) `(..., 2)`, which need not be wrapped."""
+        wrapped = position % self.size
+        return wrapped[..., 0] * self.stride + wrapped[..., 1]
+
+    def cell(self, place: Tensor) -> Tensor:
+        """Map cells of places in the wide frame."""
+        return self.cells.take(place)
 
 
 def geometry_of(view: EgocentricView, size: int) -> Geometry:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from aif_dcpc.agents.world_models.counts import (
     Counts,
+    Memory,
     TablePrior,
     Tables,
     count,
@@ -27,14 +28,15 @@ from aif_dcpc.agents.world_models.counts import (
 )
 from aif_dcpc.agents.world_models.evidence import (
     Segments,
-    front_evidence,
+    add_front_evidence,
+    add_segment_prior,
     misread_log_odds,
     segment,
-    segment_prior,
     sighting_counts,
 )
 from aif_dcpc.agents.world_models.geometry import Geometry
-from aif_dcpc.agents.world_models.paths import Effects, Path, Record, Sightings, cells_seen, follow, sightings_of
+from aif_dcpc.agents.world_models.paths import Effects, Path, Record, Sightings, follow, sightings_of
+from aif_dcpc.agents.world_models.posteriors import TablePosterior
 from aif_dcpc.agents.world_models.tables import Structured
 
 HAND_ERROR = 1e-4  # probability that the hand is not what it seems; keeps a wrong guess revisable
@@ -95,6 +97,25 @@ class Grid:
         return self.prior.outcomes(self.num_slots)
 
     @cached_property
+    def memory(self) -> Memory:
+        """What the stored episodes say about the tables."""
+        events = TablePosterior(self.events, self.past.transition)
+        return Memory(self.prior, self.past, events, TablePosterior(self.outcomes, self.past.outcome))
+
+    @cached_property
+    def _sighted(self) -> list[tuple[Record, Sightings]]:
+        return []
+
+    def sightings(self, record: Record) -> Sightings:
+        """Sightings of a history; those of the last one are kept for the next caller."""
+        for known, sightings in self._sighted:
+            if torch.equal(known.view, record.view) and torch.equal(known.heading, record.heading):
+                return sightings
+        sightings = sightings_of(record, self.geometry)
+        self._sighted[:] = [(record, sightings)]
+        return sightings
+
+    @cached_property
     def _traces(self) -> list[tuple[Tensor, tuple[Path, Segments, Sightings]]]:
         return []
 
@@ -109,7 +130,7 @@ class Grid:
 
     def _trace(self, events: Tensor, record: Record) -> tuple[Path, Segments, Sightings]:
         path = follow(events, record, self.effects, self.geometry)
-        sightings = sightings_of(record, self.geometry.own)
+        sightings = self.sightings(record)
         return path, segment(path, record, sightings, self.geometry), sightings
 
     @cached_property
@@ -131,8 +152,8 @@ class Grid:
     def segment_logits(self, segments: Segments, sightings: Sightings, misread: Tensor, token_prior: Tensor) -> Tensor:
         """log p(token of every segment, its sightings) up to a constant, `(N, segments, V)`."""
         odds = misread_log_odds(misread, self.num_tokens)[:, None, None]
-        seen = sighting_counts(segments, sightings, self.num_slots) * odds
-        return seen + segment_prior(segments, token_prior.clamp_min(1e-30).log())
+        seen = sighting_counts(segments, sightings, self.num_slots).mul_(odds)
+        return add_segment_prior(seen, segments, token_prior.clamp_min(1e-30).log())
 
     def current_belief(self, logits: Tensor, segments: Segments, token_prior: Tensor) -> Tensor:
         """p(token that every map cell holds now), `(N, M, V)`."""
@@ -155,32 +176,28 @@ class Grid:
         """The initial map given events and tables, exact: cells are independent."""
         path, segments, sightings = self.trace(cloud.events, record)
         logits = self.segment_logits(segments, sightings, cloud.tables.misread, cloud.tables.token_prior)
-        if len(record) > 1:
-            logits = logits + front_evidence(segments, self.step_evidence(cloud.events, path, record, cloud.tables))
+        logits = add_front_evidence(logits, segments, self.step_evidence(cloud.events, path, record, cloud.tables))
         return self.draw_map(logits, segments, cloud.tables.token_prior, generator)
 
     def draw_map(self, logits: Tensor, segments: Segments, token_prior: Tensor, generator: torch.Generator) -> Tensor:
         """Initial tokens of all map cells: numbered ones from their logits, the others from the prior."""
-        initial = torch.multinomial(token_prior, self.geometry.size**2, replacement=True, generator=generator)
-        initial[:, segments.cells] = draw(logits[:, : len(segments.cells)], generator)
-        return initial
+        initial = draw_alike(token_prior, self.geometry.size**2, generator)
+        return self.draw_seen(initial, logits, segments, generator)
+
+    def draw_seen(self, initial: Tensor, logits: Tensor, segments: Segments, generator: torch.Generator) -> Tensor:
+        """The map with the numbered cells drawn from their logits."""
+        return initial.index_copy(1, segments.cells, draw(logits[:, : len(segments.cells)], generator))
 
     def redraw_tables(
         self, cloud: Cloud, record: Record, generator: torch.Generator, *, actions: Tensor, rows: Tensor
     ) -> Tables:
-        """Tables of some actions and some outcome rows given events and map, exact; the other heads stay.
-
-        Heads are independent given the counts, so that redrawing some of them is a Gibbs update.
-        """
-        counts = self.counts(cloud.events, cloud.initial, record) + self.past
-        return self.prior.draw(
-            counts, self.events, self.outcomes, generator, kept=cloud.tables, actions=actions, rows=rows
-        )
+        """Tables of some actions and some outcome rows given events and map, exact; the others stay."""
+        own = self.counts(cloud.events, cloud.initial, record)
+        return self.memory.redraw(own, cloud.tables, generator, actions=actions, rows=rows)
 
     def draw_all_tables(self, events: Tensor, initial: Tensor, record: Record, generator: torch.Generator) -> Tables:
         """All tables given events and map, exact."""
-        counts = self.counts(events, initial, record) + self.past
-        return self.prior.draw(counts, self.events, self.outcomes, generator)
+        return self.memory.draw(self.counts(events, initial, record), generator)
 
     def pick_times(self, num: int, length: int, generator: torch.Generator) -> Tensor:
         """One of `length` places per particle: half of them anywhere, half near the end."""
@@ -192,7 +209,7 @@ class Grid:
     def from_prior(self, num: int, record: Record, generator: torch.Generator) -> Cloud:
         """A cloud over one slice: tables from the past, the map given tables and the first view."""
         empty = Counts(*(torch.zeros(num, *v.shape) for v in vars(self.past).values()))
-        tables = self.prior.draw(empty + self.past, self.events, self.outcomes, generator)
+        tables = self.memory.draw(empty, generator)
         events = torch.zeros(num, 1, dtype=torch.long)
         cloud = Cloud(events, torch.zeros(num, self.geometry.size**2, dtype=torch.long), tables)
         return replace(cloud, initial=self.redraw_map(cloud, record, generator))
@@ -214,8 +231,7 @@ class Grid:
         """log p(events, observations | tables) with the map integrated out, `(N,)`; heading must fit."""
         path, segments, sightings = self._trace(events, record)
         logits = self.segment_logits(segments, sightings, tables.misread, tables.token_prior)
-        if len(record) > 1:
-            logits = logits + front_evidence(segments, self.step_evidence(events, path, record, tables))
+        logits = add_front_evidence(logits, segments, self.step_evidence(events, path, record, tables))
         constant = len(sightings.time) * torch.log(tables.misread / (self.num_tokens - 1))
         return constant + logits.logsumexp(-1).sum(-1) + self.log_bodily(events, path, record)
 
@@ -282,20 +298,20 @@ class Grid:
 
     def _event_score(self, own: Counts, front: Tensor, hand: Tensor, record: Record) -> Tensor:
         """log p(event, outcome | past), tables integrated out, `(K, E)`."""
-        num = torch.arange(len(front))
-        action, outcome = int(record.action[-1]), int(record.outcome[-1])
-        rows = own.transition[:, [action]] + self.past.transition[[action]]
-        moved = self.events.mean(rows)[num, 0, front, hand]
-        row = outcome_row(torch.arange(moved.shape[1]), record.action[-1], self.num_actions)
-        fate = self.outcomes.mean(own.outcome[:, row] + self.past.outcome[row])[num, :, front, outcome]
-        return (moved * fate).clamp_min(1e-30).log()
+        action, hands, size = record.action[-1], own.transition.shape[3], own.transition.shape[4]
+        moved = self.memory.events.mean_at(own.transition[:, action], action.expand(len(front)), front * hands + hand)
+        row = outcome_row(torch.arange(size), action, self.num_actions)
+        fates, ahead = own.outcome[:, row].flatten(0, 1), front.repeat_interleave(size)
+        fate = self.memory.outcomes.mean_at(fates, row.repeat(len(front)), ahead)[:, record.outcome[-1]]
+        return (moved * fate.view(moved.shape)).clamp_min(1e-30).log()
 
     def _sight_score(self, current: Tensor, path: Path, record: Record, misread: Tensor) -> Tensor:
         """log p(view | event, past), `(K, E)`."""
-        place = ((record.view[-1] != -1) & (torch.arange(record.view.shape[1]) != self.geometry.own)).nonzero()[:, 0]
-        code, heading = record.view[-1, place], record.heading[-2]
-        position = path.position[:, -1, None] + self.effects.steps[:, heading]
-        cells = cells_seen(position[:, :, None], record.heading[-1].expand(len(place)), place, self.geometry)
+        sightings = self.sightings(record)
+        now = sightings.time == len(record) - 1
+        code, shift, torus = sightings.code[now], sightings.shift[now], self.geometry.torus
+        position = path.position[:, -1, None] + self.effects.steps[:, record.heading[-2]]
+        cells = torus.cell(torus.anchor(position)[..., None] + shift)
         shown = code.clamp_min(0).expand_as(cells)
         flat = (cells * self.num_slots + shown).flatten(1)
         chance = current.flatten(1).gather(1, flat).view(cells.shape)
@@ -320,7 +336,7 @@ class Grid:
         logits = self.segment_logits(segments, sightings, cloud.tables.misread, cloud.tables.token_prior)
         tokens = tokens_in_front(segments, cloud.initial)
         logits = logits + pins(segments.front[:, :-1], tokens[:, :-1], logits.shape)
-        return self.draw_map(logits, segments, cloud.tables.token_prior, generator)
+        return self.draw_seen(cloud.initial, logits, segments, generator)
 
 
 def pins(front: Tensor, tokens: Tensor, shape: torch.Size) -> Tensor:
@@ -334,6 +350,19 @@ def pins(front: Tensor, tokens: Tensor, shape: torch.Size) -> Tensor:
 def draw(logits: Tensor, generator: torch.Generator) -> Tensor:
     """Draw from categorical distributions along the last axis."""
     return draw_categorical(logits.softmax(-1), generator)
+
+
+def draw_alike(chances: Tensor, number: int, generator: torch.Generator) -> Tensor:
+    """Draw `number` values from each of K distributions `(K, V)`, `(K, number)`.
+
+    Each row is a sample of independent values; all rows use the same uniform numbers, sorted once, which is fast.
+    """
+    uniform, order = torch.rand(number, generator=generator).sort()
+    total = chances.cumsum(1)
+    above = torch.searchsorted(uniform, total[:, :-1] / total[:, -1:])  # how many numbers lie below each step
+    sorted_values = torch.zeros(len(chances), number + 1, dtype=torch.long)
+    sorted_values.scatter_add_(1, above, torch.ones_like(above))
+    return torch.empty(len(chances), number, dtype=torch.long).index_copy_(1, order, sorted_values.cumsum(1)[:, :-1])
 
 
 def draw_categorical(chances: Tensor, generator: torch.Generator) -> Tensor:

@@ -8,6 +8,7 @@ Kernels of slice sites are functions of the whole series: they give the density 
 one call. A series is built by clamping its data and by `append`, not by drawing it slice by slice.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -15,11 +16,12 @@ from torch import Tensor
 from torch.distributions import Beta, Categorical, Dirichlet, Distribution, Independent, constraints
 
 from aif_dcpc.agents.world_models.attribution import shift_effects
-from aif_dcpc.agents.world_models.counts import Tables, outcome_row
+from aif_dcpc.agents.world_models.counts import Tables, draw_heads, outcome_row
 from aif_dcpc.agents.world_models.evidence import Segments, segment
 from aif_dcpc.agents.world_models.grid import HAND_ERROR, Cloud, Grid
 from aif_dcpc.agents.world_models.paths import Path, Record, Sightings, follow
-from aif_dcpc.agents.world_models.tables import TINY, Structured
+from aif_dcpc.agents.world_models.posteriors import TablePosterior
+from aif_dcpc.agents.world_models.tables import TINY
 from aif_dcpc.inference import GraphicalModel, lag
 from aif_dcpc.inference.graph import Parent
 
@@ -34,36 +36,35 @@ class StructuredTable(Distribution):
     needs it.
 
     Args:
-        prior: before any counts.
-        counts: of the stored episodes, `(head, *context, x)`.
+        table: posterior given the stored episodes.
         lead: leading axes of a value.
     """
 
     arg_constraints = {}  # noqa: RUF012
 
-    def __init__(self, prior: Structured, counts: Tensor, lead: Sequence[int] = ()) -> None:
-        self.prior, self.counts = prior, counts
-        super().__init__(torch.Size(lead), counts.shape, validate_args=False)
+    def __init__(self, table: TablePosterior, lead: Sequence[int] = ()) -> None:
+        self.table = table
+        super().__init__(torch.Size(lead), table.past.shape, validate_args=False)
 
     @property
     def support(self) -> constraints.Constraint:
         """Reals: only exact conditionals move these sites, and they need no other coordinates."""
-        return constraints.independent(constraints.real, self.counts.ndim)
+        return constraints.independent(constraints.real, self.table.past.ndim)
 
     def expand(self, batch_shape: Sequence[int], _instance: object = None) -> "StructuredTable":
         """The same with other leading axes."""
-        return StructuredTable(self.prior, self.counts, batch_shape)
+        return StructuredTable(self.table, batch_shape)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Independent draws, seeded from torch's global generator."""
         lead = (*sample_shape, *self.batch_shape)
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, (1,))))
-        many = self.counts.expand(*lead, *self.counts.shape).reshape(-1, *self.counts.shape)
-        return self.prior.draw(many, generator).reshape(*lead, *self.counts.shape)
+        nothing = torch.zeros(math.prod(lead), *self.event_shape)
+        return draw_heads(self.table, nothing, generator).reshape(*lead, *self.event_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Zero, see above."""
-        return torch.zeros(value.shape[: value.ndim - self.counts.ndim])
+        return torch.zeros(value.shape[: value.ndim - self.table.past.ndim])
 
 
 class PlainDirichlet(Dirichlet):
@@ -139,8 +140,8 @@ class GridModel:
         past, prior = self.grid.past, self.grid.prior
         tokens = past.tokens + prior.token_concentration / self.grid.num_slots
         wrong, right = prior.misread
-        model.add_site("transition", lambda: StructuredTable(self.grid.events, past.transition), scope="global")
-        model.add_site("outcome_table", lambda: StructuredTable(self.grid.outcomes, past.outcome), scope="global")
+        model.add_site("transition", lambda: StructuredTable(self.grid.memory.events), scope="global")
+        model.add_site("outcome_table", lambda: StructuredTable(self.grid.memory.outcomes), scope="global")
         model.add_site("token_prior", lambda: PlainDirichlet(tokens), scope="global")
         model.add_site(
             "misread", lambda: PlainBeta(past.sightings[1] + wrong, past.sightings[0] + right), scope="global"
@@ -183,8 +184,8 @@ class GridModel:
     ) -> Distribution:
         """The map's present tokens around the pose, misread with a small probability."""
         length, places = event.shape[2], self.grid.geometry.offsets.shape[1]
-        time, place = torch.arange(length).repeat_interleave(places), torch.arange(places).repeat(length)
-        _, segments = self._trace(event, heading, hand, Sightings(time, place, place))
+        time, shift = torch.arange(length).repeat_interleave(places), self.grid.geometry.torus.views[heading[0, 0]]
+        _, segments = self._trace(event, heading, hand, Sightings(time, shift.flatten(), time))
         token = segments.initial_tokens(initial[:, 0, 0]).gather(1, segments.seen).view(-1, 1, length, places)
         error = misread[..., None]
         return Readings(token, torch.log1p(-error), (error / (self.grid.num_tokens - 1)).log())

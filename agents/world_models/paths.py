@@ -76,12 +76,14 @@ class Path:
 
     Attributes:
         position: `(N, T, 2)` (y, x) without wrapping.
+        anchor: `(N, T)` of the positions, see `Torus`.
         front: `(N, T)` map cell ahead at each slice.
         hand: `(N, T)` slot in hand.
         written: `(N, T)` token that the step into the slice wrote to the cell ahead of the slice before, or SAME.
     """
 
     position: Tensor
+    anchor: Tensor
     front: Tensor
     hand: Tensor
     written: Tensor
@@ -89,28 +91,22 @@ class Path:
 
 def follow(events: Tensor, record: Record, effects: Effects, geometry: Geometry) -> Path:
     """Trace event sequences `(N, T)`; the event of slice 0 is ignored."""
-    heading = record.heading
-    steps = effects.steps[events[:, 1:], heading[:-1]]
-    start = torch.tensor(geometry.start).expand(events.shape[0], 1, 2)
-    position = torch.cat([start, start + steps.cumsum(1)], 1)
-    front = wrap(position + torch.as_tensor(geometry.front)[heading], geometry.size)
-    written = effects.writes[events].clone()
+    torus, start = geometry.torus, record.heading.new_tensor(geometry.start)
+    steps = effects.steps[events[:, 1:], record.heading[:-1]]
+    position = torch.cat([start.expand(events.shape[0], 1, 2), start + steps.cumsum(1)], 1)
+    anchor = torus.anchor(position)
+    front = torus.cell(anchor + torus.fronts[record.heading])
+    written = effects.writes.take(events)
     written[:, 0] = SAME
-    return Path(position, front, _hands(events, record, effects), written)
+    return Path(position, anchor, front, _hands(events, record, effects), written)
 
 
 def _hands(events: Tensor, record: Record, effects: Effects) -> Tensor:
     """What is in hand at each slice: the last thing taken, at first what was seen in hand."""
-    takes = effects.takes[events].clone()
+    takes = effects.takes.take(events)
     takes[:, 0] = record.hand[0]
-    times = torch.arange(events.shape[1]).expand_as(takes)
-    last = torch.where(takes >= 0, times, 0).cummax(1).values
+    last = ((takes >= 0) * torch.arange(events.shape[1])).cummax(1).values
     return takes.gather(1, last)
-
-
-def wrap(position: Tensor, size: int) -> Tensor:
-    """Map cell of a position (y, x)."""
-    return (position[..., 0] % size) * size + position[..., 1] % size
 
 
 @dataclass(frozen=True)
@@ -118,24 +114,23 @@ class Sightings:
     """The view cells of an episode in which something was seen, flattened; the same for every particle.
 
     Attributes:
-        time, place: `(S,)` slice, and index within the view.
+        time: `(S,)` slice.
+        shift: `(S,)` from the agent's anchor to the cell, see `Torus`.
         code: `(S,)` token slot or OTHER.
     """
 
     time: Tensor
-    place: Tensor
+    shift: Tensor
     code: Tensor
 
+    def cells(self, path: Path, geometry: Geometry) -> Tensor:
+        """Map cells `(N, S)` that were seen, by where the agent was."""
+        return geometry.torus.cell(path.anchor.index_select(1, self.time) + self.shift)
 
-def sightings_of(record: Record, own: int) -> Sightings:
+
+def sightings_of(record: Record, geometry: Geometry) -> Sightings:
     """Every cell in sight but the agent's own."""
     seen = record.view != -1
-    seen[:, own] = False
+    seen[:, geometry.own] = False
     time, place = seen.nonzero(as_tuple=True)
-    return Sightings(time, place, record.view[time, place])
-
-
-def cells_seen(position: Tensor, heading: Tensor, place: Tensor, geometry: Geometry) -> Tensor:
-    """Map cells `(N, S)` of view places, from the agent's positions `(N, S, 2)` and headings `(S,)`."""
-    offsets = torch.as_tensor(geometry.offsets)
-    return wrap(position + offsets[heading, place], geometry.size)
+    return Sightings(time, geometry.torus.views[record.heading[time], place], record.view[time, place])

@@ -80,14 +80,19 @@ class Structured:
         return (self.index[:, None] == np.arange(len(self.base))[:, None]).any(0).astype(self.base.dtype)
 
     @cached_property
-    def _level(self) -> Array:
+    def sizes(self) -> Array:
+        """`(L,)` number of rows of each pooling."""
+        return np.diff(np.append(self.index[:, 0], len(self.base)))
+
+    @cached_property
+    def level(self) -> Array:
         """`(R,)` pooling of each row."""
         return (np.arange(len(self.base))[:, None] >= self.index[:, 0]).sum(1) - 1
 
     @cached_property
     def _same_level(self) -> Array:
         """`(R, L)` 1 where a row belongs to a pooling."""
-        return (self._level[:, None] == np.arange(len(self.index))).astype(self.base.dtype)
+        return (self.level[:, None] == np.arange(len(self.index))).astype(self.base.dtype)
 
     @cached_property
     def _prior(self) -> tuple[Array, Array, Array]:
@@ -95,7 +100,7 @@ class Structured:
         prior = np.maximum(self.alphas[:, None, None] * self.base, TINY)
         return prior, gammaln(prior), gammaln(self.alphas)
 
-    def _pooled(self, counts: Array) -> Array:
+    def pooled(self, counts: Array) -> Array:
         """Counts of every row, `(..., head, R, X)`."""
         lead = counts.shape[: counts.ndim - 1 - len(self.context)]
         pooled: Array = self._pooling @ counts.reshape(*lead, self.index.shape[1], counts.shape[-1])
@@ -105,29 +110,15 @@ class Structured:
         """Concentrations along a new first axis before those of `like`."""
         return value.reshape(len(self.alphas), *(1,) * (like.ndim - value.ndim + 1), *value.shape[1:])
 
-    def _shared(self, counts: Array) -> Array:
-        """One row where all particles (the first axis, if there is one) have the same counts."""
-        particles = counts.ndim > len(self.context) + 2
-        return counts[:1] if particles and (counts == counts[:1]).all() else counts
-
     # -- inference ----------------------------------------------------------------------------------------------------
 
-    def posterior(self, counts: Tensor) -> Tensor:
-        """p(h | counts), `(..., head, L * H)`; h = pooling * H + concentration."""
-        return torch.from_numpy(self._weights(self._pooled(counts.numpy())))
-
-    def log_evidence(self, counts: Tensor) -> Tensor:
-        """log p(counts) of every head, structures integrated out (evenly likely before), `(..., head)`."""
-        logits = self._log_evidences(self._pooled(counts.numpy()))
-        return torch.from_numpy(logits).logsumexp(-1) - math.log(logits.shape[-1])
-
     def _weights(self, pooled: Array) -> Array:
-        logits = self._log_evidences(pooled)
+        logits = self.log_evidences(pooled)
         weights = np.exp(logits - logits.max(-1, keepdims=True))
         normalised: Array = weights / weights.sum(-1, keepdims=True)
         return normalised
 
-    def _log_evidences(self, pooled: Array) -> Array:
+    def log_evidences(self, pooled: Array) -> Array:
         """log p(counts | h), `(..., head, L * H)`."""
         prior, log_gamma = (self._upright(value, pooled) for value in self._prior[:2])
         gain = gammaln(pooled + prior) - log_gamma
@@ -144,20 +135,13 @@ class Structured:
     def _row_weights(self, weights: Array) -> Array:
         """p(pooling of the row, concentration | counts), `(H, ..., head, R)`."""
         by_level = weights.reshape(*weights.shape[:-1], len(self.index), len(self.alphas))
-        return np.moveaxis(by_level[..., self._level, :], -1, 0)
+        return np.moveaxis(by_level[..., self.level, :], -1, 0)
 
     def _onto_contexts(self, rows: Array, axis: int) -> Array:
         """Sum over poolings of what a context's rows hold; the axis of rows becomes the context axes."""
         at = axis % rows.ndim
         spread = rows.take(self.index, at).sum(at)
         return spread.reshape(*rows.shape[:at], *self.context, *rows.shape[at + 1 :])
-
-    def mean(self, counts: Tensor) -> Tensor:
-        """Posterior mean table, in the shape of `counts`."""
-        pooled = self._pooled(self._shared(counts.numpy()))
-        rows, weights = self._rows(pooled), self._row_weights(self._weights(pooled))
-        means = (weights[..., None] * rows / rows.sum(-1, keepdims=True)).sum(0)
-        return torch.from_numpy(self._onto_contexts(means, -2)).expand_as(counts)
 
     def summary(self, counts: Tensor, nothing: int) -> tuple[Tensor, Tensor, Tensor]:
         """What planning needs of every row `(..., head, *context)`.
@@ -168,7 +152,7 @@ class Structured:
 
         novelty = H[mean] - E_h E[H(row) | h], with E[H] of a Dirichlet = digamma(a0 + 1) - sum_x m_x digamma(a_x + 1).
         """
-        pooled = self._pooled(counts.numpy())
+        pooled = self.pooled(counts.numpy())
         rows, weights = self._rows(pooled), self._row_weights(self._weights(pooled))
         total = rows.sum(-1, keepdims=True)
         means = rows / total
@@ -180,37 +164,6 @@ class Structured:
         )
         novelty = entr(mean).sum(-1) - self._onto_contexts((weights * spread).sum(0), -1)
         return torch.from_numpy(mean), torch.from_numpy(np.maximum(novelty, 0)), torch.from_numpy(again)
-
-    def draw(self, counts: Tensor, generator: torch.Generator) -> Tensor:
-        """An exact draw of the whole table: a structure per head, then its rows; pooled rows are drawn once.
-
-        Returns:
-            probabilities in the shape of `counts`.
-        """
-        known, number = counts.numpy(), len(self.alphas)
-        weights = self._weights(self._pooled(self._shared(known)))
-        lead = known.shape[: known.ndim - 1 - len(self.context)]
-        uniform = torch.rand(lead, generator=generator).numpy()[..., None]
-        chosen = (uniform >= weights.cumsum(-1)[..., :-1]).sum(-1)
-        level = chosen // number
-        alpha = self.alphas[chosen % number][..., None, None]
-        rows = np.where(self.base > 0, self._pooled(known) + alpha * self.base, known.dtype.type(TINY))
-        used = self._level == level[..., None]  # only the rows of the chosen pooling are drawn
-        rows[used] = dirichlet(torch.from_numpy(rows[used]), generator).numpy()
-        drawn = np.take_along_axis(rows, self.index[level][..., None], -2)
-        return torch.from_numpy(drawn.reshape(counts.shape))
-
-
-def evidence_gain(prior: Structured, past: Tensor, before: Tensor, after: Tensor) -> Tensor:
-    """log p(past + after) - log p(past + before), `(N,)`, for counts `(N, head, *context, x)`.
-
-    Heads are independent, so that only those whose counts differ are looked at.
-    """
-    number, head = (before != after).flatten(2).any(2).nonzero(as_tuple=True)
-    if not len(number):
-        return before.new_zeros(len(before))
-    old, new = (prior.log_evidence(past[head] + counts[number, head]) for counts in (before, after))
-    return before.new_zeros(len(before)).index_add(0, number, new - old)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from aif_dcpc.agents.planning.expected_free_energy import (
     expected_free_energy,
     policy_expected_free_energy,
 )
+from aif_dcpc.agents.world_models.posteriors import TablePosterior
 from aif_dcpc.agents.world_models.tables import Structured, Summary
 
 
@@ -97,7 +98,8 @@ def test_novelty_of_a_structured_table_by_sampling() -> None:
     table = Structured.of((2,), ((0,), ()), (base, base), (0.5, 2.0))
     mean, novelty, _ = table.summary(counts, 0)
     generator, number = torch.Generator().manual_seed(0), 40_000
-    draws = table.draw(counts.expand(number, *counts.shape), generator)
+    own, head = torch.zeros(number, *counts.shape[1:], dtype=torch.float64), torch.zeros(number, dtype=torch.long)
+    draws = TablePosterior(table, counts).draw(own, head, generator)[:, None]
     assert torch.allclose(draws.mean(0), mean, atol=0.01)
     sampled = torch.special.entr(mean).sum(-1) - torch.special.entr(draws).sum(-1).mean(0)
     assert torch.allclose(sampled, novelty, atol=0.01)

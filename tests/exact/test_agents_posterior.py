@@ -15,7 +15,7 @@ from aif_dcpc.agents.world_models.geometry import MOTIONS, geometry_of
 from aif_dcpc.agents.world_models.grid import HAND_ERROR, Cloud, Grid, prior_cloud
 from aif_dcpc.agents.world_models.model import GridModel, cloud_of, data_of, values_of
 from aif_dcpc.agents.world_models.paths import Record, effects_of
-from aif_dcpc.agents.world_models.tables import evidence_gain
+from aif_dcpc.agents.world_models.posteriors import evidence_gain
 from aif_dcpc.agents.world_models.vocabulary import SAME, Slots, Vocabulary
 from aif_dcpc.inference import DCPC
 
@@ -217,7 +217,7 @@ def test_tables_survive_the_edges_of_random_numbers(monkeypatch):
     grid = small_world()
     counts = Counts(*(value[None] for value in vars(no_counts(ACTIONS, VOCABULARY)).values()))
     monkeypatch.setattr(counts_module, "dirichlet", lambda concentration, _: torch.eye(concentration.shape[-1])[-1:])
-    tables = grid.prior.draw(counts, grid.events, grid.outcomes, torch.Generator().manual_seed(0))
+    tables = grid.memory.draw(counts, torch.Generator().manual_seed(0))
     assert torch.isfinite(misread_log_odds(tables.misread, ALPHABET)).all()  # drawn as 0, kept away from it
     same = counts.transition
-    assert torch.equal(evidence_gain(grid.events, same[0], same, same), torch.zeros(1))  # nothing to compare
+    assert torch.equal(evidence_gain(grid.memory.events, same, same), torch.zeros(1))  # nothing to compare
