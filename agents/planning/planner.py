@@ -63,7 +63,8 @@ class Stage:
         flow: `(N, A, E)` discounted probability of each event with the episode going on.
         preference_again, flow_again: the same for a step that is not the informative one.
         successor: `(N, E)` flat state after each event.
-        bound: `(n, 3)` rows of: flat state, event that was not opened in it, flat state that is no better than what follows.
+        unopened: `(n,)` where in `successor`, flattened, an effect was not opened; there the value is bounded by that of
+        bound: `(n,)` flat states.
         configuration: `(N,)` the configuration that each state belongs to.
     """
 
@@ -75,13 +76,15 @@ class Stage:
     preference_again: Floats
     flow_again: Floats
     successor: Ints
+    unopened: Ints
     bound: Ints
     configuration: Ints
 
     def later(self, value: Floats) -> Floats:
         """`(N, E)` value of what follows each event; effects not opened are worth no more than their bound."""
-        later, (state, event, worse) = value[self.successor], self.bound.T
-        later[state, event] = np.minimum(later[state, event], value[worse])
+        later = value.take(self.successor)
+        every = later.reshape(-1)
+        every[self.unopened] = np.minimum(every[self.unopened], value[self.bound])
         return later
 
     def informative(self, value: Floats) -> Floats:
@@ -180,7 +183,8 @@ class Planner:
         here = np.arange(len(kept))[:, None]
         successor, worse = (number[after[kept]] for after in (everything, search.bounds()))
         successor = np.where(successor >= 0, successor, here)
-        bound = np.stack([*(places := ((worse >= 0) & (worse != successor)).nonzero()), worse[places]], 1)
+        unopened = ((worse >= 0) & (worse != successor)).ravel().nonzero()[0]
+        bound = unopened, worse.ravel()[unopened]
         which, state = np.divmod(kept, len(region.front))
         ahead = np.stack([node.cells for node in search.found])[which, region.front[state]]  # (N, V)
         hand = np.array([node.hand for node in search.found])[which]
@@ -194,7 +198,7 @@ class Planner:
         sight = self._information(search, belief, knowledge, region, kept, number)
         information = np.matmul(events, sight[successor][..., None])[..., 0]
         again = preference_again, flow_again
-        return Stage(preference, ambiguity, information, novelty, flow, *again, successor, bound, which), number[roots]
+        return Stage(preference, ambiguity, information, novelty, flow, *again, successor, *bound, which), number[roots]
 
     def _one_step(self, hand: int, knowledge: Knowledge) -> tuple[Floats, ...]:
         """By token ahead, with something in hand.

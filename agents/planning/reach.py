@@ -21,7 +21,6 @@ def distances(successor: Ints, allowed: npt.NDArray[np.bool_], entries: Ints) ->
     while len(frontier):
         distance += 1
         ahead = successor[frontier][allowed[frontier]]
-        ahead = ahead[np.isinf(steps[ahead])]
-        steps[ahead] = distance
-        frontier = np.unique(ahead)
+        steps[ahead[np.isinf(steps[ahead])]] = distance
+        frontier = (steps == distance).nonzero()[0]
     return steps
