@@ -55,7 +55,7 @@ class ImageConfig:
     train_images: int | None = bounded(at_least=2)
     model: str
     options: Settings
-    method: str = bounded(choices=("dcpc", "pgd", "mcpc", "map", "vae"))
+    method: str = bounded(choices=("dcpc", "pgd", "mcpc", "lpc", "map", "vae"))
     langevin_step: float = bounded(at_least=0)
     langevin_steps: int = bounded(at_least=1)
     batch_size: int = bounded(at_least=1)

@@ -10,6 +10,7 @@ from aif_dcpc.data import ImageData, load_images, unit
 from aif_dcpc.errors import ConfigError
 from aif_dcpc.inference import DCPC, GraphicalModel, InferenceError
 from aif_dcpc.inference.baselines.langevin import UnadjustedLangevin
+from aif_dcpc.inference.baselines.lpc import LangevinCodingLearner
 from aif_dcpc.inference.baselines.vae import VariationalLearner
 from aif_dcpc.inference.images import dlgm, generator
 from aif_dcpc.inference.learning import Learner, parameter_groups
@@ -20,6 +21,7 @@ from aif_dcpc.schema import ImageConfig, TrainConfig, unknown
 
 IMAGE = "image"  # the observed site of every image model
 GRAPHS: dict[str, Callable[..., GraphicalModel]] = {"dlgm": dlgm, "generator": generator}
+AMORTISED: dict[str, Callable[..., Learner]] = {"vae": VariationalLearner, "lpc": LangevinCodingLearner}
 
 
 def image_config(config: TrainConfig) -> ImageConfig:
@@ -89,6 +91,8 @@ def with_method(engine: DCPC, images: ImageConfig) -> DCPC:
     step, steps = images.langevin_step, images.langevin_steps
     if images.method == "pgd":
         return UnadjustedLangevin(engine, step=step)
+    if images.method == "lpc":
+        return UnadjustedLangevin(engine, step=step, inner_steps=steps)
     if images.method in ("mcpc", "map"):
         temperature = 1.0 if images.method == "mcpc" else 0.0
         return UnadjustedLangevin(engine, step=step, temperature=temperature, inner_steps=steps, persistent=False)
@@ -106,8 +110,8 @@ def make_learner(config: TrainConfig, model: GraphicalModel, data: ImageData) ->
     template = engine.init(shown)
     store = ParticleStore.like(template, number)
     Learner.fill(engine, store, shown, torch.arange(number).split(len(shown[IMAGE])))
-    if images.method == "vae":
-        return VariationalLearner(engine, optimizer, template, store, site=IMAGE, rate=images.rate)
+    if images.method in AMORTISED:
+        return AMORTISED[images.method](engine, optimizer, template, store, site=IMAGE, rate=images.rate)
     return Learner(engine, optimizer, template, store, num_sweeps=config.inference["num_sweeps"])
 
 

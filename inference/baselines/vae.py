@@ -44,12 +44,38 @@ class Encoder(nn.Module):
         below = images.flatten(1).expand(num_particles, len(images), -1)
         drawn, log_prob = [], torch.zeros(below.shape[:2], dtype=images.dtype, device=images.device)
         for layer in self.layers:
-            mean, raw = layer(below).chunk(2, -1)
-            law = Independent(Normal(mean, torch.nn.functional.softplus(raw) + 1e-4, validate_args=False), 1)
+            law = _law(layer, below)
             below = law.rsample()
             log_prob = log_prob + law.log_prob(below)
             drawn.append(below)
         return drawn, log_prob
+
+    def log_prob(self, images: Tensor, values: Sequence[Tensor]) -> Tensor:
+        """log q of given latents `(K, B, size)`, z_L first, `(K, B)` nats."""
+        below = images.flatten(1).expand(values[0].shape[0], len(images), -1)
+        total = torch.zeros(below.shape[:2], dtype=images.dtype, device=images.device)
+        for layer, value in zip(self.layers, values, strict=True):
+            total = total + _law(layer, below).log_prob(value)
+            below = value
+        return total
+
+
+def _law(layer: nn.Module, below: Tensor) -> Independent:
+    mean, raw = layer(below).chunk(2, -1)
+    return Independent(Normal(mean, torch.nn.functional.softplus(raw) + 1e-4, validate_args=False), 1)
+
+
+def chain_encoder(template: State, site: str) -> Encoder:
+    """An encoder of `site` for the latents of a cloud.
+
+    Raises:
+        ModelError: the latents are no vectors.
+    """
+    latents = tuple(reversed(template.problem.latent))
+    if any(template.values[name].ndim != 3 for name in latents):
+        raise ModelError("an encoder needs latents that are vectors: choose a graph such as dlgm.")
+    pixels = template.values[site][0, 0].numel()
+    return Encoder(pixels, [template.values[name].shape[-1] for name in latents])
 
 
 class VariationalLearner(Learner):
@@ -76,10 +102,7 @@ class VariationalLearner(Learner):
     ) -> None:
         super().__init__(engine, optimizer, template, store)
         self.site, self.latents = site, tuple(reversed(template.problem.latent))
-        if any(template.values[name].ndim != 3 for name in self.latents):
-            raise ModelError("the VAE baseline needs latents that are vectors: choose a graph such as dlgm.")
-        pixels = template.values[site][0, 0].numel()
-        self.encoder = Encoder(pixels, [template.values[name].shape[-1] for name in self.latents])
+        self.encoder: Encoder = chain_encoder(template, site)
         optimizer.add_param_group({"params": list(self.encoder.parameters()), "lr": rate})
 
     def step(self, data: Mapping[str, Tensor], indices: Tensor, masks: Mapping[str, Tensor] | None = None) -> Info:

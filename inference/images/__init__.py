@@ -12,8 +12,8 @@ total                                 85
 
 from aif_dcpc.inference.images.dlgm import dlgm
 from aif_dcpc.inference.images.generators import generator
-from aif_dcpc.inference.images.labelled import class_probabilities, labelled_dlgm
+from aif_dcpc.inference.images.labelled import class_probabilities, labelled_dlgm, labelled_embedding
 from aif_dcpc.inference.images.masking import with_visible
 from aif_dcpc.inference.images.summary import summary
 
-__all__ = ["class_probabilities", "dlgm", "generator", "labelled_dlgm", "summary", "with_visible"]
+__all__ = ["class_probabilities", "dlgm", "generator", "labelled_dlgm", "labelled_embedding", "summary", "with_visible"]

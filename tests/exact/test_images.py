@@ -5,13 +5,14 @@ import torch
 from torch.distributions import Bernoulli, MultivariateNormal
 
 from aif_dcpc.image_distances import frechet_distance, kernel_distance
-from aif_dcpc.inference import DCPC
+from aif_dcpc.inference import DCPC, check_model
 from aif_dcpc.inference.factors import evaluate
 from aif_dcpc.inference.images import (
     class_probabilities,
     dlgm,
     generator,
     labelled_dlgm,
+    labelled_embedding,
     summary,
     with_visible,
 )
@@ -118,3 +119,30 @@ def test_a_missing_label_is_not_scored():
 def test_images_drawn_from_the_model_are_black_and_white():
     drawn = DCPC(dlgm((2, 3), (1, 4, 4)), num_particles=3).init(batch_size=2, seed=0).values["image"]
     assert set(drawn.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_labels_of_an_embedding_have_their_posterior_by_quadrature():
+    torch.manual_seed(1)
+    model = labelled_embedding(3, (1, 2, 2), latents=1, hidden=8, label_hidden=8)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3)  # far enough from constant for the label to matter
+    images = torch.tensor([[0.0, 1, 1, 0], [1, 0, 0.5, 1]]).reshape(2, 1, 2, 2)
+    engine = DCPC(model, num_particles=4000)
+    data = {"image": images, "label": torch.zeros(2, dtype=torch.long)}
+    state = engine.init(data, masks={"label": torch.zeros(2, dtype=torch.bool)}, seed=0)
+    state, _ = engine.run(state, num_sweeps=60)
+    grid = torch.linspace(-6, 6, 2001)[:, None, None]
+    pixels, label = (model.sites[name].kernel(grid) for name in ("image", "label"))
+    weights = torch.softmax(pixels.log_prob(images) - grid[..., 0].square() / 2, 0)
+    wanted = (weights[..., None] * label.probs).sum(0)
+    prior = torch.softmax(-grid[..., 0].square() / 2, 0)[..., None] * label.probs
+    # 4,000 independent chains: standard error at most .5 / sqrt(4000) = .008
+    assert (class_probabilities(state) - wanted).abs().max() < 0.04
+    assert (prior.sum(0) - wanted).abs().max() > 0.06  # what the sweeps had to find
+
+
+def test_labelled_graphs_keep_data_independent():
+    model = labelled_embedding(3, (1, 2, 2), latents=2, hidden=4, label_hidden=4)
+    data = {"image": torch.rand(3, 1, 2, 2), "label": torch.tensor([0, 2, 1])}
+    assert check_model(model, data, replicates=0) == ()

@@ -1,0 +1,1 @@
+"""MNIST with few labels, classified by joint inference."""

@@ -1,0 +1,182 @@
+"""MNIST of which only some images have labels, classified by joint inference.
+
+    python -m aif_dcpc.experiments.semi_supervised.run --data-dir ... --labels 30000
+
+One graph, embedding -> image and embedding -> label (`images.labelled_embedding`). Three stages: a variational encoder
+on all images without labels gives first particles; the graph is learned from exact sweeps of the particles of labelled
+and unlabelled images together; test images, no label seen, are swept and the label's probabilities averaged. The
+baseline is logistic regression on the encoder's means, from the same labels.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from aif_dcpc.data import ImageData, load_images, unit
+from aif_dcpc.inference import DCPC
+from aif_dcpc.inference.baselines.vae import Encoder, VariationalLearner
+from aif_dcpc.inference.images import class_probabilities, labelled_embedding
+from aif_dcpc.inference.learning import Learner
+from aif_dcpc.inference.stores import ParticleStore
+from aif_dcpc.training.image_assembly import start_at_mean
+
+CLASSES = 10
+
+
+def main() -> None:
+    """Learn, classify and print one JSON object."""
+    args = parse()
+    torch.set_num_threads(1)
+    torch.manual_seed(args.seed)
+    data = load_images(args.data, args.data_dir)
+    known = choose_known(data.train_labels, args.labels)
+    start = time.process_time()
+    task = Task(data, known, args)
+    encoder = task.warm_up()
+    baseline = logistic_regression(encoder, data, known)
+    task.learn(encoder)
+    learned = time.process_time() - start
+    probabilities = task.classify(encoder)
+    record = {
+        "labels": int(known.sum()),
+        "seed": args.seed,
+        "accuracy": accuracy(probabilities, data.test_labels),
+        "calibration_error": calibration_error(probabilities, data.test_labels),
+        "logistic_regression": baseline,
+        "cpu_seconds_learning": round(learned),
+        "cpu_seconds_in_all": round(time.process_time() - start),
+    }
+    print(json.dumps(record))
+
+
+def parse() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", default="mnist")
+    parser.add_argument("--data-dir", default="data")
+    parser.add_argument("--labels", type=int, default=30_000)
+    parser.add_argument("--labelled-share", type=float, default=0.0, help="least share of labelled images in a batch")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--warm-steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--sweeps", type=int, default=60, help="of the test images")
+    parser.add_argument("--rate", type=float, default=0.002)
+    parser.add_argument("--batch-size", type=int, default=512)
+    return parser.parse_args()
+
+
+def choose_known(labels: Tensor, number: int) -> Tensor:
+    """`(N,)` bool: which labels are given, as many of each class."""
+    known = torch.zeros(len(labels), dtype=torch.bool)
+    for label in range(CLASSES):
+        of_class = (labels == label).nonzero()[:, 0]
+        known[of_class[torch.randperm(len(of_class))[: number // CLASSES]]] = True
+    return known
+
+
+class Task:
+    """The graph, its data and its particles.
+
+    Args:
+        data: images and labels.
+        known: `(N,)`, which labels are given.
+        args: the command line.
+    """
+
+    def __init__(self, data: ImageData, known: Tensor, args: argparse.Namespace) -> None:
+        self.data, self.known, self.args = data, known, args
+        self.model = labelled_embedding(CLASSES, data.image_shape)
+        start_at_mean(self.model, data.train)
+        self.engine = DCPC(self.model, num_particles=1, seed=args.seed)
+        first = torch.arange(2)
+        seen = {"label": torch.ones(2, dtype=torch.bool)}
+        self.template = self.engine.init(self.batch(first), masks=seen)
+        self.store = ParticleStore.like(self.template, len(data.train))
+
+    def batch(self, indices: Tensor) -> dict[str, Tensor]:
+        """Training images and labels."""
+        return {"image": unit(self.data.train[indices]), "label": self.data.train_labels[indices]}
+
+    def warm_up(self) -> Encoder:
+        """A variational encoder and a first decoder, from all images and no label."""
+        optimizer = torch.optim.Adam(self.model.parameters(), lr=self.args.rate)
+        rate = self.args.rate
+        learner = VariationalLearner(self.engine, optimizer, self.template, self.store, site="image", rate=rate)
+        for indices in batches(len(self.data.train), 256, self.args.warm_steps):
+            learner.step(self.batch(indices), indices, {"label": torch.zeros(len(indices), dtype=torch.bool)})
+        return learner.encoder
+
+    def learn(self, encoder: Encoder) -> None:
+        """Particles from the encoder, then exact sweeps and the joint likelihood of images and given labels."""
+        with torch.no_grad():
+            for indices in torch.arange(len(self.data.train)).split(2000):
+                drawn, _ = encoder(unit(self.data.train[indices]), 1)
+                self.store.write(indices, {"embedding": drawn[0]})
+        optimizer = torch.optim.Adam(self.model.parameters(), lr=self.args.rate)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.args.steps)
+        self.learner = Learner(self.engine, optimizer, self.template, self.store)
+        labelled = self.known.nonzero()[:, 0]
+        extra = round(self.args.labelled_share * self.args.batch_size)
+        for others in batches(len(self.data.train), self.args.batch_size - extra, self.args.steps):
+            again = labelled[torch.randint(len(labelled), (extra,))]
+            indices = torch.cat([others, again])
+            self.learner.step(self.batch(indices), indices, {"label": self.known[indices]})
+            schedule.step()
+
+    def classify(self, encoder: Encoder) -> Tensor:
+        """p(label | image) of the test images `(N, classes)`: 4 particles, averaged over the latter half of the sweeps."""
+        engine = DCPC(self.model, num_particles=4, seed=self.args.seed + 1)
+        return torch.cat([self._classify(engine, encoder, images) for images in self.data.test.split(2000)])
+
+    def _classify(self, engine: DCPC, encoder: Encoder, images: Tensor) -> Tensor:
+        unseen = torch.zeros(len(images), dtype=torch.long)
+        state = engine.init({"image": unit(images), "label": unseen}, masks={"label": unseen.bool()})
+        with torch.no_grad():
+            state = state.with_values({"embedding": encoder(unit(images), 4)[0][0]})
+        total = torch.zeros(len(images), CLASSES)
+        for sweep in range(self.args.sweeps):
+            state, _ = engine.visit(state, adapt=sweep < self.args.sweeps // 2)
+            if sweep >= self.args.sweeps // 2:
+                total = total + class_probabilities(state)
+        return total / total.sum(-1, keepdim=True)
+
+
+def batches(number: int, size: int, steps: int) -> Iterator[Tensor]:
+    """Indices of data, each epoch in a new order."""
+    order = torch.empty(0, dtype=torch.long)
+    for _ in range(steps):
+        if len(order) < size:
+            order = torch.randperm(number)
+        yield order[:size]
+        order = order[size:]
+
+
+@torch.no_grad()
+def logistic_regression(encoder: Encoder, data: ImageData, known: Tensor) -> float:
+    """Test accuracy of logistic regression on the encoder's means, learned from the given labels."""
+    train, test = (encoder.layers[0](unit(x).flatten(1)).chunk(2, -1)[0] for x in (data.train[known], data.test))
+    fitted = LogisticRegression(max_iter=500).fit(train.numpy(), data.train_labels[known].numpy())
+    return float(fitted.score(test.numpy(), data.test_labels.numpy()))
+
+
+def accuracy(probabilities: Tensor, labels: Tensor) -> float:
+    """Share of right classes."""
+    return float((probabilities.argmax(-1) == labels).double().mean())
+
+
+def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
+    """Expected calibration error: mean distance between confidence and accuracy in equally wide bins of confidence."""
+    confidence, chosen = probabilities.max(-1)
+    right = (chosen == labels).float()
+    where = (confidence * bins).long().clamp(max=bins - 1)
+    gaps = torch.zeros(bins).index_add(0, where, confidence - right)
+    return float(gaps.abs().sum() / len(labels))
+
+
+if __name__ == "__main__":
+    main()
