@@ -137,7 +137,7 @@ def _check_entries(state: State, factor: Factor, aligned: Mapping[Leaf, Tensor],
             yield f"site {factor.site.name!r}: its kernel fails on one particle of one datum alone: {error}"
             return
         expected = whole[tuple(place)]
-        worst = max(worst, float((value.detach().squeeze() - expected.detach()).abs() / (1 + expected.abs())))
+        worst = max(worst, float((value.detach().squeeze() - expected.detach()).abs() / (1 + expected.detach().abs())))
     if worst > 1e-3:
         yield (
             f"site {factor.site.name!r}: the log density of a datum changes with the other particles or data (largest "
