@@ -95,19 +95,13 @@ def likelihood_power(state: State, factor: Factor, start: int, stop: int) -> Ten
 
 def active_factors(state: State) -> tuple[Factor, ...]:
     """All factors that are not severed by an intervention and cover at least one slice."""
-    return tuple(f for f in state.problem.lowered.factors if _is_active(state, f))
+    severed, length = state.problem.severed, state.length
+    return tuple(f for f in state.problem.lowered.factors if f.site.name not in severed and f.covers(length))
 
 
 def touching(state: State, name: str) -> tuple[Factor, ...]:
     """Active factors that read a site: its own and its children's."""
-    return tuple(f for f in state.problem.lowered.touching[name] if _is_active(state, f))
-
-
-def _is_active(state: State, factor: Factor) -> bool:
-    if factor.site.name in state.problem.severed:
-        return False
-    start, stop = factor_slices(state, factor)
-    return factor.site.period is None or stop > start
+    return state.problem.lowered.active(name, state.length, state.problem.severed)
 
 
 def log_joint(state: State) -> Tensor:
@@ -134,7 +128,7 @@ def add_onto(
         shift: slice 0 of the site stands at this place of `total`.
     """
     if site.period is None:
-        total += _collapse(site, factor, part).unsqueeze(2)
+        total.add_(_collapse(site, factor, part).unsqueeze(2))
         return
     start, stop = factor_slices(state, factor)
     if site.period != factor.site.period:
@@ -142,7 +136,7 @@ def add_onto(
         after = -stop % ratio
         part = pad(part, (*(0, 0) * (part.ndim - 3), start, after)).unflatten(2, (-1, ratio)).sum(3)
         start, stop = 0, (stop + after) // ratio
-    total[:, :, shift + start - leaf.offset : shift + stop - leaf.offset] += part
+    total.narrow(2, shift + start - leaf.offset, stop - start).add_(part)
 
 
 def _collapse(site: Site, factor: Factor, part: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ Reference: Sennesh, Wu, Salvatori (2024), arXiv 2408.05834, section 2.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -90,14 +91,14 @@ class Site:
     scope: Scope
     kind: Literal["stochastic", "deterministic", "input"]
 
-    @property
+    @cached_property
     def period(self) -> int | None:
         """Slices per value; None for a site without time."""
         if self.scope == "slice":
             return 1
         return self.scope.period if isinstance(self.scope, Every) else None
 
-    @property
+    @cached_property
     def num_lead(self) -> int:
         """Number of leading axes of a value: 3 with time, else 2."""
         return 2 if self.period is None else 3

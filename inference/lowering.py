@@ -6,7 +6,8 @@ factor covers *all* its slices in one call. Deterministic sites are folded into 
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,9 +16,10 @@ from torch.distributions import Distribution
 from aif_dcpc.inference.errors import ModelError, unknown_name
 from aif_dcpc.inference.graph import GraphicalModel, Lag, Parent, Site, parent_name
 
+MAX_KEPT = 1024  # (site, length) pairs whose factors are kept between calls
 
-@dataclass(frozen=True)
-class Leaf:
+
+class Leaf(NamedTuple):
     """The value of a stochastic or input site, `offset` slices back."""
 
     site: str
@@ -63,7 +65,7 @@ class Factor:
     stop: int | None
     inputs: tuple[Leaf, ...] = field(default=())
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Unique name."""
         return self.site.name if self.stop is None else f"{self.site.name}@initial"
@@ -75,7 +77,19 @@ class Factor:
 
     def offsets(self, name: str) -> tuple[int, ...]:
         """Offsets at which the factor reads site `name`."""
-        return tuple(leaf.offset for leaf in self.inputs if leaf.site == name)
+        return self._offsets.get(name, ())
+
+    @cached_property
+    def _offsets(self) -> dict[str, tuple[int, ...]]:
+        sites = dict.fromkeys(leaf.site for leaf in self.inputs)
+        return {name: tuple(leaf.offset for leaf in self.inputs if leaf.site == name) for name in sites}
+
+    def covers(self, length: int) -> bool:
+        """Whether the factor has a slice in a series of `length` fast slices."""
+        if self.site.period is None:
+            return True
+        start, stop = self.slices(num_slices(self.site, length))
+        return stop > start
 
     def distribution(self, aligned: Mapping[Leaf, Tensor]) -> Distribution:
         """The kernel's distribution at aligned inputs."""
@@ -108,6 +122,17 @@ class LoweredModel:
         self.touching: dict[str, tuple[Factor, ...]] = {
             name: tuple(f for f in self.factors if f.offsets(name)) for name in model.sites
         }
+        self._active: dict[tuple[str, int, frozenset[str]], tuple[Factor, ...]] = {}
+
+    def active(self, name: str, length: int, severed: frozenset[str]) -> tuple[Factor, ...]:
+        """Factors that read a site, are not severed and cover a slice of a series of `length`; kept between calls."""
+        key = (name, length, severed)
+        if key not in self._active:
+            if len(self._active) > MAX_KEPT:  # a growing series asks for new ones at every step
+                self._active.clear()
+            found = self.touching[name]
+            self._active[key] = tuple(f for f in found if f.site.name not in severed and f.covers(length))
+        return self._active[key]
 
     def _resolve(self, parent: Parent, offset: int) -> Node:
         name = parent_name(parent)

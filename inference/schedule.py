@@ -78,13 +78,16 @@ def langevin_moves(state: State, name: str, window: int, noise: str = "ou", loca
     return tuple(Langevin(name, window, phase, noise) for phase in phases), narrow
 
 
-def block_moves(state: State, name: str) -> Passes:
-    """The whole series in one proposal on even sweeps (or chunks as large as a full matrix may be), else windows."""
+def block_moves(state: State, name: str, window: int) -> Passes:
+    """The whole series in one proposal on even sweeps (or chunks as large as a full matrix may be), windows on odd ones.
+
+    Where the chain is far from Gaussian the whole series is seldom accepted: windows keep it moving.
+    """
     if not _is_series(state, name):
         return langevin_moves(state, name, 1)
     size = max(state.values[name][0, 0, 0].numel(), 1)
     whole, _ = langevin_moves(state, name, max(MAX_DENSE_BLOCK // size, 1))
-    return whole, whole
+    return whole, langevin_moves(state, name, window)[0]
 
 
 def coloured(build: Callable[[str, int], Move]) -> Builder:
@@ -105,7 +108,7 @@ KINDS: dict[str, MoveKind] = {
     "langevin": MoveKind(
         lambda state, name, options: langevin_moves(state, name, options.window, local="mala"), "score"
     ),
-    "block": MoveKind(lambda state, name, _: block_moves(state, name), "score"),
+    "block": MoveKind(lambda state, name, options: block_moves(state, name, options.window), "score"),
     "mala": MoveKind(lambda state, name, _: langevin_moves(state, name, 1, "mala"), "score"),
     "barker": MoveKind(lambda state, name, _: langevin_moves(state, name, 1, "barker"), "score"),
     "paper": MoveKind(

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from aif_dcpc.inference import DCPC, GraphicalModel, State, lag
 from aif_dcpc.inference.factors import active_factors, evaluate
+from aif_dcpc.inference.sampling import quiet_distributions
 
 DIMENSION, PARTICLES = 4, 16
 
@@ -68,18 +69,24 @@ class Operations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def median_seconds(run: Callable[[], object], device: str, *, least: int = 7, budget: float = 1.0) -> float:
-    """Median time of a call over about `budget` seconds: processor time on a CPU, wall time on a GPU."""
+def median_seconds(*runs: Callable[[], object], device: str, least: int = 7, budget: float = 2.0) -> list[float]:
+    """Median times of calls made in turn for about `budget` seconds, so that a busy machine slows all of them alike.
+
+    Processor time on a CPU, wall time on a GPU.
+    """
     clock = time.perf_counter if device == "cuda" else time.process_time
-    times: list[float] = []
-    run()
-    while len(times) < least or sum(times) < budget:
-        _finish(device)
-        start = clock()
+    times: list[list[float]] = [[] for _ in runs]
+    for run in runs:
         run()
-        _finish(device)
-        times.append(clock() - start)
-    return sorted(times)[len(times) // 2]
+    started = clock()
+    while len(times[0]) < least or clock() - started < budget:
+        for run, found in zip(runs, times, strict=True):
+            _finish(device)
+            start = clock()
+            run()
+            _finish(device)
+            found.append(clock() - start)
+    return [sorted(found)[len(found) // 2] for found in times]
 
 
 def _finish(device: str) -> None:
@@ -87,14 +94,11 @@ def _finish(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def floor_seconds(state: State, device: str) -> float:
-    """Time of one evaluation of every factor with its scores."""
-
-    def once() -> None:
+def floor(state: State) -> None:
+    """One evaluation of every factor with its scores, without argument validation (as in sweeps)."""
+    with quiet_distributions():
         for factor in active_factors(state):
             evaluate(state, factor)
-
-    return median_seconds(once, device)
 
 
 def mean_ess_per_sweep(trace: Tensor) -> float:
@@ -117,7 +121,6 @@ def measure(
     engine = DCPC(model, num_particles=particles, window=window, warmup=30)
     state, _ = engine.run(engine.init(data, seed=0), 30)
     state, _ = engine.run(state, 4)
-    floor = floor_seconds(state, device)
 
     class Clock:
         now = state
@@ -129,13 +132,13 @@ def measure(
     def one_kind() -> None:
         Clock.now, _acceptance = engine.visit(Clock.now.replace(sweeps=100 if window > 1 else 101))
 
-    sweep = median_seconds(one_kind, device)
+    least, sweep, pair = median_seconds(lambda: floor(state), one_kind, two_sweeps, device=device)
+    pair = pair / 2
     with Operations() as operations:
         one_kind()
-    pair = median_seconds(two_sweeps, device) / 2
     trace = engine.run(state, 100, record=[site])[1].trace[site] if state.values[site].numel() < 3e6 else None
-    ess = mean_ess_per_sweep(trace) * floor / pair if trace is not None else float("nan")
-    yield from (f"{1e3 * floor:.2f}", f"{1e3 * sweep:.2f}", f"{sweep / floor:.2f}", f"{pair / floor:.2f}")
+    ess = mean_ess_per_sweep(trace) * least / pair if trace is not None else float("nan")
+    yield from (f"{1e3 * least:.2f}", f"{1e3 * sweep:.2f}", f"{sweep / least:.2f}", f"{pair / least:.2f}")
     yield from (str(operations.count), f"{ess:.3f}")
 
 
