@@ -154,3 +154,41 @@ def test_faces_run_from_files_to_pictures(tmp_path):
         outcome = run(f"experiment={experiment}", f"run_dir={place}", *options, *budget, *small)
         assert outcome.steps == 2 and outcome.reason == "finished"
         assert (place / "figures" / "samples.png").is_file()
+
+
+def write_idx(path, array):
+    """The format of the MNIST family: magic number, big-endian sizes, bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+    path.write_bytes(header + array.astype(np.uint8).tobytes())
+
+
+RAW_FILES = {
+    "emnist": ("EMNIST/raw", "emnist-balanced-{}-images-idx3-ubyte", "emnist-balanced-{}-labels-idx1-ubyte", "test"),
+    "fashion_mnist": ("FashionMNIST/raw", "{}-images-idx3-ubyte", "{}-labels-idx1-ubyte", "t10k"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(RAW_FILES))
+def test_letters_and_clothes_run_from_files_to_pictures(name, tmp_path):
+    where, images_name, labels_name, test_name = RAW_FILES[name]
+    upright = np.zeros((24, 28, 28), np.uint8)
+    upright[:, 4:24, 6:9] = 255  # a vertical bar, so that a transposed image shows
+    stored = upright.transpose(0, 2, 1) if name == "emnist" else upright  # EMNIST's letters lie on their side
+    for part, number in (("train", 24), (test_name, 6)):
+        write_idx(tmp_path / where / images_name.format(part), stored[:number])
+        write_idx(tmp_path / where / labels_name.format(part), np.arange(number) % 10)
+    data = load_images(name, str(tmp_path))
+    assert np.array_equal(data.train[:, 0].numpy(), upright) and data.test.shape == (6, 1, 28, 28)
+    assert data.train_labels.tolist() == [i % 10 for i in range(24)]
+    budget = ["epochs=1", "images.batch_size=12", "inference.num_particles=2", "images.options.sizes=[3,6]"]
+    small = ["images.validation_sweeps=1", "images.validation_images=2", f"data_dir={tmp_path}"]
+    outcome = run(f"experiment={name}", f"run_dir={tmp_path / 'run'}", *budget, *small)
+    assert outcome.steps == 2 and outcome.reason == "finished"
+    assert (tmp_path / "run" / "figures" / "reconstructions.png").is_file()
+
+
+def test_baselines_learn_from_the_same_command(tmp_path):
+    for method in ("pgd", "lpc"):
+        outcome = run(*SMALL, f"images.method={method}", f"run_dir={tmp_path / method}", "images.langevin_steps=2")
+        assert outcome.reason == "finished" and 0 < outcome.numbers["mse"] < 1
