@@ -10,10 +10,21 @@ image  1 x 4 x 4    z2                64
 total                                 85
 """
 
+from aif_dcpc.inference.images.bouncing_digits import bounce, bouncing_digits
 from aif_dcpc.inference.images.dlgm import dlgm
 from aif_dcpc.inference.images.generators import generator
 from aif_dcpc.inference.images.labelled import class_probabilities, labelled_dlgm, labelled_embedding
 from aif_dcpc.inference.images.masking import with_visible
 from aif_dcpc.inference.images.summary import summary
 
-__all__ = ["class_probabilities", "dlgm", "generator", "labelled_dlgm", "labelled_embedding", "summary", "with_visible"]
+__all__ = [
+    "bounce",
+    "bouncing_digits",
+    "class_probabilities",
+    "dlgm",
+    "generator",
+    "labelled_dlgm",
+    "labelled_embedding",
+    "summary",
+    "with_visible",
+]
