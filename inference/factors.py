@@ -46,6 +46,15 @@ def evaluate(
     return FactorValue(log_prob.detach(), given)
 
 
+def aligned_inputs(state: State, factor: Factor) -> dict[Leaf, Tensor]:
+    """Every leaf that a factor reads, laid along its slices."""
+    start, stop = factor_slices(state, factor)
+    return {
+        leaf: align(state.values[leaf.site], state.problem.site(leaf.site), leaf, factor.site, start, stop)
+        for leaf in factor.inputs
+    }
+
+
 def is_continuous(problem: Problem, name: str) -> bool:
     """Whether a site is latent and has a score."""
     return name in problem.latent and name not in problem.discrete

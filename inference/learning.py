@@ -35,10 +35,10 @@ from torch import Tensor, nn
 from aif_dcpc.inference.adaptation import Secant, SiteAdaptation
 from aif_dcpc.inference.engine import DCPC
 from aif_dcpc.inference.errors import NonFiniteError
-from aif_dcpc.inference.factors import active_factors, factor_slices, log_density
-from aif_dcpc.inference.lowering import Factor, align
+from aif_dcpc.inference.factors import active_factors, aligned_inputs, factor_slices, is_continuous, log_density
+from aif_dcpc.inference.lowering import Factor, Leaf
 from aif_dcpc.inference.sampling import quiet_distributions
-from aif_dcpc.inference.state import Info, State
+from aif_dcpc.inference.state import FactorValue, Info, State
 from aif_dcpc.inference.stores import ParticleStore, rebind
 
 
@@ -80,6 +80,54 @@ def learn_step(
     return state.replace(cache={}), Info(acceptance, _total(state, terms))
 
 
+def recycled_step(
+    engine: DCPC,
+    state: State,
+    optimizer: torch.optim.Optimizer,
+    *,
+    num_sweeps: int = 1,
+    generator: torch.Generator | None = None,
+) -> tuple[State, Info]:
+    """As `learn_step`, with the parameters' gradient at the particles as they *came*.
+
+    One evaluation of the joint then gives that gradient together with the scores from which the sweep sets out, where
+    `learn_step` needs two. Repeated on one batch it lags a sweep behind, no more. For clouds with equal weights and
+    models without global sites, as `Learner` has them.
+
+    Raises:
+        NonFiniteError: the objective is not finite; parameters and particles stay as they were.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    state = _evaluated(state)
+    log_joint, acceptance = _total(state, {key: value.log_prob for key, value in state.cache.items()}), {}
+    for _ in range(num_sweeps):
+        state, acceptance = engine.visit(state, generator, adapt=True)
+    optimizer.step()
+    return state.replace(cache={}), Info(acceptance, log_joint)
+
+
+def _evaluated(state: State) -> State:
+    """The state with all factors and their scores cached; the parameters' gradients are left in `.grad`."""
+    share = 1 / state.num_particles
+    terms: dict[str, Tensor] = {}
+    leaves: dict[str, dict[Leaf, Tensor]] = {}
+    with quiet_distributions():
+        for factor in active_factors(state):
+            given = {leaf: value.detach() for leaf, value in aligned_inputs(state, factor).items()}
+            leaves[factor.key] = {l: v.requires_grad_() for l, v in given.items() if is_continuous(state.problem, l.site)}
+            terms[factor.key] = log_density(state, factor, given, *factor_slices(state, factor))
+    loss = -share * torch.stack([term.sum() for term in terms.values()]).sum()
+    if not bool(torch.isfinite(loss)):
+        raise _not_finite(state, terms)
+    loss.backward()
+    scores = {key: {leaf: _score(value, share) for leaf, value in given.items()} for key, given in leaves.items()}
+    return state.replace(cache={key: FactorValue(term.detach(), scores[key]) for key, term in terms.items()})
+
+
+def _score(leaf: Tensor, share: float) -> Tensor:
+    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad.div_(-share)
+
+
 def local_log_joint(state: State, *, detach: bool = True) -> dict[str, Tensor]:
     """Log density of every factor at the particles, by factor, `(K or 1, B or 1, [T])`; differentiable in parameters.
 
@@ -90,13 +138,9 @@ def local_log_joint(state: State, *, detach: bool = True) -> dict[str, Tensor]:
 
 
 def _term(state: State, factor: Factor, detach: bool) -> Tensor:
-    start, stop = factor_slices(state, factor)
-    aligned = {
-        leaf: align(state.values[leaf.site], state.problem.site(leaf.site), leaf, factor.site, start, stop)
-        for leaf in factor.inputs
-    }
+    aligned = aligned_inputs(state, factor)
     given = {leaf: value.detach() for leaf, value in aligned.items()} if detach else aligned
-    return log_density(state, factor, given, start, stop)
+    return log_density(state, factor, given, *factor_slices(state, factor))
 
 
 def objective(state: State, terms: Mapping[str, Tensor], scale: float = 1.0) -> Tensor:
@@ -143,6 +187,8 @@ class Learner:
         template: a cloud of any data, which tells what is observed.
         store: particles of all data, by index.
         num_sweeps: sweeps per step.
+        visits: steps on a batch before the next one, so that particles catch up with parameters that moved on.
+        recycle: take gradients from the evaluation that sweeps set out from (see `recycled_step`).
     """
 
     def __init__(
@@ -153,8 +199,11 @@ class Learner:
         store: ParticleStore,
         *,
         num_sweeps: int = 1,
+        visits: int = 1,
+        recycle: bool = False,
     ) -> None:
         self.engine, self.optimizer, self.store, self.num_sweeps = engine, optimizer, store, num_sweeps
+        self.visits, self.move = visits, recycled_step if recycle else learn_step
         self.adaptation: Mapping[str, Any] = {}
         self.template = template
         self.steps = 0
@@ -171,8 +220,9 @@ class Learner:
             NonFiniteError: as `learn_step`; the store keeps the particles that it had.
         """
         state = rebind(self.template, data, self.store.read(indices), masks)
-        state = state.replace(adaptation=self.adaptation, sweeps=self.steps * self.num_sweeps)
-        state, info = learn_step(self.engine, state, self.optimizer, num_sweeps=self.num_sweeps)
+        state = state.replace(adaptation=self.adaptation, sweeps=self.steps * self.visits * self.num_sweeps)
+        for _ in range(self.visits):
+            state, info = self.move(self.engine, state, self.optimizer, num_sweeps=self.num_sweeps)
         self.store.write(indices, state.values)
         self.adaptation, self.steps = state.adaptation, self.steps + 1
         return info

@@ -11,7 +11,7 @@ import torch
 
 from aif_dcpc.inference import DCPC
 from aif_dcpc.inference.images import dlgm
-from aif_dcpc.inference.learning import learn_step, local_log_joint, parameter_groups
+from aif_dcpc.inference.learning import recycled_step, local_log_joint, parameter_groups
 from aif_dcpc.inference.state import State
 
 BATCH, PARTICLES, REPEATS = 512, 4, 10
@@ -52,7 +52,7 @@ class Stepper:
 
     def step(self) -> None:
         """One learning step."""
-        self.state, _ = learn_step(self.engine, self.state, self.optimizer)
+        self.state, _ = recycled_step(self.engine, self.state, self.optimizer)
 
 
 def seconds(action: Callable[[], None]) -> float:
