@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 ENVIRONMENT_EPISODE, AGENT_EPISODE, AGENT_SEED = 0, 1, 2  # purposes of derived seeds
-IMAGE_ORDER, IMAGE_PARTICLES, IMAGE_VALIDATION = 3, 4, 5
+IMAGE_ORDER, IMAGE_PARTICLES, IMAGE_VALIDATION, IMAGE_BINARY = 3, 4, 5, 6
 
 
 def derive(seed: int, *path: int) -> int:

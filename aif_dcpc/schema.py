@@ -62,6 +62,10 @@ class ImageConfig:
     rate: float = bounded(at_least=0)
     covariance_rate: float | None = bounded(at_least=0)
     warmup_steps: int = bounded(at_least=0)
+    visits: int = bounded(at_least=1)
+    recycle: bool
+    paper_share: float = bounded(at_least=0, at_most=1)
+    binarize: bool
     schedule: str = bounded(choices=("constant", "cosine", "plateau"))
     validation_images: int = bounded(at_least=1)
     validation_sweeps: int = bounded(at_least=1)

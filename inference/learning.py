@@ -114,7 +114,9 @@ def _evaluated(state: State) -> State:
     with quiet_distributions():
         for factor in active_factors(state):
             given = {leaf: value.detach() for leaf, value in aligned_inputs(state, factor).items()}
-            leaves[factor.key] = {l: v.requires_grad_() for l, v in given.items() if is_continuous(state.problem, l.site)}
+            leaves[factor.key] = {
+                leaf: value.requires_grad_() for leaf, value in given.items() if is_continuous(state.problem, leaf.site)
+            }
             terms[factor.key] = log_density(state, factor, given, *factor_slices(state, factor))
     loss = -share * torch.stack([term.sum() for term in terms.values()]).sum()
     if not bool(torch.isfinite(loss)):
@@ -207,6 +209,11 @@ class Learner:
         self.adaptation: Mapping[str, Any] = {}
         self.template = template
         self.steps = 0
+
+    def use(self, engine: DCPC) -> None:
+        """Go on with another engine of the same model and source of randomness; what moves had learned is dropped."""
+        if engine is not self.engine:
+            self.engine, self.adaptation = engine, {}
 
     def step(self, data: Mapping[str, Tensor], indices: Tensor, masks: Mapping[str, Tensor] | None = None) -> Info:
         """Sweep the particles of some data, learn from them and put them back.

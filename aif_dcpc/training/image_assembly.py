@@ -99,6 +99,15 @@ def with_method(engine: DCPC, images: ImageConfig) -> DCPC:
     return engine
 
 
+def early_engine(engine: DCPC, images: ImageConfig) -> DCPC:
+    """The engine of the first `paper_share` of the steps: the published update, with the same source of randomness."""
+    if not images.paper_share:
+        return engine
+    early = DCPC(engine.model, num_particles=engine.num_particles, update="paper", seed=engine.seed)
+    early.generator = engine.generator
+    return early
+
+
 def make_learner(config: TrainConfig, model: GraphicalModel, data: ImageData) -> Learner:
     """Engine, optimiser and particles (in memory) for all training images, drawn from the prior."""
     images = image_config(config)
@@ -112,7 +121,8 @@ def make_learner(config: TrainConfig, model: GraphicalModel, data: ImageData) ->
     Learner.fill(engine, store, shown, torch.arange(number).split(len(shown[IMAGE])))
     if images.method in AMORTISED:
         return AMORTISED[images.method](engine, optimizer, template, store, site=IMAGE, rate=images.rate)
-    return Learner(engine, optimizer, template, store, num_sweeps=config.inference["num_sweeps"])
+    sweeps = config.inference["num_sweeps"]
+    return Learner(engine, optimizer, template, store, num_sweeps=sweeps, visits=images.visits, recycle=images.recycle)
 
 
 def batch_size(config: TrainConfig, data: ImageData) -> int:

@@ -17,9 +17,9 @@ from aif_dcpc.errors import RunFolderError
 from aif_dcpc.inference import GraphicalModel, InferenceError, Info
 from aif_dcpc.inference.learning import Learner
 from aif_dcpc.metrics import Averages
-from aif_dcpc.randomness import IMAGE_ORDER, derive, random_states, restore_random_states
+from aif_dcpc.randomness import IMAGE_BINARY, IMAGE_ORDER, derive, random_states, restore_random_states
 from aif_dcpc.schema import TrainConfig
-from aif_dcpc.training.image_assembly import IMAGE, batch_size, image_config, make_learner
+from aif_dcpc.training.image_assembly import IMAGE, batch_size, early_engine, image_config, make_learner
 
 PATIENCE = 5  # epochs without a gain after which the plateau schedule halves the rate
 
@@ -64,6 +64,7 @@ class ImageLoop:
         self.config, self.images, self.model, self.data = config, image_config(config), model, data
         self.learner: Learner = make_learner(config, model, data)
         self.base_rates = [group["lr"] for group in self.learner.optimizer.param_groups]
+        self.engine, self.early_engine = self.learner.engine, early_engine(self.learner.engine, self.images)
         self.batch_size = batch_size(config, data)
         self.epoch_steps = len(data.train) // self.batch_size
         self.total_steps = self.epoch_steps * (config.epochs or 1)
@@ -78,8 +79,9 @@ class ImageLoop:
         """
         start = time.process_time()
         self._set_rates()
+        self._set_update()
         indices = self._indices()
-        info = self.learner.step({IMAGE: unit(self.data.train[indices]).to(self.config.device)}, indices)
+        info = self.learner.step({IMAGE: self._shown(indices).to(self.config.device)}, indices)
         energy = -float(info.log_joint.mean())
         self.progress.step += 1
         self.progress.epoch_energy += energy
@@ -102,6 +104,19 @@ class ImageLoop:
             generator = torch.Generator().manual_seed(derive(self.config.seed, IMAGE_ORDER, epoch))
             self.order = epoch, torch.randperm(len(self.data.train), generator=generator)
         return self.order[1][position * self.batch_size : (position + 1) * self.batch_size]
+
+    def _shown(self, indices: Tensor) -> Tensor:
+        """The images of a batch in [0, 1]; black and white by chance where so configured."""
+        images = unit(self.data.train[indices])
+        if not self.images.binarize:
+            return images
+        generator = torch.Generator().manual_seed(derive(self.config.seed, IMAGE_BINARY, self.progress.step))
+        return torch.bernoulli(images, generator=generator)
+
+    def _set_update(self) -> None:
+        """The published update for the first `paper_share` of the steps, then the configured one."""
+        early = self.progress.step < self.images.paper_share * self.total_steps
+        self.learner.use(self.early_engine if early else self.engine)
 
     def _set_rates(self) -> None:
         factor = self._rate_factor()

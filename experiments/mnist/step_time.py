@@ -11,7 +11,7 @@ import torch
 
 from aif_dcpc.inference import DCPC
 from aif_dcpc.inference.images import dlgm
-from aif_dcpc.inference.learning import recycled_step, local_log_joint, parameter_groups
+from aif_dcpc.inference.learning import local_log_joint, parameter_groups, recycled_step
 from aif_dcpc.inference.state import State
 
 BATCH, PARTICLES, REPEATS = 512, 4, 10
