@@ -99,7 +99,8 @@ def recycled_step(
     """
     optimizer.zero_grad(set_to_none=True)
     state = _evaluated(state)
-    log_joint, acceptance = _total(state, {key: value.log_prob for key, value in state.cache.items()}), {}
+    log_joint = _total(state, {key: value.log_prob for key, value in state.cache.items()})
+    acceptance: dict[str, Tensor] = {}
     for _ in range(num_sweeps):
         state, acceptance = engine.visit(state, generator, adapt=True)
     optimizer.step()

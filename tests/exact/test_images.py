@@ -56,6 +56,13 @@ def test_grey_pixels_score_the_expected_binarisation():
     assert torch.allclose(GreyBernoulli(logits).log_prob(grey), expected.flatten(1).sum(1), atol=1e-5)
 
 
+def test_grey_pixels_have_the_scores_of_differences():
+    logits = torch.tensor([0.3, -2.0, 5.0, 90.0, -90.0, 0.0]).double().view(1, 1, 2, 3).repeat(2, 1, 1, 1)
+    grey = torch.rand(1, 1, 2, 3, generator=torch.Generator().manual_seed(0)).double()
+    inputs = (logits.requires_grad_(), grey.requires_grad_())
+    assert torch.autograd.gradcheck(lambda a, b: GreyBernoulli(a).log_prob(b), inputs)
+
+
 @pytest.mark.parametrize("likelihood", ["bernoulli", "discretized_normal"])
 def test_hidden_pixels_do_not_matter(likelihood):
     model = dlgm((2, 3), (1, 4, 4), likelihood=likelihood, levels=17)

@@ -8,7 +8,7 @@ from torch import nn
 from torch.distributions import Independent, Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel, NonFiniteError
-from aif_dcpc.inference.learning import Learner, learn_step, parameter_groups
+from aif_dcpc.inference.learning import Learner, learn_step, parameter_groups, recycled_step
 from aif_dcpc.inference.stores import ParticleStore
 
 
@@ -115,13 +115,38 @@ def test_gradients_stay_at_their_site():
     assert not state.cache
 
 
-def test_a_non_finite_objective_is_refused_and_nothing_is_learned():
+def test_a_recycled_gradient_is_that_of_the_particles_that_came():
+    model = shifted_model()
+    engine = DCPC(model, num_particles=3)
+    x = torch.tensor([[2.0], [1.0]])
+    came = engine.init({"x": x}, seed=0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    state, info = recycled_step(engine, came, optimizer)
+    expected = ((x - came.values["z"]) / 0.25).mean(0).sum().item()
+    assert model.modules_of_sites["x:kernel"].shift.item() == pytest.approx(expected, rel=1e-4)
+    assert not state.cache and not torch.equal(state.values["z"], came.values["z"])
+    law = Normal(came.values["z"], 0.5).log_prob(x) + Normal(0.0, 1.0).log_prob(came.values["z"])
+    assert torch.allclose(info.log_joint, law.squeeze(-1), atol=1e-5)
+
+
+def test_a_recycled_sweep_is_the_same_sweep():
+    x, swept = torch.tensor([[2.0], [1.0]]), []
+    for move in (learn_step, recycled_step):
+        model = shifted_model()
+        engine = DCPC(model, num_particles=3)
+        state, _ = move(engine, engine.init({"x": x}, seed=0), torch.optim.SGD(model.parameters(), lr=1.0))
+        swept.append(state.values["z"])
+    assert torch.allclose(*swept, atol=1e-6)
+
+
+@pytest.mark.parametrize(("move", "sweep"), [(learn_step, 1), (recycled_step, 0)])
+def test_a_non_finite_objective_is_refused_and_nothing_is_learned(move, sweep):
     model = shifted_model()
     engine = DCPC(model, num_particles=2)
     state = engine.init({"x": torch.tensor([[math.inf]])}, seed=0)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    with pytest.raises(NonFiniteError, match=r"site 'x', sweep 1"):
-        learn_step(engine, state, optimizer)
+    with pytest.raises(NonFiniteError, match=f"site 'x', sweep {sweep}"):
+        move(engine, state, optimizer)
     assert model.modules_of_sites["x:kernel"].shift.item() == 0
 
 
