@@ -113,6 +113,7 @@ class Region:
         view: `(S, P)` cells in the view.
         shape: (rows, columns).
         corner: map (y, x) of the first cell.
+        steps, turns: what events do, see `Knowledge`.
     """
 
     index: Ints
@@ -121,6 +122,8 @@ class Region:
     view: Ints
     shape: tuple[int, int]
     corner: tuple[int, int]
+    steps: Ints
+    turns: Ints
 
     @property
     def num_cells(self) -> int:
@@ -134,12 +137,20 @@ class Region:
         return pose[..., 2] * self.num_cells + y * self.shape[1] + x
 
 
-def region_of(belief: Belief, knowledge: Knowledge, geometry: Geometry) -> Region:
-    """The bounding box of seen cells and poses, with a margin of one."""
+def region_of(belief: Belief, knowledge: Knowledge, geometry: Geometry, last: Region | None = None) -> Region:
+    """The bounding box of seen cells and poses, with a margin of one; the last region is returned if it still fits."""
     ys, xs = np.divmod(belief.seen.nonzero()[0], geometry.size)
     ys, xs = np.append(ys, belief.pose[:, 0] % geometry.size), np.append(xs, belief.pose[:, 1] % geometry.size)
     top, left = int(ys.min()) - 1, int(xs.min()) - 1
     rows, columns = int(ys.max()) - top + 2, int(xs.max()) - left + 2
+    if last is not None and (last.shape, last.corner) == ((rows, columns), (top, left)):
+        if np.array_equal(last.steps, knowledge.steps) and np.array_equal(last.turns, knowledge.turns):
+            return last
+    return _lay_out((rows, columns), (top, left), knowledge, geometry)
+
+
+def _lay_out(shape: tuple[int, int], corner: tuple[int, int], knowledge: Knowledge, geometry: Geometry) -> Region:
+    (rows, columns), (top, left) = shape, corner
     y, x = (a.ravel() for a in np.mgrid[:rows, :columns])
     index = ((y + top) % geometry.size) * geometry.size + (x + left) % geometry.size
     place = np.stack([y, x], -1)
@@ -154,4 +165,4 @@ def region_of(belief: Belief, knowledge: Knowledge, geometry: Geometry) -> Regio
     target = np.where(target == rows * columns, np.arange(rows * columns)[:, None], target)
     heading = (np.arange(4)[:, None] + knowledge.turns) % 4
     following = (heading[:, None] * rows * columns + target).reshape(4 * rows * columns, -1)
-    return Region(index, following, front, view, (rows, columns), (top, left))
+    return Region(index, following, front, view, shape, corner, knowledge.steps, knowledge.turns)

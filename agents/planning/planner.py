@@ -28,6 +28,7 @@ from aif_dcpc.agents.world_models.vocabulary import UNSEEN
 
 PREDICTED_STEPS = 40  # how far ahead a plan is remembered
 POLICY_SWEEPS = 12  # evaluations of a policy between improvements
+NEGLIGIBLE = 1e-3  # events less likely than this are left out between improvements
 REACHABLE = 0.1  # events less likely than this do not bring a state within reach
 SEES_AS_WELL = 0.5  # tokens whose transparencies differ by less are as good to see past
 
@@ -87,6 +88,24 @@ class Stage:
         every[self.unopened] = np.minimum(every[self.unopened], value[self.bound])
         return later
 
+    def follow(self, constant: Floats, flow: Floats, value: Floats) -> Floats:
+        """Value after sweeps of one policy, `(N,)`; events that it hardly ever meets are left to the next improvement.
+
+        Args:
+            constant: `(N,)` gain of a step of the policy.
+            flow: `(N, E)` its discounted probabilities of events.
+            value: `(N,)` to start from.
+        """
+        kept = (flow > NEGLIGIBLE).ravel().nonzero()[0]
+        bounded = self.successor.flatten()
+        bounded[self.unopened] = self.bound
+        state, weight = kept // flow.shape[1], flow.take(kept)
+        after, worse = self.successor.take(kept), bounded.take(kept)
+        for _ in range(POLICY_SWEEPS):
+            later = np.minimum(value.take(after), value.take(worse))
+            value = constant + np.bincount(state, weight * later, len(value))
+        return value
+
     def informative(self, value: Floats) -> Floats:
         """`(N, A)` Q of the informative step, with the value of what follows it."""
         later = np.matmul(self.flow, self.later(value)[..., None])[..., 0]
@@ -120,10 +139,11 @@ class Planner:
         self.geometry, self.preferences, self.budget = geometry, preferences, budget
         self.tolerance, self.max_iterations = tolerance, max_iterations
         self.intended: list[Key] = []
+        self._region: Region | None = None
 
     def plan(self, belief: Belief, knowledge: Knowledge) -> Plan:
         """Expected free energy of every action at the present belief."""
-        region = region_of(belief, knowledge, self.geometry)
+        region = self._region = region_of(belief, knowledge, self.geometry, self._region)
         search = Search(belief, knowledge, region, self.budget, self.intended)
         roots = region.state(belief.pose)
         stage, at = self._stage(search, belief, knowledge, region, roots)
@@ -169,8 +189,7 @@ class Planner:
             if once is not None:
                 stop = once >= improved
                 constant, flow = np.where(stop, once, constant), np.where(stop[:, None], 0.0, flow)
-            for _ in range(POLICY_SWEEPS):
-                value = constant + np.einsum("ne,ne->n", flow, stage.later(value))
+            value = stage.follow(constant, flow, value)
         return value
 
     def _stage(

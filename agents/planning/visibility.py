@@ -53,16 +53,15 @@ def in_sight(clear: Floats, geometry: Geometry) -> Floats:
 
     Args:
         clear: `(..., P)` probability that one sees past each view cell, were it in sight.
-        geometry: order and neighbours of view cells.
+        geometry: rings and neighbours of view cells.
     """
-    order, count = geometry.order, clear.shape[-1]
+    count = clear.shape[-1]
     sight = np.zeros((count + 1, *clear.shape[:-1]))
     through = np.zeros_like(sight)
     sight[geometry.own], through[geometry.own] = 1.0, 1.0
     clear = np.moveaxis(clear, -1, 0)
-    for cell in order:
-        if cell != geometry.own:
-            first, second, third = geometry.nearer[cell]
-            sight[cell] = 1 - (1 - through[first]) * (1 - through[second]) * (1 - through[third])
-            through[cell] = sight[cell] * clear[cell]
+    for ring in geometry.rings:
+        first, second, third = (1 - through[cells] for cells in geometry.nearer[ring].T)
+        sight[ring] = 1 - first * second * third
+        through[ring] = sight[ring] * clear[ring]
     return np.moveaxis(sight[:count], 0, -1)
