@@ -217,16 +217,19 @@ class Memory:
         return token_prior, pair[:, 0].clamp(1e-12, 1 - 1e-6)
 
     def redraw(self, own: Counts, kept: Tables, generator: torch.Generator, *, actions: Tensor, rows: Tensor) -> Tables:
-        """Exact draws of the tables of some actions and some outcome rows; the others are kept.
+        """Exact draws of the rates and of the tables of some actions and some outcome rows; the other heads are kept.
 
         Heads are independent given the counts, so that redrawing some of them is a Gibbs update.
         """
+        token_prior, misread = self.draw_rates(own, generator)
         transition = draw_heads(self.events, own.transition[:, actions], generator, actions)
         outcome = draw_heads(self.outcomes, own.outcome[:, rows], generator, rows)
         return replace(
             kept,
             transition=kept.transition.index_copy(1, actions, transition),
             outcome=kept.outcome.index_copy(1, rows, outcome),
+            token_prior=token_prior,
+            misread=misread,
         )
 
 

@@ -209,6 +209,20 @@ def test_the_engine_on_the_clamped_history_reaches_the_exact_posterior(name: str
     assert_close(sampled, exact_events(record), torch.full((len(sampled),), 1 / len(sampled)), 1000.0)
 
 
+def test_a_sweep_moves_every_latent() -> None:
+    """A block that is never redrawn leaves the posterior invariant, but is never reached from elsewhere."""
+    grid, record, generator = small_world(), RECORDS["turned and misread"], torch.Generator().manual_seed(2)
+    cloud, _ = prior_cloud(grid, record.head(1), 50, generator)
+    for end in range(2, len(record) + 1):
+        cloud, _ = grid.propose(cloud, record.head(end), generator)
+    after = one_sweep(grid, cloud, record, generator)
+    assert all(
+        not torch.equal(old, new)
+        for old, new in zip(vars(cloud.tables).values(), vars(after.tables).values(), strict=True)
+    )
+    assert not torch.equal(cloud.initial, after.initial)
+
+
 def test_hand_errors_are_rare_but_possible() -> None:
     assert 0 < HAND_ERROR < 1e-3
 
