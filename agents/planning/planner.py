@@ -28,7 +28,6 @@ from aif_dcpc.agents.world_models.vocabulary import UNSEEN
 
 PREDICTED_STEPS = 40  # how far ahead a plan is remembered
 POLICY_SWEEPS = 12  # evaluations of a policy between improvements
-NEGLIGIBLE = 1e-3  # events less likely than this are left out between improvements
 REACHABLE = 0.1  # events less likely than this do not bring a state within reach
 SEES_AS_WELL = 0.5  # tokens whose transparencies differ by less are as good to see past
 
@@ -87,24 +86,6 @@ class Stage:
         every = later.reshape(-1)
         every[self.unopened] = np.minimum(every[self.unopened], value[self.bound])
         return later
-
-    def follow(self, constant: Floats, flow: Floats, value: Floats) -> Floats:
-        """Value after sweeps of one policy, `(N,)`; events that it hardly ever meets are left to the next improvement.
-
-        Args:
-            constant: `(N,)` gain of a step of the policy.
-            flow: `(N, E)` its discounted probabilities of events.
-            value: `(N,)` to start from.
-        """
-        kept = (flow > NEGLIGIBLE).ravel().nonzero()[0]
-        bounded = self.successor.flatten()
-        bounded[self.unopened] = self.bound
-        state, weight = kept // flow.shape[1], flow.take(kept)
-        after, worse = self.successor.take(kept), bounded.take(kept)
-        for _ in range(POLICY_SWEEPS):
-            later = np.minimum(value.take(after), value.take(worse))
-            value = constant + np.bincount(state, weight * later, len(value))
-        return value
 
     def informative(self, value: Floats) -> Floats:
         """`(N, A)` Q of the informative step, with the value of what follows it."""
@@ -189,7 +170,8 @@ class Planner:
             if once is not None:
                 stop = once >= improved
                 constant, flow = np.where(stop, once, constant), np.where(stop[:, None], 0.0, flow)
-            value = stage.follow(constant, flow, value)
+            for _ in range(POLICY_SWEEPS):
+                value = constant + np.einsum("ne,ne->n", flow, stage.later(value))
         return value
 
     def _stage(
