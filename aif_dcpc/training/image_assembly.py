@@ -11,7 +11,7 @@ from aif_dcpc.errors import ConfigError
 from aif_dcpc.inference import DCPC, GraphicalModel, InferenceError
 from aif_dcpc.inference.baselines.langevin import UnadjustedLangevin
 from aif_dcpc.inference.baselines.lpc import LangevinCodingLearner
-from aif_dcpc.inference.baselines.vae import VariationalLearner
+from aif_dcpc.inference.baselines.vae import AmortisedLearner, VariationalLearner
 from aif_dcpc.inference.images import dlgm, generator
 from aif_dcpc.inference.learning import Learner, parameter_groups
 from aif_dcpc.inference.schedule import UPDATES
@@ -21,7 +21,7 @@ from aif_dcpc.schema import ImageConfig, TrainConfig, unknown
 
 IMAGE = "image"  # the observed site of every image model
 GRAPHS: dict[str, Callable[..., GraphicalModel]] = {"dlgm": dlgm, "generator": generator}
-AMORTISED: dict[str, Callable[..., Learner]] = {"vae": VariationalLearner, "lpc": LangevinCodingLearner}
+AMORTISED: dict[str, type[AmortisedLearner]] = {"vae": VariationalLearner, "lpc": LangevinCodingLearner}
 
 
 def image_config(config: TrainConfig) -> ImageConfig:

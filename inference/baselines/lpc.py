@@ -7,45 +7,21 @@ is). Particles start afresh at every visit of a datum; the store keeps the last 
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.baselines.vae import Encoder, chain_encoder
-from aif_dcpc.inference.engine import DCPC
-from aif_dcpc.inference.learning import Learner, learn_step
-from aif_dcpc.inference.state import Info, State
-from aif_dcpc.inference.stores import ParticleStore, rebind
+from aif_dcpc.inference.baselines.vae import AmortisedLearner
+from aif_dcpc.inference.learning import learn_step
+from aif_dcpc.inference.state import Info
+from aif_dcpc.inference.stores import rebind
 
 
-class LangevinCodingLearner(Learner):
+class LangevinCodingLearner(AmortisedLearner):
     """Learns a graph from Langevin particles that an encoder starts, and the encoder from where they end.
 
-    Args:
-        engine: whose sweep moves the particles, for LPC an `UnadjustedLangevin` with its inner steps.
-        optimizer, template, store: as `Learner`; the encoder's parameters join the optimiser.
-        site: the observed site that the encoder reads.
-        rate: of the encoder.
-
-    Raises:
-        ModelError: the latents are no chain of vectors above the observed site.
+    The engine is an `UnadjustedLangevin` with its inner steps.
     """
-
-    def __init__(
-        self,
-        engine: DCPC,
-        optimizer: torch.optim.Optimizer,
-        template: State,
-        store: ParticleStore,
-        *,
-        site: str,
-        rate: float,
-    ) -> None:
-        super().__init__(engine, optimizer, template, store)
-        self.site, self.latents = site, tuple(reversed(template.problem.latent))
-        self.encoder: Encoder = chain_encoder(template, site)
-        optimizer.add_param_group({"params": list(self.encoder.parameters()), "lr": rate})
 
     def step(self, data: Mapping[str, Tensor], indices: Tensor, masks: Mapping[str, Tensor] | None = None) -> Info:
         """Start particles by the encoder, move them, learn the graph and then the encoder.
@@ -67,12 +43,3 @@ class LangevinCodingLearner(Learner):
         self.store.write(indices, state.values)
         self.steps += 1
         return Info(info.acceptance, info.log_joint, {"encoder": fit.detach()})
-
-    def state_dict(self) -> dict[str, Any]:
-        """As `Learner`, with the encoder."""
-        return {**super().state_dict(), "encoder": self.encoder.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go back to what `state_dict` gave."""
-        super().load_state_dict(state)
-        self.encoder.load_state_dict(state["encoder"])

@@ -78,12 +78,12 @@ def chain_encoder(template: State, site: str) -> Encoder:
     return Encoder(pixels, [template.values[name].shape[-1] for name in latents])
 
 
-class VariationalLearner(Learner):
-    """Learns decoder and encoder by the evidence lower bound; the store keeps the encoder's last draws.
+class AmortisedLearner(Learner):
+    """What learners with an encoder beside the graph have in common.
 
     Args:
         engine, optimizer, template, store: as `Learner`; the encoder's parameters join the optimiser.
-        site: the observed site.
+        site: the observed site that the encoder reads.
         rate: of the encoder.
 
     Raises:
@@ -105,6 +105,19 @@ class VariationalLearner(Learner):
         self.encoder: Encoder = chain_encoder(template, site)
         optimizer.add_param_group({"params": list(self.encoder.parameters()), "lr": rate})
 
+    def state_dict(self) -> dict[str, Any]:
+        """As `Learner`, with the encoder."""
+        return {**super().state_dict(), "encoder": self.encoder.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go back to what `state_dict` gave."""
+        super().load_state_dict(state)
+        self.encoder.load_state_dict(state["encoder"])
+
+
+class VariationalLearner(AmortisedLearner):
+    """Learns decoder and encoder by the evidence lower bound; the store keeps the encoder's last draws."""
+
     def step(self, data: Mapping[str, Tensor], indices: Tensor, masks: Mapping[str, Tensor] | None = None) -> Info:
         """Climb the evidence lower bound of some data; `info.log_joint` holds log p at the encoder's draws.
 
@@ -125,15 +138,6 @@ class VariationalLearner(Learner):
         self.store.write(indices, state.values)
         self.steps += 1
         return Info({}, log_p.detach(), {"bound": (log_p - log_q).detach()})
-
-    def state_dict(self) -> dict[str, Any]:
-        """As `Learner`, with the encoder."""
-        return {**super().state_dict(), "encoder": self.encoder.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go back to what `state_dict` gave."""
-        super().load_state_dict(state)
-        self.encoder.load_state_dict(state["encoder"])
 
 
 def _log_joint(state: State) -> Tensor:
