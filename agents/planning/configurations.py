@@ -1,7 +1,8 @@
 """Configurations: what the world can be made into by acting on it.
 
 A configuration is what is in hand and which cells have been changed. Inside one, the agent only moves; an interaction
-whose predicted effect is likely enough leads to another. They are expanded nearest first, under a budget.
+whose predicted effect is likely enough leads to another. They are opened nearest first, under a budget: near in the steps
+until the effect has happened, of which trying takes 1 / chance.
 """
 
 import heapq
@@ -43,7 +44,12 @@ class Configuration:
     @property
     def key(self) -> Key:
         """Identity."""
-        return self.hand, tuple(sorted(self.changes.items()))
+        return key_of(self.hand, self.changes)
+
+
+def key_of(hand: int, changes: dict[int, int]) -> Key:
+    """Identity of the configuration with these changes."""
+    return hand, tuple(sorted(changes.items()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +98,7 @@ class Search:
 
     def _run(self, state: int, hand: int) -> None:
         """Nearest first, in steps until it has happened: a configuration is expanded, an interaction opened."""
-        self._number(hand, {}, 0)
+        self._number(key_of(hand, {}), 0)
         start: Step = (0.0, 0, 0, None, np.array([state]))
         queue, ticks = [start], itertools.count(1)
         while queue:
@@ -137,23 +143,19 @@ class Search:
         known = key in self.numbers
         if self._full and not known and key not in self.intended:
             return None
-        child = self._number(key[0], dict(key[1]), number)
+        child = self._number(key, number)
         self.found[number].children[cell, event] = child
         return None if known else child
 
     def _key_after(self, number: int, cell: int, event: int) -> Key:
-        hand, changes = self._after(self.found[number], event, cell)
-        return hand, tuple(sorted(changes.items()))
+        """The configuration that an event at a cell makes of this one."""
+        node, takes, writes = self.found[number], int(self.knowledge.takes[event]), int(self.knowledge.writes[event])
+        hand = takes if takes >= 0 else node.hand
+        return key_of(hand, self._changed(node.changes, cell, writes) if writes >= 0 else node.changes)
 
     @property
     def _full(self) -> bool:
         return len(self.found) >= self.budget.configurations
-
-    def _after(self, node: Configuration, event: int, cell: int) -> tuple[int, dict[int, int]]:
-        """What is in hand, and what has changed, after an event at a cell."""
-        takes, writes = int(self.knowledge.takes[event]), int(self.knowledge.writes[event])
-        hand = takes if takes >= 0 else node.hand
-        return hand, self._changed(node.changes, cell, writes) if writes >= 0 else dict(node.changes)
 
     def absolute(self, number: int) -> Key:
         """A configuration's identity in map cells."""
@@ -165,9 +167,10 @@ class Search:
         rest = {c: t for c, t in changes.items() if c != cell}
         return rest if self.present[cell, token] > 1 - self.budget.min_probability else {**rest, cell: token}
 
-    def _number(self, hand: int, changes: dict[int, int], parent: int) -> int:
-        key = (hand, tuple(sorted(changes.items())))
+    def _number(self, key: Key, parent: int) -> int:
+        """Number of a configuration, which is laid out if it is new."""
         if key not in self.numbers:
+            hand, changes = key[0], dict(key[1])
             cells = self.present.copy()
             for cell, token in changes.items():
                 cells[cell] = np.eye(cells.shape[1])[token]

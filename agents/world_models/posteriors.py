@@ -17,7 +17,7 @@ from scipy.special import gammaln
 from torch import Tensor
 
 from aif_dcpc.agents.world_models.geometry import Ints
-from aif_dcpc.agents.world_models.tables import IMPOSSIBLE, TINY, Array, Structured, dirichlet
+from aif_dcpc.agents.world_models.tables import IMPOSSIBLE, TINY, Array, Structured, dirichlet, normalised
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,14 @@ class TablePosterior:
     # -- what the past alone says -------------------------------------------------------------------------------------
 
     @cached_property
+    def _pooled_past(self) -> Array:
+        """Past counts of every row, `(head, R, X)`."""
+        return self.prior.pooled(self.past.double().numpy())
+
+    @cached_property
     def _rows(self) -> tuple[Array, Array]:
         """Dirichlet parameters of every row given the past, `(H, head, R, X)`, and their sums `(H, head, R)`."""
-        prior, pooled = self.prior, self.prior.pooled(self.past.double().numpy())
+        prior, pooled = self.prior, self._pooled_past
         alphas, base = prior.alphas.astype(float), prior.base.astype(float)
         rows = np.maximum(pooled + alphas[:, None, None, None] * base, TINY)
         return rows, pooled.sum(-1) + alphas[:, None, None]
@@ -51,7 +56,7 @@ class TablePosterior:
     @cached_property
     def _log_evidence(self) -> Array:
         """log p(past | h) of every head, `(head, L * H)`."""
-        return self.prior.log_evidences(self.prior.pooled(self.past.double().numpy()))
+        return self.prior.log_evidences(self._pooled_past)
 
     # -- what the running episode adds --------------------------------------------------------------------------------
 
@@ -85,10 +90,7 @@ class TablePosterior:
 
     def _weights(self, pooled: Array, head: Ints) -> Array:
         """p(h | past + own), `(N, L * H)`."""
-        logits = self._log_evidences(pooled, head)
-        weights = np.exp(logits - logits.max(1, keepdims=True))
-        normalised: Array = weights / weights.sum(1, keepdims=True)
-        return normalised
+        return normalised(self._log_evidences(pooled, head))
 
     def log_evidence(self, own: Tensor, head: Tensor) -> Tensor:
         """log p(past + own), structures integrated out (evenly likely before), `(N,)`."""

@@ -113,10 +113,7 @@ class Structured:
     # -- inference ----------------------------------------------------------------------------------------------------
 
     def _weights(self, pooled: Array) -> Array:
-        logits = self.log_evidences(pooled)
-        weights = np.exp(logits - logits.max(-1, keepdims=True))
-        normalised: Array = weights / weights.sum(-1, keepdims=True)
-        return normalised
+        return normalised(self.log_evidences(pooled))
 
     def log_evidences(self, pooled: Array) -> Array:
         """log p(counts | h), `(..., head, L * H)`."""
@@ -206,6 +203,13 @@ class Summary:
         """Restore what `state_dict` gave."""
         for name, value in state.items():
             setattr(self, name, value)
+
+
+def normalised(logits: Array) -> Array:
+    """Probabilities along the last axis."""
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    result: Array = weights / weights.sum(-1, keepdims=True)
+    return result
 
 
 def dirichlet(concentration: Tensor, generator: torch.Generator) -> Tensor:
