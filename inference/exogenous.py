@@ -5,6 +5,7 @@ Cholesky factor's; anything else with a distribution function and its inverse: u
 noise fixed while the distribution changes.
 """
 
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -68,13 +69,11 @@ def _solve(root: Tensor, difference: Tensor) -> Tensor:
 def _uniform(distribution: Any, function: str, value: Tensor, site: str) -> Tensor:
     support = distribution.support
     why = "discrete" if support is not None and support.is_discrete else "not invertible"
-    try:
-        if why == "discrete":
-            raise NotImplementedError
-        distribution.icdf(torch.full_like(value, 0.5))  # both directions are needed
-        return getattr(distribution, function)(value)
-    except NotImplementedError as error:
-        raise ModelError(
-            f"site {site!r}: the noise of {type(distribution).__name__} is {why}, so what would have been is not "
-            "determined; write the site as a deterministic function of a site with continuous noise."
-        ) from error
+    if why == "not invertible":
+        with suppress(NotImplementedError):
+            distribution.icdf(torch.full_like(value, 0.5))  # both directions are needed
+            return getattr(distribution, function)(value)
+    raise ModelError(
+        f"site {site!r}: the noise of {type(distribution).__name__} is {why}, so what would have been is not "
+        "determined; write the site as a deterministic function of a site with continuous noise."
+    )

@@ -104,13 +104,16 @@ def likelihood_power(state: State, factor: Factor, start: int, stop: int) -> Ten
 
 def active_factors(state: State) -> tuple[Factor, ...]:
     """All factors that are not severed by an intervention and cover at least one slice."""
-    severed, length = state.problem.severed, state.length
-    return tuple(f for f in state.problem.lowered.factors if f.site.name not in severed and f.covers(length))
+    return tuple(f for f in state.problem.lowered.factors if _is_active(state, f))
 
 
 def touching(state: State, name: str) -> tuple[Factor, ...]:
     """Active factors that read a site: its own and its children's."""
-    return state.problem.lowered.active(name, state.length, state.problem.severed)
+    return tuple(f for f in state.problem.lowered.touching[name] if _is_active(state, f))
+
+
+def _is_active(state: State, factor: Factor) -> bool:
+    return factor.site.name not in state.problem.severed and factor.covers(state.length)
 
 
 def log_joint(state: State) -> Tensor:

@@ -16,8 +16,6 @@ from torch.distributions import Distribution
 from aif_dcpc.inference.errors import ModelError, unknown_name
 from aif_dcpc.inference.graph import GraphicalModel, Lag, Parent, Site, parent_name
 
-MAX_KEPT = 1024  # (site, length) pairs whose factors are kept between calls
-
 
 class Leaf(NamedTuple):
     """The value of a stochastic or input site, `offset` slices back."""
@@ -122,17 +120,6 @@ class LoweredModel:
         self.touching: dict[str, tuple[Factor, ...]] = {
             name: tuple(f for f in self.factors if f.offsets(name)) for name in model.sites
         }
-        self._active: dict[tuple[str, int, frozenset[str]], tuple[Factor, ...]] = {}
-
-    def active(self, name: str, length: int, severed: frozenset[str]) -> tuple[Factor, ...]:
-        """Factors that read a site, are not severed and cover a slice of a series of `length`; kept between calls."""
-        key = (name, length, severed)
-        if key not in self._active:
-            if len(self._active) > MAX_KEPT:  # a growing series asks for new ones at every step
-                self._active.clear()
-            found = self.touching[name]
-            self._active[key] = tuple(f for f in found if f.site.name not in severed and f.covers(length))
-        return self._active[key]
 
     def _resolve(self, parent: Parent, offset: int) -> Node:
         name = parent_name(parent)

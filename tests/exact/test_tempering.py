@@ -5,38 +5,21 @@ The prior is symmetric, the likelihood a mixture of two Gaussians: the modes lie
 
 import pytest
 import torch
-from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+from torch.distributions import Normal
 
+from aif_dcpc.experiments.exactness.far_modes import two_modes
 from aif_dcpc.inference import DCPC, GraphicalModel, ModelError, tempering
 from aif_dcpc.inference.diagnostics import diagnose
 from aif_dcpc.inference.errors import ConvergenceWarning
 
-PRIOR_SCALE = 5.0
 COPIES = 24
-
-
-def two_modes(size):
-    """x = 0 was seen through z + m with probability .7, or z - m: the posterior's modes are -m and m."""
-    shrink = 1 + 1 / PRIOR_SCALE**2
-    offset = torch.full((size,), 5 * shrink**0.5 / size**0.5)  # posterior modes 10 posterior sd apart
-    offsets = torch.stack([offset, -offset])
-    model = GraphicalModel()
-    model.add_site("z", lambda: Independent(Normal(torch.zeros(size), PRIOR_SCALE), 1))
-
-    def likelihood(z):
-        weights = Categorical(torch.tensor([0.7, 0.3]).expand(*z.shape[:-1], 2))
-        return MixtureSameFamily(weights, Independent(Normal(z.unsqueeze(-2) + offsets, 1.0), 1))
-
-    model.add_site("x", likelihood, parents=["z"])
-    evidence = Independent(Normal(torch.zeros(size), (1 + PRIOR_SCALE**2) ** 0.5), 1).log_prob(offset)
-    return model, {"x": torch.zeros(1, size)}, float(evidence)
 
 
 @pytest.mark.parametrize("size", [8, 32])
 def test_weights_of_far_modes(size):
     """Means over 24 independent clouds within 5 of their standard errors: a false alarm in 100,000 (Student's t)."""
-    model, data, evidence = two_modes(size)
-    data = {name: value.expand(COPIES, *value.shape[1:]) for name, value in data.items()}
+    model, evidence = two_modes(size)
+    data = {"x": torch.zeros(COPIES, size)}
     engine = DCPC(model, num_particles=600)
     state, info = engine.temper(data, num_temperatures=30, seed=0)
     left = (state.particles["z"].sum(-1) < 0).double().mean(0)
@@ -50,7 +33,7 @@ def test_weights_of_far_modes(size):
 
 @pytest.mark.parametrize("size", [8, 32])
 def test_a_warning_without_tempering(size):
-    model, data, _ = two_modes(size)
+    model, data = two_modes(size)[0], {"x": torch.zeros(1, size)}
     engine = DCPC(model, num_particles=32)
     state, _ = engine.run(engine.init(data, seed=0), 100)
     state, info = engine.run(state, 100, record=["z"])
@@ -62,7 +45,7 @@ def test_a_warning_without_tempering(size):
 
 
 def test_dropping_the_resampling_is_noticed(monkeypatch):
-    model, data, _ = two_modes(8)
+    model, data = two_modes(8)[0], {"x": torch.zeros(1, 8)}
     monkeypatch.setattr(tempering, "_select", lambda state, indices: state)
     state, _ = DCPC(model, num_particles=2500).temper(data, num_temperatures=30, seed=0)
     assert abs((state.particles["z"].sum(-1) < 0).double().mean() - 0.7) > 0.03
@@ -78,7 +61,7 @@ def test_global_latents_are_resampled_as_one_lineage():
 
 
 def test_too_few_temperatures():
-    model, data, _ = two_modes(8)
+    model, data = two_modes(8)[0], {"x": torch.zeros(1, 8)}
     with pytest.raises(ModelError, match="at least 1"):
         DCPC(model).temper(data, num_temperatures=0)
     with pytest.warns(ConvergenceWarning, match="raise num_temperatures"):
