@@ -100,8 +100,11 @@ def with_method(engine: DCPC, images: ImageConfig) -> DCPC:
 
 
 def early_engine(engine: DCPC, images: ImageConfig) -> DCPC:
-    """The engine of the first `paper_share` of the steps: the published update, with the same source of randomness."""
-    if not images.paper_share:
+    """The engine of the first `paper_share` of the steps: the published update, with the same source of randomness.
+
+    Baselines sweep in their own way from the first step on.
+    """
+    if not images.paper_share or images.method != "dcpc":
         return engine
     early = DCPC(engine.model, num_particles=engine.num_particles, update="paper", seed=engine.seed)
     early.generator = engine.generator

@@ -20,7 +20,8 @@ from aif_dcpc.training.image_loop import ImageLoop
 from aif_dcpc.training.image_run import continue_image_run, create_image_run
 
 METHODS = {
-    "exact": ["inference.update=exact"],
+    "exact": ["inference.update=exact", "images.paper_share=0"],
+    "paper first": ["inference.update=exact"],
     "paper": ["inference.update=paper"],
     "pgd": ["images.method=pgd", "images.langevin_step=0.01"],
     "vae": ["images.method=vae", "images.rate=0.001"],

@@ -65,6 +65,13 @@ def test_a_run_stopped_and_resumed_gives_the_same_curve_bit_for_bit(learning, tm
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 
+def test_baselines_never_use_the_published_update(tmp_path):
+    asked = (*SMALL, "images.method=pgd")
+    plain = run(*asked, f"run_dir={tmp_path / 'plain'}")
+    early = run(*asked, "images.paper_share=0.5", f"run_dir={tmp_path / 'early'}")
+    assert metrics(plain.folder) == metrics(early.folder)
+
+
 def test_a_short_run_explains_held_out_digits_better_than_the_mean_image(tmp_path):
     outcome = run("experiment=digits", "epochs=8", f"run_dir={tmp_path / 'run'}", "images.validation_images=50")
     data = load_images("digits", "data")
