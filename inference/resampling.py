@@ -29,8 +29,9 @@ def systematic(log_weights: Tensor, generator: torch.Generator | None) -> Tensor
 
 def take(values: Tensor, indices: Tensor) -> Tensor:
     """Pick particles `(K, B, *rest)` by `indices` `(K, B)`; global sites `(K, 1, *rest)` cannot be picked per datum."""
-    wide = indices.reshape(indices.shape + (1,) * (values.ndim - 2)).expand(*indices.shape, *values.shape[2:])
-    return values.gather(0, wide)
+    batch = values.shape[1]
+    rows = indices * batch + torch.arange(batch, device=indices.device)
+    return values.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, indices.shape)
 
 
 def resample_lineages(state: State, generator: torch.Generator | None, *, threshold: float = 0.5) -> State:
