@@ -25,6 +25,7 @@ from aif_dcpc.agents.protocol import EgocentricView, Observation, StepReport
 from aif_dcpc.agents.settings import HierarchicalSettings, hierarchical_settings
 from aif_dcpc.agents.tracker import Tracker
 from aif_dcpc.agents.world_models.counts import NOTHING, Counts, outcome_code
+from aif_dcpc.agents.world_models.grid import draw_categorical
 from aif_dcpc.inference.resampling import unique_ancestors
 
 COLLAPSE = 40  # so many equal actions in a row count as a collapsed policy
@@ -106,7 +107,7 @@ class HierarchicalAgent:
         """The least expected free energy (ties at random), or a draw from softmax(-precision EFE)."""
         scores = -self.settings.precision * torch.as_tensor(plan.expected_free_energy - plan.expected_free_energy.min())
         weights = (scores > -1e-3).double() if greedy else scores.softmax(0)
-        return int(torch.multinomial(weights, 1, generator=self.generator))
+        return int(draw_categorical(weights, self.generator))
 
     @torch.inference_mode()
     def feedback(self, observation: Observation, reward: float, terminated: bool, truncated: bool) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from aif_dcpc.agents.planning.belief import Belief, Floats, Knowledge, Region
-from aif_dcpc.agents.planning.reach import distances
+from aif_dcpc.agents.planning.reach import distances, least_effort
 from aif_dcpc.agents.world_models.geometry import Ints
 
 Key = tuple[int, tuple[tuple[int, int], ...]]
@@ -39,7 +39,7 @@ class Configuration:
     cells: Floats
     chance: Floats
     parent: int
-    children: dict[tuple[int, int], int] = field(default_factory=dict)
+    children: dict[Interaction, int] = field(default_factory=dict)
 
     @property
     def key(self) -> Key:
@@ -119,23 +119,19 @@ class Search:
         distance = self._distances(node.chance, entries)
         found: list[tuple[float, Interaction, Ints]] = []
         for event in self.effects:
-            likely = (node.chance[:, event] >= self.budget.min_probability) & np.isfinite(distance)
-            states = likely.nonzero()[0]
-            effort = distance[states] + 1 / node.chance[states, event]
-            order = effort.argsort(kind="stable")
-            found += self._nearest(number, event, states[order], effort[order])
+            chance, least = node.chance[:, event], self.budget.min_probability
+            effort = least_effort(distance, chance, self.region.front, self.region.num_cells, least)
+            for cell in self._nearest(number, event, effort):
+                states = ((self.region.front == cell) & (chance >= least) & np.isfinite(distance)).nonzero()[0]
+                found.append((float(effort[cell]), (cell, event), states))
         return found
 
-    def _nearest(self, number: int, event: int, states: Ints, effort: Floats) -> list[tuple[float, Interaction, Ints]]:
+    def _nearest(self, number: int, event: int, effort: Floats) -> list[int]:
         """The cells that an event takes least effort at, and those that the last plan was heading for."""
-        fronts = self.region.front[states]
-        cells = [f for f in dict.fromkeys(fronts.tolist()) if f < self.region.num_cells]
-        wanted = [
-            cell
-            for rank, cell in enumerate(cells)
-            if rank < self.budget.per_event or self._key_after(number, cell, event) in self.intended
-        ]
-        return [(float(effort[fronts == cell].min()), (cell, event), states[fronts == cell]) for cell in wanted]
+        order = effort.argsort(kind="stable")
+        near, far = order[: self.budget.per_event], order[self.budget.per_event :] if self.intended else order[:0]
+        wanted = [c for c in far[effort[far] < np.inf].tolist() if self._key_after(number, c, event) in self.intended]
+        return near[effort[near] < np.inf].tolist() + wanted
 
     def _open(self, number: int, cell: int, event: int) -> int | None:
         """Follow an interaction while there is room; the number of the configuration that it leads to, if it is new."""
@@ -185,29 +181,24 @@ class Search:
         passable = chance[:, :motions] >= self.budget.passable
         return distances(self.region.next[:, :motions], passable, entries)
 
-    def successors(self) -> Ints:
-        """`(n * S, E)` flat state (configuration * S + state) after every event; effects not opened change nothing."""
-        return self._after_effects([{} for _ in self.found])
+    def successors(self) -> tuple[Ints, Ints]:
+        """What follows every event, and what bounds its value.
 
-    def bounds(self) -> Ints:
-        """`(n * S, E)` flat state that is no better than the one after an event that was not opened here.
-
-        Where the same event at the same cell was opened in the configuration that this one was found from (or that one's,
-        and so on), it is the state there: a harm that was foreseen before a detour is not forgotten after it. Otherwise
-        the same as in `successors`.
+        Returns:
+            `(n * S, E)` flat state (configuration * S + state) after every event; effects not opened change nothing;
+            and the flat state that is no better than the one after an event that was not opened here: where the same
+            event at the same cell was opened in the configuration that this one was found from (or that one's, and so
+            on), the state there, so that a harm that was foreseen before a detour is not forgotten after it.
         """
-        inherited: list[dict[tuple[int, int], int]] = []
+        size = len(self.region.front)
+        after = np.arange(len(self.found))[:, None, None] * size + self.region.next
+        bound, inherited = after.copy(), list[dict[Interaction, int]]()
         for number, node in enumerate(self.found):
             above = {**inherited[node.parent], **self.found[node.parent].children} if number else {}
             inherited.append(above)
-        return self._after_effects(inherited)
-
-    def _after_effects(self, otherwise: list[dict[tuple[int, int], int]]) -> Ints:
-        size = len(self.region.front)
-        result = np.empty((len(self.found), size, self.knowledge.num_events), dtype=np.int64)
-        for number, node in enumerate(self.found):
-            result[number] = number * size + self.region.next
-            for (cell, event), child in {**otherwise[number], **node.children}.items():
+            for (cell, event), child in {**above, **node.children}.items():
                 at = (self.region.front == cell).nonzero()[0]
-                result[number, at, event] = child * size + at
-        return result.reshape(-1, self.knowledge.num_events)
+                bound[number, at, event] = child * size + at
+                if (cell, event) in node.children:
+                    after[number, at, event] = child * size + at
+        return after.reshape(-1, after.shape[2]), bound.reshape(-1, after.shape[2])

@@ -20,16 +20,14 @@ import numpy.typing as npt
 from aif_dcpc.agents.planning.belief import Belief, Floats, Knowledge, Region, cell_information, region_of
 from aif_dcpc.agents.planning.configurations import Key, Search, SearchBudget
 from aif_dcpc.agents.planning.expected_free_energy import entropy
+from aif_dcpc.agents.planning.policy_iteration import optimal_value
 from aif_dcpc.agents.planning.reach import distances
-from aif_dcpc.agents.planning.visibility import in_sight
+from aif_dcpc.agents.planning.visibility import information_at
 from aif_dcpc.agents.preferences import Preferences
 from aif_dcpc.agents.world_models.geometry import Geometry, Ints
-from aif_dcpc.agents.world_models.vocabulary import UNSEEN
 
 PREDICTED_STEPS = 40  # how far ahead a plan is remembered
-POLICY_SWEEPS = 12  # evaluations of a policy between improvements
 REACHABLE = 0.1  # events less likely than this do not bring a state within reach
-SEES_AS_WELL = 0.5  # tokens whose transparencies differ by less are as good to see past
 
 
 @dataclass(frozen=True)
@@ -63,8 +61,7 @@ class Stage:
         flow: `(N, A, E)` discounted probability of each event with the episode going on.
         preference_again, flow_again: the same for a step that is not the informative one.
         successor: `(N, E)` flat state after each event.
-        unopened: `(n,)` where in `successor`, flattened, an effect was not opened; there the value is bounded by that of
-        bound: `(n,)` flat states.
+        bound: `(N, E)` flat state whose value bounds that after an effect that was not opened; elsewhere the successor.
         configuration: `(N,)` the configuration that each state belongs to.
     """
 
@@ -76,15 +73,12 @@ class Stage:
     preference_again: Floats
     flow_again: Floats
     successor: Ints
-    unopened: Ints
     bound: Ints
     configuration: Ints
 
     def later(self, value: Floats) -> Floats:
         """`(N, E)` value of what follows each event; effects not opened are worth no more than their bound."""
-        later = value.take(self.successor)
-        every = later.reshape(-1)
-        every[self.unopened] = np.minimum(every[self.unopened], value[self.bound])
+        later: Floats = np.minimum(value.take(self.successor), value.take(self.bound))
         return later
 
     def informative(self, value: Floats) -> Floats:
@@ -128,9 +122,9 @@ class Planner:
         search = Search(belief, knowledge, region, self.budget, self.intended)
         roots = region.state(belief.pose)
         stage, at = self._stage(search, belief, knowledge, region, roots)
-        pragmatic = self._iterate(stage, None)
+        pragmatic = self._value(stage)
         informative = stage.informative(pragmatic)
-        value = self._iterate(stage, (pragmatic, informative.max(1)))
+        value = self._value(stage, (pragmatic, informative.max(1)))
         scores = np.maximum(stage.plain(value), informative)
         expected = -np.tensordot(belief.weights, scores[at], 1)
         ahead = self._predicted(stage, scores, int(at[belief.weights.argmax()]))
@@ -148,87 +142,80 @@ class Planner:
             path.append(int(stage.successor[path[-1], stage.flow[path[-1], action].argmax()]))
         return path
 
-    def _iterate(self, stage: Stage, informed: tuple[Floats, Floats] | None) -> Floats:
+    def _value(self, stage: Stage, informed: tuple[Floats, Floats] | None = None) -> Floats:
         """Value of every state: without informative outcomes, or with one.
 
         Args:
             stage: one-step quantities.
             informed: the value without, and the value of taking the best informative step now.
-
-        Modified policy iteration: one improvement over all actions, then cheap sweeps of the policy found.
         """
-        value, once = informed or (np.full(len(stage.preference), self.preferences.forever), None)
-        states = np.arange(len(value))
-        for _ in range(self.max_iterations):
-            scores = stage.plain(value)
-            best = scores.argmax(1)
-            improved = scores[states, best] if once is None else np.maximum(scores[states, best], once)
-            change, value = np.abs(improved - value).max(), improved
-            if change < self.tolerance:
-                break
-            constant, flow = stage.preference_again[states, best], stage.flow_again[states, best]
-            if once is not None:
-                stop = once >= improved
-                constant, flow = np.where(stop, once, constant), np.where(stop[:, None], 0.0, flow)
-            for _ in range(POLICY_SWEEPS):
-                value = constant + np.einsum("ne,ne->n", flow, stage.later(value))
-        return value
+        size = len(stage.preference)
+        start, once = informed or (np.full(size, self.preferences.forever), np.full(size, -np.inf))
+        step = stage.preference_again, stage.flow_again, stage.successor, stage.bound
+        return optimal_value(*step, once, start, self.tolerance, self.max_iterations)
 
     def _stage(
         self, search: Search, belief: Belief, knowledge: Knowledge, region: Region, roots: Ints
     ) -> tuple[Stage, Ints]:
         """One-step quantities of the states within reach, and where the roots are among them."""
         chance = np.concatenate([node.chance for node in search.found])
-        everything = search.successors()
-        kept, number = _within_reach(chance >= REACHABLE, everything, roots)
+        after, bounds = search.successors()
+        kept, number = _within_reach(chance >= REACHABLE, after, roots)
         here = np.arange(len(kept))[:, None]
-        successor, worse = (number[after[kept]] for after in (everything, search.bounds()))
+        successor, worse = number[after[kept]], number[bounds[kept]]
         successor = np.where(successor >= 0, successor, here)
-        unopened = ((worse >= 0) & (worse != successor)).ravel().nonzero()[0]
-        bound = unopened, worse.ravel()[unopened]
+        bound = np.where(worse >= 0, worse, successor)
         which, state = np.divmod(kept, len(region.front))
         ahead = np.stack([node.cells for node in search.found])[which, region.front[state]]  # (N, V)
         hand = np.array([node.hand for node in search.found])[which]
-        tables = {held: self._one_step(held, knowledge) for held in np.unique(hand).tolist()}
-        parts = [np.empty((len(kept), *table.shape[1:])) for table in next(iter(tables.values()))]
-        for held, own in tables.items():
-            rows = hand == held
-            for whole, table in zip(parts, own, strict=True):
-                whole[rows] = np.tensordot(ahead[rows], table, 1)
-        preference, ambiguity, novelty, flow, preference_again, flow_again, events = parts
+        sums, flows = self._expected(ahead, hand, knowledge)
+        (preference, ambiguity, novelty, preference_again), (flow, flow_again, events) = sums, flows
         sight = self._information(search, belief, knowledge, region, kept, number)
         information = np.matmul(events, sight[successor][..., None])[..., 0]
         again = preference_again, flow_again
-        return Stage(preference, ambiguity, information, novelty, flow, *again, successor, *bound, which), number[roots]
+        return Stage(preference, ambiguity, information, novelty, flow, *again, successor, bound, which), number[roots]
 
-    def _one_step(self, hand: int, knowledge: Knowledge) -> tuple[Floats, ...]:
-        """By token ahead, with something in hand.
+    def _expected(self, ahead: Floats, hand: Ints, knowledge: Knowledge) -> tuple[list[Floats], list[Floats]]:
+        """Expectations of `_one_step` under beliefs over the token ahead `(N, V)`, with things in hand `(N,)`."""
+        each, events = knowledge.num_actions, knowledge.num_events
+        tables = self._one_step(knowledge)
+        whole = np.empty((len(ahead), tables.shape[2]))
+        for held in np.unique(hand):
+            rows = (hand == held).nonzero()[0]
+            whole[rows] = ahead[rows] @ tables[held]
+        sums, flows = whole[:, : 4 * each], whole[:, 4 * each :].reshape(len(whole), 3, each, events)
+        return [sums[:, i * each : (i + 1) * each] for i in range(4)], [flows[:, i] for i in range(3)]
 
-        Returns:
-            expected log preference, ambiguity of the outcome, and novelty, `(V, A)` nats; discounted flow, `(V, A, E)`;
-            preference and flow of a step that is not informative; plain probabilities of events, `(V, A, E)`.
+    def _one_step(self, knowledge: Knowledge) -> Floats:
+        """One-step quantities by thing in hand and token ahead, `(C, V, 4 * A + 3 * A * E)`.
+
+        They are, for every action: expected log preference, ambiguity of the outcome, novelty, and the preference of a
+        step that is not informative, nats; then, for every event, the discounted flow, that of a step that is not
+        informative, and the plain probability.
         """
         rows = knowledge.outcome_rows()
-        table = knowledge.transition[:, :, hand]  # (A, V, E)
+        table = knowledge.transition.transpose(2, 1, 0, 3)  # (C, V, A, E)
         unsure, new = (
-            part[rows].transpose(0, 2, 1) for part in (entropy(knowledge.outcome, -1), knowledge.outcome_novelty)
-        )
-        novelty = knowledge.transition_novelty[:, :, hand] + (table * new).sum(-1)
+            part[rows].transpose(2, 0, 1) for part in (entropy(knowledge.outcome, -1), knowledge.outcome_novelty)
+        )  # (V, A, E)
+        novelty = knowledge.transition_novelty.transpose(2, 1, 0) + (table * new).sum(-1)
         preference, flow = self._prospects(table, knowledge.outcome[rows])
-        again = self._prospects(knowledge.transition_again[:, :, hand], knowledge.outcome_again[rows])
-        return preference, (table * unsure).sum(-1).T, novelty.T, flow, *again, table.transpose(1, 0, 2)
+        again = knowledge.transition_again.transpose(2, 1, 0, 3)
+        preference_again, flow_again = self._prospects(again, knowledge.outcome_again[rows])
+        flows = np.concatenate([part.reshape(*part.shape[:2], -1) for part in (flow, flow_again, table)], -1)
+        return np.concatenate([preference, (table * unsure).sum(-1), novelty, preference_again, flows], -1)
 
     def _prospects(self, table: Floats, outcome: Floats) -> tuple[Floats, Floats]:
-        """Expected log preference `(V, A)` and discounted flow `(V, A, E)`.
+        """Expected log preference `(C, V, A)` and discounted flow `(C, V, A, E)`.
 
         Args:
-            table: `(A, V, E)` p(event | action, token ahead).
+            table: `(C, V, A, E)` p(event | thing in hand, token ahead, action).
             outcome: `(A, E, V, O)` p(outcome | action, event, token ahead).
         """
         likes = self.preferences
-        gain = (outcome @ (likes.log_preference() + likes.discount * likes.tail())).transpose(0, 2, 1)
-        stays = (outcome @ likes.goes_on()).transpose(0, 2, 1)
-        return (table * gain).sum(-1).T, (likes.discount * table * stays).transpose(1, 0, 2)
+        gain = (outcome @ (likes.log_preference() + likes.discount * likes.tail())).transpose(2, 0, 1)
+        stays = (outcome @ likes.goes_on()).transpose(2, 0, 1)
+        return (table * gain).sum(-1), likes.discount * table * stays
 
     def _information(
         self, search: Search, belief: Belief, knowledge: Knowledge, region: Region, kept: Ints, number: Ints
@@ -237,31 +224,27 @@ class Planner:
         cells = np.stack([node.cells for node in search.found])
         worth = cell_information(cells, knowledge.misread, knowledge.num_tokens)
         which, state = np.divmod(kept, len(region.front))
-        clear = (cells @ knowledge.transparency)[which[:, None], region.view[state]]
-        sight = in_sight(clear, self.geometry)
-        if belief.visited:
-            self._recall(sight, clear, belief, knowledge, region, number.reshape(len(cells), -1))
-        sight[..., self.geometry.own] = 0
-        return (sight * worth[which[:, None], region.view[state]]).sum(-1)
+        memory, views = _remembered(belief, region, number.reshape(len(cells), -1), len(kept))
+        view, clear, geometry = region.view[state], cells @ knowledge.transparency, self.geometry
+        layout = geometry.nearer, geometry.outwards, geometry.own
+        return information_at(clear, worth, which, view, *layout, memory, views, knowledge.transparency)
 
-    def _recall(
-        self, sight: Floats, clear: Floats, belief: Belief, knowledge: Knowledge, region: Region, number: Ints
-    ) -> None:
-        """Where the agent has been, what is in sight is known, while all that was in sight lets as much sight through.
 
-        Args:
-            sight, clear: `(N, P)` probability that a view cell is in sight (overwritten), and that one sees past it.
-            number: `(configurations, S)` row of each state, or -1.
-        """
-        views = np.stack(list(belief.visited.values()))
-        rows = number[:, region.state(np.array(list(belief.visited)))]
-        config, visit = (rows >= 0).nonzero()
-        row, seen = rows[config, visit], views[visit]
-        told = seen >= 0
-        told[:, self.geometry.own] = False
-        same = np.abs(clear[row] - knowledge.transparency[np.maximum(seen, 0)]) < SEES_AS_WELL
-        valid = (same | ~told).all(1)
-        sight[row[valid]] = seen[valid] != UNSEEN
+def _remembered(belief: Belief, region: Region, number: Ints, size: int) -> tuple[Ints, Ints]:
+    """Which view was seen in each of `size` kept states (or -1), and the views.
+
+    Args:
+        belief, region: what is known.
+        number: `(configurations, S)` row of each state, or -1.
+        size: N.
+    """
+    memory = np.full(size, -1)
+    if not belief.visited:
+        return memory, np.zeros((1, 1), np.int64)
+    rows = number[:, region.state(np.array(list(belief.visited)))]
+    config, visit = (rows >= 0).nonzero()
+    memory[rows[config, visit]] = visit
+    return memory, np.stack(list(belief.visited.values()))
 
 
 def _within_reach(likely: npt.NDArray[np.bool_], successor: Ints, roots: Ints) -> tuple[Ints, Ints]:

@@ -8,8 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aif_dcpc.agents.compiled import compiled
 from aif_dcpc.agents.planning.belief import Floats
 from aif_dcpc.agents.world_models.geometry import Geometry, Ints
+from aif_dcpc.agents.world_models.vocabulary import UNSEEN
+
+SEES_AS_WELL = 0.5  # tokens whose transparencies differ by less are as good to see past
 
 
 @dataclass
@@ -48,20 +52,76 @@ class Transparency:
         return (self.counts[:, 0] + 1) / (self.counts.sum(1) + 2)
 
 
-def in_sight(clear: Floats, geometry: Geometry) -> Floats:
-    """Probability that each view cell is in sight.
+@compiled
+def visible_information(
+    clear: Floats,
+    worth: Floats,
+    view: Ints,
+    nearer: Ints,
+    outwards: Ints,
+    own: int,
+    remembered: Ints,
+    transparency: Floats,
+) -> float:
+    """Information gain of looking at a view, nats: the worth of its cells, each as far as it will be in sight.
+
+    Where the agent has been, what is in sight is known, while all that was in sight lets as much sight through.
 
     Args:
-        clear: `(..., P)` probability that one sees past each view cell, were it in sight.
-        geometry: rings and neighbours of view cells.
+        clear: `(cells,)` probability that one sees past each cell of a region, were it in sight.
+        worth: `(cells,)` information gain of a sighting of each cell.
+        view: `(P,)` cells in the view.
+        nearer, outwards, own: see `Geometry`.
+        remembered: `(P,)` codes of the view that was seen here; empty if there is none.
+        transparency: `(V,)` of tokens.
     """
-    count = clear.shape[-1]
-    sight = np.zeros((count + 1, *clear.shape[:-1]))
-    through = np.zeros_like(sight)
-    sight[geometry.own], through[geometry.own] = 1.0, 1.0
-    clear = np.moveaxis(clear, -1, 0)
-    for ring in geometry.rings:
-        first, second, third = (1 - through[cells] for cells in geometry.nearer[ring].T)
-        sight[ring] = 1 - first * second * third
-        through[ring] = sight[ring] * clear[ring]
-    return np.moveaxis(sight[:count], 0, -1)
+    known = len(remembered) > 0
+    for place in outwards:
+        if known and remembered[place] >= 0:
+            known = abs(clear[view[place]] - transparency[remembered[place]]) < SEES_AS_WELL
+    total, through = 0.0, np.zeros(len(view) + 1)  # the last place stands for no neighbour
+    through[own] = 1.0
+    for place in outwards:
+        if known:
+            sight = 1.0 if remembered[place] != UNSEEN else 0.0
+        else:
+            dark = 1.0
+            for neighbour in nearer[place]:
+                dark *= 1 - through[neighbour]
+            sight = 1 - dark
+            through[place] = sight * clear[view[place]]
+        total += sight * worth[view[place]]
+    return total
+
+
+@compiled
+def information_at(
+    clear: Floats,
+    worth: Floats,
+    which: Ints,
+    view: Ints,
+    nearer: Ints,
+    outwards: Ints,
+    own: int,
+    memory: Ints,
+    views: Ints,
+    transparency: Floats,
+) -> Floats:
+    """`visible_information` in N states.
+
+    Args:
+        clear, worth: `(configurations, cells)`.
+        which: `(N,)` configuration of each state.
+        view: `(N, P)`.
+        nearer, outwards, own, transparency: as `visible_information`.
+        memory: `(N,)` row of `views` that was seen in a state, or -1.
+        views: `(W, P)` codes.
+    """
+    result = np.empty(len(which))
+    for state in range(len(which)):
+        here, one = which[state], memory[state]
+        remembered = views[one] if one >= 0 else views[0, :0]
+        result[state] = visible_information(
+            clear[here], worth[here], view[state], nearer, outwards, own, remembered, transparency
+        )
+    return result

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -9,10 +10,12 @@ from torch.nn.functional import pad
 from aif_dcpc.agents.world_models.evidence import Segments
 from aif_dcpc.agents.world_models.paths import Effects, Path, Record, Sightings
 from aif_dcpc.agents.world_models.posteriors import TablePosterior
-from aif_dcpc.agents.world_models.tables import Structured, base_measure, dirichlet
+from aif_dcpc.agents.world_models.tables import Structured, base_measure, dirichlet, numpy_generator
+from aif_dcpc.agents.world_models.tracing import tally_steps
 from aif_dcpc.agents.world_models.vocabulary import SAME, Vocabulary
 
 ALPHAS = (0.1, 1.0)  # total concentrations of table rows: nearly deterministic, or noisy
+NEITHER_MATTERS = 1 / 3  # prior probability that neither token nor hand matters to an action
 NOTHING = 1  # outcome: went on, reward zero
 NUM_OUTCOMES = 6  # 3 * terminated + sign of the reward + 1
 
@@ -44,6 +47,12 @@ class Counts:
 
     def __sub__(self, other: "Counts") -> "Counts":
         return Counts(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int, int]:
+        """Number of actions, token slots, hands, events and outcomes."""
+        actions, slots, hands, events = self.transition.shape[-4:]
+        return actions, slots, hands, events, self.outcome.shape[-1]
 
     def average(self, weights: Tensor) -> "Counts":
         """Expected counts under particle weights `(K,)`."""
@@ -91,22 +100,13 @@ def count(
     events: Tensor, initial: Tensor, path: Path, segments: Segments, record: Record, sightings: Sightings, like: Counts
 ) -> Counts:
     """Counts of event sequences `(N, T)` with initial maps `(N, M)`; `like` gives the sizes."""
-    num, num_actions = events.shape[0], like.transition.shape[-4]
-    front, hand = tokens_in_front(segments, initial)[:, :-1], path.hand[:, :-1]
-    action, event = record.action[1:].expand_as(front), events[:, 1:]
-    _, slots, hands, size = like.transition.shape[-4:]
-    row = ((action * slots + front) * hands + hand) * size + event
-    fate = (outcome_row(event, action, num_actions) * slots + front) * NUM_OUTCOMES + record.outcome[1:]
-    transition, outcome = _scatter(row, like.transition, num), _scatter(fate, like.outcome, num)
-    seen = torch.zeros(num, segments.count).scatter_(1, segments.seen, 1.0)[:, : len(segments.cells)]
-    tokens = torch.zeros(num, slots).scatter_add_(1, initial[:, segments.cells], seen)
-    right = (segments.initial_tokens(initial).gather(1, segments.seen) == sightings.code).float().sum(1)
-    return Counts(transition, outcome, tokens, torch.stack([right, len(sightings.time) - right], 1))
-
-
-def _scatter(index: Tensor, like: Tensor, num: int) -> Tensor:
-    flat = torch.zeros(num, like.numel()).scatter_add_(1, index, torch.ones(index.shape))
-    return flat.unflatten(1, like.shape)
+    order, hand, action, outcome = (
+        part.contiguous().numpy() for part in (events, path.hand, record.action, record.outcome)
+    )
+    front, seen, code = (part.numpy() for part in (segments.front, segments.seen, sightings.code))
+    token, used = segments.initial_tokens(initial).numpy(), len(segments.cells)
+    counted = tally_steps(order, hand, action, outcome, front, seen, code, token, used, like.sizes)
+    return Counts(*(torch.from_numpy(part) for part in counted))
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,7 @@ class TablePrior:
         stay: prior probability that a step changes nothing.
         effect_odds: prior odds of one effect against one motion.
         nothing: prior probability of the outcome "went on, reward zero".
+        hand_matters: prior probability that what is in hand matters to an action at a token, if the token matters.
         token_concentration: total concentration of the token prior.
         misread: Beta parameters (misread, correct).
     """
@@ -150,13 +151,14 @@ class TablePrior:
     stay: float = 0.8
     effect_odds: float = 0.2
     nothing: float = 0.8
+    hand_matters: float = 0.2
     token_concentration: float = 2.0
     misread: tuple[float, float] = (0.5, 100.0)
 
     def events(self, effects: Effects, slots: int, hands: int) -> Structured:
-        """Prior of the transition table: neither token nor hand matters, the hand does not, or both do.
+        """Prior of the transition table: neither token nor hand matters, or the token does, and at some tokens the hand.
 
-        If neither matters, nothing but motion happens. If the hand does not matter, it does not change. An effect that
+        If neither matters, nothing but motion happens. Where the hand does not matter, it does not change. An effect that
         would leave everything as it is, is no effect.
         """
         writes, takes = effects.writes, effects.takes
@@ -167,12 +169,13 @@ class TablePrior:
         active = ~(rewrites & retakes) | ~effects.known
         odds = torch.where(motion[0, 0], 1.0, self.effect_odds)
         bases = [_favour(possible, self.stay, odds) for possible in (motion, motion | alone, motion | active)]
-        return Structured.of((slots, hands), ((0, 1), (1,), ()), bases, ALPHAS)
+        chances = NEITHER_MATTERS, 1 - self.hand_matters, self.hand_matters
+        return Structured.of((slots, hands), ((0, 1), (1,), ()), bases, ALPHAS, chances)
 
     def outcomes(self, slots: int) -> Structured:
         """Prior of the outcome table: the token ahead does not matter, or it does."""
         base = base_measure(NUM_OUTCOMES, NOTHING, self.nothing)
-        return Structured.of((slots,), ((0,), ()), (base, base), ALPHAS)
+        return Structured.of((slots,), ((0,), ()), (base, base), ALPHAS, (0.5, 1.0))
 
     def mean_misread(self, counts: Counts) -> Tensor:
         """Posterior mean of the misread rate."""
@@ -203,8 +206,9 @@ class Memory:
 
     def draw(self, own: Counts, generator: torch.Generator) -> Tables:
         """Exact draws of all tables."""
-        transition = draw_heads(self.events, own.transition, generator)
-        outcome = draw_heads(self.outcomes, own.outcome, generator)
+        source = numpy_generator(generator)
+        transition = draw_heads(self.events, own.transition, source)
+        outcome = draw_heads(self.outcomes, own.outcome, source)
         return Tables(transition, outcome, *self.draw_rates(own, generator))
 
     def draw_rates(self, own: Counts, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -222,8 +226,9 @@ class Memory:
         Heads are independent given the counts, so that redrawing some of them is a Gibbs update.
         """
         token_prior, misread = self.draw_rates(own, generator)
-        transition = draw_heads(self.events, own.transition[:, actions], generator, actions)
-        outcome = draw_heads(self.outcomes, own.outcome[:, rows], generator, rows)
+        source = numpy_generator(generator)
+        transition = draw_heads(self.events, own.transition[:, actions], source, actions)
+        outcome = draw_heads(self.outcomes, own.outcome[:, rows], source, rows)
         return replace(
             kept,
             transition=kept.transition.index_copy(1, actions, transition),
@@ -233,7 +238,7 @@ class Memory:
         )
 
 
-def draw_heads(table: TablePosterior, own: Tensor, generator: torch.Generator, heads: Tensor | None = None) -> Tensor:
+def draw_heads(table: TablePosterior, own: Tensor, source: np.random.Generator, heads: Tensor | None = None) -> Tensor:
     """Draw the tables of `heads` (default: all) for counts `(K, heads, *context, x)`."""
     heads = torch.arange(own.shape[1]) if heads is None else heads
-    return table.draw(own.flatten(0, 1), heads.repeat(len(own)), generator).view(own.shape)
+    return table.draw(own.flatten(0, 1), heads.repeat(len(own)), source).view(own.shape)

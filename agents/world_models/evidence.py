@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.agents.world_models.geometry import Geometry
-from aif_dcpc.agents.world_models.paths import Path, Record, Sightings
+from aif_dcpc.agents.world_models.paths import Path, Sightings
+from aif_dcpc.agents.world_models.tracing import divide
 from aif_dcpc.agents.world_models.vocabulary import SAME
 
 
@@ -55,55 +56,12 @@ class Segments:
         return last
 
 
-def segment(path: Path, record: Record, sightings: Sightings, geometry: Geometry) -> Segments:
-    """Assign sightings and fronts to segments; loops over the few writes of a sequence, in order of time."""
-    cells, first = _number(torch.cat([sightings.cells(path, geometry), path.front], 1), geometry.size**2)
-    when = torch.cat([sightings.time, torch.arange(len(record))])
-    token, times = _writes(path.written)
-    seen = len(sightings.time)
-    home = first[:, seen:].gather(1, times - 1)
-    after, now = torch.where(token == SAME, len(record), times), first
-    for number in range(token.shape[1]):
-        wrote = (first == home[:, number, None]) & (when >= after[:, number, None])
-        now = torch.where(wrote, len(cells) + number, now)
-    return Segments(cells, now[:, :seen], now[:, seen:], home, token)
-
-
-def _writes(written: Tensor) -> tuple[Tensor, Tensor]:
-    """Token and slice of the writes of each sequence, in order of time, `(N, J)`; SAME pads."""
-    wrote = written != SAME
-    most = int(wrote.sum(1).max())
-    times = wrote.byte().sort(dim=1, descending=True, stable=True).indices[:, :most].clamp_min(1)
-    return torch.where(torch.arange(most) < wrote.sum(1, keepdim=True), written.gather(1, times), SAME), times
-
-
-def _number(used: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """The map cells in use `(U,)`, and the number of each use among them."""
-    present = torch.bincount(used.flatten(), minlength=size) > 0
-    return present.nonzero()[:, 0], (present.cumsum(0) - 1).take(used)
-
-
-def sighting_counts(segments: Segments, sightings: Sightings, num_slots: int) -> Tensor:
-    """How often each token was seen in each segment, `(N, segments, V)`."""
-    counts = torch.zeros(segments.seen.shape[0], segments.count * num_slots)
-    index = segments.seen * num_slots + sightings.code.clamp_min(0)
-    counts.scatter_add_(1, index, (sightings.code >= 0).float().expand_as(index))
-    return counts.unflatten(1, (segments.count, num_slots))
-
-
-def add_segment_prior(logits: Tensor, segments: Segments, log_token_prior: Tensor) -> Tensor:
-    """Add log p(z) of every segment to `(N, segments, V)`, in place.
-
-    It is the token prior `(N, V)`, or a point mass where a token was written. Written segments that a sequence does not
-    have keep the token prior, which sums to one: they add nothing.
-    """
-    size, slots = len(segments.cells), log_token_prior.shape[-1]
-    logits[:, :size] += log_token_prior[:, None]
-    if segments.token.shape[1]:
-        token = segments.token[..., None]
-        point = torch.where(torch.arange(slots) == token, 0.0, -1e9)
-        logits[:, size:] += torch.where(token == SAME, log_token_prior[:, None], point)
-    return logits
+def segment(path: Path, sightings: Sightings, geometry: Geometry) -> Segments:
+    """Assign sightings and fronts to segments."""
+    anchor, front, written = (part.contiguous().numpy() for part in (path.anchor, path.front, path.written))
+    time, shift = sightings.time.numpy(), sightings.shift.numpy()
+    parts = divide(anchor, front, written, time, shift, geometry.torus.cells.numpy(), geometry.size**2)
+    return Segments(*(torch.from_numpy(part) for part in parts))
 
 
 def add_front_evidence(logits: Tensor, segments: Segments, steps: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ class Geometry:
         steps: `(num_motions, 4, 2)` displacement of a motion that starts with a heading.
         turns: `(num_motions,)` quarter turns clockwise.
         nearer: `(rows * columns, 3)` the up to three neighbours of a view cell that lie nearer to the agent; -1 pads.
-        rings: view cells from the agent outwards: the nearer neighbours of a ring's cells lie in earlier rings.
+        outwards: `(rows * columns - 1,)` the other view cells from the agent outwards: after their nearer neighbours.
         own: index of the agent's own cell in the view.
     """
 
@@ -48,7 +48,7 @@ class Geometry:
     steps: Ints
     turns: Ints
     nearer: Ints
-    rings: tuple[Ints, ...]
+    outwards: Ints
     own: int
 
     @property
@@ -114,9 +114,9 @@ def geometry_of(view: EgocentricView, size: int) -> Geometry:
     steps = MOTIONS[:, None, 1:2] * AHEAD + MOTIONS[:, None, 2:3] * RIGHT
     nearer: Ints = np.array([_nearer(a, r, view) for a, r in zip(ahead, right, strict=True)], dtype=np.int64)
     away = np.abs(ahead) + np.abs(right)
-    rings = tuple((away == distance).nonzero()[0] for distance in range(1, int(away.max()) + 1))
+    outwards = away.argsort(kind="stable")[1:]
     own = view.own_cell[0] * view.columns + view.own_cell[1]
-    return Geometry(size, offsets.astype(np.int64), AHEAD, steps, MOTIONS[:, 0], nearer, rings, own)
+    return Geometry(size, offsets.astype(np.int64), AHEAD, steps, MOTIONS[:, 0], nearer, outwards, own)
 
 
 def _nearer(ahead: int, right: int, view: EgocentricView) -> list[int]:

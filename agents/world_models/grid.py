@@ -29,18 +29,16 @@ from aif_dcpc.agents.world_models.counts import (
 from aif_dcpc.agents.world_models.evidence import (
     Segments,
     add_front_evidence,
-    add_segment_prior,
     misread_log_odds,
     segment,
-    sighting_counts,
 )
 from aif_dcpc.agents.world_models.geometry import Geometry
 from aif_dcpc.agents.world_models.paths import Effects, Path, Record, Sightings, follow, sightings_of
 from aif_dcpc.agents.world_models.posteriors import TablePosterior
 from aif_dcpc.agents.world_models.tables import Structured
+from aif_dcpc.agents.world_models.tracing import NEVER, token_scores
 
 HAND_ERROR = 1e-4  # probability that the hand is not what it seems; keeps a wrong guess revisable
-NEVER = -1e9
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ class Grid:
     def _trace(self, events: Tensor, record: Record) -> tuple[Path, Segments, Sightings]:
         path = follow(events, record, self.effects, self.geometry)
         sightings = self.sightings(record)
-        return path, segment(path, record, sightings, self.geometry), sightings
+        return path, segment(path, sightings, self.geometry), sightings
 
     @cached_property
     def _counted(self) -> list[tuple[Tensor, Tensor, Counts]]:
@@ -151,9 +149,10 @@ class Grid:
 
     def segment_logits(self, segments: Segments, sightings: Sightings, misread: Tensor, token_prior: Tensor) -> Tensor:
         """log p(token of every segment, its sightings) up to a constant, `(N, segments, V)`."""
-        odds = misread_log_odds(misread, self.num_tokens)[:, None, None]
-        seen = sighting_counts(segments, sightings, self.num_slots).mul_(odds)
-        return add_segment_prior(seen, segments, token_prior.clamp_min(1e-30).log())
+        odds, log_prior = misread_log_odds(misread, self.num_tokens), token_prior.clamp_min(1e-30).log()
+        seen, code, token = (part.numpy() for part in (segments.seen, sightings.code, segments.token))
+        scores = token_scores(seen, code, token, len(segments.cells), odds.numpy(), log_prior.numpy())
+        return torch.from_numpy(scores)
 
     def current_belief(self, logits: Tensor, segments: Segments, token_prior: Tensor) -> Tensor:
         """p(token that every map cell holds now), `(N, M, V)`."""

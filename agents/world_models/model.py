@@ -21,7 +21,7 @@ from aif_dcpc.agents.world_models.evidence import Segments, segment
 from aif_dcpc.agents.world_models.grid import HAND_ERROR, Cloud, Grid
 from aif_dcpc.agents.world_models.paths import Path, Record, Sightings, follow
 from aif_dcpc.agents.world_models.posteriors import TablePosterior
-from aif_dcpc.agents.world_models.tables import TINY
+from aif_dcpc.agents.world_models.tables import TINY, numpy_generator
 from aif_dcpc.inference import GraphicalModel, lag
 from aif_dcpc.inference.graph import Parent
 
@@ -58,9 +58,10 @@ class StructuredTable(Distribution):
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Independent draws, seeded from torch's global generator."""
         lead = (*sample_shape, *self.batch_shape)
-        generator = torch.Generator().manual_seed(int(torch.randint(2**62, (1,))))
         nothing = torch.zeros(math.prod(lead), *self.event_shape)
-        return draw_heads(self.table, nothing, generator).reshape(*lead, *self.event_shape)
+        return draw_heads(self.table, nothing, numpy_generator(torch.default_generator)).reshape(
+            *lead, *self.event_shape
+        )
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Zero, see above."""
@@ -212,7 +213,7 @@ class GridModel:
         hands = hand.flatten()[0].expand(event.shape[2])
         record = Record(hands, heading[0, 0], hands, none, hands)
         path = follow(event[:, 0], record, self.grid.effects, self.grid.geometry)
-        trace = path, segment(path, record, sightings or Sightings(none, none, none), self.grid.geometry)
+        trace = path, segment(path, sightings or Sightings(none, none, none), self.grid.geometry)
         if sightings is None:
             self._last = event, heading, trace
         return trace
@@ -238,13 +239,13 @@ class GridModel:
         return {"event": self.grid.redraw_events(cloud_of(values), record_of(values), generator)[:, None]}
 
     def draw_tables(self, values: Values, generator: torch.Generator) -> Values:
-        """Draw the tables of two actions and four outcome rows, token prior and misread rate, given events and map.
+        """Draw the tables of one action and two outcome rows, token prior and misread rate, given events and map.
 
         The other heads stay: they are independent given the counts, so that this is a Gibbs update of the block.
         """
         grid = self.grid
-        actions = torch.randperm(grid.num_actions, generator=generator)[:2]
-        rows = torch.randperm(len(grid.past.outcome), generator=generator)[:4]
+        actions = torch.randperm(grid.num_actions, generator=generator)[:1]
+        rows = torch.randperm(len(grid.past.outcome), generator=generator)[:2]
         tables = grid.redraw_tables(cloud_of(values), record_of(values), generator, actions=actions, rows=rows)
         return _values_of(tables)
 

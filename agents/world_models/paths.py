@@ -5,11 +5,13 @@ Everything is vectorised over N event sequences (particles, or particles times c
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from aif_dcpc.agents.world_models.geometry import Geometry
-from aif_dcpc.agents.world_models.vocabulary import SAME, Vocabulary
+from aif_dcpc.agents.world_models.tracing import walk
+from aif_dcpc.agents.world_models.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -91,22 +93,12 @@ class Path:
 
 def follow(events: Tensor, record: Record, effects: Effects, geometry: Geometry) -> Path:
     """Trace event sequences `(N, T)`; the event of slice 0 is ignored."""
-    torus, start = geometry.torus, record.heading.new_tensor(geometry.start)
-    steps = effects.steps[events[:, 1:], record.heading[:-1]]
-    position = torch.cat([start.expand(events.shape[0], 1, 2), start + steps.cumsum(1)], 1)
-    anchor = torus.anchor(position)
-    front = torus.cell(anchor + torus.fronts[record.heading])
-    written = effects.writes.take(events)
-    written[:, 0] = SAME
-    return Path(position, anchor, front, _hands(events, record, effects), written)
-
-
-def _hands(events: Tensor, record: Record, effects: Effects) -> Tensor:
-    """What is in hand at each slice: the last thing taken, at first what was seen in hand."""
-    takes = effects.takes.take(events)
-    takes[:, 0] = record.hand[0]
-    last = ((takes >= 0) * torch.arange(events.shape[1])).cummax(1).values
-    return takes.gather(1, last)
+    torus, start = geometry.torus, np.array(geometry.start)
+    order, heading, hand = (part.contiguous().numpy() for part in (events, record.heading, record.hand))
+    steps, takes, writes = (part.numpy() for part in (effects.steps, effects.takes, effects.writes))
+    parts = walk(order, heading, hand, steps, takes, writes, start, torus.size, torus.stride)
+    position, anchor, held, written = (torch.from_numpy(part) for part in parts)
+    return Path(position, anchor, torus.cell(anchor + torus.fronts[record.heading]), held, written)
 
 
 @dataclass(frozen=True)
@@ -122,10 +114,6 @@ class Sightings:
     time: Tensor
     shift: Tensor
     code: Tensor
-
-    def cells(self, path: Path, geometry: Geometry) -> Tensor:
-        """Map cells `(N, S)` that were seen, by where the agent was."""
-        return geometry.torus.cell(path.anchor.index_select(1, self.time) + self.shift)
 
 
 def sightings_of(record: Record, geometry: Geometry) -> Sightings:

@@ -17,7 +17,8 @@ from scipy.special import gammaln
 from torch import Tensor
 
 from aif_dcpc.agents.world_models.geometry import Ints
-from aif_dcpc.agents.world_models.tables import IMPOSSIBLE, TINY, Array, Structured, dirichlet, normalised
+from aif_dcpc.agents.world_models.pooling import add_new_evidence, draw_tables, pool, row_parameters
+from aif_dcpc.agents.world_models.tables import TINY, Array, Structured, structure_posterior
 
 
 @dataclass(frozen=True)
@@ -40,92 +41,63 @@ class TablePosterior:
         return self.prior.pooled(self.past.double().numpy())
 
     @cached_property
-    def _rows(self) -> tuple[Array, Array]:
-        """Dirichlet parameters of every row given the past, `(H, head, R, X)`, and their sums `(H, head, R)`."""
+    def _rows(self) -> Array:
+        """Dirichlet parameters of every row given the past, and at X their sum, `(H, head, R, X + 1)`."""
         prior, pooled = self.prior, self._pooled_past
         alphas, base = prior.alphas.astype(float), prior.base.astype(float)
         rows = np.maximum(pooled + alphas[:, None, None, None] * base, TINY)
-        return rows, pooled.sum(-1) + alphas[:, None, None]
+        totals = pooled.sum(-1) + alphas[:, None, None]
+        return np.concatenate([rows, totals[..., None]], -1)
 
     @cached_property
-    def _log_gammas(self) -> tuple[Array, Array]:
+    def _log_gammas(self) -> Array:
         """Log gamma functions of `_rows`."""
-        rows, totals = self._rows
-        return gammaln(rows), gammaln(totals)
+        result: Array = gammaln(self._rows)
+        return result
 
     @cached_property
     def _log_evidence(self) -> Array:
-        """log p(past | h) of every head, `(head, L * H)`."""
+        """log p(past | concentration, pooling) of every head, `(head, H, L, G)`."""
         return self.prior.log_evidences(self._pooled_past)
 
     # -- what the running episode adds --------------------------------------------------------------------------------
 
     def _pooled(self, own: Tensor) -> Array:
         """Own counts of every row, `(N, R, X)`."""
-        prior = self.prior
-        (length, width), flat = prior.base.shape, own.numpy().reshape(len(own), -1, own.shape[-1])
-        case, context, x = flat.nonzero()
-        place = (case * length + prior.index[:, context]) * width + x
-        amount = np.broadcast_to(flat[case, context, x], place.shape)
-        total = np.bincount(place.ravel(), amount.ravel(), len(flat) * length * width)
-        return total.reshape(len(flat), length, width)
+        counts = own.reshape(len(own), -1, own.shape[-1]).contiguous().numpy()
+        return pool(counts, self.prior.index, len(self.prior.base))
 
-    def _log_evidences(self, pooled: Array, head: Ints) -> Array:
-        """log p(past + own | h), `(N, L * H)`."""
-        (rows, totals), (log_rows, log_totals), prior = self._rows, self._log_gammas, self.prior
-        case, row, x = pooled.nonzero()
-        own, at = pooled[case, row, x], head[case]
-        gain = gammaln(own + rows[:, at, row, x]) - log_rows[:, at, row, x]
-        gain = np.where(prior.base[row, x] > 0, gain, IMPOSSIBLE * own)
-        total = pooled.sum(-1)
-        place = case * len(prior.index) + prior.level[row]
-        case, row = total.nonzero()
-        at = head[case]
-        loss = log_totals[:, at, row] - gammaln(total[case, row] + totals[:, at, row])
-        place = np.concatenate([place, case * len(prior.index) + prior.level[row]])
-        amount, size = np.concatenate([gain, loss], 1), len(pooled) * len(prior.index)
-        added = np.stack([np.bincount(place, each, size) for each in amount], 1)
-        result: Array = self._log_evidence[head] + added.reshape(len(pooled), -1)
-        return result
-
-    def _weights(self, pooled: Array, head: Ints) -> Array:
-        """p(h | past + own), `(N, L * H)`."""
-        return normalised(self._log_evidences(pooled, head))
+    def _structures(self, pooled: Array, head: Ints) -> tuple[Array, Array]:
+        """See `structure_posterior`."""
+        prior, evidence = self.prior, self._log_evidence[head]
+        layout = prior.base, prior.level, prior.group
+        add_new_evidence(evidence, pooled, head, *layout, self._rows, self._log_gammas)
+        return structure_posterior(evidence, prior.chances)
 
     def log_evidence(self, own: Tensor, head: Tensor) -> Tensor:
-        """log p(past + own), structures integrated out (evenly likely before), `(N,)`."""
-        logits = torch.from_numpy(self._log_evidences(self._pooled(own), head.numpy()))
-        return (logits.logsumexp(1) - np.log(logits.shape[1])).to(own.dtype)
+        """log p(past + own), structures integrated out, `(N,)`."""
+        _, evidence = self._structures(self._pooled(own), head.contiguous().numpy())
+        return torch.from_numpy(evidence).to(own.dtype)
 
     def mean_at(self, own: Tensor, head: Tensor, context: Tensor) -> Tensor:
         """Posterior mean of the row that each case has in one context (its flat number, `(N,)`), `(N, x)`."""
-        prior, pooled, heads = self.prior, self._pooled(own), head.numpy()
-        row = prior.index[:, context.numpy()]
-        counts = self._rows[0][:, heads, row] + pooled[np.arange(len(own)), row]
-        counts = np.where(prior.base[row] > 0, counts, 0.0)  # (H, L, N, X)
-        weights = self._weights(pooled, heads).reshape(len(own), len(row), -1)
-        mean = np.einsum("nlh,hlnx->nx", weights, counts / counts.sum(-1, keepdims=True))
+        prior, pooled, heads, at = self.prior, self._pooled(own), head.contiguous().numpy(), context.numpy()
+        rows = row_parameters(pooled, heads, prior.base, self._rows, np.ascontiguousarray(prior.index[:, at].T))
+        weights, _ = self._structures(pooled, heads)
+        here = weights[np.arange(len(own)), :, :, prior.group_of_context[at], None]  # (N, H, L, 1)
+        mean = (here * rows / rows.sum(-1, keepdims=True)).sum((1, 2))
         return torch.from_numpy(mean).to(own.dtype)
 
-    def draw(self, own: Tensor, head: Tensor, generator: torch.Generator) -> Tensor:
+    def draw(self, own: Tensor, head: Tensor, source: np.random.Generator) -> Tensor:
         """An exact draw of every case's table: a structure, then its rows; pooled rows are drawn once.
 
         Returns:
             probabilities in the shape of `own`.
         """
-        prior, pooled, heads = self.prior, self._pooled(own), head.numpy()
-        uniform = torch.rand(len(own), 1, generator=generator).numpy()
-        chosen = (uniform >= self._weights(pooled, heads).cumsum(1)[:, :-1]).sum(1)
-        level, alpha = np.divmod(chosen, len(prior.alphas))
-        number, first = prior.sizes[level], prior.index[level, 0]
-        start = number.cumsum() - number
-        case = np.repeat(np.arange(len(own)), number)
-        row = np.arange(len(case)) + (first - start)[case]
-        counts = self._rows[0][alpha[case], heads[case], row] + pooled[case, row]
-        counts = np.where(prior.base[row] > 0, counts, TINY)
-        drawn = dirichlet(torch.from_numpy(counts).to(own.dtype), generator)
-        place = torch.from_numpy(prior.index[level] + (start - first)[:, None])
-        return drawn.index_select(0, place.flatten()).view(own.shape)
+        prior, pooled, heads = self.prior, self._pooled(own), head.contiguous().numpy()
+        weights, _ = self._structures(pooled, heads)
+        drawn = draw_tables(source, pooled, heads, prior.base, self._rows, prior.index, weights)
+        return torch.from_numpy(drawn).to(own.dtype).view(own.shape)
 
 
 def evidence_gain(table: TablePosterior, before: Tensor, after: Tensor) -> Tensor:

@@ -1,13 +1,15 @@
 """Conditional probability tables that find out for themselves which parts of their context matter.
 
-A table p(x | head, context) has, for each head (an action, say), a *structure* h = (pooling, concentration): which
-context axes are ignored (their counts pooled), and how noisy rows are. Given the structure every row is
+A table p(x | head, context) has, for each head (an action, say), a *structure* h: how noisy rows are (a concentration),
+whether the context matters at all, and, if it does, for each value of its first axis (a token ahead, say) by itself,
+which of the other axes matter. What does not matter has its counts pooled. Given the structure every row is
 Dirichlet(alpha_h base), so evidence, posterior mean, novelty and exact draws are in closed form:
 
     log p(counts | h) = sum over rows [ln G(alpha) - ln G(alpha + n.) + sum_x ln G(alpha b_x + n_x) - ln G(alpha b_x)]
     p(h | counts) proportional to p(h) p(counts | h)
 
-Counts carry any leading axes: `(..., head, *context, x)`.
+Given the concentration, and that the context matters, values of the first axis are independent: the sum over all their
+choices is a product of sums. Counts carry any leading axes: `(..., head, *context, x)`.
 """
 
 import math
@@ -21,6 +23,8 @@ import numpy.typing as npt
 import torch
 from scipy.special import digamma, entr, gammaln
 from torch import Tensor
+
+from aif_dcpc.agents.compiled import compiled
 
 Array = npt.NDArray[Any]
 
@@ -36,14 +40,16 @@ class Structured:
 
     Attributes:
         base: `(R, X)` base measure of every row; zero where x is impossible.
-        index: `(L, C)` the row that each of the C contexts has under each pooling.
-        alphas: `(H,)` total concentrations.
-        context: sizes of the context axes.
+        index: `(L, C)` the row that each of the C contexts has under each pooling; pooling 0 ignores the context.
+        alphas: `(H,)` total concentrations, evenly likely.
+        chances: `(L,)` prior probability that the context does not matter, and of each other pooling if it does.
+        context: sizes of the context axes; the first has size G.
     """
 
     base: Array
     index: Array
     alphas: Array
+    chances: Array
     context: tuple[int, ...]
 
     @classmethod
@@ -53,14 +59,16 @@ class Structured:
         pools: Sequence[tuple[int, ...]],
         bases: Sequence[Tensor],
         alphas: Sequence[float],
+        chances: Sequence[float],
     ) -> "Structured":
         """Lay out the rows.
 
         Args:
             context: sizes of the context axes.
-            pools: for each pooling, the context axes (0, 1, ...) that it ignores.
+            pools: for each pooling, the context axes (0, 1, ...) that it ignores: all of them first, then never axis 0.
             bases: for each pooling, a base measure that broadcasts to `(*context, X)`, ignored axes having size 1.
             alphas: total concentrations.
+            chances: prior probability that the context does not matter, and of each other pooling if it does.
         """
         rows, index, start = [], [], 0
         for pool, base in zip(pools, bases, strict=True):
@@ -70,7 +78,7 @@ class Structured:
             rows.append(base.expand(*sizes, base.shape[-1]).reshape(number, -1).numpy())
             start += number
         layout = np.concatenate(rows)
-        return cls(layout, np.stack(index), np.array(alphas, layout.dtype), context)
+        return cls(layout, np.stack(index), np.array(alphas, layout.dtype), np.array(chances, float), context)
 
     # -- layout -------------------------------------------------------------------------------------------------------
 
@@ -80,19 +88,28 @@ class Structured:
         return (self.index[:, None] == np.arange(len(self.base))[:, None]).any(0).astype(self.base.dtype)
 
     @cached_property
-    def sizes(self) -> Array:
-        """`(L,)` number of rows of each pooling."""
-        return np.diff(np.append(self.index[:, 0], len(self.base)))
-
-    @cached_property
     def level(self) -> Array:
         """`(R,)` pooling of each row."""
         return (np.arange(len(self.base))[:, None] >= self.index[:, 0]).sum(1) - 1
 
     @cached_property
-    def _same_level(self) -> Array:
-        """`(R, L)` 1 where a row belongs to a pooling."""
-        return (self.level[:, None] == np.arange(len(self.index))).astype(self.base.dtype)
+    def group(self) -> Array:
+        """`(R,)` value of the first axis that each row belongs to; 0 where the context is ignored."""
+        groups = np.zeros(len(self.base), np.int64)
+        for rows in self.index[1:]:
+            groups[rows] = self.group_of_context
+        return groups
+
+    @cached_property
+    def group_of_context(self) -> Array:
+        """`(C,)` value of the first axis."""
+        return np.repeat(np.arange(self.context[0]), self.index.shape[1] // self.context[0])
+
+    @cached_property
+    def _membership(self) -> Array:
+        """`(R, L * G)` 1 where a row belongs to a pooling and a value of the first axis."""
+        place = self.level * self.context[0] + self.group
+        return (place[:, None] == np.arange(len(self.index) * self.context[0])).astype(self.base.dtype)
 
     @cached_property
     def _prior(self) -> tuple[Array, Array, Array]:
@@ -112,27 +129,26 @@ class Structured:
 
     # -- inference ----------------------------------------------------------------------------------------------------
 
-    def _weights(self, pooled: Array) -> Array:
-        return normalised(self.log_evidences(pooled))
-
     def log_evidences(self, pooled: Array) -> Array:
-        """log p(counts | h), `(..., head, L * H)`."""
+        """log p(counts | concentration, pooling) of the rows of each value of the first axis, `(..., head, H, L, G)`."""
         prior, log_gamma = (self._upright(value, pooled) for value in self._prior[:2])
         gain = gammaln(pooled + prior) - log_gamma
         cells = np.where(self.base > 0, gain, IMPOSSIBLE * pooled).sum(-1)
         total = pooled.sum(-1)
         alphas, constant = (self._upright(value, total) for value in (self.alphas, self._prior[2]))
-        logits = (cells + constant - gammaln(total + alphas)) @ self._same_level
-        return np.moveaxis(logits, 0, -1).reshape(*logits.shape[1:-1], len(self.index) * len(self.alphas))
+        logits = np.moveaxis((cells + constant - gammaln(total + alphas)) @ self._membership, 0, -2)
+        return logits.reshape(*logits.shape[:-1], len(self.index), self.context[0])
 
     def _rows(self, pooled: Array) -> Array:
         """Dirichlet parameters `(H, ..., head, R, X)`; 0 where impossible."""
         return np.where(self.base > 0, pooled + self._upright(self._prior[0], pooled), pooled.dtype.type(0))
 
-    def _row_weights(self, weights: Array) -> Array:
+    def _row_weights(self, pooled: Array) -> Array:
         """p(pooling of the row, concentration | counts), `(H, ..., head, R)`."""
-        by_level = weights.reshape(*weights.shape[:-1], len(self.index), len(self.alphas))
-        return np.moveaxis(by_level[..., self.level, :], -1, 0)
+        evidence = self.log_evidences(pooled).astype(float)
+        weights, _ = structure_posterior(evidence.reshape(-1, *evidence.shape[-3:]), self.chances)
+        by_row = weights[:, :, self.level, self.group].reshape(*evidence.shape[:-2], len(self.base))
+        return np.moveaxis(by_row, -2, 0)
 
     def _onto_contexts(self, rows: Array, axis: int) -> Array:
         """Sum over poolings of what a context's rows hold; the axis of rows becomes the context axes."""
@@ -150,7 +166,7 @@ class Structured:
         novelty = H[mean] - E_h E[H(row) | h], with E[H] of a Dirichlet = digamma(a0 + 1) - sum_x m_x digamma(a_x + 1).
         """
         pooled = self.pooled(counts.numpy())
-        rows, weights = self._rows(pooled), self._row_weights(self._weights(pooled))
+        rows, weights = self._rows(pooled), self._row_weights(pooled)
         total = rows.sum(-1, keepdims=True)
         means = rows / total
         spread = digamma(total[..., 0] + 1) - (means * digamma(rows + 1)).sum(-1)
@@ -205,11 +221,45 @@ class Summary:
             setattr(self, name, value)
 
 
-def normalised(logits: Array) -> Array:
-    """Probabilities along the last axis."""
-    weights = np.exp(logits - logits.max(-1, keepdims=True))
-    result: Array = weights / weights.sum(-1, keepdims=True)
-    return result
+@compiled
+def structure_posterior(evidence: Array, chances: Array) -> tuple[Array, Array]:
+    """What counts say about structures.
+
+    Args:
+        evidence: `(N, H, L, G)` log p(counts | concentration, pooling) of every value of the first axis.
+        chances: `(L,)`, see `Structured`.
+
+    Returns:
+        p(concentration, pooling of a value of the first axis | counts) `(N, H, L, G)`, and log p(counts) `(N,)`.
+    """
+    number, alphas, poolings, groups = evidence.shape
+    weights, total = np.zeros(evidence.shape), np.empty(number)
+    logits = np.empty((alphas, 2))
+    for case in range(number):
+        for alpha in range(alphas):
+            logits[alpha, 0], logits[alpha, 1] = math.log(chances[0]), math.log(1 - chances[0])
+            for group in range(groups):
+                logits[alpha, 0] += evidence[case, alpha, 0, group]
+                top, sum_ = -np.inf, 0.0
+                for pooling in range(1, poolings):
+                    top = max(top, evidence[case, alpha, pooling, group])
+                for pooling in range(1, poolings):
+                    weight = chances[pooling] * math.exp(evidence[case, alpha, pooling, group] - top)
+                    weights[case, alpha, pooling, group] = weight
+                    sum_ += weight
+                for pooling in range(1, poolings):
+                    weights[case, alpha, pooling, group] /= sum_
+                logits[alpha, 1] += top + math.log(sum_)
+        top = logits.max()
+        total[case] = top + math.log(np.exp(logits - top).sum() / alphas)
+        for alpha in range(alphas):
+            neutral = math.exp(logits[alpha, 0] - total[case]) / alphas
+            matters = math.exp(logits[alpha, 1] - total[case]) / alphas
+            for group in range(groups):
+                weights[case, alpha, 0, group] = neutral
+                for pooling in range(1, poolings):
+                    weights[case, alpha, pooling, group] *= matters
+    return weights, total
 
 
 def dirichlet(concentration: Tensor, generator: torch.Generator) -> Tensor:
@@ -220,6 +270,11 @@ def dirichlet(concentration: Tensor, generator: torch.Generator) -> Tensor:
     gamma = torch._standard_gamma(concentration + 1, generator=generator).clamp_min(TINY).log()
     uniform = torch.rand(concentration.shape, generator=generator, dtype=concentration.dtype).clamp_min(TINY)
     return torch.softmax(gamma + uniform.log() / concentration, -1)
+
+
+def numpy_generator(generator: torch.Generator) -> np.random.Generator:
+    """A new source of randomness for numpy, seeded by torch's."""
+    return np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
 
 
 def base_measure(size: int, favourite: int, mass: float) -> Tensor:

@@ -95,11 +95,11 @@ def test_information_about_a_cell_by_enumeration() -> None:
 def test_novelty_of_a_structured_table_by_sampling() -> None:
     counts = torch.tensor([[[3.0, 0.0, 0.0], [0.0, 1.0, 0.0]]], dtype=torch.float64)  # one head, two contexts
     base = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)
-    table = Structured.of((2,), ((0,), ()), (base, base), (0.5, 2.0))
+    table = Structured.of((2,), ((0,), ()), (base, base), (0.5, 2.0), (0.5, 1.0))
     mean, novelty, _ = table.summary(counts, 0)
-    generator, number = torch.Generator().manual_seed(0), 40_000
+    source, number = np.random.default_rng(0), 40_000
     own, head = torch.zeros(number, *counts.shape[1:], dtype=torch.float64), torch.zeros(number, dtype=torch.long)
-    draws = TablePosterior(table, counts).draw(own, head, generator)[:, None]
+    draws = TablePosterior(table, counts).draw(own, head, source)[:, None]
     assert torch.allclose(draws.mean(0), mean, atol=0.01)
     sampled = torch.special.entr(mean).sum(-1) - torch.special.entr(draws).sum(-1).mean(0)
     assert torch.allclose(sampled, novelty, atol=0.01)
@@ -108,6 +108,7 @@ def test_novelty_of_a_structured_table_by_sampling() -> None:
 def test_a_summary_of_the_same_counts_is_the_same() -> None:
     """No head has changed: there is nothing to compute, and nothing to trip over."""
     base = torch.tensor([0.5, 0.25, 0.25])
-    table, counts, summary = Structured.of((2,), ((0,), ()), (base, base), (0.5, 2.0)), torch.ones(3, 2, 3), Summary(0)
+    table = Structured.of((2,), ((0,), ()), (base, base), (0.5, 2.0), (0.5, 1.0))
+    counts, summary = torch.ones(3, 2, 3), Summary(0)
     first = summary.update(counts, table)
     assert all(torch.equal(old, new) for old, new in zip(first, summary.update(counts.clone(), table), strict=True))

@@ -62,7 +62,7 @@ def test_a_harm_that_was_foreseen_is_not_forgotten_after_a_detour() -> None:
     assert not search.found[taken].children
     size = len(region.front)
     start = int(region.state(belief.pose[0]))
-    after, bound = search.successors(), search.bounds()
+    after, bound = search.successors()
     assert after[taken * size + start, SPOILED] == taken * size + start  # as if nothing had changed ...
     assert bound[taken * size + start, SPOILED] == spoiled * size + start  # ... but no better than the goal spoiled
     opened = (0 * size + start, SPOILED)

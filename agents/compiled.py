@@ -1,0 +1,16 @@
+"""Loops over small arrays, compiled: there the calls of an array library cost more than their arithmetic."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compiled(function: Function) -> Function:
+    """Compile at the first call; what was compiled is kept on disk, or in memory alone where nothing can be written."""
+    try:
+        return cast(Function, numba.njit(cache=True)(function))
+    except RuntimeError:  # no place for the cache
+        return cast(Function, numba.njit(function))
