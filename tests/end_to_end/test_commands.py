@@ -13,10 +13,25 @@ from aif_dcpc.commands import train as train_command
 RANDOM = ("agent=random", "env.max_steps=30")
 
 
-def tags(folder):
+def board_of(folder):
     board = EventAccumulator(str(folder))
     board.Reload()
-    return board.Tags()
+    return board
+
+
+def tags(folder):
+    return board_of(folder).Tags()
+
+
+LATENTS = {"event", "map", "transition", "outcome_table", "token_prior", "misread"}
+RANGES = {
+    "train/return": (0, 1), "train/episode_length": (1, 20), "train/success": (0, 1), "inference/ess": (1, 16),
+    "inference/unique_ancestors": (1, 16), "inference/free_energy": (0, 1e4), "efe/information_gain": (0, 1e4),
+    "efe/novelty": (0, 1e3), "efe/ambiguity": (0, 100), "efe/risk": (-1e3, 1e4), "speed/env_steps_per_second": (0.1, 1e4),
+    "learning/log_joint": (-1e4, 1e4), "speed/ms_per_sweep": (0.01, 1e4), "speed/ms_inference": (0.01, 1e5),
+    "speed/ms_planning": (0.01, 1e5), "speed/ms_learning": (0.01, 1e5),
+    **{f"inference/acceptance/{site}": (0, 1) for site in LATENTS},
+}  # fmt: skip
 
 
 def test_the_main_job(command, tmp_path):
@@ -35,11 +50,10 @@ def test_the_main_job(command, tmp_path):
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert records[-1]["step"] == 45
     assert [r["train/episode_length"] for r in records if "train/return" in r][:1] <= [20]
-    shown = tags(run)
-    named = {"train/return", "train/episode_length", "train/success", "inference/free_energy", "inference/ess"}
-    named |= {"inference/unique_ancestors", "efe/risk", "efe/ambiguity", "efe/information_gain", "efe/novelty"}
-    named |= {"speed/env_steps_per_second", "speed/ms_inference", "speed/ms_planning", "speed/ms_learning"}
-    assert named <= set(shown["scalars"])
+    board, shown = board_of(run), tags(run)
+    for tag, (low, high) in RANGES.items():
+        values = [event.value for event in board.Scalars(tag)]  # an unknown tag raises
+        assert values and all(low <= value <= high for value in values), (tag, values)
     assert {"belief/beside_truth", "episode/beside_truth"} <= set(shown["images"])
     assert "config/text_summary" in shown["tensors"]
     assert list((run / "figures").glob("*.png")) and list((run / "videos").glob("*.gif"))
