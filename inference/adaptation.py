@@ -37,9 +37,15 @@ class Secant:
     samples: Tensor
 
     def curvature(self) -> Tensor:
-        """Estimated negative Hessian, symmetric, `(N, N)` or `(N,)`; shrunk to its diagonal where data are few."""
+        """Estimated negative Hessian, symmetric, `(N, N)` or `(N,)`; shrunk to its diagonal where data are few.
+
+        As long as no change could be used it is one, as before anything was learned: the step then shrinks until
+        proposals are accepted, and the curvature is learned from those.
+        """
+        known = self.samples > 0
         if self.xx.ndim == 1:
-            return -self.xy / self.xx.clamp_min(torch.finfo(self.xx.dtype).tiny)
+            diagonal = -self.xy / self.xx.clamp_min(torch.finfo(self.xx.dtype).tiny)
+            return torch.where(known, diagonal, torch.ones_like(diagonal))
         size = self.xx.shape[0]
         variance = self.xx.diagonal().clamp_min(torch.finfo(self.xx.dtype).tiny)
         diagonal = -self.xy.diagonal() / variance
@@ -47,11 +53,14 @@ class Secant:
         left = self.xx * (1 - weight) + torch.diag(variance) * (weight + 1e-6)
         right = -self.xy * (1 - weight) + torch.diag(variance * diagonal) * (weight + 1e-6)
         solved, _ = torch.linalg.solve_ex(left, right)
-        return 0.5 * (solved + solved.mT)
+        eye = torch.eye(size, dtype=solved.dtype, device=solved.device)
+        return torch.where(known, 0.5 * (solved + solved.mT), eye)
 
-    def updated(self, xx: Tensor, xy: Tensor, samples: int, gain: float) -> "Secant":
-        """Moments moved towards a new estimate by `gain`."""
-        return Secant(torch.lerp(self.xx, xx, gain), torch.lerp(self.xy, xy, gain), self.samples * (1 - gain) + samples)
+    def updated(self, xx: Tensor, xy: Tensor, samples: Tensor, gain: float) -> "Secant":
+        """Moments moved towards a new estimate by `gain`: not at all if nothing is new, wholly if nothing was known."""
+        share = torch.where(samples > 0, torch.where(self.samples > 0, gain, 1.0), 0.0).to(xx.dtype)
+        kept = self.samples * (1 - share)
+        return Secant(torch.lerp(self.xx, xx, share), torch.lerp(self.xy, xy, share), kept + samples)
 
 
 def root_of_inverse(precision: Tensor) -> Tensor:
@@ -127,11 +136,11 @@ class SiteAdaptation:
         xy = dx.mT @ dscore if dense else (dx * dscore).sum(0)
         number = dx.shape[0]
         known = self.secants.get(key)
-        samples = torch.full((), float(number), dtype=dx.dtype, device=dx.device)
+        samples = usable.sum().to(dx.dtype)
         if known is None:
             secant = Secant(xx / number, xy / number, samples)
         else:
-            secant = known.updated(xx / number, xy / number, number, (count + 1) ** -0.6)
+            secant = known.updated(xx / number, xy / number, samples, (count + 1) ** -0.6)
         return replace(self, secants={**self.secants, key: secant}, roots={})
 
     def reopened(self) -> "SiteAdaptation":

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+LIMIT = 5.0  # standard deviations of the conditional, where the preconditioner is right
+
 
 class Proposal(Protocol):
     """How u is drawn given w.
@@ -26,7 +28,11 @@ class Proposal(Protocol):
 
 
 class Gaussian:
-    """u ~ Normal(a w, variance(a)): Langevin proposals."""
+    """u ~ Normal(a drift(w), variance(a)): Langevin proposals."""
+
+    def drift(self, w: Tensor) -> Tensor:
+        """Where to go, given the whitened prediction error: along it."""
+        return w
 
     def variance(self, step: Tensor) -> Tensor:
         """Variance of the noise at step a."""
@@ -35,10 +41,11 @@ class Gaussian:
     def draw(self, w: Tensor, step: Tensor, generator: torch.Generator | None) -> Tensor:
         """Draw u given the whitened prediction error."""
         noise = torch.randn(w.shape, dtype=w.dtype, device=w.device, generator=generator)
-        return noise.mul_(self.variance(step).sqrt()).addcmul_(w, step)
+        return noise.mul_(self.variance(step).sqrt()).addcmul_(self.drift(w), step)
 
     def log_ratio(self, u: Tensor, w: Tensor, new_w: Tensor, step: Tensor) -> Tensor:
         """log p(-u | w') - log p(u | w), `(K, B, chunks)` nats."""
+        w, new_w = self.drift(w), self.drift(new_w)
         # |u - a w|^2 - |u + a w'|^2 = -a (w + w') . (2 u + a (w' - w))
         total = (w + new_w) * torch.addcmul(2 * u, new_w - w, step)
         return total.sum(-1) * (-step / (2 * self.variance(step)))
@@ -53,7 +60,15 @@ class OrnsteinUhlenbeck(Gaussian):
 
 
 class Mala(Gaussian):
-    """Variance 2 a: Euler discretisation of Langevin dynamics (Roberts and Tweedie 1996)."""
+    """Variance 2 a and a truncated drift (Roberts and Tweedie 1996, section 1.4.3, "MALTA").
+
+    Where the density falls faster than a Gaussian, as to the left of a scale that the data exclude, an error of any size
+    would throw every proposal past the mode, and the particle would never leave.
+    """
+
+    def drift(self, w: Tensor) -> Tensor:
+        """Along the whitened prediction error, at most LIMIT in each coordinate."""
+        return w.clamp(-LIMIT, LIMIT)
 
 
 class Barker:

@@ -11,6 +11,7 @@ import torch
 from torch.distributions import Bernoulli, Beta, Binomial, Categorical, ExpTransform, Gamma, Normal, Poisson
 
 from aif_dcpc.inference import DCPC, ClampError, GraphicalModel, ModelError, MoveError, every, lag
+from aif_dcpc.inference.adaptation import SiteAdaptation
 from aif_dcpc.inference.moves.independence import FromBank
 
 COPIES = 32
@@ -345,3 +346,27 @@ def test_sweeping_recent_slices_leaves_the_past_and_draws_the_rest_given_it():
     found = info.trace["s"][:, :, :, 1:].flatten(3).double()
     error = (found.mean(0) - expected).mean(0)
     assert (error.mean(0).abs() < 5 * error.std(0) / math.sqrt(COPIES) + 0.003).all()
+
+
+@pytest.mark.parametrize("size", [1.0, 3.0])
+def test_particles_that_start_far_out_come_back(size):
+    """A scale: the prior puts particles where the data exclude them, with scores of 1e6 before any curvature is known."""
+    model = GraphicalModel()
+    model.add_site("scale", lambda: Gamma(1.0, 1.0))
+    model.add_site("x", lambda s: Normal(0.0, s.unsqueeze(-1).expand(*s.shape, 50)), parents=["scale"])
+    x = size * torch.randn(50, generator=torch.Generator().manual_seed(0)).expand(COPIES, -1)
+    trace = traced(DCPC(model, num_particles=16, warmup=200), {"x": x}, ["scale"], warmup=200)["scale"]
+    assert (trace.std(0) > 0).all()
+    grid = torch.linspace(0.3, 40, 20001).double()
+    weights = torch.softmax(-grid - 50 * grid.log() - x[0].double().square().sum() / (2 * grid.square()), 0)
+    assert agrees(trace / size, (weights * grid).sum() / size, floor=0.002)
+
+
+def test_a_curvature_is_learned_from_changes_alone():
+    """Where every change overflows, nothing is learned, and the first change that does not counts in full."""
+    wild, mild = torch.full((4, 1), 1e30), torch.ones(4, 1)
+    learned = SiteAdaptation().learned("x", wild, -wild, True, 0)
+    assert learned.secants["x"].curvature().item() == 1
+    for scores in (-3 * mild, wild * torch.inf):
+        learned = learned.learned("x", mild, scores, True, 5)
+        assert learned.secants["x"].curvature().item() == pytest.approx(3.0, rel=1e-4)
