@@ -1,0 +1,120 @@
+"""What sweeps and particles are worth: agents of several kinds learn from the very same noisy episodes.
+
+    python -m aif_dcpc.experiments.minigrid.inference_matters --seeds 6 --steps 400
+
+One agent (16 particles, one sweep a step) acts where motion slips and cells are misread. Agents of other kinds take in the
+same actions and observations from the first step on and learn from them by their own inference. Reported by kind, with
+differences to the acting agent's kind paired by seed:
+
+    log predictive    mean log p(observation | past) a step, nats: how well the next observation was foretold
+    now               posterior probability of the true position at the time
+    in hindsight      the same for every slice of an episode, asked at its end
+"""
+
+import argparse
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from aif_dcpc import envs
+from aif_dcpc.agents.hierarchical import HierarchicalAgent, build_hierarchical
+from aif_dcpc.agents.protocol import EgocentricView
+from aif_dcpc.agents.tracker import Tracker
+
+KINDS: dict[str, dict[str, Any]] = {
+    "16 particles, 1 sweep": {"num_particles": 16, "num_sweeps": 1},
+    "16 particles, no sweeps": {"num_particles": 16, "num_sweeps": 0},
+    "1 particle, 1 sweep": {"num_particles": 1, "num_sweeps": 1},
+    "1 particle, no sweeps": {"num_particles": 1, "num_sweeps": 0},
+    "64 particles, 4 sweeps": {"num_particles": 64, "num_sweeps": 4},
+}
+MEASURES = ("log predictive", "now", "in hindsight")
+
+
+def main() -> None:
+    """Follow, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--id", default="MiniGrid-DoorKey-5x5-v0")
+    for name, default in (("seeds", 6), ("first-seed", 0), ("steps", 400)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--slip", type=float, default=0.1)
+    parser.add_argument("--misread", type=float, default=0.05)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    found = np.array([_learn(seed, asked) for seed in range(asked.first_seed, asked.first_seed + asked.seeds)])
+    print(f"| {asked.seeds} seeds, {asked.steps} steps | {' | '.join(MEASURES)} |\n|---|---|---|---|")
+    for number, kind in enumerate(KINDS):
+        gain = found[:, number] - found[:, 0]
+        error = gain.std(0, ddof=1) / len(gain) ** 0.5
+        cells = zip(found[:, number].mean(0), gain.mean(0), error, strict=True)
+        print(f"| {kind} | {' | '.join(f'{m:.3f} ({d:+.3f}, se {e:.3f})' for m, d, e in cells)} |")
+
+
+def _learn(seed: int, asked: argparse.Namespace) -> list[list[float]]:
+    """Measures of every kind, averaged over the steps of one seed."""
+    env: Any = envs.make("MiniGrid", id=asked.id, slip=asked.slip, misread=asked.misread)
+    metadata = {**env.metadata, "egocentric_view": EgocentricView(**env.metadata["egocentric_view"])}
+    world = env.observation_space, int(env.action_space.n), metadata
+    kinds = [build_hierarchical(*world, {"inference": settings}, seed) for settings in KINDS.values()]
+    total, steps, episode = np.zeros((len(KINDS), len(MEASURES))), 0, 0
+    while steps < asked.steps:
+        length, measures = _episode(env, kinds, 1000 * seed + episode)
+        total, steps, episode = total + length * np.array(measures), steps + length, episode + 1
+        print(json.dumps({"seed": seed, "steps": steps, "measures": np.round(measures, 3).tolist()}), flush=True)
+    means: list[list[float]] = (total / steps).tolist()
+    return means
+
+
+def _episode(env: Any, kinds: list[HierarchicalAgent], seed: int) -> tuple[int, list[list[float]]]:
+    """One episode that the first agent acts in and all learn from."""
+    observation, _ = env.reset(seed=seed)
+    for agent in kinds:
+        agent.begin(seed=seed)
+    start, places, over = np.array(env.unwrapped.agent_pos), [], False
+    now: list[list[float]] = [[] for _ in kinds]
+    while not over:
+        places.append(np.array(env.unwrapped.agent_pos) - start)
+        action = kinds[0].act(observation)
+        for agent, right in zip(kinds, now, strict=True):
+            if agent is not kinds[0]:
+                _watch(agent, observation, action)
+            right.append(float(_right(agent.tracker, places)[-1]))
+        observation, reward, terminated, truncated, _ = env.step(action)
+        found = [
+            [
+                float(a.tracker.now.state.log_evidence) / len(places),
+                float(np.mean(right)),
+                _hindsight(a.tracker, places),
+            ]
+            for a, right in zip(kinds, now, strict=True)
+        ]
+        for agent in kinds:
+            agent.feedback(observation, float(reward), terminated, truncated)
+        over = terminated or truncated
+    return len(places), found
+
+
+@torch.inference_mode()
+def _watch(agent: HierarchicalAgent, observation: Mapping[str, Any], action: int) -> None:
+    """Take in an observation as `act` does, but leave the next action to another agent."""
+    agent.tracker.take_in(observation, agent.action, agent.outcome)
+    agent.tracker.knowledge(agent.tracker.counts() + agent.tracker.now.grid.past)  # the misread rate admits tokens
+    agent.action = action
+
+
+def _hindsight(tracker: Tracker, places: list[Any]) -> float:
+    return float(_right(tracker, places).mean())
+
+
+def _right(tracker: Tracker, places: list[Any]) -> torch.Tensor:
+    """Posterior probability of the true position at every slice, `(T,)`; places are (x, y) from the first one."""
+    path, _, _ = tracker.now.grid.trace(tracker.now.cloud.events, tracker.now.record)
+    true = torch.tensor(np.array(places)[:, ::-1].copy()) + torch.tensor(tracker.geometry.start)
+    return tracker.now.weights @ (path.position == true).all(-1).float()
+
+
+if __name__ == "__main__":
+    main()
