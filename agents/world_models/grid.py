@@ -154,12 +154,10 @@ class Grid:
         scores = token_scores(seen, code, token, len(segments.cells), odds.numpy(), log_prior.numpy())
         return torch.from_numpy(scores)
 
-    def current_belief(self, logits: Tensor, segments: Segments, token_prior: Tensor) -> Tensor:
-        """p(token that every map cell holds now), `(N, M, V)`."""
-        belief = token_prior[:, None].repeat(1, self.geometry.size**2, 1)
+    def present(self, logits: Tensor, segments: Segments) -> Tensor:
+        """p(token that every numbered cell holds now), `(N, U, V)`."""
         last = segments.latest()[..., None].expand(-1, -1, self.num_slots)
-        belief[:, segments.cells] = logits.softmax(-1).gather(1, last)
-        return belief
+        return logits.softmax(-1).gather(1, last)
 
     def step_evidence(self, events: Tensor, path: Path, record: Record, tables: Tables) -> Tensor:
         """log p(event, outcome | token ahead) of every step, `(K, T - 1, V)`."""
@@ -280,9 +278,8 @@ class Grid:
         front = tokens_in_front(segments, cloud.initial)[:, -1]
         logits = self.segment_logits(segments, sightings, cloud.tables.misread, cloud.tables.token_prior)
         logits = logits + pins(segments.front, tokens_in_front(segments, cloud.initial), logits.shape)
-        current = self.current_belief(logits, segments, cloud.tables.token_prior)
         score = self._event_score(own, front, path.hand[:, -1], record)
-        score = score + self._sight_score(current, path, record, cloud.tables.misread)
+        score = score + self._sight_score(self.present(logits, segments), segments, path, record, cloud.tables)
         score = score + self._body_score(path.hand[:, -1], record)
         event = draw(score, generator)
         events = torch.cat([cloud.events, event[:, None]], 1)
@@ -304,21 +301,22 @@ class Grid:
         fate = self.memory.outcomes.mean_at(fates, row.repeat(len(front)), ahead)[:, record.outcome[-1]]
         return (moved * fate.view(moved.shape)).clamp_min(1e-30).log()
 
-    def _sight_score(self, current: Tensor, path: Path, record: Record, misread: Tensor) -> Tensor:
-        """log p(view | event, past), `(K, E)`."""
+    def _sight_score(self, present: Tensor, segments: Segments, path: Path, record: Record, tables: Tables) -> Tensor:
+        """log p(view | event, past), `(K, E)`; cells without a number hold what the token prior says."""
         sightings = self.sightings(record)
         now = sightings.time == len(record) - 1
         code, shift, torus = sightings.code[now], sightings.shift[now], self.geometry.torus
         position = path.position[:, -1, None] + self.effects.steps[:, record.heading[-2]]
         cells = torus.cell(torus.anchor(position)[..., None] + shift)
-        shown = code.clamp_min(0).expand_as(cells)
-        flat = (cells * self.num_slots + shown).flatten(1)
-        chance = current.flatten(1).gather(1, flat).view(cells.shape)
+        shown, used = code.clamp_min(0).expand_as(cells), len(segments.cells)
+        number = torch.full((self.geometry.size**2,), used).index_copy(0, segments.cells, torch.arange(used))
+        belief = torch.cat([present, tables.token_prior[:, None]], 1).flatten(1)
+        chance = belief.gather(1, (number.take(cells) * self.num_slots + shown).flatten(1)).view(cells.shape)
         writes = self.effects.writes
         wrote = (writes[:, None] >= 0) & (cells == path.front[:, -1, None, None])
         chance = torch.where(wrote, (writes[:, None] == shown).float(), chance)
         chance = torch.where(code >= 0, chance, 0.0)
-        error = misread[:, None, None]
+        error = tables.misread[:, None, None]
         return ((1 - error) * chance + error / (self.num_tokens - 1) * (1 - chance)).log().sum(-1)
 
     def _body_score(self, hand: Tensor, record: Record) -> Tensor:
@@ -388,4 +386,5 @@ def map_belief(grid: Grid, cloud: Cloud, record: Record, weights: Tensor, counts
     misread = grid.prior.mean_misread(counts).expand(num)
     token_prior = grid.prior.mean_token_prior(counts).expand(num, -1)
     logits = grid.segment_logits(segments, sightings, misread, token_prior)
-    return torch.tensordot(weights, grid.current_belief(logits, segments, token_prior), 1)
+    belief = (weights @ token_prior).expand(grid.geometry.size**2, -1)
+    return belief.index_copy(0, segments.cells, torch.tensordot(weights, grid.present(logits, segments), 1))
