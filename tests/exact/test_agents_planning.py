@@ -1,8 +1,10 @@
 """The compiled parts of planning against their definitions, written without loops."""
 
+import numba
 import numpy as np
 import pytest
 
+from aif_dcpc.agents.compiled import compiled
 from aif_dcpc.agents.planning.policy_iteration import optimal_value
 from aif_dcpc.agents.planning.reach import distances, least_effort
 from aif_dcpc.agents.planning.visibility import visible_information
@@ -51,3 +53,15 @@ def test_information_is_what_comes_into_sight():
     assert visible_information(*ask, seen, transparency) == pytest.approx(1 + 2)
     wall = np.array([0, 1, 0, -1])  # a wall stood there: the memory says nothing about the present
     assert visible_information(*ask, wall, transparency) == pytest.approx(1 + 0.75 * 2 + 0.375 * 4)
+
+
+def test_where_nothing_can_be_written_compiled_loops_stay_in_memory(monkeypatch):
+    compile_loop = numba.njit
+
+    def read_only(*args, cache=False):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return compile_loop(*args)
+
+    monkeypatch.setattr(numba, "njit", read_only)
+    assert compiled(lambda x: x + 1)(1) == 2
