@@ -34,7 +34,6 @@ from aif_dcpc.inference.lowering import LoweredModel
 from aif_dcpc.inference.online import append
 from aif_dcpc.inference.predictions import counterfactual, forecast, predict
 from aif_dcpc.inference.recent import recent_slices, rejoin
-from aif_dcpc.inference.resampling import replace_lost
 from aif_dcpc.inference.sampling import quiet_distributions
 from aif_dcpc.inference.schedule import UPDATES, Options, Schedule, choose_schedule
 from aif_dcpc.inference.setup import build_state, intervene
@@ -175,7 +174,7 @@ class DCPC:
         adapt: bool | None = None,
         recent: int | None = None,
     ) -> tuple[State, Info]:
-        """Many sweeps; halfway through the warm-up, lost particles are replaced (`resampling.replace_lost`).
+        """Many sweeps.
 
         Args:
             state: the cloud.
@@ -199,8 +198,6 @@ class DCPC:
         part = state if recent is None else recent_slices(state, recent)
         for _ in range(num_sweeps):
             part, acceptance = self.visit(part, generator, adapt=adapt)
-            if part.sweeps == self.warmup // 2 and adapt is not False:
-                part = replace_lost(part, self.log_joint(part), generator or self.generator)
             for name, value in keep(part).items():
                 kept.setdefault(name, []).append(value)
         trace = {name: torch.stack(values) for name, values in kept.items()}

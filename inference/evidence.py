@@ -27,12 +27,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.annealing import annealed_log_evidence, with_particles
+from aif_dcpc.inference.annealing import annealed_log_evidence, is_coupled, with_particles
 from aif_dcpc.inference.chains import chain_tables, is_tabular
 from aif_dcpc.inference.errors import ModelError, unknown_name
 from aif_dcpc.inference.factors import active_factors, evaluate, touching
 from aif_dcpc.inference.gauss_markov import GaussMarkov
-from aif_dcpc.inference.resampling import ess, is_coupled
+from aif_dcpc.inference.resampling import ess
 from aif_dcpc.inference.sampling import quiet_distributions, seeded
 from aif_dcpc.inference.state import State
 

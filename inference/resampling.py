@@ -7,8 +7,6 @@ from torch import Tensor
 
 from aif_dcpc.inference.state import State
 
-LOST, LOST_PER_DIMENSION = 100.0, 5.0  # nats below the best particle: see `replace_lost`
-
 
 def ess(log_weights: Tensor) -> Tensor:
     """Effective sample size of weights `(K, B)`: 1 / sum of squared normalised weights, `(B,)` from 1 to K."""
@@ -59,40 +57,3 @@ def unique_ancestors(state: State) -> Tensor:
     """Number of distinct first-slice ancestors that survive, `(B,)`."""
     present = torch.zeros_like(state.ancestors).scatter(0, state.ancestors, torch.ones_like(state.ancestors))
     return present.sum(0)
-
-
-def is_coupled(state: State) -> bool:
-    """Whether a latent global site ties all data to one lineage."""
-    return any(state.problem.site(name).scope == "global" for name in state.problem.latent)
-
-
-def select_lineages(state: State, indices: Tensor) -> State:
-    """Keep the lineages `indices` `(K, B)`, or `(K, 1)` where all data share one."""
-    wide = indices.expand(state.num_particles, state.batch_size)
-    moved = {
-        n: take(state.values[n], indices if is_coupled(state) and state.values[n].shape[1] == 1 else wide)
-        for n in state.problem.latent
-    }
-    return state.with_values(moved).replace(ancestors=state.ancestors.gather(0, wide))
-
-
-def replace_lost(state: State, log_joint: Tensor, generator: torch.Generator | None) -> State:
-    """Replace particles that are where no posterior mass can be by copies of others; for burn-in only.
-
-    A prior with heavy tails puts some particles so far out that steps fitted to the others never bring them back. Mass is
-    density times volume: a particle is lost if its log density is below the best by more than
-    `LOST + LOST_PER_DIMENSION * dimensions` nats, which no mode makes up for that is not e^5 times as wide each way.
-
-    Args:
-        state: the cloud.
-        log_joint: `(K, B)` nats; what is not finite is lost.
-        generator: source of randomness.
-    """
-    values = [state.values[n] for n in state.problem.latent]
-    size = sum(value[0].numel() / (1 if is_coupled(state) else value.shape[1]) for value in values)
-    density = log_joint.sum(1, keepdim=True) if is_coupled(state) else log_joint
-    density = torch.nan_to_num(density, nan=-torch.inf, posinf=-torch.inf)
-    lost = density < density.max(0).values - (LOST + LOST_PER_DIMENSION * size)
-    chosen = systematic(torch.where(lost, -torch.inf, torch.zeros_like(density)), generator)
-    identity = torch.arange(state.num_particles, device=lost.device)[:, None]
-    return select_lineages(state, torch.where(lost, chosen, identity.expand_as(chosen)))

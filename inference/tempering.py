@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.annealing import Path, cool, fit_path, heat, log_likelihood, with_particles
+from aif_dcpc.inference.annealing import Path, cool, fit_path, heat, is_coupled, log_likelihood, with_particles
 from aif_dcpc.inference.errors import ConvergenceWarning, ModelError
 from aif_dcpc.inference.factors import log_joint
-from aif_dcpc.inference.resampling import ess, select_lineages, systematic
+from aif_dcpc.inference.resampling import ess, systematic, take
 from aif_dcpc.inference.sampling import quiet_distributions
 from aif_dcpc.inference.state import Info, State
 
@@ -87,10 +87,20 @@ def _climb(engine: "DCPC", state: State, path: Path, sweeps: int) -> tuple[State
         weights = (after - before) * log_likelihood(state)
         fractions.append(ess(weights) / state.num_particles)
         evidence = evidence + torch.logsumexp(weights, 0) - math.log(state.num_particles)
-        state = select_lineages(state, systematic(weights, engine.generator))
+        state = _select(state, systematic(weights, engine.generator))
         state = heat(state, torch.full_like(state.log_weights[0], after))
         state = state.replace(adaptation=path.adaptations[path.nearest(after)])
         for _ in range(sweeps):
             state, acceptance = engine.visit(state, adapt=False)
         before = after
     return cool(state).replace(log_evidence=evidence), acceptance, torch.stack(fractions)
+
+
+def _select(state: State, indices: Tensor) -> State:
+    """Keep the lineages `indices` `(K, B)`, or `(K, 1)` where all data share one."""
+    wide = indices.expand(state.num_particles, state.batch_size)
+    moved = {
+        n: take(state.values[n], indices if is_coupled(state) and state.values[n].shape[1] == 1 else wide)
+        for n in state.problem.latent
+    }
+    return state.with_values(moved).replace(ancestors=state.ancestors.gather(0, wide))

@@ -46,7 +46,7 @@ def test_a_warning_without_tempering(size):
 
 def test_dropping_the_resampling_is_noticed(monkeypatch):
     model, data = two_modes(8)[0], {"x": torch.zeros(1, 8)}
-    monkeypatch.setattr(tempering, "select_lineages", lambda state, indices: state)
+    monkeypatch.setattr(tempering, "_select", lambda state, indices: state)
     state, _ = DCPC(model, num_particles=2500).temper(data, num_temperatures=30, seed=0)
     assert abs((state.particles["z"].sum(-1) < 0).double().mean() - 0.7) > 0.03
 
