@@ -1,6 +1,6 @@
 """A 12-layer classifier of scikit-learn's digits, three ways: by prediction errors, by backpropagation, last layer only.
 
-    python -m aif_dcpc.experiments.deep_nets.digits --steps 600
+    python -m aif_dcpc.experiments.deep_nets.digits --steps 1200
 
 The last row trains the output layer alone on the fixed layers below: what the deep layers' learning adds is the
 difference to it. Prints one line every `--every` steps and one table row per way.
@@ -15,6 +15,8 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.distributions import Categorical
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.learning import learn_step
@@ -55,16 +57,23 @@ def accuracy(net: nn.Module, data: tuple[Tensor, Tensor]) -> float:
         return float((net(data[0]).argmax(-1) == data[1]).double().mean())
 
 
+def falling(net: nn.Module, args: argparse.Namespace) -> tuple[Optimizer, LRScheduler]:
+    """Adam at a rate that falls to zero along a cosine: late steps average the noise of the particles' errors."""
+    optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=args.rate)
+    return optimizer, CosineAnnealingLR(optimizer, args.steps)
+
+
 def by_prediction_errors(net: nn.Sequential, x: Tensor, y: Tensor, args: argparse.Namespace) -> Callable[[], object]:
     """One step: sweep the latents of all data, then every layer follows its own latent's error."""
     model = GraphicalModel.from_sequential(net, args.noise, output=lambda logits: Categorical(logits=logits))
     engine = DCPC(model, num_particles=1)
     state = engine.init({"input": x, "output": y}, seed=args.seed)
-    optimizer = torch.optim.Adam(net.parameters(), lr=args.rate)
+    optimizer, schedule = falling(net, args)
 
     def step() -> object:
         nonlocal state
         state, info = learn_step(engine, state, optimizer, num_sweeps=args.sweeps)
+        schedule.step()
         return info
 
     return step
@@ -72,13 +81,14 @@ def by_prediction_errors(net: nn.Sequential, x: Tensor, y: Tensor, args: argpars
 
 def by_backpropagation(net: nn.Sequential, x: Tensor, y: Tensor, args: argparse.Namespace) -> Callable[[], object]:
     """One step of cross-entropy descent on all data."""
-    optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=args.rate)
+    optimizer, schedule = falling(net, args)
 
     def step() -> object:
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(net(x), y)
         loss.backward()
-        return optimizer.step()
+        optimizer.step()
+        return schedule.step()
 
     return step
 
@@ -106,8 +116,8 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=0.1)
     parser.add_argument("--rate", type=float, default=0.003)
     parser.add_argument("--sweeps", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--every", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--every", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
     args = parser.parse_args()
