@@ -88,6 +88,11 @@ def _check_type(path: str, value: Any, kind: Any) -> None:
         raise AgentError(f"agent setting {path} must be of type {kind.__name__}, not {value!r}.")
 
 
+def _two_positive(values: Any) -> bool:
+    fits = isinstance(values, tuple) and len(values) == 2
+    return fits and all(type(value) in (int, float) and value > 0 for value in values)
+
+
 def _check(settings: HierarchicalSettings) -> None:
     inference, likes = settings.inference, settings.preferences
     rules = {
@@ -100,6 +105,12 @@ def _check(settings: HierarchicalSettings) -> None:
         "preferences.step_cost must be positive": likes.step_cost > 0,
         "preferences.discount must lie between 0 and 1": 0 < likes.discount < 1,
         "replay.capacity must be at least 1": settings.replay.capacity >= 1,
+        "prior.stay must lie between 0 and 1": 0 < settings.prior.stay < 1,
+        "prior.nothing must lie between 0 and 1": 0 < settings.prior.nothing < 1,
+        "prior.hand_matters must lie between 0 and 1": 0 < settings.prior.hand_matters < 1,
+        "prior.effect_odds must be positive": settings.prior.effect_odds > 0,
+        "prior.token_concentration must be positive": settings.prior.token_concentration > 0,
+        "prior.misread must be two positive numbers": _two_positive(settings.prior.misread),
     }
     for rule, holds in rules.items():
         if not holds:

@@ -83,12 +83,12 @@ def by_backpropagation(net: nn.Sequential, x: Tensor, y: Tensor, args: argparse.
     """One step of cross-entropy descent on all data."""
     optimizer, schedule = falling(net, args)
 
-    def step() -> object:
+    def step() -> None:
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(net(x), y)
         loss.backward()
         optimizer.step()
-        return schedule.step()
+        schedule.step()
 
     return step
 
