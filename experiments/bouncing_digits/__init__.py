@@ -1,0 +1,1 @@
+"""Films of bouncing MNIST digits: appearance learned, paths found from the prior, frames predicted."""
