@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from aif_dcpc.data import load_images, unit
-from aif_dcpc.inference import DCPC
+from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.images import bounce, bouncing_digits
-from aif_dcpc.inference.images.bouncing_digits import fold
+from aif_dcpc.inference.images.straight_paths import fold
 from aif_dcpc.inference.learning import Learner
 from aif_dcpc.inference.state import State
 from aif_dcpc.inference.stores import ParticleStore
@@ -60,15 +60,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data-dir", default="data")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--films", type=int, default=6000, help="to learn from")
-    parser.add_argument("--test-films", type=int, default=200)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--test-films", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--visits", type=int, default=1, help="steps on a batch before the next one")
     parser.add_argument("--rate", type=float, default=0.003)
     parser.add_argument("--latents", type=int, default=24)
     parser.add_argument("--noise", type=float, default=0.01)
-    parser.add_argument("--candidates", type=int, default=4)
-    parser.add_argument("--sweeps", type=int, default=200, help="of held-out films")
+    parser.add_argument("--candidates", type=int, default=3)
+    parser.add_argument("--sweeps", type=int, default=60, help="of held-out films")
     parser.add_argument("--figures", type=Path, default=Path(__file__).parent / "figures")
     return parser.parse_args()
 
@@ -79,7 +79,7 @@ def films(digits: Tensor) -> tuple[Tensor, Tensor]:
     return bounce(small, frames=FRAMES, canvas=CANVAS)
 
 
-def learn(model: torch.nn.Module, train: Tensor, args: argparse.Namespace) -> None:
+def learn(model: GraphicalModel, train: Tensor, args: argparse.Namespace) -> None:
     """Particles of every film start from the prior and persist between its visits."""
     engine = DCPC(model, num_particles=1, moves=MOVES, seed=args.seed)
     template = engine.init({"frame": train[:2]})
@@ -93,13 +93,14 @@ def learn(model: torch.nn.Module, train: Tensor, args: argparse.Namespace) -> No
         info = learner.step({"frame": train[indices]}, indices)
         schedule.step()
         if step % 100 == 0:
-            pixel = model.sites["frame"].kernel.log_scale.exp().item()
+            pixel = model.get_parameter("modules_of_sites.frame:kernel.log_scale").exp().item()
             print(step, round(pixel, 4), {n: round(a.item(), 2) for n, a in info.acceptance.items()}, flush=True)
 
 
 def mean_frames(engine: DCPC, latents: dict[str, Tensor]) -> Tensor:
     """Posterior mean of the frames, `(B, T, 1, 32, 32)`."""
     renderer = engine.model.sites["frame"].kernel
+    assert renderer is not None
     with torch.no_grad():
         return renderer(latents["what"].unsqueeze(2), latents["position"]).mean.mean(0)
 

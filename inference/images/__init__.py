@@ -15,6 +15,7 @@ from aif_dcpc.inference.images.dlgm import dlgm
 from aif_dcpc.inference.images.generators import generator
 from aif_dcpc.inference.images.labelled import class_probabilities, labelled_dlgm, labelled_embedding
 from aif_dcpc.inference.images.masking import with_visible
+from aif_dcpc.inference.images.sequential_memory import sequential_memory
 from aif_dcpc.inference.images.summary import summary
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "generator",
     "labelled_dlgm",
     "labelled_embedding",
+    "sequential_memory",
     "summary",
     "with_visible",
 ]

@@ -11,7 +11,6 @@ hands the engine whole paths to choose from (see `straight_paths`), and local mo
     engine = DCPC(bouncing_digits(candidates=4), moves={"position": "langevin"})
 """
 
-
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
@@ -19,7 +18,7 @@ from torch.nn.functional import pad
 
 from aif_dcpc.inference.graph import GraphicalModel, lag
 from aif_dcpc.inference.images.dlgm import StandardNormal
-from aif_dcpc.inference.images.straight_paths import StraightPaths
+from aif_dcpc.inference.images.straight_paths import StraightPaths, fold
 
 
 def bouncing_digits(
@@ -60,11 +59,6 @@ def bouncing_digits(
     return model
 
 
-def fold(position: Tensor) -> Tensor:
-    """Straight lines to paths between mirrors at -1 and 1, elementwise."""
-    return ((position + 1).remainder(4) - 2).abs().neg() + 1
-
-
 class Renderer(nn.Module):
     """p(frame | what, position): a digit from a network, laid into an empty canvas.
 
@@ -75,8 +69,9 @@ class Renderer(nn.Module):
     def __init__(self, latents: int, hidden: int, patch: int, canvas: int, scale: float) -> None:
         super().__init__()
         self.patch, self.canvas = patch, canvas
-        self.network = nn.Sequential(nn.Linear(latents, hidden), nn.ReLU(), nn.Linear(hidden, patch * patch))
-        self.network[-1].bias.data += spot(patch).flatten()
+        last = nn.Linear(hidden, patch * patch)
+        last.bias.data += spot(patch).flatten()
+        self.network = nn.Sequential(nn.Linear(latents, hidden), nn.ReLU(), last)
         self.log_scale = nn.Parameter(torch.tensor(float(scale)).log())
 
     def forward(self, what: Tensor, position: Tensor) -> Distribution:

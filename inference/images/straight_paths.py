@@ -29,6 +29,11 @@ SPREAD = 0.1  # how far a frame's best place may be from the line, half free wid
 DEFENSIVE = 0.05  # share of the prior in q, so that no path has a weight without bound
 
 
+def fold(position: Tensor) -> Tensor:
+    """Straight lines to paths between mirrors at -1 and 1, elementwise."""
+    return ((position + 1).remainder(4) - 2).abs().neg() + 1
+
+
 class StraightPaths:
     """The draw of velocity and position, given to the engine as a conditional.
 
@@ -85,8 +90,6 @@ class Lines:
     """
 
     def __init__(self, places: Tensor, speed: float) -> None:
-        from aif_dcpc.inference.images.bouncing_digits import fold
-
         self.speed, self.width = speed, 8 * speed / CELLS_OF_VELOCITY
         self.starts = torch.arange(-1 + CELL / 2, 1, CELL).to(places)
         self.velocities = ((torch.arange(CELLS_OF_VELOCITY) + 0.5) * self.width - 4 * speed).to(places)

@@ -1,10 +1,12 @@
 """A bouncing digit against geometry: where it is drawn, how it is reflected, and where its film says it is."""
 
+import pytest
 import torch
 
 from aif_dcpc.inference import DCPC, check_model
-from aif_dcpc.inference.images import bounce, bouncing_digits
-from aif_dcpc.inference.images.bouncing_digits import fold, render
+from aif_dcpc.inference.images import bounce, bouncing_digits, straight_paths
+from aif_dcpc.inference.images.bouncing_digits import render
+from aif_dcpc.inference.images.straight_paths import fold
 
 
 def test_walls_are_mirrors():
@@ -52,3 +54,38 @@ def test_positions_are_found_from_nearby_and_the_forecast_bounces():
     # two steps of noise .02 and a velocity known to about .01 per step
     ahead = (fold(found["position"]) - fold(position[:, 8:])).abs().mean() * pixels
     assert ahead < 1.0
+
+
+@pytest.fixture
+def coarse_lines(monkeypatch):
+    """Few cells of lines, so that many replicates are cheap; the kernel is exact whatever the cells."""
+    monkeypatch.setattr(straight_paths, "CELL", 0.25)
+    monkeypatch.setattr(straight_paths, "CELLS_OF_VELOCITY", 16)
+
+
+def path_model():
+    torch.manual_seed(0)
+    return bouncing_digits(latents=2, hidden=4, patch=4, canvas=8, scale=1.0, noise=0.1, candidates=3)
+
+
+def test_whole_paths_keep_the_posterior(coarse_lines):
+    """Geweke's joint test, false alarm at most 1e-5."""
+    assert check_model(path_model(), {"frame": torch.rand(2, 4, 1, 8, 8)}, replicates=600) == ()
+
+
+def test_whole_paths_weighed_without_their_proposal_are_caught(coarse_lines, monkeypatch):
+    monkeypatch.setattr(
+        straight_paths.Lines, "log_prob", lambda self, start, velocity: start.new_zeros(start.shape[:3])
+    )
+    faults = check_model(path_model(), {"frame": torch.rand(2, 4, 1, 8, 8)}, replicates=600)
+    assert any("joint distribution" in fault for fault in faults)
+
+
+def test_the_best_place_of_a_frame_is_where_the_digit_was_drawn():
+    torch.manual_seed(0)
+    renderer = bouncing_digits(latents=2, hidden=4, patch=4, canvas=12).sites["frame"].kernel
+    what, corner = torch.randn(5, 2), torch.randint(9, (5, 3, 2))
+    position = corner / 4 - 1.0  # whole pixels: the free width is 8
+    with torch.no_grad():
+        frames = render(renderer.digit(what).unsqueeze(1), position, 12)
+        assert torch.equal(renderer.best_positions(what, frames), position)

@@ -1,0 +1,1 @@
+"""Sequences of images memorised and recalled from a cue."""

@@ -1,0 +1,145 @@
+"""A sequence of MNIST images, memorised in the weights of a state-space model and recalled from a cue of its first image.
+
+    python -m aif_dcpc.experiments.sequential_memory.run --data-dir ... --seed 0
+
+For each length: learn one sequence, infer the first state from the cue (whole, noisy, or its upper half), forecast the
+rest. An image is recalled if, of all images of the sequence, the right one is nearest to it. Baselines: asymmetric
+Hopfield networks, linear and with softmax. Prints one JSON line per length and draws `recall_<seed>.png`.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from aif_dcpc.data import load_images, unit
+from aif_dcpc.inference import DCPC, GraphicalModel
+from aif_dcpc.inference.images import sequential_memory, with_visible
+from aif_dcpc.inference.learning import learn_step
+from aif_dcpc.pictures import image_grid, png_bytes, save
+
+SHOWN = 16
+
+
+def main() -> None:
+    """Learn and recall sequences of several lengths."""
+    args = parse()
+    torch.set_num_threads(1)
+    torch.manual_seed(args.seed)
+    images = unit(load_images("mnist", args.data_dir).train)
+    for length in args.lengths:
+        sequence = images[torch.randperm(len(images))[:length]]
+        start = time.process_time()
+        model = memorise(sequence, args)
+        record: dict[str, object] = {"seed": args.seed, "length": length}
+        recalled = {cue: recall(model, sequence, cue, args) for cue in ("whole", "noisy", "half")}
+        record |= {cue: scores(found, sequence) for cue, found in recalled.items()}
+        record |= {"cpu_seconds": round(time.process_time() - start, 1), **hopfield_scores(sequence, args)}
+        print(json.dumps(record), flush=True)
+        if length >= SHOWN:
+            draw(args.figures / f"recall_{length}_{args.seed}.png", sequence, recalled)
+
+
+def parse() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data-dir", default="data")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--lengths", type=int, nargs="+", default=[4, 8, 16, 32, 64])
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--rate", type=float, default=0.003)
+    parser.add_argument("--sweeps", type=int, default=200, help="of the cue")
+    parser.add_argument("--noise", type=float, default=0.3, help="standard deviation of the noisy cue")
+    parser.add_argument("--figures", type=Path, default=Path(__file__).parent / "figures")
+    return parser.parse_args()
+
+
+def memorise(sequence: Tensor, args: argparse.Namespace) -> GraphicalModel:
+    """The graph after learning from one sequence `(T, 1, 28, 28)`."""
+    model = sequential_memory(sequence.shape[1:])
+    engine = DCPC(model, num_particles=4, seed=args.seed)
+    state = engine.init({"image": sequence[None]})
+    optimizer = torch.optim.Adam(model.parameters(), lr=args.rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.steps)
+    for _ in range(args.steps):
+        state, _ = learn_step(engine, state, optimizer)
+        schedule.step()
+    return model
+
+
+def recall(model: GraphicalModel, sequence: Tensor, cue: str, args: argparse.Namespace) -> Tensor:
+    """The images after the first, `(T - 1, 1, 28, 28)`: means over 16 forecasts from the state that the cue tells."""
+    visible = torch.ones_like(sequence[0])
+    if cue == "half":
+        visible[:, visible.shape[1] // 2 :] = 0
+    engine = DCPC(with_visible(model, "image", visible), num_particles=16, seed=args.seed + 1)
+    state, _ = engine.run(engine.init({"image": shown(sequence[0], cue, args.noise)[None, None]}), args.sweeps)
+    states = engine.forecast(state, length=len(sequence) - 1)["state"]
+    with torch.no_grad():
+        found: Tensor = model.sites["image"].kernel(states).mean  # type: ignore[misc]
+    return found.mean(0)[0]
+
+
+def shown(image: Tensor, cue: str, noise: float) -> Tensor:
+    """The cue's pixels; those of the hidden half do not matter to the model."""
+    return image + noise * torch.randn_like(image) if cue == "noisy" else image
+
+
+def scores(found: Tensor, sequence: Tensor) -> dict[str, float]:
+    """Per-pixel error of the recalled images, and the share that is nearest to the right one."""
+    distance = torch.cdist(found.flatten(1), sequence.flatten(1))
+    right = distance.argmin(1) == torch.arange(1, len(sequence))
+    return {"mse": round((found - sequence[1:]).square().mean().item(), 5), "recalled": right.double().mean().item()}
+
+
+def hopfield_scores(sequence: Tensor, args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Of the networks with linear and with softmax strengths, from the noisy cue, against the same binary images."""
+    cue, binary = shown(sequence[0], "noisy", args.noise), (sequence > 0.5).float()
+    kinds = {"hopfield": None, "softmax_hopfield": 20.0}
+    return {
+        name: scores(asymmetric_hopfield(sequence, cue, len(sequence) - 1, sharpness=kind), binary)
+        for name, kind in kinds.items()
+    }
+
+
+def draw(path: Path, sequence: Tensor, recalled: dict[str, Tensor]) -> None:
+    """Truth, then what was recalled from each cue, a row each; the first image is the cue's."""
+    rows = [sequence, *(torch.cat([sequence[:1], found]) for found in recalled.values())]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save(path, png_bytes(image_grid(torch.cat([row[:SHOWN] for row in rows]).numpy(), columns=SHOWN, scale=1)))
+
+
+def asymmetric_hopfield(sequence: Tensor, cue: Tensor, length: int, *, sharpness: float | None = None) -> Tensor:
+    """The plain baseline: recall by an asymmetric Hopfield network, pixels taken as -1 and 1.
+
+    x_{t+1} = sign(sum_m f(x_m . x_t / N) x_{m+1}), with f the identity (Sompolinsky and Kanter 1986), or the softmax
+    with inverse temperature `sharpness` (Chaudhry et al. 2023), which keeps every image apart.
+
+    Args:
+        sequence: `(T, *image_shape)` in [0, 1], stored.
+        cue: `(*image_shape)`.
+        length: images to recall.
+        sharpness: None for the identity.
+
+    Returns:
+        `(length, *image_shape)`, pixels 0 and 1.
+    """
+    stored, now, recalled = signs(sequence).flatten(1), signs(cue).flatten(), []
+    for _ in range(length):
+        overlap = stored[:-1] @ now / len(now)
+        strength = overlap if sharpness is None else torch.softmax(sharpness * overlap, 0)
+        now = signs(strength @ stored[1:], 0.0)
+        recalled.append((now + 1) / 2)
+    return torch.stack(recalled).unflatten(1, sequence.shape[1:])
+
+
+def signs(images: Tensor, threshold: float = 0.5) -> Tensor:
+    """-1 and 1."""
+    return torch.where(images > threshold, 1.0, -1.0)
+
+
+if __name__ == "__main__":
+    main()
