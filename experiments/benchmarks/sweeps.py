@@ -16,7 +16,7 @@ from torch.distributions import Independent, Normal
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from aif_dcpc.inference import DCPC, GraphicalModel, State, lag
-from aif_dcpc.inference.factors import active_factors, evaluate
+from aif_dcpc.inference.factors import active_factors, evaluate_all
 from aif_dcpc.inference.sampling import quiet_distributions
 
 DIMENSION, PARTICLES = 4, 16
@@ -95,10 +95,9 @@ def _finish(device: str) -> None:
 
 
 def floor(state: State) -> None:
-    """One evaluation of every factor with its scores, without argument validation (as in sweeps)."""
+    """One evaluation of the log joint with its gradient, without argument validation (as in sweeps)."""
     with quiet_distributions():
-        for factor in active_factors(state):
-            evaluate(state, factor)
+        evaluate_all(state, active_factors(state))
 
 
 def mean_ess_per_sweep(trace: Tensor) -> float:
