@@ -185,10 +185,9 @@ def align(
         return value
     if own.period is None:
         return value.unsqueeze(2)
-    if own.period == reader.period and rows is None:
+    if own.period != reader.period:
+        index = torch.arange(start, stop, device=value.device) if rows is None else rows
+        return value.index_select(2, index // (own.period // reader.period))
+    if rows is None:
         return value[:, :, start - leaf.offset : stop - leaf.offset]
-    if own.period == reader.period:
-        return value.index_select(2, rows - leaf.offset if leaf.offset else rows)
-    ratio = own.period // reader.period
-    index = torch.arange(start, stop, device=value.device) if rows is None else rows
-    return value.index_select(2, index // ratio)
+    return value.index_select(2, rows - leaf.offset if leaf.offset else rows)

@@ -32,13 +32,11 @@ Values = Mapping[str, FactorValue]
 
 
 class Pass(Protocol):
-    """The slices that a pass works on, N = width * D values in each of its chunks.
+    """The slices that a pass works on, N = width * D values in each of its chunks."""
 
-    Attributes:
-        chunks: its chunks.
-    """
-
-    chunks: Chunks
+    @property
+    def chunks(self) -> Chunks:
+        """Its chunks."""
 
     @property
     def factors(self) -> tuple[Factor, ...]:
