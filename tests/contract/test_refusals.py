@@ -192,7 +192,10 @@ def test_data_that_do_not_fit_are_refused(case):
 
 
 MOVED = {
-    "move": (lambda: DCPC(static(), moves={"z": "malla"}).run(clamp(static(), data={"x": B3}), 1), "Did you mean 'mala'"),
+    "move": (
+        lambda: DCPC(static(), moves={"z": "malla"}).run(clamp(static(), data={"x": B3}), 1),
+        "Did you mean 'mala'",
+    ),
     "marginals": (lambda: DCPC(static()).marginals(clamp(static(), data={"x": B3}), "z"), "finite support"),
     "other sites": (lambda: with_conditional(lambda values, _: {"x": values["x"]}), "exactly the declared sites"),
     "other shapes": (lambda: with_conditional(lambda values, _: {"z": values["z"][:1]}), "came back as"),
