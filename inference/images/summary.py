@@ -8,7 +8,8 @@ from aif_dcpc.inference.graph import GraphicalModel, parent_name
 
 def summary(model: GraphicalModel) -> str:
     """One line per site: name, event shape, parents, number of learnable parameters of its kernels."""
-    drawn = DCPC(model, num_particles=1).init(batch_size=1).values
+    length = max((site.period for site in model.sites.values() if site.period is not None), default=None)
+    drawn = DCPC(model, num_particles=1).init(batch_size=1, length=length).values
     rows = [("site", "shape", "parents", "parameters")]
     for name, site in model.sites.items():
         shape = " x ".join(map(str, drawn[name].shape[site.num_lead :])) if name in drawn else "function"
