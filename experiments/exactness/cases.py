@@ -36,6 +36,7 @@ class Case:
         setup: `masks`, `do` for `engine.init`.
         moves: overrides of the engine's moves.
         temper: whether the posterior has modes far apart.
+        counterfactual: where given, `mean` and `covariance` are those of the sites' values had these been set instead.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Case:
     setup: Mapping[str, Any] = field(default_factory=dict)
     moves: Mapping[str, str] = field(default_factory=dict)
     temper: bool = False
+    counterfactual: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 # -- oracles -----------------------------------------------------------------------------------------------------------
@@ -166,6 +168,40 @@ def intervention() -> Case:
     mean = mean + torch.tensor([0.0, 3.0]).double()
     setup = {"do": {"b": torch.full((1,), 3.0)}}
     return Case("intervention", model, {"x": torch.tensor([2.0])}, ("a", "c"), mean, covariance, evidence, setup)
+
+
+def counterfactual() -> Case:
+    """What would have been at x = -1, having seen x = 1 and y: every cause keeps its noise (Pearl 2009, section 7.1).
+
+    c confounds x and y, m = x c + noise passes x on, y's noise has the standard deviation exp(x / 2), and w follows y
+    unseen. Given both values of x, the values in the other world are linear in those of this one, which are Gaussian.
+    """
+    model, before, after, y = GraphicalModel(), 1.0, -1.0, 2.0
+    model.add_site("c", lambda: Normal(0.0, 1.0))
+    model.add_site("x", lambda c: Normal(c, 0.5), parents=["c"])
+    model.add_site("m", lambda x, c: Normal(x * c, 0.5), parents=["x", "c"])
+    model.add_site("y", lambda x, c, m: Normal(m + 0.5 * c, (x / 2).exp()), parents=["x", "c", "m"])
+    model.add_site("w", lambda y, c: Normal(y + c, 1.0), parents=["y", "c"])
+    weights = torch.zeros(5, 5).double()  # c, x, m, y, w
+    weights[1, 0], weights[2, 0], weights[3, 0], weights[3, 2], weights[4, 0], weights[4, 3] = 1, before, 0.5, 1, 1, 1
+    noise = torch.tensor([1.0, 0.5, 0.5, math.exp(before / 2), 1.0])
+    mean, covariance, evidence = condition(weights, noise, [1, 3], torch.tensor([before, y]))  # of c, m, w
+    ratio = math.exp((after - before) / 2)  # of y's scales in the two worlds
+    moved = torch.eye(4, 3).double()  # c, m', w', y' from c, m, w
+    moved[1, 0] = after - before
+    moved[3] = moved[1] + torch.tensor([0.5 - ratio * 0.5, -ratio, 0.0]).double()  # m' + c / 2 + ratio (y - m - c / 2)
+    moved[2] = moved[2] + moved[3]  # w' = w - y + y'
+    shift = torch.tensor([0.0, 0.0, ratio * y - y, ratio * y]).double()
+    return Case(
+        "counterfactual",
+        model,
+        {"x": torch.tensor([before]), "y": torch.tensor([y])},
+        ("c", "m", "w", "y"),
+        moved @ mean + shift,
+        moved @ covariance @ moved.mT,
+        evidence,
+        counterfactual={"x": torch.tensor([after])},
+    )
 
 
 # -- discrete and conjugate models -------------------------------------------------------------------------------------
@@ -302,4 +338,5 @@ CASES: tuple[Callable[[], Case], ...] = (
     mixture,
     lambda: state_space(20, missing=True),
     intervention,
+    counterfactual,
 )

@@ -1,309 +1,137 @@
 """Posteriors and evidence of every model with a closed form: exact sweeps, the published update, NUTS, a particle filter.
 
-    python -m aif_dcpc.experiments.exactness.compare [--only WORD] [--figure comparison.png]
+    python -m aif_dcpc.experiments.exactness.compare [--only WORD] [--methods exact nuts] [--save rows.jsonl]
+    python -m aif_dcpc.experiments.exactness.compare --load rows.jsonl --figure comparison.png
 
-Errors of means are in posterior standard deviations, of (cross-)covariances relative to the product of both standard
-deviations; z is the worst error in Monte Carlo standard errors over all entries. Prints a table and asserts nothing.
+Errors of means are in posterior standard deviations, of (cross-)covariances in products of two of them; z is the largest
+error in its own Monte Carlo standard errors over all entries. Prints a table and asserts nothing.
 """
 
 import argparse
+import json
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from aif_dcpc.experiments.exactness.cases import CASES, Case
-from aif_dcpc.inference import DCPC, NonFiniteError, State
-from aif_dcpc.inference.annealing import log_likelihood
-from aif_dcpc.inference.evidence import Evidence, estimate_evidence
-from aif_dcpc.inference.factors import active_factors, factor_slices, log_density
-from aif_dcpc.inference.lowering import align
-from aif_dcpc.inference.sampling import quiet_distributions
-
-MAX_ALL_PAIRS = 100  # above this many coordinates only those up to one slice apart are compared
-CHUNK = 50
-
-
-@dataclass(frozen=True)
-class Row:
-    """One method on one case; `nan` where it does not apply.
-
-    Attributes:
-        case, method: names.
-        mean_error: largest error of a mean, posterior sd.
-        covariance_error: largest error of a variance or cross-covariance, relative.
-        variance_ratio: mean of found over exact variances.
-        z: largest error in Monte Carlo standard errors.
-        resolution: largest standard error of a mean, posterior sd.
-        evidence_error: nats.
-        seconds: time for the posterior.
-    """
-
-    case: str
-    method: str
-    mean_error: float
-    covariance_error: float
-    variance_ratio: float
-    z: float
-    resolution: float
-    evidence_error: float
-    seconds: float
-
-
-def pairs_of(case: Case) -> tuple[Tensor, Tensor]:
-    """Indices of the covariances that are compared."""
-    size = len(case.mean)
-    rows, columns = torch.triu_indices(size, size)
-    if size > MAX_ALL_PAIRS:
-        width = case.model.sites[case.sites[0]].num_lead and next(iter(case.data.values())).shape[-1]
-        near = rows // width + 1 >= columns // width
-        rows, columns = rows[near], columns[near]
-    return rows, columns
-
-
-def flatten(case: Case, particles: Mapping[str, Tensor]) -> Tensor:
-    """Latents of one datum side by side, `(..., D)`, from `(..., K, 1, [T,] *event)` with `...` the sweeps."""
-    parts = [particles[n].double() for n in case.sites]
-    return torch.cat([x.reshape(*x.shape[:3], -1) for x in parts], -1)
-
-
-class Moments:
-    """Running means of every chain: of the coordinates, and of products of deviations from the exact mean."""
-
-    def __init__(self, case: Case) -> None:
-        self.case, self.pairs = case, pairs_of(case)
-        self.count, self.first, self.second = 0, torch.zeros(()), torch.zeros(())
-
-    def add(self, draws: Tensor) -> None:
-        """Take in `(S, chains, D)`."""
-        deviations = draws - self.case.mean
-        rows, columns = self.pairs
-        self.first = self.first + deviations.sum(0)
-        self.second = self.second + sum(d[:, rows] * d[:, columns] for d in deviations)
-        self.count += len(draws)
-
-    def row(self, method: str, evidence: float, seconds: float) -> Row:
-        """Errors of the means over chains, and what chains say of their uncertainty."""
-        rows, columns = self.pairs
-        covariance, deviation = self.case.covariance, self.case.covariance.diagonal().clamp_min(1e-300).sqrt()
-        scale = deviation[rows] * deviation[columns]
-        mean_errors = self.first / self.count / deviation
-        product_errors = (self.second / self.count - covariance[rows, columns]) / scale
-        both = torch.cat([mean_errors, product_errors], -1)
-        error, spread = both.mean(0), both.std(0) / math.sqrt(len(both))
-        size = len(deviation)
-        variances = 1 + error[size:][rows == columns] - error[:size].square()
-        return Row(
-            case=self.case.name,
-            method=method,
-            mean_error=float(error[:size].abs().max()),
-            covariance_error=float(error[size:].abs().max()),
-            variance_ratio=float(variances.mean()),
-            z=float((error.abs() / spread.clamp_min(1e-12)).max()) if len(both) > 1 else math.nan,
-            resolution=float(spread[:size].max()) if len(both) > 1 else math.nan,
-            evidence_error=evidence - self.case.log_evidence,
-            seconds=seconds,
-        )
-
-
-# -- methods -----------------------------------------------------------------------------------------------------------
-
-
-def exact(case: Case) -> Row:
-    """The engine's default; every particle is a chain of its own once moves are frozen."""
-    small = len(case.mean) <= MAX_ALL_PAIRS
-    engine = DCPC(case.model, num_particles=256 if small else 128, moves=case.moves, warmup=100)
-    start = time.perf_counter()
-    if case.temper:
-        engine.num_particles = 8192
-        state, _ = engine.temper(case.data, num_temperatures=20, seed=1, **case.setup)
-        state, sweeps = state.replace(sweeps=engine.warmup), 10
-    else:
-        state, _ = engine.run(engine.init(case.data, seed=1, **case.setup), 400)
-        sweeps = 1000 if small else 600
-    moments = sweep_moments(engine, state, case, sweeps)
-    seconds = time.perf_counter() - start
-    found = evidence_of(case)
-    return moments.row(f"exact ({found.method})", float(found.log_evidence), seconds)
-
-
-def sweep_moments(engine: DCPC, state: State, case: Case, sweeps: int) -> Moments:
-    """Run and accumulate, chunk by chunk."""
-    moments = Moments(case)
-    for _ in range(math.ceil(sweeps / CHUNK)):
-        state, info = engine.run(state, min(CHUNK, sweeps), record=case.sites, adapt=False)
-        moments.add(flatten(case, info.trace)[:, :, 0])
-    return moments
-
-
-def evidence_of(case: Case) -> Evidence:
-    """The engine's own estimate."""
-    engine = DCPC(case.model, num_particles=64, moves=case.moves, warmup=100)
-    return estimate_evidence(engine, case.data, setup=case.setup, seed=0)
-
-
-def paper(case: Case) -> Row:
-    """Algorithm 1: 8 clouds of 16 particles, 400 sweeps; a cloud is one chain, for its particles are resampled."""
-    clouds, moments, start = 8, Moments(case), time.perf_counter()
-    engine = DCPC(case.model, num_particles=16, update="paper")
-    data = {n: x.expand(clouds, *x.shape[1:]) for n, x in case.data.items()}
-    setup: dict[str, Any] = {
-        k: {n: x.expand(clouds, *x.shape[1:]) for n, x in given.items()} for k, given in case.setup.items()
-    }
-    state, _ = engine.run(engine.init(data, seed=1, **setup), 200)
-    for _ in range(200 // CHUNK):
-        state, info = engine.run(state, CHUNK, record=case.sites)
-        draws = flatten(case, info.trace)  # (S, K, clouds, D)
-        for k in range(draws.shape[1]):
-            moments.add(draws[:, k])
-    return moments.row("paper", math.nan, time.perf_counter() - start)
-
-
-def nuts(case: Case) -> Row:
-    """Pyro's NUTS on the same log joint in the same unconstrained coordinates: 2 chains, 200 + 500 samples."""
-    from pyro.infer import MCMC, NUTS  # needed here only
-
-    moments, start = Moments(case), time.perf_counter()
-    chains = []
-    for seed in range(2):
-        torch.manual_seed(seed)
-        state = DCPC(case.model, num_particles=1).init(case.data, seed=seed, **case.setup)
-        begin = {n: state.values[n] for n in state.problem.latent}
-        kernel = NUTS(potential_fn=lambda z, s=state: potential(s, z))
-        sampler = MCMC(kernel, num_samples=500, warmup_steps=200, initial_params=begin, disable_progbar=True)
-        with quiet_distributions():
-            sampler.run()
-        drawn = sampler.get_samples()
-        natural = {n: state.problem.bijections[n](v) if n in state.problem.bijections else v for n, v in drawn.items()}
-        chains.append(flatten(case, natural)[:, 0])
-    moments.add(torch.cat(chains, 1))
-    return moments.row("NUTS", math.nan, time.perf_counter() - start)
-
-
-def potential(state: State, values: Mapping[str, Tensor]) -> Tensor:
-    """Minus the log joint, differentiable."""
-    current, total = {**state.values, **values}, torch.zeros(())
-    for factor in active_factors(state):
-        start, stop = factor_slices(state, factor)
-        aligned = {
-            leaf: align(current[leaf.site], state.problem.site(leaf.site), leaf, factor.site, start, stop)
-            for leaf in factor.inputs
-        }
-        total = total - log_density(state, factor, aligned, start, stop).sum()
-    return total
-
-
-def particle_filter(case: Case) -> Row:
-    """Bootstrap filter with 1024 particles: appending slices without a sweep; smoothed by surviving lineages."""
-    engine, moments, start = DCPC(case.model, num_particles=1024), Moments(case), time.perf_counter()
-    series = next(iter(case.data.values()))
-    evidences, rows = [], []
-    for seed in range(8):
-        state = engine.init({n: x[:, :1] for n, x in case.data.items()}, seed=seed)
-        weights = log_likelihood(state)
-        state = state.replace(log_weights=weights, log_evidence=torch.logsumexp(weights, 0) - math.log(1024))
-        for t in range(1, series.shape[1]):
-            state = engine.append(state, {n: x[:, t] for n, x in case.data.items()})
-        rows.append((state.weights() * 1024, flatten(case, {n: x[None] for n, x in state.particles.items()})[0, :, 0]))
-        evidences.append(float(state.log_evidence))
-    moments.first = torch.stack([(w * (x - case.mean)).mean(0) for w, x in rows])
-    pairs = moments.pairs
-    moments.second = torch.stack(
-        [(w * (x - case.mean)[:, pairs[0]] * (x - case.mean)[:, pairs[1]]).mean(0) for w, x in rows]
-    )
-    moments.count = 1
-    return moments.row("bootstrap filter", sum(evidences) / 8, time.perf_counter() - start)
-
-
-def methods_for(case: Case) -> Iterator[Callable[[Case], Row]]:
-    """What can run on a case."""
-    state = DCPC(case.model, num_particles=2).init(case.data, **case.setup)
-    yield exact
-    shared = any(site.scope == "global" for site in case.model.sites.values())
-    if not state.problem.discrete and not shared:
-        yield paper
-    if not state.problem.discrete and not state.length:
-        yield nuts
-    if state.length and not case.setup and all(state.problem.site(n).period == 1 for n in case.sites):
-        yield particle_filter
-
-
-METHODS = (exact, paper, nuts, particle_filter)
-
-# -- report ------------------------------------------------------------------------------------------------------------
+from aif_dcpc.experiments.exactness.cases import CASES
+from aif_dcpc.experiments.exactness.methods import METHODS, methods_for
+from aif_dcpc.experiments.exactness.moments import Row
 
 HEADER = (
-    "| model | method | mean error (sd) | covariance error | variance / exact | worst z | se of means (sd) | "
-    "log evidence error | seconds |\n|---|---|---|---|---|---|---|---|---|"
+    "| model | method | mean error (%) | its 5 se | covariance error (%) | its 5 se | worst z | variance / exact | "
+    "log evidence error | CPU s |\n|---|---|---|---|---|---|---|---|---|---|"
 )
+LIMIT_Z = 5.0
+COLOURS = {"exact": "#0a7d3c", "paper": "#c0392b", "NUTS": "#2c5aa0", "bootstrap filter": "#8e5bb5"}
 
 
 def line(row: Row) -> str:
-    """One line of the table."""
+    """One line of the table; errors and 5 standard errors in % of a posterior sd (of a product of two)."""
+    percent = (row.mean_error, 5 * row.mean_se, row.covariance_error, 5 * row.covariance_se)
+    evidence = f"{row.evidence_error:+.3f} ± {row.evidence_se:.3f}, worst {row.evidence_worst:.3f}"
     numbers = [
-        f"{row.mean_error:.3f}",
-        f"{row.covariance_error:.3f}",
-        f"{row.variance_ratio:.3f}",
+        *(f"{100 * x:.{1 if x < 1 else 0}f}" for x in percent),
         f"{row.z:.1f}",
-        f"{row.resolution:.4f}",
-        f"{row.evidence_error:+.3f}",
+        f"{row.variance_ratio:.3f}",
+        evidence,
         f"{row.seconds:.0f}",
     ]
     return "| " + " | ".join([row.case, row.method, *("-" if "nan" in n else n for n in numbers)]) + " |"
 
 
-def attempt(method: Callable[[Case], Row], case: Case) -> Row:
-    """A row, empty where the method broke down."""
-    try:
-        return method(case)
-    except NonFiniteError:
-        return Row(case.name, f"{method.__name__} (not finite)", *[math.nan] * 7)
+def measured(options: argparse.Namespace) -> Iterator[Row]:
+    """Rows of what was asked for, as they come."""
+    for case in (make() for make in CASES):
+        if options.only in case.name:
+            for method in (m for m in methods_for(case) if m.__name__ in options.methods):
+                yield from method(case)
+
+
+def loaded(path: Path) -> list[Row]:
+    """Rows that an earlier run has saved."""
+    return [Row(**json.loads(text)) for text in path.read_text(encoding="utf-8").splitlines()]
+
+
+# -- figure ------------------------------------------------------------------------------------------------------------
 
 
 def draw(rows: list[Row], path: Path) -> None:
-    """Variance ratio and error of the means by case and method."""
+    """Errors of means and covariances and ratios of variances, case by case; hollow marks are biased."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    rows = [r for r in rows if not math.isnan(r.mean_error)]
     names = list(dict.fromkeys(r.case for r in rows))
-    figure, axes = plt.subplots(1, 2, figsize=(13, 0.42 * len(names) + 1.5), sharey=True, layout="constrained")
-    for method, marker in (("exact", "o"), ("paper", "x"), ("NUTS", "s"), ("bootstrap filter", "^")):
-        mine = [r for r in rows if r.method.startswith(method)]
-        places = [names.index(r.case) for r in mine]
-        axes[0].plot([max(r.mean_error, 1e-3) for r in mine], places, marker, label=method, alpha=0.8)
-        axes[1].plot([max(r.variance_ratio, 1e-3) for r in mine], places, marker, label=method, alpha=0.8)
-    axes[0].set(
-        xscale="log", xlabel="largest error of a mean (posterior sd)", yticks=range(len(names)), yticklabels=names
-    )
-    axes[1].set(xscale="log", xlabel="variance found / exact (mean over coordinates)")
-    axes[1].axvline(1, color="grey", linewidth=0.8)
-    axes[0].invert_yaxis()
-    axes[1].legend(loc="lower left")
+    figure, axes = plt.subplots(1, 3, figsize=(15, 0.5 * len(names) + 2.2), sharey=True, layout="constrained")
+    for axis in axes:
+        panel(axis, names)
+    for row in rows:
+        kind = next(k for k in COLOURS if row.method.startswith(k))
+        place = names.index(row.case) + 0.2 * (list(COLOURS).index(kind) - 1.5)
+        sound = row.z <= LIMIT_Z
+        for axis, value in zip(axes, (row.mean_error, row.covariance_error, row.variance_ratio), strict=True):
+            fill = COLOURS[kind] if sound else "white"
+            axis.plot(max(value, 1e-3), place, "o" if sound else "X", color=COLOURS[kind], mfc=fill, ms=8, mew=1.6)
+    dress(axes, names)
+    figure.legend(handles=legend(), loc="outside upper center", ncols=6, frameon=False, fontsize=12)
     figure.savefig(path, dpi=110)
+
+
+def panel(axis: Any, names: list[str]) -> None:
+    """Stripes behind every other case."""
+    axis.set_xscale("log")
+    for place in range(0, len(names), 2):
+        axis.axhspan(place - 0.5, place + 0.5, color="#f2f2f2", zorder=0)
+
+
+def dress(axes: Any, names: list[str]) -> None:
+    """Labels, and what is within the bar."""
+    axes[0].set(xlabel="largest error of a mean\n(posterior sd)", xlim=(8e-4, None))
+    axes[1].set(xlabel="largest error of a variance or covariance\n(products of two posterior sd)", xlim=(8e-4, None))
+    axes[2].set(xlabel="variance found / exact\n(mean over coordinates)")
+    for axis in axes[:2]:
+        axis.axvspan(axis.get_xlim()[0], 0.03, color="#0a7d3c", alpha=0.08, zorder=0)
+    axes[2].axvline(1, color="#0a7d3c", linewidth=1)
+    axes[0].set_yticks(range(len(names)), names, fontsize=12)
+    axes[0].set_ylim(len(names) - 0.5, -0.5)
+    for axis in axes:
+        axis.xaxis.label.set_size(12)
+
+
+def legend() -> list[Any]:
+    """Colours are methods; a hollow cross is an error that Monte Carlo does not explain."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    marks = [Line2D([], [], marker="o", linestyle="", color=c, ms=8, label=k) for k, c in COLOURS.items()]
+    biased = Line2D([], [], marker="X", linestyle="", color="black", mfc="white", ms=8, label="biased: above 5 se")
+    return [*marks, biased, Patch(color="#0a7d3c", alpha=0.12, label="below 3 %")]
 
 
 def main() -> None:
     """Run what was asked for and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="part of a case's name")
-    parser.add_argument("--figure", type=Path, help="where to save the plot")
     parser.add_argument("--methods", nargs="+", default=[m.__name__ for m in METHODS], help="which methods")
+    parser.add_argument("--save", type=Path, help="where to append the rows, one JSON object a line")
+    parser.add_argument("--load", type=Path, help="take the rows from there instead of measuring")
+    parser.add_argument("--figure", type=Path, help="where to save the plot")
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
     print(HEADER, flush=True)
-    for case in (make() for make in CASES):
-        if options.only in case.name:
-            for method in (m for m in methods_for(case) if m.__name__ in options.methods):
-                rows.append(attempt(method, case))
-                print(line(rows[-1]), flush=True)
+    for row in loaded(options.load) if options.load else measured(options):
+        rows.append(row)
+        print(line(row), flush=True)
+        if options.save:
+            with options.save.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(row)) + "\n")
     if options.figure and rows:
         draw(rows, options.figure)
 
