@@ -147,7 +147,7 @@ def choose_schedule(
             continue
         if name in blocks and name not in overrides:
             block = blocks[name]
-            done |= set(block)
+            done |= {site for site in block if site not in overrides}
             pair: Passes = ((Supplied(block),),) * 2  # type: ignore[assignment]
         else:
             pair = _build(state, name, overrides.get(name) or _default(state, name, update), options)

@@ -40,7 +40,7 @@ def main() -> None:
     test, position = films(data.test[torch.randperm(len(data.test))[: args.test_films]])
     start = time.process_time()
     model = bouncing_digits(latents=args.latents, hidden=256, noise=args.noise, candidates=args.candidates)
-    learn(model, train, args)
+    appearance(model, train, args)
     learned = time.process_time() - start
     engine = DCPC(model, num_particles=4, moves=MOVES, warmup=args.sweeps // 2, seed=args.seed + 1)
     whole, _ = engine.run(engine.init({"frame": test}), args.sweeps)
@@ -69,6 +69,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--noise", type=float, default=0.01)
     parser.add_argument("--candidates", type=int, default=3)
     parser.add_argument("--sweeps", type=int, default=60, help="of held-out films")
+    parser.add_argument("--appearance", type=Path, help="file to read what was learned from, or to keep it in")
     parser.add_argument("--figures", type=Path, default=Path(__file__).parent / "figures")
     return parser.parse_args()
 
@@ -79,7 +80,19 @@ def films(digits: Tensor) -> tuple[Tensor, Tensor]:
     return bounce(small, frames=FRAMES, canvas=CANVAS)
 
 
-def learn(model: GraphicalModel, train: Tensor, args: argparse.Namespace) -> None:
+def appearance(model: GraphicalModel, train: Tensor, args: argparse.Namespace) -> Tensor:
+    """Learn (or read) the parameters; returns the embeddings `(films, latents)` of the films learned from."""
+    if args.appearance and args.appearance.exists():
+        known = torch.load(args.appearance, weights_only=True)
+        model.load_state_dict(known["parameters"])
+        return torch.as_tensor(known["what"])
+    what = learn(model, train, args)
+    if args.appearance:
+        torch.save({"parameters": model.state_dict(), "what": what}, args.appearance)
+    return what
+
+
+def learn(model: GraphicalModel, train: Tensor, args: argparse.Namespace) -> Tensor:
     """Particles of every film start from the prior and persist between its visits."""
     engine = DCPC(model, num_particles=1, moves=MOVES, seed=args.seed)
     template = engine.init({"frame": train[:2]})
@@ -95,6 +108,7 @@ def learn(model: GraphicalModel, train: Tensor, args: argparse.Namespace) -> Non
         if step % 100 == 0:
             pixel = model.get_parameter("modules_of_sites.frame:kernel.log_scale").exp().item()
             print(step, round(pixel, 4), {n: round(a.item(), 2) for n, a in info.acceptance.items()}, flush=True)
+    return torch.as_tensor(store.values["what"])[:, 0]
 
 
 def mean_frames(engine: DCPC, latents: dict[str, Tensor]) -> Tensor:

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from aif_dcpc.inference import DCPC, check_model
-from aif_dcpc.inference.images import bounce, bouncing_digits, straight_paths
-from aif_dcpc.inference.images.bouncing_digits import render
+from aif_dcpc.inference.images import bounce, bouncing_digits, straight_paths, whole_digits
+from aif_dcpc.inference.images.bouncing_digits import refined
+from aif_dcpc.inference.images.rendering import blend, render
 from aif_dcpc.inference.images.straight_paths import fold
 
 
@@ -89,3 +90,38 @@ def test_the_best_place_of_a_frame_is_where_the_digit_was_drawn():
     with torch.no_grad():
         frames = render(renderer.digit(what).unsqueeze(1), position, 12)
         assert torch.equal(renderer.best_positions(what, frames), position)
+
+
+# -- several digits ----------------------------------------------------------------------------------------------------
+
+
+def test_canvases_are_blended_in_any_order_and_an_empty_one_changes_nothing():
+    a, b, c = torch.rand(3, 2, 1, 4, 4, dtype=torch.float64)
+    wanted = 1 - (1 - a) * (1 - b) * (1 - c)
+    assert torch.allclose(blend(blend(a, b), c), wanted)
+    assert torch.allclose(blend(c, blend(b, a)), wanted)
+    assert torch.equal(blend(a, torch.zeros_like(a)), a)
+
+
+def whole_model(num_digits=2, **settings):
+    torch.manual_seed(0)
+    bank = torch.randn(3, 2)
+    sizes = {"latents": 2, "hidden": 4, "patch": 4, "canvas": 8, "scale": 1.0, "noise": 0.1}
+    return bouncing_digits(num_digits=num_digits, candidates=3, bank=bank, **{**sizes, **settings})
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_whole_digits_keep_the_posterior(coarse_lines, local):
+    """Geweke's joint test of two digits, false alarm at most 1e-5."""
+    moves = dict.fromkeys(refined(2), "langevin") if local else None
+    data = {"frame": torch.rand(2, 4, 1, 8, 8)}
+    assert check_model(whole_model(), data, moves=moves, replicates=600) == ()
+
+
+@pytest.mark.parametrize("proposal", ["Looks", "Lines"])
+def test_whole_digits_weighed_without_their_proposal_are_caught(coarse_lines, monkeypatch, proposal):
+    monkeypatch.setattr(
+        getattr(whole_digits, proposal), "log_prob", lambda self, first, *rest: first.new_zeros(first.shape[:-1])
+    )
+    faults = check_model(whole_model(), {"frame": torch.rand(2, 4, 1, 8, 8)}, replicates=600)
+    assert any("joint distribution" in fault for fault in faults)
