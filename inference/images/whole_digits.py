@@ -159,11 +159,13 @@ class Tracks:
         Returns:
             starts and velocities `(1 + count, K, B, 2)`, the present ones first, and their log q `(1 + count, K, B)`.
         """
-        x = [torch.cat([a[None, ..., :1], b]) for a, b in zip((start, velocity), self.across.draw(count, generator))]
+        present = torch.stack([start, velocity])[:, None]  # (2, 1, K, B, 2)
+        x = torch.cat([present[..., :1], torch.stack(self.across.draw(count, generator))], 1)
         down = self._down(*x)
-        y = [torch.cat([a[None, ..., 1:], b[0, 1:]]) for a, b in zip((start, velocity), down.draw(1, generator))]
-        log_q = self.across.log_prob(*x) + down.log_prob(y[0][None], y[1][None])[0]
-        return torch.cat([x[0], y[0]], -1), torch.cat([x[1], y[1]], -1), log_q
+        y = torch.cat([present[..., 1:], torch.stack(down.draw(1, generator))[:, 0, 1:]], 1)
+        log_q = self.across.log_prob(*x) + down.log_prob(*y.unsqueeze(1))[0]
+        starts, velocities = torch.cat([x, y], -1)
+        return starts, velocities, log_q
 
     def log_prior(self, start: Tensor, velocity: Tensor) -> Tensor:
         """Of the model, `(M, K, B)` nats."""
