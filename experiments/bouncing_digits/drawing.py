@@ -9,10 +9,10 @@ from torch import Tensor
 from aif_dcpc.experiments.bouncing_digits.scoring import Belief
 from aif_dcpc.inference.images.rendering import Renderer
 from aif_dcpc.inference.images.straight_paths import fold
-from aif_dcpc.pictures import captioned, gif_bytes, image_grid, png_bytes, save, side_by_side
+from aif_dcpc.pictures import Picture, captioned, gif_bytes, image_grid, png_bytes, save, side_by_side
 
-COLOURS = ((1.0, 0.35, 0.35), (0.35, 1.0, 0.35), (0.45, 0.55, 1.0), (1.0, 0.9, 0.3), (0.9, 0.4, 1.0))
-ENLARGED = 6  # screen pixels per pixel of an animation
+COLOURS = ((1.0, 0.2, 0.2), (0.2, 0.9, 0.2), (0.3, 0.5, 1.0), (1.0, 0.9, 0.2), (0.9, 0.3, 1.0))
+ENLARGED, ARM = 5, 6  # of an animation: screen pixels per pixel, and length of a cross's arms
 
 
 def draw_films(
@@ -49,27 +49,37 @@ def coloured(belief: Belief, renderer: Renderer) -> Tensor:
     return (layers * colours[:, :, None, None]).sum(2).clamp(0, 1)
 
 
-def animate(path: Path, film: Tensor, belief: Belief, renderer: Renderer, *, seen: int) -> None:
-    """One film with the places where its digits were found, beside what one particle believes, as a GIF.
+def animate(path: Path, films: Tensor, belief: Belief, renderer: Renderer, *, seen: int) -> None:
+    """Films with the centres of the digits found drawn in, above what one particle believes, as a GIF.
 
     Args:
         path: of the GIF.
-        film: `(T, 1, canvas, canvas)`.
-        belief: of this film, one particle, from the first `seen` frames; the rest is predicted.
+        films: `(B, T, 1, canvas, canvas)`.
+        belief: one particle of each film, from the first `seen` frames; the rest is predicted.
         renderer: draws it.
         seen: frames seen.
     """
-    right = coloured(belief, renderer)[0]
-    places = (fold(belief.position[0, 0]) + 1) * ((renderer.canvas - renderer.patch) / 2)
+    believed = coloured(belief, renderer)
+    centres = (fold(belief.position[0]) + 1) * ((renderer.canvas - renderer.patch) / 2) + renderer.patch / 2
     frames = []
-    for number, (truth, believed, corners) in enumerate(zip(film, right, places, strict=True)):
-        left = enlarged(truth.expand(3, -1, -1))
-        for corner, colour in zip(corners, COLOURS, strict=False):
-            frame_around(left, corner, renderer.patch, colour)
-        pair = side_by_side([as_picture(left), as_picture(enlarged(believed))], height=left.shape[1])
-        words = f"frame {number + 1}: " + ("film and places found; belief" if number < seen else "PREDICTED, not seen")
-        frames.append(captioned(pair, words))
+    for time in range(films.shape[1]):
+        above = [marked(film, places) for film, places in zip(films[:, time], centres[:, time], strict=True)]
+        below = [as_picture(enlarged(image)) for image in believed[:, time]]
+        rows = [side_by_side(row, height=renderer.canvas * ENLARGED) for row in (above, below)]
+        words = f"frame {time + 1}, " + ("seen: film and belief" if time < seen else "not seen: film and PREDICTION")
+        rows.insert(1, np.full_like(rows[0][:8], 255))
+        frames.append(captioned(np.concatenate(rows), words))
     save(path, gif_bytes(frames, 2))
+
+
+def marked(image: Tensor, centres: Tensor) -> Picture:
+    """A grey image `(1, H, W)`, enlarged, with a cross in its colour at each centre (x, y), pixels."""
+    picture = as_picture(enlarged(image.expand(3, -1, -1)))
+    for (x, y), colour in zip((centres * ENLARGED).round().int().tolist(), COLOURS, strict=False):
+        ink = np.array(colour) * 255
+        picture[y - ARM : y + ARM + 1, x - 1 : x + 2] = ink
+        picture[y - 1 : y + 2, x - ARM : x + ARM + 1] = ink
+    return picture
 
 
 def enlarged(image: Tensor) -> Tensor:
@@ -77,17 +87,6 @@ def enlarged(image: Tensor) -> Tensor:
     return image.repeat_interleave(ENLARGED, 1).repeat_interleave(ENLARGED, 2)
 
 
-def frame_around(image: Tensor, corner: Tensor, patch: int, colour: tuple[float, float, float]) -> None:
-    """Draw the outline of a patch whose corner (x, y) is given in pixels, in place."""
-    left, top = (int(v) for v in (corner * ENLARGED).round())
-    side = patch * ENLARGED
-    ink = torch.tensor(colour)[:, None]
-    for line in (top, top + side - 1):
-        image[:, line, left : left + side] = ink
-    for line in (left, left + side - 1):
-        image[:, top : top + side, line] = ink
-
-
-def as_picture(image: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def as_picture(image: Tensor) -> Picture:
     """`(H, W, 3)` bytes of `(3, H, W)` in [0, 1]."""
     return (image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()

@@ -32,7 +32,7 @@ from aif_dcpc.inference.stores import ParticleStore
 
 PATCH, CANVAS, FRAMES, SEEN = 16, 32, 10, 8
 HALF_WIDTH = (CANVAS - PATCH) / 2  # pixels per unit of position
-PARTICLES = 4
+PARTICLES, ANIMATED = 4, 3
 BASELINES = ("mse_of_black", "still_mse", "still_position_error")
 BANK = 1000  # appearances learned from, to propose others from
 
@@ -79,7 +79,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--latents", type=int, default=24)
     parser.add_argument("--noise", type=float, default=0.01)
     parser.add_argument("--candidates", type=int, default=3, help="paths of one digit")
-    parser.add_argument("--whole-candidates", type=int, default=8, help="whole digits, where there are several")
+    parser.add_argument("--whole-candidates", type=int, default=4, help="whole digits, where there are several")
     parser.add_argument("--sweeps", type=int, default=60, help="of held-out films")
     parser.add_argument("--appearance", type=Path, help="file to read what was learned from, or to keep it in")
     parser.add_argument("--figures", type=Path, default=Path(__file__).parent / "figures")
@@ -168,8 +168,8 @@ def draw(
     shown, predicted = whole[0].frames(kernel), begun[0].frames(kernel)
     draw_films(args.figures / f"{name}.png", test, shown, predicted, apart, seen=SEEN)
     if several:
-        first = Belief(begun[1].what[:, :1], begun[1].position[:, :1])
-        animate(args.figures / f"{name}.gif", test[0], first, kernel, seen=SEEN)
+        first = Belief(begun[1].what[:, :ANIMATED], begun[1].position[:, :ANIMATED])
+        animate(args.figures / f"{name}.gif", test[:ANIMATED], first, kernel, seen=SEEN)
 
 
 if __name__ == "__main__":
