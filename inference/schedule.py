@@ -155,7 +155,7 @@ def choose_schedule(
             continue
         if name in blocks and name not in overrides:
             block = blocks[name]
-            done |= set(block)
+            done |= {site for site in block if site not in overrides}
             cycles.append(((Supplied(block),),))
         else:
             cycles.append(_build(state, name, overrides.get(name) or _default(state, name, update), options))
