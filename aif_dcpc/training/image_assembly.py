@@ -1,6 +1,7 @@
 """Put together what an image experiment names: data, graph, engine, optimiser, particles."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -111,8 +112,18 @@ def early_engine(engine: DCPC, images: ImageConfig) -> DCPC:
     return early
 
 
-def make_learner(config: TrainConfig, model: GraphicalModel, data: ImageData) -> Learner:
-    """Engine, optimiser and particles (in memory) for all training images, drawn from the prior."""
+def make_learner(config: TrainConfig, model: GraphicalModel, data: ImageData, particles: Path | None = None) -> Learner:
+    """Engine, optimiser and particles for all training images, drawn from the prior.
+
+    Args:
+        config: of the run.
+        model: the graph.
+        data: the images.
+        particles: folder of the memory-mapped particles; None keeps them in memory.
+
+    Raises:
+        OSError: there is no room for them.
+    """
     images = image_config(config)
     engine = with_method(make_engine(config, model, seed=derive(config.seed, IMAGE_PARTICLES)), images)
     groups = parameter_groups(model, images.rate, covariance_rate=images.covariance_rate)
@@ -120,7 +131,7 @@ def make_learner(config: TrainConfig, model: GraphicalModel, data: ImageData) ->
     number = len(data.train)
     shown = {IMAGE: unit(data.train[: batch_size(config, data)]).to(config.device)}
     template = engine.init(shown)
-    store = ParticleStore.like(template, number)
+    store = ParticleStore.like(template, number, folder=particles)
     Learner.fill(engine, store, shown, torch.arange(number).split(len(shown[IMAGE])))
     if images.method in AMORTISED:
         return AMORTISED[images.method](engine, optimizer, template, store, site=IMAGE, rate=images.rate)

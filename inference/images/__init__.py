@@ -3,11 +3,11 @@
 >>> from aif_dcpc.inference.images import dlgm, summary
 >>> model = dlgm(sizes=(2, 3), image_shape=(1, 4, 4))
 >>> print(summary(model))
-site   shape        parents   parameters
-z1     2            -                  0
-z2     3            z1                21
-image  1 x 4 x 4    z2                64
-total                                 85
+site   shape      parents  parameters
+z1     2          -                 0
+z2     3          z1               21
+image  1 x 4 x 4  z2               64
+total                              85
 """
 
 from aif_dcpc.inference.images.bouncing_digits import bouncing_digits

@@ -216,7 +216,7 @@ def test_a_summary_counts_every_parameter():
 
     rows = [line.split() for line in summary(model).splitlines()]
     assert rows[1:] == [
-        ["state", "2", "state", str(2 * 3 + 3 + 3 * 2 + 2)],
+        ["state", "2", "state[-1]", str(2 * 3 + 3 + 3 * 2 + 2)],
         ["image", "1", "x", "2", "x", "2", "state", str(2 * 3 + 3 + 3 * 4 + 4)],
         ["twice", "function", "state", "0"],
         ["count", "scalar", "twice", "0"],
