@@ -120,7 +120,8 @@ class Evaluation:
             images = self.held_out[:number]
             shown = torch.bernoulli(images) if self._is_binary() else images
         log_evidence, fraction = self._annealed(shown, seed + 1)
-        gap = self._simulated_gap(min(number, 100), seed + 2)
+        simulated = min(number, self.config.simulated_images)
+        gap = {"neg_log_marginal_simulated_gap": self._simulated_gap(simulated, seed + 2)} if simulated else {}
         pixels = images[0].numel()
         nats = -log_evidence.mean().item()
         error = log_evidence.std().item() / len(log_evidence) ** 0.5
@@ -128,7 +129,7 @@ class Evaluation:
             "neg_log_marginal": nats,
             "neg_log_marginal_se": error,
             "bits_per_dim": nats / pixels / 0.6931471805599453,
-            "neg_log_marginal_simulated_gap": gap,
+            **gap,
             "ess_fraction": fraction.mean().item(),
             "annealed_images": number,
             "temperatures": self.config.temperatures,
