@@ -66,7 +66,7 @@ def protocol(asked: argparse.Namespace) -> Protocol:
         experiment="mnist",
         methods=METHODS,
         settings=SETTINGS,
-        common=[f"data_dir={asked.data_dir}", "images.train_images=10000"],
+        common=[f"data_dir={asked.data_dir}", "images.train_images=10000", "images.warmup_steps=20"],
         seeds=asked.seeds,
         tuning_seconds=asked.tuning_seconds,
         final_seconds=asked.final_seconds,
