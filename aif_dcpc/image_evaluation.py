@@ -40,7 +40,6 @@ from aif_dcpc.schema import EvaluateConfig
 from aif_dcpc.trained_images import TrainedImages, first
 
 APART = 10  # seeds of one repetition, for what is drawn independently in it
-GAP_IMAGES = 100  # simulated images between whose bounds the gap is taken
 HIDDEN_IMAGES = 100  # held-out images that are completed
 SHOWN = 60  # samples in a figure
 NATS_PER_BIT = 0.6931471805599453
@@ -146,7 +145,7 @@ class Evaluation:
         """What does not, or is too dear to repeat."""
         remembered = reconstruct(self.trained.remembered(first(self.config.held_out, of=len(self.trained.data.train))))
         found = {"train_reconstruction_bce": remembered.bce, "train_mse": remembered.mse}
-        if self.config.annealed_images:
+        if self.config.annealed_images and self.config.simulated_images:
             found["neg_log_marginal_simulated_gap"] = self._simulated_gap(self.config.seed + 2)
         return found
 
@@ -211,7 +210,7 @@ class Evaluation:
     def _simulated_gap(self, seed: int) -> float:
         """Mean distance of the upper from the lower bound on images that the model made, nats."""
         engine = self._chains(seed)
-        drawn = engine.init(batch_size=min(self.config.annealed_images, GAP_IMAGES), seed=seed)
+        drawn = engine.init(batch_size=min(self.config.annealed_images, self.config.simulated_images), seed=seed)
         images = drawn.values[IMAGE][0]
         lower = self._bound(engine, images, seed + 1)
         latents = {n: v[:1].expand_as(v).clone() for n, v in drawn.values.items() if n != IMAGE}

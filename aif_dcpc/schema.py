@@ -53,12 +53,14 @@ class ImageConfig:
     folder: str | None
     image_size: int | None = bounded(at_least=4)
     train_images: int | None = bounded(at_least=2)
+    hold_out: int = bounded(at_least=0)
     model: str
     options: Settings
     method: str = bounded(choices=("dcpc", "pgd", "mcpc", "lpc", "map", "vae"))
     langevin_step: float = bounded(at_least=0)
     langevin_steps: int = bounded(at_least=1)
     batch_size: int = bounded(at_least=1)
+    steps: int | None = bounded(at_least=1)
     rate: float = bounded(at_least=0)
     covariance_rate: float | None = bounded(at_least=0)
     warmup_steps: int = bounded(at_least=0)
@@ -146,6 +148,7 @@ class EvaluateConfig:
     warm_step: float = bounded(at_least=0)
     batch_size: int = bounded(at_least=1)
     annealed_images: int = bounded(at_least=0)
+    simulated_images: int = bounded(at_least=0)
     temperatures: int = bounded(at_least=1)
     chains: int = bounded(at_least=1)
     samples: int = bounded(at_least=0)

@@ -40,11 +40,15 @@ def make_data(config: TrainConfig) -> ImageData:
     """Load the data set.
 
     Raises:
-        ConfigError: it is not to be had.
+        ConfigError: it is not to be had, or nothing is left to learn from.
     """
     images = image_config(config)
     data = load_images(images.data, config.data_dir, image_size=images.image_size, folder=images.folder)
-    return data.first(images.train_images)
+    if images.hold_out > len(data.train) - 2:
+        raise ConfigError(
+            f"images.hold_out={images.hold_out} leaves nothing of {len(data.train)} images to learn from."
+        )
+    return data.hold_out(images.hold_out).first(images.train_images)
 
 
 def make_model(config: TrainConfig, data: ImageData) -> GraphicalModel:

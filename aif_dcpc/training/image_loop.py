@@ -75,7 +75,7 @@ class ImageLoop:
         self.engine, self.early_engine = self.learner.engine, early_engine(self.learner.engine, self.images)
         self.batch_size = batch_size(config, data)
         self.epoch_steps = len(data.train) // self.batch_size
-        self.total_steps = self.epoch_steps * (config.epochs or 1)
+        self.total_steps = self.images.steps or self.epoch_steps * (config.epochs or 1)
         self.progress, self.averages = Progress(), Averages()
         self.order: tuple[int, Tensor] | None = None
 
