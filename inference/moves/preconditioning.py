@@ -20,7 +20,7 @@ from aif_dcpc.inference.state import State
 
 MAX_DENSE = 256
 MAX_DENSE_BLOCK = 1024  # a chunk of slices
-MAX_SEPARATE = 64  # chunks up to which each has a matrix of its own in memory
+MAX_SEPARATE = 2**22  # numbers, up to which each chunk has a matrix of its own in memory, so that one product serves all
 MAX_DENSE_STATIC = 64  # sites without time: above this a full matrix costs more than it gains
 
 
@@ -38,7 +38,8 @@ def preconditioner(
     if key not in learned.roots:
         precisions = _precisions(state, site, chunks, learned)
         root = root_of_inverse(precisions[:1] if chunks.count == 1 else precisions)
-        root = _along(root, chunks.count) if root.ndim == 2 or chunks.count <= MAX_SEPARATE else root
+        few = chunks.count * root[0].numel() <= MAX_SEPARATE
+        root = _along(root, chunks.count) if root.ndim == 2 or few else root
         learned = replace(learned, roots={**learned.roots, key: root})
     return learned.roots[key], learned
 

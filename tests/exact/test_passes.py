@@ -2,15 +2,23 @@
 
 import math
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Independent, Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel, State, every, lag
-from aif_dcpc.inference.factors import active_factors, aligned_inputs, evaluate_all, factor_slices, log_density
+from aif_dcpc.inference.factors import (
+    active_factors,
+    aligned_inputs,
+    evaluate_all,
+    factor_slices,
+    fill_cache,
+    log_density,
+)
 from aif_dcpc.inference.moves.layout import site_chunks
-from aif_dcpc.inference.moves.passes import Sparse
+from aif_dcpc.inference.moves.passes import Sparse, Whole
 from aif_dcpc.inference.sampling import quiet_distributions
 
 
@@ -76,6 +84,44 @@ def test_what_is_kept_is_what_a_fresh_evaluation_gives(length, window, event, ma
     assert (moved == ~masks["z"]).all() if masked else moved.all()
 
 
+def joint(state: State, **values: torch.Tensor) -> torch.Tensor:
+    """log p, `(K, B)`, with some values replaced; gradients flow through all factors."""
+    total = torch.zeros((), dtype=torch.float64)
+    for factor in active_factors(state):
+        inputs = aligned_inputs(state, factor, {**state.values, **values})
+        total = total + log_density(state, factor, inputs, *factor_slices(state, factor)).sum(2)
+    return total
+
+
+@pytest.mark.parametrize("kind", [Whole, Sparse])
+@pytest.mark.parametrize("length", [24, 33])  # 24: the last slice is between windows
+def test_errors_and_gains_are_those_of_the_log_joint(kind, length):
+    """Gradient of the log joint by automatic differentiation; its change when one chunk moves alone."""
+    model = second_order((2,))
+    engine = DCPC(model, num_particles=3)
+    data = {n: torch.randn(2, length, 2).double() for n in ("x", "y")}
+    state = engine.init(data, seed=length)
+    state = fill_cache(state.replace(values={n: v.double() for n, v in state.values.items()}), ("z",))
+    site, z = state.problem.site("z"), state.values["z"]
+    chunks = site_chunks(state, site, 2, 2, gap=10)
+    here = Sparse.of(state, site, chunks) if kind is Sparse else Whole(state, site, chunks)
+    leaf = z.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(joint(state, z=leaf).sum(), leaf)
+    _, moved = here.move(torch.randn(here.chunks.count, 6, 4).double())
+    changed = (moved != z).any(3).any(1).any(0)
+    firsts = [int(t) for t in changed.nonzero() if t == 0 or not changed[t - 1]]
+    assert [t % 12 for t in firsts] == [10] * len(firsts) and len(firsts) == (length + 1) // 12
+    gains, before = here.gain(here.evaluate(moved)), joint(state)
+    errors = here.errors(here.old).unflatten(2, (2, 2))
+    free = changed.nonzero().flatten().tolist()
+    for number, first in enumerate(firsts, start=here.chunks.count - len(firsts)):
+        alone = z.clone()
+        alone[:, :, first : first + 2] = moved[:, :, first : first + 2]
+        torch.testing.assert_close(gains[number].view(3, 2), joint(state, z=alone) - before)
+        for place, t in enumerate(t for t in free if first <= t < first + 2):
+            torch.testing.assert_close(errors[number, :, place].view(3, 2, 2), gradient[:, :, t])
+
+
 def dense(model: GraphicalModel, data: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Posterior mean and covariance of `z` and `c`, in that order, from gradient and Hessian of the log joint."""
     start = DCPC(model, num_particles=1).init({n: v.double() for n, v in data.items()}, seed=0)
@@ -83,12 +129,7 @@ def dense(model: GraphicalModel, data: dict[str, torch.Tensor]) -> tuple[torch.T
 
     def log_joint(flat: torch.Tensor) -> torch.Tensor:
         parts = dict(zip(sizes, flat.split(list(sizes.values())), strict=True))
-        values = {n: p.reshape(start.values[n].shape) for n, p in parts.items()}
-        total = flat.new_zeros(())
-        for factor in active_factors(start):
-            inputs = aligned_inputs(start, factor, {**start.values, **values})
-            total = total + log_density(start, factor, inputs, *factor_slices(start, factor)).sum()
-        return total
+        return joint(start, **{n: p.reshape(start.values[n].shape) for n, p in parts.items()}).sum()
 
     zero = torch.zeros(sum(sizes.values()), dtype=torch.float64)
     covariance = torch.linalg.inv(-torch.autograd.functional.hessian(log_joint, zero))
