@@ -136,16 +136,12 @@ def likelihood_power(state: State, factor: Factor, start: int, stop: int, rows: 
 
 def active_factors(state: State) -> tuple[Factor, ...]:
     """All factors that are not severed by an intervention and cover at least one slice."""
-    return tuple(f for f in state.problem.lowered.factors if _is_active(state, f))
+    return tuple(f for f in state.problem.lowered.factors if state.problem.is_active(f, state.length))
 
 
 def touching(state: State, name: str) -> tuple[Factor, ...]:
     """Active factors that read a site: its own and its children's."""
-    return tuple(f for f in state.problem.lowered.touching[name] if _is_active(state, f))
-
-
-def _is_active(state: State, factor: Factor) -> bool:
-    return factor.site.name not in state.problem.severed and factor.covers(state.length)
+    return state.problem.touching(name, state.length)
 
 
 def log_joint(state: State) -> Tensor:

@@ -137,9 +137,11 @@ class Sparse:
     @classmethod
     def of(cls, state: State, site: Site, chunks: Chunks) -> "Sparse | None":
         """The pass, or None where it would touch half of the slices or more, or factors of another level."""
+        if site.period is None or chunks.gap <= chunks.width:
+            return None
         self = cls(state, site, chunks.from_first())
         reach = max((max(f.offsets(site.name)) for f in touching(state, site.name)), default=0)
-        if site.period is None or self.chunks.count < 1 or 2 * (chunks.width + reach) >= chunks.stride:
+        if self.chunks.count < 1 or 2 * (chunks.width + reach) >= chunks.stride:
             return None
         return self if all(self._is_regular(f) for f in self.factors) else None
 

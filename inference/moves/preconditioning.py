@@ -20,7 +20,9 @@ from aif_dcpc.inference.state import State
 
 MAX_DENSE = 256
 MAX_DENSE_BLOCK = 1024  # a chunk of slices
-MAX_SEPARATE = 2**22  # numbers, up to which each chunk has a matrix of its own in memory, so that one product serves all
+MAX_SEPARATE = (
+    2**22
+)  # numbers, up to which each chunk has a matrix of its own in memory, so that one product serves all
 MAX_DENSE_STATIC = 64  # sites without time: above this a full matrix costs more than it gains
 
 
