@@ -43,6 +43,13 @@ class ImageData:
         """The same with at most `number` training images."""
         return ImageData(self.train[:number], self.test, self.train_labels[:number], self.test_labels)
 
+    def hold_out(self, number: int) -> "ImageData":
+        """The last `number` training images in the place of the test images, for choosing settings; 0: unchanged."""
+        if not number:
+            return self
+        images, labels = self.train, self.train_labels
+        return ImageData(images[:-number], images[-number:], labels[:-number], labels[-number:])
+
 
 def unit(images: Tensor) -> Tensor:
     """Pixels uint8 0..255 to float 0..1."""

@@ -2,101 +2,159 @@
 
 reconstruction_bce, mse: the paper's formulas ("NLL", "MSE") between grey held-out images and the mean of their
     particles' images, particles inferred afresh from the prior. These are no likelihoods.
+train_reconstruction_bce, train_mse: the same of training images, with the particles that learning left, as they are.
 neg_log_marginal: minus log p(image) of stochastically binarised images (of the images as they are for other
     likelihoods), by annealed importance sampling: an upper bound in expectation. `neg_log_marginal_simulated_gap` is
     the distance between the bounds from either side on images drawn from the model.
-fid_*, kid_*: between held-out images and samples, in features of a classifier trained on the training images.
+recall_mse, inpainting_mse: mean squared error of the hidden pixels, where the lower half, or a central square, is hidden.
+fid_*, kid_*: between held-out images and samples, in features of a classifier trained on the training images, or of the
+    Inception network; `features` says which.
+
+Everything is measured under several seeds of inference: `<key>` is the mean, `<key>_sd` the standard deviation over
+seeds. Of several runs, trained with different seeds, the means over seeds are averaged: `<key>_sd` is over runs.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cached_property
 from statistics import fmean, stdev
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from aif_dcpc.data import ImageData, unit
+from aif_dcpc.data import unit
 from aif_dcpc.devices import set_up
 from aif_dcpc.errors import ConfigError, RunFolderError
-from aif_dcpc.image_distances import frechet_distance, kernel_distance
-from aif_dcpc.image_inference import IMAGE, Reconstruction, image_law, infer, reconstruct, sample_prior
-from aif_dcpc.inference import DCPC, GraphicalModel, State
+from aif_dcpc.image_distances import Features, frechet_distance, inception_features, kernel_distance
+from aif_dcpc.image_figures import HIDDEN, completed, completions, free_energy_curve, grid, reconstructions, traversals
+from aif_dcpc.image_inference import IMAGE, Reconstruction, image_law, infer, reconstruct
+from aif_dcpc.image_samples import RootMixture, prior_samples
+from aif_dcpc.inference import DCPC, State
 from aif_dcpc.inference.annealing import AnnealedEvidence, annealed_log_evidence
-from aif_dcpc.inference.baselines.classifier import train_classifier
-from aif_dcpc.inference.images import with_visible
+from aif_dcpc.inference.baselines.classifier import Classifier, train_classifier
 from aif_dcpc.inference.images.layers import GreyBernoulli
-from aif_dcpc.pictures import image_grid, png_bytes, save
-from aif_dcpc.runs import RunFolder, open_run
-from aif_dcpc.schema import EvaluateConfig, TrainConfig
-from aif_dcpc.training.image_assembly import make_data, make_engine, make_model
+from aif_dcpc.pictures import Picture, png_bytes, save
+from aif_dcpc.progress import LiveProgress
+from aif_dcpc.schema import EvaluateConfig
+from aif_dcpc.trained_images import TrainedImages, first
 
-COMPONENTS = 100  # of the mixture fitted to particles, as in the paper's notebooks
-FITTED = 10_000  # particles it is fitted to
-SHOWN = 10
+APART = 10  # seeds of one repetition, for what is drawn independently in it
+HIDDEN_IMAGES = 100  # held-out images that are completed
+SHOWN = 60  # samples in a figure
+NATS_PER_BIT = 0.6931471805599453
 Result = dict[str, Any]
+Measures = dict[str, float]
 
 
 def evaluate(config: EvaluateConfig) -> Result:
-    """Measure the model of a run folder.
+    """Measure the models of one or several run folders, and leave figures in each.
 
     Raises:
-        UserError: the run is missing, foreign or damaged.
+        UserError: a run is missing, foreign or damaged, the runs are of different experiments, or features are not to
+            be had.
     """
-    set_up(config.device, config.threads)
-    return Evaluation(config).run()
+    device = set_up(config.device, config.threads)
+    if not config.run:
+        raise ConfigError("which run? Write run=RUN_DIR.")
+    evaluations = [Evaluation(config, run, device=device) for run in config.run]
+    names = {evaluation.trained.config.name for evaluation in evaluations}
+    if len(names) > 1:
+        raise ConfigError(f"run=[...] averages runs of one experiment, not of {' and '.join(sorted(names))}.")
+    facts, measures = evaluations[0].facts(), [evaluation.run() for evaluation in evaluations]
+    if len(measures) == 1:
+        return {**facts, **measures[0]}
+    means = [{key: value for key, value in found.items() if not key.endswith("_sd")} for found in measures]
+    return {**facts, "run": list(config.run), **averaged(means)}
+
+
+def averaged(found: Sequence[Measures]) -> Measures:
+    """Means; where there are several values also their standard deviations, under `<key>_sd`.
+
+    >>> averaged([{"mse": 1.0, "gap": 3.0}, {"mse": 2.0}])
+    {'mse': 1.5, 'mse_sd': 0.7071067811865476, 'gap': 3.0}
+    """
+    result: Measures = {}
+    for key in found[0]:
+        values = [measures[key] for measures in found if key in measures]
+        result[key] = fmean(values)
+        if len(values) > 1 and not key.endswith("_se"):
+            result[f"{key}_sd"] = stdev(values)
+    return result
 
 
 class Evaluation:
-    """A trained model, its data and what is asked.
+    """A trained model and what is asked of it.
 
     Args:
         config: what to measure.
+        run: the run folder.
+        device: cpu or cuda.
 
     Raises:
-        UserError: the run is missing, foreign or damaged.
+        UserError: the run is missing, foreign or damaged, or features are not to be had.
     """
 
-    def __init__(self, config: EvaluateConfig) -> None:
-        if config.run is None:
-            raise ConfigError("which run? Write run=RUN_DIR.")
-        self.config, self.folder = config, open_run(config.run)
-        self.trained = _with_data_dir(self.folder.config(), config.data_dir)
-        self.data: ImageData = make_data(self.trained)
-        self.model, self.particles = _restored(self.folder, self.trained, self.data)
-        self.held_out = unit(self.data.test[: config.held_out])
+    def __init__(self, config: EvaluateConfig, run: str, *, device: str = "cpu") -> None:
+        self.config, self.device = config, device
+        self.trained = TrainedImages.load(run, data_dir=config.data_dir, device=device)
+        self.held_out = self.trained.held_out(config.held_out)
+        self.features = self._features() if config.samples else None
 
-    def engine(self, seed: int, model: GraphicalModel | None = None) -> DCPC:
-        """The exact engine with the run's number of particles, whatever the run learned with."""
-        return DCPC(model or self.model, num_particles=self.trained.inference["num_particles"], seed=seed)
+    def run(self) -> Measures:
+        """Everything under every seed; figures of the first one."""
+        seeds = [self.config.seed + APART * repeat for repeat in range(self.config.seeds)]
+        with LiveProgress(len(seeds), unit="seeds") as progress:
+            found = []
+            for number, seed in enumerate(seeds, start=1):
+                found.append(self.measure(seed))
+                progress.update(number, {})
+        self._draw()
+        return averaged([{**found[0], **self._once()}, *found[1:]])
 
-    def run(self) -> Result:
-        """All measurements that are asked for."""
-        result: Result = {"run": str(self.folder), "data": self.trained.name, "images": len(self.held_out)}
-        result |= {"sweeps": self.config.sweeps, "warm_step": self.config.warm_step, **self._reconstructions()}
+    def facts(self) -> Result:
+        """What was measured, and how."""
+        asked, data = self.config, self.trained.data
+        facts: Result = {
+            "run": str(self.trained.folder),
+            "data": self.trained.config.name,
+            "images": len(self.held_out),
+        }
+        facts |= {"sweeps": asked.sweeps, "warm_step": asked.warm_step, "seeds": asked.seeds}
+        if asked.annealed_images:
+            facts |= {"annealed_images": len(self._annealed_images()), "temperatures": asked.temperatures}
+        if not asked.samples:
+            return facts
+        facts |= {"samples": asked.samples, "features": asked.features}
+        if self.features is None:
+            facts["features"] = "none: these data have no labels to train a classifier on; try features=inception"
+        if self.features is not None and asked.features == "classifier":
+            facts["classifier_accuracy"] = self.classifier.accuracy(unit(data.test), data.test_labels)
+        return facts
+
+    def measure(self, seed: int) -> Measures:
+        """What depends on the seed of inference."""
+        found = self._reconstructions(seed) | self._completions(seed + 5)
         if self.config.annealed_images:
-            result |= self._marginals()
-        if self.config.samples:
-            result |= self._distances()
-        self._inpaint()
-        return result
+            found |= self._marginals(seed + 1)
+        if self.features is not None:
+            found |= self._distances(self.features, seed)
+        return found
+
+    def _once(self) -> Measures:
+        """What does not, or is too dear to repeat."""
+        remembered = reconstruct(self.trained.remembered(first(self.config.held_out, of=len(self.trained.data.train))))
+        found = {"train_reconstruction_bce": remembered.bce, "train_mse": remembered.mse}
+        if self.config.annealed_images and self.config.simulated_images:
+            found["neg_log_marginal_simulated_gap"] = self._simulated_gap(self.config.seed + 2)
+        return found
 
     # -- reconstructions ---------------------------------------------------------------------------------------------
 
-    def _reconstructions(self) -> Result:
-        repeats = [self._reconstruct(self.config.seed + repeat) for repeat in range(self.config.repeats)]
-        result: Result = {}
-        for name in ("reconstruction_bce", "mse", "energy"):
-            values = [repeat[name] for repeat in repeats]
-            result[name] = fmean(values)
-            if len(values) > 1:
-                result[f"{name}_sd"] = stdev(values)
-        return result
-
-    def _reconstruct(self, seed: int) -> dict[str, float]:
-        engine = self.engine(seed)
-        batches = self.held_out.split(self.config.batch_size)
-        found = [reconstruct(self._infer(engine, batch)) for batch in batches]
-        self._picture("evaluation-reconstructions", torch.cat([found[0].images[:SHOWN], found[0].means[:SHOWN]]))
+    def _reconstructions(self, seed: int) -> Measures:
+        engine, asked = self.trained.engine(seed), self.config
+        batches = self.held_out.split(asked.batch_size)
+        found = [reconstruct(infer(engine, batch, asked.sweeps, warm_step=asked.warm_step)) for batch in batches]
         sizes = [len(batch) / len(self.held_out) for batch in batches]
 
         def mean(of: Callable[[Reconstruction], float]) -> float:
@@ -108,42 +166,40 @@ class Evaluation:
             "energy": mean(lambda r: r.energy),
         }
 
-    def _infer(self, engine: DCPC, images: Tensor) -> State:
-        return infer(engine, images, self.config.sweeps, warm_step=self.config.warm_step)
+    def _completions(self, seed: int) -> Measures:
+        """Mean squared error of hidden pixels, particles averaged."""
+        images, found = self.held_out[:HIDDEN_IMAGES], {}
+        for kind, name in (("recall-from-half", "recall_mse"), ("inpainting", "inpainting_mse")):
+            visible = HIDDEN[kind](self.trained.data.image_shape).to(images.device)
+            means = completed(self.trained, images, visible, sweeps=self.config.sweeps, seed=seed).mean(0)
+            error = ((means - images).square() * (1 - visible)).flatten(1).sum(1) / (1 - visible).sum()
+            found[name] = error.mean().item()
+        return found
 
     # -- marginal likelihood -----------------------------------------------------------------------------------------
 
-    def _marginals(self) -> Result:
-        number, seed = self.config.annealed_images, self.config.seed
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            images = self.held_out[:number]
-            shown = torch.bernoulli(images) if self._is_binary() else images
-        log_evidence, fraction = self._annealed(shown, seed + 1)
-        gap = self._simulated_gap(min(number, 100), seed + 2)
-        pixels = images[0].numel()
-        nats = -log_evidence.mean().item()
-        error = log_evidence.std().item() / len(log_evidence) ** 0.5
+    def _marginals(self, seed: int) -> Measures:
+        images = self._annealed_images()
+        found = self._bound(self._chains(seed), images, seed)
+        nats = -found.log_evidence.mean().item()
         return {
             "neg_log_marginal": nats,
-            "neg_log_marginal_se": error,
-            "bits_per_dim": nats / pixels / 0.6931471805599453,
-            "neg_log_marginal_simulated_gap": gap,
-            "ess_fraction": fraction.mean().item(),
-            "annealed_images": number,
-            "temperatures": self.config.temperatures,
+            "neg_log_marginal_se": found.log_evidence.std().item() / len(images) ** 0.5,
+            "bits_per_dim": nats / images[0].numel() / NATS_PER_BIT,
+            "ess_fraction": found.ess_fraction.mean().item(),
         }
 
-    def _is_binary(self) -> bool:
-        return isinstance(image_law(self.engine(0).init(batch_size=1)), GreyBernoulli)
+    def _annealed_images(self) -> Tensor:
+        """Held-out images as the likelihood takes them: black and white for Bernoulli pixels, the same under every seed."""
+        images = self.held_out[: self.config.annealed_images]
+        if not isinstance(image_law(self.trained.engine(0).init(batch_size=1)), GreyBernoulli):
+            return images
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            return torch.bernoulli(images.cpu()).to(images.device)
 
-    def _exact_engine(self, seed: int) -> DCPC:
-        """Annealing needs moves that leave the posterior invariant, whatever the run learned with."""
-        return DCPC(self.model, num_particles=self.config.chains, seed=seed)
-
-    def _annealed(self, images: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        found = self._bound(self._exact_engine(seed), images, seed)
-        return found.log_evidence, found.ess_fraction
+    def _chains(self, seed: int) -> DCPC:
+        return self.trained.engine(seed, num_particles=self.config.chains)
 
     def _bound(self, engine: DCPC, images: Tensor, seed: int, reverse: State | None = None) -> AnnealedEvidence:
         temperatures, chains = self.config.temperatures, self.config.chains
@@ -151,10 +207,10 @@ class Evaluation:
             engine, {IMAGE: images}, num_temperatures=temperatures, num_chains=chains, reverse=reverse, seed=seed
         )
 
-    def _simulated_gap(self, number: int, seed: int) -> float:
+    def _simulated_gap(self, seed: int) -> float:
         """Mean distance of the upper from the lower bound on images that the model made, nats."""
-        engine = self._exact_engine(seed)
-        drawn = engine.init(batch_size=number, seed=seed)
+        engine = self._chains(seed)
+        drawn = engine.init(batch_size=min(self.config.annealed_images, self.config.simulated_images), seed=seed)
         images = drawn.values[IMAGE][0]
         lower = self._bound(engine, images, seed + 1)
         latents = {n: v[:1].expand_as(v).clone() for n, v in drawn.values.items() if n != IMAGE}
@@ -164,98 +220,54 @@ class Evaluation:
 
     # -- samples -----------------------------------------------------------------------------------------------------
 
-    def _distances(self) -> Result:
-        samples = {"prior": self._prior_samples(), "mixture": self._mixture_samples()}
-        for name, images in samples.items():
-            self._picture(f"evaluation-samples-{name}", images[: 6 * SHOWN])
-        if not len(self.data.train_labels):
-            return {"features": "none: these data have no labels to train a classifier on"}
-        classifier = train_classifier(unit(self.data.train), self.data.train_labels, seed=self.config.seed)
-        test = unit(self.data.test)
-        right = torch.cat([classifier(batch).argmax(1) for batch in test.split(500)]) == self.data.test_labels
-        reference = classifier.features(test)
-        result: Result = {"features": "classifier", "classifier_accuracy": right.float().mean().item()}
-        for name, images in samples.items():
-            features = classifier.features(images)
-            result[f"fid_{name}"] = frechet_distance(reference, features)
-            result[f"kid_{name}"] = kernel_distance(reference, features, seed=self.config.seed)
-        return {**result, "samples": self.config.samples}
+    def _features(self) -> Features | None:
+        if self.config.features == "inception":
+            return inception_features(self.device)
+        return self.classifier.features if len(self.trained.data.train_labels) else None
 
-    def _prior_samples(self) -> Tensor:
-        engine = self._samplers(self.config.seed + 3)
-        return torch.cat([sample_prior(engine, number) for number in self._numbers()])
+    @cached_property
+    def classifier(self) -> Classifier:
+        """Trained on the training images, once for all seeds and runs."""
+        data = self.trained.data
+        return train_classifier(unit(data.train), data.train_labels, seed=self.config.seed)
 
-    def _mixture_samples(self) -> Tensor:
-        """Ancestor samples whose root latents come from a Gaussian mixture fitted to the training particles."""
-        roots = {n: self.particles[n] for n, s in self.model.sites.items() if not s.parents and n in self.particles}
-        widths = [value.shape[-1] for value in roots.values()]
-        drawn = _mixture(torch.cat(list(roots.values()), -1).flatten(0, 1), self.config.samples, self.config.seed)
-        engine, images = self._samplers(self.config.seed + 4), []
-        for batch in drawn.split(self.config.batch_size):
-            clamped = dict(zip(roots, batch.split(widths, -1), strict=True))
-            images.append(image_law(engine.init(clamped)).mean[0])
-        return torch.cat(images)
+    @cached_property
+    def mixture(self) -> RootMixture:
+        """Fitted to the training particles."""
+        return RootMixture(self.trained, seed=self.config.seed)
 
-    def _samplers(self, seed: int) -> DCPC:
-        return make_engine(self.trained, self.model, seed=seed, num_particles=1)
+    @cached_property
+    def reference(self) -> Tensor:
+        """Features of all held-out images."""
+        assert self.features is not None
+        return self.features(unit(self.trained.data.test))
 
-    def _numbers(self) -> Iterator[int]:
-        for start in range(0, self.config.samples, self.config.batch_size):
-            yield min(self.config.batch_size, self.config.samples - start)
+    def _distances(self, features: Features, seed: int) -> Measures:
+        number, found = self.config.samples, {}
+        drawn = {
+            "prior": prior_samples(self.trained, number, seed=seed + 3),
+            "mixture": self.mixture.samples(number, seed=seed + 4),
+        }
+        for name, images in drawn.items():
+            described = features(images.cpu())
+            found[f"fid_{name}"] = frechet_distance(self.reference, described)
+            found[f"kid_{name}"] = kernel_distance(self.reference, described, seed=seed)
+        return found
 
     # -- pictures ----------------------------------------------------------------------------------------------------
 
-    def _inpaint(self) -> None:
-        """Recall whole images from their upper halves."""
-        images = self.held_out[:SHOWN]
-        visible = torch.ones_like(images[0])
-        visible[:, visible.shape[1] // 2 :] = 0
-        state = infer(
-            self.engine(self.config.seed + 5, with_visible(self.model, IMAGE, visible)), images, self.config.sweeps
-        )
-        means = image_law(state).mean
-        seen = images * visible + 0.5 * (1 - visible)
-        self._picture("evaluation-recall-from-half", torch.cat([images, seen, means[0], means[-1]]))
+    def _draw(self) -> None:
+        """Leave the figures in the run folder."""
+        trained, sweeps, seed = self.trained, self.config.sweeps, self.config.seed
+        self._keep("evaluation-reconstructions", reconstructions(trained, sweeps=sweeps, seed=seed))
+        for kind in HIDDEN:
+            self._keep(f"evaluation-{kind}", completions(trained, kind, sweeps=sweeps, seed=seed + 5))
+        self._keep("evaluation-traversals", traversals(trained, sweeps=sweeps, seed=seed))
+        if self.config.samples:
+            self._keep("evaluation-samples-prior", grid(prior_samples(trained, SHOWN, seed=seed + 3)))
+            self._keep("evaluation-samples-mixture", grid(self.mixture.samples(SHOWN, seed=seed + 4)))
+        with suppress(RunFolderError):  # a run so short that it recorded nothing
+            self._keep("free-energy", free_energy_curve(trained.folder))
 
-    def _picture(self, name: str, images: Tensor) -> None:
-        picture = image_grid(images.numpy(), columns=SHOWN)
-        save(self.folder.path / "figures" / f"{name}.png", png_bytes(picture))
-
-
-def _with_data_dir(config: TrainConfig, data_dir: str | None) -> TrainConfig:
-    from dataclasses import replace
-
-    return config if data_dir is None else replace(config, data_dir=data_dir)
-
-
-def _restored(folder: RunFolder, config: TrainConfig, data: ImageData) -> tuple[GraphicalModel, dict[str, Tensor]]:
-    """The model as learned, and the training particles `(N, K, *event)`."""
-    model, checkpoint = make_model(config, data), folder.load_checkpoint()
-    try:
-        model.load_state_dict(checkpoint["model"])
-        return model.requires_grad_(False), checkpoint["learner"]["particles"]
-    except (KeyError, RuntimeError) as error:
-        raise RunFolderError(f"the checkpoint does not fit its model: {type(error).__name__}: {error}.") from error
-
-
-def _mixture(points: Tensor, number: int, seed: int) -> Tensor:
-    """Draws `(number, D)` from a Gaussian mixture fitted to points `(N, D)`."""
-    from sklearn.mixture import GaussianMixture
-
-    chosen = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))[:FITTED]
-    fitted = points[chosen].double().numpy()
-    components = max(1, min(COMPONENTS, len(fitted) // 20))
-    mixture = GaussianMixture(
-        components, covariance_type="full", reg_covar=1e-3, max_iter=30, tol=1e-2, random_state=seed
-    )
-    drawn, _ = _fit(mixture, fitted).sample(number)
-    order = torch.randperm(number, generator=torch.Generator().manual_seed(seed + 1))
-    return torch.from_numpy(drawn).float()[order]
-
-
-def _fit(mixture: Any, points: Any) -> Any:
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # stopped before convergence: good enough to sample from
-        return mixture.fit(points)
+    def _keep(self, name: str, picture: Picture) -> None:
+        save(self.trained.folder.path / "figures" / f"{name}.png", png_bytes(picture))

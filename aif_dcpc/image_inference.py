@@ -4,6 +4,8 @@ The model is used as it stands; nothing here learns. Randomness is an engine's o
 change how its training goes on.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from aif_dcpc.inference import DCPC, State
 from aif_dcpc.inference.baselines.langevin import UnadjustedLangevin
+from aif_dcpc.inference.diagnostics import effective_sample_size
 from aif_dcpc.inference.factors import log_joint
 from aif_dcpc.inference.sampling import quiet_distributions
 
@@ -38,7 +41,14 @@ class Reconstruction:
     energy: float
 
 
-def infer(engine: DCPC, images: Tensor, num_sweeps: int, *, warm_step: float = 0.0) -> State:
+def infer(
+    engine: DCPC,
+    images: Tensor,
+    num_sweeps: int,
+    *,
+    warm_step: float = 0.0,
+    record: Callable[[State], None] | None = None,
+) -> State:
     """Particles of images, from the prior by `num_sweeps` sweeps in all.
 
     Args:
@@ -47,6 +57,7 @@ def infer(engine: DCPC, images: Tensor, num_sweeps: int, *, warm_step: float = 0
         num_sweeps: how many.
         warm_step: where positive, the first 80 % are unadjusted Langevin steps of this size: they approach the
             posterior of a large hierarchy faster than accepted ones, which then correct their bias.
+        record: shown the cloud after every sweep that no longer adapts.
     """
     state, warm = engine.init({IMAGE: images}), 0
     if warm_step:
@@ -55,7 +66,10 @@ def infer(engine: DCPC, images: Tensor, num_sweeps: int, *, warm_step: float = 0
         state, _ = start.visit(state, engine.generator)
         state = state.replace(cache={}, sweeps=0)
     for sweep in range(num_sweeps - warm):
-        state, _ = engine.visit(state, adapt=sweep < ADAPT * (num_sweeps - warm))
+        adapt = sweep < ADAPT * (num_sweeps - warm)
+        state, _ = engine.visit(state, adapt=adapt)
+        if record is not None and not adapt:
+            record(state)
     return state
 
 
@@ -75,6 +89,18 @@ def reconstruct(state: State) -> Reconstruction:
     with torch.no_grad(), quiet_distributions():
         energy = -log_joint(state).mean()
     return Reconstruction(images, means, float(bce), float((images - means).square().mean()), float(energy))
+
+
+def infer_watched(engine: DCPC, images: Tensor, num_sweeps: int) -> tuple[Reconstruction, float]:
+    """As `infer` and `reconstruct`, with the effective number of particles, 0 to K.
+
+    This is the effective sample size of the log joint along the sweeps that no longer adapt (autocorrelation and
+    disagreement of particles count), divided by their number and averaged over images; nan with fewer than 4 of them.
+    """
+    energies: list[Tensor] = []
+    state = infer(engine, images, num_sweeps, record=lambda cloud: energies.append(engine.log_joint(cloud)))
+    size = effective_sample_size(torch.stack(energies).double()).mean().item() if len(energies) >= 4 else math.nan
+    return reconstruct(state), min(size / max(len(energies), 1), engine.num_particles)
 
 
 def sample_prior(engine: DCPC, number: int) -> Tensor:

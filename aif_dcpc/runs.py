@@ -1,6 +1,7 @@
 """Run folders: what a run leaves behind, written so that no moment of failure can damage it.
 
     config.yaml      the resolved configuration, plain YAML
+    model.txt        the sites of an image model
     metrics.jsonl    one JSON object a line
     events.*         TensorBoard
     checkpoints/     step-<steps>.pt, the newest two
@@ -69,6 +70,21 @@ class RunFolder:
         """The file of metrics."""
         return self.path / "metrics.jsonl"
 
+    @property
+    def particles(self) -> Path:
+        """Folder of the memory-mapped particles of an image model that is learning; checkpoints hold them at rest."""
+        return self.path / "particles"
+
+    def save_model(self, table: str) -> None:
+        """Write the table of an image model's sites."""
+        with atomic(self.path / "model.txt") as file:
+            file.write_text(f"{table}\n", encoding="utf-8")
+
+    def model(self) -> str:
+        """The table of an image model's sites."""
+        path = self.path / "model.txt"
+        return path.read_text(encoding="utf-8").rstrip() if path.exists() else ""
+
     # -- configuration ------------------------------------------------------------------------------------------------
 
     def save_config(self, config: TrainConfig) -> None:
@@ -101,12 +117,14 @@ class RunFolder:
         return sorted(found, key=lambda path: path.name, reverse=True)
 
     def save_checkpoint(self, step: int, content: Mapping[str, Any]) -> Path:
-        """Write a checkpoint of tensors, numbers, texts, lists and dicts; then drop all but the newest two."""
-        import torch
+        """Write a checkpoint of tensors, numbers, texts, lists and dicts; then drop all but the newest two.
 
+        Raises:
+            OSError: it cannot be written; the others stay as they are.
+        """
         path = self.path / "checkpoints" / _checkpoint_name(step)
         with atomic(path) as file:
-            torch.save({"format": FORMAT, **content}, file)
+            _write_checkpoint(file, {"format": FORMAT, **content})
         for old in self.checkpoints()[KEPT:]:
             old.unlink()
         return path
@@ -130,6 +148,23 @@ class RunFolder:
         for path in self.checkpoints():
             if path.name > _checkpoint_name(step):
                 path.rename(path.with_suffix(".damaged"))
+
+
+def _write_checkpoint(path: Path, content: Checkpoint) -> None:
+    import torch
+
+    try:
+        with path.open("wb") as file:  # torch's own way of opening it does not tell what went wrong
+            torch.save(content, file)
+    except RuntimeError as error:
+        reason = _first_os_error(error)
+        raise OSError(*(reason.args if reason else (None, str(error).splitlines()[0]))) from error
+
+
+def _first_os_error(error: BaseException | None) -> OSError | None:
+    while error is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return error
 
 
 def _checkpoint_name(step: int) -> str:
@@ -186,9 +221,28 @@ def new_run(run_dir: str | None, name: str) -> Iterator[RunFolder]:
     try:
         yield folder
         folder.path = _reveal(folder.path, place, numbered=run_dir is None)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(folder.path, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise RunFolderError(f"cannot write to run_dir {place}: {error.strerror}.") from error
         raise
+
+
+@contextmanager
+def keeping(folder: RunFolder) -> Iterator[None]:
+    """While a run goes on: what cannot be written is told in one sentence; its last checkpoint is whole.
+
+    Raises:
+        RunFolderError: the disk is full, or cannot be written to for another reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason, newest = error.strerror or str(error), int(folder.checkpoints()[0].stem.removeprefix("step-"))
+        raise RunFolderError(
+            f"cannot write to {folder} ({reason}): make room and go on with resume={folder}; what was learned up to step "
+            f"{newest} is kept."
+        ) from error
 
 
 def _hidden_beside(place: Path) -> Path:

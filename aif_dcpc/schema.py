@@ -53,12 +53,14 @@ class ImageConfig:
     folder: str | None
     image_size: int | None = bounded(at_least=4)
     train_images: int | None = bounded(at_least=2)
+    hold_out: int = bounded(at_least=0)
     model: str
     options: Settings
     method: str = bounded(choices=("dcpc", "pgd", "mcpc", "lpc", "map", "vae"))
     langevin_step: float = bounded(at_least=0)
     langevin_steps: int = bounded(at_least=1)
     batch_size: int = bounded(at_least=1)
+    steps: int | None = bounded(at_least=1)
     rate: float = bounded(at_least=0)
     covariance_rate: float | None = bounded(at_least=0)
     warmup_steps: int = bounded(at_least=0)
@@ -138,25 +140,32 @@ class RolloutConfig:
 class EvaluateConfig:
     """One evaluation of an image model; each key is explained in `configs/evaluate.yaml`."""
 
-    run: str | None
+    run: list[str]
     seed: int = bounded(at_least=0)
-    repeats: int = bounded(at_least=1)
+    seeds: int = bounded(at_least=1)
     held_out: int = bounded(at_least=1)
     sweeps: int = bounded(at_least=1)
     warm_step: float = bounded(at_least=0)
     batch_size: int = bounded(at_least=1)
     annealed_images: int = bounded(at_least=0)
+    simulated_images: int = bounded(at_least=0)
     temperatures: int = bounded(at_least=1)
     chains: int = bounded(at_least=1)
     samples: int = bounded(at_least=0)
+    features: str = bounded(choices=("classifier", "inception"))
     device: str = bounded(choices=("auto", "cpu", "cuda"))
     threads: int | None = bounded(at_least=1)
     data_dir: str | None
 
 
 def evaluate_config(values: Mapping[str, Any]) -> EvaluateConfig:
-    """Build and check the configuration of `aif-evaluate`."""
-    return build(EvaluateConfig, values)
+    """Build and check the configuration of `aif-evaluate`; `run` may be one folder or a list of them."""
+    given = values.get("run")
+    runs = given if isinstance(given, list) else [] if given is None else [given]
+    config = build(EvaluateConfig, {**values, "run": runs})
+    for run in config.run:
+        typed("run", run, str)
+    return config
 
 
 def train_config(values: Mapping[str, Any]) -> TrainConfig:

@@ -106,13 +106,13 @@ class SiteAdaptation:
     Attributes:
         log_steps: by proposal and chunk width, 0-dim tensors.
         secants: by factor key.
-        roots: of the preconditioners, by (width, phase, length); rebuilt after each change of the secants.
+        roots: of the preconditioners, by (width, gap, phase, length); rebuilt after each change of the secants.
         updates: number of updates so far, by proposal and chunk width (host integers).
     """
 
     log_steps: Mapping[tuple[str, int], Tensor] = field(default_factory=dict)
     secants: Mapping[str, Secant] = field(default_factory=dict)
-    roots: Mapping[tuple[int, int, int], Tensor] = field(default_factory=dict)
+    roots: Mapping[tuple[int, int, int, int], Tensor] = field(default_factory=dict)
     updates: Mapping[tuple[str, int], int] = field(default_factory=dict)
 
     def log_step(self, key: tuple[str, int], like: Tensor) -> Tensor:

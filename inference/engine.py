@@ -112,7 +112,7 @@ class DCPC:
         Raises:
             ClampError: for unknown sites, missing inputs or shapes that do not fit.
         """
-        device = next((v.device for v in (data or {}).values()), torch.device("cpu"))
+        device = next((v.device for v in (data or {}).values() if isinstance(v, Tensor)), torch.device("cpu"))
         if self.generator is None or seed is not None:
             self.generator = torch.Generator(device=device).manual_seed(self.seed if seed is None else seed)
         with quiet_distributions(), torch.no_grad():

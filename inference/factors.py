@@ -4,7 +4,7 @@ One autograd call gives a factor's log density and its score towards *every* con
 detached at each site, so that nothing propagates further than one edge (the locality of predictive coding).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -18,39 +18,60 @@ from aif_dcpc.inference.state import FactorValue, Problem, State
 def evaluate(
     state: State, factor: Factor, values: Mapping[str, Tensor] | None = None, *, scores: bool = True
 ) -> FactorValue:
-    """Log density of one factor on all its slices, with its scores.
+    """Log density of one factor on all its slices, with its scores (see `evaluate_all`)."""
+    return evaluate_all(state, (factor,), values, scores=scores)[factor.key]
+
+
+def evaluate_all(
+    state: State,
+    factors: Sequence[Factor],
+    values: Mapping[str, Tensor] | None = None,
+    *,
+    scores: bool = True,
+    rows: Mapping[str, Tensor] | None = None,
+) -> dict[str, FactorValue]:
+    """Log densities of some factors, with their scores by one autograd call.
 
     Args:
         state: problem, masks and the values not overridden.
-        factor: which factor.
+        factors: which factors.
         values: overriding values, unconstrained coordinates.
         scores: whether to differentiate.
+        rows: by factor key, the slices `(R,)` on which to evaluate a factor; all of them by default.
 
     Returns:
-        log density `(K, B, [T])` and, for each continuous latent leaf, the score in the aligned leaf's shape.
+        by factor key, log density `(K, B, [T or R])` and, for each continuous latent leaf, the score in the aligned
+        leaf's shape.
     """
-    problem = state.problem
     current = state.values if values is None else {**state.values, **values}
-    start, stop = factor_slices(state, factor)
-    aligned = {
-        leaf: align(current[leaf.site], problem.site(leaf.site), leaf, factor.site, start, stop)
-        for leaf in factor.inputs
-    }
-    wanted = [leaf for leaf in factor.inputs if scores and is_continuous(problem, leaf.site)]
+    aligned, log_prob = {}, {}
+    wanted = [(f.key, leaf) for f in factors for leaf in f.inputs if scores and is_continuous(state.problem, leaf.site)]
     with torch.enable_grad() if wanted else torch.no_grad():
-        for leaf in wanted:
-            aligned[leaf] = aligned[leaf].detach().requires_grad_()
-        log_prob = log_density(state, factor, aligned, start, stop)
-        found = torch.autograd.grad(log_prob.sum(), [aligned[w] for w in wanted], allow_unused=True) if wanted else ()
-    given = {w: torch.zeros_like(aligned[w]) if g is None else g for w, g in zip(wanted, found, strict=True)}
-    return FactorValue(log_prob.detach(), given)
+        for factor in factors:
+            here = None if rows is None else rows[factor.key]
+            aligned[factor.key] = inputs = aligned_inputs(state, factor, current, here)
+            for key, leaf in wanted:
+                if key == factor.key:
+                    inputs[leaf] = inputs[leaf].detach().requires_grad_()
+            log_prob[factor.key] = log_density(state, factor, inputs, *factor_slices(state, factor), here)
+    places = [aligned[key][leaf] for key, leaf in wanted]
+    outputs = [p for p in log_prob.values() if p.requires_grad]
+    ones = [torch.ones_like(p) for p in outputs]
+    found = torch.autograd.grad(outputs, places, ones, allow_unused=True) if outputs else (None,) * len(places)
+    given: dict[str, dict[Leaf, Tensor]] = {f.key: {} for f in factors}
+    for (key, leaf), place, gradient in zip(wanted, places, found, strict=True):
+        given[key][leaf] = torch.zeros_like(place) if gradient is None else gradient
+    return {key: FactorValue(p.detach(), given[key]) for key, p in log_prob.items()}
 
 
-def aligned_inputs(state: State, factor: Factor) -> dict[Leaf, Tensor]:
-    """Every leaf that a factor reads, laid along its slices."""
+def aligned_inputs(
+    state: State, factor: Factor, values: Mapping[str, Tensor] | None = None, rows: Tensor | None = None
+) -> dict[Leaf, Tensor]:
+    """Every leaf that a factor reads, laid along its slices (or some `rows` of them), at the state's or other values."""
+    current = state.values if values is None else values
     start, stop = factor_slices(state, factor)
     return {
-        leaf: align(state.values[leaf.site], state.problem.site(leaf.site), leaf, factor.site, start, stop)
+        leaf: align(current[leaf.site], state.problem.site(leaf.site), leaf, factor.site, start, stop, rows)
         for leaf in factor.inputs
     }
 
@@ -67,8 +88,13 @@ def factor_slices(state: State, factor: Factor) -> tuple[int, int]:
     return factor.slices(state.values[factor.site.name].shape[2])
 
 
-def log_density(state: State, factor: Factor, aligned: Mapping[Leaf, Tensor], start: int, stop: int) -> Tensor:
-    """log p at aligned inputs in unconstrained coordinates, `(K, B, [T])`; gradients flow to inputs and parameters."""
+def log_density(
+    state: State, factor: Factor, aligned: Mapping[Leaf, Tensor], start: int, stop: int, rows: Tensor | None = None
+) -> Tensor:
+    """log p at aligned inputs in unconstrained coordinates, `(K, B, [T])`; gradients flow to inputs and parameters.
+
+    The inputs are those of the slices `start .. stop - 1`, or of `rows` `(R,)` where these are given.
+    """
     bijections = state.problem.bijections
     own = Leaf(factor.site.name)
     natural = {leaf: bijections[leaf.site](x) if leaf.site in bijections else x for leaf, x in aligned.items()}
@@ -81,13 +107,20 @@ def log_density(state: State, factor: Factor, aligned: Mapping[Leaf, Tensor], st
         log_prob = log_prob + (jacobian.flatten(lead).sum(-1) if jacobian.ndim > lead else jacobian)
     mask = state.masks.get(own.site)
     if mask is not None and own.site not in state.problem.latent:
-        shown = mask if factor.site.period is None else mask[:, :, start:stop]
+        shown = _on_slices(mask, factor, start, stop, rows)
         log_prob = torch.where(shown, log_prob, torch.zeros_like(log_prob))
-    power = likelihood_power(state, factor, start, stop)
+    power = likelihood_power(state, factor, start, stop, rows)
     return log_prob if power is None else log_prob * power
 
 
-def likelihood_power(state: State, factor: Factor, start: int, stop: int) -> Tensor | None:
+def _on_slices(mask: Tensor, factor: Factor, start: int, stop: int, rows: Tensor | None) -> Tensor:
+    """A mask of a factor's site on some of its slices."""
+    if factor.site.period is None:
+        return mask
+    return mask[:, :, start:stop] if rows is None else mask.index_select(2, rows)
+
+
+def likelihood_power(state: State, factor: Factor, start: int, stop: int, rows: Tensor | None = None) -> Tensor | None:
     """The power to which a tempered state raises a factor's density, `(1, B or 1, [1 or T])`; None for 1."""
     power, site = state.inverse_temperature, factor.site
     mask = state.masks.get(site.name)
@@ -98,22 +131,17 @@ def likelihood_power(state: State, factor: Factor, start: int, stop: int) -> Ten
     wide = power[None] if site.period is None else power[None, :, None]
     if not latent or mask is None:
         return wide
-    shown = mask if site.period is None else mask[:, :, start:stop]
-    return torch.where(shown, wide, torch.ones_like(wide))
+    return torch.where(_on_slices(mask, factor, start, stop, rows), wide, torch.ones_like(wide))
 
 
 def active_factors(state: State) -> tuple[Factor, ...]:
     """All factors that are not severed by an intervention and cover at least one slice."""
-    return tuple(f for f in state.problem.lowered.factors if _is_active(state, f))
+    return tuple(f for f in state.problem.lowered.factors if state.problem.is_active(f, state.length))
 
 
 def touching(state: State, name: str) -> tuple[Factor, ...]:
     """Active factors that read a site: its own and its children's."""
-    return tuple(f for f in state.problem.lowered.touching[name] if _is_active(state, f))
-
-
-def _is_active(state: State, factor: Factor) -> bool:
-    return factor.site.name not in state.problem.severed and factor.covers(state.length)
+    return state.problem.touching(name, state.length)
 
 
 def log_joint(state: State) -> Tensor:
@@ -167,7 +195,7 @@ def fill_cache(state: State, names: tuple[str, ...]) -> State:
     missing = {f.key: f for n in names for f in touching(state, n) if f.key not in state.cache}
     if not missing:
         return state
-    return state.replace(cache={**state.cache, **{k: evaluate(state, f) for k, f in missing.items()}})
+    return state.replace(cache={**state.cache, **evaluate_all(state, tuple(missing.values()))})
 
 
 def mergeable(state: State, site: Site, factor: Factor) -> bool:

@@ -28,10 +28,11 @@ def joint_test(
     replicates: int,
     num_sweeps: int,
     seed: int,
+    window: int = 16,
 ) -> list[str]:
     """One sentence per site whose distribution the rounds change (see the module)."""
     model = as_episodes(model)
-    engine = DCPC(model, num_particles=1, moves=moves, warmup=25, seed=seed)
+    engine = DCPC(model, num_particles=1, moves=moves, window=window, warmup=25, seed=seed)
     inputs, length = _inputs(model, data, replicates)
     observed = _observed(model, data)
     fresh = engine.init(inputs, seed=seed, batch_size=replicates, length=length).natural

@@ -165,7 +165,9 @@ def num_slices(site: Site, length: int) -> int:
     return -(-length // (site.period or 1))
 
 
-def align(value: Tensor, own: Site, leaf: Leaf, reader: Site, start: int, stop: int) -> Tensor:
+def align(
+    value: Tensor, own: Site, leaf: Leaf, reader: Site, start: int, stop: int, rows: Tensor | None = None
+) -> Tensor:
     """Lay a site's value along the slices `start .. stop - 1` of the factor that reads it.
 
     Args:
@@ -174,16 +176,18 @@ def align(value: Tensor, own: Site, leaf: Leaf, reader: Site, start: int, stop: 
         leaf: which offset.
         reader: the site whose factor reads it.
         start, stop: slices of the reader's scope.
+        rows: `(R,)` slices of the reader's scope, where only these are wanted.
 
     Returns:
-        `(K, B, *event)` for a reader without time, else `(K, B, stop - start or 1, *event)`.
+        `(K, B, *event)` for a reader without time, else `(K, B, stop - start or R or 1, *event)`.
     """
     if reader.period is None:
         return value
     if own.period is None:
         return value.unsqueeze(2)
-    if own.period == reader.period:
+    if own.period != reader.period:
+        index = torch.arange(start, stop, device=value.device) if rows is None else rows
+        return value.index_select(2, index // (own.period // reader.period))
+    if rows is None:
         return value[:, :, start - leaf.offset : stop - leaf.offset]
-    ratio = own.period // reader.period
-    index = torch.arange(start, stop, device=value.device) // ratio
-    return value.index_select(2, index)
+    return value.index_select(2, rows - leaf.offset if leaf.offset else rows)

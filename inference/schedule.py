@@ -1,8 +1,10 @@
 """Choosing which moves a sweep makes: from the data upwards, the best sound move for each site."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 from aif_dcpc.inference.chains import is_chain
 from aif_dcpc.inference.errors import MoveError, unknown_name
@@ -18,7 +20,7 @@ from aif_dcpc.inference.moves.preconditioning import MAX_DENSE_BLOCK
 from aif_dcpc.inference.moves.supplied import Supplied
 from aif_dcpc.inference.state import State
 
-Passes = tuple[tuple[Move, ...], tuple[Move, ...]]
+Passes = tuple[tuple[Move, ...], ...]
 Builder = Callable[[State, str, "Options"], Passes]
 
 
@@ -37,14 +39,13 @@ class Options:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Moves of even and of odd sweeps, in order."""
+    """The moves of each sweep, in order; after the last sweep comes the first again."""
 
-    even: tuple[Move, ...]
-    odd: tuple[Move, ...]
+    cycle: Passes
 
     def moves(self, sweep: int) -> tuple[Move, ...]:
         """Moves of the sweep with this number."""
-        return self.odd if sweep % 2 else self.even
+        return self.cycle[sweep % len(self.cycle)]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class MoveKind:
     """What the schedule knows of a kind of move.
 
     Attributes:
-        build: the moves of even and of odd sweeps for one site.
+        build: the moves of one sweep after the other for one site, to be repeated.
         needs: "score" (a continuous site), "finite" (a finite support), "chain" (that and lag 1), "integer" (an ordered
             integer support) or "density" (any site).
     """
@@ -62,9 +63,10 @@ class MoveKind:
 
 
 def langevin_moves(state: State, name: str, window: int, noise: str = "ou", local: str | None = None) -> Passes:
-    """Windowed passes on even sweeps, single slices on odd ones; every latent is visited in each.
+    """Windows and the slices between them on even sweeps, single slices on odd ones; every latent is visited in each.
 
-    `local` is the proposal of odd sweeps, `noise` that of the others.
+    The slices between the windows of one even sweep lie in the middle of those of the next. `local` is the proposal of
+    odd sweeps, `noise` that of the others.
     """
     local = local or noise
     if not _is_series(state, name):
@@ -73,9 +75,15 @@ def langevin_moves(state: State, name: str, window: int, noise: str = "ou", loca
     narrow = tuple(Langevin(name, 1, phase, local) for phase in range(1 + lag))
     if window <= 1 or not lag:
         return tuple(Langevin(name, 1, phase, noise) for phase in range(1 + lag)), narrow
-    short = state.values[name].shape[2] <= window
-    phases = (0,) if short else (0, (window + lag) // 2)
-    return tuple(Langevin(name, window, phase, noise) for phase in phases), narrow
+    if state.values[name].shape[2] <= window:
+        return (Langevin(name, window, noise=noise),), narrow
+    first, second = (_windows(name, window, lag, phase, noise) for phase in (0, (window + lag) // 2))
+    return first, narrow, second, narrow
+
+
+def _windows(name: str, window: int, lag: int, phase: int, noise: str) -> tuple[Move, ...]:
+    """Windows, then the slices between them."""
+    return Langevin(name, window, phase, noise), Langevin(name, lag, phase + lag, noise, gap=window)
 
 
 def block_moves(state: State, name: str, window: int) -> Passes:
@@ -86,8 +94,9 @@ def block_moves(state: State, name: str, window: int) -> Passes:
     if not _is_series(state, name):
         return langevin_moves(state, name, 1)
     size = max(state.values[name][0, 0, 0].numel(), 1)
-    whole, _ = langevin_moves(state, name, max(MAX_DENSE_BLOCK // size, 1))
-    return whole, langevin_moves(state, name, window)[0]
+    whole = langevin_moves(state, name, max(MAX_DENSE_BLOCK // size, 1))[::2]
+    windows = langevin_moves(state, name, window)[::2]
+    return whole[0], windows[0], whole[-1], windows[-1]
 
 
 def coloured(build: Callable[[str, int], Move]) -> Builder:
@@ -95,7 +104,7 @@ def coloured(build: Callable[[str, int], Move]) -> Builder:
 
     def passes(state: State, name: str, options: Options) -> Passes:
         colours = 1 + longest_lag(state, name) if _is_series(state, name) else 1
-        return (tuple(build(name, phase) for phase in range(colours)),) * 2
+        return (tuple(build(name, phase) for phase in range(colours)),)
 
     return passes
 
@@ -115,7 +124,7 @@ KINDS: dict[str, MoveKind] = {
         lambda state, name, options: coloured(partial(Paper, step=options.step))(state, name, options), "score"
     ),
     "gibbs": MoveKind(coloured(Gibbs), "finite"),
-    "ffbs": MoveKind(lambda state, name, _: ((ForwardFilterBackwardSample(name),),) * 2, "chain"),
+    "ffbs": MoveKind(lambda state, name, _: ((ForwardFilterBackwardSample(name),),), "chain"),
     "discrete_langevin": MoveKind(coloured(DiscreteLangevin), "integer"),
     "prior": MoveKind(coloured(FromPrior), "density"),
 }
@@ -138,8 +147,7 @@ def choose_schedule(
     Raises:
         MoveError: for an unknown move, or one that cannot update its site.
     """
-    even: list[Move] = []
-    odd: list[Move] = []
+    cycles: list[Passes] = []
     blocks = {name: block for block in state.problem.lowered.model.conditionals for name in block}
     done: set[str] = set()
     for name in reversed(state.problem.latent):
@@ -147,13 +155,12 @@ def choose_schedule(
             continue
         if name in blocks and name not in overrides:
             block = blocks[name]
-            done |= set(block)
-            pair: Passes = ((Supplied(block),),) * 2  # type: ignore[assignment]
+            done |= {site for site in block if site not in overrides}
+            cycles.append(((Supplied(block),),))
         else:
-            pair = _build(state, name, overrides.get(name) or _default(state, name, update), options)
-        even += pair[0]
-        odd += pair[1]
-    return Schedule(tuple(even), tuple(odd))
+            cycles.append(_build(state, name, overrides.get(name) or _default(state, name, update), options))
+    length = math.lcm(*(len(cycle) for cycle in cycles))
+    return Schedule(tuple(tuple(chain.from_iterable(c[i % len(c)] for c in cycles)) for i in range(length)))
 
 
 def _default(state: State, name: str, update: str) -> str:

@@ -34,6 +34,8 @@ def build_state(
         if name not in sites:
             raise ClampError(unknown_name("site", name, sites))
     given = {**data, **do}
+    for name, value in given.items():
+        _check_tensor(name, value)
     batch, time = _sizes(sites, given, batch_size, length)
     values = {name: _lead_axes(sites[name], value, batch, time) for name, value in given.items()}
     shown = {name: _mask_axes(sites[name], mask, batch) for name, mask in masks.items()}
@@ -74,6 +76,7 @@ def interventions(state: State, do: Mapping[str, Tensor]) -> dict[str, Tensor]:
             raise ClampError(unknown_name("site", name, sites))
         if sites[name].kind == "deterministic":
             raise ClampError(f"deterministic site {name!r} cannot be set: set a stochastic site instead.")
+        _check_tensor(name, value)
         found[name] = _lead_axes(sites[name], value, state.batch_size, state.length)
         event = state.constrained(name).shape[sites[name].num_lead :]
         if found[name].shape[sites[name].num_lead :] != event:
@@ -181,9 +184,12 @@ def _sizes(
     return int(next(iter(batches), 1) or 1), int(next(iter(lengths), 0) or 0)
 
 
-def _lead_axes(site: Site, value: Tensor, batch: int, time: int) -> Tensor:
+def _check_tensor(name: str, value: object) -> None:
     if not isinstance(value, Tensor):
-        raise ClampError(f"site {site.name!r}: expected a tensor, found {type(value).__name__}.")
+        raise ClampError(f"site {name!r}: expected a tensor, found {type(value).__name__}.")
+
+
+def _lead_axes(site: Site, value: Tensor, batch: int, time: int) -> Tensor:
     if site.scope == "global":
         return value[None, None]
     expected = (batch,) if site.period is None else (batch, num_slices(site, time))

@@ -14,7 +14,7 @@ from torch.distributions import Transform
 
 from aif_dcpc.inference.errors import ModelError, unknown_name
 from aif_dcpc.inference.graph import Site
-from aif_dcpc.inference.lowering import Leaf, LoweredModel
+from aif_dcpc.inference.lowering import Factor, Leaf, LoweredModel
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,19 @@ class Problem:
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     event_dims: Mapping[str, int] = field(default_factory=dict)
     severed: frozenset[str] = frozenset()
+    _active: dict[tuple[str, int], tuple[Factor, ...]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def touching(self, name: str, length: int) -> tuple[Factor, ...]:
+        """Factors that read a site in a series of so many slices: its own and its children's, without severed ones."""
+        if (name, length) not in self._active:
+            self._active[name, length] = tuple(f for f in self.lowered.touching[name] if self.is_active(f, length))
+        return self._active[name, length]
+
+    def is_active(self, factor: Factor, length: int) -> bool:
+        """Whether a factor is not severed by an intervention and covers at least one of so many slices."""
+        return factor.site.name not in self.severed and factor.covers(length)
 
     def site(self, name: str) -> Site:
         """The declaration of a site.

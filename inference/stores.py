@@ -3,11 +3,12 @@
 A datum's particles lie together in the file; they are held in unconstrained coordinates, as `State.values` is.
 """
 
+import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from tensordict import MemoryMappedTensor
 from torch import Tensor
 
 from aif_dcpc.inference.errors import ClampError
@@ -21,6 +22,9 @@ class ParticleStore:
         shapes: latent site -> `(K, *event)`.
         num_data: N.
         folder: where the files lie; None keeps the particles in memory.
+
+    Raises:
+        OSError: there is no room for the files.
     """
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], num_data: int, *, folder: Path | None = None) -> None:
@@ -40,6 +44,19 @@ class ParticleStore:
                 raise ClampError(f"site {name!r} is global: a store keeps particles of each datum; sweep it whole.")
         shapes = {n: (state.num_particles, *state.values[n].shape[2:]) for n in state.problem.latent}
         return cls(shapes, num_data, folder=folder)
+
+    @classmethod
+    def holding(cls, values: Mapping[str, Tensor]) -> "ParticleStore":
+        """A store in memory that holds what `state_dict` gave, to be read by index.
+
+        Raises:
+            ClampError: there are no particles.
+        """
+        if not values:
+            raise ClampError("a particle store needs the particles of at least one site.")
+        store = cls({}, len(next(iter(values.values()))))
+        store.values = dict(values)
+        return store
 
     def read(self, indices: Tensor) -> dict[str, Tensor]:
         """Particles of some data, `(K, B, *event)` by site."""
@@ -73,8 +90,18 @@ def _empty(shape: tuple[int, ...], name: str, folder: Path | None) -> Tensor:
     if folder is None:
         return torch.zeros(shape)
     folder.mkdir(parents=True, exist_ok=True)
-    mapped: Tensor = MemoryMappedTensor.zeros(shape, filename=str(folder / f"{name}.particles"), existsok=True)
-    return mapped
+    path, kind = folder / f"{name}.particles", torch.get_default_dtype()
+    with path.open("wb") as file:
+        _claim(file.fileno(), math.prod(shape) * kind.itemsize)
+    return torch.from_file(str(path), shared=True, size=math.prod(shape), dtype=kind).view(shape)
+
+
+def _claim(descriptor: int, size: int) -> None:
+    """Claim the room at once: a full disk is then an error here, and no crash at a later write through the mapping."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:  # macOS
+        os.ftruncate(descriptor, size)
 
 
 def rebind(

@@ -1,7 +1,8 @@
-"""`aif-evaluate run=RUN_DIR [held_out=1000] [sweeps=100] [annealed_images=200] [samples=10000] [seed=20000]`.
+"""`aif-evaluate run=RUN_DIR [seeds=5] [held_out=1000] [sweeps=100] [annealed_images=100] [samples=10000]`.
 
-Measures a trained image model on held-out images and leaves figures in the run folder. The last line of standard output
-is one JSON object.
+Measures a trained image model on held-out images, under several seeds of inference, and leaves figures in the run
+folder; `'run=[A,B,C]'` averages runs that were trained with different seeds. The last line of standard output is one
+JSON object: means, and standard deviations under `<key>_sd`.
 """
 
 import json
@@ -25,8 +26,19 @@ def evaluate(values: Mapping[str, Any], given: Sequence[str]) -> None:
     from aif_dcpc.progress import print_table
 
     result = image_evaluation.evaluate(config)
-    print_table(f"{config.run}", {k: f"{v:.4g}" if isinstance(v, float) else f"{v}" for k, v in result.items()})
+    print_table(", ".join(config.run), _rows(result))
     print(json.dumps(result), flush=True)
+
+
+def _rows(result: Mapping[str, Any]) -> dict[str, str]:
+    """One row a key, means beside their standard deviations."""
+    rows = {}
+    for key, value in result.items():
+        spread = result.get(f"{key}_sd")
+        if not key.endswith("_sd"):
+            shown = f"{value:.4g}" if isinstance(value, float) else f"{value}"
+            rows[key] = shown if spread is None else f"{shown} (sd {spread:.2g})"
+    return rows
 
 
 if __name__ == "__main__":

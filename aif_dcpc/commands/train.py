@@ -60,10 +60,11 @@ def create_agent(config: TrainConfig) -> "tuple[RunFolder, TrainConfig]":
 
 
 def create_images(config: TrainConfig) -> "tuple[RunFolder, TrainConfig]":
-    """Begin a new run of an image model."""
+    """Begin a new run of an image model, and print its sites."""
     from aif_dcpc.training.image_run import create_image_run
 
     folder = create_image_run(config)
+    print(folder.model(), flush=True)
     return folder, folder.config()
 
 

@@ -11,7 +11,7 @@ from aif_dcpc.interruption import Interruption, interruptible
 from aif_dcpc.metrics import MetricsLog
 from aif_dcpc.progress import LiveProgress
 from aif_dcpc.randomness import AGENT_SEED, derive, seed_everything
-from aif_dcpc.runs import Checkpoint, RunFolder, new_run
+from aif_dcpc.runs import Checkpoint, RunFolder, keeping, new_run
 from aif_dcpc.schema import TrainConfig
 from aif_dcpc.training.agent_loop import AgentLoop
 from aif_dcpc.training.assembly import make_agent, make_env
@@ -65,7 +65,8 @@ def continue_agent_run(folder: RunFolder, config: TrainConfig) -> Outcome:
     checkpoint = folder.load_checkpoint()
     loop.restore(checkpoint)
     folder.set_aside_newer(loop.tally.step)
-    with MetricsLog(folder.path, length=checkpoint["metrics_length"], step=loop.tally.step) as log:
+    length = checkpoint["metrics_length"]
+    with keeping(folder), MetricsLog(folder.path, length=length, step=loop.tally.step) as log:
         if loop.tally.step == 0:
             log.text("config", yaml.safe_dump(asdict(config), sort_keys=False))
         return AgentRun(config, folder, loop, log).run()

@@ -1,6 +1,7 @@
 """Put together what an image experiment names: data, graph, engine, optimiser, particles."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,11 +40,15 @@ def make_data(config: TrainConfig) -> ImageData:
     """Load the data set.
 
     Raises:
-        ConfigError: it is not to be had.
+        ConfigError: it is not to be had, or nothing is left to learn from.
     """
     images = image_config(config)
     data = load_images(images.data, config.data_dir, image_size=images.image_size, folder=images.folder)
-    return data.first(images.train_images)
+    if images.hold_out > len(data.train) - 2:
+        raise ConfigError(
+            f"images.hold_out={images.hold_out} leaves nothing of {len(data.train)} images to learn from."
+        )
+    return data.hold_out(images.hold_out).first(images.train_images)
 
 
 def make_model(config: TrainConfig, data: ImageData) -> GraphicalModel:
@@ -111,8 +116,18 @@ def early_engine(engine: DCPC, images: ImageConfig) -> DCPC:
     return early
 
 
-def make_learner(config: TrainConfig, model: GraphicalModel, data: ImageData) -> Learner:
-    """Engine, optimiser and particles (in memory) for all training images, drawn from the prior."""
+def make_learner(config: TrainConfig, model: GraphicalModel, data: ImageData, particles: Path | None = None) -> Learner:
+    """Engine, optimiser and particles for all training images, drawn from the prior.
+
+    Args:
+        config: of the run.
+        model: the graph.
+        data: the images.
+        particles: folder of the memory-mapped particles; None keeps them in memory.
+
+    Raises:
+        OSError: there is no room for them.
+    """
     images = image_config(config)
     engine = with_method(make_engine(config, model, seed=derive(config.seed, IMAGE_PARTICLES)), images)
     groups = parameter_groups(model, images.rate, covariance_rate=images.covariance_rate)
@@ -120,7 +135,7 @@ def make_learner(config: TrainConfig, model: GraphicalModel, data: ImageData) ->
     number = len(data.train)
     shown = {IMAGE: unit(data.train[: batch_size(config, data)]).to(config.device)}
     template = engine.init(shown)
-    store = ParticleStore.like(template, number)
+    store = ParticleStore.like(template, number, folder=particles)
     Learner.fill(engine, store, shown, torch.arange(number).split(len(shown[IMAGE])))
     if images.method in AMORTISED:
         return AMORTISED[images.method](engine, optimizer, template, store, site=IMAGE, rate=images.rate)

@@ -1,12 +1,17 @@
 """The loop of an image model, one learning step at a time, able to stop after any step and go on bit for bit.
 
-It knows nothing of files. The order of the images in an epoch follows from the seed and the number of the epoch.
+It knows nothing of the run's files. The order of the images in an epoch follows from the seed and the number of the epoch.
+
+`train/free_energy` is E[-log p(x, z)] under the particles, nats per image: what the parameters descend, the variational
+free energy without the particles' entropy, which does not depend on the parameters and which a cloud of a few particles
+does not tell. For a variational autoencoder it is minus the evidence lower bound, entropy included.
 """
 
 import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -58,16 +63,19 @@ class ImageLoop:
         config: of the run.
         model: the graph.
         data: the images.
+        particles: folder of the memory-mapped particles; None keeps them in memory.
     """
 
-    def __init__(self, config: TrainConfig, model: GraphicalModel, data: ImageData) -> None:
+    def __init__(
+        self, config: TrainConfig, model: GraphicalModel, data: ImageData, particles: Path | None = None
+    ) -> None:
         self.config, self.images, self.model, self.data = config, image_config(config), model, data
-        self.learner: Learner = make_learner(config, model, data)
+        self.learner: Learner = make_learner(config, model, data, particles)
         self.base_rates = [group["lr"] for group in self.learner.optimizer.param_groups]
         self.engine, self.early_engine = self.learner.engine, early_engine(self.learner.engine, self.images)
         self.batch_size = batch_size(config, data)
         self.epoch_steps = len(data.train) // self.batch_size
-        self.total_steps = self.epoch_steps * (config.epochs or 1)
+        self.total_steps = self.images.steps or self.epoch_steps * (config.epochs or 1)
         self.progress, self.averages = Progress(), Averages()
         self.order: tuple[int, Tensor] | None = None
 
@@ -93,9 +101,14 @@ class ImageLoop:
     def _note(self, info: Info, energy: float, seconds: float) -> None:
         accepted = {f"inference/acceptance/{name}": float(value) for name, value in info.acceptance.items()}
         rate = self.learner.optimizer.param_groups[0]["lr"]
-        self.averages.add(
-            {"learning/log_joint": -energy, "learning/rate": rate, **accepted, "speed/ms_per_step": 1e3 * seconds}
-        )
+        bound = info.trace.get("bound")
+        record = {
+            "train/free_energy": energy if bound is None else -float(bound.mean()),
+            "learning/log_joint": -energy,
+            "learning/rate": rate,
+            "speed/ms_per_step": 1e3 * seconds,
+        }
+        self.averages.add({**record, **accepted})
 
     def _indices(self) -> Tensor:
         """Which images come next."""

@@ -1,5 +1,6 @@
 """One training run of an image model, with its run folder: create it, or go on with it, until a budget ends."""
 
+import shutil
 import time
 from dataclasses import asdict, dataclass, replace
 
@@ -8,15 +9,16 @@ import yaml
 
 from aif_dcpc.data import unit
 from aif_dcpc.devices import set_up
-from aif_dcpc.errors import ConfigError, RunFolderError, UserError
-from aif_dcpc.image_inference import infer, reconstruct, sample_prior
+from aif_dcpc.errors import ConfigError, UserError
+from aif_dcpc.image_inference import infer_watched, sample_prior
 from aif_dcpc.inference import InferenceError
+from aif_dcpc.inference.images import summary
 from aif_dcpc.interruption import Interruption, interruptible
 from aif_dcpc.metrics import MetricsLog
 from aif_dcpc.pictures import image_grid, png_bytes, save
 from aif_dcpc.progress import LiveProgress
 from aif_dcpc.randomness import IMAGE_VALIDATION, derive, seed_everything
-from aif_dcpc.runs import RunFolder, new_run
+from aif_dcpc.runs import RunFolder, keeping, new_run
 from aif_dcpc.schema import TrainConfig
 from aif_dcpc.training.image_assembly import make_data, make_engine, make_model
 from aif_dcpc.training.image_loop import ImageLoop
@@ -49,9 +51,11 @@ def create_image_run(config: TrainConfig) -> RunFolder:
         raise ConfigError("an image model's budget is epochs: set epochs=N.")
     config = replace(config, device=set_up(config.device, config.threads))
     seed_everything(config.seed)
-    loop = _loop(config)
+    data = make_data(config)
+    loop = ImageLoop(config, make_model(config, data).to(config.device), data)
     with new_run(config.run_dir, config.name) as folder:
         folder.save_config(config)
+        folder.save_model(summary(loop.model))
         folder.save_checkpoint(0, {**loop.state(), "metrics_length": 0})
     folder.save_config(replace(config, run_dir=str(folder)))
     return folder
@@ -64,19 +68,18 @@ def continue_image_run(folder: RunFolder, config: TrainConfig) -> ImageOutcome:
         UserError: the run folder is damaged or does not fit, or learning broke down.
     """
     set_up(config.device, config.threads)
-    loop = _loop(config)
-    checkpoint = folder.load_checkpoint()
-    loop.restore(checkpoint)
-    folder.set_aside_newer(loop.progress.step)
-    with MetricsLog(folder.path, length=checkpoint["metrics_length"], step=loop.progress.step) as log:
-        if loop.progress.step == 0:
-            log.text("config", yaml.safe_dump(asdict(config), sort_keys=False))
-        return ImageRun(config, folder, loop, log).run()
-
-
-def _loop(config: TrainConfig) -> ImageLoop:
-    data = make_data(config)
-    return ImageLoop(config, make_model(config, data).to(config.device), data)
+    data, checkpoint = make_data(config), folder.load_checkpoint()
+    with keeping(folder):
+        loop = ImageLoop(config, make_model(config, data).to(config.device), data, folder.particles)
+        loop.restore(checkpoint)
+        folder.set_aside_newer(loop.progress.step)
+        with MetricsLog(folder.path, length=checkpoint["metrics_length"], step=loop.progress.step) as log:
+            if loop.progress.step == 0:
+                log.text("config", yaml.safe_dump(asdict(config), sort_keys=False))
+                log.text("model", folder.model())
+            outcome = ImageRun(config, folder, loop, log).run()
+    shutil.rmtree(folder.particles)  # the checkpoint holds them
+    return outcome
 
 
 class ImageRun:
@@ -135,12 +138,11 @@ class ImageRun:
         step, images = self.loop.progress.step, self.loop.images
         engine = make_engine(self.config, self.loop.model, seed=derive(self.config.seed, IMAGE_VALIDATION))
         held_out = unit(self.loop.data.test[: images.validation_images]).to(self.config.device)
-        found = reconstruct(infer(engine, held_out, images.validation_sweeps))
-        record = {"valid/reconstruction_bce": found.bce, "valid/mse": found.mse, "valid/energy": found.energy}
-        self.log.scalars(step, record)
+        found, ess = infer_watched(engine, held_out, images.validation_sweeps)
+        record = {"valid/reconstruction_bce": found.bce, "valid/mse": found.mse, "valid/free_energy": found.energy}
+        self.log.scalars(step, {**record, "inference/ess": ess})
         self.numbers |= {name.removeprefix("valid/"): value for name, value in record.items()}
-        pairs = [torch.stack(pair) for pair in zip(found.images[:SHOWN], found.means[:SHOWN], strict=True)]
-        self._show(step, "reconstructions", torch.cat([torch.stack(pairs, 1)[0], torch.stack(pairs, 1)[1]]))
+        self._show(step, "reconstructions", torch.cat([found.images[:SHOWN], found.means[:SHOWN]]))
         self._show(step, "samples", sample_prior(engine, 4 * SHOWN))
 
     def _show(self, step: int, name: str, images: torch.Tensor) -> None:
@@ -151,12 +153,5 @@ class ImageRun:
     def _save(self) -> None:
         """Write a checkpoint; what was there stays if there is no room."""
         content = {**self.loop.state(), "metrics_length": self.log.length()}
-        try:
-            self.folder.save_checkpoint(self.loop.progress.step, content)
-        except (OSError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise RunFolderError(
-                f"cannot write a checkpoint to {self.folder} ({reason}): make room and go on with "
-                f"resume={self.folder} from step {self.saved}."
-            ) from error
+        self.folder.save_checkpoint(self.loop.progress.step, content)
         self.saved = self.loop.progress.step

@@ -3,10 +3,13 @@
     python -m aif_dcpc.experiments.benchmarks.sweeps [--device cuda] [--lengths 100 1000 10000] [--batches 1 32]
 
 Per complete sweep (every latent visited, factorisations included) of even/odd updating and of windows: the ratio to the
-floor, dispatched tensor operations, and effective samples of the mean per floor. Prints a table; asserts nothing.
+floor, dispatched tensor operations, effective samples of the mean per floor, and the most memory that the run took beside
+what it takes for ten slices. Prints a table; asserts nothing.
 """
 
 import argparse
+import multiprocessing
+import resource
 import time
 from collections.abc import Callable, Iterator
 
@@ -16,7 +19,7 @@ from torch.distributions import Independent, Normal
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from aif_dcpc.inference import DCPC, GraphicalModel, State, lag
-from aif_dcpc.inference.factors import active_factors, evaluate
+from aif_dcpc.inference.factors import active_factors, evaluate_all
 from aif_dcpc.inference.sampling import quiet_distributions
 
 DIMENSION, PARTICLES = 4, 16
@@ -95,10 +98,9 @@ def _finish(device: str) -> None:
 
 
 def floor(state: State) -> None:
-    """One evaluation of every factor with its scores, without argument validation (as in sweeps)."""
+    """One evaluation of the log joint with its gradient, without argument validation (as in sweeps)."""
     with quiet_distributions():
-        for factor in active_factors(state):
-            evaluate(state, factor)
+        evaluate_all(state, active_factors(state))
 
 
 def mean_ess_per_sweep(trace: Tensor) -> float:
@@ -142,6 +144,22 @@ def measure(
     yield from (str(operations.count), f"{ess:.3f}")
 
 
+def peak_memory(length: int, batch: int, window: int, device: str) -> float:
+    """Most memory of a process of its own that runs a few sweeps, MB."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_peak_of_this_process, (length, batch, window, device))
+
+
+def _peak_of_this_process(length: int, batch: int, window: int, device: str) -> float:
+    torch.set_num_threads(1)
+    model, data = state_space(length, batch, device)
+    engine = DCPC(model, num_particles=PARTICLES, window=window, warmup=2)
+    engine.run(engine.init(data, seed=0), 8)
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -150,17 +168,19 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 32])
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print("| model | update | floor ms | sweep ms | floors | floors, mixed | operations | ESS per floor |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| model | update | floor ms | sweep ms | floors | floors, mixed | operations | ESS per floor | MB |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for batch in options.batches:
         for length in options.lengths:
             model, data = state_space(length, batch, options.device)
             for name, window in (("even/odd", 1), ("windows", 16)):
                 row = measure(model, data, window=window, device=options.device, particles=PARTICLES, site="s")
-                print(f"| T={length} B={batch} | {name} | " + " | ".join(row) + " |", flush=True)
+                sizes = (peak_memory(t, batch, window, options.device) for t in (length, 10))
+                memory = next(sizes) - next(sizes)
+                print(f"| T={length} B={batch} | {name} | " + " | ".join(row) + f" | {memory:.0f} |", flush=True)
     model, data = hierarchy(128, options.device)
     row = measure(model, data, window=1, device=options.device, particles=4, site="z0")
-    print("| hierarchy K=4 B=128 | sites in turn | " + " | ".join(row) + " |")
+    print("| hierarchy K=4 B=128 | sites in turn | " + " | ".join(row) + " | |")
 
 
 if __name__ == "__main__":

@@ -1,176 +1,116 @@
-"""Plant one-line bugs in `inference/` and ask whether the tests notice.
+"""Plant bugs in `inference/` and ask whether the tests notice.
 
-    python -m aif_dcpc.experiments.mutation.mutate --sample 60 --seed 0
+    python -m aif_dcpc.experiments.mutation.mutate --sample 250 --seed 1
 
-Run from the root of the repository. Every mutant changes one operator, comparison, condition or constant of one module;
-no file is touched: the changed module is compiled in the test process. A mutant is *killed* when its tests fail, or run
-over five times the usual time. The tests of a module are those in TESTS, and the first failure ends the run. Prints one
-line per mutant and, last, the fraction killed.
+A stratified random sample of Cosmic Ray's mutants (`mutants.py`); each is tried against the tests that run its line
+(`coverage_map.py`), fastest first, in a forked child (`trials.py`). A mutant is *killed* when a test fails, takes over
+five times its usual time, or the process dies. Results are appended to a file; a second call goes on where the first
+stopped. Needs `pip install -e '.[dev,mutation]'` and Linux.
 """
 
 import argparse
-import ast
-import copy
-import random
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
+import difflib
+import json
+import math
+import resource
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-EXACT, MOVES = "tests/exact/", "tests/contract/test_moves.py"
-ENGINE = (EXACT + "test_engine.py", MOVES)
-TESTS: dict[str, tuple[str, ...]] = {
-    "distributions/discretized_normal.py": (EXACT + "test_distributions.py",),
-    "pyro_import.py": (EXACT + "test_pyro_import.py",),
-    "tensor_graphs.py": (EXACT + "test_pyro_import.py",),
-    "sequential.py": (EXACT + "test_sequential.py",),
-    "checking.py": (EXACT + "test_checking.py",),
-    "geweke.py": (EXACT + "test_checking.py",),
-    "learning.py": (EXACT + "test_learning.py",),
-    "stores.py": (EXACT + "test_learning.py",),
-    "graph.py": (*ENGINE, EXACT + "test_checking.py"),
-    "lowering.py": ENGINE,
-    "factors.py": ENGINE,
-    "setup.py": ENGINE,
-    "sampling.py": ENGINE,
-    "schedule.py": ENGINE,
-    "engine.py": ENGINE,
-    "adaptation.py": ENGINE,
-    "online.py": (EXACT + "test_engine.py",),
-    "resampling.py": (EXACT + "test_engine.py",),
-    "moves/chunks.py": ENGINE,
-    "moves/gibbs.py": ENGINE,
-    "moves/langevin.py": ENGINE,
-    "moves/layout.py": ENGINE,
-    "moves/preconditioning.py": ENGINE,
-    "moves/proposals.py": ENGINE,
-}
-SWAPS: dict[type[ast.AST], type[ast.AST]] = {
-    ast.Add: ast.Sub,
-    ast.Sub: ast.Add,
-    ast.Mult: ast.Div,
-    ast.Div: ast.Mult,
-    ast.Lt: ast.GtE,
-    ast.GtE: ast.Lt,
-    ast.Gt: ast.LtE,
-    ast.LtE: ast.Gt,
-    ast.Eq: ast.NotEq,
-    ast.NotEq: ast.Eq,
-    ast.Is: ast.IsNot,
-    ast.IsNot: ast.Is,
-    ast.In: ast.NotIn,
-    ast.NotIn: ast.In,
-    ast.And: ast.Or,
-    ast.Or: ast.And,
-}
-CHILD = """
-import sys, importlib.machinery as m
-target, mutated = sys.argv[1], sys.stdin.read()
-usual = m.SourceFileLoader.get_code
-def get_code(self, name):
-    return compile(mutated, self.path, "exec") if self.path.endswith(target) else usual(self, name)
-m.SourceFileLoader.get_code = get_code
-import pytest
-sys.exit(pytest.main(["-x", "-q", "--no-header", "-p", "no:cacheprovider", *sys.argv[2:]]))
-"""
+import torch
+
+from aif_dcpc.experiments.mutation.coverage_map import TESTS, Map, measure
+from aif_dcpc.experiments.mutation.mutants import PACKAGE, Mutant, modules, mutants, sample
+from aif_dcpc.experiments.mutation.trials import imported, preload, run
+
+Record = dict[str, Any]
 
 
-def places(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
-    """Nodes that can be mutated, and what would happen to them."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.BinOp) and type(node.op) in SWAPS and not _is_text(node):
-            yield node, f"{type(node.op).__name__} -> {SWAPS[type(node.op)].__name__}"
-        elif isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPS:
-            yield node, f"{type(node.ops[0]).__name__} -> {SWAPS[type(node.ops[0])].__name__}"
-        elif isinstance(node, ast.BoolOp):
-            yield node, f"{type(node.op).__name__} -> {SWAPS[type(node.op)].__name__}"
-        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.Not):
-            yield node, f"drop {type(node.op).__name__}"
-        elif isinstance(node, ast.IfExp | ast.If):
-            yield node, "negate the condition"
-        elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
-            yield node, f"{node.value} -> {not node.value}"
-        elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):
-            yield node, f"{node.value} -> {node.value + 1}"
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sample", type=int, default=250, help="mutants, about")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--folder", type=Path, default=Path("runs/mutation"), help="where results and the map go")
+    parser.add_argument("--unlike", type=int, nargs="*", default=[], help="seeds whose samples are left out")
+    parser.add_argument("--last", nargs="*", default=[], help="modules to try last")
+    parser.add_argument("--again", action="store_true", help="try survivors again")
+    parser.add_argument("--limit", type=float, default=60.0, help="usual seconds of the tests of one mutant in all")
+    parser.add_argument("--budget", type=float, default=math.inf, help="processor seconds of this call")
+    parser.add_argument("--report", action="store_true", help="print what is known, try nothing")
+    return parser.parse_args()
 
 
-def _is_text(node: ast.BinOp) -> bool:
-    return any(
-        isinstance(n, ast.JoinedStr | ast.Constant) and isinstance(getattr(n, "value", ""), str)
-        for n in (node.left, node.right)
-    )
+def attempt(mutant: Mutant, tests: Map, limit: float) -> Record:
+    """Try one mutant."""
+    chosen, start = tests.tests(mutant, limit), _spent()
+    original, changed = (PACKAGE / mutant.module).read_text(), mutant.source()
+    verdict, where = run(changed, PACKAGE / mutant.module, chosen) if chosen else ("survived", "no test runs it")
+    difference = [d for d in difflib.ndiff(original.splitlines(), changed.splitlines()) if d[0] in "+-"]
+    record = {"key": mutant.key, "module": mutant.module, "line": mutant.line, "operator": mutant.operator}
+    change = {"change": [" ".join(d.split()) for d in difference], "verdict": verdict, "by": where}
+    return {**record, **change, "tests": len(chosen), "seconds": round(_spent() - start, 1)}
 
 
-def mutate(node: ast.AST) -> None:
-    """Change a node in place."""
-    if isinstance(node, ast.BinOp | ast.BoolOp):
-        node.op = SWAPS[type(node.op)]()  # type: ignore[assignment]
-    elif isinstance(node, ast.Compare):
-        node.ops[0] = SWAPS[type(node.ops[0])]()  # type: ignore[call-overload]
-    elif isinstance(node, ast.UnaryOp):
-        node.op = ast.UAdd() if isinstance(node.op, ast.USub) else node.op
-        if isinstance(node.op, ast.Not):
-            node.operand = ast.UnaryOp(ast.Not(), node.operand)
-    elif isinstance(node, ast.IfExp | ast.If):
-        node.test = ast.UnaryOp(ast.Not(), node.test)
-    elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
-        node.value = not node.value
-    elif isinstance(node, ast.Constant):
-        node.value = node.value + 1  # type: ignore[operator]
+def _spent() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)
 
 
-def _annotations(tree: ast.AST) -> set[int]:
-    """Nodes that never run: annotations and type arguments."""
-    skipped: set[int] = set()
-    for node in ast.walk(tree):
-        parts = [getattr(node, "annotation", None), getattr(node, "returns", None)]
-        skipped |= {id(n) for part in parts if part is not None for n in ast.walk(part)}
-    return skipped
+def wilson(killed: int, tried: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % confidence interval of a fraction (Wilson 1927)."""
+    p, n = killed / tried, tried
+    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
 
 
-def mutants(path: Path) -> list[tuple[int, int, str]]:
-    """Number of the node among all, line and description of every mutant of a module."""
-    tree = ast.parse(path.read_text())
-    skipped = _annotations(tree)
-    found = [(i, n.lineno, what) for i, (n, what) in enumerate(places(tree)) if id(n) not in skipped]  # type: ignore[attr-defined]
-    return found
-
-
-def survives(root: Path, module: str, index: int, limit: float) -> bool:
-    """Whether all tests of a module pass with one mutant planted."""
-    tree = ast.parse((root / module).read_text())
-    changed = copy.deepcopy(tree)
-    mutate([n for n, _ in places(changed)][index])
-    source = ast.unparse(ast.fix_missing_locations(changed))
-    command = [sys.executable, "-c", CHILD, str(Path("inference") / module), *TESTS[module]]
-    try:
-        done = subprocess.run(command, input=source, text=True, capture_output=True, timeout=limit, cwd=root.parent)
-    except subprocess.TimeoutExpired:
-        return False
-    return done.returncode == 0
+def report(everything: Mapping[str, Sequence[Mutant]], chosen: Sequence[Mutant], known: Mapping[str, Record]) -> None:
+    """Print a table by module, the fraction with its interval, and the survivors."""
+    done = [known[m.key] for m in chosen if m.key in known]
+    tried = Counter(r["module"] for r in done)
+    killed = Counter(r["module"] for r in done if r["verdict"] != "survived")
+    print("| module | mutants | tried | killed |\n|---|---|---|---|")
+    for module, found in everything.items():
+        if found:
+            print(f"| {module} | {len(found)} | {tried[module]} | {killed[module]} |")
+    total, dead = len(done), killed.total()
+    print(f"| all | {sum(map(len, everything.values()))} | {total} | {dead} |")
+    if total:
+        low, high = wilson(dead, total)
+        print(f"\nkilled {dead} of {total}: {dead / total:.3f} ({low:.3f} to {high:.3f}); {len(chosen) - total} to try")
+        print(f"verdicts {dict(Counter(r['verdict'] for r in done))}, {sum(r['seconds'] for r in done):.0f} s")
+    for record in sorted(done, key=lambda r: (r["module"], r["line"])):
+        if record["verdict"] == "survived":
+            print(
+                f"{record['module']}:{record['line']} {record['operator']} {record['by']}\n    "
+                + "\n    ".join(record["change"])
+            )
 
 
 def main() -> None:
-    """Sample mutants, run their tests, print what survives."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sample", type=int, default=60)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--modules", nargs="+", default=list(TESTS), choices=list(TESTS))
-    parser.add_argument("--limit", type=float, default=600.0, help="seconds per mutant")
-    parser.add_argument("--budget", type=float, default=float("inf"), help="seconds in all")
-    args = parser.parse_args()
-    root = Path("inference").resolve()
-    everything = [(m, *mutant) for m in args.modules for mutant in mutants(root / m)]
-    chosen = random.Random(args.seed).sample(everything, min(args.sample, len(everything)))
-    start, killed, done = time.monotonic(), 0, 0
-    for module, index, line, what in chosen:
-        if time.monotonic() - start > args.budget:
-            break
-        survived = survives(root, module, index, args.limit)
-        killed, done = killed + (not survived), done + 1
-        print(f"{'SURVIVED' if survived else 'killed  '} inference/{module}:{line} {what}", flush=True)
-    print(f"{killed} of {done} killed ({killed / max(done, 1):.0%}); {len(everything)} possible mutants")
+    """Sample mutants, try them, print what is known."""
+    args = arguments()
+    args.folder.mkdir(parents=True, exist_ok=True)
+    everything = {module: list(mutants(module)) for module in modules()}
+    left_out = {m.key for seed in args.unlike for m in sample(everything, args.sample, seed)}
+    candidates = {module: [m for m in found if m.key not in left_out] for module, found in everything.items()}
+    chosen = sample(candidates, args.sample, args.seed)
+    chosen.sort(key=lambda m: m.module in args.last)
+    results = args.folder / f"seed-{args.seed}.jsonl"
+    lines = results.read_text().splitlines() if results.exists() else []
+    known: dict[str, Record] = {record["key"]: record for record in map(json.loads, lines)}
+    if not args.report:
+        torch.set_num_threads(1)
+        preload(imported(list(TESTS)))
+        tests = measure(args.folder / "map.json")
+        for mutant in chosen:
+            seen = known.get(mutant.key)
+            if _spent() < args.budget and (seen is None or (args.again and seen["verdict"] == "survived")):
+                known[mutant.key] = attempt(mutant, tests, args.limit)
+                with results.open("a") as file:
+                    file.write(json.dumps(known[mutant.key]) + "\n")
+    report(everything, chosen, known)
 
 
 if __name__ == "__main__":

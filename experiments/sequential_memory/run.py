@@ -4,7 +4,7 @@
 
 For each length: learn one sequence, infer the first state from the cue (whole, noisy, or its upper half), forecast the
 rest. An image is recalled if, of all images of the sequence, the right one is nearest to it. Baselines: asymmetric
-Hopfield networks, linear and with softmax. Prints one JSON line per length and draws `recall_<seed>.png`.
+Hopfield networks, linear and with softmax. Prints one JSON line per length and draws `recall_<length>_<seed>.png`.
 """
 
 import argparse
@@ -21,7 +21,8 @@ from aif_dcpc.inference.images import sequential_memory, with_visible
 from aif_dcpc.inference.learning import learn_step
 from aif_dcpc.pictures import image_grid, png_bytes, save
 
-SHOWN = 16
+CUES = ("whole", "noisy", "half")
+SHOWN = 16  # images of a sequence in a figure
 
 
 def main() -> None:
@@ -35,12 +36,13 @@ def main() -> None:
         start = time.process_time()
         model = memorise(sequence, args)
         record: dict[str, object] = {"seed": args.seed, "length": length}
-        recalled = {cue: recall(model, sequence, cue, args) for cue in ("whole", "noisy", "half")}
-        record |= {cue: scores(found, sequence) for cue, found in recalled.items()}
-        record |= {"cpu_seconds": round(time.process_time() - start, 1), **hopfield_scores(sequence, args)}
+        cues = {kind: cue_of(sequence[0], kind, args.noise) for kind in CUES}
+        recalled = {kind: recall(model, sequence, cue, kind, args) for kind, cue in cues.items()}
+        record |= {kind: scores(found, sequence) for kind, found in recalled.items()}
+        record |= {"cpu_seconds": round(time.process_time() - start, 1), **hopfield_scores(sequence, cues["noisy"])}
         print(json.dumps(record), flush=True)
-        if length >= SHOWN:
-            draw(args.figures / f"recall_{length}_{args.seed}.png", sequence, recalled)
+        rows = {kind: torch.cat([cues[kind][None], found]) for kind, found in recalled.items()}
+        draw(args.figures / f"recall_{length}_{args.seed}.png", sequence, rows)
 
 
 def parse() -> argparse.Namespace:
@@ -70,22 +72,28 @@ def memorise(sequence: Tensor, args: argparse.Namespace) -> GraphicalModel:
     return model
 
 
-def recall(model: GraphicalModel, sequence: Tensor, cue: str, args: argparse.Namespace) -> Tensor:
+def cue_of(image: Tensor, kind: str, noise: float) -> Tensor:
+    """The first image as it is shown: whole, with Gaussian noise, or with its lower half hidden (grey)."""
+    if kind == "noisy":
+        return image + noise * torch.randn_like(image)
+    return torch.where(visible(image, kind) == 1, image, 0.5)
+
+
+def visible(image: Tensor, kind: str) -> Tensor:
+    """1 where a pixel of the cue is seen, else 0, `(1, 28, 28)`."""
+    rows = torch.arange(image.shape[1])[:, None].expand_as(image)
+    return (rows < image.shape[1] // 2).to(image) if kind == "half" else torch.ones_like(image)
+
+
+def recall(model: GraphicalModel, sequence: Tensor, cue: Tensor, kind: str, args: argparse.Namespace) -> Tensor:
     """The images after the first, `(T - 1, 1, 28, 28)`: means over 16 forecasts from the state that the cue tells."""
-    visible = torch.ones_like(sequence[0])
-    if cue == "half":
-        visible[:, visible.shape[1] // 2 :] = 0
-    engine = DCPC(with_visible(model, "image", visible), num_particles=16, seed=args.seed + 1)
-    state, _ = engine.run(engine.init({"image": shown(sequence[0], cue, args.noise)[None, None]}), args.sweeps)
+    masked = with_visible(model, "image", visible(cue, kind))  # hidden pixels do not matter, whatever their value
+    engine = DCPC(masked, num_particles=16, seed=args.seed + 1)
+    state, _ = engine.run(engine.init({"image": cue[None, None]}), args.sweeps)
     states = engine.forecast(state, length=len(sequence) - 1)["state"]
     with torch.no_grad():
         found: Tensor = model.sites["image"].kernel(states).mean  # type: ignore[misc]
     return found.mean(0)[0]
-
-
-def shown(image: Tensor, cue: str, noise: float) -> Tensor:
-    """The cue's pixels; those of the hidden half do not matter to the model."""
-    return image + noise * torch.randn_like(image) if cue == "noisy" else image
 
 
 def scores(found: Tensor, sequence: Tensor) -> dict[str, float]:
@@ -95,9 +103,9 @@ def scores(found: Tensor, sequence: Tensor) -> dict[str, float]:
     return {"mse": round((found - sequence[1:]).square().mean().item(), 5), "recalled": right.double().mean().item()}
 
 
-def hopfield_scores(sequence: Tensor, args: argparse.Namespace) -> dict[str, dict[str, float]]:
+def hopfield_scores(sequence: Tensor, cue: Tensor) -> dict[str, dict[str, float]]:
     """Of the networks with linear and with softmax strengths, from the noisy cue, against the same binary images."""
-    cue, binary = shown(sequence[0], "noisy", args.noise), (sequence > 0.5).float()
+    binary = (sequence > 0.5).float()
     kinds = {"hopfield": None, "softmax_hopfield": 20.0}
     return {
         name: scores(asymmetric_hopfield(sequence, cue, len(sequence) - 1, sharpness=kind), binary)
@@ -105,11 +113,11 @@ def hopfield_scores(sequence: Tensor, args: argparse.Namespace) -> dict[str, dic
     }
 
 
-def draw(path: Path, sequence: Tensor, recalled: dict[str, Tensor]) -> None:
-    """Truth, then what was recalled from each cue, a row each; the first image is the cue's."""
-    rows = [sequence, *(torch.cat([sequence[:1], found]) for found in recalled.values())]
+def draw(path: Path, sequence: Tensor, rows: dict[str, Tensor]) -> None:
+    """Truth, then a row for each cue: the cue as it was shown, and what was recalled from it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    save(path, png_bytes(image_grid(torch.cat([row[:SHOWN] for row in rows]).numpy(), columns=SHOWN, scale=1)))
+    pictures = torch.cat([row[:SHOWN] for row in (sequence, *rows.values())]).numpy()
+    save(path, png_bytes(image_grid(pictures, columns=min(SHOWN, len(sequence)), scale=1)))
 
 
 def asymmetric_hopfield(sequence: Tensor, cue: Tensor, length: int, *, sharpness: float | None = None) -> Tensor:

@@ -39,6 +39,12 @@ class Classifier(nn.Module):
         return logits
 
     @torch.no_grad()
+    def accuracy(self, images: Tensor, labels: Tensor) -> float:
+        """Share of images `(N, C, H, W)` that are given their label `(N,)`."""
+        right = torch.cat([self(batch).argmax(1) for batch in images.split(500)]) == labels
+        return right.double().mean().item()
+
+    @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """Hidden layer `(N, 64)`, float64."""
         return torch.cat([self.body(batch) for batch in images.split(500)]).double()

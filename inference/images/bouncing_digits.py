@@ -1,28 +1,38 @@
-"""A digit that bounces in a canvas: what it is lasts for the episode, where it is changes from frame to frame.
+"""Digits that bounce in a canvas: what each is lasts for the episode, where it is changes from frame to frame.
 
-    what ~ Normal(0, I);  velocity ~ Normal(0, speed^2 I);  position_0 ~ Normal(0, 1)
-    position_t ~ Normal(position_{t-1} + velocity, noise^2);  frame_t ~ Normal(render(what, fold(position_t)), scale^2)
+    what_i ~ Normal(0, I);  velocity_i ~ Normal(0, speed^2 I);  position_i,0 ~ Normal(0, 1)
+    position_i,t ~ Normal(position_i,t-1 + velocity_i, noise^2)
+    frame_t ~ Normal(1 - prod_i (1 - render(what_i, fold(position_i,t))), scale^2)
 
-Positions are unfolded: walls are mirrors, `fold` maps the straight line that the digit would take without them back
-into the canvas, so the dynamics are linear and forecasts bounce exactly. Rendering is differentiable (bilinear). The
-posterior of the positions has many modes far from the truth, which local moves never leave: with `candidates` the model
-hands the engine whole paths to choose from (see `straight_paths`), and local moves refine them::
+Positions are unfolded: walls are mirrors, `fold` maps the straight line that a digit would take without them back into
+the canvas, so the dynamics are linear and forecasts bounce exactly. Rendering is differentiable (bilinear), and one
+network draws every digit: what was learned of films of one digit serves films of several (`load_state_dict`).
+
+The posterior has many modes far from the truth, which local moves never leave: with `candidates` the model hands the
+engine draws to hop between them, whole paths of a single digit (`straight_paths`) or, with a bank of appearances or
+several digits, each digit whole (`whole_digits`). Local moves refine what they find::
 
     engine = DCPC(bouncing_digits(candidates=4), moves={"position": "langevin"})
+    model = bouncing_digits(num_digits=3, candidates=4)
+    engine = DCPC(model, moves=dict.fromkeys(refined(3), "langevin"))
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
-from torch.nn.functional import pad
 
 from aif_dcpc.inference.graph import GraphicalModel, lag
 from aif_dcpc.inference.images.dlgm import StandardNormal
-from aif_dcpc.inference.images.straight_paths import StraightPaths, fold
+from aif_dcpc.inference.images.rendering import Renderer
+from aif_dcpc.inference.images.straight_paths import StraightPaths
+from aif_dcpc.inference.images.whole_digits import Digit, WholeDigit
+
+BANK = 512  # draws of the prior, where no bank of appearances is given
 
 
 def bouncing_digits(
     *,
+    num_digits: int = 1,
     latents: int = 8,
     hidden: int = 64,
     patch: int = 16,
@@ -31,114 +41,63 @@ def bouncing_digits(
     noise: float = 0.02,
     scale: float = 0.1,
     candidates: int = 0,
+    bank: Tensor | None = None,
 ) -> GraphicalModel:
-    """Build the graph of one digit.
+    """Build the graph: sites `what`, `velocity`, `position` (of several digits `what1`, `what2`, ...), and `frame`.
 
     Args:
+        num_digits: digits in a frame.
         latents: size of `what`.
         hidden: units between `what` and the digit's pixels.
         patch, canvas: sides of the digit and of the frame, pixels.
         speed, noise: standard deviations of the velocity and of its disturbance, in half free widths per frame.
         scale: standard deviation of a pixel to start with.
-        candidates: whole paths tried per sweep and particle; 0 leaves position and velocity to the engine's own moves.
+        candidates: whole paths or digits tried per sweep and particle; 0 leaves all to the engine's own moves.
+        bank: appearances `(N, latents)` to propose whole digits from, for example particles of films learned from; by
+            default none for one digit, and draws of the prior for several.
     """
-    model = GraphicalModel()
-    model.add_site("what", StandardNormal(latents))
-    model.add_site("velocity", lambda: Independent(Normal(torch.zeros(2), speed), 1))
-    model.add_site(
-        "position",
-        lambda before, velocity: Independent(Normal(before + velocity, noise), 1),
-        parents=[lag("position"), "velocity"],
-        initial=lambda velocity: Independent(Normal(torch.zeros_like(velocity), 1.0), 1),
-        scope="slice",
-    )
+    model, digits = GraphicalModel(), names(num_digits)
+    for digit in digits:
+        add_digit(model, digit, latents, speed, noise)
     renderer = Renderer(latents, hidden, patch, canvas, scale)
-    model.add_site("frame", renderer, parents=["what", "position"], scope="slice")
-    if candidates:
+    seen = [site for digit in digits for site in (digit.what, digit.position)]
+    model.add_site("frame", renderer, parents=seen, scope="slice")
+    if candidates and num_digits == 1 and bank is None:
         model.add_conditional(("velocity", "position"), StraightPaths(renderer, speed, noise, candidates))
+    elif candidates:
+        bank = torch.randn(BANK, latents) if bank is None else bank
+        for own in digits:
+            others = [digit for digit in digits if digit != own]
+            draw = WholeDigit(
+                renderer, own, others, speed=speed, noise=noise, candidates=candidates, bank=bank
+            )  # fmt: skip
+            model.add_conditional(own, draw)
     return model
 
 
-class Renderer(nn.Module):
-    """p(frame | what, position): a digit from a network, laid into an empty canvas.
-
-    Args:
-        latents, hidden, patch, canvas, scale: as `bouncing_digits`.
-    """
-
-    def __init__(self, latents: int, hidden: int, patch: int, canvas: int, scale: float) -> None:
-        super().__init__()
-        self.patch, self.canvas = patch, canvas
-        last = nn.Linear(hidden, patch * patch)
-        last.bias.data += spot(patch).flatten()
-        self.network = nn.Sequential(nn.Linear(latents, hidden), nn.ReLU(), last)
-        self.log_scale = nn.Parameter(torch.tensor(float(scale)).log())
-
-    def forward(self, what: Tensor, position: Tensor) -> Distribution:
-        """Frames `(*batch, 1, canvas, canvas)` given `what (*batch, latents)` and `position (*batch, 2)`."""
-        return Independent(Normal(render(self.digit(what), position, self.canvas), self.log_scale.exp()), 3)
-
-    def digit(self, what: Tensor) -> Tensor:
-        """The digit in its patch, `(*batch, 1, patch, patch)` in (0, 1)."""
-        drawn: Tensor = torch.sigmoid(self.network(what))
-        return drawn.unflatten(-1, (1, self.patch, self.patch))
-
-    def best_positions(self, what: Tensor, frames: Tensor) -> Tensor:
-        """Where each frame is most likely, among the positions that are whole pixels, `(*batch, T, 2)`, folded.
-
-        There |digit|^2 does not depend on the position, so the likelihood is greatest where digit and frame correlate
-        most; all positions at once by the Fourier transform.
-
-        Args:
-            what: `(*batch, latents)`.
-            frames: `(*batch, T, 1, canvas, canvas)`.
-        """
-        width = self.canvas - self.patch
-        wide = pad(self.digit(what), (0, width, 0, width)).unsqueeze(-4)
-        product = torch.fft.rfft2(frames) * torch.fft.rfft2(wide).conj()
-        fit = torch.fft.irfft2(product, s=frames.shape[-2:])[..., 0, : width + 1, : width + 1]
-        best = fit.flatten(-2).argmax(-1)
-        corner = torch.stack([best % (width + 1), best // (width + 1)], -1)
-        return 2 * corner / max(width, 1) - 1
+def names(num_digits: int) -> tuple[Digit, ...]:
+    """Names of the sites, digit by digit."""
+    endings = [""] if num_digits == 1 else [str(i + 1) for i in range(num_digits)]
+    return tuple(Digit("what" + end, "velocity" + end, "position" + end) for end in endings)
 
 
-def spot(patch: int) -> Tensor:
-    """Logits `(patch, patch)` of a blurred spot: a digit of unknown shape is bright in the middle of its patch."""
-    axis = torch.linspace(-1, 1, patch)
-    return 1 - 5 * (axis[:, None].square() + axis.square())
+def refined(num_digits: int) -> tuple[str, ...]:
+    """Sites that local moves should visit beside the draws of whole digits."""
+    return tuple(site for digit in names(num_digits) for site in (digit.what, digit.position))
 
 
-def render(digit: Tensor, position: Tensor, canvas: int) -> Tensor:
-    """Lay digits into an empty canvas, bilinearly.
+def add_digit(model: GraphicalModel, digit: Digit, latents: int, speed: float, noise: float) -> None:
+    """Add the sites of one digit."""
 
-    Args:
-        digit: `(*batch, 1, patch, patch)`.
-        position: `(*batch, 2)`, unfolded x and y of the centre; -1 and 1 touch the walls.
-        canvas: side of the frame, pixels.
+    def step(before: Tensor, velocity: Tensor) -> Distribution:
+        return Independent(Normal(before + velocity, noise), 1)
 
-    Returns:
-        `(*batch, 1, canvas, canvas)`.
-    """
-    patch = digit.shape[-1]
-    corner = (fold(position) + 1) * ((canvas - patch) / 2)
-    pixel = torch.arange(canvas, device=corner.device)[:, None] - torch.arange(patch, device=corner.device)
-    share = (1 - (pixel - corner[..., None, None]).abs()).clamp_min(0)  # of each pixel of the digit, by axis
-    across, down = share.unbind(-3)
-    return (down @ digit.squeeze(-3) @ across.mT).unsqueeze(-3)
-
-
-def bounce(digits: Tensor, *, frames: int = 10, canvas: int = 32, speed: float = 0.2) -> tuple[Tensor, Tensor]:
-    """Films of digits that bounce, from torch's global generator.
-
-    Args:
-        digits: `(B, 1, patch, patch)` in [0, 1].
-        frames: T.
-        canvas: side of a frame, pixels.
-        speed: standard deviation of the velocity, half free widths per frame.
-
-    Returns:
-        films `(B, T, 1, canvas, canvas)`, and unfolded positions `(B, T, 2)`.
-    """
-    start, velocity = 2 * torch.rand(len(digits), 1, 2) - 1, speed * torch.randn(len(digits), 1, 2)
-    position = start + velocity * torch.arange(frames)[:, None]
-    return render(digits.unsqueeze(1), position, canvas), position
+    model.add_site(digit.what, StandardNormal(latents))
+    model.add_site(digit.velocity, lambda: Independent(Normal(torch.zeros(2), speed), 1))
+    model.add_site(
+        digit.position,
+        step,
+        parents=[lag(digit.position), digit.velocity],
+        initial=lambda velocity: Independent(Normal(torch.zeros_like(velocity), 1.0), 1),
+        scope="slice",
+    )

@@ -33,7 +33,7 @@ def generator(
     Args:
         image_shape: `(C, 32, 32)` or `(C, 64, 64)`; pixels lie in [0, 1].
         latents: size of z; 64 for 32 x 32 and 40 for 64 x 64 by default, as published.
-        width: channels of the widest feature map, a multiple of 8; 64 by default.
+        width: channels of the widest feature map, a multiple of 16; 64 by default.
         likelihood: "discretized_normal" (256 levels) or "normal", with one learned scale.
         scale: standard deviation of a pixel to start with.
 

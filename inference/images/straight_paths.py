@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 if TYPE_CHECKING:
-    from aif_dcpc.inference.images.bouncing_digits import Renderer
+    from aif_dcpc.inference.images.rendering import Renderer
 
 CELL = 1 / 16  # of starts, half free widths
 CELLS_OF_VELOCITY = 128  # over 8 standard deviations
@@ -49,30 +49,39 @@ class StraightPaths:
     def __call__(self, values: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Draw `velocity` `(K, B, 2)` and `position` `(K, B, T, 2)` given `what` and `frame`."""
         what, frames, position = values["what"], values["frame"], values["position"]
-        velocity = self._velocity(position, generator)
-        lines = Lines(self.renderer.best_positions(what, frames), self.speed)
+        velocity = draw_velocity(position, self.speed, self.noise, generator)
+        lines = Lines.through(self.renderer.best_positions(what, frames), self.speed)
         start, speed = lines.draw(self.candidates, generator)
         starts = torch.cat([position[None, :, :, 0], start])
         velocities = torch.cat([velocity[None], speed])
-        paths = torch.cat([position[None], self._paths(start, speed, position.shape[2], generator)])
+        paths = torch.cat([position[None], draw_paths(start, speed, position.shape[2], self.noise, generator)])
         fit = self.renderer(what[None, :, :, None], paths).log_prob(frames[None]).sum(-1)
         weights = fit + lines.log_prior(starts, velocities) - lines.log_prob(starts, velocities)
-        noise = torch.rand(weights.shape, dtype=weights.dtype, device=weights.device, generator=generator)
-        chosen = (weights - (-noise.clamp_min(1e-30).log()).log()).argmax(0)
+        chosen = choose(weights, generator)
         return {"velocity": pick(velocities, chosen), "position": pick(paths, chosen)}
 
-    def _velocity(self, position: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw from p(velocity | position): a Gaussian mean with a Gaussian prior."""
-        steps = position.diff(dim=2)
-        precision = self.speed**-2 + steps.shape[2] * self.noise**-2
-        noise = torch.randn(steps[:, :, 0].shape if steps.shape[2] else position[:, :, 0].shape, generator=generator)
-        return steps.sum(2) * self.noise**-2 / precision + noise.to(position) / math.sqrt(precision)
 
-    def _paths(self, start: Tensor, velocity: Tensor, length: int, generator: torch.Generator) -> Tensor:
-        """Paths `(M, K, B, T, 2)` from the model's own law."""
-        shape = (*start.shape[:-1], length - 1, 2)
-        steps = velocity.unsqueeze(-2) + self.noise * torch.randn(shape, generator=generator).to(start)
-        return torch.cat([start.unsqueeze(-2), start.unsqueeze(-2) + steps.cumsum(-2)], -2)
+def draw_velocity(position: Tensor, speed: float, noise: float, generator: torch.Generator) -> Tensor:
+    """Draw from p(velocity | position), `(K, B, 2)`: a Gaussian mean with a Gaussian prior."""
+    steps = position.diff(dim=2)
+    precision = speed**-2 + steps.shape[2] * noise**-2
+    normal = torch.randn(position[:, :, 0].shape, generator=generator, device=generator.device)
+    return steps.sum(2) * noise**-2 / precision + normal.to(position) / math.sqrt(precision)
+
+
+def draw_paths(start: Tensor, velocity: Tensor, length: int, noise: float, generator: torch.Generator) -> Tensor:
+    """Paths `(M, K, B, T, 2)` from the model's own law."""
+    shape = (*start.shape[:-1], length - 1, 2)
+    normal = torch.randn(shape, generator=generator, device=generator.device).to(start)
+    steps = velocity.unsqueeze(-2) + noise * normal
+    return torch.cat([start.unsqueeze(-2), start.unsqueeze(-2) + steps.cumsum(-2)], -2)
+
+
+def choose(log_weights: Tensor, generator: torch.Generator) -> Tensor:
+    """Indices `(K, B)` of candidates `(M, K, B)`, in proportion to their weights."""
+    noise = torch.rand(log_weights.shape, dtype=log_weights.dtype, device=generator.device, generator=generator)
+    gumbel = -(-noise.clamp_min(1e-30).log()).log()
+    return (log_weights + gumbel.to(log_weights)).argmax(0)
 
 
 def pick(candidates: Tensor, chosen: Tensor) -> Tensor:
@@ -82,34 +91,38 @@ def pick(candidates: Tensor, chosen: Tensor) -> Tensor:
 
 
 class Lines:
-    """q(start, velocity) of each axis: cells of lines, as likely as they fit the places, and a share of the prior.
+    """q(start, velocity) of some axes: cells of lines, as likely as they fit, and a share of the prior.
 
     Args:
-        places: `(K, B, T, 2)` in [-1, 1].
+        fit: `(K, B, axes, starts * velocities)` nats, of every line of `grid`, up to a constant.
         speed: standard deviation of the velocity's prior.
     """
 
-    def __init__(self, places: Tensor, speed: float) -> None:
-        self.speed, self.width = speed, 8 * speed / CELLS_OF_VELOCITY
-        self.starts = torch.arange(-1 + CELL / 2, 1, CELL).to(places)
-        self.velocities = ((torch.arange(CELLS_OF_VELOCITY) + 0.5) * self.width - 4 * speed).to(places)
-        times = torch.arange(places.shape[2], device=places.device)
-        lines = fold(self.starts[:, None, None] + self.velocities[:, None] * times).flatten(0, 1)
+    def __init__(self, fit: Tensor, speed: float) -> None:
+        self.speed, (self.starts, self.velocities) = speed, (axis.to(fit) for axis in grid(speed))
+        self.width = 8 * speed / CELLS_OF_VELOCITY
+        prior = -0.5 * (self.velocities / speed).square().repeat(len(self.starts))
+        self.log_cells = (fit + prior).log_softmax(-1)
+
+    @classmethod
+    def through(cls, places: Tensor, speed: float) -> "Lines":
+        """Lines near the places `(K, B, T, 2)` in [-1, 1]."""
+        lines = folded_lines(speed, places.shape[2]).to(places)
         distance = lines.square().sum(-1) - 2 * places.transpose(2, 3) @ lines.T  # up to a constant
-        fit = -0.5 * distance / SPREAD**2 - 0.5 * (self.velocities / speed).square().repeat(len(self.starts))
-        self.log_cells = fit.log_softmax(-1)  # (K, B, 2, starts * velocities)
+        return cls(-0.5 * distance / SPREAD**2, speed)
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Starts and velocities, `(count, K, B, 2)` each."""
-        shape = (count, *self.log_cells.shape[:3])
-        cells = self.log_cells
-        uniform = torch.rand(*shape[1:], count, generator=generator).to(cells)
+        """Starts and velocities, `(count, K, B, axes)` each."""
+        cells, device = self.log_cells, generator.device
+        shape = (count, *cells.shape[:-1])
+        uniform = torch.rand(*shape[1:], count, generator=generator, device=device).to(cells)
         cell = torch.searchsorted(cells.exp().cumsum(-1), uniform).clamp_max(cells.shape[-1] - 1).movedim(-1, 0)
-        jitter, normal = torch.rand(2, *shape, generator=generator), torch.randn(2, *shape, generator=generator)
-        start = self.starts[cell // CELLS_OF_VELOCITY] + CELL * (jitter[0] - 0.5).to(cells)
-        velocity = self.velocities[cell % CELLS_OF_VELOCITY] + self.width * (jitter[1] - 0.5).to(cells)
-        prior = torch.rand(shape, generator=generator) < DEFENSIVE
-        return torch.where(prior, normal[0].to(cells), start), torch.where(prior, self.speed * normal[1], velocity)
+        jitter = torch.rand(2, *shape, generator=generator, device=device).to(cells)
+        normal = torch.randn(2, *shape, generator=generator, device=device).to(cells)
+        start = self.starts[cell // CELLS_OF_VELOCITY] + CELL * (jitter[0] - 0.5)
+        velocity = self.velocities[cell % CELLS_OF_VELOCITY] + self.width * (jitter[1] - 0.5)
+        prior = (torch.rand(shape, generator=generator, device=device) < DEFENSIVE).to(cells.device)
+        return torch.where(prior, normal[0], start), torch.where(prior, self.speed * normal[1], velocity)
 
     def log_prior(self, start: Tensor, velocity: Tensor) -> Tensor:
         """Of the model, `(M, K, B)` nats."""
@@ -128,3 +141,15 @@ class Lines:
 
     def _prior(self, start: Tensor, velocity: Tensor) -> Tensor:
         return Normal(0.0, 1.0).log_prob(start) + Normal(0.0, self.speed).log_prob(velocity)
+
+
+def grid(speed: float) -> tuple[Tensor, Tensor]:
+    """Middles of the cells: starts over [-1, 1], velocities over 8 standard deviations."""
+    width = 8 * speed / CELLS_OF_VELOCITY
+    return torch.arange(-1 + CELL / 2, 1, CELL), (torch.arange(CELLS_OF_VELOCITY) + 0.5) * width - 4 * speed
+
+
+def folded_lines(speed: float, length: int) -> Tensor:
+    """Where the line of every cell is at each slice, `(starts * velocities, T)` in [-1, 1]."""
+    starts, velocities = grid(speed)
+    return fold(starts[:, None, None] + velocities[:, None] * torch.arange(length)).flatten(0, 1)

@@ -1,21 +1,34 @@
 """What a model is made of, as a table."""
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from aif_dcpc.inference.engine import DCPC
-from aif_dcpc.inference.graph import GraphicalModel, parent_name
+from aif_dcpc.inference.graph import GraphicalModel, Lag, Parent
 
 
 def summary(model: GraphicalModel) -> str:
-    """One line per site: name, event shape, parents, number of learnable parameters of its kernels."""
-    drawn = DCPC(model, num_particles=1).init(batch_size=1).values
+    """One line per site: name, shape of its event, parents (of an earlier slice: `name[-1]`), learnable parameters."""
+    length = max((site.period for site in model.sites.values() if site.period is not None), default=None)
+    drawn = DCPC(model, num_particles=1).init(batch_size=1, length=length).values
     rows = [("site", "shape", "parents", "parameters")]
     for name, site in model.sites.items():
         shape = " x ".join(map(str, drawn[name].shape[site.num_lead :])) if name in drawn else "function"
-        parents = ", ".join(map(parent_name, site.parents)) or "-"
+        parents = ", ".join(map(_shown, site.parents)) or "-"
         rows.append((name, shape or "scalar", parents, str(_count(model, name))))
     rows.append(("total", "", "", str(sum(p.numel() for p in model.parameters()))))
-    return "\n".join(f"{a:<6} {b:<12} {c:<9} {d:>10}" for a, b, c, d in rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(_line(row, widths) for row in rows)
+
+
+def _shown(parent: Parent) -> str:
+    return f"{parent.site}[-{parent.steps}]" if isinstance(parent, Lag) else parent
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    *words, number = (word.ljust(width) for word, width in zip(row, widths, strict=True))
+    return "  ".join([*words, number.strip().rjust(widths[-1])])
 
 
 def _count(model: GraphicalModel, name: str) -> int:

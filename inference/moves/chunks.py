@@ -5,7 +5,7 @@ gap is at least the model's longest lag, so all chunks are proposed together and
 arXiv 1908.09429; Gonzalez et al. 2011). Width 1, gap 1, phases 0 and 1 is even/odd updating.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,7 +14,10 @@ from torch.nn.functional import pad
 
 @dataclass(frozen=True)
 class Chunks:
-    """A partition of `length` slices; slice t lies at position (t + phase) mod (width + gap) of its chunk."""
+    """A partition of `length` slices; slice t lies at position (t + phase) mod (width + gap) of its chunk.
+
+    A negative phase means that the first chunk begins at slice -phase.
+    """
 
     length: int
     width: int
@@ -27,6 +30,10 @@ class Chunks:
         if width >= length:
             return cls(length, length, 0)
         return cls(length, width, gap, phase % (width + gap))
+
+    def from_first(self) -> "Chunks":
+        """The same chunks from the first that has its first free slice in the series on."""
+        return replace(self, phase=-(-self.phase % self.stride))
 
     @property
     def stride(self) -> int:
@@ -44,14 +51,14 @@ class Chunks:
         return self.count * self.stride
 
     def cut(self, x: Tensor) -> Tensor:
-        """The free slices of every chunk: `(K, B, padded, D)` to `(K, B, count, width * D)`."""
-        return x.unflatten(2, (self.count, self.stride))[:, :, :, : self.width].flatten(3)
+        """The free slices of every chunk: `(K, B, padded, D)` to `(count, K * B, width * D)`."""
+        return x.flatten(0, 1).unflatten(1, (self.count, self.stride))[:, :, : self.width].transpose(0, 1).flatten(2)
 
     def join(self, x: Tensor) -> Tensor:
-        """Inverse of `cut`, fixed slices zero and empty places gone: `(K, B, length, D)`."""
-        wide = x.unflatten(3, (self.width, -1))
+        """Inverse of `cut`, fixed slices zero and empty places gone: `(K * B, length, D)`."""
+        wide = x.transpose(0, 1).unflatten(2, (self.width, -1))
         wide = pad(wide, (0, 0, 0, self.gap)) if self.gap else wide
-        return wide.flatten(2, 3)[:, :, self.phase : self.phase + self.length]
+        return wide.flatten(1, 2)[:, self.phase : self.phase + self.length]
 
     def free(self, device: torch.device) -> Tensor:
         """`(length,)` True where a slice may move."""
@@ -59,10 +66,10 @@ class Chunks:
         return position < self.width
 
     def sum(self, x: Tensor) -> Tensor:
-        """Sum over each chunk: `(K, B, padded)` to `(K, B, count)`."""
-        return x.unflatten(2, (self.count, self.stride)).sum(3)
+        """Sum over each chunk: `(K, B, padded)` to `(count, K * B)`."""
+        return x.view(-1, self.count, self.stride).sum(2).T
 
     def spread(self, flags: Tensor) -> Tensor:
-        """Per-chunk flags `(K, B, count)` to all slices of the chunk, `(K, B, length)`."""
-        wide = flags.unsqueeze(-1).expand(*flags.shape, self.stride).flatten(2)
-        return wide[:, :, self.phase : self.phase + self.length]
+        """Flags of chunks `(count, K * B)` to all slices of the chunk, `(K * B, length)`."""
+        wide = flags.T.unsqueeze(2).expand(-1, -1, self.stride).flatten(1)
+        return wide[:, self.phase : self.phase + self.length]

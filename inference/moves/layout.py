@@ -14,11 +14,12 @@ def longest_lag(state: State, name: str) -> int:
     return max(spans, default=0)
 
 
-def site_chunks(state: State, site: Site, width: int, phase: int) -> Chunks:
-    """The chunks of a pass; one chunk of one slice for a site without time."""
+def site_chunks(state: State, site: Site, width: int, phase: int, gap: int = 0) -> Chunks:
+    """The chunks of a pass, at least `gap` slices apart; one chunk of one slice for a site without time."""
     if site.period is None:
         return Chunks(1, 1, 0)
-    return Chunks.fit(state.values[site.name].shape[2], width, longest_lag(state, site.name), phase)
+    gap = max(gap, longest_lag(state, site.name))
+    return Chunks.fit(state.values[site.name].shape[2], width, gap, phase)
 
 
 def flatten_event(site: Site, x: Tensor) -> Tensor:

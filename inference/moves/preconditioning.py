@@ -20,7 +20,9 @@ from aif_dcpc.inference.state import State
 
 MAX_DENSE = 256
 MAX_DENSE_BLOCK = 1024  # a chunk of slices
-MAX_SEPARATE = 64  # chunks up to which each has a matrix of its own in memory
+MAX_SEPARATE = (
+    2**22
+)  # numbers, up to which each chunk has a matrix of its own in memory, so that one product serves all
 MAX_DENSE_STATIC = 64  # sites without time: above this a full matrix costs more than it gains
 
 
@@ -34,28 +36,28 @@ def preconditioner(
     """
     if not learned.secants:
         return None, learned
-    key = (chunks.width, chunks.phase, chunks.length)
+    key = (chunks.width, chunks.gap, chunks.phase, chunks.length)
     if key not in learned.roots:
         precisions = _precisions(state, site, chunks, learned)
         root = root_of_inverse(precisions[:1] if chunks.count == 1 else precisions)
-        root = _along(root, chunks.count) if root.ndim == 2 or chunks.count <= MAX_SEPARATE else root
+        few = chunks.count * root[0].numel() <= MAX_SEPARATE
+        root = _along(root, chunks.count) if root.ndim == 2 or few else root
         learned = replace(learned, roots={**learned.roots, key: root})
     return learned.roots[key], learned
 
 
 def multiply(root: Tensor | None, x: Tensor, *, transposed: bool = False) -> Tensor:
-    """R x, or R' x, for every chunk; `x` `(K, B, count, N)`."""
+    """R x, or R' x, for every chunk; `x` `(count, K * B, N)`."""
     if root is None:
         return x
     if root.ndim == 2:
-        return x * root
+        return x * root.unsqueeze(1)
     matrix = root if transposed else root.mT  # x is a row
-    if matrix.shape[0] == x.shape[2]:
-        rows = x.flatten(0, 1).transpose(0, 1)
-        return torch.bmm(rows, matrix).transpose(0, 1).unflatten(0, x.shape[:2])
+    if matrix.shape[0] == x.shape[0]:
+        return torch.bmm(x, matrix)
     inner = x @ matrix[1]
-    inner[:, :, 0] = x[:, :, 0] @ matrix[0]
-    inner[:, :, -1] = x[:, :, -1] @ matrix[2]
+    inner[0] = x[0] @ matrix[0]
+    inner[-1] = x[-1] @ matrix[2]
     return inner
 
 

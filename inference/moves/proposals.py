@@ -17,14 +17,14 @@ LIMIT = 5.0  # standard deviations of the conditional, where the preconditioner 
 class Proposal(Protocol):
     """How u is drawn given w.
 
-    Shapes: `w`, `new_w`, `u` are `(K, B, chunks, N)`; `step` is 0-dim.
+    Shapes: `w`, `new_w`, `u` are `(count, K * B, N)`; `step` is 0-dim.
     """
 
     def draw(self, w: Tensor, step: Tensor, generator: torch.Generator | None) -> Tensor:
         """Draw u given the whitened prediction error."""
 
     def log_ratio(self, u: Tensor, w: Tensor, new_w: Tensor, step: Tensor) -> Tensor:
-        """log p(-u | w') - log p(u | w), `(K, B, chunks)` nats."""
+        """log p(-u | w') - log p(u | w), `(count, K * B)` nats."""
 
 
 class Gaussian:
@@ -44,11 +44,11 @@ class Gaussian:
         return noise.mul_(self.variance(step).sqrt()).addcmul_(self.drift(w), step)
 
     def log_ratio(self, u: Tensor, w: Tensor, new_w: Tensor, step: Tensor) -> Tensor:
-        """log p(-u | w') - log p(u | w), `(K, B, chunks)` nats."""
+        """log p(-u | w') - log p(u | w), `(count, K * B)` nats."""
         w, new_w = self.drift(w), self.drift(new_w)
-        # |u - a w|^2 - |u + a w'|^2 = -a (w + w') . (2 u + a (w' - w))
-        total = (w + new_w) * torch.addcmul(2 * u, new_w - w, step)
-        return total.sum(-1) * (-step / (2 * self.variance(step)))
+        # |u - a w|^2 - |u + a w'|^2 = -2 a (w + w') . (u + a / 2 (w' - w))
+        total = (w + new_w) * torch.addcmul(u, new_w - w, step, value=0.5)
+        return total.sum(-1) * (-step / self.variance(step))
 
 
 class OrnsteinUhlenbeck(Gaussian):
@@ -84,7 +84,7 @@ class Barker:
         return torch.where(uniform < torch.sigmoid(noise * w), noise, -noise)
 
     def log_ratio(self, u: Tensor, w: Tensor, new_w: Tensor, step: Tensor) -> Tensor:
-        """log p(-u | w') - log p(u | w), `(K, B, chunks)` nats."""
+        """log p(-u | w') - log p(u | w), `(count, K * B)` nats."""
         return (softplus(-u * w) - softplus(u * new_w)).sum(-1)
 
 

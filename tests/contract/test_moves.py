@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from aif_dcpc.inference import DCPC, GraphicalModel, MoveError, every, lag
 from aif_dcpc.inference.geweke import joint_test
 from aif_dcpc.inference.moves.chunks import Chunks
+from aif_dcpc.inference.moves.passes import Sparse
 from aif_dcpc.inference.schedule import KINDS
 
 UNSOUND = {"paper"}  # the published update, kept for comparison
@@ -121,6 +122,19 @@ def test_sweeps_from_exact_draws_stay_exact(kind, name):
     assert disturbances(kind, name) == []
 
 
+@pytest.mark.parametrize("kind", ["langevin", "block"])
+def test_windows_and_the_slices_between_them_stay_exact(kind, monkeypatch):
+    """As above, with windows of four: the rounds go through a whole cycle of sweeps."""
+    model, site = series()
+    data = {"x": torch.zeros(1, 14)}
+    options = {"moves": {site: kind}, "replicates": 5000, "seed": 0, "window": 4}
+    assert joint_test(model, data, num_sweeps=5, **options) == []
+    if kind == "langevin":  # and proposals to one side alone are noticed
+        move = Sparse.move
+        monkeypatch.setattr(Sparse, "move", lambda self, jump: move(self, jump.abs()))
+        assert joint_test(model, data, num_sweeps=12, **options)
+
+
 def test_the_published_update_is_noticed():
     assert disturbances("paper", "static", rounds=10)
 
@@ -169,10 +183,35 @@ def test_the_detector_detects():
 @pytest.mark.parametrize("kind, name", PAIRS)
 def test_sweeps_do_not_wait_for_the_device(kind, name, adapt):
     model, site = MODELS[name]()
-    engine = DCPC(model, num_particles=3, moves={site: kind}, warmup=4, window=2)
+    engine = DCPC(model, num_particles=3, moves={site: kind}, warmup=4, window=4)
     data = observed(model, 2)
     state, _ = engine.run(engine.init(data, seed=0), 4)
     for _ in range(2):  # an even and an odd sweep
         with NoSynchronisation() as mode:
             state, _ = engine.sweep(state, adapt=adapt)
         assert set(mode.found) == set()
+
+
+class Operations(TorchDispatchMode):
+    """Counts dispatched tensor operations."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("window", [1, 4])
+@pytest.mark.parametrize("kind", ["langevin", "barker", "discrete_langevin", "gibbs", "prior", "paper"])
+def test_a_sweep_of_a_long_series_takes_as_many_operations_as_one_of_a_short_one(kind, window):
+    model, site = discrete() if kind in ("discrete_langevin", "gibbs") else series()
+    counts = []
+    for length in (12, 602):  # which end alike: the last slice is within a window
+        engine = DCPC(model, num_particles=2, moves={site: kind}, window=window, warmup=2)
+        state, _ = engine.run(engine.init({"x": torch.zeros(1, length)}, seed=0), 8)
+        with Operations() as operations:
+            for _ in range(4):
+                state, _ = engine.visit(state)
+        counts.append(operations.count)
+    assert counts[0] == counts[1]

@@ -191,7 +191,7 @@ def test_evaluation_ends_with_one_json_object_and_leaves_figures(tmp_path):
 
     outcome = run(*SMALL, "images.options.likelihood=bernoulli", f"run_dir={tmp_path / 'run'}")
     asked = ["held_out=20", "sweeps=3", "annealed_images=10", "temperatures=20", "chains=3", "samples=100"]
-    result = json.loads(json.dumps(evaluate(evaluation(f"run={outcome.folder}", "repeats=2", *asked))))
+    result = json.loads(json.dumps(evaluate(evaluation(f"run={outcome.folder}", "seeds=2", *asked))))
     wanted = {"reconstruction_bce", "mse", "neg_log_marginal", "ess_fraction", "fid_prior", "fid_mixture", "mse_sd"}
     assert wanted <= result.keys()
     assert 0 < result["ess_fraction"] <= 1 and 0 < result["mse"] < 1

@@ -1,11 +1,15 @@
 """A bouncing digit against geometry: where it is drawn, how it is reflected, and where its film says it is."""
 
+from functools import reduce
+
 import pytest
 import torch
 
+from aif_dcpc.experiments.bouncing_digits.scoring import Belief
 from aif_dcpc.inference import DCPC, check_model
-from aif_dcpc.inference.images import bounce, bouncing_digits, straight_paths
-from aif_dcpc.inference.images.bouncing_digits import render
+from aif_dcpc.inference.images import bounce, bouncing_digits, straight_paths, whole_digits
+from aif_dcpc.inference.images.bouncing_digits import refined
+from aif_dcpc.inference.images.rendering import blend, render
 from aif_dcpc.inference.images.straight_paths import fold
 
 
@@ -30,15 +34,21 @@ def test_the_graph_is_sound():
     assert check_model(model, {"frame": torch.rand(2, 3, 1, 8, 8)}, replicates=0) == ()
 
 
+def known_blob(model):
+    """Let the model draw a bright blob whatever `what` is; returns it, `(8, 8)`."""
+    axis = torch.linspace(-1, 1, 8)
+    blob = (-3 * (axis[:, None].square() + axis.square())).exp().clamp(0.01, 0.99)
+    output = model.sites["frame"].kernel.network[-1]
+    with torch.no_grad():
+        output.weight.zero_()
+        output.bias.copy_(torch.logit(blob).flatten())
+    return blob
+
+
 def test_positions_are_found_from_nearby_and_the_forecast_bounces():
     torch.manual_seed(0)
     model = bouncing_digits(latents=2, hidden=8, patch=8, canvas=16)
-    with torch.no_grad():  # a bright blob whatever `what` is, known to the model
-        axis = torch.linspace(-1, 1, 8)
-        blob = (-3 * (axis[:, None].square() + axis.square())).exp().clamp(0.01, 0.99)
-        output = model.sites["frame"].kernel.network[-1]
-        output.weight.zero_()
-        output.bias.copy_(torch.logit(blob).flatten())
+    blob = known_blob(model)
     films, position = bounce(blob.expand(6, 1, 8, 8), frames=10, canvas=16)
     seen = films[:, :8] + 0.1 * torch.randn_like(films[:, :8])
     engine = DCPC(model, num_particles=4)
@@ -89,3 +99,106 @@ def test_the_best_place_of_a_frame_is_where_the_digit_was_drawn():
     with torch.no_grad():
         frames = render(renderer.digit(what).unsqueeze(1), position, 12)
         assert torch.equal(renderer.best_positions(what, frames), position)
+
+
+# -- several digits ----------------------------------------------------------------------------------------------------
+
+
+def test_canvases_are_blended_in_any_order_and_an_empty_one_changes_nothing():
+    a, b, c = torch.rand(3, 2, 1, 4, 4, dtype=torch.float64)
+    wanted = 1 - (1 - a) * (1 - b) * (1 - c)
+    assert torch.allclose(blend(blend(a, b), c), wanted)
+    assert torch.allclose(blend(c, blend(b, a)), wanted)
+    assert torch.equal(blend(a, torch.zeros_like(a)), a)
+
+
+def whole_model(num_digits=2, **settings):
+    torch.manual_seed(0)
+    bank = torch.randn(3, 2)
+    sizes = {"latents": 2, "hidden": 4, "patch": 4, "canvas": 8, "scale": 1.0, "noise": 0.1}
+    return bouncing_digits(num_digits=num_digits, bank=bank, **{"candidates": 3, **sizes, **settings})
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_whole_digits_keep_the_posterior(coarse_lines, local):
+    """Geweke's joint test of two digits, false alarm at most 1e-5."""
+    moves = dict.fromkeys(refined(2), "langevin") if local else None
+    data = {"frame": torch.rand(2, 4, 1, 8, 8)}
+    assert check_model(whole_model(), data, moves=moves, replicates=600) == ()
+
+
+def residual_score(num_sweeps=4, seed=1):
+    """Of films drawn from the model and swept: how far residuals are from standard normal, standard errors.
+
+    A draw of (latents, film) keeps its joint law when the latents are drawn anew given the film, so the pixels' residuals
+    over their scale stay independent standard normal, and the sum of their squares is chi-squared.
+    """
+    model, films, scale = whole_model(scale=0.3, candidates=20), 300, 0.3
+    with torch.no_grad():  # digits that differ
+        for layer in (0, -1):
+            model.sites["frame"].kernel.network[layer].weight.mul_(5)
+    engine = DCPC(model, num_particles=1, warmup=0)
+    fresh = engine.init(batch_size=films, length=4, seed=seed).natural
+    state = engine.init({"frame": fresh["frame"][0]})
+    state = state.with_values({name: fresh[name] for name in state.problem.latent})
+    state, _ = engine.run(state, num_sweeps)
+    mean = Belief.of(state.particles, 2).frames(model.sites["frame"].kernel)
+    squares = ((fresh["frame"][0] - mean) / scale).square()
+    return float((squares.sum() - squares.numel()) / (2 * squares.numel()) ** 0.5)
+
+
+def test_whole_digits_leave_residuals_standard_normal(coarse_lines):
+    """False alarm 6e-7: the score is standard normal to within 1/sqrt(76,800)."""
+    assert abs(residual_score()) < 5
+
+
+def test_a_draw_that_ignores_the_other_digits_spoils_the_residuals(coarse_lines, monkeypatch):
+    empty = lambda self, values: torch.zeros_like(values["frame"])  # noqa: E731
+    monkeypatch.setattr(whole_digits.WholeDigit, "_background", empty)
+    assert abs(residual_score()) > 5
+
+
+@pytest.mark.parametrize("proposal", [whole_digits.Looks, straight_paths.Lines])
+def test_whole_digits_weighed_without_their_proposal_are_caught(coarse_lines, monkeypatch, proposal):
+    monkeypatch.setattr(proposal, "log_prob", lambda self, first, *rest: first.new_zeros(first.shape[:-1]))
+    faults = check_model(whole_model(), {"frame": torch.rand(2, 4, 1, 8, 8)}, replicates=600)
+    assert any("joint distribution" in fault for fault in faults)
+
+
+def test_what_the_others_leave_says_where_a_digit_fits():
+    """The gain of a whole-pixel place is half the fall of the squared error, found here by drawing the digit there."""
+    torch.manual_seed(0)
+    renderer = bouncing_digits(latents=2, hidden=4, patch=4, canvas=8).sites["frame"].kernel
+    frames, background, digit = torch.rand(1, 1, 1, 1, 8, 8), torch.rand(1, 1, 1, 1, 8, 8), torch.rand(1, 4, 4)
+    rest = whole_digits.Rest(renderer, frames, background)
+    gain = rest.places(digit)[0, 0, 0] * whole_digits.PLACE_SCALE**2
+    for x, y in ((0, 0), (4, 1), (2, 4)):
+        place = torch.tensor([x, y]) / 2 - 1.0  # the free width is 4 pixels
+        drawn = blend(background, render(digit, place, 8))
+        fall = (frames - background).square().sum() - (frames - drawn).square().sum()
+        assert torch.allclose(gain[y, x], fall / 2, atol=1e-4)
+        path = place.expand(1, 1, 1, 1, 2)
+        look = rest.looks(path, digit[None])[0, 0, 0, 0] * whole_digits.LOOK_SCALE**2
+        assert torch.allclose(look, fall / 2, atol=1e-4)
+
+
+def test_digits_are_matched_by_whole_films_in_any_order():
+    truth, what = torch.randn(2, 5, 3, 2), torch.randn(1, 2, 3, 4)
+    shuffled = Belief(what[:, :, [2, 0, 1]], truth[None, :, :, [2, 0, 1]])
+    matched = shuffled.matched(truth[:, :4])
+    assert torch.equal(matched.position[0], truth)
+    assert torch.equal(matched.what, what)
+
+
+def test_three_blobs_are_found_from_the_prior():
+    torch.manual_seed(0)
+    model = bouncing_digits(num_digits=3, latents=2, hidden=8, patch=8, canvas=24, candidates=8)
+    blob = known_blob(model)
+    clips, positions = zip(*(bounce(blob.expand(6, 1, 8, 8), frames=8, canvas=24) for _ in range(3)), strict=True)
+    films, truth = reduce(blend, clips), torch.stack(positions, 2)
+    engine = DCPC(model, num_particles=4, moves=dict.fromkeys(refined(3), "langevin"), warmup=15)
+    state, info = engine.run(engine.init({"frame": films + 0.1 * torch.randn_like(films)}, seed=0), num_sweeps=30)
+    best = Belief.of(state.particles, 3).best(info.log_joint).matched(truth)
+    pixels = 8.0  # half the free width
+    error = (fold(best.position[0]) - fold(truth)).norm(dim=-1) * pixels
+    assert (error < 2).double().mean() > 0.9

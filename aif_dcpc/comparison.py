@@ -1,0 +1,221 @@
+"""Compare methods on one image experiment: the same graph, data, processor time, effort of tuning, and measurement.
+
+Every method gets the same number of settings to try, each learned for the same processor time and judged by one
+criterion on training images that were held out; the best one then learns from several seeds and is measured on test
+images. Seconds become numbers of learning steps by timing all methods in turn before anything is learned, so that a busy
+machine takes from none of them. Each result is one line of a file as soon as it is there: a second invocation goes on
+behind the last, and several may work on different methods at a time.
+
+    protocol = Protocol(experiment="mnist", settings={"vae": [["images.method=vae", "images.rate=0.001"], ...]}, ...)
+    Comparison(protocol, Results(Path("results.jsonl"))).run(["vae"])
+"""
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from aif_dcpc.image_evaluation import evaluate
+from aif_dcpc.schema import TrainConfig, evaluate_config, train_config
+from aif_dcpc.training.image_assembly import make_data, make_model
+from aif_dcpc.training.image_loop import ImageLoop
+from aif_dcpc.training.image_run import LearningError, continue_image_run, create_image_run
+
+ROUNDS = 12  # of timing a learning step of every method; the quickest time counts
+Row = dict[str, Any]
+
+
+class Results:
+    """A file of JSON lines, each measured once: `{**key, **numbers}`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def rows(self, **key: object) -> list[Row]:
+        """All lines with these entries."""
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        rows: list[Row] = [json.loads(line) for line in lines]
+        return [row for row in rows if key.items() <= row.items()]
+
+    def once(self, key: Row, measure: Callable[[], Row]) -> Row:
+        """The line with this key, measured and appended if there is none yet."""
+        known = [row for row in self.rows() if all(row.get(name) == value for name, value in key.items())]
+        if known:
+            return known[0]
+        row = {**key, **measure()}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        return row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """What is the same for all methods, and what tells them apart.
+
+    Attributes:
+        experiment: name of a group in `configs/experiment`.
+        methods: method -> its overrides of `aif-train`.
+        settings: method -> the settings to choose from, each some overrides; as many for every method.
+        common: overrides of `aif-train` for all.
+        seeds: of the final runs; the settings are tried with the first of them.
+        tuning_seconds, final_seconds: processor time of one run.
+        hold_out: training images that stand in for the test images while settings are chosen.
+        tuning_evaluation, final_evaluation: overrides of `aif-evaluate`.
+        criterion: the number by which a setting is chosen; lower is better.
+    """
+
+    experiment: str
+    methods: Mapping[str, Sequence[str]]
+    settings: Mapping[str, Sequence[Sequence[str]]]
+    common: Sequence[str] = ()
+    seeds: Sequence[int] = (0, 1, 2)
+    tuning_seconds: float = 30.0
+    final_seconds: float = 120.0
+    hold_out: int = 1000
+    tuning_evaluation: Sequence[str] = ()
+    final_evaluation: Sequence[str] = ()
+    criterion: str = "neg_log_marginal"
+
+
+def rates(*values: float) -> list[list[str]]:
+    """Settings that differ in the learning rate, the same for covariances and the rest."""
+    return [[f"images.rate={value}", f"images.covariance_rate={value}"] for value in values]
+
+
+class Comparison:
+    """Times, tunes and measures methods.
+
+    Args:
+        protocol: what to compare.
+        results: where the numbers go.
+        figures: where the pictures of the final runs go, one folder a run; None: nowhere.
+    """
+
+    def __init__(self, protocol: Protocol, results: Results, figures: Path | None = None) -> None:
+        self.protocol, self.results, self.figures = protocol, results, figures
+
+    def run(self, methods: Iterable[str]) -> None:
+        """Measure whatever is still missing of these methods, seed by seed."""
+        chosen = list(methods)
+        self.time()
+        best = {method: self.tune(method) for method in chosen}
+        for seed in self.protocol.seeds:
+            for method in chosen:
+                self.measure(method, best[method], seed)
+
+    def time(self) -> None:
+        """Processor seconds of a learning step of every method, the quickest of some rounds in turn."""
+        if len(self.results.rows(stage="timing")) == len(self.protocol.methods):
+            return
+        loops = {method: _loop(self._train(method, (), 0)) for method in self.protocol.methods}
+        rounds = [{method: _seconds(loop) for method, loop in loops.items()} for _ in range(ROUNDS)]
+        for method in loops:
+            quickest = {"step_seconds": min(found[method] for found in rounds)}
+            self.results.once({"stage": "timing", "method": method}, partial(dict, quickest))
+
+    def tune(self, method: str) -> Sequence[str]:
+        """The best of a method's settings by the criterion, on held-out training images."""
+        protocol, found = self.protocol, {}
+        for setting in map(tuple, protocol.settings[method]):
+            key = self._key("tuning", method, setting, protocol.seeds[0], protocol.tuning_seconds)
+            overrides = [*setting, f"images.hold_out={protocol.hold_out}"]
+            row = self.results.once(key, partial(self._learn, key, overrides, protocol.tuning_evaluation))
+            found[setting] = row.get(protocol.criterion, float("inf"))
+        return min(found, key=lambda setting: found[setting])
+
+    def measure(self, method: str, setting: Sequence[str], seed: int) -> Row:
+        """One final run on the test images."""
+        key = self._key("final", method, setting, seed, self.protocol.final_seconds)
+        return self.results.once(key, partial(self._learn, key, setting, self.protocol.final_evaluation))
+
+    def _key(self, stage: str, method: str, setting: Sequence[str], seed: int, seconds: float) -> Row:
+        return {"stage": stage, "method": method, "setting": " ".join(setting), "seed": seed, "seconds": seconds}
+
+    def _learn(self, key: Row, overrides: Sequence[str], evaluation: Sequence[str]) -> Row:
+        """Learn for the key's seconds, and measure; a run that broke down says why."""
+        timed = self.results.rows(stage="timing", method=key["method"])[0]["step_seconds"]
+        steps = max(1, round(key["seconds"] / timed))
+        with tempfile.TemporaryDirectory() as place:
+            given = [*overrides, f"images.steps={steps}", f"run_dir={place}/run"]
+            try:
+                row = _learned(self._train(key["method"], given, key["seed"]), evaluation)
+            except LearningError as error:
+                return {"failed": str(error)}
+            if self.figures is not None and key["stage"] == "final":
+                where = self.figures / f"{key['method'].replace(' ', '-')}-{key['seed']}"
+                shutil.copytree(Path(place) / "run" / "figures", where, dirs_exist_ok=True)
+        return row
+
+    def _train(self, method: str, overrides: Sequence[str], seed: int) -> TrainConfig:
+        quiet = ["device=cpu", "checkpoint_every=1000000", "picture_every=0"]
+        quick = ["images.validation_images=1", "images.validation_sweeps=1"]
+        protocol = self.protocol
+        mine = [*protocol.common, *protocol.methods[method], *overrides, f"seed={seed}"]
+        return train_config(composed("train", [f"experiment={protocol.experiment}", *quiet, *quick, *mine]))
+
+
+def composed(name: str, overrides: Sequence[str]) -> dict[str, object]:
+    """A configuration as plain values."""
+    with initialize_config_module("aif_dcpc.configs", version_base="1.3"):
+        values = OmegaConf.to_container(compose(name, overrides=list(overrides)), resolve=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def _loop(config: TrainConfig) -> ImageLoop:
+    data = make_data(config)
+    loop = ImageLoop(config, make_model(config, data), data)
+    loop.step()
+    return loop
+
+
+def _seconds(loop: ImageLoop) -> float:
+    start = time.process_time()
+    loop.step()
+    return time.process_time() - start
+
+
+def _learned(config: TrainConfig, evaluation: Sequence[str]) -> Row:
+    """Run `aif-train` and `aif-evaluate`."""
+    folder = create_image_run(config)
+    start = time.process_time()
+    outcome = continue_image_run(folder, folder.config())
+    spent = time.process_time() - start
+    if outcome.reason != "finished":
+        raise KeyboardInterrupt
+    measured = evaluate(evaluate_config(composed("evaluate", [f"run={folder.path}", *evaluation])))
+    return {"steps": outcome.steps, "cpu_seconds": round(spent, 1), **{k: v for k, v in measured.items() if k != "run"}}
+
+
+def table(rows: Sequence[Row], columns: Mapping[str, int], *, order: str) -> str:
+    """Markdown: a line for each method and setting, mean and standard deviation over its runs, the lowest `order` first.
+
+    Args:
+        rows: of one stage.
+        columns: name of a number -> digits after the point.
+        order: the number that lines are ordered by; what broke down comes last.
+    """
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["method"], row["setting"]), []).append(row)
+    lines = [["method", "setting", "runs", *columns], ["---"] * (len(columns) + 3)]
+    for key in sorted(groups, key=lambda key: fmean(row.get(order, float("inf")) for row in groups[key])):
+        cells = [_cell([row[name] for row in groups[key] if name in row], digits) for name, digits in columns.items()]
+        lines.append([*key, str(len(groups[key])), *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(values: Sequence[float], digits: int) -> str:
+    if not values:
+        return "failed"
+    return f"{fmean(values):.{digits}f}" + (f" ± {stdev(values):.{digits}f}" if len(values) > 1 else "")

@@ -1,0 +1,152 @@
+"""The mutants of `inference/`: Cosmic Ray's operators on its parso trees, less what cannot mean anything.
+
+What is left out, by rule:
+
+- *types and decorators*: annotations, decorators, `if TYPE_CHECKING`: they say nothing about values, or, as with
+  `frozen=True` and `torch.no_grad`, forbid or save without changing what is computed;
+- *messages*: whatever stands in a `raise` statement or an f-string;
+- *no operator at all*: stars and slashes that unpack or that stand among parameters;
+- *another kind of operator*: arithmetic for bitwise, identity for equality or order, and the reverse. Between numbers and
+  tensors these raise at once, or (identity of short texts and small integers) depend on the interpreter;
+- *the same mutant twice*: `-x` to `+x`, which is `-x` to `x`;
+- `VariableReplacer` and `VariableInserter`, which draw random numbers and need variables named by hand.
+"""
+
+import ast
+import hashlib
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.operators.provider import OperatorProvider
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "inference"
+ARITHMETIC = {"Add", "Sub", "Mul", "Div", "FloorDiv", "Mod", "Pow"}
+IDENTITY = {"Is", "IsNot"}
+BINARY_NODES = {"arith_expr", "term", "power", "expr", "and_expr", "xor_expr", "shift_expr"}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change of one module.
+
+    Attributes:
+        module: path below `inference/`.
+        operator, occurrence: Cosmic Ray's name and number of the change.
+        digest: of the module's text, so that results of another text are not taken for those of this one.
+        line: where it is.
+        spans: first and last line of the parts of the module whose tests are asked, the narrowest first; a test
+            counts if it runs a line of the first span that any test runs.
+    """
+
+    module: str
+    operator: str
+    occurrence: int
+    digest: str
+    line: int
+    spans: tuple[tuple[int, int], ...]
+
+    @property
+    def key(self) -> str:
+        """Name of the mutant."""
+        return f"{self.module}:{self.operator}:{self.occurrence}:{self.digest}"
+
+    def source(self) -> str:
+        """Text of the mutated module."""
+        operator = OperatorProvider()[self.operator]()
+        changed: str | None = mutate_code((PACKAGE / self.module).read_text(), operator, self.occurrence)
+        if changed is None:
+            raise ValueError(f"{self.key}: there is no such mutant")
+        return changed
+
+
+def modules() -> list[str]:
+    """Paths below `inference/`."""
+    return sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
+
+
+def names() -> list[str]:
+    """Operators that are used."""
+    return [name for name in OperatorProvider() if not name.startswith("Variable") and _same_kind(name)]
+
+
+def _same_kind(name: str) -> bool:
+    family, _, change = name.partition("_")
+    old, _, new = change.partition("_")
+    if family == "ReplaceBinaryOperator":
+        return (old in ARITHMETIC) == (new in ARITHMETIC)
+    if family == "ReplaceComparisonOperator":
+        return (old in IDENTITY) == (new in IDENTITY)
+    return name not in {"ReplaceUnaryOperator_USub_UAdd", "RemoveDecorator"}
+
+
+def mutants(module: str) -> Iterator[Mutant]:
+    """All mutants of a module."""
+    source = (PACKAGE / module).read_text()
+    digest = hashlib.sha256(source.encode()).hexdigest()[:8]
+    tree = get_ast(source)
+    nodes = list(ast_nodes(tree))
+    for name in names():
+        operator = OperatorProvider()[name]()
+        positions = [(node, start) for node in nodes for start, _ in operator.mutation_positions(node)]
+        for occurrence, (node, start) in enumerate(positions):
+            leaf = tree.get_leaf_for_position(start)
+            if not _is_idle(leaf) and (not name.startswith("ReplaceBinary") or node.parent.type in BINARY_NODES):
+                yield Mutant(module, name, occurrence, digest, start[0], tuple(_spans(source, start[0])))
+
+
+def _is_idle(leaf: Any) -> bool:
+    """Whether a place is in an annotation, a decorator, a message or what only type checkers read."""
+    child, node = leaf, leaf.parent
+    while node is not None:
+        if node.type in {"decorator", "raise_stmt", "fstring"}:
+            return True
+        if node.type in {"param", "funcdef"} and child is node.annotation:
+            return True
+        if node.type == "annassign" and child is node.children[1]:
+            return True
+        if node.type == "if_stmt" and node.children[1].get_code().strip() == "TYPE_CHECKING":
+            return True
+        child, node = node, node.parent
+    return False
+
+
+# -- which lines run with a mutant -------------------------------------------------------------------------------------
+
+
+def _spans(source: str, line: int) -> Iterator[tuple[int, int]]:
+    """The statement (or the head of a compound one) around a line; if it runs on import, then what it belongs to."""
+    chain = [node for node in _statements(source) if node.lineno <= line <= (node.end_lineno or 0)]
+    body = getattr(chain[-1], "body", None)
+    yield chain[-1].lineno, body[0].lineno - 1 if body else chain[-1].end_lineno or 0
+    if not any(isinstance(n, ast.FunctionDef) and n.body[0].lineno <= line for n in chain):
+        yield from (
+            (n.lineno, n.end_lineno or 0) for n in reversed(chain) if isinstance(n, ast.FunctionDef | ast.ClassDef)
+        )
+        yield 1, len(source.splitlines())
+
+
+@cache
+def _statements(source: str) -> list[ast.stmt]:
+    found = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.stmt)]
+    return sorted(found, key=lambda node: (node.lineno, -(node.end_lineno or 0)))
+
+
+# -- samples -----------------------------------------------------------------------------------------------------------
+
+
+def sample(everything: Mapping[str, Sequence[Mutant]], size: int, seed: int) -> list[Mutant]:
+    """Draw about `size` mutants, from every module in proportion to its number of mutants and at least one."""
+    total = sum(len(found) for found in everything.values())
+    chosen: list[Mutant] = []
+    for module, found in everything.items():
+        number = min(len(found), max(1, round(size * len(found) / total)))
+        chosen += random.Random(f"{seed} {module}").sample(list(found), number)
+    random.Random(seed).shuffle(chosen)
+    return chosen

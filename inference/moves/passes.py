@@ -1,0 +1,278 @@
+"""What one gradient pass evaluates and keeps: all slices, or only those that its chunks touch.
+
+A pass that moves most slices evaluates the factors around its site on all of them. One that moves few, as the slices that
+windows leave fixed, evaluates only the slices that read a moved value, so that it costs what it moves.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from aif_dcpc.inference.factors import (
+    add_onto,
+    add_scores,
+    evaluate_all,
+    factor_slices,
+    home_offset,
+    merge,
+    mergeable,
+    touching,
+)
+from aif_dcpc.inference.graph import Site
+from aif_dcpc.inference.lowering import Factor, Leaf, align, widen
+from aif_dcpc.inference.moves.chunks import Chunks
+from aif_dcpc.inference.moves.layout import flatten_event
+from aif_dcpc.inference.state import FactorValue, State
+
+Values = Mapping[str, FactorValue]
+
+
+class Pass(Protocol):
+    """The slices that a pass works on, N = width * D values in each of its chunks."""
+
+    @property
+    def chunks(self) -> Chunks:
+        """Its chunks."""
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        """The factors around the site."""
+
+    @property
+    def old(self) -> Values:
+        """Their values before the move, by key."""
+
+    def errors(self, values: Values) -> Tensor:
+        """Prediction errors of every chunk's free slices, `(count, K * B, N)`."""
+
+    def move(self, jump: Tensor) -> tuple[Tensor, Tensor]:
+        """The jump `(count, K * B, N)` of what is free to move, as it is applied, and the site's values with it."""
+
+    def evaluate(self, moved: Tensor) -> Values:
+        """The factors around the site at the moved values."""
+
+    def gain(self, new: Values) -> Tensor:
+        """log p(moved, rest) - log p(current, rest) by chunk, `(count, K * B)` nats."""
+
+    def accept(self, flags: Tensor, moved: Tensor, new: Values) -> State:
+        """The state in which the chunks flagged in `(count, K * B)` have moved."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A pass that evaluates every slice."""
+
+    state: State
+    site: Site
+    chunks: Chunks
+
+    @cached_property
+    def factors(self) -> tuple[Factor, ...]:
+        """The factors around the site."""
+        return touching(self.state, self.site.name)
+
+    @property
+    def old(self) -> Values:
+        """Their values before the move, by key."""
+        return self.state.cache
+
+    def errors(self, values: Values) -> Tensor:
+        """Prediction errors of every chunk's free slices, `(count, K * B, N)`."""
+        value = self.state.values[self.site.name]
+        total = value.new_zeros(*value.shape[:2], self.chunks.padded, *value.shape[self.site.num_lead :])
+        add_scores(total, self.state, self.site, values, shift=self.chunks.phase)
+        return self.chunks.cut(total.reshape(*total.shape[:3], -1))
+
+    def move(self, jump: Tensor) -> tuple[Tensor, Tensor]:
+        """The jump laid along the series, observed values held back, and the values with it."""
+        z, mask = self.state.values[self.site.name], self.state.masks.get(self.site.name)
+        jump = self.chunks.join(jump).reshape(z.shape)
+        if mask is not None:
+            jump = torch.where(widen(mask, jump), torch.zeros_like(jump), jump)
+        return jump, z + jump
+
+    def evaluate(self, moved: Tensor) -> Values:
+        """The factors around the site at the moved values."""
+        return evaluate_all(self.state, self.factors, {self.site.name: moved})
+
+    def gain(self, new: Values) -> Tensor:
+        """log p(moved, rest) - log p(current, rest) by chunk, `(count, K * B)` nats."""
+        value = self.state.values[self.site.name]
+        total = value.new_zeros(*value.shape[:2], self.chunks.padded)
+        for factor in self.factors:
+            difference = new[factor.key].log_prob - self.old[factor.key].log_prob
+            leaf = Leaf(self.site.name, home_offset(factor, self.site.name))
+            add_onto(total, self.state, self.site, factor, leaf, difference, shift=self.chunks.phase)
+        return self.chunks.sum(total)
+
+    def accept(self, flags: Tensor, moved: Tensor, new: Values) -> State:
+        """The state in which the chunks flagged in `(count, K * B)` have moved."""
+        z, cache = self.state.values[self.site.name], dict(self.state.cache)
+        flags = self.chunks.spread(flags)  # all slices of a chunk: fixed ones did not move
+        flags = flags.view(z.shape[: self.site.num_lead])
+        for factor in self.factors:
+            leaf = Leaf(self.site.name, home_offset(factor, self.site.name))
+            covered = align(flags, self.site, leaf, factor.site, *factor_slices(self.state, factor))
+            cache[factor.key] = merge(self.state, factor, covered, new[factor.key], cache[factor.key])
+        values = {**self.state.values, self.site.name: torch.where(widen(flags, z), moved, z)}
+        return self.state.replace(values=values, cache=cache)
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """A pass that evaluates only the slices of factors that read a free value of its chunks.
+
+    A factor's rows are, chunk by chunk, the slices that read one of the chunk's free values. Rows past the end of the
+    series repeat its last slice and count for nothing; they belong to the last chunk, so what is written is the same.
+    """
+
+    state: State
+    site: Site
+    chunks: Chunks
+
+    @classmethod
+    def of(cls, state: State, site: Site, chunks: Chunks) -> "Sparse | None":
+        """The pass, or None where it would touch half of the slices or more, or factors of another level."""
+        if site.period is None or chunks.gap <= chunks.width:
+            return None
+        self = cls(state, site, chunks.from_first())
+        reach = max((max(f.offsets(site.name)) for f in touching(state, site.name)), default=0)
+        if self.chunks.count < 1 or 2 * (chunks.width + reach) >= chunks.stride:
+            return None
+        return self if all(self._is_regular(f) for f in self.factors) else None
+
+    @cached_property
+    def factors(self) -> tuple[Factor, ...]:
+        """The factors that read a free value."""
+        return tuple(f for f in touching(self.state, self.site.name) if self._begin(f) < self._slices(f)[1])
+
+    @cached_property
+    def old(self) -> Values:
+        """Their values before the move, on their rows, by key."""
+        return {f.key: self._taken(f) for f in self.factors}
+
+    @cached_property
+    def rows(self) -> dict[str, Tensor]:
+        """Slices of each factor, `(count * its rows per chunk,)`."""
+        return {f.key: self._grid(f)[0] for f in self.factors}
+
+    @cached_property
+    def free(self) -> Tensor:
+        """The free slices, in order."""
+        return _grid(self.chunks, self.chunks.width, 0, 0, self.chunks.length, self.state.log_weights.device)[3]
+
+    def errors(self, values: Values) -> Tensor:
+        """Prediction errors of every chunk's free slices, `(count, K * B, N)`."""
+        parts = []
+        for factor in self.factors:
+            for offset in factor.offsets(self.site.name):
+                score = values[factor.key].scores[Leaf(self.site.name, offset)]
+                part = self._by_chunk(factor, flatten_event(self.site, score))
+                parts.append(part.narrow(2, offset - self._offset(factor), self.chunks.width))
+        return sum(parts[1:], parts[0]).transpose(0, 1).flatten(2)
+
+    def move(self, jump: Tensor) -> tuple[Tensor, Tensor]:
+        """The jump of the free slices, observed values held back, and the site's values with it."""
+        z, mask = self.state.values[self.site.name], self.state.masks.get(self.site.name)
+        now = z.index_select(2, self.free)
+        jump = jump.transpose(0, 1).reshape(*z.shape[:2], -1, *z.shape[3:])[:, :, : now.shape[2]]
+        if mask is not None:
+            jump = torch.where(widen(mask.index_select(2, self.free), jump), torch.zeros_like(jump), jump)
+        return jump, z.index_copy(2, self.free, now + jump)
+
+    def evaluate(self, moved: Tensor) -> Values:
+        """The factors around the site at the moved values, on their rows."""
+        return evaluate_all(self.state, self.factors, {self.site.name: moved}, rows=self.rows)
+
+    def gain(self, new: Values) -> Tensor:
+        """log p(moved, rest) - log p(current, rest) by chunk, `(count, K * B)` nats."""
+        parts = [
+            self._by_chunk(f, (new[f.key].log_prob - self.old[f.key].log_prob).unsqueeze(-1)).flatten(2).sum(2)
+            for f in self.factors
+        ]
+        return sum(parts[1:], parts[0]).T
+
+    def accept(self, flags: Tensor, moved: Tensor, new: Values) -> State:
+        """The state in which the chunks flagged in `(count, K * B)` have moved."""
+        z, cache = self.state.values[self.site.name], dict(self.state.cache)
+        for f in self.factors:
+            kept = merge(self.state, f, self._spread(flags, self._height(f)), new[f.key], self.old[f.key])
+            before, places = cache[f.key], self._grid(f)[1]
+            cache[f.key] = FactorValue(
+                before.log_prob.index_copy(2, places, kept.log_prob),
+                {leaf: before.scores[leaf].index_copy(2, places, score) for leaf, score in kept.scores.items()},
+            )
+        chosen = widen(self._spread(flags, self.chunks.width)[:, :, : self.free.shape[0]], z)
+        now, then = z.index_select(2, self.free), moved.index_select(2, self.free)
+        changed = z.index_copy(2, self.free, torch.where(chosen, then, now))
+        return self.state.replace(values={**self.state.values, self.site.name: changed}, cache=cache)
+
+    # -- rows --------------------------------------------------------------------------------------------------------
+
+    def _slices(self, factor: Factor) -> tuple[int, int]:
+        return factor_slices(self.state, factor)
+
+    def _offset(self, factor: Factor) -> int:
+        return home_offset(factor, self.site.name)
+
+    def _begin(self, factor: Factor) -> int:
+        """The first row of a factor."""
+        return self._offset(factor) - self.chunks.phase
+
+    def _is_regular(self, factor: Factor) -> bool:
+        """Whether a factor has a slice for every row, but for the last chunk's."""
+        start, stop = self._slices(factor)
+        last_but_one = self._begin(factor) + (self.chunks.count - 2) * self.chunks.stride + self._height(factor)
+        return factor.site.period == self.site.period and start <= self._begin(factor) and last_but_one <= stop
+
+    def _height(self, factor: Factor) -> int:
+        """Rows of a factor per chunk."""
+        offsets = factor.offsets(self.site.name)
+        return self.chunks.width + max(offsets) - min(offsets)
+
+    def _grid(self, factor: Factor) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+        device = self.state.log_weights.device
+        return _grid(self.chunks, self._height(factor), self._offset(factor), *self._slices(factor), device)
+
+    def _by_chunk(self, factor: Factor, x: Tensor) -> Tensor:
+        """`(K, B, rows, D)` to `(K * B, count, rows per chunk, D)`, rows past the end set to zero."""
+        inside = self._grid(factor)[2]
+        if inside is not None:
+            x = torch.where(inside[:, None], x, torch.zeros_like(x))
+        return x.reshape(-1, self.chunks.count, self._height(factor), x.shape[3])
+
+    def _spread(self, flags: Tensor, height: int) -> Tensor:
+        """Flags of chunks `(count, K * B)` to `(K, B, count * height)`."""
+        lead = self.state.values[self.site.name].shape[:2]
+        return flags.T.unsqueeze(2).expand(-1, -1, height).reshape(*lead, -1)
+
+    def _taken(self, factor: Factor) -> FactorValue:
+        """A factor's cached value on its rows."""
+        cached, places = self.state.cache[factor.key], self._grid(factor)[1]
+        scores = {
+            leaf: score.index_select(2, places)
+            for leaf, score in cached.scores.items()
+            if mergeable(self.state, self.state.problem.site(leaf.site), factor)
+        }
+        return FactorValue(cached.log_prob.index_select(2, places), scores)
+
+
+@lru_cache(maxsize=256)
+def _grid(
+    chunks: Chunks, height: int, offset: int, start: int, stop: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """The `height` slices from `offset` after the start of every chunk on.
+
+    Returns:
+        the slices `(count * height,)`, those past the end (`stop`) replaced by the last one; their distances from `start`;
+        True where there was none to replace, or None where this is everywhere; the slices before the end alone.
+    """
+    begin, last = offset - chunks.phase, offset - chunks.phase + (chunks.count - 1) * chunks.stride + height
+    first = torch.arange(begin, begin + chunks.count * chunks.stride, chunks.stride, device=device)
+    slices = (first[:, None] + torch.arange(height, device=device)).flatten()
+    rows = slices.clamp_max(stop - 1)
+    return rows, rows - start, (slices < stop if last > stop else None), slices[: slices.shape[0] - max(last - stop, 0)]

@@ -1,0 +1,79 @@
+"""Comparing methods. Oracles: a second invocation measures nothing; means and deviations by hand; the data held out."""
+
+import json
+
+import torch
+
+from aif_dcpc.comparison import Comparison, Protocol, Results, rates, table
+from aif_dcpc.data import ImageData
+
+PROTOCOL = Protocol(
+    experiment="digits",
+    methods={"exact": [], "vae": ["images.method=vae"]},
+    settings=dict.fromkeys(("exact", "vae"), rates(0.01, 0.02)),
+    common=["images.options.sizes=[3, 6]"],
+    seeds=(0, 1),
+    tuning_seconds=0.02,
+    final_seconds=0.02,
+    hold_out=100,
+    tuning_evaluation=[
+        "held_out=4",
+        "sweeps=2",
+        "annealed_images=3",
+        "temperatures=2",
+        "simulated_images=0",
+        "samples=0",
+    ],
+    final_evaluation=["held_out=4", "sweeps=2", "annealed_images=0", "samples=0"],
+)
+
+
+def test_every_setting_and_seed_is_measured_once(tmp_path):
+    results = Results(tmp_path / "results.jsonl")
+    Comparison(PROTOCOL, results, tmp_path / "figures").run(["vae"])
+    Comparison(PROTOCOL, results).run(["exact", "vae"])
+    for method in PROTOCOL.methods:
+        tried = results.rows(stage="tuning", method=method)
+        assert [row["setting"] for row in tried] == [" ".join(setting) for setting in rates(0.01, 0.02)]
+        best = min(tried, key=lambda row: row["neg_log_marginal"])
+        final = results.rows(stage="final", method=method)
+        assert [(row["seed"], row["setting"]) for row in final] == [(0, best["setting"]), (1, best["setting"])]
+        assert all(row["reconstruction_bce"] > 0 and row["steps"] >= 1 for row in final)
+    assert len(results.rows(stage="timing")) == 2
+    before = results.path.read_bytes()
+    Comparison(PROTOCOL, results).run(["exact", "vae"])
+    assert results.path.read_bytes() == before
+    assert (tmp_path / "figures" / "vae-1" / "evaluation-reconstructions.png").exists()
+
+
+def test_a_run_that_breaks_down_is_a_line_that_is_not_chosen(tmp_path):
+    results = Results(tmp_path / "results.jsonl")
+    results.once({"stage": "timing", "method": "exact"}, lambda: {"step_seconds": 1.0})
+    results.once({"stage": "timing", "method": "vae"}, lambda: {"step_seconds": 1.0})
+    comparison = Comparison(PROTOCOL, results)
+    for setting, numbers in zip(rates(0.01, 0.02), ({"failed": "not finite"}, {"neg_log_marginal": 3.0}), strict=True):
+        key = {"stage": "tuning", "method": "vae", "setting": " ".join(setting), "seed": 0, "seconds": 0.02}
+        results.once(key, lambda numbers=numbers: numbers)
+    assert comparison.tune("vae") == tuple(rates(0.02)[0])
+
+
+def test_the_table_gives_mean_and_deviation_and_the_lowest_first():
+    rows = [{"method": "b", "setting": "s", "bce": 1.0}, {"method": "b", "setting": "s", "bce": 3.0}]
+    rows += [{"method": "a", "setting": "t", "bce": 1.5}, {"method": "c", "setting": "t", "failed": "why"}]
+    lines = table(rows, {"bce": 2}, order="bce").splitlines()
+    assert lines[2:] == ["| a | t | 1 | 1.50 |", "| b | s | 2 | 2.00 ± 1.41 |", "| c | t | 1 | failed |"]
+
+
+def test_results_are_plain_lines(tmp_path):
+    results = Results(tmp_path / "deep" / "results.jsonl")
+    results.once({"seed": 0}, lambda: {"mse": 0.5})
+    results.once({"seed": 0}, lambda: {"mse": 0.7})
+    assert [json.loads(line) for line in results.path.read_text().splitlines()] == [{"seed": 0, "mse": 0.5}]
+
+
+def test_held_out_images_are_the_last_ones_of_training_and_are_not_learned_from():
+    images, labels = torch.arange(5).reshape(5, 1, 1, 1), torch.arange(5)
+    held = ImageData(images, images[:1] + 9, labels, labels[:1] + 9).hold_out(2)
+    assert held.train_labels.tolist() == [0, 1, 2] and held.train.flatten().tolist() == [0, 1, 2]
+    assert held.test_labels.tolist() == [3, 4] and held.test.flatten().tolist() == [3, 4]
+    assert held.hold_out(0) is held
