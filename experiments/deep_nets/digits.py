@@ -1,6 +1,6 @@
 """A 12-layer classifier of scikit-learn's digits, three ways: by prediction errors, by backpropagation, last layer only.
 
-    python -m aif_dcpc.experiments.deep_nets.digits --steps 1200
+    python -m aif_dcpc.experiments.deep_nets.digits
 
 The last row trains the output layer alone on the fixed layers below: what the deep layers' learning adds is the
 difference to it. Prints one line every `--every` steps and one table row per way.
@@ -117,11 +117,11 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=12)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--gain", type=float, default=0.3)
-    parser.add_argument("--noise", type=float, default=0.1)
-    parser.add_argument("--repeats", type=int, default=1, help="how many times every label is seen")
+    parser.add_argument("--noise", type=float, default=0.03)
+    parser.add_argument("--repeats", type=int, default=1000, help="how many times every label is seen")
     parser.add_argument("--rate", type=float, default=0.003)
     parser.add_argument("--sweeps", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=350)
     parser.add_argument("--every", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))

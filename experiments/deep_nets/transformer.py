@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Independent, Multinomial
 
+from aif_dcpc.experiments.deep_nets.digits import falling
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.learning import learn_step
 
@@ -77,7 +78,7 @@ def learn(net: nn.Sequential, args: argparse.Namespace, generator: torch.Generat
         net, args.noise, output=lambda logits: Independent(Multinomial(seen, logits=logits), 1)
     )
     engine = DCPC(model, num_particles=1)
-    optimizer = torch.optim.Adam(net.parameters(), lr=args.rate)
+    optimizer, schedule = falling(net, args)
     adaptation: Mapping[str, Any] = {}
     sweeps = 0
     for number in range(1, args.steps + 1):
@@ -86,18 +87,20 @@ def learn(net: nn.Sequential, args: argparse.Namespace, generator: torch.Generat
         state = engine.init({"input": x, "output": labels}).replace(adaptation=adaptation, sweeps=sweeps)
         state, _ = learn_step(engine, state, optimizer, num_sweeps=args.sweeps)
         adaptation, sweeps = state.adaptation, state.sweeps
+        schedule.step()
         if number % args.every == 0:
             print(f"prediction errors, step {number}: {accuracy(net, generator):.3f}", flush=True)
 
 
 def backpropagate(net: nn.Sequential, args: argparse.Namespace, generator: torch.Generator) -> None:
     """The same net, by cross-entropy."""
-    optimizer = torch.optim.Adam(net.parameters(), lr=args.rate)
+    optimizer, schedule = falling(net, args)
     for number in range(1, args.steps + 1):
         x, y = sequences(args.batch, generator)
         optimizer.zero_grad()
         nn.functional.cross_entropy(net(x).flatten(0, 1), y.flatten()).backward()
         optimizer.step()
+        schedule.step()
         if number % args.every == 0:
             print(f"backpropagation, step {number}: {accuracy(net, generator):.3f}", flush=True)
 
@@ -108,8 +111,8 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--blocks", type=int, default=2)
-    parser.add_argument("--noise", type=float, default=0.1)
-    parser.add_argument("--repeats", type=int, default=1, help="how many times every next token is seen")
+    parser.add_argument("--noise", type=float, default=0.03)
+    parser.add_argument("--repeats", type=int, default=1000, help="how many times every next token is seen")
     parser.add_argument("--rate", type=float, default=0.003)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--sweeps", type=int, default=4)
