@@ -116,7 +116,9 @@ def random_walk():
     return model
 
 
-@pytest.mark.parametrize("options", [{"method": "gauss_markov"}, {"method": "annealed", "num_chains": 300, "num_temperatures": 100}])
+@pytest.mark.parametrize(
+    "options", [{"method": "gauss_markov"}, {"method": "annealed", "num_chains": 300, "num_temperatures": 100}]
+)
 def test_shown_slices_count_as_data(options):
     """log p(o, shown values of s) by the joint Gaussian, for slices shown first, last and nowhere."""
     shown = torch.tensor([[True, False, False], [False, False, True], [False, False, False]])
