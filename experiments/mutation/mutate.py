@@ -96,7 +96,10 @@ def main() -> None:
     known: dict[str, Record] = {record["key"]: record for record in map(json.loads, lines)}
     if not args.report:
         torch.set_num_threads(1)
-        preload(imported(list(TESTS)))
+        imports = args.folder / "imports.json"
+        if not imports.exists():
+            imports.write_text(json.dumps(imported(list(TESTS))))
+        preload(json.loads(imports.read_text()))
         tests = measure(args.folder / "map.json", budget=args.budget)
         for mutant in chosen:
             seen = known.get(mutant.key)
