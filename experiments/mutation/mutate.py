@@ -12,7 +12,6 @@ import argparse
 import difflib
 import json
 import math
-import resource
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ import torch
 
 from aif_dcpc.experiments.mutation.coverage_map import TESTS, Map, measure
 from aif_dcpc.experiments.mutation.mutants import PACKAGE, Mutant, modules, mutants, sample
-from aif_dcpc.experiments.mutation.trials import imported, preload, run
+from aif_dcpc.experiments.mutation.trials import imported, preload, run, spent
 
 Record = dict[str, Any]
 
@@ -44,18 +43,13 @@ def arguments() -> argparse.Namespace:
 
 def attempt(mutant: Mutant, tests: Map, limit: float) -> Record:
     """Try one mutant."""
-    chosen, start = tests.tests(mutant, limit), _spent()
+    chosen, start = tests.tests(mutant, limit), spent()
     original, changed = (PACKAGE / mutant.module).read_text(), mutant.source()
     verdict, where = run(changed, PACKAGE / mutant.module, chosen) if chosen else ("survived", "no test runs it")
     difference = [d for d in difflib.ndiff(original.splitlines(), changed.splitlines()) if d[0] in "+-"]
     record = {"key": mutant.key, "module": mutant.module, "line": mutant.line, "operator": mutant.operator}
     change = {"change": [" ".join(d.split()) for d in difference], "verdict": verdict, "by": where}
-    return {**record, **change, "tests": len(chosen), "seconds": round(_spent() - start, 1)}
-
-
-def _spent() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(u.ru_utime + u.ru_stime for u in used)
+    return {**record, **change, "tests": len(chosen), "seconds": round(spent() - start, 1)}
 
 
 def wilson(killed: int, tried: int, z: float = 1.96) -> tuple[float, float]:
@@ -102,11 +96,14 @@ def main() -> None:
     known: dict[str, Record] = {record["key"]: record for record in map(json.loads, lines)}
     if not args.report:
         torch.set_num_threads(1)
-        preload(imported(list(TESTS)))
-        tests = measure(args.folder / "map.json")
+        imports = args.folder / "imports.json"
+        if not imports.exists():
+            imports.write_text(json.dumps(imported(list(TESTS))))
+        preload(json.loads(imports.read_text()))
+        tests = measure(args.folder / "map.json", budget=args.budget)
         for mutant in chosen:
             seen = known.get(mutant.key)
-            if _spent() < args.budget and (seen is None or (args.again and seen["verdict"] == "survived")):
+            if spent() < args.budget and (seen is None or (args.again and seen["verdict"] == "survived")):
                 known[mutant.key] = attempt(mutant, tests, args.limit)
                 with results.open("a") as file:
                     file.write(json.dumps(known[mutant.key]) + "\n")
