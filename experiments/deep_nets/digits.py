@@ -1,6 +1,6 @@
 """A 12-layer classifier of scikit-learn's digits, three ways: by prediction errors, by backpropagation, last layer only.
 
-    python -m aif_dcpc.experiments.deep_nets.digits --steps 1200
+    python -m aif_dcpc.experiments.deep_nets.digits
 
 The last row trains the output layer alone on the fixed layers below: what the deep layers' learning adds is the
 difference to it. Prints one line every `--every` steps and one table row per way.
@@ -14,7 +14,7 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
-from torch.distributions import Categorical
+from torch.distributions import Multinomial
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
@@ -41,11 +41,13 @@ def classifier(width: int, depth: int, gain: float) -> nn.Sequential:
     return nn.Sequential(nn.Linear(64, width), *hidden, nn.Linear(width, 10))
 
 
-def digits() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Standardised pixels and labels, 1347 to train on and 450 to test on."""
+def digits(hold_out: bool = False) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Standardised pixels and labels, 1347 to train on and 450 to test on; or a fifth of the 1347 held out for choices."""
     pixels, labels = load_digits(return_X_y=True)
     x = torch.tensor(pixels, dtype=torch.float32)
     train, test = train_test_split(torch.arange(len(x)), test_size=0.25, random_state=0, stratify=labels)
+    if hold_out:
+        train, test = train_test_split(train, test_size=0.2, random_state=0, stratify=labels[train])
     x = (x - x[train].mean(0)) / (x[train].std(0) + 1.6)
     y = torch.tensor(labels)
     return (x[train], y[train]), (x[test], y[test])
@@ -65,9 +67,11 @@ def falling(net: nn.Module, args: argparse.Namespace) -> tuple[Optimizer, LRSche
 
 def by_prediction_errors(net: nn.Sequential, x: Tensor, y: Tensor, args: argparse.Namespace) -> Callable[[], object]:
     """One step: sweep the latents of all data, then every layer follows its own latent's error."""
-    model = GraphicalModel.from_sequential(net, args.noise, output=lambda logits: Categorical(logits=logits))
+    seen = args.repeats
+    model = GraphicalModel.from_sequential(net, args.noise, output=lambda logits: Multinomial(seen, logits=logits))
     engine = DCPC(model, num_particles=1)
-    state = engine.init({"input": x, "output": y}, seed=args.seed)
+    labels = seen * nn.functional.one_hot(y, 10).to(x.dtype)
+    state = engine.init({"input": x, "output": labels}, seed=args.seed)
     optimizer, schedule = falling(net, args)
 
     def step() -> object:
@@ -113,15 +117,17 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=12)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--gain", type=float, default=0.3)
-    parser.add_argument("--noise", type=float, default=0.1)
+    parser.add_argument("--noise", type=float, default=0.03)
+    parser.add_argument("--repeats", type=int, default=1000, help="how many times every label is seen")
     parser.add_argument("--rate", type=float, default=0.003)
     parser.add_argument("--sweeps", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=350)
     parser.add_argument("--every", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
+    parser.add_argument("--hold-out", action="store_true", help="test on a fifth of the training data")
     args = parser.parse_args()
-    train, test = digits()
+    train, test = digits(args.hold_out)
     for way in args.ways:
         torch.manual_seed(args.seed)
         net = classifier(args.width, args.depth, args.gain)

@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Categorical, Independent
+from torch.distributions import Independent, Multinomial
 
+from aif_dcpc.experiments.deep_nets.digits import falling
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.learning import learn_step
 
@@ -72,30 +73,34 @@ def accuracy(net: nn.Module, generator: torch.Generator) -> float:
 
 def learn(net: nn.Sequential, args: argparse.Namespace, generator: torch.Generator) -> None:
     """Prediction errors: fresh sequences each step, latents from the forward pass with noise, then some sweeps."""
+    seen = args.repeats
     model = GraphicalModel.from_sequential(
-        net, args.noise, output=lambda logits: Independent(Categorical(logits=logits), 1)
+        net, args.noise, output=lambda logits: Independent(Multinomial(seen, logits=logits), 1)
     )
     engine = DCPC(model, num_particles=1)
-    optimizer = torch.optim.Adam(net.parameters(), lr=args.rate)
+    optimizer, schedule = falling(net, args)
     adaptation: Mapping[str, Any] = {}
     sweeps = 0
     for number in range(1, args.steps + 1):
         x, y = sequences(args.batch, generator)
-        state = engine.init({"input": x, "output": y}).replace(adaptation=adaptation, sweeps=sweeps)
+        labels = seen * nn.functional.one_hot(y, TOKENS).float()
+        state = engine.init({"input": x, "output": labels}).replace(adaptation=adaptation, sweeps=sweeps)
         state, _ = learn_step(engine, state, optimizer, num_sweeps=args.sweeps)
         adaptation, sweeps = state.adaptation, state.sweeps
+        schedule.step()
         if number % args.every == 0:
             print(f"prediction errors, step {number}: {accuracy(net, generator):.3f}", flush=True)
 
 
 def backpropagate(net: nn.Sequential, args: argparse.Namespace, generator: torch.Generator) -> None:
     """The same net, by cross-entropy."""
-    optimizer = torch.optim.Adam(net.parameters(), lr=args.rate)
+    optimizer, schedule = falling(net, args)
     for number in range(1, args.steps + 1):
         x, y = sequences(args.batch, generator)
         optimizer.zero_grad()
         nn.functional.cross_entropy(net(x).flatten(0, 1), y.flatten()).backward()
         optimizer.step()
+        schedule.step()
         if number % args.every == 0:
             print(f"backpropagation, step {number}: {accuracy(net, generator):.3f}", flush=True)
 
@@ -106,7 +111,8 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--blocks", type=int, default=2)
-    parser.add_argument("--noise", type=float, default=0.1)
+    parser.add_argument("--noise", type=float, default=0.03)
+    parser.add_argument("--repeats", type=int, default=1000, help="how many times every next token is seen")
     parser.add_argument("--rate", type=float, default=0.003)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--sweeps", type=int, default=4)

@@ -79,7 +79,7 @@ def is_coarse(moments: Moments) -> bool:
 def tempered(case: Case) -> Moments:
     """Clouds of 8192 particles, each a call of its own: its particles share ancestors, so a cloud is one chain."""
     moments, clouds = Moments(case), []
-    for seed in range(2 * CLOUDS):
+    for seed in range(CLOUDS):
         engine = DCPC(case.model, num_particles=8192, moves=case.moves)
         state, _ = engine.temper(case.data, num_temperatures=20, seed=seed, **case.setup)
         clouds.append(flatten(case, {n: x[None] for n, x in wanted(engine, case)(state).items()})[0, :, 0])
