@@ -8,7 +8,7 @@ import torch
 from aif_dcpc.experiments.bouncing_digits.scoring import Belief
 from aif_dcpc.inference import DCPC, check_model
 from aif_dcpc.inference.images import bounce, bouncing_digits, straight_paths, whole_digits
-from aif_dcpc.inference.images.bouncing_digits import refined
+from aif_dcpc.inference.images.bouncing_digits import names, refined
 from aif_dcpc.inference.images.rendering import blend, render
 from aif_dcpc.inference.images.straight_paths import fold
 
@@ -125,6 +125,14 @@ def test_whole_digits_keep_the_posterior(coarse_lines, local):
     moves = dict.fromkeys(refined(2), "langevin") if local else None
     data = {"frame": torch.rand(2, 4, 1, 8, 8)}
     assert check_model(whole_model(), data, moves=moves, replicates=600) == ()
+
+
+def test_local_moves_stand_beside_the_draws_of_whole_digits():
+    engine = DCPC(whole_model(), moves=dict.fromkeys(refined(2), "langevin"))
+    schedule = engine.schedule(engine.init({"frame": torch.rand(1, 3, 1, 8, 8)}))
+    for number in (0, 1):
+        visited = [move.sites for move in schedule.moves(number)]
+        assert set(visited) == {*names(2), *((site,) for site in refined(2))}
 
 
 def residual_score(num_sweeps=4, seed=1):
