@@ -202,10 +202,10 @@ def test_three_blobs_are_found_from_the_prior():
     torch.manual_seed(0)
     model = bouncing_digits(num_digits=3, latents=2, hidden=8, patch=8, canvas=24, candidates=8)
     blob = known_blob(model)
-    clips, positions = zip(*(bounce(blob.expand(6, 1, 8, 8), frames=8, canvas=24) for _ in range(3)), strict=True)
+    clips, positions = zip(*(bounce(blob.expand(4, 1, 8, 8), frames=8, canvas=24) for _ in range(3)), strict=True)
     films, truth = reduce(blend, clips), torch.stack(positions, 2)
-    engine = DCPC(model, num_particles=4, moves=dict.fromkeys(refined(3), "langevin"), warmup=15)
-    state, info = engine.run(engine.init({"frame": films + 0.1 * torch.randn_like(films)}, seed=0), num_sweeps=30)
+    engine = DCPC(model, num_particles=2, moves=dict.fromkeys(refined(3), "langevin"), warmup=10)
+    state, info = engine.run(engine.init({"frame": films + 0.1 * torch.randn_like(films)}, seed=0), num_sweeps=20)
     best = Belief.of(state.particles, 3).best(info.log_joint).matched(truth)
     pixels = 8.0  # half the free width
     error = (fold(best.position[0]) - fold(truth)).norm(dim=-1) * pixels
