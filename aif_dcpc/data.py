@@ -152,7 +152,9 @@ def _parts(path: Path) -> dict[str, str]:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     entries = [line.split() for line in lines if line.strip()]
     if any(len(entry) != 2 or entry[1] not in ("0", "1", "2") for entry in entries):
-        raise ConfigError(f"{path} is damaged: expected a name and 0, 1 or 2 on every line. Remove it or load it again.")
+        raise ConfigError(
+            f"{path} is damaged: expected a name and 0, 1 or 2 on every line. Remove it or load it again."
+        )
     return {name: part for name, part in entries}
 
 
