@@ -144,30 +144,55 @@ def _cifar10_subset(data_dir: Path, image_size: int, folder: str | None) -> Imag
 
 
 def _celeba(data_dir: Path, image_size: int, folder: str | None) -> ImageData:
-    """Aligned faces: the central 148 x 148 pixels, scaled; the last tenth of the files is the test part."""
+    """Aligned faces: the central 148 x 148 pixels, scaled; parts by the authors' list, where it lies beside them."""
     place = data_dir / "celeba" / "img_align_celeba"
     if not place.is_dir():
         raise ConfigError(
             f"CelebA is not in {place}: load img_align_celeba.zip from its authors' page (they ask for consent, so "
             "that no program can do it for you), unpack it there, or say where it is with data_dir=."
         )
-    return _pictures(place, image_size, crop=148)
+    return _pictures(place, image_size, crop=148, parts=_parts(data_dir / "celeba" / "list_eval_partition.txt"))
+
+
+def _parts(path: Path) -> dict[str, str]:
+    """Name of a file -> "0" (training), "1" (validation) or "2" (test); empty without a list."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    entries = [line.split() for line in lines if line.strip()]
+    if any(len(entry) != 2 or entry[1] not in ("0", "1", "2") for entry in entries):
+        raise ConfigError(
+            f"{path} is damaged: expected a name and 0, 1 or 2 on every line. Remove it or load it again."
+        )
+    return {name: part for name, part in entries}
 
 
 def _folder(data_dir: Path, image_size: int, folder: str | None) -> ImageData:
     if folder is None:
         raise ConfigError("data=folder needs images.folder=PATH, a folder with pictures.")
-    return _pictures(Path(folder), image_size, crop=None)
+    return _pictures(Path(folder), image_size, crop=None, parts={})
 
 
-def _pictures(place: Path, image_size: int, *, crop: int | None) -> ImageData:
+def _pictures(place: Path, image_size: int, *, crop: int | None, parts: dict[str, str]) -> ImageData:
+    """Pictures sorted by path; the last tenth is the test part, where `parts` do not say otherwise."""
     paths = sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES) if place.is_dir() else []
-    if len(paths) < 2:
-        raise ConfigError(f"{place} holds {len(paths)} pictures: expected at least 2 files ending in {SUFFIXES}.")
-    images = torch.stack([_picture(path, image_size, crop) for path in paths])
     held_out = max(1, len(paths) // 10)
+    train, test = paths[:-held_out], paths[-held_out:]
+    if parts:
+        train, test = ([p for p in paths if parts.get(p.name) == part] for part in ("0", "2"))
+    if not train or not test:
+        raise ConfigError(
+            f"{place} holds {len(paths)} pictures, {len(train)} to learn from and {len(test)} held out: expected at least "
+            f"one of each, files ending in {', '.join(SUFFIXES)}."
+        )
     none = torch.zeros(0, dtype=torch.int64)
-    return ImageData(images[:-held_out], images[-held_out:], none, none)
+    return ImageData(_stacked(train, image_size, crop), _stacked(test, image_size, crop), none, none)
+
+
+def _stacked(paths: list[Path], size: int, crop: int | None) -> Tensor:
+    """All pictures, each written into its place: twice the memory would be needed to stack them."""
+    images = torch.empty(len(paths), 3, size, size, dtype=torch.uint8)
+    for place, path in zip(images, paths, strict=True):
+        place.copy_(_picture(path, size, crop))
+    return images
 
 
 def _picture(path: Path, size: int, crop: int | None) -> Tensor:
@@ -177,7 +202,7 @@ def _picture(path: Path, size: int, crop: int | None) -> Tensor:
     try:
         with Image.open(path) as opened:
             picture = opened.convert("RGB")
-    except OSError as error:
+    except Exception as error:  # whatever a decoder meets in a damaged file
         raise ConfigError(f"{path} is not a whole picture ({_line(error)}) Remove or replace it.") from None
     side = min(*picture.size, crop or min(picture.size))
     if side < size:

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 LAUNCHER = str(Path(__file__).with_name("launcher.py"))
-HEAVY = ["torch", "minigrid", "aif_dcpc.training.agent_run", "torch.utils.tensorboard.writer"]
+HEAVY = [
+    "torch",
+    "minigrid",
+    "aif_dcpc.training.agent_run",
+    "aif_dcpc.training.image_run",
+    "torch.utils.tensorboard.writer",
+]
 
 
 @pytest.fixture
