@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
-from aif_dcpc.inference.chains import is_chain
-from aif_dcpc.inference.errors import MoveError, unknown_name
+from aif_dcpc.inference.chains import is_chain, is_tabular
+from aif_dcpc.inference.errors import ModelError, MoveError, unknown_name
+from aif_dcpc.inference.lowering import LoweredModel
 from aif_dcpc.inference.moves import Move
 from aif_dcpc.inference.moves.discrete import DiscreteLangevin
 from aif_dcpc.inference.moves.ffbs import ForwardFilterBackwardSample
@@ -18,6 +19,7 @@ from aif_dcpc.inference.moves.layout import longest_lag
 from aif_dcpc.inference.moves.paper import Paper
 from aif_dcpc.inference.moves.preconditioning import MAX_DENSE_BLOCK
 from aif_dcpc.inference.moves.supplied import Supplied
+from aif_dcpc.inference.setup import small_cloud
 from aif_dcpc.inference.state import State
 
 Passes = tuple[tuple[Move, ...], ...]
@@ -134,13 +136,13 @@ MAX_CHAIN_VALUES = 32  # above this, tables of all pairs of values cost more tha
 
 
 def choose_schedule(
-    state: State, *, overrides: Mapping[str, str], update: str = "exact", options: Options = DEFAULTS
+    state: State, *, overrides: Mapping[str, str | Move], update: str = "exact", options: Options = DEFAULTS
 ) -> Schedule:
     """The engine's own choice, or the user's where it is sound.
 
     Args:
         state: what is latent, and how long series are.
-        overrides: site -> name of a move.
+        overrides: site -> name of a move, or a move.
         update: "exact", or "paper" for the published update of every continuous site.
         options: settings of moves.
 
@@ -158,7 +160,7 @@ def choose_schedule(
             done |= {site for site in block if site not in overrides}
             cycles.append(((Supplied(block),),))
         else:
-            cycles.append(_build(state, name, overrides.get(name) or _default(state, name, update), options))
+            cycles.append(site_passes(state, name, overrides.get(name) or _default(state, name, update), options))
     length = math.lcm(*(len(cycle) for cycle in cycles))
     return Schedule(tuple(tuple(chain.from_iterable(c[i % len(c)] for c in cycles)) for i in range(length)))
 
@@ -176,17 +178,32 @@ def _default(state: State, name: str, update: str) -> str:
     return "discrete_langevin"
 
 
-def _build(state: State, name: str, kind: str, options: Options) -> Passes:
+def site_passes(state: State, name: str, kind: str | Move, options: Options) -> Passes:
+    """The moves of one latent site.
+
+    Args:
+        state: what is latent.
+        name: of the site.
+        kind: name of a move, or a move.
+        options: settings of moves.
+
+    Raises:
+        MoveError: the move is unknown, or cannot update the site.
+    """
+    if not isinstance(kind, str):
+        if name not in kind.sites:
+            raise MoveError(f"site {name!r}: the move given for it updates {', '.join(kind.sites)}.")
+        return ((kind,),)
     if kind not in KINDS:
         raise MoveError(f"site {name!r}: {unknown_name('move', kind, KINDS)}")
-    needs = KINDS[kind].needs
     has = {
         "score": name not in state.problem.discrete,
         "finite": name in state.problem.supports,
         "integer": name in state.problem.bounds,
         "density": True,
-        "chain": is_chain(state, name),
+        "chain": is_chain(state, name) or (state.length == 1 and is_tabular(state, name)),
     }
+    needs = KINDS[kind].needs
     if not has[needs]:
         sound = sorted(k for k, v in KINDS.items() if has[v.needs])
         raise MoveError(
@@ -194,3 +211,24 @@ def _build(state: State, name: str, kind: str, options: Options) -> Passes:
             f"{', '.join(sound)}."
         )
     return KINDS[kind].build(state, name, options)
+
+
+def check_overrides(lowered: LoweredModel, overrides: Mapping[str, str | Move], options: Options) -> None:
+    """Refuse overrides that cannot be: as far as a small cloud from the prior tells, which models with inputs lack.
+
+    Raises:
+        ModelError: for an unknown site.
+        MoveError: for a move that is unknown or cannot update its site.
+    """
+    sites = lowered.model.sites
+    for name, kind in overrides.items():
+        if name not in sites:
+            raise ModelError(unknown_name("site", name, sites))
+        if sites[name].kind != "stochastic":
+            raise MoveError(f"site {name!r} is {sites[name].kind}: only stochastic sites are moved.")
+        if isinstance(kind, str) and kind not in KINDS:
+            raise MoveError(f"site {name!r}: {unknown_name('move', kind, KINDS)}")
+    state = small_cloud(lowered) if overrides else None
+    if state is not None:
+        for name, kind in overrides.items():
+            site_passes(state, name, kind, options)

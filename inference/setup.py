@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch.distributions import Distribution, biject_to, constraints
 from aif_dcpc.inference.errors import ClampError, unknown_name
 from aif_dcpc.inference.graph import Site
 from aif_dcpc.inference.lowering import LoweredModel, num_slices, widen
-from aif_dcpc.inference.sampling import AncestorSampler, seeded
+from aif_dcpc.inference.sampling import AncestorSampler, quiet_distributions, seeded
 from aif_dcpc.inference.state import Problem, State
 
 INTEGER_SUPPORTS = tuple(type(c) for c in (constraints.nonnegative_integer, constraints.integer_interval(0, 1)))
@@ -62,6 +63,35 @@ def build_state(
         length=time,
         log_evidence=weights.new_zeros(batch),
     )
+
+
+def small_cloud(lowered: LoweredModel) -> State | None:
+    """One particle of everything from the prior, over a few slices; None where the model cannot be sampled unaided."""
+    slices = 2 + max((f.start for f in lowered.factors), default=0)
+    periods = [s.period for s in lowered.model.sites.values() if s.period is not None]
+    length = slices * max(periods) if periods else None
+    options: dict[str, Any] = {"masks": {}, "do": {}, "batch_size": 1, "length": length}
+    try:
+        with quiet_distributions(), torch.no_grad():
+            return build_state(lowered, 1, {}, **options, generator=torch.Generator().manual_seed(0))
+    except Exception:  # a kernel may fail in any way; `init` and `check_model` tell which
+        return None
+
+
+def started(state: State, particles: Mapping[str, Tensor]) -> State:
+    """The cloud at given particles `(K, B, [T,] *event)`, in the sites' own supports.
+
+    Raises:
+        ClampError: for sites that are not latent, or shapes that do not fit.
+    """
+    for name, value in particles.items():
+        if name not in state.problem.latent:
+            raise ClampError(f"particles: {unknown_name('latent site', name, state.problem.latent)}")
+        expected = state.constrained(name).shape
+        if value.shape != expected:
+            raise ClampError(f"particles of site {name!r}: expected {tuple(expected)}, found {tuple(value.shape)}.")
+    natural = {n: v.to(state.values[n]) if n not in state.problem.discrete else v for n, v in particles.items()}
+    return state.with_values(state.problem.unconstrain(natural)) if particles else state
 
 
 def interventions(state: State, do: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -14,7 +14,16 @@ from torch.distributions import Transform
 
 from aif_dcpc.inference.errors import ModelError, unknown_name
 from aif_dcpc.inference.graph import Site
-from aif_dcpc.inference.lowering import Factor, Leaf, LoweredModel
+from aif_dcpc.inference.lowering import (
+    Factor,
+    Leaf,
+    LoweredModel,
+    align,
+    evaluate_node,
+    leaves_of,
+    num_slices,
+)
+from aif_dcpc.inference.parameters import Snapshot
 
 
 @dataclass(frozen=True)
@@ -100,6 +109,7 @@ class State:
         adaptation: step sizes and curvatures by site.
         log_evidence: `(B,)` running sum of log mean incremental weights, nats.
         inverse_temperature: `(B,)` power of the likelihood, from 0 (prior) to 1; None means 1 (see `annealing`).
+        snapshot: the parameters that the cache was evaluated under; None where nobody has looked.
     """
 
     problem: Problem
@@ -113,6 +123,7 @@ class State:
     adaptation: Mapping[str, Any] = field(default_factory=dict)
     log_evidence: Tensor = field(default_factory=lambda: torch.zeros(1))
     inverse_temperature: Tensor | None = None
+    snapshot: Snapshot | None = None
 
     @property
     def num_particles(self) -> int:
@@ -134,6 +145,23 @@ class State:
         bijection = self.problem.bijections.get(name)
         value = self.values[name]
         return value if bijection is None else bijection(value)
+
+    def value(self, name: str) -> Tensor:
+        """One site's values in its own support, `(K or 1, B or 1, [T,] *event)`; deterministic sites are computed.
+
+        Raises:
+            ModelError: for an unknown name.
+        """
+        site = self.problem.site(name)
+        if site.kind != "deterministic":
+            return self.constrained(name)
+        node = self.problem.lowered.node(name)
+        stop = num_slices(site, self.length) if site.period is not None else 0
+        leaves = set(leaves_of(node))
+        return evaluate_node(
+            node,
+            {n: align(self.constrained(n.site), self.problem.site(n.site), n, site, 0, stop) for n in leaves},
+        )
 
     @property
     def natural(self) -> dict[str, Tensor]:

@@ -127,9 +127,9 @@ def test_shown_slices_count_as_data(options):
     engine, setup = DCPC(random_walk(), num_particles=64), {"s": shown}
     data = {"s": s.expand(3, -1), "o": o.expand(3, -1)}
     found = (
-        estimate_evidence(engine, data, setup={"masks": setup}, seed=0, num_samples=4000, num_fit=4000, **options)
+        estimate_evidence(engine, data, masks=setup, seed=0, num_samples=4000, num_fit=4000, **options)
         if options["method"] == "gauss_markov"
-        else estimate_evidence(engine, data, setup={"masks": setup}, seed=0, **options)
+        else estimate_evidence(engine, data, masks=setup, seed=0, **options)
     )
     joint = torch.cat([torch.cat([prior, prior], 1), torch.cat([prior, prior + 0.25 * torch.eye(3)], 1)])
     for datum in range(3):
@@ -150,7 +150,7 @@ def test_a_shown_datum_counts_as_data():
     ]
     found = annealed_log_evidence(DCPC(model), data, masks=masks, num_temperatures=40, num_chains=400, seed=0)
     assert (found.log_evidence - torch.stack(exact)).abs().max() < 0.1
-    found = estimate_evidence(DCPC(model), data, method="gauss_markov", setup={"masks": masks}, seed=0)
+    found = estimate_evidence(DCPC(model), data, method="gauss_markov", masks=masks, seed=0)
     assert (found.log_evidence - torch.stack(exact)).abs().max() < 0.02
 
 
