@@ -91,14 +91,16 @@ def _windows(name: str, window: int, lag: int, phase: int, noise: str) -> tuple[
 def block_moves(state: State, name: str, window: int) -> Passes:
     """The whole series in one proposal on even sweeps (or chunks as large as a full matrix may be), windows on odd ones.
 
-    Where the chain is far from Gaussian the whole series is seldom accepted: windows keep it moving.
+    Where the chain is far from Gaussian the whole series is seldom accepted: windows, twice and overlapping, keep it
+    moving.
     """
     if not _is_series(state, name):
         return langevin_moves(state, name, 1)
-    size = max(state.values[name][0, 0, 0].numel(), 1)
+    size, lag = max(state.values[name][0, 0, 0].numel(), 1), longest_lag(state, name)
+    phases = (0, (window + lag) // 2) if state.values[name].shape[2] > window and lag else (0,)
+    windows = tuple(Langevin(name, window, phase) for phase in phases)
     whole = langevin_moves(state, name, max(MAX_DENSE_BLOCK // size, 1))[::2]
-    windows = langevin_moves(state, name, window)[::2]
-    return whole[0], windows[0], whole[-1], windows[-1]
+    return whole[0], windows, whole[-1], windows
 
 
 def coloured(build: Callable[[str, int], Move]) -> Builder:
