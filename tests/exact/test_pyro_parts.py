@@ -94,6 +94,26 @@ def test_discrete_sites_above_plates_by_enumeration():
             assert abs(per_copy.mean() - expected[value]) < 5 * per_copy.std() / math.sqrt(copies) + 1e-3
 
 
+def coupled(y):
+    with pyro.plate("data", 3):
+        which = pyro.sample("which", dist.Bernoulli(0.3))
+    pyro.sample("total", dist.Normal(which.sum(-1), 0.5), obs=y)
+
+
+def uncovered(y):
+    which = pyro.sample("which", dist.Bernoulli(torch.tensor([0.3, 0.6])).to_event(1))
+    pyro.sample("total", dist.Normal(which.sum(-1), 0.5), obs=y)
+
+
+@pytest.mark.parametrize(
+    ("program", "y", "drawn"),
+    [(families, torch.zeros(2, 3), True), (coupled, torch.tensor(1.0), False), (uncovered, torch.tensor(1.0), False)],
+)
+def test_elements_are_drawn_at_once_only_where_nothing_couples_them(program, y, drawn):
+    model, _ = GraphicalModel.from_pyro(program, y)
+    assert set(model.conditionals) == ({("which",)} if drawn else set())
+
+
 @pytest.mark.parametrize(("wanted", "found"), [(10, 64), (64, 64), (130, 128)])
 def test_a_proposal_is_fitted_to_whole_clouds(wanted, found):
     model = GraphicalModel()
