@@ -11,7 +11,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.evidence import _posterior_draws
 from aif_dcpc.inference.pyro_import import _onto
-from aif_dcpc.inference.tensor_graphs import BatchedGraph, cut
+from aif_dcpc.inference.tensor_graphs import NOISE, BatchedGraph, cut
 
 
 def written(a, b):
@@ -94,9 +94,65 @@ def test_discrete_sites_above_plates_by_enumeration():
             assert abs(per_copy.mean() - expected[value]) < 5 * per_copy.std() / math.sqrt(copies) + 1e-3
 
 
+def coupled(y):
+    with pyro.plate("data", 3):
+        which = pyro.sample("which", dist.Bernoulli(0.3))
+    pyro.sample("total", dist.Normal(which.sum(-1), 0.5), obs=y)
+
+
+def uncovered(y):
+    which = pyro.sample("which", dist.Bernoulli(torch.tensor([0.3, 0.6])).to_event(1))
+    pyro.sample("total", dist.Normal(which.sum(-1), 0.5), obs=y)
+
+
+@pytest.mark.parametrize(
+    ("program", "y", "drawn"),
+    [(families, torch.zeros(2, 3), True), (coupled, torch.tensor(1.0), False), (uncovered, torch.tensor(1.0), False)],
+)
+def test_elements_are_drawn_at_once_only_where_nothing_couples_them(program, y, drawn):
+    model, _ = GraphicalModel.from_pyro(program, y)
+    assert set(model.conditionals) == ({("which",)} if drawn else set())
+
+
 @pytest.mark.parametrize(("wanted", "found"), [(10, 64), (64, 64), (130, 128)])
 def test_a_proposal_is_fitted_to_whole_clouds(wanted, found):
     model = GraphicalModel()
     model.add_site("z", lambda: dist.Normal(0.0, 1.0))
     engine = DCPC(model, num_particles=64, warmup=2)
     assert _posterior_draws(engine, engine.init(batch_size=2), ["z"], wanted)["z"].shape == (found, 2)
+
+
+def check(drawn, quantiles):
+    """Shares below five quantiles, to 5 standard errors."""
+    for p in torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95]):
+        share = (drawn < quantiles(p)).double().mean()
+        assert abs(share - p) < 5 * (p * (1 - p) / len(drawn)) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("law", "quantiles"),
+    [
+        (dist.Exponential(4.0), lambda p: -torch.log1p(-p) / 4),
+        (dist.Uniform(2.0, 5.0), lambda p: 2 + 3 * p),
+        (dist.Cauchy(1.0, 3.0), lambda p: 1 + 3 * torch.tan(math.pi * (p - 0.5))),
+        (dist.Normal(1.0, 3.0), lambda p: 1 + 3 * math.sqrt(2) * torch.erfinv(2 * p - 1)),
+        (dist.LogNormal(1.0, 0.5), lambda p: torch.exp(1 + 0.5 * math.sqrt(2) * torch.erfinv(2 * p - 1))),
+    ],
+)
+def test_draws_of_imported_sites_have_their_quantiles(law, quantiles):
+    model, _ = GraphicalModel.from_pyro(lambda: pyro.sample("z", law))
+    check(DCPC(model, num_particles=20_000).init(batch_size=1, seed=0).particles["z"].flatten(), quantiles)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "quantiles"),
+    [
+        ("exponential_", (4.0,), lambda p: -torch.log1p(-p) / 4),
+        ("uniform_", (2.0, 5.0), lambda p: 2 + 3 * p),
+        ("cauchy_", (1.0, 3.0), lambda p: 1 + 3 * torch.tan(math.pi * (p - 0.5))),
+        ("normal_", (1.0, 3.0), lambda p: 1 + 3 * math.sqrt(2) * torch.erfinv(2 * p - 1)),
+    ],
+)
+def test_noise_written_in_place_has_its_quantiles(name, arguments, quantiles):
+    torch.manual_seed(0)
+    check(NOISE[name](torch.zeros(20_000), *arguments), quantiles)
