@@ -14,6 +14,7 @@ from torch.distributions import (
     Normal,
 )
 
+from aif_dcpc.experiments.exactness.cases import counterfactual
 from aif_dcpc.inference import DCPC, ClampError, GraphicalModel, ModelError, lag
 from aif_dcpc.inference.exogenous import from_noise, to_noise
 
@@ -123,6 +124,21 @@ def test_counterfactual_of_a_linear_model():
     assert torch.equal(found["c"], state.particles["c"])  # causes do not change
     interventional = engine.init(do={"x": torch.tensor([-1.0])}, seed=0).particles["y"]
     assert close(interventional, -2.0, 2.0)  # without abduction the answer is another
+
+
+def test_counterfactual_moments_with_hidden_causes():
+    """Means and covariances of 4 sites in the other world: 14 entries of a Gaussian within 5 of its standard errors."""
+    case = counterfactual()
+    engine = DCPC(case.model, num_particles=K)
+    state, _ = engine.run(engine.init(case.data, seed=0), 60)
+    found = engine.counterfactual(state, case.counterfactual)
+    draws = torch.stack([found[n][:, 0] for n in case.sites], 1).double() - case.mean
+    variances, products = case.covariance.diagonal(), draws.mT @ draws / K
+    assert bool((draws.mean(0).abs() < 5 * (variances / K).sqrt()).all())
+    spread = ((torch.outer(variances, variances) + case.covariance.square()) / K).sqrt()
+    assert bool(((products - case.covariance).abs() < 5 * spread).all())
+    factual = torch.stack([state.natural[n][:, 0].expand(K) for n in case.sites], 1).double().mean(0)
+    assert bool(((factual - case.mean).abs() > 5 * (variances / K).sqrt())[1:].all())  # this world is another
 
 
 def test_counterfactual_actions_in_a_series():
