@@ -2,7 +2,7 @@
 
 `digits` comes with scikit-learn and needs no download. The others are torchvision's and lie under `data_dir`; where they
 are missing they are downloaded, and where that fails one sentence says what to put where. `folder` takes any folder of
-pictures.
+pictures; where they lie in subfolders, such as `cats/` and `dogs/`, these give the labels 0, 1, ... in order of their names.
 """
 
 from collections.abc import Callable
@@ -151,7 +151,11 @@ def _celeba(data_dir: Path, image_size: int, folder: str | None) -> ImageData:
             f"CelebA is not in {place}: load img_align_celeba.zip from its authors' page (they ask for consent, so "
             "that no program can do it for you), unpack it there, or say where it is with data_dir=."
         )
-    return _pictures(place, image_size, crop=148, parts=_parts(data_dir / "celeba" / "list_eval_partition.txt"))
+    parts, paths = _parts(data_dir / "celeba" / "list_eval_partition.txt"), _found(place)
+    train, test = _last_tenth_out(paths)
+    if parts:
+        train, test = ([path for path in paths if parts.get(path.name) == part] for part in ("0", "2"))
+    return _read(place, train, test, image_size, crop=148)
 
 
 def _parts(path: Path) -> dict[str, str]:
@@ -166,22 +170,38 @@ def _parts(path: Path) -> dict[str, str]:
 
 
 def _folder(data_dir: Path, image_size: int, folder: str | None) -> ImageData:
+    """Any pictures, a tenth of them by chance held out; where all lie in subfolders, these are the classes, by name."""
     if folder is None:
         raise ConfigError("data=folder needs images.folder=PATH, a folder with pictures.")
-    return _pictures(Path(folder), image_size, crop=None, parts={})
+    place = Path(folder)
+    paths = _found(place)
+    order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(0))  # the split, always the same
+    train, test = _last_tenth_out([paths[i] for i in order])
+    data = _read(place, train, test, image_size, crop=None)
+    above = {path: path.relative_to(place).parts[0] for path in paths}
+    classes = sorted(set(above.values()))
+    if len(classes) < 2 or any(path.parent == place for path in paths):
+        return data
+    labels = [torch.tensor([classes.index(above[path]) for path in part]) for part in (train, test)]
+    return ImageData(data.train, data.test, *labels)
 
 
-def _pictures(place: Path, image_size: int, *, crop: int | None, parts: dict[str, str]) -> ImageData:
-    """Pictures sorted by path; the last tenth is the test part, where `parts` do not say otherwise."""
-    paths = sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES) if place.is_dir() else []
+def _found(place: Path) -> list[Path]:
+    """Pictures in a folder and below, in order of their paths."""
+    return sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES) if place.is_dir() else []
+
+
+def _last_tenth_out(paths: list[Path]) -> tuple[list[Path], list[Path]]:
     held_out = max(1, len(paths) // 10)
-    train, test = paths[:-held_out], paths[-held_out:]
-    if parts:
-        train, test = ([p for p in paths if parts.get(p.name) == part] for part in ("0", "2"))
+    return paths[:-held_out], paths[-held_out:]
+
+
+def _read(place: Path, train: list[Path], test: list[Path], image_size: int, *, crop: int | None) -> ImageData:
+    """Pictures without labels."""
     if not train or not test:
         raise ConfigError(
-            f"{place} holds {len(paths)} pictures, {len(train)} to learn from and {len(test)} held out: expected at least "
-            f"one of each, files ending in {', '.join(SUFFIXES)}."
+            f"{place} holds {len(_found(place))} pictures, {len(train)} to learn from and {len(test)} held out: expected at "
+            f"least one of each, files ending in {', '.join(SUFFIXES)}."
         )
     none = torch.zeros(0, dtype=torch.int64)
     return ImageData(_stacked(train, image_size, crop), _stacked(test, image_size, crop), none, none)

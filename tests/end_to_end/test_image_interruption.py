@@ -5,10 +5,7 @@ Oracle: the same run, left alone.
 
 import json
 import os
-import resource
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -81,33 +78,27 @@ def test_an_image_run_that_is_signalled_and_killed_loses_nothing(spawn_quickly, 
     assert not run.particles.exists()  # the checkpoint holds them
 
 
-def in_little_room(place, size, *arguments):
-    """Train where no file may become larger than `size` bytes, which a program cannot tell from a full disk."""
+def test_a_full_disk_is_told_in_one_sentence_and_keeps_the_last_checkpoint(spawn_quickly, tmp_path):
+    def trained(*arguments, limit=None):
+        process = spawn_quickly("train", *arguments, limit=limit)
+        process.join(200)
+        said = (tmp_path / "output.txt").read_text().splitlines()
+        return process.exitcode, [line for line in said if not line.startswith(("site ", "z", "image ", "total "))]
 
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-    line = [sys.executable, "-m", "aif_dcpc.commands.train", *arguments]
-    return subprocess.run(line, cwd=place, capture_output=True, text=True, timeout=300, preexec_fn=limit)
-
-
-def test_a_full_disk_is_told_in_one_sentence_and_keeps_the_last_checkpoint(command, tmp_path):
-    command("train", *SMALL, "run_dir=whole")
+    assert trained(*SMALL, "run_dir=whole")[0] == 0
     whole, run = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "run")
-    later = run.path.with_name("whole").joinpath("checkpoints", "step-0000000018.pt").stat().st_size
+    later = (whole.path / "checkpoints" / "step-0000000018.pt").stat().st_size
     particles = 1500 * 4 * 6 * 4  # of z2, the largest
-    # at first no checkpoint at all fits; then the particles do not; then no checkpoint that has an optimiser's state
-    done = in_little_room(tmp_path, particles // 2, *SMALL, "run_dir=run")
-    assert done.returncode == 2 and done.stderr == "error: cannot write to run_dir run: File too large.\n"
-    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
-    done = in_little_room(tmp_path, later - 1000, *SMALL, "run_dir=run")
+    refused = "error: cannot write to run_dir run: File too large."
     sentence = (
         "error: cannot write to run (File too large): make room and go on with resume=run; what was learned up to "
     )
-    assert done.returncode == 2 and done.stderr == f"{sentence}step 0 is kept.\n"
-    done = in_little_room(tmp_path, particles - 1, "resume=run")
-    assert done.returncode == 2 and done.stderr == f"{sentence}step 0 is kept.\n"
-    command("train", "resume=run")
+    assert trained(*SMALL, "run_dir=run", limit=particles // 2) == (2, [refused])  # no checkpoint fits
+    assert {path.name for path in tmp_path.iterdir()} == {"whole", "output.txt"}
+    # the first checkpoint fits, those with an optimiser's state do not; then the particles do not
+    assert trained(*SMALL, "run_dir=run", limit=later - 1000) == (2, [f"{sentence}step 0 is kept."])
+    assert trained("resume=run", limit=particles - 1) == (2, [f"{sentence}step 0 is kept."])
+    assert trained("resume=run")[0] == 0
     assert metrics(run) == metrics(whole) and same_end(run, whole)
 
 

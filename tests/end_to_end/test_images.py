@@ -91,6 +91,19 @@ def test_celeba_and_folders_are_centre_cropped_and_scaled(image_files):
     assert folder.train.dtype == torch.uint8
 
 
+def test_subfolders_are_classes_and_both_parts_have_some_of_each(tmp_path):
+    for number, name in enumerate(("cats", "dogs")):
+        (tmp_path / name).mkdir()
+        for i in range(50):
+            Image.new("L", (12, 12), 100 * number + i).save(tmp_path / name / f"{i}.png")
+    data = load_images("folder", "data", image_size=8, folder=str(tmp_path))
+    for images, labels in ((data.train, data.train_labels), (data.test, data.test_labels)):
+        assert (labels == (images[:, 0, 0, 0] >= 100)).all() and 0 < labels.sum() < len(labels)
+    assert sorted(torch.cat([data.train, data.test])[:, 0, 0, 0].tolist()) == [*range(50), *range(100, 150)]
+    Image.new("L", (12, 12)).save(tmp_path / "neither.png")
+    assert not len(load_images("folder", "data", image_size=8, folder=str(tmp_path)).train_labels)
+
+
 def test_faces_are_parted_by_the_list_of_their_authors(image_files):
     place = image_files("celeba")
     by_list = load_images("celeba", str(place), image_size=32)
