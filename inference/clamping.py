@@ -188,7 +188,7 @@ def _law(
 
 def _outside(law: Distribution, value: Tensor, shown: Tensor | None) -> Tensor:
     """True where shown values are impossible, `(K or 1, B or 1, [T,] ...)`."""
-    possible = inside(law, value)
+    possible = inside(law, value if value.dtype != torch.bool else value.int())
     if possible is None:
         return torch.zeros(1, dtype=torch.bool, device=value.device)
     return ~possible if shown is None else ~possible & widen(shown, possible)

@@ -206,11 +206,16 @@ class DCPC:
         return part if recent is None else rejoin(state, part), info
 
     def append(
-        self, state: State, observation: Mapping[str, Tensor], generator: torch.Generator | None = None
+        self,
+        state: State,
+        observation: Mapping[str, Tensor],
+        generator: torch.Generator | None = None,
+        *,
+        masks: Mapping[str, Tensor] | None = None,
     ) -> State:
         """Extend the series by one slice (see `online.append`); sweep afterwards to re-infer the whole history."""
         with quiet_distributions(), torch.no_grad():
-            return append(state, observation, generator or self.generator)
+            return append(state, observation, generator or self.generator, masks)
 
     # -- estimates ---------------------------------------------------------------------------------------------------
 

@@ -145,13 +145,15 @@ def _problem(
             if same(kept) and (values := _enumerate(base_law(laws[0]))) is not None:
                 supports[name] = values
         if not same(kept) and not (support.is_discrete and has_bounds(support)):
-            raise ModelError(unlike_supports(name, laws))
+            raise ModelError(unlike_supports(name, support, laws[-1]))
         if kept[0] is not None:
             domains[name] = kept[0]
             if not support.is_discrete and not is_real(support):
                 bijections[name] = biject_to(kept[0])
     event_dims = {n: v.ndim - lead[n] for n, v in drawn.items()}
-    return Problem(lowered, latent, bijections, supports, frozenset(discrete), bounds, event_dims, severed, domains)
+    return Problem(
+        lowered, latent, bijections, supports, frozenset(discrete), bounds, event_dims, severed, domains=domains
+    )
 
 
 def _laws(lowered: LoweredModel, latent: tuple[str, ...], sampler: AncestorSampler) -> dict[str, list[Distribution]]:

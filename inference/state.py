@@ -31,6 +31,7 @@ class Problem:
         bounds: least and greatest value (maybe infinite) of latent integer sites.
         event_dims: number of event axes of every site.
         severed: sites whose density is cut by `do` (they are clamped and have no factor).
+        partly_severed: latent sites that `do` has set where their mask is True: their density is cut there alone.
         domains: the support of one element of each latent site, where it is known.
     """
 
@@ -42,6 +43,7 @@ class Problem:
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     event_dims: Mapping[str, int] = field(default_factory=dict)
     severed: frozenset[str] = frozenset()
+    partly_severed: frozenset[str] = frozenset()
     domains: Mapping[str, Constraint] = field(default_factory=dict)
     _active: dict[tuple[str, int], tuple[Factor, ...]] = field(
         default_factory=dict, init=False, repr=False, compare=False

@@ -133,15 +133,21 @@ def _bound(support: constraints.Constraint, key: str, extreme: float, varies: bo
     return float(value.min() if extreme < 0 else value.max())
 
 
-def unlike_supports(name: str, laws: Sequence[Distribution]) -> str:
-    """Say that a site's support is not the same everywhere, and what to write instead."""
-    if any(has_bounds(support_of(law)) for law in laws):
+def unlike_supports(name: str, first: constraints.Constraint | None, law: Distribution) -> str:
+    """Say that a site's support is not the same everywhere, and what to write instead.
+
+    Args:
+        name: the site.
+        first: the support of its initial, or first, kernel.
+        law: the distribution that has another.
+    """
+    if has_bounds(support_of(law)):
         return (
-            f"site {name!r}: its support depends on its parents ({support_of(laws[0])!r:.80}); give it a fixed support "
+            f"site {name!r}: its support depends on its parents ({str(support_of(law)):.80}); give it a fixed support "
             "and compute with it, for example fraction ~ Uniform(0, 1) and a deterministic site a * fraction for "
             "Uniform(0, a)."
         )
     return (
-        f"site {name!r}: its initial kernel has the support {support_of(laws[0])}, its kernel {support_of(laws[-1])}; "
+        f"site {name!r}: its initial kernel has the support {first}, its kernel {support_of(law)}; "
         "give both the same support."
     )

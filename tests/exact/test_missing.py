@@ -82,3 +82,83 @@ def test_masks_of_wrong_shapes_are_refused(shape):
     data = {"x": torch.ones(2), "y": torch.ones(2)}
     with pytest.raises(ClampError, match="mask of site 'x': expected one flag per value"):
         DCPC(two_readings()).init(data, masks={"x": torch.ones(shape, dtype=torch.bool)})
+
+
+# -- one more slice ----------------------------------------------------------------------------------------------------
+
+
+def walk():
+    model = GraphicalModel()
+    model.add_site("s", lambda s: d.Normal(s, 0.8), [lag("s")], initial=lambda: d.Normal(0.0, 1.0), scope="slice")
+    model.add_site("o", lambda s: d.Normal(s, 0.5), ["s"], scope="slice")
+    return model
+
+
+PRIOR = torch.tensor([[1.0, 1, 1], [1, 1.64, 1.64], [1, 1.64, 2.28]])  # of the walk's first three slices
+
+
+@pytest.mark.parametrize("masked_before", [False, True])
+def test_a_slice_arrives_without_its_observation(masked_before):
+    """o_0 and o_2 seen by the first datum, o_0 alone by the second: weights, evidence and smoothed means."""
+    engine = DCPC(walk(), num_particles=4000)
+    masks = {"o": torch.ones(2, 1, dtype=torch.bool)} if masked_before else None
+    state = engine.init({"o": torch.tensor([[1.0], [1.0]])}, masks=masks, seed=0)
+    state, _ = engine.run(state, 30)
+    hidden = torch.zeros(2, dtype=torch.bool)
+    state = engine.append(state, {"o": torch.full((2,), NAN)}, masks={"o": hidden})
+    assert torch.equal(state.log_evidence, torch.zeros(2)) and state.values["o"][0, :, 1].tolist() == [1.0, 1.0]
+    state = engine.append(state, {"o": torch.tensor([2.0, NAN])}, masks={"o": torch.tensor([True, False])})
+    assert state.masks["o"].tolist() == [[[True, False, True], [True, False, False]]]
+    joint = d.MultivariateNormal(torch.zeros(2), PRIOR[[0, 2]][:, [0, 2]] + 0.25 * torch.eye(2))
+    exact = joint.log_prob(torch.tensor([1.0, 2.0])) - d.Normal(0.0, 1.25**0.5).log_prob(torch.tensor(1.0))
+    assert abs(state.log_evidence[0] - exact) < 0.1 and state.log_evidence[1] == 0
+    state, _ = engine.run(state, 30)
+    means = PRIOR[:, [0, 2]] @ torch.linalg.solve(joint.covariance_matrix, torch.tensor([1.0, 2.0]))
+    alone = PRIOR[:, 0] / 1.25
+    for datum, expected in enumerate((means, alone)):
+        found = (state.weights()[:, datum, None] * state.particles["s"][:, datum]).sum(0)
+        assert (found - expected).abs().max() < 0.1
+
+
+def test_a_partly_observed_series_grows_by_seen_and_hidden_values():
+    """z, x_0 and x_2 of the drifting series, one slice after the other; evidence of x_2 given x_0 = Normal(0, 4.5)."""
+    engine = DCPC(drift(), num_particles=4000)
+    state = engine.init({"x": torch.zeros(1, 1)}, masks={"x": torch.ones(1, 1, dtype=torch.bool)}, seed=0)
+    state = engine.append(state, {})
+    assert not state.masks["x"][0, 0, 1] and state.log_evidence == 0
+    state = engine.append(state, {"x": torch.tensor([4.0])})
+    assert abs(state.log_evidence - d.Normal(0.0, 4.5**0.5).log_prob(torch.tensor(4.0))) < 0.15
+    state, _ = engine.run(state, 60)
+    assert close(state.particles["z"][:1500], 16 / 9, 1 / 9) and (state.particles["x"][..., 2] == 4).all()
+
+
+def test_what_cannot_be_hidden_in_a_new_slice_is_said():
+    engine = DCPC(drift(), num_particles=3)
+    state = engine.init({"x": torch.zeros(1, 2)})
+    with pytest.raises(ClampError, match=r"what is hidden of it must be inferred: begin with init"):
+        engine.append(state, {"x": torch.zeros(1)}, masks={"x": torch.zeros(1, dtype=torch.bool)})
+    with pytest.raises(ClampError, match="mask needs data"):
+        engine.append(state, {}, masks={"x": torch.zeros(1, dtype=torch.bool)})
+    with pytest.raises(ClampError, match="mask of site 'x'"):
+        engine.append(state, {"x": torch.zeros(1)}, masks={"x": torch.zeros(2, dtype=torch.bool)})
+
+
+def test_data_that_share_a_global_latent_are_weighed_and_resampled_together():
+    """g ~ Normal(0, 1), o_bt ~ Normal(g, 1), two data: after o = 0, 3 | 3 the posterior mean is 6 / 5, variance 1 / 5."""
+    model = GraphicalModel()
+    model.add_site("g", lambda: d.Normal(0.0, 1.0), scope="global")
+    model.add_site("o", lambda g: d.Normal(g, 1.0), ["g"], scope="slice")
+    engine = DCPC(model, num_particles=K)
+    state, _ = engine.run(engine.init({"o": torch.tensor([[0.0], [3.0]])}, seed=0), 40)
+    state = engine.append(state, {"o": torch.tensor([0.0, 3.0])})
+    assert state.values["g"].shape == (K, 1) and torch.equal(state.weights()[:, 0], state.weights()[:, 1])
+    mean, second = ((state.weights()[:, :1] * state.particles["g"] ** p).sum() for p in (1, 2))
+    assert abs(mean - 1.2) < 0.1 and abs(second - mean**2 - 0.2) < 0.05
+    prior = torch.eye(4) + 1
+    before = d.MultivariateNormal(torch.zeros(2), prior[:2, :2]).log_prob(torch.tensor([0.0, 3.0]))
+    whole = d.MultivariateNormal(torch.zeros(4), prior).log_prob(torch.tensor([0.0, 3.0, 0.0, 3.0]))
+    assert (state.log_evidence - (whole - before)).abs().max() < 0.1
+    state = engine.append(state, {"o": torch.tensor([9.0, 9.0])})  # unlikely: lineages are resampled, all data alike
+    assert state.values["g"].shape == (K, 1) and torch.equal(state.ancestors[:, 0], state.ancestors[:, 1])
+    state, _ = engine.run(state, 40)
+    assert close(state.particles["g"], 24 / 7, 1 / 7)
