@@ -9,6 +9,7 @@ from torch.distributions import Distribution, biject_to
 
 from aif_dcpc.inference.clamping import by_element, check_names, check_values, fill, lead_axes, mask_axes, sizes
 from aif_dcpc.inference.errors import ClampError, ModelError, unknown_name
+from aif_dcpc.inference.factors import SPLIT
 from aif_dcpc.inference.lowering import LoweredModel
 from aif_dcpc.inference.sampling import AncestorSampler, seeded
 from aif_dcpc.inference.state import Problem, State
@@ -55,6 +56,9 @@ def build_state(
     drawn = {**drawn, **{n: drawn[n][:1] for n in partly if n not in partly_latent}}
     latent = tuple(n for n, s in sites.items() if s.kind == "stochastic" and (n not in values or n in partly_latent))
     problem = _problem(lowered, latent, sampler, drawn, frozenset(do))
+    for name in partly:
+        if by_element(sites[name], shown[name]):
+            _check_elements(problem, sampler, name, shown[name].ndim)
     weights = torch.zeros(num_particles, batch, device=_device(drawn), dtype=_float_type(drawn))
     ancestors = torch.arange(num_particles, device=weights.device)[:, None].expand(num_particles, batch)
     return State(
@@ -154,6 +158,18 @@ def _problem(
     return Problem(
         lowered, latent, bijections, supports, frozenset(discrete), bounds, event_dims, severed, domains=domains
     )
+
+
+def _check_elements(problem: Problem, sampler: AncestorSampler, name: str, axes: int) -> None:
+    """Refuse a mask of so many axes where a kernel, or a bijection, does not treat its elements one by one."""
+    latent, domain = name in problem.latent, problem.domains.get(name)
+    whole = domain is not None and domain.event_dim > 0 and not is_real(domain)
+    apart = min(len(base_law(sampler.distributions[f.key]).batch_shape) for f in sampler.factors_of(name))
+    if whole or (axes > apart and (not latent or name in problem.discrete or name in problem.partly_severed)):
+        raise ClampError(
+            f"mask of site {name!r}: its kernel does not score the elements of an event one by one; mask whole events, "
+            f"or {SPLIT}"
+        )
 
 
 def _laws(lowered: LoweredModel, latent: tuple[str, ...], sampler: AncestorSampler) -> dict[str, list[Distribution]]:

@@ -143,7 +143,7 @@ def unlike_supports(name: str, first: constraints.Constraint | None, law: Distri
     """
     if has_bounds(support_of(law)):
         return (
-            f"site {name!r}: its support depends on its parents ({str(support_of(law)):.80}); give it a fixed support "
+            f"site {name!r}: its support depends on its parents ({support_of(law)!s:.80}); give it a fixed support "
             "and compute with it, for example fraction ~ Uniform(0, 1) and a deterministic site a * fraction for "
             "Uniform(0, a)."
         )

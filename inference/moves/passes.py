@@ -97,7 +97,7 @@ class Whole:
 
     @cached_property
     def held(self) -> Tensor | None:
-        """`(1, B, T or 1)` True where the site is observed, or None."""
+        """`(1, B, T or 1, *elements)` True where the site is observed, or None."""
         mask = self.state.masks.get(self.site.name)
         return mask if mask is None or self.site.period is not None else mask.unsqueeze(2)
 
@@ -106,8 +106,8 @@ class Whole:
         """`(count, 1, B)` True where a chunk has a value that is not observed; None where nothing is."""
         if self.held is None:
             return None
-        before = self.chunks.phase
-        free = pad(~self.held, (before, self.chunks.padded - before - self.held.shape[2]))
+        before, free = self.chunks.phase, (~self.held).unsqueeze(-1).flatten(3).any(-1)
+        free = pad(free, (before, self.chunks.padded - before - free.shape[2]))
         return self.chunks.cut(free.unsqueeze(-1)).any(-1).unsqueeze(1)
 
     def move(self, jump: Tensor) -> tuple[Tensor, Tensor]:
@@ -198,24 +198,25 @@ class Sparse:
                 parts.append(part.narrow(2, offset - self._offset(factor), self.chunks.width))
         total = sum(parts[1:], parts[0])  # (K * B, count, width, D)
         if self._open is not None:
-            wide = self._open.expand(self.state.values[self.site.name].shape[0], -1, -1, -1).flatten(0, 1)
-            total = torch.where(wide.unsqueeze(-1), total, torch.zeros_like(total))
+            wide = self._open.expand(self.state.values[self.site.name].shape[0], *self._open.shape[1:]).flatten(0, 1)
+            total = torch.where(wide, total, torch.zeros_like(total))
         return total.transpose(0, 1).flatten(2)
 
     @cached_property
     def _open(self) -> Tensor | None:
-        """`(1, B, count, width)` True where a free slice is there and not observed; None where nothing is observed."""
-        mask = self.state.masks.get(self.site.name)
+        """`(1, B, count, width, D or 1)` True where a free slice is there and not observed; None if nothing is observed."""
+        z, mask = self.state.values[self.site.name], self.state.masks.get(self.site.name)
         if mask is None:
             return None
         free = ~mask.index_select(2, self.free)
-        full = pad(free, (0, self.chunks.count * self.chunks.width - free.shape[2]))
+        free = free.unsqueeze(3) if free.ndim == 3 else widen(free, z).expand(*free.shape[:3], *z.shape[3:]).flatten(3)
+        full = pad(free, (0, 0, 0, self.chunks.count * self.chunks.width - free.shape[2]))
         return full.unflatten(2, (self.chunks.count, self.chunks.width))
 
     @property
     def movable(self) -> Tensor | None:
         """`(count, 1, B)` True where a chunk has a value that is not observed; None where nothing is."""
-        return None if self._open is None else self._open.any(-1).permute(2, 0, 1)
+        return None if self._open is None else self._open.flatten(3).any(-1).permute(2, 0, 1)
 
     def move(self, jump: Tensor) -> tuple[Tensor, Tensor]:
         """The jump of the free slices, observed values held back, and the site's values with it."""
