@@ -3,7 +3,7 @@
 All of this happens once per cloud and may look at values; sweeps never do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -113,6 +113,8 @@ def check_values(
     given: Mapping[str, Tensor],
     shown: Mapping[str, Tensor],
     others: Mapping[str, Tensor] | None = None,
+    *,
+    do: Collection[str] = (),
 ) -> dict[str, Tensor]:
     """Check the shapes of events and that data are possible; give integers the type that the kernel draws.
 
@@ -121,6 +123,7 @@ def check_values(
         given: site -> data `(1, B or 1, [T,] *event)`.
         shown: masks; what is not shown is not checked.
         others: draws of all other sites; without them only data that depend on data alone are checked.
+        do: sites that are set: they may take any value.
 
     Returns:
         `given`, integers and booleans cast where the kernel draws reals, and the other way round.
@@ -137,7 +140,8 @@ def check_values(
                 continue
             known = all(leaf.site in given and leaf.site not in shown for leaf in factor.inputs if leaf.site != name)
             if known == (others is None):
-                found[name] = _checked(lowered, factor, values, found[name], shown.get(name))
+                mask = _nowhere(factor.site, given[name]) if name in do else shown.get(name)
+                found[name] = _checked(lowered, factor, values, found[name], mask)
     return found
 
 
@@ -146,10 +150,14 @@ def _covers(factor: Factor, value: Tensor) -> bool:
     return stop > start
 
 
+def _nowhere(site: Site, value: Tensor) -> Tensor:
+    return torch.zeros(value.shape[: site.num_lead], dtype=torch.bool, device=value.device)
+
+
 def _checked(
     lowered: LoweredModel, factor: Factor, values: Mapping[str, Tensor], given: Tensor, mask: Tensor | None
 ) -> Tensor:
-    """One site's data, checked on the slices of one factor, all of them cast."""
+    """One site's data, checked on the slices of one factor where they are shown, all of them cast."""
     site, lead = factor.site, factor.site.num_lead
     start, stop = (0, 0) if site.period is None else factor.slices(given.shape[2])
     law = _law(lowered, factor, values, start, stop, 1)

@@ -104,13 +104,16 @@ class DCPC:
 
         Args:
             data: site -> `(B, [T,] *event)` (global sites `(*event)`).
-            masks: site -> `(B, [T])`, True where the datum is observed; elsewhere it is inferred.
-            do: interventions, as `data`; the site's own density is cut.
+            masks: site -> `(B, [T])`, or `(B, [T,] *elements)` with leading axes of the event, True where the datum is
+                observed; elsewhere it is inferred, and may be NaN.
+            do: interventions, as `data`; the site's own density is cut. With a mask, only where it is True: elsewhere
+                the site is inferred.
             batch_size, length: B and T, where the data do not tell.
             seed: seeds the engine's generator.
 
         Raises:
-            ClampError: for unknown sites, missing inputs or shapes that do not fit.
+            ClampError: for unknown sites, missing inputs, shapes that do not fit or values outside a kernel's support.
+            ModelError: for a latent site whose support depends on its parents, or differs from slice to slice.
         """
         device = next((v.device for v in (data or {}).values() if isinstance(v, Tensor)), torch.device("cpu"))
         if self.generator is None or seed is not None:

@@ -45,17 +45,17 @@ def build_state(
     shown = {name: mask_axes(sites[name], mask, values[name]) for name, mask in masks.items()}
     values = {name: fill(v, shown[name]) if name in shown else v for name, v in values.items()}
 
-    partly_latent = {n for n in shown if has_readers(lowered, n)}
+    partly_latent = {n for n in shown if n in do or has_readers(lowered, n)}
     partly = {n: m for n, m in shown.items() if n in partly_latent or by_element(sites[n], m) or not bool(m.any())}
-    values = check_values(lowered, values, shown)
+    values = check_values(lowered, values, shown, do=do)
     sampler = AncestorSampler(lowered, num_particles, batch, time, values, partly)
     with seeded(generator):
         drawn = sampler.sample()
-    values = check_values(lowered, values, shown, drawn)
+    values = check_values(lowered, values, shown, drawn, do=do)
     drawn = {**drawn, **{n: v for n, v in values.items() if n not in partly}}
     drawn = {**drawn, **{n: drawn[n][:1] for n in partly if n not in partly_latent}}
     latent = tuple(n for n, s in sites.items() if s.kind == "stochastic" and (n not in values or n in partly_latent))
-    problem = _problem(lowered, latent, sampler, drawn, frozenset(do))
+    problem = _problem(lowered, latent, sampler, drawn, frozenset(do) - set(shown), frozenset(do) & set(shown))
     for name in partly:
         if by_element(sites[name], shown[name]):
             _check_elements(problem, sampler, name, shown[name].ndim)
@@ -114,6 +114,7 @@ def intervene(state: State, do: Mapping[str, Tensor]) -> State:
         supports={n: s for n, s in problem.supports.items() if n not in action},
         discrete=problem.discrete - set(action),
         severed=problem.severed | (set(action) - inputs),
+        partly_severed=problem.partly_severed - set(action),
     )
     same = changed.latent == problem.latent and changed.severed == problem.severed
     masks = {n: m for n, m in state.masks.items() if n not in action}
@@ -134,6 +135,7 @@ def _problem(
     sampler: AncestorSampler,
     drawn: dict[str, Tensor],
     severed: frozenset[str],
+    partly_severed: frozenset[str],
 ) -> Problem:
     bijections, supports, discrete, bounds, domains = {}, {}, set(), {}, {}
     lead = {n: lowered.model.sites[n].num_lead for n in drawn}
@@ -156,7 +158,7 @@ def _problem(
                 bijections[name] = biject_to(kept[0])
     event_dims = {n: v.ndim - lead[n] for n, v in drawn.items()}
     return Problem(
-        lowered, latent, bijections, supports, frozenset(discrete), bounds, event_dims, severed, domains=domains
+        lowered, latent, bijections, supports, frozenset(discrete), bounds, event_dims, severed, partly_severed, domains
     )
 
 

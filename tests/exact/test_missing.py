@@ -162,3 +162,74 @@ def test_data_that_share_a_global_latent_are_weighed_and_resampled_together():
     assert state.values["g"].shape == (K, 1) and torch.equal(state.ancestors[:, 0], state.ancestors[:, 1])
     state, _ = engine.run(state, 40)
     assert close(state.particles["g"], 24 / 7, 1 / 7)
+
+
+# -- interventions on part of a series ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["langevin", "block", "prior"])
+def test_a_slice_that_is_set_tells_nothing_of_the_past(kind):
+    """The walk with s_1 set to 3: s_0 sees o_0 alone, s_2 starts from 3; o_0 = 1, o_1 = 0, o_2 = 2."""
+    engine = DCPC(walk(), num_particles=K, moves={"s": kind})
+    data, do = {"o": torch.tensor([[1.0, 0.0, 2.0]])}, {"s": torch.tensor([[NAN, 3.0, NAN]])}
+    setup = {"do": do, "masks": {"s": torch.tensor([[False, True, False]])}}
+    state, _ = engine.run(engine.init(data, **setup, seed=0), 100)
+    s = state.particles["s"]
+    assert (s[..., 1] == 3).all() and close(s[..., 0], 0.8, 0.2)
+    precision = 1 / 0.64 + 4
+    assert close(s[..., 2], (3 / 0.64 + 2 * 4) / precision, 1 / precision)
+    exact = [d.Normal(0.0, 1.25**0.5), d.Normal(3.0, 0.5), d.Normal(3.0, 0.89**0.5)]
+    exact = sum(law.log_prob(x) for law, x in zip(exact, data["o"][0], strict=True))
+    for method in ("gauss_markov", "annealed"):
+        found = engine.log_evidence(data, setup=setup, method=method, seed=0, num_fit=4000)
+        assert abs(found - exact) < 0.1
+    state = engine.append(state, {"o": torch.tensor([2.0])})
+    assert state.masks["s"].tolist() == [[[False, True, False, False]]]
+
+
+def test_a_chain_that_is_set_in_part():
+    """Two values, sticky; set to 1 at the second slice: the first slice keeps its own posterior, the third starts anew."""
+    move, start = torch.tensor([[0.9, 0.1], [0.2, 0.8]]), torch.tensor([0.7, 0.3])
+    model = GraphicalModel()
+    model.add_site(
+        "s", lambda s: d.Categorical(move[s]), [lag("s")], initial=lambda: d.Categorical(start), scope="slice"
+    )
+    model.add_site("o", lambda s: d.Normal(s.float(), 1.0), ["s"], scope="slice")
+    o = torch.tensor([[0.8, 0.0, 0.3]])
+    likelihood = d.Normal(torch.arange(2.0)[:, None], 1.0).log_prob(o[0]).exp()
+    first, last = start * likelihood[:, 0], move[1] * likelihood[:, 2]
+    for kind in ("ffbs", "gibbs"):
+        engine = DCPC(model, num_particles=2000, moves={"s": kind})
+        masks = {"s": torch.tensor([[False, True, False]])}
+        state = engine.init({"o": o}, do={"s": torch.tensor([[0, 1, 0]])}, masks=masks, seed=0)
+        state, _ = engine.run(state, 5)
+        for t, odds in ((0, first), (2, last)):
+            p = odds[1] / odds.sum()
+            share = (state.particles["s"][..., t] == 1).double().mean()
+            assert abs(share - p) < 5 * math.sqrt(p * (1 - p) / 2000)
+            assert torch.allclose(
+                engine.marginals(state, "s")[:, :, t, 1].mean(), p, atol=0.05 if kind == "gibbs" else 1e-5
+            )
+
+
+def test_what_was_set_stays_set_in_a_counterfactual():
+    engine = DCPC(walk(), num_particles=4)
+    masks = {"s": torch.tensor([[True, False, True]])}
+    state = engine.init({"o": torch.zeros(1, 3)}, do={"s": torch.tensor([[1.0, 0.0, 5.0]])}, masks=masks, seed=0)
+    found = engine.counterfactual(state, {"o": torch.ones(1, 3)})
+    assert torch.equal(found["s"], state.particles["s"])
+    again, _ = engine.run(state, 2, do={"s": torch.zeros(1, 3)})
+    assert again.problem.partly_severed == frozenset() and again.problem.severed == {"s"}
+
+
+def test_data_that_are_set_for_some_only():
+    model = GraphicalModel()
+    model.add_site("a", lambda: d.Normal(0.0, 1.0))
+    model.add_site("b", lambda a: d.Normal(a, 1.0), ["a"])
+    model.add_site("c", lambda b: d.Normal(b, 1.0), ["b"])
+    engine = DCPC(model, num_particles=K)
+    masks = {"b": torch.tensor([True, False])}
+    state = engine.init({"c": torch.tensor([3.0, 3.0])}, do={"b": torch.tensor([1.0, 0.0])}, masks=masks, seed=0)
+    state, _ = engine.run(state, 80)
+    assert close(state.particles["a"][:, 0], 0.0, 1.0) and close(state.particles["a"][:, 1], 1.0, 2 / 3)
+    assert (state.particles["b"][:, 0] == 1).all()
