@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import distributions as d
 
-from aif_dcpc.inference import DCPC, ClampError, GraphicalModel, ModelError, lag
+from aif_dcpc.inference import DCPC, ClampError, GraphicalModel, ModelError, MoveError, lag
 from aif_dcpc.inference.images.layers import GreyBernoulli
+from aif_dcpc.inference.moves.gibbs import Gibbs
 
 
 def of(law, scope="episode"):
@@ -185,3 +186,74 @@ def test_bounds_by_element_are_kept():
     state, _ = engine.run(engine.init({"x": torch.tensor([3.0, 9.0])}, seed=0), 5)
     assert law.support.check(state.particles["u"]).all()
     assert engine.log_evidence({"x": torch.tensor([6.0])}, num_samples=500, num_fit=500).isfinite().all()
+
+
+# -- discrete supports ---------------------------------------------------------------------------------------------------
+
+
+def frequencies(draws, probabilities):
+    """Largest distance of frequencies from probabilities, in standard errors."""
+    counts = torch.stack([(draws == v).double().mean() for v in range(len(probabilities))])
+    return ((counts - probabilities).abs() / (probabilities * (1 - probabilities) / draws.numel() + 1e-9).sqrt()).max()
+
+
+def test_counts_out_of_an_unknown_number():
+    """n ~ Poisson(3), k | n ~ Binomial(n, .5), x ~ Normal(k, .7): k by enumeration of n."""
+    model = GraphicalModel()
+    model.add_site("n", lambda: d.Poisson(3.0))
+    model.add_site("k", lambda n: d.Binomial(n, torch.full_like(n, 0.5)), ["n"])
+    model.add_site("x", lambda k: d.Normal(k, 0.7), ["k"])
+    engine = DCPC(model, num_particles=1500)
+    state = engine.init({"x": torch.tensor([2.0])}, seed=0)
+    assert state.problem.bounds["k"] == (0.0, float("inf")) and "k" not in state.problem.supports
+    state, _ = engine.run(state, 60)
+    n = torch.arange(30.0)
+    joint = d.Poisson(3.0).log_prob(n)[:, None] + d.Binomial(n, torch.tensor(0.5), validate_args=False).log_prob(
+        torch.arange(12.0)[:, None]
+    ).mT.masked_fill(torch.arange(12.0) > n[:, None], -torch.inf)
+    joint = joint + d.Normal(torch.arange(12.0), 0.7).log_prob(torch.tensor(2.0))
+    posterior = joint.flatten().double().softmax(0).reshape(30, 12)
+    assert frequencies(state.particles["k"], posterior.sum(0)[:8]) < 5
+    assert frequencies(state.particles["n"], posterior.sum(1)[:10]) < 5
+
+
+def test_counts_out_of_different_numbers():
+    model = GraphicalModel()
+    model.add_site("k", lambda: d.Binomial(torch.tensor([3.0, 5.0]), torch.tensor(0.5)))
+    model.add_site("x", lambda k: d.Normal(k.sum(-1), 0.7), ["k"])
+    engine = DCPC(model, num_particles=1500)
+    state, _ = engine.run(engine.init({"x": torch.tensor([2.0])}, seed=0), 60)
+    laws = [d.Binomial(n, torch.tensor(0.5)).log_prob(torch.arange(n + 1.0)) for n in (3, 5)]
+    joint = (
+        laws[0][:, None]
+        + laws[1]
+        + d.Normal(torch.arange(4.0)[:, None] + torch.arange(6.0), 0.7).log_prob(torch.tensor(2.0))
+    )
+    posterior = joint.flatten().double().softmax(0).reshape(4, 6)
+    assert frequencies(state.particles["k"][..., 0], posterior.sum(1)) < 5
+    assert frequencies(state.particles["k"][..., 1], posterior.sum(0)) < 5
+
+
+@pytest.mark.parametrize("law", [d.Bernoulli(torch.tensor([0.3, 0.6, 0.5])), d.Categorical(torch.eye(3) + 0.5)])
+def test_elements_of_independent_discrete_vectors_are_drawn_exactly(law):
+    model = GraphicalModel()
+    model.add_site("z", lambda: d.Independent(law, 1))
+    model.add_site("x", lambda z: d.Normal(z.sum(-1).float(), 0.8), ["z"])
+    engine = DCPC(model, num_particles=2000)
+    state = engine.init({"x": torch.tensor([1.2])}, seed=0)
+    assert engine.schedule(state).moves(0) == (Gibbs("z"),)
+    state, _ = engine.run(state, 8)
+    size = len(state.problem.supports["z"])
+    every = torch.cartesian_prod(*[torch.arange(size)] * 3).to(state.values["z"].dtype)
+    joint = law.log_prob(every).sum(-1) + d.Normal(every.sum(-1).float(), 0.8).log_prob(torch.tensor(1.2))
+    posterior = joint.double().softmax(0)
+    places = torch.tensor([size**2, size, 1])
+    assert frequencies((state.particles["z"].long() * places).sum(-1), posterior) < 5
+
+
+def test_multinomial_latents_need_a_draw_of_their_own():
+    model = GraphicalModel()
+    model.add_site("z", lambda: d.Multinomial(3, torch.ones(2)))
+    engine = DCPC(model)
+    with pytest.raises(MoveError, match="neither finite nor ordered; give it a conditional"):
+        engine.sweep(engine.init())
