@@ -47,8 +47,11 @@ class Secant:
             diagonal = -self.xy / self.xx.clamp_min(torch.finfo(self.xx.dtype).tiny)
             return torch.where(known, diagonal, torch.ones_like(diagonal))
         size = self.xx.shape[0]
-        variance = self.xx.diagonal().clamp_min(torch.finfo(self.xx.dtype).tiny)
+        moved = self.xx.diagonal() > 0  # inputs that are observed everywhere never move: as curved as the others
+        variance = torch.where(moved, self.xx.diagonal(), torch.ones_like(self.xx.diagonal()))
         diagonal = -self.xy.diagonal() / variance
+        usual = diagonal.abs().sum() / moved.sum().clamp_min(1)
+        diagonal = torch.where(moved, diagonal, usual)
         weight = size / (size + self.samples)
         left = self.xx * (1 - weight) + torch.diag(variance) * (weight + 1e-6)
         right = -self.xy * (1 - weight) + torch.diag(variance * diagonal) * (weight + 1e-6)
@@ -136,7 +139,7 @@ class SiteAdaptation:
         xy = dx.mT @ dscore if dense else (dx * dscore).sum(0)
         number = dx.shape[0]
         known = self.secants.get(key)
-        samples = usable.sum().to(dx.dtype)
+        samples = (usable.sum() * (dx != 0).any()).to(dx.dtype)
         if known is None:
             secant = Secant(xx / number, xy / number, samples)
         else:

@@ -121,8 +121,10 @@ class DCPC:
 
         Args:
             data: site -> `(B, [T,] *event)` (global sites `(*event)`).
-            masks: site -> `(B, [T])`, True where the datum is observed; elsewhere it is inferred.
-            do: interventions, as `data`; the site's own density is cut.
+            masks: site -> `(B, [T])`, or `(B, [T,] *elements)` with leading axes of the event, True where the datum is
+                observed; elsewhere it is inferred, and may be NaN.
+            do: interventions, as `data`; the site's own density is cut. With a mask, only where it is True: elsewhere
+                the site is inferred.
             particles: latent site -> `(K, B, [T,] *event)` to start from, such as an earlier cloud's, in the site's own
                 support; sites that are not named are drawn from the prior.
             batch_size, length: B and T, where the data do not tell.
@@ -130,7 +132,8 @@ class DCPC:
             device: where random numbers are drawn, if the data do not tell; the kernels' tensors must be there.
 
         Raises:
-            ClampError: for unknown sites, missing inputs or shapes that do not fit.
+            ClampError: for unknown sites, missing inputs, shapes that do not fit or values outside a kernel's support.
+            ModelError: for a latent site whose support depends on its parents, or differs from slice to slice.
             MoveError: for a move of the user's that cannot update its site.
         """
         found = next((v.device for v in (data or {}).values() if isinstance(v, Tensor)), torch.device("cpu"))
@@ -256,11 +259,16 @@ class DCPC:
         return part if recent is None else rejoin(state, part), info
 
     def append(
-        self, state: State, observation: Mapping[str, Tensor], generator: torch.Generator | None = None
+        self,
+        state: State,
+        observation: Mapping[str, Tensor],
+        generator: torch.Generator | None = None,
+        *,
+        masks: Mapping[str, Tensor] | None = None,
     ) -> State:
         """Extend the series by one slice (see `online.append`); sweep afterwards to re-infer the whole history."""
         with quiet_distributions(), torch.no_grad():
-            return append(state, observation, generator or self.generator)
+            return append(state, observation, generator or self.generator, masks)
 
     # -- estimates ---------------------------------------------------------------------------------------------------
 
@@ -302,7 +310,8 @@ class DCPC:
 
     def schedule(self, state: State) -> Schedule:
         """Which moves a sweep makes, in order; chosen from what is latent, observed and supplied by the model."""
-        key = (state.problem.lowered, state.problem.latent, state.problem.severed, state.length)
+        masks = tuple((name, mask.ndim) for name, mask in state.masks.items())
+        key = (state.problem.lowered, state.problem.latent, state.problem.severed, state.length, masks)
         if self._last is None or self._last[0] != key:
             self._last = (key, choose_schedule(state, overrides=self.moves, update=self.update, options=self.options))
         return self._last[1]

@@ -18,7 +18,7 @@ from aif_dcpc.inference.moves.langevin import Langevin
 from aif_dcpc.inference.moves.layout import longest_lag
 from aif_dcpc.inference.moves.paper import Paper
 from aif_dcpc.inference.moves.preconditioning import MAX_DENSE_BLOCK
-from aif_dcpc.inference.moves.supplied import Supplied
+from aif_dcpc.inference.moves.supplied import Supplied, is_exact
 from aif_dcpc.inference.setup import small_cloud
 from aif_dcpc.inference.state import State
 
@@ -152,7 +152,8 @@ def choose_schedule(
         MoveError: for an unknown move, or one that cannot update its site.
     """
     cycles: list[Passes] = []
-    blocks = {name: block for block in state.problem.lowered.model.conditionals for name in block}
+    conditionals = state.problem.lowered.model.conditionals
+    blocks = {name: block for block in conditionals if is_exact(state, block) for name in block}
     done: set[str] = set()
     for name in reversed(state.problem.latent):
         if name in done:

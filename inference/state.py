@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributions import Transform
+from torch.distributions.constraints import Constraint
 
 from aif_dcpc.inference.errors import ModelError, unknown_name
 from aif_dcpc.inference.graph import Site
@@ -39,6 +40,8 @@ class Problem:
         bounds: least and greatest value (maybe infinite) of latent integer sites.
         event_dims: number of event axes of every site.
         severed: sites whose density is cut by `do` (they are clamped and have no factor).
+        partly_severed: latent sites that `do` has set where their mask is True: their density is cut there alone.
+        domains: the support of one element of each latent site, where it is known.
     """
 
     lowered: LoweredModel
@@ -49,6 +52,8 @@ class Problem:
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     event_dims: Mapping[str, int] = field(default_factory=dict)
     severed: frozenset[str] = frozenset()
+    partly_severed: frozenset[str] = frozenset()
+    domains: Mapping[str, Constraint] = field(default_factory=dict)
     _active: dict[tuple[str, int], tuple[Factor, ...]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
