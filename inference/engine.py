@@ -198,11 +198,13 @@ class DCPC:
             the new state, and site -> mean acceptance probability (0-dim).
         """
         adapt = state.sweeps < self.warmup if adapt is None else adapt
-        acceptance: dict[str, Tensor] = {}
+        passes: dict[str, list[Tensor]] = {}
         with quiet_distributions(), torch.no_grad():
             for move in self.schedule(state).moves(state.sweeps):
                 state, accepted = move(state, generator or self.generator, adapt=adapt)
-                acceptance.update(dict.fromkeys(move.sites, accepted))
+                for name in move.sites:
+                    passes.setdefault(name, []).append(accepted)
+        acceptance = {name: torch.stack(found).mean() if len(found) > 1 else found[0] for name, found in passes.items()}
         return state.replace(sweeps=state.sweeps + 1), acceptance
 
     def run(

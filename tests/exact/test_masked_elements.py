@@ -53,7 +53,7 @@ def test_hidden_elements_say_nothing(law, hidden):
     assert close(state.particles["z"][:, 0], 1.0, 1 / 3) and close(state.particles["z"][:, 1], 1.0, 1 / 2)
     seen = [torch.tensor([1.0, 2.0]), torch.tensor([2.0])]
     exact = [d.MultivariateNormal(torch.zeros(len(x)), torch.eye(len(x)) + 1).log_prob(x) for x in seen]
-    found = engine.log_evidence(data, setup={"masks": masks}, num_samples=2000, num_fit=2000)
+    found = engine.log_evidence(data, masks=masks, num_samples=2000, num_fit=2000)
     assert (found - torch.stack(exact)).abs().max() < 0.05
 
 
@@ -141,7 +141,7 @@ def test_moves_and_estimates_that_cannot_hold_elements_say_so():
         engine.sweep(engine.init(data, masks={"z": SHOWN}))
     for method in ("gauss_markov", "annealed"):
         with pytest.raises(ModelError, match="elements of a latent's event apart"):
-            DCPC(vector(), warmup=2).log_evidence(data, setup={"masks": {"z": SHOWN}}, method=method, num_fit=64)
+            DCPC(vector(), warmup=2).log_evidence(data, masks={"z": SHOWN}, method=method, num_fit=64)
 
 
 # -- supplied conditionals ---------------------------------------------------------------------------------------------

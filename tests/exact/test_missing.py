@@ -181,7 +181,7 @@ def test_a_slice_that_is_set_tells_nothing_of_the_past(kind):
     exact = [d.Normal(0.0, 1.25**0.5), d.Normal(3.0, 0.5), d.Normal(3.0, 0.89**0.5)]
     exact = sum(law.log_prob(x) for law, x in zip(exact, data["o"][0], strict=True))
     for method in ("gauss_markov", "annealed"):
-        found = engine.log_evidence(data, setup=setup, method=method, seed=0, num_fit=4000)
+        found = engine.log_evidence(data, **setup, method=method, seed=0, num_fit=4000)
         assert abs(found - exact) < 0.1
     state = engine.append(state, {"o": torch.tensor([2.0])})
     assert state.masks["s"].tolist() == [[[False, True, False, False]]]

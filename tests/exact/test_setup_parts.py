@@ -105,7 +105,7 @@ def test_the_log_joint_that_is_not_finite_names_its_site():
     model = GraphicalModel()
     model.add_site("z", lambda: d.Normal(0.0, 1.0))
     model.add_site("x", lambda z: d.Normal(z, 1.0), ["z"])
-    with pytest.raises(NonFiniteError, match="site 'x', sweep 2"):
+    with pytest.raises(NonFiniteError, match="site 'x', by sweep 2"):
         DCPC(model).run(DCPC(model).init({"x": torch.tensor([math.inf])}), 2)
     with pytest.raises(NonFiniteError, match="check_model"):
         DCPC(model).run(DCPC(model).init({"x": torch.tensor([math.inf])}), 0)
