@@ -72,7 +72,7 @@ class Evaluation:
     def run(self) -> Result:
         """All measurements that are asked for."""
         result: Result = {"run": str(self.folder), "data": self.trained.name, "images": len(self.held_out)}
-        result |= {"sweeps": self.config.sweeps, "warm_step": self.config.warm_step, **self._reconstructions()}
+        result |= {"sweeps": self.config.sweeps, "warm_step": self.config.warm_step, **self.reconstructions()}
         if self.config.annealed_images:
             result |= self._marginals()
         if self.config.samples:
@@ -82,7 +82,8 @@ class Evaluation:
 
     # -- reconstructions ---------------------------------------------------------------------------------------------
 
-    def _reconstructions(self) -> Result:
+    def reconstructions(self) -> Result:
+        """Means (and standard deviations) over repeats of what `reconstruct` measures on the held-out images."""
         repeats = [self._reconstruct(self.config.seed + repeat) for repeat in range(self.config.repeats)]
         result: Result = {}
         for name in ("reconstruction_bce", "mse", "energy"):
@@ -165,7 +166,7 @@ class Evaluation:
     # -- samples -----------------------------------------------------------------------------------------------------
 
     def _distances(self) -> Result:
-        samples = {"prior": self._prior_samples(), "mixture": self._mixture_samples()}
+        samples = {"prior": self.prior_samples(), "mixture": self.mixture_samples()}
         for name, images in samples.items():
             self._picture(f"evaluation-samples-{name}", images[: 6 * SHOWN])
         if not len(self.data.train_labels):
@@ -181,12 +182,13 @@ class Evaluation:
             result[f"kid_{name}"] = kernel_distance(reference, features, seed=self.config.seed)
         return {**result, "samples": self.config.samples}
 
-    def _prior_samples(self) -> Tensor:
+    def prior_samples(self) -> Tensor:
+        """Mean images of ancestor samples, `(samples, C, H, W)`."""
         engine = self._samplers(self.config.seed + 3)
         return torch.cat([sample_prior(engine, number) for number in self._numbers()])
 
-    def _mixture_samples(self) -> Tensor:
-        """Ancestor samples whose root latents come from a Gaussian mixture fitted to the training particles."""
+    def mixture_samples(self) -> Tensor:
+        """As `prior_samples`, the root latents drawn from a Gaussian mixture fitted to the training particles."""
         roots = {n: self.particles[n] for n, s in self.model.sites.items() if not s.parents and n in self.particles}
         widths = [value.shape[-1] for value in roots.values()]
         drawn = _mixture(torch.cat(list(roots.values()), -1).flatten(0, 1), self.config.samples, self.config.seed)

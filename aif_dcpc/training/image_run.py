@@ -49,7 +49,7 @@ def create_image_run(config: TrainConfig) -> RunFolder:
         raise ConfigError("an image model's budget is epochs: set epochs=N.")
     config = replace(config, device=set_up(config.device, config.threads))
     seed_everything(config.seed)
-    loop = _loop(config)
+    loop = make_loop(config)
     with new_run(config.run_dir, config.name) as folder:
         folder.save_config(config)
         folder.save_checkpoint(0, {**loop.state(), "metrics_length": 0})
@@ -64,7 +64,7 @@ def continue_image_run(folder: RunFolder, config: TrainConfig) -> ImageOutcome:
         UserError: the run folder is damaged or does not fit, or learning broke down.
     """
     set_up(config.device, config.threads)
-    loop = _loop(config)
+    loop = make_loop(config)
     checkpoint = folder.load_checkpoint()
     loop.restore(checkpoint)
     folder.set_aside_newer(loop.progress.step)
@@ -74,7 +74,12 @@ def continue_image_run(folder: RunFolder, config: TrainConfig) -> ImageOutcome:
         return ImageRun(config, folder, loop, log).run()
 
 
-def _loop(config: TrainConfig) -> ImageLoop:
+def make_loop(config: TrainConfig) -> ImageLoop:
+    """A loop at its first step, with its data loaded and its particles drawn.
+
+    Raises:
+        UserError: the configuration cannot be met.
+    """
     data = make_data(config)
     return ImageLoop(config, make_model(config, data).to(config.device), data)
 
