@@ -2,7 +2,7 @@
 
     python -m aif_dcpc.experiments.cifar10.compare tune run table figure --data-dir ... --cpu-minutes 2.5
 
-`tune` tries each method's four settings for `--tune-minutes`; the one whose samples come closest (KID, mean of both ways
+`tune` tries each method's three settings for `--tune-minutes`; the one whose samples come closest (KID, mean of both ways
 to sample) to training images that nothing learned from is taken. `run` learns with it for `--cpu-minutes` and measures
 samples against the test images. Every finished trial or run is one line of `--rows`; a second call skips what is there
 and goes on, a longer budget starts new runs. `table` and `figure` need the rows and the pictures of samples alone.
@@ -82,7 +82,7 @@ class Comparison:
     """
 
     def __init__(self, asked: argparse.Namespace) -> None:
-        self.asked = asked
+        self.asked, self.left = asked, asked.at_most
         set_up("cpu", 1)
         data = load_images("cifar10_subset", asked.data_dir)
         if asked.train_images > len(learning_part(data).train):
@@ -121,8 +121,9 @@ class Comparison:
         self._picture("real", test.images)
 
     def _do(self, job: Job, reference: Reference) -> None:
-        if any(job.is_row(row) for row in read(self.asked.rows)):
+        if self.left == 0 or any(job.is_row(row) for row in read(self.asked.rows)):
             return
+        self.left -= 1
         place = self.asked.out / job.name
         overrides = [
             *COMMON,
@@ -180,6 +181,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--held-out", type=int, default=50, help="test images whose particles are inferred afresh")
     parser.add_argument("--sweeps", type=int, default=40, help="for each of them, from the prior")
     parser.add_argument("--classifier-steps", type=int, default=1500)
+    parser.add_argument("--at-most", type=int, default=-1, help="new rows before stopping; -1: all that are missing")
     return parser.parse_args(given)
 
 

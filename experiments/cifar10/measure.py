@@ -35,6 +35,7 @@ class Measure:
     def __init__(self, data: ImageData, folder: Path, *, steps: int) -> None:
         self.data, self.learning = data, learning_part(data)
         self.classifier = self._classifier(folder / "classifier.pt", steps)
+        self.scale = self.classifier.features(unit(self.learning.train)).square().mean().sqrt()
         self.test = self._reference(data.test)
         self.held_out = self._reference(data.train[len(self.learning.train) :])
 
@@ -50,7 +51,11 @@ class Measure:
         return classifier.eval().requires_grad_(False)
 
     def _reference(self, images: Tensor) -> Reference:
-        return Reference(unit(images), self.classifier.features(unit(images)))
+        return Reference(unit(images), self.features(unit(images)))
+
+    def features(self, images: Tensor) -> Tensor:
+        """The classifier's features `(N, D)`, scaled so that their mean square over the training images is one."""
+        return self.classifier.features(images) / self.scale
 
     def accuracy(self) -> float:
         """Share of the test images that the classifier names rightly."""
@@ -59,7 +64,7 @@ class Measure:
 
     def distances(self, name: str, images: Tensor, reference: Reference) -> dict[str, Any]:
         """KID and FID with their standard errors, keys ending in `name`."""
-        features = self.classifier.features(images)
+        features = self.features(images)
         kernel = kernel_estimate(reference.features, features)
         frechet = frechet_estimate(reference.features, features)
         return {

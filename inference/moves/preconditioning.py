@@ -37,7 +37,10 @@ def preconditioner(
     key = (chunks.width, chunks.phase, chunks.length)
     if key not in learned.roots:
         precisions = _precisions(state, site, chunks, learned)
-        root = root_of_inverse(precisions[:1] if chunks.count == 1 else precisions)
+        if chunks.count == 1:  # also a site without time: curvatures of far and near particles mix, and few are large
+            root = root_of_inverse(precisions[:1], magnitude=precisions.shape[-1] <= MAX_DENSE_STATIC)
+        else:
+            root = root_of_inverse(precisions)
         root = _along(root, chunks.count) if root.ndim == 2 or chunks.count <= MAX_SEPARATE else root
         learned = replace(learned, roots={**learned.roots, key: root})
     return learned.roots[key], learned
