@@ -21,7 +21,6 @@ from aif_dcpc.schema import ImageConfig, TrainConfig, unknown
 
 IMAGE = "image"  # the observed site of every image model
 GRAPHS: dict[str, Callable[..., GraphicalModel]] = {"dlgm": dlgm, "generator": generator}
-PAPER_STEP = 0.1  # of the published update, where `inference.step` is not given
 AMORTISED: dict[str, type[AmortisedLearner]] = {"vae": VariationalLearner, "lpc": LangevinCodingLearner}
 
 
@@ -84,7 +83,7 @@ def make_engine(config: TrainConfig, model: GraphicalModel, *, seed: int, num_pa
     if update not in UPDATES:
         raise ConfigError(unknown("inference.update", str(update), UPDATES))
     number = num_particles or config.inference["num_particles"]
-    step = float(config.inference.get("step", PAPER_STEP))
+    step = image_config(config).paper_step
     return DCPC(model, num_particles=number, update=update, step=step, seed=seed)
 
 

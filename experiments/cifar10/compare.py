@@ -100,7 +100,7 @@ class Comparison:
         self._floor()
         for seed in self.asked.seeds:
             for method in self.asked.methods:
-                setting = best_setting(read(self.asked.rows), method)
+                setting = best_setting(read(self.asked.rows), method, self.asked.tune_minutes)
                 self._do(Job("run", method, setting, seed, self.asked.cpu_minutes), self.measure.test)
 
     def _floor(self) -> None:
@@ -191,7 +191,7 @@ def main(given: list[str] | None = None) -> None:
     comparison = Comparison(asked) if {"tune", "run"} & set(asked.steps) else None
     for step in asked.steps:
         if step == "table":
-            print(table(read(asked.rows), asked.cpu_minutes))
+            print(table(read(asked.rows), asked.cpu_minutes, asked.tune_minutes))
         elif step == "figure":
             figure(asked.out / "samples", list(METHODS), MODES, asked.seeds[0], asked.figure)
         elif comparison is not None:

@@ -41,7 +41,7 @@ def _steps(key: str) -> tuple[Setting, ...]:
 
 METHODS: dict[str, Method] = {
     "exact": Method(("inference.update=exact",), RATES),
-    "paper": Method(("inference.update=paper",), _steps("+inference.step")),
+    "paper": Method(("inference.update=paper",), _steps("images.paper_step")),
     "pgd": Method(("images.method=pgd",), _steps("images.langevin_step")),
     "mcpc": Method(
         ("images.method=mcpc", "images.visits=1", "images.langevin_steps=10"), _steps("images.langevin_step")

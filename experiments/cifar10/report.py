@@ -27,27 +27,29 @@ def criterion(row: Row) -> float:
     return value if math.isfinite(value) else math.inf
 
 
-def best_setting(rows: Sequence[Row], method: str) -> tuple[str, ...]:
+def tuning(rows: Sequence[Row], tune_minutes: float) -> list[Row]:
+    """Rows of trials of that length."""
+    return [row for row in rows if row["kind"] == "tune" and row["cpu_minutes"] == tune_minutes]
+
+
+def best_setting(rows: Sequence[Row], method: str, tune_minutes: float) -> tuple[str, ...]:
     """The setting with the least criterion.
 
     Raises:
         NoRowsError: the method was not tuned.
     """
-    tried = [row for row in rows if row["kind"] == "tune" and row["method"] == method]
+    tried = [row for row in tuning(rows, tune_minutes) if row["method"] == method]
     if not tried:
         raise NoRowsError(f"no rows of tuning for {method!r}: call the step `tune` first.")
     return tuple(min(tried, key=criterion)["setting"])
 
 
-def tries(rows: Sequence[Row]) -> str:
+def tries(rows: Sequence[Row], tune_minutes: float) -> str:
     """What tuning found, one line a setting."""
-    lines = ["| method | setting | steps | KID x 1000, mean of both ways to sample |", "|---|---|---|---|"]
-    for row in rows:
-        if row["kind"] == "tune":
-            words = ", ".join(
-                word.removeprefix("+").split(".")[-1] for word in row["setting"] if "covariance" not in word
-            )
-            lines.append(f"| {row['method']} | {words} | {row.get('steps', '-')} | {1000 * criterion(row):.1f} |")
+    lines = ["| method | setting | steps | KID, mean of both ways to sample |", "|---|---|---|---|"]
+    for row in tuning(rows, tune_minutes):
+        words = ", ".join(word.split(".", 1)[1] for word in row["setting"] if "covariance" not in word)
+        lines.append(f"| {row['method']} | {words} | {row.get('steps', '-')} | {criterion(row):.3f} |")
     return "\n".join(lines)
 
 
@@ -63,14 +65,14 @@ def interval(rows: Sequence[Row], name: str) -> tuple[float, float]:
     return fmean(values), NORMAL_95 * math.sqrt(error + spread)
 
 
-def table(rows: Sequence[Row], cpu_minutes: float) -> str:
+def table(rows: Sequence[Row], cpu_minutes: float, tune_minutes: float) -> str:
     """Both tables, methods in the order of their KID of samples from the prior."""
     runs = [row for row in rows if row["kind"] == "run" and row["cpu_minutes"] == cpu_minutes and "failed" not in row]
     by_method: dict[str, list[Row]] = {}
     for row in runs:
         by_method.setdefault(row["method"], []).append(row)
     lines = [
-        "| method | seeds | steps | KID x 1000, prior | KID x 1000, mixture | FID, prior | FID, mixture | mse |",
+        "| method | seeds | steps | KID, prior | KID, mixture | FID, prior | FID, mixture | mse |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for method in sorted(by_method, key=lambda m: fmean(row["kid_prior"] for row in by_method[m])):
@@ -78,21 +80,21 @@ def table(rows: Sequence[Row], cpu_minutes: float) -> str:
     for row in rows:
         if row["kind"] == "floor":
             kernel, frechet = interval([row], "kid_real"), interval([row], "fid_real")
-            lines.append(f"| training images | | | {_number(kernel, 1000)} | | {_number(frechet)} | | |")
+            lines.append(f"| training images | | | {_number(kernel, 3)} | | {_number(frechet, 1)} | | |")
     failed = [row for row in rows if row["kind"] == "run" and row["cpu_minutes"] == cpu_minutes and "failed" in row]
     lines += [f"\n{row['method']}, seed {row['seed']}: {row['failed']}" for row in failed]
-    return "\n".join([*lines, "", tries(rows)])
+    return "\n".join([*lines, "", tries(rows, tune_minutes)])
 
 
 def _line(method: str, rows: Sequence[Row]) -> str:
-    cells = [_number(interval(rows, name), 1000 if name.startswith("kid") else 1) for name in COLUMNS]
+    cells = [_number(interval(rows, name), 3 if name.startswith("kid") else 1) for name in COLUMNS]
     steps, mse = fmean(row["steps"] for row in rows), [row["mse"] for row in rows]
     spread = f" (sd {stdev(mse):.4f})" if len(mse) > 1 else ""
     return f"| {method} | {len(rows)} | {steps:.0f} | {' | '.join(cells)} | {fmean(mse):.4f}{spread} |"
 
 
-def _number(found: tuple[float, float], times: float = 1) -> str:
-    return f"{times * found[0]:.1f} ± {times * found[1]:.1f}"
+def _number(found: tuple[float, float], digits: int) -> str:
+    return f"{found[0]:.{digits}f} ± {found[1]:.{digits}f}"
 
 
 def figure(folder: Path, methods: Sequence[str], modes: Sequence[str], seed: int, path: Path) -> None:
