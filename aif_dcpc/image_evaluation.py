@@ -135,7 +135,7 @@ class Evaluation:
 
     def measure(self, seed: int) -> Measures:
         """What depends on the seed of inference."""
-        found = self._reconstructions(seed) | self._completions(seed + 5)
+        found = self.reconstructions(seed) | self._completions(seed + 5)
         if self.config.annealed_images:
             found |= self._marginals(seed + 1)
         if self.features is not None:
@@ -152,7 +152,8 @@ class Evaluation:
 
     # -- reconstructions ---------------------------------------------------------------------------------------------
 
-    def _reconstructions(self, seed: int) -> Measures:
+    def reconstructions(self, seed: int) -> Measures:
+        """Means over the held-out images, particles inferred afresh."""
         engine, asked = self.trained.engine(seed), self.config
         batches = self.held_out.split(asked.batch_size)
         found = [reconstruct(infer(engine, batch, asked.sweeps, warm_step=asked.warm_step)) for batch in batches]
