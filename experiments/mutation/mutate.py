@@ -32,7 +32,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--sample", type=int, default=250, help="mutants, about")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=Path("runs/mutation"), help="where results and the map go")
-    parser.add_argument("--unlike", type=int, nargs="*", default=[], help="seeds whose samples are left out")
+    parser.add_argument("--unlike", nargs="*", default=[], metavar="SEED:SAMPLE", help="samples that are left out")
     parser.add_argument("--last", nargs="*", default=[], help="modules to try last")
     parser.add_argument("--again", action="store_true", help="try survivors again")
     parser.add_argument("--limit", type=float, default=60.0, help="usual seconds of the tests of one mutant in all")
@@ -87,7 +87,8 @@ def main() -> None:
     args = arguments()
     args.folder.mkdir(parents=True, exist_ok=True)
     everything = {module: list(mutants(module)) for module in modules()}
-    left_out = {m.key for seed in args.unlike for m in sample(everything, args.sample, seed)}
+    others = [map(int, other.split(":")) for other in args.unlike]
+    left_out = {m.key for seed, size in others for m in sample(everything, size, seed)}
     candidates = {module: [m for m in found if m.key not in left_out] for module, found in everything.items()}
     chosen = sample(candidates, args.sample, args.seed)
     chosen.sort(key=lambda m: m.module in args.last)
