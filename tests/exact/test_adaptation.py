@@ -145,6 +145,26 @@ def test_a_large_site_is_whitened_by_coordinates():
     assert ((draws.var(0) - 1).abs() < 5 * 2 * (2 / len(draws)) ** 0.5).all()
 
 
+def test_a_long_and_large_series_moves():
+    """More than 64 chunks of 130 coordinates: unit Gaussians, whatever the preconditioner."""
+    size, length = 130, 132
+    model = GraphicalModel()
+    model.add_site(
+        "s",
+        lambda s: Normal(0.0 * s, 1.0),
+        [lag("s")],
+        initial=lambda: Normal(torch.zeros(size), 1.0),
+        scope="slice",
+    )
+    engine = DCPC(model, num_particles=2, window=1, warmup=10)
+    state, _ = engine.run(engine.init(batch_size=1, length=length, seed=0), 10)
+    assert {root.shape for root in state.adaptation["s"].roots.values()} <= {(66, size), (67, size)}
+    state, _ = engine.run(state, 4)
+    values = state.values["s"].double()
+    assert abs(values.mean()) < 5 / values.numel() ** 0.5
+    assert abs(values.var() - 1) < 5 * (2 / values.numel()) ** 0.5
+
+
 @pytest.mark.parametrize("window", [1, 3])
 def test_a_large_series_is_whitened_by_coordinates(window):
     """130 independent walks of three slices (a full matrix of two slices would have 260 rows)."""
