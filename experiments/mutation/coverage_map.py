@@ -29,10 +29,12 @@ class Map:
     """Tests by what they run.
 
     Attributes:
+        suite: digest of the test files.
         seconds: usual processor time by test.
         lines: module -> test -> lines that it runs, imports left out.
     """
 
+    suite: str
     seconds: dict[str, float]
     lines: dict[str, dict[str, set[int]]]
 
@@ -70,19 +72,19 @@ def measure(store: Path, files: tuple[str, ...] = TESTS, *, budget: float = math
             known[file] = {"stamp": stamp, **found}
             store.write_text(json.dumps(known))
         print(f"{file}: {len(known[file]['seconds'])} tests, {sum(known[file]['seconds'].values()):.0f} s", flush=True)
-    return _joined([known[file] for file in files])
+    return _joined(_digest([ROOT / file for file in files]), [known[file] for file in files])
 
 
 def _digest(paths: list[Path]) -> str:
     return hashlib.sha256(b"".join(p.read_bytes() for p in paths)).hexdigest()[:16]
 
 
-def _joined(parts: list[dict[str, Any]]) -> Map:
+def _joined(suite: str, parts: list[dict[str, Any]]) -> Map:
     lines: dict[str, dict[str, set[int]]] = {}
     for part in parts:
         for module, tests in part["lines"].items():
             lines.setdefault(module, {}).update({name: set(numbers) for name, numbers in tests.items()})
-    return Map({name: t for part in parts for name, t in part["seconds"].items()}, lines)
+    return Map(suite, {name: t for part in parts for name, t in part["seconds"].items()}, lines)
 
 
 def _run(connection: Connection, file: str) -> None:

@@ -11,7 +11,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.evidence import _posterior_draws
 from aif_dcpc.inference.pyro_import import _onto
-from aif_dcpc.inference.tensor_graphs import NOISE, BatchedGraph, cut
+from aif_dcpc.inference.tensor_graphs import NOISE, BatchedGraph, cut, record
 
 
 def written(a, b):
@@ -45,6 +45,17 @@ def test_random_graphs_draw_for_each_particle_and_datum():
     graph = make_fx(lambda a: a + torch.randn(5))(torch.zeros(5))
     drawn = BatchedGraph(graph, random=True)(torch.zeros(3, 2, 5))
     assert drawn.shape == (3, 2, 5) and drawn.unique().numel() == 30
+
+
+def test_recordings_hold_no_copies_of_constants_and_no_noise_written_in_place():
+    def function(a):
+        return (a + torch.tensor([1.0, 2.0]) + torch.empty(2).exponential_(3.0),)
+
+    graph = record(function, [torch.zeros(2)], pure=False, parameters={})
+    targets = " ".join(str(node.target) for node in graph.graph.nodes)
+    assert "lift_fresh" not in targets and "aten.exponential_" not in targets
+    drawn = BatchedGraph(cut(graph, 0)[0], random=True)(torch.zeros(3, 2, 2))
+    assert drawn.unique().numel() == 12 and (drawn > torch.tensor([1.0, 2.0])).all()
 
 
 def test_sums_over_the_plates_that_a_site_does_not_have():

@@ -116,6 +116,22 @@ def test_an_observed_site_with_lags_is_scored_by_its_initial_kernel_first():
     assert state.length == 3
 
 
+def test_functions_of_other_sites_need_no_observation():
+    model = GraphicalModel()
+    model.add_input("u")
+    model.add_site(
+        "s", lambda s, u: Normal(s + u, 1.0), [lag("s"), "u"], initial=lambda u: Normal(u, 1.0), scope="slice"
+    )
+    model.add_deterministic("twice", lambda s: 2 * s, ["s"], scope="slice")
+    model.add_site("o", lambda t: Normal(t, 3.0), ["twice"], scope="slice")
+    engine = DCPC(model, num_particles=5)
+    state = engine.init({"u": torch.zeros(2, 1), "o": torch.zeros(2, 1)}, seed=0)
+    longer = engine.append(state, {"u": torch.ones(2), "o": torch.tensor([0.5, -0.5])})
+    assert set(longer.values) == {"u", "s", "o"} and longer.values["u"][0, :, 1].tolist() == [1.0, 1.0]
+    expected = Normal(2 * longer.values["s"][..., 1], 3.0).log_prob(torch.tensor([0.5, -0.5]))
+    assert torch.allclose(longer.log_weights, expected, atol=1e-5)
+
+
 def test_a_model_may_extend_its_cloud_itself():
     seen = {}
 
