@@ -94,7 +94,7 @@ def dress(axes: Any, names: list[str]) -> None:
     """Labels, and what is within the bar."""
     axes[0].set(xlabel="largest error of a mean\n(posterior sd)", xlim=(8e-4, None))
     axes[1].set(xlabel="largest error of a variance or covariance\n(products of two posterior sd)", xlim=(8e-4, None))
-    axes[2].set(xlabel="variance found / exact\n(mean over coordinates)")
+    axes[2].set(xlabel="variance found / exact\n(mean over coordinates)", xscale="linear", xlim=(0, None))
     for axis in axes[:2]:
         axis.axvspan(axis.get_xlim()[0], 0.03, color="#0a7d3c", alpha=0.08, zorder=0)
     axes[2].axvline(1, color="#0a7d3c", linewidth=1)
