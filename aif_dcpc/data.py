@@ -104,7 +104,7 @@ def _part(kind: str, where: str, data_dir: Path, train: bool, options: dict[str,
         return make(str(data_dir), train=train, download=False, **options)
     except RuntimeError:
         return _downloaded(make, kind, where, data_dir, train=train, **options)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # whatever a reader meets in a damaged file
         raise ConfigError(f"{data_dir}/{where} is damaged: {_line(error)} Remove it and load it again.") from None
 
 
@@ -112,6 +112,8 @@ def _downloaded(make: Any, kind: str, where: str, data_dir: Path, **options: Any
     try:
         return make(str(data_dir), download=True, **options)
     except Exception as error:  # whatever the network does
+        if any((data_dir / where).glob("*")):
+            raise ConfigError(f"{data_dir}/{where} is damaged: {_line(error)} Remove it and load it again.") from None
         raise ConfigError(
             f"{kind} is not in {data_dir}/{where} and cannot be downloaded here ({_line(error)}) Load it on another "
             f"machine with torchvision.datasets.{kind}('{data_dir}', download=True) and copy the folder {where}, "

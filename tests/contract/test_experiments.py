@@ -1,12 +1,16 @@
-"""Every image experiment under `configs/` learns by both updates."""
+"""Every image experiment under `configs/`, and the graph of every other one, learns by both updates."""
 
 import json
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
+from aif_dcpc.inference import DCPC
+from aif_dcpc.inference.images import bouncing_digits, labelled_dlgm, labelled_embedding, sequential_memory
+from aif_dcpc.inference.learning import learn_step
 from aif_dcpc.inference.schedule import UPDATES
 from aif_dcpc.schema import train_config
 from aif_dcpc.training.image_run import continue_image_run, create_image_run
@@ -52,3 +56,34 @@ def test_every_experiment_learns_by_both_updates(experiment, update, image_files
     records = [json.loads(line) for line in outcome.folder.metrics.read_text().splitlines()]
     assert all(record["train/free_energy"] is not None for record in records[:2])
     assert 0 < outcome.numbers["mse"] < 1
+
+
+FILMS = {"frame": torch.rand(3, 4, 1, 8, 8, generator=torch.Generator().manual_seed(0))}
+LABELLED = {"image": torch.ones(3, 1, 2, 2), "label": torch.tensor([0, 1, 2])}
+OTHERS = {
+    "labelled_dlgm": (lambda: labelled_dlgm(3, (2, 4), (1, 2, 2)), LABELLED),
+    "labelled_embedding": (lambda: labelled_embedding(3, (1, 2, 2), latents=2, hidden=4, label_hidden=4), LABELLED),
+    "bouncing_digits": (lambda: bouncing_digits(latents=2, hidden=4, patch=4, canvas=8), FILMS),
+    "bouncing_digits, paths": (lambda: bouncing_digits(latents=2, hidden=4, patch=4, canvas=8, candidates=3), FILMS),
+    "sequential_memory": (
+        lambda: sequential_memory((1, 2, 2), latents=2, hidden=4),
+        {"image": torch.ones(3, 4, 1, 2, 2)},
+    ),
+}
+
+
+@pytest.mark.parametrize("update", UPDATES)
+@pytest.mark.parametrize("graph", OTHERS)
+def test_graphs_of_the_other_experiments_learn_by_both_updates(graph, update):
+    make, data = OTHERS[graph]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = make()
+    engine = DCPC(model, num_particles=3, update=update)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    state = engine.init(data, seed=0)
+    for _ in range(2):
+        state, info = learn_step(engine, state, optimizer)
+    assert torch.isfinite(info.log_joint).all()
+    assert all(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))

@@ -139,6 +139,16 @@ def test_what_is_not_there_is_told_in_one_sentence(name, tmp_path, monkeypatch):
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("name", ["mnist", "emnist", "fashion_mnist", "cifar10"])
+def test_torn_files_are_told_in_one_sentence(name, image_files):
+    place = image_files(name)
+    torn = next(path for path in sorted(place.rglob("*")) if "images" in path.name or "data_batch" in path.name)
+    torn.write_bytes(torn.read_bytes()[:1000])
+    with pytest.raises(ConfigError, match=r"is damaged: .* Remove it") as refused:
+        load_images(name, str(place))
+    assert "\n" not in str(refused.value)
+
+
 @pytest.fixture
 def faces(image_files):
     return image_files("celeba") / "celeba" / "img_align_celeba"
@@ -165,6 +175,6 @@ def test_misspelt_names_get_the_closest_match():
 
 
 def test_baselines_learn_from_the_same_command(tmp_path):
-    for method in ("pgd", "lpc"):
+    for method in ("pgd", "mcpc", "lpc", "map", "vae"):
         outcome = run(*SMALL, f"images.method={method}", f"run_dir={tmp_path / method}", "images.langevin_steps=2")
         assert outcome.reason == "finished" and 0 < outcome.numbers["mse"] < 1
