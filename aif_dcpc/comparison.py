@@ -41,10 +41,16 @@ class Results:
         self.path = path
 
     def rows(self, **key: object) -> list[Row]:
-        """All lines with these entries."""
+        """All lines with these entries; a line that was cut short is left out."""
         lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        rows: list[Row] = [json.loads(line) for line in lines]
-        return [row for row in rows if key.items() <= row.items()]
+        return [row for row in map(_parsed, lines) if row is not None and key.items() <= row.items()]
+
+    def append(self, row: Row) -> None:
+        """Add a line."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        cut_short = self.path.exists() and self.path.read_bytes()[-1:] not in (b"", b"\n")
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(("\n" if cut_short else "") + json.dumps(row) + "\n")
 
     def once(self, key: Row, measure: Callable[[], Row]) -> Row:
         """The line with this key, measured and appended if there is none yet."""
@@ -52,10 +58,16 @@ class Results:
         if known:
             return known[0]
         row = {**key, **measure()}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        self.append(row)
         return row
+
+
+def _parsed(line: str) -> Row | None:
+    try:
+        row: Row = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return row
 
 
 @dataclass(frozen=True, kw_only=True)

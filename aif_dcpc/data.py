@@ -2,7 +2,7 @@
 
 `digits` comes with scikit-learn and needs no download. The others are torchvision's and lie under `data_dir`; where they
 are missing they are downloaded, and where that fails one sentence says what to put where. `folder` takes any folder of
-pictures.
+pictures; where they lie in subfolders, such as `cats/` and `dogs/`, these give the labels 0, 1, ... in order of their names.
 """
 
 from collections.abc import Callable
@@ -104,7 +104,7 @@ def _part(kind: str, where: str, data_dir: Path, train: bool, options: dict[str,
         return make(str(data_dir), train=train, download=False, **options)
     except RuntimeError:
         return _downloaded(make, kind, where, data_dir, train=train, **options)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # whatever a reader meets in a damaged file
         raise ConfigError(f"{data_dir}/{where} is damaged: {_line(error)} Remove it and load it again.") from None
 
 
@@ -112,6 +112,8 @@ def _downloaded(make: Any, kind: str, where: str, data_dir: Path, **options: Any
     try:
         return make(str(data_dir), download=True, **options)
     except Exception as error:  # whatever the network does
+        if any((data_dir / where).glob("*")):
+            raise ConfigError(f"{data_dir}/{where} is damaged: {_line(error)} Remove it and load it again.") from None
         raise ConfigError(
             f"{kind} is not in {data_dir}/{where} and cannot be downloaded here ({_line(error)}) Load it on another "
             f"machine with torchvision.datasets.{kind}('{data_dir}', download=True) and copy the folder {where}, "
@@ -144,30 +146,75 @@ def _cifar10_subset(data_dir: Path, image_size: int, folder: str | None) -> Imag
 
 
 def _celeba(data_dir: Path, image_size: int, folder: str | None) -> ImageData:
-    """Aligned faces: the central 148 x 148 pixels, scaled; the last tenth of the files is the test part."""
+    """Aligned faces: the central 148 x 148 pixels, scaled; parts by the authors' list, where it lies beside them."""
     place = data_dir / "celeba" / "img_align_celeba"
     if not place.is_dir():
         raise ConfigError(
             f"CelebA is not in {place}: load img_align_celeba.zip from its authors' page (they ask for consent, so "
             "that no program can do it for you), unpack it there, or say where it is with data_dir=."
         )
-    return _pictures(place, image_size, crop=148)
+    parts, paths = _parts(data_dir / "celeba" / "list_eval_partition.txt"), _found(place)
+    train, test = _last_tenth_out(paths)
+    if parts:
+        train, test = ([path for path in paths if parts.get(path.name) == part] for part in ("0", "2"))
+    return _read(place, train, test, image_size, crop=148)
+
+
+def _parts(path: Path) -> dict[str, str]:
+    """Name of a file -> "0" (training), "1" (validation) or "2" (test); empty without a list."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    entries = [line.split() for line in lines if line.strip()]
+    if any(len(entry) != 2 or entry[1] not in ("0", "1", "2") for entry in entries):
+        raise ConfigError(
+            f"{path} is damaged: expected a name and 0, 1 or 2 on every line. Remove it or load it again."
+        )
+    return {name: part for name, part in entries}
 
 
 def _folder(data_dir: Path, image_size: int, folder: str | None) -> ImageData:
+    """Any pictures, a tenth of them by chance held out; where all lie in subfolders, these are the classes, by name."""
     if folder is None:
         raise ConfigError("data=folder needs images.folder=PATH, a folder with pictures.")
-    return _pictures(Path(folder), image_size, crop=None)
+    place = Path(folder)
+    paths = _found(place)
+    order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(0))  # the split, always the same
+    train, test = _last_tenth_out([paths[i] for i in order])
+    data = _read(place, train, test, image_size, crop=None)
+    above = {path: path.relative_to(place).parts[0] for path in paths}
+    classes = sorted(set(above.values()))
+    if len(classes) < 2 or any(path.parent == place for path in paths):
+        return data
+    labels = [torch.tensor([classes.index(above[path]) for path in part]) for part in (train, test)]
+    return ImageData(data.train, data.test, *labels)
 
 
-def _pictures(place: Path, image_size: int, *, crop: int | None) -> ImageData:
-    paths = sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES) if place.is_dir() else []
-    if len(paths) < 2:
-        raise ConfigError(f"{place} holds {len(paths)} pictures: expected at least 2 files ending in {SUFFIXES}.")
-    images = torch.stack([_picture(path, image_size, crop) for path in paths])
+def _found(place: Path) -> list[Path]:
+    """Pictures in a folder and below, in order of their paths."""
+    return sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES) if place.is_dir() else []
+
+
+def _last_tenth_out(paths: list[Path]) -> tuple[list[Path], list[Path]]:
     held_out = max(1, len(paths) // 10)
+    return paths[:-held_out], paths[-held_out:]
+
+
+def _read(place: Path, train: list[Path], test: list[Path], image_size: int, *, crop: int | None) -> ImageData:
+    """Pictures without labels."""
+    if not train or not test:
+        raise ConfigError(
+            f"{place} holds {len(_found(place))} pictures, {len(train)} to learn from and {len(test)} held out: expected at "
+            f"least one of each, files ending in {', '.join(SUFFIXES)}."
+        )
     none = torch.zeros(0, dtype=torch.int64)
-    return ImageData(images[:-held_out], images[-held_out:], none, none)
+    return ImageData(_stacked(train, image_size, crop), _stacked(test, image_size, crop), none, none)
+
+
+def _stacked(paths: list[Path], size: int, crop: int | None) -> Tensor:
+    """All pictures, each written into its place: twice the memory would be needed to stack them."""
+    images = torch.empty(len(paths), 3, size, size, dtype=torch.uint8)
+    for place, path in zip(images, paths, strict=True):
+        place.copy_(_picture(path, size, crop))
+    return images
 
 
 def _picture(path: Path, size: int, crop: int | None) -> Tensor:
@@ -177,7 +224,7 @@ def _picture(path: Path, size: int, crop: int | None) -> Tensor:
     try:
         with Image.open(path) as opened:
             picture = opened.convert("RGB")
-    except OSError as error:
+    except Exception as error:  # whatever a decoder meets in a damaged file
         raise ConfigError(f"{path} is not a whole picture ({_line(error)}) Remove or replace it.") from None
     side = min(*picture.size, crop or min(picture.size))
     if side < size:

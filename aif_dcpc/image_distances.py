@@ -3,11 +3,15 @@
 The features are those of a classifier trained on the data set itself, or, where its weights can be had, of the Inception
 network of the published distances. Numbers in one kind of features say nothing about numbers in the other.
 
+Both distances are estimated from samples, so both come with a standard error (`frechet_estimate`, `kernel_estimate`). The
+kernel distance is unbiased; the Frechet distance errs upwards, the more so the fewer the samples: compare at equal numbers.
+
 References: Heusel et al. 2017 (arXiv 1706.08500), equation 6; Binkowski et al. 2018 (arXiv 1801.01401), section 3.1.
 """
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +22,14 @@ from torch import Tensor
 from aif_dcpc.errors import ConfigError
 
 Features = Callable[[Tensor], Tensor]  # images (N, C, H, W) in [0, 1] -> features (N, D), float64
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its standard error."""
+
+    value: float
+    error: float
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
@@ -41,8 +53,37 @@ def kernel_distance(a: Tensor, b: Tensor, *, subsets: int = 20, size: int = 500,
     found = []
     for _ in range(subsets):
         x, y = (s[torch.randperm(len(s), generator=generator)[:size]] for s in (a, b))
-        found.append(_within(x) + _within(y) - 2 * _kernel(x, y).mean())
-    return float(torch.stack(found).mean())
+        found.append(_unbiased(x, y))
+    return float(np.mean(found))
+
+
+def frechet_estimate(a: Tensor, b: Tensor, *, resamples: int = 100, seed: int = 0) -> Estimate:
+    """`frechet_distance` of all samples; error: its standard deviation when both sets are drawn anew with replacement."""
+    generator = torch.Generator().manual_seed(seed)
+    found = [frechet_distance(_redrawn(a, generator), _redrawn(b, generator)) for _ in range(resamples)]
+    return Estimate(frechet_distance(a, b), float(np.std(found, ddof=1)))
+
+
+def _redrawn(x: Tensor, generator: torch.Generator) -> Tensor:
+    return x[torch.randint(len(x), (len(x),), generator=generator)]
+
+
+def kernel_estimate(a: Tensor, b: Tensor, *, blocks: int = 10, seed: int = 0) -> Estimate:
+    """The unbiased squared MMD of all samples, as `kernel_distance`.
+
+    Error: that of the mean of the distances of `blocks` disjoint, hence independent, parts of both sets (fewer where
+    a part would hold less than two; nan for one part). The distance of all samples averages over more pairs than that
+    mean does, so the error is on the safe side.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    blocks = max(1, min(blocks, len(a) // 2, len(b) // 2))
+    left, right = (x[torch.randperm(len(x), generator=generator)].tensor_split(blocks) for x in (a, b))
+    parts = [_unbiased(x, y) for x, y in zip(left, right, strict=True)]
+    return Estimate(_unbiased(a, b), float(np.std(parts, ddof=1) / blocks**0.5))
+
+
+def _unbiased(x: Tensor, y: Tensor) -> float:
+    return float(_within(x) + _within(y) - 2 * _kernel(x, y).mean())
 
 
 def _kernel(x: Tensor, y: Tensor) -> Tensor:

@@ -36,6 +36,7 @@ from aif_dcpc.inference.baselines.classifier import Classifier, train_classifier
 from aif_dcpc.inference.images.layers import GreyBernoulli
 from aif_dcpc.pictures import Picture, png_bytes, save
 from aif_dcpc.progress import LiveProgress
+from aif_dcpc.runs import open_run
 from aif_dcpc.schema import EvaluateConfig
 from aif_dcpc.trained_images import TrainedImages, first
 
@@ -57,15 +58,15 @@ def evaluate(config: EvaluateConfig) -> Result:
     device = set_up(config.device, config.threads)
     if not config.run:
         raise ConfigError("which run? Write run=RUN_DIR.")
-    evaluations = [Evaluation(config, run, device=device) for run in config.run]
-    names = {evaluation.trained.config.name for evaluation in evaluations}
+    names = sorted({open_run(run).config().name for run in config.run})
     if len(names) > 1:
-        raise ConfigError(f"run=[...] averages runs of one experiment, not of {' and '.join(sorted(names))}.")
-    facts, measures = evaluations[0].facts(), [evaluation.run() for evaluation in evaluations]
+        raise ConfigError(f"run=[...] averages runs of one experiment, not of {' and '.join(names)}.")
+    evaluations = (Evaluation(config, run, device=device) for run in config.run)  # one in memory at a time
+    facts, measures = zip(*((one.facts(), one.run()) for one in evaluations), strict=True)
     if len(measures) == 1:
-        return {**facts, **measures[0]}
+        return {**facts[0], **measures[0]}
     means = [{key: value for key, value in found.items() if not key.endswith("_sd")} for found in measures]
-    return {**facts, "run": list(config.run), **averaged(means)}
+    return {**facts[0], "run": list(config.run), **averaged(means)}
 
 
 def averaged(found: Sequence[Measures]) -> Measures:
@@ -134,7 +135,7 @@ class Evaluation:
 
     def measure(self, seed: int) -> Measures:
         """What depends on the seed of inference."""
-        found = self._reconstructions(seed) | self._completions(seed + 5)
+        found = self.reconstructions(seed) | self._completions(seed + 5)
         if self.config.annealed_images:
             found |= self._marginals(seed + 1)
         if self.features is not None:
@@ -151,7 +152,8 @@ class Evaluation:
 
     # -- reconstructions ---------------------------------------------------------------------------------------------
 
-    def _reconstructions(self, seed: int) -> Measures:
+    def reconstructions(self, seed: int) -> Measures:
+        """Means over the held-out images, particles inferred afresh."""
         engine, asked = self.trained.engine(seed), self.config
         batches = self.held_out.split(asked.batch_size)
         found = [reconstruct(infer(engine, batch, asked.sweeps, warm_step=asked.warm_step)) for batch in batches]
@@ -227,7 +229,7 @@ class Evaluation:
 
     @cached_property
     def classifier(self) -> Classifier:
-        """Trained on the training images, once for all seeds and runs."""
+        """Trained on the training images, once for all seeds of inference."""
         data = self.trained.data
         return train_classifier(unit(data.train), data.train_labels, seed=self.config.seed)
 

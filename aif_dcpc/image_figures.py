@@ -91,43 +91,43 @@ def completions(trained: TrainedImages, kind: str, *, sweeps: int = 100, seed: i
 
 
 def traversals(trained: TrainedImages, *, rows: int = 8, sweeps: int = 100, seed: int = 0) -> Picture:
-    """What the root latents do: each row varies one of them from -3 to 3, all else as in one particle of an image.
+    """What the root latents do: each row moves them from -3 to 3 prior standard deviations along a line through a particle.
 
-    Levels below follow: each keeps its distance from the mean of its law, which moves with its parents. The rows are
-    the latents that change the picture most, strongest first.
+    The lines are orthogonal, those along which the picture changes most, strongest first. The other root latents stay as
+    in the particle; levels below take the means of their laws.
     """
     state = infer(trained.engine(seed, num_particles=1), trained.held_out(1), sweeps)
-    varied = [images for name in trained.roots() for images in traverse(state, name)]
-    strength = torch.stack([images.var(0).sum() for images in varied])
-    return grid(torch.cat([varied[int(row)] for row in strength.argsort(descending=True)[:rows]]))
+    lines = [traverse(state, name, rows) for name in trained.roots()]
+    return grid(torch.cat(lines))
 
 
-def traverse(state: State, root: str) -> list[Tensor]:
-    """Mean images `(10, C, H, W)` for each coordinate of a root site, varied along a line.
+def traverse(state: State, root: str, number: int) -> Tensor:
+    """Mean images `(number * 10, C, H, W)` along the strongest lines of a root site.
 
     Args:
         state: one particle of one image.
-        root: name of a latent site without parents.
+        root: name of a latent site without parents, a vector with a standard normal law.
+        number: how many lines.
     """
-    start = state.values[root]  # (1, 1, D)
-    line = torch.linspace(-REACH, REACH, COLUMNS, device=start.device)
-    moved = start.repeat(1, start.shape[-1] * COLUMNS, 1)
-    for index in range(start.shape[-1]):
-        moved[0, index * COLUMNS : (index + 1) * COLUMNS, index] = line
-    return list(propagated(state, root, moved).split(COLUMNS))
+    start = state.values[root][0, 0]  # (D,)
+    steps = torch.eye(len(start), device=start.device)
+    change = propagated(state, root, start + steps) - propagated(state, root, start - steps)  # (D, C, H, W)
+    _, _, directions = torch.linalg.svd(change.flatten(1).mT, full_matrices=False)
+    chosen = directions[:number]
+    along = torch.linspace(-REACH, REACH, COLUMNS, device=start.device)[:, None]
+    lines = [start + (along - start @ direction) * direction for direction in chosen]
+    return propagated(state, root, torch.cat(lines))
 
 
 def propagated(state: State, root: str, moved: Tensor) -> Tensor:
-    """Mean images `(B, C, H, W)` after a root took other values `(1, B, D)`, the levels below following their laws."""
-    number = moved.shape[1]
-    old = {name: value.expand(-1, number, *value.shape[2:]) for name, value in state.values.items()}
-    latents = {name: old[name].clone() for name in state.problem.latent}
-    new = {**old, root: moved}
+    """Mean images `(B, C, H, W)` after a root took the values `(B, D)`, the levels below at the means of their laws."""
+    values = {name: value.expand(-1, len(moved), *value.shape[2:]) for name, value in state.values.items()}
+    values[root] = moved[None]
     for name in state.problem.latent:
         if state.problem.site(name).parents:
-            new[name] = old[name] + _mean(state, name, new) - _mean(state, name, old)
-    cloud = rebind(state, {IMAGE: old[IMAGE][0]}, {name: new[name] for name in latents})
-    return image_law(cloud).mean[0]
+            values[name] = _mean(state, name, values)
+    latents = {name: values[name] for name in state.problem.latent}
+    return image_law(rebind(state, {IMAGE: values[IMAGE][0]}, latents)).mean[0]
 
 
 def _mean(state: State, name: str, values: Mapping[str, Tensor]) -> Tensor:

@@ -22,9 +22,15 @@ Settings = dict[str, Any]
 T = TypeVar("T")
 
 
-def bounded(*, at_least: float | None = None, at_most: float | None = None, choices: tuple[str, ...] = ()) -> Any:
-    """Declare a field with a range or a list of choices."""
-    return field(metadata={"at_least": at_least, "at_most": at_most, "choices": choices})
+def bounded(
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    choices: tuple[str, ...] = (),
+    default: Any = MISSING,
+) -> Any:
+    """Declare a field with a range or a list of choices; the default is for folders of runs that lack the key."""
+    return field(default=default, metadata={"at_least": at_least, "at_most": at_most, "choices": choices})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +73,7 @@ class ImageConfig:
     visits: int = bounded(at_least=1)
     recycle: bool
     paper_share: float = bounded(at_least=0, at_most=1)
+    paper_step: float = bounded(at_least=0, default=0.1)
     binarize: bool
     schedule: str = bounded(choices=("constant", "cosine", "plateau"))
     validation_images: int = bounded(at_least=1)

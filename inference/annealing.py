@@ -36,7 +36,7 @@ from aif_dcpc.inference.adaptation import SiteAdaptation
 from aif_dcpc.inference.errors import ModelError
 from aif_dcpc.inference.factors import active_factors, evaluate
 from aif_dcpc.inference.lowering import Factor
-from aif_dcpc.inference.resampling import ess
+from aif_dcpc.inference.resampling import ess, is_coupled
 from aif_dcpc.inference.sampling import quiet_distributions
 from aif_dcpc.inference.state import FactorValue, State
 
@@ -134,11 +134,6 @@ def log_likelihood(state: State) -> Tensor:
     if is_coupled(state):
         return total.sum(1, keepdim=True) + shared
     return total + shared / state.batch_size
-
-
-def is_coupled(state: State) -> bool:
-    """Whether a latent global site ties all data to one lineage."""
-    return any(state.problem.site(name).scope == "global" for name in state.problem.latent)
 
 
 def _plain_log_prob(state: State, plain: State, factor: Factor) -> Tensor:

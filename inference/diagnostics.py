@@ -34,6 +34,7 @@ from aif_dcpc.inference.state import Info, State
 MAX_R_HAT = 1.05
 MIN_ESS = 100
 MIN_ACCEPTANCE = 0.1
+STANDSTILL = 1e-4
 TIGHT = 0.15  # variance left within two clusters of chain means: .36 for a normal law, .25 for a uniform one
 MIN_CHAINS = 8  # with fewer particles two clusters can be told from one by luck only
 
@@ -97,6 +98,22 @@ def diagnose(info: Info, state: State | None = None, *, warn: bool = False) -> D
         for sentence in said:
             warnings.warn(sentence, ConvergenceWarning, stacklevel=2)
     return Diagnosis(r_hat, size, per_sweep, acceptance, ancestors, tuple(apart), tuple(said))
+
+
+def warn_of_standstill(info: Info) -> None:
+    """Warn of sites whose moves are hardly ever accepted (reads from the device: call it outside sweeps).
+
+    Warns:
+        ConvergenceWarning: one sentence for each such site, with its remedy.
+    """
+    for name, rate in info.acceptance.items():
+        if float(rate) < STANDSTILL:
+            warnings.warn(
+                f"site {name!r}: its moves are accepted at a rate of {float(rate):.0e}; the particles stand still. "
+                f"Lengthen the engine's warmup, choose moves={{{name!r}: 'mala'}}, or check for values that are not finite.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
 
 
 def _disagreement(r_hat: Mapping[str, Tensor], apart: list[str]) -> list[str]:

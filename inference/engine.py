@@ -26,17 +26,27 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference.chains import marginals
+from aif_dcpc.inference.diagnostics import warn_of_standstill
 from aif_dcpc.inference.errors import ModelError, NonFiniteError, unknown_name
-from aif_dcpc.inference.evidence import estimate_evidence
-from aif_dcpc.inference.factors import log_joint
+from aif_dcpc.inference.evidence import Evidence, estimate_evidence
+from aif_dcpc.inference.factors import active_factors, evaluate, log_joint
 from aif_dcpc.inference.graph import GraphicalModel
 from aif_dcpc.inference.lowering import LoweredModel
+from aif_dcpc.inference.moves import Move
 from aif_dcpc.inference.online import append
+from aif_dcpc.inference.parameters import Snapshot
 from aif_dcpc.inference.predictions import counterfactual, forecast, predict
 from aif_dcpc.inference.recent import recent_slices, rejoin
 from aif_dcpc.inference.sampling import quiet_distributions
-from aif_dcpc.inference.schedule import UPDATES, Options, Schedule, choose_schedule
-from aif_dcpc.inference.setup import build_state, intervene
+from aif_dcpc.inference.schedule import (
+    UPDATES,
+    Options,
+    Schedule,
+    check_overrides,
+    choose_schedule,
+    site_passes,
+)
+from aif_dcpc.inference.setup import build_state, intervene, started
 from aif_dcpc.inference.state import Info, State
 from aif_dcpc.inference.tempering import temper
 
@@ -50,15 +60,17 @@ class DCPC:
         model: the declaration; its parameters are used as they stand at each call.
         num_particles: K.
         update: "exact", or "paper": Algorithm 1 to the letter, for reproduction (it keeps too little variance).
-        moves: site name -> name of a move, where the engine's own choice is to be overridden.
+        moves: site -> name of a move, or a move of one's own (such as `FromBank`), where the engine's choice is to be
+            overridden.
         step: step size of the published update; exact moves adapt theirs.
         window: free slices per chunk of a windowed pass; 1 gives even/odd updating only.
         warmup: sweeps during which moves adapt; they are frozen afterwards.
         seed: seeds the engine's generator when `init` gets none.
 
     Raises:
-        ModelError: for an unsound model.
-        MoveError: for a move that cannot update its site.
+        ModelError: for an unsound model or setting.
+        MoveError: for a move that is unknown or cannot update its site. What depends on data, as in models with inputs,
+            is checked by `init`.
     """
 
     def __init__(
@@ -67,26 +79,29 @@ class DCPC:
         *,
         num_particles: int = 16,
         update: str = "exact",
-        moves: Mapping[str, str] | None = None,
+        moves: Mapping[str, str | Move] | None = None,
         step: float = 0.1,
         window: int = 16,
         warmup: int = 50,
         seed: int = 0,
     ) -> None:
-        if num_particles < 1:
-            raise ModelError(f"num_particles={num_particles}: expected at least 1.")
+        for setting, value, least in (
+            ("num_particles", num_particles, 1),
+            ("window", window, 1),
+            ("warmup", warmup, 0),
+        ):
+            if value < least:
+                raise ModelError(f"{setting}={value}: expected at least {least}.")
         self.model, self.lowered = model, LoweredModel(model)
         if update not in UPDATES:
             raise ModelError(unknown_name("update", update, UPDATES))
         self.num_particles, self.update, self.warmup = num_particles, update, warmup
         self.options = Options(window=window, step=step)
         self._last: tuple[tuple[object, ...], Schedule] | None = None
-        for name in moves or {}:
-            if name not in model.sites:
-                raise ModelError(unknown_name("site", name, model.sites))
         self.moves = dict(moves or {})
         self.generator: torch.Generator | None = None
         self.seed = seed
+        check_overrides(self.lowered, self.moves, self.options)
 
     # -- clouds ------------------------------------------------------------------------------------------------------
 
@@ -96,27 +111,37 @@ class DCPC:
         *,
         masks: Mapping[str, Tensor] | None = None,
         do: Mapping[str, Tensor] | None = None,
+        particles: Mapping[str, Tensor] | None = None,
         batch_size: int | None = None,
         length: int | None = None,
         seed: int | None = None,
+        device: torch.device | str | None = None,
     ) -> State:
         """Clamp data and draw the latents from the prior, parents first.
 
         Args:
             data: site -> `(B, [T,] *event)` (global sites `(*event)`).
-            masks: site -> `(B, [T])`, True where the datum is observed; elsewhere it is inferred.
-            do: interventions, as `data`; the site's own density is cut.
+            masks: site -> `(B, [T])`, or `(B, [T,] *elements)` with leading axes of the event, True where the datum is
+                observed; elsewhere it is inferred, and may be NaN.
+            do: interventions, as `data`; the site's own density is cut. With a mask, only where it is True: elsewhere
+                the site is inferred.
+            particles: latent site -> `(K, B, [T,] *event)` to start from, such as an earlier cloud's, in the site's own
+                support; sites that are not named are drawn from the prior.
             batch_size, length: B and T, where the data do not tell.
             seed: seeds the engine's generator.
+            device: where random numbers are drawn, if the data do not tell; the kernels' tensors must be there.
 
         Raises:
-            ClampError: for unknown sites, missing inputs or shapes that do not fit.
+            ClampError: for unknown sites, missing inputs, shapes that do not fit or values outside a kernel's support.
+            ModelError: for a latent site whose support depends on its parents, or differs from slice to slice.
+            MoveError: for a move of the user's that cannot update its site.
         """
-        device = next((v.device for v in (data or {}).values() if isinstance(v, Tensor)), torch.device("cpu"))
-        if self.generator is None or seed is not None:
-            self.generator = torch.Generator(device=device).manual_seed(self.seed if seed is None else seed)
+        found = next((v.device for v in (data or {}).values() if isinstance(v, Tensor)), torch.device("cpu"))
+        where = found if device is None else torch.device(device)
+        if self.generator is None or seed is not None or self.generator.device.type != where.type:
+            self.generator = torch.Generator(device=where).manual_seed(self.seed if seed is None else seed)
         with quiet_distributions(), torch.no_grad():
-            return build_state(
+            state = build_state(
                 self.lowered,
                 self.num_particles,
                 dict(data or {}),
@@ -126,6 +151,10 @@ class DCPC:
                 length=length,
                 generator=self.generator,
             )
+            for name in self.moves:
+                if name in state.problem.latent:
+                    site_passes(state, name, self.moves[name], self.options)
+            return started(state, particles or {})
 
     # -- sweeps ------------------------------------------------------------------------------------------------------
 
@@ -139,28 +168,43 @@ class DCPC:
             generator: source of randomness; the engine's own by default.
             adapt: learn step sizes and curvatures (default: during the first `warmup` sweeps).
         """
-        state, acceptance = self.visit(state, generator, adapt=adapt)
+        state, acceptance = self.visit(self.current(state), generator, adapt=adapt)
         return state, Info(acceptance, self.log_joint(state))
 
     def log_joint(self, state: State) -> Tensor:
         """log p(data, particles), `(K, B)` nats (see `factors.log_joint`)."""
         with quiet_distributions(), torch.no_grad():
-            return log_joint(state)
+            return log_joint(self.current(state))
+
+    def current(self, state: State) -> State:
+        """The cloud without what it remembers of densities, where the model's parameters have changed since.
+
+        Raises:
+            ModelError: the cloud is another model's.
+        """
+        if state.problem.lowered.model is not self.model:
+            raise ModelError("this cloud was made by an engine of another model: call init of this one.")
+        now = Snapshot.of(self.model)
+        return state if now.same(state.snapshot) else state.replace(cache={}, snapshot=now)
 
     def visit(
         self, state: State, generator: torch.Generator | None = None, *, adapt: bool | None = None
     ) -> tuple[State, dict[str, Tensor]]:
         """The moves of a sweep alone: as `sweep`, but the log joint is not evaluated.
 
+        Parameters are taken to be as they were; where they have changed, pass `engine.current(state)`.
+
         Returns:
             the new state, and site -> mean acceptance probability (0-dim).
         """
         adapt = state.sweeps < self.warmup if adapt is None else adapt
-        acceptance: dict[str, Tensor] = {}
+        passes: dict[str, list[Tensor]] = {}
         with quiet_distributions(), torch.no_grad():
             for move in self.schedule(state).moves(state.sweeps):
                 state, accepted = move(state, generator or self.generator, adapt=adapt)
-                acceptance.update(dict.fromkeys(move.sites, accepted))
+                for name in move.sites:
+                    passes.setdefault(name, []).append(accepted)
+        acceptance = {name: torch.stack(found).mean() if len(found) > 1 else found[0] for name, found in passes.items()}
         return state.replace(sweeps=state.sweeps + 1), acceptance
 
     def run(
@@ -180,8 +224,8 @@ class DCPC:
             state: the cloud.
             num_sweeps: how many, at least 0.
             generator: source of randomness.
-            record: names of latent sites whose particles to keep after every sweep, or a function of the state that
-                returns tensors to keep; found in `info.trace`, stacked along a new first axis.
+            record: names of sites whose values to keep after every sweep (deterministic ones as well), or a function of
+                the state that returns tensors to keep; found in `info.trace`, stacked along a new first axis.
             do: site -> `(B, [T,] *event)`, interventions on the running cloud: a site's own density is cut.
             adapt: as in `sweep`.
             recent: sweep only about the last so many slices, given the past and all sites without time as they are:
@@ -189,12 +233,21 @@ class DCPC:
 
         Raises:
             ClampError: for interventions that do not fit.
+            ModelError: for unknown sites, a negative number of sweeps, or a cloud of another model.
             NonFiniteError: if the log joint stops being finite; names the site and the sweep.
+
+        Warns:
+            ConvergenceWarning: where a site's moves, after warming up, are hardly ever accepted.
         """
-        keep = record if callable(record) else (lambda s: {name: s.constrained(name) for name in record})
+        if num_sweeps < 0:
+            raise ModelError(f"num_sweeps={num_sweeps}: expected at least 0.")
+        for name in () if callable(record) else record:
+            if name not in self.model.sites:
+                raise ModelError(unknown_name("site", name, self.model.sites))
+        keep = record if callable(record) else (lambda s: {name: s.value(name) for name in record})
         kept: dict[str, list[Tensor]] = {}
         acceptance: dict[str, Tensor] = {}
-        state = intervene(state, do or {})
+        state = self.current(intervene(state, do or {}))
         part = state if recent is None else recent_slices(state, recent)
         for _ in range(num_sweeps):
             part, acceptance = self.visit(part, generator, adapt=adapt)
@@ -203,14 +256,21 @@ class DCPC:
         trace = {name: torch.stack(values) for name, values in kept.items()}
         info = Info(acceptance, self.log_joint(part), trace)
         self.check_finite(part, info)
+        if part.sweeps > self.warmup:
+            warn_of_standstill(info)
         return part if recent is None else rejoin(state, part), info
 
     def append(
-        self, state: State, observation: Mapping[str, Tensor], generator: torch.Generator | None = None
+        self,
+        state: State,
+        observation: Mapping[str, Tensor],
+        generator: torch.Generator | None = None,
+        *,
+        masks: Mapping[str, Tensor] | None = None,
     ) -> State:
         """Extend the series by one slice (see `online.append`); sweep afterwards to re-infer the whole history."""
         with quiet_distributions(), torch.no_grad():
-            return append(state, observation, generator or self.generator)
+            return append(state, observation, generator or self.generator, masks)
 
     # -- estimates ---------------------------------------------------------------------------------------------------
 
@@ -236,9 +296,13 @@ class DCPC:
         with quiet_distributions(), torch.no_grad():
             return counterfactual(state, do, self.generator)
 
-    def log_evidence(self, data: Mapping[str, Tensor], *, method: str = "auto", **options: Any) -> Tensor:
-        """log p(data), `(B,)` nats, or `(1,)` with global latents (options and quality: `evidence.estimate_evidence`)."""
-        return estimate_evidence(self, data, method=method, **options).log_evidence
+    def log_evidence(self, data: Mapping[str, Tensor], **options: Any) -> Tensor:
+        """log p(data), `(B,)` nats, or `(1,)` with global latents (options: `evidence.estimate_evidence`)."""
+        return self.evidence(data, **options).log_evidence
+
+    def evidence(self, data: Mapping[str, Tensor], **options: Any) -> Evidence:
+        """log p(data) with its quality, and the free energy (options: `evidence.estimate_evidence`)."""
+        return estimate_evidence(self, data, **options)
 
     def temper(self, data: Mapping[str, Tensor] | None = None, **options: Any) -> tuple[State, Info]:
         """A cloud drawn by tempering, for multimodal posteriors (options: `tempering.temper`)."""
@@ -248,7 +312,8 @@ class DCPC:
 
     def schedule(self, state: State) -> Schedule:
         """Which moves a sweep makes, in order; chosen from what is latent, observed and supplied by the model."""
-        key = (state.problem.lowered, state.problem.latent, state.problem.severed, state.length)
+        masks = tuple((name, mask.ndim) for name, mask in state.masks.items())
+        key = (state.problem.lowered, state.problem.latent, state.problem.severed, state.length, masks)
         if self._last is None or self._last[0] != key:
             self._last = (key, choose_schedule(state, overrides=self.moves, update=self.update, options=self.options))
         return self._last[1]
@@ -257,11 +322,12 @@ class DCPC:
         """Raise if a log density is not finite (reads from the device: call it outside sweeps)."""
         if bool(torch.isfinite(info.log_joint).all()):
             return
-        for name in state.problem.lowered.model.sites:
-            for key, value in state.cache.items():
-                if key.split("@")[0] == name and not bool(torch.isfinite(value.log_prob).all()):
+        with quiet_distributions(), torch.no_grad():
+            for factor in active_factors(state):
+                value = state.cache.get(factor.key) or evaluate(state, factor, scores=False)
+                if not bool(torch.isfinite(value.log_prob).all()):
                     raise NonFiniteError(
-                        f"site {name!r}, sweep {state.sweeps}: its log density is not finite; check the kernel's scale "
-                        "parameters and the data's range, or start from more plausible particles."
+                        f"site {factor.site.name!r}, by sweep {state.sweeps}: its log density is not finite; check the "
+                        "kernel's scale parameters and the data's range, or start from more plausible particles."
                     )
         raise NonFiniteError(f"sweep {state.sweeps}: the log joint is not finite; run `check_model` to find the site.")

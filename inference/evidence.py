@@ -54,12 +54,15 @@ class Evidence:
         ess_fraction: `(B or 1,)` importance ESS divided by the number of samples.
         pareto_k: `(B or 1,)` tail index of the weights; above .7 the estimate is unreliable.
         method: which method gave it.
+        free_energy: `(B,)` or `(1,)` nats, E_q[log q(z) - log p(data, z)] of the proposal q: minus the log evidence plus
+            the divergence of q from the posterior.
     """
 
     log_evidence: Tensor
     ess_fraction: Tensor
     pareto_k: Tensor
     method: str
+    free_energy: Tensor
 
 
 def estimate_evidence(
@@ -69,9 +72,13 @@ def estimate_evidence(
     method: str = "auto",
     num_samples: int = 8192,
     num_fit: int = 16384,
+    num_temperatures: int = 200,
+    num_chains: int = MIN_CHAINS,
     seed: int | None = None,
-    setup: Mapping[str, Any] | None = None,
-    **annealed: Any,
+    masks: Mapping[str, Tensor] | None = None,
+    do: Mapping[str, Tensor] | None = None,
+    batch_size: int | None = None,
+    length: int | None = None,
 ) -> Evidence:
     """Estimate log p(data).
 
@@ -82,16 +89,16 @@ def estimate_evidence(
             summed out, and then the second.
         num_samples: importance samples per datum.
         num_fit: particles times sweeps to which the proposal is fitted.
+        num_temperatures, num_chains: of annealing (see `annealing.annealed_log_evidence`).
         seed: seeds the engine's generator.
-        setup: `masks`, `do`, `batch_size`, `length`, as `engine.init`.
-        annealed: options of `annealed_log_evidence`.
+        masks, do, batch_size, length: as `engine.init`.
 
     Raises:
         ModelError: for an unknown method, or discrete sites that "gauss_markov" cannot sum out.
     """
     if method not in METHODS:
         raise ModelError(unknown_name("method", method, METHODS))
-    given = dict(setup or {})
+    given: dict[str, Any] = {"masks": masks, "do": do, "batch_size": batch_size, "length": length}
     with quiet_distributions(), torch.no_grad():
         sampler = with_particles(engine, max(engine.num_particles, MIN_CHAINS))
         state = sampler.init(data, seed=seed, **given)
@@ -102,12 +109,16 @@ def estimate_evidence(
             found = _importance(sampler, state, num_samples, num_fit)
             if method == "gauss_markov" or float(found.pareto_k.max()) <= MAX_PARETO_K:
                 return found
-    return _annealed(engine, data, seed, {**given, **annealed})
+    options = {"num_temperatures": num_temperatures, "num_chains": num_chains, "seed": seed, **given}
+    annealed = annealed_log_evidence(engine, data, **options)
+    return _evidence(annealed.log_weights, "annealed", annealed.log_evidence)
 
 
-def _annealed(engine: "DCPC", data: Mapping[str, Tensor], seed: int | None, options: dict[str, Any]) -> Evidence:
-    found = annealed_log_evidence(engine, data, seed=seed, **{"num_chains": MIN_CHAINS, **options})
-    return Evidence(found.log_evidence, found.ess_fraction, pareto_k(found.log_weights), "annealed")
+def _evidence(log_weights: Tensor, method: str, log_evidence: Tensor | None = None) -> Evidence:
+    """What importance weights `(num_samples, B or 1)` say."""
+    number = log_weights.shape[0]
+    mean = torch.logsumexp(log_weights, 0) - math.log(number) if log_evidence is None else log_evidence
+    return Evidence(mean, ess(log_weights) / number, pareto_k(log_weights), method, -log_weights.mean(0))
 
 
 # -- importance sampling -----------------------------------------------------------------------------------------------
@@ -130,7 +141,8 @@ def _importance(engine: "DCPC", state: State, num_samples: int, num_fit: int) ->
     names = [n for n in state.problem.latent if n not in state.problem.discrete]
     if not names:  # all latents are summed out: the answer is exact
         log_weights = _log_joint(_with_particles(state, {}, 1))
-        return Evidence(log_weights[0], torch.ones_like(log_weights[0]), torch.zeros_like(log_weights[0]), "exact")
+        one, found = torch.ones_like(log_weights[0]), log_weights[0]
+        return Evidence(found, one, torch.zeros_like(one), "exact", -found)
     proposal = GaussMarkov(state, _posterior_draws(engine, state, names, num_fit))
     size = max(64, VALUES_PER_CHUNK // (state.batch_size * max(state.length, 1)))
     parts = []
@@ -138,8 +150,7 @@ def _importance(engine: "DCPC", state: State, num_samples: int, num_fit: int) ->
         for start in range(0, num_samples, size):
             parts.append(_log_weights(state, proposal, min(size, num_samples - start)))
     log_weights = torch.cat(parts)
-    mean = torch.logsumexp(log_weights, 0) - math.log(num_samples)
-    return Evidence(mean, ess(log_weights) / num_samples, pareto_k(log_weights), "gauss_markov")
+    return _evidence(log_weights, "gauss_markov")
 
 
 def _posterior_draws(engine: "DCPC", state: State, names: list[str], num_fit: int) -> dict[str, Tensor]:

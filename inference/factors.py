@@ -10,9 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from aif_dcpc.inference.errors import ModelError
 from aif_dcpc.inference.graph import Site
 from aif_dcpc.inference.lowering import Factor, Leaf, align, widen
 from aif_dcpc.inference.state import FactorValue, Problem, State
+from aif_dcpc.inference.supports import base_law
+
+SPLIT = "give what is observed and what is not sites of their own."
 
 
 def evaluate(
@@ -98,19 +102,29 @@ def log_density(
     bijections = state.problem.bijections
     own = Leaf(factor.site.name)
     natural = {leaf: bijections[leaf.site](x) if leaf.site in bijections else x for leaf, x in aligned.items()}
-    log_prob = factor.distribution(natural).log_prob(natural[own])
-    lead = factor.site.num_lead
+    law, lead, counted = factor.distribution(natural), factor.site.num_lead, _counted(state, factor, start, stop, rows)
+    log_prob = (base_law(law) if counted is not None and counted.ndim > lead else law).log_prob(natural[own])
+    if counted is not None:
+        log_prob = torch.where(widen(counted, log_prob), log_prob, torch.zeros_like(log_prob))
     if log_prob.ndim > lead:
         log_prob = log_prob.flatten(lead).sum(-1)
     if own.site in bijections:
         jacobian = bijections[own.site].log_abs_det_jacobian(aligned[own], natural[own])
         log_prob = log_prob + (jacobian.flatten(lead).sum(-1) if jacobian.ndim > lead else jacobian)
-    mask = state.masks.get(own.site)
-    if mask is not None and own.site not in state.problem.latent:
-        shown = _on_slices(mask, factor, start, stop, rows)
-        log_prob = torch.where(shown, log_prob, torch.zeros_like(log_prob))
     power = likelihood_power(state, factor, start, stop, rows)
     return log_prob if power is None else log_prob * power
+
+
+def _counted(state: State, factor: Factor, start: int, stop: int, rows: Tensor | None) -> Tensor | None:
+    """True where a factor's density counts, `(1, B, [T,] *elements)`; None for everywhere.
+
+    What is hidden of an observed leaf has none; what `do` has set of a series has its own density cut.
+    """
+    name, mask = factor.site.name, state.masks.get(factor.site.name)
+    if mask is None or (name in state.problem.latent and name not in state.problem.partly_severed):
+        return None
+    shown = _on_slices(mask, factor, start, stop, rows)
+    return ~shown if name in state.problem.partly_severed else shown
 
 
 def _on_slices(mask: Tensor, factor: Factor, start: int, stop: int, rows: Tensor | None) -> Tensor:
@@ -131,6 +145,8 @@ def likelihood_power(state: State, factor: Factor, start: int, stop: int, rows: 
     wide = power[None] if site.period is None else power[None, :, None]
     if not latent or mask is None:
         return wide
+    if mask.ndim > site.num_lead:
+        raise ModelError(f"site {site.name!r}: tempering cannot tell elements of a latent's event apart; {SPLIT}")
     return torch.where(_on_slices(mask, factor, start, stop, rows), wide, torch.ones_like(wide))
 
 

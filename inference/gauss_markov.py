@@ -14,7 +14,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.factors import active_factors, factor_slices
+from aif_dcpc.inference.errors import ModelError
+from aif_dcpc.inference.factors import SPLIT, active_factors, factor_slices
 from aif_dcpc.inference.lowering import Factor, Leaf
 from aif_dcpc.inference.state import State
 
@@ -100,6 +101,10 @@ class GaussMarkov:
         mask = self.state.masks.get(node.site)
         if mask is None:
             return torch.ones(like.shape[1], dtype=torch.bool, device=like.device)
+        if mask.ndim > self.state.problem.site(node.site).num_lead:
+            raise ModelError(
+                f"site {node.site!r}: the evidence cannot tell elements of a latent's event apart; {SPLIT}"
+            )
         return ~(mask[0] if node.index is None else mask[0, :, node.index])
 
     def sample(self, number: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:

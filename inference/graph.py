@@ -26,7 +26,7 @@ from torch.distributions import Distribution
 from aif_dcpc.inference.errors import ModelError, unknown_name
 
 Kernel = Callable[..., Distribution]
-Conditional = Callable[[Mapping[str, Tensor], torch.Generator], Mapping[str, Tensor]]
+Conditional = Callable[..., Mapping[str, Tensor]]  # (values, generator) or (values, generator, masks=...)
 Arrival = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], torch.Generator], tuple[Mapping[str, Tensor], Tensor]]
 
 
@@ -187,7 +187,10 @@ class GraphicalModel(nn.Module):
         Args:
             sites: the block, names of stochastic sites.
             draw: `draw(values, generator) -> new values of the block`; `values` holds every site, latent ones
-                `(K, B, [T,] *event)`, observed ones `(1, B, [T,] *event)`.
+                `(K, B, [T,] *event)`, observed ones `(1, B, [T,] *event)`. A draw that knows what to do with missing
+                data takes `masks=` too, site -> `(1, B, [T,] *elements)` True where observed, for data of which some
+                are missing and for the block itself (conditioned on what is observed of it, which is put back);
+                without it the engine uses its own moves where the draw would not be exact.
 
         Raises:
             ModelError: for an unknown site.

@@ -121,6 +121,10 @@ class LoweredModel:
             name: tuple(f for f in self.factors if f.offsets(name)) for name in model.sites
         }
 
+    def node(self, name: str) -> Node:
+        """How a site's value follows from the leaves above it: by itself, if it is not deterministic."""
+        return self._resolve(name, 0)
+
     def _resolve(self, parent: Parent, offset: int) -> Node:
         name = parent_name(parent)
         if name not in self.model.sites:

@@ -81,11 +81,12 @@ def _horizon(state: State, inputs: Mapping[str, Tensor], length: int | None) -> 
     for name in inputs:
         if name not in needed:
             raise ClampError(f"forecast: {unknown_name('input', name, needed)}")
-    missing = sorted(set(needed) - set(inputs))
-    if missing:
-        raise ClampError(f"forecast: the future of {missing[0]!r} is needed; pass inputs={{{missing[0]!r}: values}}.")
     lengths = {v.shape[1] for n, v in inputs.items() if state.problem.site(n).period == 1}
     lengths |= set() if length is None else {length}
+    least = min(lengths, default=1)
+    missing = sorted(n for n in set(needed) - set(inputs) if _num_new(state, n, least))
+    if missing:
+        raise ClampError(f"forecast: the future of {missing[0]!r} is needed; pass inputs={{{missing[0]!r}: values}}.")
     if len(lengths) != 1 or state.length == 0:
         raise ClampError(
             f"forecast: expected one number of future slices for a model with time, found {sorted(lengths)} and "
@@ -94,12 +95,17 @@ def _horizon(state: State, inputs: Mapping[str, Tensor], length: int | None) -> 
     return int(lengths.pop())
 
 
+def _num_new(state: State, name: str, horizon: int) -> int:
+    """How many values of a site begin within so many future slices."""
+    site = state.problem.site(name)
+    return num_slices(site, state.length + horizon) - num_slices(site, state.length)
+
+
 def _future_inputs(state: State, inputs: Mapping[str, Tensor], horizon: int) -> dict[str, Tensor]:
     fixed = {}
     for name, value in inputs.items():
-        site, past = state.problem.site(name), state.values[name]
-        new = num_slices(site, state.length + horizon) - past.shape[2]
-        expected = (state.batch_size, new, *past.shape[3:])
+        past = state.values[name]
+        expected = (state.batch_size, _num_new(state, name, horizon), *past.shape[3:])
         if tuple(value.shape) != expected:
             raise ClampError(f"forecast: {name!r} should have shape {expected}, found {tuple(value.shape)}.")
         fixed[name] = torch.cat([past, value[None]], 2)
@@ -169,8 +175,9 @@ def counterfactual(
     values = _factual(state, generator)
     changed = _downstream(state, set(action))
     noise = {name: _abduct(state, values, name) for name in changed}
-    fixed = {n: action.get(n, v) for n, v in values.items() if n not in changed}
-    replay = Replay(state.problem.lowered, state.num_particles, state.batch_size, state.length, fixed)
+    set_before = {n: state.masks[n] for n in state.problem.partly_severed & set(changed)}
+    fixed = {n: action.get(n, v) for n, v in values.items() if n not in changed or n in set_before}
+    replay = Replay(state.problem.lowered, state.num_particles, state.batch_size, state.length, fixed, set_before)
     replay.noise = noise
     return {n: v.expand(state.num_particles, *v.shape[1:]) for n, v in replay.sample().items()}
 

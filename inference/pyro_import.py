@@ -31,6 +31,7 @@ from torch.distributions import Distribution, constraints
 
 from aif_dcpc.inference.errors import ModelError
 from aif_dcpc.inference.graph import GraphicalModel
+from aif_dcpc.inference.lowering import widen
 from aif_dcpc.inference.sampling import quiet_distributions
 from aif_dcpc.inference.tensor_graphs import BatchedGraph, cut, record
 
@@ -247,12 +248,14 @@ class _PlatedConditional:
     name: str
     children: tuple[str, ...]
 
-    def __call__(self, values: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+    def __call__(
+        self, values: Mapping[str, Tensor], generator: torch.Generator, masks: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
         kernel: Any = self.model.sites[self.name].kernel
         now = values[self.name]
         support = kernel.statement.enumerate_support(expand=False).to(now.device)
         scores = torch.stack(
-            [self._score({**values, self.name: s.expand_as(now).contiguous()}, kernel) for s in support]
+            [self._score({**values, self.name: s.expand_as(now).contiguous()}, kernel, masks) for s in support]
         )
         noise = torch.rand(scores.shape, dtype=scores.dtype, device=scores.device, generator=generator)
         gumbel = -torch.log(-torch.log(noise.clamp_min(torch.finfo(noise.dtype).tiny)))
@@ -261,13 +264,15 @@ class _PlatedConditional:
         drawn = support.reshape(len(support), *event).index_select(0, chosen.flatten())
         return {self.name: drawn.reshape(*chosen.shape, *event).expand_as(now).to(now.dtype)}
 
-    def _score(self, values: Mapping[str, Tensor], kernel: TracedKernel) -> Tensor:
-        """Unnormalised log conditional of every element, `(K, B, *plates)`."""
+    def _score(self, values: Mapping[str, Tensor], kernel: TracedKernel, masks: Mapping[str, Tensor]) -> Tensor:
+        """Unnormalised log conditional of every element, `(K, B, *plates)`; hidden data say nothing."""
         total = torch.zeros((), device=values[self.name].device)
         for name in (self.name, *self.children):
             site = self.model.sites[name]
             density: Any = site.kernel
             log_prob = density(*(values[str(p)] for p in site.parents)).log_prob(values[name])
+            if name in masks and name != self.name:
+                log_prob = torch.where(widen(masks[name], log_prob), log_prob, torch.zeros_like(log_prob))
             total = total + _onto(log_prob, kernel.plates)
         return total
 

@@ -34,16 +34,22 @@ def take(values: Tensor, indices: Tensor) -> Tensor:
     return values.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, indices.shape)
 
 
+def is_coupled(state: State) -> bool:
+    """Whether a latent global site ties all data to one lineage."""
+    return any(state.problem.site(name).scope == "global" for name in state.problem.latent)
+
+
 def resample_lineages(state: State, generator: torch.Generator | None, *, threshold: float = 0.5) -> State:
     """Resample each datum's cloud where its ESS fell below `threshold * K`; its weights become equal there.
 
-    The decision is taken on the device, without a host synchronisation. A cloud with global latents is resampled as one
-    lineage, which needs a batch of one.
+    The decision is taken on the device, without a host synchronisation. With global latents all data share one lineage,
+    and their weights, which are equal, are taken once.
     """
     poor = ess(state.log_weights) < threshold * state.num_particles
     identity = torch.arange(state.num_particles, device=poor.device)[:, None].expand_as(state.ancestors)
-    indices = torch.where(poor, systematic(state.log_weights, generator), identity)
-    moved = {name: take(state.values[name], indices) for name in _own_particles(state)}
+    weights = state.log_weights[:, :1] if is_coupled(state) else state.log_weights
+    indices = torch.where(poor, systematic(weights, generator), identity)
+    moved = {name: take(value, indices[:, : value.shape[1]]) for name, value in _own_particles(state).items()}
     level = torch.logsumexp(state.log_weights, 0) - torch.log(state.log_weights.new_full((), state.num_particles))
     weights = torch.where(poor, level.expand_as(state.log_weights), state.log_weights)
     return state.with_values(moved).replace(log_weights=weights, ancestors=state.ancestors.gather(0, indices))

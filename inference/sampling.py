@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from aif_dcpc.inference.errors import ClampError
 from aif_dcpc.inference.graph import Site
 from aif_dcpc.inference.lowering import Factor, Leaf, LoweredModel, Node, evaluate_node, leaves_of, num_slices, widen
 
@@ -80,7 +81,7 @@ class AncestorSampler:
         shown: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.lowered, self.length = lowered, length
-        self.lead = (num_particles, batch_size)
+        self.lead, self.sizes = (num_particles, batch_size), (batch_size, length)
         self.given, self.shown = dict(given), dict(shown or {})
         self.values: dict[str, Tensor] = {}
         self.slices: dict[str, list[Tensor]] = {}
@@ -128,20 +129,30 @@ class AncestorSampler:
         factor = self._factor(site, index or 0)
         args = tuple(self._argument(node, site, index) for node in factor.args)
         distribution = expand_to(factor.kernel(*args), lead, root=not args)
-        self.distributions[site.name] = distribution
+        self.distributions[factor.key] = distribution
         drawn = self.draw(site, index, distribution)
         if given is None or mask is None:
             return drawn
+        if given.shape[len(lead) :] != drawn.shape[len(lead) :]:
+            raise ClampError(
+                f"site {site.name!r}: its kernel draws events of shape {tuple(drawn.shape[len(lead) :])}, found data "
+                f"with events of shape {tuple(given.shape[len(lead) :])}."
+            )
         keep = mask if index is None else mask[:, :, index : index + 1]
-        return torch.where(widen(keep, drawn), given, drawn)
+        same_kind = given.is_floating_point() == drawn.is_floating_point()
+        return torch.where(widen(keep, drawn), given if same_kind else given.to(drawn.dtype), drawn)
 
     def draw(self, site: Site, index: int | None, distribution: Distribution) -> Tensor:
         """One value of a site (at one slice of its scope); subclasses may draw otherwise."""
         return distribution.sample()
 
     def _factor(self, site: Site, index: int) -> Factor:
-        own = [f for f in self.lowered.factors if f.site is site]
+        own = (f for f in self.lowered.factors if f.site is site)
         return next(f for f in own if f.start <= index and (f.stop is None or index < f.stop))
+
+    def factors_of(self, name: str) -> list[Factor]:
+        """The factors of a site from which values were drawn."""
+        return [f for f in self.lowered.factors if f.site.name == name and f.key in self.distributions]
 
     def _argument(self, node: Node, site: Site, index: int | None) -> Tensor:
         return evaluate_node(node, {leaf: self._leaf(leaf, site, index) for leaf in leaves_of(node)})

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
-from aif_dcpc.inference.chains import is_chain
-from aif_dcpc.inference.errors import MoveError, unknown_name
+from aif_dcpc.inference.chains import is_chain, is_tabular
+from aif_dcpc.inference.errors import ModelError, MoveError, unknown_name
+from aif_dcpc.inference.lowering import LoweredModel
 from aif_dcpc.inference.moves import Move
 from aif_dcpc.inference.moves.discrete import DiscreteLangevin
 from aif_dcpc.inference.moves.ffbs import ForwardFilterBackwardSample
@@ -17,7 +18,8 @@ from aif_dcpc.inference.moves.langevin import Langevin
 from aif_dcpc.inference.moves.layout import longest_lag
 from aif_dcpc.inference.moves.paper import Paper
 from aif_dcpc.inference.moves.preconditioning import MAX_DENSE_BLOCK
-from aif_dcpc.inference.moves.supplied import Supplied
+from aif_dcpc.inference.moves.supplied import Supplied, is_exact
+from aif_dcpc.inference.setup import small_cloud
 from aif_dcpc.inference.state import State
 
 Passes = tuple[tuple[Move, ...], ...]
@@ -89,14 +91,16 @@ def _windows(name: str, window: int, lag: int, phase: int, noise: str) -> tuple[
 def block_moves(state: State, name: str, window: int) -> Passes:
     """The whole series in one proposal on even sweeps (or chunks as large as a full matrix may be), windows on odd ones.
 
-    Where the chain is far from Gaussian the whole series is seldom accepted: windows keep it moving.
+    Where the chain is far from Gaussian the whole series is seldom accepted: windows, twice and overlapping, keep it
+    moving.
     """
     if not _is_series(state, name):
         return langevin_moves(state, name, 1)
-    size = max(state.values[name][0, 0, 0].numel(), 1)
+    size, lag = max(state.values[name][0, 0, 0].numel(), 1), longest_lag(state, name)
+    phases = (0, (window + lag) // 2) if state.values[name].shape[2] > window and lag else (0,)
+    windows = tuple(Langevin(name, window, phase) for phase in phases)
     whole = langevin_moves(state, name, max(MAX_DENSE_BLOCK // size, 1))[::2]
-    windows = langevin_moves(state, name, window)[::2]
-    return whole[0], windows[0], whole[-1], windows[-1]
+    return whole[0], windows, whole[-1], windows
 
 
 def coloured(build: Callable[[str, int], Move]) -> Builder:
@@ -134,13 +138,13 @@ MAX_CHAIN_VALUES = 32  # above this, tables of all pairs of values cost more tha
 
 
 def choose_schedule(
-    state: State, *, overrides: Mapping[str, str], update: str = "exact", options: Options = DEFAULTS
+    state: State, *, overrides: Mapping[str, str | Move], update: str = "exact", options: Options = DEFAULTS
 ) -> Schedule:
     """The engine's own choice, or the user's where it is sound.
 
     Args:
         state: what is latent, and how long series are.
-        overrides: site -> name of a move.
+        overrides: site -> name of a move, or a move.
         update: "exact", or "paper" for the published update of every continuous site.
         options: settings of moves.
 
@@ -148,7 +152,8 @@ def choose_schedule(
         MoveError: for an unknown move, or one that cannot update its site.
     """
     cycles: list[Passes] = []
-    blocks = {name: block for block in state.problem.lowered.model.conditionals for name in block}
+    conditionals = state.problem.lowered.model.conditionals
+    blocks = {name: block for block in conditionals if is_exact(state, block) for name in block}
     done: set[str] = set()
     for name in reversed(state.problem.latent):
         if name in done:
@@ -158,7 +163,7 @@ def choose_schedule(
             done |= {site for site in block if site not in overrides}
             cycles.append(((Supplied(block),),))
         else:
-            cycles.append(_build(state, name, overrides.get(name) or _default(state, name, update), options))
+            cycles.append(site_passes(state, name, overrides.get(name) or _default(state, name, update), options))
     length = math.lcm(*(len(cycle) for cycle in cycles))
     return Schedule(tuple(tuple(chain.from_iterable(c[i % len(c)] for c in cycles)) for i in range(length)))
 
@@ -176,17 +181,32 @@ def _default(state: State, name: str, update: str) -> str:
     return "discrete_langevin"
 
 
-def _build(state: State, name: str, kind: str, options: Options) -> Passes:
+def site_passes(state: State, name: str, kind: str | Move, options: Options) -> Passes:
+    """The moves of one latent site.
+
+    Args:
+        state: what is latent.
+        name: of the site.
+        kind: name of a move, or a move.
+        options: settings of moves.
+
+    Raises:
+        MoveError: the move is unknown, or cannot update the site.
+    """
+    if not isinstance(kind, str):
+        if name not in kind.sites:
+            raise MoveError(f"site {name!r}: the move given for it updates {', '.join(kind.sites)}.")
+        return ((kind,),)
     if kind not in KINDS:
         raise MoveError(f"site {name!r}: {unknown_name('move', kind, KINDS)}")
-    needs = KINDS[kind].needs
     has = {
         "score": name not in state.problem.discrete,
         "finite": name in state.problem.supports,
         "integer": name in state.problem.bounds,
         "density": True,
-        "chain": is_chain(state, name),
+        "chain": is_chain(state, name) or (state.length == 1 and is_tabular(state, name)),
     }
+    needs = KINDS[kind].needs
     if not has[needs]:
         sound = sorted(k for k, v in KINDS.items() if has[v.needs])
         raise MoveError(
@@ -194,3 +214,24 @@ def _build(state: State, name: str, kind: str, options: Options) -> Passes:
             f"{', '.join(sound)}."
         )
     return KINDS[kind].build(state, name, options)
+
+
+def check_overrides(lowered: LoweredModel, overrides: Mapping[str, str | Move], options: Options) -> None:
+    """Refuse overrides that cannot be: as far as a small cloud from the prior tells, which models with inputs lack.
+
+    Raises:
+        ModelError: for an unknown site.
+        MoveError: for a move that is unknown or cannot update its site.
+    """
+    sites = lowered.model.sites
+    for name, kind in overrides.items():
+        if name not in sites:
+            raise ModelError(unknown_name("site", name, sites))
+        if sites[name].kind != "stochastic":
+            raise MoveError(f"site {name!r} is {sites[name].kind}: only stochastic sites are moved.")
+        if isinstance(kind, str) and kind not in KINDS:
+            raise MoveError(f"site {name!r}: {unknown_name('move', kind, KINDS)}")
+    state = small_cloud(lowered) if overrides else None
+    if state is not None:
+        for name, kind in overrides.items():
+            site_passes(state, name, kind, options)

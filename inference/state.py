@@ -11,10 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributions import Transform
+from torch.distributions.constraints import Constraint
 
 from aif_dcpc.inference.errors import ModelError, unknown_name
 from aif_dcpc.inference.graph import Site
-from aif_dcpc.inference.lowering import Factor, Leaf, LoweredModel
+from aif_dcpc.inference.lowering import (
+    Factor,
+    Leaf,
+    LoweredModel,
+    align,
+    evaluate_node,
+    leaves_of,
+    num_slices,
+)
+from aif_dcpc.inference.parameters import Snapshot
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,8 @@ class Problem:
         bounds: least and greatest value (maybe infinite) of latent integer sites.
         event_dims: number of event axes of every site.
         severed: sites whose density is cut by `do` (they are clamped and have no factor).
+        partly_severed: latent sites that `do` has set where their mask is True: their density is cut there alone.
+        domains: the support of one element of each latent site, where it is known.
     """
 
     lowered: LoweredModel
@@ -40,6 +52,8 @@ class Problem:
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     event_dims: Mapping[str, int] = field(default_factory=dict)
     severed: frozenset[str] = frozenset()
+    partly_severed: frozenset[str] = frozenset()
+    domains: Mapping[str, Constraint] = field(default_factory=dict)
     _active: dict[tuple[str, int], tuple[Factor, ...]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -100,6 +114,7 @@ class State:
         adaptation: step sizes and curvatures by site.
         log_evidence: `(B,)` running sum of log mean incremental weights, nats.
         inverse_temperature: `(B,)` power of the likelihood, from 0 (prior) to 1; None means 1 (see `annealing`).
+        snapshot: the parameters that the cache was evaluated under; None where nobody has looked.
     """
 
     problem: Problem
@@ -113,6 +128,7 @@ class State:
     adaptation: Mapping[str, Any] = field(default_factory=dict)
     log_evidence: Tensor = field(default_factory=lambda: torch.zeros(1))
     inverse_temperature: Tensor | None = None
+    snapshot: Snapshot | None = None
 
     @property
     def num_particles(self) -> int:
@@ -134,6 +150,23 @@ class State:
         bijection = self.problem.bijections.get(name)
         value = self.values[name]
         return value if bijection is None else bijection(value)
+
+    def value(self, name: str) -> Tensor:
+        """One site's values in its own support, `(K or 1, B or 1, [T,] *event)`; deterministic sites are computed.
+
+        Raises:
+            ModelError: for an unknown name.
+        """
+        site = self.problem.site(name)
+        if site.kind != "deterministic":
+            return self.constrained(name)
+        node = self.problem.lowered.node(name)
+        stop = num_slices(site, self.length) if site.period is not None else 0
+        leaves = set(leaves_of(node))
+        return evaluate_node(
+            node,
+            {n: align(self.constrained(n.site), self.problem.site(n.site), n, site, 0, stop) for n in leaves},
+        )
 
     @property
     def natural(self) -> dict[str, Tensor]:

@@ -22,28 +22,36 @@ class ParticleStore:
         shapes: latent site -> `(K, *event)`.
         num_data: N.
         folder: where the files lie; None keeps the particles in memory.
+        dtypes: latent site -> type of its numbers; the default type where none is given.
 
     Raises:
         OSError: there is no room for the files.
     """
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], num_data: int, *, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        num_data: int,
+        *,
+        folder: Path | None = None,
+        dtypes: Mapping[str, torch.dtype] | None = None,
+    ) -> None:
         self.num_data, self.folder = num_data, folder
-        self.values = {name: _empty((num_data, *shape), name, folder) for name, shape in shapes.items()}
+        kinds = {name: torch.get_default_dtype() for name in shapes} | dict(dtypes or {})
+        self.values = {name: _empty((num_data, *shape), name, folder, kinds[name]) for name, shape in shapes.items()}
 
     @classmethod
     def like(cls, state: State, num_data: int, *, folder: Path | None = None) -> "ParticleStore":
         """An empty store for clouds such as `state`.
 
         Raises:
-            ClampError: a latent site is global, or integer-valued: it has no particles per datum, or none that a
-                store of reals can hold.
+            ClampError: a latent site is global: it has no particles per datum.
         """
         for name in state.problem.latent:
             if state.problem.site(name).scope == "global":
                 raise ClampError(f"site {name!r} is global: a store keeps particles of each datum; sweep it whole.")
         shapes = {n: (state.num_particles, *state.values[n].shape[2:]) for n in state.problem.latent}
-        return cls(shapes, num_data, folder=folder)
+        return cls(shapes, num_data, folder=folder, dtypes={n: state.values[n].dtype for n in shapes})
 
     @classmethod
     def holding(cls, values: Mapping[str, Tensor]) -> "ParticleStore":
@@ -86,11 +94,11 @@ class ParticleStore:
             kept.copy_(values[name])
 
 
-def _empty(shape: tuple[int, ...], name: str, folder: Path | None) -> Tensor:
+def _empty(shape: tuple[int, ...], name: str, folder: Path | None, kind: torch.dtype) -> Tensor:
     if folder is None:
-        return torch.zeros(shape)
+        return torch.zeros(shape, dtype=kind)
     folder.mkdir(parents=True, exist_ok=True)
-    path, kind = folder / f"{name}.particles", torch.get_default_dtype()
+    path = folder / f"{name}.particles"
     with path.open("wb") as file:
         _claim(file.fileno(), math.prod(shape) * kind.itemsize)
     return torch.from_file(str(path), shared=True, size=math.prod(shape), dtype=kind).view(shape)
@@ -115,7 +123,7 @@ def rebind(
     Args:
         state: gives the roles.
         data: observed site -> `(B, *event)`.
-        particles: latent site -> `(K, B, *event)`, unconstrained.
+        particles: latent site -> `(K, B, *event)`, unconstrained; they are brought to the state's device.
         masks: observed site -> `(B,)` True where it is seen; elsewhere its value only has to be possible.
 
     Raises:
@@ -127,7 +135,7 @@ def rebind(
     batch = next(iter(particles.values())).shape[1]
     weights = state.log_weights.new_zeros(state.num_particles, batch)
     ancestors = torch.arange(state.num_particles, device=weights.device)[:, None].expand_as(weights)
-    values = {**{name: value[None] for name, value in data.items()}, **particles}
+    values = {**{n: v[None] for n, v in data.items()}, **{n: v.to(weights.device) for n, v in particles.items()}}
     return state.replace(
         values=values,
         masks={name: mask[None] for name, mask in (masks or {}).items()},

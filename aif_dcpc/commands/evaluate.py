@@ -26,11 +26,11 @@ def evaluate(values: Mapping[str, Any], given: Sequence[str]) -> None:
     from aif_dcpc.progress import print_table
 
     result = image_evaluation.evaluate(config)
-    print_table(", ".join(config.run), _rows(result))
+    print_table(", ".join(config.run), rows(result))
     print(json.dumps(result), flush=True)
 
 
-def _rows(result: Mapping[str, Any]) -> dict[str, str]:
+def rows(result: Mapping[str, Any]) -> dict[str, str]:
     """One row a key, means beside their standard deviations."""
     rows = {}
     for key, value in result.items():

@@ -88,7 +88,8 @@ def make_engine(config: TrainConfig, model: GraphicalModel, *, seed: int, num_pa
     if update not in UPDATES:
         raise ConfigError(unknown("inference.update", str(update), UPDATES))
     number = num_particles or config.inference["num_particles"]
-    return DCPC(model, num_particles=number, update=update, seed=seed)
+    step = image_config(config).paper_step
+    return DCPC(model, num_particles=number, update=update, step=step, seed=seed)
 
 
 def with_method(engine: DCPC, images: ImageConfig) -> DCPC:
@@ -111,7 +112,8 @@ def early_engine(engine: DCPC, images: ImageConfig) -> DCPC:
     """
     if not images.paper_share or images.method != "dcpc":
         return engine
-    early = DCPC(engine.model, num_particles=engine.num_particles, update="paper", seed=engine.seed)
+    number, step = engine.num_particles, engine.options.step
+    early = DCPC(engine.model, num_particles=number, update="paper", step=step, seed=engine.seed)
     early.generator = engine.generator
     return early
 

@@ -3,6 +3,7 @@
 import shutil
 import time
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import torch
 import yaml
@@ -51,8 +52,7 @@ def create_image_run(config: TrainConfig) -> RunFolder:
         raise ConfigError("an image model's budget is epochs: set epochs=N.")
     config = replace(config, device=set_up(config.device, config.threads))
     seed_everything(config.seed)
-    data = make_data(config)
-    loop = ImageLoop(config, make_model(config, data).to(config.device), data)
+    loop = make_loop(config)
     with new_run(config.run_dir, config.name) as folder:
         folder.save_config(config)
         folder.save_model(summary(loop.model))
@@ -68,9 +68,9 @@ def continue_image_run(folder: RunFolder, config: TrainConfig) -> ImageOutcome:
         UserError: the run folder is damaged or does not fit, or learning broke down.
     """
     set_up(config.device, config.threads)
-    data, checkpoint = make_data(config), folder.load_checkpoint()
+    checkpoint = folder.load_checkpoint()
     with keeping(folder):
-        loop = ImageLoop(config, make_model(config, data).to(config.device), data, folder.particles)
+        loop = make_loop(config, folder.particles)
         loop.restore(checkpoint)
         folder.set_aside_newer(loop.progress.step)
         with MetricsLog(folder.path, length=checkpoint["metrics_length"], step=loop.progress.step) as log:
@@ -80,6 +80,21 @@ def continue_image_run(folder: RunFolder, config: TrainConfig) -> ImageOutcome:
             outcome = ImageRun(config, folder, loop, log).run()
     shutil.rmtree(folder.particles)  # the checkpoint holds them
     return outcome
+
+
+def make_loop(config: TrainConfig, particles: Path | None = None) -> ImageLoop:
+    """A loop at its first step, with its data loaded and its particles drawn.
+
+    Args:
+        config: of the run.
+        particles: folder of the memory-mapped particles; None keeps them in memory.
+
+    Raises:
+        UserError: the configuration cannot be met.
+        OSError: there is no room for the particles.
+    """
+    data = make_data(config)
+    return ImageLoop(config, make_model(config, data).to(config.device), data, particles)
 
 
 class ImageRun:

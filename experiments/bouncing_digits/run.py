@@ -36,6 +36,8 @@ PARTICLES, ANIMATED = 4, 3
 BASELINES = ("mse_of_black", "still_mse", "still_position_error")
 BANK = 1000  # appearances learned from, to propose others from
 
+Beliefs = tuple[Belief, ...]  # of the cloud, and of its best particle
+
 
 def main() -> None:
     """Learn, infer held-out films and print one JSON object."""
@@ -49,10 +51,8 @@ def main() -> None:
     start = time.process_time()
     model = learned_model(train, args)
     seconds = {"cpu_seconds_learning": time.process_time() - start}
-    moves = dict.fromkeys(refined(args.digits), "langevin")
-    engine = DCPC(model, num_particles=PARTICLES, moves=moves, warmup=args.sweeps // 2, seed=args.seed + 1)
-    whole = infer(engine, test, args)
-    begun = infer(engine, test[:, :SEEN], args, FRAMES - SEEN)
+    parts = [find(model, part, args, number) for number, part in enumerate(test.split(args.at_once or len(test)))]
+    whole, begun = (tuple(map(Belief.join, zip(*kind, strict=True))) for kind in zip(*parts, strict=True))
     scores: dict[str, float] = {}
     for prefix, seen, ahead in zip(("", "best_"), whole, begun, strict=True):
         found = reconstruction_scores(seen, renderer(model), test, position, HALF_WIDTH)
@@ -72,6 +72,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--digits", type=int, default=1, help="in a held-out frame")
     parser.add_argument("--films", type=int, default=6000, help="to learn from")
     parser.add_argument("--test-films", type=int, help="100 of one digit, 50 of several by default")
+    parser.add_argument("--at-once", type=int, help="held-out films inferred at once (default: all)")
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--visits", type=int, default=1, help="steps on a batch before the next one")
@@ -138,7 +139,16 @@ def learn(model: GraphicalModel, train: Tensor, args: argparse.Namespace) -> Ten
     return torch.as_tensor(store.values["what"])[:, 0]
 
 
-def infer(engine: DCPC, frames: Tensor, args: argparse.Namespace, ahead: int = 0) -> tuple[Belief, Belief]:
+def find(model: GraphicalModel, films: Tensor, args: argparse.Namespace, number: int) -> tuple[Beliefs, Beliefs]:
+    """What is found in held-out films from all frames, and from the first eight with a forecast of the rest."""
+    moves = dict.fromkeys(refined(args.digits), "langevin")
+    seed = args.seed + 1 + 100 * number
+    engine = DCPC(model, num_particles=PARTICLES, moves=moves, warmup=args.sweeps // 2, seed=seed)
+    whole = infer(engine, films, args)
+    return whole, infer(engine, films[:, :SEEN], args, FRAMES - SEEN)
+
+
+def infer(engine: DCPC, frames: Tensor, args: argparse.Namespace, ahead: int = 0) -> Beliefs:
     """What the cloud, and what its best particle, says of films after sweeps from the prior; with a forecast."""
     state, info = engine.run(engine.init({"frame": frames}), args.sweeps)
     belief = Belief.of(state.particles, args.digits)
@@ -158,8 +168,8 @@ def draw(
     model: GraphicalModel,
     args: argparse.Namespace,
     test: Tensor,
-    whole: tuple[Belief, Belief],
-    begun: tuple[Belief, Belief],
+    whole: Beliefs,
+    begun: Beliefs,
 ) -> None:
     """The figures."""
     kernel, several = renderer(model), args.digits > 1

@@ -1,6 +1,6 @@
 """What a cloud says of a film of digits, and how far it is from the truth, digits matched up to their order."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -30,6 +30,11 @@ class Belief:
         digits = names(num_digits)
         what = torch.stack([values[digit.what] for digit in digits], 2)
         return cls(what, torch.stack([values[digit.position] for digit in digits], 3))
+
+    @classmethod
+    def join(cls, beliefs: Sequence["Belief"]) -> "Belief":
+        """Of all films that some beliefs are about."""
+        return cls(torch.cat([b.what for b in beliefs], 1), torch.cat([b.position for b in beliefs], 1))
 
     def then(self, future: Mapping[str, Tensor]) -> "Belief":
         """The same with the forecast's slices after the last."""

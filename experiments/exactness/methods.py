@@ -90,7 +90,7 @@ def tempered(case: Case) -> Moments:
 def evidence_of(case: Case) -> tuple[str, list[float]]:
     """The engine's own estimates, from 5 seeds, and the method that it chose (annealed ones: 1024 chains, not 64)."""
     engine = DCPC(case.model, num_particles=64, moves=case.moves, warmup=100)
-    found = [estimate_evidence(engine, case.data, setup=case.setup, seed=s, num_chains=1024) for s in range(5)]
+    found = [estimate_evidence(engine, case.data, **case.setup, seed=s, num_chains=1024) for s in range(5)]
     return found[0].method, [float(f.log_evidence) for f in found]
 
 

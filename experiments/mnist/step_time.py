@@ -6,6 +6,7 @@ latent and every parameter, from one backward pass. Step: one exact sweep, the p
 
 import time
 from collections.abc import Callable
+from statistics import median
 
 import torch
 
@@ -14,7 +15,7 @@ from aif_dcpc.inference.images import dlgm
 from aif_dcpc.inference.learning import local_log_joint, parameter_groups, recycled_step
 from aif_dcpc.inference.state import State
 
-BATCH, PARTICLES, REPEATS = 512, 4, 10
+BATCH, PARTICLES, REPEATS = 512, 4, 20
 
 
 def main() -> None:
@@ -28,8 +29,7 @@ def main() -> None:
         chosen = DCPC(model, num_particles=PARTICLES, update=update)
         chosen.generator = engine.generator
         step = Stepper(chosen, state)
-        bare = seconds(step.bare)
-        found = seconds(step.step)
+        bare, found = seconds(step.bare, step.step)
         print(f"{update:6} step {found:.3f} s, bare {bare:.3f} s, ratio {found / bare:.2f}")
 
 
@@ -55,14 +55,16 @@ class Stepper:
         self.state, _ = recycled_step(self.engine, self.state, self.optimizer)
 
 
-def seconds(action: Callable[[], None]) -> float:
-    """Processor seconds of one call, after two to warm up."""
-    action()
-    action()
+def seconds(*actions: Callable[[], None]) -> list[float]:
+    """Processor seconds of each action: the median of some rounds in turn, after two to warm up."""
+    rounds = [[_once(action) for action in actions] for _ in range(2 + REPEATS)][2:]
+    return [median(column) for column in zip(*rounds, strict=True)]
+
+
+def _once(action: Callable[[], None]) -> float:
     start = time.process_time()
-    for _ in range(REPEATS):
-        action()
-    return (time.process_time() - start) / REPEATS
+    action()
+    return time.process_time() - start
 
 
 if __name__ == "__main__":

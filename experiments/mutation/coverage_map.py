@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import sys
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -12,12 +13,13 @@ import coverage
 import pytest
 
 from aif_dcpc.experiments.mutation.mutants import PACKAGE, ROOT, Mutant, modules
-from aif_dcpc.experiments.mutation.trials import OPTIONS, Chosen, in_child
+from aif_dcpc.experiments.mutation.trials import OPTIONS, Chosen, in_child, spent
 
 TESTS = (
     *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "tests/exact").glob("test_*.py") if "agents" not in p.name),
     "tests/contract/test_docstrings.py",
     "tests/contract/test_moves.py",
+    "tests/contract/test_refusals.py",
     "tests/calibration/test_simulation_based.py",
 )
 
@@ -27,10 +29,12 @@ class Map:
     """Tests by what they run.
 
     Attributes:
+        suite: digest of the test files.
         seconds: usual processor time by test.
         lines: module -> test -> lines that it runs, imports left out.
     """
 
+    suite: str
     seconds: dict[str, float]
     lines: dict[str, dict[str, set[int]]]
 
@@ -48,36 +52,39 @@ class Map:
         return chosen
 
 
-def measure(store: Path, files: tuple[str, ...] = TESTS) -> Map:
+def measure(store: Path, files: tuple[str, ...] = TESTS, *, budget: float = math.inf) -> Map:
     """Run every test file that has changed since the map in `store` was made (all, if `inference/` has).
 
     Raises:
         RuntimeError: a test fails: mutants say nothing then.
+        SystemExit: the budget (processor seconds of this process and its children) is spent; call again to go on.
     """
     engine = _digest([PACKAGE / m for m in modules()])
     known: dict[str, Any] = json.loads(store.read_text()) if store.exists() else {}
     for file in files:
         stamp = engine + _digest([ROOT / file])
         if known.get(file, {}).get("stamp") != stamp:
+            if spent() > budget:
+                raise SystemExit("the budget is spent: call again to go on")
             code, found = in_child(lambda connection, file=file: _run(connection, file))  # type: ignore[misc]
             if code or not found or found["failed"]:
                 raise RuntimeError(f"{file}: its tests do not pass as they are ({code}, {found and found['failed']})")
             known[file] = {"stamp": stamp, **found}
             store.write_text(json.dumps(known))
         print(f"{file}: {len(known[file]['seconds'])} tests, {sum(known[file]['seconds'].values()):.0f} s", flush=True)
-    return _joined([known[file] for file in files])
+    return _joined(_digest([ROOT / file for file in files]), [known[file] for file in files])
 
 
 def _digest(paths: list[Path]) -> str:
     return hashlib.sha256(b"".join(p.read_bytes() for p in paths)).hexdigest()[:16]
 
 
-def _joined(parts: list[dict[str, Any]]) -> Map:
+def _joined(suite: str, parts: list[dict[str, Any]]) -> Map:
     lines: dict[str, dict[str, set[int]]] = {}
     for part in parts:
         for module, tests in part["lines"].items():
             lines.setdefault(module, {}).update({name: set(numbers) for name, numbers in tests.items()})
-    return Map({name: t for part in parts for name, t in part["seconds"].items()}, lines)
+    return Map(suite, {name: t for part in parts for name, t in part["seconds"].items()}, lines)
 
 
 def _run(connection: Connection, file: str) -> None:

@@ -14,7 +14,6 @@ What is left out, by rule:
 
 import ast
 import hashlib
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -107,7 +106,9 @@ def _is_idle(leaf: Any) -> bool:
     while node is not None:
         if node.type in {"decorator", "raise_stmt", "fstring"}:
             return True
-        if node.type in {"param", "funcdef"} and child is node.annotation:
+        if (node.type == "tfpdef" and child is node.children[2]) or (
+            node.type == "funcdef" and child is node.annotation
+        ):
             return True
         if node.type == "annassign" and child is node.children[1]:
             return True
@@ -142,11 +143,18 @@ def _statements(source: str) -> list[ast.stmt]:
 
 
 def sample(everything: Mapping[str, Sequence[Mutant]], size: int, seed: int) -> list[Mutant]:
-    """Draw about `size` mutants, from every module in proportion to its number of mutants and at least one."""
+    """Draw about `size` mutants, from every module in proportion to its number of mutants and at least one.
+
+    A module's mutants are taken in the order of a hash, so that a sample stays what it was when others come or go.
+    """
     total = sum(len(found) for found in everything.values())
     chosen: list[Mutant] = []
-    for module, found in everything.items():
+    for found in everything.values():
         number = min(len(found), max(1, round(size * len(found) / total)))
-        chosen += random.Random(f"{seed} {module}").sample(list(found), number)
-    random.Random(seed).shuffle(chosen)
-    return chosen
+        chosen += sorted(found, key=lambda mutant: _rank(mutant, seed))[:number]
+    return sorted(chosen, key=lambda mutant: _rank(mutant, seed))
+
+
+def _rank(mutant: Mutant, seed: int) -> str:
+    text = f"{seed} {mutant.module} {mutant.operator} {mutant.occurrence}"
+    return hashlib.sha256(text.encode()).hexdigest()

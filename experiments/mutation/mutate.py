@@ -12,7 +12,6 @@ import argparse
 import difflib
 import json
 import math
-import resource
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ import torch
 
 from aif_dcpc.experiments.mutation.coverage_map import TESTS, Map, measure
 from aif_dcpc.experiments.mutation.mutants import PACKAGE, Mutant, modules, mutants, sample
-from aif_dcpc.experiments.mutation.trials import imported, preload, run
+from aif_dcpc.experiments.mutation.trials import imported, preload, run, spent
 
 Record = dict[str, Any]
 
@@ -33,9 +32,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--sample", type=int, default=250, help="mutants, about")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=Path("runs/mutation"), help="where results and the map go")
-    parser.add_argument("--unlike", type=int, nargs="*", default=[], help="seeds whose samples are left out")
+    parser.add_argument("--unlike", nargs="*", default=[], metavar="SEED:SAMPLE", help="samples that are left out")
     parser.add_argument("--last", nargs="*", default=[], help="modules to try last")
-    parser.add_argument("--again", action="store_true", help="try survivors again")
+    parser.add_argument("--again", action="store_true", help="try survivors again if tests have changed")
     parser.add_argument("--limit", type=float, default=60.0, help="usual seconds of the tests of one mutant in all")
     parser.add_argument("--budget", type=float, default=math.inf, help="processor seconds of this call")
     parser.add_argument("--report", action="store_true", help="print what is known, try nothing")
@@ -44,18 +43,18 @@ def arguments() -> argparse.Namespace:
 
 def attempt(mutant: Mutant, tests: Map, limit: float) -> Record:
     """Try one mutant."""
-    chosen, start = tests.tests(mutant, limit), _spent()
+    chosen, start = tests.tests(mutant, limit), spent()
     original, changed = (PACKAGE / mutant.module).read_text(), mutant.source()
     verdict, where = run(changed, PACKAGE / mutant.module, chosen) if chosen else ("survived", "no test runs it")
     difference = [d for d in difflib.ndiff(original.splitlines(), changed.splitlines()) if d[0] in "+-"]
     record = {"key": mutant.key, "module": mutant.module, "line": mutant.line, "operator": mutant.operator}
     change = {"change": [" ".join(d.split()) for d in difference], "verdict": verdict, "by": where}
-    return {**record, **change, "tests": len(chosen), "seconds": round(_spent() - start, 1)}
+    return {**record, **change, "tests": len(chosen), "suite": tests.suite, "seconds": round(spent() - start, 1)}
 
 
-def _spent() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(u.ru_utime + u.ru_stime for u in used)
+def _is_due(record: Record, tests: Map) -> bool:
+    """Whether a mutant survived another state of the tests than the present one."""
+    return bool(record["verdict"] == "survived" and record.get("suite") != tests.suite)
 
 
 def wilson(killed: int, tried: int, z: float = 1.96) -> tuple[float, float]:
@@ -93,7 +92,8 @@ def main() -> None:
     args = arguments()
     args.folder.mkdir(parents=True, exist_ok=True)
     everything = {module: list(mutants(module)) for module in modules()}
-    left_out = {m.key for seed in args.unlike for m in sample(everything, args.sample, seed)}
+    others = [map(int, other.split(":")) for other in args.unlike]
+    left_out = {m.key for seed, size in others for m in sample(everything, size, seed)}
     candidates = {module: [m for m in found if m.key not in left_out] for module, found in everything.items()}
     chosen = sample(candidates, args.sample, args.seed)
     chosen.sort(key=lambda m: m.module in args.last)
@@ -102,11 +102,15 @@ def main() -> None:
     known: dict[str, Record] = {record["key"]: record for record in map(json.loads, lines)}
     if not args.report:
         torch.set_num_threads(1)
-        preload(imported(list(TESTS)))
-        tests = measure(args.folder / "map.json")
+        imports = args.folder / "imports.json"
+        if not imports.exists():
+            imports.write_text(json.dumps(imported(list(TESTS))))
+        preload(json.loads(imports.read_text()))
+        tests = measure(args.folder / "map.json", budget=args.budget)
         for mutant in chosen:
-            seen = known.get(mutant.key)
-            if _spent() < args.budget and (seen is None or (args.again and seen["verdict"] == "survived")):
+            if spent() < args.budget and (
+                mutant.key not in known or (args.again and _is_due(known[mutant.key], tests))
+            ):
                 known[mutant.key] = attempt(mutant, tests, args.limit)
                 with results.open("a") as file:
                     file.write(json.dumps(known[mutant.key]) + "\n")

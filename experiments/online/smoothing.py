@@ -123,7 +123,7 @@ def squared_bias(errors: Tensor) -> tuple[float, float]:
     return float(by_copy.mean()), float(2 * by_copy.std() / len(flat) ** 0.5)
 
 
-def report(name: str, state: State, mean: Tensor, variance: Tensor, seconds: list[float], passes: int) -> None:
+def report(name: str, state: State, mean: Tensor, variance: Tensor, seconds: list[float], passes: str) -> None:
     """Print one row."""
     weights = state.weights()[..., None, None].double()
     particles = state.particles["s"].double()
@@ -164,7 +164,7 @@ def main() -> None:
             engine = DCPC(model, num_particles=options.particles, moves=moves, window=window, warmup=150)
             seconds: list[float] = []
             state = online(data, copies=options.copies * times, recent=recent, engine=engine, seconds=seconds)
-            report(f"{label}, {name}", state, mean, variance, seconds, 1 if moves else 2)
+            report(f"{label}, {name}", state, mean, variance, seconds, "1 or 2" if moves else "2")
 
 
 if __name__ == "__main__":

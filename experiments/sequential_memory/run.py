@@ -29,9 +29,9 @@ def main() -> None:
     """Learn and recall sequences of several lengths."""
     args = parse()
     torch.set_num_threads(1)
-    torch.manual_seed(args.seed)
     images = unit(load_images("mnist", args.data_dir).train)
     for length in args.lengths:
+        torch.manual_seed(args.seed)  # each length by itself; a short sequence is the beginning of a long one
         sequence = images[torch.randperm(len(images))[:length]]
         start = time.process_time()
         model = memorise(sequence, args)

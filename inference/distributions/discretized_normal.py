@@ -106,12 +106,12 @@ class DiscretizedNormal(Distribution):
         if self._validate_args:
             self._validate_sample(value)
         half = 0.5 * self.width
-        middle = (value - self.loc) / self.scale
+        first, last = value < self.low + half, value > self.high - half
+        place = torch.where(first, self.low, torch.where(last, self.high, value))
+        middle = (place - self.loc) / self.scale
         # reflect to the lower tail, where log_ndtr is exact: the mass of [a, b] is that of [-b, -a]
-        inner = _log_mass(-middle.abs(), half / self.scale)
-        first = torch.special.log_ndtr((self.low + half - self.loc) / self.scale)
-        last = torch.special.log_ndtr(-(self.high - half - self.loc) / self.scale)
-        return torch.where(value < self.low + half, first, torch.where(value > self.high - half, last, inner))
+        tail = torch.where(first, middle, torch.where(last, -middle, -middle.abs()))
+        return _log_mass(tail, half / self.scale, first | last)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         """All grid values along a new first axis."""
@@ -120,14 +120,15 @@ class DiscretizedNormal(Distribution):
         return values.expand(-1, *self.batch_shape) if expand else values
 
 
-def _log_mass(middle: Tensor, half: Tensor) -> Tensor:
-    """Log of the standard normal mass of [middle - half, middle + half], for middle <= 0."""
+def _log_mass(middle: Tensor, half: Tensor, is_open: Tensor) -> Tensor:
+    """Log of the standard normal mass of [middle - half, middle + half], for middle <= 0, or below middle + half if open."""
     tilt = middle * half  # the log density falls by 2 |tilt| across the cell
-    narrow = (half < NARROW) & (tilt > -0.5)
+    narrow = (half < NARROW) & (tilt > -0.5) & ~is_open
     wide_half = torch.where(narrow, torch.ones_like(half), half)
     upper = torch.special.log_ndtr(middle + wide_half)
     lower = torch.special.log_ndtr(middle - wide_half)
-    difference = upper + torch.log(-torch.expm1((lower - upper).clamp_max(-1e-30)))
+    rest = torch.log(-torch.expm1((lower - upper).clamp_max(-1e-30)))
+    difference = upper + torch.where(is_open, torch.zeros_like(rest), rest)
     # a narrow cell cancels in the difference: density at the middle times width, with log(sinh(t) / t) in t = tilt
     curve = tilt.square() / 6 - tilt.square().square() / 180 - half.square() / 6
     density = -0.5 * middle.square() - HALF_LOG_TWO_PI + torch.log(2 * half) + curve

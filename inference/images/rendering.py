@@ -38,6 +38,10 @@ class Renderer(nn.Module):
         """Law of frames around a canvas `(*batch, 1, canvas, canvas)`."""
         return Independent(Normal(canvas, self.log_scale.exp()), 3)
 
+    def log_fit(self, canvas: Tensor, frames: Tensor) -> Tensor:
+        """log p(frames | canvas) up to a constant, `(*batch)` nats: one pass, where many canvases are compared."""
+        return -0.5 * (frames - canvas).square().flatten(-3).sum(-1) / (2 * self.log_scale).exp()
+
     def layer(self, what: Tensor, position: Tensor) -> Tensor:
         """One digit alone in its canvas, `(*batch, 1, canvas, canvas)`."""
         return render(self.digit(what), position, self.canvas)

@@ -95,7 +95,7 @@ class WholeDigit:
         what = torch.cat([values[self.own.what][None], looks.draw(generator)[1:]])
 
         prior = lines.log_prior(starts, velocities) + _standard(what)
-        chosen = choose(rest.log_prob(what, paths) + prior - log_q - looks.log_prob(what), generator)
+        chosen = choose(rest.log_fit(what, paths) + prior - log_q - looks.log_prob(what), generator)
         return dict(zip(self.own, (pick(v, chosen) for v in (what, velocities, paths)), strict=True))
 
     def _background(self, values: Mapping[str, Tensor]) -> Tensor:
@@ -121,10 +121,10 @@ class Rest:
         light = 1 - background
         self.wanted, self.light = light * (frames - background), light.square()
 
-    def log_prob(self, what: Tensor, paths: Tensor) -> Tensor:
-        """log p(frames | digit, others), `(M, K, B)` nats."""
+    def log_fit(self, what: Tensor, paths: Tensor) -> Tensor:
+        """log p(frames | digit, others) up to a constant, `(M, K, B)` nats."""
         layer = self.renderer.layer(what.unsqueeze(3), paths)
-        return self.renderer.law(blend(self.background, layer)).log_prob(self.frames).sum(-1)
+        return self.renderer.log_fit(blend(self.background, layer), self.frames).sum(-1)
 
     def places(self, digit: Tensor) -> Tensor:
         """How well a digit `(1, patch, patch)` fits at every whole pixel, `(K, B, T, height, width)` nats."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.adaptation import SiteAdaptation
+from aif_dcpc.inference.adaptation import TARGET_ACCEPTANCE, SiteAdaptation
 from aif_dcpc.inference.factors import add_onto, fill_cache, mergeable, touching
 from aif_dcpc.inference.graph import Site
 from aif_dcpc.inference.lowering import Factor, Leaf, align
@@ -88,7 +88,7 @@ def _pass(move: Langevin, state: State, generator: torch.Generator | None, adapt
     ratio = proposal.log_ratio(u, w, new_w, step) + here.gain(new)
     uniform = torch.rand(ratio.shape, dtype=z.dtype, device=z.device, generator=generator)
 
-    probability = _mean_probability(ratio)
+    probability = _mean_probability(ratio, here.movable)
     if adapt:
         if isinstance(here, Whole):
             learned = _learn(state, site, here.factors, new, jump, learned, learned.updates.get(key, 0))
@@ -97,8 +97,14 @@ def _pass(move: Langevin, state: State, generator: torch.Generator | None, adapt
     return state.replace(adaptation={**state.adaptation, move.site: learned}), probability
 
 
-def _mean_probability(ratio: Tensor) -> Tensor:
-    return torch.nan_to_num(ratio.clamp(max=0).exp(), nan=0.0).mean()
+def _mean_probability(ratio: Tensor, movable: Tensor | None) -> Tensor:
+    """Mean over the chunks that can move at all; where none can, what leaves the step as it is."""
+    probability = torch.nan_to_num(ratio.clamp(max=0).exp(), nan=0.0)
+    if movable is None:
+        return probability.mean()
+    counted = probability.unflatten(1, (-1, movable.shape[2])) * movable
+    mean = counted.mean(1).sum() / movable.sum().clamp_min(1)
+    return torch.where(movable.any(), mean, torch.full_like(mean, TARGET_ACCEPTANCE))
 
 
 # -- learning the curvature ------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from aif_dcpc.inference.factors import touching
+from aif_dcpc.inference.errors import MoveError
+from aif_dcpc.inference.factors import SPLIT, touching
 from aif_dcpc.inference.graph import Site
 from aif_dcpc.inference.moves.chunks import Chunks
 from aif_dcpc.inference.state import State
@@ -35,4 +36,9 @@ def free_values(state: State, site: Site, chunks: Chunks) -> Tensor:
     mask = state.masks.get(site.name)
     if mask is None:
         return free
+    if mask.ndim > site.num_lead:
+        raise MoveError(
+            f"site {site.name!r}: this move draws whole events, of which the mask holds elements; choose 'langevin' or "
+            f"'gibbs', or {SPLIT}"
+        )
     return free & ~(mask if site.period is not None else mask.unsqueeze(-1))

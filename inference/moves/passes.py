@@ -11,6 +11,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from aif_dcpc.inference.factors import (
     add_onto,
@@ -46,8 +47,12 @@ class Pass(Protocol):
     def old(self) -> Values:
         """Their values before the move, by key."""
 
+    @property
+    def movable(self) -> Tensor | None:
+        """`(count, 1, B)` True where a chunk has a value that is not observed; None where nothing is."""
+
     def errors(self, values: Values) -> Tensor:
-        """Prediction errors of every chunk's free slices, `(count, K * B, N)`."""
+        """Prediction errors of every chunk's free slices, zero where observed, `(count, K * B, N)`."""
 
     def move(self, jump: Tensor) -> tuple[Tensor, Tensor]:
         """The jump `(count, K * B, N)` of what is free to move, as it is applied, and the site's values with it."""
@@ -85,7 +90,25 @@ class Whole:
         value = self.state.values[self.site.name]
         total = value.new_zeros(*value.shape[:2], self.chunks.padded, *value.shape[self.site.num_lead :])
         add_scores(total, self.state, self.site, values, shift=self.chunks.phase)
+        if self.held is not None:
+            inside = total.narrow(2, self.chunks.phase, self.held.shape[2])
+            inside.masked_fill_(widen(self.held, inside), 0.0)
         return self.chunks.cut(total.reshape(*total.shape[:3], -1))
+
+    @cached_property
+    def held(self) -> Tensor | None:
+        """`(1, B, T or 1, *elements)` True where the site is observed, or None."""
+        mask = self.state.masks.get(self.site.name)
+        return mask if mask is None or self.site.period is not None else mask.unsqueeze(2)
+
+    @property
+    def movable(self) -> Tensor | None:
+        """`(count, 1, B)` True where a chunk has a value that is not observed; None where nothing is."""
+        if self.held is None:
+            return None
+        before, free = self.chunks.phase, (~self.held).unsqueeze(-1).flatten(3).any(-1)
+        free = pad(free, (before, self.chunks.padded - before - free.shape[2]))
+        return self.chunks.cut(free.unsqueeze(-1)).any(-1).unsqueeze(1)
 
     def move(self, jump: Tensor) -> tuple[Tensor, Tensor]:
         """The jump laid along the series, observed values held back, and the values with it."""
@@ -173,7 +196,27 @@ class Sparse:
                 score = values[factor.key].scores[Leaf(self.site.name, offset)]
                 part = self._by_chunk(factor, flatten_event(self.site, score))
                 parts.append(part.narrow(2, offset - self._offset(factor), self.chunks.width))
-        return sum(parts[1:], parts[0]).transpose(0, 1).flatten(2)
+        total = sum(parts[1:], parts[0])  # (K * B, count, width, D)
+        if self._open is not None:
+            wide = self._open.expand(self.state.values[self.site.name].shape[0], *self._open.shape[1:]).flatten(0, 1)
+            total = torch.where(wide, total, torch.zeros_like(total))
+        return total.transpose(0, 1).flatten(2)
+
+    @cached_property
+    def _open(self) -> Tensor | None:
+        """`(1, B, count, width, D or 1)` True where a free slice is there and not observed; None if nothing is observed."""
+        z, mask = self.state.values[self.site.name], self.state.masks.get(self.site.name)
+        if mask is None:
+            return None
+        free = ~mask.index_select(2, self.free)
+        free = free.unsqueeze(3) if free.ndim == 3 else widen(free, z).expand(*free.shape[:3], *z.shape[3:]).flatten(3)
+        full = pad(free, (0, 0, 0, self.chunks.count * self.chunks.width - free.shape[2]))
+        return full.unflatten(2, (self.chunks.count, self.chunks.width))
+
+    @property
+    def movable(self) -> Tensor | None:
+        """`(count, 1, B)` True where a chunk has a value that is not observed; None where nothing is."""
+        return None if self._open is None else self._open.flatten(3).any(-1).permute(2, 0, 1)
 
     def move(self, jump: Tensor) -> tuple[Tensor, Tensor]:
         """The jump of the free slices, observed values held back, and the site's values with it."""

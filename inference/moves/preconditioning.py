@@ -39,7 +39,10 @@ def preconditioner(
     key = (chunks.width, chunks.gap, chunks.phase, chunks.length)
     if key not in learned.roots:
         precisions = _precisions(state, site, chunks, learned)
-        root = root_of_inverse(precisions[:1] if chunks.count == 1 else precisions)
+        if chunks.count == 1:  # also a site without time: curvatures of far and near particles mix, and few are large
+            root = root_of_inverse(precisions[:1], magnitude=precisions.shape[-1] <= MAX_DENSE_STATIC)
+        else:
+            root = root_of_inverse(precisions)
         few = chunks.count * root[0].numel() <= MAX_SEPARATE
         root = _along(root, chunks.count) if root.ndim == 2 or few else root
         learned = replace(learned, roots={**learned.roots, key: root})

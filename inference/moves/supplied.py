@@ -1,13 +1,38 @@
 """Model-supplied exact conditionals: the model draws a block given everything else, the engine calls it."""
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from aif_dcpc.inference.errors import MoveError
+from aif_dcpc.inference.factors import touching
+from aif_dcpc.inference.lowering import widen
 from aif_dcpc.inference.state import State
+
+
+def takes_masks(draw: Any) -> bool:
+    """Whether a conditional has a parameter `masks`: site -> `(1, B, [T,] *elements)` True where observed."""
+    return "masks" in inspect.signature(draw).parameters
+
+
+def is_exact(state: State, block: tuple[str, ...]) -> bool:
+    """Whether a model's conditional of a block stays exact with the masks of this cloud.
+
+    A conditional that is not told the masks would read hidden children as if they were seen. Of what it draws, observed
+    values can be put back where they were drawn apart from the rest: whole data of a single site without time.
+    """
+    model = state.problem.lowered.model
+    if not state.masks or takes_masks(model.conditionals[block]):
+        return True
+    around = {f.site.name for n in block for f in touching(state, n)} - set(block)
+    if any(n in state.masks and n not in state.problem.latent for n in around):
+        return False
+    held = [n for n in block if n in state.masks]
+    return not held or (len(block) == 1 and state.masks[block[0]].ndim == 2)
 
 
 @dataclass(frozen=True)
@@ -17,18 +42,25 @@ class Supplied:
     sites: tuple[str, ...]
 
     def __call__(self, state: State, generator: torch.Generator | None, *, adapt: bool) -> tuple[State, Tensor]:
-        """One exact draw of the block; acceptance is 1.
+        """One exact draw of the block, observed values kept; acceptance is 1.
 
         Raises:
             MoveError: if the model's function returns other sites or other shapes than it declared.
         """
-        draw = state.problem.lowered.model.conditionals[self.sites]
+        draw: Any = state.problem.lowered.model.conditionals[self.sites]
         if generator is None:
             raise MoveError(f"conditional of {self.sites}: a generator is needed; call engine.init first.")
         natural = state.natural
-        drawn = draw(natural, generator)
+        drawn = draw(natural, generator, masks=self._masks(state)) if takes_masks(draw) else draw(natural, generator)
         self._check(drawn, natural)
+        for name in state.masks.keys() & drawn.keys():
+            kept = torch.where(widen(state.masks[name], drawn[name]), natural[name], drawn[name])
+            drawn = {**drawn, name: kept}
         return state.with_values(state.problem.unconstrain(drawn)), state.log_weights.new_ones(())
+
+    def _masks(self, state: State) -> dict[str, Tensor]:
+        """Masks of data of which some are missing, and of the block; other latents have a value everywhere."""
+        return {n: m for n, m in state.masks.items() if n in self.sites or n not in state.problem.latent}
 
     def _check(self, drawn: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
         if set(drawn) != set(self.sites):

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 LAUNCHER = str(Path(__file__).with_name("launcher.py"))
-HEAVY = ["torch", "minigrid", "aif_dcpc.training.agent_run", "torch.utils.tensorboard.writer"]
+HEAVY = [
+    "torch",
+    "minigrid",
+    "aif_dcpc.training.agent_run",
+    "aif_dcpc.training.image_run",
+    "torch.utils.tensorboard.writer",
+]
 
 
 @pytest.fixture
@@ -27,13 +33,17 @@ def command(tmp_path):
 
 @pytest.fixture
 def spawn_quickly(tmp_path):
-    """Start a command without waiting for it; what it prints goes to `output.txt`."""
+    """Start a command without waiting for it; what it prints goes to `output.txt`.
+
+    With `limit` no file may become larger than so many bytes, which a program cannot tell from a full disk.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(HEAVY)
     started = []
 
-    def spawn(*arguments):
-        asked = {"FOLDER": str(tmp_path), "OUTPUT": str(tmp_path / "output.txt"), "ARGUMENTS": arguments}
+    def spawn(*arguments, limit=None):
+        asked = {"FOLDER": str(tmp_path), "OUTPUT": str(tmp_path / "output.txt")}
+        asked |= {"ARGUMENTS": arguments, "LIMIT": limit}
         process = context.Process(target=runpy.run_path, args=(LAUNCHER, asked))
         process.start()
         started.append(process)

@@ -1,7 +1,8 @@
-"""Run one command inside an already warm process; `conftest.py` fills in FOLDER, OUTPUT and ARGUMENTS."""
+"""Run one command inside an already warm process; `conftest.py` fills in FOLDER, OUTPUT, ARGUMENTS and LIMIT."""
 
 import importlib
 import os
+import resource
 import sys
 
 given = globals()
@@ -9,6 +10,8 @@ os.chdir(given["FOLDER"])
 descriptor = os.open(given["OUTPUT"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
 os.dup2(descriptor, 1)
 os.dup2(descriptor, 2)
+if given["LIMIT"] is not None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (given["LIMIT"], given["LIMIT"]))
 name, *arguments = given["ARGUMENTS"]
 sys.argv = [f"aif-{name}", *arguments]
 importlib.import_module(f"aif_dcpc.commands.{name}").main()

@@ -81,24 +81,22 @@ def test_changes_far_out_or_not_finite_are_left_out():
     assert torch.equal(_usable(1e3 * dx, dscore).squeeze(-1), expected)
 
 
-@pytest.mark.parametrize("size", [2, 257])
+@pytest.mark.parametrize("size", [2, 20, 257])
 def test_roots_of_inverses(size):
     """R R' = P^-1; where P is not positive definite, of P + ridge * mean |diagonal| for the least ridge that helps."""
-    good = torch.eye(size).double() * 2
-    good[0, 1] = good[1, 0] = 0.5
-    bad, worse = torch.eye(size).double(), torch.eye(size).double()
-    bad[0, 0], worse[0, 0] = -0.05, -5.0
-    root = root_of_inverse(torch.stack([good, bad, worse]))
-    ridges = {}
-    for place, matrix in enumerate((bad, worse), 1):
+    corners = [2.0, -3e-7, -3e-3, -0.03, -0.3, -5.0, -1e6]
+    matrices = torch.eye(size).double().repeat(len(corners), 1, 1)
+    matrices[:, 0, 0] = torch.tensor(corners).double()
+    matrices[0, 0, 1] = matrices[0, 1, 0] = 0.5
+    offered = (1e-6, 1e-2, 1e-1, 1.0, 10.0, 1000.0) if size <= 256 else (1e-6, 1e-1, 10.0)
+    possible = [c for c in corners if offered[-1] * (abs(c) + size - 1) / size + c > 0]
+    root = root_of_inverse(matrices[: len(possible)])
+    for corner, matrix, found in zip(possible, matrices, root, strict=False):
         scale = matrix.diagonal().abs().mean()
-        offered = (1e-6, 1e-2, 1e-1, 1.0, 10.0, 1000.0) if size == 2 else (1e-6, 1e-1, 10.0)
-        ridges[place] = next(r * scale for r in offered if r * scale + matrix[0, 0] > 0)
-    eye = torch.eye(size).double()
-    assert torch.allclose(root[0] @ root[0].mT, good.inverse(), atol=1e-5)
-    assert torch.allclose(root[1] @ root[1].mT, (bad + ridges[1] * eye).inverse(), atol=1e-8)
-    assert torch.allclose(root[2] @ root[2].mT, (worse + ridges[2] * eye).inverse(), atol=1e-8)
-    assert torch.equal(root, root.triu())
+        ridge = next(r * scale for r in offered if r * scale + corner > 0)
+        expected = (matrix + ridge * torch.eye(size)).inverse()
+        assert torch.allclose(found @ found.mT, expected, rtol=1e-6, atol=1e-9 * float(expected.abs().max()))
+        assert torch.equal(found, found.triu())
 
 
 def test_roots_of_diagonals():
@@ -145,6 +143,26 @@ def test_a_large_site_is_whitened_by_coordinates():
     assert info.acceptance["z"] > 0.2
     assert (draws.mean(0).abs() < 5 * 2 / len(draws) ** 0.5).all()  # an autocorrelation time of 4 at most
     assert ((draws.var(0) - 1).abs() < 5 * 2 * (2 / len(draws)) ** 0.5).all()
+
+
+def test_a_long_and_large_series_moves():
+    """More than 64 chunks of 130 coordinates: unit Gaussians, whatever the preconditioner."""
+    size, length = 130, 132
+    model = GraphicalModel()
+    model.add_site(
+        "s",
+        lambda s: Normal(0.0 * s, 1.0),
+        [lag("s")],
+        initial=lambda: Normal(torch.zeros(size), 1.0),
+        scope="slice",
+    )
+    engine = DCPC(model, num_particles=2, window=1, warmup=10)
+    state, _ = engine.run(engine.init(batch_size=1, length=length, seed=0), 10)
+    assert {root.shape for root in state.adaptation["s"].roots.values()} <= {(66, size), (67, size)}
+    state, _ = engine.run(state, 4)
+    values = state.values["s"].double()
+    assert abs(values.mean()) < 5 / values.numel() ** 0.5
+    assert abs(values.var() - 1) < 5 * (2 / values.numel()) ** 0.5
 
 
 @pytest.mark.parametrize("window", [1, 3])

@@ -73,6 +73,7 @@ def test_langevin_coding_teaches_its_encoder_the_posterior():
     learner = LangevinCodingLearner(engine, optimizer, template, store, site="x", rate=0.02)
     for _ in range(300):
         learner.step({"x": x}, torch.arange(64))
+    assert learner.steps == 300
     with torch.no_grad():
         drawn, _ = learner.encoder(x, 2000)
     # 2,000 draws: standard error .01 each; the last gradient steps of rate .02 leave some hundredths more

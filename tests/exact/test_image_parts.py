@@ -194,6 +194,19 @@ def test_labels():
     assert torch.allclose(class_probabilities(state.replace(log_weights=weights.log())), expected, atol=1e-6)
 
 
+def test_published_sizes_of_labelled_models():
+    embedding = labelled_embedding(10)
+    image, label = (embedding.sites[n].kernel for n in ("image", "label"))
+    assert (image.hidden.in_features, image.hidden.out_features, image.linear.out_features) == (48, 256, 784)
+    assert (label.hidden.in_features, label.hidden.out_features, label.linear.out_features) == (48, 256, 10)
+    deep = labelled_dlgm(10)
+    assert deep.sites["label"].kernel.linear.in_features == 256 and deep.sites["image"].kernel.image_shape == (
+        1,
+        28,
+        28,
+    )
+
+
 def test_memories():
     torch.manual_seed(0)
     model = sequential_memory((1, 2, 3), latents=4, hidden=5, noise=0.3, scale=0.05)
@@ -207,6 +220,8 @@ def test_memories():
     assert count(transition) == 4 * 5 + 5 + 5 * 4 + 4 and count(decoder) == 4 * 5 + 5 + 5 * 6 + 6
     defaults = sequential_memory()
     assert defaults.sites["state"].kernel.noise == 0.2 and defaults.sites["image"].kernel.scale == 0.1
+    assert defaults.sites["image"].kernel.image_shape == (1, 28, 28)
+    assert [m.out_features for m in defaults.sites["state"].kernel.network if isinstance(m, nn.Linear)] == [256, 32]
 
 
 def test_a_summary_counts_every_parameter():

@@ -15,7 +15,7 @@ from torch.distributions import (
 )
 
 from aif_dcpc.experiments.exactness.cases import counterfactual
-from aif_dcpc.inference import DCPC, ClampError, GraphicalModel, ModelError, lag
+from aif_dcpc.inference import DCPC, ClampError, GraphicalModel, ModelError, every, lag
 from aif_dcpc.inference.exogenous import from_noise, to_noise
 
 K = 4000
@@ -181,3 +181,17 @@ def test_noise_that_cannot_be_inverted_is_refused(make, why):
         engine.counterfactual(state, {"x": torch.ones(1)})
     found = engine.counterfactual(state, {"y": torch.zeros(1)})  # upstream nothing is inverted
     assert float(found["x"].abs().max()) == 0
+
+
+def test_a_slow_input_is_needed_only_where_a_new_value_begins():
+    model = GraphicalModel()
+    model.add_input("u", scope=every(3))
+    model.add_site("s", lambda u: Normal(u, 0.1), parents=["u"], scope="slice")
+    engine = DCPC(model, num_particles=K)
+    state = engine.init({"u": torch.tensor([[1.0, 5.0]])}, length=4)
+    found = engine.forecast(state, length=2)["s"]
+    assert found.shape == (K, 1, 2) and close(found, 5.0, 0.01)
+    with pytest.raises(ClampError, match="future of 'u' is needed"):
+        engine.forecast(state, length=3)
+    found = engine.forecast(state, {"u": torch.tensor([[-2.0]])}, length=3)["s"]
+    assert close(found[..., 2], -2.0, 0.01)

@@ -100,6 +100,38 @@ def test_an_arrival_is_weighed_by_how_well_it_was_predicted():
     assert torch.equal(longer.values["o"], torch.tensor([[[0.5, 0.2], [-0.5, 0.1]]]))
 
 
+def test_an_observed_site_with_lags_is_scored_by_its_initial_kernel_first():
+    model = GraphicalModel()
+    model.add_site("s", lambda: Normal(0.0, 1.0), scope="slice")
+    model.add_site(
+        "o", lambda s, o: Normal(s + o, 3.0), ["s", lag("o", 2)], initial=lambda s: Normal(s, 2.0), scope="slice"
+    )
+    engine = DCPC(model, num_particles=3)
+    state = engine.init({"o": torch.tensor([[1.0]])}, seed=0)
+    for law in (lambda s: Normal(s, 2.0), lambda s: Normal(s + 1.0, 3.0)):  # flat: nothing is resampled
+        state = state.replace(log_weights=torch.zeros(3, 1))
+        state = engine.append(state, {"o": torch.tensor([0.5])})
+        expected = law(state.values["s"][..., -1]).log_prob(torch.tensor(0.5))
+        assert torch.allclose(state.log_weights, expected, atol=1e-5)
+    assert state.length == 3
+
+
+def test_functions_of_other_sites_need_no_observation():
+    model = GraphicalModel()
+    model.add_input("u")
+    model.add_site(
+        "s", lambda s, u: Normal(s + u, 1.0), [lag("s"), "u"], initial=lambda u: Normal(u, 1.0), scope="slice"
+    )
+    model.add_deterministic("twice", lambda s: 2 * s, ["s"], scope="slice")
+    model.add_site("o", lambda t: Normal(t, 3.0), ["twice"], scope="slice")
+    engine = DCPC(model, num_particles=5)
+    state = engine.init({"u": torch.zeros(2, 1), "o": torch.zeros(2, 1)}, seed=0)
+    longer = engine.append(state, {"u": torch.ones(2), "o": torch.tensor([0.5, -0.5])})
+    assert set(longer.values) == {"u", "s", "o"} and longer.values["u"][0, :, 1].tolist() == [1.0, 1.0]
+    expected = Normal(2 * longer.values["s"][..., 1], 3.0).log_prob(torch.tensor([0.5, -0.5]))
+    assert torch.allclose(longer.log_weights, expected, atol=1e-5)
+
+
 def test_a_model_may_extend_its_cloud_itself():
     seen = {}
 

@@ -8,8 +8,8 @@ import torch
 from torch.distributions import Normal
 
 from aif_dcpc.inference.images import bounce, bouncing_digits, straight_paths
-from aif_dcpc.inference.images.bouncing_digits import Renderer, render, spot
-from aif_dcpc.inference.images.straight_paths import Lines, StraightPaths, fold, pick
+from aif_dcpc.inference.images.rendering import Renderer, render, spot
+from aif_dcpc.inference.images.straight_paths import Lines, draw_paths, draw_velocity, fold, pick
 
 SPEED = 0.2
 
@@ -21,7 +21,7 @@ def lines(monkeypatch):
     monkeypatch.setattr(straight_paths, "CELLS_OF_VELOCITY", 16)
     monkeypatch.setattr(straight_paths, "DEFENSIVE", 0.25)
     places = torch.tensor([[[[0.0, 0.5], [0.1, 0.3], [0.2, 0.1]]], [[[-0.9, 0.0], [-0.9, 0.0], [-0.5, 0.0]]]])
-    return Lines(places, SPEED)
+    return Lines.through(places, SPEED)
 
 
 def cells_by_hand(places):
@@ -77,21 +77,19 @@ def test_draws_follow_the_density(lines):
 
 def test_velocities_follow_their_conditional():
     """n increments of mean v and sd s, v ~ Normal(0, speed^2): a Gaussian of precision speed^-2 + n s^-2."""
-    draw = StraightPaths(None, SPEED, 0.1, 1)
     position = torch.tensor([[0.0, 1.0], [0.3, 0.8], [0.4, 0.7]]).expand(20_000, 1, 3, 2)
-    found = draw._velocity(position, torch.Generator().manual_seed(0))
+    found = draw_velocity(position, SPEED, 0.1, torch.Generator().manual_seed(0))
     precision = 1 / 0.04 + 2 / 0.01
     mean = torch.tensor([0.4, -0.3]) / 0.01 / precision
     assert ((found.mean((0, 1)) - mean).abs() < 5 / (precision * 20_000) ** 0.5).all()
     assert ((found.var((0, 1)) * precision - 1).abs() < 5 * (2 / 20_000) ** 0.5).all()
-    alone = draw._velocity(position[:, :, :1], torch.Generator().manual_seed(0))
+    alone = draw_velocity(position[:, :, :1], SPEED, 0.1, torch.Generator().manual_seed(0))
     assert ((alone.var((0, 1)) / 0.04 - 1).abs() < 5 * (2 / 20_000) ** 0.5).all()
 
 
 def test_paths_wander_about_their_lines():
-    draw = StraightPaths(None, SPEED, 0.1, 1)
     start, velocity = torch.zeros(3000, 2, 1, 2), torch.full((3000, 2, 1, 2), 0.3)
-    paths = draw._paths(start, velocity, 4, torch.Generator().manual_seed(0)).flatten(0, 2)
+    paths = draw_paths(start, velocity, 4, 0.1, torch.Generator().manual_seed(0)).flatten(0, 2)
     assert (paths[:, 0] == 0).all()
     steps = paths.diff(dim=1)
     assert abs(steps.mean() - 0.3) < 5 * 0.1 / steps.numel() ** 0.5

@@ -1,0 +1,50 @@
+"""What is compared: five ways to learn the same generator, each with the three settings among which it is tuned.
+
+`exact` and `vae` have one knob, the rate; the others have the size of a Langevin step too, which matters more. Every
+method is tried at three settings for the same processor time.
+"""
+
+from dataclasses import dataclass
+
+Setting = tuple[str, ...]  # overrides of the configuration
+
+COMMON: Setting = (
+    "experiment=cifar10_subset",
+    "device=cpu",
+    "images.options.likelihood=normal",
+    "images.warmup_steps=20",
+    "images.visits=4",
+    "images.recycle=true",
+    "inference.num_particles=2",
+    "inference.num_sweeps=1",
+)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to learn: what it always sets, and what it is tried with."""
+
+    overrides: Setting
+    settings: tuple[Setting, ...]
+
+
+def _rate(rate: float) -> Setting:
+    return f"images.rate={rate}", f"images.covariance_rate={rate}"
+
+
+RATES: tuple[Setting, ...] = tuple(_rate(rate) for rate in (0.001, 0.003, 0.009))
+
+
+def _steps(key: str) -> tuple[Setting, ...]:
+    return tuple((*_rate(0.003), f"{key}={step}") for step in (0.0003, 0.001, 0.003))
+
+
+METHODS: dict[str, Method] = {
+    "exact": Method(("inference.update=exact",), RATES),
+    "paper": Method(("inference.update=paper",), _steps("images.paper_step")),
+    "pgd": Method(("images.method=pgd",), _steps("images.langevin_step")),
+    "mcpc": Method(
+        ("images.method=mcpc", "images.visits=1", "images.langevin_steps=10"), _steps("images.langevin_step")
+    ),
+    "vae": Method(("images.method=vae", "images.visits=1"), RATES),
+}
