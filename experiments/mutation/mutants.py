@@ -124,12 +124,12 @@ def _is_idle(leaf: Any) -> bool:
 def _spans(source: str, line: int) -> Iterator[tuple[int, int]]:
     """The statement (or the head of a compound one) around a line; if it runs on import, then what it belongs to."""
     chain = [node for node in _statements(source) if node.lineno <= line <= (node.end_lineno or 0)]
-    body = getattr(chain[-1], "body", None)
-    yield chain[-1].lineno, body[0].lineno - 1 if body else chain[-1].end_lineno or 0
-    if not any(isinstance(n, ast.FunctionDef) and n.body[0].lineno <= line for n in chain):
-        yield from (
-            (n.lineno, n.end_lineno or 0) for n in reversed(chain) if isinstance(n, ast.FunctionDef | ast.ClassDef)
-        )
+    if any(isinstance(node, ast.FunctionDef) and node.body[0].lineno <= line for node in chain):
+        body = getattr(chain[-1], "body", None)
+        yield chain[-1].lineno, body[0].lineno - 1 if body else chain[-1].end_lineno or 0
+    else:  # which test happens to import it says nothing
+        scopes = [node for node in reversed(chain) if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+        yield from ((node.lineno, node.end_lineno or 0) for node in scopes)
         yield 1, len(source.splitlines())
 
 

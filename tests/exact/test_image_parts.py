@@ -250,7 +250,7 @@ def test_a_classifier_learns_what_can_be_told_and_leaves_the_generator_alone():
     before = torch.random.get_rng_state()
     found = train_classifier(images, labels, steps=60, batch_size=64, seed=3)
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert (found(images).argmax(1) == labels).all()
+    assert found(images).shape == (300, 3) and (found(images).argmax(1) == labels).all()
     features = found.features(images)
     assert features.shape == (300, 64) and features.dtype == torch.float64 and (features >= 0).all()
     assert torch.allclose(found.head(features.float()), found(images), atol=1e-5)
