@@ -109,6 +109,11 @@ def parent_name(parent: Parent) -> str:
     return parent.site if isinstance(parent, Lag) else parent
 
 
+def _dotless(name: str) -> str:
+    """A name under which a module may be registered, another one for every name."""
+    return name.replace("~", "~0").replace(".", "~1")
+
+
 class GraphicalModel(nn.Module):
     """A directed acyclic graph of sites; learnable kernels are registered as submodules.
 
@@ -254,8 +259,8 @@ class GraphicalModel(nn.Module):
         return model
 
     def _register(self, site: Site) -> None:
-        if not site.name or "." in site.name:
-            raise ModelError(f"site name {site.name!r}: expected a non-empty name without dots.")
+        if not site.name:
+            raise ModelError("site name '': expected a non-empty name.")
         if site.name in self.sites:
             raise ModelError(f"site {site.name!r} is declared twice: give every site a name of its own.")
         for parent in site.parents:
@@ -263,7 +268,7 @@ class GraphicalModel(nn.Module):
         self.sites[site.name] = site
         for role, function in (("kernel", site.kernel), ("initial", site.initial)):
             if isinstance(function, nn.Module):
-                self.modules_of_sites[f"{site.name}:{role}"] = function
+                self.modules_of_sites[f"{_dotless(site.name)}:{role}"] = function
 
     def _check_parent(self, site: Site, parent: Parent) -> None:
         name = parent_name(parent)

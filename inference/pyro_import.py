@@ -18,52 +18,31 @@ neither Pyro nor the program is called afterwards. A program that looks at the n
 no static structure and is refused. Sites keep the shape that they have in the program, plates first.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyro
 import torch
-from pyro.poutine.messenger import Messenger
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
 from aif_dcpc.inference.errors import ModelError
+from aif_dcpc.inference.factors import likelihood_power
 from aif_dcpc.inference.graph import GraphicalModel
+from aif_dcpc.inference.lowering import widen
+from aif_dcpc.inference.pyro_statements import (
+    Message,
+    Program,
+    check_statements,
+    log_density,
+    not_static,
+    plain_value,
+    statements,
+)
 from aif_dcpc.inference.sampling import quiet_distributions
+from aif_dcpc.inference.state import State
 from aif_dcpc.inference.tensor_graphs import BatchedGraph, cut, record
-
-Message = Any  # Pyro's record of one statement, by key
-Program = Callable[..., Any]
-
-
-@dataclass
-class Statements(Messenger):
-    """Run a program with given values; keep its sample statements.
-
-    Attributes:
-        values: site -> value; sites without one are drawn, or observed.
-        found: the sample statements, in order.
-    """
-
-    values: Mapping[str, Tensor] = field(default_factory=dict)
-    found: dict[str, Message] = field(default_factory=dict)
-
-    def _pyro_sample(self, message: Message) -> None:
-        if message["name"] in self.values:
-            message["value"], message["done"] = self.values[message["name"]], True
-
-    def _pyro_post_sample(self, message: Message) -> None:
-        if not site_is_subsample(message) and not message["infer"].get("_deterministic"):
-            self.found[message["name"]] = message
-
-
-def statements(program: Program, arguments: tuple[Any, ...], values: Mapping[str, Tensor]) -> dict[str, Message]:
-    """The program's sample statements at given values."""
-    with Statements(values) as run:
-        program(*arguments)
-    return run.found
 
 
 def import_program(
@@ -73,45 +52,14 @@ def import_program(
     with quiet_distributions(), torch.random.fork_rng(devices=[]), pyro.poutine.block():
         torch.manual_seed(0)
         sites = statements(program, arguments, {})
-        _check_statements(sites, statements(program, arguments, {}))
-        values = {name: _value(site) for name, site in sites.items()}
+        check_statements(program, arguments, sites)
+        values = {name: plain_value(site) for name, site in sites.items()}
         kernels = _kernels(program, arguments, sites, values)
     for name, (kernel, parents) in kernels.items():
         model.add_site(name, kernel, parents)
     for name in sites:
         _add_plated_conditional(model, name, sites)
     return model, {name: values[name][None] for name, site in sites.items() if site["is_observed"]}
-
-
-def _value(site: Message) -> Tensor:
-    """A statement's value, in the shape that the statement gives it."""
-    value: Tensor = site["value"]
-    return value.detach().expand(torch.broadcast_shapes(value.shape, site["fn"].shape())).contiguous()
-
-
-def _check_statements(first: dict[str, Message], second: dict[str, Message]) -> None:
-    if list(first) != list(second):
-        differing = sorted(set(first) ^ set(second)) or list(first)
-        raise ModelError(f"program: its sites differ from run to run ({', '.join(differing)}); give it one structure.")
-    for name, site in first.items():
-        if site["mask"] is not None or isinstance(site["fn"], pyro.distributions.MaskedDistribution):
-            raise ModelError(f"site {name!r} is masked: leave the mask out and pass init(masks=...) to the engine.")
-        if not isinstance(site["scale"], float | int) or site["scale"] != 1:
-            raise ModelError(f"site {name!r} is subsampled or scaled: give the program whole plates and no scale.")
-        if not site["is_observed"] and not _same_support(site["fn"].support, second[name]["fn"].support):
-            raise ModelError(f"site {name!r}: its support depends on other latents; rescale a site of fixed support.")
-
-
-def _same_support(first: constraints.Constraint, second: constraints.Constraint) -> bool:
-    if type(first) is not type(second):
-        return False
-    for key, value in vars(first).items():
-        other = vars(second)[key]
-        if isinstance(value, constraints.Constraint) and not _same_support(value, other):
-            return False
-        if isinstance(value, Tensor) and not torch.equal(value, other):
-            return False
-    return True
 
 
 # -- kernels ---------------------------------------------------------------------------------------------------------
@@ -124,7 +72,7 @@ def _kernels(
 
     def densities(*given: Tensor) -> tuple[Tensor, ...]:
         found = statements(program, arguments, dict(zip(names, given, strict=True)))
-        return tuple(found[n]["fn"].log_prob(v) for n, v in zip(names, given, strict=True))
+        return tuple(log_density(found[n], v) for n, v in zip(names, given, strict=True))
 
     def draws(*given: Tensor) -> tuple[Tensor, ...]:
         found = statements(program, arguments, dict(zip(names, given, strict=True)))
@@ -134,11 +82,10 @@ def _kernels(
     try:
         density = record(densities, list(values.values()), pure=True, parameters=parameters)
         draw = record(draws, list(values.values()), pure=False, parameters=parameters)
-    except RuntimeError as error:
-        raise ModelError(
-            "program: it reads the numbers in a latent (a branch on a sample, .item(), a data-dependent shape), so its "
-            "structure is not static; compute with the sample instead, for example with torch.where."
-        ) from error
+    except ModelError:
+        raise
+    except Exception as error:  # the program has run: whatever is wrong here is wrong with recording it
+        raise not_static(error) from error
     kernels = {}
     for index, name in enumerate(names):
         part, inputs = cut(density, index)
@@ -186,8 +133,9 @@ class TracedDistribution(Distribution):
 
     @property
     def support(self) -> constraints.Constraint | None:  # type: ignore[override]
-        """The statement's support."""
-        return self.kernel.statement.support
+        """The statement's support; that of the parts for a mixture."""
+        support: constraints.Constraint | None = self.kernel.statement.support
+        return support.base_constraint if isinstance(support, constraints.MixtureSameFamilyConstraint) else support
 
     @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]
@@ -227,7 +175,7 @@ def _add_plated_conditional(model: GraphicalModel, name: str, sites: dict[str, M
     children = model.children_of(name)
     if site["is_observed"] or not site["fn"].has_enumerate_support or not _elementwise(site, sites, children):
         return
-    model.add_conditional((name,), _PlatedConditional(model, name, children))
+    model.add_conditional((name,), PlatedConditional(model, name))
 
 
 def _elementwise(site: Message, sites: dict[str, Message], children: tuple[str, ...]) -> bool:
@@ -240,14 +188,25 @@ def _elementwise(site: Message, sites: dict[str, Message], children: tuple[str, 
 
 
 @dataclass(frozen=True)
-class _PlatedConditional:
-    """Exact draw of all elements of a plated discrete site from their complete conditionals."""
+class PlatedConditional:
+    """Exact draw of all elements of a plated discrete site from their complete conditionals.
+
+    Attributes:
+        model: the model of the site.
+        name: the site.
+        state: whose masks, interventions and temperature hold; None for a model without any.
+    """
 
     model: GraphicalModel
     name: str
-    children: tuple[str, ...]
+    state: State | None = None
+
+    def at(self, state: State) -> "PlatedConditional":
+        """The conditional in one state."""
+        return replace(self, state=state)
 
     def __call__(self, values: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """Draw every element of the site, given all other values."""
         kernel: Any = self.model.sites[self.name].kernel
         now = values[self.name]
         support = kernel.statement.enumerate_support(expand=False).to(now.device)
@@ -259,17 +218,33 @@ class _PlatedConditional:
         chosen = (scores + gumbel).argmax(0)
         event = kernel.statement.event_shape
         drawn = support.reshape(len(support), *event).index_select(0, chosen.flatten())
-        return {self.name: drawn.reshape(*chosen.shape, *event).expand_as(now).to(now.dtype)}
+        drawn = drawn.reshape(*chosen.shape, *event).expand_as(now).to(now.dtype)
+        known = None if self.state is None else self.state.masks.get(self.name)
+        return {self.name: drawn if known is None else torch.where(widen(known, now), now, drawn)}
 
-    def _score(self, values: Mapping[str, Tensor], kernel: TracedKernel) -> Tensor:
+    def _score(self, values: Mapping[str, Tensor], kernel: "TracedKernel") -> Tensor:
         """Unnormalised log conditional of every element, `(K, B, *plates)`."""
         total = torch.zeros((), device=values[self.name].device)
-        for name in (self.name, *self.children):
+        for name in (self.name, *self.model.children_of(self.name)):
             site = self.model.sites[name]
             density: Any = site.kernel
             log_prob = density(*(values[str(p)] for p in site.parents)).log_prob(values[name])
-            total = total + _onto(log_prob, kernel.plates)
+            total = total + _onto(self._counted(name, log_prob), kernel.plates)
         return total
+
+    def _counted(self, name: str, log_prob: Tensor) -> Tensor:
+        """What the state counts of a density: nothing of hidden data or where an intervention cuts it, powers of it."""
+        state = self.state
+        if state is None:
+            return log_prob
+        factor = next((f for f in state.problem.touching(self.name, state.length) if f.site.name == name), None)
+        if factor is None:
+            return torch.zeros_like(log_prob)
+        shown = state.masks.get(name)
+        if shown is not None and name not in state.problem.latent:
+            log_prob = torch.where(widen(shown, log_prob), log_prob, torch.zeros_like(log_prob))
+        power = likelihood_power(state, factor, 0, 0)
+        return log_prob if power is None else log_prob * widen(power, log_prob)
 
 
 def _onto(log_prob: Tensor, plates: tuple[int, ...]) -> Tensor:

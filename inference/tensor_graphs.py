@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from aif_dcpc.inference.tracing import ReadableConstants, StaticIndexing
+
 Function = Callable[..., Any]
 
 
@@ -24,6 +26,9 @@ def record(
 ) -> fx.GraphModule:
     """Record a function of tensors as a graph.
 
+    The function may look at numbers that its arguments, learnable tensors and random draws leave as they are, such as
+    `int(data.max())`, and it may index with an argument, `table[argument]`, or write there.
+
     Args:
         function: what to record; called once.
         arguments: example arguments; the graph is right for these shapes only.
@@ -31,10 +36,15 @@ def record(
         parameters: learnable tensors met so far, by address; recordings that use the same one share it.
 
     Raises:
-        RuntimeError: if the function looks at the numbers inside a tensor.
+        RuntimeError: if the function looks at the numbers inside a tensor that they change.
     """
+
+    def traced(*given: Tensor) -> tuple[Tensor, ...]:
+        with ReadableConstants(given), StaticIndexing():
+            return (torch.func.functionalize(function) if pure else function)(*given)
+
     with torch.no_grad():
-        module = make_fx(torch.func.functionalize(function) if pure else function)(*arguments)
+        module = make_fx(traced)(*arguments)
     for name, value in list(vars(module).items()) + list(module.named_buffers(recurse=False)):
         if isinstance(value, Tensor) and value.requires_grad and value.is_leaf:
             delattr(module, name)

@@ -26,7 +26,7 @@ class Supplied:
         if generator is None:
             raise MoveError(f"conditional of {self.sites}: a generator is needed; call engine.init first.")
         natural = state.natural
-        drawn = draw(natural, generator)
+        drawn = getattr(draw, "at", lambda _: draw)(state)(natural, generator)  # some look at masks and powers too
         self._check(drawn, natural)
         return state.with_values(state.problem.unconstrain(drawn)), state.log_weights.new_ones(())
 
