@@ -75,9 +75,8 @@ def check_model(
     if not faults and replicates:
         from aif_dcpc.inference.geweke import joint_test  # a test of its own
 
-        options = {"moves": moves, "replicates": replicates, "num_sweeps": num_sweeps, "seed": seed}
         try:
-            faults += joint_test(model, data, **options)
+            faults += joint_test(model, data, moves=moves, replicates=replicates, num_sweeps=num_sweeps, seed=seed)
         except Exception as error:  # as above
             faults.append(f"the engine cannot sweep this model: {cause(error)}")
     return tuple(dict.fromkeys(faults))

@@ -20,6 +20,7 @@ no static structure and is refused. Sites keep the shape that they have in the p
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import pyro
@@ -194,7 +195,7 @@ class PlatedConditional:
     Attributes:
         model: the model of the site.
         name: the site.
-        state: whose masks, interventions and temperature hold; None for a model without any.
+        state: whose masks, interventions and temperature hold; None for none of them.
     """
 
     model: GraphicalModel
@@ -205,13 +206,25 @@ class PlatedConditional:
         """The conditional in one state."""
         return replace(self, state=state)
 
-    def __call__(self, values: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        """Draw every element of the site, given all other values."""
+    def __call__(
+        self,
+        values: Mapping[str, Tensor],
+        generator: torch.Generator,
+        masks: Mapping[str, Tensor] = MappingProxyType({}),
+    ) -> dict[str, Tensor]:
+        """Draw every element of the site, given all other values; what its own mask shows stays.
+
+        Args:
+            values: every site, `(K or 1, B, *plates, *event)`.
+            generator: of the noise.
+            masks: site -> `(1, B)` or `(1, B, *leading plates)` True where observed; the state's own come first.
+        """
+        masks = masks if self.state is None else self.state.masks
         kernel: Any = self.model.sites[self.name].kernel
         now = values[self.name]
         support = kernel.statement.enumerate_support(expand=False).to(now.device)
         scores = torch.stack(
-            [self._score({**values, self.name: s.expand_as(now).contiguous()}, kernel) for s in support]
+            [self._score({**values, self.name: s.expand_as(now).contiguous()}, kernel, masks) for s in support]
         )
         noise = torch.rand(scores.shape, dtype=scores.dtype, device=scores.device, generator=generator)
         gumbel = -torch.log(-torch.log(noise.clamp_min(torch.finfo(noise.dtype).tiny)))
@@ -219,31 +232,30 @@ class PlatedConditional:
         event = kernel.statement.event_shape
         drawn = support.reshape(len(support), *event).index_select(0, chosen.flatten())
         drawn = drawn.reshape(*chosen.shape, *event).expand_as(now).to(now.dtype)
-        known = None if self.state is None else self.state.masks.get(self.name)
+        known = masks.get(self.name)
         return {self.name: drawn if known is None else torch.where(widen(known, now), now, drawn)}
 
-    def _score(self, values: Mapping[str, Tensor], kernel: "TracedKernel") -> Tensor:
+    def _score(self, values: Mapping[str, Tensor], kernel: TracedKernel, masks: Mapping[str, Tensor]) -> Tensor:
         """Unnormalised log conditional of every element, `(K, B, *plates)`."""
         total = torch.zeros((), device=values[self.name].device)
         for name in (self.name, *self.model.children_of(self.name)):
             site = self.model.sites[name]
             density: Any = site.kernel
             log_prob = density(*(values[str(p)] for p in site.parents)).log_prob(values[name])
+            if name in masks and not self.model.children_of(name):  # a leaf: what is hidden of it is not inferred
+                log_prob = torch.where(widen(masks[name], log_prob), log_prob, torch.zeros_like(log_prob))
             total = total + _onto(self._counted(name, log_prob), kernel.plates)
         return total
 
     def _counted(self, name: str, log_prob: Tensor) -> Tensor:
-        """What the state counts of a density: nothing of hidden data or where an intervention cuts it, powers of it."""
-        state = self.state
-        if state is None:
+        """What the state counts of a density: nothing where an intervention cuts it, a power of it when tempered."""
+        if self.state is None:
             return log_prob
-        factor = next((f for f in state.problem.touching(self.name, state.length) if f.site.name == name), None)
+        around = self.state.problem.touching(self.name, self.state.length)
+        factor = next((f for f in around if f.site.name == name), None)
         if factor is None:
             return torch.zeros_like(log_prob)
-        shown = state.masks.get(name)
-        if shown is not None and name not in state.problem.latent:
-            log_prob = torch.where(widen(shown, log_prob), log_prob, torch.zeros_like(log_prob))
-        power = likelihood_power(state, factor, 0, 0)
+        power = likelihood_power(self.state, factor, 0, 0)
         return log_prob if power is None else log_prob * widen(power, log_prob)
 
 
