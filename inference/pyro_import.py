@@ -18,14 +18,15 @@ neither Pyro nor the program is called afterwards. A program that looks at the n
 no static structure and is refused. Sites keep the shape that they have in the program, plates first.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import pyro
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.distributions import Distribution, constraints
 
 from aif_dcpc.inference.errors import ModelError
@@ -75,25 +76,61 @@ def _kernels(
         found = statements(program, arguments, dict(zip(names, given, strict=True)))
         return tuple(log_density(found[n], v) for n, v in zip(names, given, strict=True))
 
-    def draws(*given: Tensor) -> tuple[Tensor, ...]:
+    def draws(*given: Tensor, which: Sequence[str]) -> tuple[Tensor, ...]:
         found = statements(program, arguments, dict(zip(names, given, strict=True)))
-        return tuple(found[n]["fn"].sample() for n in names)
+        return tuple(found[n]["fn"].sample() for n in which)
+
+    def recorded_draws(which: Sequence[str]) -> list[tuple[Any, tuple[int, ...]] | None]:
+        try:
+            whole = _recorded(partial(draws, which=which), values, parameters, pure=False)
+        except ModelError:  # a sampler that looks at its numbers, by rejection: which one?
+            return [None] if len(which) == 1 else [drawn for name in which for drawn in recorded_draws([name])]
+        return [cut(whole, index) for index in range(len(which))]
 
     parameters: dict[int, nn.Parameter] = {}
-    try:
-        density = record(densities, list(values.values()), pure=True, parameters=parameters)
-        draw = record(draws, list(values.values()), pure=False, parameters=parameters)
-    except ModelError:
-        raise
-    except Exception as error:  # the program has run: whatever is wrong here is wrong with recording it
-        raise not_static(error) from error
+    density = _recorded(densities, values, parameters, pure=True)
     kernels = {}
-    for index, name in enumerate(names):
+    for index, drawn in enumerate(recorded_draws(names)):
         part, inputs = cut(density, index)
-        drawn, drawn_inputs = cut(draw, index)
-        parents = tuple(names[i] for i in sorted({*inputs, *drawn_inputs} - {index}))
-        kernels[name] = (TracedKernel(sites[name], part, inputs, drawn, drawn_inputs, names, parents), parents)
+        parents = tuple(names[i] for i in sorted({*inputs, *(drawn[1] if drawn else ())} - {index}))
+        draw, draw_inputs = drawn or (
+            ProgramDraw(program, arguments, names[index], parents),
+            tuple(map(names.index, parents)),
+        )
+        kernel = TracedKernel(sites[names[index]], part, inputs, draw, draw_inputs, names, parents)
+        kernels[names[index]] = (kernel, parents)
     return kernels
+
+
+def _recorded(
+    function: Any, values: Mapping[str, Tensor], parameters: dict[int, nn.Parameter], *, pure: bool
+) -> fx.GraphModule:
+    """Record a function of all sites.
+
+    Raises:
+        ModelError: for a function that cannot be recorded; the program has run, so that is all that can be wrong.
+    """
+    try:
+        return record(function, list(values.values()), pure=pure, parameters=parameters)
+    except Exception as error:
+        raise not_static(error) from error
+
+
+@dataclass(frozen=True)
+class ProgramDraw:
+    """Draw one statement by running the program, for draws that cannot be recorded; one particle after the other."""
+
+    program: Program
+    arguments: tuple[Any, ...]
+    name: str
+    parents: tuple[str, ...]
+
+    def __call__(self, *parents: Tensor) -> Tensor:
+        """One draw `(*plates, *event)` given the parents' values `(*shape)`."""
+        with quiet_distributions(), pyro.poutine.block():
+            site = statements(self.program, self.arguments, dict(zip(self.parents, parents, strict=True)))[self.name]
+            drawn: Tensor = site["fn"].sample()
+        return drawn
 
 
 class TracedKernel(nn.Module):
@@ -116,6 +153,7 @@ class TracedKernel(nn.Module):
         self.places = tuple(-1 if i == own else parents.index(names[i]) for i in density_inputs)
         self.draw_places = tuple(parents.index(names[i]) for i in draw_inputs)
         self.density, self.draw = BatchedGraph(density), BatchedGraph(draw, random=True)
+        self.learns = any(True for _ in self.draw.parameters())
 
     def forward(self, *parents: Tensor) -> "TracedDistribution":
         """The site's distribution given parents `(K, B, *shape)`."""
@@ -161,10 +199,10 @@ class TracedDistribution(Distribution):
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draw for every particle and datum, `(K, B, *plates, *event)`."""
         kernel = self.kernel
-        if not kernel.draw_places:
+        if not kernel.draw_places and not kernel.learns:
             return kernel.statement.sample(torch.Size(sample_shape) + self.lead)
         wide = [self.parents[p].expand(*self.lead, *self.parents[p].shape[2:]) for p in kernel.draw_places]
-        return kernel.draw(*wide)
+        return kernel.draw.drawn(self.lead, *wide)
 
 
 # -- plated discrete sites -------------------------------------------------------------------------------------------

@@ -194,8 +194,9 @@ def not_static(error: Exception) -> ModelError:
     place = _own_line(error)
     if "_local_scalar_dense" in str(error):
         return ModelError(
-            "program: it reads the numbers in a latent (a branch on a sample, .item(), a data-dependent shape), so its "
-            f"structure is not static{place}; compute with the sample instead, for example with torch.where."
+            "program: it reads the numbers in a latent or observed site (a branch on a sample, .item(), a data-dependent "
+            f"shape), so its structure is not static{place}; compute with the sample instead, for example with "
+            "torch.where, or branch on the data themselves."
         )
     cause = (str(error).strip().splitlines() or [""])[0][:200]
     return ModelError(f"program: it cannot be recorded as tensor operations{place}: {type(error).__name__}: {cause}")

@@ -1,5 +1,6 @@
 """What a function may do while `make_fx` records it: read numbers that never change, and index with those that do."""
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -64,6 +65,10 @@ class StaticIndexing(TorchFunctionMode):
             return _taken(*args)
         if func is Tensor.__setitem__ and any(map(_is_number, _keys(args[1]))):
             return _put(*args)
+        if func is Tensor.__setitem__ and _is_filling(*args[1:]):
+            return _fill(*args)
+        if func is torch.tensor and _holds_tensors(args[0]):
+            return _stacked(args[0], **(kwargs or {}))
         if func is one_hot:
             return _one_hot(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
@@ -111,6 +116,31 @@ def _put(tensor: Tensor, index: Any, value: Any) -> None:
         raise RuntimeError("writing with slices and a latent number at once; index the first axes alone.")
     places = tuple(_counted(key, size) for key, size in zip(keys, tensor.shape, strict=False))
     tensor.index_put_(places, torch.as_tensor(value, dtype=tensor.dtype, device=tensor.device))
+
+
+def _is_filling(key: Any, value: Any) -> bool:
+    """Whether one number is to be written wherever a condition holds."""
+    number = value.ndim == 0 if isinstance(value, Tensor) else isinstance(value, bool | int | float)
+    return isinstance(key, Tensor) and key.dtype == torch.bool and number
+
+
+def _fill(tensor: Tensor, key: Tensor, value: Tensor | float) -> None:
+    """`tensor[key] = value` for a condition and a number, which need not know how often the condition holds."""
+    flags = key.reshape(key.shape + (1,) * (tensor.ndim - key.ndim))
+    tensor.copy_(torch.where(flags, torch.as_tensor(value, dtype=tensor.dtype, device=tensor.device), tensor))
+
+
+def _holds_tensors(data: Any) -> bool:
+    return isinstance(data, list | tuple) and any(isinstance(x, Tensor) or _holds_tensors(x) for x in data)
+
+
+def _stacked(data: Any, dtype: torch.dtype | None = None, device: Any = None, **_: Any) -> Tensor:
+    """`torch.tensor(data)` for nested lists with tensors of single numbers."""
+    if isinstance(data, list | tuple):
+        parts = [_stacked(x, dtype, device) for x in data]
+        common = functools.reduce(torch.promote_types, (part.dtype for part in parts))
+        return torch.stack([part.to(common) for part in parts])
+    return torch.as_tensor(data, dtype=dtype, device=device)
 
 
 def _one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:

@@ -94,7 +94,20 @@ def masked(y):
         pyro.sample("x", dist.Normal(z, 1.0), obs=y[0])
 
 
-PROGRAMS = [hidden_markov, indices, written, reads_its_data, declared_outside, sequential_plates, masked]
+def filled(y):
+    """Densities that write where a condition holds, or by slices from the end, and lists of samples."""
+    p = pyro.sample("p", dist.Dirichlet(torch.ones(3)))
+    z, cuts = pyro.sample("z", dist.Normal(0.0, 1.0)), pyro.sample("cuts", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+    pyro.sample("counts", dist.Multinomial(6, p), obs=torch.tensor([1.0, 2.0, 3.0]))
+    with pyro.plate("data", len(y)):
+        pyro.sample("y", dist.OrderedLogistic(z, cuts.sort().values), obs=torch.tensor([0, 1, 2, 1]))
+    loc = torch.tensor([z, 2 * p[0], 1.0])
+    loc[loc > 1] = 1
+    pyro.sample("x", dist.Normal(loc, 1.0).to_event(1), obs=torch.zeros(3))
+    pyro.sample("s", dist.DiscreteHMM(p.log(), torch.eye(3), dist.Normal(LEVELS, 1.0)), obs=y)
+
+
+PROGRAMS = [filled, hidden_markov, indices, written, reads_its_data, declared_outside, sequential_plates, masked]
 DATA = torch.tensor([0.3, 1.6, -0.4, 2.5])
 
 
@@ -139,6 +152,8 @@ def test_a_hidden_markov_loop_against_enumeration():
     states = torch.stack([found[f"s{t}"] for t in range(4)], -1)
     for value in range(3):
         assert agrees((states == value).double(), ((paths == value) * weights[:, None]).sum(0))
+    evidence = DCPC(model, num_particles=64).log_evidence(data)
+    assert abs(evidence - torch.logsumexp(joint, 0)) < 0.05
     same = (paths[:, 1:] == paths[:, :-1]).double()
     assert agrees((states[..., 1:] == states[..., :-1]).double(), (same * weights[:, None]).sum(0))
 
@@ -256,6 +271,37 @@ def test_correlations_of_an_imported_program_follow_their_density():
         drawn = particles[name][:, 0].double()
         squared = (drawn if name == "matrix" else drawn @ drawn.mT)[:, 2, 1].square()
         assert abs(squared.mean() - second) < 5 * squared.std() / 20000**0.5, name
+
+
+def test_draws_by_rejection_follow_their_density():
+    """E cos(x - m) = I_1(2) / I_0(2) for x ~ VonMises(m, 2); 1,000 draws, 5 standard errors."""
+
+    def program():
+        m = pyro.sample("m", dist.VonMises(0.0, 4.0))
+        pyro.sample("x", dist.VonMises(m, 2.0))
+
+    model, _ = GraphicalModel.from_pyro(program)
+    particles = DCPC(model, num_particles=1000).init(seed=0).particles
+    cosine = torch.cos(particles["x"] - particles["m"]).double()
+    two = torch.tensor(2.0)
+    expected = torch.special.i1(two) / torch.special.i0(two)
+    assert abs(cosine.mean() - expected) < 5 * cosine.std() / 1000**0.5
+    assert particles["x"].unique().numel() > 990
+
+
+def test_draws_follow_what_is_learned():
+    """The prior's location is a parameter: once it is moved to 7, first clouds lie there."""
+
+    def program():
+        pyro.sample("z", dist.Normal(pyro.param("loc", torch.tensor(0.0)), 1.0).expand([2]).to_event(1))
+
+    with pyro.get_param_store().scope():
+        model, _ = GraphicalModel.from_pyro(program)
+    with torch.no_grad():
+        next(model.parameters()).fill_(7.0)
+    z = DCPC(model, num_particles=2000).init(batch_size=2, seed=0).particles["z"]
+    assert z.unique().numel() > 7900
+    assert (z.mean(0) - 7).abs().max() < 5 / 2000**0.5 and (z.var(0) - 1).abs().max() < 5 * (2 / 2000) ** 0.5
 
 
 # -- refusals --------------------------------------------------------------------------------------------------------
