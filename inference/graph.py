@@ -149,7 +149,7 @@ class GraphicalModel(nn.Module):
         """Add a random variable with density p(name | parents).
 
         Args:
-            name: unique name of the site.
+            name: unique name of the site, such as "z" or "layer.weight".
             kernel: callable of the parents' values, in order, that returns a distribution whose batch shape starts
                 with the leading axes of its arguments; a kernel without parents returns the event's distribution.
             parents: names of earlier sites, or `lag(...)` of any site with time (itself included).
@@ -218,14 +218,16 @@ class GraphicalModel(nn.Module):
         """Read a Pyro program of static structure (see `pyro_import`).
 
         Args:
-            program: the program; it may use plates, loops, `pyro.markov`, `pyro.param` and handlers such as `condition`.
+            program: the program; it may use plates, loops, `pyro.markov`, `pyro.param`, modules with random weights,
+                indices by latents, masks of what is observed, and handlers such as `condition`.
             args: its arguments, observations included.
 
         Returns:
             the model, and the observed sites' values to clamp, `(1, *plates, *event)` each.
 
         Raises:
-            ModelError: if the sites or their parents change from run to run, or for masks and subsampling.
+            ModelError: if the sites or their parents change from run to run, for subsampling and scales, and where masked
+                latents are read; the message holds the cause and the program's own line.
         """
         from aif_dcpc.inference.pyro_import import import_program  # Pyro is needed here only
 

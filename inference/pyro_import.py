@@ -12,10 +12,13 @@
     {'y': (1, 3)}
     >>> state, info = DCPC(model).run(DCPC(model).init(data), num_sweeps=10)
 
-The program runs three times, for one particle and one datum, exactly as Pyro would run it: it need not broadcast. The
+The program runs a few times, for one particle and one datum, exactly as Pyro would run it: it need not broadcast. The
 log density of every site becomes a graph of tensor operations (`tensor_graphs`), whose inputs are the site's parents;
-neither Pyro nor the program is called afterwards. A program that looks at the numbers in its latents (`if z > 0`) has
-no static structure and is refused. Sites keep the shape that they have in the program, plates first.
+neither Pyro nor the program is called afterwards (but for draws by rejection, which no graph can hold). A program may
+index with its latents (`table[z]`), read its data (`int(y.max())`) and mask what it observes (`obs_mask=` gives the
+sites "y_observed" and "y_unobserved"). One that looks at the numbers in its latents (`if z > 0`) has no static structure
+and is refused, with its line. Sites keep the shape that they have in the program, plates first. `LKJCholesky` and `LKJ`
+draw by `distributions.LKJCholesky`, since torch's draws do not follow its density.
 """
 
 from collections.abc import Mapping, Sequence

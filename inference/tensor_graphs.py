@@ -47,6 +47,7 @@ def record(
     with torch.no_grad():
         module = make_fx(traced)(*arguments)
         if pure:  # what is rewritten are operations alone: a function may hold what functionalize cannot enter
+            _lift_constants(module)
             module = make_fx(torch.func.functionalize(module))(*arguments)
     for name, value in list(vars(module).items()) + list(module.named_buffers(recurse=False)):
         if isinstance(value, Tensor) and value.requires_grad and value.is_leaf:
@@ -54,6 +55,16 @@ def record(
             setattr(module, name, parameters.setdefault(value.data_ptr(), nn.Parameter(value)))
     _simplify(module)
     return module
+
+
+def _lift_constants(module: fx.GraphModule) -> None:
+    """Let `functionalize` see the tensors that a graph holds, of which it wraps none by itself (undone below)."""
+    for node in list(module.graph.nodes):
+        if node.op == "get_attr":
+            with module.graph.inserting_after(node):
+                lifted = module.graph.call_function(torch.ops.aten.lift_fresh_copy.default, (node,))
+            node.replace_all_uses_with(lifted, delete_user_cb=lambda user, lifted=lifted: user is not lifted)
+    module.recompile()
 
 
 def _simplify(module: fx.GraphModule) -> None:

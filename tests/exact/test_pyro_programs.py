@@ -107,7 +107,27 @@ def filled(y):
     pyro.sample("s", dist.DiscreteHMM(p.log(), torch.eye(3), dist.Normal(LEVELS, 1.0)), obs=y)
 
 
-PROGRAMS = [filled, hidden_markov, indices, written, reads_its_data, declared_outside, sequential_plates, masked]
+SPLINE = pyro.distributions.transforms.spline(1, count_bins=4)
+
+
+def learned_flow(y):
+    """A density that writes into tensors made from parameters alone."""
+    pyro.module("spline", SPLINE)
+    z = pyro.sample("z", dist.Normal(0.0, 1.0))
+    pyro.sample("y", dist.TransformedDistribution(dist.Normal(z.expand(1), 1.0).to_event(1), [SPLINE]), obs=y[:1])
+
+
+PROGRAMS = [
+    learned_flow,
+    filled,
+    hidden_markov,
+    indices,
+    written,
+    reads_its_data,
+    declared_outside,
+    sequential_plates,
+    masked,
+]
 DATA = torch.tensor([0.3, 1.6, -0.4, 2.5])
 
 
@@ -123,6 +143,7 @@ def test_densities_are_those_of_the_program(program):
             found = site.kernel(*(natural[p] for p in site.parents)).log_prob(natural[name])
             expected = trace.nodes[name]["log_prob"].detach()
             assert torch.allclose(found[min(k, found.shape[0] - 1), 0], expected, atol=1e-5), name
+    pyro.clear_param_store()
 
 
 def posterior(model, data, *, names, sweeps=150, warmup=60, num_particles=16, masks=None):
