@@ -283,10 +283,20 @@ class PlatedConditional:
             site = self.model.sites[name]
             density: Any = site.kernel
             log_prob = density(*(values[str(p)] for p in site.parents)).log_prob(values[name])
-            if name in masks and not self.model.children_of(name):  # a leaf: what is hidden of it is not inferred
-                log_prob = torch.where(widen(masks[name], log_prob), log_prob, torch.zeros_like(log_prob))
+            if (counts := self._where(name, masks)) is not None:
+                log_prob = torch.where(widen(counts, log_prob), log_prob, torch.zeros_like(log_prob))
             total = total + _onto(self._counted(name, log_prob), kernel.plates)
         return total
+
+    def _where(self, name: str, masks: Mapping[str, Tensor]) -> Tensor | None:
+        """True where a site's density counts: not where data are hidden, nor where `do` has set part of a latent."""
+        if name not in masks or name == self.name:
+            return None
+        if self.state is None:
+            return masks[name]
+        if name in getattr(self.state.problem, "partly_severed", ()):
+            return ~masks[name]
+        return None if name in self.state.problem.latent else masks[name]
 
     def _counted(self, name: str, log_prob: Tensor) -> Tensor:
         """What the state counts of a density: nothing where an intervention cuts it, a power of it when tempered."""
