@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference.engine import DCPC
-from aif_dcpc.inference.errors import InferenceError
+from aif_dcpc.inference.errors import cause
 from aif_dcpc.inference.factors import active_factors, evaluate, factor_slices, is_continuous, log_density
 from aif_dcpc.inference.graph import GraphicalModel
 from aif_dcpc.inference.lowering import Factor, Leaf, align
@@ -67,15 +67,18 @@ def check_model(
     """
     try:
         state = _cloud(model, data, seed)
-    except (InferenceError, RuntimeError, TypeError, ValueError, IndexError) as error:
-        return (f"the model cannot be sampled from: {error}",)
+    except Exception as error:  # kernels may raise anything
+        return (f"the model cannot be sampled from: {cause(error)}",)
     with quiet_distributions():
         faults = [sentence for factor in active_factors(state) for sentence in _check_factor(state, factor)]
         faults += [sentence for sentence in _check_scores(model, data, seed)] if not faults else []
     if not faults and replicates:
         from aif_dcpc.inference.geweke import joint_test  # a test of its own
 
-        faults += joint_test(model, data, moves=moves, replicates=replicates, num_sweeps=num_sweeps, seed=seed)
+        try:
+            faults += joint_test(model, data, moves=moves, replicates=replicates, num_sweeps=num_sweeps, seed=seed)
+        except Exception as error:  # as above
+            faults.append(f"the engine cannot sweep this model: {cause(error)}")
     return tuple(dict.fromkeys(faults))
 
 
@@ -111,8 +114,8 @@ def _check_factor(state: State, factor: Factor) -> Iterator[str]:
     lead = torch.broadcast_shapes(*(v.shape[: factor.site.num_lead] for v in aligned.values()))
     try:
         whole = log_density(state, factor, aligned, start, stop)
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        yield f"{where}: its kernel fails on parents with leading axes {tuple(lead)} (K, B, [T]): {error}"
+    except Exception as error:  # as above
+        yield f"{where}: its kernel fails on parents with leading axes {tuple(lead)} (K, B, [T]): {cause(error)}"
         return
     if tuple(whole.shape) != tuple(lead):
         yield (
@@ -126,21 +129,27 @@ def _check_factor(state: State, factor: Factor) -> Iterator[str]:
 
 
 def _check_entries(state: State, factor: Factor, aligned: Mapping[Leaf, Tensor], whole: Tensor) -> Iterator[str]:
-    worst = 0.0
+    worst, where = 0.0, f"site {factor.site.name!r}"
     for place in torch.cartesian_prod(*(torch.arange(n) for n in whole.shape)).reshape(-1, whole.ndim).tolist():
         alone = {leaf: _entry(value, place) for leaf, value in aligned.items()}
         start = factor_slices(state, factor)[0] + (place[2] if len(place) > 2 else 0)
         unmasked = state.replace(masks={})
         try:
             value = log_density(unmasked, factor, alone, start, start + 1)
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            yield f"site {factor.site.name!r}: its kernel fails on one particle of one datum alone: {error}"
+        except Exception as error:  # as above
+            yield f"{where}: its kernel fails on one particle of one datum alone: {cause(error)}"
+            return
+        if value.numel() != 1:
+            yield (
+                f"{where}: given one particle of one datum, its log density has shape {tuple(value.shape)}, expected "
+                f"{(1,) * whole.ndim}; its kernel holds values of all data: declare them with add_input, as a parent."
+            )
             return
         expected = whole[tuple(place)]
         worst = max(worst, float((value.detach().squeeze() - expected.detach()).abs() / (1 + expected.detach().abs())))
     if worst > 1e-3:
         yield (
-            f"site {factor.site.name!r}: the log density of a datum changes with the other particles or data (largest "
+            f"{where}: the log density of a datum changes with the other particles or data (largest "
             f"difference {worst:.2g} of 1 + its size); a kernel must treat its leading axes (K, B, [T]) apart: look for "
             "batch normalisation, or a reduction over a wrong axis."
         )
@@ -163,20 +172,27 @@ def _check_scores(model: GraphicalModel, data: Mapping[str, Tensor] | None, seed
         for factor in active_factors(fine):
             evaluate(fine, factor)
         state = fine
-    except (RuntimeError, TypeError, ValueError):  # constants in float32
+    except Exception:  # constants in float32
         pass
     generator = torch.Generator().manual_seed(seed)
     for factor in active_factors(state):
-        for leaf in factor.inputs:
-            if is_continuous(state.problem, leaf.site):
-                # some densities compute in float32 whatever they are given: a fault shows at both step sizes
-                wrong = min(_wrong_slopes(state, factor, leaf, *sizes, generator) for sizes in STEPS)
-                if wrong > 0.25:  # a kink between the two points is no fault
-                    yield (
-                        f"site {factor.site.name!r}: the gradient of its log density towards {leaf.site!r} is not its "
-                        f"slope ({wrong:.0%} of the entries differ); look for .detach(), .item(), rounding or a wrong "
-                        "backward."
-                    )
+        try:
+            yield from _check_slopes(state, factor, generator)
+        except Exception as error:  # as above
+            yield f"site {factor.site.name!r}: its log density cannot be differentiated: {cause(error)}"
+
+
+def _check_slopes(state: State, factor: Factor, generator: torch.Generator) -> Iterator[str]:
+    for leaf in factor.inputs:
+        if is_continuous(state.problem, leaf.site):
+            # some densities compute in float32 whatever they are given: a fault shows at both step sizes
+            wrong = min(_wrong_slopes(state, factor, leaf, *sizes, generator) for sizes in STEPS)
+            if wrong > 0.25:  # a kink between the two points is no fault
+                yield (
+                    f"site {factor.site.name!r}: the gradient of its log density towards {leaf.site!r} is not its "
+                    f"slope ({wrong:.0%} of the entries differ); look for .detach(), .item(), rounding or a wrong "
+                    "backward."
+                )
 
 
 def _doubled(state: State) -> State:

@@ -34,3 +34,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return f"unknown {kind} {name!r}.{hint} Known: {', '.join(names) or 'none'}."
+
+
+def cause(error: Exception) -> str:
+    """What went wrong, on one line: an engine's own sentence, or the kind of another error and its first line."""
+    first = (str(error).strip().splitlines() or [""])[0][:300]
+    return str(error) if isinstance(error, InferenceError) else f"{type(error).__name__}: {first}".removesuffix(": ")

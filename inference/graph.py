@@ -109,6 +109,11 @@ def parent_name(parent: Parent) -> str:
     return parent.site if isinstance(parent, Lag) else parent
 
 
+def _dotless(name: str) -> str:
+    """A name under which a module may be registered, another one for every name."""
+    return name.replace("~", "~0").replace(".", "~1")
+
+
 class GraphicalModel(nn.Module):
     """A directed acyclic graph of sites; learnable kernels are registered as submodules.
 
@@ -144,7 +149,7 @@ class GraphicalModel(nn.Module):
         """Add a random variable with density p(name | parents).
 
         Args:
-            name: unique name of the site.
+            name: unique name of the site, such as "z" or "layer.weight".
             kernel: callable of the parents' values, in order, that returns a distribution whose batch shape starts
                 with the leading axes of its arguments; a kernel without parents returns the event's distribution.
             parents: names of earlier sites, or `lag(...)` of any site with time (itself included).
@@ -216,14 +221,16 @@ class GraphicalModel(nn.Module):
         """Read a Pyro program of static structure (see `pyro_import`).
 
         Args:
-            program: the program; it may use plates, loops, `pyro.markov`, `pyro.param` and handlers such as `condition`.
+            program: the program; it may use plates, loops, `pyro.markov`, `pyro.param`, modules with random weights,
+                indices by latents, masks of what is observed, and handlers such as `condition`.
             args: its arguments, observations included.
 
         Returns:
             the model, and the observed sites' values to clamp, `(1, *plates, *event)` each.
 
         Raises:
-            ModelError: if the sites or their parents change from run to run, or for masks and subsampling.
+            ModelError: if the sites or their parents change from run to run, for subsampling and scales, and where masked
+                latents are read; the message holds the cause and the program's own line.
         """
         from aif_dcpc.inference.pyro_import import import_program  # Pyro is needed here only
 
@@ -257,8 +264,8 @@ class GraphicalModel(nn.Module):
         return model
 
     def _register(self, site: Site) -> None:
-        if not site.name or "." in site.name:
-            raise ModelError(f"site name {site.name!r}: expected a non-empty name without dots.")
+        if not site.name:
+            raise ModelError("site name '': expected a non-empty name.")
         if site.name in self.sites:
             raise ModelError(f"site {site.name!r} is declared twice: give every site a name of its own.")
         for parent in site.parents:
@@ -266,7 +273,7 @@ class GraphicalModel(nn.Module):
         self.sites[site.name] = site
         for role, function in (("kernel", site.kernel), ("initial", site.initial)):
             if isinstance(function, nn.Module):
-                self.modules_of_sites[f"{site.name}:{role}"] = function
+                self.modules_of_sites[f"{_dotless(site.name)}:{role}"] = function
 
     def _check_parent(self, site: Site, parent: Parent) -> None:
         name = parent_name(parent)

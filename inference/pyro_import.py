@@ -12,59 +12,42 @@
     {'y': (1, 3)}
     >>> state, info = DCPC(model).run(DCPC(model).init(data), num_sweeps=10)
 
-The program runs three times, for one particle and one datum, exactly as Pyro would run it: it need not broadcast. The
+The program runs a few times, for one particle and one datum, exactly as Pyro would run it: it need not broadcast. The
 log density of every site becomes a graph of tensor operations (`tensor_graphs`), whose inputs are the site's parents;
-neither Pyro nor the program is called afterwards. A program that looks at the numbers in its latents (`if z > 0`) has
-no static structure and is refused. Sites keep the shape that they have in the program, plates first.
+neither Pyro nor the program is called afterwards (but for draws by rejection, which no graph can hold). A program may
+index with its latents (`table[z]`), read its data (`int(y.max())`) and mask what it observes (`obs_mask=` gives the
+sites "y_observed" and "y_unobserved"). One that looks at the numbers in its latents (`if z > 0`) has no static structure
+and is refused, with its line. Sites keep the shape that they have in the program, plates first. `LKJCholesky` and `LKJ`
+draw by `distributions.LKJCholesky`, since torch's draws do not follow its density.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import pyro
 import torch
-from pyro.poutine.messenger import Messenger
-from pyro.poutine.util import site_is_subsample
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.distributions import Distribution, constraints
 
 from aif_dcpc.inference.errors import ModelError
+from aif_dcpc.inference.factors import likelihood_power
 from aif_dcpc.inference.graph import GraphicalModel
 from aif_dcpc.inference.lowering import widen
+from aif_dcpc.inference.pyro_statements import (
+    Message,
+    Program,
+    check_statements,
+    log_density,
+    not_static,
+    plain_value,
+    statements,
+)
 from aif_dcpc.inference.sampling import quiet_distributions
+from aif_dcpc.inference.state import State
 from aif_dcpc.inference.tensor_graphs import BatchedGraph, cut, record
-
-Message = Any  # Pyro's record of one statement, by key
-Program = Callable[..., Any]
-
-
-@dataclass
-class Statements(Messenger):
-    """Run a program with given values; keep its sample statements.
-
-    Attributes:
-        values: site -> value; sites without one are drawn, or observed.
-        found: the sample statements, in order.
-    """
-
-    values: Mapping[str, Tensor] = field(default_factory=dict)
-    found: dict[str, Message] = field(default_factory=dict)
-
-    def _pyro_sample(self, message: Message) -> None:
-        if message["name"] in self.values:
-            message["value"], message["done"] = self.values[message["name"]], True
-
-    def _pyro_post_sample(self, message: Message) -> None:
-        if not site_is_subsample(message) and not message["infer"].get("_deterministic"):
-            self.found[message["name"]] = message
-
-
-def statements(program: Program, arguments: tuple[Any, ...], values: Mapping[str, Tensor]) -> dict[str, Message]:
-    """The program's sample statements at given values."""
-    with Statements(values) as run:
-        program(*arguments)
-    return run.found
 
 
 def import_program(
@@ -74,45 +57,14 @@ def import_program(
     with quiet_distributions(), torch.random.fork_rng(devices=[]), pyro.poutine.block():
         torch.manual_seed(0)
         sites = statements(program, arguments, {})
-        _check_statements(sites, statements(program, arguments, {}))
-        values = {name: _value(site) for name, site in sites.items()}
+        check_statements(program, arguments, sites)
+        values = {name: plain_value(site) for name, site in sites.items()}
         kernels = _kernels(program, arguments, sites, values)
     for name, (kernel, parents) in kernels.items():
         model.add_site(name, kernel, parents)
     for name in sites:
         _add_plated_conditional(model, name, sites)
     return model, {name: values[name][None] for name, site in sites.items() if site["is_observed"]}
-
-
-def _value(site: Message) -> Tensor:
-    """A statement's value, in the shape that the statement gives it."""
-    value: Tensor = site["value"]
-    return value.detach().expand(torch.broadcast_shapes(value.shape, site["fn"].shape())).contiguous()
-
-
-def _check_statements(first: dict[str, Message], second: dict[str, Message]) -> None:
-    if list(first) != list(second):
-        differing = sorted(set(first) ^ set(second)) or list(first)
-        raise ModelError(f"program: its sites differ from run to run ({', '.join(differing)}); give it one structure.")
-    for name, site in first.items():
-        if site["mask"] is not None or isinstance(site["fn"], pyro.distributions.MaskedDistribution):
-            raise ModelError(f"site {name!r} is masked: leave the mask out and pass init(masks=...) to the engine.")
-        if not isinstance(site["scale"], float | int) or site["scale"] != 1:
-            raise ModelError(f"site {name!r} is subsampled or scaled: give the program whole plates and no scale.")
-        if not site["is_observed"] and not _same_support(site["fn"].support, second[name]["fn"].support):
-            raise ModelError(f"site {name!r}: its support depends on other latents; rescale a site of fixed support.")
-
-
-def _same_support(first: constraints.Constraint, second: constraints.Constraint) -> bool:
-    if type(first) is not type(second):
-        return False
-    for key, value in vars(first).items():
-        other = vars(second)[key]
-        if isinstance(value, constraints.Constraint) and not _same_support(value, other):
-            return False
-        if isinstance(value, Tensor) and not torch.equal(value, other):
-            return False
-    return True
 
 
 # -- kernels ---------------------------------------------------------------------------------------------------------
@@ -125,28 +77,63 @@ def _kernels(
 
     def densities(*given: Tensor) -> tuple[Tensor, ...]:
         found = statements(program, arguments, dict(zip(names, given, strict=True)))
-        return tuple(found[n]["fn"].log_prob(v) for n, v in zip(names, given, strict=True))
+        return tuple(log_density(found[n], v) for n, v in zip(names, given, strict=True))
 
-    def draws(*given: Tensor) -> tuple[Tensor, ...]:
+    def draws(*given: Tensor, which: Sequence[str]) -> tuple[Tensor, ...]:
         found = statements(program, arguments, dict(zip(names, given, strict=True)))
-        return tuple(found[n]["fn"].sample() for n in names)
+        return tuple(found[n]["fn"].sample() for n in which)
+
+    def recorded_draws(which: Sequence[str]) -> list[tuple[Any, tuple[int, ...]] | None]:
+        try:
+            whole = _recorded(partial(draws, which=which), values, parameters, pure=False)
+        except ModelError:  # a sampler that looks at its numbers, by rejection: which one?
+            return [None] if len(which) == 1 else [drawn for name in which for drawn in recorded_draws([name])]
+        return [cut(whole, index) for index in range(len(which))]
 
     parameters: dict[int, nn.Parameter] = {}
-    try:
-        density = record(densities, list(values.values()), pure=True, parameters=parameters)
-        draw = record(draws, list(values.values()), pure=False, parameters=parameters)
-    except RuntimeError as error:
-        raise ModelError(
-            "program: it reads the numbers in a latent (a branch on a sample, .item(), a data-dependent shape), so its "
-            "structure is not static; compute with the sample instead, for example with torch.where."
-        ) from error
+    density = _recorded(densities, values, parameters, pure=True)
     kernels = {}
-    for index, name in enumerate(names):
+    for index, drawn in enumerate(recorded_draws(names)):
         part, inputs = cut(density, index)
-        drawn, drawn_inputs = cut(draw, index)
-        parents = tuple(names[i] for i in sorted({*inputs, *drawn_inputs} - {index}))
-        kernels[name] = (TracedKernel(sites[name], part, inputs, drawn, drawn_inputs, names, parents), parents)
+        parents = tuple(names[i] for i in sorted({*inputs, *(drawn[1] if drawn else ())} - {index}))
+        draw, draw_inputs = drawn or (
+            ProgramDraw(program, arguments, names[index], parents),
+            tuple(map(names.index, parents)),
+        )
+        kernel = TracedKernel(sites[names[index]], part, inputs, draw, draw_inputs, names, parents)
+        kernels[names[index]] = (kernel, parents)
     return kernels
+
+
+def _recorded(
+    function: Any, values: Mapping[str, Tensor], parameters: dict[int, nn.Parameter], *, pure: bool
+) -> fx.GraphModule:
+    """Record a function of all sites.
+
+    Raises:
+        ModelError: for a function that cannot be recorded; the program has run, so that is all that can be wrong.
+    """
+    try:
+        return record(function, list(values.values()), pure=pure, parameters=parameters)
+    except Exception as error:
+        raise not_static(error) from error
+
+
+@dataclass(frozen=True)
+class ProgramDraw:
+    """Draw one statement by running the program, for draws that cannot be recorded; one particle after the other."""
+
+    program: Program
+    arguments: tuple[Any, ...]
+    name: str
+    parents: tuple[str, ...]
+
+    def __call__(self, *parents: Tensor) -> Tensor:
+        """One draw `(*plates, *event)` given the parents' values `(*shape)`."""
+        with quiet_distributions(), pyro.poutine.block():
+            site = statements(self.program, self.arguments, dict(zip(self.parents, parents, strict=True)))[self.name]
+            drawn: Tensor = site["fn"].sample()
+        return drawn
 
 
 class TracedKernel(nn.Module):
@@ -169,6 +156,7 @@ class TracedKernel(nn.Module):
         self.places = tuple(-1 if i == own else parents.index(names[i]) for i in density_inputs)
         self.draw_places = tuple(parents.index(names[i]) for i in draw_inputs)
         self.density, self.draw = BatchedGraph(density), BatchedGraph(draw, random=True)
+        self.learns = any(True for _ in self.draw.parameters())
 
     def forward(self, *parents: Tensor) -> "TracedDistribution":
         """The site's distribution given parents `(K, B, *shape)`."""
@@ -187,8 +175,9 @@ class TracedDistribution(Distribution):
 
     @property
     def support(self) -> constraints.Constraint | None:  # type: ignore[override]
-        """The statement's support."""
-        return self.kernel.statement.support
+        """The statement's support; that of the parts for a mixture."""
+        support: constraints.Constraint | None = self.kernel.statement.support
+        return support.base_constraint if isinstance(support, constraints.MixtureSameFamilyConstraint) else support
 
     @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]
@@ -213,10 +202,10 @@ class TracedDistribution(Distribution):
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draw for every particle and datum, `(K, B, *plates, *event)`."""
         kernel = self.kernel
-        if not kernel.draw_places:
+        if not kernel.draw_places and not kernel.learns:
             return kernel.statement.sample(torch.Size(sample_shape) + self.lead)
         wide = [self.parents[p].expand(*self.lead, *self.parents[p].shape[2:]) for p in kernel.draw_places]
-        return kernel.draw(*wide)
+        return kernel.draw.drawn(self.lead, *wide)
 
 
 # -- plated discrete sites -------------------------------------------------------------------------------------------
@@ -228,7 +217,7 @@ def _add_plated_conditional(model: GraphicalModel, name: str, sites: dict[str, M
     children = model.children_of(name)
     if site["is_observed"] or not site["fn"].has_enumerate_support or not _elementwise(site, sites, children):
         return
-    model.add_conditional((name,), _PlatedConditional(model, name, children))
+    model.add_conditional((name,), PlatedConditional(model, name))
 
 
 def _elementwise(site: Message, sites: dict[str, Message], children: tuple[str, ...]) -> bool:
@@ -241,16 +230,37 @@ def _elementwise(site: Message, sites: dict[str, Message], children: tuple[str, 
 
 
 @dataclass(frozen=True)
-class _PlatedConditional:
-    """Exact draw of all elements of a plated discrete site from their complete conditionals."""
+class PlatedConditional:
+    """Exact draw of all elements of a plated discrete site from their complete conditionals.
+
+    Attributes:
+        model: the model of the site.
+        name: the site.
+        state: whose masks, interventions and temperature hold; None for none of them.
+    """
 
     model: GraphicalModel
     name: str
-    children: tuple[str, ...]
+    state: State | None = None
+
+    def at(self, state: State) -> "PlatedConditional":
+        """The conditional in one state."""
+        return replace(self, state=state)
 
     def __call__(
-        self, values: Mapping[str, Tensor], generator: torch.Generator, masks: Mapping[str, Tensor]
+        self,
+        values: Mapping[str, Tensor],
+        generator: torch.Generator,
+        masks: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> dict[str, Tensor]:
+        """Draw every element of the site, given all other values; what its own mask shows stays.
+
+        Args:
+            values: every site, `(K or 1, B, *plates, *event)`.
+            generator: of the noise.
+            masks: site -> `(1, B)` or `(1, B, *leading plates)` True where observed; the state's own come first.
+        """
+        masks = masks if self.state is None else self.state.masks
         kernel: Any = self.model.sites[self.name].kernel
         now = values[self.name]
         support = kernel.statement.enumerate_support(expand=False).to(now.device)
@@ -262,19 +272,42 @@ class _PlatedConditional:
         chosen = (scores + gumbel).argmax(0)
         event = kernel.statement.event_shape
         drawn = support.reshape(len(support), *event).index_select(0, chosen.flatten())
-        return {self.name: drawn.reshape(*chosen.shape, *event).expand_as(now).to(now.dtype)}
+        drawn = drawn.reshape(*chosen.shape, *event).expand_as(now).to(now.dtype)
+        known = masks.get(self.name)
+        return {self.name: drawn if known is None else torch.where(widen(known, now), now, drawn)}
 
     def _score(self, values: Mapping[str, Tensor], kernel: TracedKernel, masks: Mapping[str, Tensor]) -> Tensor:
-        """Unnormalised log conditional of every element, `(K, B, *plates)`; hidden data say nothing."""
+        """Unnormalised log conditional of every element, `(K, B, *plates)`."""
         total = torch.zeros((), device=values[self.name].device)
-        for name in (self.name, *self.children):
+        for name in (self.name, *self.model.children_of(self.name)):
             site = self.model.sites[name]
             density: Any = site.kernel
             log_prob = density(*(values[str(p)] for p in site.parents)).log_prob(values[name])
-            if name in masks and name != self.name:
-                log_prob = torch.where(widen(masks[name], log_prob), log_prob, torch.zeros_like(log_prob))
-            total = total + _onto(log_prob, kernel.plates)
+            if (counts := self._where(name, masks)) is not None:
+                log_prob = torch.where(widen(counts, log_prob), log_prob, torch.zeros_like(log_prob))
+            total = total + _onto(self._counted(name, log_prob), kernel.plates)
         return total
+
+    def _where(self, name: str, masks: Mapping[str, Tensor]) -> Tensor | None:
+        """True where a site's density counts: not where data are hidden, nor where `do` has set part of a latent."""
+        if name not in masks or name == self.name:
+            return None
+        if self.state is None:
+            return masks[name]
+        if name in getattr(self.state.problem, "partly_severed", ()):
+            return ~masks[name]
+        return None if name in self.state.problem.latent else masks[name]
+
+    def _counted(self, name: str, log_prob: Tensor) -> Tensor:
+        """What the state counts of a density: nothing where an intervention cuts it, a power of it when tempered."""
+        if self.state is None:
+            return log_prob
+        around = self.state.problem.touching(self.name, self.state.length)
+        factor = next((f for f in around if f.site.name == name), None)
+        if factor is None:
+            return torch.zeros_like(log_prob)
+        power = likelihood_power(self.state, factor, 0, 0)
+        return log_prob if power is None else log_prob * widen(power, log_prob)
 
 
 def _onto(log_prob: Tensor, plates: tuple[int, ...]) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from aif_dcpc.inference.errors import ClampError
+from aif_dcpc.inference.errors import ClampError, InferenceError, ModelError, cause
 from aif_dcpc.inference.graph import Site
 from aif_dcpc.inference.lowering import Factor, Leaf, LoweredModel, Node, evaluate_node, leaves_of, num_slices, widen
 
@@ -50,8 +50,25 @@ def reproducible(generator: torch.Generator | None, *labels: object) -> Iterator
         yield
 
 
+@contextmanager
+def drawing(site: Site) -> Iterator[None]:
+    """Say of which site a kernel failed.
+
+    Raises:
+        ModelError: for whatever a kernel, or a deterministic site above it, raises.
+    """
+    try:
+        yield
+    except InferenceError:
+        raise
+    except Exception as error:
+        raise ModelError(f"site {site.name!r}: its kernel cannot be drawn from: {cause(error)}") from error
+
+
 def expand_to(distribution: Distribution, lead: tuple[int, ...], *, root: bool) -> Distribution:
     """Give a kernel's distribution the leading axes `lead`."""
+    if not hasattr(distribution, "batch_shape"):
+        raise TypeError(f"it returned {type(distribution).__name__}, expected a torch or Pyro distribution.")
     batch = tuple(distribution.batch_shape)
     if root or len(batch) < len(lead):
         return distribution.expand(lead + batch)
@@ -107,10 +124,12 @@ class AncestorSampler:
     def _timeless(self, site: Site, past: Mapping[str, Tensor] | None) -> Tensor:
         if past is not None and site.name in past:
             return past[site.name]
-        return self._value(site, self._lead(site), None)
+        with drawing(site):
+            return self._value(site, self._lead(site), None)
 
     def _slice(self, site: Site, index: int) -> Tensor:
-        return self._value(site, self._lead(site), index)
+        with drawing(site):
+            return self._value(site, self._lead(site), index)
 
     def _lead(self, site: Site) -> tuple[int, ...]:
         if site.scope == "global":

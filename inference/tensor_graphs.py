@@ -5,12 +5,15 @@ mapped over both axes and recorded again for each new pair of sizes, so that lat
 operations, differentiable and without any Python of the original function.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
+
+from aif_dcpc.inference.tracing import ReadableConstants, StaticIndexing
 
 Function = Callable[..., Any]
 
@@ -24,6 +27,9 @@ def record(
 ) -> fx.GraphModule:
     """Record a function of tensors as a graph.
 
+    The function may look at numbers that its arguments, learnable tensors and random draws leave as they are, such as
+    `int(data.max())`, and it may index with an argument, `table[argument]`, or write there.
+
     Args:
         function: what to record; called once.
         arguments: example arguments; the graph is right for these shapes only.
@@ -31,10 +37,18 @@ def record(
         parameters: learnable tensors met so far, by address; recordings that use the same one share it.
 
     Raises:
-        RuntimeError: if the function looks at the numbers inside a tensor.
+        RuntimeError: if the function looks at the numbers inside a tensor that they change.
     """
+
+    def traced(*given: Tensor) -> tuple[Tensor, ...]:
+        with ReadableConstants(given), StaticIndexing():
+            return function(*given)
+
     with torch.no_grad():
-        module = make_fx(torch.func.functionalize(function) if pure else function)(*arguments)
+        module = make_fx(traced)(*arguments)
+        if pure:  # what is rewritten are operations alone: a function may hold what functionalize cannot enter
+            _lift_constants(module)
+            module = make_fx(torch.func.functionalize(module))(*arguments)
     for name, value in list(vars(module).items()) + list(module.named_buffers(recurse=False)):
         if isinstance(value, Tensor) and value.requires_grad and value.is_leaf:
             delattr(module, name)
@@ -43,8 +57,18 @@ def record(
     return module
 
 
+def _lift_constants(module: fx.GraphModule) -> None:
+    """Let `functionalize` see the tensors that a graph holds, of which it wraps none by itself (undone below)."""
+    for node in list(module.graph.nodes):
+        if node.op == "get_attr":
+            with module.graph.inserting_after(node):
+                lifted = module.graph.call_function(torch.ops.aten.lift_fresh_copy.default, (node,))
+            node.replace_all_uses_with(lifted, delete_user_cb=lambda user, lifted=lifted: user is not lifted)
+    module.recompile()
+
+
 def _simplify(module: fx.GraphModule) -> None:
-    """Drop copies of constants (they synchronise with the host); draw new noise instead of filling tensors with it."""
+    """Drop copies of constants (they synchronise with the host); rewrite what cannot be mapped (filling with noise)."""
     for node in list(module.graph.nodes):
         if node.op != "call_function":
             continue
@@ -52,8 +76,8 @@ def _simplify(module: fx.GraphModule) -> None:
         if name.startswith("lift_fresh"):
             node.replace_all_uses_with(node.args[0])
             module.graph.erase_node(node)
-        elif name in NOISE:
-            node.target = NOISE[name]
+        elif name in REWRITTEN:
+            node.target = REWRITTEN[name]
     module.recompile()
 
 
@@ -73,11 +97,24 @@ def _cauchy(like: Tensor, median: float = 0.0, sigma: float = 1.0, **_: Any) -> 
     return median + sigma * torch.tan(torch.pi * (torch.rand_like(like) - 0.5))
 
 
-NOISE: dict[str, Function] = {
+def _copy(like: Tensor, source: Tensor, *_: Any, **__: Any) -> Tensor:
+    return source.to(like).expand(like.shape)  # aten.copy has no rule for mapping
+
+
+def _slice_scatter(
+    into: Tensor, source: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> Tensor:
+    first, last, _ = slice(start, end).indices(into.shape[dim])  # its rule for mapping takes no negative places
+    return torch.slice_scatter(into, source, dim, first, last, step)
+
+
+REWRITTEN: dict[str, Function] = {
     "normal_": _normal,
     "exponential_": _exponential,
     "uniform_": _uniform,
     "cauchy_": _cauchy,
+    "copy": _copy,
+    "slice_scatter": _slice_scatter,
 }
 
 
@@ -140,7 +177,7 @@ class BatchedGraph(nn.Module):
         random: whether it draws random numbers (each particle and datum gets its own; never recorded again).
     """
 
-    def __init__(self, graph: fx.GraphModule, *, random: bool = False) -> None:
+    def __init__(self, graph: Function, *, random: bool = False) -> None:
         super().__init__()
         self.graph, self.random = graph, random
         self.recorded: dict[tuple[Any, ...], Function] = {}
@@ -148,7 +185,8 @@ class BatchedGraph(nn.Module):
     def forward(self, *arguments: Tensor) -> Tensor:
         """Map the function over the leading axes of at least one argument; `(K, B, *shape)`."""
         if self.random:
-            return self._drawn(arguments)
+            lead = torch.broadcast_shapes(*(a.shape[:2] for a in arguments))
+            return self.drawn(lead, *(a.expand(*lead, *a.shape[2:]) for a in arguments))
         signature = tuple((a.shape, a.dtype, a.device) for a in arguments)
         if signature not in self.recorded:
             examples = [a.detach().clone() for a in arguments]
@@ -158,14 +196,22 @@ class BatchedGraph(nn.Module):
             self.recorded[signature] = batched.forward
         return self.recorded[signature](*arguments)
 
-    def _drawn(self, arguments: tuple[Tensor, ...]) -> Tensor:
-        lead = torch.broadcast_shapes(*(a.shape[:2] for a in arguments))
-        wide = [a.expand(*lead, *a.shape[2:]) for a in arguments]
-        try:
-            return _over_both_axes(self.graph, "different")(*wide)
-        except RuntimeError:  # an operation that cannot be mapped: one particle of one datum after the other
-            rows = [torch.stack([self.graph(*(a[k, b] for a in wide)) for b in range(lead[1])]) for k in range(lead[0])]
-            return torch.stack(rows)
+    def drawn(self, lead: tuple[int, ...], *arguments: Tensor) -> Tensor:
+        """A draw of its own for each particle and datum: `lead` is `(K, B)`, or () for a single one.
+
+        What cannot be mapped over both axes is drawn one after the other.
+        """
+        if not lead:
+            single: Tensor = self.graph(*arguments)
+            return single
+        if isinstance(self.graph, fx.GraphModule):
+            places = torch.zeros(lead, device=arguments[0].device if arguments else None)
+            with contextlib.suppress(RuntimeError):  # an operation that cannot be mapped
+                return _over_both_axes(lambda _, *rest: self.graph(*rest), "different")(places, *arguments)
+        rows = [
+            torch.stack([self.graph(*(a[k, b] for a in arguments)) for b in range(lead[1])]) for k in range(lead[0])
+        ]
+        return torch.stack(rows)
 
     def _apply(self, function: Function, recurse: bool = True) -> nn.Module:
         self.recorded.clear()  # recordings hold the old tensors

@@ -51,6 +51,7 @@ class Supplied:
         if generator is None:
             raise MoveError(f"conditional of {self.sites}: a generator is needed; call engine.init first.")
         natural = state.natural
+        draw = getattr(draw, "at", lambda _: draw)(state)  # some look at interventions and temperatures too
         drawn = draw(natural, generator, masks=self._masks(state)) if takes_masks(draw) else draw(natural, generator)
         self._check(drawn, natural)
         for name in state.masks.keys() & drawn.keys():

@@ -61,7 +61,6 @@ DECLARED = {
         lambda: declared(parents=[lag("slow")], scope=every(2), initial=normal),
     ),
     "no name": (lambda: declared(name=""), "non-empty", lambda: declared(name="a")),
-    "dots": (lambda: declared(name="a.b"), "without dots", lambda: declared(name="a_b")),
     "timeless child": (lambda: declared(parents=["slow"]), "has no time", lambda: declared(parents=["once"])),
     "global child": (lambda: declared(parents=["once"], scope="global"), "cannot depend", lambda: declared()),
     "periods": (

@@ -48,7 +48,7 @@ def test_sound_models_pass(model, data):
 
 
 def single_fault(model, site, words, **options):
-    faults = check_model(model, **options)
+    faults = check_model(model, **{"replicates": 1000, **options})
     assert len(faults) == 1, faults
     assert f"site {site!r}" in faults[0]
     assert words in faults[0]
@@ -141,5 +141,72 @@ def test_a_wrong_conditional_is_found():
     assert any("site 'z'" in fault and "Geweke" in fault for fault in faults)
 
 
-def test_a_model_that_cannot_be_sampled_is_named():
-    assert "cannot be sampled from" in check_model(with_child(lambda z: Normal(z @ torch.eye(2), 1.0)))[0]
+class Broken(Normal):
+    """A distribution without draws."""
+
+    def sample(self, sample_shape=()):
+        raise NotImplementedError
+
+
+class Closed(Normal):
+    """A distribution whose density raises what no density should."""
+
+    def log_prob(self, value):
+        raise KeyError(3)
+
+
+class Tiring:
+    """A kernel that fails from some call on."""
+
+    def __init__(self, calls):
+        self.calls = calls
+
+    def __call__(self, z):
+        self.calls -= 1
+        if self.calls < 0:
+            raise ZeroDivisionError("tired")
+        return Normal(z, 1.0)
+
+
+CAPTURED = torch.linspace(-1, 1, 12).reshape(4, 3)
+MISTAKES = {
+    "a tensor": (lambda z: z, "returned Tensor, expected a torch or Pyro distribution"),
+    "nothing": (lambda z: None, "returned NoneType"),
+    "too few parameters": (lambda: Normal(0.0, 1.0), "takes 0 positional arguments"),
+    "a wrong name": (lambda z: Normal(z.means, 1.0), "AttributeError"),
+    "a wrong size": (lambda z: Normal(z @ torch.eye(2), 1.0), "RuntimeError"),
+    "a negative scale": (lambda z: Normal(z, -1.0), "std >= 0"),
+    "no draws": (lambda z: Broken(z, 1.0), "NotImplementedError"),
+    "no density": (lambda z: Closed(z, 1.0), "KeyError: 3"),
+    "captured data": (lambda z: Normal(z + CAPTURED, 1.0), "declare them with add_input"),
+    "a late failure": (Tiring(5), "fails on one particle of one datum alone: ZeroDivisionError: tired"),
+}
+
+
+@pytest.mark.parametrize(("kernel", "words"), MISTAKES.values(), ids=MISTAKES)
+def test_kernels_that_fail_are_named(kernel, words):
+    single_fault(with_child(kernel), "x", words)
+
+
+def test_failures_of_sweeps_are_sentences():
+    def kernel(z):
+        if z.shape[1] == 50 and z.requires_grad:
+            raise ZeroDivisionError("tired")
+        return Normal(z, 1.0)
+
+    found = check_model(with_child(kernel), replicates=50)
+    assert len(found) == 1 and "cannot sweep this model: ZeroDivisionError: tired" in found[0]
+
+
+def test_captured_covariates_of_clamped_data_are_named():
+    """The kernel of a global site's child holds a row of covariates per datum."""
+    rows = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
+    model = GraphicalModel()
+    model.add_site("w", lambda: Independent(Normal(torch.zeros(2), 1.0), 1), scope="global")
+    model.add_site("y", lambda w: Normal((rows * w).sum(-1), 0.5), ["w"])
+    single_fault(model, "y", "declare them with add_input", data={"y": torch.zeros(20)})
+    sound = GraphicalModel()
+    sound.add_input("rows", scope="episode")
+    sound.add_site("w", lambda: Independent(Normal(torch.zeros(2), 1.0), 1), scope="global")
+    sound.add_site("y", lambda rows, w: Normal((rows * w).sum(-1), 0.5), ["rows", "w"])
+    assert check_model(sound, {"rows": rows}, replicates=0) == ()

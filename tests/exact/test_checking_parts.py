@@ -66,7 +66,7 @@ def test_a_kernel_that_needs_many_data_is_found():
             raise RuntimeError("too few")
         return Normal(z, 1.0)
 
-    assert "one particle of one datum alone: too few" in faults(child(kernel))[0]
+    assert "one particle of one datum alone: RuntimeError: too few" in faults(child(kernel))[0]
 
 
 def test_densities_that_are_not_finite_are_found():

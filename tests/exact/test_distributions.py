@@ -3,9 +3,10 @@
 import mpmath
 import pytest
 import torch
-from scipy.stats import chi2
+from scipy.stats import beta, chi2, kstest
+from torch.distributions import LKJCholesky as TorchLKJCholesky
 
-from aif_dcpc.inference.distributions import DiscretizedNormal
+from aif_dcpc.inference.distributions import DiscretizedNormal, LKJCholesky
 
 FALSE_ALARM = 1e-6
 CASES = {
@@ -107,3 +108,26 @@ def test_a_learned_scale_finds_the_maximum_likelihood():
 
     optimiser.step(closure)
     assert abs(log_scale.exp() / expected - 1) < 1e-3
+
+
+@pytest.mark.parametrize(("dim", "concentration"), [(2, 1.0), (3, 1.0), (3, 2.0), (5, 0.7)])
+def test_correlations_are_beta(dim, concentration):
+    """Each is 2 b - 1 with b ~ Beta(a, a), a = concentration - 1 + dim / 2 (Lewandowski et al. 2009)."""
+    torch.manual_seed(0)
+    factor = LKJCholesky(dim, concentration).sample((20000,)).double()
+    correlation = factor @ factor.mT
+    shape = concentration - 1 + dim / 2
+    rows, columns = torch.tril_indices(dim, dim, -1)
+    for entry in correlation[:, rows, columns].T:
+        assert kstest(((1 + entry) / 2).numpy(), beta(shape, shape).cdf).pvalue > FALSE_ALARM / len(rows)
+        # second moment 1 / (2 concentration + dim - 1), variance from the fourth, 3 m / (2 concentration + dim + 1)
+        second = 1 / (2 * concentration + dim - 1)
+        error = ((3 * second / (2 * concentration + dim + 1) - second**2) / 20000) ** 0.5
+        assert abs(entry.square().mean() - second) < 5 * error
+
+
+def test_factors_of_correlations_keep_their_density_and_shapes():
+    ours, theirs = (family(3, torch.tensor([0.5, 2.0])) for family in (LKJCholesky, TorchLKJCholesky))
+    drawn = ours.expand((4, 2)).sample((5,))
+    assert drawn.shape == (5, 4, 2, 3, 3) and ours.support.check(drawn).all()
+    assert torch.equal(ours.log_prob(drawn), theirs.log_prob(drawn))

@@ -237,11 +237,6 @@ def branching(y):
     pyro.sample("y", dist.Normal(0.0 if z > 0 else 1.0, 1.0), obs=y)
 
 
-def masked(y):
-    with pyro.poutine.mask(mask=torch.tensor([True, False])), pyro.plate("data", 2):
-        pyro.sample("y", dist.Normal(0.0, 1.0), obs=y)
-
-
 def subsampled(y):
     with pyro.plate("data", 4, subsample_size=2):
         pyro.sample("z", dist.Normal(0.0, 1.0))
@@ -261,7 +256,6 @@ def moving_support(y):
     "program, sentence",
     [
         (branching, "reads the numbers in a latent"),
-        (masked, "'y' is masked"),
         (subsampled, "'z' is subsampled"),
         (growing, "differ from run to run"),
         (moving_support, "'z': its support depends"),

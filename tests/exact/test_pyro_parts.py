@@ -10,6 +10,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.evidence import _posterior_draws
+from aif_dcpc.inference.moves.supplied import Supplied
 from aif_dcpc.inference.pyro_import import _onto
 from aif_dcpc.inference.tensor_graphs import NOISE, BatchedGraph, cut, record
 
@@ -123,6 +124,54 @@ def uncovered(y):
 def test_elements_are_drawn_at_once_only_where_nothing_couples_them(program, y, drawn):
     model, _ = GraphicalModel.from_pyro(program, y)
     assert set(model.conditionals) == ({("which",)} if drawn else set())
+
+
+def coins(y):
+    with pyro.plate("coins", 3):
+        coin = pyro.sample("coin", dist.Bernoulli(0.3))
+        pyro.sample("y", dist.Normal(2 * coin, 1.0), obs=y)
+
+
+Y = torch.tensor([0.5, 2.0, 1.5])
+PRIOR = math.log(0.3 / 0.7)
+EVIDENCE = dist.Normal(2.0, 1.0).log_prob(Y) - dist.Normal(0.0, 1.0).log_prob(Y)  # log odds of heads
+SHOWN = torch.tensor([[True, False, True]])
+CONDITIONS = {
+    "all is seen": ({}, None, PRIOR + EVIDENCE),
+    "one datum is hidden": ({"masks": {"y": SHOWN}}, None, PRIOR + EVIDENCE * SHOWN[0]),
+    "all is hidden": ({"masks": {"y": torch.tensor([False])}}, None, PRIOR + 0 * EVIDENCE),
+    "data are set by hand": ({"do": {"y": Y[None]}}, None, PRIOR + 0 * EVIDENCE),
+    "half a likelihood": ({}, 0.5, PRIOR + 0.5 * EVIDENCE),
+}
+
+
+@pytest.mark.parametrize(("setup", "power", "log_odds"), CONDITIONS.values(), ids=CONDITIONS)
+def test_plated_draws_count_what_the_state_counts(setup, power, log_odds):
+    """Frequencies of 20,000 particles, 5 standard errors: false alarm 2e-6 in all."""
+    model, data = GraphicalModel.from_pyro(coins, Y)
+    state = DCPC(model, num_particles=20000).init({} if "do" in setup else data, **setup, seed=0)
+    state = state.replace(inverse_temperature=None if power is None else torch.tensor([power]))
+    drawn, _ = Supplied(("coin",))(state, torch.Generator().manual_seed(1), adapt=False)
+    expected = torch.sigmoid(log_odds)
+    error = (expected * (1 - expected) / 20000).sqrt()
+    assert ((drawn.values["coin"].mean((0, 1)) - expected).abs() < 5 * error).all()
+
+
+def test_plated_draws_leave_what_is_known():
+    model, _ = GraphicalModel.from_pyro(coins, Y)
+    known = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
+    masks = torch.tensor([True, False])
+    engine = DCPC(model, num_particles=2000)
+    state = engine.init({"y": Y.expand(2, 3), "coin": known}, masks={"coin": masks}, seed=0)
+    drawn, _ = Supplied(("coin",))(state, torch.Generator().manual_seed(1), adapt=False)
+    assert (drawn.values["coin"][:, 0] == known[0]).all()
+    expected = torch.sigmoid(PRIOR + EVIDENCE)
+    error = (expected * (1 - expected) / 2000).sqrt()
+    assert ((drawn.values["coin"][:, 1].mean(0) - expected).abs() < 5 * error).all()
+    by_element = model.conditionals["coin",].at(state.replace(masks={"coin": SHOWN[None].expand(1, 2, 3)}))
+    again = by_element(drawn.natural, torch.Generator().manual_seed(2))["coin"]
+    assert torch.equal(again[..., 0], drawn.values["coin"][..., 0])
+    assert not torch.equal(again[..., 1], drawn.values["coin"][..., 1])
 
 
 @pytest.mark.parametrize(("wanted", "found"), [(10, 64), (64, 64), (130, 128)])
