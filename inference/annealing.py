@@ -36,7 +36,8 @@ from aif_dcpc.inference.adaptation import SiteAdaptation
 from aif_dcpc.inference.errors import ModelError
 from aif_dcpc.inference.factors import active_factors, evaluate
 from aif_dcpc.inference.lowering import Factor
-from aif_dcpc.inference.resampling import ess, is_coupled
+from aif_dcpc.inference.resampling import ess
+from aif_dcpc.inference.resampling import is_coupled as is_coupled
 from aif_dcpc.inference.sampling import quiet_distributions
 from aif_dcpc.inference.state import FactorValue, State
 

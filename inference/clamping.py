@@ -168,8 +168,9 @@ def _checked(
             f"site {site.name!r}: its kernel draws events of shape {event}, found data with events of shape "
             f"{tuple(given.shape[lead:])} after {'(B, T)' if site.period else '(B,)'}."
         )
-    rows = slice(start, stop) if site.period is not None else slice(None)
-    part, flags = (x if x is None or site.period is None else x[:, :, rows] for x in (given, mask))
+    part, flags = given, mask
+    if site.period is not None:
+        part, flags = given[:, :, start:stop], None if mask is None else mask[:, :, start:stop]
     outside = _outside(law, part, flags)
     if bool(outside.any()) and has_bounds(support_of(law)):  # bounds that depend on parents: possible for some of them?
         outside = _outside(_law(lowered, factor, values, start, stop, None), part, flags)

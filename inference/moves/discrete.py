@@ -2,13 +2,14 @@
 
 The prediction error of an integer site is the vector of forward differences eps_d = log gamma(z + 1 in dimension d) -
 log gamma(z). Each dimension makes a jump process with rate exp(eps_d (j - i) / 2) from state i to j within a
-neighbourhood, run for a time h; the jump is accepted or rejected per particle, so the posterior is exact.
+neighbourhood, run for a time h; the jump is accepted or rejected per particle, so the posterior is exact. On every
+second sweep the states are as many integers apart as the warm-up found the site to be wide.
 
 References: Sennesh, Wu, Salvatori (2024), arXiv 2408.05834, Appendix C; Zhang, Liu, Liu (2022), arXiv 2206.09914; Sun et
 al. (2023), arXiv 2206.14897.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -25,9 +26,8 @@ REACH = 3
 STEPS = 16
 LONGEST = 4.0  # mean holding times of the fastest state, at step 1
 STEEPEST = 8.0
-
-
-PACE = ("jump", 1)  # key of the step in what the move learns
+PACES = (("jump", 1), ("jump", 2))  # keys of what the move learns: its step on even and on odd sweeps,
+WIDTH = ("width", 1)  # and the distance of the states between which odd sweeps jump
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,13 @@ class DiscreteLangevin:
         chunks = site_chunks(state, site, 1, self.phase)
         free = free_values(state, site, chunks)
         learned: SiteAdaptation = state.adaptation.get(self.site, SiteAdaptation())
-        time = learned.log_step(PACE, state.log_weights).exp()
+        pace = PACES[state.sweeps % 2]
+        time, unit = learned.log_step(pace, state.log_weights).exp(), _unit(learned, state)
         now = flatten_event(site, z)
-        log_gamma, rows = _jumps(state, site, now, time)
+        log_gamma, rows = _jumps(state, site, now, time, unit)
         place = _choose(rows, generator)
-        moved = torch.where(free.unsqueeze(-1), now + (place - REACH).to(now.dtype), now)
-        new_log_gamma, new_rows = _jumps(state, site, moved, time)
+        moved = torch.where(free.unsqueeze(-1), now + ((place - REACH) * unit).to(now.dtype), now)
+        new_log_gamma, new_rows = _jumps(state, site, moved, time, unit)
         forward = _log_pick(rows, place)
         backward = _log_pick(new_rows, 2 * REACH - place)
         ratio = new_log_gamma - log_gamma + backward - forward
@@ -69,22 +70,37 @@ class DiscreteLangevin:
         mean = probability.sum() / free.expand_as(ratio).sum().clamp_min(1)
         state = state.with_values({self.site: values})
         if adapt:
-            learned = learned.stepped(PACE, mean, state.log_weights)
+            learned = learned.stepped(pace, mean, state.log_weights)
+            learned = replace(learned, log_steps={**learned.log_steps, WIDTH: _width(values.flatten(0, 1))})
         return state.replace(adaptation={**state.adaptation, self.site: learned}), mean
 
 
-def _jumps(state: State, site: Site, flat: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+def _unit(learned: SiteAdaptation, state: State) -> Tensor:
+    """Distance of neighbouring states, a whole number: 1 on even sweeps, what was learned on odd ones."""
+    one = torch.ones((), dtype=torch.int64, device=state.log_weights.device)
+    return learned.log_steps.get(WIDTH, one) if state.sweeps % 2 else one
+
+
+def _width(values: Tensor) -> Tensor:
+    """Half a standard deviation of `(K * B, [T,] *event)` values, rounded to a whole number, at least 1."""
+    if values.shape[0] < 2:
+        return torch.ones((), dtype=torch.int64, device=values.device)
+    return (values.to(torch.get_default_dtype()).std(0).mean() / 2).round().clamp_min(1).long()
+
+
+def _jumps(state: State, site: Site, flat: Tensor, time: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
     """log gamma `(K, B, T or 1)` at `flat` `(K, B, T or 1, D)`, and jump probabilities `(K, B, T or 1, D, 2 r + 1)`."""
     size = flat.shape[-1]
-    steps = torch.cat([flat.new_zeros(1, size), torch.eye(size, dtype=flat.dtype, device=flat.device)])
+    steps = torch.cat([flat.new_zeros(1, size), torch.eye(size, dtype=flat.dtype, device=flat.device) * unit])
     tries = flat.unsqueeze(0) + steps[:, None, None, None]
     low, high = state.problem.bounds[site.name]
     log_gamma = _log_gamma(state, site, tries.clamp(low, high).to(flat.dtype))
     slope = (log_gamma[1:] - log_gamma[0]).movedim(0, -1)
     slope = torch.nan_to_num(slope, nan=0.0).clamp(-STEEPEST, STEEPEST)
-    edge = flat + 1 > high
+    edge = flat + unit > high
     slope = torch.where(edge, torch.full_like(slope, -1.0), slope)
-    inside = (flat.unsqueeze(-1) + _offsets(flat) >= low) & (flat.unsqueeze(-1) + _offsets(flat) <= high)
+    reached = flat.unsqueeze(-1) + unit * _offsets(flat)
+    inside = (reached >= low) & (reached <= high)
     return log_gamma[0], _transition(slope, inside, time)
 
 

@@ -57,7 +57,7 @@ def _draw(
     keep = free if site.period is not None else free[0]
     mask = state.masks.get(site.name)
     if mask is not None:
-        keep = keep & ~mask[(..., *index[: mask.ndim - site.num_lead])]
+        keep = keep & ~mask[_place(index[: mask.ndim - site.num_lead], 0)]
     shape = chosen.shape + (1,) * (support.ndim - 1)
     place = _place(index, support.ndim - 1)
     element_now = value[place] if index else value
