@@ -26,7 +26,7 @@ SETTINGS = {
     **dict.fromkeys(("exact", "paper first", "paper", "pgd", "mcpc"), rates(0.02, 0.04, 0.08)),
     **dict.fromkeys(("lpc", "vae"), rates(0.001, 0.003, 0.01)),  # their encoders learn with the same rate
 }
-MARGINAL = ["annealed_images=100", "chains=4", "samples=0"]
+MARGINAL = ["annealed_images=100", "chains=4", "samples=0", "seeds=1"]
 COLUMNS = {
     "steps": 0,
     "cpu_seconds": 0,
