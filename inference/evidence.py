@@ -73,7 +73,7 @@ def estimate_evidence(
     num_samples: int = 8192,
     num_fit: int = 16384,
     num_temperatures: int = 200,
-    num_chains: int = MIN_CHAINS,
+    num_chains: int = 256,
     seed: int | None = None,
     masks: Mapping[str, Tensor] | None = None,
     do: Mapping[str, Tensor] | None = None,

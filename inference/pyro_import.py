@@ -152,6 +152,9 @@ class TracedKernel(nn.Module):
         super().__init__()
         self.statement: Distribution = site["fn"]
         self.plates = tuple(site["fn"].batch_shape)
+        self.event = tuple(
+            site["value"].shape[len(self.plates) :]
+        )  # a law over time may not know how long its series is
         own = names.index(site["name"])
         self.places = tuple(-1 if i == own else parents.index(names[i]) for i in density_inputs)
         self.draw_places = tuple(parents.index(names[i]) for i in draw_inputs)
@@ -171,7 +174,7 @@ class TracedDistribution(Distribution):
 
     def __init__(self, kernel: TracedKernel, parents: tuple[Tensor, ...], lead: torch.Size) -> None:
         self.kernel, self.parents, self.lead = kernel, parents, lead
-        super().__init__(lead + kernel.plates, kernel.statement.event_shape, validate_args=False)
+        super().__init__(lead + kernel.plates, torch.Size(kernel.event), validate_args=False)
 
     @property
     def support(self) -> constraints.Constraint | None:  # type: ignore[override]

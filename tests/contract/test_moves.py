@@ -88,8 +88,8 @@ def pairs() -> Iterator[tuple[str, str]]:
     for kind in KINDS:
         for name, build in MODELS.items():
             model, site = build()
-            engine = DCPC(model, num_particles=2, moves={site: kind})
             try:
+                engine = DCPC(model, num_particles=2, moves={site: kind})
                 engine.schedule(engine.init(observed(model, 2)))
             except MoveError:
                 continue

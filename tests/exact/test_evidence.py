@@ -30,7 +30,7 @@ QUICK = {
 def test_log_evidence_within_a_tenth_of_a_nat(name):
     case = QUICK[name]()
     engine = DCPC(case.model, num_particles=64, moves=case.moves)
-    found = estimate_evidence(engine, case.data, num_fit=4096, **case.setup, seed=0)
+    found = estimate_evidence(engine, case.data, num_fit=4096, num_chains=1024, **case.setup, seed=0)
     assert abs(float(found.log_evidence) - case.log_evidence) < 0.1
     assert found.pareto_k.max() < 0.7
 

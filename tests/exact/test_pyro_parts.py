@@ -12,7 +12,7 @@ from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.evidence import _posterior_draws
 from aif_dcpc.inference.moves.supplied import Supplied
 from aif_dcpc.inference.pyro_import import _onto
-from aif_dcpc.inference.tensor_graphs import NOISE, BatchedGraph, cut, record
+from aif_dcpc.inference.tensor_graphs import REWRITTEN, BatchedGraph, cut, record
 
 
 def written(a, b):
@@ -215,4 +215,4 @@ def test_draws_of_imported_sites_have_their_quantiles(law, quantiles):
 )
 def test_noise_written_in_place_has_its_quantiles(name, arguments, quantiles):
     torch.manual_seed(0)
-    check(NOISE[name](torch.zeros(20_000), *arguments), quantiles)
+    check(REWRITTEN[name](torch.zeros(20_000), *arguments), quantiles)

@@ -12,6 +12,7 @@ from aif_dcpc.inference.moves.ffbs import ForwardFilterBackwardSample
 from aif_dcpc.inference.moves.gibbs import Gibbs
 from aif_dcpc.inference.moves.langevin import Langevin
 from aif_dcpc.inference.predictions import _downstream
+from aif_dcpc.inference.state import Info
 from aif_dcpc.inference.tempering import _select
 
 
@@ -107,8 +108,11 @@ def test_the_log_joint_that_is_not_finite_names_its_site():
     model.add_site("x", lambda z: d.Normal(z, 1.0), ["z"])
     with pytest.raises(NonFiniteError, match="site 'x', by sweep 2"):
         DCPC(model).run(DCPC(model).init({"x": torch.tensor([math.inf])}), 2)
-    with pytest.raises(NonFiniteError, match="check_model"):
-        DCPC(model).run(DCPC(model).init({"x": torch.tensor([math.inf])}), 0)
+    engine = DCPC(model)
+    state = engine.init({"x": torch.zeros(1)})
+    engine.check_finite(state, Info({}, torch.zeros(1, 1)))
+    with pytest.raises(NonFiniteError, match="check_model"):  # nothing to see in the factors themselves
+        engine.check_finite(state, Info({}, torch.full((1, 1), math.inf)))
 
 
 # -- schedules -------------------------------------------------------------------------------------------------------
@@ -127,7 +131,7 @@ def chain(size, lags=1):
 def passes(model, length=6, **options):
     engine = DCPC(model, num_particles=2, **options)
     found = engine.schedule(engine.init(batch_size=1, length=length))
-    return found.even, found.odd, found
+    return found.moves(0), found.moves(1), found
 
 
 def test_discrete_chains_are_drawn_whole_unless_too_large():
@@ -144,17 +148,19 @@ def walk(lags=1):
 
 
 def test_series_move_in_windows_and_slice_by_slice():
-    even, odd, both = passes(walk(), length=20, window=6)
-    assert even == (Langevin("s", 6, 0, "ou"), Langevin("s", 6, 3, "ou"))
+    even, odd, every = passes(walk(), length=20, window=6)
+    assert even == (Langevin("s", 6, 0, "ou"), Langevin("s", 1, 1, "ou", gap=6))
+    assert every.moves(2) == (Langevin("s", 6, 3, "ou"), Langevin("s", 1, 4, "ou", gap=6))
     assert odd == (Langevin("s", 1, 0, "mala"), Langevin("s", 1, 1, "mala"))
-    assert both.moves(4) == even and both.moves(7) == odd
+    assert every.moves(4) == even and every.moves(7) == odd
     assert passes(walk(), length=6, window=6)[0] == (Langevin("s", 6, 0, "ou"),)
     assert passes(walk(), length=7, window=6)[0] == even
-    assert passes(walk(2), length=20, window=6)[0] == (Langevin("s", 6, 0, "ou"), Langevin("s", 6, 4, "ou"))
+    assert passes(walk(2), length=20, window=6)[0] == (Langevin("s", 6, 0, "ou"), Langevin("s", 2, 2, "ou", gap=6))
     assert passes(walk(2), length=20, window=1)[0] == tuple(Langevin("s", 1, p, "ou") for p in range(3))
     assert passes(walk(), length=1)[0] == (Langevin("s", noise="ou"),)
     blocks = passes(walk(), length=2000, window=6, moves={"s": "block"})
-    assert blocks[0] == (Langevin("s", 1024, 0, "ou"), Langevin("s", 1024, 512, "ou")) and blocks[1] == even
+    assert blocks[0] == (Langevin("s", 1024, 0, "ou"), Langevin("s", 1, 1, "ou", gap=1024))
+    assert blocks[1] == (Langevin("s", 6, 0, "ou"), Langevin("s", 6, 3, "ou"))
     assert passes(walk(), length=20, moves={"s": "barker"})[0] == tuple(Langevin("s", 1, p, "barker") for p in (0, 1))
 
 
