@@ -106,7 +106,7 @@ class RunFolder:
         except FileNotFoundError:
             raise RunFolderError(f"{self} is not a run folder: it has no config.yaml.") from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ConfigError, AttributeError, TypeError) as error:
-            reason = str(error).splitlines()[0]
+            reason = _first_line(error)
             raise RunFolderError(f"{self}/config.yaml is not the configuration of a run: {reason}") from None
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def _write_checkpoint(path: Path, content: Checkpoint) -> None:
             torch.save(content, file)
     except RuntimeError as error:
         reason = _first_os_error(error)
-        raise OSError(*(reason.args if reason else (None, str(error).splitlines()[0]))) from error
+        raise OSError(*(reason.args if reason else (None, _first_line(error)))) from error
 
 
 def _first_os_error(error: BaseException | None) -> OSError | None:
@@ -169,6 +169,11 @@ def _first_os_error(error: BaseException | None) -> OSError | None:
 
 def _checkpoint_name(step: int) -> str:
     return f"step-{step:010d}.pt"
+
+
+def _first_line(error: BaseException) -> str:
+    """What went wrong, in a line; some errors say nothing but their name."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -185,7 +190,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
                 raise zipfile.BadZipFile("a checksum is wrong")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # any damage at all, in any layer of the format
-        raise RunFolderError(f"the checkpoint {path} cannot be read: {str(error).splitlines()[0][:200]}") from None
+        raise RunFolderError(f"the checkpoint {path} cannot be read: {_first_line(error)[:200]}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise RunFolderError(f"{path} is not a checkpoint of this program.")
     return content

@@ -81,6 +81,17 @@ def test_damage_anywhere_is_noticed_or_harmless(folder, where, bit, cut):
     assert read["name"] == "x"
 
 
+def test_damage_that_has_no_words_is_told(folder, monkeypatch):
+    path = folder.save_checkpoint(3, {"name": "x"})
+
+    def silent(self):
+        raise EOFError
+
+    monkeypatch.setattr("zipfile.ZipFile.testzip", silent)
+    with pytest.raises(RunFolderError, match="cannot be read: EOFError"):
+        read_checkpoint(path)
+
+
 def test_the_newest_two_checkpoints_are_kept_and_the_newest_whole_one_is_read(folder):
     for step in (1, 9, 10, 200):
         folder.save_checkpoint(step, {"step": step})
