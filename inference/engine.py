@@ -313,7 +313,8 @@ class DCPC:
     def schedule(self, state: State) -> Schedule:
         """Which moves a sweep makes, in order; chosen from what is latent, observed and supplied by the model."""
         masks = tuple((name, mask.ndim) for name, mask in state.masks.items())
-        key = (state.problem.lowered, state.problem.latent, state.problem.severed, state.length, masks)
+        tempered = state.inverse_temperature is not None
+        key = (state.problem.lowered, state.problem.latent, state.problem.severed, state.length, masks, tempered)
         if self._last is None or self._last[0] != key:
             self._last = (key, choose_schedule(state, overrides=self.moves, update=self.update, options=self.options))
         return self._last[1]

@@ -20,12 +20,17 @@ def takes_masks(draw: Any) -> bool:
 
 
 def is_exact(state: State, block: tuple[str, ...]) -> bool:
-    """Whether a model's conditional of a block stays exact with the masks of this cloud.
+    """Whether a model's conditional of a block stays exact with masks, interventions and temperature of this cloud.
 
-    A conditional that is not told the masks would read hidden children as if they were seen. Of what it draws, observed
-    values can be put back where they were drawn apart from the rest: whole data of a single site without time.
+    A conditional that is not told of them would count hidden or severed children, and data at their full power. Of what it
+    draws, observed values can be put back where they were drawn apart from the rest: whole data of a single site without
+    time.
     """
-    model = state.problem.lowered.model
+    model, problem = state.problem.lowered.model, state.problem
+    if not hasattr(model.conditionals[block], "at"):
+        read = {f.site.name for n in block for f in problem.lowered.touching[n]}
+        if read & problem.severed or (state.inverse_temperature is not None and read - set(problem.latent)):
+            return False
     if not state.masks or takes_masks(model.conditionals[block]):
         return True
     around = {f.site.name for n in block for f in touching(state, n)} - set(block)

@@ -226,3 +226,28 @@ def test_a_store_keeps_the_types_of_its_sites(tmp_path):
         back = store.read(torch.arange(4))
         assert {n: v.dtype for n, v in back.items()} == {"c": torch.int64, "z": torch.float64}
         engine.run(rebind(state, data, back), 2)
+
+
+def with_its_own_conditional():
+    """z ~ Normal(0, 1), x ~ Normal(z, .5), with the exact draw of z given x."""
+    model = gaussian(lambda: Normal(0.0, 1.0))
+    model.add_conditional(
+        ["z"],
+        lambda values, generator: {
+            "z": 0.8 * values["x"] + 0.2**0.5 * torch.randn(values["z"].shape, generator=generator)
+        },
+    )
+    return model
+
+
+def test_a_supplied_conditional_is_not_used_where_it_would_not_be_exact():
+    """It knows nothing of temperatures, nor of data that were set by hand."""
+    engine, data = DCPC(with_its_own_conditional(), num_particles=2000), {"x": torch.tensor([2.0])}
+    state, info = engine.run(engine.init(data, seed=0), 1)
+    assert info.acceptance["z"] == 1 and abs(state.particles["z"].mean() - 1.6) < 5 * (0.2 / 2000) ** 0.5
+    exact = Normal(0.0, 1.25**0.5).log_prob(data["x"])
+    assert (engine.log_evidence(data, method="annealed", seed=0) - exact).abs() < 0.1
+    tempered, _ = engine.temper(data, seed=0)
+    assert abs(tempered.particles["z"].mean() - 1.6) < 0.1
+    state, _ = engine.run(engine.init(do={"x": torch.tensor([2.0])}, seed=0), 60)
+    assert abs(state.particles["z"].mean()) < 5 / 2000**0.5 and abs(state.particles["z"].var() - 1) < 0.2
