@@ -21,9 +21,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
-
+from aif_dcpc.configuration import composed
 from aif_dcpc.image_evaluation import evaluate
 from aif_dcpc.schema import TrainConfig, evaluate_config, train_config
 from aif_dcpc.training.image_assembly import make_data, make_model
@@ -173,15 +171,7 @@ class Comparison:
         quick = ["images.validation_images=1", "images.validation_sweeps=1"]
         protocol = self.protocol
         mine = [*protocol.common, *protocol.methods[method], *overrides, f"seed={seed}"]
-        return train_config(composed("train", [f"experiment={protocol.experiment}", *quiet, *quick, *mine]))
-
-
-def composed(name: str, overrides: Sequence[str]) -> dict[str, object]:
-    """A configuration as plain values."""
-    with initialize_config_module("aif_dcpc.configs", version_base="1.3"):
-        values = OmegaConf.to_container(compose(name, overrides=list(overrides)), resolve=True)
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
+        return train_config(composed("train", f"experiment={protocol.experiment}", *quiet, *quick, *mine))
 
 
 def _loop(config: TrainConfig) -> ImageLoop:
@@ -205,7 +195,7 @@ def _learned(config: TrainConfig, evaluation: Sequence[str]) -> Row:
     spent = time.process_time() - start
     if outcome.reason != "finished":
         raise KeyboardInterrupt
-    measured = evaluate(evaluate_config(composed("evaluate", [f"run={folder.path}", *evaluation])))
+    measured = evaluate(evaluate_config(composed("evaluate", f"run={folder.path}", *evaluation)))
     return {"steps": outcome.steps, "cpu_seconds": round(spent, 1), **{k: v for k, v in measured.items() if k != "run"}}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from aif_dcpc.comparison import composed
+from aif_dcpc.configuration import composed
 from aif_dcpc.devices import set_up
 from aif_dcpc.runs import RunFolder, open_run
 from aif_dcpc.schema import EvaluateConfig, TrainConfig, evaluate_config, train_config
@@ -30,12 +30,12 @@ class Spent:
 
 def training(overrides: Iterable[str]) -> TrainConfig:
     """The configuration of `aif-train` with these overrides, its epochs set by the budget."""
-    return replace(train_config(composed("train", list(overrides))), epochs=1)
+    return replace(train_config(composed("train", *overrides)), epochs=1)
 
 
 def evaluation(overrides: Iterable[str]) -> EvaluateConfig:
     """The configuration of `aif-evaluate` with these overrides."""
-    return evaluate_config(composed("evaluate", list(overrides)))
+    return evaluate_config(composed("evaluate", *overrides))
 
 
 def learn_for(config: TrainConfig, cpu_seconds: float) -> Spent:
