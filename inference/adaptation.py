@@ -111,17 +111,25 @@ def _magnitude(matrix: Tensor, least: Tensor) -> Tensor:
     return norm.sqrt() * 0.5 * (root + root.mT)
 
 
-def _usable(dx: Tensor, dscore: Tensor) -> Tensor:
+def _usable(products: Tensor) -> Tensor:
     """`(num_changes, 1)`: changes that are finite, and no more than FAR times the usual (geometric mean) size.
 
     One proposal far into a tail would otherwise swamp, or overflow, the moments of all others for good.
+
+    Args:
+        products: of input changes and score changes, `(num_changes, N)`.
     """
-    size = (dx * dscore).abs().sum(-1, keepdim=True)
+    size = products.abs().sum(-1, keepdim=True)
     finite = torch.isfinite(size)
     moved = finite & (size > 0)
     logs = torch.where(moved, torch.log(torch.where(moved, size, torch.ones_like(size))), torch.zeros_like(size))
     usual = logs.sum() / moved.sum().clamp_min(1)
     return finite & (logs < usual + math.log(FAR))
+
+
+def _cleared(x: Tensor, usable: Tensor) -> Tensor:
+    """`x` `(num_changes, N)`, in place, with zeros where a change is not usable (five times as fast as `where`)."""
+    return x.nan_to_num_(0.0, 0.0, 0.0).mul_(usable)
 
 
 @dataclass(frozen=True)
@@ -154,14 +162,16 @@ class SiteAdaptation:
 
     def learned(self, key: str, dx: Tensor, dscore: Tensor, dense: bool, count: int) -> "SiteAdaptation":
         """Take in changes `(num_changes, N)` of one factor's inputs and scores."""
-        usable = _usable(dx, dscore)
-        dx = torch.where(usable, dx, torch.zeros_like(dx))
-        dscore = torch.where(usable, dscore, torch.zeros_like(dscore))
-        xx = dx.mT @ dx if dense else dx.square().sum(0)
-        xy = dx.mT @ dscore if dense else (dx * dscore).sum(0)
+        products = dx * dscore
+        usable = _usable(products)
+        if dense:
+            dx, dscore = _cleared(dx.clone(), usable), _cleared(dscore.clone(), usable)
+            xx, xy = dx.mT @ dx, dx.mT @ dscore
+        else:
+            xx, xy = _cleared(dx.square(), usable).sum(0), _cleared(products, usable).sum(0)
         number = dx.shape[0]
         known = self.secants.get(key)
-        samples = (usable.sum() * (dx != 0).any()).to(dx.dtype)
+        samples = (usable.sum() * (xx > 0).any()).to(dx.dtype)
         if known is None:
             secant = Secant(xx / number, xy / number, samples)
         else:

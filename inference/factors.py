@@ -184,7 +184,7 @@ def add_onto(
         shift: slice 0 of the site stands at this place of `total`.
     """
     if site.period is None:
-        total.add_(_collapse(site, factor, part).unsqueeze(2))
+        total.add_(collapse(site, factor, part).unsqueeze(2))
         return
     start, stop = factor_slices(state, factor)
     if site.period != factor.site.period:
@@ -195,7 +195,8 @@ def add_onto(
     total.narrow(2, shift + start - leaf.offset, stop - start).add_(part)
 
 
-def _collapse(site: Site, factor: Factor, part: Tensor) -> Tensor:
+def collapse(site: Site, factor: Factor, part: Tensor) -> Tensor:
+    """A factor's quantity `(K, B, [T,] *rest)`, summed onto a site without time: `(K, B or 1, *rest)`."""
     if factor.site.period is not None:
         part = part.sum(2)
     return part.sum(1, keepdim=True) if site.scope == "global" and part.shape[1] > 1 else part

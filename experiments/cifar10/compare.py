@@ -2,7 +2,7 @@
 
     python -m aif_dcpc.experiments.cifar10.compare tune run table figure --data-dir ... --cpu-minutes 2.5
 
-`tune` tries each method's three settings for `--tune-minutes`; the one whose samples come closest (KID, mean of both ways
+`tune` tries each method's five settings for `--tune-minutes`; the one whose samples come closest (KID, mean of both ways
 to sample) to training images that nothing learned from is taken. `run` learns with it for `--cpu-minutes` and measures
 samples against the test images. Every finished trial or run is one line of `--rows`; a second call skips what is there
 and goes on, a longer budget starts new runs. `table` and `figure` need the rows and the pictures of samples alone.

@@ -1,7 +1,7 @@
-"""What is compared: five ways to learn the same generator, each with the three settings among which it is tuned.
+"""What is compared: five ways to learn the same generator, each with the five settings among which it is tuned.
 
 `exact` and `vae` have one knob, the rate; the others have the size of a Langevin step too, which matters more. Every
-method is tried at three settings for the same processor time.
+method is tried at five settings for the same processor time.
 """
 
 from dataclasses import dataclass
@@ -32,11 +32,12 @@ def _rate(rate: float) -> Setting:
     return f"images.rate={rate}", f"images.covariance_rate={rate}"
 
 
-RATES: tuple[Setting, ...] = tuple(_rate(rate) for rate in (0.001, 0.003, 0.009))
+RATES: tuple[Setting, ...] = tuple(_rate(rate) for rate in (0.0003, 0.001, 0.002, 0.004, 0.008))
 
 
 def _steps(key: str) -> tuple[Setting, ...]:
-    return tuple((*_rate(0.003), f"{key}={step}") for step in (0.0003, 0.001, 0.003))
+    tried = [(0.003, 0.001), (0.003, 0.003), (0.003, 0.01), (0.001, 0.003), (0.001, 0.01)]
+    return tuple((*_rate(rate), f"{key}={step}") for rate, step in tried)
 
 
 METHODS: dict[str, Method] = {

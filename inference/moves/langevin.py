@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference.adaptation import TARGET_ACCEPTANCE, SiteAdaptation
-from aif_dcpc.inference.factors import add_onto, fill_cache, mergeable, touching
+from aif_dcpc.inference.factors import add_onto, collapse, fill_cache, mergeable, touching
 from aif_dcpc.inference.graph import Site
 from aif_dcpc.inference.lowering import Factor, Leaf, align
 from aif_dcpc.inference.moves.layout import flatten_event, site_chunks
@@ -131,10 +131,13 @@ def _changes(state: State, site: Site, factor: Factor, new: FactorValue, jump: T
     """Changes of a factor's inputs and of its scores, `(..., num_offsets * D)`."""
     old = state.cache[factor.key]
     leaves = [Leaf(site.name, o) for o in factor.offsets(site.name)]
-    if not mergeable(state, site, factor) or site.period is None:
-        change = torch.zeros_like(jump if site.period is not None else jump.unsqueeze(2))
+    if site.period is None:
+        change = collapse(site, factor, new.scores[leaves[0]] - old.scores[leaves[0]])
+        return flatten_event(site, jump), flatten_event(site, change)
+    if not mergeable(state, site, factor):
+        change = torch.zeros_like(jump)
         add_onto(change, state, site, factor, leaves[0], new.scores[leaves[0]] - old.scores[leaves[0]])
-        return flatten_event(site, jump), change.reshape(*change.shape[:3], -1)
+        return flatten_event(site, jump), flatten_event(site, change)
     start, stop = factor.slices(jump.shape[2])
     dx = [flatten_event(site, align(jump, site, leaf, factor.site, start, stop)) for leaf in leaves]
     dscore = [flatten_event(site, new.scores[leaf] - old.scores[leaf]) for leaf in leaves]

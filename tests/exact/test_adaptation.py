@@ -77,8 +77,8 @@ def test_changes_far_out_or_not_finite_are_left_out():
     dscore[7], dscore[8], dscore[9, 0], dscore[10] = 0.5 * FAR, 4 * FAR, math.inf, 0.0
     expected = torch.ones(100, dtype=torch.bool)
     expected[8] = expected[9] = False
-    assert torch.equal(_usable(dx, dscore).squeeze(-1), expected)  # the geometric mean of the sizes is 2.5
-    assert torch.equal(_usable(1e3 * dx, dscore).squeeze(-1), expected)
+    assert torch.equal(_usable(dx * dscore).squeeze(-1), expected)  # the geometric mean of the sizes is 2.5
+    assert torch.equal(_usable(1e3 * dx * dscore).squeeze(-1), expected)
 
 
 @pytest.mark.parametrize("size", [2, 20, 257])
