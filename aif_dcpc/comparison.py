@@ -4,15 +4,14 @@ Every method gets the same number of settings to try, each learned for the same 
 criterion on training images that were held out; the best one then learns from several seeds and is measured on test
 images. Seconds become numbers of learning steps by timing all methods in turn before anything is learned, so that a busy
 machine takes from none of them. Each result is one line of a file as soon as it is there: a second invocation goes on
-behind the last, and several may work on different methods at a time.
+behind the last, within the run that was interrupted, and several may work on different methods at a time.
 
     protocol = Protocol(experiment="mnist", settings={"vae": [["images.method=vae", "images.rate=0.001"], ...]}, ...)
-    Comparison(protocol, Results(Path("results.jsonl"))).run(["vae"])
+    Comparison(protocol, Results(Path("results.jsonl")), Path("runs/comparison")).run(["vae"])
 """
 
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,13 +22,16 @@ from typing import Any
 
 from aif_dcpc.configuration import composed
 from aif_dcpc.image_evaluation import evaluate
+from aif_dcpc.runs import open_run
 from aif_dcpc.schema import TrainConfig, evaluate_config, train_config
 from aif_dcpc.training.image_assembly import make_data, make_model
 from aif_dcpc.training.image_loop import ImageLoop
 from aif_dcpc.training.image_run import LearningError, continue_image_run, create_image_run
 
 ROUNDS = 12  # of timing a learning step of every method; the quickest time counts
+SAVE_EVERY = 120.0  # seconds of processor time between checkpoints
 Row = dict[str, Any]
+Measure = Callable[[Path, Row], Row]
 
 
 class Results:
@@ -76,25 +78,38 @@ class Protocol:
         experiment: name of a group in `configs/experiment`.
         methods: method -> its overrides of `aif-train`.
         settings: method -> the settings to choose from, each some overrides; as many for every method.
+        measure: the numbers of a finished run, from its folder and its key: the line so far, of which `stage` is
+            "tuning" or "final".
         common: overrides of `aif-train` for all.
-        seeds: of the final runs; the settings are tried with the first of them.
+        seeds: of the final runs.
+        tuning_seed: with which settings are tried.
         tuning_seconds, final_seconds: processor time of one run.
         hold_out: training images that stand in for the test images while settings are chosen.
-        tuning_evaluation, final_evaluation: overrides of `aif-evaluate`.
         criterion: the number by which a setting is chosen; lower is better.
     """
 
     experiment: str
     methods: Mapping[str, Sequence[str]]
     settings: Mapping[str, Sequence[Sequence[str]]]
+    measure: Measure
     common: Sequence[str] = ()
     seeds: Sequence[int] = (0, 1, 2)
+    tuning_seed: int = 0
     tuning_seconds: float = 30.0
     final_seconds: float = 120.0
     hold_out: int = 1000
-    tuning_evaluation: Sequence[str] = ()
-    final_evaluation: Sequence[str] = ()
     criterion: str = "neg_log_marginal"
+
+
+def evaluations(*, tuning: Sequence[str], final: Sequence[str]) -> Measure:
+    """Measure by `aif-evaluate` with these overrides."""
+    overrides = {"tuning": tuning, "final": final}
+
+    def measure(run: Path, key: Row) -> Row:
+        found = evaluate(evaluate_config(composed("evaluate", f"run={run}", *overrides[key["stage"]])))
+        return {name: value for name, value in found.items() if name != "run"}
+
+    return measure
 
 
 def rates(*values: float) -> list[list[str]]:
@@ -108,11 +123,11 @@ class Comparison:
     Args:
         protocol: what to compare.
         results: where the numbers go.
-        figures: where the pictures of the final runs go, one folder a run; None: nowhere.
+        folder: of the run folders; those of the final runs stay.
     """
 
-    def __init__(self, protocol: Protocol, results: Results, figures: Path | None = None) -> None:
-        self.protocol, self.results, self.figures = protocol, results, figures
+    def __init__(self, protocol: Protocol, results: Results, folder: Path) -> None:
+        self.protocol, self.results, self.folder = protocol, results, folder
 
     def run(self, methods: Iterable[str]) -> None:
         """Measure whatever is still missing of these methods, seed by seed."""
@@ -137,41 +152,44 @@ class Comparison:
         """The best of a method's settings by the criterion, on held-out training images."""
         protocol, found = self.protocol, {}
         for setting in map(tuple, protocol.settings[method]):
-            key = self._key("tuning", method, setting, protocol.seeds[0], protocol.tuning_seconds)
-            overrides = [*setting, f"images.hold_out={protocol.hold_out}"]
-            row = self.results.once(key, partial(self._learn, key, overrides, protocol.tuning_evaluation))
+            key = self._key("tuning", method, setting, protocol.tuning_seed, protocol.tuning_seconds)
+            row = self._once(key, setting, f"images.hold_out={protocol.hold_out}")
             found[setting] = row.get(protocol.criterion, float("inf"))
         return min(found, key=lambda setting: found[setting])
 
     def measure(self, method: str, setting: Sequence[str], seed: int) -> Row:
         """One final run on the test images."""
-        key = self._key("final", method, setting, seed, self.protocol.final_seconds)
-        return self.results.once(key, partial(self._learn, key, setting, self.protocol.final_evaluation))
+        return self._once(self._key("final", method, setting, seed, self.protocol.final_seconds), setting)
 
     def _key(self, stage: str, method: str, setting: Sequence[str], seed: int, seconds: float) -> Row:
         return {"stage": stage, "method": method, "setting": " ".join(setting), "seed": seed, "seconds": seconds}
 
-    def _learn(self, key: Row, overrides: Sequence[str], evaluation: Sequence[str]) -> Row:
-        """Learn for the key's seconds, and measure; a run that broke down says why."""
-        timed = self.results.rows(stage="timing", method=key["method"])[0]["step_seconds"]
-        steps = max(1, round(key["seconds"] / timed))
-        with tempfile.TemporaryDirectory() as place:
-            given = [*overrides, f"images.steps={steps}", f"run_dir={place}/run"]
-            try:
-                row = _learned(self._train(key["method"], given, key["seed"]), evaluation)
-            except LearningError as error:
-                return {"failed": str(error)}
-            if self.figures is not None and key["stage"] == "final":
-                where = self.figures / f"{key['method'].replace(' ', '-')}-{key['seed']}"
-                shutil.copytree(Path(place) / "run" / "figures", where, dirs_exist_ok=True)
+    def _once(self, key: Row, setting: Sequence[str], *more: str) -> Row:
+        """The line with this key; learned and measured if there is none yet."""
+        number = list(map(tuple, self.protocol.settings[key["method"]])).index(tuple(setting))
+        words = (key["stage"], key["method"].replace(" ", "-"), number, key["seed"], f"{key['seconds']:g}")
+        place = self.folder / "-".join(map(str, words))
+        row = self.results.once(key, partial(self._learn, key, place, [*setting, *more]))
+        if key["stage"] == "tuning":
+            shutil.rmtree(place, ignore_errors=True)
         return row
 
+    def _learn(self, key: Row, place: Path, overrides: Sequence[str]) -> Row:
+        """Learn for the key's seconds, and measure; a run that broke down says why."""
+        timed = self.results.rows(stage="timing", method=key["method"])[0]["step_seconds"]
+        steps, saving = (max(1, round(seconds / timed)) for seconds in (key["seconds"], SAVE_EVERY))
+        given = [*overrides, f"images.steps={steps}", f"checkpoint_every={saving}", f"run_dir={place}"]
+        try:
+            learned = _learned(self._train(key["method"], given, key["seed"]), place)
+        except LearningError as error:
+            return {"failed": str(error)}
+        return {**learned, **self.protocol.measure(place, key)}
+
     def _train(self, method: str, overrides: Sequence[str], seed: int) -> TrainConfig:
-        quiet = ["device=cpu", "checkpoint_every=1000000", "picture_every=0"]
-        quick = ["images.validation_images=1", "images.validation_sweeps=1"]
+        quiet = ["device=cpu", "picture_every=0", "images.validation_images=1", "images.validation_sweeps=1"]
         protocol = self.protocol
         mine = [*protocol.common, *protocol.methods[method], *overrides, f"seed={seed}"]
-        return train_config(composed("train", f"experiment={protocol.experiment}", *quiet, *quick, *mine))
+        return train_config(composed("train", f"experiment={protocol.experiment}", *quiet, *mine))
 
 
 def _loop(config: TrainConfig) -> ImageLoop:
@@ -187,16 +205,16 @@ def _seconds(loop: ImageLoop) -> float:
     return time.process_time() - start
 
 
-def _learned(config: TrainConfig, evaluation: Sequence[str]) -> Row:
-    """Run `aif-train` and `aif-evaluate`."""
-    folder = create_image_run(config)
+def _learned(config: TrainConfig, place: Path) -> Row:
+    """Run `aif-train`, or go on with a run that was interrupted: its time is then not known."""
+    begun = place.exists()
+    folder = open_run(str(place)) if begun else create_image_run(config)
     start = time.process_time()
     outcome = continue_image_run(folder, folder.config())
-    spent = time.process_time() - start
+    spent = {} if begun else {"cpu_seconds": round(time.process_time() - start, 1)}
     if outcome.reason != "finished":
         raise KeyboardInterrupt
-    measured = evaluate(evaluate_config(composed("evaluate", f"run={folder.path}", *evaluation)))
-    return {"steps": outcome.steps, "cpu_seconds": round(spent, 1), **{k: v for k, v in measured.items() if k != "run"}}
+    return {"steps": outcome.steps, **spent}
 
 
 def table(rows: Sequence[Row], columns: Mapping[str, int], *, order: str) -> str:

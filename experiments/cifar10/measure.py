@@ -7,10 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aif_dcpc.configuration import composed
 from aif_dcpc.data import ImageData, unit
 from aif_dcpc.image_distances import frechet_estimate, kernel_estimate
+from aif_dcpc.image_evaluation import Evaluation
+from aif_dcpc.image_samples import RootMixture, prior_samples
 from aif_dcpc.inference.baselines.classifier import Classifier, train_classifier
 from aif_dcpc.runs import atomic
+from aif_dcpc.schema import evaluate_config
 
 HELD_OUT = 0.2  # share of the training images, the last ones, kept for tuning: nothing learns from them
 
@@ -78,3 +82,32 @@ class Measure:
 def learning_part(data: ImageData) -> ImageData:
     """The training images without those that are held out for tuning."""
     return data.first(round((1 - HELD_OUT) * len(data.train)))
+
+
+def distances_of_run(
+    measure: Measure, place: Path, overrides: list[str], reference: Reference, *, samples: int, reconstruct: bool
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What a run's samples are like, both ways to sample, and the samples themselves.
+
+    Args:
+        measure: of distances.
+        place: the run folder.
+        overrides: of `aif-evaluate`.
+        reference: real images.
+        samples: number of each way.
+        reconstruct: whether to infer held-out images afresh as well.
+
+    Returns:
+        the distances, `kid` their mean over both ways; and way -> images `(samples, C, H, W)`.
+    """
+    model = Evaluation(evaluate_config(composed("evaluate", f"run={place}", *overrides)), str(place))
+    seed = model.config.seed
+    drawn = {
+        "prior": prior_samples(model.trained, samples, seed=seed + 3),
+        "mixture": RootMixture(model.trained, seed=seed).samples(samples, seed=seed + 4),
+    }
+    found: dict[str, Any] = {"samples": samples, "references": len(reference.images)}
+    for mode, images in drawn.items():
+        found |= measure.distances(mode, images, reference)
+    found["kid"] = 0.5 * (found["kid_prior"] + found["kid_mixture"])
+    return {**found, **(model.reconstructions(seed) if reconstruct else {})}, drawn

@@ -4,8 +4,6 @@
 method is tried at five settings for the same processor time.
 """
 
-from dataclasses import dataclass
-
 Setting = tuple[str, ...]  # overrides of the configuration
 
 COMMON: Setting = (
@@ -20,12 +18,13 @@ COMMON: Setting = (
 )
 
 
-@dataclass(frozen=True)
-class Method:
-    """A way to learn: what it always sets, and what it is tried with."""
-
-    overrides: Setting
-    settings: tuple[Setting, ...]
+METHODS: dict[str, Setting] = {
+    "exact": ("inference.update=exact",),
+    "paper": ("inference.update=paper",),
+    "pgd": ("images.method=pgd",),
+    "mcpc": ("images.method=mcpc", "images.visits=1", "images.langevin_steps=10"),
+    "vae": ("images.method=vae", "images.visits=1"),
+}
 
 
 def _rate(rate: float) -> Setting:
@@ -40,12 +39,10 @@ def _steps(key: str) -> tuple[Setting, ...]:
     return tuple((*_rate(rate), f"{key}={step}") for rate, step in tried)
 
 
-METHODS: dict[str, Method] = {
-    "exact": Method(("inference.update=exact",), RATES),
-    "paper": Method(("inference.update=paper",), _steps("images.paper_step")),
-    "pgd": Method(("images.method=pgd",), _steps("images.langevin_step")),
-    "mcpc": Method(
-        ("images.method=mcpc", "images.visits=1", "images.langevin_steps=10"), _steps("images.langevin_step")
-    ),
-    "vae": Method(("images.method=vae", "images.visits=1"), RATES),
+SETTINGS: dict[str, tuple[Setting, ...]] = {
+    "exact": RATES,
+    "paper": _steps("images.paper_step"),
+    "pgd": _steps("images.langevin_step"),
+    "mcpc": _steps("images.langevin_step"),
+    "vae": RATES,
 }

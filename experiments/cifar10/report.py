@@ -4,52 +4,39 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev, variance
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image
 
+from aif_dcpc.comparison import Results, Row
 from aif_dcpc.errors import UserError
-from aif_dcpc.pictures import Picture, captioned, png_bytes, same_size, save
+from aif_dcpc.pictures import Picture, captioned, image_grid, png_bytes, same_size, save
 
-Row = dict[str, Any]
 NORMAL_95 = 1.96
 COLUMNS = ("kid_prior", "kid_mixture", "fid_prior", "fid_mixture")
+MODES = ("prior", "mixture")
+GRID = 20  # samples that are kept as a picture
 
 
 class NoRowsError(UserError):
-    """A step needs rows that no earlier step left."""
+    """A step needs what no earlier step left."""
 
 
-def criterion(row: Row) -> float:
-    """What tuning minimises: the mean of both KIDs; infinite where learning broke down."""
-    value = math.inf if "failed" in row else 0.5 * (row["kid_prior"] + row["kid_mixture"])
-    return value if math.isfinite(value) else math.inf
+class Budget(NamedTuple):
+    """Seconds of processor time of a trial and of a run."""
+
+    tuning: float
+    final: float
 
 
-def tuning(rows: Sequence[Row], tune_minutes: float) -> list[Row]:
-    """Rows of trials of that length."""
-    return [row for row in rows if row["kind"] == "tune" and row["cpu_minutes"] == tune_minutes]
-
-
-def best_setting(rows: Sequence[Row], method: str, tune_minutes: float) -> tuple[str, ...]:
-    """The setting with the least criterion.
-
-    Raises:
-        NoRowsError: the method was not tuned.
-    """
-    tried = [row for row in tuning(rows, tune_minutes) if row["method"] == method]
-    if not tried:
-        raise NoRowsError(f"no rows of tuning for {method!r}: call the step `tune` first.")
-    return tuple(min(tried, key=criterion)["setting"])
-
-
-def tries(rows: Sequence[Row], tune_minutes: float) -> str:
+def tries(rows: Sequence[Row]) -> str:
     """What tuning found, one line a setting."""
     lines = ["| method | setting | steps | KID, mean of both ways to sample |", "|---|---|---|---|"]
-    for row in tuning(rows, tune_minutes):
-        words = ", ".join(word.split(".", 1)[1] for word in row["setting"] if "covariance" not in word)
-        lines.append(f"| {row['method']} | {words} | {row.get('steps', '-')} | {criterion(row):.3f} |")
+    for row in rows:
+        words = ", ".join(word.split(".", 1)[1] for word in row["setting"].split() if "covariance" not in word)
+        lines.append(f"| {row['method']} | {words} | {row.get('steps', '-')} | {row.get('kid', math.inf):.3f} |")
     return "\n".join(lines)
 
 
@@ -65,25 +52,24 @@ def interval(rows: Sequence[Row], name: str) -> tuple[float, float]:
     return fmean(values), NORMAL_95 * math.sqrt(error + spread)
 
 
-def table(rows: Sequence[Row], cpu_minutes: float, tune_minutes: float) -> str:
+def table(results: Results, budget: Budget) -> str:
     """Both tables, methods in the order of their KID of samples from the prior."""
-    runs = [row for row in rows if row["kind"] == "run" and row["cpu_minutes"] == cpu_minutes and "failed" not in row]
+    runs = results.rows(stage="final", seconds=budget.final)
     by_method: dict[str, list[Row]] = {}
     for row in runs:
-        by_method.setdefault(row["method"], []).append(row)
+        if "failed" not in row:
+            by_method.setdefault(row["method"], []).append(row)
     lines = [
         "| method | seeds | steps | KID, prior | KID, mixture | FID, prior | FID, mixture | mse |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for method in sorted(by_method, key=lambda m: fmean(row["kid_prior"] for row in by_method[m])):
         lines.append(_line(method, by_method[method]))
-    for row in rows:
-        if row["kind"] == "floor":
-            kernel, frechet = interval([row], "kid_real"), interval([row], "fid_real")
-            lines.append(f"| training images | | | {_number(kernel, 3)} | | {_number(frechet, 1)} | | |")
-    failed = [row for row in rows if row["kind"] == "run" and row["cpu_minutes"] == cpu_minutes and "failed" in row]
-    lines += [f"\n{row['method']}, seed {row['seed']}: {row['failed']}" for row in failed]
-    return "\n".join([*lines, "", tries(rows, tune_minutes)])
+    for row in results.rows(stage="floor"):
+        kernel, frechet = interval([row], "kid_real"), interval([row], "fid_real")
+        lines.append(f"| training images | | | {_number(kernel, 3)} | | {_number(frechet, 1)} | | |")
+    lines += [f"\n{row['method']}, seed {row['seed']}: {row['failed']}" for row in runs if "failed" in row]
+    return "\n".join([*lines, "", tries(results.rows(stage="tuning", seconds=budget.tuning))])
 
 
 def _line(method: str, rows: Sequence[Row]) -> str:
@@ -97,18 +83,26 @@ def _number(found: tuple[float, float], digits: int) -> str:
     return f"{found[0]:.{digits}f} ± {found[1]:.{digits}f}"
 
 
-def figure(folder: Path, methods: Sequence[str], modes: Sequence[str], seed: int, path: Path) -> None:
+def save_samples(folder: Path, name: str, images: torch.Tensor) -> None:
+    """Keep the first images `(N, C, H, W)` as a picture."""
+    (folder / "samples").mkdir(parents=True, exist_ok=True)
+    grid = image_grid(images[:GRID].numpy(), columns=5, scale=1)
+    save(folder / "samples" / f"{name}.png", png_bytes(grid))
+
+
+def figure(folder: Path, methods: Sequence[str], seed: int, path: Path) -> None:
     """Samples side by side: real images and one column a method, one row for each way to sample.
 
     Raises:
-        NoRowsError: there are no pictures of that seed.
+        NoRowsError: there are no pictures.
     """
-    if not (folder / "real.png").exists():
-        raise NoRowsError(f"no pictures in {folder}: call the step `run` first.")
-    rows = [[_captioned(folder / "real.png", "test images")] for _ in modes]
-    for row, mode in zip(rows, modes, strict=True):
+    pictures = folder / "samples"
+    if not (pictures / "real.png").exists():
+        raise NoRowsError(f"no pictures in {pictures}: call the step `run` first.")
+    rows = [[_captioned(pictures / "real.png", "test images")] for _ in MODES]
+    for row, mode in zip(rows, MODES, strict=True):
         for method in methods:
-            picture = folder / f"{method}-{seed}-{mode}.png"
+            picture = pictures / f"{method}-{seed}-{mode}.png"
             if picture.exists():
                 row.append(_captioned(picture, f"{method}, {mode}"))
     lines = [np.concatenate(same_size(row), 1) for row in rows]

@@ -9,7 +9,7 @@ invocation goes on; several may run at a time with different `--methods`. `--tab
 import argparse
 from pathlib import Path
 
-from aif_dcpc.comparison import Comparison, Protocol, Results, rates, table
+from aif_dcpc.comparison import Comparison, Protocol, Results, evaluations, rates, table
 
 HERE = Path(__file__).parent
 AFRESH = ["images.visits=1", "images.recycle=false"]  # particles that start anew at every visit have nothing to recycle
@@ -42,7 +42,7 @@ def main() -> None:
     asked = parse()
     results = Results(asked.results)
     if not asked.table:
-        Comparison(protocol(asked), results).run(asked.methods)
+        Comparison(protocol(asked), results, asked.runs).run(asked.methods)
     print(table(results.rows(stage="tuning"), {"neg_log_marginal": 1}, order="neg_log_marginal"), end="\n\n")
     print(table(results.rows(stage="final"), COLUMNS, order="neg_log_marginal"))
 
@@ -52,6 +52,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", default="data")
     parser.add_argument("--results", type=Path, default=HERE / "results.jsonl")
+    parser.add_argument("--runs", type=Path, default=Path("runs/mnist"), help="run folders")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--tuning-seconds", type=float, default=30)
@@ -70,8 +71,10 @@ def protocol(asked: argparse.Namespace) -> Protocol:
         seeds=asked.seeds,
         tuning_seconds=asked.tuning_seconds,
         final_seconds=asked.final_seconds,
-        tuning_evaluation=["held_out=100", "sweeps=50", "temperatures=100", "simulated_images=0", *MARGINAL],
-        final_evaluation=["held_out=200", "sweeps=100", "temperatures=200", "simulated_images=50", *MARGINAL],
+        measure=evaluations(
+            tuning=["held_out=100", "sweeps=50", "temperatures=100", "simulated_images=0", *MARGINAL],
+            final=["held_out=200", "sweeps=100", "temperatures=200", "simulated_images=50", *MARGINAL],
+        ),
     )
 
 

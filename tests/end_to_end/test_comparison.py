@@ -2,10 +2,12 @@
 
 import json
 
+import pytest
 import torch
 
-from aif_dcpc.comparison import Comparison, Protocol, Results, rates, table
+from aif_dcpc.comparison import Comparison, Protocol, Results, evaluations, rates, table
 from aif_dcpc.data import ImageData
+from aif_dcpc.training.image_run import ImageRun
 
 PROTOCOL = Protocol(
     experiment="digits",
@@ -16,22 +18,24 @@ PROTOCOL = Protocol(
     tuning_seconds=0.02,
     final_seconds=0.02,
     hold_out=100,
-    tuning_evaluation=[
-        "held_out=4",
-        "sweeps=2",
-        "annealed_images=3",
-        "temperatures=2",
-        "simulated_images=0",
-        "samples=0",
-    ],
-    final_evaluation=["held_out=4", "sweeps=2", "annealed_images=0", "samples=0"],
+    measure=evaluations(
+        tuning=[
+            "held_out=4",
+            "sweeps=2",
+            "annealed_images=3",
+            "temperatures=2",
+            "simulated_images=0",
+            "samples=0",
+        ],
+        final=["held_out=4", "sweeps=2", "annealed_images=0", "samples=0"],
+    ),
 )
 
 
 def test_every_setting_and_seed_is_measured_once(tmp_path):
     results = Results(tmp_path / "results.jsonl")
-    Comparison(PROTOCOL, results, tmp_path / "figures").run(["vae"])
-    Comparison(PROTOCOL, results).run(["exact", "vae"])
+    Comparison(PROTOCOL, results, tmp_path / "runs").run(["vae"])
+    Comparison(PROTOCOL, results, tmp_path / "runs").run(["exact", "vae"])
     for method in PROTOCOL.methods:
         tried = results.rows(stage="tuning", method=method)
         assert [row["setting"] for row in tried] == [" ".join(setting) for setting in rates(0.01, 0.02)]
@@ -41,16 +45,41 @@ def test_every_setting_and_seed_is_measured_once(tmp_path):
         assert all(row["reconstruction_bce"] > 0 and row["steps"] >= 1 for row in final)
     assert len(results.rows(stage="timing")) == 2
     before = results.path.read_bytes()
-    Comparison(PROTOCOL, results).run(["exact", "vae"])
+    Comparison(PROTOCOL, results, tmp_path / "runs").run(["exact", "vae"])
     assert results.path.read_bytes() == before
-    assert (tmp_path / "figures" / "vae-1" / "evaluation-reconstructions.png").exists()
+    kept = [path for path in (tmp_path / "runs").iterdir()]
+    assert len(kept) == 4 and all(path.name.startswith("final-") for path in kept)
+    assert all((path / "figures" / "evaluation-reconstructions.png").exists() for path in kept)
+
+
+def test_an_interrupted_run_goes_on_to_the_same_numbers(tmp_path, monkeypatch):
+    """Bit for bit: as one that was never interrupted."""
+    found = []
+    for broken in (False, True):
+        results = Results(tmp_path / f"{broken}.jsonl")
+        results.once({"stage": "timing", "method": "exact"}, lambda: {"step_seconds": 0.001})
+        comparison = Comparison(PROTOCOL, results, tmp_path / f"runs-{broken}")
+        if broken:
+            with monkeypatch.context() as patch:
+                patch.setattr(ImageRun, "_reason_to_stop", interrupted_after(7))
+                with pytest.raises(KeyboardInterrupt):
+                    comparison.measure("exact", rates(0.01)[0], 0)
+            assert results.rows(stage="final") == []
+        row = comparison.measure("exact", rates(0.01)[0], 0)
+        assert ("cpu_seconds" in row) is not broken and row["steps"] == 20
+        found.append({name: value for name, value in row.items() if name != "cpu_seconds"})
+    assert found[0] == found[1]
+
+
+def interrupted_after(steps):
+    return lambda run, interruption: "interrupted" if run.loop.progress.step >= steps else None
 
 
 def test_a_run_that_breaks_down_is_a_line_that_is_not_chosen(tmp_path):
     results = Results(tmp_path / "results.jsonl")
     results.once({"stage": "timing", "method": "exact"}, lambda: {"step_seconds": 1.0})
     results.once({"stage": "timing", "method": "vae"}, lambda: {"step_seconds": 1.0})
-    comparison = Comparison(PROTOCOL, results)
+    comparison = Comparison(PROTOCOL, results, tmp_path / "runs")
     for setting, numbers in zip(rates(0.01, 0.02), ({"failed": "not finite"}, {"neg_log_marginal": 3.0}), strict=True):
         key = {"stage": "tuning", "method": "vae", "setting": " ".join(setting), "seed": 0, "seconds": 0.02}
         results.once(key, lambda numbers=numbers: numbers)

@@ -9,9 +9,8 @@ from PIL import Image
 from aif_dcpc.comparison import Results
 from aif_dcpc.errors import ConfigError
 from aif_dcpc.experiments.cifar10 import compare
-from aif_dcpc.experiments.cifar10.methods import METHODS
+from aif_dcpc.experiments.cifar10.methods import METHODS, SETTINGS
 from aif_dcpc.experiments.cifar10.report import NoRowsError
-from aif_dcpc.experiments.image_budget import learn_for, training
 
 TINY = ["--train-images", "12", "--batch-size", "6", "--samples", "20", "--held-out", "2", "--sweeps", "1"]
 BRIEF = ["--classifier-steps", "2", "--cpu-minutes", "0.001", "--tune-minutes", "0.0001", "--seeds", "0"]
@@ -23,7 +22,7 @@ def asked(tmp_path):
     images = {f"{part}_images": generator.integers(0, 256, (n, 32, 32, 3), np.uint8) for part, n in PARTS.items()}
     labels = {f"{part}_labels": np.arange(n, dtype=np.uint8) % 3 for part, n in PARTS.items()}
     np.savez(tmp_path / "cifar10_subset.npz", **images, **labels)
-    places = ["--rows", tmp_path / "results.jsonl", "--out", tmp_path / "out", "--figure", tmp_path / "samples.png"]
+    places = ["--results", tmp_path / "results.jsonl", "--out", tmp_path / "out", "--figure", tmp_path / "samples.png"]
     return [*map(str, ["--data-dir", tmp_path, *places]), *TINY, *BRIEF]
 
 
@@ -35,15 +34,15 @@ def rows(tmp_path):
 
 
 def test_every_method_is_tuned_run_and_shown_and_finished_rows_are_not_run_again(asked, tmp_path, capsys):
-    compare.main(["tune", *asked])
     with pytest.raises(NoRowsError, match="call the step `run` first"):
         compare.main(["figure", *asked])
+    compare.main(["tune", *asked])
     compare.main(["run", *asked])
     found = rows(tmp_path)
-    assert [row["kind"] for row in found].count("tune") == sum(len(m.settings) for m in METHODS.values()) == 15
-    runs = [row for row in found if row["kind"] == "run"]
+    assert [row["stage"] for row in found].count("tuning") == sum(map(len, SETTINGS.values())) == 25
+    runs = [row for row in found if row["stage"] == "final"]
     assert [row["method"] for row in runs] == list(METHODS) and not any("failed" in row for row in runs)
-    assert all(row["steps"] >= 1 and row["cpu_seconds"] >= 0.06 for row in runs)
+    assert all(row["steps"] >= 1 for row in runs)
     numbers = {"kid_prior", "kid_prior_se", "kid_mixture", "fid_prior", "fid_mixture", "fid_mixture_se", "mse"}
     assert all(np.isfinite(row[name]) for row in runs for name in numbers)
     compare.main(["tune", "run", *asked])
@@ -59,25 +58,14 @@ def test_every_method_is_tuned_run_and_shown_and_finished_rows_are_not_run_again
 def test_a_row_cut_short_is_run_again(asked, tmp_path):
     one = [*asked, "--methods", "vae"]
     compare.main(["tune", *one])
-    whole = (tmp_path / "results.jsonl").read_text()
-    (tmp_path / "results.jsonl").write_text(whole[:-30])
-    assert len(Results(tmp_path / "results.jsonl").rows()) == 2
+    results = Results(tmp_path / "results.jsonl")
+    whole = results.path.read_text()
+    results.path.write_text(whole[:-30])
+    assert len(results.rows(stage="tuning")) == 4
     compare.main(["tune", *one])
-    settings = [row["setting"] for row in Results(tmp_path / "results.jsonl").rows()]
-    assert settings == [list(setting) for setting in METHODS["vae"].settings]
+    assert [row["setting"] for row in results.rows(stage="tuning")] == [" ".join(words) for words in SETTINGS["vae"]]
 
 
-def test_running_needs_tuning_and_enough_images(asked):
-    with pytest.raises(NoRowsError, match="call the step `tune` first"):
-        compare.main(["run", *asked])
+def test_there_must_be_enough_images(asked):
     with pytest.raises(ConfigError, match="at most 48"):
         compare.main(["tune", *asked, "--train-images", "49"])
-
-
-def test_a_budget_goes_on_where_it_ended(tmp_path):
-    small = ["experiment=digits", "images.options.sizes=[3,6]", "device=cpu", f"run_dir={tmp_path / 'run'}"]
-    first = learn_for(training(small), 0.05)
-    again = learn_for(training(small), 0.05)
-    assert again == first
-    longer = learn_for(training(small), 0.2)
-    assert longer.steps > first.steps and longer.cpu_seconds >= 0.2 > first.cpu_seconds
