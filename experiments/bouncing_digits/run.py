@@ -28,6 +28,7 @@ from aif_dcpc.inference.images import bounce, bouncing_digits
 from aif_dcpc.inference.images.bouncing_digits import refined
 from aif_dcpc.inference.images.rendering import Renderer, blend
 from aif_dcpc.inference.learning import Learner
+from aif_dcpc.inference.schedule import UPDATES
 from aif_dcpc.inference.stores import ParticleStore
 
 PATCH, CANVAS, FRAMES, SEEN = 16, 32, 10, 8
@@ -69,6 +70,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data-dir", default="data")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--update", choices=UPDATES, default="exact", help="of the latents while learning: 'paper' as published")
     parser.add_argument("--digits", type=int, default=1, help="in a held-out frame")
     parser.add_argument("--films", type=int, default=6000, help="to learn from")
     parser.add_argument("--test-films", type=int, help="100 of one digit, 50 of several by default")
@@ -122,7 +124,8 @@ def appearance(model: GraphicalModel, train: Tensor, args: argparse.Namespace) -
 
 def learn(model: GraphicalModel, train: Tensor, args: argparse.Namespace) -> Tensor:
     """Particles of every film start from the prior and persist between its visits."""
-    engine = DCPC(model, num_particles=1, moves={"position": "langevin"}, seed=args.seed)
+    moves = {"position": "langevin" if args.update == "exact" else "paper"}
+    engine = DCPC(model, num_particles=1, update=args.update, moves=moves, seed=args.seed)
     template = engine.init({"frame": train[:2]})
     store = ParticleStore.like(template, len(train))
     Learner.fill(engine, store, {"frame": train[: args.batch_size]}, torch.arange(len(train)).split(args.batch_size))

@@ -22,6 +22,7 @@ from aif_dcpc.inference import DCPC
 from aif_dcpc.inference.baselines.vae import Encoder, VariationalLearner
 from aif_dcpc.inference.images import class_probabilities, labelled_embedding
 from aif_dcpc.inference.learning import Learner
+from aif_dcpc.inference.schedule import UPDATES
 from aif_dcpc.inference.stores import ParticleStore
 from aif_dcpc.training.image_assembly import start_at_mean
 
@@ -62,6 +63,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--labels", type=int, default=30_000)
     parser.add_argument("--labelled-share", type=float, default=0.0, help="least share of labelled images in a batch")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--update", choices=UPDATES, default="exact", help="of the latents while learning: 'paper' as published")
     parser.add_argument("--warm-steps", type=int, default=3000)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--sweeps", type=int, default=60, help="of the test images")
@@ -92,7 +94,7 @@ class Task:
         self.data, self.known, self.args = data, known, args
         self.model = labelled_embedding(CLASSES, data.image_shape)
         start_at_mean(self.model, data.train)
-        self.engine = DCPC(self.model, num_particles=1, seed=args.seed)
+        self.engine = DCPC(self.model, num_particles=1, update=args.update, seed=args.seed)
         first = torch.arange(2)
         seen = {"label": torch.ones(2, dtype=torch.bool)}
         self.template = self.engine.init(self.batch(first), masks=seen)

@@ -19,6 +19,7 @@ from aif_dcpc.data import load_images, unit
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.images import sequential_memory, with_visible
 from aif_dcpc.inference.learning import learn_step
+from aif_dcpc.inference.schedule import UPDATES
 from aif_dcpc.pictures import image_grid, png_bytes, save
 
 CUES = ("whole", "noisy", "half")
@@ -50,6 +51,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data-dir", default="data")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--update", choices=UPDATES, default="exact", help="of the latents while learning: 'paper' as published")
     parser.add_argument("--lengths", type=int, nargs="+", default=[4, 8, 16, 32, 64])
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--rate", type=float, default=0.003)
@@ -62,7 +64,7 @@ def parse() -> argparse.Namespace:
 def memorise(sequence: Tensor, args: argparse.Namespace) -> GraphicalModel:
     """The graph after learning from one sequence `(T, 1, 28, 28)`."""
     model = sequential_memory(sequence.shape[1:])
-    engine = DCPC(model, num_particles=4, seed=args.seed)
+    engine = DCPC(model, num_particles=4, update=args.update, seed=args.seed)
     state = engine.init({"image": sequence[None]})
     optimizer = torch.optim.Adam(model.parameters(), lr=args.rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.steps)
