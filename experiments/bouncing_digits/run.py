@@ -70,7 +70,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data-dir", default="data")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--update", choices=UPDATES, default="exact", help="of the latents while learning: 'paper' as published")
+    parser.add_argument(
+        "--update", choices=UPDATES, default="exact", help="of the latents while learning: 'paper' as published"
+    )
     parser.add_argument("--digits", type=int, default=1, help="in a held-out frame")
     parser.add_argument("--films", type=int, default=6000, help="to learn from")
     parser.add_argument("--test-films", type=int, help="100 of one digit, 50 of several by default")

@@ -63,7 +63,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--labels", type=int, default=30_000)
     parser.add_argument("--labelled-share", type=float, default=0.0, help="least share of labelled images in a batch")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--update", choices=UPDATES, default="exact", help="of the latents while learning: 'paper' as published")
+    parser.add_argument(
+        "--update", choices=UPDATES, default="exact", help="of the latents while learning: 'paper' as published"
+    )
     parser.add_argument("--warm-steps", type=int, default=3000)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--sweeps", type=int, default=60, help="of the test images")

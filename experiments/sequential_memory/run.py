@@ -51,7 +51,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data-dir", default="data")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--update", choices=UPDATES, default="exact", help="of the latents while learning: 'paper' as published")
+    parser.add_argument(
+        "--update", choices=UPDATES, default="exact", help="of the latents while learning: 'paper' as published"
+    )
     parser.add_argument("--lengths", type=int, nargs="+", default=[4, 8, 16, 32, 64])
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--rate", type=float, default=0.003)
