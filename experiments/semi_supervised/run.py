@@ -2,10 +2,13 @@
 
     python -m aif_dcpc.experiments.semi_supervised.run --data-dir ... --labels 30000
 
-One graph, embedding -> image and embedding -> label (`images.labelled_embedding`). Three stages: a variational encoder
-on all images without labels gives first particles; the graph is learned from exact sweeps of the particles of labelled
-and unlabelled images together; test images, no label seen, are swept and the label's probabilities averaged. The
-baseline is logistic regression on the encoder's means, from the same labels.
+    python -m aif_dcpc.experiments.semi_supervised.run --data-dir ... --labels 100 --graph classes
+
+Two graphs: embedding -> image and embedding -> label (`images.labelled_embedding`), or, where labels are few, label ->
+embedding -> image (`images.class_embedding`), in which images without labels tell what a class is like. Three stages: a
+variational encoder on all images without labels gives first particles; the graph is learned from exact sweeps of the
+particles of labelled and unlabelled images together; test images, no label seen, are swept and the label's probabilities
+averaged. The baseline is logistic regression on the encoder's means, from the same labels.
 """
 
 import argparse
@@ -20,13 +23,16 @@ from torch import Tensor
 from aif_dcpc.data import ImageData, load_images, unit
 from aif_dcpc.inference import DCPC
 from aif_dcpc.inference.baselines.vae import Encoder, VariationalLearner
-from aif_dcpc.inference.images import class_probabilities, labelled_embedding
-from aif_dcpc.inference.learning import Learner
+from aif_dcpc.inference.images import class_embedding, class_probabilities, labelled_embedding
+from aif_dcpc.inference.images.labelled import ClassGaussians
+from aif_dcpc.inference.learning import Learner, parameter_groups
 from aif_dcpc.inference.schedule import UPDATES
+from aif_dcpc.inference.state import State
 from aif_dcpc.inference.stores import ParticleStore
 from aif_dcpc.training.image_assembly import start_at_mean
 
 CLASSES = 10
+LATENTS = {"embedding": 48, "classes": 12}
 
 
 def main() -> None:
@@ -61,6 +67,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--data-dir", default="data")
     parser.add_argument("--labels", type=int, default=30_000)
+    parser.add_argument("--graph", choices=("embedding", "classes"), default="embedding")
     parser.add_argument("--labelled-share", type=float, default=0.0, help="least share of labelled images in a batch")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -70,6 +77,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--sweeps", type=int, default=60, help="of the test images")
     parser.add_argument("--rate", type=float, default=0.002)
+    parser.add_argument("--covariance-rate", type=float, help="of scales and covariances (default: the same)")
     parser.add_argument("--batch-size", type=int, default=512)
     return parser.parse_args()
 
@@ -94,43 +102,58 @@ class Task:
 
     def __init__(self, data: ImageData, known: Tensor, args: argparse.Namespace) -> None:
         self.data, self.known, self.args = data, known, args
-        self.model = labelled_embedding(CLASSES, data.image_shape)
-        start_at_mean(self.model, data.train)
+        self.by_class = args.graph == "classes"
+        latents = LATENTS[args.graph]
+        self.unlabelled = labelled_embedding(CLASSES, data.image_shape, latents=latents)
+        start_at_mean(self.unlabelled, data.train)
+        self.model = class_embedding(CLASSES, data.image_shape, latents=latents) if self.by_class else self.unlabelled
         self.engine = DCPC(self.model, num_particles=1, update=args.update, seed=args.seed)
-        first = torch.arange(2)
-        seen = {"label": torch.ones(2, dtype=torch.bool)}
-        self.template = self.engine.init(self.batch(first), masks=seen)
-        self.store = ParticleStore.like(self.template, len(data.train))
 
     def batch(self, indices: Tensor) -> dict[str, Tensor]:
         """Training images and labels."""
         return {"image": unit(self.data.train[indices]), "label": self.data.train_labels[indices]}
 
+    def cloud(self, engine: DCPC) -> tuple[State, ParticleStore]:
+        """A cloud of two images, the second without its label, and particles of all."""
+        template = engine.init(self.batch(torch.arange(2)), masks={"label": torch.tensor([True, False])})
+        return template, ParticleStore.like(template, len(self.data.train))
+
     def warm_up(self) -> Encoder:
         """A variational encoder and a first decoder, from all images and no label."""
-        optimizer = torch.optim.Adam(self.model.parameters(), lr=self.args.rate)
-        rate = self.args.rate
-        learner = VariationalLearner(self.engine, optimizer, self.template, self.store, site="image", rate=rate)
+        rate, engine = self.args.rate, DCPC(self.unlabelled, num_particles=1, seed=self.args.seed)
+        optimizer = torch.optim.Adam(self.unlabelled.parameters(), lr=rate)
+        learner = VariationalLearner(engine, optimizer, *self.cloud(engine), site="image", rate=rate)
         for indices in batches(len(self.data.train), 256, self.args.warm_steps):
             learner.step(self.batch(indices), indices, {"label": torch.zeros(len(indices), dtype=torch.bool)})
         return learner.encoder
 
     def learn(self, encoder: Encoder) -> None:
         """Particles from the encoder, then exact sweeps and the joint likelihood of images and given labels."""
+        template, store = self.cloud(self.engine)
         with torch.no_grad():
-            for indices in torch.arange(len(self.data.train)).split(2000):
-                drawn, _ = encoder(unit(self.data.train[indices]), 1)
-                self.store.write(indices, {"embedding": drawn[0]})
-        optimizer = torch.optim.Adam(self.model.parameters(), lr=self.args.rate)
+            drawn = torch.cat([encoder(unit(images), 1)[0][0][0] for images in self.data.train.split(2000)])
+        labels = self._begin(drawn) if self.by_class else self.data.train_labels
+        store.write(torch.arange(len(drawn)), {"embedding": drawn[None], "label": labels[None]})
+        groups = parameter_groups(self.model, self.args.rate, covariance_rate=self.args.covariance_rate)
+        optimizer = torch.optim.Adam(groups)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.args.steps)
-        self.learner = Learner(self.engine, optimizer, self.template, self.store)
-        labelled = self.known.nonzero()[:, 0]
+        learner = Learner(self.engine, optimizer, template, store)
+        given = self.known.nonzero()[:, 0]
         extra = round(self.args.labelled_share * self.args.batch_size)
         for others in batches(len(self.data.train), self.args.batch_size - extra, self.args.steps):
-            again = labelled[torch.randint(len(labelled), (extra,))]
+            again = given[torch.randint(len(given), (extra,))]
             indices = torch.cat([others, again])
-            self.learner.step(self.batch(indices), indices, {"label": self.known[indices]})
+            learner.step(self.batch(indices), indices, {"label": self.known[indices]})
             schedule.step()
+
+    def _begin(self, drawn: Tensor) -> Tensor:
+        """Gaussians at the labelled images' embeddings, the decoder as it is; labels `(N,)`, at random where not given."""
+        gaussians, known = self.model.sites["embedding"].kernel, self.known
+        assert isinstance(gaussians, ClassGaussians)
+        gaussians.start(drawn[known], self.data.train_labels[known])
+        pixels, learned = (m.get_submodule("modules_of_sites.image:kernel") for m in (self.model, self.unlabelled))
+        pixels.load_state_dict(learned.state_dict())
+        return torch.where(known, self.data.train_labels, torch.randint(CLASSES, known.shape))
 
     def classify(self, encoder: Encoder) -> Tensor:
         """p(label | image) of the test images `(N, classes)`: 4 particles, averaged over the latter half of the sweeps."""
@@ -146,8 +169,12 @@ class Task:
         for sweep in range(self.args.sweeps):
             state, _ = engine.visit(state, adapt=sweep < self.args.sweeps // 2)
             if sweep >= self.args.sweeps // 2:
-                total = total + class_probabilities(state)
+                total = total + self._probabilities(engine, state)
         return total / total.sum(-1, keepdim=True)
+
+    def _probabilities(self, engine: DCPC, state: State) -> Tensor:
+        """p(label | embedding) averaged over particles, `(B, classes)`."""
+        return engine.marginals(state, "label").mean(0) if self.by_class else class_probabilities(state)
 
 
 def batches(number: int, size: int, steps: int) -> Iterator[Tensor]:

@@ -13,7 +13,12 @@ total                              85
 from aif_dcpc.inference.images.bouncing_digits import bouncing_digits
 from aif_dcpc.inference.images.dlgm import dlgm
 from aif_dcpc.inference.images.generators import generator
-from aif_dcpc.inference.images.labelled import class_probabilities, labelled_dlgm, labelled_embedding
+from aif_dcpc.inference.images.labelled import (
+    class_embedding,
+    class_probabilities,
+    labelled_dlgm,
+    labelled_embedding,
+)
 from aif_dcpc.inference.images.masking import with_visible
 from aif_dcpc.inference.images.rendering import bounce
 from aif_dcpc.inference.images.sequential_memory import sequential_memory
@@ -22,6 +27,7 @@ from aif_dcpc.inference.images.summary import summary
 __all__ = [
     "bounce",
     "bouncing_digits",
+    "class_embedding",
     "class_probabilities",
     "dlgm",
     "generator",

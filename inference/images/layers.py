@@ -20,7 +20,7 @@ class WhitenedNormal(Distribution):
 
     Args:
         mean: `(*batch, D)`.
-        whitening: `(D, D)`, lower triangular with a positive diagonal.
+        whitening: `(D, D)` for all, or `(*batch, D, D)`; lower triangular with a positive diagonal.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (the base class declares it so)
@@ -38,21 +38,27 @@ class WhitenedNormal(Distribution):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "WhitenedNormal":
         """The same law for more data."""
-        return WhitenedNormal(self.mean_.expand(*batch_shape, self.mean_.shape[-1]), self.whitening)
+        size, whitening = self.mean_.shape[-1], self.whitening
+        wide = whitening if whitening.ndim == 2 else whitening.expand(*batch_shape, size, size)
+        return WhitenedNormal(self.mean_.expand(*batch_shape, size), wide)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Mean plus P^-1 times standard normal noise."""
         shape = (*sample_shape, *self.mean_.shape)
         noise = torch.randn(shape, dtype=self.mean_.dtype, device=self.mean_.device)
-        flat = noise.reshape(-1, shape[-1])
-        solved = torch.linalg.solve_triangular(self.whitening, flat.mT, upper=False).mT
+        if self.whitening.ndim > 2:
+            solved = torch.linalg.solve_triangular(self.whitening, noise.unsqueeze(-1), upper=False).squeeze(-1)
+        else:
+            solved = torch.linalg.solve_triangular(self.whitening, noise.reshape(-1, shape[-1]).mT, upper=False).mT
         return self.mean_ + solved.reshape(shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density, `(*batch)`."""
-        white = (value - self.mean_) @ self.whitening.mT
+        away, shared = value - self.mean_, self.whitening.ndim == 2
+        white = away @ self.whitening.mT if shared else (self.whitening @ away.unsqueeze(-1)).squeeze(-1)
         constant = 0.5 * white.shape[-1] * math.log(2 * math.pi)
-        return self.whitening.diagonal().log().sum() - constant - 0.5 * white.square().sum(-1)
+        log_volume = self.whitening.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return log_volume - constant - 0.5 * white.square().sum(-1)
 
 
 class GreyBernoulli(Distribution):
