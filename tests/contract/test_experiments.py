@@ -9,7 +9,13 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from aif_dcpc.inference import DCPC
-from aif_dcpc.inference.images import bouncing_digits, labelled_dlgm, labelled_embedding, sequential_memory
+from aif_dcpc.inference.images import (
+    bouncing_digits,
+    class_embedding,
+    labelled_dlgm,
+    labelled_embedding,
+    sequential_memory,
+)
 from aif_dcpc.inference.learning import learn_step
 from aif_dcpc.inference.schedule import UPDATES
 from aif_dcpc.schema import train_config
@@ -63,6 +69,7 @@ LABELLED = {"image": torch.ones(3, 1, 2, 2), "label": torch.tensor([0, 1, 2])}
 OTHERS = {
     "labelled_dlgm": (lambda: labelled_dlgm(3, (2, 4), (1, 2, 2)), LABELLED),
     "labelled_embedding": (lambda: labelled_embedding(3, (1, 2, 2), latents=2, hidden=4, label_hidden=4), LABELLED),
+    "class_embedding": (lambda: class_embedding(3, (1, 2, 2), latents=2, hidden=4), LABELLED),
     "bouncing_digits": (lambda: bouncing_digits(latents=2, hidden=4, patch=4, canvas=8), FILMS),
     "bouncing_digits, paths": (lambda: bouncing_digits(latents=2, hidden=4, patch=4, canvas=8, candidates=3), FILMS),
     "sequential_memory": (

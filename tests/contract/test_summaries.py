@@ -4,6 +4,7 @@ import pytest
 
 from aif_dcpc.inference.images import (
     bouncing_digits,
+    class_embedding,
     dlgm,
     generator,
     labelled_dlgm,
@@ -66,6 +67,14 @@ WANTED = {
             "embedding": ("2", "-", 0),
             "image": ("1 x 2 x 2", "embedding", linear(2, 5) + linear(5, 4)),
             "label": ("scalar", "embedding", linear(2, 6) + linear(6, 3)),
+        },
+    ),
+    "class embedding": (
+        class_embedding(3, (1, 2, 2), latents=2, hidden=5),
+        {
+            "label": ("scalar", "-", 0),
+            "embedding": ("2", "label", 3 * (2 + 2 + 4)),
+            "image": ("1 x 2 x 2", "embedding", linear(2, 5) + linear(5, 4)),
         },
     ),
     "bouncing digits": (

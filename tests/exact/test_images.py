@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from torch.distributions import Bernoulli, MultivariateNormal
+from torch.distributions import Bernoulli, MultivariateNormal, Normal
 
 from aif_dcpc.image_distances import frechet_distance, kernel_distance
 from aif_dcpc.inference import DCPC, check_model
 from aif_dcpc.inference.factors import evaluate
 from aif_dcpc.inference.images import (
+    class_embedding,
     class_probabilities,
     dlgm,
     generator,
@@ -16,6 +17,7 @@ from aif_dcpc.inference.images import (
     summary,
     with_visible,
 )
+from aif_dcpc.inference.images.labelled import ClassGaussians
 from aif_dcpc.inference.images.layers import COVARIANCES, GaussianLayer, GreyBernoulli, WhitenedNormal
 
 
@@ -31,6 +33,21 @@ def test_a_whitened_normal_is_the_normal_with_precision_p_transposed_p():
     same = MultivariateNormal(law.mean, precision_matrix=law.whitening.mT @ law.whitening)
     x = torch.randn(5, 3, 4)
     assert torch.allclose(law.log_prob(x), same.log_prob(x), atol=1e-4)
+
+
+def test_whitened_normals_may_each_have_a_matrix_of_their_own():
+    laws = [whitened(seed=seed) for seed in range(3)]
+    mean, whitening = torch.stack([law.mean[0] for law in laws]), torch.stack([law.whitening for law in laws])
+    together = WhitenedNormal(mean, whitening)
+    x = torch.randn(5, 3, 4)
+    alone = [WhitenedNormal(m, w).log_prob(x[:, i]) for i, (m, w) in enumerate(zip(mean, whitening, strict=True))]
+    assert torch.allclose(together.log_prob(x), torch.stack(alone, 1), atol=1e-4)
+    assert torch.allclose(together.expand((5, 3)).log_prob(x), torch.stack(alone, 1), atol=1e-4)
+    torch.manual_seed(0)
+    drawn = together.sample((20_000,))
+    for i, law in enumerate(laws):
+        wanted = torch.linalg.inv(law.whitening.mT @ law.whitening)
+        assert (torch.cov(drawn[:, i].T) - wanted).abs().max() < 0.06 * wanted.diagonal().max()  # 6 standard errors
 
 
 def test_whitened_draws_have_their_covariance():
@@ -149,7 +166,51 @@ def test_labels_of_an_embedding_have_their_posterior_by_quadrature():
     assert (prior.sum(0) - wanted).abs().max() > 0.06  # what the sweeps had to find
 
 
+def test_classes_have_their_posterior_by_quadrature():
+    torch.manual_seed(0)
+    model = class_embedding(3, (1, 2, 2), latents=1, hidden=8)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3)
+        model.sites["embedding"].kernel.mean.copy_(torch.tensor([[-1.0], [0.5], [2.0]]))
+        model.sites["embedding"].kernel.log_scale.copy_(torch.tensor([[0.3], [-0.5], [0.0]]))
+    images = torch.tensor([[0.0, 1, 1, 0], [1, 0, 0.5, 1], [0, 1, 1, 0]]).reshape(3, 1, 2, 2)
+    engine = DCPC(model, num_particles=4000)
+    data = {"image": images, "label": torch.tensor([0, 0, 2])}
+    state = engine.init(data, masks={"label": torch.tensor([False, False, True])}, seed=0)
+    state, _ = engine.run(state, num_sweeps=80)
+    grid = torch.linspace(-8, 8, 4001)[:, None, None]
+    pixels = model.sites["image"].kernel(grid).log_prob(images)
+    classes = Normal(torch.tensor([-1.0, 0.5, 2.0]), torch.tensor([0.3, -0.5, 0.0]).exp())
+    joint = pixels[:, :, None] + classes.log_prob(grid)  # (grid, image, class)
+    wanted = joint.exp().sum(0) / joint.exp().sum((0, 2))[:, None]
+    # 4,000 independent chains: standard error at most .5 / sqrt(4000) = .008
+    assert (engine.marginals(state, "label").mean(0)[:2] - wanted[:2]).abs().max() < 0.04
+    assert (wanted[:2] - 1 / 3).abs().max() > 0.15  # what the sweeps had to find
+    assert (state.particles["label"][:, 2] == 2).all()  # as given
+    given = joint[:, 2, 2].softmax(0)
+    mean = (given * grid[:, 0, 0]).sum()
+    error = ((given * (grid[:, 0, 0] - mean) ** 2).sum() / 4000).sqrt()
+    assert (state.particles["embedding"][:, 2].mean() - mean).abs() < 5 * error + 0.02
+
+
+def test_gaussians_of_classes_start_at_their_moments():
+    torch.manual_seed(0)
+    labels, z = torch.arange(3).repeat(50), torch.randn(150, 2) @ torch.tensor([[1.0, 0.5], [0.0, 0.2]])
+    gaussians = ClassGaussians(3, 2)
+    gaussians.start(z + labels[:, None], labels, ridge=0.0)
+    law = gaussians(torch.arange(3))
+    means = torch.stack([(z + labels[:, None])[labels == c].mean(0) for c in range(3)])
+    assert torch.allclose(law.mean, means, atol=1e-5)
+    away = z + labels[:, None] - means[labels]
+    covariance = torch.linalg.inv(law.whitening.mT @ law.whitening)
+    assert torch.allclose(covariance, (away.T @ away / 147).expand(3, 2, 2), atol=1e-4)
+
+
 def test_labelled_graphs_keep_data_independent():
-    model = labelled_embedding(3, (1, 2, 2), latents=2, hidden=4, label_hidden=4)
     data = {"image": torch.rand(3, 1, 2, 2), "label": torch.tensor([0, 2, 1])}
-    assert check_model(model, data, replicates=0) == ()
+    for model in (
+        labelled_embedding(3, (1, 2, 2), latents=2, hidden=4, label_hidden=4),
+        class_embedding(3, (1, 2, 2), latents=2, hidden=4),
+    ):
+        assert check_model(model, data, replicates=0) == ()
