@@ -73,7 +73,7 @@ def protocol(asked: argparse.Namespace) -> Protocol:
         final_seconds=asked.final_seconds,
         measure=evaluations(
             tuning=["held_out=100", "sweeps=50", "temperatures=100", "simulated_images=0", *MARGINAL],
-            final=["held_out=200", "sweeps=100", "temperatures=200", "simulated_images=50", *MARGINAL],
+            final=["held_out=200", "sweeps=100", "temperatures=1000", "simulated_images=50", *MARGINAL],
         ),
     )
 
