@@ -6,6 +6,7 @@ from torch import nn
 from torch.distributions import Independent, Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel
+from aif_dcpc.inference.baselines.classifier import Classifier
 from aif_dcpc.inference.baselines.langevin import UnadjustedLangevin
 from aif_dcpc.inference.baselines.lpc import LangevinCodingLearner
 from aif_dcpc.inference.baselines.vae import Encoder, VariationalLearner
@@ -88,3 +89,17 @@ def test_an_encoder_scores_its_own_draws_as_it_drew_them():
     images = torch.rand(5, 1, 2, 2)
     drawn, log_q = encoder(images, 6)
     assert torch.allclose(encoder.log_prob(images, drawn), log_q, atol=1e-5)
+
+
+def test_baselines_sweeps_are_counted():
+    engine = UnadjustedLangevin(DCPC(gaussian(), num_particles=2), step=0.1, inner_steps=3)
+    state = engine.init({"x": torch.ones(3, 1)}, seed=0)
+    assert [(state := engine.visit(state)[0]).sweeps for _ in range(3)] == [1, 2, 3]
+
+
+def test_accuracy_is_the_share_of_images_given_their_label():
+    torch.manual_seed(0)
+    classifier, images = Classifier((1, 8, 8), 3), torch.rand(700, 1, 8, 8)  # more than are looked at in one piece
+    given = classifier(images).argmax(1)
+    wrong = torch.arange(700) % 4 == 0
+    assert classifier.accuracy(images, torch.where(wrong, (given + 1) % 3, given)) == pytest.approx(0.75)

@@ -210,3 +210,24 @@ def test_three_blobs_are_found_from_the_prior():
     pixels = 8.0  # half the free width
     error = (fold(best.position[0]) - fold(truth)).norm(dim=-1) * pixels
     assert (error < 2).double().mean() > 0.9
+
+
+def test_lines_fit_as_places_along_them_do_and_any_frame_may_be_wrong():
+    """sum over frames of log((1 - e) p(place on the line) + e / width), places weighed between whole pixels."""
+    generator = torch.Generator().manual_seed(0)
+    places, speed = 3 * torch.randn(1, 1, 4, 6, 6, generator=generator), 0.2
+    lines = whole_digits.Tracks(places, speed).across
+    starts, velocities = straight_paths.grid(speed)
+    told = places.logsumexp(-2)[0, 0].softmax(-1)
+    told = ((1 - whole_digits.ELSEWHERE) * told + whole_digits.ELSEWHERE / 6).log()
+    fit = []
+    for start, velocity in ((starts[3], velocities[70]), (starts[20], velocities[40])):
+        pixel = (fold(start + velocity * torch.arange(4)) + 1) * 2.5
+        below = pixel.floor().long().clamp_max(4)
+        share = pixel - below
+        frames = torch.arange(4)
+        score = ((1 - share) * told[frames, below] + share * told[frames, below + 1]).sum()
+        fit.append(score - 0.5 * (velocity / speed) ** 2)
+    number = len(velocities)
+    found = lines.log_cells[0, 0, 0, 3 * number + 70] - lines.log_cells[0, 0, 0, 20 * number + 40]
+    assert torch.allclose(found, fit[0] - fit[1], atol=1e-4)

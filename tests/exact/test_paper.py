@@ -36,6 +36,23 @@ def test_the_preconditioner_is_the_normalised_inverse_of_the_fisher_matrix(dense
         assert torch.allclose(half @ half.mT, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("dense", [True, False])
+def test_a_preconditioner_is_applied_datum_by_datum_and_slice_by_slice(dense):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4, 2, 3, 5, generator=generator)
+    matrix = torch.randn(2, 3, 5, 5, generator=generator) if dense else torch.rand(2, 3, 5, generator=generator)
+    found = paper._apply(matrix, x)
+    for k, b, t in ((0, 0, 0), (3, 1, 2), (2, 0, 1)):
+        whole = matrix[b, t] if dense else torch.diag(matrix[b, t])
+        assert torch.allclose(found[k, b, t], whole @ x[k, b, t], atol=1e-6)
+    size = 5 / 2 * math.log(4 * math.pi * 0.3)
+    root = matrix.tril() if dense else matrix
+    for b, t in ((0, 0), (1, 2)):
+        whole = root[b, t] if dense else torch.diag(root[b, t])
+        expected = torch.linalg.slogdet(whole).logabsdet + size
+        assert torch.allclose(paper._log_normaliser(root, 0.3)[b, t], expected, atol=1e-5)
+
+
 def test_one_particle_makes_unadjusted_langevin_steps():
     """With K = 1 nothing is weighed and Sigma is the identity: z' = z + step eps + sqrt(2 step) noise."""
     copies, step = 20_000, 0.3
