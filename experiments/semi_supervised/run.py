@@ -15,12 +15,14 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from aif_dcpc.data import ImageData, load_images, unit
+from aif_dcpc.image_inference import image_law
 from aif_dcpc.inference import DCPC
 from aif_dcpc.inference.baselines.vae import Encoder, VariationalLearner
 from aif_dcpc.inference.images import class_embedding, class_probabilities, labelled_embedding
@@ -29,6 +31,7 @@ from aif_dcpc.inference.learning import Learner, parameter_groups
 from aif_dcpc.inference.schedule import UPDATES
 from aif_dcpc.inference.state import State
 from aif_dcpc.inference.stores import ParticleStore
+from aif_dcpc.pictures import image_grid, png_bytes, save
 from aif_dcpc.training.image_assembly import start_at_mean
 
 CLASSES = 10
@@ -59,6 +62,8 @@ def main() -> None:
         "cpu_seconds_in_all": round(time.process_time() - start),
     }
     print(json.dumps(record))
+    if args.graph == "classes":
+        task.draw(args.figures / f"classes_{args.seed}.png")
 
 
 def parse() -> argparse.Namespace:
@@ -79,6 +84,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=0.002)
     parser.add_argument("--covariance-rate", type=float, help="of scales and covariances (default: the same)")
     parser.add_argument("--batch-size", type=int, default=512)
+    parser.add_argument("--figures", type=Path, default=Path(__file__).parent / "figures")
     return parser.parse_args()
 
 
@@ -175,6 +181,14 @@ class Task:
     def _probabilities(self, engine: DCPC, state: State) -> Tensor:
         """p(label | embedding) averaged over particles, `(B, classes)`."""
         return engine.marginals(state, "label").mean(0) if self.by_class else class_probabilities(state)
+
+    def draw(self, path: Path, *, columns: int = 12) -> None:
+        """Mean images of every class, embeddings drawn given the label, a row each."""
+        asked = torch.arange(CLASSES).repeat_interleave(columns)
+        engine = DCPC(self.model, num_particles=1, seed=self.args.seed + 2)
+        drawn = image_law(engine.init({"label": asked})).mean[0]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(path, png_bytes(image_grid(drawn.numpy(), columns=columns)))
 
 
 def batches(number: int, size: int, steps: int) -> Iterator[Tensor]:
