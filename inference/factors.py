@@ -192,7 +192,8 @@ def add_onto(
         after = -stop % ratio
         part = pad(part, (*(0, 0) * (part.ndim - 3), start, after)).unflatten(2, (-1, ratio)).sum(3)
         start, stop = 0, (stop + after) // ratio
-    total.narrow(2, shift + start - leaf.offset, stop - start).add_(part)
+    whole = total.shape[2] == stop - start
+    (total if whole else total.narrow(2, shift + start - leaf.offset, stop - start)).add_(part)
 
 
 def collapse(site: Site, factor: Factor, part: Tensor) -> Tensor:

@@ -193,5 +193,6 @@ def align(
         index = torch.arange(start, stop, device=value.device) if rows is None else rows
         return value.index_select(2, index // (own.period // reader.period))
     if rows is None:
-        return value[:, :, start - leaf.offset : stop - leaf.offset]
+        whole = value.shape[2] == stop - start
+        return value if whole else value[:, :, start - leaf.offset : stop - leaf.offset]
     return value.index_select(2, rows - leaf.offset if leaf.offset else rows)

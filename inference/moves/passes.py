@@ -188,6 +188,11 @@ class Sparse:
         """The free slices, in order."""
         return _grid(self.chunks, self.chunks.width, 0, 0, self.chunks.length, self.state.log_weights.device)[3]
 
+    @cached_property
+    def _now(self) -> Tensor:
+        """The site's values on the free slices, before the move."""
+        return self.state.values[self.site.name].index_select(2, self.free)
+
     def errors(self, values: Values) -> Tensor:
         """Prediction errors of every chunk's free slices, `(count, K * B, N)`."""
         parts = []
@@ -195,7 +200,8 @@ class Sparse:
             for offset in factor.offsets(self.site.name):
                 score = values[factor.key].scores[Leaf(self.site.name, offset)]
                 part = self._by_chunk(factor, flatten_event(self.site, score))
-                parts.append(part.narrow(2, offset - self._offset(factor), self.chunks.width))
+                narrow = part.shape[2] > self.chunks.width
+                parts.append(part.narrow(2, offset - self._offset(factor), self.chunks.width) if narrow else part)
         total = sum(parts[1:], parts[0])  # (K * B, count, width, D)
         if self._open is not None:
             wide = self._open.expand(self.state.values[self.site.name].shape[0], *self._open.shape[1:]).flatten(0, 1)
@@ -220,8 +226,7 @@ class Sparse:
 
     def move(self, jump: Tensor) -> tuple[Tensor, Tensor]:
         """The jump of the free slices, observed values held back, and the site's values with it."""
-        z, mask = self.state.values[self.site.name], self.state.masks.get(self.site.name)
-        now = z.index_select(2, self.free)
+        z, mask, now = self.state.values[self.site.name], self.state.masks.get(self.site.name), self._now
         jump = jump.transpose(0, 1).reshape(*z.shape[:2], -1, *z.shape[3:])[:, :, : now.shape[2]]
         if mask is not None:
             jump = torch.where(widen(mask.index_select(2, self.free), jump), torch.zeros_like(jump), jump)
@@ -233,10 +238,7 @@ class Sparse:
 
     def gain(self, new: Values) -> Tensor:
         """log p(moved, rest) - log p(current, rest) by chunk, `(count, K * B)` nats."""
-        parts = [
-            self._by_chunk(f, (new[f.key].log_prob - self.old[f.key].log_prob).unsqueeze(-1)).flatten(2).sum(2)
-            for f in self.factors
-        ]
+        parts = [self._by_chunk(f, new[f.key].log_prob - self.old[f.key].log_prob).sum(2) for f in self.factors]
         return sum(parts[1:], parts[0]).T
 
     def accept(self, flags: Tensor, moved: Tensor, new: Values) -> State:
@@ -250,8 +252,7 @@ class Sparse:
                 {leaf: before.scores[leaf].index_copy(2, places, score) for leaf, score in kept.scores.items()},
             )
         chosen = widen(self._spread(flags, self.chunks.width)[:, :, : self.free.shape[0]], z)
-        now, then = z.index_select(2, self.free), moved.index_select(2, self.free)
-        changed = z.index_copy(2, self.free, torch.where(chosen, then, now))
+        changed = z.index_copy(2, self.free, torch.where(chosen, moved.index_select(2, self.free), self._now))
         return self.state.replace(values={**self.state.values, self.site.name: changed}, cache=cache)
 
     # -- rows --------------------------------------------------------------------------------------------------------
@@ -282,11 +283,11 @@ class Sparse:
         return _grid(self.chunks, self._height(factor), self._offset(factor), *self._slices(factor), device)
 
     def _by_chunk(self, factor: Factor, x: Tensor) -> Tensor:
-        """`(K, B, rows, D)` to `(K * B, count, rows per chunk, D)`, rows past the end set to zero."""
+        """`(K, B, rows, *rest)` to `(K * B, count, rows per chunk, *rest)`, rows past the end set to zero."""
         inside = self._grid(factor)[2]
         if inside is not None:
-            x = torch.where(inside[:, None], x, torch.zeros_like(x))
-        return x.reshape(-1, self.chunks.count, self._height(factor), x.shape[3])
+            x = torch.where(widen(inside, x[0, 0]), x, torch.zeros_like(x))
+        return x.reshape(-1, self.chunks.count, self._height(factor), *x.shape[3:])
 
     def _spread(self, flags: Tensor, height: int) -> Tensor:
         """Flags of chunks `(count, K * B)` to `(K, B, count * height)`."""

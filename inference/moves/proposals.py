@@ -38,6 +38,10 @@ class Gaussian:
         """Variance of the noise at step a."""
         return 2 * step
 
+    def share(self, step: Tensor) -> Tensor | float:
+        """a / variance(a)."""
+        return 0.5
+
     def draw(self, w: Tensor, step: Tensor, generator: torch.Generator | None) -> Tensor:
         """Draw u given the whitened prediction error."""
         noise = torch.randn(w.shape, dtype=w.dtype, device=w.device, generator=generator)
@@ -48,7 +52,7 @@ class Gaussian:
         w, new_w = self.drift(w), self.drift(new_w)
         # |u - a w|^2 - |u + a w'|^2 = -2 a (w + w') . (u + a / 2 (w' - w))
         total = (w + new_w) * torch.addcmul(u, new_w - w, step, value=0.5)
-        return total.sum(-1) * (-step / self.variance(step))
+        return total.sum(-1) * -self.share(step)
 
 
 class OrnsteinUhlenbeck(Gaussian):
@@ -57,6 +61,10 @@ class OrnsteinUhlenbeck(Gaussian):
     def variance(self, step: Tensor) -> Tensor:
         """Variance of the noise at step a."""
         return step * (2 - step)
+
+    def share(self, step: Tensor) -> Tensor | float:
+        """a / variance(a)."""
+        return 1 / (2 - step)
 
 
 class Mala(Gaussian):
