@@ -140,12 +140,14 @@ class SiteAdaptation:
         log_steps: by proposal and chunk width, 0-dim tensors.
         secants: by factor key.
         roots: of the preconditioners, by (width, gap, phase, length); rebuilt after each change of the secants.
+        strides: what steps come to, by proposal and chunk width; rebuilt after each change of the steps.
         updates: number of updates so far, by proposal and chunk width (host integers).
     """
 
     log_steps: Mapping[tuple[str, int], Tensor] = field(default_factory=dict)
     secants: Mapping[str, Secant] = field(default_factory=dict)
     roots: Mapping[tuple[int, int, int, int], Tensor] = field(default_factory=dict)
+    strides: Mapping[tuple[str, int], tuple[Tensor, ...]] = field(default_factory=dict)
     updates: Mapping[tuple[str, int], int] = field(default_factory=dict)
 
     def log_step(self, key: tuple[str, int], like: Tensor) -> Tensor:
@@ -158,7 +160,8 @@ class SiteAdaptation:
         count = self.updates.get(key, 0)
         move = (count + 1) ** -0.6 * 2 * (acceptance - TARGET_ACCEPTANCE)
         log_step = (self.log_step(key, like) + move).clamp(math.log(MIN_STEP), math.log(MAX_STEP))
-        return replace(self, log_steps={**self.log_steps, key: log_step}, updates={**self.updates, key: count + 1})
+        steps, updates = {**self.log_steps, key: log_step}, {**self.updates, key: count + 1}
+        return replace(self, log_steps=steps, updates=updates, strides={})
 
     def learned(self, key: str, dx: Tensor, dscore: Tensor, dense: bool, count: int) -> "SiteAdaptation":
         """Take in changes `(num_changes, N)` of one factor's inputs and scores."""

@@ -265,7 +265,7 @@ class Learner:
 def plain_adaptation(adaptation: Mapping[str, Any]) -> dict[str, Any]:
     """What moves have learned, as plain data for a checkpoint; what is rebuilt from it, or told of one batch, is not."""
     learned = {name: entry for name, entry in adaptation.items() if isinstance(entry, SiteAdaptation)}
-    return {name: asdict(replace(entry, roots={})) for name, entry in learned.items()}
+    return {name: asdict(replace(entry, roots={}, strides={})) for name, entry in learned.items()}
 
 
 def revived_adaptation(plain: Mapping[str, Any]) -> dict[str, SiteAdaptation]:

@@ -70,8 +70,8 @@ class Factor:
 
     def slices(self, length: int) -> tuple[int, int]:
         """First and one past the last slice in a series of `length` slices of this scope."""
-        stop = length if self.stop is None else min(self.stop, length)
-        return min(self.start, stop), stop
+        stop = length if self.stop is None or self.stop > length else self.stop
+        return (self.start if self.start < stop else stop), stop
 
     def offsets(self, name: str) -> tuple[int, ...]:
         """Offsets at which the factor reads site `name`."""

@@ -7,7 +7,7 @@ at the proposal: accepted values and scores are kept, so a pass costs one evalua
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from aif_dcpc.inference.lowering import Factor, Leaf, align
 from aif_dcpc.inference.moves.layout import flatten_event, site_chunks
 from aif_dcpc.inference.moves.passes import Pass, Sparse, Whole
 from aif_dcpc.inference.moves.preconditioning import MAX_DENSE, MAX_DENSE_STATIC, multiply, preconditioner
-from aif_dcpc.inference.moves.proposals import PROPOSALS
+from aif_dcpc.inference.moves.proposals import PROPOSALS, Proposal, Stride
 from aif_dcpc.inference.state import FactorValue, State
 
 
@@ -78,28 +78,40 @@ def _pass(move: Langevin, state: State, generator: torch.Generator | None, adapt
     learned: SiteAdaptation = state.adaptation.get(move.site, SiteAdaptation())
     root, learned = preconditioner(state, site, here.chunks, learned)
     key = (move.noise, chunks.width)
-    step = learned.log_step(key, z).exp()
+    stride, learned = _stride(proposal, learned, key, z)
 
     w = multiply(root, here.errors(here.old), transposed=True)
-    u = proposal.draw(w, step, generator)
+    u = proposal.draw(w, stride, generator)
     jump, moved = here.move(multiply(root, u))
     new = here.evaluate(moved)
     new_w = multiply(root, here.errors(new), transposed=True)
-    ratio = proposal.log_ratio(u, w, new_w, step) + here.gain(new)
+    ratio = proposal.log_ratio(u, w, new_w, stride) + here.gain(new)
     uniform = torch.rand(ratio.shape, dtype=z.dtype, device=z.device, generator=generator)
 
-    probability = _mean_probability(ratio, here.movable)
+    probabilities = torch.nan_to_num(ratio.clamp(max=0).exp(), nan=0.0)
+    probability = _mean_probability(probabilities, here.movable)
     if adapt:
         if isinstance(here, Whole):
             learned = _learn(state, site, here.factors, new, jump, learned, learned.updates.get(key, 0))
         learned = learned.stepped(key, probability, z)
-    state = here.accept(uniform.log() < ratio, moved, new)
-    return state.replace(adaptation={**state.adaptation, move.site: learned}), probability
+    moved_state = here.accept(uniform < probabilities, moved, new)
+    if learned is not state.adaptation.get(move.site):
+        moved_state = moved_state.replace(adaptation={**state.adaptation, move.site: learned})
+    return moved_state, probability
 
 
-def _mean_probability(ratio: Tensor, movable: Tensor | None) -> Tensor:
+def _stride(
+    proposal: Proposal, learned: SiteAdaptation, key: tuple[str, int], like: Tensor
+) -> tuple[Stride, SiteAdaptation]:
+    """What the current step comes to, kept until the step changes."""
+    if key not in learned.strides:
+        stride = proposal.stride(learned.log_step(key, like).exp())
+        learned = replace(learned, strides={**learned.strides, key: stride})
+    return Stride(*learned.strides[key]), learned
+
+
+def _mean_probability(probability: Tensor, movable: Tensor | None) -> Tensor:
     """Mean over the chunks that can move at all; where none can, what leaves the step as it is."""
-    probability = torch.nan_to_num(ratio.clamp(max=0).exp(), nan=0.0)
     if movable is None:
         return probability.mean()
     counted = probability.unflatten(1, (-1, movable.shape[2])) * movable

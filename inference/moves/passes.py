@@ -181,7 +181,7 @@ class Sparse:
     @cached_property
     def rows(self) -> dict[str, Tensor]:
         """Slices of each factor, `(count * its rows per chunk,)`."""
-        return {f.key: self._grid(f)[0] for f in self.factors}
+        return {key: grid[0] for key, grid in self._grids.items()}
 
     @cached_property
     def free(self) -> Tensor:
@@ -243,15 +243,16 @@ class Sparse:
 
     def accept(self, flags: Tensor, moved: Tensor, new: Values) -> State:
         """The state in which the chunks flagged in `(count, K * B)` have moved."""
-        z, cache = self.state.values[self.site.name], dict(self.state.cache)
+        z, cache, width = self.state.values[self.site.name], dict(self.state.cache), self.chunks.width
+        spread = {height: self._spread(flags, height) for height in {width, *map(self._height, self.factors)}}
         for f in self.factors:
-            kept = merge(self.state, f, self._spread(flags, self._height(f)), new[f.key], self.old[f.key])
-            before, places = cache[f.key], self._grid(f)[1]
+            kept = merge(self.state, f, spread[self._height(f)], new[f.key], self.old[f.key])
+            before, places = cache[f.key], self._grids[f.key][1]
             cache[f.key] = FactorValue(
                 before.log_prob.index_copy(2, places, kept.log_prob),
                 {leaf: before.scores[leaf].index_copy(2, places, score) for leaf, score in kept.scores.items()},
             )
-        chosen = widen(self._spread(flags, self.chunks.width)[:, :, : self.free.shape[0]], z)
+        chosen = widen(spread[width][:, :, : self.free.shape[0]], z)
         changed = z.index_copy(2, self.free, torch.where(chosen, moved.index_select(2, self.free), self._now))
         return self.state.replace(values={**self.state.values, self.site.name: changed}, cache=cache)
 
@@ -278,13 +279,16 @@ class Sparse:
         offsets = factor.offsets(self.site.name)
         return self.chunks.width + max(offsets) - min(offsets)
 
-    def _grid(self, factor: Factor) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    @cached_property
+    def _grids(self) -> dict[str, tuple[Tensor, Tensor, Tensor | None, Tensor]]:
         device = self.state.log_weights.device
-        return _grid(self.chunks, self._height(factor), self._offset(factor), *self._slices(factor), device)
+        return {
+            f.key: _grid(self.chunks, self._height(f), self._offset(f), *self._slices(f), device) for f in self.factors
+        }
 
     def _by_chunk(self, factor: Factor, x: Tensor) -> Tensor:
         """`(K, B, rows, *rest)` to `(K * B, count, rows per chunk, *rest)`, rows past the end set to zero."""
-        inside = self._grid(factor)[2]
+        inside = self._grids[factor.key][2]
         if inside is not None:
             x = torch.where(widen(inside, x[0, 0]), x, torch.zeros_like(x))
         return x.reshape(-1, self.chunks.count, self._height(factor), *x.shape[3:])
@@ -296,7 +300,7 @@ class Sparse:
 
     def _taken(self, factor: Factor) -> FactorValue:
         """A factor's cached value on its rows."""
-        cached, places = self.state.cache[factor.key], self._grid(factor)[1]
+        cached, places = self.state.cache[factor.key], self._grids[factor.key][1]
         scores = {
             leaf: score.index_select(2, places)
             for leaf, score in cached.scores.items()

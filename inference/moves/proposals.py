@@ -5,7 +5,7 @@ given w. It then reverses by -u from z' (an involution that keeps volume), so th
 log p(-u | w') - log p(u | w), whatever R is, and also when observed values are held back from moving.
 """
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -14,16 +14,33 @@ from torch.nn.functional import softplus
 LIMIT = 5.0  # standard deviations of the conditional, where the preconditioner is right
 
 
+class Stride(NamedTuple):
+    """What a step size a comes to, 0-dim tensors: computed when the step changes, not at each pass.
+
+    Attributes:
+        step: a.
+        deviation: standard deviation of the noise.
+        slope: minus a over the variance of the noise.
+    """
+
+    step: Tensor
+    deviation: Tensor
+    slope: Tensor
+
+
 class Proposal(Protocol):
     """How u is drawn given w.
 
     Shapes: `w`, `new_w`, `u` are `(count, K * B, N)`; `step` is 0-dim.
     """
 
-    def draw(self, w: Tensor, step: Tensor, generator: torch.Generator | None) -> Tensor:
+    def stride(self, step: Tensor) -> Stride:
+        """What a step size comes to."""
+
+    def draw(self, w: Tensor, stride: Stride, generator: torch.Generator | None) -> Tensor:
         """Draw u given the whitened prediction error."""
 
-    def log_ratio(self, u: Tensor, w: Tensor, new_w: Tensor, step: Tensor) -> Tensor:
+    def log_ratio(self, u: Tensor, w: Tensor, new_w: Tensor, stride: Stride) -> Tensor:
         """log p(-u | w') - log p(u | w), `(count, K * B)` nats."""
 
 
@@ -38,21 +55,22 @@ class Gaussian:
         """Variance of the noise at step a."""
         return 2 * step
 
-    def share(self, step: Tensor) -> Tensor | float:
-        """a / variance(a)."""
-        return 0.5
+    def stride(self, step: Tensor) -> Stride:
+        """What a step size comes to."""
+        variance = self.variance(step)
+        return Stride(step, variance.sqrt(), -step / variance)
 
-    def draw(self, w: Tensor, step: Tensor, generator: torch.Generator | None) -> Tensor:
+    def draw(self, w: Tensor, stride: Stride, generator: torch.Generator | None) -> Tensor:
         """Draw u given the whitened prediction error."""
         noise = torch.randn(w.shape, dtype=w.dtype, device=w.device, generator=generator)
-        return noise.mul_(self.variance(step).sqrt()).addcmul_(self.drift(w), step)
+        return noise.mul_(stride.deviation).addcmul_(self.drift(w), stride.step)
 
-    def log_ratio(self, u: Tensor, w: Tensor, new_w: Tensor, step: Tensor) -> Tensor:
+    def log_ratio(self, u: Tensor, w: Tensor, new_w: Tensor, stride: Stride) -> Tensor:
         """log p(-u | w') - log p(u | w), `(count, K * B)` nats."""
         w, new_w = self.drift(w), self.drift(new_w)
         # |u - a w|^2 - |u + a w'|^2 = -2 a (w + w') . (u + a / 2 (w' - w))
-        total = (w + new_w) * torch.addcmul(u, new_w - w, step, value=0.5)
-        return total.sum(-1) * -self.share(step)
+        total = (w + new_w) * torch.addcmul(u, new_w - w, stride.step, value=0.5)
+        return total.sum(-1) * stride.slope
 
 
 class OrnsteinUhlenbeck(Gaussian):
@@ -61,10 +79,6 @@ class OrnsteinUhlenbeck(Gaussian):
     def variance(self, step: Tensor) -> Tensor:
         """Variance of the noise at step a."""
         return step * (2 - step)
-
-    def share(self, step: Tensor) -> Tensor | float:
-        """a / variance(a)."""
-        return 1 / (2 - step)
 
 
 class Mala(Gaussian):
@@ -85,13 +99,17 @@ class Barker:
     Reference: Livingstone and Zanella 2022, arXiv 1908.11812.
     """
 
-    def draw(self, w: Tensor, step: Tensor, generator: torch.Generator | None) -> Tensor:
+    def stride(self, step: Tensor) -> Stride:
+        """What a step size comes to."""
+        return Stride(step, (2 * step).sqrt(), torch.full_like(step, -0.5))
+
+    def draw(self, w: Tensor, stride: Stride, generator: torch.Generator | None) -> Tensor:
         """Draw u given the whitened prediction error."""
-        noise = torch.randn(w.shape, dtype=w.dtype, device=w.device, generator=generator) * (2 * step).sqrt()
+        noise = torch.randn(w.shape, dtype=w.dtype, device=w.device, generator=generator) * stride.deviation
         uniform = torch.rand(w.shape, dtype=w.dtype, device=w.device, generator=generator)
         return torch.where(uniform < torch.sigmoid(noise * w), noise, -noise)
 
-    def log_ratio(self, u: Tensor, w: Tensor, new_w: Tensor, step: Tensor) -> Tensor:
+    def log_ratio(self, u: Tensor, w: Tensor, new_w: Tensor, stride: Stride) -> Tensor:
         """log p(-u | w') - log p(u | w), `(count, K * B)` nats."""
         return (softplus(-u * w) - softplus(u * new_w)).sum(-1)
 

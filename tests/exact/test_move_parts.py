@@ -35,14 +35,14 @@ def test_ratios_are_those_of_the_laws(kind):
     generator = torch.Generator().manual_seed(0)
     u, w, new_w = (3 * torch.randn(4, 2, 3, 2, generator=generator).double() for _ in range(3))
     expected = law(kind, new_w)(-u) - law(kind, w)(u)
-    assert torch.allclose(PROPOSALS[kind].log_ratio(u, w, new_w, STEP), expected, atol=1e-4)
+    assert torch.allclose(PROPOSALS[kind].log_ratio(u, w, new_w, PROPOSALS[kind].stride(STEP)), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", PROPOSALS)
 def test_draws_follow_the_laws(kind):
     """E over draws of f / p is the integral of f: one, for a Gaussian f whose mean is told by w."""
     w = torch.tensor([-1.5, 0.7]).double().expand(100_000, 1, 1, 2)
-    u = PROPOSALS[kind].draw(w, STEP, torch.Generator().manual_seed(0))
+    u = PROPOSALS[kind].draw(w, PROPOSALS[kind].stride(STEP), torch.Generator().manual_seed(0))
     for mean in (-0.5, 0.5):
         ratio = (Normal(mean, 0.6).log_prob(u).sum(-1) - law(kind, w)(u)).exp()
         assert abs(ratio.mean() - 1) < 5 * ratio.std() / len(ratio) ** 0.5 < 0.1
