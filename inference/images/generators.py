@@ -15,8 +15,10 @@ from aif_dcpc.inference.distributions import DiscretizedNormal
 from aif_dcpc.inference.errors import ModelError
 from aif_dcpc.inference.graph import GraphicalModel
 from aif_dcpc.inference.images.dlgm import StandardNormal
+from aif_dcpc.inference.images.layers import LearnedNormal
 
 LIKELIHOODS = ("discretized_normal", "normal")
+PRIORS = ("standard", "learned")
 GROUPS = 8
 
 
@@ -27,6 +29,7 @@ def generator(
     width: int | None = None,
     likelihood: str = "discretized_normal",
     scale: float = 0.1,
+    prior: str = "standard",
 ) -> GraphicalModel:
     """Build the graph: a latent vector `z` and the site `image`.
 
@@ -36,9 +39,12 @@ def generator(
         width: channels of the widest feature map, a multiple of 16; 64 by default.
         likelihood: "discretized_normal" (256 levels) or "normal", with one learned scale.
         scale: standard deviation of a pixel to start with.
+        prior: of z: "standard" normal, as published, or a "learned" normal. The first layer is linear, so that both
+            describe the same images; but a decoder that spreads its latents wider than the prior takes very long to be
+            called back by it, where a learned prior follows at once (parameter expansion: Liu, Rubin and Wu 1998).
 
     Raises:
-        ModelError: another size, width or likelihood.
+        ModelError: another size, width, likelihood or prior.
     """
     channels, height, side = image_shape
     if height != side or side not in (32, 64):
@@ -46,10 +52,12 @@ def generator(
     width = width or 64
     if width % (2 * GROUPS):
         raise ModelError(f"generator: width={width}, expected a multiple of {2 * GROUPS}.")
+    if prior not in PRIORS:
+        raise ModelError(f"generator: prior {prior!r}, expected one of {', '.join(PRIORS)}.")
     size = latents or (64 if side == 32 else 40)
     body = _body_32(size, width, channels) if side == 32 else _body_64(size, width, channels)
     model = GraphicalModel()
-    model.add_site("z", StandardNormal(size))
+    model.add_site("z", StandardNormal(size) if prior == "standard" else LearnedNormal(size))
     model.add_site("image", ConvolutionalKernel(body, likelihood, scale), parents=["z"])
     return model
 

@@ -126,6 +126,24 @@ class _GreyLogProb(torch.autograd.Function):
         return residual, towards_value
 
 
+class LearnedNormal(nn.Module):
+    """p(z) = Normal(mean, covariance), both learned; standard normal at first.
+
+    Args:
+        size: D, of z.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(size))
+        self.log_scale = nn.Parameter(torch.zeros(size))
+        self.lower_scale = nn.Parameter(torch.zeros(size, size))  # strictly lower part of the whitening matrix
+
+    def forward(self) -> Distribution:
+        """The prior."""
+        return WhitenedNormal(self.mean, self.lower_scale.tril(-1) + torch.diag((-self.log_scale).exp()))
+
+
 class GaussianLayer(nn.Module):
     """p(z | parent) = Normal(W relu(parent) + b, covariance), the covariance shared by all data.
 
