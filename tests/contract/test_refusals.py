@@ -95,6 +95,11 @@ DECLARED = {
     "pixels": (lambda: dlgm((2,), likelihood="no"), "expected one of", lambda: dlgm((2,))),
     "sides": (lambda: generator((3, 48, 48)), "32 x 32 or 64 x 64", lambda: generator((3, 32, 32), width=16)),
     "rectangles": (lambda: generator((3, 32, 64)), "32 x 32 or 64 x 64", lambda: generator((3, 64, 64), width=16)),
+    "priors": (
+        lambda: generator((3, 32, 32), width=16, prior="no"),
+        "standard, learned",
+        lambda: generator((3, 32, 32), width=16, prior="learned"),
+    ),
     "width": (lambda: generator((3, 32, 32), width=24), "multiple of 16", lambda: generator((3, 32, 32), width=32)),
     "likelihood": (
         lambda: generator((3, 32, 32), width=16, likelihood="no"),

@@ -41,6 +41,13 @@ WANTED = {
             "image": ("3 x 32 x 32", "z", linear(4, 4096) + 2 * RESIDUAL + up(16, 16) + linear(9 * 16, 3) + 1),
         },
     ),
+    "generator with a learned prior": (
+        generator((3, 32, 32), latents=4, width=16, prior="learned"),
+        {
+            "z": ("4", "-", 4 + 4 + 16),
+            "image": ("3 x 32 x 32", "z", linear(4, 4096) + 2 * RESIDUAL + up(16, 16) + linear(9 * 16, 3) + 1),
+        },
+    ),
     "generator 64": (
         generator((3, 64, 64), latents=4, width=16),
         {

@@ -22,8 +22,9 @@ from aif_dcpc.inference.images import (
 )
 from aif_dcpc.inference.images.dlgm import PixelLayer
 from aif_dcpc.inference.images.generators import ConvolutionalKernel, Residual
-from aif_dcpc.inference.images.layers import GaussianLayer, GreyBernoulli, WhitenedNormal
+from aif_dcpc.inference.images.layers import GaussianLayer, GreyBernoulli, LearnedNormal, WhitenedNormal
 from aif_dcpc.inference.images.masking import VisiblePixels
+from aif_dcpc.inference.learning import learn_step
 
 
 def count(module):
@@ -74,6 +75,29 @@ def test_whitened_normals_expand():
     assert wide.sample((5,)).shape == (5, 4, 2, 3)
     assert torch.equal(wide.mean[3, 1], torch.arange(3.0))
     assert torch.allclose(law.log_prob(torch.arange(3.0)), torch.tensor(-1.5 * math.log(2 * math.pi)))
+
+
+def test_a_learned_prior_starts_standard_and_finds_what_its_data_come_from():
+    """x = z + noise of variance .04: the most likely prior has the mean of x, and its covariance less .04."""
+    torch.manual_seed(0)
+    prior = LearnedNormal(2)
+    z = torch.randn(3, 2)
+    assert torch.allclose(prior().log_prob(z), Normal(0.0, 1.0).log_prob(z).sum(-1), atol=1e-6)
+    model = GraphicalModel()
+    model.add_site("z", prior)
+    model.add_site("x", lambda z: Independent(Normal(z, 0.2), 1), parents=["z"])
+    x = torch.randn(400, 2) @ torch.tensor([[1.5, 0.8], [0.0, 0.5]]) + torch.tensor([2.0, -1.0])
+    engine = DCPC(model, num_particles=4)
+    state = engine.init({"x": x}, seed=0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 400)
+    for _ in range(400):
+        state, _ = learn_step(engine, state, optimizer)
+        schedule.step()
+    law = prior()
+    covariance = torch.linalg.inv(law.whitening.mT @ law.whitening)
+    assert torch.allclose(law.mean, x.mean(0), atol=0.02)
+    assert torch.allclose(covariance, torch.cov(x.T, correction=0) - 0.04 * torch.eye(2), rtol=0.05, atol=0.03)
 
 
 # -- pixels ----------------------------------------------------------------------------------------------------------
