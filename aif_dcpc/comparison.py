@@ -129,11 +129,16 @@ class Comparison:
     def __init__(self, protocol: Protocol, results: Results, folder: Path) -> None:
         self.protocol, self.results, self.folder = protocol, results, folder
 
-    def run(self, methods: Iterable[str]) -> None:
-        """Measure whatever is still missing of these methods, seed by seed."""
+    def run(self, methods: Iterable[str], *, number: int | None = None) -> None:
+        """Measure whatever is still missing of these methods, seed by seed.
+
+        Args:
+            methods: which.
+            number: of the setting to learn with; None: the best in tuning.
+        """
         chosen = list(methods)
         self.time()
-        best = {method: self.tune(method) for method in chosen}
+        best = {m: self.tune(m) if number is None else self.protocol.settings[m][number] for m in chosen}
         for seed in self.protocol.seeds:
             for method in chosen:
                 self.measure(method, best[method], seed)

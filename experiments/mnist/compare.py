@@ -42,7 +42,7 @@ def main() -> None:
     asked = parse()
     results = Results(asked.results)
     if not asked.table:
-        Comparison(protocol(asked), results, asked.runs).run(asked.methods)
+        Comparison(protocol(asked), results, asked.runs).run(asked.methods, number=asked.setting)
     print(table(results.rows(stage="tuning"), {"neg_log_marginal": 1}, order="neg_log_marginal"), end="\n\n")
     print(table(results.rows(stage="final"), COLUMNS, order="neg_log_marginal"))
 
@@ -55,6 +55,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, default=Path("runs/mnist"), help="run folders")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--setting", type=int, help="number of the setting to learn with, in the place of the best one")
     parser.add_argument("--tuning-seconds", type=float, default=30)
     parser.add_argument("--final-seconds", type=float, default=120)
     parser.add_argument("--table", action="store_true", help="only print what was measured")

@@ -80,6 +80,8 @@ def test_a_run_that_breaks_down_is_a_line_that_is_not_chosen(tmp_path):
     results.once({"stage": "timing", "method": "exact"}, lambda: {"step_seconds": 1.0})
     results.once({"stage": "timing", "method": "vae"}, lambda: {"step_seconds": 1.0})
     comparison = Comparison(PROTOCOL, results, tmp_path / "runs")
+    comparison.run(["vae"], number=1)
+    assert [row["setting"] for row in results.rows(stage="final")] == 2 * [" ".join(rates(0.02)[0])]
     for setting, numbers in zip(rates(0.01, 0.02), ({"failed": "not finite"}, {"neg_log_marginal": 3.0}), strict=True):
         key = {"stage": "tuning", "method": "vae", "setting": " ".join(setting), "seed": 0, "seconds": 0.02}
         results.once(key, lambda numbers=numbers: numbers)
