@@ -281,6 +281,7 @@ class Sparse:
 
     @cached_property
     def _grids(self) -> dict[str, tuple[Tensor, Tensor, Tensor | None, Tensor]]:
+        """By factor key, its rows (see `_grid`)."""
         device = self.state.log_weights.device
         return {
             f.key: _grid(self.chunks, self._height(f), self._offset(f), *self._slices(f), device) for f in self.factors
