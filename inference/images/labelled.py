@@ -130,7 +130,9 @@ class ClassGaussians(nn.Module):
         chosen = one_hot(labels, self.mean.shape[0]).to(z.dtype)
         self.mean.copy_(chosen.mT @ z / chosen.sum(0).unsqueeze(-1))
         away = z - self.mean[labels]
-        covariance = away.mT @ away / max(len(z) - len(self.mean), 1) + ridge * torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
+        covariance = away.mT @ away / max(len(z) - len(self.mean), 1) + ridge * torch.eye(
+            z.shape[-1], dtype=z.dtype, device=z.device
+        )
         whitening = torch.linalg.inv(torch.linalg.cholesky(covariance))
         self.log_scale.copy_(-whitening.diagonal().log().expand_as(self.log_scale))
         self.lower_scale.copy_(whitening.tril(-1).expand_as(self.lower_scale))
