@@ -3,13 +3,18 @@
 Seven methods learn the same graph (K = 4) from the same 10,000 images for the same processor time. Each chooses among
 four learning rates by the marginal of held-out training images, then learns from three seeds; every model is measured
 in the same way on test images, particles inferred afresh by exact sweeps. `--results` holds a line a run, so that a second
-invocation goes on; several may run at a time with different `--methods`. `--table` prints what is there.
+invocation goes on; several may run at a time with different `--methods`. `--table` prints what is there; `--figure` lays
+samples from the prior side by side, which needs the run folders.
 """
 
 import argparse
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from aif_dcpc.comparison import Comparison, Protocol, Results, evaluations, rates, table
+from aif_dcpc.pictures import Picture, captioned, png_bytes, same_size, save
 
 HERE = Path(__file__).parent
 AFRESH = ["images.visits=1", "images.recycle=false"]  # particles that start anew at every visit have nothing to recycle
@@ -43,8 +48,26 @@ def main() -> None:
     results = Results(asked.results)
     if not asked.table:
         Comparison(protocol(asked), results, asked.runs).run(asked.methods, number=asked.setting)
+    if asked.figure:
+        save(asked.figure, png_bytes(side_by_side(asked.runs, asked.methods, asked.seeds[0])))
     print(table(results.rows(stage="tuning"), {"neg_log_marginal": 1}, order="neg_log_marginal"), end="\n\n")
     print(table(results.rows(stage="final"), COLUMNS, order="neg_log_marginal"))
+
+
+def side_by_side(runs: Path, methods: list[str], seed: int) -> Picture:
+    """Samples from the prior of each method's final run, two methods a row."""
+    shown = []
+    for method in methods:
+        name = method.replace(" ", "-")
+        for path in sorted(runs.glob(f"final-{name}-[0-9]-{seed}-*/figures/samples.png")):
+            with Image.open(path) as opened:
+                picture = np.asarray(opened.convert("RGB"), dtype=np.uint8)
+            shown.append(np.pad(captioned(picture, method), ((0, 6), (0, 6), (0, 0)), constant_values=255))
+    if not shown:
+        raise SystemExit(f"no run folders of seed {seed} in {runs}: run the comparison first, with the same --runs.")
+    shown += [np.full_like(shown[0], 255)] * (len(shown) % 2)
+    rows = [np.concatenate(same_size(shown[i : i + 2]), 1) for i in range(0, len(shown), 2)]
+    return np.concatenate(same_size(rows), 0)
 
 
 def parse() -> argparse.Namespace:
@@ -58,6 +81,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--setting", type=int, help="number of the setting to learn with, in the place of the best one")
     parser.add_argument("--tuning-seconds", type=float, default=30)
     parser.add_argument("--final-seconds", type=float, default=120)
+    parser.add_argument("--figure", type=Path, help="where to draw samples of the final runs of the first seed")
     parser.add_argument("--table", action="store_true", help="only print what was measured")
     return parser.parse_args()
 
