@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageSequence
 
 Picture = npt.NDArray[np.uint8]
 Frames = Sequence[Picture]
+MARGIN = ((0, 4), (0, 4), (0, 0))  # below and to the right
 
 
 def side_by_side(pictures: Sequence[Picture], *, height: int = 320, gap: int = 8) -> Picture:
@@ -61,6 +62,13 @@ def legend(entries: Mapping[str, tuple[int, int, int]], width: int, *, height: i
             pen.rectangle((left, row * height + 3, left + 14, row * height + 17), fill=colour, outline="black")
             pen.text((left + 20, row * height + 4), words, fill="black")
     return np.asarray(strip, dtype=np.uint8)
+
+
+def captioned_file(path: Path, words: str, *, times: int = 1) -> Picture:
+    """A saved picture, enlarged so many times, with words below it and a white margin, to be laid beside others."""
+    with Image.open(path) as opened:
+        picture = np.asarray(opened.convert("RGB"), dtype=np.uint8)
+    return np.pad(captioned(picture.repeat(times, 0).repeat(times, 1), words), MARGIN, constant_values=255)
 
 
 def same_size(frames: Frames) -> list[Picture]:

@@ -63,8 +63,7 @@ class Measure:
 
     def accuracy(self) -> float:
         """Share of the test images that the classifier names rightly."""
-        right = self.classifier(self.test.images).argmax(1) == self.data.test_labels
-        return float(right.float().mean())
+        return self.classifier.accuracy(self.test.images, self.data.test_labels)
 
     def distances(self, name: str, images: Tensor, reference: Reference) -> dict[str, Any]:
         """KID and FID with their standard errors, keys ending in `name`."""

@@ -8,11 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 
 from aif_dcpc.comparison import Results, Row
 from aif_dcpc.errors import UserError
-from aif_dcpc.pictures import Picture, captioned, image_grid, png_bytes, same_size, save
+from aif_dcpc.pictures import captioned_file, image_grid, png_bytes, same_size, save
 
 NORMAL_95 = 1.96
 COLUMNS = ("kid_prior", "kid_mixture", "fid_prior", "fid_mixture")
@@ -99,17 +98,11 @@ def figure(folder: Path, methods: Sequence[str], seed: int, path: Path) -> None:
     pictures = folder / "samples"
     if not (pictures / "real.png").exists():
         raise NoRowsError(f"no pictures in {pictures}: call the step `run` first.")
-    rows = [[_captioned(pictures / "real.png", "test images")] for _ in MODES]
+    rows = [[captioned_file(pictures / "real.png", "test images", times=2)] for _ in MODES]
     for row, mode in zip(rows, MODES, strict=True):
         for method in methods:
             picture = pictures / f"{method}-{seed}-{mode}.png"
             if picture.exists():
-                row.append(_captioned(picture, f"{method}, {mode}"))
+                row.append(captioned_file(picture, f"{method}, {mode}", times=2))
     lines = [np.concatenate(same_size(row), 1) for row in rows]
     save(path, png_bytes(np.concatenate(same_size(lines), 0)))
-
-
-def _captioned(path: Path, words: str) -> Picture:
-    with Image.open(path) as opened:
-        picture = np.asarray(opened.convert("RGB"), dtype=np.uint8)
-    return np.pad(captioned(picture.repeat(2, 0).repeat(2, 1), words), ((0, 4), (0, 4), (0, 0)), constant_values=255)

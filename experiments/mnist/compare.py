@@ -11,10 +11,9 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from aif_dcpc.comparison import Comparison, Protocol, Results, evaluations, rates, table
-from aif_dcpc.pictures import Picture, captioned, png_bytes, same_size, save
+from aif_dcpc.pictures import Picture, captioned_file, png_bytes, same_size, save
 
 HERE = Path(__file__).parent
 AFRESH = ["images.visits=1", "images.recycle=false"]  # particles that start anew at every visit have nothing to recycle
@@ -59,10 +58,8 @@ def side_by_side(runs: Path, methods: list[str], seed: int) -> Picture:
     shown = []
     for method in methods:
         name = method.replace(" ", "-")
-        for path in sorted(runs.glob(f"final-{name}-[0-9]-{seed}-*/figures/samples.png")):
-            with Image.open(path) as opened:
-                picture = np.asarray(opened.convert("RGB"), dtype=np.uint8)
-            shown.append(np.pad(captioned(picture, method), ((0, 6), (0, 6), (0, 0)), constant_values=255))
+        found = sorted(runs.glob(f"final-{name}-[0-9]-{seed}-*/figures/samples.png"))
+        shown += [captioned_file(path, method) for path in found]
     if not shown:
         raise SystemExit(f"no run folders of seed {seed} in {runs}: run the comparison first, with the same --runs.")
     shown += [np.full_like(shown[0], 255)] * (len(shown) % 2)
