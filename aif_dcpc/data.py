@@ -122,7 +122,7 @@ def _downloaded(make: Any, kind: str, where: str, data_dir: Path, **options: Any
 
 
 def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:160] + "."
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:")[:160] + "."
 
 
 def _channels_first(images: np.ndarray) -> Tensor:

@@ -38,6 +38,21 @@ def run_command(config_name: str, job: Job) -> None:
     hydra.main(config_path="pkg://aif_dcpc.configs", config_name=config_name, version_base="1.3")(task)()
 
 
+def run_script(main: Callable[[], None]) -> None:
+    """Run the main function of an experiment: what a user can get wrong is one sentence here too, and so is Ctrl-C.
+
+    Raises:
+        SystemExit: 2 after a `UserError`, 130 after an interruption.
+    """
+    try:
+        main()
+    except UserError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        print("interrupted.", file=sys.stderr, flush=True)
+        raise SystemExit(130) from None
+
+
 def fail(error: UserError) -> NoReturn:
     """Print the sentence and leave with exit code 2."""
     print(f"error: {error}", file=sys.stderr, flush=True)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from aif_dcpc.commands.command import run_script
 from aif_dcpc.inference import DCPC, GraphicalModel, State, lag
 from aif_dcpc.inference.factors import active_factors, evaluate_all
 from aif_dcpc.inference.sampling import quiet_distributions
@@ -185,4 +186,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

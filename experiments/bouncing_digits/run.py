@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from aif_dcpc.commands.command import run_script
 from aif_dcpc.data import load_images, unit
 from aif_dcpc.experiments.bouncing_digits.drawing import animate, coloured, draw_films
 from aif_dcpc.experiments.bouncing_digits.scoring import Belief, prediction_scores, reconstruction_scores
@@ -188,4 +189,4 @@ def draw(
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -11,6 +11,7 @@ and goes on, a longer budget starts new runs. `table` and `figure` need the line
 import argparse
 from pathlib import Path
 
+from aif_dcpc.commands.command import run_script
 from aif_dcpc.comparison import Comparison, Protocol, Results, Row
 from aif_dcpc.data import load_images
 from aif_dcpc.devices import set_up
@@ -118,4 +119,4 @@ def main(given: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

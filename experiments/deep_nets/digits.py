@@ -18,6 +18,7 @@ from torch.distributions import Multinomial
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
+from aif_dcpc.commands.command import run_script
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.learning import learn_step
 
@@ -147,4 +148,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

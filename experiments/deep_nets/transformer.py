@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Independent, Multinomial
 
+from aif_dcpc.commands.command import run_script
 from aif_dcpc.experiments.deep_nets.digits import falling
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.learning import learn_step
@@ -128,4 +129,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

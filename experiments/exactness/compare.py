@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from aif_dcpc.commands.command import run_script
 from aif_dcpc.experiments.exactness.cases import CASES
 from aif_dcpc.experiments.exactness.methods import METHODS, methods_for
 from aif_dcpc.experiments.exactness.moments import Row
@@ -137,4 +138,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

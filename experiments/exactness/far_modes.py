@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
+from aif_dcpc.commands.command import run_script
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.diagnostics import diagnose
 from aif_dcpc.inference.errors import ConvergenceWarning
@@ -99,4 +100,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
+from aif_dcpc.commands.command import run_script
 from aif_dcpc.inference import DCPC, GraphicalModel, State, lag
 from aif_dcpc.inference.learning import learn_step
 
@@ -137,4 +138,4 @@ def kalman_maximum(observed: Tensor) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -17,6 +17,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from aif_dcpc.commands.command import run_script
+
 
 def main() -> None:
     """Draw."""
@@ -49,4 +51,4 @@ def _draw(panel: Any, run: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

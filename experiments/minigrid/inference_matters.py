@@ -23,6 +23,7 @@ from aif_dcpc import envs
 from aif_dcpc.agents.hierarchical import HierarchicalAgent, build_hierarchical
 from aif_dcpc.agents.protocol import EgocentricView
 from aif_dcpc.agents.tracker import Tracker
+from aif_dcpc.commands.command import run_script
 
 KINDS: dict[str, dict[str, Any]] = {
     "16 particles, 1 sweep": {"num_particles": 16, "num_sweeps": 1},
@@ -117,4 +118,4 @@ def _right(tracker: Tracker, places: list[Any]) -> torch.Tensor:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -17,6 +17,7 @@ import torch
 
 from aif_dcpc import agents, envs
 from aif_dcpc.agents.protocol import Agent, EgocentricView
+from aif_dcpc.commands.command import run_script
 
 
 @dataclass
@@ -118,4 +119,4 @@ def _line(run: Run) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aif_dcpc.commands.command import run_script
 from aif_dcpc.comparison import Comparison, Protocol, Results, evaluations, rates, table
 from aif_dcpc.pictures import Picture, captioned_file, png_bytes, same_size, save
 
@@ -101,4 +102,4 @@ def protocol(asked: argparse.Namespace) -> Protocol:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -10,6 +10,7 @@ from statistics import median
 
 import torch
 
+from aif_dcpc.commands.command import run_script
 from aif_dcpc.inference import DCPC
 from aif_dcpc.inference.images import dlgm
 from aif_dcpc.inference.learning import local_log_joint, parameter_groups, recycled_step
@@ -68,4 +69,4 @@ def _once(action: Callable[[], None]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from aif_dcpc.commands.command import run_script
 from aif_dcpc.experiments.mutation.coverage_map import TESTS, Map, measure
 from aif_dcpc.experiments.mutation.mutants import PACKAGE, Mutant, modules, mutants, sample
 from aif_dcpc.experiments.mutation.trials import imported, preload, run, spent
@@ -118,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

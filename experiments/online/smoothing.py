@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
+from aif_dcpc.commands.command import run_script
 from aif_dcpc.inference import DCPC, GraphicalModel, State, lag
 
 DIMENSION = 4
@@ -168,4 +169,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -18,6 +18,7 @@ from pyro.infer import MCMC, NUTS
 from pyro.ops.stats import effective_sample_size
 from torch import Tensor
 
+from aif_dcpc.commands.command import run_script
 from aif_dcpc.experiments.pyro_programs.programs import Program, programs
 from aif_dcpc.inference import DCPC, GraphicalModel
 
@@ -106,4 +107,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -21,6 +21,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from aif_dcpc.commands.command import run_script
 from aif_dcpc.data import ImageData, load_images, unit
 from aif_dcpc.image_inference import image_law
 from aif_dcpc.inference import DCPC
@@ -224,4 +225,4 @@ def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> 
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from aif_dcpc.commands.command import run_script
 from aif_dcpc.data import load_images, unit
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.images import sequential_memory, with_visible
@@ -154,4 +155,4 @@ def signs(images: Tensor, threshold: float = 0.5) -> Tensor:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from aif_dcpc.commands.command import run_script
+from aif_dcpc.errors import ConfigError
+
 ROOT = Path(__file__).resolve().parents[2]
 MAPPED = ("agents", "envs", "inference", "configs", "experiments")
 MAY_IMPORT = {
@@ -95,3 +98,24 @@ def test_importing_the_package_imports_nothing_heavy():
         "heavy = {'torch', 'gymnasium', 'matplotlib', 'scipy', 'PIL'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_script_tells_what_went_wrong_in_one_sentence():
+    """The entry of commands is `run_command`; that of experiments `run_script`, which keeps tracebacks from users."""
+    scripts = [path for path in sources("experiments") if "if __name__ ==" in path.read_text()]
+    assert len(scripts) > 10
+    assert [path.name for path in scripts if "run_script(main)" not in path.read_text()] == []
+
+
+def test_a_script_ends_without_a_traceback(capsys):
+    def refuse():
+        raise ConfigError("--seeds 0: at least 1.")
+
+    def stop():
+        raise KeyboardInterrupt
+
+    for main, code, words in ((refuse, 2, "error: --seeds 0: at least 1.\n"), (stop, 130, "interrupted.\n")):
+        with pytest.raises(SystemExit) as left:
+            run_script(main)
+        assert left.value.code == code and capsys.readouterr().err == words
+    run_script(lambda: None)

@@ -1,6 +1,6 @@
 """Imported Pyro programs: densities against Pyro's own trace, draws and posteriors against closed forms.
 
-Posteriors allow 5 Monte Carlo standard errors from independent clouds (false alarm about 1e-6 each); seeds are fixed.
+Posteriors allow 5 Monte Carlo standard errors from independent clouds (see `clouds.agrees`); seeds are fixed.
 """
 
 import math
@@ -9,11 +9,10 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from clouds import agrees, imported_posterior
 from scipy.stats import kstest
 
 from aif_dcpc.inference import DCPC, GraphicalModel, ModelError
-
-COPIES = 16
 
 
 def regression(x, y):
@@ -127,22 +126,6 @@ def test_draws_follow_the_statement(family):
     assert abs(torch.corrcoef(drawn.T)[0, 1]) < 5 / math.sqrt(2000)
 
 
-def posterior(program, *arguments, names, sweeps=150, warmup=60, num_particles=16):
-    model, data = GraphicalModel.from_pyro(program, *arguments)
-    engine = DCPC(model, num_particles=num_particles, warmup=warmup)
-    wide = {n: v.expand(COPIES, *v.shape[1:]) for n, v in data.items()}
-    state, _ = engine.run(engine.init(wide, seed=0), warmup)
-    _, info = engine.run(state, sweeps, record=names)
-    return {n: v.double() for n, v in info.trace.items()}
-
-
-def agrees(samples, expected, *, floor=0.005):
-    """Per-cloud means of `(num_sweeps, K, COPIES, *event)` against an expectation, within 5 standard errors."""
-    per_copy = samples.mean((0, 1))
-    error = per_copy.std(0) / math.sqrt(COPIES)
-    return bool(((per_copy.mean(0) - expected).abs() < 5 * error + floor).all())
-
-
 def test_conjugate_counts():
     def program(coins, counts):
         p = pyro.sample("p", dist.Beta(2.0, 3.0))
@@ -153,7 +136,7 @@ def test_conjugate_counts():
             pyro.sample("count", dist.Poisson(rate), obs=counts)
 
     coins, counts = torch.tensor([1.0, 1, 0, 1, 1, 0]), torch.tensor([4.0, 2.0])
-    found = posterior(program, coins, counts, names=["p", "rate"])
+    found = imported_posterior(GraphicalModel.from_pyro(program, coins, counts), names=["p", "rate"])
     assert agrees(found["p"], 6 / 11)
     assert agrees(found["p"].square(), 6 * 7 / (11 * 12))
     assert agrees(found["rate"], 8 / 3, floor=0.01)
@@ -169,7 +152,7 @@ def test_linear_regression():
 
     covariance = torch.linalg.inv(torch.eye(3).double() + x.double().T @ x.double() / 0.49)
     mean = covariance @ x.double().T @ y.double() / 0.49
-    found = posterior(program, x, y, names=["weights"])["weights"]
+    found = imported_posterior(GraphicalModel.from_pyro(program, x, y), names=["weights"])["weights"]
     assert agrees(found, mean)
     outer = found.unsqueeze(-1) * found.unsqueeze(-2)
     assert agrees(outer, covariance + torch.outer(mean, mean), floor=0.01)
@@ -183,7 +166,7 @@ def test_state_space_loop_against_the_smoother():
         precision[t, t + 1] = precision[t + 1, t] = -0.9 / 0.09
     covariance = precision.inverse()
     mean = covariance @ (4 * y.double())
-    found = posterior(chain, y, names=["s0", "s1", "s2", "s3"])
+    found = imported_posterior(GraphicalModel.from_pyro(chain, y), names=["s0", "s1", "s2", "s3"])
     states = torch.stack([found[f"s{t}"] for t in range(4)], -1)
     assert agrees(states, mean, floor=0.01)
     assert agrees(states[..., 1] * states[..., 2], covariance[1, 2] + mean[1] * mean[2], floor=0.01)
@@ -199,7 +182,7 @@ def test_mixture_assignments_against_enumeration():
     prior = torch.lgamma(counts + 1).sum(1).exp() * 2 / math.factorial(7)
     joint = prior * likelihood[torch.arange(5), paths].prod(1)
     joint = joint / joint.sum()
-    found = posterior(mixture, y, names=["which", "weights"])
+    found = imported_posterior(GraphicalModel.from_pyro(mixture, y), names=["which", "weights"])
     for m in range(3):
         assert agrees((found["which"] == m).double(), ((paths == m) * joint[:, None]).sum(0))
     assert agrees(found["weights"], (joint[:, None] * (counts + 1) / 8).sum(0))
@@ -210,7 +193,7 @@ def test_nested_plates_against_the_joint_precision():
     precision = torch.diag(torch.tensor([4.0, 17.0, 17.0, 17.0]).double())
     precision[0, 1:] = precision[1:, 0] = -1
     mean = precision.inverse() @ torch.cat([torch.zeros(1), 4 * y.sum(1)]).double()
-    found = posterior(nested, y, names=["mu", "group"], sweeps=300)
+    found = imported_posterior(GraphicalModel.from_pyro(nested, y), names=["mu", "group"], sweeps=300)
     assert found["group"].shape[3:] == (3, 1)
     assert agrees(found["mu"], mean[0], floor=0.01)
     assert agrees(found["group"].squeeze(-1), mean[1:], floor=0.01)

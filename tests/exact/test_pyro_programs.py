@@ -1,23 +1,22 @@
 """Pyro programs as people write them: indices by latents, modules, masks, sequential plates, reading the data.
 
 Densities against Pyro's own; posteriors against enumeration and conjugate formulas, within 5 Monte Carlo standard errors
-from independent clouds (false alarm about 1e-6 each); seeds are fixed.
+from independent clouds (see `clouds.agrees`); seeds are fixed.
 """
 
 import itertools
-import math
 
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from clouds import agrees, imported_posterior
 from pyro.nn import PyroModule, PyroSample
 from pyro.ops.indexing import Vindex
 from torch.nn.functional import one_hot
 
 from aif_dcpc.inference import DCPC, GraphicalModel, ModelError
 
-COPIES = 16
 INITIAL = torch.tensor([0.5, 0.3, 0.2])
 TRANSITION = torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.3, 0.3, 0.4]])
 LEVELS = torch.tensor([-1.0, 0.5, 2.0])
@@ -146,21 +145,6 @@ def test_densities_are_those_of_the_program(program):
     pyro.clear_param_store()
 
 
-def posterior(model, data, *, names, sweeps=150, warmup=60, num_particles=16, masks=None):
-    engine = DCPC(model, num_particles=num_particles, warmup=warmup)
-    wide = {n: v.expand(COPIES, *v.shape[1:]) for n, v in data.items()}
-    state = engine.init(wide, masks={n: m.expand(COPIES, *m.shape[1:]) for n, m in (masks or {}).items()}, seed=0)
-    state, _ = engine.run(state, warmup)
-    _, info = engine.run(state, sweeps, record=names)
-    return {n: v.double() for n, v in info.trace.items()}
-
-
-def agrees(samples, expected, *, floor=0.005):
-    per_copy = samples.mean((0, 1))
-    error = per_copy.std(0) / math.sqrt(COPIES)
-    return bool(((per_copy.mean(0) - expected).abs() < 5 * error + floor).all())
-
-
 def test_a_hidden_markov_loop_against_enumeration():
     model, data = GraphicalModel.from_pyro(hidden_markov, DATA)
     assert model.sites["s2"].parents == ("s1",) and model.sites["y2"].parents == ("s2",)
@@ -169,7 +153,7 @@ def test_a_hidden_markov_loop_against_enumeration():
     joint = INITIAL.double().log()[paths[:, 0]] + likelihood[torch.arange(4), paths].sum(1)
     joint = joint + TRANSITION.double().log()[paths[:, :-1], paths[:, 1:]].sum(1)
     weights = torch.softmax(joint, 0)
-    found = posterior(model, data, names=[f"s{t}" for t in range(4)])
+    found = imported_posterior((model, data), names=[f"s{t}" for t in range(4)])
     states = torch.stack([found[f"s{t}"] for t in range(4)], -1)
     for value in range(3):
         assert agrees((states == value).double(), ((paths == value) * weights[:, None]).sum(0))
@@ -199,7 +183,7 @@ def test_a_module_with_random_weights_against_the_conjugate_posterior():
     design = torch.cat([x, torch.ones(6, 1)], 1).double()
     covariance = torch.linalg.inv(torch.eye(3).double() + design.T @ design / 0.49)
     mean = covariance @ design.T @ y.double() / 0.49
-    found = posterior(model, data, names=["layer.weight", "layer.bias"])
+    found = imported_posterior((model, data), names=["layer.weight", "layer.bias"])
     weights = torch.cat([found["layer.weight"].squeeze(-2), found["layer.bias"]], -1)
     assert agrees(weights, mean)
     outer = weights.unsqueeze(-1) * weights.unsqueeze(-2)
@@ -232,7 +216,7 @@ def test_partly_observed_values_against_the_conjugate_posterior():
     """What is hidden of y (element 1) is inferred between z and x; what is shown of it is data."""
     model, data = GraphicalModel.from_pyro(partly_observed, Y)
     assert all(v.isfinite().all() for v in data.values())
-    found = posterior(model, data, names=["z", "y_unobserved"])
+    found = imported_posterior((model, data), names=["z", "y_unobserved"])
     precision = torch.tensor([[4.0, -1.0], [-1.0, 2.0]]).double()  # of (z, y_1)
     covariance = precision.inverse()
     mean = covariance @ torch.tensor([0.5 + 2.0, 3.0]).double()
@@ -248,7 +232,7 @@ def test_masked_data_count_nothing():
         with pyro.plate("data", 3), pyro.poutine.mask(mask=SHOWN):
             pyro.sample("y", dist.Normal(z, 1.0), obs=y)
 
-    found = posterior(*GraphicalModel.from_pyro(program, Y), names=["z"])["z"]
+    found = imported_posterior(GraphicalModel.from_pyro(program, Y), names=["z"])["z"]
     assert agrees(found, 2.5 / 3) and agrees(found.square(), 1 / 3 + (2.5 / 3) ** 2)
 
 
@@ -265,7 +249,7 @@ def test_series_of_different_lengths_against_enumeration():
                     state = pyro.sample(f"s{t}", dist.Categorical(TRANSITION[state]))
                     pyro.sample(f"y{t}", dist.Normal(LEVELS[state], 1.0), obs=y[:, t])
 
-    found = posterior(*GraphicalModel.from_pyro(program, y), names=["s0", "s1", "s2"])
+    found = imported_posterior(GraphicalModel.from_pyro(program, y), names=["s0", "s1", "s2"])
     likelihood = dist.Normal(LEVELS, 1.0).log_prob(y.unsqueeze(-1)).double()
     for series, length in enumerate(lengths.tolist()):
         paths = torch.tensor(list(itertools.product(range(3), repeat=length)))

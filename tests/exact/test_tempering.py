@@ -17,7 +17,7 @@ COPIES = 24
 
 @pytest.mark.parametrize("size", [8, 32])
 def test_weights_of_far_modes(size):
-    """Means over 24 independent clouds within 5 of their standard errors: a false alarm in 100,000 (Student's t)."""
+    """Means over 24 independent clouds within 5 of their standard errors: a false alarm in 20,000 (Student's t)."""
     model, evidence = two_modes(size)
     data = {"x": torch.zeros(COPIES, size)}
     engine = DCPC(model, num_particles=600)
