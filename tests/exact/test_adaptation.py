@@ -17,6 +17,7 @@ from aif_dcpc.inference.adaptation import (
     _usable,
     root_of_inverse,
 )
+from aif_dcpc.inference.moves import preconditioning
 
 HESSIAN = torch.tensor([[2.0, 0.6, 0.0], [0.6, 1.0, -0.3], [0.0, -0.3, 5.0]]).double()
 
@@ -163,6 +164,23 @@ def test_a_long_and_large_series_moves():
     values = state.values["s"].double()
     assert abs(values.mean()) < 5 / values.numel() ** 0.5
     assert abs(values.var() - 1) < 5 * (2 / values.numel()) ** 0.5
+
+
+@pytest.mark.parametrize("limit", [100, 1000])  # numbers; 66 matrices of 4 have 264
+def test_many_chunks_share_the_matrix_of_inner_ones(limit, monkeypatch):
+    """One matrix for each chunk while all of them fit, else three; the steps are the same."""
+    model, runs = GraphicalModel(), []
+    model.add_site(
+        "s", lambda s: Normal(s, 1.0), [lag("s")], initial=lambda: Normal(torch.zeros(2), 1.0), scope="slice"
+    )
+    for most in (preconditioning.MAX_SEPARATE, limit):
+        monkeypatch.setattr(preconditioning, "MAX_SEPARATE", most)
+        engine = DCPC(model, num_particles=4, window=1, warmup=10)
+        state, _ = engine.run(engine.init(batch_size=1, length=132, seed=0), 20)
+        runs.append(state)
+    counts = {len(root) for root in runs[1].adaptation["s"].roots.values()}
+    assert counts == ({3} if limit == 100 else {66, 67})
+    assert torch.allclose(runs[0].values["s"], runs[1].values["s"], atol=1e-4)
 
 
 @pytest.mark.parametrize("window", [1, 3])

@@ -209,6 +209,7 @@ def test_draws_of_imported_sites_have_their_quantiles(law, quantiles):
     [
         ("exponential_", (4.0,), lambda p: -torch.log1p(-p) / 4),
         ("uniform_", (2.0, 5.0), lambda p: 2 + 3 * p),
+        ("uniform_", (), lambda p: p),
         ("cauchy_", (1.0, 3.0), lambda p: 1 + 3 * torch.tan(math.pi * (p - 0.5))),
         ("normal_", (1.0, 3.0), lambda p: 1 + 3 * math.sqrt(2) * torch.erfinv(2 * p - 1)),
     ],
