@@ -10,7 +10,7 @@ from aif_dcpc.comparison import Results
 from aif_dcpc.errors import ConfigError
 from aif_dcpc.experiments.cifar10 import compare
 from aif_dcpc.experiments.cifar10.methods import METHODS, SETTINGS
-from aif_dcpc.experiments.cifar10.report import NoRowsError
+from aif_dcpc.experiments.cifar10.report import NoRowsError, differences
 
 TINY = ["--train-images", "12", "--batch-size", "6", "--samples", "20", "--held-out", "2", "--sweeps", "1"]
 BRIEF = ["--classifier-steps", "2", "--cpu-minutes", "0.001", "--tune-minutes", "0.0001", "--seeds", "0"]
@@ -69,3 +69,11 @@ def test_a_row_cut_short_is_run_again(asked, tmp_path):
 def test_there_must_be_enough_images(asked):
     with pytest.raises(ConfigError, match="at most 48"):
         compare.main(["tune", *asked, "--train-images", "49"])
+
+
+def test_methods_are_compared_seed_by_seed():
+    """Differences -1, -2, 0: mean -1, standard deviation 1; the t quantile of .975 with 2 degrees of freedom is 4.303."""
+    found = {"a": (2.0, 4.0, 3.0), "b": (1.0, 2.0, 3.0), "c": (9.0,)}
+    rows = {m: [{"seed": i, "kid_prior": x, "kid_mixture": -x} for i, x in enumerate(v)] for m, v in found.items()}
+    lines = differences(rows).splitlines()[2:]
+    assert lines == ["| prior | b | a | -1.000 ± 2.484 | 2 of 3 |", "| mixture | a | b | -1.000 ± 2.484 | 2 of 3 |"]
