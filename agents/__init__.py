@@ -1,4 +1,4 @@
-"""The `aif_dcpc.agents` package: agents by name.
+"""The `aif_dcpc.agents` package: agents by name. A new one is a module with a builder, and a line in `BUILDERS`.
 
 >>> sorted(NAMES)
 ['hierarchical', 'random']
@@ -7,7 +7,8 @@
 if not __name__.startswith("aif_dcpc."):
     raise ImportError("import aif_dcpc.agents, not agents: the folder is installed as part of aif_dcpc")
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pkgutil import resolve_name
 from typing import Any
 
 import gymnasium
@@ -15,7 +16,14 @@ import gymnasium
 from aif_dcpc.agents.errors import AgentError, unknown
 from aif_dcpc.agents.protocol import Agent
 
-NAMES = ("hierarchical", "random")
+Builder = Callable[[gymnasium.Space[Any], int, Mapping[str, Any], Mapping[str, Any], int], Agent]
+
+# name -> module:builder(observation_space, number of actions, metadata, settings, seed); imported when asked for
+BUILDERS = {
+    "hierarchical": "aif_dcpc.agents.hierarchical:build_hierarchical",
+    "random": "aif_dcpc.agents.random_agent:build_random",
+}
+NAMES = tuple(BUILDERS)
 
 
 def make(
@@ -43,14 +51,8 @@ def make(
         raise AgentError(unknown("agent", name, NAMES))
     if not isinstance(action_space, gymnasium.spaces.Discrete):
         raise AgentError(f"agent {name!r} chooses among discrete actions, the environment has {action_space}.")
-    num_actions = int(action_space.n)
-    if name == "random":
-        from aif_dcpc.agents.random_agent import RandomAgent
-
-        return RandomAgent(num_actions, seed)
-    from aif_dcpc.agents.hierarchical import build_hierarchical
-
-    return build_hierarchical(observation_space, num_actions, metadata, settings, seed)
+    build: Builder = resolve_name(BUILDERS[name])
+    return build(observation_space, int(action_space.n), metadata, settings, seed)
 
 
 __all__ = ["NAMES", "Agent", "AgentError", "make"]

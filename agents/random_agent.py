@@ -3,9 +3,21 @@
 from collections.abc import Mapping
 from typing import Any
 
+import gymnasium
 import torch
 
 from aif_dcpc.agents.protocol import Observation, StepReport
+
+
+def build_random(
+    observation_space: gymnasium.Space[Any],
+    num_actions: int,
+    metadata: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    seed: int,
+) -> "RandomAgent":
+    """Build the agent, whatever it will observe."""
+    return RandomAgent(num_actions, seed)
 
 
 class RandomAgent:
