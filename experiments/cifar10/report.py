@@ -33,9 +33,9 @@ class Budget(NamedTuple):
 
 
 def tries(rows: Sequence[Row]) -> str:
-    """What tuning found, one line a setting."""
+    """What tuning found, one line a setting, methods together (several processes may have written the rows)."""
     lines = ["| method | setting | steps | KID, mean of both ways to sample |", "|---|---|---|---|"]
-    for row in rows:
+    for row in sorted(rows, key=lambda row: str(row["method"])):
         words = ", ".join(word.split(".", 1)[1] for word in row["setting"].split() if "covariance" not in word)
         lines.append(f"| {row['method']} | {words} | {row.get('steps', '-')} | {row.get('kid', math.inf):.3f} |")
     return "\n".join(lines)
