@@ -100,9 +100,7 @@ def test_state_space_model_against_the_smoother(window):
     flat = trace.flatten(3).double()
     draws = flat.flatten(0, 2)
     deviation = covariance.diagonal().sqrt()
-    per_copy = flat.mean((0, 1))
-    error = per_copy.std(0) / math.sqrt(COPIES)
-    assert ((per_copy.mean(0) - mean).abs() < 5 * error + 0.01 * deviation).all()
+    assert agrees(flat, mean, floor=0.01 * deviation)
     scaled = (torch.cov(draws.T) - covariance) / deviation / deviation[:, None]
     assert scaled.abs().max() < 0.06
 
