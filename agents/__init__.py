@@ -20,7 +20,7 @@ Builder = Callable[[gymnasium.Space[Any], int, Mapping[str, Any], Mapping[str, A
 
 # name -> module:builder(observation_space, number of actions, metadata, settings, seed); imported when asked for
 BUILDERS = {
-    "hierarchical": "aif_dcpc.agents.hierarchical:build_hierarchical",
+    "hierarchical": "aif_dcpc.agents.gridworld.agent:build_hierarchical",
     "random": "aif_dcpc.agents.random_agent:build_random",
 }
 NAMES = tuple(BUILDERS)

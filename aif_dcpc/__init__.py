@@ -3,17 +3,17 @@
 Importing this package imports nothing heavy; `Agent` and `load_agent` arrive when they are first used.
 """
 
-from typing import TYPE_CHECKING, Any
+from pkgutil import resolve_name
+from typing import Any
 
-if TYPE_CHECKING:
-    from aif_dcpc.loading import Agent, load_agent
+from aif_dcpc.former_paths import install
 
 __all__ = ["Agent", "load_agent"]
+
+install()
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from aif_dcpc import loading
-
-        return getattr(loading, name)
+        return resolve_name(f"aif_dcpc.agent_runs.loading:{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

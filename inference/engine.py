@@ -19,26 +19,24 @@ A *sweep* visits the latents from the data upwards, each by a move that keeps th
 published algorithm (Sennesh, Wu, Salvatori 2024, arXiv 2408.05834) resamples each site on its own, which does not.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.chains import marginals
-from aif_dcpc.inference.diagnostics import warn_of_standstill
 from aif_dcpc.inference.errors import ModelError, NonFiniteError, unknown_name
-from aif_dcpc.inference.evidence import Evidence, estimate_evidence
-from aif_dcpc.inference.factors import active_factors, evaluate, log_joint
-from aif_dcpc.inference.graph import GraphicalModel
-from aif_dcpc.inference.lowering import LoweredModel
+from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.conditioning import build_state, intervene, started
+from aif_dcpc.inference.model.densities import active_factors, evaluate, log_joint
+from aif_dcpc.inference.model.factor_graph import LoweredModel
+from aif_dcpc.inference.model.graph import GraphicalModel
+from aif_dcpc.inference.model.parameters import Snapshot
+from aif_dcpc.inference.model.state import Info, State
 from aif_dcpc.inference.moves import Move
-from aif_dcpc.inference.online import append
-from aif_dcpc.inference.parameters import Snapshot
-from aif_dcpc.inference.predictions import counterfactual, forecast, predict
-from aif_dcpc.inference.recent import recent_slices, rejoin
-from aif_dcpc.inference.sampling import quiet_distributions
-from aif_dcpc.inference.schedule import (
+from aif_dcpc.inference.moves.forward_backward import marginals
+from aif_dcpc.inference.moves.schedule import (
     UPDATES,
     Options,
     Schedule,
@@ -46,11 +44,13 @@ from aif_dcpc.inference.schedule import (
     choose_schedule,
     site_passes,
 )
-from aif_dcpc.inference.setup import build_state, intervene, started
-from aif_dcpc.inference.state import Info, State
-from aif_dcpc.inference.tempering import temper
-
-Record = Callable[[State], Mapping[str, Tensor]]
+from aif_dcpc.inference.queries.diagnostics import warn_of_standstill
+from aif_dcpc.inference.queries.evidence import Evidence, estimate_evidence
+from aif_dcpc.inference.queries.predictions import counterfactual, forecast, predict
+from aif_dcpc.inference.sampler import Record
+from aif_dcpc.inference.smc.append import append
+from aif_dcpc.inference.smc.recent import recent_slices, rejoin
+from aif_dcpc.inference.smc.tempering import temper
 
 
 class DCPC:
@@ -307,6 +307,12 @@ class DCPC:
     def temper(self, data: Mapping[str, Tensor] | None = None, **options: Any) -> tuple[State, Info]:
         """A cloud drawn by tempering, for multimodal posteriors (options: `tempering.temper`)."""
         return temper(self, data, **options)
+
+    def with_num_particles(self, num_particles: int) -> "DCPC":
+        """The same engine with another number of particles and exact moves."""
+        other = copy.copy(self)
+        other.num_particles, other.update = num_particles, "exact"
+        return other
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

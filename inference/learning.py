@@ -32,13 +32,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aif_dcpc.inference.adaptation import Secant, SiteAdaptation
 from aif_dcpc.inference.engine import DCPC
 from aif_dcpc.inference.errors import NonFiniteError
-from aif_dcpc.inference.factors import active_factors, aligned_inputs, factor_slices, is_continuous, log_density
-from aif_dcpc.inference.lowering import Factor, Leaf
-from aif_dcpc.inference.sampling import quiet_distributions
-from aif_dcpc.inference.state import FactorValue, Info, State
+from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.densities import active_factors, aligned_inputs, factor_slices, is_continuous, log_density
+from aif_dcpc.inference.model.factor_graph import Factor, Leaf
+from aif_dcpc.inference.model.state import FactorValue, Info, State
+from aif_dcpc.inference.moves.adaptation import Secant, SiteAdaptation
 from aif_dcpc.inference.stores import ParticleStore, rebind
 
 

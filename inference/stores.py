@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference.errors import ClampError
-from aif_dcpc.inference.state import State
+from aif_dcpc.inference.model.state import State
 
 
 class ParticleStore:

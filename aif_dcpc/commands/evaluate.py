@@ -22,7 +22,7 @@ def evaluate(values: Mapping[str, Any], given: Sequence[str]) -> None:
     """Measure, then print a table and the line of JSON."""
     config = evaluate_config(values)
 
-    from aif_dcpc import image_evaluation
+    from aif_dcpc.image_runs import evaluation as image_evaluation
     from aif_dcpc.progress import print_table
 
     result = image_evaluation.evaluate(config)

@@ -20,7 +20,7 @@ def rollout(values: Mapping[str, Any], given: Sequence[str]) -> None:
     """Play the episodes, then print a table and the line of JSON."""
     config = rollout_config(values)
 
-    from aif_dcpc import rollouts
+    from aif_dcpc.agent_runs import rollouts
     from aif_dcpc.progress import print_table
 
     result = rollouts.rollout(config)

@@ -10,8 +10,8 @@ from aif_dcpc.errors import ConfigError
 from aif_dcpc.schema import TrainConfig, train_config
 
 if TYPE_CHECKING:
+    from aif_dcpc.agent_runs.run import Outcome
     from aif_dcpc.runs import RunFolder
-    from aif_dcpc.training.agent_run import Outcome
 
 # what may be said anew beside resume=RUN_DIR; everything else is the run's own
 RENEWABLE = (
@@ -53,7 +53,7 @@ def train(values: Mapping[str, Any], given: Sequence[str]) -> None:
 
 def create_agent(config: TrainConfig) -> "tuple[RunFolder, TrainConfig]":
     """Begin a new run of an agent."""
-    from aif_dcpc.training.agent_run import create_agent_run
+    from aif_dcpc.agent_runs.run import create_agent_run
 
     folder = create_agent_run(config)
     return folder, folder.config()
@@ -61,7 +61,7 @@ def create_agent(config: TrainConfig) -> "tuple[RunFolder, TrainConfig]":
 
 def create_images(config: TrainConfig) -> "tuple[RunFolder, TrainConfig]":
     """Begin a new run of an image model, and print its sites."""
-    from aif_dcpc.training.image_run import create_image_run
+    from aif_dcpc.image_runs.run import create_image_run
 
     folder = create_image_run(config)
     print(folder.model(), flush=True)
@@ -70,15 +70,15 @@ def create_images(config: TrainConfig) -> "tuple[RunFolder, TrainConfig]":
 
 def continue_agent(folder: "RunFolder", config: TrainConfig) -> None:
     """Let an agent learn until a budget ends, and print how it ended."""
-    from aif_dcpc.training.agent_run import continue_agent_run
+    from aif_dcpc.agent_runs.run import continue_agent_run
 
     print_outcome(continue_agent_run(folder, config))
 
 
 def continue_images(folder: "RunFolder", config: TrainConfig) -> None:
     """Let an image model learn until a budget ends, and print how it ended."""
+    from aif_dcpc.image_runs.run import continue_image_run
     from aif_dcpc.progress import print_table
-    from aif_dcpc.training.image_run import continue_image_run
 
     outcome = continue_image_run(folder, config)
     rows = {"learning steps": str(outcome.steps), "time": f"{outcome.seconds:.0f} s"}
@@ -111,8 +111,8 @@ def _in_sweep(config: TrainConfig, given: Sequence[str]) -> TrainConfig:
 
 def print_outcome(outcome: "Outcome") -> None:
     """Print the summary and the next command to type."""
+    from aif_dcpc.agent_runs.episode_statistics import STREAK
     from aif_dcpc.progress import print_table
-    from aif_dcpc.training.tally import STREAK
 
     tally, folder = outcome.tally, outcome.folder
     rows = {

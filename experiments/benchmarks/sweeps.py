@@ -20,8 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from aif_dcpc.commands.command import run_script
 from aif_dcpc.inference import DCPC, GraphicalModel, State, lag
-from aif_dcpc.inference.factors import active_factors, evaluate_all
-from aif_dcpc.inference.sampling import quiet_distributions
+from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.densities import active_factors, evaluate_all
 
 DIMENSION, PARTICLES = 4, 16
 

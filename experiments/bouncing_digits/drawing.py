@@ -6,9 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aif_dcpc.experiments.bouncing_digits.rendering import Renderer, fold
 from aif_dcpc.experiments.bouncing_digits.scoring import Belief
-from aif_dcpc.inference.images.rendering import Renderer
-from aif_dcpc.inference.images.straight_paths import fold
 from aif_dcpc.pictures import Picture, captioned, gif_bytes, image_grid, png_bytes, save, side_by_side
 
 COLOURS = ((1.0, 0.2, 0.2), (0.2, 0.9, 0.2), (0.3, 0.5, 1.0), (1.0, 0.9, 0.2), (0.9, 0.3, 1.0))

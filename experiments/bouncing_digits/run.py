@@ -21,15 +21,14 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from aif_dcpc.commands.command import run_script
-from aif_dcpc.data import load_images, unit
 from aif_dcpc.experiments.bouncing_digits.drawing import animate, coloured, draw_films
+from aif_dcpc.experiments.bouncing_digits.graph import bouncing_digits, refined
+from aif_dcpc.experiments.bouncing_digits.rendering import Renderer, blend, bounce
 from aif_dcpc.experiments.bouncing_digits.scoring import Belief, prediction_scores, reconstruction_scores
+from aif_dcpc.image_runs.data import load_images, unit
 from aif_dcpc.inference import DCPC, GraphicalModel
-from aif_dcpc.inference.images import bounce, bouncing_digits
-from aif_dcpc.inference.images.bouncing_digits import refined
-from aif_dcpc.inference.images.rendering import Renderer, blend
 from aif_dcpc.inference.learning import Learner
-from aif_dcpc.inference.schedule import UPDATES
+from aif_dcpc.inference.moves.schedule import UPDATES
 from aif_dcpc.inference.stores import ParticleStore
 
 PATCH, CANVAS, FRAMES, SEEN = 16, 32, 10, 8

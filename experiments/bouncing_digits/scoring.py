@@ -7,9 +7,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from aif_dcpc.inference.images.bouncing_digits import names
-from aif_dcpc.inference.images.rendering import Renderer
-from aif_dcpc.inference.images.straight_paths import fold
+from aif_dcpc.experiments.bouncing_digits.graph import names
+from aif_dcpc.experiments.bouncing_digits.rendering import Renderer, fold
 
 
 @dataclass(frozen=True)

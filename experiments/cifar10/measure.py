@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.configuration import composed
-from aif_dcpc.data import ImageData, unit
-from aif_dcpc.image_distances import frechet_estimate, kernel_estimate
-from aif_dcpc.image_evaluation import Evaluation
-from aif_dcpc.image_samples import RootMixture, prior_samples
+from aif_dcpc.image_runs.data import ImageData, unit
+from aif_dcpc.image_runs.distances import frechet_estimate, kernel_estimate
+from aif_dcpc.image_runs.evaluation import Evaluation
+from aif_dcpc.image_runs.samples import RootMixture, prior_samples
 from aif_dcpc.inference.baselines.classifier import Classifier, train_classifier
 from aif_dcpc.runs import atomic
 from aif_dcpc.schema import evaluate_config

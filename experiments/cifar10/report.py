@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from scipy.stats import t
 
-from aif_dcpc.comparison import Results, Row
 from aif_dcpc.errors import UserError
+from aif_dcpc.image_runs.comparison import Results, Row
 from aif_dcpc.pictures import captioned_file, image_grid, png_bytes, same_size, save
 
 NORMAL_95 = 1.96

@@ -18,8 +18,8 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 
 from aif_dcpc.commands.command import run_script
 from aif_dcpc.inference import DCPC, GraphicalModel
-from aif_dcpc.inference.diagnostics import diagnose
 from aif_dcpc.inference.errors import ConvergenceWarning
+from aif_dcpc.inference.queries.diagnostics import diagnose
 
 PRIOR_SCALE = 5.0
 WEIGHT = 0.7

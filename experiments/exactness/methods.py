@@ -11,11 +11,11 @@ from torch import Tensor
 from aif_dcpc.experiments.exactness.cases import Case
 from aif_dcpc.experiments.exactness.moments import MAX_ALL_PAIRS, Moments, Row, flatten
 from aif_dcpc.inference import DCPC, NonFiniteError, State
-from aif_dcpc.inference.annealing import log_likelihood
-from aif_dcpc.inference.evidence import estimate_evidence
-from aif_dcpc.inference.factors import active_factors, factor_slices, log_density
-from aif_dcpc.inference.lowering import align
-from aif_dcpc.inference.sampling import quiet_distributions
+from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.densities import active_factors, factor_slices, log_density
+from aif_dcpc.inference.model.factor_graph import align
+from aif_dcpc.inference.queries.evidence import estimate_evidence
+from aif_dcpc.inference.smc.annealing import log_likelihood
 
 CHUNK = 50  # sweeps that are recorded at a time
 RESOLUTION = 0.03 / 5  # standard errors at which 5 of them are 3 % of a posterior sd

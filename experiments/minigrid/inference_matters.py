@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from aif_dcpc import envs
-from aif_dcpc.agents.hierarchical import HierarchicalAgent, build_hierarchical
+from aif_dcpc.agents.gridworld.agent import HierarchicalAgent, build_hierarchical
+from aif_dcpc.agents.gridworld.filter import Tracker
 from aif_dcpc.agents.protocol import EgocentricView
-from aif_dcpc.agents.tracker import Tracker
 from aif_dcpc.commands.command import run_script
 
 KINDS: dict[str, dict[str, Any]] = {

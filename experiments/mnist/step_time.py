@@ -14,7 +14,7 @@ from aif_dcpc.commands.command import run_script
 from aif_dcpc.inference import DCPC
 from aif_dcpc.inference.images import dlgm
 from aif_dcpc.inference.learning import local_log_joint, parameter_groups, recycled_step
-from aif_dcpc.inference.state import State
+from aif_dcpc.inference.model.state import State
 
 BATCH, PARTICLES, REPEATS = 512, 4, 20
 

@@ -22,18 +22,18 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from aif_dcpc.commands.command import run_script
-from aif_dcpc.data import ImageData, load_images, unit
-from aif_dcpc.image_inference import image_law
+from aif_dcpc.image_runs.assembly import start_at_mean
+from aif_dcpc.image_runs.data import ImageData, load_images, unit
+from aif_dcpc.image_runs.inference import image_law
 from aif_dcpc.inference import DCPC
 from aif_dcpc.inference.baselines.vae import Encoder, VariationalLearner
 from aif_dcpc.inference.images import class_embedding, class_probabilities, labelled_embedding
 from aif_dcpc.inference.images.labelled import ClassGaussians
 from aif_dcpc.inference.learning import Learner, parameter_groups
-from aif_dcpc.inference.schedule import UPDATES
-from aif_dcpc.inference.state import State
+from aif_dcpc.inference.model.state import State
+from aif_dcpc.inference.moves.schedule import UPDATES
 from aif_dcpc.inference.stores import ParticleStore
 from aif_dcpc.pictures import image_grid, png_bytes, save
-from aif_dcpc.training.image_assembly import start_at_mean
 
 CLASSES = 10
 LATENTS = {"embedding": 48, "classes": 12}

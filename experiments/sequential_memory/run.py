@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.commands.command import run_script
-from aif_dcpc.data import load_images, unit
+from aif_dcpc.image_runs.data import load_images, unit
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.images import sequential_memory, with_visible
 from aif_dcpc.inference.learning import learn_step
-from aif_dcpc.inference.schedule import UPDATES
+from aif_dcpc.inference.moves.schedule import UPDATES
 from aif_dcpc.pictures import image_grid, png_bytes, save
 
 CUES = ("whole", "noisy", "half")

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference.engine import DCPC
-from aif_dcpc.inference.factors import fill_cache, is_continuous, prediction_error
-from aif_dcpc.inference.sampling import quiet_distributions
-from aif_dcpc.inference.state import State
+from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.densities import fill_cache, is_continuous, prediction_error
+from aif_dcpc.inference.model.state import State
 
 
 class UnadjustedLangevin(DCPC):

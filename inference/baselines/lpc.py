@@ -13,7 +13,7 @@ from torch import Tensor
 
 from aif_dcpc.inference.baselines.vae import AmortisedLearner
 from aif_dcpc.inference.learning import learn_step
-from aif_dcpc.inference.state import Info
+from aif_dcpc.inference.model.state import Info
 from aif_dcpc.inference.stores import rebind
 
 

@@ -14,11 +14,11 @@ from torch.distributions import Independent, Normal
 
 from aif_dcpc.inference.engine import DCPC
 from aif_dcpc.inference.errors import ModelError, NonFiniteError
-from aif_dcpc.inference.factors import log_density
 from aif_dcpc.inference.learning import Learner
-from aif_dcpc.inference.lowering import Leaf
-from aif_dcpc.inference.sampling import quiet_distributions
-from aif_dcpc.inference.state import Info, State
+from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.densities import log_density
+from aif_dcpc.inference.model.factor_graph import Leaf
+from aif_dcpc.inference.model.state import Info, State
 from aif_dcpc.inference.stores import ParticleStore, rebind
 
 HIDDEN = 256

@@ -10,7 +10,6 @@ image  1 x 4 x 4  z2               64
 total                              85
 """
 
-from aif_dcpc.inference.images.bouncing_digits import bouncing_digits
 from aif_dcpc.inference.images.dlgm import dlgm
 from aif_dcpc.inference.images.generators import generator
 from aif_dcpc.inference.images.labelled import (
@@ -20,13 +19,10 @@ from aif_dcpc.inference.images.labelled import (
     labelled_embedding,
 )
 from aif_dcpc.inference.images.masking import with_visible
-from aif_dcpc.inference.images.rendering import bounce
 from aif_dcpc.inference.images.sequential_memory import sequential_memory
 from aif_dcpc.inference.images.summary import summary
 
 __all__ = [
-    "bounce",
-    "bouncing_digits",
     "class_embedding",
     "class_probabilities",
     "dlgm",

@@ -13,8 +13,8 @@ from torch.distributions import ContinuousBernoulli, Distribution, Independent, 
 
 from aif_dcpc.inference.distributions import DiscretizedNormal
 from aif_dcpc.inference.errors import ModelError
-from aif_dcpc.inference.graph import GraphicalModel
 from aif_dcpc.inference.images.layers import GaussianLayer, GreyBernoulli, image_logits
+from aif_dcpc.inference.model.graph import GraphicalModel
 
 LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "discretized_normal")
 PUBLISHED_SIZES = (20, 128, 256)

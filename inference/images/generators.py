@@ -13,9 +13,9 @@ from torch.distributions import Distribution, Independent, Normal
 
 from aif_dcpc.inference.distributions import DiscretizedNormal
 from aif_dcpc.inference.errors import ModelError
-from aif_dcpc.inference.graph import GraphicalModel
 from aif_dcpc.inference.images.dlgm import StandardNormal
 from aif_dcpc.inference.images.layers import LearnedNormal
+from aif_dcpc.inference.model.graph import GraphicalModel
 
 LIKELIHOODS = ("discretized_normal", "normal")
 PRIORS = ("standard", "learned")

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution
 from torch.nn.functional import one_hot
 
-from aif_dcpc.inference.graph import GraphicalModel
 from aif_dcpc.inference.images.dlgm import PUBLISHED_SIZES, StandardNormal, dlgm
 from aif_dcpc.inference.images.layers import GreyBernoulli, WhitenedNormal, image_logits
-from aif_dcpc.inference.state import State
+from aif_dcpc.inference.model.graph import GraphicalModel
+from aif_dcpc.inference.model.state import State
 
 
 def labelled_dlgm(

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
 from aif_dcpc.inference.errors import ModelError
-from aif_dcpc.inference.graph import GraphicalModel
 from aif_dcpc.inference.images.layers import GreyBernoulli
+from aif_dcpc.inference.model.graph import GraphicalModel
 
 
 class VisiblePixels(Distribution):

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from aif_dcpc.inference.graph import GraphicalModel, lag
 from aif_dcpc.inference.images.dlgm import StandardNormal
+from aif_dcpc.inference.model.graph import GraphicalModel, lag
 
 
 def sequential_memory(

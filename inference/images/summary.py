@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from aif_dcpc.inference.engine import DCPC
-from aif_dcpc.inference.graph import GraphicalModel, Lag, Parent
+from aif_dcpc.inference.model.graph import GraphicalModel, Lag, Parent
 
 
 def summary(model: GraphicalModel) -> str:

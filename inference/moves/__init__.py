@@ -5,7 +5,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.state import State
+from aif_dcpc.inference.model.state import State
 
 
 class Move(Protocol):

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.distributions import Dirichlet, Distribution, Independent
 
 from aif_dcpc.inference.errors import MoveError
-from aif_dcpc.inference.factors import aligned_inputs, factor_slices, touching
-from aif_dcpc.inference.lowering import Factor, Leaf
-from aif_dcpc.inference.state import State
+from aif_dcpc.inference.model.densities import aligned_inputs, factor_slices, touching
+from aif_dcpc.inference.model.factor_graph import Factor, Leaf
+from aif_dcpc.inference.model.state import State
 
 
 def look_up(table: Tensor, *rows: Tensor) -> Tensor:

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from aif_dcpc.inference.adaptation import SiteAdaptation
-from aif_dcpc.inference.factors import add_onto, evaluate, touching
-from aif_dcpc.inference.graph import Site
-from aif_dcpc.inference.lowering import Leaf
+from aif_dcpc.inference.model.densities import add_onto, evaluate, touching
+from aif_dcpc.inference.model.factor_graph import Leaf
+from aif_dcpc.inference.model.graph import Site
+from aif_dcpc.inference.model.state import State
+from aif_dcpc.inference.moves.adaptation import SiteAdaptation
 from aif_dcpc.inference.moves.layout import flatten_event, free_values, site_chunks
-from aif_dcpc.inference.state import State
 
 REACH = 3
 STEPS = 16

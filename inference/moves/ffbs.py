@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.chains import chain_tables
-from aif_dcpc.inference.state import State
+from aif_dcpc.inference.model.state import State
+from aif_dcpc.inference.moves.forward_backward import chain_tables
 
 
 @dataclass(frozen=True)

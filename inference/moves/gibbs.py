@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.factors import add_onto, evaluate, touching
-from aif_dcpc.inference.graph import Site
-from aif_dcpc.inference.lowering import Leaf
+from aif_dcpc.inference.model.densities import add_onto, evaluate, touching
+from aif_dcpc.inference.model.factor_graph import Leaf
+from aif_dcpc.inference.model.graph import Site
+from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.moves.chunks import Chunks
 from aif_dcpc.inference.moves.layout import longest_lag
-from aif_dcpc.inference.state import State
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from aif_dcpc.inference.factors import add_onto, evaluate, factor_slices, touching
-from aif_dcpc.inference.graph import Site
-from aif_dcpc.inference.lowering import Factor, Leaf, align, widen
+from aif_dcpc.inference.model.ancestral import expand_to, reproducible
+from aif_dcpc.inference.model.densities import add_onto, evaluate, factor_slices, touching
+from aif_dcpc.inference.model.factor_graph import Factor, Leaf, align, widen
+from aif_dcpc.inference.model.graph import Site
+from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.moves.layout import flatten_event, free_values, site_chunks
-from aif_dcpc.inference.sampling import expand_to, reproducible
-from aif_dcpc.inference.state import State
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.adaptation import TARGET_ACCEPTANCE, SiteAdaptation
-from aif_dcpc.inference.factors import add_onto, collapse, fill_cache, mergeable, touching
-from aif_dcpc.inference.graph import Site
-from aif_dcpc.inference.lowering import Factor, Leaf, align
+from aif_dcpc.inference.model.densities import add_onto, collapse, fill_cache, mergeable, touching
+from aif_dcpc.inference.model.factor_graph import Factor, Leaf, align
+from aif_dcpc.inference.model.graph import Site
+from aif_dcpc.inference.model.state import FactorValue, State
+from aif_dcpc.inference.moves.adaptation import TARGET_ACCEPTANCE, SiteAdaptation
 from aif_dcpc.inference.moves.layout import flatten_event, site_chunks
 from aif_dcpc.inference.moves.passes import Pass, Sparse, Whole
 from aif_dcpc.inference.moves.preconditioning import MAX_DENSE, MAX_DENSE_STATIC, multiply, preconditioner
 from aif_dcpc.inference.moves.proposals import PROPOSALS, Proposal, Stride
-from aif_dcpc.inference.state import FactorValue, State
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from torch import Tensor
 
 from aif_dcpc.inference.errors import MoveError
-from aif_dcpc.inference.factors import SPLIT, touching
-from aif_dcpc.inference.graph import Site
+from aif_dcpc.inference.model.densities import SPLIT, touching
+from aif_dcpc.inference.model.graph import Site
+from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.moves.chunks import Chunks
-from aif_dcpc.inference.state import State
 
 
 def longest_lag(state: State, name: str) -> int:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.factors import add_onto, evaluate, fill_cache, prediction_error, touching
-from aif_dcpc.inference.graph import Site
-from aif_dcpc.inference.lowering import Leaf
+from aif_dcpc.inference.model.densities import add_onto, evaluate, fill_cache, prediction_error, touching
+from aif_dcpc.inference.model.factor_graph import Leaf
+from aif_dcpc.inference.model.graph import Site
+from aif_dcpc.inference.model.resampling import systematic
+from aif_dcpc.inference.model.state import FactorValue, State
 from aif_dcpc.inference.moves.layout import flatten_event, free_values, site_chunks
-from aif_dcpc.inference.resampling import systematic
-from aif_dcpc.inference.state import FactorValue, State
 
 MAX_DENSE = 32
 

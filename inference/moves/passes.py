@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from aif_dcpc.inference.factors import (
+from aif_dcpc.inference.model.densities import (
     add_onto,
     add_scores,
     evaluate_all,
@@ -23,11 +23,11 @@ from aif_dcpc.inference.factors import (
     mergeable,
     touching,
 )
-from aif_dcpc.inference.graph import Site
-from aif_dcpc.inference.lowering import Factor, Leaf, align, widen
+from aif_dcpc.inference.model.factor_graph import Factor, Leaf, align, widen
+from aif_dcpc.inference.model.graph import Site
+from aif_dcpc.inference.model.state import FactorValue, State
 from aif_dcpc.inference.moves.chunks import Chunks
 from aif_dcpc.inference.moves.layout import flatten_event
-from aif_dcpc.inference.state import FactorValue, State
 
 Values = Mapping[str, FactorValue]
 

@@ -10,13 +10,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.adaptation import SiteAdaptation, root_of_inverse
-from aif_dcpc.inference.factors import touching
-from aif_dcpc.inference.graph import Site
-from aif_dcpc.inference.lowering import Factor
+from aif_dcpc.inference.model.densities import touching
+from aif_dcpc.inference.model.factor_graph import Factor
+from aif_dcpc.inference.model.graph import Site
+from aif_dcpc.inference.model.state import State
+from aif_dcpc.inference.moves.adaptation import SiteAdaptation, root_of_inverse
 from aif_dcpc.inference.moves.chunks import Chunks
 from aif_dcpc.inference.moves.layout import flatten_event
-from aif_dcpc.inference.state import State
 
 MAX_DENSE = 256
 MAX_DENSE_BLOCK = 1024  # a chunk of slices

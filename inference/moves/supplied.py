@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference.errors import MoveError
-from aif_dcpc.inference.factors import touching
-from aif_dcpc.inference.lowering import widen
-from aif_dcpc.inference.state import State
+from aif_dcpc.inference.model.densities import touching
+from aif_dcpc.inference.model.factor_graph import widen
+from aif_dcpc.inference.model.state import State
 
 
 def takes_masks(draw: Any) -> bool:

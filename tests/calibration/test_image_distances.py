@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from aif_dcpc.image_distances import frechet_distance, frechet_estimate, kernel_distance, kernel_estimate
+from aif_dcpc.image_runs.distances import frechet_distance, frechet_estimate, kernel_distance, kernel_estimate
 
 DRAWS = 60
 

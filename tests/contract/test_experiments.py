@@ -8,18 +8,13 @@ import torch
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
+from aif_dcpc.experiments.bouncing_digits.graph import bouncing_digits
+from aif_dcpc.image_runs.run import continue_image_run, create_image_run
 from aif_dcpc.inference import DCPC
-from aif_dcpc.inference.images import (
-    bouncing_digits,
-    class_embedding,
-    labelled_dlgm,
-    labelled_embedding,
-    sequential_memory,
-)
+from aif_dcpc.inference.images import class_embedding, labelled_dlgm, labelled_embedding, sequential_memory
 from aif_dcpc.inference.learning import learn_step
-from aif_dcpc.inference.schedule import UPDATES
+from aif_dcpc.inference.moves.schedule import UPDATES
 from aif_dcpc.schema import train_config
-from aif_dcpc.training.image_run import continue_image_run, create_image_run
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SMALL = (

@@ -13,10 +13,10 @@ from torch.distributions import Bernoulli, Categorical, Gamma, Independent, Norm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from aif_dcpc.inference import DCPC, GraphicalModel, MoveError, every, lag
-from aif_dcpc.inference.geweke import joint_test
+from aif_dcpc.inference.checks.geweke import joint_test
 from aif_dcpc.inference.moves.chunks import Chunks
 from aif_dcpc.inference.moves.passes import Sparse
-from aif_dcpc.inference.schedule import KINDS
+from aif_dcpc.inference.moves.schedule import KINDS
 
 UNSOUND = {"paper"}  # the published update, kept for comparison
 

@@ -8,13 +8,13 @@ from torch import nn
 from torch.distributions import Categorical, Independent, Normal
 
 from aif_dcpc.inference import DCPC, ClampError, GraphicalModel, InferenceError, ModelError, MoveError, every, lag
-from aif_dcpc.inference.annealing import annealed_log_evidence
 from aif_dcpc.inference.baselines.vae import chain_encoder
-from aif_dcpc.inference.diagnostics import to_arviz
 from aif_dcpc.inference.distributions import DiscretizedNormal
 from aif_dcpc.inference.images import dlgm, generator, with_visible
 from aif_dcpc.inference.images.layers import GaussianLayer
-from aif_dcpc.inference.state import Info
+from aif_dcpc.inference.model.state import Info
+from aif_dcpc.inference.queries.diagnostics import to_arviz
+from aif_dcpc.inference.smc.annealing import annealed_log_evidence
 from aif_dcpc.inference.stores import ParticleStore, rebind
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from aif_dcpc.experiments.bouncing_digits.graph import bouncing_digits
 from aif_dcpc.inference.images import (
-    bouncing_digits,
     class_embedding,
     dlgm,
     generator,

@@ -12,8 +12,8 @@ LAUNCHER = str(Path(__file__).with_name("launcher.py"))
 HEAVY = [
     "torch",
     "minigrid",
-    "aif_dcpc.training.agent_run",
-    "aif_dcpc.training.image_run",
+    "aif_dcpc.agent_runs.run",
+    "aif_dcpc.image_runs.run",
     "torch.utils.tensorboard.writer",
 ]
 

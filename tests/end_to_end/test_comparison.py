@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from aif_dcpc.comparison import Comparison, Protocol, Results, evaluations, rates, table
-from aif_dcpc.data import ImageData
-from aif_dcpc.training.image_run import ImageRun
+from aif_dcpc.image_runs.comparison import Comparison, Protocol, Results, evaluations, rates, table
+from aif_dcpc.image_runs.data import ImageData
+from aif_dcpc.image_runs.run import ImageRun
 
 PROTOCOL = Protocol(
     experiment="digits",

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aif_dcpc.comparison import Results
 from aif_dcpc.errors import ConfigError
 from aif_dcpc.experiments.cifar10 import compare
 from aif_dcpc.experiments.cifar10.methods import METHODS, SETTINGS
 from aif_dcpc.experiments.cifar10.report import NoRowsError, differences
+from aif_dcpc.image_runs.comparison import Results
 
 TINY = ["--train-images", "12", "--batch-size", "6", "--samples", "20", "--held-out", "2", "--sweeps", "1"]
 BRIEF = ["--classifier-steps", "2", "--cpu-minutes", "0.001", "--tune-minutes", "0.0001", "--seeds", "0"]

@@ -14,12 +14,12 @@ from PIL import Image
 from aif_dcpc.commands import evaluate as evaluate_command
 from aif_dcpc.commands import train as train_command
 from aif_dcpc.errors import ConfigError, RunFolderError
-from aif_dcpc.image_distances import inception_features
-from aif_dcpc.image_evaluation import Evaluation, evaluate
-from aif_dcpc.image_figures import HIDDEN, free_energy_curve, propagated
+from aif_dcpc.image_runs.distances import inception_features
+from aif_dcpc.image_runs.evaluation import Evaluation, evaluate
+from aif_dcpc.image_runs.figures import HIDDEN, free_energy_curve, propagated
+from aif_dcpc.image_runs.run import continue_image_run, create_image_run
+from aif_dcpc.image_runs.trained import TrainedImages
 from aif_dcpc.schema import evaluate_config, train_config
-from aif_dcpc.trained_images import TrainedImages
-from aif_dcpc.training.image_run import continue_image_run, create_image_run
 
 SMALL = (
     "experiment=digits",
@@ -211,7 +211,7 @@ def test_inception_features_where_the_weights_are(runs, tmp_path, monkeypatch):
     assert features(images).shape == (6, 2048) and features(images).dtype == torch.float64
     assert torch.equal(features(images), features(images.expand(-1, 3, -1, -1)))
     quick = ("held_out=4", "sweeps=1", "annealed_images=0", "samples=4", "seeds=1", "features=inception")
-    monkeypatch.setattr("aif_dcpc.image_evaluation.inception_features", lambda device: lambda x: features(x[:4]))
+    monkeypatch.setattr("aif_dcpc.image_runs.evaluation.inception_features", lambda device: lambda x: features(x[:4]))
     result = evaluate(asked(f"run={runs[0]}", *quick))
     assert result["features"] == "inception" and "classifier_accuracy" not in result
     assert result["fid_prior"] > 0 and result["fid_mixture"] > 0

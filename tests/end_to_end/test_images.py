@@ -10,10 +10,10 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from PIL import Image
 
-from aif_dcpc.data import load_images, unit
 from aif_dcpc.errors import ConfigError
+from aif_dcpc.image_runs.data import load_images, unit
+from aif_dcpc.image_runs.run import continue_image_run, create_image_run
 from aif_dcpc.schema import train_config
-from aif_dcpc.training.image_run import continue_image_run, create_image_run
 
 SMALL = (
     "experiment=digits",

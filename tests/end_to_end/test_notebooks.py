@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from aif_dcpc.configuration import composed
+from aif_dcpc.image_runs.run import continue_image_run, create_image_run
 from aif_dcpc.schema import train_config
-from aif_dcpc.training.image_run import continue_image_run, create_image_run
 
 nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")

@@ -7,7 +7,8 @@ import torch
 from torch.distributions import Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel, lag
-from aif_dcpc.inference.adaptation import (
+from aif_dcpc.inference.moves import preconditioning
+from aif_dcpc.inference.moves.adaptation import (
     FAR,
     MAX_STEP,
     MIN_STEP,
@@ -17,7 +18,6 @@ from aif_dcpc.inference.adaptation import (
     _usable,
     root_of_inverse,
 )
-from aif_dcpc.inference.moves import preconditioning
 
 HESSIAN = torch.tensor([[2.0, 0.6, 0.0], [0.6, 1.0, -0.3], [0.0, -0.3, 5.0]]).double()
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from aif_dcpc.agents.planning.belief import cell_information
-from aif_dcpc.agents.planning.expected_free_energy import (
+from aif_dcpc.agents.expected_free_energy import (
     branching_expected_free_energy,
     dirichlet_information,
     expected_free_energy,
     policy_expected_free_energy,
 )
-from aif_dcpc.agents.world_models.posteriors import TablePosterior
-from aif_dcpc.agents.world_models.tables import Structured, Summary
+from aif_dcpc.agents.gridworld.planning.belief import cell_information
+from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior
+from aif_dcpc.agents.gridworld.tables.prior import Structured, Summary
 
 
 def random_model(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

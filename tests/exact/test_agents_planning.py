@@ -4,10 +4,10 @@ import numba
 import numpy as np
 import pytest
 
-from aif_dcpc.agents.compiled import compiled
-from aif_dcpc.agents.planning.policy_iteration import optimal_value
-from aif_dcpc.agents.planning.reach import distances, least_effort
-from aif_dcpc.agents.planning.visibility import visible_information
+from aif_dcpc.agents.gridworld.compiled import compiled
+from aif_dcpc.agents.gridworld.planning.distances import distances, least_effort
+from aif_dcpc.agents.gridworld.planning.policy_iteration import optimal_value
+from aif_dcpc.agents.gridworld.planning.visibility import visible_information
 
 STATES, ACTIONS, EVENTS = 12, 3, 4
 NONE = np.zeros(0, np.int64)

@@ -7,16 +7,16 @@ from math import exp, lgamma, log
 import pytest
 import torch
 
+from aif_dcpc.agents.gridworld.model import counts as counts_module
+from aif_dcpc.agents.gridworld.model.conditionals import HAND_ERROR, Cloud, Grid, prior_cloud
+from aif_dcpc.agents.gridworld.model.counts import Counts, TablePrior, Tables, no_counts
+from aif_dcpc.agents.gridworld.model.geometry import MOTIONS, geometry_of
+from aif_dcpc.agents.gridworld.model.graph import GridModel, cloud_of, data_of, values_of
+from aif_dcpc.agents.gridworld.model.paths import Record, effects_of
+from aif_dcpc.agents.gridworld.model.segments import misread_log_odds
+from aif_dcpc.agents.gridworld.model.vocabulary import SAME, Slots, Vocabulary
+from aif_dcpc.agents.gridworld.tables.posterior import evidence_gain
 from aif_dcpc.agents.protocol import EgocentricView
-from aif_dcpc.agents.world_models import counts as counts_module
-from aif_dcpc.agents.world_models.counts import Counts, TablePrior, Tables, no_counts
-from aif_dcpc.agents.world_models.evidence import misread_log_odds
-from aif_dcpc.agents.world_models.geometry import MOTIONS, geometry_of
-from aif_dcpc.agents.world_models.grid import HAND_ERROR, Cloud, Grid, prior_cloud
-from aif_dcpc.agents.world_models.model import GridModel, cloud_of, data_of, values_of
-from aif_dcpc.agents.world_models.paths import Record, effects_of
-from aif_dcpc.agents.world_models.posteriors import evidence_gain
-from aif_dcpc.agents.world_models.vocabulary import SAME, Slots, Vocabulary
 from aif_dcpc.inference import DCPC
 
 SIZE, ACTIONS, TOKENS, ALPHABET, NUM_EVENTS = 3, 2, 2, 4, 9

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from aif_dcpc.agents.planning.belief import Belief, Knowledge, Region, region_of
-from aif_dcpc.agents.planning.configurations import Search, SearchBudget
+from aif_dcpc.agents.gridworld.model.geometry import MOTIONS, Geometry, geometry_of
+from aif_dcpc.agents.gridworld.planning.belief import Belief, Knowledge, Region, region_of
+from aif_dcpc.agents.gridworld.planning.configurations import Search, SearchBudget
 from aif_dcpc.agents.protocol import EgocentricView
-from aif_dcpc.agents.world_models.geometry import MOTIONS, Geometry, geometry_of
 
 FLOOR, WALL, GOAL, KEY = range(4)
 FORWARD, TURN, GRASP = range(3)

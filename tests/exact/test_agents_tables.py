@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from aif_dcpc.agents.world_models.posteriors import TablePosterior
-from aif_dcpc.agents.world_models.tables import Structured
+from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior
+from aif_dcpc.agents.gridworld.tables.prior import Structured
 
 BASE, ALPHAS, CHANCES = np.array([0.5, 0.3, 0.2]), (0.1, 1.0), (0.4, 0.7, 0.3)
 HEADS, TOKENS, HANDS = 2, 3, 2

@@ -5,8 +5,9 @@ import math
 import torch
 from torch.distributions import Bernoulli, Beta, Categorical, Normal
 
-from aif_dcpc.inference import DCPC, GraphicalModel, annealing, lag
-from aif_dcpc.inference.annealing import annealed_log_evidence, with_particles
+from aif_dcpc.inference import DCPC, GraphicalModel, lag
+from aif_dcpc.inference.smc import annealing
+from aif_dcpc.inference.smc.annealing import annealed_log_evidence
 
 
 def within(found, exact):
@@ -36,7 +37,7 @@ def test_hierarchy_of_gaussians():
 
 def test_forward_and_reverse_bound_simulated_data():
     model = hierarchy()
-    engine = with_particles(DCPC(model), 1)
+    engine = DCPC(model).with_num_particles(1)
     truth = engine.init(batch_size=50, seed=1)  # one exact joint draw per datum: latents are posterior draws
     data = {"x": truth.constrained("x")[0]}
     exact = Normal(0.0, HIERARCHY_SCALE).log_prob(data["x"]).sum(1)

@@ -5,12 +5,11 @@ from functools import reduce
 import pytest
 import torch
 
+from aif_dcpc.experiments.bouncing_digits import straight_paths, whole_digits
+from aif_dcpc.experiments.bouncing_digits.graph import bouncing_digits, names, refined
+from aif_dcpc.experiments.bouncing_digits.rendering import blend, bounce, fold, render
 from aif_dcpc.experiments.bouncing_digits.scoring import Belief
 from aif_dcpc.inference import DCPC, check_model
-from aif_dcpc.inference.images import bounce, bouncing_digits, straight_paths, whole_digits
-from aif_dcpc.inference.images.bouncing_digits import names, refined
-from aif_dcpc.inference.images.rendering import blend, render
-from aif_dcpc.inference.images.straight_paths import fold
 
 
 def test_walls_are_mirrors():

@@ -10,8 +10,9 @@ import torch
 from scipy.stats import chi2
 from torch.distributions import Bernoulli, Categorical, Normal
 
-from aif_dcpc.inference import DCPC, GraphicalModel, MoveError, chains, lag
-from aif_dcpc.inference.chains import ChainTables, chain_tables
+from aif_dcpc.inference import DCPC, GraphicalModel, MoveError, lag
+from aif_dcpc.inference.moves import forward_backward as chains
+from aif_dcpc.inference.moves.forward_backward import ChainTables, chain_tables
 
 LENGTH = 4
 START = torch.tensor([0.5, 0.3, 0.2])

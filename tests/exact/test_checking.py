@@ -6,7 +6,7 @@ from torch import nn
 from torch.distributions import Bernoulli, Beta, Categorical, Gamma, Independent, Normal
 
 from aif_dcpc.inference import GraphicalModel, lag
-from aif_dcpc.inference.checking import check_model
+from aif_dcpc.inference.checks.check_model import check_model
 
 
 def hierarchy():

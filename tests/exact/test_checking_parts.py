@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch.distributions import Categorical, Independent, Normal
 
-from aif_dcpc.inference import DCPC, GraphicalModel, checking, every, geweke, lag
-from aif_dcpc.inference.checking import as_episodes, check_model
-from aif_dcpc.inference.geweke import _bounded, _clamped, _compare, _inputs, _observed, _z
+from aif_dcpc.inference import DCPC, GraphicalModel, every, lag
+from aif_dcpc.inference.checks import check_model as checking
+from aif_dcpc.inference.checks import geweke
+from aif_dcpc.inference.checks.check_model import check_model
+from aif_dcpc.inference.checks.geweke import _bounded, _clamped, _compare, _inputs, _observed, _z, as_episodes
 
 
 class Bent(torch.autograd.Function):

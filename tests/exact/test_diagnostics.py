@@ -8,7 +8,8 @@ import torch
 from torch.distributions import Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel, InferenceError
-from aif_dcpc.inference.diagnostics import (
+from aif_dcpc.inference.model.state import Info
+from aif_dcpc.inference.queries.diagnostics import (
     autocovariance,
     diagnose,
     effective_sample_size,
@@ -16,7 +17,6 @@ from aif_dcpc.inference.diagnostics import (
     split_r_hat,
     to_arviz,
 )
-from aif_dcpc.inference.state import Info
 
 SWEEPS, K, B = 2000, 16, 3
 

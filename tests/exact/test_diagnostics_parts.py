@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from aif_dcpc.inference import InferenceError
-from aif_dcpc.inference.diagnostics import (
+from aif_dcpc.inference.model.state import Info
+from aif_dcpc.inference.queries.diagnostics import (
     MIN_ACCEPTANCE,
     MIN_ESS,
     Diagnosis,
@@ -21,7 +22,6 @@ from aif_dcpc.inference.diagnostics import (
     split_r_hat,
     to_arviz,
 )
-from aif_dcpc.inference.state import Info
 
 
 def noise(*shape, seed=0):

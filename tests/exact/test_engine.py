@@ -12,7 +12,7 @@ from clouds import agrees
 from torch.distributions import Bernoulli, Beta, Binomial, Categorical, ExpTransform, Gamma, Normal, Poisson
 
 from aif_dcpc.inference import DCPC, ClampError, GraphicalModel, ModelError, MoveError, every, lag
-from aif_dcpc.inference.adaptation import SiteAdaptation
+from aif_dcpc.inference.moves.adaptation import SiteAdaptation
 from aif_dcpc.inference.moves.independence import FromBank
 
 COPIES = 32

@@ -9,8 +9,8 @@ from torch.distributions import Bernoulli, Categorical, Independent, Normal
 
 from aif_dcpc.inference import DCPC, ClampError, GraphicalModel, ModelError, MoveError, NonFiniteError, lag
 from aif_dcpc.inference.errors import ConvergenceWarning
+from aif_dcpc.inference.model.parameters import Snapshot
 from aif_dcpc.inference.moves.independence import FromBank
-from aif_dcpc.inference.parameters import Snapshot
 from aif_dcpc.inference.stores import ParticleStore, rebind
 
 GLOBAL = torch.zeros(())

@@ -6,8 +6,8 @@ from torch.distributions import Categorical, Normal
 
 from aif_dcpc.experiments.exactness import cases
 from aif_dcpc.inference import DCPC, GraphicalModel, ModelError
-from aif_dcpc.inference import evidence as evidence_module
-from aif_dcpc.inference.evidence import estimate_evidence, pareto_k
+from aif_dcpc.inference.queries import evidence as evidence_module
+from aif_dcpc.inference.queries.evidence import estimate_evidence, pareto_k
 
 QUICK = {
     "chain": cases.chain_of_two,

@@ -9,11 +9,11 @@ from scipy.stats import multivariate_t
 from torch.distributions import Categorical, MultivariateNormal, Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel, every, lag
-from aif_dcpc.inference import evidence as module
-from aif_dcpc.inference.adaptation import SiteAdaptation
-from aif_dcpc.inference.annealing import _even, _forgetful, fit_path, with_particles
-from aif_dcpc.inference.evidence import estimate_evidence, pareto_k
-from aif_dcpc.inference.gauss_markov import GaussMarkov, Node, _nodes, _student_log_prob, _triangulated
+from aif_dcpc.inference.moves.adaptation import SiteAdaptation
+from aif_dcpc.inference.queries import evidence as module
+from aif_dcpc.inference.queries.evidence import estimate_evidence, pareto_k
+from aif_dcpc.inference.queries.gauss_markov import GaussMarkov, Node, _nodes, _student_log_prob, _triangulated
+from aif_dcpc.inference.smc.annealing import _even, _forgetful, fit_path
 
 # -- the proposal ----------------------------------------------------------------------------------------------------
 
@@ -195,7 +195,7 @@ def test_temperatures_lie_at_equal_lengths():
 
 def test_a_path_serves_the_nearest_temperature():
     model = correlated()
-    engine = with_particles(DCPC(model, update="paper"), 30)
+    engine = DCPC(model, update="paper").with_num_particles(30)
     assert engine.num_particles == 30 and engine.update == "exact"
     path = fit_path(engine, engine.init({"b": torch.zeros(2)}, seed=0), 5, num_knots=4, sweeps=1)
     assert path.knots == pytest.approx([(i / 4) ** 4 for i in range(1, 5)])

@@ -5,7 +5,7 @@ import torch
 from torch.distributions import Beta, Gamma, Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel, every, lag
-from aif_dcpc.inference.factors import (
+from aif_dcpc.inference.model.densities import (
     active_factors,
     evaluate,
     fill_cache,

@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, MultivariateNormal, Normal
 
-from aif_dcpc.image_distances import frechet_distance, kernel_distance
+from aif_dcpc.image_runs.distances import frechet_distance, kernel_distance
 from aif_dcpc.inference import DCPC, check_model
-from aif_dcpc.inference.factors import evaluate
 from aif_dcpc.inference.images import (
     class_embedding,
     class_probabilities,
@@ -19,6 +18,7 @@ from aif_dcpc.inference.images import (
 )
 from aif_dcpc.inference.images.labelled import ClassGaussians
 from aif_dcpc.inference.images.layers import COVARIANCES, GaussianLayer, GreyBernoulli, WhitenedNormal
+from aif_dcpc.inference.model.densities import evaluate
 
 
 def whitened(size=4, seed=0):

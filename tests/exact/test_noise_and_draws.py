@@ -5,9 +5,9 @@ import torch
 from torch import distributions as d
 
 from aif_dcpc.inference import DCPC, GraphicalModel, ModelError, every, lag
-from aif_dcpc.inference.exogenous import from_noise, to_noise
-from aif_dcpc.inference.recent import recent_slices, rejoin
-from aif_dcpc.inference.sampling import expand_to, quiet_distributions, reproducible, seeded
+from aif_dcpc.inference.model.ancestral import expand_to, quiet_distributions, reproducible, seeded
+from aif_dcpc.inference.queries.exogenous import from_noise, to_noise
+from aif_dcpc.inference.smc.recent import recent_slices, rejoin
 
 LOWER = torch.tensor([[1.0, 0.0], [0.5, 2.0]])
 FAMILIES = {

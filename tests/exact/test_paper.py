@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Independent, Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel, lag
-from aif_dcpc.inference.factors import fill_cache, prediction_error
+from aif_dcpc.inference.model.densities import fill_cache, prediction_error
 from aif_dcpc.inference.moves import paper
 from aif_dcpc.inference.moves.paper import Paper
 

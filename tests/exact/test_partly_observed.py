@@ -9,9 +9,9 @@ from clouds import agrees
 from torch.distributions import Bernoulli, Categorical, MultivariateNormal, Normal, Poisson
 
 from aif_dcpc.inference import DCPC, GraphicalModel, lag
-from aif_dcpc.inference.annealing import annealed_log_evidence, heat, likelihood_factors, log_likelihood
-from aif_dcpc.inference.evidence import estimate_evidence
-from aif_dcpc.inference.factors import evaluate, fill_cache
+from aif_dcpc.inference.model.densities import evaluate, fill_cache
+from aif_dcpc.inference.queries.evidence import estimate_evidence
+from aif_dcpc.inference.smc.annealing import annealed_log_evidence, heat, likelihood_factors, log_likelihood
 
 COPIES = 24
 SHOWN = torch.arange(2 * COPIES) < COPIES  # the first half of the data

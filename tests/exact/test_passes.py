@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch.distributions import Independent, Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel, State, every, lag
-from aif_dcpc.inference.factors import (
+from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.densities import (
     active_factors,
     aligned_inputs,
     evaluate_all,
@@ -19,7 +20,6 @@ from aif_dcpc.inference.factors import (
 )
 from aif_dcpc.inference.moves.layout import site_chunks
 from aif_dcpc.inference.moves.passes import Sparse, Whole
-from aif_dcpc.inference.sampling import quiet_distributions
 
 
 def second_order(event: tuple[int, ...] = ()) -> GraphicalModel:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from aif_dcpc.inference.adaptation import LEAST_CURVATURE, root_of_inverse
+from aif_dcpc.inference.moves.adaptation import LEAST_CURVATURE, root_of_inverse
 
 
 def symmetric(eigenvalues, seed=0):

@@ -16,7 +16,7 @@ from torch.distributions import (
 
 from aif_dcpc.experiments.exactness.cases import counterfactual
 from aif_dcpc.inference import DCPC, ClampError, GraphicalModel, ModelError, every, lag
-from aif_dcpc.inference.exogenous import from_noise, to_noise
+from aif_dcpc.inference.queries.exogenous import from_noise, to_noise
 
 K = 4000
 

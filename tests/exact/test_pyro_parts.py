@@ -10,10 +10,10 @@ from clouds import agrees
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from aif_dcpc.inference import DCPC, GraphicalModel
-from aif_dcpc.inference.evidence import _posterior_draws
+from aif_dcpc.inference.frontends.pyro_import import _onto
+from aif_dcpc.inference.frontends.tensor_graphs import REWRITTEN, BatchedGraph, cut, record
 from aif_dcpc.inference.moves.supplied import Supplied
-from aif_dcpc.inference.pyro_import import _onto
-from aif_dcpc.inference.tensor_graphs import REWRITTEN, BatchedGraph, cut, record
+from aif_dcpc.inference.queries.evidence import _posterior_draws
 
 
 def written(a, b):

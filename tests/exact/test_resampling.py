@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel, MoveError, lag
-from aif_dcpc.inference.resampling import ess, resample_lineages, systematic, take, unique_ancestors
+from aif_dcpc.inference.model.resampling import ess, resample_lineages, systematic, take, unique_ancestors
 
 
 def cloud(particles=6, batch=2):

@@ -7,13 +7,13 @@ import torch
 from torch import distributions as d
 
 from aif_dcpc.inference import DCPC, GraphicalModel, InferenceError, MoveError, NonFiniteError, every, lag
-from aif_dcpc.inference import schedule as schedules
+from aif_dcpc.inference.model.state import Info
+from aif_dcpc.inference.moves import schedule as schedules
 from aif_dcpc.inference.moves.ffbs import ForwardFilterBackwardSample
 from aif_dcpc.inference.moves.gibbs import Gibbs
 from aif_dcpc.inference.moves.langevin import Langevin
-from aif_dcpc.inference.predictions import _downstream
-from aif_dcpc.inference.state import Info
-from aif_dcpc.inference.tempering import _select
+from aif_dcpc.inference.queries.predictions import _downstream
+from aif_dcpc.inference.smc.tempering import _select
 
 
 def one(law, name="z"):

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from aif_dcpc.inference.images import bounce, bouncing_digits, straight_paths
-from aif_dcpc.inference.images.rendering import Renderer, render, spot
-from aif_dcpc.inference.images.straight_paths import Lines, draw_paths, draw_velocity, fold, pick
+from aif_dcpc.experiments.bouncing_digits import straight_paths
+from aif_dcpc.experiments.bouncing_digits.graph import bouncing_digits
+from aif_dcpc.experiments.bouncing_digits.rendering import Renderer, bounce, render, spot
+from aif_dcpc.experiments.bouncing_digits.straight_paths import Lines, draw_paths, draw_velocity, fold, pick
 
 SPEED = 0.2
 

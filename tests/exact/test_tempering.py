@@ -8,9 +8,10 @@ import torch
 from torch.distributions import Normal
 
 from aif_dcpc.experiments.exactness.far_modes import two_modes
-from aif_dcpc.inference import DCPC, GraphicalModel, ModelError, tempering
-from aif_dcpc.inference.diagnostics import diagnose
+from aif_dcpc.inference import DCPC, GraphicalModel, ModelError
 from aif_dcpc.inference.errors import ConvergenceWarning
+from aif_dcpc.inference.queries.diagnostics import diagnose
+from aif_dcpc.inference.smc import tempering
 
 COPIES = 24
 

@@ -4,7 +4,7 @@ import torch
 from torch.distributions import Normal, Poisson
 
 from aif_dcpc.inference import DCPC, GraphicalModel
-from aif_dcpc.inference.geweke import joint_test
+from aif_dcpc.inference.checks.geweke import joint_test
 
 
 def counts():

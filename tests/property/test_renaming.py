@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from aif_dcpc import agents, envs
-from aif_dcpc.agents.hierarchical import HierarchicalAgent
-from aif_dcpc.training.assembly import Env, agent_metadata
+from aif_dcpc.agent_runs.assembly import Env, agent_metadata
+from aif_dcpc.agents.gridworld.agent import HierarchicalAgent
 
 
 def build(permute_seed: int | None) -> tuple[Env, HierarchicalAgent]:

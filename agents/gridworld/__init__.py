@@ -1,0 +1,1 @@
+"""The grid agent: pose, map and tables of an egocentric symbolic view."""

@@ -1,0 +1,212 @@
+"""The hierarchical agent: full-history particle inference over a learned grid world, planned by expected free energy.
+
+    fast    event, pose, hand at every step
+    slow    the episode's map; tables of motion, interaction and outcome, learned across episodes
+
+`act` takes the observation in, re-infers the whole history of the episode by sweeps, plans, and chooses among all
+actions.
+"""
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import torch
+
+from aif_dcpc.agents.errors import AgentError
+from aif_dcpc.agents.gridworld.explain import explain
+from aif_dcpc.agents.gridworld.filter import Tracker
+from aif_dcpc.agents.gridworld.model.conditionals import draw_categorical
+from aif_dcpc.agents.gridworld.model.counts import NOTHING, Counts, outcome_code
+from aif_dcpc.agents.gridworld.pictures import map_picture, token_legend
+from aif_dcpc.agents.gridworld.planning.belief import Belief
+from aif_dcpc.agents.gridworld.planning.planner import Plan, Planner
+from aif_dcpc.agents.gridworld.replay import EpisodeStore, StoredEpisode
+from aif_dcpc.agents.gridworld.settings import HierarchicalSettings, hierarchical_settings
+from aif_dcpc.agents.protocol import EgocentricView, Observation, StepReport
+from aif_dcpc.inference.model.resampling import unique_ancestors
+
+COLLAPSE = 40  # so many equal actions in a row count as a collapsed policy
+
+
+def build_hierarchical(
+    observation_space: gymnasium.Space[Any],
+    num_actions: int,
+    metadata: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    seed: int,
+) -> "HierarchicalAgent":
+    """Check that the observations are an egocentric symbolic view, and build the agent.
+
+    Raises:
+        AgentError: for observations that it cannot model, or settings that do not fit.
+    """
+    view = metadata.get("egocentric_view")
+    spaces = observation_space.spaces if isinstance(observation_space, gymnasium.spaces.Dict) else {}
+    missing = {"view", "carried", "heading"} - set(spaces)
+    if not isinstance(view, EgocentricView) or missing:
+        raise AgentError(
+            "agent 'hierarchical' models egocentric symbolic views (streams view, carried and heading, and the "
+            "geometry under metadata['egocentric_view']); this environment's observations are not of that kind."
+        )
+    return HierarchicalAgent(view, num_actions, hierarchical_settings(settings), seed)
+
+
+class HierarchicalAgent:
+    """See the module.
+
+    Args:
+        view: geometry of the view.
+        num_actions: A.
+        settings: checked settings.
+        seed: of every random choice.
+    """
+
+    def __init__(self, view: EgocentricView, num_actions: int, settings: HierarchicalSettings, seed: int) -> None:
+        self.settings, self.seed, self.num_actions = settings, seed, num_actions
+        self.generator = torch.Generator().manual_seed(seed)
+        self.tracker = Tracker(view, num_actions, settings, self.generator)
+        self.planner = Planner(self.tracker.geometry, settings.preferences, settings.search)
+        self.store = EpisodeStore(settings.replay.capacity)
+        self.stored_counts: list[Counts] = []
+        self.frozen = False
+        self.action, self.outcome = 0, NOTHING
+        self.plan: Plan | None = None
+        self.belief: Belief | None = None
+        self.recent: deque[int] = deque(maxlen=COLLAPSE)
+        self.milliseconds: dict[str, float] = {}
+        self.log_joint: float | None = None
+
+    # -- the loop -----------------------------------------------------------------------------------------------------
+
+    def begin(self, *, seed: int) -> None:
+        """Forget the running episode, keep everything learned, seed every random choice of the new episode."""
+        self.generator.manual_seed(1_000_003 * self.seed + seed)
+        self.tracker.forget()
+        self.planner.intended = []
+        self.action, self.outcome = 0, NOTHING
+
+    @torch.inference_mode()
+    def act(self, observation: Observation, *, greedy: bool = True) -> int:
+        """Append the observation, re-infer the full history by sweeps, plan, and return an action."""
+        start = time.perf_counter()
+        self.tracker.take_in(observation, self.action, self.outcome)
+        inferred = time.perf_counter()
+        total = self.tracker.counts() + self.tracker.now.grid.past
+        self.belief = self.tracker.belief(total)
+        self.plan = self.planner.plan(self.belief, self.tracker.knowledge(total))
+        self.action = self._choose(self.plan, greedy)
+        self.recent.append(self.action)
+        planned = time.perf_counter()
+        self.milliseconds.update(inference=1e3 * (inferred - start), planning=1e3 * (planned - inferred))
+        return self.action
+
+    def _choose(self, plan: Plan, greedy: bool) -> int:
+        """The least expected free energy (ties at random), or a draw from softmax(-precision EFE)."""
+        scores = -self.settings.precision * torch.as_tensor(plan.expected_free_energy - plan.expected_free_energy.min())
+        weights = (scores > -1e-3).double() if greedy else scores.softmax(0)
+        return int(draw_categorical(weights, self.generator))
+
+    @torch.inference_mode()
+    def feedback(self, observation: Observation, reward: float, terminated: bool, truncated: bool) -> None:
+        """Take in what the last action led to; at an episode's end store it, and learn unless frozen."""
+        self.outcome = outcome_code(reward, terminated)
+        if not (terminated or truncated):
+            return
+        start = time.perf_counter()
+        self.tracker.take_in(observation, self.action, self.outcome)
+        if not self.frozen:
+            self._learn()
+        self.milliseconds["learning"] = 1e3 * (time.perf_counter() - start)
+
+    # -- learning -----------------------------------------------------------------------------------------------------
+
+    def _learn(self) -> None:
+        """Store the episode with its particles, and infer some stored ones afresh; counts replace, never add."""
+        now = self.tracker.now
+        self.log_joint = self.tracker.log_joint()
+        counts = self.tracker.counts()
+        place = self.store.add(StoredEpisode(self.tracker.episode, now.cloud.events, now.state.log_weights[:, 0]))
+        self.stored_counts[place : place + 1] = [counts]
+        self.tracker.past = now.grid.past + counts
+        for _ in range(min(self.settings.replay.refreshed, len(self.store) - 1)):
+            self._refresh(int(torch.randint(len(self.store), (1,), generator=self.generator)))
+
+    def _refresh(self, place: int) -> None:
+        stored, tracker = self.store.get(place), self.tracker
+        old = self.stored_counts[place].resized(self.num_actions, tracker.vocabulary)
+        tracker.past = tracker.past.resized(self.num_actions, tracker.vocabulary) - old
+        events, counts = tracker.refresh(stored.episode, stored.events, self.settings.replay.sweeps)
+        self.stored_counts[place] = counts.average(stored.log_weights.softmax(0))
+        tracker.past = tracker.past + self.stored_counts[place]
+        self.store.put(place, StoredEpisode(stored.episode, events, stored.log_weights))
+
+    def freeze(self, frozen: bool = True) -> None:
+        """Stop (or resume) learning across episodes."""
+        self.frozen = frozen
+
+    # -- diagnostics --------------------------------------------------------------------------------------------------
+
+    def report(self, *, pictures: bool = False) -> StepReport:
+        """Free energy, particles, the four terms of the chosen action, times; the inferred map as a picture."""
+        if self.plan is None or self.belief is None or self.tracker.running is None:
+            return StepReport()
+        plan, now, chosen = self.plan, self.tracker.running, self.action
+        scalars = {
+            "inference/free_energy": now.free_energy,
+            "inference/ess": now.ess,
+            "inference/unique_ancestors": float(unique_ancestors(now.state)[0]),
+            **{f"inference/acceptance/{site}": value for site, value in self.tracker.acceptance.items()},
+            "efe/total": float(plan.expected_free_energy[chosen]),
+            "efe/risk": float(plan.risk[chosen]),
+            "efe/ambiguity": float(plan.ambiguity[chosen]),
+            "efe/information_gain": float(plan.information_gain[chosen]),
+            "efe/novelty": float(plan.novelty[chosen]),
+            "efe/policy_collapse": float(len(self.recent) == COLLAPSE and len(set(self.recent)) == 1),
+            "efe/configurations": float(plan.num_configurations),
+            **({} if self.log_joint is None else {"learning/log_joint": self.log_joint}),
+            "speed/ms_per_sweep": self.tracker.ms_per_sweep,
+            **{f"speed/ms_{name}": value for name, value in self.milliseconds.items()},
+        }
+        if not pictures:
+            return StepReport(scalars=scalars)
+        drawn = {"belief/map": map_picture(self.belief, self.settings.map_size)}
+        return StepReport(scalars=scalars, pictures=drawn, legend=token_legend(self.tracker.vocabulary.tokens.members))
+
+    def explain(self) -> str:
+        """Why the last action was chosen."""
+        return explain(self.plan) if self.plan is not None else "nothing was planned yet"
+
+    # -- persistence --------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on bit for bit."""
+        return {
+            "tracker": self.tracker.state_dict(),
+            "store": self.store.state_dict(),
+            "stored_counts": [dict(vars(c)) for c in self.stored_counts],
+            "generator": self.generator.get_state(),
+            "action": self.action,
+            "outcome": self.outcome,
+            "frozen": self.frozen,
+            "recent": list(self.recent),
+            "intended": [[hand, [list(change) for change in changes]] for hand, changes in self.planner.intended],
+            "log_joint": self.log_joint,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.tracker.load_state_dict(state["tracker"])
+        self.store.load_state_dict(state["store"])
+        self.stored_counts = [Counts(**c) for c in state["stored_counts"]]
+        self.generator.set_state(state["generator"])
+        self.action, self.outcome, self.frozen = int(state["action"]), int(state["outcome"]), bool(state["frozen"])
+        self.recent = deque(state["recent"], maxlen=COLLAPSE)
+        self.log_joint = state["log_joint"]
+        self.planner.intended = [(hand, tuple((c, t) for c, t in changes)) for hand, changes in state["intended"]]
+        self.plan, self.belief = None, None
+
+
+__all__ = ["HierarchicalAgent", "build_hierarchical"]

@@ -1,0 +1,70 @@
+"""When an effect happened: exchanging it with a neighbouring step, the tables integrated out."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from aif_dcpc.agents.gridworld.model.conditionals import Cloud, Grid
+from aif_dcpc.agents.gridworld.model.counts import Counts
+from aif_dcpc.agents.gridworld.model.paths import Record
+from aif_dcpc.agents.gridworld.model.segments import misread_log_odds
+from aif_dcpc.agents.gridworld.tables.posterior import evidence_gain
+
+
+def shift_effects(grid: Grid, cloud: Cloud, record: Record, generator: torch.Generator) -> Cloud:
+    """Let one effect per particle change places with the step before or after it, the tables integrated out.
+
+    When a change is noticed late (the first sight of it was misread, or the step slipped), the step that did it is
+    uncertain. Tables drawn given one attribution make the other look impossible, so that updates of events given
+    tables would never find it: here both are weighed by the evidence of all counts. Accepted by Metropolis; the
+    pair of steps is chosen in a way that the exchange does not change. Where it is accepted, tables are drawn anew.
+    """
+    trial = _exchanged(grid, cloud.events, record, generator)
+    tried = (trial != cloud.events).any(1).nonzero()[:, 0]
+    if not len(tried):
+        return cloud
+    gain = _collapsed_gain(grid, cloud.events[tried], trial[tried], cloud, tried, record)
+    moved = tried[torch.rand(len(tried), generator=generator).log() < gain]
+    if not len(moved):
+        return cloud
+    fresh = grid.draw_all_tables(trial[moved], cloud.initial[moved], record, generator)
+    tables = replace(
+        cloud.tables,
+        transition=cloud.tables.transition.index_copy(0, moved, fresh.transition),
+        outcome=cloud.tables.outcome.index_copy(0, moved, fresh.outcome),
+    )
+    return replace(cloud, events=cloud.events.index_copy(0, moved, trial[moved]), tables=tables)
+
+
+def _exchanged(grid: Grid, events: Tensor, record: Record, generator: torch.Generator) -> Tensor:
+    """The sequences with one effect (any, evenly) and the step before or after it (evenly) exchanged.
+
+    Steps that turn are passed over: their events are known. Sequences without an effect stay as they are.
+    """
+    still = ((record.heading[1:] - record.heading[:-1]) % 4 == 0).nonzero()[:, 0] + 1
+    acts = (events[:, still] >= grid.effects.num_motions).float()
+    has = acts.any(1, keepdim=True)
+    if not bool(has.any()):
+        return events
+    one = torch.multinomial(torch.where(has, acts, 1.0), 1, generator=generator)
+    other = one + 2 * torch.randint(2, one.shape, generator=generator) - 1
+    other = torch.where(has & (other >= 0) & (other < len(still)), other, one)
+    pair = still[torch.cat([one, other], 1)]
+    return events.scatter(1, pair, events.gather(1, pair.flip(1)))
+
+
+def _collapsed_gain(grid: Grid, old: Tensor, new: Tensor, cloud: Cloud, which: Tensor, record: Record) -> Tensor:
+    """log of p(new events, observations | map, misread) over that of the old, the tables integrated out, `(N,)`."""
+    initial, misread = cloud.initial[which], cloud.tables.misread[which]
+    (before, possible_before), (after, possible_after) = (_fit(grid, events, initial, record) for events in (old, new))
+    right = after.sightings[:, 0] - before.sightings[:, 0]
+    gain = possible_after - possible_before + right * misread_log_odds(misread, grid.num_tokens)
+    gain = gain + evidence_gain(grid.memory.events, before.transition, after.transition)
+    return gain + evidence_gain(grid.memory.outcomes, before.outcome, after.outcome)
+
+
+def _fit(grid: Grid, events: Tensor, initial: Tensor, record: Record) -> tuple[Counts, Tensor]:
+    """Counts, and log p(heading, hand | events)."""
+    counts = grid.counts(events, initial, record)
+    return counts, grid.log_bodily(events, grid.trace(events, record)[0], record)

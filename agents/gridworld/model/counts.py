@@ -1,0 +1,244 @@
+"""Sufficient statistics of an episode for the tables, and the tables themselves."""
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from aif_dcpc.agents.gridworld.model.loops import tally_steps
+from aif_dcpc.agents.gridworld.model.paths import Effects, Path, Record, Sightings
+from aif_dcpc.agents.gridworld.model.segments import Segments
+from aif_dcpc.agents.gridworld.model.vocabulary import SAME, Vocabulary
+from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior
+from aif_dcpc.agents.gridworld.tables.prior import Structured, base_measure, dirichlet, numpy_generator
+
+ALPHAS = (0.1, 1.0)  # total concentrations of table rows: nearly deterministic, or noisy
+NEITHER_MATTERS = 1 / 3  # prior probability that neither token nor hand matters to an action
+NOTHING = 1  # outcome: went on, reward zero
+NUM_OUTCOMES = 6  # 3 * terminated + sign of the reward + 1
+
+
+def outcome_code(reward: float, terminated: bool) -> int:
+    """Outcome of a step: 3 * terminated + sign of the reward + 1."""
+    return 3 * int(terminated) + (reward > 0) - (reward < 0) + 1
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How often what happened; leading axes (particles, or none) are free.
+
+    Attributes:
+        transition: `(..., A, V, C, E)` event, by action, token ahead, hand.
+        outcome: `(..., A + E, V, O)` outcome, by row and token ahead; row = action if nothing moved or changed, else
+            A + event.
+        tokens: `(..., V)` initial tokens of the cells that were seen.
+        sightings: `(..., 2)` correct and misread sightings.
+    """
+
+    transition: Tensor
+    outcome: Tensor
+    tokens: Tensor
+    sightings: Tensor
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def __sub__(self, other: "Counts") -> "Counts":
+        return Counts(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int, int]:
+        """Number of actions, token slots, hands, events and outcomes."""
+        actions, slots, hands, events = self.transition.shape[-4:]
+        return actions, slots, hands, events, self.outcome.shape[-1]
+
+    def average(self, weights: Tensor) -> "Counts":
+        """Expected counts under particle weights `(K,)`."""
+        return Counts(*(torch.tensordot(weights, getattr(self, f.name), 1) for f in fields(self)))
+
+    def resized(self, num_actions: int, vocabulary: Vocabulary) -> "Counts":
+        """Zero-padded to the vocabulary's present capacities."""
+        slots, hands, events = vocabulary.tokens.capacity, vocabulary.hands.capacity, vocabulary.max_events
+        return replace(
+            self,
+            transition=_grow(self.transition, (slots, hands, events)),
+            outcome=_grow(self.outcome, (num_actions + events, slots, NUM_OUTCOMES)),
+            tokens=_grow(self.tokens, (slots,)),
+        )
+
+
+def _grow(counts: Tensor, shape: tuple[int, ...]) -> Tensor:
+    have = counts.shape[-len(shape) :]
+    missing = [(0, want - got) for want, got in zip(shape, have, strict=True)]
+    return pad(counts, [n for pair in reversed(missing) for n in pair])
+
+
+def no_counts(num_actions: int, vocabulary: Vocabulary) -> Counts:
+    """Zero everywhere."""
+    slots, hands, events = vocabulary.tokens.capacity, vocabulary.hands.capacity, vocabulary.max_events
+    return Counts(
+        torch.zeros(num_actions, slots, hands, events),
+        torch.zeros(num_actions + events, slots, NUM_OUTCOMES),
+        torch.zeros(slots),
+        torch.zeros(2),
+    )
+
+
+def outcome_row(events: Tensor, action: Tensor, num_actions: int) -> Tensor:
+    """Row of the outcome table."""
+    return torch.where(events == 0, action, num_actions + events)
+
+
+def tokens_in_front(segments: Segments, initial: Tensor) -> Tensor:
+    """Token ahead at each slice, `(N, T)`, given the initial map `(N, M)`."""
+    return segments.initial_tokens(initial).gather(1, segments.front)
+
+
+def count(
+    events: Tensor, initial: Tensor, path: Path, segments: Segments, record: Record, sightings: Sightings, like: Counts
+) -> Counts:
+    """Counts of event sequences `(N, T)` with initial maps `(N, M)`; `like` gives the sizes."""
+    order, hand, action, outcome = (
+        part.contiguous().numpy() for part in (events, path.hand, record.action, record.outcome)
+    )
+    front, seen, code = (part.numpy() for part in (segments.front, segments.seen, sightings.code))
+    token, used = segments.initial_tokens(initial).numpy(), len(segments.cells)
+    counted = tally_steps(order, hand, action, outcome, front, seen, code, token, used, like.sizes)
+    return Counts(*(torch.from_numpy(part) for part in counted))
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Parameters, one set per particle.
+
+    Attributes:
+        transition: `(K, A, V, C, E)` p(event | action, token ahead, hand).
+        outcome: `(K, A + E, V, O)` p(outcome | row, token ahead).
+        token_prior: `(K, V)` p(initial token of a cell).
+        misread: `(K,)` probability that a sighting shows a random other token.
+    """
+
+    transition: Tensor
+    outcome: Tensor
+    token_prior: Tensor
+    misread: Tensor
+
+
+def _favour(possible: Tensor, mass: float, odds: Tensor) -> Tensor:
+    """Put `mass` on event 0 and spread the rest over the other possible events in proportion to `odds`."""
+    others = possible * odds
+    others[..., 0] = 0
+    base = (1 - mass) * others / others.sum(-1, keepdim=True)
+    base[..., 0] = mass
+    return base
+
+
+@dataclass(frozen=True)
+class TablePrior:
+    """Base measures: most likely nothing moves and nothing is gained.
+
+    Attributes:
+        stay: prior probability that a step changes nothing.
+        effect_odds: prior odds of one effect against one motion.
+        nothing: prior probability of the outcome "went on, reward zero".
+        hand_matters: prior probability that what is in hand matters to an action at a token, if the token matters.
+        token_concentration: total concentration of the token prior.
+        misread: Beta parameters (misread, correct).
+    """
+
+    stay: float = 0.8
+    effect_odds: float = 0.2
+    nothing: float = 0.8
+    hand_matters: float = 0.2
+    token_concentration: float = 2.0
+    misread: tuple[float, float] = (0.5, 100.0)
+
+    def events(self, effects: Effects, slots: int, hands: int) -> Structured:
+        """Prior of the transition table: neither token nor hand matters, or the token does, and at some tokens the hand.
+
+        If neither matters, nothing but motion happens. Where the hand does not matter, it does not change. An effect that
+        would leave everything as it is, is no effect.
+        """
+        writes, takes = effects.writes, effects.takes
+        rewrites = (writes == SAME) | (writes == torch.arange(slots)[:, None, None])
+        retakes = (takes == SAME) | (takes == torch.arange(hands)[:, None])
+        motion = (torch.arange(len(writes)) < effects.num_motions)[None, None]
+        alone = ~rewrites & (takes == SAME) | ~effects.known
+        active = ~(rewrites & retakes) | ~effects.known
+        odds = torch.where(motion[0, 0], 1.0, self.effect_odds)
+        bases = [_favour(possible, self.stay, odds) for possible in (motion, motion | alone, motion | active)]
+        chances = NEITHER_MATTERS, 1 - self.hand_matters, self.hand_matters
+        return Structured.of((slots, hands), ((0, 1), (1,), ()), bases, ALPHAS, chances)
+
+    def outcomes(self, slots: int) -> Structured:
+        """Prior of the outcome table: the token ahead does not matter, or it does."""
+        base = base_measure(NUM_OUTCOMES, NOTHING, self.nothing)
+        return Structured.of((slots,), ((0,), ()), (base, base), ALPHAS, (0.5, 1.0))
+
+    def mean_misread(self, counts: Counts) -> Tensor:
+        """Posterior mean of the misread rate."""
+        wrong, right = self.misread
+        total = counts.sightings.sum(-1) + wrong + right
+        return (counts.sightings[..., 1] + wrong) / total
+
+    def mean_token_prior(self, counts: Counts) -> Tensor:
+        """Posterior mean of the token prior, `(..., V)`."""
+        rows = counts.tokens + self.token_concentration / counts.tokens.shape[-1]
+        return rows / rows.sum(-1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What stored episodes say about the tables; counts of the running episode `(K, ...)` come on top.
+
+    Attributes:
+        prior: of the tables.
+        past: counts of the stored episodes.
+        events, outcomes: posteriors of the two tables.
+    """
+
+    prior: TablePrior
+    past: Counts
+    events: TablePosterior
+    outcomes: TablePosterior
+
+    def draw(self, own: Counts, generator: torch.Generator) -> Tables:
+        """Exact draws of all tables."""
+        source = numpy_generator(generator)
+        transition = draw_heads(self.events, own.transition, source)
+        outcome = draw_heads(self.outcomes, own.outcome, source)
+        return Tables(transition, outcome, *self.draw_rates(own, generator))
+
+    def draw_rates(self, own: Counts, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Exact draws of the token prior and the misread rate."""
+        tokens, sightings = own.tokens + self.past.tokens, own.sightings + self.past.sightings
+        slots, (wrong, right) = tokens.shape[-1], self.prior.misread
+        token_prior = dirichlet(tokens + self.prior.token_concentration / slots, generator)
+        pair = dirichlet(torch.stack([sightings[:, 1] + wrong, sightings[:, 0] + right], 1), generator)
+        # a uniform number of exactly 0 once gave a rate of 0, under which any misreading is impossible for good
+        return token_prior, pair[:, 0].clamp(1e-12, 1 - 1e-6)
+
+    def redraw(self, own: Counts, kept: Tables, generator: torch.Generator, *, actions: Tensor, rows: Tensor) -> Tables:
+        """Exact draws of the rates and of the tables of some actions and some outcome rows; the other heads are kept.
+
+        Heads are independent given the counts, so that redrawing some of them is a Gibbs update.
+        """
+        token_prior, misread = self.draw_rates(own, generator)
+        source = numpy_generator(generator)
+        transition = draw_heads(self.events, own.transition[:, actions], source, actions)
+        outcome = draw_heads(self.outcomes, own.outcome[:, rows], source, rows)
+        return replace(
+            kept,
+            transition=kept.transition.index_copy(1, actions, transition),
+            outcome=kept.outcome.index_copy(1, rows, outcome),
+            token_prior=token_prior,
+            misread=misread,
+        )
+
+
+def draw_heads(table: TablePosterior, own: Tensor, source: np.random.Generator, heads: Tensor | None = None) -> Tensor:
+    """Draw the tables of `heads` (default: all) for counts `(K, heads, *context, x)`."""
+    heads = torch.arange(own.shape[1]) if heads is None else heads
+    return table.draw(own.flatten(0, 1), heads.repeat(len(own)), source).view(own.shape)

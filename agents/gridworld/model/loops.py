@@ -1,0 +1,170 @@
+"""The loops of `paths` and `evidence`, compiled: N event sequences are followed step by step."""
+
+import numpy as np
+
+from aif_dcpc.agents.arrays import Ints
+from aif_dcpc.agents.gridworld.compiled import compiled
+from aif_dcpc.agents.gridworld.model.vocabulary import SAME
+from aif_dcpc.agents.gridworld.tables.prior import Array
+
+NEVER = -1e9  # log probability of what cannot be
+
+
+@compiled
+def walk(
+    events: Ints, heading: Ints, hand: Ints, steps: Ints, takes: Ints, writes: Ints, start: Ints, wrap: int, stride: int
+) -> tuple[Ints, Ints, Ints, Ints]:
+    """Where event sequences lead.
+
+    Args:
+        events: `(N, T)`; that of slice 0 is ignored.
+        heading, hand: `(T,)` as observed; of what is in hand only slice 0 is used.
+        steps, takes, writes: what events do, see `Effects`.
+        start: `(2,)` position (y, x) at slice 0.
+        wrap, stride: cells along a side of the map and of the wide frame, see `Torus`.
+
+    Returns:
+        `(N, T, 2)` position without wrapping, `(N, T)` its anchor, `(N, T)` slot in hand, and `(N, T)` token written on
+        the way into the slice, or SAME.
+    """
+    number, length = events.shape
+    position, anchor = np.empty((number, length, 2), np.int64), np.empty((number, length), np.int64)
+    held, written = np.empty((number, length), np.int64), np.full((number, length), SAME)
+    for case in range(number):
+        y, x, thing = start[0], start[1], hand[0]
+        for time in range(length):
+            if time:
+                event, facing = events[case, time], heading[time - 1]
+                y, x = y + steps[event, facing, 0], x + steps[event, facing, 1]
+                thing = takes[event] if takes[event] >= 0 else thing
+                written[case, time] = writes[event]
+            position[case, time, 0], position[case, time, 1] = y, x
+            anchor[case, time], held[case, time] = (y % wrap) * stride + x % wrap, thing
+    return position, anchor, held, written
+
+
+@compiled
+def divide(
+    anchor: Ints, front: Ints, written: Ints, sighting_time: Ints, sighting_shift: Ints, wide: Ints, size: int
+) -> tuple[Ints, Ints, Ints, Ints, Ints]:
+    """Number the map cells in use, and divide their histories into segments (see `Segments`).
+
+    Args:
+        anchor, front, written: `(N, T)`, see `Path`.
+        sighting_time, sighting_shift: `(S,)`, see `Sightings`.
+        wide: map cell of every place in the wide frame, see `Torus`.
+        size: number of map cells.
+
+    Returns:
+        cells `(U,)`, seen `(N, S)`, front `(N, T)`, home and token `(N, J)`.
+    """
+    number, length = front.shape
+    most, place = 0, np.full(size, -1)
+    for case in range(number):
+        writes = 0
+        for time in range(length):
+            place[front[case, time]] = 0
+            writes += written[case, time] != SAME
+        most = max(most, writes)
+        for sighting in range(len(sighting_time)):
+            place[wide[anchor[case, sighting_time[sighting]] + sighting_shift[sighting]]] = 0
+    used = 0
+    for cell in range(size):
+        if place[cell] == 0:
+            place[cell] = used
+            used += 1
+    cells = np.empty(used, np.int64)
+    for cell in range(size):
+        if place[cell] >= 0:
+            cells[place[cell]] = cell
+    seen = np.empty((number, len(sighting_time)), np.int64)
+    ahead, home = np.empty((number, length), np.int64), np.zeros((number, most), np.int64)
+    token, now = np.full((number, most), SAME), np.empty(used, np.int64)
+    for case in range(number):
+        for cell in range(used):
+            now[cell] = cell
+        writes = sighting = 0
+        for time in range(length):
+            if written[case, time] != SAME:  # the cell that was ahead of the slice before
+                cell = place[front[case, time - 1]]
+                home[case, writes], token[case, writes], now[cell] = cell, written[case, time], used + writes
+                writes += 1
+            ahead[case, time] = now[place[front[case, time]]]
+            while sighting < len(sighting_time) and sighting_time[sighting] == time:
+                cell = wide[anchor[case, time] + sighting_shift[sighting]]
+                seen[case, sighting] = now[place[cell]]
+                sighting += 1
+    return cells, seen, ahead, home, token
+
+
+@compiled
+def token_scores(seen: Ints, code: Ints, token: Ints, used: int, odds: Array, log_prior: Array) -> Array:
+    """log p(token of every segment, its sightings) up to a constant, `(N, U + J, V)`.
+
+    It is the token prior, or a point mass where a token was written, and the log odds of every right sighting. Written
+    segments that a sequence does not have keep the token prior, which sums to one: they add nothing.
+
+    Args:
+        seen, token: `(N, S)`, `(N, J)`, see `Segments`; `used` is U.
+        code: `(S,)`, see `Sightings`.
+        odds: `(N,)` log odds of a right sighting, see `misread_log_odds`.
+        log_prior: `(N, V)`.
+    """
+    number, slots = log_prior.shape
+    scores = np.empty((number, used + token.shape[1], slots), np.float32)
+    for case in range(number):
+        for segment in range(scores.shape[1]):
+            written = token[case, segment - used] if segment >= used else SAME
+            for slot in range(slots):
+                if written == SAME:
+                    scores[case, segment, slot] = log_prior[case, slot]
+                else:
+                    scores[case, segment, slot] = 0.0 if slot == written else NEVER
+        for sighting in range(len(code)):
+            if code[sighting] >= 0:
+                scores[case, seen[case, sighting], code[sighting]] += odds[case]
+    return scores
+
+
+@compiled
+def tally_steps(
+    events: Ints,
+    hand: Ints,
+    action: Ints,
+    outcome: Ints,
+    front: Ints,
+    seen: Ints,
+    code: Ints,
+    token: Ints,
+    used: int,
+    sizes: tuple[int, int, int, int, int],
+) -> tuple[Array, Array, Array, Array]:
+    """What happened how often, see `Counts`.
+
+    Args:
+        events, hand: `(N, T)`.
+        action, outcome: `(T,)`.
+        front, seen, code: `(N, T)`, `(N, S)`, `(S,)`, see `Segments` and `Sightings`.
+        token: `(N, U + J)` of every segment; the first `used` are initial ones.
+        used: U.
+        sizes: of the tables, see `Counts`.
+    """
+    number, length = events.shape
+    num_actions, slots, hands, num_events, num_outcomes = sizes
+    moved = np.zeros((number, num_actions, slots, hands, num_events), np.float32)
+    fate = np.zeros((number, num_actions + num_events, slots, num_outcomes), np.float32)
+    initial, readings = np.zeros((number, slots), np.float32), np.zeros((number, 2), np.float32)
+    shown = np.full(used, -1)
+    for case in range(number):
+        for time in range(1, length):
+            event, ahead = events[case, time], token[case, front[case, time - 1]]
+            moved[case, action[time], ahead, hand[case, time - 1], event] += 1
+            row = action[time] if event == 0 else num_actions + event
+            fate[case, row, ahead, outcome[time]] += 1
+        for sighting in range(len(code)):
+            segment = seen[case, sighting]
+            readings[case, 0 if token[case, segment] == code[sighting] else 1] += 1
+            if segment < used and shown[segment] != case:
+                shown[segment] = case
+                initial[case, token[case, segment]] += 1
+    return moved, fate, initial, readings

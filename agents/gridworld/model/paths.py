@@ -1,0 +1,124 @@
+"""From event sequences to where the agent was, what it held, which cells it saw and which it wrote.
+
+Everything is vectorised over N event sequences (particles, or particles times candidates) and over time.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aif_dcpc.agents.gridworld.model.geometry import Geometry
+from aif_dcpc.agents.gridworld.model.loops import walk
+from aif_dcpc.agents.gridworld.model.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What each event does, as tensors.
+
+    Attributes:
+        turns: `(E,)` quarter turns clockwise.
+        steps: `(E, 4, 2)` displacement (dy, dx) by heading.
+        writes: `(E,)` token written to the cell ahead, or SAME.
+        takes: `(E,)` thing in hand afterwards, or SAME.
+        known: `(E,)` whether the event exists (free slots do not).
+        num_motions: events before this number are motions.
+    """
+
+    turns: Tensor
+    steps: Tensor
+    writes: Tensor
+    takes: Tensor
+    known: Tensor
+    num_motions: int
+
+
+def effects_of(geometry: Geometry, vocabulary: Vocabulary) -> Effects:
+    """Motions first, then the registered effects, then free slots (which do nothing and never happen)."""
+    size, motions = vocabulary.max_events, len(geometry.turns)
+    turns = torch.zeros(size, dtype=torch.long)
+    turns[:motions] = torch.as_tensor(geometry.turns)
+    steps = torch.zeros(size, 4, 2, dtype=torch.long)
+    steps[:motions] = torch.as_tensor(geometry.steps)
+    writes, takes = (torch.as_tensor(a) for a in vocabulary.effect_arrays())
+    return Effects(turns, steps, writes, takes, torch.arange(size) < vocabulary.num_events, motions)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was observed in one episode; T slices, slice 0 before the first action.
+
+    Attributes:
+        action: `(T,)`, action that led to the slice (0 at slice 0, ignored).
+        heading: `(T,)` 0..3.
+        hand: `(T,)` slot of the carried thing.
+        view: `(T, P)` codes of the view's cells.
+        outcome: `(T,)` outcome of the step that led to the slice (ignored at slice 0).
+    """
+
+    action: Tensor
+    heading: Tensor
+    hand: Tensor
+    view: Tensor
+    outcome: Tensor
+
+    def __len__(self) -> int:
+        return self.action.shape[0]
+
+    def head(self, length: int) -> "Record":
+        """The first slices."""
+        return Record(*(v[:length] for v in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class Path:
+    """Where N event sequences lead.
+
+    Attributes:
+        position: `(N, T, 2)` (y, x) without wrapping.
+        anchor: `(N, T)` of the positions, see `Torus`.
+        front: `(N, T)` map cell ahead at each slice.
+        hand: `(N, T)` slot in hand.
+        written: `(N, T)` token that the step into the slice wrote to the cell ahead of the slice before, or SAME.
+    """
+
+    position: Tensor
+    anchor: Tensor
+    front: Tensor
+    hand: Tensor
+    written: Tensor
+
+
+def follow(events: Tensor, record: Record, effects: Effects, geometry: Geometry) -> Path:
+    """Trace event sequences `(N, T)`; the event of slice 0 is ignored."""
+    torus, start = geometry.torus, np.array(geometry.start)
+    order, heading, hand = (part.contiguous().numpy() for part in (events, record.heading, record.hand))
+    steps, takes, writes = (part.numpy() for part in (effects.steps, effects.takes, effects.writes))
+    parts = walk(order, heading, hand, steps, takes, writes, start, torus.size, torus.stride)
+    position, anchor, held, written = (torch.from_numpy(part) for part in parts)
+    return Path(position, anchor, torus.cell(anchor + torus.fronts[record.heading]), held, written)
+
+
+@dataclass(frozen=True)
+class Sightings:
+    """The view cells of an episode in which something was seen, flattened; the same for every particle.
+
+    Attributes:
+        time: `(S,)` slice.
+        shift: `(S,)` from the agent's anchor to the cell, see `Torus`.
+        code: `(S,)` token slot or OTHER.
+    """
+
+    time: Tensor
+    shift: Tensor
+    code: Tensor
+
+
+def sightings_of(record: Record, geometry: Geometry) -> Sightings:
+    """Every cell in sight but the agent's own."""
+    seen = record.view != -1
+    seen[:, geometry.own] = False
+    time, place = seen.nonzero(as_tuple=True)
+    return Sightings(time, geometry.torus.views[record.heading[time], place], record.view[time, place])

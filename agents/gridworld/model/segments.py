@@ -1,0 +1,80 @@
+"""What sightings say about the map, given where the agent was: counts per cell, with the map integrated out.
+
+A *segment* is a stretch of a cell's history with one token: the initial map has one segment per cell, and every write
+opens a new one. Given the path, segments are independent, so that the map is integrated out exactly:
+
+    log p(views | path) = sum over segments log sum_z p(z) prod over its sightings p(o | z)
+
+with p(o | z) = 1 - misread for o = z and misread / (num_tokens - 1) else.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from aif_dcpc.agents.gridworld.model.geometry import Geometry
+from aif_dcpc.agents.gridworld.model.loops import divide
+from aif_dcpc.agents.gridworld.model.paths import Path, Sightings
+from aif_dcpc.agents.gridworld.model.vocabulary import SAME
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Where each sighting and each cell ahead belongs; only map cells that some sequence saw or faced are numbered.
+
+    Attributes:
+        cells: `(U,)` the map cell of each of the first U segments: these are initial ones.
+        seen: `(N, S)` segment of every sighting.
+        front: `(N, T)` segment of the cell ahead at each slice.
+        home: `(N, J)` the initial segment of the cell that the j-th write of a sequence changed.
+        token: `(N, J)` token of the j-th write, segment U + j (SAME where a sequence has fewer writes).
+    """
+
+    cells: Tensor
+    seen: Tensor
+    front: Tensor
+    home: Tensor
+    token: Tensor
+
+    @property
+    def count(self) -> int:
+        """U + J."""
+        return len(self.cells) + self.token.shape[1]
+
+    def initial_tokens(self, initial: Tensor) -> Tensor:
+        """Token of every segment, `(N, U + J)`, given the initial map `(N, M)`."""
+        return torch.cat([initial[:, self.cells], self.token], 1)
+
+    def latest(self) -> Tensor:
+        """`(N, U)` the present segment of every numbered cell."""
+        size = len(self.cells)
+        last = torch.arange(size).expand(len(self.token), size)
+        for number, (token, home) in enumerate(zip(self.token.T, self.home.T, strict=True)):
+            wrote = torch.where(token == SAME, SAME, home)
+            last = torch.where(torch.arange(size) == wrote[:, None], size + number, last)
+        return last
+
+
+def segment(path: Path, sightings: Sightings, geometry: Geometry) -> Segments:
+    """Assign sightings and fronts to segments."""
+    anchor, front, written = (part.contiguous().numpy() for part in (path.anchor, path.front, path.written))
+    time, shift = sightings.time.numpy(), sightings.shift.numpy()
+    parts = divide(anchor, front, written, time, shift, geometry.torus.cells.numpy(), geometry.size**2)
+    return Segments(*(torch.from_numpy(part) for part in parts))
+
+
+def add_front_evidence(logits: Tensor, segments: Segments, steps: Tensor) -> Tensor:
+    """Add what events and outcomes say about the cell ahead of the slice before to `(N, segments, V)`, in place.
+
+    Args:
+        logits: log p(token of every segment, its sightings).
+        segments: where the cells ahead belong.
+        steps: `(N, T - 1, V)` log p(event, outcome | token ahead) of every step.
+    """
+    return logits.scatter_add_(1, segments.front[:, :-1, None].expand_as(steps), steps)
+
+
+def misread_log_odds(misread: Tensor, num_tokens: int) -> Tensor:
+    """log p(o = z | z) - log p(o | z) for any other o."""
+    return torch.log1p(-misread) - torch.log(misread / (num_tokens - 1))

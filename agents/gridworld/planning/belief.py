@@ -1,0 +1,167 @@
+"""What a planner is told: posterior means and novelties of the tables, the belief over the map, the poses."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from aif_dcpc.agents.arrays import Floats, Ints
+from aif_dcpc.agents.gridworld.model.geometry import Geometry
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """Tables as a planner sees them, the free event slots left out.
+
+    Attributes:
+        transition: `(A, V, C, E)` posterior mean p(event | action, token ahead, hand); free slots count as event 0.
+        transition_again: the same after one more trial that did nothing; see `Planner`.
+        transition_novelty: `(A, V, C)` nats, I(event; table).
+        outcome: `(A + E', V, O)` posterior mean p(outcome | row, token ahead).
+        outcome_again: the same after one more trial that gave nothing.
+        outcome_novelty: `(A + E', V)` nats.
+        transparency: `(V,)` probability that one sees past a token.
+        misread: probability of a misread sighting.
+        num_tokens: size of the token alphabet.
+        steps, turns, writes, takes: what events do, `(E, 4, 2)`, `(E,)`, `(E,)`, `(E,)`.
+    """
+
+    transition: Floats
+    transition_again: Floats
+    transition_novelty: Floats
+    outcome: Floats
+    outcome_again: Floats
+    outcome_novelty: Floats
+    transparency: Floats
+    misread: float
+    num_tokens: int
+    steps: Ints
+    turns: Ints
+    writes: Ints
+    takes: Ints
+
+    @property
+    def num_actions(self) -> int:
+        """A."""
+        return self.transition.shape[0]
+
+    @property
+    def num_events(self) -> int:
+        """E."""
+        return self.transition.shape[3]
+
+    def outcome_rows(self) -> Ints:
+        """`(A, E)` row of the outcome table."""
+        actions, events = np.arange(self.num_actions)[:, None], np.arange(self.num_events)[None]
+        return np.where(events == 0, actions, self.num_actions + events)
+
+
+@dataclass(frozen=True)
+class Belief:
+    """The present state of the world, as believed.
+
+    Attributes:
+        cells: `(M, V)` belief over the token of every map cell.
+        unseen: `(V,)` belief over a cell that was never seen.
+        seen: `(M,)` whether a cell was ever seen.
+        pose: `(K, 3)` (y, x, heading) of the particles.
+        weights: `(K,)` normalised.
+        hand: slot in hand.
+        visited: pose (y, x, heading) -> `(P,)` codes of the view that was last seen there (`UNSEEN` where out of sight).
+    """
+
+    cells: Floats
+    unseen: Floats
+    seen: npt.NDArray[np.bool_]
+    pose: Ints
+    weights: Floats
+    hand: int
+    visited: dict[tuple[int, int, int], Ints]
+
+
+def cell_information(cells: Floats, misread: float, num_tokens: int) -> Floats:
+    """I(o; z) in nats of one sighting of each cell: entropy of what will be read minus that of misreading.
+
+    Args:
+        cells: `(..., V)` belief over tokens.
+        misread: probability of reading one of the other tokens, uniformly.
+        num_tokens: size of the alphabet, at least V.
+    """
+    wrong = misread / (num_tokens - 1)
+    read = cells * (1 - misread) + (1 - cells) * wrong
+    rest = num_tokens - cells.shape[-1]
+    entropy = _entropy(read).sum(-1) + rest * _entropy(np.array(wrong))
+    noise = _entropy(np.array(1 - misread)) + (num_tokens - 1) * _entropy(np.array(wrong))
+    return np.maximum(entropy - noise, 0)
+
+
+def _entropy(chance: Floats) -> Floats:
+    return -chance * np.log(np.maximum(chance, 1e-300))
+
+
+@dataclass(frozen=True)
+class Region:
+    """The part of the map worth planning in: what was seen, the agent, and one cell around.
+
+    State s = heading * cells + cell; cell index `cells` stands for everything outside.
+
+    Attributes:
+        index: `(cells,)` map cell of each region cell.
+        next: `(S, E)` state after each event (blocked at the border).
+        front: `(S,)` cell ahead.
+        view: `(S, P)` cells in the view.
+        shape: (rows, columns).
+        corner: map (y, x) of the first cell.
+        steps, turns: what events do, see `Knowledge`.
+    """
+
+    index: Ints
+    next: Ints
+    front: Ints
+    view: Ints
+    shape: tuple[int, int]
+    corner: tuple[int, int]
+    steps: Ints
+    turns: Ints
+
+    @property
+    def num_cells(self) -> int:
+        """Cells in the region."""
+        return len(self.index)
+
+    def state(self, pose: Ints) -> Ints:
+        """States of poses `(..., 3)`."""
+        y = np.clip(pose[..., 0] - self.corner[0], 0, self.shape[0] - 1)
+        x = np.clip(pose[..., 1] - self.corner[1], 0, self.shape[1] - 1)
+        return pose[..., 2] * self.num_cells + y * self.shape[1] + x
+
+
+def region_of(belief: Belief, knowledge: Knowledge, geometry: Geometry, last: Region | None = None) -> Region:
+    """The bounding box of seen cells and poses, with a margin of one; the last region is returned if it still fits."""
+    ys, xs = np.divmod(belief.seen.nonzero()[0], geometry.size)
+    ys, xs = np.append(ys, belief.pose[:, 0] % geometry.size), np.append(xs, belief.pose[:, 1] % geometry.size)
+    top, left = int(ys.min()) - 1, int(xs.min()) - 1
+    rows, columns = int(ys.max()) - top + 2, int(xs.max()) - left + 2
+    if last is not None and (last.shape, last.corner) == ((rows, columns), (top, left)):
+        if np.array_equal(last.steps, knowledge.steps) and np.array_equal(last.turns, knowledge.turns):
+            return last
+    return _lay_out((rows, columns), (top, left), knowledge, geometry)
+
+
+def _lay_out(shape: tuple[int, int], corner: tuple[int, int], knowledge: Knowledge, geometry: Geometry) -> Region:
+    (rows, columns), (top, left) = shape, corner
+    y, x = (a.ravel() for a in np.mgrid[:rows, :columns])
+    index = ((y + top) % geometry.size) * geometry.size + (x + left) % geometry.size
+    place = np.stack([y, x], -1)
+
+    def cell(at: Ints) -> Ints:
+        inside = (at >= 0).all(-1) & (at[..., 0] < rows) & (at[..., 1] < columns)
+        return np.where(inside, at[..., 0] * columns + at[..., 1], rows * columns)
+
+    front = cell(place + geometry.front[:, None]).ravel()
+    view = cell(place[:, None] + geometry.offsets[:, None]).reshape(4 * rows * columns, -1)
+    target = cell(place[:, None] + knowledge.steps.transpose(1, 0, 2)[:, None])
+    target = np.where(target == rows * columns, np.arange(rows * columns)[:, None], target)
+    heading = (np.arange(4)[:, None] + knowledge.turns) % 4
+    following = (heading[:, None] * rows * columns + target).reshape(4 * rows * columns, -1)
+    return Region(index, following, front, view, shape, corner, knowledge.steps, knowledge.turns)

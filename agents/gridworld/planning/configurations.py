@@ -1,0 +1,204 @@
+"""Configurations: what the world can be made into by acting on it.
+
+A configuration is what is in hand and which cells have been changed. Inside one, the agent only moves; an interaction
+whose predicted effect is likely enough leads to another. They are opened nearest first, under a budget: near in the steps
+until the effect has happened, of which trying takes 1 / chance.
+"""
+
+import heapq
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from aif_dcpc.agents.arrays import Floats, Ints
+from aif_dcpc.agents.gridworld.planning.belief import Belief, Knowledge, Region
+from aif_dcpc.agents.gridworld.planning.distances import distances, least_effort
+
+Key = tuple[int, tuple[tuple[int, int], ...]]
+Interaction = tuple[int, int]  # region cell ahead, event
+Step = tuple[float, int, int, Interaction | None, Ints]  # effort, tie break, configuration, interaction, states
+
+
+@dataclass
+class Configuration:
+    """One node of the search.
+
+    Attributes:
+        hand: slot in hand.
+        changes: region cell -> token.
+        cells: `(cells + 1, V)` belief over tokens, the last row for everything outside.
+        chance: `(S, E)` the most that any action makes of each event (an upper bound where the token ahead is uncertain).
+        parent: number of the configuration that it was found from; its own number for the first.
+        children: (region cell ahead, event) -> number of the configuration it leads to.
+    """
+
+    hand: int
+    changes: dict[int, int]
+    cells: Floats
+    chance: Floats
+    parent: int
+    children: dict[Interaction, int] = field(default_factory=dict)
+
+    @property
+    def key(self) -> Key:
+        """Identity."""
+        return key_of(self.hand, self.changes)
+
+
+def key_of(hand: int, changes: dict[int, int]) -> Key:
+    """Identity of the configuration with these changes."""
+    return hand, tuple(sorted(changes.items()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchBudget:
+    """How far the search looks.
+
+    Attributes:
+        configurations: how many at most.
+        per_event: how many cells (the nearest) each kind of effect is tried on, per configuration.
+        min_probability: predicted effects less likely than this are not followed.
+        passable: motions less likely than this do not count as a way.
+    """
+
+    configurations: int = 8
+    per_event: int = 2
+    min_probability: float = 0.05
+    passable: float = 0.1
+
+
+class Search:
+    """Best-first expansion of configurations from the present one.
+
+    Args:
+        belief, knowledge, region: what is known.
+        budget: how far to look.
+        intended: configurations that the last plan was heading for, with map cells: they are found in any case, so that a
+            plan is not dropped for another one only because it went out of the search's sight.
+    """
+
+    def __init__(
+        self, belief: Belief, knowledge: Knowledge, region: Region, budget: SearchBudget, intended: Sequence[Key] = ()
+    ) -> None:
+        self.knowledge, self.region, self.budget = knowledge, region, budget
+        place = {int(cell): number for number, cell in enumerate(region.index)}
+        self.intended = {
+            (hand, tuple(sorted((place[cell], token) for cell, token in changes)))
+            for hand, changes in intended
+            if all(cell in place for cell, _ in changes)
+        }
+        self.effects = [e for e in range(knowledge.num_events) if max(knowledge.writes[e], knowledge.takes[e]) >= 0]
+        outside = belief.unseen[None]
+        self.present = np.concatenate([belief.cells[region.index], outside])
+        self.found: list[Configuration] = []
+        self.numbers: dict[Key, int] = {}
+        self._run(int(region.state(belief.pose[belief.weights.argmax()])), belief.hand)
+
+    def _run(self, state: int, hand: int) -> None:
+        """Nearest first, in steps until it has happened: a configuration is expanded, an interaction opened."""
+        self._number(key_of(hand, {}), 0)
+        start: Step = (0.0, 0, 0, None, np.array([state]))
+        queue, ticks = [start], itertools.count(1)
+        while queue:
+            cost, _, number, interaction, states = heapq.heappop(queue)
+            if interaction is None:
+                for effort, ahead, at in self._interactions(number, states):
+                    heapq.heappush(queue, (cost + effort, next(ticks), number, ahead, at))
+            else:
+                child = self._open(number, *interaction)
+                if child is not None:
+                    heapq.heappush(queue, (cost, next(ticks), child, None, states))
+
+    def _interactions(self, number: int, entries: Ints) -> list[tuple[float, Interaction, Ints]]:
+        """What can be tried in a configuration: effort, (cell, event), and the states from which it can."""
+        node = self.found[number]
+        if not self.effects or (self._full and number and node.key not in self.intended):
+            return []
+        distance = self._distances(node.chance, entries)
+        found: list[tuple[float, Interaction, Ints]] = []
+        for event in self.effects:
+            chance, least = node.chance[:, event], self.budget.min_probability
+            effort = least_effort(distance, chance, self.region.front, self.region.num_cells, least)
+            for cell in self._nearest(number, event, effort):
+                states = ((self.region.front == cell) & (chance >= least) & np.isfinite(distance)).nonzero()[0]
+                found.append((float(effort[cell]), (cell, event), states))
+        return found
+
+    def _nearest(self, number: int, event: int, effort: Floats) -> list[int]:
+        """The cells that an event takes least effort at, and those that the last plan was heading for."""
+        order = effort.argsort(kind="stable")
+        near, far = order[: self.budget.per_event], order[self.budget.per_event :] if self.intended else order[:0]
+        wanted = [c for c in far[effort[far] < np.inf].tolist() if self._key_after(number, c, event) in self.intended]
+        return near[effort[near] < np.inf].tolist() + wanted
+
+    def _open(self, number: int, cell: int, event: int) -> int | None:
+        """Follow an interaction while there is room; the number of the configuration that it leads to, if it is new."""
+        key = self._key_after(number, cell, event)
+        known = key in self.numbers
+        if self._full and not known and key not in self.intended:
+            return None
+        child = self._number(key, number)
+        self.found[number].children[cell, event] = child
+        return None if known else child
+
+    def _key_after(self, number: int, cell: int, event: int) -> Key:
+        """The configuration that an event at a cell makes of this one."""
+        node, takes, writes = self.found[number], int(self.knowledge.takes[event]), int(self.knowledge.writes[event])
+        hand = takes if takes >= 0 else node.hand
+        return key_of(hand, self._changed(node.changes, cell, writes) if writes >= 0 else node.changes)
+
+    @property
+    def _full(self) -> bool:
+        return len(self.found) >= self.budget.configurations
+
+    def absolute(self, number: int) -> Key:
+        """A configuration's identity in map cells."""
+        hand, changes = self.found[number].key
+        return hand, tuple((int(self.region.index[cell]), token) for cell, token in changes)
+
+    def _changed(self, changes: dict[int, int], cell: int, token: int) -> dict[int, int]:
+        """Changes after writing a token; a cell that is back to what it surely was is no change."""
+        rest = {c: t for c, t in changes.items() if c != cell}
+        return rest if self.present[cell, token] > 1 - self.budget.min_probability else {**rest, cell: token}
+
+    def _number(self, key: Key, parent: int) -> int:
+        """Number of a configuration, which is laid out if it is new."""
+        if key not in self.numbers:
+            hand, changes = key[0], dict(key[1])
+            cells = self.present.copy()
+            for cell, token in changes.items():
+                cells[cell] = np.eye(cells.shape[1])[token]
+            chance = (cells @ self.knowledge.transition[:, :, hand].max(0))[self.region.front]
+            self.numbers[key] = len(self.found)
+            self.found.append(Configuration(hand, changes, cells, chance, parent))
+        return self.numbers[key]
+
+    def _distances(self, chance: Floats, entries: Ints) -> Floats:
+        """Steps from the nearest entry to each state along passable motions."""
+        motions = len(self.knowledge.turns)
+        passable = chance[:, :motions] >= self.budget.passable
+        return distances(self.region.next[:, :motions], passable, entries)
+
+    def successors(self) -> tuple[Ints, Ints]:
+        """What follows every event, and what bounds its value.
+
+        Returns:
+            `(n * S, E)` flat state (configuration * S + state) after every event; effects not opened change nothing;
+            and the flat state that is no better than the one after an event that was not opened here: where the same
+            event at the same cell was opened in the configuration that this one was found from (or that one's, and so
+            on), the state there, so that a harm that was foreseen before a detour is not forgotten after it.
+        """
+        size = len(self.region.front)
+        after = np.arange(len(self.found))[:, None, None] * size + self.region.next
+        bound, inherited = after.copy(), list[dict[Interaction, int]]()
+        for number, node in enumerate(self.found):
+            above = {**inherited[node.parent], **self.found[node.parent].children} if number else {}
+            inherited.append(above)
+            for (cell, event), child in {**above, **node.children}.items():
+                at = (self.region.front == cell).nonzero()[0]
+                bound[number, at, event] = child * size + at
+                if (cell, event) in node.children:
+                    after[number, at, event] = child * size + at
+        return after.reshape(-1, after.shape[2]), bound.reshape(-1, after.shape[2])

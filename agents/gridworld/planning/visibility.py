@@ -1,0 +1,127 @@
+"""Which cells of a view will be in sight, predicted from learned transparencies.
+
+A cell is seen if one of its up to three neighbours nearer to the agent is seen and transparent (noisy or). How
+transparent each token is is learned from views in which all nearer neighbours of a cell agree.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from aif_dcpc.agents.arrays import Floats, Ints
+from aif_dcpc.agents.gridworld.compiled import compiled
+from aif_dcpc.agents.gridworld.model.geometry import Geometry
+from aif_dcpc.agents.gridworld.model.vocabulary import UNSEEN
+
+SEES_AS_WELL = 0.5  # tokens whose transparencies differ by less are as good to see past
+
+
+@dataclass
+class Transparency:
+    """Beta counts per token slot.
+
+    Attributes:
+        counts: `(V, 2)` (seen past, not seen past).
+    """
+
+    counts: Floats
+
+    @classmethod
+    def new(cls, num_slots: int) -> "Transparency":
+        """Nothing known: probability one half."""
+        return cls(np.zeros((num_slots, 2)))
+
+    def update(self, view: Ints, geometry: Geometry) -> None:
+        """Count one view `(P,)` of codes: cells whose nearer neighbours in sight all show one token."""
+        near = np.where(geometry.nearer >= 0, view[geometry.nearer], -1)
+        touches_own = (geometry.nearer == geometry.own).any(1)
+        top = near.max(1)
+        agree = ((near == -1) | (near == top[:, None])).all(1) & (top >= 0) & ~touches_own
+        agree[geometry.own] = False
+        for token, seen in zip(top[agree], view[agree] != -1, strict=True):
+            self.counts[token, 0 if seen else 1] += 1
+
+    def grow(self, num_slots: int) -> None:
+        """Make room for more tokens."""
+        missing = num_slots - len(self.counts)
+        if missing > 0:
+            self.counts = np.concatenate([self.counts, np.zeros((missing, 2))])
+
+    def mean(self) -> Floats:
+        """`(V,)` posterior means under a uniform prior."""
+        return (self.counts[:, 0] + 1) / (self.counts.sum(1) + 2)
+
+
+@compiled
+def visible_information(
+    clear: Floats,
+    worth: Floats,
+    view: Ints,
+    nearer: Ints,
+    outwards: Ints,
+    own: int,
+    remembered: Ints,
+    transparency: Floats,
+) -> float:
+    """Information gain of looking at a view, nats: the worth of its cells, each as far as it will be in sight.
+
+    Where the agent has been, what is in sight is known, while all that was in sight lets as much sight through.
+
+    Args:
+        clear: `(cells,)` probability that one sees past each cell of a region, were it in sight.
+        worth: `(cells,)` information gain of a sighting of each cell.
+        view: `(P,)` cells in the view.
+        nearer, outwards, own: see `Geometry`.
+        remembered: `(P,)` codes of the view that was seen here; empty if there is none.
+        transparency: `(V,)` of tokens.
+    """
+    known = len(remembered) > 0
+    for place in outwards:
+        if known and remembered[place] >= 0:
+            known = abs(clear[view[place]] - transparency[remembered[place]]) < SEES_AS_WELL
+    total, through = 0.0, np.zeros(len(view) + 1)  # the last place stands for no neighbour
+    through[own] = 1.0
+    for place in outwards:
+        if known:
+            sight = 1.0 if remembered[place] != UNSEEN else 0.0
+        else:
+            dark = 1.0
+            for neighbour in nearer[place]:
+                dark *= 1 - through[neighbour]
+            sight = 1 - dark
+            through[place] = sight * clear[view[place]]
+        total += sight * worth[view[place]]
+    return total
+
+
+@compiled
+def information_at(
+    clear: Floats,
+    worth: Floats,
+    which: Ints,
+    view: Ints,
+    nearer: Ints,
+    outwards: Ints,
+    own: int,
+    memory: Ints,
+    views: Ints,
+    transparency: Floats,
+) -> Floats:
+    """`visible_information` in N states.
+
+    Args:
+        clear, worth: `(configurations, cells)`.
+        which: `(N,)` configuration of each state.
+        view: `(N, P)`.
+        nearer, outwards, own, transparency: as `visible_information`.
+        memory: `(N,)` row of `views` that was seen in a state, or -1.
+        views: `(W, P)` codes.
+    """
+    result = np.empty(len(which))
+    for state in range(len(which)):
+        here, one = which[state], memory[state]
+        remembered = views[one] if one >= 0 else views[0, :0]
+        result[state] = visible_information(
+            clear[here], worth[here], view[state], nearer, outwards, own, remembered, transparency
+        )
+    return result

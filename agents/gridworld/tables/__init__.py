@@ -1,0 +1,1 @@
+"""Tables of what happens, pooled over tokens: prior and posterior."""

@@ -1,0 +1,171 @@
+"""Loops over the pooled counts of structured tables: their cells are few and mostly empty.
+
+N cases `(N, ...)` each belong to a head; a table has R rows of X values, laid out for L poolings, and H concentrations
+(see `Structured`).
+"""
+
+import math
+
+import numpy as np
+
+from aif_dcpc.agents.arrays import Ints
+from aif_dcpc.agents.gridworld.compiled import compiled
+from aif_dcpc.agents.gridworld.tables.prior import IMPOSSIBLE, TINY, Array
+
+
+@compiled
+def pool(counts: Array, index: Ints, num_rows: int) -> Array:
+    """Counts of every row, `(N, R, X)`.
+
+    Args:
+        counts: `(N, C, X)` by context.
+        index: `(L, C)` the row of each context under each pooling.
+        num_rows: R.
+    """
+    number, contexts, width = counts.shape
+    pooled = np.zeros((number, num_rows, width))
+    for case in range(number):
+        for context in range(contexts):
+            for x in range(width):
+                if counts[case, context, x] != 0:
+                    for pooling in range(len(index)):
+                        pooled[case, index[pooling, context], x] += counts[case, context, x]
+    return pooled
+
+
+@compiled
+def add_new_evidence(
+    evidence: Array, pooled: Array, head: Ints, base: Array, level: Ints, group: Ints, rows: Array, log_gamma: Array
+) -> None:
+    """Add log p(new counts | past counts, concentration, pooling) to that of the past, in place.
+
+    Args:
+        evidence: `(N, H, L, G)`, see `structure_posterior`.
+        pooled: `(N, R, X)` new counts.
+        head: `(N,)`.
+        base: `(R, X)` base measures.
+        level, group: `(R,)` pooling and value of the first axis of each row.
+        rows: `(H, head, R, X + 1)` Dirichlet parameters given the past; at X their sum.
+        log_gamma: of `rows`.
+    """
+    number, num_rows, width = pooled.shape
+    for case in range(number):
+        at = head[case]
+        for row in range(num_rows):
+            total = 0.0
+            for x in range(width):
+                new = pooled[case, row, x]
+                if new == 0:
+                    continue
+                total += new
+                for alpha in range(len(rows)):
+                    if base[row, x] > 0:
+                        gain = math.lgamma(new + rows[alpha, at, row, x]) - log_gamma[alpha, at, row, x]
+                    else:
+                        gain = IMPOSSIBLE * new
+                    evidence[case, alpha, level[row], group[row]] += gain
+            if total != 0:
+                for alpha in range(len(rows)):
+                    loss = math.lgamma(total + rows[alpha, at, row, width]) - log_gamma[alpha, at, row, width]
+                    evidence[case, alpha, level[row], group[row]] -= loss
+
+
+@compiled
+def row_parameters(pooled: Array, head: Ints, base: Array, rows: Array, context_rows: Ints) -> Array:
+    """Dirichlet parameters of one row per case and pooling, `(N, H, L, X)`; 0 where impossible.
+
+    Args:
+        pooled, head, base, rows: as `add_new_evidence`.
+        context_rows: `(N, L)` the rows.
+    """
+    number, poolings = context_rows.shape
+    width = pooled.shape[2]
+    result = np.zeros((number, len(rows), poolings, width))
+    for case in range(number):
+        for pooling in range(poolings):
+            row = context_rows[case, pooling]
+            for alpha in range(len(rows)):
+                for x in range(width):
+                    if base[row, x] > 0:
+                        result[case, alpha, pooling, x] = rows[alpha, head[case], row, x] + pooled[case, row, x]
+    return result
+
+
+@compiled
+def choose(source: np.random.Generator, weights: Array) -> int:
+    """Draw a place in proportion to `(n,)` weights."""
+    rest = source.random() * weights.sum()
+    for place in range(len(weights) - 1):
+        rest -= weights[place]
+        if rest < 0:
+            return place
+    return len(weights) - 1
+
+
+@compiled
+def choose_structures(source: np.random.Generator, weights: Array) -> tuple[Ints, Ints]:
+    """Draw a structure of every case: its concentration `(N,)`, and its pooling of each value of the first axis `(N, G)`.
+
+    Args:
+        source: of randomness.
+        weights: `(N, H, L, G)`, see `structure_posterior`.
+    """
+    number, alphas, poolings, groups = weights.shape
+    alpha, pooling = np.empty(number, np.int64), np.zeros((number, groups), np.int64)
+    either, one = np.empty(2 * alphas), np.empty(poolings - 1)
+    for case in range(number):
+        for each in range(alphas):
+            either[2 * each] = weights[case, each, 0, 0]
+            either[2 * each + 1] = 0.0
+            for level in range(1, poolings):
+                either[2 * each + 1] += weights[case, each, level, 0]
+        chosen = choose(source, either)
+        alpha[case] = chosen // 2
+        if chosen % 2:
+            for group in range(groups):
+                for level in range(1, poolings):
+                    one[level - 1] = weights[case, alpha[case], level, group]
+                pooling[case, group] = 1 + choose(source, one)
+    return alpha, pooling
+
+
+@compiled
+def draw_tables(
+    source: np.random.Generator, pooled: Array, head: Ints, base: Array, rows: Array, index: Ints, weights: Array
+) -> Array:
+    """Draw a structure of every case and its rows, laid out by context, `(N, C, X)`.
+
+    A Dirichlet draw is a vector of gamma draws over their sum; Gamma(a) = Gamma(a + 1) U^(1/a) in log space, so that a
+    row of tiny parameters never underflows to zeros.
+
+    Args:
+        source: of randomness.
+        pooled, head, base, rows: as `add_new_evidence`.
+        index: `(L, C)` the row of each context under each pooling.
+        weights: `(N, H, L, G)`, see `structure_posterior`.
+    """
+    number, num_rows, width = pooled.shape
+    result = np.empty((number, index.shape[1], width), np.float32)
+    each = index.shape[1] // weights.shape[3]  # contexts with one value of the first axis
+    drawn, last = np.empty((num_rows, width)), np.full(num_rows, -1)
+    alpha, pooling = choose_structures(source, weights)
+    for case in range(number):
+        for context in range(index.shape[1]):
+            row = index[pooling[case, context // each], context]
+            if last[row] != case:
+                last[row] = case
+                top, total = -np.inf, 0.0
+                for x in range(width):
+                    if base[row, x] > 0:
+                        size = rows[alpha[case], head[case], row, x] + pooled[case, row, x]
+                        gamma = max(source.standard_gamma(size + 1), TINY)
+                        drawn[row, x] = math.log(gamma) + math.log(max(source.random(), TINY)) / size
+                        top = max(top, drawn[row, x])
+                for x in range(width):
+                    drawn[row, x] = math.exp(drawn[row, x] - top) if base[row, x] > 0 else 0.0
+                    total += drawn[row, x]
+                for x in range(width):
+                    drawn[row, x] /= total
+            for x in range(width):
+                result[case, context, x] = drawn[row, x]
+    return result

@@ -1,0 +1,113 @@
+"""The posterior of a structured table while an episode runs: much past experience, few new counts.
+
+The counts of stored episodes stay as they are while an episode runs, and its own counts touch few cells of a table. What
+depends on the past alone is computed once; what the running episode adds is computed for the touched cells only:
+
+    log p(past + own | h) = log p(past | h) + sum over touched cells and rows of differences of log gamma functions
+
+Counts come as N independent cases `(N, *context, x)`, each with the head (an action, say) that it belongs to.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from scipy.special import gammaln
+from torch import Tensor
+
+from aif_dcpc.agents.arrays import Ints
+from aif_dcpc.agents.gridworld.tables.loops import add_new_evidence, draw_tables, pool, row_parameters
+from aif_dcpc.agents.gridworld.tables.prior import TINY, Array, Structured, structure_posterior
+
+
+@dataclass(frozen=True)
+class TablePosterior:
+    """A table with the counts of stored episodes.
+
+    Attributes:
+        prior: before any counts.
+        past: `(head, *context, x)`.
+    """
+
+    prior: Structured
+    past: Tensor
+
+    # -- what the past alone says -------------------------------------------------------------------------------------
+
+    @cached_property
+    def _pooled_past(self) -> Array:
+        """Past counts of every row, `(head, R, X)`."""
+        return self.prior.pooled(self.past.double().numpy())
+
+    @cached_property
+    def _rows(self) -> Array:
+        """Dirichlet parameters of every row given the past, and at X their sum, `(H, head, R, X + 1)`."""
+        prior, pooled = self.prior, self._pooled_past
+        alphas, base = prior.alphas.astype(float), prior.base.astype(float)
+        rows = np.maximum(pooled + alphas[:, None, None, None] * base, TINY)
+        totals = pooled.sum(-1) + alphas[:, None, None]
+        return np.concatenate([rows, totals[..., None]], -1)
+
+    @cached_property
+    def _log_gammas(self) -> Array:
+        """Log gamma functions of `_rows`."""
+        result: Array = gammaln(self._rows)
+        return result
+
+    @cached_property
+    def _log_evidence(self) -> Array:
+        """log p(past | concentration, pooling) of every head, `(head, H, L, G)`."""
+        return self.prior.log_evidences(self._pooled_past)
+
+    # -- what the running episode adds --------------------------------------------------------------------------------
+
+    def _pooled(self, own: Tensor) -> Array:
+        """Own counts of every row, `(N, R, X)`."""
+        counts = own.reshape(len(own), -1, own.shape[-1]).contiguous().numpy()
+        return pool(counts, self.prior.index, len(self.prior.base))
+
+    def _structures(self, pooled: Array, head: Ints) -> tuple[Array, Array]:
+        """See `structure_posterior`."""
+        prior, evidence = self.prior, self._log_evidence[head]
+        layout = prior.base, prior.level, prior.group
+        add_new_evidence(evidence, pooled, head, *layout, self._rows, self._log_gammas)
+        return structure_posterior(evidence, prior.chances)
+
+    def log_evidence(self, own: Tensor, head: Tensor) -> Tensor:
+        """log p(past + own), structures integrated out, `(N,)`."""
+        _, evidence = self._structures(self._pooled(own), head.contiguous().numpy())
+        return torch.from_numpy(evidence).to(own.dtype)
+
+    def mean_at(self, own: Tensor, head: Tensor, context: Tensor) -> Tensor:
+        """Posterior mean of the row that each case has in one context (its flat number, `(N,)`), `(N, x)`."""
+        prior, pooled, heads, at = self.prior, self._pooled(own), head.contiguous().numpy(), context.numpy()
+        rows = row_parameters(pooled, heads, prior.base, self._rows, np.ascontiguousarray(prior.index[:, at].T))
+        weights, _ = self._structures(pooled, heads)
+        here = weights[np.arange(len(own)), :, :, prior.group_of_context[at], None]  # (N, H, L, 1)
+        mean = (here * rows / rows.sum(-1, keepdims=True)).sum((1, 2))
+        return torch.from_numpy(mean).to(own.dtype)
+
+    def draw(self, own: Tensor, head: Tensor, source: np.random.Generator) -> Tensor:
+        """An exact draw of every case's table: a structure, then its rows; pooled rows are drawn once.
+
+        Returns:
+            probabilities in the shape of `own`.
+        """
+        prior, pooled, heads = self.prior, self._pooled(own), head.contiguous().numpy()
+        weights, _ = self._structures(pooled, heads)
+        drawn = draw_tables(source, pooled, heads, prior.base, self._rows, prior.index, weights)
+        return torch.from_numpy(drawn).to(own.dtype).view(own.shape)
+
+
+def evidence_gain(table: TablePosterior, before: Tensor, after: Tensor) -> Tensor:
+    """log p(past + after) - log p(past + before), `(N,)`, for counts `(N, head, *context, x)`.
+
+    Heads are independent, so that only those whose counts differ are looked at.
+    """
+    case, head = (before != after).flatten(2).any(2).nonzero(as_tuple=True)
+    if not len(case):
+        return before.new_zeros(len(before))
+    own = torch.cat([before[case, head], after[case, head]])
+    old, new = table.log_evidence(own, head.repeat(2)).chunk(2)
+    return before.new_zeros(len(before)).index_add(0, case, new - old)

@@ -1,0 +1,284 @@
+"""Conditional probability tables that find out for themselves which parts of their context matter.
+
+A table p(x | head, context) has, for each head (an action, say), a *structure* h: how noisy rows are (a concentration),
+whether the context matters at all, and, if it does, for each value of its first axis (a token ahead, say) by itself,
+which of the other axes matter. What does not matter has its counts pooled. Given the structure every row is
+Dirichlet(alpha_h base), so evidence, posterior mean, novelty and exact draws are in closed form:
+
+    log p(counts | h) = sum over rows [ln G(alpha) - ln G(alpha + n.) + sum_x ln G(alpha b_x + n_x) - ln G(alpha b_x)]
+    p(h | counts) proportional to p(h) p(counts | h)
+
+Given the concentration, and that the context matters, values of the first axis are independent: the sum over all their
+choices is a product of sums. Counts carry any leading axes: `(..., head, *context, x)`.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.special import digamma, entr, gammaln
+from torch import Tensor
+
+from aif_dcpc.agents.gridworld.compiled import compiled
+
+Array = npt.NDArray[Any]
+
+TINY = 1e-30
+IMPOSSIBLE = -12.0  # log evidence of one (perhaps fractional) count where the base measure is zero
+
+
+@dataclass(frozen=True)
+class Structured:
+    """The prior of a table. Rows of all poolings are laid out one after the other: R rows for L poolings.
+
+    Tables are small, so that the arithmetic is done by numpy, on the memory of the tensors that come and go.
+
+    Attributes:
+        base: `(R, X)` base measure of every row; zero where x is impossible.
+        index: `(L, C)` the row that each of the C contexts has under each pooling; pooling 0 ignores the context.
+        alphas: `(H,)` total concentrations, evenly likely.
+        chances: `(L,)` prior probability that the context does not matter, and of each other pooling if it does.
+        context: sizes of the context axes; the first has size G.
+    """
+
+    base: Array
+    index: Array
+    alphas: Array
+    chances: Array
+    context: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls,
+        context: tuple[int, ...],
+        pools: Sequence[tuple[int, ...]],
+        bases: Sequence[Tensor],
+        alphas: Sequence[float],
+        chances: Sequence[float],
+    ) -> "Structured":
+        """Lay out the rows.
+
+        Args:
+            context: sizes of the context axes.
+            pools: for each pooling, the context axes (0, 1, ...) that it ignores: all of them first, then never axis 0.
+            bases: for each pooling, a base measure that broadcasts to `(*context, X)`, ignored axes having size 1.
+            alphas: total concentrations.
+            chances: prior probability that the context does not matter, and of each other pooling if it does.
+        """
+        rows, index, start = [], [], 0
+        for pool, base in zip(pools, bases, strict=True):
+            sizes = tuple(1 if axis in pool else size for axis, size in enumerate(context))
+            number = math.prod(sizes)
+            index.append(np.broadcast_to((start + np.arange(number)).reshape(sizes), context).ravel())
+            rows.append(base.expand(*sizes, base.shape[-1]).reshape(number, -1).numpy())
+            start += number
+        layout = np.concatenate(rows)
+        return cls(layout, np.stack(index), np.array(alphas, layout.dtype), np.array(chances, float), context)
+
+    # -- layout -------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _pooling(self) -> Array:
+        """`(R, C)` 1 where a row gathers a context's counts."""
+        return (self.index[:, None] == np.arange(len(self.base))[:, None]).any(0).astype(self.base.dtype)
+
+    @cached_property
+    def level(self) -> Array:
+        """`(R,)` pooling of each row."""
+        return (np.arange(len(self.base))[:, None] >= self.index[:, 0]).sum(1) - 1
+
+    @cached_property
+    def group(self) -> Array:
+        """`(R,)` value of the first axis that each row belongs to; 0 where the context is ignored."""
+        groups = np.zeros(len(self.base), np.int64)
+        for rows in self.index[1:]:
+            groups[rows] = self.group_of_context
+        return groups
+
+    @cached_property
+    def group_of_context(self) -> Array:
+        """`(C,)` value of the first axis."""
+        return np.repeat(np.arange(self.context[0]), self.index.shape[1] // self.context[0])
+
+    @cached_property
+    def _membership(self) -> Array:
+        """`(R, L * G)` 1 where a row belongs to a pooling and a value of the first axis."""
+        place = self.level * self.context[0] + self.group
+        return (place[:, None] == np.arange(len(self.index) * self.context[0])).astype(self.base.dtype)
+
+    @cached_property
+    def _prior(self) -> tuple[Array, Array, Array]:
+        """alpha b `(H, R, X)`, its log gamma function, and the log gamma function of alpha `(H,)`."""
+        prior = np.maximum(self.alphas[:, None, None] * self.base, TINY)
+        return prior, gammaln(prior), gammaln(self.alphas)
+
+    def pooled(self, counts: Array) -> Array:
+        """Counts of every row, `(..., head, R, X)`."""
+        lead = counts.shape[: counts.ndim - 1 - len(self.context)]
+        pooled: Array = self._pooling @ counts.reshape(*lead, self.index.shape[1], counts.shape[-1])
+        return pooled
+
+    def _upright(self, value: Array, like: Array) -> Array:
+        """Concentrations along a new first axis before those of `like`."""
+        return value.reshape(len(self.alphas), *(1,) * (like.ndim - value.ndim + 1), *value.shape[1:])
+
+    # -- inference ----------------------------------------------------------------------------------------------------
+
+    def log_evidences(self, pooled: Array) -> Array:
+        """log p(counts | concentration, pooling) of the rows of each value of the first axis, `(..., head, H, L, G)`."""
+        prior, log_gamma = (self._upright(value, pooled) for value in self._prior[:2])
+        gain = gammaln(pooled + prior) - log_gamma
+        cells = np.where(self.base > 0, gain, IMPOSSIBLE * pooled).sum(-1)
+        total = pooled.sum(-1)
+        alphas, constant = (self._upright(value, total) for value in (self.alphas, self._prior[2]))
+        logits = np.moveaxis((cells + constant - gammaln(total + alphas)) @ self._membership, 0, -2)
+        return logits.reshape(*logits.shape[:-1], len(self.index), self.context[0])
+
+    def _rows(self, pooled: Array) -> Array:
+        """Dirichlet parameters `(H, ..., head, R, X)`; 0 where impossible."""
+        return np.where(self.base > 0, pooled + self._upright(self._prior[0], pooled), pooled.dtype.type(0))
+
+    def _row_weights(self, pooled: Array) -> Array:
+        """p(pooling of the row, concentration | counts), `(H, ..., head, R)`."""
+        evidence = self.log_evidences(pooled).astype(float)
+        weights, _ = structure_posterior(evidence.reshape(-1, *evidence.shape[-3:]), self.chances)
+        by_row = weights[:, :, self.level, self.group].reshape(*evidence.shape[:-2], len(self.base))
+        return np.moveaxis(by_row, -2, 0)
+
+    def _onto_contexts(self, rows: Array, axis: int) -> Array:
+        """Sum over poolings of what a context's rows hold; the axis of rows becomes the context axes."""
+        at = axis % rows.ndim
+        spread = rows.take(self.index, at).sum(at)
+        return spread.reshape(*rows.shape[:at], *self.context, *rows.shape[at + 1 :])
+
+    def summary(self, counts: Tensor, nothing: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What planning needs of every row `(..., head, *context)`.
+
+        Returns:
+            the posterior mean; I(x; table) in nats; and the mean after one more trial of the row that gave x = `nothing`
+            (structures as likely as before): a known row stays as it is, an untried one loses what it promised.
+
+        novelty = H[mean] - E_h E[H(row) | h], with E[H] of a Dirichlet = digamma(a0 + 1) - sum_x m_x digamma(a_x + 1).
+        """
+        pooled = self.pooled(counts.numpy())
+        rows, weights = self._rows(pooled), self._row_weights(pooled)
+        total = rows.sum(-1, keepdims=True)
+        means = rows / total
+        spread = digamma(total[..., 0] + 1) - (means * digamma(rows + 1)).sum(-1)
+        idle = rows.copy()
+        idle[..., nothing] += 1
+        mean, again = (
+            self._onto_contexts((weights[..., None] * part).sum(0), -2) for part in (means, idle / (total + 1))
+        )
+        novelty = entr(mean).sum(-1) - self._onto_contexts((weights * spread).sum(0), -1)
+        return torch.from_numpy(mean), torch.from_numpy(np.maximum(novelty, 0)), torch.from_numpy(again)
+
+
+@dataclass
+class Summary:
+    """Posterior mean, novelty and mean after an idle trial, recomputed only for the heads whose counts have changed.
+
+    Attributes:
+        nothing: what an idle trial gives.
+        counts, mean, novelty, again: as they were last; None before the first use.
+        base: of the prior that they were computed under.
+    """
+
+    nothing: int
+    counts: Tensor | None = None
+    mean: Tensor | None = None
+    novelty: Tensor | None = None
+    again: Tensor | None = None
+    base: Tensor | None = None
+
+    def update(self, counts: Tensor, prior: Structured) -> tuple[Tensor, Tensor, Tensor]:
+        """Posterior mean, novelty, and mean after an idle trial at `counts` `(head, *context, x)`."""
+        mean, novelty, again = self.mean, self.novelty, self.again
+        old, base, now = self.counts, self.base, torch.from_numpy(prior.base)
+        if mean is None or novelty is None or again is None or old is None or base is None:
+            mean, novelty, again = prior.summary(counts, self.nothing)
+        elif counts.shape != old.shape or not torch.equal(now, base):
+            mean, novelty, again = prior.summary(counts, self.nothing)
+        else:
+            changed = (counts != old).flatten(1).any(1).nonzero()[:, 0]
+            mean, novelty, again = mean.clone(), novelty.clone(), again.clone()
+            mean[changed], novelty[changed], again[changed] = prior.summary(counts[changed], self.nothing)
+        self.counts, self.mean, self.novelty, self.again, self.base = counts, mean, novelty, again, now
+        return mean, novelty, again
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain tensors; recomputing all heads at once could differ in the last bit."""
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        for name, value in state.items():
+            setattr(self, name, value)
+
+
+@compiled
+def structure_posterior(evidence: Array, chances: Array) -> tuple[Array, Array]:
+    """What counts say about structures.
+
+    Args:
+        evidence: `(N, H, L, G)` log p(counts | concentration, pooling) of every value of the first axis.
+        chances: `(L,)`, see `Structured`.
+
+    Returns:
+        p(concentration, pooling of a value of the first axis | counts) `(N, H, L, G)`, and log p(counts) `(N,)`.
+    """
+    number, alphas, poolings, groups = evidence.shape
+    weights, total = np.zeros(evidence.shape), np.empty(number)
+    logits = np.empty((alphas, 2))
+    for case in range(number):
+        for alpha in range(alphas):
+            logits[alpha, 0], logits[alpha, 1] = math.log(chances[0]), math.log(1 - chances[0])
+            for group in range(groups):
+                logits[alpha, 0] += evidence[case, alpha, 0, group]
+                top, sum_ = -np.inf, 0.0
+                for pooling in range(1, poolings):
+                    top = max(top, evidence[case, alpha, pooling, group])
+                for pooling in range(1, poolings):
+                    weight = chances[pooling] * math.exp(evidence[case, alpha, pooling, group] - top)
+                    weights[case, alpha, pooling, group] = weight
+                    sum_ += weight
+                for pooling in range(1, poolings):
+                    weights[case, alpha, pooling, group] /= sum_
+                logits[alpha, 1] += top + math.log(sum_)
+        top = logits.max()
+        total[case] = top + math.log(np.exp(logits - top).sum() / alphas)
+        for alpha in range(alphas):
+            neutral = math.exp(logits[alpha, 0] - total[case]) / alphas
+            matters = math.exp(logits[alpha, 1] - total[case]) / alphas
+            for group in range(groups):
+                weights[case, alpha, 0, group] = neutral
+                for pooling in range(1, poolings):
+                    weights[case, alpha, pooling, group] *= matters
+    return weights, total
+
+
+def dirichlet(concentration: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw from Dirichlet distributions along the last axis, safe for tiny concentrations.
+
+    Gamma(a) = Gamma(a + 1) U^(1/a) in log space, so that a draw never underflows to a row of zeros.
+    """
+    gamma = torch._standard_gamma(concentration + 1, generator=generator).clamp_min(TINY).log()
+    uniform = torch.rand(concentration.shape, generator=generator, dtype=concentration.dtype).clamp_min(TINY)
+    return torch.softmax(gamma + uniform.log() / concentration, -1)
+
+
+def numpy_generator(generator: torch.Generator) -> np.random.Generator:
+    """A new source of randomness for numpy, seeded by torch's."""
+    return np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
+
+
+def base_measure(size: int, favourite: int, mass: float) -> Tensor:
+    """A distribution that puts `mass` on one outcome and spreads the rest."""
+    base = torch.full((size,), (1 - mass) / (size - 1))
+    base[favourite] = mass
+    return base

@@ -1,0 +1,54 @@
+"""A trained agent in three lines.
+
+from aif_dcpc import Agent
+agent = Agent.load("runs/...")
+action = agent.act(observation)
+"""
+
+from aif_dcpc.agent_runs.assembly import Env, make_agent, make_env, restore_agent
+from aif_dcpc.agents.protocol import Agent as AgentProtocol
+from aif_dcpc.randomness import AGENT_SEED, derive
+from aif_dcpc.runs import open_run
+from aif_dcpc.schema import EnvChange, EnvConfig
+
+
+class Agent:
+    """Where a trained agent comes from."""
+
+    @staticmethod
+    def load(run: str, *, seed: int = 0) -> AgentProtocol:
+        """Load the agent of a run folder, its parameters frozen, at the beginning of an episode.
+
+        Args:
+            run: path of the run folder.
+            seed: of its random choices, such as ties.
+
+        Raises:
+            UserError: the run is missing, foreign or damaged.
+        """
+        agent, env = load_agent_and_env(run)
+        env.close()
+        agent.begin(seed=seed)
+        return agent
+
+
+load_agent = Agent.load
+
+
+def load_agent_and_env(run: str, change: EnvChange | None = None, *, render: bool = False) -> tuple[AgentProtocol, Env]:
+    """Load a frozen agent and an environment like the one it was trained in, but for the given changes.
+
+    Raises:
+        UserError: the run is missing, foreign or damaged, or the agent cannot model the environment.
+    """
+    folder = open_run(run)
+    config = folder.config()
+    world: EnvConfig = config.env if change is None else change.applied_to(config.env)
+    env = make_env(world, render=render)
+    agent = make_agent(config.agent["name"], config.agent_settings(), env, derive(config.seed, AGENT_SEED))
+    restore_agent(agent, folder.load_checkpoint())
+    agent.freeze()
+    return agent, env
+
+
+__all__ = ["Agent", "load_agent", "load_agent_and_env"]

@@ -1,0 +1,69 @@
+"""Pictures of what the agent believes beside what is, and recordings of episodes."""
+
+from pathlib import Path
+
+import numpy as np
+
+from aif_dcpc.agent_runs.assembly import Env
+from aif_dcpc.agents.protocol import Agent
+from aif_dcpc.metrics import MetricsLog
+from aif_dcpc.pictures import Picture, captioned, gif_bytes, legend, png_bytes, read_gif, same_size, save, side_by_side
+
+FRAMES_PER_SECOND = 6
+WHAT = "left: the world; right: the map and pose that the agent infers, cells it is unsure of are darker"
+MOST_FRAMES = 600  # of an animation that joins several episodes
+
+
+class Recorder:
+    """Draws frames: the true view on the left, the agent's own pictures on the right.
+
+    Args:
+        env: built with `render=True`.
+        agent: whose report has pictures.
+        folder: the run folder.
+        log: where pictures are shown.
+    """
+
+    def __init__(self, env: Env, agent: Agent, folder: Path, log: MetricsLog) -> None:
+        self.env, self.agent, self.folder, self.log = env, agent, folder, log
+        self.frames: list[Picture] = []
+
+    def frame(self) -> Picture:
+        """Draw what is and what is believed now."""
+        report = self.agent.report(pictures=True)
+        seen = self.env.render_mode == "rgb_array"
+        views = [np.asarray(self.env.render(), dtype=np.uint8)] if seen else []
+        drawn = side_by_side([*views, *report.pictures.values()] or [np.full((8, 8, 3), 255, np.uint8)])
+        if not report.legend:
+            return drawn
+        drawn = captioned(drawn, WHAT) if views else drawn
+        names = {self._name(token): colour for token, colour in report.legend.items()}
+        return np.concatenate([drawn, legend(names, drawn.shape[1])])
+
+    def _name(self, token: int) -> str:
+        """What the environment calls a token, for the reader: the agent is never told."""
+        named = self.env.has_wrapper_attr("describe_token")
+        return str(self.env.get_wrapper_attr("describe_token")(token)) if named else f"token {token}"
+
+    def picture(self, step: int) -> None:
+        """Save a picture and show it on the board."""
+        drawn = self.frame()
+        save(self.folder / "figures" / f"belief-{step:010d}.png", png_bytes(drawn))
+        self.log.picture(step, "belief/beside_truth", drawn)
+
+    def film(self, words: str) -> None:
+        """Add a frame, with words under it, to the running recording."""
+        self.frames.append(captioned(self.frame(), words))
+
+    def finish(self, step: int, name: str, tag: str) -> None:
+        """Save the running recording, show it on the board, and start afresh."""
+        frames, self.frames = same_size(self.frames), []
+        save(self.folder / "videos" / f"{name}.gif", gif_bytes(frames, FRAMES_PER_SECOND))
+        self.log.animation(step, tag, frames, FRAMES_PER_SECOND)
+
+    def join(self, pattern: str, name: str) -> None:
+        """Join the recordings whose names fit a pattern, in order of their names, into one."""
+        videos = self.folder / "videos"
+        frames = [frame for path in sorted(videos.glob(pattern)) for frame in read_gif(path)][:MOST_FRAMES]
+        if frames:
+            save(videos / f"{name}.gif", gif_bytes(same_size(frames), FRAMES_PER_SECOND))

@@ -1,0 +1,148 @@
+"""One training run of an agent, with its run folder: create it, or go on with it, until a budget ends."""
+
+import time
+from dataclasses import asdict, dataclass, replace
+
+import yaml
+
+from aif_dcpc.agent_runs.assembly import make_agent, make_env
+from aif_dcpc.agent_runs.episode_statistics import Tally, Times
+from aif_dcpc.agent_runs.loop import AgentLoop
+from aif_dcpc.agent_runs.recorder import Recorder
+from aif_dcpc.devices import set_up
+from aif_dcpc.errors import ConfigError
+from aif_dcpc.interruption import Interruption, interruptible
+from aif_dcpc.metrics import MetricsLog
+from aif_dcpc.progress import LiveProgress
+from aif_dcpc.randomness import AGENT_SEED, derive, seed_everything
+from aif_dcpc.runs import Checkpoint, RunFolder, keeping, new_run
+from aif_dcpc.schema import TrainConfig
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: why, where, and with which numbers."""
+
+    reason: str
+    folder: RunFolder
+    tally: Tally
+    times: Times
+    seconds: float
+
+
+def create_agent_run(config: TrainConfig) -> RunFolder:
+    """Make a run folder with its configuration and the checkpoint of step 0; on any error there is no folder.
+
+    Raises:
+        UserError: the configuration cannot be met.
+    """
+    if config.num_envs != 1:
+        raise ConfigError(
+            "num_envs must be 1: an agent lives one episode at a time; run several seeds with -m seed=1,2,3."
+        )
+    if config.epochs is not None:
+        raise ConfigError("epochs is the budget of image models: an agent's is total_env_steps.")
+    config = replace(config, device=set_up(config.device, config.threads))
+    seed_everything(config.seed)
+    loop = _loop(config)
+    loop.start_episode()
+    with new_run(config.run_dir, config.name) as folder:
+        folder.save_config(config)
+        folder.save_checkpoint(0, {**loop.state(), "metrics_length": 0})
+    loop.env.close()
+    folder.save_config(replace(config, run_dir=str(folder)))
+    return folder
+
+
+def continue_agent_run(folder: RunFolder, config: TrainConfig) -> Outcome:
+    """Go on from the newest checkpoint until a budget ends or a signal asks to stop; then save.
+
+    Raises:
+        UserError: the run folder is damaged or does not fit.
+    """
+    set_up(config.device, config.threads)
+    loop = _loop(config)
+    checkpoint = folder.load_checkpoint()
+    loop.restore(checkpoint)
+    folder.set_aside_newer(loop.tally.step)
+    length = checkpoint["metrics_length"]
+    with keeping(folder), MetricsLog(folder.path, length=length, step=loop.tally.step) as log:
+        if loop.tally.step == 0:
+            log.text("config", yaml.safe_dump(asdict(config), sort_keys=False))
+        return AgentRun(config, folder, loop, log).run()
+
+
+def _loop(config: TrainConfig) -> AgentLoop:
+    env = make_env(config.env, render=bool(config.picture_every or config.video_every))
+    agent = make_agent(config.agent["name"], config.agent_settings(), env, derive(config.seed, AGENT_SEED))
+    return AgentLoop(env, agent, seed=config.seed, greedy=config.policy == "greedy", log_every=config.log_every)
+
+
+class AgentRun:
+    """A loop together with its files.
+
+    Args:
+        config: of the run.
+        folder: where checkpoints go.
+        loop: restored from the newest checkpoint.
+        log: where numbers go.
+    """
+
+    def __init__(self, config: TrainConfig, folder: RunFolder, loop: AgentLoop, log: MetricsLog) -> None:
+        self.config, self.folder, self.loop, self.log = config, folder, loop, log
+        self.recorder = Recorder(loop.env, loop.agent, folder.path, log)
+        self.start = time.monotonic()
+        self.free_energy = float("nan")
+        loop.before_step = self._draw
+
+    def run(self) -> Outcome:
+        """Step until something ends the run."""
+        tally = self.loop.tally
+        with interruptible() as interruption, LiveProgress(self.config.total_env_steps, done=tally.step) as progress:
+            while (reason := self._reason_to_stop(interruption)) is None:
+                self._step()
+                progress.update(tally.step, self._numbers())
+        self._save()
+        self.recorder.join("episode-*.gif", "learning")
+        self.loop.env.close()
+        return Outcome(reason, self.folder, tally, self.loop.times, time.monotonic() - self.start)
+
+    def _reason_to_stop(self, interruption: Interruption) -> str | None:
+        tally, config = self.loop.tally, self.config
+        minutes = (time.monotonic() - self.start) / 60
+        reasons: dict[str, bool] = {
+            "interrupted": interruption.requested,
+            "finished": tally.step >= config.total_env_steps,
+            "learned": 0 < (config.stop_after_successes_in_a_row or 0) <= tally.in_a_row,
+            "out of time": config.max_minutes is not None and minutes >= config.max_minutes,
+        }
+        return next((reason for reason, holds in reasons.items() if holds), None)
+
+    def _step(self) -> None:
+        episode = self.loop.tally.episode
+        record = self.loop.step()
+        step = self.loop.tally.step
+        if record:
+            self.log.scalars(step, record)
+            self.free_energy = record.get("inference/free_energy", self.free_energy)
+        if self.loop.tally.episode > episode and self.recorder.frames:
+            self.recorder.finish(step, f"episode-{episode:06d}", "episode/beside_truth")
+        if step % self.config.checkpoint_every == 0:
+            self._save()
+
+    def _draw(self) -> None:
+        """Take the pictures that are due, when the agent has chosen and the world has not moved yet."""
+        tally, config = self.loop.tally, self.config
+        if config.picture_every and tally.step % config.picture_every == 0:
+            self.recorder.picture(tally.step)
+        if config.video_every and tally.episode % config.video_every == 0:
+            words = f"episode {tally.episode + 1}   step {tally.step}   success rate {tally.success_rate:.2f}"
+            self.recorder.film(words)
+
+    def _save(self) -> None:
+        content: Checkpoint = {**self.loop.state(), "metrics_length": self.log.length()}
+        self.folder.save_checkpoint(self.loop.tally.step, content)
+
+    def _numbers(self) -> dict[str, float]:
+        tally = self.loop.tally
+        return {"success": tally.success_rate, "return": tally.mean_return, "free energy": self.free_energy}

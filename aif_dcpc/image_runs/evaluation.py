@@ -1,0 +1,283 @@
+"""What `aif-evaluate` measures, each number by what its name says.
+
+reconstruction_bce, mse: the paper's formulas ("NLL", "MSE") between grey held-out images and the mean of their
+    particles' images, particles inferred afresh from the prior. These are no likelihoods.
+train_reconstruction_bce, train_mse: the same of training images, with the particles that learning left, as they are.
+neg_log_marginal: minus log p(image) of stochastically binarised images (of the images as they are for other
+    likelihoods), by annealed importance sampling: an upper bound in expectation. `neg_log_marginal_simulated_gap` is
+    the distance between the bounds from either side on images drawn from the model.
+recall_mse, inpainting_mse: mean squared error of the hidden pixels, where the lower half, or a central square, is hidden.
+fid_*, kid_*: between held-out images and samples, in features of a classifier trained on the training images, or of the
+    Inception network; `features` says which.
+
+Everything is measured under several seeds of inference: `<key>` is the mean, `<key>_sd` the standard deviation over
+seeds. Of several runs, trained with different seeds, the means over seeds are averaged: `<key>_sd` is over runs.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cached_property
+from statistics import fmean, stdev
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aif_dcpc.devices import set_up
+from aif_dcpc.errors import ConfigError, RunFolderError
+from aif_dcpc.image_runs.data import unit
+from aif_dcpc.image_runs.distances import Features, frechet_distance, inception_features, kernel_distance
+from aif_dcpc.image_runs.figures import (
+    HIDDEN,
+    completed,
+    completions,
+    free_energy_curve,
+    grid,
+    reconstructions,
+    traversals,
+)
+from aif_dcpc.image_runs.inference import IMAGE, Reconstruction, image_law, infer, reconstruct
+from aif_dcpc.image_runs.samples import RootMixture, prior_samples
+from aif_dcpc.image_runs.trained import TrainedImages, first
+from aif_dcpc.inference import DCPC, State
+from aif_dcpc.inference.baselines.classifier import Classifier, train_classifier
+from aif_dcpc.inference.images.layers import GreyBernoulli
+from aif_dcpc.inference.smc.annealing import AnnealedEvidence, annealed_log_evidence
+from aif_dcpc.pictures import Picture, png_bytes, save
+from aif_dcpc.progress import LiveProgress
+from aif_dcpc.runs import open_run
+from aif_dcpc.schema import EvaluateConfig
+
+APART = 10  # seeds of one repetition, for what is drawn independently in it
+HIDDEN_IMAGES = 100  # held-out images that are completed
+SHOWN = 60  # samples in a figure
+NATS_PER_BIT = 0.6931471805599453
+Result = dict[str, Any]
+Measures = dict[str, float]
+
+
+def evaluate(config: EvaluateConfig) -> Result:
+    """Measure the models of one or several run folders, and leave figures in each.
+
+    Raises:
+        UserError: a run is missing, foreign or damaged, the runs are of different experiments, or features are not to
+            be had.
+    """
+    device = set_up(config.device, config.threads)
+    if not config.run:
+        raise ConfigError("which run? Write run=RUN_DIR.")
+    names = sorted({open_run(run).config().name for run in config.run})
+    if len(names) > 1:
+        raise ConfigError(f"run=[...] averages runs of one experiment, not of {' and '.join(names)}.")
+    evaluations = (Evaluation(config, run, device=device) for run in config.run)  # one in memory at a time
+    facts, measures = zip(*((one.facts(), one.run()) for one in evaluations), strict=True)
+    if len(measures) == 1:
+        return {**facts[0], **measures[0]}
+    means = [{key: value for key, value in found.items() if not key.endswith("_sd")} for found in measures]
+    return {**facts[0], "run": list(config.run), **averaged(means)}
+
+
+def averaged(found: Sequence[Measures]) -> Measures:
+    """Means; where there are several values also their standard deviations, under `<key>_sd`.
+
+    >>> averaged([{"mse": 1.0, "gap": 3.0}, {"mse": 2.0}])
+    {'mse': 1.5, 'mse_sd': 0.7071067811865476, 'gap': 3.0}
+    """
+    result: Measures = {}
+    for key in found[0]:
+        values = [measures[key] for measures in found if key in measures]
+        result[key] = fmean(values)
+        if len(values) > 1 and not key.endswith("_se"):
+            result[f"{key}_sd"] = stdev(values)
+    return result
+
+
+class Evaluation:
+    """A trained model and what is asked of it.
+
+    Args:
+        config: what to measure.
+        run: the run folder.
+        device: cpu or cuda.
+
+    Raises:
+        UserError: the run is missing, foreign or damaged, or features are not to be had.
+    """
+
+    def __init__(self, config: EvaluateConfig, run: str, *, device: str = "cpu") -> None:
+        self.config, self.device = config, device
+        self.trained = TrainedImages.load(run, data_dir=config.data_dir, device=device)
+        self.held_out = self.trained.held_out(config.held_out)
+        self.features = self._features() if config.samples else None
+
+    def run(self) -> Measures:
+        """Everything under every seed; figures of the first one."""
+        seeds = [self.config.seed + APART * repeat for repeat in range(self.config.seeds)]
+        with LiveProgress(len(seeds), unit="seeds") as progress:
+            found = []
+            for number, seed in enumerate(seeds, start=1):
+                found.append(self.measure(seed))
+                progress.update(number, {})
+        self._draw()
+        return averaged([{**found[0], **self._once()}, *found[1:]])
+
+    def facts(self) -> Result:
+        """What was measured, and how."""
+        asked, data = self.config, self.trained.data
+        facts: Result = {
+            "run": str(self.trained.folder),
+            "data": self.trained.config.name,
+            "images": len(self.held_out),
+        }
+        facts |= {"sweeps": asked.sweeps, "warm_step": asked.warm_step, "seeds": asked.seeds}
+        if asked.annealed_images:
+            facts |= {"annealed_images": len(self._annealed_images()), "temperatures": asked.temperatures}
+        if not asked.samples:
+            return facts
+        facts |= {"samples": asked.samples, "features": asked.features}
+        if self.features is None:
+            facts["features"] = "none: these data have no labels to train a classifier on; try features=inception"
+        if self.features is not None and asked.features == "classifier":
+            facts["classifier_accuracy"] = self.classifier.accuracy(unit(data.test), data.test_labels)
+        return facts
+
+    def measure(self, seed: int) -> Measures:
+        """What depends on the seed of inference."""
+        found = self.reconstructions(seed) | self._completions(seed + 5)
+        if self.config.annealed_images:
+            found |= self._marginals(seed + 1)
+        if self.features is not None:
+            found |= self._distances(self.features, seed)
+        return found
+
+    def _once(self) -> Measures:
+        """What does not, or is too dear to repeat."""
+        remembered = reconstruct(self.trained.remembered(first(self.config.held_out, of=len(self.trained.data.train))))
+        found = {"train_reconstruction_bce": remembered.bce, "train_mse": remembered.mse}
+        if self.config.annealed_images and self.config.simulated_images:
+            found["neg_log_marginal_simulated_gap"] = self._simulated_gap(self.config.seed + 2)
+        return found
+
+    # -- reconstructions ---------------------------------------------------------------------------------------------
+
+    def reconstructions(self, seed: int) -> Measures:
+        """Means over the held-out images, particles inferred afresh."""
+        engine, asked = self.trained.engine(seed), self.config
+        batches = self.held_out.split(asked.batch_size)
+        found = [reconstruct(infer(engine, batch, asked.sweeps, warm_step=asked.warm_step)) for batch in batches]
+        sizes = [len(batch) / len(self.held_out) for batch in batches]
+
+        def mean(of: Callable[[Reconstruction], float]) -> float:
+            return sum(size * of(part) for size, part in zip(sizes, found, strict=True))
+
+        return {
+            "reconstruction_bce": mean(lambda r: r.bce),
+            "mse": mean(lambda r: r.mse),
+            "energy": mean(lambda r: r.energy),
+        }
+
+    def _completions(self, seed: int) -> Measures:
+        """Mean squared error of hidden pixels, particles averaged."""
+        images, found = self.held_out[:HIDDEN_IMAGES], {}
+        for kind, name in (("recall-from-half", "recall_mse"), ("inpainting", "inpainting_mse")):
+            visible = HIDDEN[kind](self.trained.data.image_shape).to(images.device)
+            means = completed(self.trained, images, visible, sweeps=self.config.sweeps, seed=seed).mean(0)
+            error = ((means - images).square() * (1 - visible)).flatten(1).sum(1) / (1 - visible).sum()
+            found[name] = error.mean().item()
+        return found
+
+    # -- marginal likelihood -----------------------------------------------------------------------------------------
+
+    def _marginals(self, seed: int) -> Measures:
+        images = self._annealed_images()
+        found = self._bound(self._chains(seed), images, seed)
+        nats = -found.log_evidence.mean().item()
+        return {
+            "neg_log_marginal": nats,
+            "neg_log_marginal_se": found.log_evidence.std().item() / len(images) ** 0.5,
+            "bits_per_dim": nats / images[0].numel() / NATS_PER_BIT,
+            "ess_fraction": found.ess_fraction.mean().item(),
+        }
+
+    def _annealed_images(self) -> Tensor:
+        """Held-out images as the likelihood takes them: black and white for Bernoulli pixels, the same under every seed."""
+        images = self.held_out[: self.config.annealed_images]
+        if not isinstance(image_law(self.trained.engine(0).init(batch_size=1)), GreyBernoulli):
+            return images
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            return torch.bernoulli(images.cpu()).to(images.device)
+
+    def _chains(self, seed: int) -> DCPC:
+        return self.trained.engine(seed, num_particles=self.config.chains)
+
+    def _bound(self, engine: DCPC, images: Tensor, seed: int, reverse: State | None = None) -> AnnealedEvidence:
+        temperatures, chains = self.config.temperatures, self.config.chains
+        return annealed_log_evidence(
+            engine, {IMAGE: images}, num_temperatures=temperatures, num_chains=chains, reverse=reverse, seed=seed
+        )
+
+    def _simulated_gap(self, seed: int) -> float:
+        """Mean distance of the upper from the lower bound on images that the model made, nats."""
+        engine = self._chains(seed)
+        drawn = engine.init(batch_size=min(self.config.annealed_images, self.config.simulated_images), seed=seed)
+        images = drawn.values[IMAGE][0]
+        lower = self._bound(engine, images, seed + 1)
+        latents = {n: v[:1].expand_as(v).clone() for n, v in drawn.values.items() if n != IMAGE}
+        exact = engine.init({IMAGE: images}).with_values(latents)
+        upper = self._bound(engine, images, seed + 2, reverse=exact)
+        return (upper.log_evidence - lower.log_evidence).mean().item()
+
+    # -- samples -----------------------------------------------------------------------------------------------------
+
+    def _features(self) -> Features | None:
+        if self.config.features == "inception":
+            return inception_features(self.device)
+        return self.classifier.features if len(self.trained.data.train_labels) else None
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """Trained on the training images, once for all seeds of inference."""
+        data = self.trained.data
+        return train_classifier(unit(data.train), data.train_labels, seed=self.config.seed)
+
+    @cached_property
+    def mixture(self) -> RootMixture:
+        """Fitted to the training particles."""
+        return RootMixture(self.trained, seed=self.config.seed)
+
+    @cached_property
+    def reference(self) -> Tensor:
+        """Features of all held-out images."""
+        assert self.features is not None
+        return self.features(unit(self.trained.data.test))
+
+    def _distances(self, features: Features, seed: int) -> Measures:
+        number, found = self.config.samples, {}
+        drawn = {
+            "prior": prior_samples(self.trained, number, seed=seed + 3),
+            "mixture": self.mixture.samples(number, seed=seed + 4),
+        }
+        for name, images in drawn.items():
+            described = features(images.cpu())
+            found[f"fid_{name}"] = frechet_distance(self.reference, described)
+            found[f"kid_{name}"] = kernel_distance(self.reference, described, seed=seed)
+        return found
+
+    # -- pictures ----------------------------------------------------------------------------------------------------
+
+    def _draw(self) -> None:
+        """Leave the figures in the run folder."""
+        trained, sweeps, seed = self.trained, self.config.sweeps, self.config.seed
+        self._keep("evaluation-reconstructions", reconstructions(trained, sweeps=sweeps, seed=seed))
+        for kind in HIDDEN:
+            self._keep(f"evaluation-{kind}", completions(trained, kind, sweeps=sweeps, seed=seed + 5))
+        self._keep("evaluation-traversals", traversals(trained, sweeps=sweeps, seed=seed))
+        if self.config.samples:
+            self._keep("evaluation-samples-prior", grid(prior_samples(trained, SHOWN, seed=seed + 3)))
+            self._keep("evaluation-samples-mixture", grid(self.mixture.samples(SHOWN, seed=seed + 4)))
+        with suppress(RunFolderError):  # a run so short that it recorded nothing
+            self._keep("free-energy", free_energy_curve(trained.folder))
+
+    def _keep(self, name: str, picture: Picture) -> None:
+        save(self.trained.folder.path / "figures" / f"{name}.png", png_bytes(picture))

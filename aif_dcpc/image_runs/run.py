@@ -1,0 +1,172 @@
+"""One training run of an image model, with its run folder: create it, or go on with it, until a budget ends."""
+
+import shutil
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+import yaml
+
+from aif_dcpc.devices import set_up
+from aif_dcpc.errors import ConfigError, UserError
+from aif_dcpc.image_runs.assembly import make_data, make_engine, make_model
+from aif_dcpc.image_runs.data import unit
+from aif_dcpc.image_runs.inference import infer_watched, sample_prior
+from aif_dcpc.image_runs.loop import ImageLoop
+from aif_dcpc.inference import InferenceError
+from aif_dcpc.inference.images import summary
+from aif_dcpc.interruption import Interruption, interruptible
+from aif_dcpc.metrics import MetricsLog
+from aif_dcpc.pictures import image_grid, png_bytes, save
+from aif_dcpc.progress import LiveProgress
+from aif_dcpc.randomness import IMAGE_VALIDATION, derive, seed_everything
+from aif_dcpc.runs import RunFolder, keeping, new_run
+from aif_dcpc.schema import TrainConfig
+
+SHOWN = 10  # pictures in a row of the figures
+
+
+class LearningError(UserError):
+    """Learning cannot go on: what happened, and what to try."""
+
+
+@dataclass(frozen=True)
+class ImageOutcome:
+    """How a run ended: why, where, and with which numbers."""
+
+    reason: str
+    folder: RunFolder
+    numbers: dict[str, float]
+    steps: int
+    seconds: float
+
+
+def create_image_run(config: TrainConfig) -> RunFolder:
+    """Make a run folder with its configuration and the checkpoint of step 0; on any error there is no folder.
+
+    Raises:
+        UserError: the configuration cannot be met.
+    """
+    if config.epochs is None:
+        raise ConfigError("an image model's budget is epochs: set epochs=N.")
+    config = replace(config, device=set_up(config.device, config.threads))
+    seed_everything(config.seed)
+    loop = make_loop(config)
+    with new_run(config.run_dir, config.name) as folder:
+        folder.save_config(config)
+        folder.save_model(summary(loop.model))
+        folder.save_checkpoint(0, {**loop.state(), "metrics_length": 0})
+    folder.save_config(replace(config, run_dir=str(folder)))
+    return folder
+
+
+def continue_image_run(folder: RunFolder, config: TrainConfig) -> ImageOutcome:
+    """Go on from the newest checkpoint until a budget ends or a signal asks to stop; then save.
+
+    Raises:
+        UserError: the run folder is damaged or does not fit, or learning broke down.
+    """
+    set_up(config.device, config.threads)
+    checkpoint = folder.load_checkpoint()
+    with keeping(folder):
+        loop = make_loop(config, folder.particles)
+        loop.restore(checkpoint)
+        folder.set_aside_newer(loop.progress.step)
+        with MetricsLog(folder.path, length=checkpoint["metrics_length"], step=loop.progress.step) as log:
+            if loop.progress.step == 0:
+                log.text("config", yaml.safe_dump(asdict(config), sort_keys=False))
+                log.text("model", folder.model())
+            outcome = ImageRun(config, folder, loop, log).run()
+    shutil.rmtree(folder.particles)  # the checkpoint holds them
+    return outcome
+
+
+def make_loop(config: TrainConfig, particles: Path | None = None) -> ImageLoop:
+    """A loop at its first step, with its data loaded and its particles drawn.
+
+    Args:
+        config: of the run.
+        particles: folder of the memory-mapped particles; None keeps them in memory.
+
+    Raises:
+        UserError: the configuration cannot be met.
+        OSError: there is no room for the particles.
+    """
+    data = make_data(config)
+    return ImageLoop(config, make_model(config, data).to(config.device), data, particles)
+
+
+class ImageRun:
+    """A loop together with its files.
+
+    Args:
+        config: of the run.
+        folder: where checkpoints go.
+        loop: restored from the newest checkpoint.
+        log: where numbers go.
+    """
+
+    def __init__(self, config: TrainConfig, folder: RunFolder, loop: ImageLoop, log: MetricsLog) -> None:
+        self.config, self.folder, self.loop, self.log = config, folder, loop, log
+        self.start, self.saved = time.monotonic(), loop.progress.step
+        self.numbers: dict[str, float] = {}
+
+    def run(self) -> ImageOutcome:
+        """Step until something ends the run."""
+        loop = self.loop
+        with interruptible() as interruption, LiveProgress(loop.total_steps, done=loop.progress.step) as progress:
+            while (reason := self._reason_to_stop(interruption)) is None:
+                self._step()
+                progress.update(loop.progress.step, self.numbers)
+        if reason == "finished":
+            self._validate()
+        self._save()
+        return ImageOutcome(reason, self.folder, self.numbers, loop.progress.step, time.monotonic() - self.start)
+
+    def _reason_to_stop(self, interruption: Interruption) -> str | None:
+        minutes = (time.monotonic() - self.start) / 60
+        reasons: dict[str, bool] = {
+            "interrupted": interruption.requested,
+            "finished": self.loop.progress.step >= self.loop.total_steps,
+            "out of time": self.config.max_minutes is not None and minutes >= self.config.max_minutes,
+        }
+        return next((reason for reason, holds in reasons.items() if holds), None)
+
+    def _step(self) -> None:
+        try:
+            self.loop.step()
+        except InferenceError as error:
+            raise LearningError(f"{error} The newest checkpoint is of step {self.saved}.") from error
+        step = self.loop.progress.step
+        if step % self.config.log_every == 0:
+            record = self.loop.averages.take()
+            self.numbers["log joint"] = record["learning/log_joint"]
+            self.log.scalars(step, record)
+        if self.config.picture_every and step % self.config.picture_every == 0:
+            self._validate()
+        if step % self.config.checkpoint_every == 0:
+            self._save()
+
+    def _validate(self) -> None:
+        """Infer held-out images afresh; record how well they are explained, and show them."""
+        step, images = self.loop.progress.step, self.loop.images
+        engine = make_engine(self.config, self.loop.model, seed=derive(self.config.seed, IMAGE_VALIDATION))
+        held_out = unit(self.loop.data.test[: images.validation_images]).to(self.config.device)
+        found, ess = infer_watched(engine, held_out, images.validation_sweeps)
+        record = {"valid/reconstruction_bce": found.bce, "valid/mse": found.mse, "valid/free_energy": found.energy}
+        self.log.scalars(step, {**record, "inference/ess": ess})
+        self.numbers |= {name.removeprefix("valid/"): value for name, value in record.items()}
+        self._show(step, "reconstructions", torch.cat([found.images[:SHOWN], found.means[:SHOWN]]))
+        self._show(step, "samples", sample_prior(engine, 4 * SHOWN))
+
+    def _show(self, step: int, name: str, images: torch.Tensor) -> None:
+        picture = image_grid(images.cpu().numpy(), columns=SHOWN)
+        save(self.folder.path / "figures" / f"{name}.png", png_bytes(picture))
+        self.log.picture(step, f"valid/{name}", picture)
+
+    def _save(self) -> None:
+        """Write a checkpoint; what was there stays if there is no room."""
+        content = {**self.loop.state(), "metrics_length": self.log.length()}
+        self.folder.save_checkpoint(self.loop.progress.step, content)
+        self.saved = self.loop.progress.step

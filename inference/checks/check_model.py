@@ -1,0 +1,215 @@
+"""`check_model`: is a declared model sound? One sentence for each fault, with the site it lies at.
+
+    >>> import torch
+    >>> from torch.distributions import Normal
+    >>> from aif_dcpc.inference import GraphicalModel
+    >>> model = GraphicalModel()
+    >>> model.add_site("z", lambda: Normal(torch.zeros(3), 1.0))
+    >>> model.add_site("x", lambda z: Normal(z.mean(0, keepdim=True).expand_as(z), 1.0), parents=["z"])
+    >>> for sentence in check_model(model):
+    ...     print(sentence.split(" (")[0])
+    site 'x': the log density of a datum changes with the other particles or data
+
+What is checked, on a small cloud drawn from the model itself, data clamped where they are given:
+
+1. every kernel gives a log density of shape `(K, B, [T])`, finite, whatever K, B and T are;
+2. particle k of datum i at slice t has the same log density alone as in the cloud (batch normalisation does not);
+3. scores equal finite differences (a detached value, a number read from a tensor, a rounded value are found);
+4. Geweke's joint test: drawing (latents, data) from the model, and then alternating the engine's sweeps with fresh data,
+   must leave their joint distribution as it is. It finds kernels whose draws and densities differ, wrong
+   `conditional=...` draws, and unsound moves.
+
+Reference: Geweke (2004), "Getting it right", JASA 99, section 2.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from aif_dcpc.inference.checks.geweke import SIZES, joint_test
+from aif_dcpc.inference.engine import DCPC
+from aif_dcpc.inference.errors import cause
+from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.densities import active_factors, evaluate, factor_slices, is_continuous, log_density
+from aif_dcpc.inference.model.factor_graph import Factor, Leaf, align
+from aif_dcpc.inference.model.graph import GraphicalModel
+from aif_dcpc.inference.model.state import State
+
+STEPS = ((1e-6, 1e-4), (1e-2, 5e-2))  # step and relative tolerance of finite differences
+
+
+def check_model(
+    model: GraphicalModel,
+    data: Mapping[str, Tensor] | None = None,
+    *,
+    moves: Mapping[str, str] | None = None,
+    replicates: int = 4000,
+    num_sweeps: int = 5,
+    seed: int = 0,
+) -> tuple[str, ...]:
+    """Look for faults in a model.
+
+    Args:
+        model: the model; its parameters are left as they are.
+        data: site -> `(B, [T,] *event)`, inputs included; sites without data are drawn from the model.
+        moves: as in `DCPC`, for the joint test.
+        replicates: independent replicates of Geweke's test; 0 leaves it out.
+        num_sweeps: rounds of sweep and fresh data in Geweke's test.
+        seed: of all random draws.
+
+    Returns:
+        one sentence per fault; empty if none was found. A sound model gets a false alarm from Geweke's test with
+        probability at most 1e-5.
+    """
+    try:
+        state = _cloud(model, data, seed)
+    except Exception as error:  # kernels may raise anything
+        return (f"the model cannot be sampled from: {cause(error)}",)
+    with quiet_distributions():
+        faults = [sentence for factor in active_factors(state) for sentence in _check_factor(state, factor)]
+        faults += [sentence for sentence in _check_scores(model, data, seed)] if not faults else []
+    if not faults and replicates:
+        try:
+            faults += joint_test(model, data, moves=moves, replicates=replicates, num_sweeps=num_sweeps, seed=seed)
+        except Exception as error:  # as above
+            faults.append(f"the engine cannot sweep this model: {cause(error)}")
+    return tuple(dict.fromkeys(faults))
+
+
+def _cloud(model: GraphicalModel, data: Mapping[str, Tensor] | None, seed: int) -> State:
+    """A small cloud from the prior."""
+    timed = any(site.period is not None for site in model.sites.values())
+    sized = any(model.sites[n].scope != "global" for n in data or {} if n in model.sites)
+    lasting = any(model.sites[n].period == 1 for n in data or {} if n in model.sites)
+    return DCPC(model, num_particles=SIZES["num_particles"]).init(
+        data,
+        batch_size=None if sized else SIZES["batch_size"],
+        length=SIZES["length"] if timed and not lasting else None,
+        seed=seed,
+    )
+
+
+# -- shapes and independence -----------------------------------------------------------------------------------------
+
+
+def _aligned(state: State, factor: Factor) -> tuple[dict[Leaf, Tensor], int, int]:
+    start, stop = factor_slices(state, factor)
+    sites = {leaf: state.problem.site(leaf.site) for leaf in factor.inputs}
+    values = {
+        leaf: align(state.values[leaf.site], site, leaf, factor.site, start, stop) for leaf, site in sites.items()
+    }
+    return values, start, stop
+
+
+def _check_factor(state: State, factor: Factor) -> Iterator[str]:
+    """Shape, finiteness, and that every entry is a matter of its own particle, datum and slice."""
+    where = f"site {factor.site.name!r}"
+    aligned, start, stop = _aligned(state, factor)
+    lead = torch.broadcast_shapes(*(v.shape[: factor.site.num_lead] for v in aligned.values()))
+    try:
+        whole = log_density(state, factor, aligned, start, stop)
+    except Exception as error:  # as above
+        yield f"{where}: its kernel fails on parents with leading axes {tuple(lead)} (K, B, [T]): {cause(error)}"
+        return
+    if tuple(whole.shape) != tuple(lead):
+        yield (
+            f"{where}: its log density has shape {tuple(whole.shape)}, expected {tuple(lead)} (K, B, [T]); the "
+            "distribution's batch shape must start with the leading axes of the parents."
+        )
+    elif not bool(torch.isfinite(whole).all()):
+        yield f"{where}: its log density is not finite at draws from the model itself; check its scale parameters."
+    else:
+        yield from _check_entries(state, factor, aligned, whole)
+
+
+def _check_entries(state: State, factor: Factor, aligned: Mapping[Leaf, Tensor], whole: Tensor) -> Iterator[str]:
+    worst, where = 0.0, f"site {factor.site.name!r}"
+    for place in torch.cartesian_prod(*(torch.arange(n) for n in whole.shape)).reshape(-1, whole.ndim).tolist():
+        alone = {leaf: _entry(value, place) for leaf, value in aligned.items()}
+        start = factor_slices(state, factor)[0] + (place[2] if len(place) > 2 else 0)
+        unmasked = state.replace(masks={})
+        try:
+            value = log_density(unmasked, factor, alone, start, start + 1)
+        except Exception as error:  # as above
+            yield f"{where}: its kernel fails on one particle of one datum alone: {cause(error)}"
+            return
+        if value.numel() != 1:
+            yield (
+                f"{where}: given one particle of one datum, its log density has shape {tuple(value.shape)}, expected "
+                f"{(1,) * whole.ndim}; its kernel holds values of all data: declare them with add_input, as a parent."
+            )
+            return
+        expected = whole[tuple(place)]
+        worst = max(worst, float((value.detach().squeeze() - expected.detach()).abs() / (1 + expected.detach().abs())))
+    if worst > 1e-3:
+        yield (
+            f"{where}: the log density of a datum changes with the other particles or data (largest "
+            f"difference {worst:.2g} of 1 + its size); a kernel must treat its leading axes (K, B, [T]) apart: look for "
+            "batch normalisation, or a reduction over a wrong axis."
+        )
+
+
+def _entry(value: Tensor, place: list[int]) -> Tensor:
+    for axis, index in enumerate(place):
+        value = value.narrow(axis, index if value.shape[axis] > 1 else 0, 1)
+    return value
+
+
+# -- scores ----------------------------------------------------------------------------------------------------------
+
+
+def _check_scores(model: GraphicalModel, data: Mapping[str, Tensor] | None, seed: int) -> Iterator[str]:
+    """Directional derivatives against central differences, in float64 where the kernels allow it."""
+    state = _cloud(model, data, seed)
+    try:
+        fine = _doubled(_cloud(copy.deepcopy(model).double(), data, seed))
+        for factor in active_factors(fine):
+            evaluate(fine, factor)
+        state = fine
+    except Exception:  # constants in float32
+        pass
+    generator = torch.Generator().manual_seed(seed)
+    for factor in active_factors(state):
+        try:
+            yield from _check_slopes(state, factor, generator)
+        except Exception as error:  # as above
+            yield f"site {factor.site.name!r}: its log density cannot be differentiated: {cause(error)}"
+
+
+def _check_slopes(state: State, factor: Factor, generator: torch.Generator) -> Iterator[str]:
+    for leaf in factor.inputs:
+        if is_continuous(state.problem, leaf.site):
+            # some densities compute in float32 whatever they are given: a fault shows at both step sizes
+            wrong = min(_wrong_slopes(state, factor, leaf, *sizes, generator) for sizes in STEPS)
+            if wrong > 0.25:  # a kink between the two points is no fault
+                yield (
+                    f"site {factor.site.name!r}: the gradient of its log density towards {leaf.site!r} is not its "
+                    f"slope ({wrong:.0%} of the entries differ); look for .detach(), .item(), rounding or a wrong "
+                    "backward."
+                )
+
+
+def _doubled(state: State) -> State:
+    values = {n: v.double() if v.is_floating_point() else v for n, v in state.values.items()}
+    return state.replace(values=values, log_weights=state.log_weights.double())
+
+
+def _wrong_slopes(
+    state: State, factor: Factor, leaf: Leaf, step: float, tolerance: float, generator: torch.Generator
+) -> float:
+    """Fraction of particles, data and slices whose slope along a random direction is not what the score says."""
+    aligned, start, stop = _aligned(state, factor)
+    value = aligned[leaf]
+    direction = torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value)
+    moved = [log_density(state, factor, {**aligned, leaf: value + s * step * direction}, start, stop) for s in (1, -1)]
+    difference = (moved[0] - moved[1]).detach() / (2 * step)
+    slope = evaluate(state, factor).scores[leaf] * direction
+    lead = difference.ndim
+    slope = slope.flatten(lead).sum(-1) if slope.ndim > lead else slope
+    for axis in range(lead):  # a value shared by several rows (a global site) collects the slopes of all of them
+        if slope.shape[axis] == 1 < difference.shape[axis]:
+            difference = difference.sum(axis, keepdim=True)
+    size = 1 + difference.abs().median()
+    return float(((slope - difference).abs() > tolerance * (size + difference.abs())).double().mean())

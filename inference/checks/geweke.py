@@ -1,0 +1,164 @@
+"""Geweke's joint distribution test: sweeps and fresh data must keep the joint distribution of latents and data.
+
+Exact draws of (latents, data) are made in many independent replicates along the batch axis. Each round then sweeps the
+latents given the data, with frozen step sizes, and redraws the data given the latents. The joint distribution after the
+rounds is compared with that of fresh draws: per element of each site, and for products of latents with their
+neighbours, by two-sample z tests, Bonferroni-corrected.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from aif_dcpc.inference.engine import DCPC
+from aif_dcpc.inference.errors import InferenceError
+from aif_dcpc.inference.model.graph import GraphicalModel, parent_name
+from aif_dcpc.inference.model.state import State
+
+MAX_ELEMENTS = 16
+
+SIZES = {"num_particles": 3, "batch_size": 4, "length": 5}
+FALSE_ALARM = 1e-5
+
+
+def joint_test(
+    model: GraphicalModel,
+    data: Mapping[str, Tensor] | None,
+    *,
+    moves: Mapping[str, str] | None,
+    replicates: int,
+    num_sweeps: int,
+    seed: int,
+    window: int = 16,
+) -> list[str]:
+    """One sentence per site whose distribution the rounds change (see the module)."""
+    model = as_episodes(model)
+    engine = DCPC(model, num_particles=1, moves=moves, window=window, warmup=25, seed=seed)
+    inputs, length = _inputs(model, data, replicates)
+    observed = _observed(model, data)
+    fresh = engine.init(inputs, seed=seed, batch_size=replicates, length=length).natural
+    start = engine.init(inputs, seed=seed + 1, batch_size=replicates, length=length).natural
+    try:
+        state = _clamped(engine, start, observed)
+        if not state.problem.latent:
+            return []
+        adaptation = _adapted(engine, state)
+        end = _rounds(engine, start, observed, adaptation, num_sweeps, (replicates, length))
+    except InferenceError as error:
+        return [f"the engine cannot sweep this model: {error}"]
+    return _compare(model, fresh, end)
+
+
+def _observed(model: GraphicalModel, data: Mapping[str, Tensor] | None) -> tuple[str, ...]:
+    """Sites clamped in the test: those with data, else the leaves of the graph."""
+    names = [n for n, s in model.sites.items() if s.kind == "stochastic"]
+    given = [n for n in names if n in (data or {})]
+    return tuple(given or [n for n in names if not model.children_of(n)])
+
+
+def _inputs(
+    model: GraphicalModel, data: Mapping[str, Tensor] | None, replicates: int
+) -> tuple[dict[str, Tensor], int | None]:
+    """Inputs, repeated to the number of replicates, and the number of slices."""
+    inputs = {}
+    length = SIZES["length"]
+    for name, value in (data or {}).items():
+        site = model.sites[name]
+        if site.period == 1:
+            length = value.shape[1]
+        if site.kind == "input":
+            inputs[name] = value[torch.arange(replicates) % value.shape[0]]
+    timed = any(s.period is not None for s in model.sites.values())
+    return inputs, length if timed else None
+
+
+def _clamped(engine: DCPC, natural: Mapping[str, Tensor], observed: Sequence[str]) -> State:
+    """The cloud of one particle per replicate at given values."""
+    sites = engine.model.sites
+    data = {n: v[0] for n, v in natural.items() if n in observed or sites[n].kind == "input"}
+    timed = [v.shape[2] for n, v in natural.items() if sites[n].period == 1]
+    batch = max(v.shape[1] for v in natural.values())
+    state = engine.init(data, batch_size=batch, length=timed[0] if timed else None)
+    latents = {n: natural[n] for n in state.problem.latent}
+    return state.with_values(state.problem.unconstrain(latents))
+
+
+def _adapted(engine: DCPC, state: State) -> Mapping[str, object]:
+    """Step sizes learned on these replicates and frozen for the test."""
+    warm, _ = engine.run(state, engine.warmup, adapt=True)
+    return warm.adaptation
+
+
+def _rounds(
+    engine: DCPC,
+    natural: Mapping[str, Tensor],
+    observed: Sequence[str],
+    adaptation: Mapping[str, object],
+    num_sweeps: int,
+    sizes: tuple[int, int | None],
+) -> dict[str, Tensor]:
+    for number in range(num_sweeps):
+        state = _clamped(engine, natural, observed).replace(adaptation=adaptation, sweeps=engine.warmup + number)
+        state, _ = engine.run(state, 1, adapt=False)
+        kept = {n: v[0] for n, v in state.natural.items() if n not in observed}
+        natural = engine.init(kept, batch_size=sizes[0], length=sizes[1]).natural  # draws what is not given: the data
+    return dict(natural)
+
+
+# -- comparison ------------------------------------------------------------------------------------------------------
+
+
+def _compare(model: GraphicalModel, fresh: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> list[str]:
+    tests = list(_statistics(model, fresh, end))
+    chance = FALSE_ALARM / max(sum(z.numel() for _, _, z in tests), 1)
+    threshold = float(-torch.special.ndtri(torch.tensor(chance / 2, dtype=torch.float64)))
+    worst: dict[str, tuple[float, str]] = {}
+    for site, what, scores in tests:
+        z = float(scores.max())
+        if z > max(threshold, worst.get(site, (0.0, ""))[0]):
+            worst[site] = (z, what)
+    return [
+        f"site {site!r}: sweeping changes the joint distribution (Geweke's test: {what} is off by {z:.1f} standard "
+        f"errors, limit {threshold:.1f}); its draws and its density differ, or its conditional or move is not exact."
+        for site, (z, what) in worst.items()
+    ]
+
+
+def _statistics(
+    model: GraphicalModel, fresh: Mapping[str, Tensor], end: Mapping[str, Tensor]
+) -> Iterator[tuple[str, str, Tensor]]:
+    """Site, name of the statistic, and its z score by element."""
+    names = [n for n, s in model.sites.items() if s.kind == "stochastic"]
+    first, second = ({n: _bounded(fresh[n], values[n]) for n in names} for values in (fresh, end))
+    for name in names:
+        for power, what in ((1, "its mean"), (2, "its spread")):
+            yield name, what, _z(first[name] ** power, second[name] ** power)
+        for other in {parent_name(p) for p in model.sites[name].parents} & set(names):
+            pairs = [(v[name][:, None, :] * v[other][:, :, None]).flatten(1) for v in (first, second)]
+            yield name, f"its product with {other!r}", _z(*pairs)
+
+
+def _bounded(reference: Tensor, values: Tensor) -> Tensor:
+    """`(replicates, elements)` in (-1, 1): standardised by the fresh draws and squashed, so that tails do not matter."""
+    flat, base = (v[0].double().reshape(v.shape[1], -1)[:, :MAX_ELEMENTS] for v in (values, reference))
+    centre = base.median(0).values
+    spread = (base - centre).abs().mean(0).clamp_min(1e-12)
+    return torch.tanh((flat - centre) / spread)
+
+
+def _z(first: Tensor, second: Tensor) -> Tensor:
+    """Two-sample z scores, one per column."""
+    variance = first.var(0) / len(first) + second.var(0) / len(second)
+    return (first.mean(0) - second.mean(0)).abs() / variance.clamp_min(1e-12).sqrt()
+
+
+def as_episodes(model: GraphicalModel) -> GraphicalModel:
+    """The same model with global sites once per datum, so that data are independent replicates."""
+    copied = copy.copy(model)
+    copied.sites = {
+        name: replace(site, scope="episode") if site.scope == "global" else site for name, site in model.sites.items()
+    }
+    return copied

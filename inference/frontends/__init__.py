@@ -1,0 +1,1 @@
+"""Models declared elsewhere: Pyro programs and sequential networks."""

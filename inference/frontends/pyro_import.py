@@ -1,0 +1,322 @@
+"""Pyro programs of static structure as graphical models.
+
+    >>> import pyro, torch
+    >>> import pyro.distributions as dist
+    >>> from aif_dcpc.inference import DCPC, GraphicalModel
+    >>> def program(y):
+    ...     z = pyro.sample("z", dist.Normal(0.0, 1.0))
+    ...     with pyro.plate("data", len(y)):
+    ...         pyro.sample("y", dist.Normal(z, 1.0), obs=y)
+    >>> model, data = GraphicalModel.from_pyro(program, torch.tensor([1.0, 2.0, 0.0]))
+    >>> {name: tuple(value.shape) for name, value in data.items()}
+    {'y': (1, 3)}
+    >>> state, info = DCPC(model).run(DCPC(model).init(data), num_sweeps=10)
+
+The program runs a few times, for one particle and one datum, exactly as Pyro would run it: it need not broadcast. The
+log density of every site becomes a graph of tensor operations (`tensor_graphs`), whose inputs are the site's parents;
+neither Pyro nor the program is called afterwards (but for draws by rejection, which no graph can hold). A program may
+index with its latents (`table[z]`), read its data (`int(y.max())`) and mask what it observes (`obs_mask=` gives the
+sites "y_observed" and "y_unobserved"). One that looks at the numbers in its latents (`if z > 0`) has no static structure
+and is refused, with its line. Sites keep the shape that they have in the program, plates first. `LKJCholesky` and `LKJ`
+draw by `distributions.LKJCholesky`, since torch's draws do not follow its density.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor, fx, nn
+from torch.distributions import Distribution, constraints
+
+from aif_dcpc.inference.errors import ModelError
+from aif_dcpc.inference.frontends.pyro_statements import (
+    Message,
+    Program,
+    check_statements,
+    log_density,
+    not_static,
+    plain_value,
+    statements,
+)
+from aif_dcpc.inference.frontends.tensor_graphs import BatchedGraph, cut, record
+from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.densities import likelihood_power
+from aif_dcpc.inference.model.factor_graph import widen
+from aif_dcpc.inference.model.graph import GraphicalModel
+from aif_dcpc.inference.model.state import State
+
+
+def from_pyro(program: Program, *arguments: Any) -> tuple[GraphicalModel, dict[str, Tensor]]:
+    """Read a Pyro program as a model and its data (see `GraphicalModel.from_pyro`)."""
+    model = GraphicalModel()
+    with quiet_distributions(), torch.random.fork_rng(devices=[]), pyro.poutine.block():
+        torch.manual_seed(0)
+        sites = statements(program, arguments, {})
+        check_statements(program, arguments, sites)
+        values = {name: plain_value(site) for name, site in sites.items()}
+        kernels = _kernels(program, arguments, sites, values)
+    for name, (kernel, parents) in kernels.items():
+        model.add_site(name, kernel, parents)
+    for name in sites:
+        _add_plated_conditional(model, name, sites)
+    return model, {name: values[name][None] for name, site in sites.items() if site["is_observed"]}
+
+
+# -- kernels ---------------------------------------------------------------------------------------------------------
+
+
+def _kernels(
+    program: Program, arguments: tuple[Any, ...], sites: dict[str, Message], values: dict[str, Tensor]
+) -> dict[str, tuple["TracedKernel", tuple[str, ...]]]:
+    names = list(sites)
+
+    def densities(*given: Tensor) -> tuple[Tensor, ...]:
+        found = statements(program, arguments, dict(zip(names, given, strict=True)))
+        return tuple(log_density(found[n], v) for n, v in zip(names, given, strict=True))
+
+    def draws(*given: Tensor, which: Sequence[str]) -> tuple[Tensor, ...]:
+        found = statements(program, arguments, dict(zip(names, given, strict=True)))
+        return tuple(found[n]["fn"].sample() for n in which)
+
+    def recorded_draws(which: Sequence[str]) -> list[tuple[Any, tuple[int, ...]] | None]:
+        try:
+            whole = _recorded(partial(draws, which=which), values, parameters, pure=False)
+        except ModelError:  # a sampler that looks at its numbers, by rejection: which one?
+            return [None] if len(which) == 1 else [drawn for name in which for drawn in recorded_draws([name])]
+        return [cut(whole, index) for index in range(len(which))]
+
+    parameters: dict[int, nn.Parameter] = {}
+    density = _recorded(densities, values, parameters, pure=True)
+    kernels = {}
+    for index, drawn in enumerate(recorded_draws(names)):
+        part, inputs = cut(density, index)
+        parents = tuple(names[i] for i in sorted({*inputs, *(drawn[1] if drawn else ())} - {index}))
+        draw, draw_inputs = drawn or (
+            ProgramDraw(program, arguments, names[index], parents),
+            tuple(map(names.index, parents)),
+        )
+        kernel = TracedKernel(sites[names[index]], part, inputs, draw, draw_inputs, names, parents)
+        kernels[names[index]] = (kernel, parents)
+    return kernels
+
+
+def _recorded(
+    function: Any, values: Mapping[str, Tensor], parameters: dict[int, nn.Parameter], *, pure: bool
+) -> fx.GraphModule:
+    """Record a function of all sites.
+
+    Raises:
+        ModelError: for a function that cannot be recorded; the program has run, so that is all that can be wrong.
+    """
+    try:
+        return record(function, list(values.values()), pure=pure, parameters=parameters)
+    except Exception as error:
+        raise not_static(error) from error
+
+
+@dataclass(frozen=True)
+class ProgramDraw:
+    """Draw one statement by running the program, for draws that cannot be recorded; one particle after the other."""
+
+    program: Program
+    arguments: tuple[Any, ...]
+    name: str
+    parents: tuple[str, ...]
+
+    def __call__(self, *parents: Tensor) -> Tensor:
+        """One draw `(*plates, *event)` given the parents' values `(*shape)`."""
+        with quiet_distributions(), pyro.poutine.block():
+            site = statements(self.program, self.arguments, dict(zip(self.parents, parents, strict=True)))[self.name]
+            drawn: Tensor = site["fn"].sample()
+        return drawn
+
+
+class TracedKernel(nn.Module):
+    """p(site | parents) of one sample statement, as recorded graphs of its log density and of its draw."""
+
+    def __init__(
+        self,
+        site: Message,
+        density: Any,
+        density_inputs: tuple[int, ...],
+        draw: Any,
+        draw_inputs: tuple[int, ...],
+        names: list[str],
+        parents: tuple[str, ...],
+    ) -> None:
+        super().__init__()
+        self.statement: Distribution = site["fn"]
+        self.plates = tuple(site["fn"].batch_shape)
+        self.event = tuple(
+            site["value"].shape[len(self.plates) :]
+        )  # a law over time may not know how long its series is
+        own = names.index(site["name"])
+        self.places = tuple(-1 if i == own else parents.index(names[i]) for i in density_inputs)
+        self.draw_places = tuple(parents.index(names[i]) for i in draw_inputs)
+        self.density, self.draw = BatchedGraph(density), BatchedGraph(draw, random=True)
+        self.learns = any(True for _ in self.draw.parameters())
+
+    def forward(self, *parents: Tensor) -> "TracedDistribution":
+        """The site's distribution given parents `(K, B, *shape)`."""
+        lead = torch.broadcast_shapes(*(p.shape[:2] for p in parents)) if parents else torch.Size()
+        return TracedDistribution(self, parents, lead)
+
+
+class TracedDistribution(Distribution):
+    """One statement's distribution for a whole cloud: batch shape `(K, B, *plates)`, without leading axes for a root."""
+
+    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012
+
+    def __init__(self, kernel: TracedKernel, parents: tuple[Tensor, ...], lead: torch.Size) -> None:
+        self.kernel, self.parents, self.lead = kernel, parents, lead
+        super().__init__(lead + kernel.plates, torch.Size(kernel.event), validate_args=False)
+
+    @property
+    def support(self) -> constraints.Constraint | None:  # type: ignore[override]
+        """The statement's support; that of the parts for a mixture."""
+        support: constraints.Constraint | None = self.kernel.statement.support
+        return support.base_constraint if isinstance(support, constraints.MixtureSameFamilyConstraint) else support
+
+    @property
+    def has_enumerate_support(self) -> bool:  # type: ignore[override]
+        """Whether the values are finitely many."""
+        return bool(self.kernel.statement.has_enumerate_support)
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        """All values of one element."""
+        return self.kernel.statement.enumerate_support(expand=expand)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "TracedDistribution":
+        """The same for other leading axes."""
+        shape = torch.Size(batch_shape)
+        return TracedDistribution(self.kernel, self.parents, shape[: len(shape) - len(self.kernel.plates)])
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log density of `(K, B, *plates, *event)`, `(K, B, *plates)` nats."""
+        kernel = self.kernel
+        result = kernel.density(*(value if p < 0 else self.parents[p] for p in kernel.places))
+        return result
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Draw for every particle and datum, `(K, B, *plates, *event)`."""
+        kernel = self.kernel
+        if not kernel.draw_places and not kernel.learns:
+            return kernel.statement.sample(torch.Size(sample_shape) + self.lead)
+        wide = [self.parents[p].expand(*self.lead, *self.parents[p].shape[2:]) for p in kernel.draw_places]
+        return kernel.draw.drawn(self.lead, *wide)
+
+
+# -- plated discrete sites -------------------------------------------------------------------------------------------
+
+
+def _add_plated_conditional(model: GraphicalModel, name: str, sites: dict[str, Message]) -> None:
+    """Let a discrete site inside plates be drawn at once: its elements are independent given everything else."""
+    site = sites[name]
+    children = model.children_of(name)
+    if site["is_observed"] or not site["fn"].has_enumerate_support or not _elementwise(site, sites, children):
+        return
+    model.add_conditional((name,), PlatedConditional(model, name))
+
+
+def _elementwise(site: Message, sites: dict[str, Message], children: tuple[str, ...]) -> bool:
+    """Whether the plates cover the whole batch shape of the site, and its children lie in the same plates."""
+    frames = {f for f in site["cond_indep_stack"] if f.vectorized}
+    shape = site["fn"].batch_shape
+    covered = {f.dim for f in frames}
+    whole = all(size == 1 or i - len(shape) in covered for i, size in enumerate(shape))
+    return bool(frames) and whole and all(frames <= set(sites[c]["cond_indep_stack"]) for c in children)
+
+
+@dataclass(frozen=True)
+class PlatedConditional:
+    """Exact draw of all elements of a plated discrete site from their complete conditionals.
+
+    Attributes:
+        model: the model of the site.
+        name: the site.
+        state: whose masks, interventions and temperature hold; None for none of them.
+    """
+
+    model: GraphicalModel
+    name: str
+    state: State | None = None
+
+    def at(self, state: State) -> "PlatedConditional":
+        """The conditional in one state."""
+        return replace(self, state=state)
+
+    def __call__(
+        self,
+        values: Mapping[str, Tensor],
+        generator: torch.Generator,
+        masks: Mapping[str, Tensor] = MappingProxyType({}),
+    ) -> dict[str, Tensor]:
+        """Draw every element of the site, given all other values; what its own mask shows stays.
+
+        Args:
+            values: every site, `(K or 1, B, *plates, *event)`.
+            generator: of the noise.
+            masks: site -> `(1, B)` or `(1, B, *leading plates)` True where observed; the state's own come first.
+        """
+        masks = masks if self.state is None else self.state.masks
+        kernel: Any = self.model.sites[self.name].kernel
+        now = values[self.name]
+        support = kernel.statement.enumerate_support(expand=False).to(now.device)
+        scores = torch.stack(
+            [self._score({**values, self.name: s.expand_as(now).contiguous()}, kernel, masks) for s in support]
+        )
+        noise = torch.rand(scores.shape, dtype=scores.dtype, device=scores.device, generator=generator)
+        gumbel = -torch.log(-torch.log(noise.clamp_min(torch.finfo(noise.dtype).tiny)))
+        chosen = (scores + gumbel).argmax(0)
+        event = kernel.statement.event_shape
+        drawn = support.reshape(len(support), *event).index_select(0, chosen.flatten())
+        drawn = drawn.reshape(*chosen.shape, *event).expand_as(now).to(now.dtype)
+        known = masks.get(self.name)
+        return {self.name: drawn if known is None else torch.where(widen(known, now), now, drawn)}
+
+    def _score(self, values: Mapping[str, Tensor], kernel: TracedKernel, masks: Mapping[str, Tensor]) -> Tensor:
+        """Unnormalised log conditional of every element, `(K, B, *plates)`."""
+        total = torch.zeros((), device=values[self.name].device)
+        for name in (self.name, *self.model.children_of(self.name)):
+            site = self.model.sites[name]
+            density: Any = site.kernel
+            log_prob = density(*(values[str(p)] for p in site.parents)).log_prob(values[name])
+            if (counts := self._where(name, masks)) is not None:
+                log_prob = torch.where(widen(counts, log_prob), log_prob, torch.zeros_like(log_prob))
+            total = total + _onto(self._counted(name, log_prob), kernel.plates)
+        return total
+
+    def _where(self, name: str, masks: Mapping[str, Tensor]) -> Tensor | None:
+        """True where a site's density counts: not where data are hidden, nor where `do` has set part of a latent."""
+        if name not in masks or name == self.name:
+            return None
+        if self.state is None:
+            return masks[name]
+        if name in getattr(self.state.problem, "partly_severed", ()):
+            return ~masks[name]
+        return None if name in self.state.problem.latent else masks[name]
+
+    def _counted(self, name: str, log_prob: Tensor) -> Tensor:
+        """What the state counts of a density: nothing where an intervention cuts it, a power of it when tempered."""
+        if self.state is None:
+            return log_prob
+        around = self.state.problem.touching(self.name, self.state.length)
+        factor = next((f for f in around if f.site.name == name), None)
+        if factor is None:
+            return torch.zeros_like(log_prob)
+        power = likelihood_power(self.state, factor, 0, 0)
+        return log_prob if power is None else log_prob * widen(power, log_prob)
+
+
+def _onto(log_prob: Tensor, plates: tuple[int, ...]) -> Tensor:
+    """Sum `(K, B, *child's plates)` over the plates that the site does not have."""
+    extra = log_prob.ndim - 2 - len(plates)
+    if extra > 0:
+        log_prob = log_prob.flatten(2, 1 + extra).sum(2)
+    sizes = log_prob.shape[2:]
+    axes = [2 + i for i, (size, own) in enumerate(zip(sizes, plates, strict=True)) if own == 1 and size > 1]
+    return log_prob.sum(axes, keepdim=True) if axes else log_prob

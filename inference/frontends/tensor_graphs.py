@@ -1,0 +1,232 @@
+"""Functions of tensors recorded once as graphs of operations, cut per output, and run for a whole cloud.
+
+A recorded function sees one particle of one datum. `BatchedGraph` runs it on arguments with leading axes `(K, B)`: it is
+mapped over both axes and recorded again for each new pair of sizes, so that later calls are plain batched tensor
+operations, differentiable and without any Python of the original function.
+"""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from aif_dcpc.inference.frontends.tracing import ReadableConstants, StaticIndexing
+
+Function = Callable[..., Any]
+
+
+def record(
+    function: Callable[..., tuple[Tensor, ...]],
+    arguments: Sequence[Tensor],
+    *,
+    pure: bool,
+    parameters: dict[int, nn.Parameter],
+) -> fx.GraphModule:
+    """Record a function of tensors as a graph.
+
+    The function may look at numbers that its arguments, learnable tensors and random draws leave as they are, such as
+    `int(data.max())`, and it may index with an argument, `table[argument]`, or write there.
+
+    Args:
+        function: what to record; called once.
+        arguments: example arguments; the graph is right for these shapes only.
+        pure: rewrite operations in place as pure ones (not for random functions: their draws would be shared).
+        parameters: learnable tensors met so far, by address; recordings that use the same one share it.
+
+    Raises:
+        RuntimeError: if the function looks at the numbers inside a tensor that they change.
+    """
+
+    def traced(*given: Tensor) -> tuple[Tensor, ...]:
+        with ReadableConstants(given), StaticIndexing():
+            return function(*given)
+
+    with torch.no_grad():
+        module = make_fx(traced)(*arguments)
+        if pure:  # what is rewritten are operations alone: a function may hold what functionalize cannot enter
+            _lift_constants(module)
+            module = make_fx(torch.func.functionalize(module))(*arguments)
+    for name, value in list(vars(module).items()) + list(module.named_buffers(recurse=False)):
+        if isinstance(value, Tensor) and value.requires_grad and value.is_leaf:
+            delattr(module, name)
+            setattr(module, name, parameters.setdefault(value.data_ptr(), nn.Parameter(value)))
+    _simplify(module)
+    return module
+
+
+def _lift_constants(module: fx.GraphModule) -> None:
+    """Let `functionalize` see the tensors that a graph holds, of which it wraps none by itself (undone below)."""
+    for node in list(module.graph.nodes):
+        if node.op == "get_attr":
+            with module.graph.inserting_after(node):
+                lifted = module.graph.call_function(torch.ops.aten.lift_fresh_copy.default, (node,))
+            node.replace_all_uses_with(lifted, delete_user_cb=lambda user, lifted=lifted: user is not lifted)
+    module.recompile()
+
+
+def _simplify(module: fx.GraphModule) -> None:
+    """Drop copies of constants (they synchronise with the host); rewrite what cannot be mapped (filling with noise)."""
+    for node in list(module.graph.nodes):
+        if node.op != "call_function":
+            continue
+        name = str(node.target).split(".")[1] if "." in str(node.target) else ""
+        if name.startswith("lift_fresh"):
+            node.replace_all_uses_with(node.args[0])
+            module.graph.erase_node(node)
+        elif name in REWRITTEN:
+            node.target = REWRITTEN[name]
+    module.recompile()
+
+
+def _normal(like: Tensor, mean: float = 0.0, std: float = 1.0, **_: Any) -> Tensor:
+    return torch.randn_like(like) * std + mean
+
+
+def _exponential(like: Tensor, rate: float = 1.0, **_: Any) -> Tensor:
+    return -torch.log1p(-torch.rand_like(like)) / rate
+
+
+def _uniform(like: Tensor, low: float = 0.0, high: float = 1.0, **_: Any) -> Tensor:
+    return torch.rand_like(like) * (high - low) + low
+
+
+def _cauchy(like: Tensor, median: float = 0.0, sigma: float = 1.0, **_: Any) -> Tensor:
+    return median + sigma * torch.tan(torch.pi * (torch.rand_like(like) - 0.5))
+
+
+def _copy(like: Tensor, source: Tensor, *_: Any, **__: Any) -> Tensor:
+    return source.to(like).expand(like.shape)  # aten.copy has no rule for mapping
+
+
+def _slice_scatter(
+    into: Tensor, source: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> Tensor:
+    first, last, _ = slice(start, end).indices(into.shape[dim])  # its rule for mapping takes no negative places
+    return torch.slice_scatter(into, source, dim, first, last, step)
+
+
+REWRITTEN: dict[str, Function] = {
+    "normal_": _normal,
+    "exponential_": _exponential,
+    "uniform_": _uniform,
+    "cauchy_": _cauchy,
+    "copy": _copy,
+    "slice_scatter": _slice_scatter,
+}
+
+
+def cut(module: fx.GraphModule, index: int) -> tuple[fx.GraphModule, tuple[int, ...]]:
+    """The part of a graph that one of its outputs needs.
+
+    Returns:
+        the part, and which arguments of the whole it takes.
+    """
+    nodes = list(module.graph.nodes)
+    output = next(n for n in nodes if n.op == "output").args[0][index]
+    needed = _ancestors(output, nodes)
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    inputs = [n for n in nodes if n.op == "placeholder"]
+    for node in nodes:
+        if node in needed:
+            copies[node] = graph.node_copy(node, lambda n: copies[n])
+    graph.output(copies[output])
+    return fx.GraphModule(module, graph), tuple(i for i, n in enumerate(inputs) if n in needed)
+
+
+def _ancestors(output: fx.Node, nodes: list[fx.Node]) -> set[fx.Node]:
+    """Everything a node is computed from, writes through views included."""
+    roots = {node: _root(node) for node in nodes}
+    writes = [n for n in nodes if n.op == "call_function" and _writes(n)]
+    needed: set[fx.Node] = set()
+    waiting = [output]
+    while waiting:
+        while waiting:
+            node = waiting.pop()
+            if node not in needed:
+                needed.add(node)
+                waiting += node.all_input_nodes
+        touched = {roots[n] for n in needed}
+        waiting = [w for w in writes if w not in needed and roots[w] in touched]
+    return needed
+
+
+def _writes(node: fx.Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and bool(schema.is_mutable)
+
+
+def _root(node: fx.Node) -> fx.Node:
+    """The tensor that a view looks at."""
+    while node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload):
+        returns = node.target._schema.returns
+        if not (returns and returns[0].alias_info and node.args and isinstance(node.args[0], fx.Node)):
+            break
+        node = node.args[0]
+    return node
+
+
+class BatchedGraph(nn.Module):
+    """A recorded function of single values, run on arguments with leading axes `(K or 1, B or 1)`.
+
+    Args:
+        graph: the recorded function; one tensor out.
+        random: whether it draws random numbers (each particle and datum gets its own; never recorded again).
+    """
+
+    def __init__(self, graph: Function, *, random: bool = False) -> None:
+        super().__init__()
+        self.graph, self.random = graph, random
+        self.recorded: dict[tuple[Any, ...], Function] = {}
+
+    def forward(self, *arguments: Tensor) -> Tensor:
+        """Map the function over the leading axes of at least one argument; `(K, B, *shape)`."""
+        if self.random:
+            lead = torch.broadcast_shapes(*(a.shape[:2] for a in arguments))
+            return self.drawn(lead, *(a.expand(*lead, *a.shape[2:]) for a in arguments))
+        signature = tuple((a.shape, a.dtype, a.device) for a in arguments)
+        if signature not in self.recorded:
+            examples = [a.detach().clone() for a in arguments]
+            with torch.no_grad():
+                batched = make_fx(_over_both_axes(self.graph, "error"))(*examples)
+            _simplify(batched)
+            self.recorded[signature] = batched.forward
+        return self.recorded[signature](*arguments)
+
+    def drawn(self, lead: tuple[int, ...], *arguments: Tensor) -> Tensor:
+        """A draw of its own for each particle and datum: `lead` is `(K, B)`, or () for a single one.
+
+        What cannot be mapped over both axes is drawn one after the other.
+        """
+        if not lead:
+            single: Tensor = self.graph(*arguments)
+            return single
+        if isinstance(self.graph, fx.GraphModule):
+            places = torch.zeros(lead, device=arguments[0].device if arguments else None)
+            with contextlib.suppress(RuntimeError):  # an operation that cannot be mapped
+                return _over_both_axes(lambda _, *rest: self.graph(*rest), "different")(places, *arguments)
+        rows = [
+            torch.stack([self.graph(*(a[k, b] for a in arguments)) for b in range(lead[1])]) for k in range(lead[0])
+        ]
+        return torch.stack(rows)
+
+    def _apply(self, function: Function, recurse: bool = True) -> nn.Module:
+        self.recorded.clear()  # recordings hold the old tensors
+        return super()._apply(function, recurse)
+
+
+def _over_both_axes(function: Function, randomness: str) -> Callable[..., Tensor]:
+    """A function mapped over two leading axes, either of which may have size 1 in some arguments."""
+
+    def over(axis_function: Function, arguments: tuple[Tensor, ...]) -> Tensor:
+        shared = [a.shape[0] == 1 for a in arguments]
+        if all(shared):
+            return axis_function(*(a.squeeze(0) for a in arguments)).unsqueeze(0)
+        dims = tuple(None if s else 0 for s in shared)
+        given = (a.squeeze(0) if s else a for a, s in zip(arguments, shared, strict=True))
+        return torch.vmap(axis_function, in_dims=dims, randomness=randomness)(*given)
+
+    return lambda *arguments: over(lambda *rows: over(function, rows), arguments)

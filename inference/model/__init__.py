@@ -1,0 +1,1 @@
+"""Declaring a graph, factoring it, and holding a cloud of particles of it."""

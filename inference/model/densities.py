@@ -1,0 +1,250 @@
+"""Evaluating factors: log densities, their scores, and how both are laid onto the sites that they touch.
+
+One autograd call gives a factor's log density and its score towards *every* continuous latent that it reads; values are
+detached at each site, so that nothing propagates further than one edge (the locality of predictive coding).
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from aif_dcpc.inference.errors import ModelError
+from aif_dcpc.inference.model.factor_graph import Factor, Leaf, align, widen
+from aif_dcpc.inference.model.graph import Site
+from aif_dcpc.inference.model.state import FactorValue, Problem, State
+from aif_dcpc.inference.model.supports import base_law
+
+SPLIT = "give what is observed and what is not sites of their own."
+
+
+def evaluate(
+    state: State, factor: Factor, values: Mapping[str, Tensor] | None = None, *, scores: bool = True
+) -> FactorValue:
+    """Log density of one factor on all its slices, with its scores (see `evaluate_all`)."""
+    return evaluate_all(state, (factor,), values, scores=scores)[factor.key]
+
+
+def evaluate_all(
+    state: State,
+    factors: Sequence[Factor],
+    values: Mapping[str, Tensor] | None = None,
+    *,
+    scores: bool = True,
+    rows: Mapping[str, Tensor] | None = None,
+) -> dict[str, FactorValue]:
+    """Log densities of some factors, with their scores by one autograd call.
+
+    Args:
+        state: problem, masks and the values not overridden.
+        factors: which factors.
+        values: overriding values, unconstrained coordinates.
+        scores: whether to differentiate.
+        rows: by factor key, the slices `(R,)` on which to evaluate a factor; all of them by default.
+
+    Returns:
+        by factor key, log density `(K, B, [T or R])` and, for each continuous latent leaf, the score in the aligned
+        leaf's shape.
+    """
+    current = state.values if values is None else {**state.values, **values}
+    aligned, log_prob = {}, {}
+    wanted = [(f.key, leaf) for f in factors for leaf in f.inputs if scores and is_continuous(state.problem, leaf.site)]
+    with torch.enable_grad() if wanted else torch.no_grad():
+        for factor in factors:
+            here = None if rows is None else rows[factor.key]
+            aligned[factor.key] = inputs = aligned_inputs(state, factor, current, here)
+            for key, leaf in wanted:
+                if key == factor.key:
+                    inputs[leaf] = inputs[leaf].detach().requires_grad_()
+            log_prob[factor.key] = log_density(state, factor, inputs, *factor_slices(state, factor), here)
+    places = [aligned[key][leaf] for key, leaf in wanted]
+    outputs = [p for p in log_prob.values() if p.requires_grad]
+    ones = [torch.ones_like(p) for p in outputs]
+    found = torch.autograd.grad(outputs, places, ones, allow_unused=True) if outputs else (None,) * len(places)
+    given: dict[str, dict[Leaf, Tensor]] = {f.key: {} for f in factors}
+    for (key, leaf), place, gradient in zip(wanted, places, found, strict=True):
+        given[key][leaf] = torch.zeros_like(place) if gradient is None else gradient
+    return {key: FactorValue(p.detach(), given[key]) for key, p in log_prob.items()}
+
+
+def aligned_inputs(
+    state: State, factor: Factor, values: Mapping[str, Tensor] | None = None, rows: Tensor | None = None
+) -> dict[Leaf, Tensor]:
+    """Every leaf that a factor reads, laid along its slices (or some `rows` of them), at the state's or other values."""
+    current = state.values if values is None else values
+    start, stop = factor_slices(state, factor)
+    return {
+        leaf: align(current[leaf.site], state.problem.site(leaf.site), leaf, factor.site, start, stop, rows)
+        for leaf in factor.inputs
+    }
+
+
+def is_continuous(problem: Problem, name: str) -> bool:
+    """Whether a site is latent and has a score."""
+    return name in problem.latent and name not in problem.discrete
+
+
+def factor_slices(state: State, factor: Factor) -> tuple[int, int]:
+    """Slices that a factor covers in this state, in its own scope ((0, 0) without time)."""
+    if factor.site.period is None:
+        return 0, 0
+    return factor.slices(state.values[factor.site.name].shape[2])
+
+
+def log_density(
+    state: State, factor: Factor, aligned: Mapping[Leaf, Tensor], start: int, stop: int, rows: Tensor | None = None
+) -> Tensor:
+    """log p at aligned inputs in unconstrained coordinates, `(K, B, [T])`; gradients flow to inputs and parameters.
+
+    The inputs are those of the slices `start .. stop - 1`, or of `rows` `(R,)` where these are given.
+    """
+    bijections = state.problem.bijections
+    own = Leaf(factor.site.name)
+    natural = {leaf: bijections[leaf.site](x) if leaf.site in bijections else x for leaf, x in aligned.items()}
+    law, lead, counted = factor.distribution(natural), factor.site.num_lead, _counted(state, factor, start, stop, rows)
+    log_prob = (base_law(law) if counted is not None and counted.ndim > lead else law).log_prob(natural[own])
+    if counted is not None:
+        log_prob = torch.where(widen(counted, log_prob), log_prob, torch.zeros_like(log_prob))
+    if log_prob.ndim > lead:
+        log_prob = log_prob.flatten(lead).sum(-1)
+    if own.site in bijections:
+        jacobian = bijections[own.site].log_abs_det_jacobian(aligned[own], natural[own])
+        log_prob = log_prob + (jacobian.flatten(lead).sum(-1) if jacobian.ndim > lead else jacobian)
+    power = likelihood_power(state, factor, start, stop, rows)
+    return log_prob if power is None else log_prob * power
+
+
+def _counted(state: State, factor: Factor, start: int, stop: int, rows: Tensor | None) -> Tensor | None:
+    """True where a factor's density counts, `(1, B, [T,] *elements)`; None for everywhere.
+
+    What is hidden of an observed leaf has none; what `do` has set of a series has its own density cut.
+    """
+    name, mask = factor.site.name, state.masks.get(factor.site.name)
+    if mask is None or (name in state.problem.latent and name not in state.problem.partly_severed):
+        return None
+    shown = _on_slices(mask, factor, start, stop, rows)
+    return ~shown if name in state.problem.partly_severed else shown
+
+
+def _on_slices(mask: Tensor, factor: Factor, start: int, stop: int, rows: Tensor | None) -> Tensor:
+    """A mask of a factor's site on some of its slices."""
+    if factor.site.period is None:
+        return mask
+    return mask[:, :, start:stop] if rows is None else mask.index_select(2, rows)
+
+
+def likelihood_power(state: State, factor: Factor, start: int, stop: int, rows: Tensor | None = None) -> Tensor | None:
+    """The power to which a tempered state raises a factor's density, `(1, B or 1, [1 or T])`; None for 1."""
+    power, site = state.inverse_temperature, factor.site
+    mask = state.masks.get(site.name)
+    latent = site.name in state.problem.latent
+    if power is None or (latent and mask is None):
+        return None
+    power = power[:1] if site.scope == "global" else power
+    wide = power[None] if site.period is None else power[None, :, None]
+    if not latent or mask is None:
+        return wide
+    if mask.ndim > site.num_lead:
+        raise ModelError(f"site {site.name!r}: tempering cannot tell elements of a latent's event apart; {SPLIT}")
+    return torch.where(_on_slices(mask, factor, start, stop, rows), wide, torch.ones_like(wide))
+
+
+def active_factors(state: State) -> tuple[Factor, ...]:
+    """All factors that are not severed by an intervention and cover at least one slice."""
+    return tuple(f for f in state.problem.lowered.factors if state.problem.is_active(f, state.length))
+
+
+def touching(state: State, name: str) -> tuple[Factor, ...]:
+    """Active factors that read a site: its own and its children's."""
+    return state.problem.touching(name, state.length)
+
+
+def log_joint(state: State) -> Tensor:
+    """log p(data, particles), `(K, B)` nats, in unconstrained coordinates; global factors count in every datum's row."""
+    total = torch.zeros_like(state.log_weights)
+    for factor in active_factors(state):
+        log_prob = (state.cache.get(factor.key) or evaluate(state, factor, scores=False)).log_prob
+        total = total + (log_prob if log_prob.ndim == 2 else log_prob.sum(2))
+    return total
+
+
+def add_onto(
+    total: Tensor, state: State, site: Site, factor: Factor, leaf: Leaf, part: Tensor, *, shift: int = 0
+) -> None:
+    """Add a factor's quantity, in place, to the values of the site behind one of its leaves.
+
+    Args:
+        total: `(K, B, length, *rest)`, with one slice for a site without time.
+        state: gives the factor's slices.
+        site: the site behind `leaf`.
+        factor: the factor.
+        leaf: the leaf.
+        part: `(K, B, [T_factor,] *rest)`, summed where the site is slower than the factor.
+        shift: slice 0 of the site stands at this place of `total`.
+    """
+    if site.period is None:
+        total.add_(collapse(site, factor, part).unsqueeze(2))
+        return
+    start, stop = factor_slices(state, factor)
+    if site.period != factor.site.period:
+        ratio = site.period // (factor.site.period or 1)
+        after = -stop % ratio
+        part = pad(part, (*(0, 0) * (part.ndim - 3), start, after)).unflatten(2, (-1, ratio)).sum(3)
+        start, stop = 0, (stop + after) // ratio
+    whole = total.shape[2] == stop - start
+    (total if whole else total.narrow(2, shift + start - leaf.offset, stop - start)).add_(part)
+
+
+def collapse(site: Site, factor: Factor, part: Tensor) -> Tensor:
+    """A factor's quantity `(K, B, [T,] *rest)`, summed onto a site without time: `(K, B or 1, *rest)`."""
+    if factor.site.period is not None:
+        part = part.sum(2)
+    return part.sum(1, keepdim=True) if site.scope == "global" and part.shape[1] > 1 else part
+
+
+def home_offset(factor: Factor, name: str) -> int:
+    """The offset to whose slice a factor's change is booked: the smallest, so that chunks share no factor."""
+    return min(factor.offsets(name))
+
+
+def fill_cache(state: State, names: tuple[str, ...]) -> State:
+    """Evaluate the factors around `names` that are not cached."""
+    missing = {f.key: f for n in names for f in touching(state, n) if f.key not in state.cache}
+    if not missing:
+        return state
+    return state.replace(cache={**state.cache, **evaluate_all(state, tuple(missing.values()))})
+
+
+def mergeable(state: State, site: Site, factor: Factor) -> bool:
+    """Whether a cached score towards `site` can be kept slice by slice and datum by datum when others move."""
+    same_time = site.period == factor.site.period
+    same_batch = (site.scope == "global") == (factor.site.scope == "global")
+    return same_time and same_batch
+
+
+def merge(state: State, factor: Factor, accepted: Tensor, new: FactorValue, old: FactorValue) -> FactorValue:
+    """Keep `new` where `accepted` `(K, B, [T])`, else `old`; scores that cannot be merged are dropped."""
+    log_prob = torch.where(accepted, new.log_prob, old.log_prob)
+    scores = {}
+    for leaf, score in new.scores.items():
+        if mergeable(state, state.problem.site(leaf.site), factor) and leaf in old.scores:
+            scores[leaf] = torch.where(widen(accepted, score), score, old.scores[leaf])
+    return FactorValue(log_prob, scores)
+
+
+def prediction_error(state: State, name: str, current: Mapping[str, FactorValue]) -> Tensor:
+    """eps = sum of the scores of the factors around a site, `(K, B, [T,] *event)` (paper, equation 6)."""
+    site, value = state.problem.site(name), state.values[name]
+    total = torch.zeros_like(value if site.period is not None else value.unsqueeze(2))
+    add_scores(total, state, site, current)
+    return total if site.period is not None else total.squeeze(2)
+
+
+def add_scores(total: Tensor, state: State, site: Site, current: Mapping[str, FactorValue], *, shift: int = 0) -> None:
+    """Add the scores of all factors around a site to `total` `(K, B, length, *event)`, in place."""
+    for factor in touching(state, site.name):
+        scores = current[factor.key].scores
+        for offset in factor.offsets(site.name):
+            leaf = Leaf(site.name, offset)
+            add_onto(total, state, site, factor, leaf, scores[leaf], shift=shift)

@@ -1,0 +1,65 @@
+"""Systematic resampling of whole lineages: every site of a particle moves together, so no pairing is broken."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from aif_dcpc.inference.model.state import State
+
+
+def ess(log_weights: Tensor) -> Tensor:
+    """Effective sample size of weights `(K, B)`: 1 / sum of squared normalised weights, `(B,)` from 1 to K."""
+    return 1 / torch.softmax(log_weights, 0).square().sum(0)
+
+
+def systematic(log_weights: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Offspring indices `(K, B)`; a particle of normalised weight w gets floor(K w) or ceil(K w) offspring.
+
+    Reference: Douc and Cappe 2005.
+    """
+    num_particles, batch = log_weights.shape
+    cumulative = torch.softmax(log_weights, 0).cumsum(0)
+    cumulative = cumulative / cumulative[-1]
+    start = torch.rand(1, batch, dtype=log_weights.dtype, device=log_weights.device, generator=generator)
+    points = (torch.arange(num_particles, device=log_weights.device)[:, None] + start) / num_particles
+    found = torch.searchsorted(cumulative.mT.contiguous(), points.mT.contiguous())
+    return found.mT.clamp_max(num_particles - 1)
+
+
+def take(values: Tensor, indices: Tensor) -> Tensor:
+    """Pick particles `(K, B, *rest)` by `indices` `(K, B)`; global sites `(K, 1, *rest)` cannot be picked per datum."""
+    batch = values.shape[1]
+    rows = indices * batch + torch.arange(batch, device=indices.device)
+    return values.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, indices.shape)
+
+
+def is_coupled(state: State) -> bool:
+    """Whether a latent global site ties all data to one lineage."""
+    return any(state.problem.site(name).scope == "global" for name in state.problem.latent)
+
+
+def resample_lineages(state: State, generator: torch.Generator | None, *, threshold: float = 0.5) -> State:
+    """Resample each datum's cloud where its ESS fell below `threshold * K`; its weights become equal there.
+
+    The decision is taken on the device, without a host synchronisation. With global latents all data share one lineage,
+    and their weights, which are equal, are taken once.
+    """
+    poor = ess(state.log_weights) < threshold * state.num_particles
+    identity = torch.arange(state.num_particles, device=poor.device)[:, None].expand_as(state.ancestors)
+    weights = state.log_weights[:, :1] if is_coupled(state) else state.log_weights
+    indices = torch.where(poor, systematic(weights, generator), identity)
+    moved = {name: take(value, indices[:, : value.shape[1]]) for name, value in _own_particles(state).items()}
+    level = torch.logsumexp(state.log_weights, 0) - torch.log(state.log_weights.new_full((), state.num_particles))
+    weights = torch.where(poor, level.expand_as(state.log_weights), state.log_weights)
+    return state.with_values(moved).replace(log_weights=weights, ancestors=state.ancestors.gather(0, indices))
+
+
+def _own_particles(state: State) -> Mapping[str, Tensor]:
+    return {n: state.values[n] for n in state.problem.latent if state.values[n].shape[0] == state.num_particles}
+
+
+def unique_ancestors(state: State) -> Tensor:
+    """Number of distinct first-slice ancestors that survive, `(B,)`."""
+    present = torch.zeros_like(state.ancestors).scatter(0, state.ancestors, torch.ones_like(state.ancestors))
+    return present.sum(0)

@@ -1,0 +1,237 @@
+"""Choosing which moves a sweep makes: from the data upwards, the best sound move for each site."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+
+from aif_dcpc.inference.errors import ModelError, MoveError, unknown_name
+from aif_dcpc.inference.model.conditioning import small_cloud
+from aif_dcpc.inference.model.factor_graph import LoweredModel
+from aif_dcpc.inference.model.state import State
+from aif_dcpc.inference.moves import Move
+from aif_dcpc.inference.moves.discrete import DiscreteLangevin
+from aif_dcpc.inference.moves.ffbs import ForwardFilterBackwardSample
+from aif_dcpc.inference.moves.forward_backward import is_chain, is_tabular
+from aif_dcpc.inference.moves.gibbs import Gibbs
+from aif_dcpc.inference.moves.independence import FromPrior
+from aif_dcpc.inference.moves.langevin import Langevin
+from aif_dcpc.inference.moves.layout import longest_lag
+from aif_dcpc.inference.moves.paper import Paper
+from aif_dcpc.inference.moves.preconditioning import MAX_DENSE_BLOCK
+from aif_dcpc.inference.moves.supplied import Supplied, is_exact
+
+Passes = tuple[tuple[Move, ...], ...]
+Builder = Callable[[State, str, "Options"], Passes]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of moves that are the engine's, not the model's.
+
+    Attributes:
+        window: free slices per chunk of a windowed pass.
+        step: step size of moves that do not adapt (the published one).
+    """
+
+    window: int = 16
+    step: float = 0.1
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The moves of each sweep, in order; after the last sweep comes the first again."""
+
+    cycle: Passes
+
+    def moves(self, sweep: int) -> tuple[Move, ...]:
+        """Moves of the sweep with this number."""
+        return self.cycle[sweep % len(self.cycle)]
+
+
+@dataclass(frozen=True)
+class MoveKind:
+    """What the schedule knows of a kind of move.
+
+    Attributes:
+        build: the moves of one sweep after the other for one site, to be repeated.
+        needs: "score" (a continuous site), "finite" (a finite support), "chain" (that and lag 1), "integer" (an ordered
+            integer support) or "density" (any site).
+    """
+
+    build: Builder
+    needs: str
+
+
+def langevin_moves(state: State, name: str, window: int, noise: str = "ou", local: str | None = None) -> Passes:
+    """Windows and the slices between them on even sweeps, single slices on odd ones; every latent is visited in each.
+
+    The slices between the windows of one even sweep lie in the middle of those of the next. `local` is the proposal of
+    odd sweeps, `noise` that of the others.
+    """
+    local = local or noise
+    if not _is_series(state, name):
+        return (Langevin(name, noise=noise),), (Langevin(name, noise=local),)
+    lag = longest_lag(state, name)
+    narrow = tuple(Langevin(name, 1, phase, local) for phase in range(1 + lag))
+    if window <= 1 or not lag:
+        return tuple(Langevin(name, 1, phase, noise) for phase in range(1 + lag)), narrow
+    if state.values[name].shape[2] <= window:
+        return (Langevin(name, window, noise=noise),), narrow
+    first, second = (_windows(name, window, lag, phase, noise) for phase in (0, (window + lag) // 2))
+    return first, narrow, second, narrow
+
+
+def _windows(name: str, window: int, lag: int, phase: int, noise: str) -> tuple[Move, ...]:
+    """Windows, then the slices between them."""
+    return Langevin(name, window, phase, noise), Langevin(name, lag, phase + lag, noise, gap=window)
+
+
+def block_moves(state: State, name: str, window: int) -> Passes:
+    """The whole series in one proposal on even sweeps (or chunks as large as a full matrix may be), windows on odd ones.
+
+    Where the chain is far from Gaussian the whole series is seldom accepted: windows, twice and overlapping, keep it
+    moving.
+    """
+    if not _is_series(state, name):
+        return langevin_moves(state, name, 1)
+    size, lag = max(state.values[name][0, 0, 0].numel(), 1), longest_lag(state, name)
+    phases = (0, (window + lag) // 2) if state.values[name].shape[2] > window and lag else (0,)
+    windows = tuple(Langevin(name, window, phase) for phase in phases)
+    whole = langevin_moves(state, name, max(MAX_DENSE_BLOCK // size, 1))[::2]
+    return whole[0], windows, whole[-1], windows
+
+
+def coloured(build: Callable[[str, int], Move]) -> Builder:
+    """A builder that makes one pass per colour of a site's slices."""
+
+    def passes(state: State, name: str, options: Options) -> Passes:
+        colours = 1 + longest_lag(state, name) if _is_series(state, name) else 1
+        return (tuple(build(name, phase) for phase in range(colours)),)
+
+    return passes
+
+
+def _is_series(state: State, name: str) -> bool:
+    return state.problem.site(name).period is not None and state.values[name].shape[2] > 1
+
+
+KINDS: dict[str, MoveKind] = {
+    "langevin": MoveKind(
+        lambda state, name, options: langevin_moves(state, name, options.window, local="mala"), "score"
+    ),
+    "block": MoveKind(lambda state, name, options: block_moves(state, name, options.window), "score"),
+    "mala": MoveKind(lambda state, name, _: langevin_moves(state, name, 1, "mala"), "score"),
+    "barker": MoveKind(lambda state, name, _: langevin_moves(state, name, 1, "barker"), "score"),
+    "paper": MoveKind(
+        lambda state, name, options: coloured(partial(Paper, step=options.step))(state, name, options), "score"
+    ),
+    "gibbs": MoveKind(coloured(Gibbs), "finite"),
+    "ffbs": MoveKind(lambda state, name, _: ((ForwardFilterBackwardSample(name),),), "chain"),
+    "discrete_langevin": MoveKind(coloured(DiscreteLangevin), "integer"),
+    "prior": MoveKind(coloured(FromPrior), "density"),
+}
+UPDATES = ("exact", "paper")
+DEFAULTS = Options()
+MAX_CHAIN_VALUES = 32  # above this, tables of all pairs of values cost more than joint draws gain
+
+
+def choose_schedule(
+    state: State, *, overrides: Mapping[str, str | Move], update: str = "exact", options: Options = DEFAULTS
+) -> Schedule:
+    """The engine's own choice, or the user's where it is sound.
+
+    Args:
+        state: what is latent, and how long series are.
+        overrides: site -> name of a move, or a move.
+        update: "exact", or "paper" for the published update of every continuous site.
+        options: settings of moves.
+
+    Raises:
+        MoveError: for an unknown move, or one that cannot update its site.
+    """
+    cycles: list[Passes] = []
+    conditionals = state.problem.lowered.model.conditionals
+    blocks = {name: block for block in conditionals if is_exact(state, block) for name in block}
+    done: set[str] = set()
+    for name in reversed(state.problem.latent):
+        if name in done:
+            continue
+        if name in blocks and name not in overrides:
+            block = blocks[name]
+            done |= {site for site in block if site not in overrides}
+            cycles.append(((Supplied(block),),))
+        else:
+            cycles.append(site_passes(state, name, overrides.get(name) or _default(state, name, update), options))
+    length = math.lcm(*(len(cycle) for cycle in cycles))
+    return Schedule(tuple(tuple(chain.from_iterable(c[i % len(c)] for c in cycles)) for i in range(length)))
+
+
+def _default(state: State, name: str, update: str) -> str:
+    if name not in state.problem.discrete:
+        return "paper" if update == "paper" else "langevin"
+    if name in state.problem.supports:
+        small = len(state.problem.supports[name]) <= MAX_CHAIN_VALUES
+        return "ffbs" if small and is_chain(state, name) else "gibbs"
+    if name not in state.problem.bounds:
+        raise MoveError(
+            f"site {name!r}: its support is neither finite nor ordered; give it a conditional=... of its own."
+        )
+    return "discrete_langevin"
+
+
+def site_passes(state: State, name: str, kind: str | Move, options: Options) -> Passes:
+    """The moves of one latent site.
+
+    Args:
+        state: what is latent.
+        name: of the site.
+        kind: name of a move, or a move.
+        options: settings of moves.
+
+    Raises:
+        MoveError: the move is unknown, or cannot update the site.
+    """
+    if not isinstance(kind, str):
+        if name not in kind.sites:
+            raise MoveError(f"site {name!r}: the move given for it updates {', '.join(kind.sites)}.")
+        return ((kind,),)
+    if kind not in KINDS:
+        raise MoveError(f"site {name!r}: {unknown_name('move', kind, KINDS)}")
+    has = {
+        "score": name not in state.problem.discrete,
+        "finite": name in state.problem.supports,
+        "integer": name in state.problem.bounds,
+        "density": True,
+        "chain": is_chain(state, name) or (state.length == 1 and is_tabular(state, name)),
+    }
+    needs = KINDS[kind].needs
+    if not has[needs]:
+        sound = sorted(k for k, v in KINDS.items() if has[v.needs])
+        raise MoveError(
+            f"site {name!r}: move {kind!r} needs a site with {needs}, which this is not. Sound here: "
+            f"{', '.join(sound)}."
+        )
+    return KINDS[kind].build(state, name, options)
+
+
+def check_overrides(lowered: LoweredModel, overrides: Mapping[str, str | Move], options: Options) -> None:
+    """Refuse overrides that cannot be: as far as a small cloud from the prior tells, which models with inputs lack.
+
+    Raises:
+        ModelError: for an unknown site.
+        MoveError: for a move that is unknown or cannot update its site.
+    """
+    sites = lowered.model.sites
+    for name, kind in overrides.items():
+        if name not in sites:
+            raise ModelError(unknown_name("site", name, sites))
+        if sites[name].kind != "stochastic":
+            raise MoveError(f"site {name!r} is {sites[name].kind}: only stochastic sites are moved.")
+        if isinstance(kind, str) and kind not in KINDS:
+            raise MoveError(f"site {name!r}: {unknown_name('move', kind, KINDS)}")
+    state = small_cloud(lowered) if overrides else None
+    if state is not None:
+        for name, kind in overrides.items():
+            site_passes(state, name, kind, options)

@@ -1,0 +1,1 @@
+"""What a cloud says: predictions, evidence, diagnostics, the law of a site."""

@@ -1,0 +1,240 @@
+"""Has the cloud converged, and is it worth trusting? Diagnostics from the trace of a run, with remedies.
+
+Particles are independent chains, so a trace `(num_sweeps, K, B, *event)` shows both how fast each forgets (its
+autocorrelation) and whether they agree (R-hat). All numbers are per datum and coordinate; `diagnose` sums them up.
+
+    >>> import torch
+    >>> from torch.distributions import Normal
+    >>> from aif_dcpc.inference import DCPC, GraphicalModel
+    >>> model = GraphicalModel()
+    >>> model.add_site("z", lambda: Normal(0.0, 1.0))
+    >>> model.add_site("x", lambda z: Normal(z, 0.5), parents=["z"])
+    >>> engine = DCPC(model, num_particles=16)
+    >>> state, _ = engine.run(engine.init({"x": torch.ones(1)}, seed=0), 60)
+    >>> state, info = engine.run(state, 200, record=["z"])
+    >>> diagnose(info, state).warnings
+    ()
+
+Reference: Vehtari, Gelman, Simpson, Carpenter, Bürkner 2021 (arXiv 1903.08008).
+"""
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aif_dcpc.inference.errors import ConvergenceWarning, InferenceError
+from aif_dcpc.inference.model.resampling import unique_ancestors
+from aif_dcpc.inference.model.state import Info, State
+
+MAX_R_HAT = 1.05
+MIN_ESS = 100
+MIN_ACCEPTANCE = 0.1
+STANDSTILL = 1e-4
+TIGHT = 0.15  # variance left within two clusters of chain means: .36 for a normal law, .25 for a uniform one
+MIN_CHAINS = 8  # with fewer particles two clusters can be told from one by luck only
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What a trace says.
+
+    Attributes:
+        r_hat: site -> split R-hat `(B, *event)`; 1 when all particles agree.
+        ess: site -> effective sample size of the mean, all particles and sweeps together, `(B, *event)`.
+        ess_per_sweep: site -> `ess` divided by particles and sweeps (1 for independent draws).
+        acceptance: site -> mean acceptance probability.
+        unique_ancestors: `(B,)` distinct lineages that survive resampling; None without a state.
+        multimodal: names of sites whose particles sit in separate clusters and do not move between them.
+        warnings: one sentence per problem, with its remedy.
+    """
+
+    r_hat: Mapping[str, Tensor]
+    ess: Mapping[str, Tensor]
+    ess_per_sweep: Mapping[str, Tensor]
+    acceptance: Mapping[str, float]
+    unique_ancestors: Tensor | None
+    multimodal: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """One line per site, then the warnings."""
+        lines = [
+            f"{name:<12} R-hat {float(self.r_hat[name].max()):6.3f}   ESS {float(self.ess[name].min()):10.0f}   "
+            f"per particle and sweep {float(self.ess_per_sweep[name].min()):7.4f}   "
+            f"acceptance {self.acceptance.get(name, math.nan):5.2f}"
+            for name in self.r_hat
+        ]
+        return "\n".join([*lines, *(f"warning: {w}" for w in self.warnings)])
+
+
+def diagnose(info: Info, state: State | None = None, *, warn: bool = False) -> Diagnosis:
+    """Judge a run recorded with `engine.run(..., record=[names])`.
+
+    Args:
+        info: whose trace holds `(num_sweeps, K, B, *event)` per site, at least 8 sweeps.
+        state: the cloud, for its surviving lineages.
+        warn: issue the warnings as `ConvergenceWarning` as well.
+
+    Raises:
+        InferenceError: if nothing was recorded, or too little.
+    """
+    if not info.trace or any(len(x) < 8 for x in info.trace.values()):
+        raise InferenceError("diagnose: expected a trace of at least 8 sweeps; pass record=[sites] to engine.run.")
+    trace = {name: x.double() for name, x in info.trace.items()}
+    r_hat = {name: split_r_hat(x) for name, x in trace.items()}
+    size = {name: effective_sample_size(x) for name, x in trace.items()}
+    per_sweep = {name: size[name] / math.prod(x.shape[:2]) for name, x in trace.items()}
+    acceptance = {name: float(a) for name, a in info.acceptance.items()}
+    ancestors = None if state is None else unique_ancestors(state)
+    apart = [n for n, x in trace.items() if float(r_hat[n].max()) > MAX_R_HAT and is_clustered(x)]
+    agreed = {name: x for name, x in size.items() if float(r_hat[name].max()) <= MAX_R_HAT}
+    said = [*_disagreement(r_hat, apart), *_scarcity(agreed, acceptance, ancestors)]
+    if warn:
+        for sentence in said:
+            warnings.warn(sentence, ConvergenceWarning, stacklevel=2)
+    return Diagnosis(r_hat, size, per_sweep, acceptance, ancestors, tuple(apart), tuple(said))
+
+
+def warn_of_standstill(info: Info) -> None:
+    """Warn of sites whose moves are hardly ever accepted (reads from the device: call it outside sweeps).
+
+    Warns:
+        ConvergenceWarning: one sentence for each such site, with its remedy.
+    """
+    for name, rate in info.acceptance.items():
+        if float(rate) < STANDSTILL:
+            warnings.warn(
+                f"site {name!r}: its moves are accepted at a rate of {float(rate):.0e}; the particles stand still. "
+                f"Lengthen the engine's warmup, choose moves={{{name!r}: 'mala'}}, or check for values that are not finite.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+
+def _disagreement(r_hat: Mapping[str, Tensor], apart: list[str]) -> list[str]:
+    said = []
+    for name, value in r_hat.items():
+        worst = float(value.max())
+        if name in apart:
+            said.append(
+                f"site {name!r}: the posterior looks multimodal (particles sit in separate clusters, R-hat {worst:.2f}); "
+                "local moves keep the modes' starting weights: use engine.temper(data) to weigh them."
+            )
+        elif worst > MAX_R_HAT:
+            said.append(
+                f"site {name!r}: particles disagree (R-hat {worst:.2f}, expected below {MAX_R_HAT}): not converged; run "
+                "more sweeps, or engine.temper(data) where several modes are possible."
+            )
+    return said
+
+
+def _scarcity(size: Mapping[str, Tensor], acceptance: Mapping[str, float], ancestors: Tensor | None) -> list[str]:
+    said = []
+    for name, value in size.items():
+        if float(value.min()) < MIN_ESS:
+            said.append(f"site {name!r}: {float(value.min()):.0f} effective samples in all; run more sweeps.")
+    for name, rate in acceptance.items():
+        if rate < MIN_ACCEPTANCE:
+            said.append(
+                f"site {name!r}: acceptance {rate:.3f}; lengthen the engine's warmup, or choose moves={{{name!r}: 'mala'}}."
+            )
+    if ancestors is not None and int(ancestors.min()) == 1 < len(ancestors):
+        said.append("one lineage is left after resampling: sweep more between new slices, or use more particles.")
+    return said
+
+
+# -- numbers -----------------------------------------------------------------------------------------------------------
+
+
+def _split(trace: Tensor) -> Tensor:
+    """Halves of every particle's trace as chains of their own, `(S // 2, 2 K, B, *event)`."""
+    half = len(trace) // 2
+    return torch.cat([trace[:half], trace[-half:]], 1)
+
+
+def _moments(chains: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean variance within chains, and the pooled estimate of the posterior variance."""
+    within = chains.var(0).mean(0)
+    return within, within * (len(chains) - 1) / len(chains) + chains.mean(0).var(0)
+
+
+def split_r_hat(trace: Tensor) -> Tensor:
+    """Square root of pooled over within-chain variance, halves of particles as chains, `(B, *event)`."""
+    within, pooled = _moments(_split(trace))
+    still = pooled <= 1e-12 * trace.square().mean((0, 1)).clamp_min(1e-300)
+    return torch.where(still, torch.ones_like(pooled), (pooled / within.clamp_min(1e-300)).sqrt())
+
+
+def autocovariance(chains: Tensor) -> Tensor:
+    """Biased autocovariances of every chain at all lags, in the shape of `chains` `(S, ...)`."""
+    centred = chains - chains.mean(0)
+    spectrum = torch.fft.rfft(centred, n=2 * len(chains), dim=0)
+    return torch.fft.irfft(spectrum.abs().square(), n=2 * len(chains), dim=0)[: len(chains)] / len(chains)
+
+
+def effective_sample_size(trace: Tensor) -> Tensor:
+    """Independent draws that would give the same error of the mean, `(B, *event)`, all particles together.
+
+    Geyer's initial monotone sequence on the autocorrelation of all chains (Vehtari et al. 2021, equations 10 to 13).
+    """
+    chains = _split(trace)
+    within, pooled = _moments(chains)
+    covariances = autocovariance(chains).mean(1) * len(chains) / (len(chains) - 1)
+    correlation = 1 - (within - covariances) / pooled.clamp_min(1e-300)
+    correlation[0] = 1
+    even = len(chains) // 2 * 2
+    pairs = correlation[0:even:2] + correlation[1:even:2]
+    positive = (pairs > 0).to(pairs.dtype).cumprod(0)
+    time = -1 + 2 * (pairs.cummin(0).values * positive).sum(0)
+    total = math.prod(chains.shape[:2])
+    return total / time.clamp_min(1 / math.log10(max(total, 10)))
+
+
+def is_clustered(trace: Tensor) -> bool:
+    """Whether, for some datum, the particles' means along the sweeps form two tight clusters.
+
+    Means are projected onto their main direction and cut in two where the variance left within the parts is least.
+    """
+    means = trace.mean(0).unsqueeze(-1).flatten(2)  # (K, B, D)
+    if len(means) < MIN_CHAINS:
+        return False
+    return any(_two_clusters(means[:, b]) < TIGHT for b in range(means.shape[1]))
+
+
+def _two_clusters(means: Tensor) -> float:
+    """Least fraction of variance left within two parts of the means `(K, D)` along their main direction."""
+    centred = means - means.mean(0)
+    _, _, directions = torch.linalg.svd(centred, full_matrices=False)
+    line = (centred @ directions[0]).sort().values
+    total = line.square().sum()
+    if float(total) == 0:
+        return 1.0
+    count = torch.arange(1, len(line), dtype=line.dtype)
+    left = line.cumsum(0)[:-1]
+    between = left.square() * (1 / count + 1 / (len(line) - count))  # the whole sums to zero
+    return float(1 - between.max() / total)
+
+
+# -- export ------------------------------------------------------------------------------------------------------------
+
+
+def to_arviz(info: Info, *, datum: int = 0) -> Any:
+    """The trace of one datum as ArviZ's data object: particles are chains, sweeps are draws.
+
+    Raises:
+        InferenceError: if ArviZ is not installed, or nothing was recorded.
+    """
+    if not info.trace:
+        raise InferenceError("to_arviz: nothing was recorded; pass record=[sites] to engine.run.")
+    try:
+        import arviz  # an extra: needed here only
+    except ImportError as error:
+        raise InferenceError("to_arviz needs ArviZ: pip install 'aif_dcpc[diagnostics]'.") from error
+    chains = {n: x[:, :, min(datum, x.shape[2] - 1)].transpose(0, 1).cpu().numpy() for n, x in info.trace.items()}
+    modern = int(arviz.__version__.split(".")[0]) >= 1
+    return arviz.from_dict({"posterior": chains}) if modern else arviz.from_dict(posterior=chains)

@@ -1,0 +1,228 @@
+"""Predictions of a cloud: the future, replicated data, and what would have been under another choice.
+
+All draws come back in their own support, one per particle, so they carry the cloud's weights (`state.log_weights`).
+
+    >>> import torch
+    >>> from torch.distributions import Normal
+    >>> from aif_dcpc.inference import DCPC, GraphicalModel
+    >>> model = GraphicalModel()
+    >>> model.add_site("dose", lambda: Normal(0.0, 1.0))
+    >>> model.add_site("effect", lambda dose: Normal(2 * dose, 1.0), parents=["dose"])
+    >>> engine = DCPC(model, num_particles=4)
+    >>> state = engine.init({"dose": torch.tensor([1.0]), "effect": torch.tensor([2.5])})
+    >>> engine.counterfactual(state, do={"dose": torch.tensor([0.0])})["effect"].unique().tolist()
+    [0.5]
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from aif_dcpc.inference.errors import ClampError, unknown_name
+from aif_dcpc.inference.model.ancestral import AncestorSampler, expand_to, seeded
+from aif_dcpc.inference.model.conditioning import interventions
+from aif_dcpc.inference.model.densities import active_factors, factor_slices
+from aif_dcpc.inference.model.factor_graph import Factor, align, num_slices, widen
+from aif_dcpc.inference.model.graph import Site, parent_name
+from aif_dcpc.inference.model.state import State
+from aif_dcpc.inference.queries.exogenous import from_noise, to_noise
+
+# -- the future --------------------------------------------------------------------------------------------------------
+
+
+def forecast(
+    state: State,
+    inputs: Mapping[str, Tensor] | None = None,
+    *,
+    length: int | None = None,
+    generator: torch.Generator | None = None,
+) -> dict[str, Tensor]:
+    """Draw the slices after the last by ancestor sampling from every particle.
+
+    Args:
+        state: the cloud over T slices.
+        inputs: future values of inputs (such as actions) and of sites set by `do`, `(B, H, *event)`.
+        length: H, where no input tells.
+        generator: source of randomness.
+
+    Returns:
+        site -> `(K, B, H, *event)` for every random site and input with time, observed ones included.
+
+    Raises:
+        ClampError: for missing or unknown inputs, lengths that differ, or a model without time.
+    """
+    inputs = dict(inputs or {})
+    horizon = _horizon(state, inputs, length)
+    fixed = _future_inputs(state, inputs, horizon)
+    sampler = AncestorSampler(
+        state.problem.lowered, state.num_particles, state.batch_size, state.length + horizon, fixed
+    )
+    with seeded(generator):
+        drawn = sampler.sample(state.length, state.natural)
+    timed = {n: v for n, v in drawn.items() if state.problem.site(n).period is not None}
+    lead = (state.num_particles, state.batch_size)
+    return {n: _wide(v[:, :, num_slices(state.problem.site(n), state.length) :], lead) for n, v in timed.items()}
+
+
+def _wide(value: Tensor, lead: tuple[int, int]) -> Tensor:
+    return value.expand(*lead, *value.shape[2:])
+
+
+def _needed(state: State) -> list[str]:
+    """Sites with time whose future must be told: inputs, and what an intervention has cut from its parents."""
+    sites = state.problem.lowered.model.sites.values()
+    return [s.name for s in sites if s.period is not None and (s.kind == "input" or s.name in state.problem.severed)]
+
+
+def _horizon(state: State, inputs: Mapping[str, Tensor], length: int | None) -> int:
+    needed = _needed(state)
+    for name in inputs:
+        if name not in needed:
+            raise ClampError(f"forecast: {unknown_name('input', name, needed)}")
+    lengths = {v.shape[1] for n, v in inputs.items() if state.problem.site(n).period == 1}
+    lengths |= set() if length is None else {length}
+    least = min(lengths, default=1)
+    missing = sorted(n for n in set(needed) - set(inputs) if _num_new(state, n, least))
+    if missing:
+        raise ClampError(f"forecast: the future of {missing[0]!r} is needed; pass inputs={{{missing[0]!r}: values}}.")
+    if len(lengths) != 1 or state.length == 0:
+        raise ClampError(
+            f"forecast: expected one number of future slices for a model with time, found {sorted(lengths)} and "
+            f"{state.length} past slices; pass length= or inputs of one length."
+        )
+    return int(lengths.pop())
+
+
+def _num_new(state: State, name: str, horizon: int) -> int:
+    """How many values of a site begin within so many future slices."""
+    site = state.problem.site(name)
+    return num_slices(site, state.length + horizon) - num_slices(site, state.length)
+
+
+def _future_inputs(state: State, inputs: Mapping[str, Tensor], horizon: int) -> dict[str, Tensor]:
+    fixed = {}
+    for name, value in inputs.items():
+        past = state.values[name]
+        expected = (state.batch_size, _num_new(state, name, horizon), *past.shape[3:])
+        if tuple(value.shape) != expected:
+            raise ClampError(f"forecast: {name!r} should have shape {expected}, found {tuple(value.shape)}.")
+        fixed[name] = torch.cat([past, value[None]], 2)
+    return fixed
+
+
+# -- replicated data ---------------------------------------------------------------------------------------------------
+
+
+def predict(state: State, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+    """Draw every observed site anew from its kernel at the particles (posterior-predictive replicates).
+
+    Observed parents keep their observed values, so in an autoregressive model these are one-step predictions.
+
+    Returns:
+        site -> `(K, B, [T,] *event)`.
+    """
+    parts: dict[str, list[Tensor]] = {}
+    with seeded(generator):
+        for factor in active_factors(state):
+            if factor.site.name not in state.problem.latent:
+                parts.setdefault(factor.site.name, []).append(_distribution(state, state.natural, factor).sample())
+    return {name: x[0] if len(x) == 1 else torch.cat(x, 2) for name, x in parts.items()}
+
+
+def _distribution(state: State, values: Mapping[str, Tensor], factor: Factor) -> Distribution:
+    """A factor's distribution at natural values on all its slices, batch `(K, B or 1, [T])`."""
+    start, stop = factor_slices(state, factor)
+    site = factor.site
+    aligned = {
+        leaf: align(values[leaf.site], state.problem.site(leaf.site), leaf, site, start, stop) for leaf in factor.inputs
+    }
+    lead = (state.num_particles, 1 if site.scope == "global" else state.batch_size)
+    time = () if site.period is None else (stop - start,)
+    return expand_to(factor.distribution(aligned), (*lead, *time), root=not factor.args)
+
+
+# -- what would have been ----------------------------------------------------------------------------------------------
+
+
+def counterfactual(
+    state: State, do: Mapping[str, Tensor], generator: torch.Generator | None = None
+) -> dict[str, Tensor]:
+    """Replay the same world under an intervention (Pearl 2009, section 7.1: abduction, action, prediction).
+
+    Abduction: each particle is a draw of the latents given what happened, and fixes the exogenous noise of every site
+    (see `exogenous`). Action: the sites in `do` are set, their own laws cut. Prediction: what depends on them is computed
+    again from the same noise; all else keeps its value.
+
+    Assumes that a kernel's noise enters as its distribution is usually written: location plus scale times noise for
+    location-scale families, the quantile function of a uniform otherwise. Counterfactuals depend on this choice; the
+    posterior and interventions do not.
+
+    Args:
+        state: a cloud that has converged.
+        do: site or input -> `(B, [T,] *event)`, as `engine.init`.
+        generator: draws what was missing in the data.
+
+    Returns:
+        site -> `(K, B, [T,] *event)`, every random site and input.
+
+    Raises:
+        ClampError: for sites or shapes that do not fit.
+        ModelError: where a site downstream is discrete, or its distribution has no inverse of its noise.
+    """
+    action = interventions(state, do)
+    values = _factual(state, generator)
+    changed = _downstream(state, set(action))
+    noise = {name: _abduct(state, values, name) for name in changed}
+    set_before = {n: state.masks[n] for n in state.problem.partly_severed & set(changed)}
+    fixed = {n: action.get(n, v) for n, v in values.items() if n not in changed or n in set_before}
+    replay = Replay(state.problem.lowered, state.num_particles, state.batch_size, state.length, fixed, set_before)
+    replay.noise = noise
+    return {n: v.expand(state.num_particles, *v.shape[1:]) for n, v in replay.sample().items()}
+
+
+class Replay(AncestorSampler):
+    """Ancestor sampling with given exogenous noise instead of fresh draws."""
+
+    noise: Mapping[str, Tensor]
+
+    def draw(self, site: Site, index: int | None, distribution: Distribution) -> Tensor:
+        """The value that this site's noise gives under its distribution."""
+        noise = self.noise[site.name]
+        return from_noise(distribution, noise if index is None else noise[:, :, index : index + 1], site.name)
+
+
+def _factual(state: State, generator: torch.Generator | None) -> dict[str, Tensor]:
+    """Natural values of every site; what was not observed of a partly observed outcome is drawn."""
+    values = dict(state.natural)
+    hidden = [n for n in state.masks if n not in state.problem.latent]
+    drawn = predict(state, generator) if hidden else {}
+    for name in hidden:
+        values[name] = torch.where(widen(state.masks[name], values[name]), values[name], drawn[name])
+    return values
+
+
+def _downstream(state: State, roots: set[str]) -> list[str]:
+    """Random sites that a change of `roots` can reach, those in `roots` and those already cut aside."""
+    sites = state.problem.lowered.model.sites
+    reached = set(roots)
+    for _ in sites:
+        reached |= {
+            s.name
+            for s in sites.values()
+            if reached & set(map(parent_name, s.parents)) and s.name not in state.problem.severed
+        }
+    return [n for n in sites if n in reached - roots and sites[n].kind == "stochastic"]
+
+
+def _abduct(state: State, values: Mapping[str, Tensor], name: str) -> Tensor:
+    """The exogenous noise of one site on all its slices, `(K, B, [T,] *noise)`."""
+    parts = []
+    for factor in active_factors(state):
+        if factor.site.name == name:
+            start, stop = factor_slices(state, factor)
+            value = values[name] if factor.site.period is None else values[name][:, :, start:stop]
+            distribution = _distribution(state, values, factor)
+            parts.append(to_noise(distribution, value.expand(state.num_particles, *value.shape[1:]), name))
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 2)

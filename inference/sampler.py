@@ -1,0 +1,63 @@
+"""What estimators ask of an engine: a cloud, sweeps, and the same engine with another number of particles.
+
+Annealing, tempering and evidence are written against this protocol; `DCPC` is the sampler that they are given.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor
+
+from aif_dcpc.inference.model.state import Info, State
+
+Record = Callable[[State], Mapping[str, Tensor]]
+
+
+class Sampler(Protocol):
+    """An engine that draws clouds and sweeps them.
+
+    Attributes:
+        num_particles: K.
+        warmup: sweeps during which moves adapt.
+        generator: source of all randomness; None before the first cloud.
+    """
+
+    num_particles: int
+    warmup: int
+    generator: torch.Generator | None
+
+    def with_num_particles(self, num_particles: int) -> Self:
+        """The same engine with another number of particles and exact moves."""
+        ...
+
+    def init(
+        self,
+        data: Mapping[str, Tensor] | None = None,
+        *,
+        masks: Mapping[str, Tensor] | None = None,
+        do: Mapping[str, Tensor] | None = None,
+        batch_size: int | None = None,
+        length: int | None = None,
+        seed: int | None = None,
+    ) -> State:
+        """A cloud drawn from the prior, data clamped."""
+        ...
+
+    def visit(
+        self, state: State, generator: torch.Generator | None = None, *, adapt: bool | None = None
+    ) -> tuple[State, dict[str, Tensor]]:
+        """The moves of one sweep: the new cloud, and site -> mean acceptance probability (0-dim)."""
+        ...
+
+    def run(
+        self,
+        state: State,
+        num_sweeps: int,
+        generator: torch.Generator | None = None,
+        *,
+        record: Sequence[str] | Record = (),
+        adapt: bool | None = None,
+    ) -> tuple[State, Info]:
+        """Run `num_sweeps` sweeps; return the final cloud and diagnostics."""
+        ...

@@ -1,0 +1,1 @@
+"""Sequential Monte Carlo: one more slice, and paths of temperatures."""

@@ -1,0 +1,65 @@
+"""Sweeping the last slices only, so that the cost per step does not grow with the series.
+
+The cut-off past is held fixed, and so are sites without time, whose conditionals would need all of it. What is lost:
+the past is no longer revised by new data, so use it with a length beyond which the past does not matter.
+"""
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from aif_dcpc.inference.model.state import Problem, State
+
+
+def recent_slices(state: State, length: int) -> State:
+    """The cloud over (about) the last `length` slices, its first ones held at their present values.
+
+    Args:
+        state: the cloud over T slices.
+        length: how many slices, at least 1; rounded up to whole periods of slow sites.
+
+    Returns:
+        a cloud that moves conditionally on the past; `state` itself where the series is not longer.
+    """
+    start = _start(state, length)
+    if start <= 0:
+        return state
+    sites = state.problem.lowered.model.sites
+    cut = {n: start // (sites[n].period or 1) for n in state.values if sites[n].period is not None}
+    values = {n: v[:, :, cut[n] :] if n in cut else v for n, v in state.values.items()}
+    masks = {n: m[:, :, cut[n] :] if n in cut else m for n, m in state.masks.items()}
+    latent = tuple(n for n in state.problem.latent if n in cut)
+    held = {n: _held(values[n], masks.get(n), _longest(state.problem)) for n in latent}
+    problem = replace(state.problem, latent=latent)
+    return state.replace(problem=problem, values=values, masks={**masks, **held}, length=state.length - start, cache={})
+
+
+def rejoin(state: State, part: State) -> State:
+    """The whole cloud with its last slices replaced by those of `part`, a swept `recent_slices(state, ...)`."""
+    if part.problem is state.problem:
+        return part
+    values = dict(state.values)
+    for name in part.problem.latent:
+        past = state.values[name].shape[2] - part.values[name].shape[2]
+        values[name] = torch.cat([state.values[name][:, :, :past], part.values[name]], 2)
+    return state.replace(values=values, cache={}, adaptation=part.adaptation, sweeps=part.sweeps)
+
+
+def _start(state: State, length: int) -> int:
+    """First slice that is kept, a multiple of every period."""
+    period = math.lcm(*(s.period for s in state.problem.lowered.model.sites.values() if s.period is not None))
+    return (state.length - length - _longest(state.problem)) // period * period
+
+
+def _longest(problem: Problem) -> int:
+    """Longest lag of the model, in slices of the site that has it."""
+    return max((f.start for f in problem.lowered.factors), default=0)
+
+
+def _held(value: Tensor, mask: Tensor | None, count: int) -> Tensor:
+    """`(1, B, T)` True on the first slices, and where the site is observed."""
+    first = torch.arange(value.shape[2], device=value.device) < count
+    held = first.expand(1, value.shape[1], -1)
+    return held if mask is None else held | mask
