@@ -1,7 +1,8 @@
 """Build `.typecheck/aif_dcpc`, a tree of links laid out as the package is installed.
 
-Type checkers and editors do not follow the import hook by which the folders of the repository become `aif_dcpc.*`;
-pointing them at this tree (`mypy_path` in pyproject.toml) lets them. Run it from anywhere; it replaces the old tree.
+Type checkers and editors do not follow the import hook by which the folders of the repository
+become `aif_dcpc.*`; pointing them at this tree (`mypy_path` in pyproject.toml) lets them. Run it
+from anywhere; it replaces the old tree.
 """
 
 import shutil

@@ -5,7 +5,9 @@
 """
 
 if not __name__.startswith("aif_dcpc."):
-    raise ImportError("import aif_dcpc.agents, not agents: the folder is installed as part of aif_dcpc")
+    raise ImportError(
+        "import aif_dcpc.agents, not agents: the folder is installed as part of aif_dcpc"
+    )
 
 from collections.abc import Callable, Mapping
 from pkgutil import resolve_name
@@ -18,7 +20,8 @@ from aif_dcpc.agents.protocol import Agent
 
 Builder = Callable[[gymnasium.Space[Any], int, Mapping[str, Any], Mapping[str, Any], int], Agent]
 
-# name -> module:builder(observation_space, number of actions, metadata, settings, seed); imported when asked for
+# name -> module:builder(observation_space, number of actions, metadata, settings, seed); imported
+# when asked for
 BUILDERS = {
     "hierarchical": "aif_dcpc.agents.gridworld.agent:build_hierarchical",
     "random": "aif_dcpc.agents.random_agent:build_random",
@@ -44,13 +47,15 @@ def make(
         settings: the agent's own settings.
         seed: everything random in the agent follows from it and from the seeds of `begin`.
 
-    Raises:
-        AgentError: for an unknown name, spaces that the agent cannot model, or settings that do not fit.
+    Raises: AgentError: for an unknown name, spaces that the agent cannot model, or settings that do
+        not fit.
     """
     if name not in NAMES:
         raise AgentError(unknown("agent", name, NAMES))
     if not isinstance(action_space, gymnasium.spaces.Discrete):
-        raise AgentError(f"agent {name!r} chooses among discrete actions, the environment has {action_space}.")
+        raise AgentError(
+            f"agent {name!r} chooses among discrete actions, the environment has {action_space}."
+        )
     build: Builder = resolve_name(BUILDERS[name])
     return build(observation_space, int(action_space.n), metadata, settings, seed)
 

@@ -1,7 +1,7 @@
 """Expected free energy of a policy in a discrete model, in nats, in both of its decompositions.
 
-For one time step with predicted states q(s), likelihood A[o, s] = p(o | s), log preferences ln C(o), and a Dirichlet
-posterior over A's columns:
+For one time step with predicted states q(s), likelihood A[o, s] = p(o | s), log preferences ln
+C(o), and a Dirichlet posterior over A's columns:
 
     expected free energy = risk + ambiguity - novelty
                          = -E[ln C(o)] - information gain - novelty
@@ -11,9 +11,11 @@ posterior over A's columns:
     information gain = I(o; s) = H[q(o)] - ambiguity
     novelty          = E_q(s) I(o; A[:, s])       (how much o would tell about the parameters)
 
-Both sides agree if C is normalised; `Planner` uses the second form, with log preferences up to a constant.
+Both sides agree if C is normalised; `Planner` uses the second form, with log preferences up to a
+constant.
 
-References: Friston et al. (2015), "Active inference and epistemic value"; Da Costa et al. (2020), equations 6 to 9.
+References: Friston et al. (2015), "Active inference and epistemic value"; Da Costa et al. (2020),
+    equations 6 to 9.
 
 >>> import numpy as np
 >>> even, sure = np.array([0.5, 0.5]), np.array([0.0, 1.0])
@@ -59,7 +61,9 @@ class Terms:
         return self.neg_expected_log_preference - self.information_gain - self.novelty
 
     def __add__(self, other: "Terms") -> "Terms":
-        return Terms(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+        return Terms(
+            *(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True))
+        )
 
 
 def expected_free_energy(
@@ -67,11 +71,9 @@ def expected_free_energy(
 ) -> Terms:
     """Terms of one time step.
 
-    Args:
-        states: `(S,)` predicted q(s).
-        likelihood: `(O, S)` p(o | s); its posterior mean if it is being learned.
-        log_preferences: `(O,)` ln C(o), normalised.
-        concentration: `(O, S)` Dirichlet parameters of the columns of the likelihood, if it is being learned.
+    Args: states: `(S,)` predicted q(s). likelihood: `(O, S)` p(o | s); its posterior mean if it is
+        being learned. log_preferences: `(O,)` ln C(o), normalised. concentration: `(O, S)`
+        Dirichlet parameters of the columns of the likelihood, if it is being learned.
     """
     outcomes = likelihood @ states
     ambiguity = float(states @ entropy(likelihood, 0))
@@ -129,7 +131,9 @@ def branching_expected_free_energy(
             for outcome in np.flatnonzero(joint.sum(1) > 0):
                 chance = joint[outcome].sum()
                 after = joint[outcome] / chance
-                later = branching_expected_free_energy(after, transitions, likelihood, log_preferences, horizon - 1)
+                later = branching_expected_free_energy(
+                    after, transitions, likelihood, log_preferences, horizon - 1
+                )
                 values[action] += chance * later.min()
     return values
 

@@ -7,9 +7,10 @@ The loop of every command is::
     observation, reward, terminated, truncated, _ = env.step(action)
     agent.feedback(observation, reward, terminated, truncated)
 
-`act` re-infers the *full latent history* of the running episode before it plans. `feedback` hands over the
-consequences of the chosen action; at the end of an episode it stores the episode with its particles and learns.
-Agents know environments only through their Gymnasium spaces and the view geometry named in `EgocentricView`.
+`act` re-infers the *full latent history* of the running episode before it plans. `feedback` hands
+over the consequences of the chosen action; at the end of an episode it stores the episode with its
+particles and learns. Agents know environments only through their Gymnasium spaces and the view
+geometry named in `EgocentricView`.
 """
 
 from collections.abc import Mapping
@@ -26,8 +27,9 @@ Observation = Mapping[str, npt.NDArray[np.int64]]
 class EgocentricView:
     """How a symbolic view lies around the agent: the one piece of prior knowledge that a grid agent is given.
 
-    The view is `(rows, columns)` of integer tokens, drawn as the agent sees it: row 0 farthest ahead, the agent in
-    cell `own_cell = (row, column)` looking towards row 0, column 0 to its left. Heading h in 0..3 turns clockwise.
+    The view is `(rows, columns)` of integer tokens, drawn as the agent sees it: row 0 farthest
+    ahead, the agent in cell `own_cell = (row, column)` looking towards row 0, column 0 to its left.
+    Heading h in 0..3 turns clockwise.
 
     Attributes:
         rows, columns: size of the view, cells.
@@ -49,10 +51,9 @@ class EgocentricView:
 class StepReport:
     """What the last `act` found; every number becomes a TensorBoard scalar under its tag.
 
-    Attributes:
-        scalars: tag -> value, e.g. `efe/risk`, `inference/free_energy` (nats), `speed/ms_inference`.
-        pictures: tag -> `(H, W, 3)` uint8, made only when asked for.
-        legend: raw token -> its colour in the pictures.
+    Attributes: scalars: tag -> value, e.g. `efe/risk`, `inference/free_energy` (nats),
+        `speed/ms_inference`. pictures: tag -> `(H, W, 3)` uint8, made only when asked for. legend:
+        raw token -> its colour in the pictures.
     """
 
     scalars: Mapping[str, float] = field(default_factory=dict)
@@ -70,7 +71,9 @@ class Agent(Protocol):
     def act(self, observation: Observation, *, greedy: bool = True) -> int:
         """Append the observation, re-infer the full latent history by sweeps, plan, and return an action index."""
 
-    def feedback(self, observation: Observation, reward: float, terminated: bool, truncated: bool) -> None:
+    def feedback(
+        self, observation: Observation, reward: float, terminated: bool, truncated: bool
+    ) -> None:
         """Take in what the last action led to; at an episode's end store it, and learn unless frozen."""
 
     def report(self, *, pictures: bool = False) -> StepReport:

@@ -40,7 +40,9 @@ class RandomAgent:
         """Any action."""
         return int(torch.randint(self.num_actions, (1,), generator=self.generator))
 
-    def feedback(self, observation: Observation, reward: float, terminated: bool, truncated: bool) -> None:
+    def feedback(
+        self, observation: Observation, reward: float, terminated: bool, truncated: bool
+    ) -> None:
         """Nothing to learn."""
 
     def report(self, *, pictures: bool = False) -> StepReport:

@@ -1,6 +1,7 @@
 """Active-inference agents on a divide-and-conquer predictive-coding engine.
 
-Importing this package imports nothing heavy; `Agent` and `load_agent` arrive when they are first used.
+Importing this package imports nothing heavy; `Agent` and `load_agent` arrive when they are first
+used.
 """
 
 from pkgutil import resolve_name

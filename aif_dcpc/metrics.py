@@ -1,8 +1,8 @@
 """Where numbers go: one line of JSON a record in `metrics.jsonl`, and TensorBoard.
 
-A record is `{"step": 120, "train/return": 0.9, ...}`. Everything but `speed/` depends on the seed alone, so a run that
-was interrupted and resumed leaves the same file as one that was not: a checkpoint remembers the length of the file,
-and resuming cuts it back to that length.
+A record is `{"step": 120, "train/return": 0.9, ...}`. Everything but `speed/` depends on the seed
+alone, so a run that was interrupted and resumed leaves the same file as one that was not: a
+checkpoint remembers the length of the file, and resuming cuts it back to that length.
 """
 
 import io
@@ -35,7 +35,12 @@ class MetricsLog:
     """
 
     def __init__(
-        self, folder: Path, *, file: str = "metrics.jsonl", length: int | None = None, step: int | None = None
+        self,
+        folder: Path,
+        *,
+        file: str = "metrics.jsonl",
+        length: int | None = None,
+        step: int | None = None,
     ) -> None:
         self.file = _open(folder / file, length)
         self.board = _summary_writer(folder, None if step is None else step + 1)
@@ -44,7 +49,10 @@ class MetricsLog:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -52,7 +60,9 @@ class MetricsLog:
         """Record numbers at a step."""
         for tag, value in values.items():
             self.board.add_scalar(tag, value, step)
-        line = json.dumps({"step": step, **{tag: finite(value) for tag, value in values.items()}}, allow_nan=False)
+        line = json.dumps(
+            {"step": step, **{tag: finite(value) for tag, value in values.items()}}, allow_nan=False
+        )
         self.file.write(line.encode() + b"\n")
         self.file.flush()
 
@@ -70,7 +80,9 @@ class MetricsLog:
 
         height, width, _ = frames[0].shape
         encoded = gif_bytes(frames, frames_per_second)
-        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded)
+        image = Summary.Image(
+            height=height, width=width, colorspace=3, encoded_image_string=encoded
+        )
         writer: Any = self.board.file_writer
         writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
@@ -116,7 +128,9 @@ def finite(value: float) -> float | int | None:
 def _open(path: Path, length: int | None) -> io.BufferedWriter:
     present = path.stat().st_size if path.exists() else 0
     if length is not None and present < length:
-        raise RunFolderError(f"{path} is shorter than its checkpoint says: this run folder is damaged.")
+        raise RunFolderError(
+            f"{path} is shorter than its checkpoint says: this run folder is damaged."
+        )
     if length is not None and path.exists():
         os.truncate(path, length)
     return path.open("ab")

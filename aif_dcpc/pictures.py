@@ -30,7 +30,9 @@ def side_by_side(pictures: Sequence[Picture], *, height: int = 320, gap: int = 8
 
 def _scaled(picture: Picture, height: int) -> Picture:
     width = max(1, round(picture.shape[1] * height / picture.shape[0]))
-    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST), dtype=np.uint8)
+    return np.asarray(
+        Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST), dtype=np.uint8
+    )
 
 
 def captioned(picture: Picture, words: str, *, height: int = 24) -> Picture:
@@ -59,7 +61,9 @@ def legend(entries: Mapping[str, tuple[int, int, int]], width: int, *, height: i
     pen = ImageDraw.Draw(strip)
     for row, line in enumerate(lines):
         for left, words, colour in line:
-            pen.rectangle((left, row * height + 3, left + 14, row * height + 17), fill=colour, outline="black")
+            pen.rectangle(
+                (left, row * height + 3, left + 14, row * height + 17), fill=colour, outline="black"
+            )
             pen.text((left + 20, row * height + 4), words, fill="black")
     return np.asarray(strip, dtype=np.uint8)
 
@@ -68,7 +72,9 @@ def captioned_file(path: Path, words: str, *, times: int = 1) -> Picture:
     """A saved picture, enlarged so many times, with words below it and a white margin, to be laid beside others."""
     with Image.open(path) as opened:
         picture = np.asarray(opened.convert("RGB"), dtype=np.uint8)
-    return np.pad(captioned(picture.repeat(times, 0).repeat(times, 1), words), MARGIN, constant_values=255)
+    return np.pad(
+        captioned(picture.repeat(times, 0).repeat(times, 1), words), MARGIN, constant_values=255
+    )
 
 
 def same_size(frames: Frames) -> list[Picture]:
@@ -101,7 +107,10 @@ def gif_bytes(frames: Frames, frames_per_second: int) -> bytes:
 def read_gif(path: Path) -> list[Picture]:
     """Read the frames of an animation."""
     with Image.open(path) as animation:
-        frames = [np.asarray(frame.convert("RGB"), dtype=np.uint8) for frame in ImageSequence.Iterator(animation)]
+        frames = [
+            np.asarray(frame.convert("RGB"), dtype=np.uint8)
+            for frame in ImageSequence.Iterator(animation)
+        ]
     return frames
 
 
@@ -113,7 +122,9 @@ def save(path: Path, encoded: bytes) -> None:
         file.write_bytes(encoded)
 
 
-def image_grid(images: npt.NDArray[np.floating], *, columns: int, scale: int | None = None, gap: int = 1) -> Picture:
+def image_grid(
+    images: npt.NDArray[np.floating], *, columns: int, scale: int | None = None, gap: int = 1
+) -> Picture:
     """Lay images `(N, C, H, W)` in [0, 1] in rows, grey gaps between, enlarged without smoothing to about 32 pixels.
 
     >>> image_grid(np.zeros((3, 1, 4, 4)), columns=2, scale=1).shape
@@ -125,7 +136,10 @@ def image_grid(images: npt.NDArray[np.floating], *, columns: int, scale: int | N
     rows = -(-number // columns)
     grid = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), 128, np.uint8)
     for index, image in enumerate(pixels):
-        top, left = (gap + (i * (size + gap)) for i, size in zip(divmod(index, columns), (height, width), strict=True))
+        top, left = (
+            gap + (i * (size + gap))
+            for i, size in zip(divmod(index, columns), (height, width), strict=True)
+        )
         grid[top : top + height, left : left + width] = image
     times = scale if scale is not None else max(1, round(56 / height))
     return grid.repeat(times, 0).repeat(times, 1)

@@ -29,7 +29,13 @@ def random_states() -> dict[str, Any]:
     version, words, spare = random.getstate()
     return {
         "torch": torch.get_rng_state(),
-        "numpy": [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, gauss],
+        "numpy": [
+            name,
+            torch.from_numpy(np.asarray(keys).astype(np.int64)),
+            position,
+            has_gauss,
+            gauss,
+        ],
         "python": [version, list(words), spare],
     }
 

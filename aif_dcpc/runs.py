@@ -7,9 +7,10 @@
     checkpoints/     step-<steps>.pt, the newest two
     figures/, videos/
 
-Every file that matters is written beside its place, flushed to the disk and renamed over it, so that it is either the
-old one or the new one, whole. A new run folder itself appears by one rename, complete with its first checkpoint.
-Reading never runs code: plain YAML, and `torch.load(weights_only=True)`.
+Every file that matters is written beside its place, flushed to the disk and renamed over it, so
+that it is either the old one or the new one, whole. A new run folder itself appears by one rename,
+complete with its first checkpoint. Reading never runs code: plain YAML, and
+`torch.load(weights_only=True)`.
 """
 
 import itertools
@@ -85,7 +86,7 @@ class RunFolder:
         path = self.path / "model.txt"
         return path.read_text(encoding="utf-8").rstrip() if path.exists() else ""
 
-    # -- configuration ------------------------------------------------------------------------------------------------
+    # -- configuration -----------------------------------------------------------------------------
 
     def save_config(self, config: TrainConfig) -> None:
         """Write the resolved configuration."""
@@ -105,11 +106,20 @@ class RunFolder:
             return train_config(values)
         except FileNotFoundError:
             raise RunFolderError(f"{self} is not a run folder: it has no config.yaml.") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, ConfigError, AttributeError, TypeError) as error:
+        except (
+            OSError,
+            UnicodeDecodeError,
+            yaml.YAMLError,
+            ConfigError,
+            AttributeError,
+            TypeError,
+        ) as error:
             reason = _first_line(error)
-            raise RunFolderError(f"{self}/config.yaml is not the configuration of a run: {reason}") from None
+            raise RunFolderError(
+                f"{self}/config.yaml is not the configuration of a run: {reason}"
+            ) from None
 
-    # -- checkpoints --------------------------------------------------------------------------------------------------
+    # -- checkpoints -------------------------------------------------------------------------------
 
     def checkpoints(self) -> list[Path]:
         """Paths of the checkpoints, newest first."""
@@ -190,7 +200,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
                 raise zipfile.BadZipFile("a checksum is wrong")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # any damage at all, in any layer of the format
-        raise RunFolderError(f"the checkpoint {path} cannot be read: {_first_line(error)[:200]}") from None
+        raise RunFolderError(
+            f"the checkpoint {path} cannot be read: {_first_line(error)[:200]}"
+        ) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise RunFolderError(f"{path} is not a checkpoint of this program.")
     return content
@@ -219,9 +231,15 @@ def new_run(run_dir: str | None, name: str) -> Iterator[RunFolder]:
     Raises:
         RunFolderError: the place is taken or not writable.
     """
-    place = Path(run_dir) if run_dir is not None else Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S")
+    place = (
+        Path(run_dir)
+        if run_dir is not None
+        else Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S")
+    )
     if run_dir is not None and place.exists() and not (place.is_dir() and not any(place.iterdir())):
-        raise RunFolderError(f"run_dir {place} is not empty: choose another, or go on with it by resume={place}.")
+        raise RunFolderError(
+            f"run_dir {place} is not empty: choose another, or go on with it by resume={place}."
+        )
     folder = RunFolder(_hidden_beside(place))
     try:
         yield folder
@@ -243,7 +261,10 @@ def keeping(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason, newest = error.strerror or str(error), int(folder.checkpoints()[0].stem.removeprefix("step-"))
+        reason, newest = (
+            error.strerror or str(error),
+            int(folder.checkpoints()[0].stem.removeprefix("step-")),
+        )
         raise RunFolderError(
             f"cannot write to {folder} ({reason}): make room and go on with resume={folder}; what was learned up to step "
             f"{newest} is kept."
@@ -270,7 +291,9 @@ def _reveal(hidden: Path, wished: Path, *, numbered: bool) -> Path:
             return hidden.rename(place)
         except OSError as error:
             if not (numbered and place.is_dir()):
-                raise RunFolderError(f"cannot write to run_dir {place}: {error.strerror}.") from None
+                raise RunFolderError(
+                    f"cannot write to run_dir {place}: {error.strerror}."
+                ) from None
             place = wished.with_name(f"{wished.name}-{number}")
     raise AssertionError("unreachable")
 

@@ -1,8 +1,8 @@
 """The typed configuration of every command: what keys exist, of which type, in which range.
 
-The defaults stand in `configs/*.yaml`, which is also where each key is explained; this module refuses what does not
-fit, with the closest match for a misspelt key. It reads plain mappings only: nothing in a configuration is ever
-resolved, imported or called.
+The defaults stand in `configs/*.yaml`, which is also where each key is explained; this module
+refuses what does not fit, with the closest match for a misspelt key. It reads plain mappings only:
+nothing in a configuration is ever resolved, imported or called.
 
 >>> train_config({"seed": 1, "stepz": 2})
 Traceback (most recent call last):
@@ -30,7 +30,9 @@ def bounded(
     default: Any = MISSING,
 ) -> Any:
     """Declare a field with a range or a list of choices; the default is for folders of runs that lack the key."""
-    return field(default=default, metadata={"at_least": at_least, "at_most": at_most, "choices": choices})
+    return field(
+        default=default, metadata={"at_least": at_least, "at_most": at_most, "choices": choices}
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,9 @@ class EnvConfig:
 
     def arguments(self) -> Settings:
         """Keyword arguments for `aif_dcpc.envs.make`, all but the name."""
-        given = {key: value for key, value in asdict(self).items() if key not in ("name", "options")}
+        given = {
+            key: value for key, value in asdict(self).items() if key not in ("name", "options")
+        }
         return {**given, **self.options}
 
 
@@ -191,15 +195,19 @@ def rollout_config(values: Mapping[str, Any]) -> RolloutConfig:
 def build(schema: type[T], values: Mapping[str, Any], where: str = "") -> T:
     """Build the frozen dataclass `schema` from plain values.
 
-    Raises:
-        ConfigError: a key is unknown or missing, or a value has the wrong type or lies out of range.
+    Raises: ConfigError: a key is unknown or missing, or a value has the wrong type or lies out of
+        range.
     """
     declared = {entry.name: entry for entry in fields(schema)}  # type: ignore[arg-type]
     for key in values:
         if key not in declared:
-            raise ConfigError(unknown("key", f"{where}{key}", (f"{where}{name}" for name in declared)))
+            raise ConfigError(
+                unknown("key", f"{where}{key}", (f"{where}{name}" for name in declared))
+            )
     hints = get_type_hints(schema)
-    return schema(**{name: _entry(entry, hints[name], values, where) for name, entry in declared.items()})
+    return schema(
+        **{name: _entry(entry, hints[name], values, where) for name, entry in declared.items()}
+    )
 
 
 def _entry(entry: "Field[Any]", kind: Any, values: Mapping[str, Any], where: str) -> Any:
@@ -217,7 +225,11 @@ def _entry(entry: "Field[Any]", kind: Any, values: Mapping[str, Any], where: str
 def typed(path: str, value: Any, kind: Any) -> Any:
     """Return `value` as `kind`, or refuse it: whole floats pass as integers, integers as floats, nothing else."""
     if get_origin(kind) in (Union, types.UnionType):
-        return None if value is None else typed(path, value, next(a for a in get_args(kind) if a is not type(None)))
+        return (
+            None
+            if value is None
+            else typed(path, value, next(a for a in get_args(kind) if a is not type(None)))
+        )
     if is_dataclass(kind):
         return build(kind, typed(path, value, dict), f"{path}.")  # type: ignore[arg-type]
     target = get_origin(kind) or kind
@@ -230,7 +242,13 @@ def typed(path: str, value: Any, kind: Any) -> Any:
     raise ConfigError(f"{path} must be {_NAMES.get(target, target.__name__)}, not {value!r}.")
 
 
-_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", dict: "a group of keys"}
+_NAMES = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    dict: "a group of keys",
+}
 
 
 def _check_range(path: str, value: Any, limits: Mapping[str, Any]) -> None:

@@ -31,7 +31,9 @@ class Streams(gym.ObservationWrapper[dict[str, Any], int, Any], gym.utils.Record
         assert isinstance(streams, spaces.Dict)
         for name, stream in streams.items():
             if not isinstance(stream, SUPPORTED):
-                raise UnsupportedEnvironment(f"{env}: stream {name!r} is {stream}; expected Discrete or Box spaces.")
+                raise UnsupportedEnvironment(
+                    f"{env}: stream {name!r} is {stream}; expected Discrete or Box spaces."
+                )
         self.observation_space = streams
         self.metadata = {**env.metadata, "egocentric_view": None}
 

@@ -1,8 +1,9 @@
 """MiniGrid as streams of integer tokens: what lies ahead, what is carried, which way the agent looks.
 
-`view[r, c]` is drawn as the agent sees it: row 0 farthest ahead, the agent in the middle of the last row. (MiniGrid
-indexes its image `[x, y]`, and shows the carried object in the agent's own cell: here it is the stream `carried`, and
-the own cell holds the unseen token.) A token folds MiniGrid's (type, colour, state) into one integer.
+`view[r, c]` is drawn as the agent sees it: row 0 farthest ahead, the agent in the middle of the
+last row. (MiniGrid indexes its image `[x, y]`, and shows the carried object in the agent's own
+cell: here it is the stream `carried`, and the own cell holds the unseen token.) A token folds
+MiniGrid's (type, colour, state) into one integer.
 """
 
 from typing import Any
@@ -83,7 +84,9 @@ class MiniGridStreams(gym.Wrapper[dict[str, Any], int, Any, Any], gym.utils.Reco
             ),
         }
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         """Start an episode."""
         observation, info = self.env.reset(seed=seed, options=options)
         return self._streams(observation), self._info(observation, info)
@@ -94,7 +97,13 @@ class MiniGridStreams(gym.Wrapper[dict[str, Any], int, Any, Any], gym.utils.Reco
         info = self._info(observation, info)
         if terminated or truncated:
             info["success"] = bool(terminated and float(reward) > 0)
-        return self._streams(observation), float(reward), bool(terminated), bool(truncated and not terminated), info
+        return (
+            self._streams(observation),
+            float(reward),
+            bool(terminated),
+            bool(truncated and not terminated),
+            info,
+        )
 
     def describe_token(self, token: int) -> str:
         """A token in words."""
@@ -115,11 +124,17 @@ class MiniGridStreams(gym.Wrapper[dict[str, Any], int, Any, Any], gym.utils.Reco
         view[self.own_cell] = UNSEEN
         if self.misread:
             view = self._blur(view)
-        return {"view": view, "carried": np.int64(carried), "heading": np.int64(observation["direction"])}
+        return {
+            "view": view,
+            "carried": np.int64(carried),
+            "heading": np.int64(observation["direction"]),
+        }
 
     def _blur(self, view: IntArray) -> IntArray:
         generator = self.unwrapped.np_random
         tokens = np.unique(to_token(self.unwrapped.grid.encode()))  # type: ignore[attr-defined]
         wrong = (generator.random(view.shape) < self.misread) & (view != UNSEEN)
-        blurred: IntArray = np.where(wrong, generator.choice(tokens[tokens != UNSEEN], view.shape), view)
+        blurred: IntArray = np.where(
+            wrong, generator.choice(tokens[tokens != UNSEEN], view.shape), view
+        )
         return blurred

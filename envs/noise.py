@@ -39,7 +39,9 @@ class Permute(gym.Wrapper[Any, int, Any, int], gym.utils.RecordConstructorArgs):
             view[key] = int(self.tokens[view[key]])
         self.metadata = {**env.metadata, "egocentric_view": view}
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         """Start an episode."""
         observation, info = self.env.reset(seed=seed, options=options)
         return self._renamed(observation), info

@@ -47,11 +47,17 @@ def make(
     if max_steps is not None and max_steps < 1:
         raise BadSetting(f"env.max_steps={max_steps}: expected at least 1.")
     if name not in NAMES:
-        raise UnknownEnvironment(f"env={name}: no such environment.{_closest(name, NAMES)} Known: {', '.join(NAMES)}.")
+        raise UnknownEnvironment(
+            f"env={name}: no such environment.{_closest(name, NAMES)} Known: {', '.join(NAMES)}."
+        )
     if name != "MiniGrid" and (misread or permute_seed is not None):
-        raise BadSetting(f"env={name}: misread and permute_seed are for env=MiniGrid; leave them out.")
+        raise BadSetting(
+            f"env={name}: misread and permute_seed are for env=MiniGrid; leave them out."
+        )
     if name == "TMaze":
-        env: gym.Env[Any, Any] = TMaze(**options, **({} if max_steps is None else {"max_steps": max_steps}))
+        env: gym.Env[Any, Any] = TMaze(
+            **options, **({} if max_steps is None else {"max_steps": max_steps})
+        )
     elif name == "MiniGrid":
         env = _minigrid(id or DEFAULT_MINIGRID, misread, max_steps, render, options)
     else:
@@ -71,18 +77,28 @@ def _minigrid(
         minigrid.register_minigrid_envs()  # type: ignore[no-untyped-call]
     known = [name for name in gym.registry if name.startswith("MiniGrid-")]
     if id not in known:
-        raise UnknownEnvironment(f"env.id={id}: not a registered MiniGrid environment.{_closest(id, known)}")
+        raise UnknownEnvironment(
+            f"env.id={id}: not a registered MiniGrid environment.{_closest(id, known)}"
+        )
     if max_steps is not None:
         options = {**options, "max_steps": max_steps}
-    env = gym.make(id, render_mode="rgb_array" if render else None, disable_env_checker=True, **options)
+    env = gym.make(
+        id, render_mode="rgb_array" if render else None, disable_env_checker=True, **options
+    )
     return MiniGridStreams(env, misread=misread)
 
 
-def _registered(id: str | None, max_steps: int | None, render: bool, options: dict[str, Any]) -> gym.Env[Any, Any]:
+def _registered(
+    id: str | None, max_steps: int | None, render: bool, options: dict[str, Any]
+) -> gym.Env[Any, Any]:
     if id is None:
-        raise BadSetting("env=Gymnasium: say which with env.id=..., for example env.id=CartPole-v1.")
+        raise BadSetting(
+            "env=Gymnasium: say which with env.id=..., for example env.id=CartPole-v1."
+        )
     if id not in gym.registry:
-        raise UnknownEnvironment(f"env.id={id}: not a registered environment.{_closest(id, list(gym.registry))}")
+        raise UnknownEnvironment(
+            f"env.id={id}: not a registered environment.{_closest(id, list(gym.registry))}"
+        )
     limit: dict[str, Any] = {} if max_steps is None else {"max_episode_steps": max_steps}
     return gym.make(id, render_mode="rgb_array" if render else None, **limit, **options)
 

@@ -22,7 +22,9 @@ class Node(NamedTuple):
 def shortest_path(env: Any) -> int | None:
     """Least number of actions (turn, forward, pick up, toggle) to a goal cell; None if none is found."""
     objects = {(i, j): env.grid.get(i, j) for i in range(env.width) for j in range(env.height)}
-    things = [(cell, o) for cell, o in objects.items() if o is not None and o.type in ("door", "key")]
+    things = [
+        (cell, o) for cell, o in objects.items() if o is not None and o.type in ("door", "key")
+    ]
     index = {cell: n for n, (cell, _) in enumerate(things)}
     x, y = map(int, env.agent_pos)
     start = Node(x, y, int(env.agent_dir), -1, frozenset(), frozenset())
@@ -56,7 +58,9 @@ def _successors(
     elif front.type == "door":
         if front.is_open:
             yield node._replace(x=cell[0], y=cell[1])
-        elif not front.is_locked or (node.carried >= 0 and things[node.carried][1].color == front.color):
+        elif not front.is_locked or (
+            node.carried >= 0 and things[node.carried][1].color == front.color
+        ):
             yield node._replace(opened=node.opened | {number})
     elif front.type == "key" and node.carried < 0:
         yield node._replace(carried=number, taken=node.taken | {number})

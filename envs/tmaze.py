@@ -1,7 +1,8 @@
 """A T-maze with a cue: one arm holds a reward, and a detour to the cue tells which.
 
-Locations: 0 centre, 1 left arm, 2 right arm, 3 cue. Action i goes to location i. Arms end the episode. The stream `cue`
-reads 0 away from the cue, else 1 or 2 for the side it points to; `outcome` reads 0, or in an arm 1 (no reward) or 2.
+Locations: 0 centre, 1 left arm, 2 right arm, 3 cue. Action i goes to location i. Arms end the
+episode. The stream `cue` reads 0 away from the cue, else 1 or 2 for the side it points to;
+`outcome` reads 0, or in an arm 1 (no reward) or 2.
 """
 
 from typing import Any
@@ -24,7 +25,9 @@ class TMaze(gym.Env[dict[str, Any], int]):
 
     metadata = {"render_modes": [], "egocentric_view": None}  # noqa: RUF012
 
-    def __init__(self, cue_reliability: float = 0.95, reward_probability: float = 1.0, max_steps: int = 10) -> None:
+    def __init__(
+        self, cue_reliability: float = 0.95, reward_probability: float = 1.0, max_steps: int = 10
+    ) -> None:
         self.cue_reliability, self.reward_probability = cue_reliability, reward_probability
         self.max_steps = max_steps
         self.action_space = spaces.Discrete(4)  # type: ignore[assignment]
@@ -33,7 +36,9 @@ class TMaze(gym.Env[dict[str, Any], int]):
         )
         self.location, self.side, self.pointed, self.steps = CENTRE, LEFT, LEFT, 0
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         """Hide the reward and stand at the centre."""
         super().reset(seed=seed)
         self.side = int(self.np_random.integers(LEFT, RIGHT + 1))
@@ -46,12 +51,24 @@ class TMaze(gym.Env[dict[str, Any], int]):
         """Go to a location; arms are terminal."""
         self.location, self.steps = int(action), self.steps + 1
         ended = self.location in (LEFT, RIGHT)
-        chance = self.reward_probability if self.location == self.side else 1 - self.reward_probability
+        chance = (
+            self.reward_probability if self.location == self.side else 1 - self.reward_probability
+        )
         won = ended and bool(self.np_random.random() < chance)
         truncated = self.steps >= self.max_steps and not ended
         info = {"success": won} if ended or truncated else {}
-        return self._observation((2 if won else 1) if ended else 0), float(won), ended, truncated, info
+        return (
+            self._observation((2 if won else 1) if ended else 0),
+            float(won),
+            ended,
+            truncated,
+            info,
+        )
 
     def _observation(self, outcome: int) -> dict[str, Any]:
         cue = self.pointed if self.location == CUE else 0
-        return {"location": np.int64(self.location), "cue": np.int64(cue), "outcome": np.int64(outcome)}
+        return {
+            "location": np.int64(self.location),
+            "cue": np.int64(cue),
+            "outcome": np.int64(outcome),
+        }

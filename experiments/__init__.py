@@ -1,4 +1,6 @@
 """The `aif_dcpc.experiments` package."""
 
 if not __name__.startswith("aif_dcpc."):
-    raise ImportError("import aif_dcpc.experiments, not experiments: the folder is installed as part of aif_dcpc")
+    raise ImportError(
+        "import aif_dcpc.experiments, not experiments: the folder is installed as part of aif_dcpc"
+    )

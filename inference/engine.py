@@ -15,8 +15,9 @@ Smallest use, a Gaussian whose posterior is known (mean .8, variance .2)::
     >>> bool((z.mean() - 0.8).abs() < 0.05), bool((z.var() - 0.2).abs() < 0.03)
     (True, True)
 
-A *sweep* visits the latents from the data upwards, each by a move that keeps the exact joint posterior invariant. The
-published algorithm (Sennesh, Wu, Salvatori 2024, arXiv 2408.05834) resamples each site on its own, which does not.
+A *sweep* visits the latents from the data upwards, each by a move that keeps the exact joint
+posterior invariant. The published algorithm (Sennesh, Wu, Salvatori 2024, arXiv 2408.05834)
+resamples each site on its own, which does not.
 """
 
 import copy
@@ -103,7 +104,7 @@ class DCPC:
         self.seed = seed
         check_overrides(self.lowered, self.moves, self.options)
 
-    # -- clouds ------------------------------------------------------------------------------------------------------
+    # -- clouds ------------------------------------------------------------------------------------
 
     def init(
         self,
@@ -131,15 +132,19 @@ class DCPC:
             seed: seeds the engine's generator.
             device: where random numbers are drawn, if the data do not tell; the kernels' tensors must be there.
 
-        Raises:
-            ClampError: for unknown sites, missing inputs, shapes that do not fit or values outside a kernel's support.
-            ModelError: for a latent site whose support depends on its parents, or differs from slice to slice.
-            MoveError: for a move of the user's that cannot update its site.
+        Raises: ClampError: for unknown sites, missing inputs, shapes that do not fit or values
+            outside a kernel's support. ModelError: for a latent site whose support depends on its
+            parents, or differs from slice to slice. MoveError: for a move of the user's that cannot
+            update its site.
         """
-        found = next((v.device for v in (data or {}).values() if isinstance(v, Tensor)), torch.device("cpu"))
+        found = next(
+            (v.device for v in (data or {}).values() if isinstance(v, Tensor)), torch.device("cpu")
+        )
         where = found if device is None else torch.device(device)
         if self.generator is None or seed is not None or self.generator.device.type != where.type:
-            self.generator = torch.Generator(device=where).manual_seed(self.seed if seed is None else seed)
+            self.generator = torch.Generator(device=where).manual_seed(
+                self.seed if seed is None else seed
+            )
         with quiet_distributions(), torch.no_grad():
             state = build_state(
                 self.lowered,
@@ -156,7 +161,7 @@ class DCPC:
                     site_passes(state, name, self.moves[name], self.options)
             return started(state, particles or {})
 
-    # -- sweeps ------------------------------------------------------------------------------------------------------
+    # -- sweeps ------------------------------------------------------------------------------------
 
     def sweep(
         self, state: State, generator: torch.Generator | None = None, *, adapt: bool | None = None
@@ -183,7 +188,9 @@ class DCPC:
             ModelError: the cloud is another model's.
         """
         if state.problem.lowered.model is not self.model:
-            raise ModelError("this cloud was made by an engine of another model: call init of this one.")
+            raise ModelError(
+                "this cloud was made by an engine of another model: call init of this one."
+            )
         now = Snapshot.of(self.model)
         return state if now.same(state.snapshot) else state.replace(cache={}, snapshot=now)
 
@@ -192,7 +199,8 @@ class DCPC:
     ) -> tuple[State, dict[str, Tensor]]:
         """The moves of a sweep alone: as `sweep`, but the log joint is not evaluated.
 
-        Parameters are taken to be as they were; where they have changed, pass `engine.current(state)`.
+        Parameters are taken to be as they were; where they have changed, pass
+        `engine.current(state)`.
 
         Returns:
             the new state, and site -> mean acceptance probability (0-dim).
@@ -204,7 +212,10 @@ class DCPC:
                 state, accepted = move(state, generator or self.generator, adapt=adapt)
                 for name in move.sites:
                     passes.setdefault(name, []).append(accepted)
-        acceptance = {name: torch.stack(found).mean() if len(found) > 1 else found[0] for name, found in passes.items()}
+        acceptance = {
+            name: torch.stack(found).mean() if len(found) > 1 else found[0]
+            for name, found in passes.items()
+        }
         return state.replace(sweeps=state.sweeps + 1), acceptance
 
     def run(
@@ -272,7 +283,7 @@ class DCPC:
         with quiet_distributions(), torch.no_grad():
             return append(state, observation, generator or self.generator, masks)
 
-    # -- estimates ---------------------------------------------------------------------------------------------------
+    # -- estimates ---------------------------------------------------------------------------------
 
     def marginals(self, state: State, site: str) -> Tensor:
         """Exact probabilities of a discrete site's values, `(K, B, [T,] M)` (see `chains.marginals`)."""
@@ -304,7 +315,9 @@ class DCPC:
         """log p(data) with its quality, and the free energy (options: `evidence.estimate_evidence`)."""
         return estimate_evidence(self, data, **options)
 
-    def temper(self, data: Mapping[str, Tensor] | None = None, **options: Any) -> tuple[State, Info]:
+    def temper(
+        self, data: Mapping[str, Tensor] | None = None, **options: Any
+    ) -> tuple[State, Info]:
         """A cloud drawn by tempering, for multimodal posteriors (options: `tempering.temper`)."""
         return temper(self, data, **options)
 
@@ -314,15 +327,27 @@ class DCPC:
         other.num_particles, other.update = num_particles, "exact"
         return other
 
-    # -- inside ------------------------------------------------------------------------------------------------------
+    # -- inside ------------------------------------------------------------------------------------
 
     def schedule(self, state: State) -> Schedule:
         """Which moves a sweep makes, in order; chosen from what is latent, observed and supplied by the model."""
         masks = tuple((name, mask.ndim) for name, mask in state.masks.items())
         tempered = state.inverse_temperature is not None
-        key = (state.problem.lowered, state.problem.latent, state.problem.severed, state.length, masks, tempered)
+        key = (
+            state.problem.lowered,
+            state.problem.latent,
+            state.problem.severed,
+            state.length,
+            masks,
+            tempered,
+        )
         if self._last is None or self._last[0] != key:
-            self._last = (key, choose_schedule(state, overrides=self.moves, update=self.update, options=self.options))
+            self._last = (
+                key,
+                choose_schedule(
+                    state, overrides=self.moves, update=self.update, options=self.options
+                ),
+            )
         return self._last[1]
 
     def check_finite(self, state: State, info: Info) -> None:
@@ -337,4 +362,6 @@ class DCPC:
                         f"site {factor.site.name!r}, by sweep {state.sweeps}: its log density is not finite; check the "
                         "kernel's scale parameters and the data's range, or start from more plausible particles."
                     )
-        raise NonFiniteError(f"sweep {state.sweeps}: the log joint is not finite; run `check_model` to find the site.")
+        raise NonFiniteError(
+            f"sweep {state.sweeps}: the log joint is not finite; run `check_model` to find the site."
+        )

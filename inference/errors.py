@@ -39,4 +39,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
 def cause(error: Exception) -> str:
     """What went wrong, on one line: an engine's own sentence, or the kind of another error and its first line."""
     first = (str(error).strip().splitlines() or [""])[0][:300]
-    return str(error) if isinstance(error, InferenceError) else f"{type(error).__name__}: {first}".removesuffix(": ")
+    return (
+        str(error)
+        if isinstance(error, InferenceError)
+        else f"{type(error).__name__}: {first}".removesuffix(": ")
+    )

@@ -4,9 +4,10 @@ One step sweeps the particles of a batch of data and then ascends, with any torc
 
     sum over data b of  mean over particles k of  grad_theta log p(x_b, z_bk),
 
-where every value is detached at its site, so that a kernel's parameters learn from its own prediction error alone
-(Sennesh, Wu, Salvatori 2024, arXiv 2408.05834, Algorithm 1 and equation 12). With particles from the exact posterior
-this is the gradient of the log marginal likelihood (Fisher's identity).
+where every value is detached at its site, so that a kernel's parameters learn from its own
+prediction error alone (Sennesh, Wu, Salvatori 2024, arXiv 2408.05834, Algorithm 1 and equation 12).
+With particles from the exact posterior this is the gradient of the log marginal likelihood
+(Fisher's identity).
 
     >>> import torch
     >>> from torch import nn
@@ -35,7 +36,13 @@ from torch import Tensor, nn
 from aif_dcpc.inference.engine import DCPC
 from aif_dcpc.inference.errors import NonFiniteError
 from aif_dcpc.inference.model.ancestral import quiet_distributions
-from aif_dcpc.inference.model.densities import active_factors, aligned_inputs, factor_slices, is_continuous, log_density
+from aif_dcpc.inference.model.densities import (
+    active_factors,
+    aligned_inputs,
+    factor_slices,
+    is_continuous,
+    log_density,
+)
 from aif_dcpc.inference.model.factor_graph import Factor, Leaf
 from aif_dcpc.inference.model.state import FactorValue, Info, State
 from aif_dcpc.inference.moves.adaptation import Secant, SiteAdaptation
@@ -61,11 +68,11 @@ def learn_step(
         scale: |data| / |batch|, the weight of the data's terms against those of global sites.
         generator: source of randomness; the engine's own by default.
 
-    Returns:
-        the swept cloud, its cache dropped since the parameters changed, and the diagnostics at the old parameters.
+    Returns: the swept cloud, its cache dropped since the parameters changed, and the diagnostics at
+        the old parameters.
 
-    Raises:
-        NonFiniteError: the objective is not finite; names the site and the sweep. The parameters stay as they were.
+    Raises: NonFiniteError: the objective is not finite; names the site and the sweep. The
+        parameters stay as they were.
     """
     acceptance: dict[str, Tensor] = {}
     for _ in range(num_sweeps):
@@ -90,9 +97,9 @@ def recycled_step(
 ) -> tuple[State, Info]:
     """As `learn_step`, with the parameters' gradient at the particles as they *came*.
 
-    One evaluation of the joint then gives that gradient together with the scores from which the sweep sets out, where
-    `learn_step` needs two. Repeated on one batch it lags a sweep behind, no more. For clouds with equal weights and
-    models without global sites, as `Learner` has them.
+    One evaluation of the joint then gives that gradient together with the scores from which the
+    sweep sets out, where `learn_step` needs two. Repeated on one batch it lags a sweep behind, no
+    more. For clouds with equal weights and models without global sites, as `Learner` has them.
 
     Raises:
         NonFiniteError: the objective is not finite; parameters and particles stay as they were.
@@ -116,15 +123,22 @@ def _evaluated(state: State) -> State:
         for factor in active_factors(state):
             given = {leaf: value.detach() for leaf, value in aligned_inputs(state, factor).items()}
             leaves[factor.key] = {
-                leaf: value.requires_grad_() for leaf, value in given.items() if is_continuous(state.problem, leaf.site)
+                leaf: value.requires_grad_()
+                for leaf, value in given.items()
+                if is_continuous(state.problem, leaf.site)
             }
             terms[factor.key] = log_density(state, factor, given, *factor_slices(state, factor))
     loss = -share * torch.stack([term.sum() for term in terms.values()]).sum()
     if not bool(torch.isfinite(loss)):
         raise _not_finite(state, terms)
     loss.backward()
-    scores = {key: {leaf: _score(value, share) for leaf, value in given.items()} for key, given in leaves.items()}
-    return state.replace(cache={key: FactorValue(term.detach(), scores[key]) for key, term in terms.items()})
+    scores = {
+        key: {leaf: _score(value, share) for leaf, value in given.items()}
+        for key, given in leaves.items()
+    }
+    return state.replace(
+        cache={key: FactorValue(term.detach(), scores[key]) for key, term in terms.items()}
+    )
 
 
 def _score(leaf: Tensor, share: float) -> Tensor:
@@ -165,14 +179,18 @@ def _total(state: State, terms: Mapping[str, Tensor]) -> Tensor:
 
 
 def _not_finite(state: State, terms: Mapping[str, Tensor]) -> NonFiniteError:
-    bad = next((key for key, term in terms.items() if not bool(torch.isfinite(term).all())), "(weights)")
+    bad = next(
+        (key for key, term in terms.items() if not bool(torch.isfinite(term).all())), "(weights)"
+    )
     return NonFiniteError(
         f"site {bad.split('@')[0]!r}, sweep {state.sweeps}: the learning objective is not finite, so the parameters "
         "were left as they are; try a lower learning rate, above all for covariances."
     )
 
 
-def parameter_groups(model: nn.Module, rate: float, *, covariance_rate: float | None = None) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, rate: float, *, covariance_rate: float | None = None
+) -> list[dict[str, Any]]:
     """Groups for an optimiser: scales and covariance factors (names ending in `scale`) may have a rate of their own."""
     named = list(model.named_parameters())
     scales = [p for name, p in named if name.endswith("scale")]
@@ -184,14 +202,11 @@ def parameter_groups(model: nn.Module, rate: float, *, covariance_rate: float | 
 class Learner:
     """Minibatch learning with particles that persist from one visit of a datum to the next.
 
-    Args:
-        engine: of a model without global latents (those need whole-data sweeps).
-        optimizer: over the model's parameters.
-        template: a cloud of any data, which tells what is observed.
-        store: particles of all data, by index.
-        num_sweeps: sweeps per step.
-        visits: steps on a batch before the next one, so that particles catch up with parameters that moved on.
-        recycle: take gradients from the evaluation that sweeps set out from (see `recycled_step`).
+    Args: engine: of a model without global latents (those need whole-data sweeps). optimizer: over
+        the model's parameters. template: a cloud of any data, which tells what is observed. store:
+        particles of all data, by index. num_sweeps: sweeps per step. visits: steps on a batch
+        before the next one, so that particles catch up with parameters that moved on. recycle: take
+        gradients from the evaluation that sweeps set out from (see `recycled_step`).
     """
 
     def __init__(
@@ -205,7 +220,12 @@ class Learner:
         visits: int = 1,
         recycle: bool = False,
     ) -> None:
-        self.engine, self.optimizer, self.store, self.num_sweeps = engine, optimizer, store, num_sweeps
+        self.engine, self.optimizer, self.store, self.num_sweeps = (
+            engine,
+            optimizer,
+            store,
+            num_sweeps,
+        )
         self.visits, self.move = visits, recycled_step if recycle else learn_step
         self.adaptation: Mapping[str, Any] = {}
         self.template = template
@@ -216,19 +236,22 @@ class Learner:
         if engine is not self.engine:
             self.engine, self.adaptation = engine, {}
 
-    def step(self, data: Mapping[str, Tensor], indices: Tensor, masks: Mapping[str, Tensor] | None = None) -> Info:
+    def step(
+        self, data: Mapping[str, Tensor], indices: Tensor, masks: Mapping[str, Tensor] | None = None
+    ) -> Info:
         """Sweep the particles of some data, learn from them and put them back.
 
-        Args:
-            data: observed site -> `(B, *event)`.
-            indices: `(B,)`, which data these are.
-            masks: observed site -> `(B,)`, True where the datum has it (a missing label, for instance, is not scored).
+        Args: data: observed site -> `(B, *event)`. indices: `(B,)`, which data these are. masks:
+            observed site -> `(B,)`, True where the datum has it (a missing label, for instance, is
+            not scored).
 
         Raises:
             NonFiniteError: as `learn_step`; the store keeps the particles that it had.
         """
         state = rebind(self.template, data, self.store.read(indices), masks)
-        state = state.replace(adaptation=self.adaptation, sweeps=self.steps * self.visits * self.num_sweeps)
+        state = state.replace(
+            adaptation=self.adaptation, sweeps=self.steps * self.visits * self.num_sweeps
+        )
         for _ in range(self.visits):
             state, info = self.move(self.engine, state, self.optimizer, num_sweeps=self.num_sweeps)
         self.store.write(indices, state.values)
@@ -255,7 +278,9 @@ class Learner:
             self.engine.generator.set_state(state["generator"])
 
     @staticmethod
-    def fill(engine: DCPC, store: ParticleStore, data: Mapping[str, Tensor], indices: Iterable[Tensor]) -> None:
+    def fill(
+        engine: DCPC, store: ParticleStore, data: Mapping[str, Tensor], indices: Iterable[Tensor]
+    ) -> None:
         """Draw first particles from the prior, batch by batch; `data` gives the observed sites of any one batch."""
         for batch in indices:
             state = engine.init({name: value[: len(batch)] for name, value in data.items()})
@@ -264,13 +289,17 @@ class Learner:
 
 def plain_adaptation(adaptation: Mapping[str, Any]) -> dict[str, Any]:
     """What moves have learned, as plain data for a checkpoint; what is rebuilt from it, or told of one batch, is not."""
-    learned = {name: entry for name, entry in adaptation.items() if isinstance(entry, SiteAdaptation)}
+    learned = {
+        name: entry for name, entry in adaptation.items() if isinstance(entry, SiteAdaptation)
+    }
     return {name: asdict(replace(entry, roots={}, strides={})) for name, entry in learned.items()}
 
 
 def revived_adaptation(plain: Mapping[str, Any]) -> dict[str, SiteAdaptation]:
     """Inverse of `plain_adaptation`."""
     return {
-        name: SiteAdaptation(**{**learned, "secants": {k: Secant(**v) for k, v in learned["secants"].items()}})
+        name: SiteAdaptation(
+            **{**learned, "secants": {k: Secant(**v) for k, v in learned["secants"].items()}}
+        )
         for name, learned in plain.items()
     }

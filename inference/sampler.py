@@ -1,6 +1,7 @@
 """What estimators ask of an engine: a cloud, sweeps, and the same engine with another number of particles.
 
-Annealing, tempering and evidence are written against this protocol; `DCPC` is the sampler that they are given.
+Annealing, tempering and evidence are written against this protocol; `DCPC` is the sampler that they
+are given.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,6 +1,7 @@
 """Particles per datum, memory-mapped, so that data sets larger than memory keep their particles between visits.
 
-A datum's particles lie together in the file; they are held in unconstrained coordinates, as `State.values` is.
+A datum's particles lie together in the file; they are held in unconstrained coordinates, as
+`State.values` is.
 """
 
 import math
@@ -38,7 +39,10 @@ class ParticleStore:
     ) -> None:
         self.num_data, self.folder = num_data, folder
         kinds = {name: torch.get_default_dtype() for name in shapes} | dict(dtypes or {})
-        self.values = {name: _empty((num_data, *shape), name, folder, kinds[name]) for name, shape in shapes.items()}
+        self.values = {
+            name: _empty((num_data, *shape), name, folder, kinds[name])
+            for name, shape in shapes.items()
+        }
 
     @classmethod
     def like(cls, state: State, num_data: int, *, folder: Path | None = None) -> "ParticleStore":
@@ -49,9 +53,15 @@ class ParticleStore:
         """
         for name in state.problem.latent:
             if state.problem.site(name).scope == "global":
-                raise ClampError(f"site {name!r} is global: a store keeps particles of each datum; sweep it whole.")
-        shapes = {n: (state.num_particles, *state.values[n].shape[2:]) for n in state.problem.latent}
-        return cls(shapes, num_data, folder=folder, dtypes={n: state.values[n].dtype for n in shapes})
+                raise ClampError(
+                    f"site {name!r} is global: a store keeps particles of each datum; sweep it whole."
+                )
+        shapes = {
+            n: (state.num_particles, *state.values[n].shape[2:]) for n in state.problem.latent
+        }
+        return cls(
+            shapes, num_data, folder=folder, dtypes={n: state.values[n].dtype for n in shapes}
+        )
 
     @classmethod
     def holding(cls, values: Mapping[str, Tensor]) -> "ParticleStore":
@@ -69,7 +79,10 @@ class ParticleStore:
     def read(self, indices: Tensor) -> dict[str, Tensor]:
         """Particles of some data, `(K, B, *event)` by site."""
         where = indices.cpu()
-        return {name: torch.as_tensor(value[where]).transpose(0, 1).contiguous() for name, value in self.values.items()}
+        return {
+            name: torch.as_tensor(value[where]).transpose(0, 1).contiguous()
+            for name, value in self.values.items()
+        }
 
     def write(self, indices: Tensor, values: Mapping[str, Tensor]) -> None:
         """Put particles `(K, B, *event)` back; sites that the store does not keep are ignored."""
@@ -90,7 +103,9 @@ class ParticleStore:
         for name, kept in self.values.items():
             found = tuple(values[name].shape) if name in values else None
             if found != tuple(kept.shape):
-                raise ClampError(f"stored particles of site {name!r}: expected {tuple(kept.shape)}, found {found}.")
+                raise ClampError(
+                    f"stored particles of site {name!r}: expected {tuple(kept.shape)}, found {found}."
+                )
             kept.copy_(values[name])
 
 
@@ -120,22 +135,25 @@ def rebind(
 ) -> State:
     """The cloud of other data under the same roles: same sites observed, same number of particles.
 
-    Args:
-        state: gives the roles.
-        data: observed site -> `(B, *event)`.
-        particles: latent site -> `(K, B, *event)`, unconstrained; they are brought to the state's device.
-        masks: observed site -> `(B,)` True where it is seen; elsewhere its value only has to be possible.
+    Args: state: gives the roles. data: observed site -> `(B, *event)`. particles: latent site ->
+        `(K, B, *event)`, unconstrained; they are brought to the state's device. masks: observed
+        site -> `(B,)` True where it is seen; elsewhere its value only has to be possible.
 
     Raises:
         ClampError: a site is missing.
     """
     missing = set(state.values) - set(data) - set(particles)
     if missing:
-        raise ClampError(f"rebind: no values for {', '.join(sorted(missing))}; give data or particles for every site.")
+        raise ClampError(
+            f"rebind: no values for {', '.join(sorted(missing))}; give data or particles for every site."
+        )
     batch = next(iter(particles.values())).shape[1]
     weights = state.log_weights.new_zeros(state.num_particles, batch)
     ancestors = torch.arange(state.num_particles, device=weights.device)[:, None].expand_as(weights)
-    values = {**{n: v[None] for n, v in data.items()}, **{n: v.to(weights.device) for n, v in particles.items()}}
+    values = {
+        **{n: v[None] for n, v in data.items()},
+        **{n: v.to(weights.device) for n, v in particles.items()},
+    }
     return state.replace(
         values=values,
         masks={name: mask[None] for name, mask in (masks or {}).items()},

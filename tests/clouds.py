@@ -10,8 +10,9 @@ COPIES = 16
 def agrees(samples, expected, *, floor=1e-3):
     """Whether means of `(num_sweeps, K, copies, *event)` match an expectation within 5 standard errors.
 
-    Copies are independent, so by Student's t a right engine fails a number at most twice in 10,000 times with 16 of
-    them, 5 in 100,000 with 24, 2 in 100,000 with 32; `floor`, a number or one for each entry, makes it rarer.
+    Copies are independent, so by Student's t a right engine fails a number at most twice in 10,000
+    times with 16 of them, 5 in 100,000 with 24, 2 in 100,000 with 32; `floor`, a number or one for
+    each entry, makes it rarer.
     """
     per_copy = samples.double().mean((0, 1))
     error = per_copy.std(0) / math.sqrt(len(per_copy))

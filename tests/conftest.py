@@ -9,7 +9,12 @@ from PIL import Image
 
 IDX = {
     "mnist": ("MNIST/raw", "{}-images-idx3-ubyte", "{}-labels-idx1-ubyte", "t10k"),
-    "emnist": ("EMNIST/raw", "emnist-balanced-{}-images-idx3-ubyte", "emnist-balanced-{}-labels-idx1-ubyte", "test"),
+    "emnist": (
+        "EMNIST/raw",
+        "emnist-balanced-{}-images-idx3-ubyte",
+        "emnist-balanced-{}-labels-idx1-ubyte",
+        "test",
+    ),
     "fashion_mnist": ("FashionMNIST/raw", "{}-images-idx3-ubyte", "{}-labels-idx1-ubyte", "t10k"),
 }
 BATCHES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
@@ -18,7 +23,9 @@ BATCHES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
 def write_idx(path, array):
     """The format of the MNIST family: magic number, big-endian sizes, bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(
+        size.to_bytes(4, "big") for size in array.shape
+    )
     path.write_bytes(header + array.astype(np.uint8).tobytes())
 
 
@@ -36,7 +43,9 @@ def write_digits(name, place):
     where, images_name, labels_name, test_name = IDX[name]
     upright = np.zeros((24, 28, 28), np.uint8)
     upright[:, 4:24, 6:9] = 255
-    stored = upright.transpose(0, 2, 1) if name == "emnist" else upright  # EMNIST's letters lie on their side
+    stored = (
+        upright.transpose(0, 2, 1) if name == "emnist" else upright
+    )  # EMNIST's letters lie on their side
     for part, number in (("train", 24), (test_name, 6)):
         write_idx(place / where / images_name.format(part), stored[:number])
         write_idx(place / where / labels_name.format(part), np.arange(number) % 10)
@@ -66,8 +75,15 @@ def write_cifar_subset(place):
     """`cifar10_subset.npz` of 20 training and 4 test images."""
     generator = np.random.default_rng(0)
     parts = {"train": 20, "test": 4}
-    images = {f"{k}_images": generator.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8) for k, n in parts.items()}
-    np.savez(place / "cifar10_subset.npz", **images, **{f"{k}_labels": np.arange(n) % 10 for k, n in parts.items()})
+    images = {
+        f"{k}_images": generator.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
+        for k, n in parts.items()
+    }
+    np.savez(
+        place / "cifar10_subset.npz",
+        **images,
+        **{f"{k}_labels": np.arange(n) % 10 for k, n in parts.items()},
+    )
 
 
 @pytest.fixture
@@ -84,7 +100,8 @@ def image_files(tmp_path, monkeypatch):
         if name == "cifar10":
             write_cifar(place)
             monkeypatch.setattr(
-                "torchvision.datasets.cifar.check_integrity", lambda path, md5=None: Path(path).exists()
+                "torchvision.datasets.cifar.check_integrity",
+                lambda path, md5=None: Path(path).exists(),
             )
         if name == "cifar10_subset":
             write_cifar_subset(place)

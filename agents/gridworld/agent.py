@@ -3,8 +3,8 @@
     fast    event, pose, hand at every step
     slow    the episode's map; tables of motion, interaction and outcome, learned across episodes
 
-`act` takes the observation in, re-infers the whole history of the episode by sweeps, plans, and chooses among all
-actions.
+`act` takes the observation in, re-infers the whole history of the episode by sweeps, plans, and
+chooses among all actions.
 """
 
 import time
@@ -44,7 +44,9 @@ def build_hierarchical(
         AgentError: for observations that it cannot model, or settings that do not fit.
     """
     view = metadata.get("egocentric_view")
-    spaces = observation_space.spaces if isinstance(observation_space, gymnasium.spaces.Dict) else {}
+    spaces = (
+        observation_space.spaces if isinstance(observation_space, gymnasium.spaces.Dict) else {}
+    )
     missing = {"view", "carried", "heading"} - set(spaces)
     if not isinstance(view, EgocentricView) or missing:
         raise AgentError(
@@ -64,7 +66,9 @@ class HierarchicalAgent:
         seed: of every random choice.
     """
 
-    def __init__(self, view: EgocentricView, num_actions: int, settings: HierarchicalSettings, seed: int) -> None:
+    def __init__(
+        self, view: EgocentricView, num_actions: int, settings: HierarchicalSettings, seed: int
+    ) -> None:
         self.settings, self.seed, self.num_actions = settings, seed, num_actions
         self.generator = torch.Generator().manual_seed(seed)
         self.tracker = Tracker(view, num_actions, settings, self.generator)
@@ -79,7 +83,7 @@ class HierarchicalAgent:
         self.milliseconds: dict[str, float] = {}
         self.log_joint: float | None = None
 
-    # -- the loop -----------------------------------------------------------------------------------------------------
+    # -- the loop ----------------------------------------------------------------------------------
 
     def begin(self, *, seed: int) -> None:
         """Forget the running episode, keep everything learned, seed every random choice of the new episode."""
@@ -100,17 +104,23 @@ class HierarchicalAgent:
         self.action = self._choose(self.plan, greedy)
         self.recent.append(self.action)
         planned = time.perf_counter()
-        self.milliseconds.update(inference=1e3 * (inferred - start), planning=1e3 * (planned - inferred))
+        self.milliseconds.update(
+            inference=1e3 * (inferred - start), planning=1e3 * (planned - inferred)
+        )
         return self.action
 
     def _choose(self, plan: Plan, greedy: bool) -> int:
         """The least expected free energy (ties at random), or a draw from softmax(-precision EFE)."""
-        scores = -self.settings.precision * torch.as_tensor(plan.expected_free_energy - plan.expected_free_energy.min())
+        scores = -self.settings.precision * torch.as_tensor(
+            plan.expected_free_energy - plan.expected_free_energy.min()
+        )
         weights = (scores > -1e-3).double() if greedy else scores.softmax(0)
         return int(draw_categorical(weights, self.generator))
 
     @torch.inference_mode()
-    def feedback(self, observation: Observation, reward: float, terminated: bool, truncated: bool) -> None:
+    def feedback(
+        self, observation: Observation, reward: float, terminated: bool, truncated: bool
+    ) -> None:
         """Take in what the last action led to; at an episode's end store it, and learn unless frozen."""
         self.outcome = outcome_code(reward, terminated)
         if not (terminated or truncated):
@@ -121,14 +131,16 @@ class HierarchicalAgent:
             self._learn()
         self.milliseconds["learning"] = 1e3 * (time.perf_counter() - start)
 
-    # -- learning -----------------------------------------------------------------------------------------------------
+    # -- learning ----------------------------------------------------------------------------------
 
     def _learn(self) -> None:
         """Store the episode with its particles, and infer some stored ones afresh; counts replace, never add."""
         now = self.tracker.now
         self.log_joint = self.tracker.log_joint()
         counts = self.tracker.counts()
-        place = self.store.add(StoredEpisode(self.tracker.episode, now.cloud.events, now.state.log_weights[:, 0]))
+        place = self.store.add(
+            StoredEpisode(self.tracker.episode, now.cloud.events, now.state.log_weights[:, 0])
+        )
         self.stored_counts[place : place + 1] = [counts]
         self.tracker.past = now.grid.past + counts
         for _ in range(min(self.settings.replay.refreshed, len(self.store) - 1)):
@@ -147,7 +159,7 @@ class HierarchicalAgent:
         """Stop (or resume) learning across episodes."""
         self.frozen = frozen
 
-    # -- diagnostics --------------------------------------------------------------------------------------------------
+    # -- diagnostics -------------------------------------------------------------------------------
 
     def report(self, *, pictures: bool = False) -> StepReport:
         """Free energy, particles, the four terms of the chosen action, times; the inferred map as a picture."""
@@ -158,13 +170,18 @@ class HierarchicalAgent:
             "inference/free_energy": now.free_energy,
             "inference/ess": now.ess,
             "inference/unique_ancestors": float(unique_ancestors(now.state)[0]),
-            **{f"inference/acceptance/{site}": value for site, value in self.tracker.acceptance.items()},
+            **{
+                f"inference/acceptance/{site}": value
+                for site, value in self.tracker.acceptance.items()
+            },
             "efe/total": float(plan.expected_free_energy[chosen]),
             "efe/risk": float(plan.risk[chosen]),
             "efe/ambiguity": float(plan.ambiguity[chosen]),
             "efe/information_gain": float(plan.information_gain[chosen]),
             "efe/novelty": float(plan.novelty[chosen]),
-            "efe/policy_collapse": float(len(self.recent) == COLLAPSE and len(set(self.recent)) == 1),
+            "efe/policy_collapse": float(
+                len(self.recent) == COLLAPSE and len(set(self.recent)) == 1
+            ),
             "efe/configurations": float(plan.num_configurations),
             **({} if self.log_joint is None else {"learning/log_joint": self.log_joint}),
             "speed/ms_per_sweep": self.tracker.ms_per_sweep,
@@ -173,13 +190,17 @@ class HierarchicalAgent:
         if not pictures:
             return StepReport(scalars=scalars)
         drawn = {"belief/map": map_picture(self.belief, self.settings.map_size)}
-        return StepReport(scalars=scalars, pictures=drawn, legend=token_legend(self.tracker.vocabulary.tokens.members))
+        return StepReport(
+            scalars=scalars,
+            pictures=drawn,
+            legend=token_legend(self.tracker.vocabulary.tokens.members),
+        )
 
     def explain(self) -> str:
         """Why the last action was chosen."""
         return explain(self.plan) if self.plan is not None else "nothing was planned yet"
 
-    # -- persistence --------------------------------------------------------------------------------------------------
+    # -- persistence -------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on bit for bit."""
@@ -192,7 +213,10 @@ class HierarchicalAgent:
             "outcome": self.outcome,
             "frozen": self.frozen,
             "recent": list(self.recent),
-            "intended": [[hand, [list(change) for change in changes]] for hand, changes in self.planner.intended],
+            "intended": [
+                [hand, [list(change) for change in changes]]
+                for hand, changes in self.planner.intended
+            ],
             "log_joint": self.log_joint,
         }
 
@@ -202,10 +226,16 @@ class HierarchicalAgent:
         self.store.load_state_dict(state["store"])
         self.stored_counts = [Counts(**c) for c in state["stored_counts"]]
         self.generator.set_state(state["generator"])
-        self.action, self.outcome, self.frozen = int(state["action"]), int(state["outcome"]), bool(state["frozen"])
+        self.action, self.outcome, self.frozen = (
+            int(state["action"]),
+            int(state["outcome"]),
+            bool(state["frozen"]),
+        )
         self.recent = deque(state["recent"], maxlen=COLLAPSE)
         self.log_joint = state["log_joint"]
-        self.planner.intended = [(hand, tuple((c, t) for c, t in changes)) for hand, changes in state["intended"]]
+        self.planner.intended = [
+            (hand, tuple((c, t) for c, t in changes)) for hand, changes in state["intended"]
+        ]
         self.plan, self.belief = None, None
 
 

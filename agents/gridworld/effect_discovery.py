@@ -8,14 +8,19 @@ from aif_dcpc.agents.gridworld.model.vocabulary import SAME, Effect
 def suspected_effect(record: Record, geometry: Geometry, columns: int) -> Effect | None:
     """The effect that the last two slices suggest, if any.
 
-    The hand changed; or only the cell ahead changed, while all that was seen before and after stayed as it was.
+    The hand changed; or only the cell ahead changed, while all that was seen before and after
+    stayed as it was.
     """
     if len(record) < 2 or int(record.heading[-1]) != int(record.heading[-2]):
         return None
     place = geometry.own - columns
     before, after = record.view[-2], record.view[-1]
     hand = SAME if int(record.hand[-1]) == int(record.hand[-2]) else int(record.hand[-1])
-    changed = int(after[place]) != int(before[place]) and int(after[place]) >= 0 and int(before[place]) >= 0
+    changed = (
+        int(after[place]) != int(before[place])
+        and int(after[place]) >= 0
+        and int(before[place]) >= 0
+    )
     both = (before >= 0) & (after >= 0)
     both[place] = False
     still = bool((before[both] == after[both]).float().mean() > 0.8) if bool(both.any()) else True

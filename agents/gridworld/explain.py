@@ -13,8 +13,16 @@ def explain(plan: Plan, names: Sequence[str] | None = None) -> str:
         names: of the actions; numbers by default.
     """
     labels = names or [str(a) for a in range(len(plan.expected_free_energy))]
-    lines = [f"{'action':>12} {'EFE':>9} {'risk':>9} {'ambiguity':>9} {'info gain':>9} {'novelty':>9}"]
+    lines = [
+        f"{'action':>12} {'EFE':>9} {'risk':>9} {'ambiguity':>9} {'info gain':>9} {'novelty':>9}"
+    ]
     for action in plan.expected_free_energy.argsort(kind="stable").tolist():
-        terms = (plan.expected_free_energy, plan.risk, plan.ambiguity, plan.information_gain, plan.novelty)
+        terms = (
+            plan.expected_free_energy,
+            plan.risk,
+            plan.ambiguity,
+            plan.information_gain,
+            plan.novelty,
+        )
         lines.append(f"{labels[action]:>12} " + " ".join(f"{term[action]:9.3f}" for term in terms))
     return "\n".join(lines)

@@ -1,6 +1,7 @@
 """Following the running episode: vocabulary, history, particles.
 
-Each new observation is taken in by the arrival proposal; then sweeps re-infer the full latent history of the episode.
+Each new observation is taken in by the arrival proposal; then sweeps re-infer the full latent
+history of the episode.
 """
 
 import time
@@ -83,9 +84,18 @@ class Tracker:
     """
 
     def __init__(
-        self, view: EgocentricView, num_actions: int, settings: HierarchicalSettings, generator: torch.Generator
+        self,
+        view: EgocentricView,
+        num_actions: int,
+        settings: HierarchicalSettings,
+        generator: torch.Generator,
     ) -> None:
-        self.view, self.num_actions, self.settings, self.generator = view, num_actions, settings, generator
+        self.view, self.num_actions, self.settings, self.generator = (
+            view,
+            num_actions,
+            settings,
+            generator,
+        )
         self.geometry = geometry_of(view, settings.map_size)
         self.vocabulary = new_vocabulary(view.empty_hand_token)
         self.past = no_counts(num_actions, self.vocabulary)
@@ -109,7 +119,7 @@ class Tracker:
             raise RuntimeError("no episode is running: call act with the first observation.")
         return self.running
 
-    # -- arrival ------------------------------------------------------------------------------------------------------
+    # -- arrival -----------------------------------------------------------------------------------
 
     def take_in(self, observation: Observation, action: int, outcome: int) -> None:
         """Append what was observed after an action, and sweep."""
@@ -133,7 +143,8 @@ class Tracker:
     def _admit(self) -> bool:
         """Admit tokens seen often enough lately not to be misreadings; where misreading is rare, once is enough.
 
-        They are numbered in the order of their first sighting, so that renaming tokens changes nothing.
+        They are numbered in the order of their first sighting, so that renaming tokens changes
+        nothing.
         """
         recent = np.concatenate(self.episode.view[-RECENT:])
         tokens, first, counts = np.unique(
@@ -151,7 +162,13 @@ class Tracker:
         """The model as it stands now."""
         self.past = self.past.resized(self.num_actions, self.vocabulary)
         effects = effects_of(self.geometry, self.vocabulary)
-        return Grid(self.geometry, effects, self.settings.prior, self.past, self.vocabulary.tokens.capacity + 1)
+        return Grid(
+            self.geometry,
+            effects,
+            self.settings.prior,
+            self.past,
+            self.vocabulary.tokens.capacity + 1,
+        )
 
     def _arrive(self, record: Record) -> None:
         before = self.running
@@ -166,10 +183,14 @@ class Tracker:
     def _start(self, record: Record) -> Running:
         """The engine on slice 0, its cloud weighed by how well stored experience predicted the first view."""
         first = self._engine_on(record)
-        cloud, gain = prior_cloud(first.grid, record, self.settings.inference.num_particles, self.generator)
+        cloud, gain = prior_cloud(
+            first.grid, record, self.settings.inference.num_particles, self.generator
+        )
         evidence = torch.logsumexp(gain, 0) - np.log(len(gain))
         state = first.state.with_values(values_of(cloud))
-        state = resample_lineages(state.replace(log_weights=gain[:, None], log_evidence=evidence[None]), self.generator)
+        state = resample_lineages(
+            state.replace(log_weights=gain[:, None], log_evidence=evidence[None]), self.generator
+        )
         fresh = torch.arange(len(gain))[:, None]
         return replace(first, state=state.replace(ancestors=fresh))
 
@@ -183,14 +204,18 @@ class Tracker:
         """Whether the vocabulary has grown since the engine was set up, or tokens were admitted in hindsight."""
         new, old = self.vocabulary, before.grid
         sizes = new.tokens.capacity, new.hands.capacity, new.max_events
-        known = int(old.effects.known.sum()) == new.num_events and self.settled == len(new.tokens.members)
+        known = int(old.effects.known.sum()) == new.num_events and self.settled == len(
+            new.tokens.members
+        )
         return sizes != tuple(old.past.transition.shape[1:]) or not known
 
     def _regrown(self, before: Running, record: Record) -> Running:
         """The same particles under the grown vocabulary, all tables drawn anew given events and map."""
         after, cloud = self._engine_on(record), before.cloud
         tables = after.grid.draw_all_tables(cloud.events, cloud.initial, record, self.generator)
-        return replace(after, state=self._state_on(after, before.state, replace(cloud, tables=tables), record))
+        return replace(
+            after, state=self._state_on(after, before.state, replace(cloud, tables=tables), record)
+        )
 
     @staticmethod
     def _state_on(after: Running, old: State, cloud: Cloud, record: Record) -> State:
@@ -205,7 +230,7 @@ class Tracker:
             cache={},
         )
 
-    # -- sweeps -------------------------------------------------------------------------------------------------------
+    # -- sweeps ------------------------------------------------------------------------------------
 
     def sweep(self) -> None:
         """Re-infer the history of the running episode once."""
@@ -239,7 +264,7 @@ class Tracker:
         now = self.now
         return now.grid.counts(now.cloud.events, now.cloud.initial, now.record).average(now.weights)
 
-    # -- what the planner is told -------------------------------------------------------------------------------------
+    # -- what the planner is told ------------------------------------------------------------------
 
     def belief(self, total: Counts) -> Belief:
         """The present state of the world, particles averaged."""
@@ -247,7 +272,9 @@ class Tracker:
         path, _, _ = now.grid.trace(now.cloud.events, now.record)
         best = int(now.weights.argmax())
         cells = map_belief(now.grid, now.cloud, now.record, now.weights, total)
-        pose = torch.cat([path.position[:, -1], now.record.heading[-1].expand(len(now.weights), 1)], 1)
+        pose = torch.cat(
+            [path.position[:, -1], now.record.heading[-1].expand(len(now.weights), 1)], 1
+        )
         return Belief(
             cells=cells.double().numpy(),
             unseen=now.grid.prior.mean_token_prior(total).double().numpy(),
@@ -269,8 +296,12 @@ class Tracker:
     def knowledge(self, total: Counts) -> Knowledge:
         """The tables, given expected counts of all episodes."""
         grid, known = self.now.grid, self.vocabulary.num_events
-        transition, newness, transition_again = self.summaries[0].update(total.transition, grid.events)
-        outcome, outcome_newness, outcome_again = self.summaries[1].update(total.outcome, grid.outcomes)
+        transition, newness, transition_again = self.summaries[0].update(
+            total.transition, grid.events
+        )
+        outcome, outcome_newness, outcome_again = self.summaries[1].update(
+            total.outcome, grid.outcomes
+        )
         effects = grid.effects
         self.misread = float(grid.prior.mean_misread(total))
         return Knowledge(
@@ -289,7 +320,7 @@ class Tracker:
             takes=effects.takes[:known].numpy(),
         )
 
-    # -- persistence --------------------------------------------------------------------------------------------------
+    # -- persistence -------------------------------------------------------------------------------
 
     def forget(self) -> None:
         """Drop the running episode."""
@@ -334,8 +365,12 @@ class Tracker:
             cloud = Cloud(saved["events"], saved["initial"], Tables(**saved["tables"]))
             record = self.episode.record(self.vocabulary, self.view.unseen_token)
             fresh = self._engine_on(record)
-            kept = {name: saved[name] for name in ("log_weights", "ancestors", "log_evidence", "sweeps")}
-            self.running = replace(fresh, state=self._state_on(fresh, fresh.state.replace(**kept), cloud, record))
+            kept = {
+                name: saved[name] for name in ("log_weights", "ancestors", "log_evidence", "sweeps")
+            }
+            self.running = replace(
+                fresh, state=self._state_on(fresh, fresh.state.replace(**kept), cloud, record)
+            )
 
 
 def _folded(table: Tensor, known: int) -> Floats:
@@ -347,5 +382,9 @@ def _folded(table: Tensor, known: int) -> Floats:
 
 def _visited(path: Path, record: Record, best: int) -> dict[tuple[int, int, int], Ints]:
     """What was last seen from each pose, on the best particle's path."""
-    position, heading, view = path.position[best].tolist(), record.heading.tolist(), record.view.numpy()
+    position, heading, view = (
+        path.position[best].tolist(),
+        record.heading.tolist(),
+        record.view.numpy(),
+    )
     return {(*position[t], heading[t]): view[t] for t in range(len(record))}

@@ -24,7 +24,9 @@ def token_colours(num_slots: int) -> npt.NDArray[np.float64]:
 def token_legend(tokens: Sequence[int]) -> dict[int, tuple[int, int, int]]:
     """Colour of every raw token, given in the order of their slots."""
     colours = token_colours(len(tokens)).astype(int).tolist()
-    return {token: (red, green, blue) for token, (red, green, blue) in zip(tokens, colours, strict=True)}
+    return {
+        token: (red, green, blue) for token, (red, green, blue) in zip(tokens, colours, strict=True)
+    }
 
 
 def map_picture(belief: Belief, size: int) -> npt.NDArray[np.uint8]:
@@ -53,7 +55,9 @@ def _square(seen: npt.NDArray[np.bool_]) -> tuple[int, int, int]:
     return first[0] * CELL, first[1] * CELL, side * CELL
 
 
-def _draw_pose(picture: npt.NDArray[np.float64], y: int, x: int, heading: int, weight: float) -> None:
+def _draw_pose(
+    picture: npt.NDArray[np.float64], y: int, x: int, heading: int, weight: float
+) -> None:
     """Blend in an arrowhead, as opaque as its particle is heavy."""
     place = (np.mgrid[:CELL, :CELL] - (CELL - 1) / 2) / (CELL / 2)  # from -1 to 1 over the cell
     ahead = np.tensordot(AHEAD[heading], place, 1)

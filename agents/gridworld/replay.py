@@ -1,7 +1,7 @@
 """Episodes, whole and running, with their particles: what replay keeps.
 
-Stored in torchrl's list storage, one `TensorDict` per episode: raw observations (so that tokens admitted later can be
-found in them), and the event sequences of all particles with their weights.
+Stored in torchrl's list storage, one `TensorDict` per episode: raw observations (so that tokens
+admitted later can be found in them), and the event sequences of all particles with their weights.
 """
 
 from collections.abc import Iterator
@@ -49,14 +49,23 @@ class Episode:
         """The episode in the vocabulary's codes."""
         hands = [vocabulary.hands.index(c, 0) for c in self.carried]
         view = vocabulary.encode(np.stack(self.view), unseen_token)
-        action, heading, hand, outcome = map(torch.tensor, (self.action, self.heading, hands, self.outcome))
+        action, heading, hand, outcome = map(
+            torch.tensor, (self.action, self.heading, hands, self.outcome)
+        )
         return Record(action, heading, hand, torch.as_tensor(view), outcome)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything as tensors."""
-        view = torch.as_tensor(np.stack(self.view)) if self.view else torch.zeros(0, 0, dtype=torch.long)
+        view = (
+            torch.as_tensor(np.stack(self.view))
+            if self.view
+            else torch.zeros(0, 0, dtype=torch.long)
+        )
         names = ("action", "heading", "carried", "outcome")
-        return {**{n: torch.tensor(getattr(self, n), dtype=torch.long) for n in names}, "view": view}
+        return {
+            **{n: torch.tensor(getattr(self, n), dtype=torch.long) for n in names},
+            "view": view,
+        }
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> "Episode":
@@ -99,7 +108,9 @@ class EpisodeStore:
     def put(self, place: int, stored: StoredEpisode) -> None:
         """Replace the episode in a place."""
         particles = {"events": stored.events, "log_weights": stored.log_weights}
-        self.storage.set(place, TensorDict({**stored.episode.tensors(), **particles}, batch_size=[]))
+        self.storage.set(
+            place, TensorDict({**stored.episode.tensors(), **particles}, batch_size=[])
+        )
 
     def get(self, place: int) -> StoredEpisode:
         """The episode in a place."""
@@ -112,7 +123,10 @@ class EpisodeStore:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain tensors and numbers."""
-        rows = [{name: row[name] for name in row.keys()} for row in map(self.storage.get, range(len(self)))]
+        rows = [
+            {name: row[name] for name in row.keys()}
+            for row in map(self.storage.get, range(len(self)))
+        ]
         return {"added": self.added, "rows": rows}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -65,7 +65,10 @@ def hierarchical_settings(values: Mapping[str, Any]) -> HierarchicalSettings:
     Raises:
         AgentError: for an unknown key, a value of the wrong type, or one out of range.
     """
-    plain = {key: _build(GROUPS[key], value, f"{key}.") if key in GROUPS else value for key, value in values.items()}
+    plain = {
+        key: _build(GROUPS[key], value, f"{key}.") if key in GROUPS else value
+        for key, value in values.items()
+    }
     settings: HierarchicalSettings = _build(HierarchicalSettings, plain, "")
     _check(settings)
     return settings
@@ -77,13 +80,19 @@ def _build(kind: type, values: Any, where: str) -> Any:
     known = {f.name: f for f in fields(kind)}
     for key, value in values.items():
         if key not in known:
-            raise AgentError(unknown("agent setting", f"{where}{key}", (f"{where}{name}" for name in known)))
+            raise AgentError(
+                unknown("agent setting", f"{where}{key}", (f"{where}{name}" for name in known))
+            )
         _check_type(f"{where}{key}", value, known[key].type)
     return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
 
 
 def _check_type(path: str, value: Any, kind: Any) -> None:
-    fits = {int: type(value) is int, float: type(value) in (int, float), str: isinstance(value, str)}
+    fits = {
+        int: type(value) is int,
+        float: type(value) in (int, float),
+        str: isinstance(value, str),
+    }
     if not fits.get(kind, True):
         raise AgentError(f"agent setting {path} must be of type {kind.__name__}, not {value!r}.")
 

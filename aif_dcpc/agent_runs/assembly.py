@@ -18,8 +18,8 @@ Env = gymnasium.Env[Any, Any]
 def make_env(config: EnvConfig, *, render: bool = False) -> Env:
     """Build the environment.
 
-    Raises:
-        ConfigError: it does not exist, does not take its options, or is of a kind that is not supported.
+    Raises: ConfigError: it does not exist, does not take its options, or is of a kind that is not
+        supported.
     """
     with _told_in_one_sentence():
         return envs.make(config.name, render=render, **config.arguments())
@@ -28,8 +28,8 @@ def make_env(config: EnvConfig, *, render: bool = False) -> Env:
 def make_agent(name: str, settings: Settings, env: Env, seed: int) -> Agent:
     """Build the agent for the spaces of `env`.
 
-    Raises:
-        ConfigError: it does not exist, its settings do not fit, or it cannot model the observations.
+    Raises: ConfigError: it does not exist, its settings do not fit, or it cannot model the
+        observations.
     """
     with _told_in_one_sentence():
         return agents.make(
@@ -60,7 +60,9 @@ def restore_agent(agent: Agent, checkpoint: Checkpoint) -> None:
     try:
         agent.load_state_dict(checkpoint["agent"])
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
-        raise RunFolderError(f"the checkpoint does not fit its agent: {type(error).__name__}: {error}.") from error
+        raise RunFolderError(
+            f"the checkpoint does not fit its agent: {type(error).__name__}: {error}."
+        ) from error
 
 
 @contextmanager

@@ -90,10 +90,15 @@ class Times:
         """Medians of what every step does, the mean of learning, which comes in bursts."""
         if not self.parts["environment"]:
             return {}
-        acting = [sum(pair) for pair in zip(self.parts["inference"], self.parts["planning"], strict=True)]
+        acting = [
+            sum(pair) for pair in zip(self.parts["inference"], self.parts["planning"], strict=True)
+        ]
         rows = {
             "inference + planning": f"{median(acting):.1f} ms a step (median)",
-            **{part: f"{median(self.parts[part]):.1f} ms a step (median)" for part in ("inference", "planning")},
+            **{
+                part: f"{median(self.parts[part]):.1f} ms a step (median)"
+                for part in ("inference", "planning")
+            },
             "learning": f"{fmean(self.parts['learning']):.1f} ms a step (mean)",
             "environment": f"{median(self.parts['environment']):.1f} ms a step (median)",
         }

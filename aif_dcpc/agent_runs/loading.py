@@ -35,17 +35,21 @@ class Agent:
 load_agent = Agent.load
 
 
-def load_agent_and_env(run: str, change: EnvChange | None = None, *, render: bool = False) -> tuple[AgentProtocol, Env]:
+def load_agent_and_env(
+    run: str, change: EnvChange | None = None, *, render: bool = False
+) -> tuple[AgentProtocol, Env]:
     """Load a frozen agent and an environment like the one it was trained in, but for the given changes.
 
-    Raises:
-        UserError: the run is missing, foreign or damaged, or the agent cannot model the environment.
+    Raises: UserError: the run is missing, foreign or damaged, or the agent cannot model the
+        environment.
     """
     folder = open_run(run)
     config = folder.config()
     world: EnvConfig = config.env if change is None else change.applied_to(config.env)
     env = make_env(world, render=render)
-    agent = make_agent(config.agent["name"], config.agent_settings(), env, derive(config.seed, AGENT_SEED))
+    agent = make_agent(
+        config.agent["name"], config.agent_settings(), env, derive(config.seed, AGENT_SEED)
+    )
     restore_agent(agent, folder.load_checkpoint())
     agent.freeze()
     return agent, env

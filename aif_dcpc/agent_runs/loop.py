@@ -1,7 +1,8 @@
 """The loop of an agent in its environment, one step at a time, able to stop after any step and go on bit for bit.
 
-It knows nothing of files. An environment is not stored: it is rebuilt from the seed of the running episode and the
-actions taken since, so that any Gymnasium environment that is deterministic given `reset(seed=...)` can be resumed.
+It knows nothing of files. An environment is not stored: it is rebuilt from the seed of the running
+episode and the actions taken since, so that any Gymnasium environment that is deterministic given
+`reset(seed=...)` can be resumed.
 """
 
 import time
@@ -17,7 +18,13 @@ from aif_dcpc.agent_runs.episode_statistics import Tally, Times
 from aif_dcpc.agents.protocol import Agent, Observation
 from aif_dcpc.errors import RunFolderError
 from aif_dcpc.metrics import Averages
-from aif_dcpc.randomness import AGENT_EPISODE, ENVIRONMENT_EPISODE, derive, random_states, restore_random_states
+from aif_dcpc.randomness import (
+    AGENT_EPISODE,
+    ENVIRONMENT_EPISODE,
+    derive,
+    random_states,
+    restore_random_states,
+)
 from aif_dcpc.runs import Checkpoint
 
 Record = dict[str, float]
@@ -58,7 +65,9 @@ class AgentLoop:
 
     def _reset(self) -> Observation:
         observation: Observation
-        observation, _ = self.env.reset(seed=derive(self.seed, ENVIRONMENT_EPISODE, self.tally.episode))
+        observation, _ = self.env.reset(
+            seed=derive(self.seed, ENVIRONMENT_EPISODE, self.tally.episode)
+        )
         return observation
 
     def step(self) -> Record:
@@ -86,7 +95,10 @@ class AgentLoop:
         inference = reported.get("speed/ms_inference", 1e3 * acting)
         planning = reported.get("speed/ms_planning", 0.0)
         times = self.times.add(
-            inference=inference, planning=planning, learning=1e3 * learning, environment=1e3 * environment
+            inference=inference,
+            planning=planning,
+            learning=1e3 * learning,
+            environment=1e3 * environment,
         )
         self.averages.add({**reported, **times})
 
@@ -95,7 +107,7 @@ class AgentLoop:
         speed, self.clock = self.log_every / (now - self.clock), now
         return {**self.averages.take(), "speed/env_steps_per_second": speed}
 
-    # -- stopping and going on ----------------------------------------------------------------------------------------
+    # -- stopping and going on ---------------------------------------------------------------------
 
     def state(self) -> Checkpoint:
         """Everything needed to go on bit for bit."""
@@ -107,15 +119,17 @@ class AgentLoop:
             "environment": {
                 "seed": derive(self.seed, ENVIRONMENT_EPISODE, self.tally.episode),
                 "actions": list(self.tally.actions),
-                "observation": {key: torch.as_tensor(value) for key, value in self.observation.items()},
+                "observation": {
+                    key: torch.as_tensor(value) for key, value in self.observation.items()
+                },
             },
         }
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to what `state` gave.
 
-        Raises:
-            RunFolderError: the checkpoint does not fit, or the environment answers differently from before.
+        Raises: RunFolderError: the checkpoint does not fit, or the environment answers differently
+            from before.
         """
         restore_agent(self.agent, checkpoint)
         try:
@@ -124,7 +138,9 @@ class AgentLoop:
             self._replay(checkpoint["environment"]["observation"])
             restore_random_states(checkpoint["random"])
         except (KeyError, TypeError, ValueError) as error:
-            raise RunFolderError(f"the checkpoint is not one of an agent: {type(error).__name__}: {error}.") from error
+            raise RunFolderError(
+                f"the checkpoint is not one of an agent: {type(error).__name__}: {error}."
+            ) from error
 
     def _replay(self, expected: Mapping[str, Any]) -> None:
         """Rebuild the environment from its seed and the actions of the running episode."""

@@ -7,7 +7,17 @@ import numpy as np
 from aif_dcpc.agent_runs.assembly import Env
 from aif_dcpc.agents.protocol import Agent
 from aif_dcpc.metrics import MetricsLog
-from aif_dcpc.pictures import Picture, captioned, gif_bytes, legend, png_bytes, read_gif, same_size, save, side_by_side
+from aif_dcpc.pictures import (
+    Picture,
+    captioned,
+    gif_bytes,
+    legend,
+    png_bytes,
+    read_gif,
+    same_size,
+    save,
+    side_by_side,
+)
 
 FRAMES_PER_SECOND = 6
 WHAT = "left: the world; right: the map and pose that the agent infers, cells it is unsure of are darker"
@@ -33,7 +43,9 @@ class Recorder:
         report = self.agent.report(pictures=True)
         seen = self.env.render_mode == "rgb_array"
         views = [np.asarray(self.env.render(), dtype=np.uint8)] if seen else []
-        drawn = side_by_side([*views, *report.pictures.values()] or [np.full((8, 8, 3), 255, np.uint8)])
+        drawn = side_by_side(
+            [*views, *report.pictures.values()] or [np.full((8, 8, 3), 255, np.uint8)]
+        )
         if not report.legend:
             return drawn
         drawn = captioned(drawn, WHAT) if views else drawn
@@ -43,7 +55,9 @@ class Recorder:
     def _name(self, token: int) -> str:
         """What the environment calls a token, for the reader: the agent is never told."""
         named = self.env.has_wrapper_attr("describe_token")
-        return str(self.env.get_wrapper_attr("describe_token")(token)) if named else f"token {token}"
+        return (
+            str(self.env.get_wrapper_attr("describe_token")(token)) if named else f"token {token}"
+        )
 
     def picture(self, step: int) -> None:
         """Save a picture and show it on the board."""
@@ -64,6 +78,8 @@ class Recorder:
     def join(self, pattern: str, name: str) -> None:
         """Join the recordings whose names fit a pattern, in order of their names, into one."""
         videos = self.folder / "videos"
-        frames = [frame for path in sorted(videos.glob(pattern)) for frame in read_gif(path)][:MOST_FRAMES]
+        frames = [frame for path in sorted(videos.glob(pattern)) for frame in read_gif(path)][
+            :MOST_FRAMES
+        ]
         if frames:
             save(videos / f"{name}.gif", gif_bytes(same_size(frames), FRAMES_PER_SECOND))

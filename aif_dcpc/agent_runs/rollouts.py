@@ -24,11 +24,9 @@ from aif_dcpc.schema import RolloutConfig
 class Episode:
     """What one episode came to.
 
-    Attributes:
-        episode_return: sum of rewards.
-        success: see `succeeded`.
-        milliseconds: of every `act`.
-        shortest_ratio: steps over the fewest possible, where the environment tells and the episode succeeded.
+    Attributes: episode_return: sum of rewards. success: see `succeeded`. milliseconds: of every
+        `act`. shortest_ratio: steps over the fewest possible, where the environment tells and the
+        episode succeeded.
     """
 
     episode_return: float
@@ -42,7 +40,14 @@ class Episode:
         return len(self.milliseconds)
 
 
-def play(env: Env, agent: Agent, *, seed: int, greedy: bool, before_step: Callable[[], None] = lambda: None) -> Episode:
+def play(
+    env: Env,
+    agent: Agent,
+    *,
+    seed: int,
+    greedy: bool,
+    before_step: Callable[[], None] = lambda: None,
+) -> Episode:
     """Play one episode."""
     observation, _ = env.reset(seed=seed)
     agent.begin(seed=seed)
@@ -85,8 +90,8 @@ def summarise(episodes: list[Episode]) -> dict[str, float]:
 def rollout(config: RolloutConfig) -> dict[str, Any]:
     """Play the episodes that are asked for, write them to the run's board, and return the result.
 
-    Raises:
-        UserError: the run is missing, foreign or damaged, or the agent cannot model the environment.
+    Raises: UserError: the run is missing, foreign or damaged, or the agent cannot model the
+        environment.
     """
     if config.run is None:
         raise RunFolderError("which run? write run=RUN_DIR.")
@@ -98,20 +103,39 @@ def rollout(config: RolloutConfig) -> dict[str, Any]:
         recorder = Recorder(env, agent, folder.path, log) if config.video else None
         episodes = _play_all(config, env, agent, recorder, trained)
         result = summarise(episodes)
-        tags = {"success_rate": "success_rate", "mean_return": "return", "mean_length": "episode_length"}
-        log.scalars(trained, {f"eval/{tags.get(name, name)}": value for name, value in result.items()})
-    about = {"env": env_name(env), "episodes": len(episodes), "policy": config.policy, "seed": config.seed}
+        tags = {
+            "success_rate": "success_rate",
+            "mean_return": "return",
+            "mean_length": "episode_length",
+        }
+        log.scalars(
+            trained, {f"eval/{tags.get(name, name)}": value for name, value in result.items()}
+        )
+    about = {
+        "env": env_name(env),
+        "episodes": len(episodes),
+        "policy": config.policy,
+        "seed": config.seed,
+    }
     return {**about, "env_steps_trained": trained, **result}
 
 
-def _play_all(config: RolloutConfig, env: Env, agent: Agent, recorder: Recorder | None, trained: int) -> list[Episode]:
+def _play_all(
+    config: RolloutConfig, env: Env, agent: Agent, recorder: Recorder | None, trained: int
+) -> list[Episode]:
     episodes: list[Episode] = []
     with LiveProgress(config.episodes, unit="episodes") as progress:
         for index in range(config.episodes):
             filmed = recorder if index < config.video_episodes else None
             seed = config.seed + index
-            before_step = partial(filmed.film, f"seed {seed}") if filmed is not None else lambda: None
-            episodes.append(play(env, agent, seed=seed, greedy=config.policy == "greedy", before_step=before_step))
+            before_step = (
+                partial(filmed.film, f"seed {seed}") if filmed is not None else lambda: None
+            )
+            episodes.append(
+                play(
+                    env, agent, seed=seed, greedy=config.policy == "greedy", before_step=before_step
+                )
+            )
             if filmed is not None:
                 filmed.finish(trained, f"rollout-{config.policy}-{seed}", "eval/episode")
             progress.update(index + 1, {"success": fmean(episode.success for episode in episodes)})

@@ -74,8 +74,12 @@ def continue_agent_run(folder: RunFolder, config: TrainConfig) -> Outcome:
 
 def _loop(config: TrainConfig) -> AgentLoop:
     env = make_env(config.env, render=bool(config.picture_every or config.video_every))
-    agent = make_agent(config.agent["name"], config.agent_settings(), env, derive(config.seed, AGENT_SEED))
-    return AgentLoop(env, agent, seed=config.seed, greedy=config.policy == "greedy", log_every=config.log_every)
+    agent = make_agent(
+        config.agent["name"], config.agent_settings(), env, derive(config.seed, AGENT_SEED)
+    )
+    return AgentLoop(
+        env, agent, seed=config.seed, greedy=config.policy == "greedy", log_every=config.log_every
+    )
 
 
 class AgentRun:
@@ -88,7 +92,9 @@ class AgentRun:
         log: where numbers go.
     """
 
-    def __init__(self, config: TrainConfig, folder: RunFolder, loop: AgentLoop, log: MetricsLog) -> None:
+    def __init__(
+        self, config: TrainConfig, folder: RunFolder, loop: AgentLoop, log: MetricsLog
+    ) -> None:
         self.config, self.folder, self.loop, self.log = config, folder, loop, log
         self.recorder = Recorder(loop.env, loop.agent, folder.path, log)
         self.start = time.monotonic()
@@ -98,7 +104,10 @@ class AgentRun:
     def run(self) -> Outcome:
         """Step until something ends the run."""
         tally = self.loop.tally
-        with interruptible() as interruption, LiveProgress(self.config.total_env_steps, done=tally.step) as progress:
+        with (
+            interruptible() as interruption,
+            LiveProgress(self.config.total_env_steps, done=tally.step) as progress,
+        ):
             while (reason := self._reason_to_stop(interruption)) is None:
                 self._step()
                 progress.update(tally.step, self._numbers())
@@ -145,4 +154,8 @@ class AgentRun:
 
     def _numbers(self) -> dict[str, float]:
         tally = self.loop.tally
-        return {"success": tally.success_rate, "return": tally.mean_return, "free energy": self.free_energy}
+        return {
+            "success": tally.success_rate,
+            "return": tally.mean_return,
+            "free energy": self.free_energy,
+        }

@@ -1,7 +1,7 @@
 """How every command starts: Hydra composes and sweeps; what a user can get wrong is told in one sentence, exit code 2.
 
-Overrides are checked before Hydra sees them, so that a misspelt group, choice, key or a value of the wrong type never
-reaches a job, not even the third of a sweep.
+Overrides are checked before Hydra sees them, so that a misspelt group, choice, key or a value of
+the wrong type never reaches a job, not even the third of a sweep.
 """
 
 import sys
@@ -35,7 +35,9 @@ def run_command(config_name: str, job: Job) -> None:
             check_overrides(config_name, arguments.overrides, sweep=arguments.multirun)
     except UserError as error:
         fail(error)
-    hydra.main(config_path="pkg://aif_dcpc.configs", config_name=config_name, version_base="1.3")(task)()
+    hydra.main(config_path="pkg://aif_dcpc.configs", config_name=config_name, version_base="1.3")(
+        task
+    )()
 
 
 def run_script(main: Callable[[], None]) -> None:
@@ -69,7 +71,9 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
     try:
         values = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"the configuration cannot be resolved: {str(error).splitlines()[0]}.") from None
+        raise ConfigError(
+            f"the configuration cannot be resolved: {str(error).splitlines()[0]}."
+        ) from None
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
 

@@ -1,8 +1,8 @@
 """`aif-evaluate run=RUN_DIR [seeds=5] [held_out=1000] [sweeps=100] [annealed_images=100] [samples=10000]`.
 
-Measures a trained image model on held-out images, under several seeds of inference, and leaves figures in the run
-folder; `'run=[A,B,C]'` averages runs that were trained with different seeds. The last line of standard output is one
-JSON object: means, and standard deviations under `<key>_sd`.
+Measures a trained image model on held-out images, under several seeds of inference, and leaves
+figures in the run folder; `'run=[A,B,C]'` averages runs that were trained with different seeds. The
+last line of standard output is one JSON object: means, and standard deviations under `<key>_sd`.
 """
 
 import json

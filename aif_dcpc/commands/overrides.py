@@ -1,7 +1,8 @@
 """Refuse a misspelt group, choice or key, or a value of the wrong type, with the closest match.
 
-The YAML files are the schema of what the typed configuration leaves open (the settings of an agent): a key must stand
-in them, and a value must have the type of its default (anything where the default is null).
+The YAML files are the schema of what the typed configuration leaves open (the settings of an
+agent): a key must stand in them, and a value must have the type of its default (anything where the
+default is null).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,10 @@ from omegaconf.errors import OmegaConfBaseException
 from aif_dcpc.errors import ConfigError
 from aif_dcpc.schema import typed, unknown
 
-OPEN_KEYS = ("env.options", "images.options")  # groups of keys that belong to somebody else: any key may be added
+OPEN_KEYS = (
+    "env.options",
+    "images.options",
+)  # groups of keys that belong to somebody else: any key may be added
 
 
 def check_overrides(config_name: str, overrides: Sequence[str], *, sweep: bool) -> None:
@@ -32,12 +36,18 @@ def check_overrides(config_name: str, overrides: Sequence[str], *, sweep: bool) 
     """
     with initialize_config_module("aif_dcpc.configs", version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
-        own = [parsed for parsed in _parsed(overrides, loader) if not parsed.key_or_group.startswith("hydra")]
+        own = [
+            parsed
+            for parsed in _parsed(overrides, loader)
+            if not parsed.key_or_group.startswith("hydra")
+        ]
         groups = set(loader.list_groups("")) - {"hydra"}
         chosen = [parsed for parsed in own if parsed.key_or_group in groups]
         for parsed in own:
             if parsed.is_sweep_override() and not sweep:
-                raise ConfigError(f"{parsed.input_line} asks for several runs: add -m, or put the value in quotes.")
+                raise ConfigError(
+                    f"{parsed.input_line} asks for several runs: add -m, or put the value in quotes."
+                )
         for parsed in chosen:
             _check_choice(loader, parsed)
         for choices in product(*([f"{p.key_or_group}={c}" for c in _choices(p)] for p in chosen)):
@@ -62,7 +72,11 @@ def _choices(parsed: Override) -> list[Any]:
     """Return the values that an override stands for: several in a sweep, none in a sweep over an interval."""
     if not parsed.is_sweep_override():
         return [parsed.value()]
-    return [getattr(v, "text", v) for v in parsed.sweep_iterator()] if parsed.is_discrete_sweep() else []
+    return (
+        [getattr(v, "text", v) for v in parsed.sweep_iterator()]
+        if parsed.is_discrete_sweep()
+        else []
+    )
 
 
 def _check_choice(loader: ConfigLoader, parsed: Override) -> None:
@@ -78,7 +92,9 @@ def _defaults(config_name: str, choices: Sequence[str]) -> Mapping[str, Any]:
         config = compose(config_name, overrides=list(choices))
         return cast(Mapping[str, Any], OmegaConf.to_container(config, resolve=True))
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(f"cannot compose {' '.join(choices)}: {str(error).splitlines()[0]}") from None
+        raise ConfigError(
+            f"cannot compose {' '.join(choices)}: {str(error).splitlines()[0]}"
+        ) from None
 
 
 def _check_key(defaults: Mapping[str, Any], groups: set[str], parsed: Override) -> None:

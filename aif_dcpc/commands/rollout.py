@@ -26,7 +26,10 @@ def rollout(values: Mapping[str, Any], given: Sequence[str]) -> None:
     result = rollouts.rollout(config)
     print_table(
         f"{config.run}",
-        {key: f"{value:.3f}" if isinstance(value, float) else f"{value}" for key, value in result.items()},
+        {
+            key: f"{value:.3f}" if isinstance(value, float) else f"{value}"
+            for key, value in result.items()
+        },
     )
     print(json.dumps(result), flush=True)
 

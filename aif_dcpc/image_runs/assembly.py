@@ -22,7 +22,10 @@ from aif_dcpc.schema import ImageConfig, TrainConfig, unknown
 
 IMAGE = "image"  # the observed site of every image model
 GRAPHS: dict[str, Callable[..., GraphicalModel]] = {"dlgm": dlgm, "generator": generator}
-AMORTISED: dict[str, type[AmortisedLearner]] = {"vae": VariationalLearner, "lpc": LangevinCodingLearner}
+AMORTISED: dict[str, type[AmortisedLearner]] = {
+    "vae": VariationalLearner,
+    "lpc": LangevinCodingLearner,
+}
 
 
 def image_config(config: TrainConfig) -> ImageConfig:
@@ -43,7 +46,9 @@ def make_data(config: TrainConfig) -> ImageData:
         ConfigError: it is not to be had, or nothing is left to learn from.
     """
     images = image_config(config)
-    data = load_images(images.data, config.data_dir, image_size=images.image_size, folder=images.folder)
+    data = load_images(
+        images.data, config.data_dir, image_size=images.image_size, folder=images.folder
+    )
     if images.hold_out > len(data.train) - 2:
         raise ConfigError(
             f"images.hold_out={images.hold_out} leaves nothing of {len(data.train)} images to learn from."
@@ -63,7 +68,9 @@ def make_model(config: TrainConfig, data: ImageData) -> GraphicalModel:
     try:
         model = GRAPHS[images.model](image_shape=data.image_shape, **images.options)
     except (TypeError, ValueError, InferenceError) as error:
-        raise ConfigError(f"images.options do not fit the graph {images.model!r}: {error}") from None
+        raise ConfigError(
+            f"images.options do not fit the graph {images.model!r}: {error}"
+        ) from None
     start_at_mean(model, data.train)
     return model
 
@@ -78,7 +85,9 @@ def start_at_mean(model: GraphicalModel, images: Tensor) -> None:
             bias.copy_(torch.logit(mean))
 
 
-def make_engine(config: TrainConfig, model: GraphicalModel, *, seed: int, num_particles: int | None = None) -> DCPC:
+def make_engine(
+    config: TrainConfig, model: GraphicalModel, *, seed: int, num_particles: int | None = None
+) -> DCPC:
     """The engine that the configuration asks for.
 
     Raises:
@@ -101,7 +110,9 @@ def with_method(engine: DCPC, images: ImageConfig) -> DCPC:
         return UnadjustedLangevin(engine, step=step, inner_steps=steps)
     if images.method in ("mcpc", "map"):
         temperature = 1.0 if images.method == "mcpc" else 0.0
-        return UnadjustedLangevin(engine, step=step, temperature=temperature, inner_steps=steps, persistent=False)
+        return UnadjustedLangevin(
+            engine, step=step, temperature=temperature, inner_steps=steps, persistent=False
+        )
     return engine
 
 
@@ -118,7 +129,9 @@ def early_engine(engine: DCPC, images: ImageConfig) -> DCPC:
     return early
 
 
-def make_learner(config: TrainConfig, model: GraphicalModel, data: ImageData, particles: Path | None = None) -> Learner:
+def make_learner(
+    config: TrainConfig, model: GraphicalModel, data: ImageData, particles: Path | None = None
+) -> Learner:
     """Engine, optimiser and particles for all training images, drawn from the prior.
 
     Args:
@@ -131,7 +144,9 @@ def make_learner(config: TrainConfig, model: GraphicalModel, data: ImageData, pa
         OSError: there is no room for them.
     """
     images = image_config(config)
-    engine = with_method(make_engine(config, model, seed=derive(config.seed, IMAGE_PARTICLES)), images)
+    engine = with_method(
+        make_engine(config, model, seed=derive(config.seed, IMAGE_PARTICLES)), images
+    )
     groups = parameter_groups(model, images.rate, covariance_rate=images.covariance_rate)
     optimizer = torch.optim.Adam(groups, amsgrad=True)
     number = len(data.train)
@@ -140,9 +155,19 @@ def make_learner(config: TrainConfig, model: GraphicalModel, data: ImageData, pa
     store = ParticleStore.like(template, number, folder=particles)
     Learner.fill(engine, store, shown, torch.arange(number).split(len(shown[IMAGE])))
     if images.method in AMORTISED:
-        return AMORTISED[images.method](engine, optimizer, template, store, site=IMAGE, rate=images.rate)
+        return AMORTISED[images.method](
+            engine, optimizer, template, store, site=IMAGE, rate=images.rate
+        )
     sweeps = config.inference["num_sweeps"]
-    return Learner(engine, optimizer, template, store, num_sweeps=sweeps, visits=images.visits, recycle=images.recycle)
+    return Learner(
+        engine,
+        optimizer,
+        template,
+        store,
+        num_sweeps=sweeps,
+        visits=images.visits,
+        recycle=images.recycle,
+    )
 
 
 def batch_size(config: TrainConfig, data: ImageData) -> int:

@@ -1,13 +1,15 @@
 """Compare methods on one image experiment: the same graph, data, processor time, effort of tuning, and measurement.
 
-Every method gets the same number of settings to try, each learned for the same processor time and judged by one
-criterion on training images that were held out; the best one then learns from several seeds and is measured on test
-images. Seconds become numbers of learning steps by timing all methods in turn before anything is learned, so that a busy
-machine takes from none of them. Each result is one line of a file as soon as it is there: a second invocation goes on
-behind the last, within the run that was interrupted, and several may work on different methods at a time.
+Every method gets the same number of settings to try, each learned for the same processor time and
+judged by one criterion on training images that were held out; the best one then learns from several
+seeds and is measured on test images. Seconds become numbers of learning steps by timing all methods
+in turn before anything is learned, so that a busy machine takes from none of them. Each result is
+one line of a file as soon as it is there: a second invocation goes on behind the last, within the
+run that was interrupted, and several may work on different methods at a time.
 
-    protocol = Protocol(experiment="mnist", settings={"vae": [["images.method=vae", "images.rate=0.001"], ...]}, ...)
-    Comparison(protocol, Results(Path("results.jsonl")), Path("runs/comparison")).run(["vae"])
+    protocol = Protocol(experiment="mnist", settings={"vae": [["images.method=vae",
+    "images.rate=0.001"], ...]}, ...) Comparison(protocol, Results(Path("results.jsonl")),
+    Path("runs/comparison")).run(["vae"])
 """
 
 import json
@@ -43,7 +45,9 @@ class Results:
     def rows(self, **key: object) -> list[Row]:
         """All lines with these entries; a line that was cut short is left out."""
         lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        return [row for row in map(_parsed, lines) if row is not None and key.items() <= row.items()]
+        return [
+            row for row in map(_parsed, lines) if row is not None and key.items() <= row.items()
+        ]
 
     def append(self, row: Row) -> None:
         """Add a line."""
@@ -54,7 +58,9 @@ class Results:
 
     def once(self, key: Row, measure: Callable[[], Row]) -> Row:
         """The line with this key, measured and appended if there is none yet."""
-        known = [row for row in self.rows() if all(row.get(name) == value for name, value in key.items())]
+        known = [
+            row for row in self.rows() if all(row.get(name) == value for name, value in key.items())
+        ]
         if known:
             return known[0]
         row = {**key, **measure()}
@@ -106,7 +112,9 @@ def evaluations(*, tuning: Sequence[str], final: Sequence[str]) -> Measure:
     overrides = {"tuning": tuning, "final": final}
 
     def measure(run: Path, key: Row) -> Row:
-        found = evaluate(evaluate_config(composed("evaluate", f"run={run}", *overrides[key["stage"]])))
+        found = evaluate(
+            evaluate_config(composed("evaluate", f"run={run}", *overrides[key["stage"]]))
+        )
         return {name: value for name, value in found.items() if name != "run"}
 
     return measure
@@ -138,7 +146,9 @@ class Comparison:
         """
         chosen = list(methods)
         self.time()
-        best = {m: self.tune(m) if number is None else self.protocol.settings[m][number] for m in chosen}
+        best = {
+            m: self.tune(m) if number is None else self.protocol.settings[m][number] for m in chosen
+        }
         for seed in self.protocol.seeds:
             for method in chosen:
                 self.measure(method, best[method], seed)
@@ -157,22 +167,40 @@ class Comparison:
         """The best of a method's settings by the criterion, on held-out training images."""
         protocol, found = self.protocol, {}
         for setting in map(tuple, protocol.settings[method]):
-            key = self._key("tuning", method, setting, protocol.tuning_seed, protocol.tuning_seconds)
+            key = self._key(
+                "tuning", method, setting, protocol.tuning_seed, protocol.tuning_seconds
+            )
             row = self._once(key, setting, f"images.hold_out={protocol.hold_out}")
             found[setting] = row.get(protocol.criterion, float("inf"))
         return min(found, key=lambda setting: found[setting])
 
     def measure(self, method: str, setting: Sequence[str], seed: int) -> Row:
         """One final run on the test images."""
-        return self._once(self._key("final", method, setting, seed, self.protocol.final_seconds), setting)
+        return self._once(
+            self._key("final", method, setting, seed, self.protocol.final_seconds), setting
+        )
 
-    def _key(self, stage: str, method: str, setting: Sequence[str], seed: int, seconds: float) -> Row:
-        return {"stage": stage, "method": method, "setting": " ".join(setting), "seed": seed, "seconds": seconds}
+    def _key(
+        self, stage: str, method: str, setting: Sequence[str], seed: int, seconds: float
+    ) -> Row:
+        return {
+            "stage": stage,
+            "method": method,
+            "setting": " ".join(setting),
+            "seed": seed,
+            "seconds": seconds,
+        }
 
     def _once(self, key: Row, setting: Sequence[str], *more: str) -> Row:
         """The line with this key; learned and measured if there is none yet."""
         number = list(map(tuple, self.protocol.settings[key["method"]])).index(tuple(setting))
-        words = (key["stage"], key["method"].replace(" ", "-"), number, key["seed"], f"{key['seconds']:g}")
+        words = (
+            key["stage"],
+            key["method"].replace(" ", "-"),
+            number,
+            key["seed"],
+            f"{key['seconds']:g}",
+        )
         place = self.folder / "-".join(map(str, words))
         row = self.results.once(key, partial(self._learn, key, place, [*setting, *more]))
         if key["stage"] == "tuning":
@@ -183,7 +211,12 @@ class Comparison:
         """Learn for the key's seconds, and measure; a run that broke down says why."""
         timed = self.results.rows(stage="timing", method=key["method"])[0]["step_seconds"]
         steps, saving = (max(1, round(seconds / timed)) for seconds in (key["seconds"], SAVE_EVERY))
-        given = [*overrides, f"images.steps={steps}", f"checkpoint_every={saving}", f"run_dir={place}"]
+        given = [
+            *overrides,
+            f"images.steps={steps}",
+            f"checkpoint_every={saving}",
+            f"run_dir={place}",
+        ]
         try:
             learned = _learned(self._train(key["method"], given, key["seed"]), place)
         except LearningError as error:
@@ -191,7 +224,12 @@ class Comparison:
         return {**learned, **self.protocol.measure(place, key)}
 
     def _train(self, method: str, overrides: Sequence[str], seed: int) -> TrainConfig:
-        quiet = ["device=cpu", "picture_every=0", "images.validation_images=1", "images.validation_sweeps=1"]
+        quiet = [
+            "device=cpu",
+            "picture_every=0",
+            "images.validation_images=1",
+            "images.validation_sweeps=1",
+        ]
         protocol = self.protocol
         mine = [*protocol.common, *protocol.methods[method], *overrides, f"seed={seed}"]
         return train_config(composed("train", f"experiment={protocol.experiment}", *quiet, *mine))
@@ -234,8 +272,13 @@ def table(rows: Sequence[Row], columns: Mapping[str, int], *, order: str) -> str
     for row in rows:
         groups.setdefault((row["method"], row["setting"]), []).append(row)
     lines = [["method", "setting", "runs", *columns], ["---"] * (len(columns) + 3)]
-    for key in sorted(groups, key=lambda key: fmean(row.get(order, float("inf")) for row in groups[key])):
-        cells = [_cell([row[name] for row in groups[key] if name in row], digits) for name, digits in columns.items()]
+    for key in sorted(
+        groups, key=lambda key: fmean(row.get(order, float("inf")) for row in groups[key])
+    ):
+        cells = [
+            _cell([row[name] for row in groups[key] if name in row], digits)
+            for name, digits in columns.items()
+        ]
         lines.append([*key, str(len(groups[key])), *cells])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -243,4 +286,6 @@ def table(rows: Sequence[Row], columns: Mapping[str, int], *, order: str) -> str
 def _cell(values: Sequence[float], digits: int) -> str:
     if not values:
         return "failed"
-    return f"{fmean(values):.{digits}f}" + (f" ± {stdev(values):.{digits}f}" if len(values) > 1 else "")
+    return f"{fmean(values):.{digits}f}" + (
+        f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    )

@@ -1,8 +1,9 @@
 """Data sets of images: `(N, C, H, W)` uint8 with labels, training and test parts.
 
-`digits` comes with scikit-learn and needs no download. The others are torchvision's and lie under `data_dir`; where they
-are missing they are downloaded, and where that fails one sentence says what to put where. `folder` takes any folder of
-pictures; where they lie in subfolders, such as `cats/` and `dogs/`, these give the labels 0, 1, ... in order of their names.
+`digits` comes with scikit-learn and needs no download. The others are torchvision's and lie under
+`data_dir`; where they are missing they are downloaded, and where that fails one sentence says what
+to put where. `folder` takes any folder of pictures; where they lie in subfolders, such as `cats/`
+and `dogs/`, these give the labels 0, 1, ... in order of their names.
 """
 
 from collections.abc import Callable
@@ -41,7 +42,9 @@ class ImageData:
 
     def first(self, number: int | None) -> "ImageData":
         """The same with at most `number` training images."""
-        return ImageData(self.train[:number], self.test, self.train_labels[:number], self.test_labels)
+        return ImageData(
+            self.train[:number], self.test, self.train_labels[:number], self.test_labels
+        )
 
     def hold_out(self, number: int) -> "ImageData":
         """The last `number` training images in the place of the test images, for choosing settings; 0: unchanged."""
@@ -56,7 +59,9 @@ def unit(images: Tensor) -> Tensor:
     return images.float() / 255
 
 
-def load_images(name: str, data_dir: str, *, image_size: int | None = None, folder: str | None = None) -> ImageData:
+def load_images(
+    name: str, data_dir: str, *, image_size: int | None = None, folder: str | None = None
+) -> ImageData:
     """Load a data set by name.
 
     Args:
@@ -79,16 +84,22 @@ def _digits(data_dir: Path, image_size: int, folder: str | None) -> ImageData:
     bunch: Any = load_digits()
     images = torch.from_numpy(np.round(bunch.images * (255 / 16)).astype(np.uint8))[:, None]
     labels = torch.from_numpy(bunch.target.astype(np.int64))
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))  # the split, always the same
+    order = torch.randperm(
+        len(images), generator=torch.Generator().manual_seed(0)
+    )  # the split, always the same
     test, train = order[:297], order[297:]
     return ImageData(images[train], images[test], labels[train], labels[test])
 
 
-def _torchvision(kind: str, where: str, **options: Any) -> Callable[[Path, int, str | None], ImageData]:
+def _torchvision(
+    kind: str, where: str, **options: Any
+) -> Callable[[Path, int, str | None], ImageData]:
     def load(data_dir: Path, image_size: int, folder: str | None) -> ImageData:
         train, test = (_part(kind, where, data_dir, train, options) for train in (True, False))
         images = [_channels_first(np.asarray(part.data)) for part in (train, test)]
-        labels = [torch.as_tensor(np.asarray(part.targets), dtype=torch.int64) for part in (train, test)]
+        labels = [
+            torch.as_tensor(np.asarray(part.targets), dtype=torch.int64) for part in (train, test)
+        ]
         if kind == "EMNIST":  # its files hold the letters lying on their side
             images = [i.transpose(-1, -2).contiguous() for i in images]
         return ImageData(images[0], images[1], labels[0], labels[1])
@@ -105,7 +116,9 @@ def _part(kind: str, where: str, data_dir: Path, train: bool, options: dict[str,
     except RuntimeError:
         return _downloaded(make, kind, where, data_dir, train=train, **options)
     except Exception as error:  # whatever a reader meets in a damaged file
-        raise ConfigError(f"{data_dir}/{where} is damaged: {_line(error)} Remove it and load it again.") from None
+        raise ConfigError(
+            f"{data_dir}/{where} is damaged: {_line(error)} Remove it and load it again."
+        ) from None
 
 
 def _downloaded(make: Any, kind: str, where: str, data_dir: Path, **options: Any) -> Any:
@@ -113,7 +126,9 @@ def _downloaded(make: Any, kind: str, where: str, data_dir: Path, **options: Any
         return make(str(data_dir), download=True, **options)
     except Exception as error:  # whatever the network does
         if any((data_dir / where).glob("*")):
-            raise ConfigError(f"{data_dir}/{where} is damaged: {_line(error)} Remove it and load it again.") from None
+            raise ConfigError(
+                f"{data_dir}/{where} is damaged: {_line(error)} Remove it and load it again."
+            ) from None
         raise ConfigError(
             f"{kind} is not in {data_dir}/{where} and cannot be downloaded here ({_line(error)}) Load it on another "
             f"machine with torchvision.datasets.{kind}('{data_dir}', download=True) and copy the folder {where}, "
@@ -134,7 +149,10 @@ def _cifar10_subset(data_dir: Path, image_size: int, folder: str | None) -> Imag
     path = data_dir / "cifar10_subset.npz"
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            parts = [arrays[key] for key in ("train_images", "test_images", "train_labels", "test_labels")]
+            parts = [
+                arrays[key]
+                for key in ("train_images", "test_images", "train_labels", "test_labels")
+            ]
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(
             f"{path} cannot be read ({_line(error)}) It holds train_images and test_images (N, 32, 32, 3) uint8 and "
@@ -156,7 +174,9 @@ def _celeba(data_dir: Path, image_size: int, folder: str | None) -> ImageData:
     parts, paths = _parts(data_dir / "celeba" / "list_eval_partition.txt"), _found(place)
     train, test = _last_tenth_out(paths)
     if parts:
-        train, test = ([path for path in paths if parts.get(path.name) == part] for part in ("0", "2"))
+        train, test = (
+            [path for path in paths if parts.get(path.name) == part] for part in ("0", "2")
+        )
     return _read(place, train, test, image_size, crop=148)
 
 
@@ -177,7 +197,9 @@ def _folder(data_dir: Path, image_size: int, folder: str | None) -> ImageData:
         raise ConfigError("data=folder needs images.folder=PATH, a folder with pictures.")
     place = Path(folder)
     paths = _found(place)
-    order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(0))  # the split, always the same
+    order = torch.randperm(
+        len(paths), generator=torch.Generator().manual_seed(0)
+    )  # the split, always the same
     train, test = _last_tenth_out([paths[i] for i in order])
     data = _read(place, train, test, image_size, crop=None)
     above = {path: path.relative_to(place).parts[0] for path in paths}
@@ -190,7 +212,11 @@ def _folder(data_dir: Path, image_size: int, folder: str | None) -> ImageData:
 
 def _found(place: Path) -> list[Path]:
     """Pictures in a folder and below, in order of their paths."""
-    return sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES) if place.is_dir() else []
+    return (
+        sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES)
+        if place.is_dir()
+        else []
+    )
 
 
 def _last_tenth_out(paths: list[Path]) -> tuple[list[Path], list[Path]]:
@@ -198,7 +224,9 @@ def _last_tenth_out(paths: list[Path]) -> tuple[list[Path], list[Path]]:
     return paths[:-held_out], paths[-held_out:]
 
 
-def _read(place: Path, train: list[Path], test: list[Path], image_size: int, *, crop: int | None) -> ImageData:
+def _read(
+    place: Path, train: list[Path], test: list[Path], image_size: int, *, crop: int | None
+) -> ImageData:
     """Pictures without labels."""
     if not train or not test:
         raise ConfigError(
@@ -206,7 +234,9 @@ def _read(place: Path, train: list[Path], test: list[Path], image_size: int, *, 
             f"least one of each, files ending in {', '.join(SUFFIXES)}."
         )
     none = torch.zeros(0, dtype=torch.int64)
-    return ImageData(_stacked(train, image_size, crop), _stacked(test, image_size, crop), none, none)
+    return ImageData(
+        _stacked(train, image_size, crop), _stacked(test, image_size, crop), none, none
+    )
 
 
 def _stacked(paths: list[Path], size: int, crop: int | None) -> Tensor:
@@ -225,12 +255,18 @@ def _picture(path: Path, size: int, crop: int | None) -> Tensor:
         with Image.open(path) as opened:
             picture = opened.convert("RGB")
     except Exception as error:  # whatever a decoder meets in a damaged file
-        raise ConfigError(f"{path} is not a whole picture ({_line(error)}) Remove or replace it.") from None
+        raise ConfigError(
+            f"{path} is not a whole picture ({_line(error)}) Remove or replace it."
+        ) from None
     side = min(*picture.size, crop or min(picture.size))
     if side < size:
-        raise ConfigError(f"{path} is {picture.size[0]} x {picture.size[1]} pixels: expected at least {size} a side.")
+        raise ConfigError(
+            f"{path} is {picture.size[0]} x {picture.size[1]} pixels: expected at least {size} a side."
+        )
     left, top = (picture.size[0] - side) // 2, (picture.size[1] - side) // 2
-    square = picture.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BOX)
+    square = picture.crop((left, top, left + side, top + side)).resize(
+        (size, size), Image.Resampling.BOX
+    )
     return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
 
 

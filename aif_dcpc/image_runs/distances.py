@@ -1,12 +1,15 @@
 """Distances between two sets of images by the features of a network: Frechet (FID) and kernel (KID).
 
-The features are those of a classifier trained on the data set itself, or, where its weights can be had, of the Inception
-network of the published distances. Numbers in one kind of features say nothing about numbers in the other.
+The features are those of a classifier trained on the data set itself, or, where its weights can be
+had, of the Inception network of the published distances. Numbers in one kind of features say
+nothing about numbers in the other.
 
-Both distances are estimated from samples, so both come with a standard error (`frechet_estimate`, `kernel_estimate`). The
-kernel distance is unbiased; the Frechet distance errs upwards, the more so the fewer the samples: compare at equal numbers.
+Both distances are estimated from samples, so both come with a standard error (`frechet_estimate`,
+`kernel_estimate`). The kernel distance is unbiased; the Frechet distance errs upwards, the more so
+the fewer the samples: compare at equal numbers.
 
-References: Heusel et al. 2017 (arXiv 1706.08500), equation 6; Binkowski et al. 2018 (arXiv 1801.01401), section 3.1.
+References: Heusel et al. 2017 (arXiv 1706.08500), equation 6; Binkowski et al. 2018 (arXiv
+    1801.01401), section 3.1.
 """
 
 import os
@@ -41,12 +44,17 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     """
     difference = (a.mean(0) - b.mean(0)).numpy()
     left, right = (np.atleast_2d(torch.cov(x.mT).numpy()) for x in (a, b))
-    # eigenvalues of left @ right are real and not negative; their roots sum to the trace of the root
+    # eigenvalues of left @ right are real and not negative; their roots sum to the trace of the
+    # root
     values = linalg.eigvals(left @ right).real.clip(min=0)
-    return float(difference @ difference + np.trace(left) + np.trace(right) - 2 * np.sqrt(values).sum())
+    return float(
+        difference @ difference + np.trace(left) + np.trace(right) - 2 * np.sqrt(values).sum()
+    )
 
 
-def kernel_distance(a: Tensor, b: Tensor, *, subsets: int = 20, size: int = 500, seed: int = 0) -> float:
+def kernel_distance(
+    a: Tensor, b: Tensor, *, subsets: int = 20, size: int = 500, seed: int = 0
+) -> float:
     """Unbiased squared MMD with the kernel (x'y / D + 1)^3, averaged over subsets; below zero by chance if equal."""
     generator = torch.Generator().manual_seed(seed)
     size = min(size, len(a), len(b))
@@ -60,7 +68,9 @@ def kernel_distance(a: Tensor, b: Tensor, *, subsets: int = 20, size: int = 500,
 def frechet_estimate(a: Tensor, b: Tensor, *, resamples: int = 100, seed: int = 0) -> Estimate:
     """`frechet_distance` of all samples; error: its standard deviation when both sets are drawn anew with replacement."""
     generator = torch.Generator().manual_seed(seed)
-    found = [frechet_distance(_redrawn(a, generator), _redrawn(b, generator)) for _ in range(resamples)]
+    found = [
+        frechet_distance(_redrawn(a, generator), _redrawn(b, generator)) for _ in range(resamples)
+    ]
     return Estimate(frechet_distance(a, b), float(np.std(found, ddof=1)))
 
 
@@ -71,13 +81,15 @@ def _redrawn(x: Tensor, generator: torch.Generator) -> Tensor:
 def kernel_estimate(a: Tensor, b: Tensor, *, blocks: int = 10, seed: int = 0) -> Estimate:
     """The unbiased squared MMD of all samples, as `kernel_distance`.
 
-    Error: that of the mean of the distances of `blocks` disjoint, hence independent, parts of both sets (fewer where
-    a part would hold less than two; nan for one part). The distance of all samples averages over more pairs than that
-    mean does, so the error is on the safe side.
+    Error: that of the mean of the distances of `blocks` disjoint, hence independent, parts of both
+    sets (fewer where a part would hold less than two; nan for one part). The distance of all
+    samples averages over more pairs than that mean does, so the error is on the safe side.
     """
     generator = torch.Generator().manual_seed(seed)
     blocks = max(1, min(blocks, len(a) // 2, len(b) // 2))
-    left, right = (x[torch.randperm(len(x), generator=generator)].tensor_split(blocks) for x in (a, b))
+    left, right = (
+        x[torch.randperm(len(x), generator=generator)].tensor_split(blocks) for x in (a, b)
+    )
     parts = [_unbiased(x, y) for x, y in zip(left, right, strict=True)]
     return Estimate(_unbiased(a, b), float(np.std(parts, ddof=1) / blocks**0.5))
 
@@ -95,7 +107,7 @@ def _within(x: Tensor) -> Tensor:
     return (kernel.sum() - kernel.diagonal().sum()) / (len(x) * (len(x) - 1))
 
 
-# -- Inception ---------------------------------------------------------------------------------------------------------
+# -- Inception -------------------------------------------------------------------------------------
 
 WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
 
@@ -105,8 +117,8 @@ def inception_features(device: str = "cpu") -> Features:
 
     Grey images become three equal channels. About .1 s of one CPU core an image.
 
-    Raises:
-        ConfigError: torch-fidelity is not installed, or the weights are neither there nor to be downloaded.
+    Raises: ConfigError: torch-fidelity is not installed, or the weights are neither there nor to be
+        downloaded.
     """
     network = _inception().to(device)
 
@@ -126,7 +138,9 @@ def _inception() -> Any:
 
         return NoTrainInceptionV3(name="inception-v3-compat", features_list=["2048"])
     except ImportError:
-        raise ConfigError("features=inception needs an extra: pip install 'aif_dcpc[images]'.") from None
+        raise ConfigError(
+            "features=inception needs an extra: pip install 'aif_dcpc[images]'."
+        ) from None
     except Exception as error:  # whatever the network, or a damaged file, does
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(

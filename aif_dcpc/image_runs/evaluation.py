@@ -1,17 +1,22 @@
 """What `aif-evaluate` measures, each number by what its name says.
 
-reconstruction_bce, mse: the paper's formulas ("NLL", "MSE") between grey held-out images and the mean of their
-    particles' images, particles inferred afresh from the prior. These are no likelihoods.
-train_reconstruction_bce, train_mse: the same of training images, with the particles that learning left, as they are.
-neg_log_marginal: minus log p(image) of stochastically binarised images (of the images as they are for other
-    likelihoods), by annealed importance sampling: an upper bound in expectation. `neg_log_marginal_simulated_gap` is
-    the distance between the bounds from either side on images drawn from the model.
-recall_mse, inpainting_mse: mean squared error of the hidden pixels, where the lower half, or a central square, is hidden.
-fid_*, kid_*: between held-out images and samples, in features of a classifier trained on the training images, or of the
-    Inception network; `features` says which.
+reconstruction_bce, mse: the paper's formulas ("NLL", "MSE") between grey held-out images and the
+    mean of their particles' images, particles inferred afresh from the prior. These are no
+    likelihoods.
+train_reconstruction_bce, train_mse: the same of training images, with the particles that learning
+    left, as they are.
+neg_log_marginal: minus log p(image) of stochastically binarised images (of the images as they are
+    for other likelihoods), by annealed importance sampling: an upper bound in expectation.
+    `neg_log_marginal_simulated_gap` is the distance between the bounds from either side on images
+    drawn from the model.
+recall_mse, inpainting_mse: mean squared error of the hidden pixels, where the lower half, or a
+    central square, is hidden.
+fid_*, kid_*: between held-out images and samples, in features of a classifier trained on the
+    training images, or of the Inception network; `features` says which.
 
-Everything is measured under several seeds of inference: `<key>` is the mean, `<key>_sd` the standard deviation over
-seeds. Of several runs, trained with different seeds, the means over seeds are averaged: `<key>_sd` is over runs.
+Everything is measured under several seeds of inference: `<key>` is the mean, `<key>_sd` the
+standard deviation over seeds. Of several runs, trained with different seeds, the means over seeds
+are averaged: `<key>_sd` is over runs.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +31,12 @@ from torch import Tensor
 from aif_dcpc.devices import set_up
 from aif_dcpc.errors import ConfigError, RunFolderError
 from aif_dcpc.image_runs.data import unit
-from aif_dcpc.image_runs.distances import Features, frechet_distance, inception_features, kernel_distance
+from aif_dcpc.image_runs.distances import (
+    Features,
+    frechet_distance,
+    inception_features,
+    kernel_distance,
+)
 from aif_dcpc.image_runs.figures import (
     HIDDEN,
     completed,
@@ -68,12 +78,19 @@ def evaluate(config: EvaluateConfig) -> Result:
         raise ConfigError("which run? Write run=RUN_DIR.")
     names = sorted({open_run(run).config().name for run in config.run})
     if len(names) > 1:
-        raise ConfigError(f"run=[...] averages runs of one experiment, not of {' and '.join(names)}.")
-    evaluations = (Evaluation(config, run, device=device) for run in config.run)  # one in memory at a time
+        raise ConfigError(
+            f"run=[...] averages runs of one experiment, not of {' and '.join(names)}."
+        )
+    evaluations = (
+        Evaluation(config, run, device=device) for run in config.run
+    )  # one in memory at a time
     facts, measures = zip(*((one.facts(), one.run()) for one in evaluations), strict=True)
     if len(measures) == 1:
         return {**facts[0], **measures[0]}
-    means = [{key: value for key, value in found.items() if not key.endswith("_sd")} for found in measures]
+    means = [
+        {key: value for key, value in found.items() if not key.endswith("_sd")}
+        for found in measures
+    ]
     return {**facts[0], "run": list(config.run), **averaged(means)}
 
 
@@ -131,14 +148,21 @@ class Evaluation:
         }
         facts |= {"sweeps": asked.sweeps, "warm_step": asked.warm_step, "seeds": asked.seeds}
         if asked.annealed_images:
-            facts |= {"annealed_images": len(self._annealed_images()), "temperatures": asked.temperatures}
+            facts |= {
+                "annealed_images": len(self._annealed_images()),
+                "temperatures": asked.temperatures,
+            }
         if not asked.samples:
             return facts
         facts |= {"samples": asked.samples, "features": asked.features}
         if self.features is None:
-            facts["features"] = "none: these data have no labels to train a classifier on; try features=inception"
+            facts["features"] = (
+                "none: these data have no labels to train a classifier on; try features=inception"
+            )
         if self.features is not None and asked.features == "classifier":
-            facts["classifier_accuracy"] = self.classifier.accuracy(unit(data.test), data.test_labels)
+            facts["classifier_accuracy"] = self.classifier.accuracy(
+                unit(data.test), data.test_labels
+            )
         return facts
 
     def measure(self, seed: int) -> Measures:
@@ -152,19 +176,24 @@ class Evaluation:
 
     def _once(self) -> Measures:
         """What does not, or is too dear to repeat."""
-        remembered = reconstruct(self.trained.remembered(first(self.config.held_out, of=len(self.trained.data.train))))
+        remembered = reconstruct(
+            self.trained.remembered(first(self.config.held_out, of=len(self.trained.data.train)))
+        )
         found = {"train_reconstruction_bce": remembered.bce, "train_mse": remembered.mse}
         if self.config.annealed_images and self.config.simulated_images:
             found["neg_log_marginal_simulated_gap"] = self._simulated_gap(self.config.seed + 2)
         return found
 
-    # -- reconstructions ---------------------------------------------------------------------------------------------
+    # -- reconstructions ---------------------------------------------------------------------------
 
     def reconstructions(self, seed: int) -> Measures:
         """Means over the held-out images, particles inferred afresh."""
         engine, asked = self.trained.engine(seed), self.config
         batches = self.held_out.split(asked.batch_size)
-        found = [reconstruct(infer(engine, batch, asked.sweeps, warm_step=asked.warm_step)) for batch in batches]
+        found = [
+            reconstruct(infer(engine, batch, asked.sweeps, warm_step=asked.warm_step))
+            for batch in batches
+        ]
         sizes = [len(batch) / len(self.held_out) for batch in batches]
 
         def mean(of: Callable[[Reconstruction], float]) -> float:
@@ -181,12 +210,16 @@ class Evaluation:
         images, found = self.held_out[:HIDDEN_IMAGES], {}
         for kind, name in (("recall-from-half", "recall_mse"), ("inpainting", "inpainting_mse")):
             visible = HIDDEN[kind](self.trained.data.image_shape).to(images.device)
-            means = completed(self.trained, images, visible, sweeps=self.config.sweeps, seed=seed).mean(0)
-            error = ((means - images).square() * (1 - visible)).flatten(1).sum(1) / (1 - visible).sum()
+            means = completed(
+                self.trained, images, visible, sweeps=self.config.sweeps, seed=seed
+            ).mean(0)
+            error = ((means - images).square() * (1 - visible)).flatten(1).sum(1) / (
+                1 - visible
+            ).sum()
             found[name] = error.mean().item()
         return found
 
-    # -- marginal likelihood -----------------------------------------------------------------------------------------
+    # -- marginal likelihood -----------------------------------------------------------------------
 
     def _marginals(self, seed: int) -> Measures:
         images = self._annealed_images()
@@ -211,16 +244,25 @@ class Evaluation:
     def _chains(self, seed: int) -> DCPC:
         return self.trained.engine(seed, num_particles=self.config.chains)
 
-    def _bound(self, engine: DCPC, images: Tensor, seed: int, reverse: State | None = None) -> AnnealedEvidence:
+    def _bound(
+        self, engine: DCPC, images: Tensor, seed: int, reverse: State | None = None
+    ) -> AnnealedEvidence:
         temperatures, chains = self.config.temperatures, self.config.chains
         return annealed_log_evidence(
-            engine, {IMAGE: images}, num_temperatures=temperatures, num_chains=chains, reverse=reverse, seed=seed
+            engine,
+            {IMAGE: images},
+            num_temperatures=temperatures,
+            num_chains=chains,
+            reverse=reverse,
+            seed=seed,
         )
 
     def _simulated_gap(self, seed: int) -> float:
         """Mean distance of the upper from the lower bound on images that the model made, nats."""
         engine = self._chains(seed)
-        drawn = engine.init(batch_size=min(self.config.annealed_images, self.config.simulated_images), seed=seed)
+        drawn = engine.init(
+            batch_size=min(self.config.annealed_images, self.config.simulated_images), seed=seed
+        )
         images = drawn.values[IMAGE][0]
         lower = self._bound(engine, images, seed + 1)
         latents = {n: v[:1].expand_as(v).clone() for n, v in drawn.values.items() if n != IMAGE}
@@ -228,7 +270,7 @@ class Evaluation:
         upper = self._bound(engine, images, seed + 2, reverse=exact)
         return (upper.log_evidence - lower.log_evidence).mean().item()
 
-    # -- samples -----------------------------------------------------------------------------------------------------
+    # -- samples -----------------------------------------------------------------------------------
 
     def _features(self) -> Features | None:
         if self.config.features == "inception":
@@ -264,18 +306,24 @@ class Evaluation:
             found[f"kid_{name}"] = kernel_distance(self.reference, described, seed=seed)
         return found
 
-    # -- pictures ----------------------------------------------------------------------------------------------------
+    # -- pictures ----------------------------------------------------------------------------------
 
     def _draw(self) -> None:
         """Leave the figures in the run folder."""
         trained, sweeps, seed = self.trained, self.config.sweeps, self.config.seed
         self._keep("evaluation-reconstructions", reconstructions(trained, sweeps=sweeps, seed=seed))
         for kind in HIDDEN:
-            self._keep(f"evaluation-{kind}", completions(trained, kind, sweeps=sweeps, seed=seed + 5))
+            self._keep(
+                f"evaluation-{kind}", completions(trained, kind, sweeps=sweeps, seed=seed + 5)
+            )
         self._keep("evaluation-traversals", traversals(trained, sweeps=sweeps, seed=seed))
         if self.config.samples:
-            self._keep("evaluation-samples-prior", grid(prior_samples(trained, SHOWN, seed=seed + 3)))
-            self._keep("evaluation-samples-mixture", grid(self.mixture.samples(SHOWN, seed=seed + 4)))
+            self._keep(
+                "evaluation-samples-prior", grid(prior_samples(trained, SHOWN, seed=seed + 3))
+            )
+            self._keep(
+                "evaluation-samples-mixture", grid(self.mixture.samples(SHOWN, seed=seed + 4))
+            )
         with suppress(RunFolderError):  # a run so short that it recorded nothing
             self._keep("free-energy", free_energy_curve(trained.folder))
 

@@ -35,10 +35,14 @@ def grid(images: Tensor) -> Picture:
 def reconstructions(trained: TrainedImages, *, sweeps: int = 100, seed: int = 0) -> Picture:
     """Held-out images, and below each the mean image of its particles, inferred afresh."""
     images = trained.held_out(COLUMNS)
-    return grid(torch.cat([images, image_law(infer(trained.engine(seed), images, sweeps)).mean.mean(0)]))
+    return grid(
+        torch.cat([images, image_law(infer(trained.engine(seed), images, sweeps)).mean.mean(0)])
+    )
 
 
-def samples(trained: TrainedImages, *, mixture: bool = False, rows: int = 6, seed: int = 0) -> Picture:
+def samples(
+    trained: TrainedImages, *, mixture: bool = False, rows: int = 6, seed: int = 0
+) -> Picture:
     """Mean images drawn from the prior, or from a mixture fitted to the particles."""
     number = rows * COLUMNS
     if mixture:
@@ -46,7 +50,7 @@ def samples(trained: TrainedImages, *, mixture: bool = False, rows: int = 6, see
     return grid(prior_samples(trained, number, seed=seed))
 
 
-# -- images of which a part is hidden ----------------------------------------------------------------------------------
+# -- images of which a part is hidden --------------------------------------------------------------
 
 
 def hidden_half(image_shape: tuple[int, ...]) -> Tensor:
@@ -67,7 +71,9 @@ def hidden_centre(image_shape: tuple[int, ...]) -> Tensor:
 HIDDEN = {"recall-from-half": hidden_half, "inpainting": hidden_centre}
 
 
-def completed(trained: TrainedImages, images: Tensor, visible: Tensor, *, sweeps: int, seed: int) -> Tensor:
+def completed(
+    trained: TrainedImages, images: Tensor, visible: Tensor, *, sweeps: int, seed: int
+) -> Tensor:
     """Mean images `(K, B, C, H, W)` of each particle, inferred from the visible pixels alone."""
     state = infer(trained.engine(seed, visible=visible.to(images.device)), images, sweeps)
     return image_law(state).mean
@@ -82,19 +88,24 @@ def completions(trained: TrainedImages, kind: str, *, sweeps: int = 100, seed: i
         sweeps: from the prior.
         seed: of inference.
     """
-    images, visible = trained.held_out(COLUMNS), HIDDEN[kind](trained.data.image_shape).to(trained.device)
+    images, visible = (
+        trained.held_out(COLUMNS),
+        HIDDEN[kind](trained.data.image_shape).to(trained.device),
+    )
     means = completed(trained, images, visible, sweeps=sweeps, seed=seed)
     return grid(torch.cat([images, images * visible + 0.5 * (1 - visible), means[0], means[-1]]))
 
 
-# -- what a latent does --------------------------------------------------------------------------------------------------
+# -- what a latent does ----------------------------------------------------------------------------
 
 
-def traversals(trained: TrainedImages, *, rows: int = 8, sweeps: int = 100, seed: int = 0) -> Picture:
+def traversals(
+    trained: TrainedImages, *, rows: int = 8, sweeps: int = 100, seed: int = 0
+) -> Picture:
     """What the root latents do: each row moves them from -3 to 3 prior standard deviations along a line through a particle.
 
-    The lines are orthogonal, those along which the picture changes most, strongest first. The other root latents stay as
-    in the particle; levels below take the means of their laws.
+    The lines are orthogonal, those along which the picture changes most, strongest first. The other
+    root latents stay as in the particle; levels below take the means of their laws.
     """
     state = infer(trained.engine(seed, num_particles=1), trained.held_out(1), sweeps)
     lines = [traverse(state, name, rows) for name in trained.roots()]
@@ -111,7 +122,9 @@ def traverse(state: State, root: str, number: int) -> Tensor:
     """
     start = state.values[root][0, 0]  # (D,)
     steps = torch.eye(len(start), device=start.device)
-    change = propagated(state, root, start + steps) - propagated(state, root, start - steps)  # (D, C, H, W)
+    change = propagated(state, root, start + steps) - propagated(
+        state, root, start - steps
+    )  # (D, C, H, W)
     _, _, directions = torch.linalg.svd(change.flatten(1).mT, full_matrices=False)
     chosen = directions[:number]
     along = torch.linspace(-REACH, REACH, COLUMNS, device=start.device)[:, None]
@@ -121,7 +134,9 @@ def traverse(state: State, root: str, number: int) -> Tensor:
 
 def propagated(state: State, root: str, moved: Tensor) -> Tensor:
     """Mean images `(B, C, H, W)` after a root took the values `(B, D)`, the levels below at the means of their laws."""
-    values = {name: value.expand(-1, len(moved), *value.shape[2:]) for name, value in state.values.items()}
+    values = {
+        name: value.expand(-1, len(moved), *value.shape[2:]) for name, value in state.values.items()
+    }
     values[root] = moved[None]
     for name in state.problem.latent:
         if state.problem.site(name).parents:
@@ -137,7 +152,7 @@ def _mean(state: State, name: str, values: Mapping[str, Tensor]) -> Tensor:
         return factor.distribution({leaf: values[leaf.site] for leaf in factor.inputs}).mean
 
 
-# -- the course of learning ----------------------------------------------------------------------------------------------
+# -- the course of learning ------------------------------------------------------------------------
 
 
 def free_energy_curve(folder: RunFolder) -> Picture:
@@ -149,11 +164,16 @@ def free_energy_curve(folder: RunFolder) -> Picture:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    lines = folder.metrics.read_text(encoding="utf-8").splitlines() if folder.metrics.exists() else []
+    lines = (
+        folder.metrics.read_text(encoding="utf-8").splitlines() if folder.metrics.exists() else []
+    )
     records = [json.loads(line) for line in lines]
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     panel = figure.add_subplot(xlabel="learning steps", ylabel="free energy, nats per image")
-    for tag, label, style in (("train/free_energy", "training", "-"), ("valid/free_energy", "held out", "o-")):
+    for tag, label, style in (
+        ("train/free_energy", "training", "-"),
+        ("valid/free_energy", "held out", "o-"),
+    ):
         points = [(r["step"], r[tag]) for r in records if r.get(tag) is not None]
         if points:
             panel.plot(*zip(*points, strict=True), style, lw=1, ms=4, label=label)

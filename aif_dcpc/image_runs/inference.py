@@ -1,7 +1,7 @@
 """Inferring held-out images afresh, and what the particles say about them.
 
-The model is used as it stands; nothing here learns. Randomness is an engine's own, so that looking at a model does not
-change how its training goes on.
+The model is used as it stands; nothing here learns. Randomness is an engine's own, so that looking
+at a model does not change how its training goes on.
 """
 
 import math
@@ -26,12 +26,10 @@ ADAPT = 0.5  # share of the sweeps during which moves adapt; then they are froze
 class Reconstruction:
     """Images beside the means that their particles give.
 
-    Attributes:
-        images: `(B, C, H, W)`.
-        means: `(B, C, H, W)`, averaged over particles.
-        bce: nats per image, binary cross-entropy between pixels and the averaged mean (the paper's "NLL").
-        mse: mean squared difference per pixel (the paper's "MSE").
-        energy: mean of minus the log joint, nats per image.
+    Attributes: images: `(B, C, H, W)`. means: `(B, C, H, W)`, averaged over particles. bce: nats
+        per image, binary cross-entropy between pixels and the averaged mean (the paper's "NLL").
+        mse: mean squared difference per pixel (the paper's "MSE"). energy: mean of minus the log
+        joint, nats per image.
     """
 
     images: Tensor
@@ -88,18 +86,27 @@ def reconstruct(state: State) -> Reconstruction:
     bce = -(images * clamped.log() + (1 - images) * (1 - clamped).log()).flatten(1).sum(1).mean()
     with torch.no_grad(), quiet_distributions():
         energy = -log_joint(state).mean()
-    return Reconstruction(images, means, float(bce), float((images - means).square().mean()), float(energy))
+    return Reconstruction(
+        images, means, float(bce), float((images - means).square().mean()), float(energy)
+    )
 
 
 def infer_watched(engine: DCPC, images: Tensor, num_sweeps: int) -> tuple[Reconstruction, float]:
     """As `infer` and `reconstruct`, with the effective number of particles, 0 to K.
 
-    This is the effective sample size of the log joint along the sweeps that no longer adapt (autocorrelation and
-    disagreement of particles count), divided by their number and averaged over images; nan with fewer than 4 of them.
+    This is the effective sample size of the log joint along the sweeps that no longer adapt
+    (autocorrelation and disagreement of particles count), divided by their number and averaged over
+    images; nan with fewer than 4 of them.
     """
     energies: list[Tensor] = []
-    state = infer(engine, images, num_sweeps, record=lambda cloud: energies.append(engine.log_joint(cloud)))
-    size = effective_sample_size(torch.stack(energies).double()).mean().item() if len(energies) >= 4 else math.nan
+    state = infer(
+        engine, images, num_sweeps, record=lambda cloud: energies.append(engine.log_joint(cloud))
+    )
+    size = (
+        effective_sample_size(torch.stack(energies).double()).mean().item()
+        if len(energies) >= 4
+        else math.nan
+    )
     return reconstruct(state), min(size / max(len(energies), 1), engine.num_particles)
 
 

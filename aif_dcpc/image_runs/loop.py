@@ -1,10 +1,12 @@
 """The loop of an image model, one learning step at a time, able to stop after any step and go on bit for bit.
 
-It knows nothing of the run's files. The order of the images in an epoch follows from the seed and the number of the epoch.
+It knows nothing of the run's files. The order of the images in an epoch follows from the seed and
+the number of the epoch.
 
-`train/free_energy` is E[-log p(x, z)] under the particles, nats per image: what the parameters descend, the variational
-free energy without the particles' entropy, which does not depend on the parameters and which a cloud of a few particles
-does not tell. For a variational autoencoder it is minus the evidence lower bound, entropy included.
+`train/free_energy` is E[-log p(x, z)] under the particles, nats per image: what the parameters
+descend, the variational free energy without the particles' entropy, which does not depend on the
+parameters and which a cloud of a few particles does not tell. For a variational autoencoder it is
+minus the evidence lower bound, entropy included.
 """
 
 import math
@@ -23,7 +25,13 @@ from aif_dcpc.image_runs.data import ImageData, unit
 from aif_dcpc.inference import GraphicalModel, InferenceError, Info
 from aif_dcpc.inference.learning import Learner
 from aif_dcpc.metrics import Averages
-from aif_dcpc.randomness import IMAGE_BINARY, IMAGE_ORDER, derive, random_states, restore_random_states
+from aif_dcpc.randomness import (
+    IMAGE_BINARY,
+    IMAGE_ORDER,
+    derive,
+    random_states,
+    restore_random_states,
+)
 from aif_dcpc.schema import TrainConfig
 
 PATIENCE = 5  # epochs without a gain after which the plateau schedule halves the rate
@@ -50,8 +58,14 @@ class Progress:
     def end_epoch(self, num_steps: int) -> None:
         """Take note of an epoch's mean energy."""
         mean, self.epoch_energy = self.epoch_energy / num_steps, 0.0
-        gained = mean < self.best_energy - 1e-3 * abs(self.best_energy) if math.isfinite(self.best_energy) else True
-        self.best_energy, self.bad_epochs = (mean, 0) if gained else (self.best_energy, self.bad_epochs + 1)
+        gained = (
+            mean < self.best_energy - 1e-3 * abs(self.best_energy)
+            if math.isfinite(self.best_energy)
+            else True
+        )
+        self.best_energy, self.bad_epochs = (
+            (mean, 0) if gained else (self.best_energy, self.bad_epochs + 1)
+        )
         if self.bad_epochs >= PATIENCE:
             self.factor, self.bad_epochs = self.factor / 2, 0
 
@@ -67,12 +81,19 @@ class ImageLoop:
     """
 
     def __init__(
-        self, config: TrainConfig, model: GraphicalModel, data: ImageData, particles: Path | None = None
+        self,
+        config: TrainConfig,
+        model: GraphicalModel,
+        data: ImageData,
+        particles: Path | None = None,
     ) -> None:
         self.config, self.images, self.model, self.data = config, image_config(config), model, data
         self.learner: Learner = make_learner(config, model, data, particles)
         self.base_rates = [group["lr"] for group in self.learner.optimizer.param_groups]
-        self.engine, self.early_engine = self.learner.engine, early_engine(self.learner.engine, self.images)
+        self.engine, self.early_engine = (
+            self.learner.engine,
+            early_engine(self.learner.engine, self.images),
+        )
         self.batch_size = batch_size(config, data)
         self.epoch_steps = len(data.train) // self.batch_size
         self.total_steps = self.images.steps or self.epoch_steps * (config.epochs or 1)
@@ -99,7 +120,9 @@ class ImageLoop:
         return info
 
     def _note(self, info: Info, energy: float, seconds: float) -> None:
-        accepted = {f"inference/acceptance/{name}": float(value) for name, value in info.acceptance.items()}
+        accepted = {
+            f"inference/acceptance/{name}": float(value) for name, value in info.acceptance.items()
+        }
         rate = self.learner.optimizer.param_groups[0]["lr"]
         bound = info.trace.get("bound")
         record = {
@@ -123,7 +146,9 @@ class ImageLoop:
         images = unit(self.data.train[indices])
         if not self.images.binarize:
             return images
-        generator = torch.Generator().manual_seed(derive(self.config.seed, IMAGE_BINARY, self.progress.step))
+        generator = torch.Generator().manual_seed(
+            derive(self.config.seed, IMAGE_BINARY, self.progress.step)
+        )
         return torch.bernoulli(images, generator=generator)
 
     def _set_update(self) -> None:
@@ -145,7 +170,7 @@ class ImageLoop:
             return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.total_steps)))
         return warm
 
-    # -- stopping and going on ----------------------------------------------------------------------------------------
+    # -- stopping and going on ---------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on bit for bit."""
@@ -170,4 +195,6 @@ class ImageLoop:
             self.averages.sums = checkpoint["averages"]
             restore_random_states(checkpoint["random"])
         except (KeyError, TypeError, ValueError, RuntimeError, InferenceError) as error:
-            raise RunFolderError(f"the checkpoint does not fit its model: {type(error).__name__}: {error}.") from error
+            raise RunFolderError(
+                f"the checkpoint does not fit its model: {type(error).__name__}: {error}."
+            ) from error

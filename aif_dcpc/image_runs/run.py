@@ -73,7 +73,9 @@ def continue_image_run(folder: RunFolder, config: TrainConfig) -> ImageOutcome:
         loop = make_loop(config, folder.particles)
         loop.restore(checkpoint)
         folder.set_aside_newer(loop.progress.step)
-        with MetricsLog(folder.path, length=checkpoint["metrics_length"], step=loop.progress.step) as log:
+        with MetricsLog(
+            folder.path, length=checkpoint["metrics_length"], step=loop.progress.step
+        ) as log:
             if loop.progress.step == 0:
                 log.text("config", yaml.safe_dump(asdict(config), sort_keys=False))
                 log.text("model", folder.model())
@@ -107,7 +109,9 @@ class ImageRun:
         log: where numbers go.
     """
 
-    def __init__(self, config: TrainConfig, folder: RunFolder, loop: ImageLoop, log: MetricsLog) -> None:
+    def __init__(
+        self, config: TrainConfig, folder: RunFolder, loop: ImageLoop, log: MetricsLog
+    ) -> None:
         self.config, self.folder, self.loop, self.log = config, folder, loop, log
         self.start, self.saved = time.monotonic(), loop.progress.step
         self.numbers: dict[str, float] = {}
@@ -115,21 +119,27 @@ class ImageRun:
     def run(self) -> ImageOutcome:
         """Step until something ends the run."""
         loop = self.loop
-        with interruptible() as interruption, LiveProgress(loop.total_steps, done=loop.progress.step) as progress:
+        with (
+            interruptible() as interruption,
+            LiveProgress(loop.total_steps, done=loop.progress.step) as progress,
+        ):
             while (reason := self._reason_to_stop(interruption)) is None:
                 self._step()
                 progress.update(loop.progress.step, self.numbers)
         if reason == "finished":
             self._validate()
         self._save()
-        return ImageOutcome(reason, self.folder, self.numbers, loop.progress.step, time.monotonic() - self.start)
+        return ImageOutcome(
+            reason, self.folder, self.numbers, loop.progress.step, time.monotonic() - self.start
+        )
 
     def _reason_to_stop(self, interruption: Interruption) -> str | None:
         minutes = (time.monotonic() - self.start) / 60
         reasons: dict[str, bool] = {
             "interrupted": interruption.requested,
             "finished": self.loop.progress.step >= self.loop.total_steps,
-            "out of time": self.config.max_minutes is not None and minutes >= self.config.max_minutes,
+            "out of time": self.config.max_minutes is not None
+            and minutes >= self.config.max_minutes,
         }
         return next((reason for reason, holds in reasons.items() if holds), None)
 
@@ -137,7 +147,9 @@ class ImageRun:
         try:
             self.loop.step()
         except InferenceError as error:
-            raise LearningError(f"{error} The newest checkpoint is of step {self.saved}.") from error
+            raise LearningError(
+                f"{error} The newest checkpoint is of step {self.saved}."
+            ) from error
         step = self.loop.progress.step
         if step % self.config.log_every == 0:
             record = self.loop.averages.take()
@@ -151,10 +163,16 @@ class ImageRun:
     def _validate(self) -> None:
         """Infer held-out images afresh; record how well they are explained, and show them."""
         step, images = self.loop.progress.step, self.loop.images
-        engine = make_engine(self.config, self.loop.model, seed=derive(self.config.seed, IMAGE_VALIDATION))
+        engine = make_engine(
+            self.config, self.loop.model, seed=derive(self.config.seed, IMAGE_VALIDATION)
+        )
         held_out = unit(self.loop.data.test[: images.validation_images]).to(self.config.device)
         found, ess = infer_watched(engine, held_out, images.validation_sweeps)
-        record = {"valid/reconstruction_bce": found.bce, "valid/mse": found.mse, "valid/free_energy": found.energy}
+        record = {
+            "valid/reconstruction_bce": found.bce,
+            "valid/mse": found.mse,
+            "valid/free_energy": found.energy,
+        }
         self.log.scalars(step, {**record, "inference/ess": ess})
         self.numbers |= {name.removeprefix("valid/"): value for name, value in record.items()}
         self._show(step, "reconstructions", torch.cat([found.images[:SHOWN], found.means[:SHOWN]]))

@@ -17,7 +17,9 @@ BATCH = 500
 def prior_samples(trained: TrainedImages, number: int, *, seed: int) -> Tensor:
     """Mean images `(number, C, H, W)` of ancestor samples."""
     engine = trained.engine(seed, num_particles=1)
-    return torch.cat([sample_prior(engine, len(batch)) for batch in torch.arange(number).split(BATCH)])
+    return torch.cat(
+        [sample_prior(engine, len(batch)) for batch in torch.arange(number).split(BATCH)]
+    )
 
 
 class RootMixture:
@@ -36,10 +38,17 @@ class RootMixture:
         chosen = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))[:FITTED]
         components = max(1, min(COMPONENTS, len(chosen) // 20))
         self.mixture: Any = GaussianMixture(
-            components, covariance_type="full", reg_covar=1e-3, max_iter=30, tol=1e-2, random_state=seed
+            components,
+            covariance_type="full",
+            reg_covar=1e-3,
+            max_iter=30,
+            tol=1e-2,
+            random_state=seed,
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # stopped before convergence: good enough to sample from
+            warnings.simplefilter(
+                "ignore"
+            )  # stopped before convergence: good enough to sample from
             self.mixture.fit(points[chosen].double().numpy())
 
     def samples(self, number: int, *, seed: int) -> Tensor:
@@ -48,7 +57,9 @@ class RootMixture:
         widths = [value.shape[-1] for value in self.roots.values()]
         images = []
         for batch in self._draw(number, seed).split(BATCH):
-            clamped = dict(zip(self.roots, batch.to(self.trained.device).split(widths, -1), strict=True))
+            clamped = dict(
+                zip(self.roots, batch.to(self.trained.device).split(widths, -1), strict=True)
+            )
             images.append(image_law(engine.init(clamped)).mean[0])
         return torch.cat(images)
 
@@ -56,4 +67,6 @@ class RootMixture:
         """Roots `(number, D)`, in no order."""
         self.mixture.random_state = seed
         drawn, _ = self.mixture.sample(number)
-        return torch.from_numpy(drawn).float()[torch.randperm(number, generator=torch.Generator().manual_seed(seed))]
+        return torch.from_numpy(drawn).float()[
+            torch.randperm(number, generator=torch.Generator().manual_seed(seed))
+        ]

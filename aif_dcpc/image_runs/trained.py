@@ -61,10 +61,16 @@ class TrainedImages:
             model.load_state_dict(checkpoint["model"])
             store = ParticleStore.holding(checkpoint["learner"]["particles"])
         except (KeyError, RuntimeError, InferenceError) as error:
-            raise RunFolderError(f"the checkpoint does not fit its model: {type(error).__name__}: {error}.") from error
-        return TrainedImages(folder, config, data, model.to(device).requires_grad_(False), store, device)
+            raise RunFolderError(
+                f"the checkpoint does not fit its model: {type(error).__name__}: {error}."
+            ) from error
+        return TrainedImages(
+            folder, config, data, model.to(device).requires_grad_(False), store, device
+        )
 
-    def engine(self, seed: int, *, visible: Tensor | None = None, num_particles: int | None = None) -> DCPC:
+    def engine(
+        self, seed: int, *, visible: Tensor | None = None, num_particles: int | None = None
+    ) -> DCPC:
         """The exact engine, whatever the run learned with.
 
         Args:
@@ -73,7 +79,9 @@ class TrainedImages:
             num_particles: K; that of the run by default.
         """
         model = self.model if visible is None else with_visible(self.model, IMAGE, visible)
-        return DCPC(model, num_particles=num_particles or self.config.inference["num_particles"], seed=seed)
+        return DCPC(
+            model, num_particles=num_particles or self.config.inference["num_particles"], seed=seed
+        )
 
     def held_out(self, number: int) -> Tensor:
         """The first so many held-out images `(B, C, H, W)` in [0, 1]."""
@@ -86,7 +94,9 @@ class TrainedImages:
             indices: `(B,)`.
         """
         data = {IMAGE: unit(self.data.train[indices]).to(self.device)}
-        particles = {name: value.to(self.device) for name, value in self.store.read(indices).items()}
+        particles = {
+            name: value.to(self.device) for name, value in self.store.read(indices).items()
+        }
         number = next(iter(particles.values())).shape[0]
         return rebind(self.engine(0, num_particles=number).init(data), data, particles)
 

@@ -1,10 +1,12 @@
 """What a sweep costs, in floors: evaluations of the same log joint with its gradient, timed in the same run.
 
-    python -m aif_dcpc.experiments.benchmarks.sweeps [--device cuda] [--lengths 100 1000 10000] [--batches 1 32]
+    python -m aif_dcpc.experiments.benchmarks.sweeps [--device cuda] [--lengths 100 1000 10000]
+    [--batches 1 32]
 
-Per complete sweep (every latent visited, factorisations included) of even/odd updating and of windows: the ratio to the
-floor, dispatched tensor operations, effective samples of the mean per floor, and the most memory that the run took beside
-what it takes for ten slices. Prints a table; asserts nothing.
+Per complete sweep (every latent visited, factorisations included) of even/odd updating and of
+windows: the ratio to the floor, dispatched tensor operations, effective samples of the mean per
+floor, and the most memory that the run took beside what it takes for ten slices. Prints a table;
+asserts nothing.
 """
 
 import argparse
@@ -29,7 +31,9 @@ DIMENSION, PARTICLES = 4, 16
 def state_space(length: int, batch: int, device: str) -> tuple[GraphicalModel, dict[str, Tensor]]:
     """A linear-Gaussian state-space model with data `(batch, length, 4)`."""
     generator = torch.Generator().manual_seed(0)
-    turn = torch.linalg.qr(torch.randn(DIMENSION, DIMENSION, generator=generator))[0].to(device) * 0.95
+    turn = (
+        torch.linalg.qr(torch.randn(DIMENSION, DIMENSION, generator=generator))[0].to(device) * 0.95
+    )
     data = torch.randn(batch, length, DIMENSION, generator=generator).to(device)
     model = GraphicalModel()
     start = Independent(Normal(torch.zeros(DIMENSION, device=device), 1.0), 1)
@@ -51,7 +55,11 @@ def hierarchy(batch: int, device: str) -> tuple[GraphicalModel, dict[str, Tensor
     model = GraphicalModel()
     model.add_site("z0", lambda: Independent(Normal(torch.zeros(20, device=device), 1.0), 1))
     for i in range(1, 4):
-        layer = nn.Sequential(nn.ReLU(), nn.Linear(sizes[i - 1], sizes[i])).to(device).requires_grad_(False)
+        layer = (
+            nn.Sequential(nn.ReLU(), nn.Linear(sizes[i - 1], sizes[i]))
+            .to(device)
+            .requires_grad_(False)
+        )
         model.add_site(f"z{i}", _gaussian(layer), parents=[f"z{i - 1}"])
     return model, {"z3": torch.rand(batch, 784, device=device)}
 
@@ -73,7 +81,9 @@ class Operations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def median_seconds(*runs: Callable[[], object], device: str, least: int = 7, budget: float = 2.0) -> list[float]:
+def median_seconds(
+    *runs: Callable[[], object], device: str, least: int = 7, budget: float = 2.0
+) -> list[float]:
     """Median times of calls made in turn for about `budget` seconds, so that a busy machine slows all of them alike.
 
     Processor time on a CPU, wall time on a GPU.
@@ -118,7 +128,13 @@ def mean_ess_per_sweep(trace: Tensor) -> float:
 
 
 def measure(
-    model: GraphicalModel, data: dict[str, Tensor], *, window: int, device: str, particles: int, site: str
+    model: GraphicalModel,
+    data: dict[str, Tensor],
+    *,
+    window: int,
+    device: str,
+    particles: int,
+    site: str,
 ) -> Iterator[str]:
     """Columns of one row: floor, sweep, ratio, operations, effective samples per floor."""
     engine = DCPC(model, num_particles=particles, window=window, warmup=30)
@@ -139,9 +155,18 @@ def measure(
     pair = pair / 2
     with Operations() as operations:
         one_kind()
-    trace = engine.run(state, 100, record=[site])[1].trace[site] if state.values[site].numel() < 3e6 else None
+    trace = (
+        engine.run(state, 100, record=[site])[1].trace[site]
+        if state.values[site].numel() < 3e6
+        else None
+    )
     ess = mean_ess_per_sweep(trace) * least / pair if trace is not None else float("nan")
-    yield from (f"{1e3 * least:.2f}", f"{1e3 * sweep:.2f}", f"{sweep / least:.2f}", f"{pair / least:.2f}")
+    yield from (
+        f"{1e3 * least:.2f}",
+        f"{1e3 * sweep:.2f}",
+        f"{sweep / least:.2f}",
+        f"{pair / least:.2f}",
+    )
     yield from (str(operations.count), f"{ess:.3f}")
 
 
@@ -158,7 +183,11 @@ def _peak_of_this_process(length: int, batch: int, window: int, device: str) -> 
     engine.run(engine.init(data, seed=0), 8)
     if device == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
-    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    peak = next(
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("VmHWM")
+    )
     return int(peak.split()[1]) / 2**10
 
 
@@ -170,16 +199,23 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 32])
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print("| model | update | floor ms | sweep ms | floors | floors, mixed | operations | ESS per floor | MB |")
+    print(
+        "| model | update | floor ms | sweep ms | floors | floors, mixed | operations | ESS per floor | MB |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
     for batch in options.batches:
         for length in options.lengths:
             model, data = state_space(length, batch, options.device)
             for name, window in (("even/odd", 1), ("windows", 16)):
-                row = measure(model, data, window=window, device=options.device, particles=PARTICLES, site="s")
+                row = measure(
+                    model, data, window=window, device=options.device, particles=PARTICLES, site="s"
+                )
                 sizes = (peak_memory(t, batch, window, options.device) for t in (length, 10))
                 memory = next(sizes) - next(sizes)
-                print(f"| T={length} B={batch} | {name} | " + " | ".join(row) + f" | {memory:.0f} |", flush=True)
+                print(
+                    f"| T={length} B={batch} | {name} | " + " | ".join(row) + f" | {memory:.0f} |",
+                    flush=True,
+                )
     model, data = hierarchy(128, options.device)
     row = measure(model, data, window=1, device=options.device, particles=4, site="z0")
     print("| hierarchy K=4 B=128 | sites in turn | " + " | ".join(row) + " | |")

@@ -8,7 +8,15 @@ from torch import Tensor
 
 from aif_dcpc.experiments.bouncing_digits.rendering import Renderer, fold
 from aif_dcpc.experiments.bouncing_digits.scoring import Belief
-from aif_dcpc.pictures import Picture, captioned, gif_bytes, image_grid, png_bytes, save, side_by_side
+from aif_dcpc.pictures import (
+    Picture,
+    captioned,
+    gif_bytes,
+    image_grid,
+    png_bytes,
+    save,
+    side_by_side,
+)
 
 COLOURS = ((1.0, 0.2, 0.2), (0.2, 0.9, 0.2), (0.3, 0.5, 1.0), (1.0, 0.9, 0.2), (0.9, 0.3, 1.0))
 ENLARGED, ARM = 5, 6  # of an animation: screen pixels per pixel, and length of a cross's arms
@@ -59,13 +67,20 @@ def animate(path: Path, films: Tensor, belief: Belief, renderer: Renderer, *, se
         seen: frames seen.
     """
     believed = coloured(belief, renderer)
-    centres = (fold(belief.position[0]) + 1) * ((renderer.canvas - renderer.patch) / 2) + renderer.patch / 2
+    centres = (fold(belief.position[0]) + 1) * (
+        (renderer.canvas - renderer.patch) / 2
+    ) + renderer.patch / 2
     frames = []
     for time in range(films.shape[1]):
-        above = [marked(film, places) for film, places in zip(films[:, time], centres[:, time], strict=True)]
+        above = [
+            marked(film, places)
+            for film, places in zip(films[:, time], centres[:, time], strict=True)
+        ]
         below = [as_picture(enlarged(image)) for image in believed[:, time]]
         rows = [side_by_side(row, height=renderer.canvas * ENLARGED) for row in (above, below)]
-        words = f"frame {time + 1}, " + ("seen: film and belief" if time < seen else "not seen: film and PREDICTION")
+        words = f"frame {time + 1}, " + (
+            "seen: film and belief" if time < seen else "not seen: film and PREDICTION"
+        )
         rows.insert(1, np.full_like(rows[0][:8], 255))
         frames.append(captioned(np.concatenate(rows), words))
     save(path, gif_bytes(frames, 2))

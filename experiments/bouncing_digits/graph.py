@@ -4,13 +4,15 @@
     position_i,t ~ Normal(position_i,t-1 + velocity_i, noise^2)
     frame_t ~ Normal(1 - prod_i (1 - render(what_i, fold(position_i,t))), scale^2)
 
-Positions are unfolded: walls are mirrors, `fold` maps the straight line that a digit would take without them back into
-the canvas, so the dynamics are linear and forecasts bounce exactly. Rendering is differentiable (bilinear), and one
-network draws every digit: what was learned of films of one digit serves films of several (`load_state_dict`).
+Positions are unfolded: walls are mirrors, `fold` maps the straight line that a digit would take
+without them back into the canvas, so the dynamics are linear and forecasts bounce exactly.
+Rendering is differentiable (bilinear), and one network draws every digit: what was learned of films
+of one digit serves films of several (`load_state_dict`).
 
-The posterior has many modes far from the truth, which local moves never leave: with `candidates` the model hands the
-engine draws to hop between them, whole paths of a single digit (`straight_paths`) or, with a bank of appearances or
-several digits, each digit whole (`whole_digits`). Local moves refine what they find::
+The posterior has many modes far from the truth, which local moves never leave: with `candidates`
+the model hands the engine draws to hop between them, whole paths of a single digit
+(`straight_paths`) or, with a bank of appearances or several digits, each digit whole
+(`whole_digits`). Local moves refine what they find::
 
     engine = DCPC(bouncing_digits(candidates=4), moves={"position": "langevin"})
     model = bouncing_digits(num_digits=3, candidates=4)
@@ -63,7 +65,9 @@ def bouncing_digits(
     seen = [site for digit in digits for site in (digit.what, digit.position)]
     model.add_site("frame", renderer, parents=seen, scope="slice")
     if candidates and num_digits == 1 and bank is None:
-        model.add_conditional(("velocity", "position"), StraightPaths(renderer, speed, noise, candidates))
+        model.add_conditional(
+            ("velocity", "position"), StraightPaths(renderer, speed, noise, candidates)
+        )
     elif candidates:
         bank = torch.randn(BANK, latents) if bank is None else bank
         for own in digits:
@@ -86,7 +90,9 @@ def refined(num_digits: int) -> tuple[str, ...]:
     return tuple(site for digit in names(num_digits) for site in (digit.what, digit.position))
 
 
-def add_digit(model: GraphicalModel, digit: Digit, latents: int, speed: float, noise: float) -> None:
+def add_digit(
+    model: GraphicalModel, digit: Digit, latents: int, speed: float, noise: float
+) -> None:
     """Add the sites of one digit."""
 
     def step(before: Tensor, velocity: Tensor) -> Distribution:

@@ -29,7 +29,10 @@ class Renderer(nn.Module):
         Args:
             values: `what (*batch, latents)` and `position (*batch, 2)` of each digit in turn.
         """
-        layers = (self.layer(what, position) for what, position in zip(values[::2], values[1::2], strict=True))
+        layers = (
+            self.layer(what, position)
+            for what, position in zip(values[::2], values[1::2], strict=True)
+        )
         return self.law(reduce(blend, layers))
 
     def law(self, canvas: Tensor) -> Distribution:
@@ -52,8 +55,8 @@ class Renderer(nn.Module):
     def best_positions(self, what: Tensor, frames: Tensor) -> Tensor:
         """Where each frame of one digit is most likely, among whole pixels, `(*batch, T, 2)`, folded.
 
-        There |digit|^2 does not depend on the position, so the likelihood is greatest where digit and frame correlate
-        most; all positions at once by the Fourier transform.
+        There |digit|^2 does not depend on the position, so the likelihood is greatest where digit
+        and frame correlate most; all positions at once by the Fourier transform.
 
         Args:
             what: `(*batch, latents)`.
@@ -97,12 +100,16 @@ def render(digit: Tensor, position: Tensor, canvas: int) -> Tensor:
 def shares(position: Tensor, patch: int, canvas: int) -> tuple[Tensor, Tensor]:
     """Share of each pixel of a digit in each of the frame, by axis (x, then y), `(*batch, canvas, patch)` each."""
     corner = (fold(position) + 1) * ((canvas - patch) / 2)
-    pixel = torch.arange(canvas, device=corner.device)[:, None] - torch.arange(patch, device=corner.device)
+    pixel = torch.arange(canvas, device=corner.device)[:, None] - torch.arange(
+        patch, device=corner.device
+    )
     across, down = (1 - (pixel - corner[..., None, None]).abs()).clamp_min(0).unbind(-3)
     return across, down
 
 
-def bounce(digits: Tensor, *, frames: int = 10, canvas: int = 32, speed: float = 0.2) -> tuple[Tensor, Tensor]:
+def bounce(
+    digits: Tensor, *, frames: int = 10, canvas: int = 32, speed: float = 0.2
+) -> tuple[Tensor, Tensor]:
     """Films of digits that bounce, from torch's global generator.
 
     Args:

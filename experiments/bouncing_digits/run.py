@@ -3,11 +3,12 @@
     python -m aif_dcpc.experiments.bouncing_digits.run --data-dir ... --seed 0
     python -m aif_dcpc.experiments.bouncing_digits.run --data-dir ... --seed 0 --digits 3
 
-Learning sees whole films of one training digit each, neither positions nor encoder; the same decoder then draws every
-digit of a frame. Held-out films of test digits are inferred afresh from the prior: once from all ten frames
-(reconstruction, positions), once from the first eight (the last two are predicted). Prints one JSON line and draws
-`films_<seed>.png`, for several digits `films_<digits>_digits_<seed>.png` and an animation. Scores are those of the
-cloud's mean, and (`best_...`) of the particle with the greatest log joint, digits matched up to their order.
+Learning sees whole films of one training digit each, neither positions nor encoder; the same
+decoder then draws every digit of a frame. Held-out films of test digits are inferred afresh from
+the prior: once from all ten frames (reconstruction, positions), once from the first eight (the last
+two are predicted). Prints one JSON line and draws `films_<seed>.png`, for several digits
+`films_<digits>_digits_<seed>.png` and an animation. Scores are those of the cloud's mean, and
+(`best_...`) of the particle with the greatest log joint, digits matched up to their order.
 """
 
 import argparse
@@ -24,7 +25,11 @@ from aif_dcpc.commands.command import run_script
 from aif_dcpc.experiments.bouncing_digits.drawing import animate, coloured, draw_films
 from aif_dcpc.experiments.bouncing_digits.graph import bouncing_digits, refined
 from aif_dcpc.experiments.bouncing_digits.rendering import Renderer, blend, bounce
-from aif_dcpc.experiments.bouncing_digits.scoring import Belief, prediction_scores, reconstruction_scores
+from aif_dcpc.experiments.bouncing_digits.scoring import (
+    Belief,
+    prediction_scores,
+    reconstruction_scores,
+)
 from aif_dcpc.image_runs.data import load_images, unit
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.learning import Learner
@@ -52,16 +57,27 @@ def main() -> None:
     start = time.process_time()
     model = learned_model(train, args)
     seconds = {"cpu_seconds_learning": time.process_time() - start}
-    parts = [find(model, part, args, number) for number, part in enumerate(test.split(args.at_once or len(test)))]
-    whole, begun = (tuple(map(Belief.join, zip(*kind, strict=True))) for kind in zip(*parts, strict=True))
+    parts = [
+        find(model, part, args, number)
+        for number, part in enumerate(test.split(args.at_once or len(test)))
+    ]
+    whole, begun = (
+        tuple(map(Belief.join, zip(*kind, strict=True))) for kind in zip(*parts, strict=True)
+    )
     scores: dict[str, float] = {}
     for prefix, seen, ahead in zip(("", "best_"), whole, begun, strict=True):
         found = reconstruction_scores(seen, renderer(model), test, position, HALF_WIDTH)
         found |= prediction_scores(ahead, renderer(model), test, position, HALF_WIDTH, seen=SEEN)
-        scores |= {prefix + name: value for name, value in found.items() if not prefix or name not in BASELINES}
+        scores |= {
+            prefix + name: value
+            for name, value in found.items()
+            if not prefix or name not in BASELINES
+        }
     seconds["cpu_seconds_in_all"] = time.process_time() - start
     run = {"digits": args.digits, "seed": args.seed}
-    print(json.dumps({**run, **{name: round(value, 5) for name, value in (scores | seconds).items()}}))
+    print(
+        json.dumps({**run, **{name: round(value, 5) for name, value in (scores | seconds).items()}})
+    )
     draw(model, args, test, whole, begun)
 
 
@@ -71,22 +87,33 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data-dir", default="data")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--update", choices=UPDATES, default="exact", help="of the latents while learning: 'paper' as published"
+        "--update",
+        choices=UPDATES,
+        default="exact",
+        help="of the latents while learning: 'paper' as published",
     )
     parser.add_argument("--digits", type=int, default=1, help="in a held-out frame")
     parser.add_argument("--films", type=int, default=6000, help="to learn from")
     parser.add_argument("--test-films", type=int, help="100 of one digit, 50 of several by default")
-    parser.add_argument("--at-once", type=int, help="held-out films inferred at once (default: all)")
+    parser.add_argument(
+        "--at-once", type=int, help="held-out films inferred at once (default: all)"
+    )
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--visits", type=int, default=1, help="steps on a batch before the next one")
+    parser.add_argument(
+        "--visits", type=int, default=1, help="steps on a batch before the next one"
+    )
     parser.add_argument("--rate", type=float, default=0.003)
     parser.add_argument("--latents", type=int, default=24)
     parser.add_argument("--noise", type=float, default=0.01)
     parser.add_argument("--candidates", type=int, default=3, help="paths of one digit")
-    parser.add_argument("--whole-candidates", type=int, default=4, help="whole digits, where there are several")
+    parser.add_argument(
+        "--whole-candidates", type=int, default=4, help="whole digits, where there are several"
+    )
     parser.add_argument("--sweeps", type=int, default=60, help="of held-out films")
-    parser.add_argument("--appearance", type=Path, help="file to read what was learned from, or to keep it in")
+    parser.add_argument(
+        "--appearance", type=Path, help="file to read what was learned from, or to keep it in"
+    )
     parser.add_argument("--figures", type=Path, default=Path(__file__).parent / "figures")
     return parser.parse_args()
 
@@ -107,7 +134,9 @@ def learned_model(train: Tensor, args: argparse.Namespace) -> GraphicalModel:
     what = appearance(single, train, args)
     if args.digits == 1:
         return single
-    model = bouncing_digits(num_digits=args.digits, **sizes, candidates=args.whole_candidates, bank=what[:BANK])
+    model = bouncing_digits(
+        num_digits=args.digits, **sizes, candidates=args.whole_candidates, bank=what[:BANK]
+    )
     model.load_state_dict(single.state_dict())
     return model
 
@@ -130,7 +159,12 @@ def learn(model: GraphicalModel, train: Tensor, args: argparse.Namespace) -> Ten
     engine = DCPC(model, num_particles=1, update=args.update, moves=moves, seed=args.seed)
     template = engine.init({"frame": train[:2]})
     store = ParticleStore.like(template, len(train))
-    Learner.fill(engine, store, {"frame": train[: args.batch_size]}, torch.arange(len(train)).split(args.batch_size))
+    Learner.fill(
+        engine,
+        store,
+        {"frame": train[: args.batch_size]},
+        torch.arange(len(train)).split(args.batch_size),
+    )
     optimizer = torch.optim.Adam(model.parameters(), lr=args.rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.steps)
     learner = Learner(engine, optimizer, template, store, visits=args.visits)
@@ -140,11 +174,18 @@ def learn(model: GraphicalModel, train: Tensor, args: argparse.Namespace) -> Ten
         schedule.step()
         if step % 100 == 0:
             pixel = model.get_parameter("modules_of_sites.frame:kernel.log_scale").exp().item()
-            print(step, round(pixel, 4), {n: round(a.item(), 2) for n, a in info.acceptance.items()}, flush=True)
+            print(
+                step,
+                round(pixel, 4),
+                {n: round(a.item(), 2) for n, a in info.acceptance.items()},
+                flush=True,
+            )
     return torch.as_tensor(store.values["what"])[:, 0]
 
 
-def find(model: GraphicalModel, films: Tensor, args: argparse.Namespace, number: int) -> tuple[Beliefs, Beliefs]:
+def find(
+    model: GraphicalModel, films: Tensor, args: argparse.Namespace, number: int
+) -> tuple[Beliefs, Beliefs]:
     """What is found in held-out films from all frames, and from the first eight with a forecast of the rest."""
     moves = dict.fromkeys(refined(args.digits), "langevin")
     seed = args.seed + 1 + 100 * number

@@ -33,7 +33,9 @@ class Belief:
     @classmethod
     def join(cls, beliefs: Sequence["Belief"]) -> "Belief":
         """Of all films that some beliefs are about."""
-        return cls(torch.cat([b.what for b in beliefs], 1), torch.cat([b.position for b in beliefs], 1))
+        return cls(
+            torch.cat([b.what for b in beliefs], 1), torch.cat([b.position for b in beliefs], 1)
+        )
 
     def then(self, future: Mapping[str, Tensor]) -> "Belief":
         """The same with the forecast's slices after the last."""
@@ -54,7 +56,9 @@ class Belief:
     def frames(self, renderer: Renderer) -> Tensor:
         """Mean of the frames, `(B, T, 1, canvas, canvas)`."""
         values = [
-            x for w, p in zip(self.what.unbind(2), self.position.unbind(3), strict=True) for x in (w[:, :, None], p)
+            x
+            for w, p in zip(self.what.unbind(2), self.position.unbind(3), strict=True)
+            for x in (w[:, :, None], p)
         ]
         with torch.no_grad():
             return renderer(*values).mean.mean(0)
@@ -66,9 +70,13 @@ class Belief:
         """
         apart = fold(self.position[:, :, : truth.shape[1]]).unsqueeze(4) - fold(truth).unsqueeze(2)
         cost = apart.norm(dim=-1).mean(2)  # (K, B, D found, D true)
-        order = torch.stack([assignment(c) for c in cost.flatten(0, 1)]).unflatten(0, cost.shape[:2])
+        order = torch.stack([assignment(c) for c in cost.flatten(0, 1)]).unflatten(
+            0, cost.shape[:2]
+        )
         what = self.what.gather(2, order[..., None].expand_as(self.what))
-        return Belief(what, self.position.gather(3, order[:, :, None, :, None].expand_as(self.position)))
+        return Belief(
+            what, self.position.gather(3, order[:, :, None, :, None].expand_as(self.position))
+        )
 
 
 def assignment(cost: Tensor) -> Tensor:
@@ -99,7 +107,13 @@ def reconstruction_scores(
 
 
 def prediction_scores(
-    belief: Belief, renderer: Renderer, test: Tensor, position: Tensor, half_width: float, *, seen: int
+    belief: Belief,
+    renderer: Renderer,
+    test: Tensor,
+    position: Tensor,
+    half_width: float,
+    *,
+    seen: int,
 ) -> dict[str, float]:
     """Frames after the first `seen`, beside a film that stands still; digits are matched by the frames seen."""
     found = belief.matched(position[:, :seen]).position[:, :, seen:]
@@ -110,7 +124,9 @@ def prediction_scores(
         "predicted_within_2_pixels": (error <= 2).double().mean().item(),
         "predicted_position_error": error.mean().item(),
         "still_mse": mse(test[:, seen - 1 : seen].expand_as(test[:, seen:]), test[:, seen:]),
-        "still_position_error": pixels_off(still[None], position[:, seen:], half_width).mean().item(),
+        "still_position_error": pixels_off(still[None], position[:, seen:], half_width)
+        .mean()
+        .item(),
     }
 
 

@@ -1,15 +1,17 @@
 """Whole paths for something that moves straight between mirrors: a draw that hops between far modes.
 
-Given the appearance, each frame says by itself where the digit probably is; straight lines that fit these places are
-proposed, and one path is chosen among them and the present one. The kernel leaves p(velocity, position | all else)
-invariant, whatever the frames suggest:
+Given the appearance, each frame says by itself where the digit probably is; straight lines that fit
+these places are proposed, and one path is chosen among them and the present one. The kernel leaves
+p(velocity, position | all else) invariant, whatever the frames suggest:
 
 1. velocity is drawn from its Gaussian conditional given the positions;
-2. M candidates (start, velocity) come from q, a mixture of cells of lines and, in small part, of the prior; their paths
-   wander about the line by the model's own law, which cancels; one of the M + 1 paths is chosen in proportion to
-   p(start) p(velocity) p(frames | path) / q(start, velocity) (iterated sampling importance resampling).
+2. M candidates (start, velocity) come from q, a mixture of cells of lines and, in small part, of
+   the prior; their paths wander about the line by the model's own law, which cancels; one of the M
+   + 1 paths is chosen in proportion to p(start) p(velocity) p(frames | path) / q(start, velocity)
+   (iterated sampling importance resampling).
 
-Reference: Andrieu, Lee, Vihola (2018), "Uniform ergodicity of the iterated conditional SMC", arXiv 1312.6432.
+Reference: Andrieu, Lee, Vihola (2018), "Uniform ergodicity of the iterated conditional SMC", arXiv
+    1312.6432.
 """
 
 import math
@@ -43,7 +45,9 @@ class StraightPaths:
     def __init__(self, renderer: "Renderer", speed: float, noise: float, candidates: int) -> None:
         self.renderer, self.speed, self.noise, self.candidates = renderer, speed, noise, candidates
 
-    def __call__(self, values: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+    def __call__(
+        self, values: Mapping[str, Tensor], generator: torch.Generator
+    ) -> dict[str, Tensor]:
         """Draw `velocity` `(K, B, 2)` and `position` `(K, B, T, 2)` given `what` and `frame`."""
         what, frames, position = values["what"], values["frame"], values["position"]
         velocity = draw_velocity(position, self.speed, self.noise, generator)
@@ -51,14 +55,18 @@ class StraightPaths:
         start, speed = lines.draw(self.candidates, generator)
         starts = torch.cat([position[None, :, :, 0], start])
         velocities = torch.cat([velocity[None], speed])
-        paths = torch.cat([position[None], draw_paths(start, speed, position.shape[2], self.noise, generator)])
+        paths = torch.cat(
+            [position[None], draw_paths(start, speed, position.shape[2], self.noise, generator)]
+        )
         fit = self.renderer(what[None, :, :, None], paths).log_prob(frames[None]).sum(-1)
         weights = fit + lines.log_prior(starts, velocities) - lines.log_prob(starts, velocities)
         chosen = choose(weights, generator)
         return {"velocity": pick(velocities, chosen), "position": pick(paths, chosen)}
 
 
-def draw_velocity(position: Tensor, speed: float, noise: float, generator: torch.Generator) -> Tensor:
+def draw_velocity(
+    position: Tensor, speed: float, noise: float, generator: torch.Generator
+) -> Tensor:
     """Draw from p(velocity | position), `(K, B, 2)`: a Gaussian mean with a Gaussian prior."""
     steps = position.diff(dim=2)
     precision = speed**-2 + steps.shape[2] * noise**-2
@@ -66,7 +74,9 @@ def draw_velocity(position: Tensor, speed: float, noise: float, generator: torch
     return steps.sum(2) * noise**-2 / precision + normal.to(position) / math.sqrt(precision)
 
 
-def draw_paths(start: Tensor, velocity: Tensor, length: int, noise: float, generator: torch.Generator) -> Tensor:
+def draw_paths(
+    start: Tensor, velocity: Tensor, length: int, noise: float, generator: torch.Generator
+) -> Tensor:
     """Paths `(M, K, B, T, 2)` from the model's own law."""
     shape = (*start.shape[:-1], length - 1, 2)
     normal = torch.randn(shape, generator=generator, device=generator.device).to(start)
@@ -76,14 +86,20 @@ def draw_paths(start: Tensor, velocity: Tensor, length: int, noise: float, gener
 
 def choose(log_weights: Tensor, generator: torch.Generator) -> Tensor:
     """Indices `(K, B)` of candidates `(M, K, B)`, in proportion to their weights."""
-    noise = torch.rand(log_weights.shape, dtype=log_weights.dtype, device=generator.device, generator=generator)
+    noise = torch.rand(
+        log_weights.shape, dtype=log_weights.dtype, device=generator.device, generator=generator
+    )
     gumbel = -(-noise.clamp_min(1e-30).log()).log()
     return (log_weights + gumbel.to(log_weights)).argmax(0)
 
 
 def pick(candidates: Tensor, chosen: Tensor) -> Tensor:
     """`(M, K, B, *event)` at `chosen` `(K, B)`."""
-    index = chosen[None].reshape(1, *chosen.shape, *[1] * (candidates.ndim - 3)).expand(1, *candidates.shape[1:])
+    index = (
+        chosen[None]
+        .reshape(1, *chosen.shape, *[1] * (candidates.ndim - 3))
+        .expand(1, *candidates.shape[1:])
+    )
     return candidates.gather(0, index)[0]
 
 
@@ -113,13 +129,19 @@ class Lines:
         cells, device = self.log_cells, generator.device
         shape = (count, *cells.shape[:-1])
         uniform = torch.rand(*shape[1:], count, generator=generator, device=device).to(cells)
-        cell = torch.searchsorted(cells.exp().cumsum(-1), uniform).clamp_max(cells.shape[-1] - 1).movedim(-1, 0)
+        cell = (
+            torch.searchsorted(cells.exp().cumsum(-1), uniform)
+            .clamp_max(cells.shape[-1] - 1)
+            .movedim(-1, 0)
+        )
         jitter = torch.rand(2, *shape, generator=generator, device=device).to(cells)
         normal = torch.randn(2, *shape, generator=generator, device=device).to(cells)
         start = self.starts[cell // CELLS_OF_VELOCITY] + CELL * (jitter[0] - 0.5)
         velocity = self.velocities[cell % CELLS_OF_VELOCITY] + self.width * (jitter[1] - 0.5)
         prior = (torch.rand(shape, generator=generator, device=device) < DEFENSIVE).to(cells.device)
-        return torch.where(prior, normal[0], start), torch.where(prior, self.speed * normal[1], velocity)
+        return torch.where(prior, normal[0], start), torch.where(
+            prior, self.speed * normal[1], velocity
+        )
 
     def log_prior(self, start: Tensor, velocity: Tensor) -> Tensor:
         """Of the model, `(M, K, B)` nats."""
@@ -131,8 +153,14 @@ class Lines:
         j = (velocity / self.width + CELLS_OF_VELOCITY / 2).floor()
         inside = (i >= 0) & (i < len(self.starts)) & (j >= 0) & (j < CELLS_OF_VELOCITY)
         index = (i * CELLS_OF_VELOCITY + j).long().clamp(0, self.log_cells.shape[-1] - 1)
-        cells = self.log_cells.expand(len(start), *self.log_cells.shape).gather(-1, index.unsqueeze(-1)).squeeze(-1)
-        cells = torch.where(inside, cells - math.log(CELL * self.width), torch.full_like(cells, -torch.inf))
+        cells = (
+            self.log_cells.expand(len(start), *self.log_cells.shape)
+            .gather(-1, index.unsqueeze(-1))
+            .squeeze(-1)
+        )
+        cells = torch.where(
+            inside, cells - math.log(CELL * self.width), torch.full_like(cells, -torch.inf)
+        )
         prior = self._prior(start, velocity)
         return torch.logaddexp(cells + math.log(1 - DEFENSIVE), prior + math.log(DEFENSIVE)).sum(-1)
 
@@ -143,7 +171,9 @@ class Lines:
 def grid(speed: float) -> tuple[Tensor, Tensor]:
     """Middles of the cells: starts over [-1, 1], velocities over 8 standard deviations."""
     width = 8 * speed / CELLS_OF_VELOCITY
-    return torch.arange(-1 + CELL / 2, 1, CELL), (torch.arange(CELLS_OF_VELOCITY) + 0.5) * width - 4 * speed
+    return torch.arange(-1 + CELL / 2, 1, CELL), (
+        torch.arange(CELLS_OF_VELOCITY) + 0.5
+    ) * width - 4 * speed
 
 
 def folded_lines(speed: float, length: int) -> Tensor:

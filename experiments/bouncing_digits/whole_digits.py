@@ -1,18 +1,22 @@
 """A whole digit at once, appearance and path, given the other digits of the film: a draw that leaves wrong explanations.
 
-Two latent digits may share one digit of the film, or one may explain a bit of two: local moves never leave such a place.
-What the others leave unexplained says by itself where a further digit may be, and what it looks like there. The kernel
-leaves p(what, velocity, position of one digit | all else) invariant, whatever the frames suggest:
+Two latent digits may share one digit of the film, or one may explain a bit of two: local moves
+never leave such a place. What the others leave unexplained says by itself where a further digit may
+be, and what it looks like there. The kernel leaves p(what, velocity, position of one digit | all
+else) invariant, whatever the frames suggest:
 
 1. velocity is drawn from its Gaussian conditional given the positions;
-2. M candidates come from q(x line) q(y line | x line) q(what | path), which does not depend on the present digit; paths
-   wander about their lines by the model's own law, which cancels; one of the M + 1 digits is chosen in proportion to
-   p(start) p(velocity) p(what) p(frames | digit, others) / q (iterated sampling importance resampling).
+2. M candidates come from q(x line) q(y line | x line) q(what | path), which does not depend on the
+   present digit; paths wander about their lines by the model's own law, which cancels; one of the M
+   + 1 digits is chosen in proportion to p(start) p(velocity) p(what) p(frames | digit, others) / q
+   (iterated sampling importance resampling).
 
-q: lines are as likely as a typical digit fits what is left of each frame along them; appearances are near those of a
-bank, as likely as they fit what is left along the path; a share of the prior in each keeps the weights bounded.
+q: lines are as likely as a typical digit fits what is left of each frame along them; appearances
+are near those of a bank, as likely as they fit what is left along the path; a share of the prior in
+each keeps the weights bounded.
 
-Reference: Andrieu, Lee, Vihola (2018), "Uniform ergodicity of the iterated conditional SMC", arXiv 1312.6432.
+Reference: Andrieu, Lee, Vihola (2018), "Uniform ergodicity of the iterated conditional SMC", arXiv
+    1312.6432.
 """
 
 import math
@@ -40,7 +44,9 @@ if TYPE_CHECKING:
     from aif_dcpc.experiments.bouncing_digits.rendering import Renderer
 
 PLACE_SCALE = 0.5  # standard deviation of a pixel where places are weighed
-LOOK_SCALE = 0.5  # and where appearances are: above the model's, since neither digit nor path is refined yet
+LOOK_SCALE = (
+    0.5  # and where appearances are: above the model's, since neither digit nor path is refined yet
+)
 ELSEWHERE = 0.1  # chance that a frame says nothing about where the digit is
 BANDWIDTH = 0.3  # of appearances about those of the bank, standard deviations of the prior
 
@@ -79,7 +85,9 @@ class WholeDigit:
         self.renderer, self.own, self.others = renderer, own, tuple(others)
         self.speed, self.noise, self.candidates, self.bank = speed, noise, candidates, bank
 
-    def __call__(self, values: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+    def __call__(
+        self, values: Mapping[str, Tensor], generator: torch.Generator
+    ) -> dict[str, Tensor]:
         """Draw the digit's `what` `(K, B, L)`, `velocity` `(K, B, 2)` and `position` `(K, B, T, 2)`."""
         position = values[self.own.position]
         velocity = draw_velocity(position, self.speed, self.noise, generator)
@@ -87,7 +95,9 @@ class WholeDigit:
         digits = self.renderer.digit(self.bank.to(position))
 
         lines = Tracks(rest.places(digits.mean(0)), self.speed)
-        starts, velocities, log_q = lines.draw(position[:, :, 0], velocity, self.candidates, generator)
+        starts, velocities, log_q = lines.draw(
+            position[:, :, 0], velocity, self.candidates, generator
+        )
         new = draw_paths(starts[1:], velocities[1:], position.shape[2], self.noise, generator)
         paths = torch.cat([position[None], new])
         looks = Looks(rest.looks(paths, digits), self.bank.to(position))
@@ -95,19 +105,25 @@ class WholeDigit:
 
         prior = lines.log_prior(starts, velocities) + _standard(what)
         chosen = choose(rest.log_fit(what, paths) + prior - log_q - looks.log_prob(what), generator)
-        return dict(zip(self.own, (pick(v, chosen) for v in (what, velocities, paths)), strict=True))
+        return dict(
+            zip(self.own, (pick(v, chosen) for v in (what, velocities, paths)), strict=True)
+        )
 
     def _background(self, values: Mapping[str, Tensor]) -> Tensor:
         """The other digits alone, `(K, B, T, 1, canvas, canvas)`."""
-        layers = [self.renderer.layer(values[d.what].unsqueeze(2), values[d.position]) for d in self.others]
+        layers = [
+            self.renderer.layer(values[d.what].unsqueeze(2), values[d.position])
+            for d in self.others
+        ]
         return reduce(blend, layers) if layers else torch.zeros_like(values["frame"])
 
 
 class Rest:
     """What the other digits leave of the frames.
 
-    A further digit d adds light * d to the background, where light = 1 - background, so that the squared error falls by
-    2 <light * rest, d> - <light^2, d^2>, with rest = frames - background: linear in d and d^2.
+    A further digit d adds light * d to the background, where light = 1 - background, so that the
+    squared error falls by 2 <light * rest, d> - <light^2, d^2>, with rest = frames - background:
+    linear in d and d^2.
 
     Args:
         renderer: the kernel of the frames.
@@ -127,13 +143,18 @@ class Rest:
 
     def places(self, digit: Tensor) -> Tensor:
         """How well a digit `(1, patch, patch)` fits at every whole pixel, `(K, B, T, height, width)` nats."""
-        gain = conv2d(self.wanted.flatten(0, 2), digit[None]) - conv2d(self.light.flatten(0, 2), digit[None] ** 2) / 2
+        gain = (
+            conv2d(self.wanted.flatten(0, 2), digit[None])
+            - conv2d(self.light.flatten(0, 2), digit[None] ** 2) / 2
+        )
         return gain[:, 0].unflatten(0, self.wanted.shape[:3]) / PLACE_SCALE**2
 
     def looks(self, paths: Tensor, digits: Tensor) -> Tensor:
         """How well digits `(N, 1, patch, patch)` fit along paths `(M, K, B, T, 2)`, `(M, K, B, N)` nats."""
         across, down = shares(paths, self.renderer.patch, self.renderer.canvas)
-        wanted, light = ((down.mT @ x.squeeze(-3) @ across).sum(3).flatten(-2) for x in (self.wanted, self.light))
+        wanted, light = (
+            (down.mT @ x.squeeze(-3) @ across).sum(3).flatten(-2) for x in (self.wanted, self.light)
+        )
         flat = digits.flatten(1)
         return (wanted @ flat.T - light @ flat.square().T / 2) / LOOK_SCALE**2
 
@@ -155,8 +176,8 @@ class Tracks:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The present line `(K, B, 2)` and `count` new ones.
 
-        Returns:
-            starts and velocities `(1 + count, K, B, 2)`, the present ones first, and their log q `(1 + count, K, B)`.
+        Returns: starts and velocities `(1 + count, K, B, 2)`, the present ones first, and their log
+            q `(1 + count, K, B)`.
         """
         present = torch.stack([start, velocity])[:, None]  # (2, 1, K, B, 2)
         x = torch.cat([present[..., :1], torch.stack(self.across.draw(count, generator))], 1)
@@ -188,7 +209,9 @@ class Tracks:
 def between(position: Tensor, width: int) -> Tensor:
     """Weights `(*batch, width)` by which values at whole pixels are interpolated at folded positions `(*batch)`."""
     pixel = (position + 1) * ((width - 1) / 2)
-    return (1 - (pixel.unsqueeze(-1) - torch.arange(width, device=position.device)).abs()).clamp_min(0)
+    return (
+        1 - (pixel.unsqueeze(-1) - torch.arange(width, device=position.device)).abs()
+    ).clamp_min(0)
 
 
 class Looks:
@@ -206,9 +229,17 @@ class Looks:
         """One appearance each, `(M, K, B, L)`."""
         shares, device = self.log_shares, generator.device
         uniform = torch.rand(*shares.shape[:-1], 1, generator=generator, device=device).to(shares)
-        index = torch.searchsorted(shares.exp().cumsum(-1), uniform).squeeze(-1).clamp_max(len(self.bank) - 1)
-        normal = torch.randn(*index.shape, self.bank.shape[1], generator=generator, device=device).to(shares)
-        prior = (torch.rand(*index.shape, 1, generator=generator, device=device) < DEFENSIVE).to(shares.device)
+        index = (
+            torch.searchsorted(shares.exp().cumsum(-1), uniform)
+            .squeeze(-1)
+            .clamp_max(len(self.bank) - 1)
+        )
+        normal = torch.randn(
+            *index.shape, self.bank.shape[1], generator=generator, device=device
+        ).to(shares)
+        prior = (torch.rand(*index.shape, 1, generator=generator, device=device) < DEFENSIVE).to(
+            shares.device
+        )
         return torch.where(prior, normal, self.bank[index] + BANDWIDTH * normal)
 
     def log_prob(self, what: Tensor) -> Tensor:
@@ -217,7 +248,9 @@ class Looks:
         distance = torch.cdist(what.flatten(0, -2), self.bank).unflatten(0, what.shape[:-1])
         near = self.log_shares - 0.5 * (distance / BANDWIDTH).square()
         near = near.logsumexp(-1) - size * math.log(BANDWIDTH * math.sqrt(2 * math.pi))
-        return torch.logaddexp(near + math.log(1 - DEFENSIVE), _standard(what) + math.log(DEFENSIVE))
+        return torch.logaddexp(
+            near + math.log(1 - DEFENSIVE), _standard(what) + math.log(DEFENSIVE)
+        )
 
 
 def _standard(what: Tensor) -> Tensor:

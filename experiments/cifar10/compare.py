@@ -2,10 +2,11 @@
 
     python -m aif_dcpc.experiments.cifar10.compare tune run table figure --data-dir ...
 
-`tune` tries each method's five settings for `--tune-minutes`; the one whose samples come closest (KID, mean of both ways
-to sample) to training images that nothing learned from is taken. `run` learns with it for `--cpu-minutes` and measures
-samples against the test images. Every finished trial or run is one line of `--results`; a second call skips what is there
-and goes on, a longer budget starts new runs. `table` and `figure` need the lines and the pictures of samples alone.
+`tune` tries each method's five settings for `--tune-minutes`; the one whose samples come closest
+(KID, mean of both ways to sample) to training images that nothing learned from is taken. `run`
+learns with it for `--cpu-minutes` and measures samples against the test images. Every finished
+trial or run is one line of `--results`; a second call skips what is there and goes on, a longer
+budget starts new runs. `table` and `figure` need the lines and the pictures of samples alone.
 """
 
 import argparse
@@ -72,8 +73,15 @@ def measured(asked: argparse.Namespace, measure: Measure, place: Path, key: Row)
     """Distances of a run's samples from held-out training images, or, of a final run, from test images."""
     final = key["stage"] == "final"
     reference: Reference = measure.test if final else measure.held_out
-    model = ["samples=0", "annealed_images=0", f"held_out={asked.held_out}", f"sweeps={asked.sweeps}"]
-    found, drawn = distances_of_run(measure, place, model, reference, samples=asked.samples, reconstruct=final)
+    model = [
+        "samples=0",
+        "annealed_images=0",
+        f"held_out={asked.held_out}",
+        f"sweeps={asked.sweeps}",
+    ]
+    found, drawn = distances_of_run(
+        measure, place, model, reference, samples=asked.samples, reconstruct=final
+    )
     for mode, images in drawn.items() if final else ():
         save_samples(asked.out, f"{key['method']}-{key['seed']}-{mode}", images)
     return found
@@ -81,20 +89,31 @@ def measured(asked: argparse.Namespace, measure: Measure, place: Path, key: Row)
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("steps", nargs="+", choices=STEPS)
     parser.add_argument("--data-dir", default="data", help="where cifar10_subset.npz lies")
     parser.add_argument("--results", type=Path, default=HERE / "results.jsonl")
     parser.add_argument("--figure", type=Path, default=HERE / "samples.png")
-    parser.add_argument("--out", type=Path, default=Path("runs/cifar10"), help="runs, classifier, pictures of samples")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/cifar10"),
+        help="runs, classifier, pictures of samples",
+    )
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--cpu-minutes", type=float, default=15.0, help="of learning, for each run")
-    parser.add_argument("--tune-minutes", type=float, default=3.0, help="of learning, for each setting")
+    parser.add_argument(
+        "--tune-minutes", type=float, default=3.0, help="of learning, for each setting"
+    )
     parser.add_argument("--train-images", type=int, default=8000)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--samples", type=int, default=2000, help="of each way to sample")
-    parser.add_argument("--held-out", type=int, default=50, help="test images whose particles are inferred afresh")
+    parser.add_argument(
+        "--held-out", type=int, default=50, help="test images whose particles are inferred afresh"
+    )
     parser.add_argument("--sweeps", type=int, default=40, help="for each of them, from the prior")
     parser.add_argument("--classifier-steps", type=int, default=1500)
     return parser.parse_args(given)

@@ -16,7 +16,9 @@ from aif_dcpc.inference.baselines.classifier import Classifier, train_classifier
 from aif_dcpc.runs import atomic
 from aif_dcpc.schema import evaluate_config
 
-HELD_OUT = 0.2  # share of the training images, the last ones, kept for tuning: nothing learns from them
+HELD_OUT = (
+    0.2  # share of the training images, the last ones, kept for tuning: nothing learns from them
+)
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,13 @@ def learning_part(data: ImageData) -> ImageData:
 
 
 def distances_of_run(
-    measure: Measure, place: Path, overrides: list[str], reference: Reference, *, samples: int, reconstruct: bool
+    measure: Measure,
+    place: Path,
+    overrides: list[str],
+    reference: Reference,
+    *,
+    samples: int,
+    reconstruct: bool,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What a run's samples are like, both ways to sample, and the samples themselves.
 
@@ -99,7 +107,9 @@ def distances_of_run(
     Returns:
         the distances, `kid` their mean over both ways; and way -> images `(samples, C, H, W)`.
     """
-    model = Evaluation(evaluate_config(composed("evaluate", f"run={place}", *overrides)), str(place))
+    model = Evaluation(
+        evaluate_config(composed("evaluate", f"run={place}", *overrides)), str(place)
+    )
     seed = model.config.seed
     drawn = {
         "prior": prior_samples(model.trained, samples, seed=seed + 3),

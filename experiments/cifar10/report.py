@@ -36,16 +36,21 @@ def tries(rows: Sequence[Row]) -> str:
     """What tuning found, one line a setting, methods together (several processes may have written the rows)."""
     lines = ["| method | setting | steps | KID, mean of both ways to sample |", "|---|---|---|---|"]
     for row in sorted(rows, key=lambda row: str(row["method"])):
-        words = ", ".join(word.split(".", 1)[1] for word in row["setting"].split() if "covariance" not in word)
-        lines.append(f"| {row['method']} | {words} | {row.get('steps', '-')} | {row.get('kid', math.inf):.3f} |")
+        words = ", ".join(
+            word.split(".", 1)[1] for word in row["setting"].split() if "covariance" not in word
+        )
+        lines.append(
+            f"| {row['method']} | {words} | {row.get('steps', '-')} | {row.get('kid', math.inf):.3f} |"
+        )
     return "\n".join(lines)
 
 
 def interval(rows: Sequence[Row], name: str) -> tuple[float, float]:
     """Mean over seeds and half of a 95 % interval.
 
-    The variance is that of one estimate (references, which all runs share, and samples drawn anew) plus that of the
-    mean over seeds: on the safe side, for the samples of each seed are counted twice.
+    The variance is that of one estimate (references, which all runs share, and samples drawn anew)
+    plus that of the mean over seeds: on the safe side, for the samples of each seed are counted
+    twice.
     """
     values = [row[name] for row in rows]
     error = fmean(row[f"{name}_se"] ** 2 for row in rows)
@@ -68,25 +73,39 @@ def table(results: Results, budget: Budget) -> str:
         lines.append(_line(method, by_method[method]))
     for row in results.rows(stage="floor"):
         kernel, frechet = interval([row], "kid_real"), interval([row], "fid_real")
-        lines.append(f"| training images | | | {_number(kernel, 3)} | | {_number(frechet, 1)} | | |")
-    lines += [f"\n{row['method']}, seed {row['seed']}: {row['failed']}" for row in runs if "failed" in row]
+        lines.append(
+            f"| training images | | | {_number(kernel, 3)} | | {_number(frechet, 1)} | | |"
+        )
+    lines += [
+        f"\n{row['method']}, seed {row['seed']}: {row['failed']}" for row in runs if "failed" in row
+    ]
     tuned = tries(results.rows(stage="tuning", seconds=budget.tuning))
     return "\n".join([*lines, "", differences(by_method), "", tuned])
 
 
 def differences(by_method: Mapping[str, Sequence[Row]]) -> str:
     """Mean difference of KID between two methods on the same seeds, with its 95 % t-interval; the better one first."""
-    lines = ["| KID of samples from | first | second | first minus second | seeds in which the first is ahead |"]
+    lines = [
+        "| KID of samples from | first | second | first minus second | seeds in which the first is ahead |"
+    ]
     lines.append("|---|---|---|---|---|")
     for mode in MODES:
-        found = {m: {row["seed"]: row[f"kid_{mode}"] for row in rows} for m, rows in by_method.items()}
+        found = {
+            m: {row["seed"]: row[f"kid_{mode}"] for row in rows} for m, rows in by_method.items()
+        }
         order = sorted(found, key=lambda m: fmean(found[m].values()))
         for first, second in combinations(order, 2):
-            by = [found[first][seed] - found[second][seed] for seed in found[first] if seed in found[second]]
+            by = [
+                found[first][seed] - found[second][seed]
+                for seed in found[first]
+                if seed in found[second]
+            ]
             if len(by) > 1:
                 half = t.ppf(0.975, len(by) - 1) * stdev(by) / math.sqrt(len(by))
                 ahead = f"{sum(x < 0 for x in by)} of {len(by)}"
-                lines.append(f"| {mode} | {first} | {second} | {fmean(by):.3f} ± {half:.3f} | {ahead} |")
+                lines.append(
+                    f"| {mode} | {first} | {second} | {fmean(by):.3f} ± {half:.3f} | {ahead} |"
+                )
     return "\n".join(lines)
 
 
@@ -94,7 +113,9 @@ def _line(method: str, rows: Sequence[Row]) -> str:
     cells = [_number(interval(rows, name), 3 if name.startswith("kid") else 1) for name in COLUMNS]
     steps, mse = fmean(row["steps"] for row in rows), [row["mse"] for row in rows]
     spread = f" (sd {stdev(mse):.4f})" if len(mse) > 1 else ""
-    return f"| {method} | {len(rows)} | {steps:.0f} | {' | '.join(cells)} | {fmean(mse):.4f}{spread} |"
+    return (
+        f"| {method} | {len(rows)} | {steps:.0f} | {' | '.join(cells)} | {fmean(mse):.4f}{spread} |"
+    )
 
 
 def _number(found: tuple[float, float], digits: int) -> str:

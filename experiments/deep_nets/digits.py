@@ -2,8 +2,8 @@
 
     python -m aif_dcpc.experiments.deep_nets.digits
 
-The last row trains the output layer alone on the fixed layers below: what the deep layers' learning adds is the
-difference to it. Prints one line every `--every` steps and one table row per way.
+The last row trains the output layer alone on the fixed layers below: what the deep layers' learning
+adds is the difference to it. Prints one line every `--every` steps and one table row per way.
 """
 
 import argparse
@@ -46,7 +46,9 @@ def digits(hold_out: bool = False) -> tuple[tuple[Tensor, Tensor], tuple[Tensor,
     """Standardised pixels and labels, 1347 to train on and 450 to test on; or a fifth of the 1347 held out for choices."""
     pixels, labels = load_digits(return_X_y=True)
     x = torch.tensor(pixels, dtype=torch.float32)
-    train, test = train_test_split(torch.arange(len(x)), test_size=0.25, random_state=0, stratify=labels)
+    train, test = train_test_split(
+        torch.arange(len(x)), test_size=0.25, random_state=0, stratify=labels
+    )
     if hold_out:
         train, test = train_test_split(train, test_size=0.2, random_state=0, stratify=labels[train])
     x = (x - x[train].mean(0)) / (x[train].std(0) + 1.6)
@@ -66,10 +68,14 @@ def falling(net: nn.Module, args: argparse.Namespace) -> tuple[Optimizer, LRSche
     return optimizer, CosineAnnealingLR(optimizer, args.steps)
 
 
-def by_prediction_errors(net: nn.Sequential, x: Tensor, y: Tensor, args: argparse.Namespace) -> Callable[[], object]:
+def by_prediction_errors(
+    net: nn.Sequential, x: Tensor, y: Tensor, args: argparse.Namespace
+) -> Callable[[], object]:
     """One step: sweep the latents of all data, then every layer follows its own latent's error."""
     seen = args.repeats
-    model = GraphicalModel.from_sequential(net, args.noise, output=lambda logits: Multinomial(seen, logits=logits))
+    model = GraphicalModel.from_sequential(
+        net, args.noise, output=lambda logits: Multinomial(seen, logits=logits)
+    )
     engine = DCPC(model, num_particles=1)
     labels = seen * nn.functional.one_hot(y, 10).to(x.dtype)
     state = engine.init({"input": x, "output": labels}, seed=args.seed)
@@ -84,7 +90,9 @@ def by_prediction_errors(net: nn.Sequential, x: Tensor, y: Tensor, args: argpars
     return step
 
 
-def by_backpropagation(net: nn.Sequential, x: Tensor, y: Tensor, args: argparse.Namespace) -> Callable[[], object]:
+def by_backpropagation(
+    net: nn.Sequential, x: Tensor, y: Tensor, args: argparse.Namespace
+) -> Callable[[], object]:
     """One step of cross-entropy descent on all data."""
     optimizer, schedule = falling(net, args)
 
@@ -98,7 +106,9 @@ def by_backpropagation(net: nn.Sequential, x: Tensor, y: Tensor, args: argparse.
     return step
 
 
-def last_layer_only(net: nn.Sequential, x: Tensor, y: Tensor, args: argparse.Namespace) -> Callable[[], object]:
+def last_layer_only(
+    net: nn.Sequential, x: Tensor, y: Tensor, args: argparse.Namespace
+) -> Callable[[], object]:
     """As backpropagation, with all layers but the last held fixed."""
     for parameter in net[:-1].parameters():
         parameter.requires_grad_(False)
@@ -114,19 +124,25 @@ WAYS = {
 
 def main() -> None:
     """Train the three ways and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--depth", type=int, default=12)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--gain", type=float, default=0.3)
     parser.add_argument("--noise", type=float, default=0.03)
-    parser.add_argument("--repeats", type=int, default=1000, help="how many times every label is seen")
+    parser.add_argument(
+        "--repeats", type=int, default=1000, help="how many times every label is seen"
+    )
     parser.add_argument("--rate", type=float, default=0.003)
     parser.add_argument("--sweeps", type=int, default=1)
     parser.add_argument("--steps", type=int, default=350)
     parser.add_argument("--every", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
-    parser.add_argument("--hold-out", action="store_true", help="test on a fifth of the training data")
+    parser.add_argument(
+        "--hold-out", action="store_true", help="test on a fifth of the training data"
+    )
     args = parser.parse_args()
     train, test = digits(args.hold_out)
     for way in args.ways:

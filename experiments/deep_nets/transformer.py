@@ -2,8 +2,9 @@
 
     python -m aif_dcpc.experiments.deep_nets.transformer --steps 300
 
-The task: sequences of 8 tokens out of 6 that repeat their first half; the next token is predicted at each place, and
-the accuracy on the second half, which the first half determines, is reported on fresh sequences.
+The task: sequences of 8 tokens out of 6 that repeat their first half; the next token is predicted
+at each place, and the accuracy on the second half, which the first half determines, is reported on
+fresh sequences.
 """
 
 import argparse
@@ -28,7 +29,10 @@ class Embedding(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.tokens, self.places = nn.Embedding(TOKENS, width), nn.Parameter(torch.randn(LENGTH, width))
+        self.tokens, self.places = (
+            nn.Embedding(TOKENS, width),
+            nn.Parameter(torch.randn(LENGTH, width)),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """`(N, LENGTH)` integers to `(N, LENGTH, width)`."""
@@ -42,7 +46,9 @@ class Block(nn.Module):
         super().__init__()
         self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
         self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
-        self.feed = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.feed = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
         self.register_buffer("future", torch.ones(LENGTH, LENGTH, dtype=torch.bool).triu(1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,7 +60,9 @@ class Block(nn.Module):
 
 def transformer(width: int, heads: int, blocks: int) -> nn.Sequential:
     """Embedding, blocks, logits."""
-    return nn.Sequential(Embedding(width), *[Block(width, heads) for _ in range(blocks)], nn.Linear(width, TOKENS))
+    return nn.Sequential(
+        Embedding(width), *[Block(width, heads) for _ in range(blocks)], nn.Linear(width, TOKENS)
+    )
 
 
 def sequences(number: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -85,7 +93,9 @@ def learn(net: nn.Sequential, args: argparse.Namespace, generator: torch.Generat
     for number in range(1, args.steps + 1):
         x, y = sequences(args.batch, generator)
         labels = seen * nn.functional.one_hot(y, TOKENS).float()
-        state = engine.init({"input": x, "output": labels}).replace(adaptation=adaptation, sweeps=sweeps)
+        state = engine.init({"input": x, "output": labels}).replace(
+            adaptation=adaptation, sweeps=sweeps
+        )
         state, _ = learn_step(engine, state, optimizer, num_sweeps=args.sweeps)
         adaptation, sweeps = state.adaptation, state.sweeps
         schedule.step()
@@ -108,12 +118,16 @@ def backpropagate(net: nn.Sequential, args: argparse.Namespace, generator: torch
 
 def main() -> None:
     """Train both ways and print accuracies."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--blocks", type=int, default=2)
     parser.add_argument("--noise", type=float, default=0.03)
-    parser.add_argument("--repeats", type=int, default=1000, help="how many times every next token is seen")
+    parser.add_argument(
+        "--repeats", type=int, default=1000, help="how many times every next token is seen"
+    )
     parser.add_argument("--rate", type=float, default=0.003)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--sweeps", type=int, default=4)

@@ -26,17 +26,12 @@ from aif_dcpc.inference import GraphicalModel, every, lag
 class Case:
     """One model, its data and what is exactly true of it.
 
-    Attributes:
-        name: for tables.
-        model: the graph.
-        data: one datum, B = 1.
-        sites: latents, in the order in which their flattened values make up `mean`.
-        mean, covariance: of the posterior, `(D,)` and `(D, D)`.
-        log_evidence: nats.
-        setup: `masks`, `do` for `engine.init`.
-        moves: overrides of the engine's moves.
-        temper: whether the posterior has modes far apart.
-        counterfactual: where given, `mean` and `covariance` are those of the sites' values had these been set instead.
+    Attributes: name: for tables. model: the graph. data: one datum, B = 1. sites: latents, in the
+        order in which their flattened values make up `mean`. mean, covariance: of the posterior,
+        `(D,)` and `(D, D)`. log_evidence: nats. setup: `masks`, `do` for `engine.init`. moves:
+        overrides of the engine's moves. temper: whether the posterior has modes far apart.
+        counterfactual: where given, `mean` and `covariance` are those of the sites' values had
+        these been set instead.
     """
 
     name: str
@@ -52,15 +47,19 @@ class Case:
     counterfactual: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-# -- oracles -----------------------------------------------------------------------------------------------------------
+# -- oracles ---------------------------------------------------------------------------------------
 
 
-def condition(weights: Tensor, noise: Tensor, observed: Sequence[int], values: Tensor) -> tuple[Tensor, Tensor, float]:
+def condition(
+    weights: Tensor, noise: Tensor, observed: Sequence[int], values: Tensor
+) -> tuple[Tensor, Tensor, float]:
     """Posterior of the unobserved part of x = weights x + Normal(0, diag(noise^2)), and log p(observed)."""
     inverse = torch.linalg.inv(torch.eye(len(noise)).double() - weights)
     joint = inverse @ torch.diag(noise.double().square()) @ inverse.mT
     seen = torch.tensor(list(observed), dtype=torch.long)
-    hidden = torch.tensor([i for i in range(len(noise)) if i not in set(observed)], dtype=torch.long)
+    hidden = torch.tensor(
+        [i for i in range(len(noise)) if i not in set(observed)], dtype=torch.long
+    )
     across = joint[hidden][:, seen]
     inner = joint[seen][:, seen]
     gain = torch.linalg.solve(inner, across.mT).mT
@@ -68,21 +67,27 @@ def condition(weights: Tensor, noise: Tensor, observed: Sequence[int], values: T
     evidence = (
         0.0
         if not len(seen)
-        else float(MultivariateNormal(torch.zeros(len(seen)).double(), inner).log_prob(values.double()))
+        else float(
+            MultivariateNormal(torch.zeros(len(seen)).double(), inner).log_prob(values.double())
+        )
     )
     return gain @ values.double(), covariance, evidence
 
 
-def mixture_moments(log_weights: Tensor, means: Tensor, covariances: Tensor) -> tuple[Tensor, Tensor, float]:
+def mixture_moments(
+    log_weights: Tensor, means: Tensor, covariances: Tensor
+) -> tuple[Tensor, Tensor, float]:
     """Mean and covariance of a mixture with unnormalised log weights `(N,)`, and the log normaliser."""
     share = log_weights.double().softmax(0)
     mean = share @ means
     spread = means - mean
-    covariance = torch.einsum("n,nij->ij", share, covariances) + torch.einsum("n,ni,nj->ij", share, spread, spread)
+    covariance = torch.einsum("n,nij->ij", share, covariances) + torch.einsum(
+        "n,ni,nj->ij", share, spread, spread
+    )
     return mean, covariance, float(torch.logsumexp(log_weights.double(), 0))
 
 
-# -- linear-Gaussian models --------------------------------------------------------------------------------------------
+# -- linear-Gaussian models ------------------------------------------------------------------------
 
 
 def chain_of_two() -> Case:
@@ -107,7 +112,9 @@ def collider() -> Case:
     model.add_site("y", lambda a: Normal(a, 1.0), parents=["a"])
     weights = torch.zeros(5, 5).double()
     weights[2, 0] = weights[2, 1] = weights[3, 2] = weights[4, 0] = 1
-    exact = condition(weights, torch.tensor([1.0, 2.0, 0.5, 0.5, 1.0]), [3, 4], torch.tensor([2.0, -1.0]))
+    exact = condition(
+        weights, torch.tensor([1.0, 2.0, 0.5, 0.5, 1.0]), [3, 4], torch.tensor([2.0, -1.0])
+    )
     data = {"x": torch.tensor([2.0]), "y": torch.tensor([-1.0])}
     return Case("branching and merging, collider", model, data, ("a", "b", "c"), *exact)
 
@@ -146,13 +153,24 @@ def state_space(length: int, *, missing: bool = False, size: int = 4) -> Case:
     for t in range(1, length):
         weights[t * size : (t + 1) * size, (t - 1) * size : t * size] = rotation.double()
     weights[total:, :total] = torch.eye(total).double()
-    noise = torch.cat([torch.ones(size), torch.full((total - size,), 0.3), torch.full((total,), 0.5)])
+    noise = torch.cat(
+        [torch.ones(size), torch.full((total - size,), 0.3), torch.full((total,), 0.5)]
+    )
     shown = torch.arange(length) % 3 != 1 if missing else torch.ones(length, dtype=torch.bool)
     kept = [total + t * size + d for t in range(length) if shown[t] for d in range(size)]
     mean, covariance, evidence = condition(weights, noise, kept, data[shown].flatten())
     name = f"state space, {size}-dim, T = {length}" + (", a third missing" if missing else "")
     setup = {"masks": {"o": shown[None]}} if missing else {}
-    return Case(name, model, {"o": data[None]}, ("s",), mean[:total], covariance[:total, :total], evidence, setup)
+    return Case(
+        name,
+        model,
+        {"o": data[None]},
+        ("s",),
+        mean[:total],
+        covariance[:total, :total],
+        evidence,
+        setup,
+    )
 
 
 def intervention() -> Case:
@@ -164,17 +182,29 @@ def intervention() -> Case:
     model.add_site("x", lambda c: Normal(c, 0.5), parents=["c"])
     weights = torch.zeros(3, 3).double()  # a, c - b, x - b
     weights[1, 0] = weights[2, 1] = 1
-    mean, covariance, evidence = condition(weights, torch.tensor([1.0, 1.0, 0.5]), [2], torch.tensor([2.0 - 3.0]))
+    mean, covariance, evidence = condition(
+        weights, torch.tensor([1.0, 1.0, 0.5]), [2], torch.tensor([2.0 - 3.0])
+    )
     mean = mean + torch.tensor([0.0, 3.0]).double()
     setup = {"do": {"b": torch.full((1,), 3.0)}}
-    return Case("intervention", model, {"x": torch.tensor([2.0])}, ("a", "c"), mean, covariance, evidence, setup)
+    return Case(
+        "intervention",
+        model,
+        {"x": torch.tensor([2.0])},
+        ("a", "c"),
+        mean,
+        covariance,
+        evidence,
+        setup,
+    )
 
 
 def counterfactual() -> Case:
     """What would have been at x = -1, having seen x = 1 and y: every cause keeps its noise (Pearl 2009, section 7.1).
 
-    c confounds x and y, m = x c + noise passes x on, y's noise has the standard deviation exp(x / 2), and w follows y
-    unseen. Given both values of x, the values in the other world are linear in those of this one, which are Gaussian.
+    c confounds x and y, m = x c + noise passes x on, y's noise has the standard deviation exp(x /
+    2), and w follows y unseen. Given both values of x, the values in the other world are linear in
+    those of this one, which are Gaussian.
     """
     model, before, after, y = GraphicalModel(), 1.0, -1.0, 2.0
     model.add_site("c", lambda: Normal(0.0, 1.0))
@@ -183,13 +213,24 @@ def counterfactual() -> Case:
     model.add_site("y", lambda x, c, m: Normal(m + 0.5 * c, (x / 2).exp()), parents=["x", "c", "m"])
     model.add_site("w", lambda y, c: Normal(y + c, 1.0), parents=["y", "c"])
     weights = torch.zeros(5, 5).double()  # c, x, m, y, w
-    weights[1, 0], weights[2, 0], weights[3, 0], weights[3, 2], weights[4, 0], weights[4, 3] = 1, before, 0.5, 1, 1, 1
+    weights[1, 0], weights[2, 0], weights[3, 0], weights[3, 2], weights[4, 0], weights[4, 3] = (
+        1,
+        before,
+        0.5,
+        1,
+        1,
+        1,
+    )
     noise = torch.tensor([1.0, 0.5, 0.5, math.exp(before / 2), 1.0])
-    mean, covariance, evidence = condition(weights, noise, [1, 3], torch.tensor([before, y]))  # of c, m, w
+    mean, covariance, evidence = condition(
+        weights, noise, [1, 3], torch.tensor([before, y])
+    )  # of c, m, w
     ratio = math.exp((after - before) / 2)  # of y's scales in the two worlds
     moved = torch.eye(4, 3).double()  # c, m', w', y' from c, m, w
     moved[1, 0] = after - before
-    moved[3] = moved[1] + torch.tensor([0.5 - ratio * 0.5, -ratio, 0.0]).double()  # m' + c / 2 + ratio (y - m - c / 2)
+    moved[3] = (
+        moved[1] + torch.tensor([0.5 - ratio * 0.5, -ratio, 0.0]).double()
+    )  # m' + c / 2 + ratio (y - m - c / 2)
     moved[2] = moved[2] + moved[3]  # w' = w - y + y'
     shift = torch.tensor([0.0, 0.0, ratio * y - y, ratio * y]).double()
     return Case(
@@ -204,7 +245,7 @@ def counterfactual() -> Case:
     )
 
 
-# -- discrete and conjugate models -------------------------------------------------------------------------------------
+# -- discrete and conjugate models -----------------------------------------------------------------
 
 
 def hidden_markov_model(sharp: bool) -> Case:
@@ -216,25 +257,45 @@ def hidden_markov_model(sharp: bool) -> Case:
     data = torch.tensor([0, 2, 1, 1, 2, 0])
     model = GraphicalModel()
     model.add_site(
-        "s", lambda s: Categorical(move[s]), parents=[lag("s")], initial=lambda: Categorical(start), scope="slice"
+        "s",
+        lambda s: Categorical(move[s]),
+        parents=[lag("s")],
+        initial=lambda: Categorical(start),
+        scope="slice",
     )
     model.add_site("o", lambda s: Categorical(emit[s]), parents=["s"], scope="slice")
     paths = torch.tensor(list(product(range(3), repeat=length)))
     scores = start[paths[:, 0]].log() + emit[paths, data].log().sum(1)
     for before, after in pairwise(range(length)):
         scores = scores + move[paths[:, before], paths[:, after]].log()
-    exact = mixture_moments(scores, paths.double(), torch.zeros(len(paths), length, length).double())
-    return Case(f"hidden Markov model, {'sharp' if sharp else 'mild'}", model, {"o": data[None]}, ("s",), *exact)
+    exact = mixture_moments(
+        scores, paths.double(), torch.zeros(len(paths), length, length).double()
+    )
+    return Case(
+        f"hidden Markov model, {'sharp' if sharp else 'mild'}",
+        model,
+        {"o": data[None]},
+        ("s",),
+        *exact,
+    )
 
 
 def switching_system() -> Case:
     """A linear system whose law switches; every path of regimes is enumerated."""
-    move, slopes, noise = torch.tensor([[0.9, 0.1], [0.2, 0.8]]), torch.tensor([0.9, -0.5]), torch.tensor([0.3, 1.0])
+    move, slopes, noise = (
+        torch.tensor([[0.9, 0.1], [0.2, 0.8]]),
+        torch.tensor([0.9, -0.5]),
+        torch.tensor([0.3, 1.0]),
+    )
     start, data = torch.tensor([0.5, 0.5]), torch.tensor([0.5, -1.0, 1.5, 1.0, -0.5])
     length = len(data)
     model = GraphicalModel()
     model.add_site(
-        "r", lambda r: Categorical(move[r]), parents=[lag("r")], initial=lambda: Categorical(start), scope="slice"
+        "r",
+        lambda r: Categorical(move[r]),
+        parents=[lag("r")],
+        initial=lambda: Categorical(start),
+        scope="slice",
     )
     model.add_site(
         "z",
@@ -268,7 +329,13 @@ def beta_bernoulli() -> Case:
     posterior = Beta(torch.tensor(6.0).double(), torch.tensor(5.0).double())
     evidence = sum(math.lgamma(v) for v in (6, 5, 5)) - sum(math.lgamma(v) for v in (11, 2, 3))
     return Case(
-        "Beta-Bernoulli", model, {"x": x}, ("p",), posterior.mean[None], posterior.variance[None, None], evidence
+        "Beta-Bernoulli",
+        model,
+        {"x": x},
+        ("p",),
+        posterior.mean[None],
+        posterior.variance[None, None],
+        evidence,
     )
 
 
@@ -295,15 +362,22 @@ def dirichlet_categorical() -> Case:
     prior, counts = torch.tensor([1.0, 2.0, 1.5]), torch.tensor([4.0, 1.0, 3.0])
     model = GraphicalModel()
     model.add_site("p", lambda: Dirichlet(prior))
-    model.add_site("x", lambda p: Categorical(p.unsqueeze(-2).expand(*p.shape[:-1], 8, 3)), parents=["p"])
+    model.add_site(
+        "x", lambda p: Categorical(p.unsqueeze(-2).expand(*p.shape[:-1], 8, 3)), parents=["p"]
+    )
     data = torch.repeat_interleave(torch.arange(3), counts.long())
     a = (prior + counts).double()
     mean, total = a / a.sum(), a.sum()
     covariance = (torch.diag(mean) - torch.outer(mean, mean)) / (total + 1)
     evidence = float(
-        torch.lgamma(a).sum() - torch.lgamma(total) - torch.lgamma(prior).sum() + torch.lgamma(prior.sum())
+        torch.lgamma(a).sum()
+        - torch.lgamma(total)
+        - torch.lgamma(prior).sum()
+        + torch.lgamma(prior.sum())
     )
-    return Case("Dirichlet-categorical", model, {"x": data[None]}, ("p",), mean, covariance, evidence)
+    return Case(
+        "Dirichlet-categorical", model, {"x": data[None]}, ("p",), mean, covariance, evidence
+    )
 
 
 def mixture() -> Case:
@@ -319,7 +393,12 @@ def mixture() -> Case:
     covariances = torch.diag(torch.tensor([0.0, variance])).double().expand(2, 2, 2)
     exact = mixture_moments(scores, means, covariances)
     return Case(
-        "mixture, weights .7 and .3, 10 sd apart", model, {"x": torch.zeros(1)}, ("c", "z"), *exact, temper=True
+        "mixture, weights .7 and .3, 10 sd apart",
+        model,
+        {"x": torch.zeros(1)},
+        ("c", "z"),
+        *exact,
+        temper=True,
     )
 
 

@@ -1,10 +1,12 @@
 """Posteriors and evidence of every model with a closed form: exact sweeps, the published update, NUTS, a particle filter.
 
-    python -m aif_dcpc.experiments.exactness.compare [--only WORD] [--methods exact nuts] [--save rows.jsonl]
-    python -m aif_dcpc.experiments.exactness.compare --load rows.jsonl --figure comparison.png
+    python -m aif_dcpc.experiments.exactness.compare [--only WORD] [--methods exact nuts] [--save
+    rows.jsonl] python -m aif_dcpc.experiments.exactness.compare --load rows.jsonl --figure
+    comparison.png
 
-Errors of means are in posterior standard deviations, of (cross-)covariances in products of two of them; z is the largest
-error in its own Monte Carlo standard errors over all entries. Prints a table and asserts nothing.
+Errors of means are in posterior standard deviations, of (cross-)covariances in products of two of
+them; z is the largest error in its own Monte Carlo standard errors over all entries. Prints a table
+and asserts nothing.
 """
 
 import argparse
@@ -41,7 +43,11 @@ def line(row: Row) -> str:
         evidence,
         f"{row.seconds:.0f}",
     ]
-    return "| " + " | ".join([row.case, row.method, *("-" if "nan" in n else n for n in numbers)]) + " |"
+    return (
+        "| "
+        + " | ".join([row.case, row.method, *("-" if "nan" in n else n for n in numbers)])
+        + " |"
+    )
 
 
 def measured(options: argparse.Namespace) -> Iterator[Row]:
@@ -57,7 +63,7 @@ def loaded(path: Path) -> list[Row]:
     return [Row(**json.loads(text)) for text in path.read_text(encoding="utf-8").splitlines()]
 
 
-# -- figure ------------------------------------------------------------------------------------------------------------
+# -- figure ----------------------------------------------------------------------------------------
 
 
 def draw(rows: list[Row], path: Path) -> None:
@@ -69,16 +75,28 @@ def draw(rows: list[Row], path: Path) -> None:
 
     rows = [r for r in rows if not math.isnan(r.mean_error)]
     names = list(dict.fromkeys(r.case for r in rows))
-    figure, axes = plt.subplots(1, 3, figsize=(15, 0.5 * len(names) + 2.2), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(
+        1, 3, figsize=(15, 0.5 * len(names) + 2.2), sharey=True, layout="constrained"
+    )
     for axis in axes:
         panel(axis, names)
     for row in rows:
         kind = next(k for k in COLOURS if row.method.startswith(k))
         place = names.index(row.case) + 0.2 * (list(COLOURS).index(kind) - 1.5)
         sound = row.z <= LIMIT_Z
-        for axis, value in zip(axes, (row.mean_error, row.covariance_error, row.variance_ratio), strict=True):
+        for axis, value in zip(
+            axes, (row.mean_error, row.covariance_error, row.variance_ratio), strict=True
+        ):
             fill = COLOURS[kind] if sound else "white"
-            axis.plot(max(value, 1e-3), place, "o" if sound else "X", color=COLOURS[kind], mfc=fill, ms=8, mew=1.6)
+            axis.plot(
+                max(value, 1e-3),
+                place,
+                "o" if sound else "X",
+                color=COLOURS[kind],
+                mfc=fill,
+                ms=8,
+                mew=1.6,
+            )
     dress(axes, names)
     figure.legend(handles=legend(), loc="outside upper center", ncols=6, frameon=False, fontsize=12)
     figure.savefig(path, dpi=110)
@@ -94,8 +112,13 @@ def panel(axis: Any, names: list[str]) -> None:
 def dress(axes: Any, names: list[str]) -> None:
     """Labels, and what is within the bar."""
     axes[0].set(xlabel="largest error of a mean\n(posterior sd)", xlim=(8e-4, None))
-    axes[1].set(xlabel="largest error of a variance or covariance\n(products of two posterior sd)", xlim=(8e-4, None))
-    axes[2].set(xlabel="variance found / exact\n(mean over coordinates)", xscale="linear", xlim=(0, None))
+    axes[1].set(
+        xlabel="largest error of a variance or covariance\n(products of two posterior sd)",
+        xlim=(8e-4, None),
+    )
+    axes[2].set(
+        xlabel="variance found / exact\n(mean over coordinates)", xscale="linear", xlim=(0, None)
+    )
     for axis in axes[:2]:
         axis.axvspan(axis.get_xlim()[0], 0.03, color="#0a7d3c", alpha=0.08, zorder=0)
     axes[2].axvline(1, color="#0a7d3c", linewidth=1)
@@ -110,17 +133,34 @@ def legend() -> list[Any]:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    marks = [Line2D([], [], marker="o", linestyle="", color=c, ms=8, label=k) for k, c in COLOURS.items()]
-    biased = Line2D([], [], marker="X", linestyle="", color="black", mfc="white", ms=8, label="biased: above 5 se")
+    marks = [
+        Line2D([], [], marker="o", linestyle="", color=c, ms=8, label=k) for k, c in COLOURS.items()
+    ]
+    biased = Line2D(
+        [],
+        [],
+        marker="X",
+        linestyle="",
+        color="black",
+        mfc="white",
+        ms=8,
+        label="biased: above 5 se",
+    )
     return [*marks, biased, Patch(color="#0a7d3c", alpha=0.12, label="below 3 %")]
 
 
 def main() -> None:
     """Run what was asked for and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", default="", help="part of a case's name")
-    parser.add_argument("--methods", nargs="+", default=[m.__name__ for m in METHODS], help="which methods")
-    parser.add_argument("--save", type=Path, help="where to append the rows, one JSON object a line")
+    parser.add_argument(
+        "--methods", nargs="+", default=[m.__name__ for m in METHODS], help="which methods"
+    )
+    parser.add_argument(
+        "--save", type=Path, help="where to append the rows, one JSON object a line"
+    )
     parser.add_argument("--load", type=Path, help="take the rows from there instead of measuring")
     parser.add_argument("--figure", type=Path, help="where to save the plot")
     options = parser.parse_args()

@@ -1,11 +1,13 @@
 """Weights of two far modes in many dimensions, tempered and not, seed by seed.
 
-    python -m aif_dcpc.experiments.exactness.far_modes [--size 32] [--particles 10000] [--temperatures 120] [--seeds 0 1 2]
+    python -m aif_dcpc.experiments.exactness.far_modes [--size 32] [--particles 10000]
+    [--temperatures 120] [--seeds 0 1 2]
 
-The prior is symmetric, the likelihood a mixture of two Gaussians: the posterior's modes lie 10 of its standard deviations
-apart, with weights .7 and .3. Every seed is a call of its own, with its own pilot, which places the temperatures and fits
-the moves (`--clouds` above 1 runs several clouds per call, which share it). The untempered cloud of the same seed is
-diagnosed beside it: what share of it sits in the first mode, and whether it is warned about.
+The prior is symmetric, the likelihood a mixture of two Gaussians: the posterior's modes lie 10 of
+its standard deviations apart, with weights .7 and .3. Every seed is a call of its own, with its own
+pilot, which places the temperatures and fits the moves (`--clouds` above 1 runs several clouds per
+call, which share it). The untempered cloud of the same seed is diagnosed beside it: what share of
+it sits in the first mode, and whether it is warned about.
 """
 
 import argparse
@@ -23,9 +25,7 @@ from aif_dcpc.inference.queries.diagnostics import diagnose
 
 PRIOR_SCALE = 5.0
 WEIGHT = 0.7
-HEADER = (
-    "| seed | weight (.7) | error of log evidence | CPU s | untempered weight | warned |\n|---|---|---|---|---|---|"
-)
+HEADER = "| seed | weight (.7) | error of log evidence | CPU s | untempered weight | warned |\n|---|---|---|---|---|---|"
 
 
 def two_modes(size: int) -> tuple[GraphicalModel, float]:
@@ -40,17 +40,25 @@ def two_modes(size: int) -> tuple[GraphicalModel, float]:
         return MixtureSameFamily(weights, Independent(Normal(z.unsqueeze(-2) + offsets, 1.0), 1))
 
     model.add_site("x", likelihood, parents=["z"])
-    evidence = Independent(Normal(torch.zeros(size), (1 + PRIOR_SCALE**2) ** 0.5), 1).log_prob(offset)
+    evidence = Independent(Normal(torch.zeros(size), (1 + PRIOR_SCALE**2) ** 0.5), 1).log_prob(
+        offset
+    )
     return model, float(evidence)
 
 
 def tempered(options: argparse.Namespace, seed: int) -> tuple[Tensor, Tensor, float]:
     """Share of the first mode and error of the log evidence of each cloud, and processor seconds a cloud."""
     model, evidence = two_modes(options.size)
-    engine, data = DCPC(model, num_particles=options.particles), {"x": torch.zeros(options.clouds, options.size)}
+    engine, data = (
+        DCPC(model, num_particles=options.particles),
+        {"x": torch.zeros(options.clouds, options.size)},
+    )
     start = time.process_time()
     state, _ = engine.temper(
-        data, num_temperatures=options.temperatures, sweeps_per_temperature=options.sweeps, seed=seed
+        data,
+        num_temperatures=options.temperatures,
+        sweeps_per_temperature=options.sweeps,
+        seed=seed,
     )
     seconds = (time.process_time() - start) / options.clouds
     return first_mode(state.particles["z"]), state.log_evidence - evidence, seconds
@@ -76,7 +84,9 @@ def first_mode(z: Tensor) -> Tensor:
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--particles", type=int, default=10000)
     parser.add_argument("--temperatures", type=int, default=120)
@@ -91,12 +101,19 @@ def main() -> None:
         found, error, seconds = tempered(options, seed)
         share, warned = untempered(options.size, seed)
         for weight, miss in zip(found.tolist(), error.tolist(), strict=True):
-            print(f"| {seed} | {weight:.3f} | {miss:+.3f} | {seconds:.1f} | {share:.2f} | {warned} |", flush=True)
+            print(
+                f"| {seed} | {weight:.3f} | {miss:+.3f} | {seconds:.1f} | {share:.2f} | {warned} |",
+                flush=True,
+            )
         weights.append(found)
         errors.append(error)
     every = torch.cat(weights)
-    print(f"mean {every.mean():.4f}, sd {every.std():.4f}, worst error {(every - WEIGHT).abs().max():.3f}")
-    print(f"log evidence: mean error {torch.cat(errors).mean():+.3f}, sd {torch.cat(errors).std():.3f}")
+    print(
+        f"mean {every.mean():.4f}, sd {every.std():.4f}, worst error {(every - WEIGHT).abs().max():.3f}"
+    )
+    print(
+        f"log evidence: mean error {torch.cat(errors).mean():+.3f}, sd {torch.cat(errors).std():.3f}"
+    )
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def is_shared(case: Case) -> bool:
     return any(site.scope == "global" for site in case.model.sites.values())
 
 
-# -- the engine --------------------------------------------------------------------------------------------------------
+# -- the engine ------------------------------------------------------------------------------------
 
 
 def exact(case: Case) -> Iterator[Row]:
@@ -63,7 +63,10 @@ def swept(case: Case, start: float) -> Moments:
     """400 sweeps of burn-in, 100 of them with adaptation, then as many as the resolution asks for."""
     size = len(case.mean)
     particles = 2048 if size <= 20 else 256 if size <= MAX_ALL_PAIRS else 128
-    engine, moments = DCPC(case.model, num_particles=particles, moves=case.moves, warmup=100), Moments(case)
+    engine, moments = (
+        DCPC(case.model, num_particles=particles, moves=case.moves, warmup=100),
+        Moments(case),
+    )
     state, _ = engine.run(engine.init(case.data, seed=1, **case.setup), 400)
     while moments.count < 4 * CHUNK or (is_coarse(moments) and time.process_time() - start < LIMIT):
         state, info = engine.run(state, CHUNK, record=wanted(engine, case), adapt=False)
@@ -82,7 +85,9 @@ def tempered(case: Case) -> Moments:
     for seed in range(CLOUDS):
         engine = DCPC(case.model, num_particles=8192, moves=case.moves)
         state, _ = engine.temper(case.data, num_temperatures=20, seed=seed, **case.setup)
-        clouds.append(flatten(case, {n: x[None] for n, x in wanted(engine, case)(state).items()})[0, :, 0])
+        clouds.append(
+            flatten(case, {n: x[None] for n, x in wanted(engine, case)(state).items()})[0, :, 0]
+        )
     moments.add(torch.stack(clouds, 1))
     return moments
 
@@ -90,11 +95,14 @@ def tempered(case: Case) -> Moments:
 def evidence_of(case: Case) -> tuple[str, list[float]]:
     """The engine's own estimates, from 5 seeds, and the method that it chose (annealed ones: 1024 chains, not 64)."""
     engine = DCPC(case.model, num_particles=64, moves=case.moves, warmup=100)
-    found = [estimate_evidence(engine, case.data, **case.setup, seed=s, num_chains=1024) for s in range(5)]
+    found = [
+        estimate_evidence(engine, case.data, **case.setup, seed=s, num_chains=1024)
+        for s in range(5)
+    ]
     return found[0].method, [float(f.log_evidence) for f in found]
 
 
-# -- the published update ----------------------------------------------------------------------------------------------
+# -- the published update --------------------------------------------------------------------------
 
 
 def paper(case: Case) -> Iterator[Row]:
@@ -112,7 +120,10 @@ def published(case: Case, step: float) -> Row:
     """500 sweeps of burn-in and 500 more of 32 clouds; a cloud is one chain, for its particles are resampled."""
     start, moments, shared = time.process_time(), Moments(case), is_shared(case)
     sweeps = 250 if shared else 500
-    parts = [published_draws(case, step, 1 if shared else CLOUDS, sweeps, seed) for seed in range(16 if shared else 1)]
+    parts = [
+        published_draws(case, step, 1 if shared else CLOUDS, sweeps, seed)
+        for seed in range(16 if shared else 1)
+    ]
     moments.add(torch.cat(parts, 1))
     return moments.row(f"paper, step {step:g}", moments.errors(), time.process_time() - start)
 
@@ -132,7 +143,7 @@ def published_draws(case: Case, step: float, clouds: int, sweeps: int, seed: int
     return torch.cat(kept).flatten(0, 1)
 
 
-# -- others ------------------------------------------------------------------------------------------------------------
+# -- others ----------------------------------------------------------------------------------------
 
 
 def nuts(case: Case) -> Iterator[Row]:
@@ -146,12 +157,18 @@ def nuts(case: Case) -> Iterator[Row]:
         state = engine.init(case.data, seed=seed, **case.setup)
         begin = {n: state.values[n] for n in state.problem.latent}
         kernel = NUTS(potential_fn=lambda z, s=state: potential(s, z))
-        sampler = MCMC(kernel, num_samples=500, warmup_steps=200, initial_params=begin, disable_progbar=True)
+        sampler = MCMC(
+            kernel, num_samples=500, warmup_steps=200, initial_params=begin, disable_progbar=True
+        )
         with quiet_distributions():
             sampler.run()
-        drawn = {n: x[:, 0] for n, x in sampler.get_samples().items()}  # samples take the place of particles
+        drawn = {
+            n: x[:, 0] for n, x in sampler.get_samples().items()
+        }  # samples take the place of particles
         cloud = state.with_values(drawn).replace(log_weights=state.log_weights.expand(500, -1))
-        chains.append(flatten(case, {n: x[None] for n, x in wanted(engine, case)(cloud).items()})[0, :, 0])
+        chains.append(
+            flatten(case, {n: x[None] for n, x in wanted(engine, case)(cloud).items()})[0, :, 0]
+        )
     found = moments.errors_of_trace(torch.stack(chains, 1))
     yield moments.row("NUTS", found, time.process_time() - start)
 
@@ -162,7 +179,9 @@ def potential(state: State, values: Mapping[str, Tensor]) -> Tensor:
     for factor in active_factors(state):
         start, stop = factor_slices(state, factor)
         aligned = {
-            leaf: align(current[leaf.site], state.problem.site(leaf.site), leaf, factor.site, start, stop)
+            leaf: align(
+                current[leaf.site], state.problem.site(leaf.site), leaf, factor.site, start, stop
+            )
             for leaf in factor.inputs
         }
         total = total - log_density(state, factor, aligned, start, stop).sum()
@@ -173,10 +192,16 @@ def particle_filter(case: Case) -> Iterator[Row]:
     """Bootstrap filter: slices appended without a sweep, smoothed by surviving lineages; 32 runs (T = 200: 16)."""
     start, moments = time.process_time(), Moments(case)
     runs = CLOUDS if len(case.mean) <= MAX_ALL_PAIRS else CLOUDS // 2
-    parts = [filtered(case, 1, seed) for seed in range(runs)] if is_shared(case) else [filtered(case, runs, 1)]
+    parts = (
+        [filtered(case, 1, seed) for seed in range(runs)]
+        if is_shared(case)
+        else [filtered(case, runs, 1)]
+    )
     draws, weights, evidences = (torch.cat([p[i] for p in parts], -1 if i else 1) for i in range(3))
     moments.add(draws, weights)
-    yield moments.row("bootstrap filter", moments.errors(), time.process_time() - start, evidences.tolist())
+    yield moments.row(
+        "bootstrap filter", moments.errors(), time.process_time() - start, evidences.tolist()
+    )
 
 
 def filtered(case: Case, runs: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -188,7 +213,10 @@ def filtered(case: Case, runs: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     state = state.replace(log_weights=weights, log_evidence=level)
     for t in range(1, next(iter(data.values())).shape[1]):
         state = engine.append(state, {n: x[:, t] for n, x in data.items()})
-    particles = {n: x[None].expand(1, x.shape[0], runs, *x.shape[2:]) for n, x in wanted(engine, case)(state).items()}
+    particles = {
+        n: x[None].expand(1, x.shape[0], runs, *x.shape[2:])
+        for n, x in wanted(engine, case)(state).items()
+    }
     return flatten(case, particles)[0], state.weights().double(), state.log_evidence
 
 
@@ -198,7 +226,8 @@ METHODS = (exact, paper, nuts, particle_filter)
 def methods_for(case: Case) -> Iterator[Callable[[Case], Iterator[Row]]]:
     """What can run on a case.
 
-    NUTS needs continuous sites alone, the published update some of them; the filter time, and whole slices of data.
+    NUTS needs continuous sites alone, the published update some of them; the filter time, and whole
+    slices of data.
     """
     state = DCPC(case.model, num_particles=2).init(case.data, **case.setup)
     yield exact

@@ -10,7 +10,9 @@ from torch import Tensor
 from aif_dcpc.experiments.exactness.cases import Case
 from aif_dcpc.inference.queries.diagnostics import effective_sample_size
 
-MAX_ALL_PAIRS = 100  # above this many coordinates only covariances up to one slice apart are compared
+MAX_ALL_PAIRS = (
+    100  # above this many coordinates only covariances up to one slice apart are compared
+)
 NONE = (math.nan, math.nan)
 
 
@@ -18,14 +20,12 @@ NONE = (math.nan, math.nan)
 class Row:
     """One method on one case; `nan` where it does not apply.
 
-    Attributes:
-        case, method: names.
-        mean_error, mean_se: largest error and largest standard error of a mean, posterior sd.
-        covariance_error, covariance_se: the same of a variance or cross-covariance, products of two posterior sd.
-        variance_ratio: mean of found over exact variances.
-        z: largest error in its own Monte Carlo standard errors, over all means, variances and covariances.
-        evidence_error, evidence_se: of the mean over several estimates, nats, and its standard error.
-        evidence_worst: largest error of a single estimate, nats.
+    Attributes: case, method: names. mean_error, mean_se: largest error and largest standard error
+        of a mean, posterior sd. covariance_error, covariance_se: the same of a variance or
+        cross-covariance, products of two posterior sd. variance_ratio: mean of found over exact
+        variances. z: largest error in its own Monte Carlo standard errors, over all means,
+        variances and covariances. evidence_error, evidence_se: of the mean over several estimates,
+        nats, and its standard error. evidence_worst: largest error of a single estimate, nats.
         seconds: processor time for the posterior.
     """
 
@@ -98,13 +98,20 @@ class Moments:
     def errors_of_trace(self, draws: Tensor) -> tuple[Tensor, Tensor]:
         """The same from few long chains `(S, chains, D)`: standard errors by their autocorrelation."""
         deviations = (draws - self.case.mean) / self.deviation
-        products = deviations[..., self.pairs[0]] * deviations[..., self.pairs[1]] - self.exact / self.scale
+        products = (
+            deviations[..., self.pairs[0]] * deviations[..., self.pairs[1]]
+            - self.exact / self.scale
+        )
         both = torch.cat([deviations, products], -1)
         spread = both.flatten(0, 1).std(0)
         return both.mean((0, 1)), spread / effective_sample_size(both.unsqueeze(2))[0].sqrt()
 
     def row(
-        self, method: str, found: tuple[Tensor, Tensor], seconds: float, evidences: list[float] | None = None
+        self,
+        method: str,
+        found: tuple[Tensor, Tensor],
+        seconds: float,
+        evidences: list[float] | None = None,
     ) -> Row:
         """Sum up errors and standard errors `(D + pairs,)`."""
         (error, spread), size = found, len(self.deviation)

@@ -2,9 +2,9 @@
 
     python -m aif_dcpc.experiments.minigrid.inference_matters --seeds 6 --steps 400
 
-One agent (16 particles, one sweep a step) acts where motion slips and cells are misread. Agents of other kinds take in the
-same actions and observations from the first step on and learn from them by their own inference. Reported by kind, with
-differences to the acting agent's kind paired by seed:
+One agent (16 particles, one sweep a step) acts where motion slips and cells are misread. Agents of
+other kinds take in the same actions and observations from the first step on and learn from them by
+their own inference. Reported by kind, with differences to the acting agent's kind paired by seed:
 
     log predictive    mean log p(observation | past) a step, nats: how well the next observation was foretold
     now               posterior probability of the true position at the time
@@ -37,7 +37,9 @@ MEASURES = ("log predictive", "now", "in hindsight")
 
 def main() -> None:
     """Follow, and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--id", default="MiniGrid-DoorKey-5x5-v0")
     for name, default in (("seeds", 6), ("first-seed", 0), ("steps", 400)):
         parser.add_argument(f"--{name}", type=int, default=default)
@@ -45,8 +47,12 @@ def main() -> None:
     parser.add_argument("--misread", type=float, default=0.05)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    found = np.array([_learn(seed, asked) for seed in range(asked.first_seed, asked.first_seed + asked.seeds)])
-    print(f"| {asked.seeds} seeds, {asked.steps} steps | {' | '.join(MEASURES)} |\n|---|---|---|---|")
+    found = np.array(
+        [_learn(seed, asked) for seed in range(asked.first_seed, asked.first_seed + asked.seeds)]
+    )
+    print(
+        f"| {asked.seeds} seeds, {asked.steps} steps | {' | '.join(MEASURES)} |\n|---|---|---|---|"
+    )
     for number, kind in enumerate(KINDS):
         gain = found[:, number] - found[:, 0]
         error = gain.std(0, ddof=1) / len(gain) ** 0.5
@@ -57,14 +63,22 @@ def main() -> None:
 def _learn(seed: int, asked: argparse.Namespace) -> list[list[float]]:
     """Measures of every kind, averaged over the steps of one seed."""
     env: Any = envs.make("MiniGrid", id=asked.id, slip=asked.slip, misread=asked.misread)
-    metadata = {**env.metadata, "egocentric_view": EgocentricView(**env.metadata["egocentric_view"])}
+    metadata = {
+        **env.metadata,
+        "egocentric_view": EgocentricView(**env.metadata["egocentric_view"]),
+    }
     world = env.observation_space, int(env.action_space.n), metadata
-    kinds = [build_hierarchical(*world, {"inference": settings}, seed) for settings in KINDS.values()]
+    kinds = [
+        build_hierarchical(*world, {"inference": settings}, seed) for settings in KINDS.values()
+    ]
     total, steps, episode = np.zeros((len(KINDS), len(MEASURES))), 0, 0
     while steps < asked.steps:
         length, measures = _episode(env, kinds, 1000 * seed + episode)
         total, steps, episode = total + length * np.array(measures), steps + length, episode + 1
-        print(json.dumps({"seed": seed, "steps": steps, "measures": np.round(measures, 3).tolist()}), flush=True)
+        print(
+            json.dumps({"seed": seed, "steps": steps, "measures": np.round(measures, 3).tolist()}),
+            flush=True,
+        )
     means: list[list[float]] = (total / steps).tolist()
     return means
 
@@ -102,7 +116,9 @@ def _episode(env: Any, kinds: list[HierarchicalAgent], seed: int) -> tuple[int, 
 def _watch(agent: HierarchicalAgent, observation: Mapping[str, Any], action: int) -> None:
     """Take in an observation as `act` does, but leave the next action to another agent."""
     agent.tracker.take_in(observation, agent.action, agent.outcome)
-    agent.tracker.knowledge(agent.tracker.counts() + agent.tracker.now.grid.past)  # the misread rate admits tokens
+    agent.tracker.knowledge(
+        agent.tracker.counts() + agent.tracker.now.grid.past
+    )  # the misread rate admits tokens
     agent.action = action
 
 

@@ -1,9 +1,11 @@
 """Environment steps until ten episodes in a row succeed, learning from nothing, all actions offered.
 
-    python -m aif_dcpc.experiments.minigrid.steps_to_success --ids MiniGrid-Empty-5x5-v0 --seeds 5 --budget 400
+    python -m aif_dcpc.experiments.minigrid.steps_to_success --ids MiniGrid-Empty-5x5-v0 --seeds 5
+    --budget 400
 
-One line per run and the median per environment; `--json FILE` keeps every episode for plotting. Further settings:
-`--slip`, `--misread`, `--permute-seed`, `--particles`, `--sweeps`, `--sampled`, `--go-on` (use up the budget).
+One line per run and the median per environment; `--json FILE` keeps every episode for plotting.
+Further settings: `--slip`, `--misread`, `--permute-seed`, `--particles`, `--sweeps`, `--sampled`,
+`--go-on` (use up the budget).
 """
 
 import argparse
@@ -24,10 +26,9 @@ from aif_dcpc.commands.command import run_script
 class Run:
     """One agent in one environment.
 
-    Attributes:
-        episodes: (success, length, steps so far) of each.
-        steps_to_ten: steps when the tenth episode in a row had succeeded; None if that did not happen.
-        milliseconds: median per step, by part.
+    Attributes: episodes: (success, length, steps so far) of each. steps_to_ten: steps when the
+        tenth episode in a row had succeeded; None if that did not happen. milliseconds: median per
+        step, by part.
     """
 
     id: str
@@ -47,15 +48,25 @@ def main() -> None:
             runs.append(measure(id, seed, options))
             print(_line(runs[-1]), flush=True)
         found = [r.steps_to_ten or float("inf") for r in runs if r.id == id]
-        print(f"{id}: median steps to ten successes in a row {statistics.median(found)}", flush=True)
+        print(
+            f"{id}: median steps to ten successes in a row {statistics.median(found)}", flush=True
+        )
     if options.json:
         Path(options.json).write_text(json.dumps([asdict(run) for run in runs]))
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--ids", nargs="+", default=["MiniGrid-DoorKey-5x5-v0"])
-    for name, default in (("seeds", 5), ("first-seed", 0), ("budget", 400), ("particles", 16), ("sweeps", 1)):
+    for name, default in (
+        ("seeds", 5),
+        ("first-seed", 0),
+        ("budget", 400),
+        ("particles", 16),
+        ("sweeps", 1),
+    ):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--slip", type=float, default=0.0)
     parser.add_argument("--misread", type=float, default=0.0)
@@ -68,8 +79,17 @@ def _options() -> argparse.Namespace:
 
 def measure(id: str, seed: int, options: argparse.Namespace) -> Run:
     """One run until ten successes in a row, or until the budget is used up."""
-    env = envs.make("MiniGrid", id=id, slip=options.slip, misread=options.misread, permute_seed=options.permute_seed)
-    metadata = {**env.metadata, "egocentric_view": EgocentricView(**env.metadata["egocentric_view"])}
+    env = envs.make(
+        "MiniGrid",
+        id=id,
+        slip=options.slip,
+        misread=options.misread,
+        permute_seed=options.permute_seed,
+    )
+    metadata = {
+        **env.metadata,
+        "egocentric_view": EgocentricView(**env.metadata["egocentric_view"]),
+    }
     settings = {"inference": {"num_particles": options.particles, "num_sweeps": options.sweeps}}
     agent = agents.make(
         "hierarchical",
@@ -82,7 +102,9 @@ def measure(id: str, seed: int, options: argparse.Namespace) -> Run:
     run, steps, row = Run(id, seed), 0, 0
     times: dict[str, list[float]] = {}
     while steps < options.budget and (options.go_on or run.steps_to_ten is None):
-        reward, length = _episode(env, agent, seed * 1000 + len(run.episodes), options, times, options.budget - steps)
+        reward, length = _episode(
+            env, agent, seed * 1000 + len(run.episodes), options, times, options.budget - steps
+        )
         steps, row = steps + length, row + 1 if reward > 0 else 0
         run.episodes.append((reward > 0, length, steps))
         if row == 10 and run.steps_to_ten is None:
@@ -92,7 +114,12 @@ def measure(id: str, seed: int, options: argparse.Namespace) -> Run:
 
 
 def _episode(
-    env: Any, agent: Agent, seed: int, options: argparse.Namespace, times: dict[str, list[float]], most: int
+    env: Any,
+    agent: Agent,
+    seed: int,
+    options: argparse.Namespace,
+    times: dict[str, list[float]],
+    most: int,
 ) -> tuple[float, int]:
     observation, _ = env.reset(seed=seed)
     agent.begin(seed=seed)
@@ -111,7 +138,9 @@ def _episode(
 def _line(run: Run) -> str:
     wins = [success for success, _, _ in run.episodes]
     lengths = [length for _, length, _ in run.episodes[-10:]]
-    speed = " ".join(f"{tag.split('_')[-1]} {value:.1f} ms" for tag, value in run.milliseconds.items())
+    speed = " ".join(
+        f"{tag.split('_')[-1]} {value:.1f} ms" for tag, value in run.milliseconds.items()
+    )
     return (
         f"{run.id} seed {run.seed}: ten in a row after {run.steps_to_ten}, success {sum(wins)}/{len(wins)}, "
         f"last lengths {lengths}, {speed}"

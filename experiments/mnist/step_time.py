@@ -1,7 +1,8 @@
 """Processor time of a learning step beside a bare evaluation: `python -m aif_dcpc.experiments.mnist.step_time`.
 
-Bare: the log joint of the published deep latent Gaussian model at B = 512 and K = 4, with its gradients towards every
-latent and every parameter, from one backward pass. Step: one exact sweep, the parameters' gradient, Adam. One thread.
+Bare: the log joint of the published deep latent Gaussian model at B = 512 and K = 4, with its
+gradients towards every latent and every parameter, from one backward pass. Step: one exact sweep,
+the parameters' gradient, Adam. One thread.
 """
 
 import time
@@ -43,9 +44,15 @@ class Stepper:
 
     def bare(self) -> None:
         """One backward pass through the whole log joint."""
-        latents = {name: self.state.values[name].detach().requires_grad_() for name in self.state.problem.latent}
+        latents = {
+            name: self.state.values[name].detach().requires_grad_()
+            for name in self.state.problem.latent
+        }
         total = torch.stack(
-            [term.sum() for term in local_log_joint(self.state.with_values(latents), detach=False).values()]
+            [
+                term.sum()
+                for term in local_log_joint(self.state.with_values(latents), detach=False).values()
+            ]
         ).sum()
         inputs = [*latents.values(), *self.engine.model.parameters()]
         torch.autograd.backward(total, inputs=inputs)

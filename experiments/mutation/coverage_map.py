@@ -16,7 +16,11 @@ from aif_dcpc.experiments.mutation.mutants import PACKAGE, ROOT, Mutant, modules
 from aif_dcpc.experiments.mutation.trials import OPTIONS, Chosen, in_child, spent
 
 TESTS = (
-    *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "tests/exact").glob("test_*.py") if "agents" not in p.name),
+    *sorted(
+        str(p.relative_to(ROOT))
+        for p in (ROOT / "tests/exact").glob("test_*.py")
+        if "agents" not in p.name
+    ),
     "tests/contract/test_docstrings.py",
     "tests/contract/test_moves.py",
     "tests/contract/test_refusals.py",
@@ -43,7 +47,9 @@ class Map:
         found: list[str] = []
         for first, last in mutant.spans:
             span = set(range(first, last + 1))
-            found = found or [name for name, lines in self.lines.get(mutant.module, {}).items() if lines & span]
+            found = found or [
+                name for name, lines in self.lines.get(mutant.module, {}).items() if lines & span
+            ]
         chosen: dict[str, float] = {}
         for name in sorted(found, key=lambda n: self.seconds[n]):
             if chosen and sum(chosen.values()) + self.seconds[name] > limit:
@@ -55,9 +61,8 @@ class Map:
 def measure(store: Path, files: tuple[str, ...] = TESTS, *, budget: float = math.inf) -> Map:
     """Run every test file that has changed since the map in `store` was made (all, if `inference/` has).
 
-    Raises:
-        RuntimeError: a test fails: mutants say nothing then.
-        SystemExit: the budget (processor seconds of this process and its children) is spent; call again to go on.
+    Raises: RuntimeError: a test fails: mutants say nothing then. SystemExit: the budget (processor
+        seconds of this process and its children) is spent; call again to go on.
     """
     engine = _digest([PACKAGE / m for m in modules()])
     known: dict[str, Any] = json.loads(store.read_text()) if store.exists() else {}
@@ -68,10 +73,15 @@ def measure(store: Path, files: tuple[str, ...] = TESTS, *, budget: float = math
                 raise SystemExit("the budget is spent: call again to go on")
             code, found = in_child(lambda connection, file=file: _run(connection, file))  # type: ignore[misc]
             if code or not found or found["failed"]:
-                raise RuntimeError(f"{file}: its tests do not pass as they are ({code}, {found and found['failed']})")
+                raise RuntimeError(
+                    f"{file}: its tests do not pass as they are ({code}, {found and found['failed']})"
+                )
             known[file] = {"stamp": stamp, **found}
             store.write_text(json.dumps(known))
-        print(f"{file}: {len(known[file]['seconds'])} tests, {sum(known[file]['seconds'].values()):.0f} s", flush=True)
+        print(
+            f"{file}: {len(known[file]['seconds'])} tests, {sum(known[file]['seconds'].values()):.0f} s",
+            flush=True,
+        )
     return _joined(_digest([ROOT / file for file in files]), [known[file] for file in files])
 
 
@@ -83,7 +93,9 @@ def _joined(suite: str, parts: list[dict[str, Any]]) -> Map:
     lines: dict[str, dict[str, set[int]]] = {}
     for part in parts:
         for module, tests in part["lines"].items():
-            lines.setdefault(module, {}).update({name: set(numbers) for name, numbers in tests.items()})
+            lines.setdefault(module, {}).update(
+                {name: set(numbers) for name, numbers in tests.items()}
+            )
     return Map(suite, {name: t for part in parts for name, t in part["seconds"].items()}, lines)
 
 
@@ -103,5 +115,9 @@ def _run(connection: Connection, file: str) -> None:
             for name in set(tests) - {"", "import"}:
                 lines.setdefault(module, {}).setdefault(name, []).append(number)
     connection.send(
-        {"seconds": plugin.taken, "lines": lines, "failed": plugin.failed or ([] if code == 0 else [str(code)])}
+        {
+            "seconds": plugin.taken,
+            "lines": lines,
+            "failed": plugin.failed or ([] if code == 0 else [str(code)]),
+        }
     )

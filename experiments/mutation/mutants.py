@@ -2,14 +2,17 @@
 
 What is left out, by rule:
 
-- *types and decorators*: annotations, decorators, `if TYPE_CHECKING`: they say nothing about values, or, as with
-  `frozen=True` and `torch.no_grad`, forbid or save without changing what is computed;
+- *types and decorators*: annotations, decorators, `if TYPE_CHECKING`: they say nothing about
+  values, or, as with `frozen=True` and `torch.no_grad`, forbid or save without changing what is
+  computed;
 - *messages*: whatever stands in a `raise` statement or an f-string;
 - *no operator at all*: stars and slashes that unpack or that stand among parameters;
-- *another kind of operator*: arithmetic for bitwise, identity for equality or order, and the reverse. Between numbers and
-  tensors these raise at once, or (identity of short texts and small integers) depend on the interpreter;
+- *another kind of operator*: arithmetic for bitwise, identity for equality or order, and the
+  reverse. Between numbers and tensors these raise at once, or (identity of short texts and small
+  integers) depend on the interpreter;
 - *the same mutant twice*: `-x` to `+x`, which is `-x` to `x`;
-- `VariableReplacer` and `VariableInserter`, which draw random numbers and need variables named by hand.
+- `VariableReplacer` and `VariableInserter`, which draw random numbers and need variables named by
+hand.
 """
 
 import ast
@@ -59,7 +62,9 @@ class Mutant:
     def source(self) -> str:
         """Text of the mutated module."""
         operator = OperatorProvider()[self.operator]()
-        changed: str | None = mutate_code((PACKAGE / self.module).read_text(), operator, self.occurrence)
+        changed: str | None = mutate_code(
+            (PACKAGE / self.module).read_text(), operator, self.occurrence
+        )
         if changed is None:
             raise ValueError(f"{self.key}: there is no such mutant")
         return changed
@@ -72,7 +77,9 @@ def modules() -> list[str]:
 
 def names() -> list[str]:
     """Operators that are used."""
-    return [name for name in OperatorProvider() if not name.startswith("Variable") and _same_kind(name)]
+    return [
+        name for name in OperatorProvider() if not name.startswith("Variable") and _same_kind(name)
+    ]
 
 
 def _same_kind(name: str) -> bool:
@@ -93,11 +100,17 @@ def mutants(module: str) -> Iterator[Mutant]:
     nodes = list(ast_nodes(tree))
     for name in names():
         operator = OperatorProvider()[name]()
-        positions = [(node, start) for node in nodes for start, _ in operator.mutation_positions(node)]
+        positions = [
+            (node, start) for node in nodes for start, _ in operator.mutation_positions(node)
+        ]
         for occurrence, (node, start) in enumerate(positions):
             leaf = tree.get_leaf_for_position(start)
-            if not _is_idle(leaf) and (not name.startswith("ReplaceBinary") or node.parent.type in BINARY_NODES):
-                yield Mutant(module, name, occurrence, digest, start[0], tuple(_spans(source, start[0])))
+            if not _is_idle(leaf) and (
+                not name.startswith("ReplaceBinary") or node.parent.type in BINARY_NODES
+            ):
+                yield Mutant(
+                    module, name, occurrence, digest, start[0], tuple(_spans(source, start[0]))
+                )
 
 
 def _is_idle(leaf: Any) -> bool:
@@ -118,7 +131,7 @@ def _is_idle(leaf: Any) -> bool:
     return False
 
 
-# -- which lines run with a mutant -------------------------------------------------------------------------------------
+# -- which lines run with a mutant -----------------------------------------------------------------
 
 
 def _spans(source: str, line: int) -> Iterator[tuple[int, int]]:
@@ -128,7 +141,9 @@ def _spans(source: str, line: int) -> Iterator[tuple[int, int]]:
         body = getattr(chain[-1], "body", None)
         yield chain[-1].lineno, body[0].lineno - 1 if body else chain[-1].end_lineno or 0
     else:  # which test happens to import it says nothing
-        scopes = [node for node in reversed(chain) if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+        scopes = [
+            node for node in reversed(chain) if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        ]
         yield from ((node.lineno, node.end_lineno or 0) for node in scopes)
         yield 1, len(source.splitlines())
 
@@ -139,13 +154,14 @@ def _statements(source: str) -> list[ast.stmt]:
     return sorted(found, key=lambda node: (node.lineno, -(node.end_lineno or 0)))
 
 
-# -- samples -----------------------------------------------------------------------------------------------------------
+# -- samples ---------------------------------------------------------------------------------------
 
 
 def sample(everything: Mapping[str, Sequence[Mutant]], size: int, seed: int) -> list[Mutant]:
     """Draw about `size` mutants, from every module in proportion to its number of mutants and at least one.
 
-    A module's mutants are taken in the order of a hash, so that a sample stays what it was when others come or go.
+    A module's mutants are taken in the order of a hash, so that a sample stays what it was when
+    others come or go.
     """
     total = sum(len(found) for found in everything.values())
     chosen: list[Mutant] = []

@@ -2,10 +2,11 @@
 
     python -m aif_dcpc.experiments.mutation.mutate --sample 250 --seed 1
 
-A stratified random sample of Cosmic Ray's mutants (`mutants.py`); each is tried against the tests that run its line
-(`coverage_map.py`), fastest first, in a forked child (`trials.py`). A mutant is *killed* when a test fails, takes over
-five times its usual time, or the process dies. Results are appended to a file; a second call goes on where the first
-stopped. Needs `pip install -e '.[dev,mutation]'` and Linux.
+A stratified random sample of Cosmic Ray's mutants (`mutants.py`); each is tried against the tests
+that run its line (`coverage_map.py`), fastest first, in a forked child (`trials.py`). A mutant is
+*killed* when a test fails, takes over five times its usual time, or the process dies. Results are
+appended to a file; a second call goes on where the first stopped. Needs `pip install -e
+'.[dev,mutation]'` and Linux.
 """
 
 import argparse
@@ -29,15 +30,27 @@ Record = dict[str, Any]
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sample", type=int, default=250, help="mutants, about")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--folder", type=Path, default=Path("runs/mutation"), help="where results and the map go")
-    parser.add_argument("--unlike", nargs="*", default=[], metavar="SEED:SAMPLE", help="samples that are left out")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("runs/mutation"), help="where results and the map go"
+    )
+    parser.add_argument(
+        "--unlike", nargs="*", default=[], metavar="SEED:SAMPLE", help="samples that are left out"
+    )
     parser.add_argument("--last", nargs="*", default=[], help="modules to try last")
-    parser.add_argument("--again", action="store_true", help="try survivors again if tests have changed")
-    parser.add_argument("--limit", type=float, default=60.0, help="usual seconds of the tests of one mutant in all")
-    parser.add_argument("--budget", type=float, default=math.inf, help="processor seconds of this call")
+    parser.add_argument(
+        "--again", action="store_true", help="try survivors again if tests have changed"
+    )
+    parser.add_argument(
+        "--limit", type=float, default=60.0, help="usual seconds of the tests of one mutant in all"
+    )
+    parser.add_argument(
+        "--budget", type=float, default=math.inf, help="processor seconds of this call"
+    )
     parser.add_argument("--report", action="store_true", help="print what is known, try nothing")
     return parser.parse_args()
 
@@ -46,11 +59,26 @@ def attempt(mutant: Mutant, tests: Map, limit: float) -> Record:
     """Try one mutant."""
     chosen, start = tests.tests(mutant, limit), spent()
     original, changed = (PACKAGE / mutant.module).read_text(), mutant.source()
-    verdict, where = run(changed, PACKAGE / mutant.module, chosen) if chosen else ("survived", "no test runs it")
-    difference = [d for d in difflib.ndiff(original.splitlines(), changed.splitlines()) if d[0] in "+-"]
-    record = {"key": mutant.key, "module": mutant.module, "line": mutant.line, "operator": mutant.operator}
+    verdict, where = (
+        run(changed, PACKAGE / mutant.module, chosen) if chosen else ("survived", "no test runs it")
+    )
+    difference = [
+        d for d in difflib.ndiff(original.splitlines(), changed.splitlines()) if d[0] in "+-"
+    ]
+    record = {
+        "key": mutant.key,
+        "module": mutant.module,
+        "line": mutant.line,
+        "operator": mutant.operator,
+    }
     change = {"change": [" ".join(d.split()) for d in difference], "verdict": verdict, "by": where}
-    return {**record, **change, "tests": len(chosen), "suite": tests.suite, "seconds": round(spent() - start, 1)}
+    return {
+        **record,
+        **change,
+        "tests": len(chosen),
+        "suite": tests.suite,
+        "seconds": round(spent() - start, 1),
+    }
 
 
 def _is_due(record: Record, tests: Map) -> bool:
@@ -65,7 +93,11 @@ def wilson(killed: int, tried: int, z: float = 1.96) -> tuple[float, float]:
     return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
 
 
-def report(everything: Mapping[str, Sequence[Mutant]], chosen: Sequence[Mutant], known: Mapping[str, Record]) -> None:
+def report(
+    everything: Mapping[str, Sequence[Mutant]],
+    chosen: Sequence[Mutant],
+    known: Mapping[str, Record],
+) -> None:
     """Print a table by module, the fraction with its interval, and the survivors."""
     done = [known[m.key] for m in chosen if m.key in known]
     tried = Counter(r["module"] for r in done)
@@ -78,8 +110,12 @@ def report(everything: Mapping[str, Sequence[Mutant]], chosen: Sequence[Mutant],
     print(f"| all | {sum(map(len, everything.values()))} | {total} | {dead} |")
     if total:
         low, high = wilson(dead, total)
-        print(f"\nkilled {dead} of {total}: {dead / total:.3f} ({low:.3f} to {high:.3f}); {len(chosen) - total} to try")
-        print(f"verdicts {dict(Counter(r['verdict'] for r in done))}, {sum(r['seconds'] for r in done):.0f} s")
+        print(
+            f"\nkilled {dead} of {total}: {dead / total:.3f} ({low:.3f} to {high:.3f}); {len(chosen) - total} to try"
+        )
+        print(
+            f"verdicts {dict(Counter(r['verdict'] for r in done))}, {sum(r['seconds'] for r in done):.0f} s"
+        )
     for record in sorted(done, key=lambda r: (r["module"], r["line"])):
         if record["verdict"] == "survived":
             print(
@@ -95,7 +131,9 @@ def main() -> None:
     everything = {module: list(mutants(module)) for module in modules()}
     others = [map(int, other.split(":")) for other in args.unlike]
     left_out = {m.key for seed, size in others for m in sample(everything, size, seed)}
-    candidates = {module: [m for m in found if m.key not in left_out] for module, found in everything.items()}
+    candidates = {
+        module: [m for m in found if m.key not in left_out] for module, found in everything.items()
+    }
     chosen = sample(candidates, args.sample, args.seed)
     chosen.sort(key=lambda m: m.module in args.last)
     results = args.folder / f"seed-{args.seed}.jsonl"

@@ -1,7 +1,8 @@
 """Tests in forked children of a process that has imported everything except the project.
 
-A child costs a fraction of a second before its first test, where a fresh interpreter would spend ten on PyTorch. No
-file is touched: a mutated module is compiled in the place of its file when the child imports it.
+A child costs a fraction of a second before its first test, where a fresh interpreter would spend
+ten on PyTorch. No file is touched: a mutated module is compiled in the place of its file when the
+child imports it.
 """
 
 import contextlib
@@ -32,7 +33,10 @@ OPTIONS = (
     "--timeout=0",
     f"--rootdir={ROOT}",
 )
-PATIENCE, GRACE = 5, 15  # a test may take this many times its usual processor time, and so many seconds more
+PATIENCE, GRACE = (
+    5,
+    15,
+)  # a test may take this many times its usual processor time, and so many seconds more
 MEMORY = 8 << 30  # bytes that a child may map on top of what it starts with
 
 
@@ -44,7 +48,9 @@ class Chosen:
         around: called with the name of each test before it runs.
     """
 
-    def __init__(self, seconds: Mapping[str, float] | None, around: Callable[[str], object]) -> None:
+    def __init__(
+        self, seconds: Mapping[str, float] | None, around: Callable[[str], object]
+    ) -> None:
         self.seconds, self.around = seconds, around
         self.taken: dict[str, float] = {}
         self.failed: list[str] = []
@@ -95,7 +101,9 @@ def imported(files: list[str]) -> list[str]:
 
     def collect(connection: Connection) -> None:
         pytest.main(["--collect-only", *OPTIONS, *files])
-        foreign = [n for n, m in sys.modules.items() if not _is_ours(n, getattr(m, "__file__", None))]
+        foreign = [
+            n for n, m in sys.modules.items() if not _is_ours(n, getattr(m, "__file__", None))
+        ]
         connection.send(foreign)
 
     _, found = in_child(collect)
@@ -103,7 +111,9 @@ def imported(files: list[str]) -> list[str]:
 
 
 def _is_ours(name: str, file: str | None) -> bool:
-    return name.split(".")[0] in {"aif_dcpc", "tests", "__main__"} or (file or "").startswith(str(ROOT))
+    return name.split(".")[0] in {"aif_dcpc", "tests", "__main__"} or (file or "").startswith(
+        str(ROOT)
+    )
 
 
 def in_child(task: Callable[[Connection], None]) -> tuple[int, Any]:
@@ -162,4 +172,8 @@ def run(source: str, path: Path, seconds: Mapping[str, float]) -> tuple[str, str
     code, where = sent or (None, "start")
     if code is None:
         return ("timeout" if ended in (-24, -9) else "crashed"), where
-    return ("survived", "") if code in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED) else ("killed", where)
+    return (
+        ("survived", "")
+        if code in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+        else ("killed", where)
+    )

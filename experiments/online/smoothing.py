@@ -2,10 +2,11 @@
 
     python -m aif_dcpc.experiments.online.smoothing [--length 200] [--particles 16] [--copies 64]
 
-A linear model that mixes slowly (random walk of step .1 under noise of 1, so neighbours correlate by about .99) is
-compared with the Kalman smoother; a nonlinear one with a long run on the whole series. Errors are in posterior standard
-deviations, rms over all ages; `bias` is that of the expected mean, estimated without Monte Carlo error from products of
-independent copies (whole series in one block: eight times as many, as its bar is finer).
+A linear model that mixes slowly (random walk of step .1 under noise of 1, so neighbours correlate
+by about .99) is compared with the Kalman smoother; a nonlinear one with a long run on the whole
+series. Errors are in posterior standard deviations, rms over all ages; `bias` is that of the
+expected mean, estimated without Monte Carlo error from products of independent copies (whole series
+in one block: eight times as many, as its bar is finer).
 """
 
 import argparse
@@ -49,7 +50,9 @@ def nonlinear() -> GraphicalModel:
         initial=lambda: start,
         scope="slice",
     )
-    model.add_site("o", lambda s: Independent(Normal(torch.tanh(s) * 2, 0.4), 1), parents=["s"], scope="slice")
+    model.add_site(
+        "o", lambda s: Independent(Normal(torch.tanh(s) * 2, 0.4), 1), parents=["s"], scope="slice"
+    )
     return model
 
 
@@ -99,7 +102,9 @@ def reference(model: GraphicalModel, data: Tensor) -> tuple[Tensor, Tensor]:
     return mean, info.trace["square"].mean(0) - mean.square()
 
 
-def online(data: Tensor, *, copies: int, recent: int | None, engine: DCPC, seconds: list[float]) -> State:
+def online(
+    data: Tensor, *, copies: int, recent: int | None, engine: DCPC, seconds: list[float]
+) -> State:
     """Feed the series slice by slice, with one sweep (at most two passes) after each."""
     state = engine.init({"o": data[:1].expand(copies, -1, -1)}, seed=0)
     state, _ = engine.run(state, 30)
@@ -114,8 +119,8 @@ def online(data: Tensor, *, copies: int, recent: int | None, engine: DCPC, secon
 def squared_bias(errors: Tensor) -> tuple[float, float]:
     """Mean square over entries of the expected error, unbiased, and its standard error (jackknife over copies).
 
-    Args:
-        errors: `(copies, ...)` of independent clouds; only products of different copies enter (a U-statistic).
+    Args: errors: `(copies, ...)` of independent clouds; only products of different copies enter (a
+        U-statistic).
     """
     flat = errors.flatten(1)
     products = flat @ flat.mT / flat.shape[1]
@@ -124,18 +129,26 @@ def squared_bias(errors: Tensor) -> tuple[float, float]:
     return float(by_copy.mean()), float(2 * by_copy.std() / len(flat) ** 0.5)
 
 
-def report(name: str, state: State, mean: Tensor, variance: Tensor, seconds: list[float], passes: str) -> None:
+def report(
+    name: str, state: State, mean: Tensor, variance: Tensor, seconds: list[float], passes: str
+) -> None:
     """Print one row."""
     weights = state.weights()[..., None, None].double()
     particles = state.particles["s"].double()
     errors = ((weights * particles).sum(0) - mean) / variance.sqrt()
-    spread = (weights * (particles - mean).square()).sum(0) / variance  # around the exact mean: no 1/K bias
+    spread = (weights * (particles - mean).square()).sum(
+        0
+    ) / variance  # around the exact mean: no 1/K bias
     square, chance = squared_bias(errors)
     bias, most = max(square, 0.0) ** 0.5, max(square + 2 * chance, 0.0) ** 0.5
     by_copy = spread.flatten(1).mean(1)
     ratio, doubt = by_copy.mean(), by_copy.std() / len(by_copy) ** 0.5
-    times = " | ".join(f"{1e3 * sorted(seconds[t - 20 : t])[10]:.0f}" for t in AGES if t < len(seconds) + 2)
-    row = f"{bias:.3f} | {most:.3f} | {errors.square().mean().sqrt():.3f} | {ratio:.3f} ({doubt:.3f})"
+    times = " | ".join(
+        f"{1e3 * sorted(seconds[t - 20 : t])[10]:.0f}" for t in AGES if t < len(seconds) + 2
+    )
+    row = (
+        f"{bias:.3f} | {most:.3f} | {errors.square().mean().sqrt():.3f} | {ratio:.3f} ({doubt:.3f})"
+    )
     print(f"| {name} | {passes} | {len(by_copy)} | {row} | {times} |", flush=True)
 
 
@@ -162,9 +175,13 @@ def main() -> None:
         data = simulate(model, options.length)
         mean, variance = kalman(data) if exact is None else exact(model, data)
         for name, moves, window, recent, times in variants:
-            engine = DCPC(model, num_particles=options.particles, moves=moves, window=window, warmup=150)
+            engine = DCPC(
+                model, num_particles=options.particles, moves=moves, window=window, warmup=150
+            )
             seconds: list[float] = []
-            state = online(data, copies=options.copies * times, recent=recent, engine=engine, seconds=seconds)
+            state = online(
+                data, copies=options.copies * times, recent=recent, engine=engine, seconds=seconds
+            )
             report(f"{label}, {name}", state, mean, variance, seconds, "1 or 2" if moves else "2")
 
 

@@ -2,10 +2,11 @@
 
     python -m aif_dcpc.experiments.pyro_programs.compare [--programs "eight schools" ...]
 
-Effective sample sizes come from one formula for both (Geyer's, `pyro.ops.stats`), the engine's particles being chains.
-Agreement is the largest difference of posterior means, and of means of squares, over all elements of all continuous
-latents, in joint standard errors; `bar` is what the largest of that many normal scores exceeds once in 1000. Seconds
-are CPU seconds of sampling after warm-up.
+Effective sample sizes come from one formula for both (Geyer's, `pyro.ops.stats`), the engine's
+particles being chains. Agreement is the largest difference of posterior means, and of means of
+squares, over all elements of all continuous latents, in joint standard errors; `bar` is what the
+largest of that many normal scores exceeds once in 1000. Seconds are CPU seconds of sampling after
+warm-up.
 """
 
 import argparse
@@ -60,7 +61,9 @@ def by_nuts(program: Program, args: argparse.Namespace) -> tuple[Draws, float]:
 
 def summary(draws: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean, standard error and effective size by element."""
-    ess = effective_sample_size(draws, chain_dim=1, sample_dim=0).clamp(1.0, draws.shape[0] * draws.shape[1])
+    ess = effective_sample_size(draws, chain_dim=1, sample_dim=0).clamp(
+        1.0, draws.shape[0] * draws.shape[1]
+    )
     flat = draws.flatten(0, 1)
     return flat.mean(0), flat.std(0) / ess.sqrt(), ess
 
@@ -84,7 +87,9 @@ def least(draws: Draws) -> float:
 def main() -> None:
     """Print one table row per program."""
     warnings.filterwarnings("ignore", category=FutureWarning)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--programs", nargs="+", default=list(programs()))
     parser.add_argument("--particles", type=int, default=32)
     parser.add_argument("--warmup", type=int, default=200)
@@ -92,7 +97,9 @@ def main() -> None:
     parser.add_argument("--nuts-warmup", type=int, default=300)
     parser.add_argument("--nuts-samples", type=int, default=700)
     args = parser.parse_args()
-    print("| program | largest score | bar | engine: least ESS | per second | NUTS: least ESS | per second |")
+    print(
+        "| program | largest score | bar | engine: least ESS | per second | NUTS: least ESS | per second |"
+    )
     print("|---|---|---|---|---|---|---|")
     for name in args.programs:
         engine, seconds = by_engine(programs()[name], args)

@@ -4,10 +4,11 @@
 
     python -m aif_dcpc.experiments.semi_supervised.run --data-dir ... --labels 100 --graph classes
 
-Two graphs: embedding -> image and embedding -> label (`images.labelled_embedding`), or, where labels are few, label ->
-embedding -> image (`images.class_embedding`), in which images without labels tell what a class is like. Three stages: a
-variational encoder on all images without labels gives first particles; the graph is learned from exact sweeps of the
-particles of labelled and unlabelled images together; test images, no label seen, are swept and the label's probabilities
+Two graphs: embedding -> image and embedding -> label (`images.labelled_embedding`), or, where
+labels are few, label -> embedding -> image (`images.class_embedding`), in which images without
+labels tell what a class is like. Three stages: a variational encoder on all images without labels
+gives first particles; the graph is learned from exact sweeps of the particles of labelled and
+unlabelled images together; test images, no label seen, are swept and the label's probabilities
 averaged. The baseline is logistic regression on the encoder's means, from the same labels.
 """
 
@@ -74,16 +75,26 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data-dir", default="data")
     parser.add_argument("--labels", type=int, default=30_000)
     parser.add_argument("--graph", choices=("embedding", "classes"), default="embedding")
-    parser.add_argument("--labelled-share", type=float, default=0.0, help="least share of labelled images in a batch")
+    parser.add_argument(
+        "--labelled-share",
+        type=float,
+        default=0.0,
+        help="least share of labelled images in a batch",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--update", choices=UPDATES, default="exact", help="of the latents while learning: 'paper' as published"
+        "--update",
+        choices=UPDATES,
+        default="exact",
+        help="of the latents while learning: 'paper' as published",
     )
     parser.add_argument("--warm-steps", type=int, default=3000)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--sweeps", type=int, default=60, help="of the test images")
     parser.add_argument("--rate", type=float, default=0.002)
-    parser.add_argument("--covariance-rate", type=float, help="of scales and covariances (default: the same)")
+    parser.add_argument(
+        "--covariance-rate", type=float, help="of scales and covariances (default: the same)"
+    )
     parser.add_argument("--batch-size", type=int, default=512)
     parser.add_argument("--figures", type=Path, default=Path(__file__).parent / "figures")
     return parser.parse_args()
@@ -113,7 +124,11 @@ class Task:
         latents = LATENTS[args.graph]
         self.unlabelled = labelled_embedding(CLASSES, data.image_shape, latents=latents)
         start_at_mean(self.unlabelled, data.train)
-        self.model = class_embedding(CLASSES, data.image_shape, latents=latents) if self.by_class else self.unlabelled
+        self.model = (
+            class_embedding(CLASSES, data.image_shape, latents=latents)
+            if self.by_class
+            else self.unlabelled
+        )
         self.engine = DCPC(self.model, num_particles=1, update=args.update, seed=args.seed)
 
     def batch(self, indices: Tensor) -> dict[str, Tensor]:
@@ -122,26 +137,36 @@ class Task:
 
     def cloud(self, engine: DCPC) -> tuple[State, ParticleStore]:
         """A cloud of two images, the second without its label, and particles of all."""
-        template = engine.init(self.batch(torch.arange(2)), masks={"label": torch.tensor([True, False])})
+        template = engine.init(
+            self.batch(torch.arange(2)), masks={"label": torch.tensor([True, False])}
+        )
         return template, ParticleStore.like(template, len(self.data.train))
 
     def warm_up(self) -> Encoder:
         """A variational encoder and a first decoder, from all images and no label."""
         rate, engine = self.args.rate, DCPC(self.unlabelled, num_particles=1, seed=self.args.seed)
         optimizer = torch.optim.Adam(self.unlabelled.parameters(), lr=rate)
-        learner = VariationalLearner(engine, optimizer, *self.cloud(engine), site="image", rate=rate)
+        learner = VariationalLearner(
+            engine, optimizer, *self.cloud(engine), site="image", rate=rate
+        )
         for indices in batches(len(self.data.train), 256, self.args.warm_steps):
-            learner.step(self.batch(indices), indices, {"label": torch.zeros(len(indices), dtype=torch.bool)})
+            learner.step(
+                self.batch(indices), indices, {"label": torch.zeros(len(indices), dtype=torch.bool)}
+            )
         return learner.encoder
 
     def learn(self, encoder: Encoder) -> None:
         """Particles from the encoder, then exact sweeps and the joint likelihood of images and given labels."""
         template, store = self.cloud(self.engine)
         with torch.no_grad():
-            drawn = torch.cat([encoder(unit(images), 1)[0][0][0] for images in self.data.train.split(2000)])
+            drawn = torch.cat(
+                [encoder(unit(images), 1)[0][0][0] for images in self.data.train.split(2000)]
+            )
         labels = self._begin(drawn) if self.by_class else self.data.train_labels
         store.write(torch.arange(len(drawn)), {"embedding": drawn[None], "label": labels[None]})
-        groups = parameter_groups(self.model, self.args.rate, covariance_rate=self.args.covariance_rate)
+        groups = parameter_groups(
+            self.model, self.args.rate, covariance_rate=self.args.covariance_rate
+        )
         optimizer = torch.optim.Adam(groups)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.args.steps)
         learner = Learner(self.engine, optimizer, template, store)
@@ -158,18 +183,24 @@ class Task:
         gaussians, known = self.model.sites["embedding"].kernel, self.known
         assert isinstance(gaussians, ClassGaussians)
         gaussians.start(drawn[known], self.data.train_labels[known])
-        pixels, learned = (m.get_submodule("modules_of_sites.image:kernel") for m in (self.model, self.unlabelled))
+        pixels, learned = (
+            m.get_submodule("modules_of_sites.image:kernel") for m in (self.model, self.unlabelled)
+        )
         pixels.load_state_dict(learned.state_dict())
         return torch.where(known, self.data.train_labels, torch.randint(CLASSES, known.shape))
 
     def classify(self, encoder: Encoder) -> Tensor:
         """p(label | image) of the test images `(N, classes)`: 4 particles, averaged over the latter half of the sweeps."""
         engine = DCPC(self.model, num_particles=4, seed=self.args.seed + 1)
-        return torch.cat([self._classify(engine, encoder, images) for images in self.data.test.split(2000)])
+        return torch.cat(
+            [self._classify(engine, encoder, images) for images in self.data.test.split(2000)]
+        )
 
     def _classify(self, engine: DCPC, encoder: Encoder, images: Tensor) -> Tensor:
         unseen = torch.zeros(len(images), dtype=torch.long)
-        state = engine.init({"image": unit(images), "label": unseen}, masks={"label": unseen.bool()})
+        state = engine.init(
+            {"image": unit(images), "label": unseen}, masks={"label": unseen.bool()}
+        )
         with torch.no_grad():
             state = state.with_values({"embedding": encoder(unit(images), 4)[0][0]})
         total = torch.zeros(len(images), CLASSES)
@@ -181,7 +212,11 @@ class Task:
 
     def _probabilities(self, engine: DCPC, state: State) -> Tensor:
         """p(label | embedding) averaged over particles, `(B, classes)`."""
-        return engine.marginals(state, "label").mean(0) if self.by_class else class_probabilities(state)
+        return (
+            engine.marginals(state, "label").mean(0)
+            if self.by_class
+            else class_probabilities(state)
+        )
 
     def draw(self, path: Path, *, columns: int = 12) -> None:
         """Mean images of every class, embeddings drawn given the label, a row each."""
@@ -205,7 +240,10 @@ def batches(number: int, size: int, steps: int) -> Iterator[Tensor]:
 @torch.no_grad()
 def logistic_regression(encoder: Encoder, data: ImageData, known: Tensor) -> float:
     """Test accuracy of logistic regression on the encoder's means, learned from the given labels."""
-    train, test = (encoder.layers[0](unit(x).flatten(1)).chunk(2, -1)[0] for x in (data.train[known], data.test))
+    train, test = (
+        encoder.layers[0](unit(x).flatten(1)).chunk(2, -1)[0]
+        for x in (data.train[known], data.test)
+    )
     fitted = LogisticRegression(max_iter=500).fit(train.numpy(), data.train_labels[known].numpy())
     return float(fitted.score(test.numpy(), data.test_labels.numpy()))
 

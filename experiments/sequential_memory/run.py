@@ -2,9 +2,10 @@
 
     python -m aif_dcpc.experiments.sequential_memory.run --data-dir ... --seed 0
 
-For each length: learn one sequence, infer the first state from the cue (whole, noisy, or its upper half), forecast the
-rest. An image is recalled if, of all images of the sequence, the right one is nearest to it. Baselines: asymmetric
-Hopfield networks, linear and with softmax. Prints one JSON line per length and draws `recall_<length>_<seed>.png`.
+For each length: learn one sequence, infer the first state from the cue (whole, noisy, or its upper
+half), forecast the rest. An image is recalled if, of all images of the sequence, the right one is
+nearest to it. Baselines: asymmetric Hopfield networks, linear and with softmax. Prints one JSON
+line per length and draws `recall_<length>_<seed>.png`.
 """
 
 import argparse
@@ -33,7 +34,9 @@ def main() -> None:
     torch.set_num_threads(1)
     images = unit(load_images("mnist", args.data_dir).train)
     for length in args.lengths:
-        torch.manual_seed(args.seed)  # each length by itself; a short sequence is the beginning of a long one
+        torch.manual_seed(
+            args.seed
+        )  # each length by itself; a short sequence is the beginning of a long one
         sequence = images[torch.randperm(len(images))[:length]]
         start = time.process_time()
         model = memorise(sequence, args)
@@ -41,7 +44,10 @@ def main() -> None:
         cues = {kind: cue_of(sequence[0], kind, args.noise) for kind in CUES}
         recalled = {kind: recall(model, sequence, cue, kind, args) for kind, cue in cues.items()}
         record |= {kind: scores(found, sequence) for kind, found in recalled.items()}
-        record |= {"cpu_seconds": round(time.process_time() - start, 1), **hopfield_scores(sequence, cues["noisy"])}
+        record |= {
+            "cpu_seconds": round(time.process_time() - start, 1),
+            **hopfield_scores(sequence, cues["noisy"]),
+        }
         print(json.dumps(record), flush=True)
         rows = {kind: torch.cat([cues[kind][None], found]) for kind, found in recalled.items()}
         draw(args.figures / f"recall_{length}_{args.seed}.png", sequence, rows)
@@ -53,13 +59,18 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data-dir", default="data")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--update", choices=UPDATES, default="exact", help="of the latents while learning: 'paper' as published"
+        "--update",
+        choices=UPDATES,
+        default="exact",
+        help="of the latents while learning: 'paper' as published",
     )
     parser.add_argument("--lengths", type=int, nargs="+", default=[4, 8, 16, 32, 64])
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--rate", type=float, default=0.003)
     parser.add_argument("--sweeps", type=int, default=200, help="of the cue")
-    parser.add_argument("--noise", type=float, default=0.3, help="standard deviation of the noisy cue")
+    parser.add_argument(
+        "--noise", type=float, default=0.3, help="standard deviation of the noisy cue"
+    )
     parser.add_argument("--figures", type=Path, default=Path(__file__).parent / "figures")
     return parser.parse_args()
 
@@ -90,9 +101,13 @@ def visible(image: Tensor, kind: str) -> Tensor:
     return (rows < image.shape[1] // 2).to(image) if kind == "half" else torch.ones_like(image)
 
 
-def recall(model: GraphicalModel, sequence: Tensor, cue: Tensor, kind: str, args: argparse.Namespace) -> Tensor:
+def recall(
+    model: GraphicalModel, sequence: Tensor, cue: Tensor, kind: str, args: argparse.Namespace
+) -> Tensor:
     """The images after the first, `(T - 1, 1, 28, 28)`: means over 16 forecasts from the state that the cue tells."""
-    masked = with_visible(model, "image", visible(cue, kind))  # hidden pixels do not matter, whatever their value
+    masked = with_visible(
+        model, "image", visible(cue, kind)
+    )  # hidden pixels do not matter, whatever their value
     engine = DCPC(masked, num_particles=16, seed=args.seed + 1)
     state, _ = engine.run(engine.init({"image": cue[None, None]}), args.sweeps)
     states = engine.forecast(state, length=len(sequence) - 1)["state"]
@@ -105,7 +120,10 @@ def scores(found: Tensor, sequence: Tensor) -> dict[str, float]:
     """Per-pixel error of the recalled images, and the share that is nearest to the right one."""
     distance = torch.cdist(found.flatten(1), sequence.flatten(1))
     right = distance.argmin(1) == torch.arange(1, len(sequence))
-    return {"mse": round((found - sequence[1:]).square().mean().item(), 5), "recalled": right.double().mean().item()}
+    return {
+        "mse": round((found - sequence[1:]).square().mean().item(), 5),
+        "recalled": right.double().mean().item(),
+    }
 
 
 def hopfield_scores(sequence: Tensor, cue: Tensor) -> dict[str, dict[str, float]]:
@@ -125,11 +143,14 @@ def draw(path: Path, sequence: Tensor, rows: dict[str, Tensor]) -> None:
     save(path, png_bytes(image_grid(pictures, columns=min(SHOWN, len(sequence)), scale=1)))
 
 
-def asymmetric_hopfield(sequence: Tensor, cue: Tensor, length: int, *, sharpness: float | None = None) -> Tensor:
+def asymmetric_hopfield(
+    sequence: Tensor, cue: Tensor, length: int, *, sharpness: float | None = None
+) -> Tensor:
     """The plain baseline: recall by an asymmetric Hopfield network, pixels taken as -1 and 1.
 
-    x_{t+1} = sign(sum_m f(x_m . x_t / N) x_{m+1}), with f the identity (Sompolinsky and Kanter 1986), or the softmax
-    with inverse temperature `sharpness` (Chaudhry et al. 2023), which keeps every image apart.
+    x_{t+1} = sign(sum_m f(x_m . x_t / N) x_{m+1}), with f the identity (Sompolinsky and Kanter
+    1986), or the softmax with inverse temperature `sharpness` (Chaudhry et al. 2023), which keeps
+    every image apart.
 
     Args:
         sequence: `(T, *image_shape)` in [0, 1], stored.

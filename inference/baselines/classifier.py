@@ -1,6 +1,7 @@
 """A small convolutional classifier, learned by backpropagation: its last hidden layer gives features of images.
 
-Distances between samples and data (FID, KID) are taken in these features, where no pretrained network fits the data.
+Distances between samples and data (FID, KID) are taken in these features, where no pretrained
+network fits the data.
 """
 
 import torch

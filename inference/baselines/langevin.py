@@ -2,13 +2,14 @@
 
     z' = z + step * grad_z log p(x, z) + sqrt(2 step temperature) * noise,    no accept/reject
 
-- PGD, particle gradient descent (Kuntz, Lim, Johansen 2023, arXiv 2204.12965): K particles per datum that persist, one
-  noisy step before each step of the parameters.
-- MCPC, Monte Carlo predictive coding (Oliviers, Bogacz, Meulemans 2024, arXiv 2402.19384): particles started afresh
-  for every batch, many noisy steps, then one step of the parameters.
+- PGD, particle gradient descent (Kuntz, Lim, Johansen 2023, arXiv 2204.12965): K particles per
+  datum that persist, one noisy step before each step of the parameters.
+- MCPC, Monte Carlo predictive coding (Oliviers, Bogacz, Meulemans 2024, arXiv 2402.19384):
+  particles started afresh for every batch, many noisy steps, then one step of the parameters.
 - MAP predictive coding (Rao and Ballard 1999; Whittington and Bogacz 2017): as MCPC without noise.
 
-`UnadjustedLangevin` is used in the place of the engine, so that graph, learner and stores are the very same.
+`UnadjustedLangevin` is used in the place of the engine, so that graph, learner and stores are the
+very same.
 """
 
 import math
@@ -25,16 +26,20 @@ from aif_dcpc.inference.model.state import State
 class UnadjustedLangevin(DCPC):
     """An engine whose sweep moves all latents together, without accept/reject: biased by its step size.
 
-    Args:
-        engine: gives the model, the number of particles and the seed.
-        step: size of the step.
-        temperature: 1 for sampling, 0 for climbing to a mode.
-        inner_steps: steps per sweep.
-        persistent: whether particles go on from where they were, or start afresh from the prior at each sweep.
+    Args: engine: gives the model, the number of particles and the seed. step: size of the step.
+        temperature: 1 for sampling, 0 for climbing to a mode. inner_steps: steps per sweep.
+        persistent: whether particles go on from where they were, or start afresh from the prior at
+        each sweep.
     """
 
     def __init__(
-        self, engine: DCPC, *, step: float, temperature: float = 1.0, inner_steps: int = 1, persistent: bool = True
+        self,
+        engine: DCPC,
+        *,
+        step: float,
+        temperature: float = 1.0,
+        inner_steps: int = 1,
+        persistent: bool = True,
     ) -> None:
         super().__init__(engine.model, num_particles=engine.num_particles, seed=engine.seed)
         self.step_size, self.temperature = step, temperature
@@ -64,5 +69,7 @@ class UnadjustedLangevin(DCPC):
         for name in names:
             z = state.values[name]
             noise = torch.randn(z.shape, dtype=z.dtype, device=z.device, generator=generator)
-            moved[name] = z + self.step_size * prediction_error(state, name, state.cache) + scale * noise
+            moved[name] = (
+                z + self.step_size * prediction_error(state, name, state.cache) + scale * noise
+            )
         return state.with_values(moved)

@@ -1,9 +1,10 @@
 """Langevin predictive coding: an amortised encoder starts the particles, unadjusted Langevin steps carry them on.
 
-Each step draws particles from q(z | x), moves them along the gradient of the log joint with noise, learns the generative
-parameters from where they end, and lets the encoder climb log q at the moved particles, the forward divergence
-KL(posterior || q) up to a constant (Zahid, Guo, Fountas 2023, arXiv 2311.13664, whose forward-divergence variant this
-is). Particles start afresh at every visit of a datum; the store keeps the last ones.
+Each step draws particles from q(z | x), moves them along the gradient of the log joint with noise,
+learns the generative parameters from where they end, and lets the encoder climb log q at the moved
+particles, the forward divergence KL(posterior || q) up to a constant (Zahid, Guo, Fountas 2023,
+arXiv 2311.13664, whose forward-divergence variant this is). Particles start afresh at every visit
+of a datum; the store keeps the last ones.
 """
 
 from collections.abc import Mapping
@@ -23,7 +24,9 @@ class LangevinCodingLearner(AmortisedLearner):
     The engine is an `UnadjustedLangevin` with its inner steps.
     """
 
-    def step(self, data: Mapping[str, Tensor], indices: Tensor, masks: Mapping[str, Tensor] | None = None) -> Info:
+    def step(
+        self, data: Mapping[str, Tensor], indices: Tensor, masks: Mapping[str, Tensor] | None = None
+    ) -> Info:
         """Start particles by the encoder, move them, learn the graph and then the encoder.
 
         `info.trace["encoder"]` holds log q at the moved particles, `(K, B)` nats.

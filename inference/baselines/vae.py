@@ -1,8 +1,8 @@
 """A variational autoencoder on a chain of latents: the engine's graph as the decoder, learned by backpropagation.
 
-q(z | x) = q(z_L | x) ... q(z_1 | z_2), each a diagonal Gaussian whose mean and scale a hidden layer computes from the
-layer below; decoder and encoder climb the evidence lower bound by reparameterised gradients (Kingma and Welling 2014,
-arXiv 1312.6114; Rezende et al. 2014), K samples per datum.
+q(z | x) = q(z_L | x) ... q(z_1 | z_2), each a diagonal Gaussian whose mean and scale a hidden layer
+computes from the layer below; decoder and encoder climb the evidence lower bound by reparameterised
+gradients (Kingma and Welling 2014, arXiv 1312.6114; Rezende et al. 2014), K samples per datum.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,8 @@ class Encoder(nn.Module):
         super().__init__()
         ends = zip([inputs, *sizes[:-1]], sizes, strict=True)
         self.layers = nn.ModuleList(
-            nn.Sequential(nn.Linear(a, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 2 * b)) for a, b in ends
+            nn.Sequential(nn.Linear(a, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 2 * b))
+            for a, b in ends
         )
 
     def forward(self, images: Tensor, num_particles: int) -> tuple[list[Tensor], Tensor]:
@@ -62,7 +63,9 @@ class Encoder(nn.Module):
 
 def _law(layer: nn.Module, below: Tensor) -> Independent:
     mean, raw = layer(below).chunk(2, -1)
-    return Independent(Normal(mean, torch.nn.functional.softplus(raw) + 1e-4, validate_args=False), 1)
+    return Independent(
+        Normal(mean, torch.nn.functional.softplus(raw) + 1e-4, validate_args=False), 1
+    )
 
 
 def chain_encoder(template: State, site: str) -> Encoder:
@@ -81,10 +84,8 @@ def chain_encoder(template: State, site: str) -> Encoder:
 class AmortisedLearner(Learner):
     """What learners with an encoder beside the graph have in common.
 
-    Args:
-        engine, optimizer, template, store: as `Learner`; the encoder's parameters join the optimiser.
-        site: the observed site that the encoder reads.
-        rate: of the encoder.
+    Args: engine, optimizer, template, store: as `Learner`; the encoder's parameters join the
+        optimiser. site: the observed site that the encoder reads. rate: of the encoder.
 
     Raises:
         ModelError: the latents are no chain of vectors above the observed site.
@@ -118,7 +119,9 @@ class AmortisedLearner(Learner):
 class VariationalLearner(AmortisedLearner):
     """Learns decoder and encoder by the evidence lower bound; the store keeps the encoder's last draws."""
 
-    def step(self, data: Mapping[str, Tensor], indices: Tensor, masks: Mapping[str, Tensor] | None = None) -> Info:
+    def step(
+        self, data: Mapping[str, Tensor], indices: Tensor, masks: Mapping[str, Tensor] | None = None
+    ) -> Info:
         """Climb the evidence lower bound of some data; `info.log_joint` holds log p at the encoder's draws.
 
         `info.trace["bound"]` holds log p - log q, `(K, B)` nats.
@@ -131,7 +134,9 @@ class VariationalLearner(AmortisedLearner):
         log_p = _log_joint(state)
         loss = -(log_p - log_q).mean(0).sum()
         if not bool(torch.isfinite(loss)):
-            raise NonFiniteError(f"step {self.steps}: the evidence lower bound is not finite; try a lower rate.")
+            raise NonFiniteError(
+                f"step {self.steps}: the evidence lower bound is not finite; try a lower rate."
+            )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()

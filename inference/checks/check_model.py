@@ -13,11 +13,13 @@
 What is checked, on a small cloud drawn from the model itself, data clamped where they are given:
 
 1. every kernel gives a log density of shape `(K, B, [T])`, finite, whatever K, B and T are;
-2. particle k of datum i at slice t has the same log density alone as in the cloud (batch normalisation does not);
-3. scores equal finite differences (a detached value, a number read from a tensor, a rounded value are found);
-4. Geweke's joint test: drawing (latents, data) from the model, and then alternating the engine's sweeps with fresh data,
-   must leave their joint distribution as it is. It finds kernels whose draws and densities differ, wrong
-   `conditional=...` draws, and unsound moves.
+2. particle k of datum i at slice t has the same log density alone as in the cloud (batch
+normalisation does not);
+3. scores equal finite differences (a detached value, a number read from a tensor, a rounded value
+are found);
+4. Geweke's joint test: drawing (latents, data) from the model, and then alternating the engine's
+   sweeps with fresh data, must leave their joint distribution as it is. It finds kernels whose
+   draws and densities differ, wrong `conditional=...` draws, and unsound moves.
 
 Reference: Geweke (2004), "Getting it right", JASA 99, section 2.
 """
@@ -32,7 +34,13 @@ from aif_dcpc.inference.checks.geweke import SIZES, joint_test
 from aif_dcpc.inference.engine import DCPC
 from aif_dcpc.inference.errors import cause
 from aif_dcpc.inference.model.ancestral import quiet_distributions
-from aif_dcpc.inference.model.densities import active_factors, evaluate, factor_slices, is_continuous, log_density
+from aif_dcpc.inference.model.densities import (
+    active_factors,
+    evaluate,
+    factor_slices,
+    is_continuous,
+    log_density,
+)
 from aif_dcpc.inference.model.factor_graph import Factor, Leaf, align
 from aif_dcpc.inference.model.graph import GraphicalModel
 from aif_dcpc.inference.model.state import State
@@ -51,28 +59,30 @@ def check_model(
 ) -> tuple[str, ...]:
     """Look for faults in a model.
 
-    Args:
-        model: the model; its parameters are left as they are.
-        data: site -> `(B, [T,] *event)`, inputs included; sites without data are drawn from the model.
-        moves: as in `DCPC`, for the joint test.
-        replicates: independent replicates of Geweke's test; 0 leaves it out.
-        num_sweeps: rounds of sweep and fresh data in Geweke's test.
-        seed: of all random draws.
+    Args: model: the model; its parameters are left as they are. data: site -> `(B, [T,] *event)`,
+        inputs included; sites without data are drawn from the model. moves: as in `DCPC`, for the
+        joint test. replicates: independent replicates of Geweke's test; 0 leaves it out.
+        num_sweeps: rounds of sweep and fresh data in Geweke's test. seed: of all random draws.
 
-    Returns:
-        one sentence per fault; empty if none was found. A sound model gets a false alarm from Geweke's test with
-        probability at most 1e-5.
+    Returns: one sentence per fault; empty if none was found. A sound model gets a false alarm from
+        Geweke's test with probability at most 1e-5.
     """
     try:
         state = _cloud(model, data, seed)
     except Exception as error:  # kernels may raise anything
         return (f"the model cannot be sampled from: {cause(error)}",)
     with quiet_distributions():
-        faults = [sentence for factor in active_factors(state) for sentence in _check_factor(state, factor)]
+        faults = [
+            sentence
+            for factor in active_factors(state)
+            for sentence in _check_factor(state, factor)
+        ]
         faults += [sentence for sentence in _check_scores(model, data, seed)] if not faults else []
     if not faults and replicates:
         try:
-            faults += joint_test(model, data, moves=moves, replicates=replicates, num_sweeps=num_sweeps, seed=seed)
+            faults += joint_test(
+                model, data, moves=moves, replicates=replicates, num_sweeps=num_sweeps, seed=seed
+            )
         except Exception as error:  # as above
             faults.append(f"the engine cannot sweep this model: {cause(error)}")
     return tuple(dict.fromkeys(faults))
@@ -91,14 +101,15 @@ def _cloud(model: GraphicalModel, data: Mapping[str, Tensor] | None, seed: int) 
     )
 
 
-# -- shapes and independence -----------------------------------------------------------------------------------------
+# -- shapes and independence -----------------------------------------------------------------------
 
 
 def _aligned(state: State, factor: Factor) -> tuple[dict[Leaf, Tensor], int, int]:
     start, stop = factor_slices(state, factor)
     sites = {leaf: state.problem.site(leaf.site) for leaf in factor.inputs}
     values = {
-        leaf: align(state.values[leaf.site], site, leaf, factor.site, start, stop) for leaf, site in sites.items()
+        leaf: align(state.values[leaf.site], site, leaf, factor.site, start, stop)
+        for leaf, site in sites.items()
     }
     return values, start, stop
 
@@ -124,9 +135,15 @@ def _check_factor(state: State, factor: Factor) -> Iterator[str]:
         yield from _check_entries(state, factor, aligned, whole)
 
 
-def _check_entries(state: State, factor: Factor, aligned: Mapping[Leaf, Tensor], whole: Tensor) -> Iterator[str]:
+def _check_entries(
+    state: State, factor: Factor, aligned: Mapping[Leaf, Tensor], whole: Tensor
+) -> Iterator[str]:
     worst, where = 0.0, f"site {factor.site.name!r}"
-    for place in torch.cartesian_prod(*(torch.arange(n) for n in whole.shape)).reshape(-1, whole.ndim).tolist():
+    for place in (
+        torch.cartesian_prod(*(torch.arange(n) for n in whole.shape))
+        .reshape(-1, whole.ndim)
+        .tolist()
+    ):
         alone = {leaf: _entry(value, place) for leaf, value in aligned.items()}
         start = factor_slices(state, factor)[0] + (place[2] if len(place) > 2 else 0)
         unmasked = state.replace(masks={})
@@ -142,7 +159,12 @@ def _check_entries(state: State, factor: Factor, aligned: Mapping[Leaf, Tensor],
             )
             return
         expected = whole[tuple(place)]
-        worst = max(worst, float((value.detach().squeeze() - expected.detach()).abs() / (1 + expected.detach().abs())))
+        worst = max(
+            worst,
+            float(
+                (value.detach().squeeze() - expected.detach()).abs() / (1 + expected.detach().abs())
+            ),
+        )
     if worst > 1e-3:
         yield (
             f"{where}: the log density of a datum changes with the other particles or data (largest "
@@ -157,10 +179,12 @@ def _entry(value: Tensor, place: list[int]) -> Tensor:
     return value
 
 
-# -- scores ----------------------------------------------------------------------------------------------------------
+# -- scores ----------------------------------------------------------------------------------------
 
 
-def _check_scores(model: GraphicalModel, data: Mapping[str, Tensor] | None, seed: int) -> Iterator[str]:
+def _check_scores(
+    model: GraphicalModel, data: Mapping[str, Tensor] | None, seed: int
+) -> Iterator[str]:
     """Directional derivatives against central differences, in float64 where the kernels allow it."""
     state = _cloud(model, data, seed)
     try:
@@ -181,7 +205,8 @@ def _check_scores(model: GraphicalModel, data: Mapping[str, Tensor] | None, seed
 def _check_slopes(state: State, factor: Factor, generator: torch.Generator) -> Iterator[str]:
     for leaf in factor.inputs:
         if is_continuous(state.problem, leaf.site):
-            # some densities compute in float32 whatever they are given: a fault shows at both step sizes
+            # some densities compute in float32 whatever they are given: a fault shows at both step
+            # sizes
             wrong = min(_wrong_slopes(state, factor, leaf, *sizes, generator) for sizes in STEPS)
             if wrong > 0.25:  # a kink between the two points is no fault
                 yield (
@@ -197,19 +222,31 @@ def _doubled(state: State) -> State:
 
 
 def _wrong_slopes(
-    state: State, factor: Factor, leaf: Leaf, step: float, tolerance: float, generator: torch.Generator
+    state: State,
+    factor: Factor,
+    leaf: Leaf,
+    step: float,
+    tolerance: float,
+    generator: torch.Generator,
 ) -> float:
     """Fraction of particles, data and slices whose slope along a random direction is not what the score says."""
     aligned, start, stop = _aligned(state, factor)
     value = aligned[leaf]
     direction = torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value)
-    moved = [log_density(state, factor, {**aligned, leaf: value + s * step * direction}, start, stop) for s in (1, -1)]
+    moved = [
+        log_density(state, factor, {**aligned, leaf: value + s * step * direction}, start, stop)
+        for s in (1, -1)
+    ]
     difference = (moved[0] - moved[1]).detach() / (2 * step)
     slope = evaluate(state, factor).scores[leaf] * direction
     lead = difference.ndim
     slope = slope.flatten(lead).sum(-1) if slope.ndim > lead else slope
-    for axis in range(lead):  # a value shared by several rows (a global site) collects the slopes of all of them
+    for axis in range(
+        lead
+    ):  # a value shared by several rows (a global site) collects the slopes of all of them
         if slope.shape[axis] == 1 < difference.shape[axis]:
             difference = difference.sum(axis, keepdim=True)
     size = 1 + difference.abs().median()
-    return float(((slope - difference).abs() > tolerance * (size + difference.abs())).double().mean())
+    return float(
+        ((slope - difference).abs() > tolerance * (size + difference.abs())).double().mean()
+    )

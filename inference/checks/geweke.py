@@ -1,9 +1,10 @@
 """Geweke's joint distribution test: sweeps and fresh data must keep the joint distribution of latents and data.
 
-Exact draws of (latents, data) are made in many independent replicates along the batch axis. Each round then sweeps the
-latents given the data, with frozen step sizes, and redraws the data given the latents. The joint distribution after the
-rounds is compared with that of fresh draws: per element of each site, and for products of latents with their
-neighbours, by two-sample z tests, Bonferroni-corrected.
+Exact draws of (latents, data) are made in many independent replicates along the batch axis. Each
+round then sweeps the latents given the data, with frozen step sizes, and redraws the data given the
+latents. The joint distribution after the rounds is compared with that of fresh draws: per element
+of each site, and for products of latents with their neighbours, by two-sample z tests,
+Bonferroni-corrected.
 """
 
 import copy
@@ -101,17 +102,23 @@ def _rounds(
     sizes: tuple[int, int | None],
 ) -> dict[str, Tensor]:
     for number in range(num_sweeps):
-        state = _clamped(engine, natural, observed).replace(adaptation=adaptation, sweeps=engine.warmup + number)
+        state = _clamped(engine, natural, observed).replace(
+            adaptation=adaptation, sweeps=engine.warmup + number
+        )
         state, _ = engine.run(state, 1, adapt=False)
         kept = {n: v[0] for n, v in state.natural.items() if n not in observed}
-        natural = engine.init(kept, batch_size=sizes[0], length=sizes[1]).natural  # draws what is not given: the data
+        natural = engine.init(
+            kept, batch_size=sizes[0], length=sizes[1]
+        ).natural  # draws what is not given: the data
     return dict(natural)
 
 
-# -- comparison ------------------------------------------------------------------------------------------------------
+# -- comparison ------------------------------------------------------------------------------------
 
 
-def _compare(model: GraphicalModel, fresh: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> list[str]:
+def _compare(
+    model: GraphicalModel, fresh: Mapping[str, Tensor], end: Mapping[str, Tensor]
+) -> list[str]:
     tests = list(_statistics(model, fresh, end))
     chance = FALSE_ALARM / max(sum(z.numel() for _, _, z in tests), 1)
     threshold = float(-torch.special.ndtri(torch.tensor(chance / 2, dtype=torch.float64)))
@@ -137,13 +144,17 @@ def _statistics(
         for power, what in ((1, "its mean"), (2, "its spread")):
             yield name, what, _z(first[name] ** power, second[name] ** power)
         for other in {parent_name(p) for p in model.sites[name].parents} & set(names):
-            pairs = [(v[name][:, None, :] * v[other][:, :, None]).flatten(1) for v in (first, second)]
+            pairs = [
+                (v[name][:, None, :] * v[other][:, :, None]).flatten(1) for v in (first, second)
+            ]
             yield name, f"its product with {other!r}", _z(*pairs)
 
 
 def _bounded(reference: Tensor, values: Tensor) -> Tensor:
     """`(replicates, elements)` in (-1, 1): standardised by the fresh draws and squashed, so that tails do not matter."""
-    flat, base = (v[0].double().reshape(v.shape[1], -1)[:, :MAX_ELEMENTS] for v in (values, reference))
+    flat, base = (
+        v[0].double().reshape(v.shape[1], -1)[:, :MAX_ELEMENTS] for v in (values, reference)
+    )
     centre = base.median(0).values
     spread = (base - centre).abs().mean(0).clamp_min(1e-12)
     return torch.tanh((flat - centre) / spread)
@@ -159,6 +170,7 @@ def as_episodes(model: GraphicalModel) -> GraphicalModel:
     """The same model with global sites once per datum, so that data are independent replicates."""
     copied = copy.copy(model)
     copied.sites = {
-        name: replace(site, scope="episode") if site.scope == "global" else site for name, site in model.sites.items()
+        name: replace(site, scope="episode") if site.scope == "global" else site
+        for name, site in model.sites.items()
     }
     return copied

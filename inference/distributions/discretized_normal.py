@@ -5,7 +5,8 @@
     >>> bool((pixels.enumerate_support() - pixels.sample()).abs().min() < 1e-6)
     True
 
-References: Salimans et al. (2017), arXiv 1701.05517, section 2.1, with a Gaussian in the place of the logistic.
+References: Salimans et al. (2017), arXiv 1701.05517, section 2.1, with a Gaussian in the place of
+    the logistic.
 """
 
 import math
@@ -38,9 +39,9 @@ class Grid(constraints.Constraint):
 class DiscretizedNormal(Distribution):
     r"""log p(x) = log [Phi((x + w/2 - loc) / scale) - Phi((x - w/2 - loc) / scale)], w the width of a grid cell.
 
-    The first and the last cell reach to minus and plus infinity, so the probabilities sum to one whatever `loc` is. The
-    logarithm is taken of differences of `log_ndtr`, in the tail where it is exact: it stays finite, with a finite
-    gradient, where the probability itself underflows.
+    The first and the last cell reach to minus and plus infinity, so the probabilities sum to one
+    whatever `loc` is. The logarithm is taken of differences of `log_ndtr`, in the tail where it is
+    exact: it stays finite, with a finite gradient, where the probability itself underflows.
 
     Args:
         loc, scale: mean and standard deviation before rounding, tensors that broadcast.
@@ -65,7 +66,9 @@ class DiscretizedNormal(Distribution):
         validate_args: bool | None = None,
     ) -> None:
         if levels < 2 or not low < high:
-            raise ValueError(f"DiscretizedNormal: expected low < high and 2 levels, found {low}, {high}, {levels}.")
+            raise ValueError(
+                f"DiscretizedNormal: expected low < high and 2 levels, found {low}, {high}, {levels}."
+            )
         self.loc, self.scale = broadcast_all(loc, scale)
         self.low, self.high, self.levels = low, high, levels
         super().__init__(self.loc.shape, validate_args=validate_args)
@@ -90,7 +93,12 @@ class DiscretizedNormal(Distribution):
         shape = torch.Size(batch_shape)
         loc, scale = self.loc.expand(shape), self.scale.expand(shape)
         return DiscretizedNormal(
-            loc, scale, low=self.low, high=self.high, levels=self.levels, validate_args=self._validate_args
+            loc,
+            scale,
+            low=self.low,
+            high=self.high,
+            levels=self.levels,
+            validate_args=self._validate_args,
         )
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
@@ -115,7 +123,10 @@ class DiscretizedNormal(Distribution):
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         """All grid values along a new first axis."""
-        values = torch.arange(self.levels, dtype=self.loc.dtype, device=self.loc.device) * self.width + self.low
+        values = (
+            torch.arange(self.levels, dtype=self.loc.dtype, device=self.loc.device) * self.width
+            + self.low
+        )
         values = values.reshape(-1, *([1] * len(self.batch_shape)))
         return values.expand(-1, *self.batch_shape) if expand else values
 
@@ -129,7 +140,8 @@ def _log_mass(middle: Tensor, half: Tensor, is_open: Tensor) -> Tensor:
     lower = torch.special.log_ndtr(middle - wide_half)
     rest = torch.log(-torch.expm1((lower - upper).clamp_max(-1e-30)))
     difference = upper + torch.where(is_open, torch.zeros_like(rest), rest)
-    # a narrow cell cancels in the difference: density at the middle times width, with log(sinh(t) / t) in t = tilt
+    # a narrow cell cancels in the difference: density at the middle times width, with log(sinh(t) /
+    # t) in t = tilt
     curve = tilt.square() / 6 - tilt.square().square() / 180 - half.square() / 6
     density = -0.5 * middle.square() - HALF_LOG_TWO_PI + torch.log(2 * half) + curve
     return torch.where(narrow, density, difference)

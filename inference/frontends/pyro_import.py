@@ -12,13 +12,15 @@
     {'y': (1, 3)}
     >>> state, info = DCPC(model).run(DCPC(model).init(data), num_sweeps=10)
 
-The program runs a few times, for one particle and one datum, exactly as Pyro would run it: it need not broadcast. The
-log density of every site becomes a graph of tensor operations (`tensor_graphs`), whose inputs are the site's parents;
-neither Pyro nor the program is called afterwards (but for draws by rejection, which no graph can hold). A program may
-index with its latents (`table[z]`), read its data (`int(y.max())`) and mask what it observes (`obs_mask=` gives the
-sites "y_observed" and "y_unobserved"). One that looks at the numbers in its latents (`if z > 0`) has no static structure
-and is refused, with its line. Sites keep the shape that they have in the program, plates first. `LKJCholesky` and `LKJ`
-draw by `distributions.LKJCholesky`, since torch's draws do not follow its density.
+The program runs a few times, for one particle and one datum, exactly as Pyro would run it: it need
+not broadcast. The log density of every site becomes a graph of tensor operations (`tensor_graphs`),
+whose inputs are the site's parents; neither Pyro nor the program is called afterwards (but for
+draws by rejection, which no graph can hold). A program may index with its latents (`table[z]`),
+read its data (`int(y.max())`) and mask what it observes (`obs_mask=` gives the sites "y_observed"
+and "y_unobserved"). One that looks at the numbers in its latents (`if z > 0`) has no static
+structure and is refused, with its line. Sites keep the shape that they have in the program, plates
+first. `LKJCholesky` and `LKJ` draw by `distributions.LKJCholesky`, since torch's draws do not
+follow its density.
 """
 
 from collections.abc import Mapping, Sequence
@@ -66,11 +68,14 @@ def from_pyro(program: Program, *arguments: Any) -> tuple[GraphicalModel, dict[s
     return model, {name: values[name][None] for name, site in sites.items() if site["is_observed"]}
 
 
-# -- kernels ---------------------------------------------------------------------------------------------------------
+# -- kernels ---------------------------------------------------------------------------------------
 
 
 def _kernels(
-    program: Program, arguments: tuple[Any, ...], sites: dict[str, Message], values: dict[str, Tensor]
+    program: Program,
+    arguments: tuple[Any, ...],
+    sites: dict[str, Message],
+    values: dict[str, Tensor],
 ) -> dict[str, tuple["TracedKernel", tuple[str, ...]]]:
     names = list(sites)
 
@@ -86,7 +91,11 @@ def _kernels(
         try:
             whole = _recorded(partial(draws, which=which), values, parameters, pure=False)
         except ModelError:  # a sampler that looks at its numbers, by rejection: which one?
-            return [None] if len(which) == 1 else [drawn for name in which for drawn in recorded_draws([name])]
+            return (
+                [None]
+                if len(which) == 1
+                else [drawn for name in which for drawn in recorded_draws([name])]
+            )
         return [cut(whole, index) for index in range(len(which))]
 
     parameters: dict[int, nn.Parameter] = {}
@@ -109,8 +118,8 @@ def _recorded(
 ) -> fx.GraphModule:
     """Record a function of all sites.
 
-    Raises:
-        ModelError: for a function that cannot be recorded; the program has run, so that is all that can be wrong.
+    Raises: ModelError: for a function that cannot be recorded; the program has run, so that is all
+        that can be wrong.
     """
     try:
         return record(function, list(values.values()), pure=pure, parameters=parameters)
@@ -130,7 +139,9 @@ class ProgramDraw:
     def __call__(self, *parents: Tensor) -> Tensor:
         """One draw `(*plates, *event)` given the parents' values `(*shape)`."""
         with quiet_distributions(), pyro.poutine.block():
-            site = statements(self.program, self.arguments, dict(zip(self.parents, parents, strict=True)))[self.name]
+            site = statements(
+                self.program, self.arguments, dict(zip(self.parents, parents, strict=True))
+            )[self.name]
             drawn: Tensor = site["fn"].sample()
         return drawn
 
@@ -179,7 +190,11 @@ class TracedDistribution(Distribution):
     def support(self) -> constraints.Constraint | None:  # type: ignore[override]
         """The statement's support; that of the parts for a mixture."""
         support: constraints.Constraint | None = self.kernel.statement.support
-        return support.base_constraint if isinstance(support, constraints.MixtureSameFamilyConstraint) else support
+        return (
+            support.base_constraint
+            if isinstance(support, constraints.MixtureSameFamilyConstraint)
+            else support
+        )
 
     @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]
@@ -193,7 +208,9 @@ class TracedDistribution(Distribution):
     def expand(self, batch_shape: Any, _instance: Any = None) -> "TracedDistribution":
         """The same for other leading axes."""
         shape = torch.Size(batch_shape)
-        return TracedDistribution(self.kernel, self.parents, shape[: len(shape) - len(self.kernel.plates)])
+        return TracedDistribution(
+            self.kernel, self.parents, shape[: len(shape) - len(self.kernel.plates)]
+        )
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density of `(K, B, *plates, *event)`, `(K, B, *plates)` nats."""
@@ -206,18 +223,25 @@ class TracedDistribution(Distribution):
         kernel = self.kernel
         if not kernel.draw_places and not kernel.learns:
             return kernel.statement.sample(torch.Size(sample_shape) + self.lead)
-        wide = [self.parents[p].expand(*self.lead, *self.parents[p].shape[2:]) for p in kernel.draw_places]
+        wide = [
+            self.parents[p].expand(*self.lead, *self.parents[p].shape[2:])
+            for p in kernel.draw_places
+        ]
         return kernel.draw.drawn(self.lead, *wide)
 
 
-# -- plated discrete sites -------------------------------------------------------------------------------------------
+# -- plated discrete sites -------------------------------------------------------------------------
 
 
 def _add_plated_conditional(model: GraphicalModel, name: str, sites: dict[str, Message]) -> None:
     """Let a discrete site inside plates be drawn at once: its elements are independent given everything else."""
     site = sites[name]
     children = model.children_of(name)
-    if site["is_observed"] or not site["fn"].has_enumerate_support or not _elementwise(site, sites, children):
+    if (
+        site["is_observed"]
+        or not site["fn"].has_enumerate_support
+        or not _elementwise(site, sites, children)
+    ):
         return
     model.add_conditional((name,), PlatedConditional(model, name))
 
@@ -228,7 +252,11 @@ def _elementwise(site: Message, sites: dict[str, Message], children: tuple[str, 
     shape = site["fn"].batch_shape
     covered = {f.dim for f in frames}
     whole = all(size == 1 or i - len(shape) in covered for i, size in enumerate(shape))
-    return bool(frames) and whole and all(frames <= set(sites[c]["cond_indep_stack"]) for c in children)
+    return (
+        bool(frames)
+        and whole
+        and all(frames <= set(sites[c]["cond_indep_stack"]) for c in children)
+    )
 
 
 @dataclass(frozen=True)
@@ -257,19 +285,23 @@ class PlatedConditional:
     ) -> dict[str, Tensor]:
         """Draw every element of the site, given all other values; what its own mask shows stays.
 
-        Args:
-            values: every site, `(K or 1, B, *plates, *event)`.
-            generator: of the noise.
-            masks: site -> `(1, B)` or `(1, B, *leading plates)` True where observed; the state's own come first.
+        Args: values: every site, `(K or 1, B, *plates, *event)`. generator: of the noise. masks:
+            site -> `(1, B)` or `(1, B, *leading plates)` True where observed; the state's own come
+            first.
         """
         masks = masks if self.state is None else self.state.masks
         kernel: Any = self.model.sites[self.name].kernel
         now = values[self.name]
         support = kernel.statement.enumerate_support(expand=False).to(now.device)
         scores = torch.stack(
-            [self._score({**values, self.name: s.expand_as(now).contiguous()}, kernel, masks) for s in support]
+            [
+                self._score({**values, self.name: s.expand_as(now).contiguous()}, kernel, masks)
+                for s in support
+            ]
         )
-        noise = torch.rand(scores.shape, dtype=scores.dtype, device=scores.device, generator=generator)
+        noise = torch.rand(
+            scores.shape, dtype=scores.dtype, device=scores.device, generator=generator
+        )
         gumbel = -torch.log(-torch.log(noise.clamp_min(torch.finfo(noise.dtype).tiny)))
         chosen = (scores + gumbel).argmax(0)
         event = kernel.statement.event_shape
@@ -278,7 +310,9 @@ class PlatedConditional:
         known = masks.get(self.name)
         return {self.name: drawn if known is None else torch.where(widen(known, now), now, drawn)}
 
-    def _score(self, values: Mapping[str, Tensor], kernel: TracedKernel, masks: Mapping[str, Tensor]) -> Tensor:
+    def _score(
+        self, values: Mapping[str, Tensor], kernel: TracedKernel, masks: Mapping[str, Tensor]
+    ) -> Tensor:
         """Unnormalised log conditional of every element, `(K, B, *plates)`."""
         total = torch.zeros((), device=values[self.name].device)
         for name in (self.name, *self.model.children_of(self.name)):
@@ -286,7 +320,9 @@ class PlatedConditional:
             density: Any = site.kernel
             log_prob = density(*(values[str(p)] for p in site.parents)).log_prob(values[name])
             if (counts := self._where(name, masks)) is not None:
-                log_prob = torch.where(widen(counts, log_prob), log_prob, torch.zeros_like(log_prob))
+                log_prob = torch.where(
+                    widen(counts, log_prob), log_prob, torch.zeros_like(log_prob)
+                )
             total = total + _onto(self._counted(name, log_prob), kernel.plates)
         return total
 
@@ -318,5 +354,9 @@ def _onto(log_prob: Tensor, plates: tuple[int, ...]) -> Tensor:
     if extra > 0:
         log_prob = log_prob.flatten(2, 1 + extra).sum(2)
     sizes = log_prob.shape[2:]
-    axes = [2 + i for i, (size, own) in enumerate(zip(sizes, plates, strict=True)) if own == 1 and size > 1]
+    axes = [
+        2 + i
+        for i, (size, own) in enumerate(zip(sizes, plates, strict=True))
+        if own == 1 and size > 1
+    ]
     return log_prob.sum(axes, keepdim=True) if axes else log_prob

@@ -24,7 +24,9 @@ from aif_dcpc.inference.errors import ModelError
 Message = Any  # Pyro's record of one statement, by key
 Program = Callable[..., Any]
 
-LIBRARIES = tuple(str(Path(place).parent) for place in (torch.__file__ or "", pyro.__file__ or "", __file__))
+LIBRARIES = tuple(
+    str(Path(place).parent) for place in (torch.__file__ or "", pyro.__file__ or "", __file__)
+)
 STANDARD_LIBRARY = str(Path(contextlib.__file__).parent)
 REDRAWS = 8  # a masked value of a fair coin that is read elsewhere stays unnoticed with probability 2 ** -8
 
@@ -55,7 +57,9 @@ class Statements(Messenger):
             self.found[message["name"]] = message
 
 
-def statements(program: Program, arguments: tuple[Any, ...], values: Mapping[str, Tensor]) -> dict[str, Message]:
+def statements(
+    program: Program, arguments: tuple[Any, ...], values: Mapping[str, Tensor]
+) -> dict[str, Message]:
     """The program's sample statements at given values."""
     with Statements(values) as run:
         program(*arguments)
@@ -81,8 +85,9 @@ def _sound(distribution: Distribution) -> Distribution:
 def log_density(site: Message, value: Tensor) -> Tensor:
     """A statement's log density, `(*plates)` nats; masked-off elements of an observed one count nothing.
 
-    A latent statement keeps its density everywhere: `check_statements` has seen that nothing else reads what is masked
-    off, so that those elements follow their prior and leave the posterior of all others as it is.
+    A latent statement keeps its density everywhere: `check_statements` has seen that nothing else
+    reads what is masked off, so that those elements follow their prior and leave the posterior of
+    all others as it is.
     """
     log_prob: Tensor = site["fn"].log_prob(value)
     if site["mask"] is None or not site["is_observed"]:
@@ -91,23 +96,32 @@ def log_density(site: Message, value: Tensor) -> Tensor:
     return masked
 
 
-# -- checks ----------------------------------------------------------------------------------------------------------
+# -- checks ----------------------------------------------------------------------------------------
 
 
-def check_statements(program: Program, arguments: tuple[Any, ...], first: dict[str, Message]) -> None:
+def check_statements(
+    program: Program, arguments: tuple[Any, ...], first: dict[str, Message]
+) -> None:
     """See whether a program has static structure, by running it again.
 
-    Raises:
-        ModelError: for sites that come and go, moving supports, subsampling, and masked latents that others read.
+    Raises: ModelError: for sites that come and go, moving supports, subsampling, and masked latents
+        that others read.
     """
     second = statements(program, arguments, {})
     if list(first) != list(second):
         differing = sorted(set(first) ^ set(second)) or list(first)
-        raise ModelError(f"program: its sites differ from run to run ({', '.join(differing)}); give it one structure.")
+        raise ModelError(
+            f"program: its sites differ from run to run ({', '.join(differing)}); give it one structure."
+        )
     for name, site in first.items():
         if not isinstance(site["scale"], float | int) or site["scale"] != 1:
-            raise ModelError(f"site {name!r} is subsampled or scaled: give the program whole plates and no scale.")
-        if torch.broadcast_shapes(_shape(site["mask"]), site["fn"].batch_shape) != site["fn"].batch_shape:
+            raise ModelError(
+                f"site {name!r} is subsampled or scaled: give the program whole plates and no scale."
+            )
+        if (
+            torch.broadcast_shapes(_shape(site["mask"]), site["fn"].batch_shape)
+            != site["fn"].batch_shape
+        ):
             raise ModelError(
                 f"site {name!r}: its mask {tuple(_shape(site['mask']))} is wider than its batch shape "
                 f"{tuple(site['fn'].batch_shape)}; put it inside the plates that the mask goes over."
@@ -115,10 +129,16 @@ def check_statements(program: Program, arguments: tuple[Any, ...], first: dict[s
         if site["is_observed"]:
             continue
         if isinstance(_innermost(site["fn"]), pyro.distributions.Delta):
-            raise ModelError(f"site {name!r} is a Delta: write pyro.deterministic({name!r}, value) for a known value.")
+            raise ModelError(
+                f"site {name!r} is a Delta: write pyro.deterministic({name!r}, value) for a known value."
+            )
         if not _same_support(site["fn"].support, second[name]["fn"].support):
-            raise ModelError(f"site {name!r}: its support depends on other latents; rescale a site of fixed support.")
-    masked = {n: s["mask"] for n, s in first.items() if s["mask"] is not None and not s["is_observed"]}
+            raise ModelError(
+                f"site {name!r}: its support depends on other latents; rescale a site of fixed support."
+            )
+    masked = {
+        n: s["mask"] for n, s in first.items() if s["mask"] is not None and not s["is_observed"]
+    }
     if masked:
         _check_masked_latents(program, arguments, first, masked)
 
@@ -146,7 +166,10 @@ def _same_support(first: constraints.Constraint, second: constraints.Constraint)
 
 
 def _check_masked_latents(
-    program: Program, arguments: tuple[Any, ...], sites: dict[str, Message], masked: Mapping[str, Tensor | bool]
+    program: Program,
+    arguments: tuple[Any, ...],
+    sites: dict[str, Message],
+    masked: Mapping[str, Tensor | bool],
 ) -> None:
     """See, by redrawing them, that no density reads the elements that are masked off."""
     values = {name: site["value"] for name, site in sites.items()}
@@ -186,7 +209,7 @@ def plain_value(site: Message) -> Tensor:
     return _where(site["mask"], {**site, "value": value}, site["fn"].sample().to(value))
 
 
-# -- errors ----------------------------------------------------------------------------------------------------------
+# -- errors ----------------------------------------------------------------------------------------
 
 
 def not_static(error: Exception) -> ModelError:
@@ -199,13 +222,17 @@ def not_static(error: Exception) -> ModelError:
             "torch.where, or branch on the data themselves."
         )
     cause = (str(error).strip().splitlines() or [""])[0][:200]
-    return ModelError(f"program: it cannot be recorded as tensor operations{place}: {type(error).__name__}: {cause}")
+    return ModelError(
+        f"program: it cannot be recorded as tensor operations{place}: {type(error).__name__}: {cause}"
+    )
 
 
 def _own_line(error: Exception) -> str:
     """The innermost line of a traceback that belongs to no library."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        standard = frame.filename.startswith(STANDARD_LIBRARY) and "site-packages" not in frame.filename
+        standard = (
+            frame.filename.startswith(STANDARD_LIBRARY) and "site-packages" not in frame.filename
+        )
         if not standard and not frame.filename.startswith((*LIBRARIES, "<")):
             return f" ({Path(frame.filename).name}, line {frame.lineno}: {frame.line})"
     return ""

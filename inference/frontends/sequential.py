@@ -12,10 +12,11 @@
     >>> state.particles["layer1"].shape
     torch.Size([2, 5, 8])
 
-Clamp input and output, sweep, and learn with `learning.learn_step`: each layer's parameters follow the prediction error
-of their own latent, so nothing is propagated backwards through the network. A first cloud is the forward pass with
-noise. In the limit of small noise and of converged sweeps the update is that of backpropagation, scaled by the noise
-variance of the layer (Whittington and Bogacz 2017); at any noise it ascends log p(output | input) of the noisy network.
+Clamp input and output, sweep, and learn with `learning.learn_step`: each layer's parameters follow
+the prediction error of their own latent, so nothing is propagated backwards through the network. A
+first cloud is the forward pass with noise. In the limit of small noise and of converged sweeps the
+update is that of backpropagation, scaled by the noise variance of the layer (Whittington and Bogacz
+2017); at any noise it ascends log p(output | input) of the noisy network.
 """
 
 from collections.abc import Callable, Sequence
@@ -65,9 +66,13 @@ def from_sequential(
     layers = list(net)
     scales = [noise] * len(layers) if isinstance(noise, float | int) else list(noise)
     if not layers or len(scales) != len(layers):
-        raise ModelError(f"from_sequential: expected one noise per layer, {len(layers)}, found {len(scales)}.")
+        raise ModelError(
+            f"from_sequential: expected one noise per layer, {len(layers)}, found {len(scales)}."
+        )
     if min(scales) <= 0:
-        raise ModelError(f"from_sequential: noise {min(scales)}: expected positive standard deviations.")
+        raise ModelError(
+            f"from_sequential: noise {min(scales)}: expected positive standard deviations."
+        )
     for place, layer in enumerate(layers):
         _check_layer(place, layer)
     model = GraphicalModel()

@@ -1,8 +1,9 @@
 """Functions of tensors recorded once as graphs of operations, cut per output, and run for a whole cloud.
 
-A recorded function sees one particle of one datum. `BatchedGraph` runs it on arguments with leading axes `(K, B)`: it is
-mapped over both axes and recorded again for each new pair of sizes, so that later calls are plain batched tensor
-operations, differentiable and without any Python of the original function.
+A recorded function sees one particle of one datum. `BatchedGraph` runs it on arguments with leading
+axes `(K, B)`: it is mapped over both axes and recorded again for each new pair of sizes, so that
+later calls are plain batched tensor operations, differentiable and without any Python of the
+original function.
 """
 
 import contextlib
@@ -27,14 +28,14 @@ def record(
 ) -> fx.GraphModule:
     """Record a function of tensors as a graph.
 
-    The function may look at numbers that its arguments, learnable tensors and random draws leave as they are, such as
-    `int(data.max())`, and it may index with an argument, `table[argument]`, or write there.
+    The function may look at numbers that its arguments, learnable tensors and random draws leave as
+    they are, such as `int(data.max())`, and it may index with an argument, `table[argument]`, or
+    write there.
 
-    Args:
-        function: what to record; called once.
-        arguments: example arguments; the graph is right for these shapes only.
-        pure: rewrite operations in place as pure ones (not for random functions: their draws would be shared).
-        parameters: learnable tensors met so far, by address; recordings that use the same one share it.
+    Args: function: what to record; called once. arguments: example arguments; the graph is right
+        for these shapes only. pure: rewrite operations in place as pure ones (not for random
+        functions: their draws would be shared). parameters: learnable tensors met so far, by
+        address; recordings that use the same one share it.
 
     Raises:
         RuntimeError: if the function looks at the numbers inside a tensor that they change.
@@ -63,7 +64,9 @@ def _lift_constants(module: fx.GraphModule) -> None:
         if node.op == "get_attr":
             with module.graph.inserting_after(node):
                 lifted = module.graph.call_function(torch.ops.aten.lift_fresh_copy.default, (node,))
-            node.replace_all_uses_with(lifted, delete_user_cb=lambda user, lifted=lifted: user is not lifted)
+            node.replace_all_uses_with(
+                lifted, delete_user_cb=lambda user, lifted=lifted: user is not lifted
+            )
     module.recompile()
 
 
@@ -102,9 +105,16 @@ def _copy(like: Tensor, source: Tensor, *_: Any, **__: Any) -> Tensor:
 
 
 def _slice_scatter(
-    into: Tensor, source: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+    into: Tensor,
+    source: Tensor,
+    dim: int = 0,
+    start: int | None = None,
+    end: int | None = None,
+    step: int = 1,
 ) -> Tensor:
-    first, last, _ = slice(start, end).indices(into.shape[dim])  # its rule for mapping takes no negative places
+    first, last, _ = slice(start, end).indices(
+        into.shape[dim]
+    )  # its rule for mapping takes no negative places
     return torch.slice_scatter(into, source, dim, first, last, step)
 
 
@@ -163,7 +173,9 @@ def _root(node: fx.Node) -> fx.Node:
     """The tensor that a view looks at."""
     while node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload):
         returns = node.target._schema.returns
-        if not (returns and returns[0].alias_info and node.args and isinstance(node.args[0], fx.Node)):
+        if not (
+            returns and returns[0].alias_info and node.args and isinstance(node.args[0], fx.Node)
+        ):
             break
         node = node.args[0]
     return node
@@ -172,9 +184,8 @@ def _root(node: fx.Node) -> fx.Node:
 class BatchedGraph(nn.Module):
     """A recorded function of single values, run on arguments with leading axes `(K or 1, B or 1)`.
 
-    Args:
-        graph: the recorded function; one tensor out.
-        random: whether it draws random numbers (each particle and datum gets its own; never recorded again).
+    Args: graph: the recorded function; one tensor out. random: whether it draws random numbers
+        (each particle and datum gets its own; never recorded again).
     """
 
     def __init__(self, graph: Function, *, random: bool = False) -> None:
@@ -207,9 +218,12 @@ class BatchedGraph(nn.Module):
         if isinstance(self.graph, fx.GraphModule):
             places = torch.zeros(lead, device=arguments[0].device if arguments else None)
             with contextlib.suppress(RuntimeError):  # an operation that cannot be mapped
-                return _over_both_axes(lambda _, *rest: self.graph(*rest), "different")(places, *arguments)
+                return _over_both_axes(lambda _, *rest: self.graph(*rest), "different")(
+                    places, *arguments
+                )
         rows = [
-            torch.stack([self.graph(*(a[k, b] for a in arguments)) for b in range(lead[1])]) for k in range(lead[0])
+            torch.stack([self.graph(*(a[k, b] for a in arguments)) for b in range(lead[1])])
+            for k in range(lead[0])
         ]
         return torch.stack(rows)
 

@@ -13,7 +13,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 Arguments = tuple[Any, ...]
-READERS = (Tensor.numpy, Tensor.__array__, Tensor.tolist)  # they read memory: no operation would be seen
+READERS = (
+    Tensor.numpy,
+    Tensor.__array__,
+    Tensor.tolist,
+)  # they read memory: no operation would be seen
 
 
 class ReadableConstants(TorchDispatchMode):
@@ -41,7 +45,9 @@ class ReadableConstants(TorchDispatchMode):
     ) -> Any:
         """Run one operation, and follow what changes."""
         given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-        fixed = torch.Tag.nondeterministic_seeded not in func.tags and not any(map(self._changes, given))
+        fixed = torch.Tag.nondeterministic_seeded not in func.tags and not any(
+            map(self._changes, given)
+        )
         if fixed and torch.Tag.data_dependent_output in func.tags:
             with disable_proxy_modes_tracing():
                 return func(*args, **(kwargs or {}))
@@ -56,7 +62,11 @@ class StaticIndexing(TorchFunctionMode):
     """Index with single integer tensors by operations on tensors, where torch would read the number."""
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Arguments = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: Arguments = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run one function of tensors."""
         if func in READERS:
@@ -79,7 +89,11 @@ def _keys(index: Any) -> tuple[Any, ...]:
 
 
 def _is_number(key: Any) -> bool:
-    integer = isinstance(key, Tensor) and not key.is_floating_point() and key.dtype not in (torch.bool, torch.uint8)
+    integer = (
+        isinstance(key, Tensor)
+        and not key.is_floating_point()
+        and key.dtype not in (torch.bool, torch.uint8)
+    )
     return integer and key.ndim == 0
 
 
@@ -96,10 +110,16 @@ def _taken(tensor: Tensor, index: Any) -> Tensor:
     axis, rest = 0, []
     for place, key in enumerate(keys):
         if _is_number(key):
-            tensor = tensor.index_select(axis, _counted(key, tensor.shape[axis]).reshape(1)).squeeze(axis)
+            tensor = tensor.index_select(
+                axis, _counted(key, tensor.shape[axis]).reshape(1)
+            ).squeeze(axis)
             continue
         rest.append(key)
-        axis = tensor.ndim - sum(map(_length, keys[place + 1 :])) if key is Ellipsis else axis + _length(key)
+        axis = (
+            tensor.ndim - sum(map(_length, keys[place + 1 :]))
+            if key is Ellipsis
+            else axis + _length(key)
+        )
     return tensor[tuple(rest)] if rest else tensor
 
 
@@ -113,7 +133,9 @@ def _put(tensor: Tensor, index: Any, value: Any) -> None:
     """`tensor[index] = value` for the first axes."""
     keys = _keys(index)
     if not all(_is_number(key) or type(key) is int for key in keys):
-        raise RuntimeError("writing with slices and a latent number at once; index the first axes alone.")
+        raise RuntimeError(
+            "writing with slices and a latent number at once; index the first axes alone."
+        )
     places = tuple(_counted(key, size) for key, size in zip(keys, tensor.shape, strict=False))
     tensor.index_put_(places, torch.as_tensor(value, dtype=tensor.dtype, device=tensor.device))
 
@@ -127,11 +149,15 @@ def _is_filling(key: Any, value: Any) -> bool:
 def _fill(tensor: Tensor, key: Tensor, value: Tensor | float) -> None:
     """`tensor[key] = value` for a condition and a number, which need not know how often the condition holds."""
     flags = key.reshape(key.shape + (1,) * (tensor.ndim - key.ndim))
-    tensor.copy_(torch.where(flags, torch.as_tensor(value, dtype=tensor.dtype, device=tensor.device), tensor))
+    tensor.copy_(
+        torch.where(flags, torch.as_tensor(value, dtype=tensor.dtype, device=tensor.device), tensor)
+    )
 
 
 def _holds_tensors(data: Any) -> bool:
-    return isinstance(data, list | tuple) and any(isinstance(x, Tensor) or _holds_tensors(x) for x in data)
+    return isinstance(data, list | tuple) and any(
+        isinstance(x, Tensor) or _holds_tensors(x) for x in data
+    )
 
 
 def _stacked(data: Any, dtype: torch.dtype | None = None, device: Any = None, **_: Any) -> Tensor:

@@ -47,7 +47,9 @@ def dlgm(
     for level, (inputs, outputs) in enumerate(pairwise(sizes), start=1):
         layer = GaussianLayer(inputs, outputs, covariance=covariance)
         model.add_site(f"z{level + 1}", layer, parents=[f"z{level}"])
-    model.add_site("image", PixelLayer(sizes[-1], image_shape, likelihood, levels), parents=[f"z{len(sizes)}"])
+    model.add_site(
+        "image", PixelLayer(sizes[-1], image_shape, likelihood, levels), parents=[f"z{len(sizes)}"]
+    )
     return model
 
 
@@ -68,10 +70,14 @@ class StandardNormal(nn.Module):
 class PixelLayer(nn.Module):
     """p(image | z): logits of the pixels' means are W relu(z) + b."""
 
-    def __init__(self, inputs: int, image_shape: Sequence[int], likelihood: str, levels: int = 256) -> None:
+    def __init__(
+        self, inputs: int, image_shape: Sequence[int], likelihood: str, levels: int = 256
+    ) -> None:
         super().__init__()
         if likelihood not in LIKELIHOODS:
-            raise ModelError(f"likelihood {likelihood!r}: expected one of {', '.join(LIKELIHOODS)}.")
+            raise ModelError(
+                f"likelihood {likelihood!r}: expected one of {', '.join(LIKELIHOODS)}."
+            )
         self.image_shape, self.likelihood, self.levels = tuple(image_shape), likelihood, levels
         if likelihood == "discretized_normal":
             self.log_scale = nn.Parameter(torch.tensor(-1.5))
@@ -83,6 +89,8 @@ class PixelLayer(nn.Module):
         if self.likelihood == "bernoulli":
             return GreyBernoulli(logits)
         if self.likelihood == "discretized_normal":
-            pixels = DiscretizedNormal(torch.sigmoid(logits), self.log_scale.exp(), levels=self.levels)
+            pixels = DiscretizedNormal(
+                torch.sigmoid(logits), self.log_scale.exp(), levels=self.levels
+            )
             return Independent(pixels, 3)
         return Independent(ContinuousBernoulli(logits=logits, validate_args=False), 3)

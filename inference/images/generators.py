@@ -1,8 +1,9 @@
 """Convolutional generators: one vector of latents, an image of 32 x 32 or 64 x 64 pixels.
 
-Sizes follow the published ones: 64 x 64 as in arXiv 2408.05834, section 5.2 (40 latents, five transposed convolutions,
-discretised Gaussian with learned variance); 32 x 32 as in Kuntz, Lim, Johansen 2023 (64 latents, residual blocks). Group
-normalisation stands where those have batch normalisation, which would couple the data of a batch.
+Sizes follow the published ones: 64 x 64 as in arXiv 2408.05834, section 5.2 (40 latents, five
+transposed convolutions, discretised Gaussian with learned variance); 32 x 32 as in Kuntz, Lim,
+Johansen 2023 (64 latents, residual blocks). Group normalisation stands where those have batch
+normalisation, which would couple the data of a batch.
 """
 
 from collections.abc import Sequence
@@ -48,7 +49,9 @@ def generator(
     """
     channels, height, side = image_shape
     if height != side or side not in (32, 64):
-        raise ModelError(f"generator: expected images of 32 x 32 or 64 x 64 pixels, found {height} x {side}.")
+        raise ModelError(
+            f"generator: expected images of 32 x 32 or 64 x 64 pixels, found {height} x {side}."
+        )
     width = width or 64
     if width % (2 * GROUPS):
         raise ModelError(f"generator: width={width}, expected a multiple of {2 * GROUPS}.")
@@ -74,8 +77,13 @@ class ConvolutionalKernel(nn.Module):
     def __init__(self, body: nn.Module, likelihood: str, scale: float) -> None:
         super().__init__()
         if likelihood not in LIKELIHOODS:
-            raise ModelError(f"likelihood {likelihood!r}: expected one of {', '.join(LIKELIHOODS)}.")
-        self.body, self.likelihood = body.to(memory_format=torch.channels_last), likelihood  # a fifth faster on CPUs
+            raise ModelError(
+                f"likelihood {likelihood!r}: expected one of {', '.join(LIKELIHOODS)}."
+            )
+        self.body, self.likelihood = (
+            body.to(memory_format=torch.channels_last),
+            likelihood,
+        )  # a fifth faster on CPUs
         self.log_scale = nn.Parameter(torch.tensor(float(scale)).log())
 
     def forward(self, z: Tensor) -> Distribution:
@@ -103,7 +111,9 @@ def _body_64(latents: int, width: int, channels: int) -> nn.Module:
 
 def _up(inputs: int, outputs: int, *, stride: int = 2) -> tuple[nn.Module, ...]:
     """A transposed convolution: from 1 x 1 to 4 x 4 pixels with stride 1, doubling with stride 2."""
-    convolution = nn.ConvTranspose2d(inputs, outputs, 4, stride=stride, padding=0 if stride == 1 else 1)
+    convolution = nn.ConvTranspose2d(
+        inputs, outputs, 4, stride=stride, padding=0 if stride == 1 else 1
+    )
     return convolution, nn.GroupNorm(GROUPS, outputs), nn.SiLU()
 
 

@@ -1,10 +1,11 @@
 """Images with labels of which some are missing: the latents of an image model explain the image and its label.
 
-A missing label is simply not scored, so that labelled and unlabelled images learn the same graph; a new image is
-classified by joint inference: its particles are inferred from the pixels, and the label's probabilities are averaged
-over them. `labelled_dlgm` reads the label off the layer above the pixels; `labelled_embedding` has one wide embedding
-between two networks, whose particles mix within some dozens of sweeps. In `class_embedding` the label comes first: images
-of a class lie together, which tells more than a few labels can, and a class can be drawn.
+A missing label is simply not scored, so that labelled and unlabelled images learn the same graph; a
+new image is classified by joint inference: its particles are inferred from the pixels, and the
+label's probabilities are averaged over them. `labelled_dlgm` reads the label off the layer above
+the pixels; `labelled_embedding` has one wide embedding between two networks, whose particles mix
+within some dozens of sweeps. In `class_embedding` the label comes first: images of a class lie
+together, which tells more than a few labels can, and a class can be drawn.
 """
 
 from collections.abc import Sequence
@@ -64,7 +65,11 @@ def labelled_embedding(
 
 
 def class_embedding(
-    num_classes: int, image_shape: Sequence[int] = (1, 28, 28), *, latents: int = 12, hidden: int = 256
+    num_classes: int,
+    image_shape: Sequence[int] = (1, 28, 28),
+    *,
+    latents: int = 12,
+    hidden: int = 256,
 ) -> GraphicalModel:
     """A class, an embedding from the Gaussian of the class, and an image.
 
@@ -111,7 +116,9 @@ class ClassGaussians(nn.Module):
         super().__init__()
         self.mean = nn.Parameter(torch.zeros(num_classes, size))
         self.log_scale = nn.Parameter(torch.zeros(num_classes, size))
-        self.lower_scale = nn.Parameter(torch.zeros(num_classes, size, size))  # strictly lower part of the whitening
+        self.lower_scale = nn.Parameter(
+            torch.zeros(num_classes, size, size)
+        )  # strictly lower part of the whitening
 
     def forward(self, label: Tensor) -> Distribution:
         """The law of z given labels `(*batch)`."""
@@ -149,7 +156,9 @@ class PixelNetwork(nn.Module):
 
     def forward(self, z: Tensor) -> Distribution:
         """The pixels' law given z `(*batch, inputs)`."""
-        return GreyBernoulli(image_logits(self.linear(torch.relu(self.hidden(z))), self.image_shape))
+        return GreyBernoulli(
+            image_logits(self.linear(torch.relu(self.hidden(z))), self.image_shape)
+        )
 
 
 class LabelNetwork(nn.Module):

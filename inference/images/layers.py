@@ -7,7 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.distributions import Distribution, Independent, LowRankMultivariateNormal, Normal, constraints
+from torch.distributions import (
+    Distribution,
+    Independent,
+    LowRankMultivariateNormal,
+    Normal,
+    constraints,
+)
 from torch.nn.functional import softplus
 
 COVARIANCES = ("full", "low_rank", "diagonal")
@@ -47,15 +53,23 @@ class WhitenedNormal(Distribution):
         shape = (*sample_shape, *self.mean_.shape)
         noise = torch.randn(shape, dtype=self.mean_.dtype, device=self.mean_.device)
         if self.whitening.ndim > 2:
-            solved = torch.linalg.solve_triangular(self.whitening, noise.unsqueeze(-1), upper=False).squeeze(-1)
+            solved = torch.linalg.solve_triangular(
+                self.whitening, noise.unsqueeze(-1), upper=False
+            ).squeeze(-1)
         else:
-            solved = torch.linalg.solve_triangular(self.whitening, noise.reshape(-1, shape[-1]).mT, upper=False).mT
+            solved = torch.linalg.solve_triangular(
+                self.whitening, noise.reshape(-1, shape[-1]).mT, upper=False
+            ).mT
         return self.mean_ + solved.reshape(shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density, `(*batch)`."""
         away, shared = value - self.mean_, self.whitening.ndim == 2
-        white = away @ self.whitening.mT if shared else (self.whitening @ away.unsqueeze(-1)).squeeze(-1)
+        white = (
+            away @ self.whitening.mT
+            if shared
+            else (self.whitening @ away.unsqueeze(-1)).squeeze(-1)
+        )
         constant = 0.5 * white.shape[-1] * math.log(2 * math.pi)
         log_volume = self.whitening.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         return log_volume - constant - 0.5 * white.square().sum(-1)
@@ -111,7 +125,9 @@ class _GreyLogProb(torch.autograd.Function):
         factors = logits.abs().neg_().exp_().add_(1)
         whole = factors.shape[-1] // 4 * 4
         first, second, third, fourth = factors[..., :whole].chunk(4, -1)
-        softplus_rest = (first * second).mul_(third).mul_(fourth).log_().sum(-1) + factors[..., whole:].log().sum(-1)
+        softplus_rest = (first * second).mul_(third).mul_(fourth).log_().sum(-1) + factors[
+            ..., whole:
+        ].log().sum(-1)
         linear = torch.mul(logits, value).sum(-1) - logits.clamp_min(0).sum(-1)
         return linear - softplus_rest
 
@@ -122,7 +138,9 @@ class _GreyLogProb(torch.autograd.Function):
         logits, value = ctx.saved_tensors
         wide = grad.unsqueeze(-1)
         residual = (value - torch.sigmoid(logits)).mul_(wide).sum_to_size(logits.shape)
-        towards_value = (wide * logits).sum_to_size(value.shape) if ctx.needs_input_grad[1] else None
+        towards_value = (
+            (wide * logits).sum_to_size(value.shape) if ctx.needs_input_grad[1] else None
+        )
         return residual, towards_value
 
 
@@ -137,11 +155,15 @@ class LearnedNormal(nn.Module):
         super().__init__()
         self.mean = nn.Parameter(torch.zeros(size))
         self.log_scale = nn.Parameter(torch.zeros(size))
-        self.lower_scale = nn.Parameter(torch.zeros(size, size))  # strictly lower part of the whitening matrix
+        self.lower_scale = nn.Parameter(
+            torch.zeros(size, size)
+        )  # strictly lower part of the whitening matrix
 
     def forward(self) -> Distribution:
         """The prior."""
-        return WhitenedNormal(self.mean, self.lower_scale.tril(-1) + torch.diag((-self.log_scale).exp()))
+        return WhitenedNormal(
+            self.mean, self.lower_scale.tril(-1) + torch.diag((-self.log_scale).exp())
+        )
 
 
 class GaussianLayer(nn.Module):
@@ -153,10 +175,14 @@ class GaussianLayer(nn.Module):
         rank: of the low-rank part.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, covariance: str = "full", rank: int = 16) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, *, covariance: str = "full", rank: int = 16
+    ) -> None:
         super().__init__()
         if covariance not in COVARIANCES:
-            raise ValueError(f"covariance {covariance!r}: expected one of {', '.join(COVARIANCES)}.")
+            raise ValueError(
+                f"covariance {covariance!r}: expected one of {', '.join(COVARIANCES)}."
+            )
         self.linear = nn.Linear(inputs, outputs)
         self.covariance = covariance
         self.log_scale = nn.Parameter(torch.zeros(outputs))

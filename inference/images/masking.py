@@ -45,7 +45,9 @@ class VisiblePixels(Distribution):
         elif isinstance(self.law, Independent):
             pixels = self.law.base_dist.log_prob(value)
         else:
-            raise ModelError(f"visible pixels: {type(self.law).__name__} does not score pixels one by one.")
+            raise ModelError(
+                f"visible pixels: {type(self.law).__name__} does not score pixels one by one."
+            )
         return (pixels * self.visible).flatten(-3).sum(-1)
 
 
@@ -71,5 +73,7 @@ def with_visible(model: GraphicalModel, site: str, visible: Tensor) -> Graphical
         kernel: Any = declared.kernel
         if name == site:
             kernel = VisibleKernel(kernel, visible)
-        masked.add_site(name, kernel, declared.parents, initial=declared.initial, scope=declared.scope)
+        masked.add_site(
+            name, kernel, declared.parents, initial=declared.initial, scope=declared.scope
+        )
     return masked

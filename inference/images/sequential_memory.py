@@ -2,14 +2,15 @@
 
     z_0 ~ Normal(0, I);  z_t ~ Normal(transition(z_{t-1}), noise^2 I);  image_t ~ Normal(decode(z_t), scale^2)
 
-The memory is the weights alone. Learned from particles that wander about the path, the transition must bring what is a
-little off back onto it, which is what recall from a damaged cue needs::
+The memory is the weights alone. Learned from particles that wander about the path, the transition
+must bring what is a little off back onto it, which is what recall from a damaged cue needs::
 
     state = engine.init({"image": cue[:, None]})       # one slice
     state, _ = engine.run(state, 200)
     engine.forecast(state, length=9)["image"]          # (K, B, 9, *image_shape)
 
-Related: Tang, Barron, Bogacz (2023), "Sequential memory with temporal predictive coding", arXiv 2305.11982.
+Related: Tang, Barron, Bogacz (2023), "Sequential memory with temporal predictive coding", arXiv
+    2305.11982.
 """
 
 import math
@@ -44,7 +45,12 @@ def sequential_memory(
         "state", Transition(latents, hidden, noise), parents=[lag("state")],
         initial=StandardNormal(latents), scope="slice",
     )  # fmt: skip
-    model.add_site("image", Decoder(latents, hidden, tuple(image_shape), scale), parents=["state"], scope="slice")
+    model.add_site(
+        "image",
+        Decoder(latents, hidden, tuple(image_shape), scale),
+        parents=["state"],
+        scope="slice",
+    )
     return model
 
 
@@ -53,7 +59,9 @@ class Transition(nn.Module):
 
     def __init__(self, latents: int, hidden: int, noise: float) -> None:
         super().__init__()
-        self.network = nn.Sequential(nn.Linear(latents, hidden), nn.Tanh(), nn.Linear(hidden, latents))
+        self.network = nn.Sequential(
+            nn.Linear(latents, hidden), nn.Tanh(), nn.Linear(hidden, latents)
+        )
         self.noise = noise
 
     def forward(self, before: Tensor) -> Distribution:
@@ -64,15 +72,21 @@ class Transition(nn.Module):
 class Decoder(nn.Module):
     """p(image | state): a Gaussian around a network with one hidden layer, pixels in (0, 1)."""
 
-    def __init__(self, latents: int, hidden: int, image_shape: tuple[int, ...], scale: float) -> None:
+    def __init__(
+        self, latents: int, hidden: int, image_shape: tuple[int, ...], scale: float
+    ) -> None:
         super().__init__()
         self.image_shape, self.scale = image_shape, scale
         self.network = nn.Sequential(
-            nn.Linear(latents, hidden), nn.Tanh(), nn.Linear(hidden, math.prod(image_shape)), nn.Sigmoid()
+            nn.Linear(latents, hidden),
+            nn.Tanh(),
+            nn.Linear(hidden, math.prod(image_shape)),
+            nn.Sigmoid(),
         )
 
     def forward(self, state: Tensor) -> Distribution:
         """`(*batch, *image_shape)` given `state (*batch, latents)`."""
         return Independent(
-            Normal(self.network(state).unflatten(-1, self.image_shape), self.scale), len(self.image_shape)
+            Normal(self.network(state).unflatten(-1, self.image_shape), self.scale),
+            len(self.image_shape),
         )

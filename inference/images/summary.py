@@ -10,11 +10,17 @@ from aif_dcpc.inference.model.graph import GraphicalModel, Lag, Parent
 
 def summary(model: GraphicalModel) -> str:
     """One line per site: name, shape of its event, parents (of an earlier slice: `name[-1]`), learnable parameters."""
-    length = max((site.period for site in model.sites.values() if site.period is not None), default=None)
+    length = max(
+        (site.period for site in model.sites.values() if site.period is not None), default=None
+    )
     drawn = DCPC(model, num_particles=1).init(batch_size=1, length=length).values
     rows = [("site", "shape", "parents", "parameters")]
     for name, site in model.sites.items():
-        shape = " x ".join(map(str, drawn[name].shape[site.num_lead :])) if name in drawn else "function"
+        shape = (
+            " x ".join(map(str, drawn[name].shape[site.num_lead :]))
+            if name in drawn
+            else "function"
+        )
         parents = ", ".join(map(_shown, site.parents)) or "-"
         rows.append((name, shape or "scalar", parents, str(_count(model, name))))
     rows.append(("total", "", "", str(sum(p.numel() for p in model.parameters()))))

@@ -71,13 +71,17 @@ def drawing(site: Site) -> Iterator[None]:
     except InferenceError:
         raise
     except Exception as error:
-        raise ModelError(f"site {site.name!r}: its kernel cannot be drawn from: {cause(error)}") from error
+        raise ModelError(
+            f"site {site.name!r}: its kernel cannot be drawn from: {cause(error)}"
+        ) from error
 
 
 def expand_to(distribution: Distribution, lead: tuple[int, ...], *, root: bool) -> Distribution:
     """Give a kernel's distribution the leading axes `lead`."""
     if not hasattr(distribution, "batch_shape"):
-        raise TypeError(f"it returned {type(distribution).__name__}, expected a torch or Pyro distribution.")
+        raise TypeError(
+            f"it returned {type(distribution).__name__}, expected a torch or Pyro distribution."
+        )
     batch = tuple(distribution.batch_shape)
     if root or len(batch) < len(lead):
         return distribution.expand(lead + batch)
@@ -88,13 +92,9 @@ def expand_to(distribution: Distribution, lead: tuple[int, ...], *, root: bool) 
 class AncestorSampler:
     """Draws sites forward in time; observed values are taken as given.
 
-    Args:
-        lowered: the model.
-        num_particles: K.
-        batch_size: B.
-        length: T (0 without time).
-        given: site -> `(K or 1, B or 1, [T,] *event)` values not to be drawn; masked ones are drawn where not shown.
-        shown: site -> `(1, B, [T])` True where `given` holds, for partly given sites.
+    Args: lowered: the model. num_particles: K. batch_size: B. length: T (0 without time). given:
+        site -> `(K or 1, B or 1, [T,] *event)` values not to be drawn; masked ones are drawn where
+        not shown. shown: site -> `(1, B, [T])` True where `given` holds, for partly given sites.
     """
 
     def __init__(
@@ -122,7 +122,9 @@ class AncestorSampler:
         for site in sites:
             if site.period is not None:
                 have = num_slices(site, start)
-                self.slices[site.name] = [] if past is None or not have else list(past[site.name].split(1, 2))[:have]
+                self.slices[site.name] = (
+                    [] if past is None or not have else list(past[site.name].split(1, 2))[:have]
+                )
         for t in range(start, self.length):
             for site in sites:
                 if site.period is not None and t % site.period == 0:
@@ -180,10 +182,14 @@ class AncestorSampler:
 
     def factors_of(self, name: str) -> list[Factor]:
         """The factors of a site from which values were drawn."""
-        return [f for f in self.lowered.factors if f.site.name == name and f.key in self.distributions]
+        return [
+            f for f in self.lowered.factors if f.site.name == name and f.key in self.distributions
+        ]
 
     def _argument(self, node: Node, site: Site, index: int | None) -> Tensor:
-        return evaluate_node(node, {leaf: self._leaf(leaf, site, index) for leaf in leaves_of(node)})
+        return evaluate_node(
+            node, {leaf: self._leaf(leaf, site, index) for leaf in leaves_of(node)}
+        )
 
     def _leaf(self, leaf: Leaf, reader: Site, index: int | None) -> Tensor:
         source = self.lowered.model.sites[leaf.site]

@@ -16,7 +16,10 @@ from aif_dcpc.inference.model.supports import has_bounds, inside, support_of
 
 
 def check_names(
-    lowered: LoweredModel, data: Mapping[str, object], masks: Mapping[str, object], do: Mapping[str, object]
+    lowered: LoweredModel,
+    data: Mapping[str, object],
+    masks: Mapping[str, object],
+    do: Mapping[str, object],
 ) -> None:
     """Refuse unknown sites, sites that cannot be clamped, set or masked, and inputs that are missing."""
     sites = lowered.model.sites
@@ -27,28 +30,43 @@ def check_names(
         if not isinstance(value, Tensor):
             raise ClampError(f"site {name!r}: expected a tensor, found {type(value).__name__}.")
     for name in data.keys() & do.keys():
-        raise ClampError(f"site {name!r} is in data and in do: it is either observed or set; keep one of the two.")
+        raise ClampError(
+            f"site {name!r} is in data and in do: it is either observed or set; keep one of the two."
+        )
     for name, site in sites.items():
         given = name in data or name in do
         if site.kind == "input" and not given:
-            raise ClampError(f"input {name!r} was not given: clamp it, for example init({{{name!r}: values, ...}}).")
+            raise ClampError(
+                f"input {name!r} was not given: clamp it, for example init({{{name!r}: values, ...}})."
+            )
         if site.kind == "deterministic" and given:
-            raise ClampError(f"deterministic site {name!r} cannot be clamped: clamp a stochastic site instead.")
+            raise ClampError(
+                f"deterministic site {name!r} cannot be clamped: clamp a stochastic site instead."
+            )
         if name in masks and site.kind != "stochastic":
-            raise ClampError(f"{site.kind} site {name!r} cannot be masked: only random sites can be partly observed.")
+            raise ClampError(
+                f"{site.kind} site {name!r} cannot be masked: only random sites can be partly observed."
+            )
         if name in masks and not given:
-            raise ClampError(f"site {name!r}: a mask needs data; clamp {name!r} too, or leave its mask out.")
+            raise ClampError(
+                f"site {name!r}: a mask needs data; clamp {name!r} too, or leave its mask out."
+            )
 
 
 def sizes(
-    sites: Mapping[str, Site], given: Mapping[str, Tensor], batch_size: int | None, length: int | None
+    sites: Mapping[str, Site],
+    given: Mapping[str, Tensor],
+    batch_size: int | None,
+    length: int | None,
 ) -> tuple[int, int]:
     """B and T, from the data or as told."""
     for name, value in given.items():
         lead = ("B",) * (sites[name].scope != "global") + ("T",) * (sites[name].period is not None)
         if value.ndim < len(lead):
             axes = ", ".join(lead)
-            raise ClampError(f"site {name!r}: expected data of shape ({axes}) + event, found {tuple(value.shape)}.")
+            raise ClampError(
+                f"site {name!r}: expected data of shape ({axes}) + event, found {tuple(value.shape)}."
+            )
     batches = {v.shape[0] for n, v in given.items() if sites[n].scope != "global"} | (
         {batch_size} if batch_size is not None else set()
     )
@@ -56,7 +74,9 @@ def sizes(
         {length} if length is not None else set()
     )
     if len(batches) > 1:
-        raise ClampError(f"data differ in their number of data (first axis): {sorted(batches)}; expected one B.")
+        raise ClampError(
+            f"data differ in their number of data (first axis): {sorted(batches)}; expected one B."
+        )
     if len(lengths) > 1:
         raise ClampError(
             f"data differ in their number of slices (second axis): {sorted(lengths)}; pad the shorter ones "
@@ -64,7 +84,9 @@ def sizes(
         )
     timed = any(s.period is not None for s in sites.values())
     if timed and not lengths:
-        raise ClampError("the model has sites with time, but no data with time were clamped: pass length=.")
+        raise ClampError(
+            "the model has sites with time, but no data with time were clamped: pass length=."
+        )
     return int(next(iter(batches), 1) or 1), int(next(iter(lengths), 0) or 0)
 
 
@@ -74,14 +96,18 @@ def lead_axes(site: Site, value: Tensor, batch: int, time: int) -> Tensor:
         return value[None, None]
     expected = (batch,) if site.period is None else (batch, num_slices(site, time))
     if tuple(value.shape[: len(expected)]) != expected:
-        raise ClampError(f"site {site.name!r}: expected data of shape {expected} + event, found {tuple(value.shape)}.")
+        raise ClampError(
+            f"site {site.name!r}: expected data of shape {expected} + event, found {tuple(value.shape)}."
+        )
     return value[None]
 
 
 def mask_axes(site: Site, mask: Tensor, value: Tensor) -> Tensor:
     """A mask with an axis for particles; `value` are the site's data with theirs."""
     if mask.dtype != torch.bool:
-        raise ClampError(f"mask of site {site.name!r}: expected bool (True where observed), found {mask.dtype}.")
+        raise ClampError(
+            f"mask of site {site.name!r}: expected bool (True where observed), found {mask.dtype}."
+        )
     found = mask[None, None] if site.scope == "global" else mask[None]
     lead = tuple(value.shape[1 if site.scope != "global" else 2 : site.num_lead])
     if found.ndim < site.num_lead or found.shape != value.shape[: found.ndim]:
@@ -105,7 +131,7 @@ def fill(value: Tensor, shown: Tensor) -> Tensor:
     return torch.where(flags, value, first.expand_as(value))
 
 
-# -- values ------------------------------------------------------------------------------------------------------------
+# -- values ----------------------------------------------------------------------------------------
 
 
 def check_values(
@@ -118,12 +144,9 @@ def check_values(
 ) -> dict[str, Tensor]:
     """Check the shapes of events and that data are possible; give integers the type that the kernel draws.
 
-    Args:
-        lowered: the model.
-        given: site -> data `(1, B or 1, [T,] *event)`.
-        shown: masks; what is not shown is not checked.
-        others: draws of all other sites; without them only data that depend on data alone are checked.
-        do: sites that are set: they may take any value.
+    Args: lowered: the model. given: site -> data `(1, B or 1, [T,] *event)`. shown: masks; what is
+        not shown is not checked. others: draws of all other sites; without them only data that
+        depend on data alone are checked. do: sites that are set: they may take any value.
 
     Returns:
         `given`, integers and booleans cast where the kernel draws reals, and the other way round.
@@ -138,7 +161,11 @@ def check_values(
             name = factor.site.name
             if name not in given or not _covers(factor, given[name]):
                 continue
-            known = all(leaf.site in given and leaf.site not in shown for leaf in factor.inputs if leaf.site != name)
+            known = all(
+                leaf.site in given and leaf.site not in shown
+                for leaf in factor.inputs
+                if leaf.site != name
+            )
             if known == (others is None):
                 mask = _nowhere(factor.site, given[name]) if name in do else shown.get(name)
                 found[name] = _checked(lowered, factor, values, found[name], mask)
@@ -155,13 +182,19 @@ def _nowhere(site: Site, value: Tensor) -> Tensor:
 
 
 def _checked(
-    lowered: LoweredModel, factor: Factor, values: Mapping[str, Tensor], given: Tensor, mask: Tensor | None
+    lowered: LoweredModel,
+    factor: Factor,
+    values: Mapping[str, Tensor],
+    given: Tensor,
+    mask: Tensor | None,
 ) -> Tensor:
     """One site's data, checked on the slices of one factor where they are shown, all of them cast."""
     site, lead = factor.site, factor.site.num_lead
     start, stop = (0, 0) if site.period is None else factor.slices(given.shape[2])
     law = _law(lowered, factor, values, start, stop, 1)
-    batch = law.batch_shape[lead:] if factor.args and len(law.batch_shape) >= lead else law.batch_shape
+    batch = (
+        law.batch_shape[lead:] if factor.args and len(law.batch_shape) >= lead else law.batch_shape
+    )
     event = (*batch, *law.event_shape)
     if tuple(given.shape[lead:]) != event:
         raise ClampError(
@@ -172,11 +205,15 @@ def _checked(
     if site.period is not None:
         part, flags = given[:, :, start:stop], None if mask is None else mask[:, :, start:stop]
     outside = _outside(law, part, flags)
-    if bool(outside.any()) and has_bounds(support_of(law)):  # bounds that depend on parents: possible for some of them?
+    if bool(outside.any()) and has_bounds(
+        support_of(law)
+    ):  # bounds that depend on parents: possible for some of them?
         outside = _outside(_law(lowered, factor, values, start, stop, None), part, flags)
     impossible = outside.all(0)
     if bool(impossible.any()):
-        example = part[0].expand(*impossible.shape, *part.shape[1 + impossible.ndim :])[impossible][0]
+        example = part[0].expand(*impossible.shape, *part.shape[1 + impossible.ndim :])[impossible][
+            0
+        ]
         raise ClampError(
             f"site {site.name!r}: found {example.tolist()}, which lies outside its kernel's support, {support_of(law)}; "
             "change the value or the kernel, or mark it as missing with masks=."
@@ -185,13 +222,21 @@ def _checked(
 
 
 def _law(
-    lowered: LoweredModel, factor: Factor, values: Mapping[str, Tensor], start: int, stop: int, particles: int | None
+    lowered: LoweredModel,
+    factor: Factor,
+    values: Mapping[str, Tensor],
+    start: int,
+    stop: int,
+    particles: int | None,
 ) -> Distribution:
     """A factor's distribution at the first particles, all by default."""
     sites = lowered.model.sites
     leaves = {leaf for leaf in factor.inputs if leaf.site != factor.site.name or leaf.offset}
     return factor.distribution(
-        {x: align(values[x.site][:particles], sites[x.site], x, factor.site, start, stop) for x in leaves}
+        {
+            x: align(values[x.site][:particles], sites[x.site], x, factor.site, start, stop)
+            for x in leaves
+        }
     )
 
 

@@ -10,7 +10,15 @@ from torch.distributions import Distribution, biject_to
 
 from aif_dcpc.inference.errors import ClampError, ModelError, unknown_name
 from aif_dcpc.inference.model.ancestral import AncestorSampler, quiet_distributions, seeded
-from aif_dcpc.inference.model.clamping import by_element, check_names, check_values, fill, lead_axes, mask_axes, sizes
+from aif_dcpc.inference.model.clamping import (
+    by_element,
+    check_names,
+    check_values,
+    fill,
+    lead_axes,
+    mask_axes,
+    sizes,
+)
 from aif_dcpc.inference.model.densities import SPLIT
 from aif_dcpc.inference.model.factor_graph import LoweredModel
 from aif_dcpc.inference.model.state import Problem, State
@@ -47,7 +55,11 @@ def build_state(
     values = {name: fill(v, shown[name]) if name in shown else v for name, v in values.items()}
 
     partly_latent = {n for n in shown if n in do or has_readers(lowered, n)}
-    partly = {n: m for n, m in shown.items() if n in partly_latent or by_element(sites[n], m) or not bool(m.any())}
+    partly = {
+        n: m
+        for n, m in shown.items()
+        if n in partly_latent or by_element(sites[n], m) or not bool(m.any())
+    }
     values = check_values(lowered, values, shown, do=do)
     sampler = AncestorSampler(lowered, num_particles, batch, time, values, partly)
     with seeded(generator):
@@ -55,16 +67,27 @@ def build_state(
     values = check_values(lowered, values, shown, drawn, do=do)
     drawn = {**drawn, **{n: v for n, v in values.items() if n not in partly}}
     drawn = {**drawn, **{n: drawn[n][:1] for n in partly if n not in partly_latent}}
-    latent = tuple(n for n, s in sites.items() if s.kind == "stochastic" and (n not in values or n in partly_latent))
-    problem = _problem(lowered, latent, sampler, drawn, frozenset(do) - set(shown), frozenset(do) & set(shown))
+    latent = tuple(
+        n
+        for n, s in sites.items()
+        if s.kind == "stochastic" and (n not in values or n in partly_latent)
+    )
+    problem = _problem(
+        lowered, latent, sampler, drawn, frozenset(do) - set(shown), frozenset(do) & set(shown)
+    )
     for name in partly:
         if by_element(sites[name], shown[name]):
             _check_elements(problem, sampler, name, shown[name].ndim)
     weights = torch.zeros(num_particles, batch, device=_device(drawn), dtype=_float_type(drawn))
-    ancestors = torch.arange(num_particles, device=weights.device)[:, None].expand(num_particles, batch)
+    ancestors = torch.arange(num_particles, device=weights.device)[:, None].expand(
+        num_particles, batch
+    )
     return State(
         problem=problem,
-        values={n: _materialise(v, num_particles, n in latent) for n, v in problem.unconstrain(drawn).items()},
+        values={
+            n: _materialise(v, num_particles, n in latent)
+            for n, v in problem.unconstrain(drawn).items()
+        },
         masks=shown,
         log_weights=weights,
         ancestors=ancestors,
@@ -81,7 +104,9 @@ def small_cloud(lowered: LoweredModel) -> State | None:
     options: dict[str, Any] = {"masks": {}, "do": {}, "batch_size": 1, "length": length}
     try:
         with quiet_distributions(), torch.no_grad():
-            return build_state(lowered, 1, {}, **options, generator=torch.Generator().manual_seed(0))
+            return build_state(
+                lowered, 1, {}, **options, generator=torch.Generator().manual_seed(0)
+            )
     except Exception:  # a kernel may fail in any way; `init` and `check_model` tell which
         return None
 
@@ -94,11 +119,18 @@ def started(state: State, particles: Mapping[str, Tensor]) -> State:
     """
     for name, value in particles.items():
         if name not in state.problem.latent:
-            raise ClampError(f"particles: {unknown_name('latent site', name, state.problem.latent)}")
+            raise ClampError(
+                f"particles: {unknown_name('latent site', name, state.problem.latent)}"
+            )
         expected = state.constrained(name).shape
         if value.shape != expected:
-            raise ClampError(f"particles of site {name!r}: expected {tuple(expected)}, found {tuple(value.shape)}.")
-    natural = {n: v.to(state.values[n]) if n not in state.problem.discrete else v for n, v in particles.items()}
+            raise ClampError(
+                f"particles of site {name!r}: expected {tuple(expected)}, found {tuple(value.shape)}."
+            )
+    natural = {
+        n: v.to(state.values[n]) if n not in state.problem.discrete else v
+        for n, v in particles.items()
+    }
     return state.with_values(state.problem.unconstrain(natural)) if particles else state
 
 
@@ -118,12 +150,16 @@ def interventions(state: State, do: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if name not in sites:
             raise ClampError(unknown_name("site", name, sites))
         if sites[name].kind == "deterministic":
-            raise ClampError(f"deterministic site {name!r} cannot be set: set a stochastic site instead.")
+            raise ClampError(
+                f"deterministic site {name!r} cannot be set: set a stochastic site instead."
+            )
         _check_tensor(name, value)
         found[name] = lead_axes(sites[name], value, state.batch_size, state.length)
         event = state.constrained(name).shape[sites[name].num_lead :]
         if found[name].shape[sites[name].num_lead :] != event:
-            raise ClampError(f"do: site {name!r} has events of shape {tuple(event)}, found {tuple(value.shape)}.")
+            raise ClampError(
+                f"do: site {name!r} has events of shape {tuple(event)}, found {tuple(value.shape)}."
+            )
     return found
 
 
@@ -152,7 +188,9 @@ def intervene(state: State, do: Mapping[str, Tensor]) -> State:
     moved = state.with_values(action)
     if same:
         return moved.replace(masks=masks, log_weights=weights)
-    return moved.replace(problem=changed, masks=masks, log_weights=weights, adaptation=state.reopened_adaptation())
+    return moved.replace(
+        problem=changed, masks=masks, log_weights=weights, adaptation=state.reopened_adaptation()
+    )
 
 
 def _materialise(value: Tensor, num_particles: int, latent: bool) -> Tensor:
@@ -188,7 +226,16 @@ def _problem(
                 bijections[name] = biject_to(kept[0])
     event_dims = {n: v.ndim - lead[n] for n, v in drawn.items()}
     return Problem(
-        lowered, latent, bijections, supports, frozenset(discrete), bounds, event_dims, severed, partly_severed, domains
+        lowered,
+        latent,
+        bijections,
+        supports,
+        frozenset(discrete),
+        bounds,
+        event_dims,
+        severed,
+        partly_severed,
+        domains,
     )
 
 
@@ -196,15 +243,21 @@ def _check_elements(problem: Problem, sampler: AncestorSampler, name: str, axes:
     """Refuse a mask of so many axes where a kernel, or a bijection, does not treat its elements one by one."""
     latent, domain = name in problem.latent, problem.domains.get(name)
     whole = domain is not None and domain.event_dim > 0 and not is_real(domain)
-    apart = min(len(base_law(sampler.distributions[f.key]).batch_shape) for f in sampler.factors_of(name))
-    if whole or (axes > apart and (not latent or name in problem.discrete or name in problem.partly_severed)):
+    apart = min(
+        len(base_law(sampler.distributions[f.key]).batch_shape) for f in sampler.factors_of(name)
+    )
+    if whole or (
+        axes > apart and (not latent or name in problem.discrete or name in problem.partly_severed)
+    ):
         raise ClampError(
             f"mask of site {name!r}: its kernel does not score the elements of an event one by one; mask whole events, "
             f"or {SPLIT}"
         )
 
 
-def _laws(lowered: LoweredModel, latent: tuple[str, ...], sampler: AncestorSampler) -> dict[str, list[Distribution]]:
+def _laws(
+    lowered: LoweredModel, latent: tuple[str, ...], sampler: AncestorSampler
+) -> dict[str, list[Distribution]]:
     """The distributions from which each latent was drawn, by initial and usual kernel; bounded ones for other draws too."""
     found = {n: [sampler.distributions[f.key] for f in sampler.factors_of(n)] for n in latent}
     if any(has_bounds(support_of(law)) for laws in found.values() for law in laws):
@@ -237,4 +290,6 @@ def _device(drawn: dict[str, Tensor]) -> torch.device:
 
 
 def _float_type(drawn: dict[str, Tensor]) -> torch.dtype:
-    return next((v.dtype for v in drawn.values() if v.is_floating_point()), torch.get_default_dtype())
+    return next(
+        (v.dtype for v in drawn.values() if v.is_floating_point()), torch.get_default_dtype()
+    )

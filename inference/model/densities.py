@@ -1,7 +1,8 @@
 """Evaluating factors: log densities, their scores, and how both are laid onto the sites that they touch.
 
-One autograd call gives a factor's log density and its score towards *every* continuous latent that it reads; values are
-detached at each site, so that nothing propagates further than one edge (the locality of predictive coding).
+One autograd call gives a factor's log density and its score towards *every* continuous latent that
+it reads; values are detached at each site, so that nothing propagates further than one edge (the
+locality of predictive coding).
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,20 +37,21 @@ def evaluate_all(
 ) -> dict[str, FactorValue]:
     """Log densities of some factors, with their scores by one autograd call.
 
-    Args:
-        state: problem, masks and the values not overridden.
-        factors: which factors.
-        values: overriding values, unconstrained coordinates.
-        scores: whether to differentiate.
-        rows: by factor key, the slices `(R,)` on which to evaluate a factor; all of them by default.
+    Args: state: problem, masks and the values not overridden. factors: which factors. values:
+        overriding values, unconstrained coordinates. scores: whether to differentiate. rows: by
+        factor key, the slices `(R,)` on which to evaluate a factor; all of them by default.
 
-    Returns:
-        by factor key, log density `(K, B, [T or R])` and, for each continuous latent leaf, the score in the aligned
-        leaf's shape.
+    Returns: by factor key, log density `(K, B, [T or R])` and, for each continuous latent leaf, the
+        score in the aligned leaf's shape.
     """
     current = state.values if values is None else {**state.values, **values}
     aligned, log_prob = {}, {}
-    wanted = [(f.key, leaf) for f in factors for leaf in f.inputs if scores and is_continuous(state.problem, leaf.site)]
+    wanted = [
+        (f.key, leaf)
+        for f in factors
+        for leaf in f.inputs
+        if scores and is_continuous(state.problem, leaf.site)
+    ]
     with torch.enable_grad() if wanted else torch.no_grad():
         for factor in factors:
             here = None if rows is None else rows[factor.key]
@@ -57,11 +59,17 @@ def evaluate_all(
             for key, leaf in wanted:
                 if key == factor.key:
                     inputs[leaf] = inputs[leaf].detach().requires_grad_()
-            log_prob[factor.key] = log_density(state, factor, inputs, *factor_slices(state, factor), here)
+            log_prob[factor.key] = log_density(
+                state, factor, inputs, *factor_slices(state, factor), here
+            )
     places = [aligned[key][leaf] for key, leaf in wanted]
     outputs = [p for p in log_prob.values() if p.requires_grad]
     ones = [torch.ones_like(p) for p in outputs]
-    found = torch.autograd.grad(outputs, places, ones, allow_unused=True) if outputs else (None,) * len(places)
+    found = (
+        torch.autograd.grad(outputs, places, ones, allow_unused=True)
+        if outputs
+        else (None,) * len(places)
+    )
     given: dict[str, dict[Leaf, Tensor]] = {f.key: {} for f in factors}
     for (key, leaf), place, gradient in zip(wanted, places, found, strict=True):
         given[key][leaf] = torch.zeros_like(place) if gradient is None else gradient
@@ -69,13 +77,18 @@ def evaluate_all(
 
 
 def aligned_inputs(
-    state: State, factor: Factor, values: Mapping[str, Tensor] | None = None, rows: Tensor | None = None
+    state: State,
+    factor: Factor,
+    values: Mapping[str, Tensor] | None = None,
+    rows: Tensor | None = None,
 ) -> dict[Leaf, Tensor]:
     """Every leaf that a factor reads, laid along its slices (or some `rows` of them), at the state's or other values."""
     current = state.values if values is None else values
     start, stop = factor_slices(state, factor)
     return {
-        leaf: align(current[leaf.site], state.problem.site(leaf.site), leaf, factor.site, start, stop, rows)
+        leaf: align(
+            current[leaf.site], state.problem.site(leaf.site), leaf, factor.site, start, stop, rows
+        )
         for leaf in factor.inputs
     }
 
@@ -93,17 +106,32 @@ def factor_slices(state: State, factor: Factor) -> tuple[int, int]:
 
 
 def log_density(
-    state: State, factor: Factor, aligned: Mapping[Leaf, Tensor], start: int, stop: int, rows: Tensor | None = None
+    state: State,
+    factor: Factor,
+    aligned: Mapping[Leaf, Tensor],
+    start: int,
+    stop: int,
+    rows: Tensor | None = None,
 ) -> Tensor:
     """log p at aligned inputs in unconstrained coordinates, `(K, B, [T])`; gradients flow to inputs and parameters.
 
-    The inputs are those of the slices `start .. stop - 1`, or of `rows` `(R,)` where these are given.
+    The inputs are those of the slices `start .. stop - 1`, or of `rows` `(R,)` where these are
+    given.
     """
     bijections = state.problem.bijections
     own = Leaf(factor.site.name)
-    natural = {leaf: bijections[leaf.site](x) if leaf.site in bijections else x for leaf, x in aligned.items()}
-    law, lead, counted = factor.distribution(natural), factor.site.num_lead, _counted(state, factor, start, stop, rows)
-    log_prob = (base_law(law) if counted is not None and counted.ndim > lead else law).log_prob(natural[own])
+    natural = {
+        leaf: bijections[leaf.site](x) if leaf.site in bijections else x
+        for leaf, x in aligned.items()
+    }
+    law, lead, counted = (
+        factor.distribution(natural),
+        factor.site.num_lead,
+        _counted(state, factor, start, stop, rows),
+    )
+    log_prob = (base_law(law) if counted is not None and counted.ndim > lead else law).log_prob(
+        natural[own]
+    )
     if counted is not None:
         log_prob = torch.where(widen(counted, log_prob), log_prob, torch.zeros_like(log_prob))
     if log_prob.ndim > lead:
@@ -115,10 +143,13 @@ def log_density(
     return log_prob if power is None else log_prob * power
 
 
-def _counted(state: State, factor: Factor, start: int, stop: int, rows: Tensor | None) -> Tensor | None:
+def _counted(
+    state: State, factor: Factor, start: int, stop: int, rows: Tensor | None
+) -> Tensor | None:
     """True where a factor's density counts, `(1, B, [T,] *elements)`; None for everywhere.
 
-    What is hidden of an observed leaf has none; what `do` has set of a series has its own density cut.
+    What is hidden of an observed leaf has none; what `do` has set of a series has its own density
+    cut.
     """
     name, mask = factor.site.name, state.masks.get(factor.site.name)
     if mask is None or (name in state.problem.latent and name not in state.problem.partly_severed):
@@ -134,7 +165,9 @@ def _on_slices(mask: Tensor, factor: Factor, start: int, stop: int, rows: Tensor
     return mask[:, :, start:stop] if rows is None else mask.index_select(2, rows)
 
 
-def likelihood_power(state: State, factor: Factor, start: int, stop: int, rows: Tensor | None = None) -> Tensor | None:
+def likelihood_power(
+    state: State, factor: Factor, start: int, stop: int, rows: Tensor | None = None
+) -> Tensor | None:
     """The power to which a tempered state raises a factor's density, `(1, B or 1, [1 or T])`; None for 1."""
     power, site = state.inverse_temperature, factor.site
     mask = state.masks.get(site.name)
@@ -146,13 +179,17 @@ def likelihood_power(state: State, factor: Factor, start: int, stop: int, rows: 
     if not latent or mask is None:
         return wide
     if mask.ndim > site.num_lead:
-        raise ModelError(f"site {site.name!r}: tempering cannot tell elements of a latent's event apart; {SPLIT}")
+        raise ModelError(
+            f"site {site.name!r}: tempering cannot tell elements of a latent's event apart; {SPLIT}"
+        )
     return torch.where(_on_slices(mask, factor, start, stop, rows), wide, torch.ones_like(wide))
 
 
 def active_factors(state: State) -> tuple[Factor, ...]:
     """All factors that are not severed by an intervention and cover at least one slice."""
-    return tuple(f for f in state.problem.lowered.factors if state.problem.is_active(f, state.length))
+    return tuple(
+        f for f in state.problem.lowered.factors if state.problem.is_active(f, state.length)
+    )
 
 
 def touching(state: State, name: str) -> tuple[Factor, ...]:
@@ -170,7 +207,14 @@ def log_joint(state: State) -> Tensor:
 
 
 def add_onto(
-    total: Tensor, state: State, site: Site, factor: Factor, leaf: Leaf, part: Tensor, *, shift: int = 0
+    total: Tensor,
+    state: State,
+    site: Site,
+    factor: Factor,
+    leaf: Leaf,
+    part: Tensor,
+    *,
+    shift: int = 0,
 ) -> None:
     """Add a factor's quantity, in place, to the values of the site behind one of its leaves.
 
@@ -223,7 +267,9 @@ def mergeable(state: State, site: Site, factor: Factor) -> bool:
     return same_time and same_batch
 
 
-def merge(state: State, factor: Factor, accepted: Tensor, new: FactorValue, old: FactorValue) -> FactorValue:
+def merge(
+    state: State, factor: Factor, accepted: Tensor, new: FactorValue, old: FactorValue
+) -> FactorValue:
     """Keep `new` where `accepted` `(K, B, [T])`, else `old`; scores that cannot be merged are dropped."""
     log_prob = torch.where(accepted, new.log_prob, old.log_prob)
     scores = {}
@@ -241,7 +287,9 @@ def prediction_error(state: State, name: str, current: Mapping[str, FactorValue]
     return total if site.period is not None else total.squeeze(2)
 
 
-def add_scores(total: Tensor, state: State, site: Site, current: Mapping[str, FactorValue], *, shift: int = 0) -> None:
+def add_scores(
+    total: Tensor, state: State, site: Site, current: Mapping[str, FactorValue], *, shift: int = 0
+) -> None:
     """Add the scores of all factors around a site to `total` `(K, B, length, *event)`, in place."""
     for factor in touching(state, site.name):
         scores = current[factor.key].scores

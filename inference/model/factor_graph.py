@@ -1,7 +1,8 @@
 """From declared sites to batched factors: which tensors each log density reads, and at which slices.
 
-A site with lagged parents gives two factors: its `initial` kernel on the first slices and its kernel on the rest. Each
-factor covers *all* its slices in one call. Deterministic sites are folded into the factors that read them.
+A site with lagged parents gives two factors: its `initial` kernel on the first slices and its
+kernel on the rest. Each factor covers *all* its slices in one call. Deterministic sites are folded
+into the factors that read them.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -80,7 +81,9 @@ class Factor:
     @cached_property
     def _offsets(self) -> dict[str, tuple[int, ...]]:
         sites = dict.fromkeys(leaf.site for leaf in self.inputs)
-        return {name: tuple(leaf.offset for leaf in self.inputs if leaf.site == name) for name in sites}
+        return {
+            name: tuple(leaf.offset for leaf in self.inputs if leaf.site == name) for name in sites
+        }
 
     def covers(self, length: int) -> bool:
         """Whether the factor has a slice in a series of `length` fast slices."""
@@ -115,7 +118,10 @@ class LoweredModel:
     def __init__(self, model: GraphicalModel) -> None:
         self.model = model
         self.factors: tuple[Factor, ...] = tuple(
-            f for site in model.sites.values() if site.kind == "stochastic" for f in self._factors_of(site)
+            f
+            for site in model.sites.values()
+            if site.kind == "stochastic"
+            for f in self._factors_of(site)
         )
         self.touching: dict[str, tuple[Factor, ...]] = {
             name: tuple(f for f in self.factors if f.offsets(name)) for name in model.sites
@@ -140,11 +146,15 @@ class LoweredModel:
         args = tuple(self._resolve(p, 0) for p in site.parents)
         start = max((leaf.offset for node in args for leaf in leaves_of(node)), default=0)
         if start:
-            direct = tuple(a for a, p in zip(args, site.parents, strict=True) if not isinstance(p, Lag))
+            direct = tuple(
+                a for a, p in zip(args, site.parents, strict=True) if not isinstance(p, Lag)
+            )
             yield self._factor(site, site.initial, direct, 0, start)
         yield self._factor(site, site.kernel, args, start, None)
 
-    def _factor(self, site: Site, kernel: Any, args: tuple[Node, ...], start: int, stop: int | None) -> Factor:
+    def _factor(
+        self, site: Site, kernel: Any, args: tuple[Node, ...], start: int, stop: int | None
+    ) -> Factor:
         own = Leaf(site.name)
         inputs = dict.fromkeys([own, *(leaf for node in args for leaf in leaves_of(node))])
         for leaf in inputs:
@@ -170,7 +180,13 @@ def num_slices(site: Site, length: int) -> int:
 
 
 def align(
-    value: Tensor, own: Site, leaf: Leaf, reader: Site, start: int, stop: int, rows: Tensor | None = None
+    value: Tensor,
+    own: Site,
+    leaf: Leaf,
+    reader: Site,
+    start: int,
+    stop: int,
+    rows: Tensor | None = None,
 ) -> Tensor:
     """Lay a site's value along the slices `start .. stop - 1` of the factor that reads it.
 

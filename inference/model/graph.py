@@ -1,15 +1,17 @@
 """Declaration of a directed acyclic graphical model: named sites, each with a kernel p(site | parents).
 
-A *kernel* is any callable (or `nn.Module`) of the parents' values that returns a torch or Pyro distribution. Values
-carry leading axes `(K, B)` (particles, data) or `(K, B, T)` (with time); whatever follows belongs to the event::
+A *kernel* is any callable (or `nn.Module`) of the parents' values that returns a torch or Pyro
+distribution. Values carry leading axes `(K, B)` (particles, data) or `(K, B, T)` (with time);
+whatever follows belongs to the event::
 
     model = GraphicalModel()
     model.add_site("z", lambda: Normal(torch.zeros(2), 1.0))
     model.add_site("x", lambda z: Normal(z.sum(-1), 0.1), parents=["z"])
 
-A *scope* says how often a site occurs: once per datum (`"episode"`, the default), per time slice (`"slice"`), per k
-slices (`every(k)`), or once for all data (`"global"`). Parents may lie at an earlier slice (`lag("s")`) or at a slower
-scope. This module only declares; `lowering` turns a declaration into batched factors, and moves update sites.
+A *scope* says how often a site occurs: once per datum (`"episode"`, the default), per time slice
+(`"slice"`), per k slices (`every(k)`), or once for all data (`"global"`). Parents may lie at an
+earlier slice (`lag("s")`) or at a slower scope. This module only declares; `lowering` turns a
+declaration into batched factors, and moves update sites.
 
 Reference: Sennesh, Wu, Salvatori (2024), arXiv 2408.05834, section 2.
 """
@@ -27,8 +29,13 @@ from torch.distributions import Distribution
 from aif_dcpc.inference.errors import ModelError, unknown_name
 
 Kernel = Callable[..., Distribution]
-Conditional = Callable[..., Mapping[str, Tensor]]  # (values, generator) or (values, generator, masks=...)
-Arrival = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], torch.Generator], tuple[Mapping[str, Tensor], Tensor]]
+Conditional = Callable[
+    ..., Mapping[str, Tensor]
+]  # (values, generator) or (values, generator, masks=...)
+Arrival = Callable[
+    [Mapping[str, Tensor], Mapping[str, Tensor], torch.Generator],
+    tuple[Mapping[str, Tensor], Tensor],
+]
 
 # doors to what builds on this module, imported when asked for
 FROM_PYRO = "aif_dcpc.inference.frontends.pyro_import:from_pyro"
@@ -54,7 +61,9 @@ def lag(site: str, steps: int = 1) -> Lag:
         ModelError: if `steps` is not a positive integer.
     """
     if steps < 1:
-        raise ModelError(f"lag({site!r}, {steps}): expected at least 1 step back; for the same slice write {site!r}.")
+        raise ModelError(
+            f"lag({site!r}, {steps}): expected at least 1 step back; for the same slice write {site!r}."
+        )
     return Lag(site, steps)
 
 
@@ -68,7 +77,9 @@ class Every:
 def every(period: int) -> Every:
     """Give a site one value per `period` slices (slices j*period .. (j+1)*period - 1 share value j)."""
     if period < 2:
-        raise ModelError(f"every({period}): expected a period of at least 2; use scope='slice' for one value a slice.")
+        raise ModelError(
+            f"every({period}): expected a period of at least 2; use scope='slice' for one value a slice."
+        )
     return Every(period)
 
 
@@ -80,13 +91,11 @@ Parent = str | Lag
 class Site:
     """One declared variable.
 
-    Attributes:
-        name: unique name.
-        kernel: p(site | parents), or the function of a deterministic site; None for an input.
-        parents: names and lags, in the order of the kernel's arguments.
-        initial: kernel of the slices whose lagged parents lie before the series; takes the parents without lag.
-        scope: how often the site occurs.
-        kind: "stochastic", "deterministic" or "input".
+    Attributes: name: unique name. kernel: p(site | parents), or the function of a deterministic
+        site; None for an input. parents: names and lags, in the order of the kernel's arguments.
+        initial: kernel of the slices whose lagged parents lie before the series; takes the parents
+        without lag. scope: how often the site occurs. kind: "stochastic", "deterministic" or
+        "input".
     """
 
     name: str
@@ -139,7 +148,7 @@ class GraphicalModel(nn.Module):
         self.arrival: Arrival | None = None
         self.modules_of_sites = nn.ModuleDict()
 
-    # -- declaration -------------------------------------------------------------------------------------------------
+    # -- declaration -------------------------------------------------------------------------------
 
     def add_site(
         self,
@@ -174,12 +183,17 @@ class GraphicalModel(nn.Module):
             self.add_conditional((name,), conditional)
 
     def add_deterministic(
-        self, name: str, function: Callable[..., Tensor], parents: Sequence[Parent], *, scope: Scope = "episode"
+        self,
+        name: str,
+        function: Callable[..., Tensor],
+        parents: Sequence[Parent],
+        *,
+        scope: Scope = "episode",
     ) -> None:
         """Add a value that is a function of its parents (no randomness of its own).
 
-        Raises:
-            ModelError: as `add_site`; also for lagged parents (put the lag where the value is used).
+        Raises: ModelError: as `add_site`; also for lagged parents (put the lag where the value is
+            used).
         """
         if any(isinstance(p, Lag) for p in parents):
             raise ModelError(
@@ -219,10 +233,12 @@ class GraphicalModel(nn.Module):
         """
         self.arrival = propose
 
-    # -- from other declarations -------------------------------------------------------------------------------------
+    # -- from other declarations -------------------------------------------------------------------
 
     @staticmethod
-    def from_pyro(program: Callable[..., Any], *args: Any) -> tuple["GraphicalModel", dict[str, Tensor]]:
+    def from_pyro(
+        program: Callable[..., Any], *args: Any
+    ) -> tuple["GraphicalModel", dict[str, Tensor]]:
         """Read a Pyro program of static structure (see `frontends.pyro_import`).
 
         Args:
@@ -249,13 +265,13 @@ class GraphicalModel(nn.Module):
     ) -> "GraphicalModel":
         """Put a Gaussian latent between the layers of a network (see `frontends.sequential`).
 
-        Args:
-            net: its children are the layers; they take `(N, *event)` and are shared, not copied.
-            noise: standard deviation of the latents around their layers' outputs, one or one per layer.
-            output: distribution of the last layer's output `(K, B, *event)`; Gaussian by default.
+        Args: net: its children are the layers; they take `(N, *event)` and are shared, not copied.
+            noise: standard deviation of the latents around their layers' outputs, one or one per
+            layer. output: distribution of the last layer's output `(K, B, *event)`; Gaussian by
+            default.
 
-        Returns:
-            a model with the input "input", the latents "layer1", "layer2" ... and the site "output".
+        Returns: a model with the input "input", the latents "layer1", "layer2" ... and the site
+            "output".
 
         Raises:
             ModelError: for noise that does not fit, batch normalisation or dropout.
@@ -267,7 +283,9 @@ class GraphicalModel(nn.Module):
         if not site.name:
             raise ModelError("site name '': expected a non-empty name.")
         if site.name in self.sites:
-            raise ModelError(f"site {site.name!r} is declared twice: give every site a name of its own.")
+            raise ModelError(
+                f"site {site.name!r} is declared twice: give every site a name of its own."
+            )
         for parent in site.parents:
             self._check_parent(site, parent)
         self.sites[site.name] = site
@@ -282,12 +300,18 @@ class GraphicalModel(nn.Module):
         if name not in self.sites:
             if isinstance(parent, Lag):  # may be declared later: checked when the model is lowered
                 return
-            raise ModelError(f"site {site.name!r}: {unknown_name('parent', name, self.sites)} Declare parents first.")
+            raise ModelError(
+                f"site {site.name!r}: {unknown_name('parent', name, self.sites)} Declare parents first."
+            )
         own, other = site.period, self.sites[name].period
         if own is None and other is not None:
-            raise ModelError(f"site {site.name!r} has no time, but its parent {name!r} has: give it scope='slice'.")
+            raise ModelError(
+                f"site {site.name!r} has no time, but its parent {name!r} has: give it scope='slice'."
+            )
         if site.scope == "global" and self.sites[name].scope != "global":
-            raise ModelError(f"global site {site.name!r} cannot depend on {name!r}, which differs between data.")
+            raise ModelError(
+                f"global site {site.name!r} cannot depend on {name!r}, which differs between data."
+            )
         if own is not None and other is not None and other % own:
             raise ModelError(
                 f"site {site.name!r} (period {own}) cannot depend on {name!r} (period {other}): "
@@ -299,7 +323,7 @@ class GraphicalModel(nn.Module):
             raise ModelError(unknown_name("site", name, self.sites))
         return self.sites[name]
 
-    # -- structure ---------------------------------------------------------------------------------------------------
+    # -- structure ---------------------------------------------------------------------------------
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -320,5 +344,8 @@ class GraphicalModel(nn.Module):
 
     def extra_repr(self) -> str:
         """One line per site: name, scope, parents."""
-        lines = (f"{s.name} ({s.scope}) <- {', '.join(map(str, s.parents)) or 'nothing'}" for s in self.sites.values())
+        lines = (
+            f"{s.name} ({s.scope}) <- {', '.join(map(str, s.parents)) or 'nothing'}"
+            for s in self.sites.values()
+        )
         return "\n".join(lines)

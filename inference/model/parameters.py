@@ -1,7 +1,8 @@
 """What densities depend on beside their sites: parameters and buffers of modules, tensors that kernels capture.
 
-A cloud caches densities and scores at its values. They are of use only as long as what they depend on is as it was, so a
-cloud remembers the *snapshot* that they were evaluated under: every tensor, and how often it had been changed in place.
+A cloud caches densities and scores at its values. They are of use only as long as what they depend
+on is as it was, so a cloud remembers the *snapshot* that they were evaluated under: every tensor,
+and how often it had been changed in place.
 """
 
 import functools
@@ -33,7 +34,9 @@ class Snapshot:
     @classmethod
     def of(cls, model: GraphicalModel) -> "Snapshot":
         """What the kernels of a model depend on now."""
-        kernels = [kernel for site in model.sites.values() for kernel in (site.kernel, site.initial)]
+        kernels = [
+            kernel for site in model.sites.values() for kernel in (site.kernel, site.initial)
+        ]
         found = {id(t): t for t in (*model.parameters(), *model.buffers(), *_all(kernels, DEPTH))}
         tensors = tuple(found.values())
         return cls(tensors, tuple(0 if t.is_inference() else t._version for t in tensors))
@@ -67,7 +70,12 @@ def _parts(thing: Any) -> Iterable[Any]:
         return (thing.__func__, thing.__self__, *getattr(thing.__self__, "__dict__", {}).values())
     if isinstance(thing, FunctionType):
         cells = [_content(cell) for cell in thing.__closure__ or ()]
-        return (*cells, *(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).values(), *_globals(thing))
+        return (
+            *cells,
+            *(thing.__defaults__ or ()),
+            *(thing.__kwdefaults__ or {}).values(),
+            *_globals(thing),
+        )
     if isinstance(thing, Mapping):
         return thing.values()
     if isinstance(thing, Sequence) and not isinstance(thing, str | bytes):
@@ -88,6 +96,10 @@ def _globals(function: FunctionType) -> Iterator[Any]:
     """Tensors, modules and the module's own functions that a function names."""
     for name in function.__code__.co_names:
         value = function.__globals__.get(name)
-        own = isinstance(value, FunctionType) and value.__module__ == function.__module__ and value is not function
+        own = (
+            isinstance(value, FunctionType)
+            and value.__module__ == function.__module__
+            and value is not function
+        )
         if own or isinstance(value, Tensor | nn.Module | functools.partial | Distribution):
             yield value

@@ -21,8 +21,12 @@ def systematic(log_weights: Tensor, generator: torch.Generator | None) -> Tensor
     num_particles, batch = log_weights.shape
     cumulative = torch.softmax(log_weights, 0).cumsum(0)
     cumulative = cumulative / cumulative[-1]
-    start = torch.rand(1, batch, dtype=log_weights.dtype, device=log_weights.device, generator=generator)
-    points = (torch.arange(num_particles, device=log_weights.device)[:, None] + start) / num_particles
+    start = torch.rand(
+        1, batch, dtype=log_weights.dtype, device=log_weights.device, generator=generator
+    )
+    points = (
+        torch.arange(num_particles, device=log_weights.device)[:, None] + start
+    ) / num_particles
     found = torch.searchsorted(cumulative.mT.contiguous(), points.mT.contiguous())
     return found.mT.clamp_max(num_particles - 1)
 
@@ -39,27 +43,44 @@ def is_coupled(state: State) -> bool:
     return any(state.problem.site(name).scope == "global" for name in state.problem.latent)
 
 
-def resample_lineages(state: State, generator: torch.Generator | None, *, threshold: float = 0.5) -> State:
+def resample_lineages(
+    state: State, generator: torch.Generator | None, *, threshold: float = 0.5
+) -> State:
     """Resample each datum's cloud where its ESS fell below `threshold * K`; its weights become equal there.
 
-    The decision is taken on the device, without a host synchronisation. With global latents all data share one lineage,
-    and their weights, which are equal, are taken once.
+    The decision is taken on the device, without a host synchronisation. With global latents all
+    data share one lineage, and their weights, which are equal, are taken once.
     """
     poor = ess(state.log_weights) < threshold * state.num_particles
-    identity = torch.arange(state.num_particles, device=poor.device)[:, None].expand_as(state.ancestors)
+    identity = torch.arange(state.num_particles, device=poor.device)[:, None].expand_as(
+        state.ancestors
+    )
     weights = state.log_weights[:, :1] if is_coupled(state) else state.log_weights
     indices = torch.where(poor, systematic(weights, generator), identity)
-    moved = {name: take(value, indices[:, : value.shape[1]]) for name, value in _own_particles(state).items()}
-    level = torch.logsumexp(state.log_weights, 0) - torch.log(state.log_weights.new_full((), state.num_particles))
+    moved = {
+        name: take(value, indices[:, : value.shape[1]])
+        for name, value in _own_particles(state).items()
+    }
+    level = torch.logsumexp(state.log_weights, 0) - torch.log(
+        state.log_weights.new_full((), state.num_particles)
+    )
     weights = torch.where(poor, level.expand_as(state.log_weights), state.log_weights)
-    return state.with_values(moved).replace(log_weights=weights, ancestors=state.ancestors.gather(0, indices))
+    return state.with_values(moved).replace(
+        log_weights=weights, ancestors=state.ancestors.gather(0, indices)
+    )
 
 
 def _own_particles(state: State) -> Mapping[str, Tensor]:
-    return {n: state.values[n] for n in state.problem.latent if state.values[n].shape[0] == state.num_particles}
+    return {
+        n: state.values[n]
+        for n in state.problem.latent
+        if state.values[n].shape[0] == state.num_particles
+    }
 
 
 def unique_ancestors(state: State) -> Tensor:
     """Number of distinct first-slice ancestors that survive, `(B,)`."""
-    present = torch.zeros_like(state.ancestors).scatter(0, state.ancestors, torch.ones_like(state.ancestors))
+    present = torch.zeros_like(state.ancestors).scatter(
+        0, state.ancestors, torch.ones_like(state.ancestors)
+    )
     return present.sum(0)

@@ -1,7 +1,7 @@
 """What the next sweep needs (`State`), what is worth looking at (`Info`), and what stays fixed (`Problem`).
 
-Latent sites with a constrained support are held in unconstrained coordinates (`State.values`); `State.particles`
-shows them in their own support.
+Latent sites with a constrained support are held in unconstrained coordinates (`State.values`);
+`State.particles` shows them in their own support.
 """
 
 from collections.abc import Mapping
@@ -31,17 +31,14 @@ from aif_dcpc.inference.model.parameters import Snapshot
 class Problem:
     """A lowered model with the roles that one data set gives to its sites.
 
-    Attributes:
-        lowered: factors.
-        latent: names of latent sites, parents first.
-        bijections: unconstrained -> support, for constrained continuous latent sites.
-        supports: all values `(M, *event)` of latent sites with a finite support.
-        discrete: names of latent sites with integer values (finite or not).
-        bounds: least and greatest value (maybe infinite) of latent integer sites.
-        event_dims: number of event axes of every site.
-        severed: sites whose density is cut by `do` (they are clamped and have no factor).
-        partly_severed: latent sites that `do` has set where their mask is True: their density is cut there alone.
-        domains: the support of one element of each latent site, where it is known.
+    Attributes: lowered: factors. latent: names of latent sites, parents first. bijections:
+        unconstrained -> support, for constrained continuous latent sites. supports: all values `(M,
+        *event)` of latent sites with a finite support. discrete: names of latent sites with integer
+        values (finite or not). bounds: least and greatest value (maybe infinite) of latent integer
+        sites. event_dims: number of event axes of every site. severed: sites whose density is cut
+        by `do` (they are clamped and have no factor). partly_severed: latent sites that `do` has
+        set where their mask is True: their density is cut there alone. domains: the support of one
+        element of each latent site, where it is known.
     """
 
     lowered: LoweredModel
@@ -61,7 +58,9 @@ class Problem:
     def touching(self, name: str, length: int) -> tuple[Factor, ...]:
         """Factors that read a site in a series of so many slices: its own and its children's, without severed ones."""
         if (name, length) not in self._active:
-            self._active[name, length] = tuple(f for f in self.lowered.touching[name] if self.is_active(f, length))
+            self._active[name, length] = tuple(
+                f for f in self.lowered.touching[name] if self.is_active(f, length)
+            )
         return self._active[name, length]
 
     def is_active(self, factor: Factor, length: int) -> bool:
@@ -102,19 +101,16 @@ class FactorValue:
 class State:
     """A particle cloud over one joint posterior.
 
-    Attributes:
-        problem: what is latent.
-        values: every site; latent `(K, B, [T,] *event)` in unconstrained coordinates, observed `(1, B, [T,] *event)`.
-        masks: for partly observed sites, `(1, B, [T])` True where observed.
-        log_weights: `(K, B)`, nats, up to a constant.
-        ancestors: `(K, B)` index of the particle each lineage descends from.
-        length: number of slices; 0 without time.
-        sweeps: sweeps made so far (host integer).
-        cache: factor values at `values`; factors that are missing are evaluated when needed.
-        adaptation: step sizes and curvatures by site.
-        log_evidence: `(B,)` running sum of log mean incremental weights, nats.
-        inverse_temperature: `(B,)` power of the likelihood, from 0 (prior) to 1; None means 1 (see `annealing`).
-        snapshot: the parameters that the cache was evaluated under; None where nobody has looked.
+    Attributes: problem: what is latent. values: every site; latent `(K, B, [T,] *event)` in
+        unconstrained coordinates, observed `(1, B, [T,] *event)`. masks: for partly observed sites,
+        `(1, B, [T])` True where observed. log_weights: `(K, B)`, nats, up to a constant. ancestors:
+        `(K, B)` index of the particle each lineage descends from. length: number of slices; 0
+        without time. sweeps: sweeps made so far (host integer). cache: factor values at `values`;
+        factors that are missing are evaluated when needed. adaptation: step sizes and curvatures by
+        site. log_evidence: `(B,)` running sum of log mean incremental weights, nats.
+        inverse_temperature: `(B,)` power of the likelihood, from 0 (prior) to 1; None means 1 (see
+        `annealing`). snapshot: the parameters that the cache was evaluated under; None where nobody
+        has looked.
     """
 
     problem: Problem
@@ -165,7 +161,10 @@ class State:
         leaves = set(leaves_of(node))
         return evaluate_node(
             node,
-            {n: align(self.constrained(n.site), self.problem.site(n.site), n, site, 0, stop) for n in leaves},
+            {
+                n: align(self.constrained(n.site), self.problem.site(n.site), n, site, 0, stop)
+                for n in leaves
+            },
         )
 
     @property
@@ -179,7 +178,9 @@ class State:
 
     def reopened_adaptation(self) -> dict[str, Any]:
         """What moves have learned, ready to learn again after the target has moved."""
-        return {n: a.reopened() if hasattr(a, "reopened") else a for n, a in self.adaptation.items()}
+        return {
+            n: a.reopened() if hasattr(a, "reopened") else a for n, a in self.adaptation.items()
+        }
 
     def replace(self, **changes: Any) -> "State":
         """A copy with some fields changed."""

@@ -14,8 +14,12 @@ CLOSED = {  # open constraints and the closed ones that have the same bijection
     type(constraints.greater_than(0.0)): constraints.greater_than_eq,
     type(constraints.half_open_interval(0.0, 1.0)): constraints.interval,
 }
-INTEGER_SUPPORTS = tuple(type(c) for c in (constraints.nonnegative_integer, constraints.integer_interval(0, 1)))
-ROUNDING = 1e-5  # values this close to an edge of the support, relative to their size, count as inside
+INTEGER_SUPPORTS = tuple(
+    type(c) for c in (constraints.nonnegative_integer, constraints.integer_interval(0, 1))
+)
+ROUNDING = (
+    1e-5  # values this close to an edge of the support, relative to their size, count as inside
+)
 
 
 def base_law(distribution: Distribution) -> Distribution:
@@ -72,19 +76,26 @@ def same(supports: Iterable[constraints.Constraint | None]) -> bool:
 def _alike(first: constraints.Constraint, second: constraints.Constraint) -> bool:
     if is_real(first) and is_real(second):
         return True
-    return type(first) is type(second) and all(_equal(x, vars(second).get(key)) for key, x in vars(first).items())
+    return type(first) is type(second) and all(
+        _equal(x, vars(second).get(key)) for key, x in vars(first).items()
+    )
 
 
 def _equal(first: object, second: object) -> bool:
     if isinstance(first, Tensor | Number) and isinstance(second, Tensor | Number):
-        return torch.equal(*torch.broadcast_tensors(torch.as_tensor(first).double(), torch.as_tensor(second).double()))
+        return torch.equal(
+            *torch.broadcast_tensors(
+                torch.as_tensor(first).double(), torch.as_tensor(second).double()
+            )
+        )
     return first is second or type(first) is type(second)
 
 
 def inside(distribution: Distribution, value: Tensor) -> Tensor | None:
     """True where values are possible, up to rounding, in the shape that the support's check gives; None if unknown.
 
-    Values between 0 and 1 count as possible where 0 and 1 are: grey pixels are expectations of black and white ones.
+    Values between 0 and 1 count as possible where 0 and 1 are: grey pixels are expectations of
+        black and white ones.
     """
     support = support_of(distribution)
     if support is None or type(support).__module__ != constraints.__name__:
@@ -102,7 +113,7 @@ def inside(distribution: Distribution, value: Tensor) -> Tensor | None:
     return support.check(value) | support.check(value + slack) | support.check(value - slack)
 
 
-# -- what is said of a site --------------------------------------------------------------------------------------------
+# -- what is said of a site ------------------------------------------------------------------------
 
 
 def integer_bounds(
@@ -122,7 +133,9 @@ def integer_bounds(
     if not isinstance(support, INTEGER_SUPPORTS):
         return None
     varies = has_bounds(support) and not same(kept)
-    return _bound(support, "lower_bound", -math.inf, varies), _bound(support, "upper_bound", math.inf, varies)
+    return _bound(support, "lower_bound", -math.inf, varies), _bound(
+        support, "upper_bound", math.inf, varies
+    )
 
 
 def _bound(support: constraints.Constraint, key: str, extreme: float, varies: bool) -> float:

@@ -1,11 +1,13 @@
 """Step sizes and curvatures that gradient moves learn while they warm up.
 
-The curvature of a factor is estimated by the secant condition: regress the change of its scores on the change of its
-inputs over all particles, data and slices, `H = -E[dx dx']^-1 E[dx dscore']`. The precision of a whole chunk of slices
-is assembled from these blocks (block-tridiagonal for a chain), so that for a linear-Gaussian model a step of size 1 is
-an exact Gibbs draw of the chunk. Step sizes follow Robbins-Monro towards an acceptance of .57.
+The curvature of a factor is estimated by the secant condition: regress the change of its scores on
+the change of its inputs over all particles, data and slices, `H = -E[dx dx']^-1 E[dx dscore']`. The
+precision of a whole chunk of slices is assembled from these blocks (block-tridiagonal for a chain),
+so that for a linear-Gaussian model a step of size 1 is an exact Gibbs draw of the chunk. Step sizes
+follow Robbins-Monro towards an acceptance of .57.
 
-Adapting from the very particles that move does not preserve the target: the engine adapts while warming up only.
+Adapting from the very particles that move does not preserve the target: the engine adapts while
+    warming up only.
 """
 
 import math
@@ -41,15 +43,17 @@ class Secant:
     def curvature(self) -> Tensor:
         """Estimated negative Hessian, symmetric, `(N, N)` or `(N,)`; shrunk to its diagonal where data are few.
 
-        As long as no change could be used it is one, as before anything was learned: the step then shrinks until
-        proposals are accepted, and the curvature is learned from those.
+        As long as no change could be used it is one, as before anything was learned: the step then
+        shrinks until proposals are accepted, and the curvature is learned from those.
         """
         known = self.samples > 0
         if self.xx.ndim == 1:
             diagonal = -self.xy / self.xx.clamp_min(torch.finfo(self.xx.dtype).tiny)
             return torch.where(known, diagonal, torch.ones_like(diagonal))
         size = self.xx.shape[0]
-        moved = self.xx.diagonal() > 0  # inputs that are observed everywhere never move: as curved as the others
+        moved = (
+            self.xx.diagonal() > 0
+        )  # inputs that are observed everywhere never move: as curved as the others
         variance = torch.where(moved, self.xx.diagonal(), torch.ones_like(self.xx.diagonal()))
         diagonal = -self.xy.diagonal() / variance
         usual = diagonal.abs().sum() / moved.sum().clamp_min(1)
@@ -65,7 +69,9 @@ class Secant:
         """Moments moved towards a new estimate by `gain`: not at all if nothing is new, wholly if nothing was known."""
         share = torch.where(samples > 0, torch.where(self.samples > 0, gain, 1.0), 0.0).to(xx.dtype)
         kept = self.samples * (1 - share)
-        return Secant(torch.lerp(self.xx, xx, share), torch.lerp(self.xy, xy, share), kept + samples)
+        return Secant(
+            torch.lerp(self.xx, xx, share), torch.lerp(self.xy, xy, share), kept + samples
+        )
 
 
 def root_of_inverse(precision: Tensor, *, magnitude: bool = False) -> Tensor:
@@ -98,8 +104,9 @@ def root_of_inverse(precision: Tensor, *, magnitude: bool = False) -> Tensor:
 def _magnitude(matrix: Tensor, least: Tensor) -> Tensor:
     """(H H + least^2)^(1/2): H `(C, N, N)` with the absolute values of its eigenvalues, none below `least` `(C, 1, 1)`.
 
-    By the coupled Newton-Schulz iteration, which needs products of matrices alone (Higham 2008, Functions of Matrices,
-    section 6.7; a metric such as this one: Betancourt 2013, arXiv 1212.4693).
+    By the coupled Newton-Schulz iteration, which needs products of matrices alone (Higham 2008,
+    Functions of Matrices, section 6.7; a metric such as this one: Betancourt 2013, arXiv
+    1212.4693).
     """
     eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device).expand_as(matrix)
     square = torch.baddbmm(least.square() * eye, matrix, matrix)
@@ -114,7 +121,8 @@ def _magnitude(matrix: Tensor, least: Tensor) -> Tensor:
 def _usable(products: Tensor) -> Tensor:
     """`(num_changes, 1)`: changes that are finite, and no more than FAR times the usual (geometric mean) size.
 
-    One proposal far into a tail would otherwise swamp, or overflow, the moments of all others for good.
+    One proposal far into a tail would otherwise swamp, or overflow, the moments of all others for
+    good.
 
     Args:
         products: of input changes and score changes, `(num_changes, N)`.
@@ -122,7 +130,9 @@ def _usable(products: Tensor) -> Tensor:
     size = products.abs().sum(-1, keepdim=True)
     finite = torch.isfinite(size)
     moved = finite & (size > 0)
-    logs = torch.where(moved, torch.log(torch.where(moved, size, torch.ones_like(size))), torch.zeros_like(size))
+    logs = torch.where(
+        moved, torch.log(torch.where(moved, size, torch.ones_like(size))), torch.zeros_like(size)
+    )
     usual = logs.sum() / moved.sum().clamp_min(1)
     return finite & (logs < usual + math.log(FAR))
 
@@ -136,12 +146,11 @@ def _cleared(x: Tensor, usable: Tensor) -> Tensor:
 class SiteAdaptation:
     """What a gradient move has learned about one site.
 
-    Attributes:
-        log_steps: by proposal and chunk width, 0-dim tensors.
-        secants: by factor key.
-        roots: of the preconditioners, by (width, gap, phase, length); rebuilt after each change of the secants.
-        strides: what steps come to, by proposal and chunk width; rebuilt after each change of the steps.
-        updates: number of updates so far, by proposal and chunk width (host integers).
+    Attributes: log_steps: by proposal and chunk width, 0-dim tensors. secants: by factor key.
+        roots: of the preconditioners, by (width, gap, phase, length); rebuilt after each change of
+        the secants. strides: what steps come to, by proposal and chunk width; rebuilt after each
+        change of the steps. updates: number of updates so far, by proposal and chunk width (host
+        integers).
     """
 
     log_steps: Mapping[tuple[str, int], Tensor] = field(default_factory=dict)
@@ -163,7 +172,9 @@ class SiteAdaptation:
         steps, updates = {**self.log_steps, key: log_step}, {**self.updates, key: count + 1}
         return replace(self, log_steps=steps, updates=updates, strides={})
 
-    def learned(self, key: str, dx: Tensor, dscore: Tensor, dense: bool, count: int) -> "SiteAdaptation":
+    def learned(
+        self, key: str, dx: Tensor, dscore: Tensor, dense: bool, count: int
+    ) -> "SiteAdaptation":
         """Take in changes `(num_changes, N)` of one factor's inputs and scores."""
         products = dx * dscore
         usable = _usable(products)

@@ -1,8 +1,9 @@
 """Cutting a series into chunks that can be moved at once.
 
-A chunk is `width` free slices followed by `gap` fixed ones. No factor reads free slices of two chunks as long as the
-gap is at least the model's longest lag, so all chunks are proposed together and accepted one by one (Tong et al. 2019,
-arXiv 1908.09429; Gonzalez et al. 2011). Width 1, gap 1, phases 0 and 1 is even/odd updating.
+A chunk is `width` free slices followed by `gap` fixed ones. No factor reads free slices of two
+chunks as long as the gap is at least the model's longest lag, so all chunks are proposed together
+and accepted one by one (Tong et al. 2019, arXiv 1908.09429; Gonzalez et al. 2011). Width 1, gap 1,
+phases 0 and 1 is even/odd updating.
 """
 
 from dataclasses import dataclass, replace
@@ -52,7 +53,12 @@ class Chunks:
 
     def cut(self, x: Tensor) -> Tensor:
         """The free slices of every chunk: `(K, B, padded, D)` to `(count, K * B, width * D)`."""
-        return x.flatten(0, 1).unflatten(1, (self.count, self.stride))[:, :, : self.width].transpose(0, 1).flatten(2)
+        return (
+            x.flatten(0, 1)
+            .unflatten(1, (self.count, self.stride))[:, :, : self.width]
+            .transpose(0, 1)
+            .flatten(2)
+        )
 
     def join(self, x: Tensor) -> Tensor:
         """Inverse of `cut`, fixed slices zero and empty places gone: `(K * B, length, D)`."""

@@ -1,10 +1,11 @@
 """Conjugate tables: a Dirichlet table of probabilities drawn exactly, given the categorical values that it governs.
 
-    model.add_site("P", lambda: Dirichlet(torch.ones(3, 3)), scope="global")
-    model.add_site("s", lambda before, P: Categorical(look_up(P, before)), [lag("s"), "P"], initial=..., scope="slice")
+    model.add_site("P", lambda: Dirichlet(torch.ones(3, 3)), scope="global") model.add_site("s",
+    lambda before, P: Categorical(look_up(P, before)), [lag("s"), "P"], initial=..., scope="slice")
     engine = DCPC(model, moves={"P": DirichletTable("P", child="s", rows=("s",))})
 
-The complete conditional of a row is Dirichlet(prior + counts) (Gelman et al. 2013, Bayesian Data Analysis, section 3.4).
+The complete conditional of a row is Dirichlet(prior + counts) (Gelman et al. 2013, Bayesian Data
+Analysis, section 3.4).
 """
 
 from dataclasses import dataclass
@@ -38,8 +39,8 @@ class DirichletTable:
         rows: the child's parents that name the row, in the order of the table's axes; none for a table of one row. An
             initial kernel of the child that lacks them must not use the table.
 
-    Raises:
-        MoveError: (when called) the table's kernel is not Dirichlet, or others than the child read it.
+    Raises: MoveError: (when called) the table's kernel is not Dirichlet, or others than the child
+        read it.
     """
 
     site: str
@@ -51,17 +52,23 @@ class DirichletTable:
         """Sites that the move changes."""
         return (self.site,)
 
-    def __call__(self, state: State, generator: torch.Generator | None, *, adapt: bool) -> tuple[State, Tensor]:
+    def __call__(
+        self, state: State, generator: torch.Generator | None, *, adapt: bool
+    ) -> tuple[State, Tensor]:
         """One exact draw; acceptance is 1."""
         own, *others = sorted(touching(state, self.site), key=lambda f: f.site.name != self.site)
         if any(f.site.name != self.child for f in others):
-            raise MoveError(f"site {self.site!r}: only {self.child!r} may read a table that is drawn by its counts.")
+            raise MoveError(
+                f"site {self.site!r}: only {self.child!r} may read a table that is drawn by its counts."
+            )
         prior = _concentration(own.distribution(_natural(state, own)), self.site)
         now = state.constrained(self.site)
         counts = torch.zeros_like(now.flatten(2))
         for factor in others:
             counts = counts + self._counts(state, factor, now)
-        posterior = (prior.expand_as(now) + counts.view_as(now)).clamp_min(torch.finfo(now.dtype).tiny)
+        posterior = (prior.expand_as(now) + counts.view_as(now)).clamp_min(
+            torch.finfo(now.dtype).tiny
+        )
         drawn = torch._sample_dirichlet(posterior, generator=generator)
         moved = state.problem.unconstrain({self.site: drawn})
         return state.with_values(moved), state.log_weights.new_ones(())
@@ -73,8 +80,12 @@ class DirichletTable:
         if not set(self.rows) <= set(parents):
             if factor.stop is not None and self._is_idle(factor, values):
                 return torch.zeros_like(table.flatten(2))
-            raise MoveError(f"site {self.site!r}: rows={self.rows}, but {self.child!r} reads {', '.join(parents)}.")
-        wide = torch.broadcast_tensors(*(parents[name] for name in self.rows), values[Leaf(self.child)])
+            raise MoveError(
+                f"site {self.site!r}: rows={self.rows}, but {self.child!r} reads {', '.join(parents)}."
+            )
+        wide = torch.broadcast_tensors(
+            *(parents[name] for name in self.rows), values[Leaf(self.child)]
+        )
         index = _joint(wide, tuple(table.shape[2:])).reshape(*wide[0].shape[:2], -1)
         index = index.expand(table.shape[0], *index.shape[1:])
         seen = _seen(state, factor, index).to(table.dtype)
@@ -86,9 +97,12 @@ class DirichletTable:
         """Whether an initial kernel, which is handed the table, does without it (seen from the graph, not the numbers)."""
         with torch.enable_grad():
             table = values[Leaf(self.site)].detach().requires_grad_()
-            log_prob = factor.distribution({**values, Leaf(self.site): table}).log_prob(values[Leaf(self.child)])
+            log_prob = factor.distribution({**values, Leaf(self.site): table}).log_prob(
+                values[Leaf(self.child)]
+            )
             return (
-                not log_prob.requires_grad or torch.autograd.grad(log_prob.sum(), table, allow_unused=True)[0] is None
+                not log_prob.requires_grad
+                or torch.autograd.grad(log_prob.sum(), table, allow_unused=True)[0] is None
             )
 
 
@@ -100,7 +114,9 @@ def _concentration(kernel: Distribution, name: str) -> Tensor:
     while isinstance(kernel, Independent):
         kernel = kernel.base_dist
     if not isinstance(kernel, Dirichlet):
-        raise MoveError(f"site {name!r}: expected a Dirichlet kernel, found {type(kernel).__name__}.")
+        raise MoveError(
+            f"site {name!r}: expected a Dirichlet kernel, found {type(kernel).__name__}."
+        )
     return kernel.concentration
 
 

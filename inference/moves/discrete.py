@@ -1,12 +1,13 @@
 """Discrete Langevin: integer sites of any size move by finite differences of their complete conditional.
 
-The prediction error of an integer site is the vector of forward differences eps_d = log gamma(z + 1 in dimension d) -
-log gamma(z). Each dimension makes a jump process with rate exp(eps_d (j - i) / 2) from state i to j within a
-neighbourhood, run for a time h; the jump is accepted or rejected per particle, so the posterior is exact. On every
-second sweep the states are as many integers apart as the warm-up found the site to be wide.
+The prediction error of an integer site is the vector of forward differences eps_d = log gamma(z + 1
+in dimension d) - log gamma(z). Each dimension makes a jump process with rate exp(eps_d (j - i) / 2)
+from state i to j within a neighbourhood, run for a time h; the jump is accepted or rejected per
+particle, so the posterior is exact. On every second sweep the states are as many integers apart as
+the warm-up found the site to be wide.
 
-References: Sennesh, Wu, Salvatori (2024), arXiv 2408.05834, Appendix C; Zhang, Liu, Liu (2022), arXiv 2206.09914; Sun et
-al. (2023), arXiv 2206.14897.
+References: Sennesh, Wu, Salvatori (2024), arXiv 2408.05834, Appendix C; Zhang, Liu, Liu (2022),
+arXiv 2206.09914; Sun et al. (2023), arXiv 2206.14897.
 """
 
 from dataclasses import dataclass, replace
@@ -26,7 +27,10 @@ REACH = 3
 STEPS = 16
 LONGEST = 4.0  # mean holding times of the fastest state, at step 1
 STEEPEST = 8.0
-PACES = (("jump", 1), ("jump", 2))  # keys of what the move learns: its step on even and on odd sweeps,
+PACES = (
+    ("jump", 1),
+    ("jump", 2),
+)  # keys of what the move learns: its step on even and on odd sweeps,
 WIDTH = ("width", 1)  # and the distance of the states between which odd sweeps jump
 
 
@@ -47,7 +51,9 @@ class DiscreteLangevin:
         """Sites that the move changes."""
         return (self.site,)
 
-    def __call__(self, state: State, generator: torch.Generator | None, *, adapt: bool) -> tuple[State, Tensor]:
+    def __call__(
+        self, state: State, generator: torch.Generator | None, *, adapt: bool
+    ) -> tuple[State, Tensor]:
         """One pass: 2 (D + 1) evaluations of the factors around the site, D the size of its event."""
         site, z = state.problem.site(self.site), state.values[self.site]
         chunks = site_chunks(state, site, 1, self.phase)
@@ -63,15 +69,21 @@ class DiscreteLangevin:
         forward = _log_pick(rows, place)
         backward = _log_pick(new_rows, 2 * REACH - place)
         ratio = new_log_gamma - log_gamma + backward - forward
-        uniform = torch.rand(ratio.shape, dtype=ratio.dtype, device=ratio.device, generator=generator)
+        uniform = torch.rand(
+            ratio.shape, dtype=ratio.dtype, device=ratio.device, generator=generator
+        )
         accepted = (uniform.log() < ratio) & free
         values = torch.where(accepted.unsqueeze(-1), moved, now).reshape(z.shape)
-        probability = torch.where(free, torch.nan_to_num(ratio.clamp(max=0).exp(), nan=0.0), torch.zeros_like(ratio))
+        probability = torch.where(
+            free, torch.nan_to_num(ratio.clamp(max=0).exp(), nan=0.0), torch.zeros_like(ratio)
+        )
         mean = probability.sum() / free.expand_as(ratio).sum().clamp_min(1)
         state = state.with_values({self.site: values})
         if adapt:
             learned = learned.stepped(pace, mean, state.log_weights)
-            learned = replace(learned, log_steps={**learned.log_steps, WIDTH: _width(values.flatten(0, 1))})
+            learned = replace(
+                learned, log_steps={**learned.log_steps, WIDTH: _width(values.flatten(0, 1))}
+            )
         return state.replace(adaptation={**state.adaptation, self.site: learned}), mean
 
 
@@ -88,10 +100,14 @@ def _width(values: Tensor) -> Tensor:
     return (values.to(torch.get_default_dtype()).std(0).mean() / 2).round().clamp_min(1).long()
 
 
-def _jumps(state: State, site: Site, flat: Tensor, time: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
+def _jumps(
+    state: State, site: Site, flat: Tensor, time: Tensor, unit: Tensor
+) -> tuple[Tensor, Tensor]:
     """log gamma `(K, B, T or 1)` at `flat` `(K, B, T or 1, D)`, and jump probabilities `(K, B, T or 1, D, 2 r + 1)`."""
     size = flat.shape[-1]
-    steps = torch.cat([flat.new_zeros(1, size), torch.eye(size, dtype=flat.dtype, device=flat.device) * unit])
+    steps = torch.cat(
+        [flat.new_zeros(1, size), torch.eye(size, dtype=flat.dtype, device=flat.device) * unit]
+    )
     tries = flat.unsqueeze(0) + steps[:, None, None, None]
     low, high = state.problem.bounds[site.name]
     log_gamma = _log_gamma(state, site, tries.clamp(low, high).to(flat.dtype))
@@ -128,7 +144,11 @@ def _choose(rows: Tensor, generator: torch.Generator | None) -> Tensor:
     """Index drawn from each row, shape without the last axis."""
     noise = torch.rand(rows.shape[:-1], dtype=rows.dtype, device=rows.device, generator=generator)
     cumulative = rows.cumsum(-1)
-    return (cumulative < noise.unsqueeze(-1) * cumulative[..., -1:]).sum(-1).clamp_max(rows.shape[-1] - 1)
+    return (
+        (cumulative < noise.unsqueeze(-1) * cumulative[..., -1:])
+        .sum(-1)
+        .clamp_max(rows.shape[-1] - 1)
+    )
 
 
 def _log_pick(rows: Tensor, place: Tensor) -> Tensor:
@@ -142,7 +162,8 @@ def _log_gamma(state: State, site: Site, tries: Tensor) -> Tensor:
     shape = state.values[site.name].shape
     batched = tries.flatten(0, 1).reshape(count * shape[0], *shape[1:])
     values = {
-        n: v.repeat(count, *([1] * (v.ndim - 1))) if n in state.problem.latent else v for n, v in state.values.items()
+        n: v.repeat(count, *([1] * (v.ndim - 1))) if n in state.problem.latent else v
+        for n, v in state.values.items()
     }
     repeated = state.replace(values=values)
     total = state.log_weights.new_zeros(*batched.shape[:2], tries.shape[3])

@@ -1,7 +1,7 @@
 """Forward filtering, backward sampling: whole paths of a discrete chain drawn exactly from their complete conditional.
 
-Single-site updates stick where a chain is sharp; this draws all slices jointly, given the other sites' particles. The
-number of tensor operations grows with log T (see `chains`).
+Single-site updates stick where a chain is sharp; this draws all slices jointly, given the other
+sites' particles. The number of tensor operations grows with log T (see `chains`).
 """
 
 from dataclasses import dataclass
@@ -28,9 +28,15 @@ class ForwardFilterBackwardSample:
         """Sites that the move changes."""
         return (self.site,)
 
-    def __call__(self, state: State, generator: torch.Generator | None, *, adapt: bool) -> tuple[State, Tensor]:
+    def __call__(
+        self, state: State, generator: torch.Generator | None, *, adapt: bool
+    ) -> tuple[State, Tensor]:
         """One exact joint draw; acceptance is 1."""
         support = state.problem.supports[self.site]
-        indices = chain_tables(state, self.site).sample(state.num_particles, state.batch_size, generator)
-        drawn = support.index_select(0, indices.flatten()).reshape(*indices.shape, *support.shape[1:])
+        indices = chain_tables(state, self.site).sample(
+            state.num_particles, state.batch_size, generator
+        )
+        drawn = support.index_select(0, indices.flatten()).reshape(
+            *indices.shape, *support.shape[1:]
+        )
         return state.with_values({self.site: drawn}), state.log_weights.new_ones(())

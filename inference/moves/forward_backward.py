@@ -1,9 +1,10 @@
 """Discrete chains: tables of log potentials given everything else, filtered, smoothed and sampled exactly.
 
-A *chain* is a latent site with finite support (M values) and one value per slice, coupled to its neighbours only. Given
-the other sites' particles its law is that of a hidden Markov model; `chain_tables` tabulates it. All recursions run as
-associative scans, so the number of tensor operations grows with log T; above `MAX_SCAN` values, where products of
-M x M matrices would cost more than they save, they step through the slices.
+A *chain* is a latent site with finite support (M values) and one value per slice, coupled to its
+neighbours only. Given the other sites' particles its law is that of a hidden Markov model;
+`chain_tables` tabulates it. All recursions run as associative scans, so the number of tensor
+operations grows with log T; above `MAX_SCAN` values, where products of M x M matrices would cost
+more than they save, they step through the slices.
 
     >>> import torch
     >>> from torch.distributions import Categorical
@@ -64,24 +65,36 @@ class ChainTables:
         ahead = forward(self.evidence, self.transition)
         back = forward(self.evidence.flip(2), self.transition.flip(2).mT).flip(2)
         possible = torch.isfinite(self.evidence)
-        both = torch.where(possible, ahead + back - self.evidence, -torch.inf)  # the evidence is in both messages
+        both = torch.where(
+            possible, ahead + back - self.evidence, -torch.inf
+        )  # the evidence is in both messages
         return torch.softmax(both, -1)
 
-    def sample(self, num_particles: int, batch_size: int, generator: torch.Generator | None) -> Tensor:
+    def sample(
+        self, num_particles: int, batch_size: int, generator: torch.Generator | None
+    ) -> Tensor:
         """Draw whole paths by forward filtering and backward sampling, indices `(K, B, T)`."""
         lead = (num_particles, batch_size)
         if self.transition is None:
             return _gumbel_argmax(self.evidence.expand(*lead, *self.evidence.shape[2:]), generator)
         ahead = forward(self.evidence, self.transition)
         last = _gumbel_argmax(ahead[:, :, -1].expand(*lead, -1), generator)
-        joint = (ahead[:, :, :-1].unsqueeze(-1) + self.transition).mT  # [t, j, i]: value i now, j next
+        joint = (
+            ahead[:, :, :-1].unsqueeze(-1) + self.transition
+        ).mT  # [t, j, i]: value i now, j next
         noise = _gumbel((*lead, *joint.shape[2:3], 1, joint.shape[-1]), joint, generator)
-        steps = (joint + noise).argmax(-1)  # (K, B, T - 1, M): the value now as a function of the next one
-        paths = compose(steps).gather(-1, last[..., None, None].expand(*steps.shape[:-1], 1)).squeeze(-1)
+        steps = (joint + noise).argmax(
+            -1
+        )  # (K, B, T - 1, M): the value now as a function of the next one
+        paths = (
+            compose(steps)
+            .gather(-1, last[..., None, None].expand(*steps.shape[:-1], 1))
+            .squeeze(-1)
+        )
         return torch.cat([paths, last.unsqueeze(-1)], -1)
 
 
-# -- recursions --------------------------------------------------------------------------------------------------------
+# -- recursions ------------------------------------------------------------------------------------
 
 
 def forward(evidence: Tensor, transition: Tensor) -> Tensor:
@@ -92,7 +105,9 @@ def forward(evidence: Tensor, transition: Tensor) -> Tensor:
     if evidence.shape[-1] > MAX_SCAN:
         return _step_forward(evidence, transition)
     size = evidence.shape[-1]
-    first = evidence[..., :1, :].unsqueeze(-2).expand(*lead, 1, size, size)  # every row the initial message
+    first = (
+        evidence[..., :1, :].unsqueeze(-2).expand(*lead, 1, size, size)
+    )  # every row the initial message
     products = torch.cat([first, transition + evidence[..., 1:, None, :]], -3)
     shift = 1
     while shift < products.shape[-3]:  # Hillis and Steele's prefix scan
@@ -137,11 +152,12 @@ def _gumbel_argmax(logits: Tensor, generator: torch.Generator | None) -> Tensor:
 def marginals(state: State, name: str) -> Tensor:
     """Exact probabilities of a discrete site's values given the other sites' particles (Rao-Blackwellised).
 
-    Chains by forward-backward; other sites by the complete conditional of each value given all others.
+    Chains by forward-backward; other sites by the complete conditional of each value given all
+    others.
 
-    Returns:
-        `(K, B, [T,] *elements, M)`; M runs over the support in order, `elements` are the independent elements of the
-        site's event (none for a scalar). Average over K with the cloud's weights.
+    Returns: `(K, B, [T,] *elements, M)`; M runs over the support in order, `elements` are the
+        independent elements of the site's event (none for a scalar). Average over K with the
+        cloud's weights.
 
     Raises:
         MoveError: where the support is not finite.
@@ -176,14 +192,18 @@ def _single_marginals(state: State, site: Site) -> Tensor:
     )
 
 
-# -- tables ------------------------------------------------------------------------------------------------------------
+# -- tables ----------------------------------------------------------------------------------------
 
 
 def is_tabular(state: State, name: str) -> bool:
     """Whether a site has a finite support whose values are drawn as a whole, each slice coupled to its neighbours."""
     if name not in state.problem.supports:
         return False
-    site, value, support = state.problem.site(name), state.values[name], state.problem.supports[name]
+    site, value, support = (
+        state.problem.site(name),
+        state.values[name],
+        state.problem.supports[name],
+    )
     if value.shape[site.num_lead :] != support.shape[1:]:
         return False  # several elements, each with this support
     return all(_span(f, name) <= 1 for f in touching(state, name))
@@ -219,7 +239,9 @@ def chain_tables(state: State, name: str) -> ChainTables:
     like = state.log_weights
     evidence = like.new_zeros(*_full_lead(state, site, lead), length, size)
     for factor in single:
-        add_onto(evidence, state, site, factor, Leaf(name, factor.offsets(name)[0]), tables[factor.key])
+        add_onto(
+            evidence, state, site, factor, Leaf(name, factor.offsets(name)[0]), tables[factor.key]
+        )
     evidence = _pinned(state, site, evidence)
     if not double:
         return ChainTables(evidence, None)
@@ -245,7 +267,9 @@ def _pinned(state: State, site: Site, evidence: Tensor) -> Tensor:
     same = value.unsqueeze(site.num_lead) == support
     same = same.flatten(site.num_lead + 1).all(-1) if support.ndim > 1 else same
     shown = mask.unsqueeze(-1)
-    same, shown = (same, shown) if site.period is not None else (same.unsqueeze(2), shown.unsqueeze(2))
+    same, shown = (
+        (same, shown) if site.period is not None else (same.unsqueeze(2), shown.unsqueeze(2))
+    )
     return torch.where(shown & ~same, -torch.inf, evidence)
 
 
@@ -255,17 +279,27 @@ def _tabulate(state: State, factor: Factor, name: str) -> Tensor:
     With two leaves the first index belongs to the earlier slice.
     """
     support = state.problem.supports[name]
-    size, leaves = len(support), sorted((Leaf(name, o) for o in factor.offsets(name)), key=lambda x: -x.offset)
-    grid = torch.cartesian_prod(*[torch.arange(size, device=support.device)] * len(leaves)).reshape(-1, len(leaves))
+    size, leaves = (
+        len(support),
+        sorted((Leaf(name, o) for o in factor.offsets(name)), key=lambda x: -x.offset),
+    )
+    grid = torch.cartesian_prod(*[torch.arange(size, device=support.device)] * len(leaves)).reshape(
+        -1, len(leaves)
+    )
     start, stop = factor_slices(state, factor)
     others = {
-        leaf: align(state.values[leaf.site], state.problem.site(leaf.site), leaf, factor.site, start, stop)
+        leaf: align(
+            state.values[leaf.site], state.problem.site(leaf.site), leaf, factor.site, start, stop
+        )
         for leaf in factor.inputs
         if leaf not in leaves
     }
     particles = max((x.shape[0] for x in others.values()), default=1)
     batch = max((x.shape[1] for x in others.values()), default=1)
-    aligned = {k: x.repeat(len(grid), *[1] * (x.ndim - 1)) if x.shape[0] > 1 else x for k, x in others.items()}
+    aligned = {
+        k: x.repeat(len(grid), *[1] * (x.ndim - 1)) if x.shape[0] > 1 else x
+        for k, x in others.items()
+    }
     time = () if factor.site.period is None else (stop - start,)
     event = support.shape[1:]
     for column, leaf in enumerate(leaves):

@@ -1,7 +1,7 @@
 """Exact draws from the complete conditional of sites with a small finite support.
 
-All values are tried at once (along the particle axis), slices of one colour together; for a site with an own event
-shape, one element of the event after the other.
+All values are tried at once (along the particle axis), slices of one colour together; for a site
+with an own event shape, one element of the event after the other.
 """
 
 from dataclasses import dataclass, replace
@@ -36,7 +36,9 @@ class Gibbs:
         """Sites that the move changes."""
         return (self.site,)
 
-    def __call__(self, state: State, generator: torch.Generator | None, *, adapt: bool) -> tuple[State, Tensor]:
+    def __call__(
+        self, state: State, generator: torch.Generator | None, *, adapt: bool
+    ) -> tuple[State, Tensor]:
         """One exact draw of every element of this colour; acceptance is 1."""
         site = state.problem.site(self.site)
         support = state.problem.supports[self.site]
@@ -46,7 +48,12 @@ class Gibbs:
 
 
 def _draw(
-    state: State, site: Site, support: Tensor, index: tuple[int, ...], phase: int, generator: torch.Generator | None
+    state: State,
+    site: Site,
+    support: Tensor,
+    index: tuple[int, ...],
+    phase: int,
+    generator: torch.Generator | None,
 ) -> State:
     value = state.values[site.name]
     scores, free = element_conditional(state, site, index, phase)
@@ -70,7 +77,9 @@ def _draw(
     return state.with_values({site.name: updated})
 
 
-def element_conditional(state: State, site: Site, index: tuple[int, ...], phase: int) -> tuple[Tensor, Tensor]:
+def element_conditional(
+    state: State, site: Site, index: tuple[int, ...], phase: int
+) -> tuple[Tensor, Tensor]:
     """Unnormalised log conditional of one element of the event at the slices of one colour.
 
     Args:
@@ -93,7 +102,11 @@ def element_conditional(state: State, site: Site, index: tuple[int, ...], phase:
 
 def elements(state: State, name: str) -> tuple[int, ...]:
     """Shape of the independent elements of a site's event, each with the site's finite support."""
-    site, value, support = state.problem.site(name), state.values[name], state.problem.supports[name]
+    site, value, support = (
+        state.problem.site(name),
+        state.values[name],
+        state.problem.supports[name],
+    )
     return tuple(value.shape[site.num_lead : value.ndim - (support.ndim - 1)])
 
 
@@ -102,7 +115,9 @@ def _place(index: tuple[int, ...], trailing: int) -> Any:
     return (..., *index, *([slice(None)] * trailing))
 
 
-def _with_element(site: Site, value: Tensor, index: tuple[int, ...], element: Tensor, free: Tensor) -> Tensor:
+def _with_element(
+    site: Site, value: Tensor, index: tuple[int, ...], element: Tensor, free: Tensor
+) -> Tensor:
     """The site's values with one element of its event set on the free slices."""
     tried = value.clone()
     place = _place(index, element.ndim)
@@ -132,7 +147,9 @@ def _conditional(state: State, site: Site, tries: list[Tensor], chunks: Chunks) 
 def _repeat(state: State, site: Site, times: int) -> State:
     """The state with every latent's particle axis repeated."""
     values = {
-        n: v.repeat(times, *([1] * (v.ndim - 1))) if n in state.problem.latent and n != site.name else v
+        n: v.repeat(times, *([1] * (v.ndim - 1)))
+        if n in state.problem.latent and n != site.name
+        else v
         for n, v in state.values.items()
     }
     return replace(state, values=values)

@@ -1,7 +1,8 @@
 """Independence proposals: a whole site is proposed afresh, whatever its present value; accepted per particle.
 
-`FromPrior` draws from the site's own kernel given its parents (the children decide), `FromBank` from a Gaussian mixture
-around stored particles. They hop between modes where local moves cannot, and accept rarely where data say much.
+`FromPrior` draws from the site's own kernel given its parents (the children decide), `FromBank`
+from a Gaussian mixture around stored particles. They hop between modes where local moves cannot,
+and accept rarely where data say much.
 """
 
 import math
@@ -36,7 +37,9 @@ class FromPrior:
         """Sites that the move changes."""
         return (self.site,)
 
-    def __call__(self, state: State, generator: torch.Generator | None, *, adapt: bool) -> tuple[State, Tensor]:
+    def __call__(
+        self, state: State, generator: torch.Generator | None, *, adapt: bool
+    ) -> tuple[State, Tensor]:
         """One pass; the acceptance ratio is that of the children's densities."""
         site, z = state.problem.site(self.site), state.values[self.site]
         own = [f for f in touching(state, self.site) if f.site is site]
@@ -46,10 +49,14 @@ class FromPrior:
         free = free_values(state, site, site_chunks(state, site, 1, self.phase))
         flags = free.expand(*z.shape[:2], -1)
         flags = flags if site.period is not None else flags.squeeze(2)
-        proposal = torch.where(widen(flags, z), state.problem.unconstrain({self.site: drawn})[self.site], z)
+        proposal = torch.where(
+            widen(flags, z), state.problem.unconstrain({self.site: drawn})[self.site], z
+        )
         children = tuple(f for f in touching(state, self.site) if f not in own)
         ratio = _gain(state, site, children, proposal)
-        for factor in own:  # a fixed later slice is a child as well; the free slice's own density cancels
+        for (
+            factor
+        ) in own:  # a fixed later slice is a child as well; the free slice's own density cancels
             ratio = ratio + _later_gain(state, site, factor, proposal, free)
         return accept(state, site, self.phase, proposal, ratio, generator)
 
@@ -58,10 +65,9 @@ class FromPrior:
 class FromBank:
     """Propose a site without time from a Gaussian mixture around a bank of values.
 
-    Attributes:
-        site: name of a continuous site.
-        bank: `(M, *event)` in the site's own support, for example particles of earlier data.
-        bandwidth: standard deviation of each component, as a fraction of the bank's (per dimension).
+    Attributes: site: name of a continuous site. bank: `(M, *event)` in the site's own support, for
+        example particles of earlier data. bandwidth: standard deviation of each component, as a
+        fraction of the bank's (per dimension).
     """
 
     site: str
@@ -73,11 +79,15 @@ class FromBank:
         """Sites that the move changes."""
         return (self.site,)
 
-    def __call__(self, state: State, generator: torch.Generator | None, *, adapt: bool) -> tuple[State, Tensor]:
+    def __call__(
+        self, state: State, generator: torch.Generator | None, *, adapt: bool
+    ) -> tuple[State, Tensor]:
         """One proposal per particle and datum."""
         site, z = state.problem.site(self.site), state.values[self.site]
         flat = flatten_event(site, z)
-        centres = state.problem.unconstrain({self.site: self.bank})[self.site].reshape(self.bank.shape[0], -1)
+        centres = state.problem.unconstrain({self.site: self.bank})[self.site].reshape(
+            self.bank.shape[0], -1
+        )
         scale = (centres.std(0) * self.bandwidth).clamp_min(1e-6)
         index = torch.randint(len(centres), flat.shape[:3], device=z.device, generator=generator)
         noise = torch.randn(flat.shape, dtype=z.dtype, device=z.device, generator=generator)
@@ -88,7 +98,12 @@ class FromBank:
 
 
 def accept(
-    state: State, site: Site, phase: int, proposal: Tensor, ratio: Tensor, generator: torch.Generator | None
+    state: State,
+    site: Site,
+    phase: int,
+    proposal: Tensor,
+    ratio: Tensor,
+    generator: torch.Generator | None,
 ) -> tuple[State, Tensor]:
     """Accept `proposal` where its log ratio `(K, B, T or 1)` says so, on the free slices of one colour."""
     z = state.values[site.name]
@@ -97,7 +112,9 @@ def accept(
     accepted = (uniform.log() < ratio) & free
     flags = accepted if site.period is not None else accepted.squeeze(2)
     probability = torch.nan_to_num(ratio.clamp(max=0).exp(), nan=0.0)
-    mean = torch.where(free, probability, torch.zeros_like(ratio)).sum() / free.expand_as(ratio).sum().clamp_min(1)
+    mean = torch.where(free, probability, torch.zeros_like(ratio)).sum() / free.expand_as(
+        ratio
+    ).sum().clamp_min(1)
     return state.with_values({site.name: torch.where(widen(flags, z), proposal, z)}), mean
 
 
@@ -106,7 +123,8 @@ def _draw(state: State, factor: Factor) -> Tensor:
     natural = state.natural
     sites = state.problem.site
     aligned = {
-        leaf: align(natural[leaf.site], sites(leaf.site), leaf, factor.site, start, stop) for leaf in factor.inputs
+        leaf: align(natural[leaf.site], sites(leaf.site), leaf, factor.site, start, stop)
+        for leaf in factor.inputs
     }
     distribution: Distribution = factor.distribution(aligned)
     own = natural[factor.site.name]

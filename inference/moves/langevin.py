@@ -1,9 +1,10 @@
 """Preconditioned Langevin moves with accept/reject per particle: the exact default for continuous sites.
 
-The Ornstein-Uhlenbeck proposal z' = z + a S eps + sqrt(a (2 - a)) S^(1/2) xi is an exact Gibbs draw where the complete
-conditional is Gaussian with covariance S and a = 1; `proposals` holds it and its relatives. All chunks of a series move
-in one batched proposal; each is accepted on its own (Tong et al. 2019, arXiv 1908.09429). Factors are evaluated once,
-at the proposal: accepted values and scores are kept, so a pass costs one evaluation of the factors around the site.
+The Ornstein-Uhlenbeck proposal z' = z + a S eps + sqrt(a (2 - a)) S^(1/2) xi is an exact Gibbs draw
+where the complete conditional is Gaussian with covariance S and a = 1; `proposals` holds it and its
+relatives. All chunks of a series move in one batched proposal; each is accepted on its own (Tong et
+al. 2019, arXiv 1908.09429). Factors are evaluated once, at the proposal: accepted values and scores
+are kept, so a pass costs one evaluation of the factors around the site.
 """
 
 from collections.abc import Mapping
@@ -19,7 +20,12 @@ from aif_dcpc.inference.model.state import FactorValue, State
 from aif_dcpc.inference.moves.adaptation import TARGET_ACCEPTANCE, SiteAdaptation
 from aif_dcpc.inference.moves.layout import flatten_event, site_chunks
 from aif_dcpc.inference.moves.passes import Pass, Sparse, Whole
-from aif_dcpc.inference.moves.preconditioning import MAX_DENSE, MAX_DENSE_STATIC, multiply, preconditioner
+from aif_dcpc.inference.moves.preconditioning import (
+    MAX_DENSE,
+    MAX_DENSE_STATIC,
+    multiply,
+    preconditioner,
+)
 from aif_dcpc.inference.moves.proposals import PROPOSALS, Proposal, Stride
 
 
@@ -46,7 +52,9 @@ class Langevin:
         """Sites that the move changes."""
         return (self.site,)
 
-    def __call__(self, state: State, generator: torch.Generator | None, *, adapt: bool) -> tuple[State, Tensor]:
+    def __call__(
+        self, state: State, generator: torch.Generator | None, *, adapt: bool
+    ) -> tuple[State, Tensor]:
         """One pass.
 
         Args:
@@ -66,13 +74,24 @@ def _fresh(state: State, name: str) -> State:
     lacking = {
         f.key
         for f in touching(state, name)
-        if f.key in state.cache and any(Leaf(name, o) not in state.cache[f.key].scores for o in f.offsets(name))
+        if f.key in state.cache
+        and any(Leaf(name, o) not in state.cache[f.key].scores for o in f.offsets(name))
     }
-    return state.replace(cache={k: v for k, v in state.cache.items() if k not in lacking}) if lacking else state
+    return (
+        state.replace(cache={k: v for k, v in state.cache.items() if k not in lacking})
+        if lacking
+        else state
+    )
 
 
-def _pass(move: Langevin, state: State, generator: torch.Generator | None, adapt: bool) -> tuple[State, Tensor]:
-    site, z, proposal = state.problem.site(move.site), state.values[move.site], PROPOSALS[move.noise]
+def _pass(
+    move: Langevin, state: State, generator: torch.Generator | None, adapt: bool
+) -> tuple[State, Tensor]:
+    site, z, proposal = (
+        state.problem.site(move.site),
+        state.values[move.site],
+        PROPOSALS[move.noise],
+    )
     chunks = site_chunks(state, site, move.width, move.phase, move.gap)
     here: Pass = Sparse.of(state, site, chunks) or Whole(state, site, chunks)
     learned: SiteAdaptation = state.adaptation.get(move.site, SiteAdaptation())
@@ -92,7 +111,9 @@ def _pass(move: Langevin, state: State, generator: torch.Generator | None, adapt
     probability = _mean_probability(probabilities, here.movable)
     if adapt:
         if isinstance(here, Whole):
-            learned = _learn(state, site, here.factors, new, jump, learned, learned.updates.get(key, 0))
+            learned = _learn(
+                state, site, here.factors, new, jump, learned, learned.updates.get(key, 0)
+            )
         learned = learned.stepped(key, probability, z)
     moved_state = here.accept(uniform < probabilities, moved, new)
     if learned is not state.adaptation.get(move.site):
@@ -119,7 +140,7 @@ def _mean_probability(probability: Tensor, movable: Tensor | None) -> Tensor:
     return torch.where(movable.any(), mean, torch.full_like(mean, TARGET_ACCEPTANCE))
 
 
-# -- learning the curvature ------------------------------------------------------------------------------------------
+# -- learning the curvature ------------------------------------------------------------------------
 
 
 def _learn(
@@ -135,11 +156,15 @@ def _learn(
     for factor in factors:
         dx, dscore = _changes(state, site, factor, new[factor.key], jump)
         dense = dx.shape[-1] <= (MAX_DENSE if site.period is not None else MAX_DENSE_STATIC)
-        learned = learned.learned(factor.key, dx.flatten(0, -2), dscore.flatten(0, -2), dense, count)
+        learned = learned.learned(
+            factor.key, dx.flatten(0, -2), dscore.flatten(0, -2), dense, count
+        )
     return learned
 
 
-def _changes(state: State, site: Site, factor: Factor, new: FactorValue, jump: Tensor) -> tuple[Tensor, Tensor]:
+def _changes(
+    state: State, site: Site, factor: Factor, new: FactorValue, jump: Tensor
+) -> tuple[Tensor, Tensor]:
     """Changes of a factor's inputs and of its scores, `(..., num_offsets * D)`."""
     old = state.cache[factor.key]
     leaves = [Leaf(site.name, o) for o in factor.offsets(site.name)]
@@ -148,7 +173,9 @@ def _changes(state: State, site: Site, factor: Factor, new: FactorValue, jump: T
         return flatten_event(site, jump), flatten_event(site, change)
     if not mergeable(state, site, factor):
         change = torch.zeros_like(jump)
-        add_onto(change, state, site, factor, leaves[0], new.scores[leaves[0]] - old.scores[leaves[0]])
+        add_onto(
+            change, state, site, factor, leaves[0], new.scores[leaves[0]] - old.scores[leaves[0]]
+        )
         return flatten_event(site, jump), flatten_event(site, change)
     start, stop = factor.slices(jump.shape[2])
     dx = [flatten_event(site, align(jump, site, leaf, factor.site, start, stop)) for leaf in leaves]

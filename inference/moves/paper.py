@@ -1,8 +1,8 @@
 """The published update of one site, Algorithm 1 to the letter: propose, weigh, resample this site's particles alone.
 
-Kept for reproduction and comparison. It does **not** leave the posterior invariant: resampling one site pairs one
-particle's value with another's neighbours, and the cloud's variance shrinks (to .04 to .6 of the exact one on models
-with known answers). The resampler is a sound systematic one.
+Kept for reproduction and comparison. It does **not** leave the posterior invariant: resampling one
+site pairs one particle's value with another's neighbours, and the cloud's variance shrinks (to .04
+to .6 of the exact one on models with known answers). The resampler is a sound systematic one.
 
 Reference: Sennesh, Wu, Salvatori (2024), arXiv 2408.05834, Algorithm 1 and equations 6 to 9.
 """
@@ -13,7 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.model.densities import add_onto, evaluate, fill_cache, prediction_error, touching
+from aif_dcpc.inference.model.densities import (
+    add_onto,
+    evaluate,
+    fill_cache,
+    prediction_error,
+    touching,
+)
 from aif_dcpc.inference.model.factor_graph import Leaf
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.resampling import systematic
@@ -51,18 +57,29 @@ class Paper:
         """Sites that the move changes."""
         return (self.site,)
 
-    def __call__(self, state: State, generator: torch.Generator | None, *, adapt: bool) -> tuple[State, Tensor]:
+    def __call__(
+        self, state: State, generator: torch.Generator | None, *, adapt: bool
+    ) -> tuple[State, Tensor]:
         """One update; the second value is the ESS of the weights as a fraction of K (nothing is ever rejected)."""
         state = fill_cache(state, self.sites)
         site, z = state.problem.site(self.site), state.values[self.site]
-        flat, eps = flatten_event(site, z), flatten_event(site, prediction_error(state, self.site, state.cache))
+        flat, eps = (
+            flatten_event(site, z),
+            flatten_event(site, prediction_error(state, self.site, state.cache)),
+        )
         covariance, root = _preconditioner(eps, self.ridge)
         noise = torch.randn(flat.shape, dtype=z.dtype, device=z.device, generator=generator)
-        proposal = flat + self.step * _apply(covariance, eps) + math.sqrt(2 * self.step) * _apply(root, noise)
+        proposal = (
+            flat
+            + self.step * _apply(covariance, eps)
+            + math.sqrt(2 * self.step) * _apply(root, noise)
+        )
         free = free_values(state, site, site_chunks(state, site, 1, self.phase))
         proposal = torch.where(free.unsqueeze(-1), proposal, flat)
         # log q up to terms that all particles of a datum share: the covariance is common to them
-        log_weights = _log_gamma(state, site, proposal.reshape(z.shape)) + 0.5 * noise.square().sum(-1)
+        log_weights = _log_gamma(state, site, proposal.reshape(z.shape)) + 0.5 * noise.square().sum(
+            -1
+        )
         ancestors = systematic(log_weights.flatten(1), generator).reshape(log_weights.shape)
         chosen = proposal.gather(0, ancestors.unsqueeze(-1).expand_as(proposal))
         moved = torch.where(free.unsqueeze(-1), chosen, flat)
@@ -74,7 +91,9 @@ class Paper:
             evidence = torch.where(free[0] if free.ndim > 1 else free, evidence, old.log_evidence)
         state = state.with_values({self.site: moved.reshape(z.shape)})
         fraction = (1 / shares.square().sum(0)).mean() / z.shape[0]
-        return state.replace(adaptation={**state.adaptation, self.site: SiteEvidence(evidence)}), fraction
+        return state.replace(
+            adaptation={**state.adaptation, self.site: SiteEvidence(evidence)}
+        ), fraction
 
 
 def _preconditioner(eps: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
@@ -103,17 +122,23 @@ def _log_normaliser(root: Tensor, step: float) -> Tensor:
     """-log of the normaliser of q, so that weights are gamma / q in nats: `(B, T)`."""
     diagonal = root if root.ndim == 3 else root.diagonal(dim1=-2, dim2=-1)
     size = diagonal.shape[-1]
-    return diagonal.abs().clamp_min(torch.finfo(root.dtype).tiny).log().sum(-1) + 0.5 * size * math.log(
-        4 * math.pi * step
-    )
+    return diagonal.abs().clamp_min(torch.finfo(root.dtype).tiny).log().sum(
+        -1
+    ) + 0.5 * size * math.log(4 * math.pi * step)
 
 
 def _log_gamma(state: State, site: Site, proposal: Tensor) -> Tensor:
     """log gamma of the proposal, the unnormalised complete conditional, `(K, B, T or 1)`."""
     factors = touching(state, site.name)
-    values: dict[str, FactorValue] = {f.key: evaluate(state, f, {site.name: proposal}, scores=False) for f in factors}
-    total = proposal.new_zeros(*proposal.shape[:2], proposal.shape[2] if site.period is not None else 1)
+    values: dict[str, FactorValue] = {
+        f.key: evaluate(state, f, {site.name: proposal}, scores=False) for f in factors
+    }
+    total = proposal.new_zeros(
+        *proposal.shape[:2], proposal.shape[2] if site.period is not None else 1
+    )
     for factor in factors:
         for offset in factor.offsets(site.name):
-            add_onto(total, state, site, factor, Leaf(site.name, offset), values[factor.key].log_prob)
+            add_onto(
+                total, state, site, factor, Leaf(site.name, offset), values[factor.key].log_prob
+            )
     return total

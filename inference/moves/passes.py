@@ -1,7 +1,8 @@
 """What one gradient pass evaluates and keeps: all slices, or only those that its chunks touch.
 
-A pass that moves most slices evaluates the factors around its site on all of them. One that moves few, as the slices that
-windows leave fixed, evaluates only the slices that read a moved value, so that it costs what it moves.
+A pass that moves most slices evaluates the factors around its site on all of them. One that moves
+few, as the slices that windows leave fixed, evaluates only the slices that read a moved value, so
+that it costs what it moves.
 """
 
 from collections.abc import Mapping
@@ -88,7 +89,9 @@ class Whole:
     def errors(self, values: Values) -> Tensor:
         """Prediction errors of every chunk's free slices, `(count, K * B, N)`."""
         value = self.state.values[self.site.name]
-        total = value.new_zeros(*value.shape[:2], self.chunks.padded, *value.shape[self.site.num_lead :])
+        total = value.new_zeros(
+            *value.shape[:2], self.chunks.padded, *value.shape[self.site.num_lead :]
+        )
         add_scores(total, self.state, self.site, values, shift=self.chunks.phase)
         if self.held is not None:
             inside = total.narrow(2, self.chunks.phase, self.held.shape[2])
@@ -129,7 +132,9 @@ class Whole:
         for factor in self.factors:
             difference = new[factor.key].log_prob - self.old[factor.key].log_prob
             leaf = Leaf(self.site.name, home_offset(factor, self.site.name))
-            add_onto(total, self.state, self.site, factor, leaf, difference, shift=self.chunks.phase)
+            add_onto(
+                total, self.state, self.site, factor, leaf, difference, shift=self.chunks.phase
+            )
         return self.chunks.sum(total)
 
     def accept(self, flags: Tensor, moved: Tensor, new: Values) -> State:
@@ -140,7 +145,9 @@ class Whole:
         for factor in self.factors:
             leaf = Leaf(self.site.name, home_offset(factor, self.site.name))
             covered = align(flags, self.site, leaf, factor.site, *factor_slices(self.state, factor))
-            cache[factor.key] = merge(self.state, factor, covered, new[factor.key], cache[factor.key])
+            cache[factor.key] = merge(
+                self.state, factor, covered, new[factor.key], cache[factor.key]
+            )
         values = {**self.state.values, self.site.name: torch.where(widen(flags, z), moved, z)}
         return self.state.replace(values=values, cache=cache)
 
@@ -149,8 +156,9 @@ class Whole:
 class Sparse:
     """A pass that evaluates only the slices of factors that read a free value of its chunks.
 
-    A factor's rows are, chunk by chunk, the slices that read one of the chunk's free values. Rows past the end of the
-    series repeat its last slice and count for nothing; they belong to the last chunk, so what is written is the same.
+    A factor's rows are, chunk by chunk, the slices that read one of the chunk's free values. Rows
+    past the end of the series repeat its last slice and count for nothing; they belong to the last
+    chunk, so what is written is the same.
     """
 
     state: State
@@ -171,7 +179,9 @@ class Sparse:
     @cached_property
     def factors(self) -> tuple[Factor, ...]:
         """The factors that read a free value."""
-        return tuple(f for f in touching(self.state, self.site.name) if self._begin(f) < self._slices(f)[1])
+        return tuple(
+            f for f in touching(self.state, self.site.name) if self._begin(f) < self._slices(f)[1]
+        )
 
     @cached_property
     def old(self) -> Values:
@@ -186,7 +196,9 @@ class Sparse:
     @cached_property
     def free(self) -> Tensor:
         """The free slices, in order."""
-        return _grid(self.chunks, self.chunks.width, 0, 0, self.chunks.length, self.state.log_weights.device)[3]
+        return _grid(
+            self.chunks, self.chunks.width, 0, 0, self.chunks.length, self.state.log_weights.device
+        )[3]
 
     @cached_property
     def _now(self) -> Tensor:
@@ -201,10 +213,16 @@ class Sparse:
                 score = values[factor.key].scores[Leaf(self.site.name, offset)]
                 part = self._by_chunk(factor, flatten_event(self.site, score))
                 narrow = part.shape[2] > self.chunks.width
-                parts.append(part.narrow(2, offset - self._offset(factor), self.chunks.width) if narrow else part)
+                parts.append(
+                    part.narrow(2, offset - self._offset(factor), self.chunks.width)
+                    if narrow
+                    else part
+                )
         total = sum(parts[1:], parts[0])  # (K * B, count, width, D)
         if self._open is not None:
-            wide = self._open.expand(self.state.values[self.site.name].shape[0], *self._open.shape[1:]).flatten(0, 1)
+            wide = self._open.expand(
+                self.state.values[self.site.name].shape[0], *self._open.shape[1:]
+            ).flatten(0, 1)
             total = torch.where(wide, total, torch.zeros_like(total))
         return total.transpose(0, 1).flatten(2)
 
@@ -215,7 +233,11 @@ class Sparse:
         if mask is None:
             return None
         free = ~mask.index_select(2, self.free)
-        free = free.unsqueeze(3) if free.ndim == 3 else widen(free, z).expand(*free.shape[:3], *z.shape[3:]).flatten(3)
+        free = (
+            free.unsqueeze(3)
+            if free.ndim == 3
+            else widen(free, z).expand(*free.shape[:3], *z.shape[3:]).flatten(3)
+        )
         full = pad(free, (0, 0, 0, self.chunks.count * self.chunks.width - free.shape[2]))
         return full.unflatten(2, (self.chunks.count, self.chunks.width))
 
@@ -226,10 +248,16 @@ class Sparse:
 
     def move(self, jump: Tensor) -> tuple[Tensor, Tensor]:
         """The jump of the free slices, observed values held back, and the site's values with it."""
-        z, mask, now = self.state.values[self.site.name], self.state.masks.get(self.site.name), self._now
+        z, mask, now = (
+            self.state.values[self.site.name],
+            self.state.masks.get(self.site.name),
+            self._now,
+        )
         jump = jump.transpose(0, 1).reshape(*z.shape[:2], -1, *z.shape[3:])[:, :, : now.shape[2]]
         if mask is not None:
-            jump = torch.where(widen(mask.index_select(2, self.free), jump), torch.zeros_like(jump), jump)
+            jump = torch.where(
+                widen(mask.index_select(2, self.free), jump), torch.zeros_like(jump), jump
+            )
         return jump, z.index_copy(2, self.free, now + jump)
 
     def evaluate(self, moved: Tensor) -> Values:
@@ -238,25 +266,42 @@ class Sparse:
 
     def gain(self, new: Values) -> Tensor:
         """log p(moved, rest) - log p(current, rest) by chunk, `(count, K * B)` nats."""
-        parts = [self._by_chunk(f, new[f.key].log_prob - self.old[f.key].log_prob).sum(2) for f in self.factors]
+        parts = [
+            self._by_chunk(f, new[f.key].log_prob - self.old[f.key].log_prob).sum(2)
+            for f in self.factors
+        ]
         return sum(parts[1:], parts[0]).T
 
     def accept(self, flags: Tensor, moved: Tensor, new: Values) -> State:
         """The state in which the chunks flagged in `(count, K * B)` have moved."""
-        z, cache, width = self.state.values[self.site.name], dict(self.state.cache), self.chunks.width
-        spread = {height: self._spread(flags, height) for height in {width, *map(self._height, self.factors)}}
+        z, cache, width = (
+            self.state.values[self.site.name],
+            dict(self.state.cache),
+            self.chunks.width,
+        )
+        spread = {
+            height: self._spread(flags, height)
+            for height in {width, *map(self._height, self.factors)}
+        }
         for f in self.factors:
             kept = merge(self.state, f, spread[self._height(f)], new[f.key], self.old[f.key])
             before, places = cache[f.key], self._grids[f.key][1]
             cache[f.key] = FactorValue(
                 before.log_prob.index_copy(2, places, kept.log_prob),
-                {leaf: before.scores[leaf].index_copy(2, places, score) for leaf, score in kept.scores.items()},
+                {
+                    leaf: before.scores[leaf].index_copy(2, places, score)
+                    for leaf, score in kept.scores.items()
+                },
             )
         chosen = widen(spread[width][:, :, : self.free.shape[0]], z)
-        changed = z.index_copy(2, self.free, torch.where(chosen, moved.index_select(2, self.free), self._now))
-        return self.state.replace(values={**self.state.values, self.site.name: changed}, cache=cache)
+        changed = z.index_copy(
+            2, self.free, torch.where(chosen, moved.index_select(2, self.free), self._now)
+        )
+        return self.state.replace(
+            values={**self.state.values, self.site.name: changed}, cache=cache
+        )
 
-    # -- rows --------------------------------------------------------------------------------------------------------
+    # -- rows --------------------------------------------------------------------------------------
 
     def _slices(self, factor: Factor) -> tuple[int, int]:
         return factor_slices(self.state, factor)
@@ -271,8 +316,16 @@ class Sparse:
     def _is_regular(self, factor: Factor) -> bool:
         """Whether a factor has a slice for every row, but for the last chunk's."""
         start, stop = self._slices(factor)
-        last_but_one = self._begin(factor) + (self.chunks.count - 2) * self.chunks.stride + self._height(factor)
-        return factor.site.period == self.site.period and start <= self._begin(factor) and last_but_one <= stop
+        last_but_one = (
+            self._begin(factor)
+            + (self.chunks.count - 2) * self.chunks.stride
+            + self._height(factor)
+        )
+        return (
+            factor.site.period == self.site.period
+            and start <= self._begin(factor)
+            and last_but_one <= stop
+        )
 
     def _height(self, factor: Factor) -> int:
         """Rows of a factor per chunk."""
@@ -284,7 +337,8 @@ class Sparse:
         """By factor key, its rows (see `_grid`)."""
         device = self.state.log_weights.device
         return {
-            f.key: _grid(self.chunks, self._height(f), self._offset(f), *self._slices(f), device) for f in self.factors
+            f.key: _grid(self.chunks, self._height(f), self._offset(f), *self._slices(f), device)
+            for f in self.factors
         }
 
     def _by_chunk(self, factor: Factor, x: Tensor) -> Tensor:
@@ -316,12 +370,20 @@ def _grid(
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
     """The `height` slices from `offset` after the start of every chunk on.
 
-    Returns:
-        the slices `(count * height,)`, those past the end (`stop`) replaced by the last one; their distances from `start`;
-        True where there was none to replace, or None where this is everywhere; the slices before the end alone.
+    Returns: the slices `(count * height,)`, those past the end (`stop`) replaced by the last one;
+        their distances from `start`; True where there was none to replace, or None where this is
+        everywhere; the slices before the end alone.
     """
-    begin, last = offset - chunks.phase, offset - chunks.phase + (chunks.count - 1) * chunks.stride + height
+    begin, last = (
+        offset - chunks.phase,
+        offset - chunks.phase + (chunks.count - 1) * chunks.stride + height,
+    )
     first = torch.arange(begin, begin + chunks.count * chunks.stride, chunks.stride, device=device)
     slices = (first[:, None] + torch.arange(height, device=device)).flatten()
     rows = slices.clamp_max(stop - 1)
-    return rows, rows - start, (slices < stop if last > stop else None), slices[: slices.shape[0] - max(last - stop, 0)]
+    return (
+        rows,
+        rows - start,
+        (slices < stop if last > stop else None),
+        slices[: slices.shape[0] - max(last - stop, 0)],
+    )

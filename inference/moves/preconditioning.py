@@ -1,8 +1,9 @@
 """From learned curvatures to the root R of each chunk's preconditioner S = R R', and its use.
 
-The precision of a chunk given its fixed neighbours is assembled from the curvatures of all factors that read its
-slices: block-tridiagonal for a chain, so that a linear-Gaussian chunk is drawn exactly. The first, the inner and the
-last chunk differ (they hold other factors, and empty places), so there are three of each.
+The precision of a chunk given its fixed neighbours is assembled from the curvatures of all factors
+that read its slices: block-tridiagonal for a chain, so that a linear-Gaussian chunk is drawn
+exactly. The first, the inner and the last chunk differ (they hold other factors, and empty places),
+so there are three of each.
 """
 
 from dataclasses import replace
@@ -31,16 +32,20 @@ def preconditioner(
 ) -> tuple[Tensor | None, SiteAdaptation]:
     """The roots of these chunks, kept until the curvature is learned anew.
 
-    Returns:
-        diagonals `(count, N)`; matrices `(count, N, N)`, or `(3, N, N)` (first, inner, last) where chunks are many.
+    Returns: diagonals `(count, N)`; matrices `(count, N, N)`, or `(3, N, N)` (first, inner, last)
+        where chunks are many.
     """
     if not learned.secants:
         return None, learned
     key = (chunks.width, chunks.gap, chunks.phase, chunks.length)
     if key not in learned.roots:
         precisions = _precisions(state, site, chunks, learned)
-        if chunks.count == 1:  # also a site without time: curvatures of far and near particles mix, and few are large
-            root = root_of_inverse(precisions[:1], magnitude=precisions.shape[-1] <= MAX_DENSE_STATIC)
+        if (
+            chunks.count == 1
+        ):  # also a site without time: curvatures of far and near particles mix, and few are large
+            root = root_of_inverse(
+                precisions[:1], magnitude=precisions.shape[-1] <= MAX_DENSE_STATIC
+            )
         else:
             root = root_of_inverse(precisions)
         few = chunks.count * root[0].numel() <= MAX_SEPARATE
@@ -75,11 +80,17 @@ def _precisions(state: State, site: Site, chunks: Chunks, learned: SiteAdaptatio
     """Precision of the first, an inner and the last chunk given their fixed neighbours, `(3, N, N)` or `(3, N)`."""
     like = state.values[site.name]
     size, width = flatten_event(site, like[:1, :1]).shape[-1], chunks.width
-    dense = size * width <= MAX_DENSE_BLOCK and all(s.xx.ndim == 2 for s in learned.secants.values())
-    blocks = like.new_zeros(3, width, width, size, size) if dense else like.new_zeros(3, width, size)
+    dense = size * width <= MAX_DENSE_BLOCK and all(
+        s.xx.ndim == 2 for s in learned.secants.values()
+    )
+    blocks = (
+        like.new_zeros(3, width, width, size, size) if dense else like.new_zeros(3, width, size)
+    )
     for factor in touching(state, site.name):
         if factor.key in learned.secants:
-            _add_factor(blocks, chunks, site, factor, learned.secants[factor.key].curvature(), dense)
+            _add_factor(
+                blocks, chunks, site, factor, learned.secants[factor.key].curvature(), dense
+            )
     empty = 1 - _valid(chunks, range(width), 0, (0, chunks.length), like)
     if not dense:
         return (blocks + empty[..., None]).flatten(1)
@@ -87,7 +98,9 @@ def _precisions(state: State, site: Site, chunks: Chunks, learned: SiteAdaptatio
     return blocks.transpose(2, 3).flatten(3).flatten(1, 2)
 
 
-def _add_factor(blocks: Tensor, chunks: Chunks, site: Site, factor: Factor, curvature: Tensor, dense: bool) -> None:
+def _add_factor(
+    blocks: Tensor, chunks: Chunks, site: Site, factor: Factor, curvature: Tensor, dense: bool
+) -> None:
     same_level = site.period is not None and site.period == factor.site.period
     offsets = factor.offsets(site.name) if same_level else (0,)
     covered = factor.slices(chunks.length) if same_level else (0, chunks.length)
@@ -109,10 +122,15 @@ def _add_factor(blocks: Tensor, chunks: Chunks, site: Site, factor: Factor, curv
                 blocks[:, rows.start : rows.stop] += valid[:, :, None] * curvature[here]
 
 
-def _valid(chunks: Chunks, rows: range, offset: int, covered: tuple[int, int], like: Tensor) -> Tensor:
+def _valid(
+    chunks: Chunks, rows: range, offset: int, covered: tuple[int, int], like: Tensor
+) -> Tensor:
     """`(3, rows)` 1 where a factor that reads slice r at this offset exists in first, inner and last chunk, else 0."""
     within = torch.arange(rows.start, rows.stop, device=like.device)
-    starts = (kind * chunks.stride - chunks.phase for kind in (0, min(1, chunks.count - 1), chunks.count - 1))
+    starts = (
+        kind * chunks.stride - chunks.phase
+        for kind in (0, min(1, chunks.count - 1), chunks.count - 1)
+    )
     slices = torch.stack([within + start for start in starts])
     read = slices + offset
     valid = (slices >= 0) & (slices < chunks.length) & (read >= covered[0]) & (read < covered[1])

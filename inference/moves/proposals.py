@@ -1,8 +1,9 @@
 """Gradient proposals in whitened coordinates, for accept/reject with any preconditioner.
 
-A pass proposes z' = z + R u, with S = R R' the preconditioner, w = R' eps(z) the whitened prediction error and u drawn
-given w. It then reverses by -u from z' (an involution that keeps volume), so the acceptance probability needs only
-log p(-u | w') - log p(u | w), whatever R is, and also when observed values are held back from moving.
+A pass proposes z' = z + R u, with S = R R' the preconditioner, w = R' eps(z) the whitened
+prediction error and u drawn given w. It then reverses by -u from z' (an involution that keeps
+volume), so the acceptance probability needs only log p(-u | w') - log p(u | w), whatever R is, and
+also when observed values are held back from moving.
 """
 
 from typing import NamedTuple, Protocol
@@ -84,8 +85,9 @@ class OrnsteinUhlenbeck(Gaussian):
 class Mala(Gaussian):
     """Variance 2 a and a truncated drift (Roberts and Tweedie 1996, section 1.4.3, "MALTA").
 
-    Where the density falls faster than a Gaussian, as to the left of a scale that the data exclude, an error of any size
-    would throw every proposal past the mode, and the particle would never leave.
+    Where the density falls faster than a Gaussian, as to the left of a scale that the data exclude,
+    an error of any size would throw every proposal past the mode, and the particle would never
+    leave.
     """
 
     def drift(self, w: Tensor) -> Tensor:
@@ -105,7 +107,10 @@ class Barker:
 
     def draw(self, w: Tensor, stride: Stride, generator: torch.Generator | None) -> Tensor:
         """Draw u given the whitened prediction error."""
-        noise = torch.randn(w.shape, dtype=w.dtype, device=w.device, generator=generator) * stride.deviation
+        noise = (
+            torch.randn(w.shape, dtype=w.dtype, device=w.device, generator=generator)
+            * stride.deviation
+        )
         uniform = torch.rand(w.shape, dtype=w.dtype, device=w.device, generator=generator)
         return torch.where(uniform < torch.sigmoid(noise * w), noise, -noise)
 

@@ -64,11 +64,13 @@ class MoveKind:
     needs: str
 
 
-def langevin_moves(state: State, name: str, window: int, noise: str = "ou", local: str | None = None) -> Passes:
+def langevin_moves(
+    state: State, name: str, window: int, noise: str = "ou", local: str | None = None
+) -> Passes:
     """Windows and the slices between them on even sweeps, single slices on odd ones; every latent is visited in each.
 
-    The slices between the windows of one even sweep lie in the middle of those of the next. `local` is the proposal of
-    odd sweeps, `noise` that of the others.
+    The slices between the windows of one even sweep lie in the middle of those of the next. `local`
+    is the proposal of odd sweeps, `noise` that of the others.
     """
     local = local or noise
     if not _is_series(state, name):
@@ -79,7 +81,9 @@ def langevin_moves(state: State, name: str, window: int, noise: str = "ou", loca
         return tuple(Langevin(name, 1, phase, noise) for phase in range(1 + lag)), narrow
     if state.values[name].shape[2] <= window:
         return (Langevin(name, window, noise=noise),), narrow
-    first, second = (_windows(name, window, lag, phase, noise) for phase in (0, (window + lag) // 2))
+    first, second = (
+        _windows(name, window, lag, phase, noise) for phase in (0, (window + lag) // 2)
+    )
     return first, narrow, second, narrow
 
 
@@ -91,8 +95,8 @@ def _windows(name: str, window: int, lag: int, phase: int, noise: str) -> tuple[
 def block_moves(state: State, name: str, window: int) -> Passes:
     """The whole series in one proposal on even sweeps (or chunks as large as a full matrix may be), windows on odd ones.
 
-    Where the chain is far from Gaussian the whole series is seldom accepted: windows, twice and overlapping, keep it
-    moving.
+    Where the chain is far from Gaussian the whole series is seldom accepted: windows, twice and
+    overlapping, keep it moving.
     """
     if not _is_series(state, name):
         return langevin_moves(state, name, 1)
@@ -119,13 +123,19 @@ def _is_series(state: State, name: str) -> bool:
 
 KINDS: dict[str, MoveKind] = {
     "langevin": MoveKind(
-        lambda state, name, options: langevin_moves(state, name, options.window, local="mala"), "score"
+        lambda state, name, options: langevin_moves(state, name, options.window, local="mala"),
+        "score",
     ),
-    "block": MoveKind(lambda state, name, options: block_moves(state, name, options.window), "score"),
+    "block": MoveKind(
+        lambda state, name, options: block_moves(state, name, options.window), "score"
+    ),
     "mala": MoveKind(lambda state, name, _: langevin_moves(state, name, 1, "mala"), "score"),
     "barker": MoveKind(lambda state, name, _: langevin_moves(state, name, 1, "barker"), "score"),
     "paper": MoveKind(
-        lambda state, name, options: coloured(partial(Paper, step=options.step))(state, name, options), "score"
+        lambda state, name, options: coloured(partial(Paper, step=options.step))(
+            state, name, options
+        ),
+        "score",
     ),
     "gibbs": MoveKind(coloured(Gibbs), "finite"),
     "ffbs": MoveKind(lambda state, name, _: ((ForwardFilterBackwardSample(name),),), "chain"),
@@ -138,7 +148,11 @@ MAX_CHAIN_VALUES = 32  # above this, tables of all pairs of values cost more tha
 
 
 def choose_schedule(
-    state: State, *, overrides: Mapping[str, str | Move], update: str = "exact", options: Options = DEFAULTS
+    state: State,
+    *,
+    overrides: Mapping[str, str | Move],
+    update: str = "exact",
+    options: Options = DEFAULTS,
 ) -> Schedule:
     """The engine's own choice, or the user's where it is sound.
 
@@ -163,9 +177,15 @@ def choose_schedule(
             done |= {site for site in block if site not in overrides}
             cycles.append(((Supplied(block),),))
         else:
-            cycles.append(site_passes(state, name, overrides.get(name) or _default(state, name, update), options))
+            cycles.append(
+                site_passes(
+                    state, name, overrides.get(name) or _default(state, name, update), options
+                )
+            )
     length = math.lcm(*(len(cycle) for cycle in cycles))
-    return Schedule(tuple(tuple(chain.from_iterable(c[i % len(c)] for c in cycles)) for i in range(length)))
+    return Schedule(
+        tuple(tuple(chain.from_iterable(c[i % len(c)] for c in cycles)) for i in range(length))
+    )
 
 
 def _default(state: State, name: str, update: str) -> str:
@@ -195,7 +215,9 @@ def site_passes(state: State, name: str, kind: str | Move, options: Options) -> 
     """
     if not isinstance(kind, str):
         if name not in kind.sites:
-            raise MoveError(f"site {name!r}: the move given for it updates {', '.join(kind.sites)}.")
+            raise MoveError(
+                f"site {name!r}: the move given for it updates {', '.join(kind.sites)}."
+            )
         return ((kind,),)
     if kind not in KINDS:
         raise MoveError(f"site {name!r}: {unknown_name('move', kind, KINDS)}")
@@ -216,7 +238,9 @@ def site_passes(state: State, name: str, kind: str | Move, options: Options) -> 
     return KINDS[kind].build(state, name, options)
 
 
-def check_overrides(lowered: LoweredModel, overrides: Mapping[str, str | Move], options: Options) -> None:
+def check_overrides(
+    lowered: LoweredModel, overrides: Mapping[str, str | Move], options: Options
+) -> None:
     """Refuse overrides that cannot be: as far as a small cloud from the prior tells, which models with inputs lack.
 
     Raises:
@@ -228,7 +252,9 @@ def check_overrides(lowered: LoweredModel, overrides: Mapping[str, str | Move], 
         if name not in sites:
             raise ModelError(unknown_name("site", name, sites))
         if sites[name].kind != "stochastic":
-            raise MoveError(f"site {name!r} is {sites[name].kind}: only stochastic sites are moved.")
+            raise MoveError(
+                f"site {name!r} is {sites[name].kind}: only stochastic sites are moved."
+            )
         if isinstance(kind, str) and kind not in KINDS:
             raise MoveError(f"site {name!r}: {unknown_name('move', kind, KINDS)}")
     state = small_cloud(lowered) if overrides else None

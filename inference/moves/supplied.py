@@ -22,14 +22,16 @@ def takes_masks(draw: Any) -> bool:
 def is_exact(state: State, block: tuple[str, ...]) -> bool:
     """Whether a model's conditional of a block stays exact with masks, interventions and temperature of this cloud.
 
-    A conditional that is not told of them would count hidden or severed children, and data at their full power. Of what it
-    draws, observed values can be put back where they were drawn apart from the rest: whole data of a single site without
-    time.
+    A conditional that is not told of them would count hidden or severed children, and data at their
+    full power. Of what it draws, observed values can be put back where they were drawn apart from
+    the rest: whole data of a single site without time.
     """
     model, problem = state.problem.lowered.model, state.problem
     if not hasattr(model.conditionals[block], "at"):
         read = {f.site.name for n in block for f in problem.lowered.touching[n]}
-        if read & problem.severed or (state.inverse_temperature is not None and read - set(problem.latent)):
+        if read & problem.severed or (
+            state.inverse_temperature is not None and read - set(problem.latent)
+        ):
             return False
     if not state.masks or takes_masks(model.conditionals[block]):
         return True
@@ -46,7 +48,9 @@ class Supplied:
 
     sites: tuple[str, ...]
 
-    def __call__(self, state: State, generator: torch.Generator | None, *, adapt: bool) -> tuple[State, Tensor]:
+    def __call__(
+        self, state: State, generator: torch.Generator | None, *, adapt: bool
+    ) -> tuple[State, Tensor]:
         """One exact draw of the block, observed values kept; acceptance is 1.
 
         Raises:
@@ -54,10 +58,18 @@ class Supplied:
         """
         draw: Any = state.problem.lowered.model.conditionals[self.sites]
         if generator is None:
-            raise MoveError(f"conditional of {self.sites}: a generator is needed; call engine.init first.")
+            raise MoveError(
+                f"conditional of {self.sites}: a generator is needed; call engine.init first."
+            )
         natural = state.natural
-        draw = getattr(draw, "at", lambda _: draw)(state)  # some look at interventions and temperatures too
-        drawn = draw(natural, generator, masks=self._masks(state)) if takes_masks(draw) else draw(natural, generator)
+        draw = getattr(draw, "at", lambda _: draw)(
+            state
+        )  # some look at interventions and temperatures too
+        drawn = (
+            draw(natural, generator, masks=self._masks(state))
+            if takes_masks(draw)
+            else draw(natural, generator)
+        )
         self._check(drawn, natural)
         for name in state.masks.keys() & drawn.keys():
             kept = torch.where(widen(state.masks[name], drawn[name]), natural[name], drawn[name])
@@ -66,7 +78,9 @@ class Supplied:
 
     def _masks(self, state: State) -> dict[str, Tensor]:
         """Masks of data of which some are missing, and of the block; other latents have a value everywhere."""
-        return {n: m for n, m in state.masks.items() if n in self.sites or n not in state.problem.latent}
+        return {
+            n: m for n, m in state.masks.items() if n in self.sites or n not in state.problem.latent
+        }
 
     def _check(self, drawn: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
         if set(drawn) != set(self.sites):

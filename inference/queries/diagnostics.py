@@ -1,7 +1,8 @@
 """Has the cloud converged, and is it worth trusting? Diagnostics from the trace of a run, with remedies.
 
-Particles are independent chains, so a trace `(num_sweeps, K, B, *event)` shows both how fast each forgets (its
-autocorrelation) and whether they agree (R-hat). All numbers are per datum and coordinate; `diagnose` sums them up.
+Particles are independent chains, so a trace `(num_sweeps, K, B, *event)` shows both how fast each
+forgets (its autocorrelation) and whether they agree (R-hat). All numbers are per datum and
+coordinate; `diagnose` sums them up.
 
     >>> import torch
     >>> from torch.distributions import Normal
@@ -43,14 +44,13 @@ MIN_CHAINS = 8  # with fewer particles two clusters can be told from one by luck
 class Diagnosis:
     """What a trace says.
 
-    Attributes:
-        r_hat: site -> split R-hat `(B, *event)`; 1 when all particles agree.
-        ess: site -> effective sample size of the mean, all particles and sweeps together, `(B, *event)`.
+    Attributes: r_hat: site -> split R-hat `(B, *event)`; 1 when all particles agree. ess: site ->
+        effective sample size of the mean, all particles and sweeps together, `(B, *event)`.
         ess_per_sweep: site -> `ess` divided by particles and sweeps (1 for independent draws).
-        acceptance: site -> mean acceptance probability.
-        unique_ancestors: `(B,)` distinct lineages that survive resampling; None without a state.
-        multimodal: names of sites whose particles sit in separate clusters and do not move between them.
-        warnings: one sentence per problem, with its remedy.
+        acceptance: site -> mean acceptance probability. unique_ancestors: `(B,)` distinct lineages
+        that survive resampling; None without a state. multimodal: names of sites whose particles
+        sit in separate clusters and do not move between them. warnings: one sentence per problem,
+        with its remedy.
     """
 
     r_hat: Mapping[str, Tensor]
@@ -84,7 +84,9 @@ def diagnose(info: Info, state: State | None = None, *, warn: bool = False) -> D
         InferenceError: if nothing was recorded, or too little.
     """
     if not info.trace or any(len(x) < 8 for x in info.trace.values()):
-        raise InferenceError("diagnose: expected a trace of at least 8 sweeps; pass record=[sites] to engine.run.")
+        raise InferenceError(
+            "diagnose: expected a trace of at least 8 sweeps; pass record=[sites] to engine.run."
+        )
     trace = {name: x.double() for name, x in info.trace.items()}
     r_hat = {name: split_r_hat(x) for name, x in trace.items()}
     size = {name: effective_sample_size(x) for name, x in trace.items()}
@@ -133,22 +135,28 @@ def _disagreement(r_hat: Mapping[str, Tensor], apart: list[str]) -> list[str]:
     return said
 
 
-def _scarcity(size: Mapping[str, Tensor], acceptance: Mapping[str, float], ancestors: Tensor | None) -> list[str]:
+def _scarcity(
+    size: Mapping[str, Tensor], acceptance: Mapping[str, float], ancestors: Tensor | None
+) -> list[str]:
     said = []
     for name, value in size.items():
         if float(value.min()) < MIN_ESS:
-            said.append(f"site {name!r}: {float(value.min()):.0f} effective samples in all; run more sweeps.")
+            said.append(
+                f"site {name!r}: {float(value.min()):.0f} effective samples in all; run more sweeps."
+            )
     for name, rate in acceptance.items():
         if rate < MIN_ACCEPTANCE:
             said.append(
                 f"site {name!r}: acceptance {rate:.3f}; lengthen the engine's warmup, or choose moves={{{name!r}: 'mala'}}."
             )
     if ancestors is not None and int(ancestors.min()) == 1 < len(ancestors):
-        said.append("one lineage is left after resampling: sweep more between new slices, or use more particles.")
+        said.append(
+            "one lineage is left after resampling: sweep more between new slices, or use more particles."
+        )
     return said
 
 
-# -- numbers -----------------------------------------------------------------------------------------------------------
+# -- numbers ---------------------------------------------------------------------------------------
 
 
 def _split(trace: Tensor) -> Tensor:
@@ -174,13 +182,16 @@ def autocovariance(chains: Tensor) -> Tensor:
     """Biased autocovariances of every chain at all lags, in the shape of `chains` `(S, ...)`."""
     centred = chains - chains.mean(0)
     spectrum = torch.fft.rfft(centred, n=2 * len(chains), dim=0)
-    return torch.fft.irfft(spectrum.abs().square(), n=2 * len(chains), dim=0)[: len(chains)] / len(chains)
+    return torch.fft.irfft(spectrum.abs().square(), n=2 * len(chains), dim=0)[: len(chains)] / len(
+        chains
+    )
 
 
 def effective_sample_size(trace: Tensor) -> Tensor:
     """Independent draws that would give the same error of the mean, `(B, *event)`, all particles together.
 
-    Geyer's initial monotone sequence on the autocorrelation of all chains (Vehtari et al. 2021, equations 10 to 13).
+    Geyer's initial monotone sequence on the autocorrelation of all chains (Vehtari et al. 2021,
+    equations 10 to 13).
     """
     chains = _split(trace)
     within, pooled = _moments(chains)
@@ -198,7 +209,8 @@ def effective_sample_size(trace: Tensor) -> Tensor:
 def is_clustered(trace: Tensor) -> bool:
     """Whether, for some datum, the particles' means along the sweeps form two tight clusters.
 
-    Means are projected onto their main direction and cut in two where the variance left within the parts is least.
+    Means are projected onto their main direction and cut in two where the variance left within the
+    parts is least.
     """
     means = trace.mean(0).unsqueeze(-1).flatten(2)  # (K, B, D)
     if len(means) < MIN_CHAINS:
@@ -220,7 +232,7 @@ def _two_clusters(means: Tensor) -> float:
     return float(1 - between.max() / total)
 
 
-# -- export ------------------------------------------------------------------------------------------------------------
+# -- export ----------------------------------------------------------------------------------------
 
 
 def to_arviz(info: Info, *, datum: int = 0) -> Any:
@@ -234,7 +246,12 @@ def to_arviz(info: Info, *, datum: int = 0) -> Any:
     try:
         import arviz  # an extra: needed here only
     except ImportError as error:
-        raise InferenceError("to_arviz needs ArviZ: pip install 'aif_dcpc[diagnostics]'.") from error
-    chains = {n: x[:, :, min(datum, x.shape[2] - 1)].transpose(0, 1).cpu().numpy() for n, x in info.trace.items()}
+        raise InferenceError(
+            "to_arviz needs ArviZ: pip install 'aif_dcpc[diagnostics]'."
+        ) from error
+    chains = {
+        n: x[:, :, min(datum, x.shape[2] - 1)].transpose(0, 1).cpu().numpy()
+        for n, x in info.trace.items()
+    }
     modern = int(arviz.__version__.split(".")[0]) >= 1
     return arviz.from_dict({"posterior": chains}) if modern else arviz.from_dict(posterior=chains)

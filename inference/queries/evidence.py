@@ -1,8 +1,9 @@
 """Log evidence: how probable the model finds the data, all latents integrated out, with a check of the estimate itself.
 
-`gauss_markov` importance-samples from a Gauss-Markov proposal fitted to swept particles (see `gauss_markov`); discrete
-sites of finite support are summed out exactly. Its Pareto k-hat says whether the weights can be trusted (below .7).
-`annealed` follows a path from the prior (see `annealing`); it needs no good proposal, and costs more.
+`gauss_markov` importance-samples from a Gauss-Markov proposal fitted to swept particles (see
+`gauss_markov`); discrete sites of finite support are summed out exactly. Its Pareto k-hat says
+whether the weights can be trusted (below .7). `annealed` follows a path from the prior (see
+`annealing`); it needs no good proposal, and costs more.
 
     >>> import torch
     >>> from torch.distributions import Normal
@@ -107,7 +108,12 @@ def estimate_evidence(
             found = _importance(sampler, state, num_samples, num_fit)
             if method == "gauss_markov" or float(found.pareto_k.max()) <= MAX_PARETO_K:
                 return found
-    options = {"num_temperatures": num_temperatures, "num_chains": num_chains, "seed": seed, **given}
+    options = {
+        "num_temperatures": num_temperatures,
+        "num_chains": num_chains,
+        "seed": seed,
+        **given,
+    }
     annealed = annealed_log_evidence(engine, data, **options)
     return _evidence(annealed.log_weights, "annealed", annealed.log_evidence)
 
@@ -115,11 +121,15 @@ def estimate_evidence(
 def _evidence(log_weights: Tensor, method: str, log_evidence: Tensor | None = None) -> Evidence:
     """What importance weights `(num_samples, B or 1)` say."""
     number = log_weights.shape[0]
-    mean = torch.logsumexp(log_weights, 0) - math.log(number) if log_evidence is None else log_evidence
-    return Evidence(mean, ess(log_weights) / number, pareto_k(log_weights), method, -log_weights.mean(0))
+    mean = (
+        torch.logsumexp(log_weights, 0) - math.log(number) if log_evidence is None else log_evidence
+    )
+    return Evidence(
+        mean, ess(log_weights) / number, pareto_k(log_weights), method, -log_weights.mean(0)
+    )
 
 
-# -- importance sampling -----------------------------------------------------------------------------------------------
+# -- importance sampling ---------------------------------------------------------------------------
 
 
 def _obstacle(state: State) -> str:
@@ -151,11 +161,15 @@ def _importance(engine: Sampler, state: State, num_samples: int, num_fit: int) -
     return _evidence(log_weights, "gauss_markov")
 
 
-def _posterior_draws(engine: Sampler, state: State, names: list[str], num_fit: int) -> dict[str, Tensor]:
+def _posterior_draws(
+    engine: Sampler, state: State, names: list[str], num_fit: int
+) -> dict[str, Tensor]:
     """Particles of many sweeps after the warm-up, unconstrained coordinates, `(N, B, [T,] *event)`."""
     state, _ = engine.run(state, 2 * engine.warmup + 50)
     num_sweeps = max(1, num_fit // state.num_particles)
-    _, info = engine.run(state, num_sweeps, record=lambda s: {n: s.values[n] for n in names}, adapt=False)
+    _, info = engine.run(
+        state, num_sweeps, record=lambda s: {n: s.values[n] for n in names}, adapt=False
+    )
     return {n: x.flatten(0, 1) for n, x in info.trace.items()}
 
 
@@ -169,29 +183,40 @@ def _with_particles(state: State, values: Mapping[str, Tensor], number: int) -> 
     """The state with other particles; discrete sites keep one, which is never read."""
     weights = state.log_weights.new_zeros(number, state.batch_size)
     idle = {n: state.values[n][:1] for n in state.problem.discrete}
-    return state.replace(values={**state.values, **idle, **values}, log_weights=weights, cache={}, adaptation={})
+    return state.replace(
+        values={**state.values, **idle, **values}, log_weights=weights, cache={}, adaptation={}
+    )
 
 
 def _log_joint(state: State) -> Tensor:
     """log p(data, continuous latents), discrete ones summed out, `(N, B)`, or `(N, 1)` where data are coupled."""
     discrete = state.problem.discrete
-    own, shared = torch.zeros_like(state.log_weights).double(), torch.zeros_like(state.log_weights[:, :1]).double()
+    own, shared = (
+        torch.zeros_like(state.log_weights).double(),
+        torch.zeros_like(state.log_weights[:, :1]).double(),
+    )
     parts = [
         (f.site.scope, evaluate(state, f, scores=False).log_prob)
         for f in active_factors(state)
         if not discrete & {leaf.site for leaf in f.inputs}
     ]
-    parts += [(state.problem.site(name).scope, chain_tables(state, name).log_normaliser()) for name in discrete]
+    parts += [
+        (state.problem.site(name).scope, chain_tables(state, name).log_normaliser())
+        for name in discrete
+    ]
     for scope, log_prob in parts:
         total = (log_prob if log_prob.ndim == 2 else log_prob.sum(2)).double()
         own, shared = (own, shared + total) if scope == "global" else (own + total, shared)
-    return own.sum(1, keepdim=True) + shared if is_coupled(state) else own + shared / state.batch_size
+    return (
+        own.sum(1, keepdim=True) + shared if is_coupled(state) else own + shared / state.batch_size
+    )
 
 
 def pareto_k(log_weights: Tensor) -> Tensor:
     """Shape of the generalised Pareto law that fits the largest weights, `(N, B)` to `(B,)`; above .7 distrust them.
 
-    Zhang and Stephens 2009 with the prior of Vehtari et al. 2024, on the min(N/5, 3 sqrt N) largest weights.
+    Zhang and Stephens 2009 with the prior of Vehtari et al. 2024, on the min(N/5, 3 sqrt N) largest
+    weights.
     """
     number = len(log_weights)
     tail = int(min(0.2 * number, 3 * math.sqrt(number)))
@@ -201,7 +226,9 @@ def pareto_k(log_weights: Tensor) -> Tensor:
     x = (largest[1:] - largest[0]).clamp_min(1e-300)
     grid = 30 + int(math.sqrt(tail))
     steps = torch.arange(1, grid + 1, device=x.device).double()[:, None]
-    theta = 1 / x[-1] + (1 - (grid / (steps - 0.5)).sqrt()) / (3 * x[(tail + 2) // 4 - 1])  # (grid, B)
+    theta = 1 / x[-1] + (1 - (grid / (steps - 0.5)).sqrt()) / (
+        3 * x[(tail + 2) // 4 - 1]
+    )  # (grid, B)
     shape = torch.log1p(-theta[:, None] * x).mean(1)
     profile = tail * (torch.log((-theta / shape).clamp_min(1e-300)) - shape - 1)
     mean = (theta * torch.softmax(profile, 0)).sum(0)

@@ -1,8 +1,8 @@
 """Exogenous noise: writing a draw as a function of its distribution and of noise that does not depend on it.
 
-Location-scale families: (value - loc) / scale; transformed distributions: the base's noise; multivariate Gaussians: the
-Cholesky factor's; anything else with a distribution function and its inverse: u = cdf(value). Counterfactuals hold this
-noise fixed while the distribution changes.
+Location-scale families: (value - loc) / scale; transformed distributions: the base's noise;
+multivariate Gaussians: the Cholesky factor's; anything else with a distribution function and its
+inverse: u = cdf(value). Counterfactuals hold this noise fixed while the distribution changes.
 """
 
 from contextlib import suppress

@@ -1,9 +1,11 @@
 """A Gauss-Markov proposal fitted to particles: the posterior's Gaussian twin on the triangulated moral graph.
 
-Every value of every continuous latent (a site at a slice) is a *node*, in unconstrained coordinates. Nodes that share a
-factor are linked; eliminating nodes from the last slice backwards links what remains (triangulation), and each node gets
-a linear-Gaussian conditional on its remaining neighbours, by regression on the particles. For a time series these are
-adjacent slices, so fitting, sampling and density cost time linear in T. Noise is Student-t, so that tails are covered.
+Every value of every continuous latent (a site at a slice) is a *node*, in unconstrained
+coordinates. Nodes that share a factor are linked; eliminating nodes from the last slice backwards
+links what remains (triangulation), and each node gets a linear-Gaussian conditional on its
+remaining neighbours, by regression on the particles. For a time series these are adjacent slices,
+so fitting, sampling and density cost time linear in T. Noise is Student-t, so that tails are
+covered.
 """
 
 import math
@@ -69,7 +71,9 @@ class GaussMarkov:
         parents = _triangulated(state, nodes)
         self.conditionals = tuple(self._fit(node, parents[node]) for node in nodes)
         size = sum(c.mean.shape[-1] for c in self.conditionals)
-        self.freedom = 5.0 + math.sqrt(size)  # each node costs about 1 / freedom^2 nats: many nodes want thin tails
+        self.freedom = 5.0 + math.sqrt(
+            size
+        )  # each node costs about 1 / freedom^2 nats: many nodes want thin tails
 
     def _column(self, values: Mapping[str, Tensor], node: Node) -> Tensor:
         """One node's values, `(N, B or 1, D)` in double precision."""
@@ -89,13 +93,17 @@ class GaussMarkov:
         dx, dy = x - centre, y - mean
         xx = torch.einsum("nbi,nbj->bij", dx, dx) / len(y)
         scale = xx.diagonal(dim1=-2, dim2=-1).clamp_min(1e-12)
-        gain = torch.linalg.solve(xx + torch.diag_embed(RIDGE * scale), torch.einsum("nbi,nbj->bij", dx, dy) / len(y))
+        gain = torch.linalg.solve(
+            xx + torch.diag_embed(RIDGE * scale), torch.einsum("nbi,nbj->bij", dx, dy) / len(y)
+        )
         rest = dy - torch.einsum("nbi,bij->nbj", dx, gain)
         covariance = torch.einsum("nbi,nbj->bij", rest, rest) / max(len(y) - x.shape[-1] - 1, 1)
         variance = covariance.diagonal(dim1=-2, dim2=-1).clamp_min(1e-12)
         root = torch.linalg.cholesky(covariance + torch.diag_embed(RIDGE * variance + 1e-12))
         event = self.samples[node.site].shape[2 if node.index is None else 3 :]
-        return Conditional(node, parents, mean, centre, gain, root, self._free(node, y), tuple(event))
+        return Conditional(
+            node, parents, mean, centre, gain, root, self._free(node, y), tuple(event)
+        )
 
     def _free(self, node: Node, like: Tensor) -> Tensor:
         mask = self.state.masks.get(node.site)
@@ -110,12 +118,14 @@ class GaussMarkov:
     def sample(self, number: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Draw `number` joint values.
 
-        Returns:
-            site -> `(number, B or 1, [T,] *event)` in the state's precision; log density of the nodes that differ
-            between data `(number, B)`; log density of the global ones `(number, 1)`.
+        Returns: site -> `(number, B or 1, [T,] *event)` in the state's precision; log density of
+            the nodes that differ between data `(number, B)`; log density of the global ones
+            `(number, 1)`.
         """
         drawn: dict[Node, Tensor] = {}
-        own = torch.zeros(number, self.state.batch_size, device=self.state.log_weights.device).double()
+        own = torch.zeros(
+            number, self.state.batch_size, device=self.state.log_weights.device
+        ).double()
         shared = torch.zeros_like(own[:, :1])
         for c in self.conditionals:
             drawn[c.node], log_prob = self._draw(c, drawn, number)
@@ -125,7 +135,9 @@ class GaussMarkov:
                 own = own + log_prob
         return self._stacked(drawn), own, shared
 
-    def _draw(self, c: Conditional, drawn: Mapping[Node, Tensor], number: int) -> tuple[Tensor, Tensor]:
+    def _draw(
+        self, c: Conditional, drawn: Mapping[Node, Tensor], number: int
+    ) -> tuple[Tensor, Tensor]:
         like = c.mean.expand(number, *c.mean.shape)
         x = self._joined([drawn[p] for p in c.parents], like)
         mean = c.mean + torch.einsum("nbi,bij->nbj", x - c.centre, c.gain)
@@ -137,7 +149,9 @@ class GaussMarkov:
         log_root = c.root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         log_prob = _student_log_prob(noise, self.freedom) - log_root
         seen = self._column(self.state.values, c.node)[:1]
-        value = torch.where(c.free[:, None], value, seen.expand(1, *value.shape[1:]) if size else value)
+        value = torch.where(
+            c.free[:, None], value, seen.expand(1, *value.shape[1:]) if size else value
+        )
         return value, torch.where(c.free, log_prob, torch.zeros_like(log_prob))
 
     def _stacked(self, drawn: Mapping[Node, Tensor]) -> dict[str, Tensor]:
@@ -148,19 +162,27 @@ class GaussMarkov:
             columns.setdefault(node.site, []).append(value)
         found = {}
         for name, parts in columns.items():
-            whole = parts[0] if self.state.problem.site(name).period is None else torch.stack(parts, 2)
-            found[name] = whole.reshape(*whole.shape[:-1], *shapes[name]).to(self.samples[name].dtype)
+            whole = (
+                parts[0] if self.state.problem.site(name).period is None else torch.stack(parts, 2)
+            )
+            found[name] = whole.reshape(*whole.shape[:-1], *shapes[name]).to(
+                self.samples[name].dtype
+            )
         return found
 
 
 def _student_log_prob(noise: Tensor, freedom: float) -> Tensor:
     """Log density of a standard multivariate Student-t, `(N, B, D)` to `(N, B)`."""
     size = noise.shape[-1]
-    constant = math.lgamma((freedom + size) / 2) - math.lgamma(freedom / 2) - size / 2 * math.log(freedom * math.pi)
+    constant = (
+        math.lgamma((freedom + size) / 2)
+        - math.lgamma(freedom / 2)
+        - size / 2 * math.log(freedom * math.pi)
+    )
     return constant - (freedom + size) / 2 * torch.log1p(noise.square().sum(-1) / freedom)
 
 
-# -- graph -------------------------------------------------------------------------------------------------------------
+# -- graph -----------------------------------------------------------------------------------------
 
 
 def _nodes(state: State, names: tuple[str, ...]) -> list[Node]:
@@ -184,7 +206,11 @@ def _triangulated(state: State, nodes: list[Node]) -> dict[Node, tuple[Node, ...
     for factor in active_factors(state):
         start, stop = factor_slices(state, factor)
         for t in range(start, stop) if factor.site.period is not None else (0,):
-            clique = [n for n in (_read(state, factor, leaf, t) for leaf in factor.inputs) if n in neighbours]
+            clique = [
+                n
+                for n in (_read(state, factor, leaf, t) for leaf in factor.inputs)
+                if n in neighbours
+            ]
             _link(neighbours, clique)
     parents = {}
     for node in reversed(nodes):

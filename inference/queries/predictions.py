@@ -1,6 +1,7 @@
 """Predictions of a cloud: the future, replicated data, and what would have been under another choice.
 
-All draws come back in their own support, one per particle, so they carry the cloud's weights (`state.log_weights`).
+All draws come back in their own support, one per particle, so they carry the cloud's weights
+(`state.log_weights`).
 
     >>> import torch
     >>> from torch.distributions import Normal
@@ -29,7 +30,7 @@ from aif_dcpc.inference.model.graph import Site, parent_name
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.queries.exogenous import from_noise, to_noise
 
-# -- the future --------------------------------------------------------------------------------------------------------
+# -- the future ------------------------------------------------------------------------------------
 
 
 def forecast(
@@ -41,14 +42,12 @@ def forecast(
 ) -> dict[str, Tensor]:
     """Draw the slices after the last by ancestor sampling from every particle.
 
-    Args:
-        state: the cloud over T slices.
-        inputs: future values of inputs (such as actions) and of sites set by `do`, `(B, H, *event)`.
-        length: H, where no input tells.
-        generator: source of randomness.
+    Args: state: the cloud over T slices. inputs: future values of inputs (such as actions) and of
+        sites set by `do`, `(B, H, *event)`. length: H, where no input tells. generator: source of
+        randomness.
 
-    Returns:
-        site -> `(K, B, H, *event)` for every random site and input with time, observed ones included.
+    Returns: site -> `(K, B, H, *event)` for every random site and input with time, observed ones
+        included.
 
     Raises:
         ClampError: for missing or unknown inputs, lengths that differ, or a model without time.
@@ -63,7 +62,10 @@ def forecast(
         drawn = sampler.sample(state.length, state.natural)
     timed = {n: v for n, v in drawn.items() if state.problem.site(n).period is not None}
     lead = (state.num_particles, state.batch_size)
-    return {n: _wide(v[:, :, num_slices(state.problem.site(n), state.length) :], lead) for n, v in timed.items()}
+    return {
+        n: _wide(v[:, :, num_slices(state.problem.site(n), state.length) :], lead)
+        for n, v in timed.items()
+    }
 
 
 def _wide(value: Tensor, lead: tuple[int, int]) -> Tensor:
@@ -73,7 +75,11 @@ def _wide(value: Tensor, lead: tuple[int, int]) -> Tensor:
 def _needed(state: State) -> list[str]:
     """Sites with time whose future must be told: inputs, and what an intervention has cut from its parents."""
     sites = state.problem.lowered.model.sites.values()
-    return [s.name for s in sites if s.period is not None and (s.kind == "input" or s.name in state.problem.severed)]
+    return [
+        s.name
+        for s in sites
+        if s.period is not None and (s.kind == "input" or s.name in state.problem.severed)
+    ]
 
 
 def _horizon(state: State, inputs: Mapping[str, Tensor], length: int | None) -> int:
@@ -86,7 +92,9 @@ def _horizon(state: State, inputs: Mapping[str, Tensor], length: int | None) -> 
     least = min(lengths, default=1)
     missing = sorted(n for n in set(needed) - set(inputs) if _num_new(state, n, least))
     if missing:
-        raise ClampError(f"forecast: the future of {missing[0]!r} is needed; pass inputs={{{missing[0]!r}: values}}.")
+        raise ClampError(
+            f"forecast: the future of {missing[0]!r} is needed; pass inputs={{{missing[0]!r}: values}}."
+        )
     if len(lengths) != 1 or state.length == 0:
         raise ClampError(
             f"forecast: expected one number of future slices for a model with time, found {sorted(lengths)} and "
@@ -107,18 +115,21 @@ def _future_inputs(state: State, inputs: Mapping[str, Tensor], horizon: int) -> 
         past = state.values[name]
         expected = (state.batch_size, _num_new(state, name, horizon), *past.shape[3:])
         if tuple(value.shape) != expected:
-            raise ClampError(f"forecast: {name!r} should have shape {expected}, found {tuple(value.shape)}.")
+            raise ClampError(
+                f"forecast: {name!r} should have shape {expected}, found {tuple(value.shape)}."
+            )
         fixed[name] = torch.cat([past, value[None]], 2)
     return fixed
 
 
-# -- replicated data ---------------------------------------------------------------------------------------------------
+# -- replicated data -------------------------------------------------------------------------------
 
 
 def predict(state: State, generator: torch.Generator | None = None) -> dict[str, Tensor]:
     """Draw every observed site anew from its kernel at the particles (posterior-predictive replicates).
 
-    Observed parents keep their observed values, so in an autoregressive model these are one-step predictions.
+    Observed parents keep their observed values, so in an autoregressive model these are one-step
+    predictions.
 
     Returns:
         site -> `(K, B, [T,] *event)`.
@@ -127,7 +138,9 @@ def predict(state: State, generator: torch.Generator | None = None) -> dict[str,
     with seeded(generator):
         for factor in active_factors(state):
             if factor.site.name not in state.problem.latent:
-                parts.setdefault(factor.site.name, []).append(_distribution(state, state.natural, factor).sample())
+                parts.setdefault(factor.site.name, []).append(
+                    _distribution(state, state.natural, factor).sample()
+                )
     return {name: x[0] if len(x) == 1 else torch.cat(x, 2) for name, x in parts.items()}
 
 
@@ -136,14 +149,15 @@ def _distribution(state: State, values: Mapping[str, Tensor], factor: Factor) ->
     start, stop = factor_slices(state, factor)
     site = factor.site
     aligned = {
-        leaf: align(values[leaf.site], state.problem.site(leaf.site), leaf, site, start, stop) for leaf in factor.inputs
+        leaf: align(values[leaf.site], state.problem.site(leaf.site), leaf, site, start, stop)
+        for leaf in factor.inputs
     }
     lead = (state.num_particles, 1 if site.scope == "global" else state.batch_size)
     time = () if site.period is None else (stop - start,)
     return expand_to(factor.distribution(aligned), (*lead, *time), root=not factor.args)
 
 
-# -- what would have been ----------------------------------------------------------------------------------------------
+# -- what would have been --------------------------------------------------------------------------
 
 
 def counterfactual(
@@ -151,13 +165,14 @@ def counterfactual(
 ) -> dict[str, Tensor]:
     """Replay the same world under an intervention (Pearl 2009, section 7.1: abduction, action, prediction).
 
-    Abduction: each particle is a draw of the latents given what happened, and fixes the exogenous noise of every site
-    (see `exogenous`). Action: the sites in `do` are set, their own laws cut. Prediction: what depends on them is computed
-    again from the same noise; all else keeps its value.
+    Abduction: each particle is a draw of the latents given what happened, and fixes the exogenous
+    noise of every site (see `exogenous`). Action: the sites in `do` are set, their own laws cut.
+    Prediction: what depends on them is computed again from the same noise; all else keeps its
+    value.
 
-    Assumes that a kernel's noise enters as its distribution is usually written: location plus scale times noise for
-    location-scale families, the quantile function of a uniform otherwise. Counterfactuals depend on this choice; the
-    posterior and interventions do not.
+    Assumes that a kernel's noise enters as its distribution is usually written: location plus scale
+    times noise for location-scale families, the quantile function of a uniform otherwise.
+    Counterfactuals depend on this choice; the posterior and interventions do not.
 
     Args:
         state: a cloud that has converged.
@@ -167,9 +182,8 @@ def counterfactual(
     Returns:
         site -> `(K, B, [T,] *event)`, every random site and input.
 
-    Raises:
-        ClampError: for sites or shapes that do not fit.
-        ModelError: where a site downstream is discrete, or its distribution has no inverse of its noise.
+    Raises: ClampError: for sites or shapes that do not fit. ModelError: where a site downstream is
+        discrete, or its distribution has no inverse of its noise.
     """
     action = interventions(state, do)
     values = _factual(state, generator)
@@ -177,7 +191,14 @@ def counterfactual(
     noise = {name: _abduct(state, values, name) for name in changed}
     set_before = {n: state.masks[n] for n in state.problem.partly_severed & set(changed)}
     fixed = {n: action.get(n, v) for n, v in values.items() if n not in changed or n in set_before}
-    replay = Replay(state.problem.lowered, state.num_particles, state.batch_size, state.length, fixed, set_before)
+    replay = Replay(
+        state.problem.lowered,
+        state.num_particles,
+        state.batch_size,
+        state.length,
+        fixed,
+        set_before,
+    )
     replay.noise = noise
     return {n: v.expand(state.num_particles, *v.shape[1:]) for n, v in replay.sample().items()}
 
@@ -190,7 +211,9 @@ class Replay(AncestorSampler):
     def draw(self, site: Site, index: int | None, distribution: Distribution) -> Tensor:
         """The value that this site's noise gives under its distribution."""
         noise = self.noise[site.name]
-        return from_noise(distribution, noise if index is None else noise[:, :, index : index + 1], site.name)
+        return from_noise(
+            distribution, noise if index is None else noise[:, :, index : index + 1], site.name
+        )
 
 
 def _factual(state: State, generator: torch.Generator | None) -> dict[str, Tensor]:
@@ -199,7 +222,9 @@ def _factual(state: State, generator: torch.Generator | None) -> dict[str, Tenso
     hidden = [n for n in state.masks if n not in state.problem.latent]
     drawn = predict(state, generator) if hidden else {}
     for name in hidden:
-        values[name] = torch.where(widen(state.masks[name], values[name]), values[name], drawn[name])
+        values[name] = torch.where(
+            widen(state.masks[name], values[name]), values[name], drawn[name]
+        )
     return values
 
 
@@ -224,5 +249,7 @@ def _abduct(state: State, values: Mapping[str, Tensor], name: str) -> Tensor:
             start, stop = factor_slices(state, factor)
             value = values[name] if factor.site.period is None else values[name][:, :, start:stop]
             distribution = _distribution(state, values, factor)
-            parts.append(to_noise(distribution, value.expand(state.num_particles, *value.shape[1:]), name))
+            parts.append(
+                to_noise(distribution, value.expand(state.num_particles, *value.shape[1:]), name)
+            )
     return parts[0] if len(parts) == 1 else torch.cat(parts, 2)

@@ -1,12 +1,14 @@
 """Annealed importance sampling: the log evidence from a path of distributions between the prior and the posterior.
 
-The distribution at inverse temperature b is p(latents) p(data | latents)^b up to a constant. Chains start with exact
-draws from the prior and are moved at rising b by moves that leave each distribution invariant; the products of
-likelihood increments are unbiased for the evidence. Moves adapt on a *pilot* cloud of their own, which also places the
-temperatures where the likelihood varies; the chains that are weighed use them frozen, so nothing biases the estimate.
+The distribution at inverse temperature b is p(latents) p(data | latents)^b up to a constant. Chains
+start with exact draws from the prior and are moved at rising b by moves that leave each
+distribution invariant; the products of likelihood increments are unbiased for the evidence. Moves
+adapt on a *pilot* cloud of their own, which also places the temperatures where the likelihood
+varies; the chains that are weighed use them frozen, so nothing biases the estimate.
 
-Started from draws of the exact posterior (simulated data, see `reverse`) the same path run backwards bounds the evidence
-from above: between the two bounds lies the truth (Grosse, Ghahramani, Adams 2015, arXiv 1511.02543).
+Started from draws of the exact posterior (simulated data, see `reverse`) the same path run
+backwards bounds the evidence from above: between the two bounds lies the truth (Grosse, Ghahramani,
+Adams 2015, arXiv 1511.02543).
 
     >>> import torch
     >>> from torch.distributions import Normal
@@ -85,13 +87,15 @@ class Path:
         return min(range(len(self.knots)), key=lambda i: abs(math.log(self.knots[i] / power)))
 
 
-# -- tempered states ---------------------------------------------------------------------------------------------------
+# -- tempered states -------------------------------------------------------------------------------
 
 
 def likelihood_factors(state: State) -> tuple[Factor, ...]:
     """Active factors whose density is (at some slices) that of observed values."""
     names = state.problem.latent
-    return tuple(f for f in active_factors(state) if f.site.name not in names or f.site.name in state.masks)
+    return tuple(
+        f for f in active_factors(state) if f.site.name not in names or f.site.name in state.masks
+    )
 
 
 def heat(state: State, power: Tensor) -> State:
@@ -110,12 +114,16 @@ def _scaled(value: FactorValue, ratio: Tensor) -> FactorValue:
     def scale(x: Tensor) -> Tensor:
         return x * ratio.reshape(1, -1, *([1] * (x.ndim - 2)))
 
-    return FactorValue(scale(value.log_prob), {leaf: scale(score) for leaf, score in value.scores.items()})
+    return FactorValue(
+        scale(value.log_prob), {leaf: scale(score) for leaf, score in value.scores.items()}
+    )
 
 
 def cool(state: State) -> State:
     """Back to the posterior itself."""
-    return heat(state, torch.ones(state.batch_size).to(state.log_weights)).replace(inverse_temperature=None)
+    return heat(state, torch.ones(state.batch_size).to(state.log_weights)).replace(
+        inverse_temperature=None
+    )
 
 
 def log_likelihood(state: State) -> Tensor:
@@ -154,14 +162,16 @@ def _observed_part(state: State, factor: Factor, log_prob: Tensor) -> Tensor:
     return log_prob if log_prob.ndim == 2 else log_prob.sum(2)
 
 
-# -- paths -------------------------------------------------------------------------------------------------------------
+# -- paths -----------------------------------------------------------------------------------------
 
 
-def fit_path(engine: Sampler, state: State, num_temperatures: int, *, num_knots: int = 24, sweeps: int = 4) -> Path:
+def fit_path(
+    engine: Sampler, state: State, num_temperatures: int, *, num_knots: int = 24, sweeps: int = 4
+) -> Path:
     """Adapt moves and place temperatures on a pilot cloud drawn from the prior.
 
-    Temperatures lie at equal distances of the length element sd(log likelihood) db, along which the variance of the
-    increments is even.
+    Temperatures lie at equal distances of the length element sd(log likelihood) db, along which the
+    variance of the increments is even.
 
     Args:
         engine: gives the moves.
@@ -181,14 +191,18 @@ def fit_path(engine: Sampler, state: State, num_temperatures: int, *, num_knots:
         adaptations.append(state.adaptation)
         deviations.append(_deviation(log_likelihood(state)))
     return Path(
-        _even(torch.tensor([0.0, *knots]), torch.stack(deviations).cpu(), num_temperatures), tuple(knots), adaptations
+        _even(torch.tensor([0.0, *knots]), torch.stack(deviations).cpu(), num_temperatures),
+        tuple(knots),
+        adaptations,
     )
 
 
 def _forgetful(adaptation: Any) -> Any:
     if not isinstance(adaptation, SiteAdaptation):
         return adaptation
-    return replace(adaptation, updates={w: min(n, PILOT_MEMORY) for w, n in adaptation.updates.items()})
+    return replace(
+        adaptation, updates={w: min(n, PILOT_MEMORY) for w, n in adaptation.updates.items()}
+    )
 
 
 def _deviation(log_likelihood: Tensor) -> Tensor:
@@ -200,7 +214,9 @@ def _even(knots: Tensor, deviations: Tensor, number: int) -> Tensor:
     """`number` inverse temperatures, the last 1, at equal steps of the integral of the deviations."""
     knots = knots.double()
     speed = deviations + 1e-3 * deviations.mean() + 1e-12
-    length = torch.cat([torch.zeros(1).double(), ((speed[1:] + speed[:-1]) / 2 * knots.diff()).cumsum(0)])
+    length = torch.cat(
+        [torch.zeros(1).double(), ((speed[1:] + speed[:-1]) / 2 * knots.diff()).cumsum(0)]
+    )
     wanted = torch.linspace(0, 1, number + 1).double()[1:] * length[-1]
     right = torch.searchsorted(length, wanted).clamp(1, len(knots) - 1)
     share = (wanted - length[right - 1]) / (length[right] - length[right - 1])
@@ -209,7 +225,7 @@ def _even(knots: Tensor, deviations: Tensor, number: int) -> Tensor:
     return powers
 
 
-# -- estimates ---------------------------------------------------------------------------------------------------------
+# -- estimates -------------------------------------------------------------------------------------
 
 
 def annealed_log_evidence(
@@ -251,11 +267,21 @@ def annealed_log_evidence(
             path = fit_path(pilot, pilot.init(data, seed=seed, **setup), num_temperatures)
             chains.generator, seed = pilot.generator, None
         if reverse is not None:
-            return _walk(chains, reverse.replace(cache={}), path, sweeps_per_temperature, reverse=True)
-        return _walk(chains, chains.init(data, seed=seed, **setup), path, sweeps_per_temperature, reverse=False)
+            return _walk(
+                chains, reverse.replace(cache={}), path, sweeps_per_temperature, reverse=True
+            )
+        return _walk(
+            chains,
+            chains.init(data, seed=seed, **setup),
+            path,
+            sweeps_per_temperature,
+            reverse=False,
+        )
 
 
-def _walk(engine: Sampler, state: State, path: Path, sweeps: int, *, reverse: bool) -> AnnealedEvidence:
+def _walk(
+    engine: Sampler, state: State, path: Path, sweeps: int, *, reverse: bool
+) -> AnnealedEvidence:
     """Follow the path and weigh by the increments of the likelihood's power."""
     powers = path.inverse_temperatures.tolist()
     steps = [*zip([0.0, *powers[:-1]], powers, strict=True)]
@@ -271,7 +297,9 @@ def _walk(engine: Sampler, state: State, path: Path, sweeps: int, *, reverse: bo
         state = state.replace(adaptation=fitted[knot])
         for _ in range(sweeps):
             state, accepted = engine.visit(state, adapt=False)
-            acceptance = {n: acceptance.get(n, 0) + a / (sweeps * len(powers)) for n, a in accepted.items()}
+            acceptance = {
+                n: acceptance.get(n, 0) + a / (sweeps * len(powers)) for n, a in accepted.items()
+            }
         fitted[knot] = state.adaptation  # keeps the factorisations
     mean = torch.logsumexp(log_weights, 0) - math.log(log_weights.shape[0])
     return AnnealedEvidence(

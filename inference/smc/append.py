@@ -32,10 +32,9 @@ def append(
         generator: source of randomness.
         masks: site -> `(B,)` True where the new value is observed (everywhere by default); hidden values may be NaN.
 
-    Returns:
-        the cloud over T + 1 slices, weighted, resampled where the ESS fell below K/2; `log_evidence` grows by the log
-        mean incremental weight. With global latents all data share their weights, and their evidence is that of all
-        data together.
+    Returns: the cloud over T + 1 slices, weighted, resampled where the ESS fell below K/2;
+        `log_evidence` grows by the log mean incremental weight. With global latents all data share
+        their weights, and their evidence is that of all data together.
 
     Raises:
         ClampError: for unknown, missing or latent sites, or shapes that do not fit.
@@ -64,10 +63,9 @@ def append(
 class Arrived:
     """The data of one more slice.
 
-    Attributes:
-        data: observed site or input -> all its values, `(1, B, T + 1, *event)`.
-        shown: partly observed latent site that was seen -> its values, `(K, B, T + 1, *event)`, the new ones as data.
-        masks: all masks, those of sites with a new value extended by it.
+    Attributes: data: observed site or input -> all its values, `(1, B, T + 1, *event)`. shown:
+        partly observed latent site that was seen -> its values, `(K, B, T + 1, *event)`, the new
+        ones as data. masks: all masks, those of sites with a new value extended by it.
     """
 
     data: dict[str, Tensor]
@@ -79,7 +77,9 @@ def _grows(site: Site, length: int) -> bool:
     return site.period is not None and length % site.period == 0
 
 
-def _arrived(state: State, observation: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Arrived:
+def _arrived(
+    state: State, observation: Mapping[str, Tensor], masks: Mapping[str, Tensor]
+) -> Arrived:
     _check_arrival(state, observation, masks)
     found = Arrived({}, {}, dict(state.masks))
     for name, site in state.problem.lowered.model.sites.items():
@@ -92,28 +92,42 @@ def _arrived(state: State, observation: Mapping[str, Tensor], masks: Mapping[str
             )
         if value is None:
             if name in state.masks:
-                found.masks[name] = _longer_mask(state, name, torch.zeros(state.batch_size, dtype=torch.bool))
+                found.masks[name] = _longer_mask(
+                    state, name, torch.zeros(state.batch_size, dtype=torch.bool)
+                )
             continue
         if name in masks or name in state.masks:
-            seen = masks.get(name, torch.ones(state.batch_size, dtype=torch.bool, device=value.device))
+            seen = masks.get(
+                name, torch.ones(state.batch_size, dtype=torch.bool, device=value.device)
+            )
             found.masks[name] = _longer_mask(state, name, seen)
-        (found.shown if latent else found.data)[name] = _longer(state, name, value, found.masks.get(name))
+        (found.shown if latent else found.data)[name] = _longer(
+            state, name, value, found.masks.get(name)
+        )
     return found
 
 
-def _check_arrival(state: State, observation: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:
+def _check_arrival(
+    state: State, observation: Mapping[str, Tensor], masks: Mapping[str, Tensor]
+) -> None:
     problem = state.problem
     for name in [*observation, *masks]:
         if name not in problem.lowered.model.sites:
             raise ClampError(unknown_name("site", name, problem.lowered.model.sites))
     for name in observation:
         if name in problem.latent and (name not in state.masks or name in problem.partly_severed):
-            raise ClampError(f"site {name!r} is latent in this cloud: it cannot be observed in a new slice.")
+            raise ClampError(
+                f"site {name!r} is latent in this cloud: it cannot be observed in a new slice."
+            )
     for name, mask in masks.items():
         if name not in observation:
-            raise ClampError(f"site {name!r}: a mask needs data; pass its value in the new slice as well.")
+            raise ClampError(
+                f"site {name!r}: a mask needs data; pass its value in the new slice as well."
+            )
         if problem.site(name).kind == "input":
-            raise ClampError(f"input {name!r} cannot be masked: only random sites can be partly observed.")
+            raise ClampError(
+                f"input {name!r} cannot be masked: only random sites can be partly observed."
+            )
         if mask.dtype != torch.bool or tuple(mask.shape[:1]) != (state.batch_size,):
             raise ClampError(
                 f"mask of site {name!r}: expected bool of shape {(state.batch_size,)}, found {mask.dtype} "
@@ -134,7 +148,10 @@ def _longer_mask(state: State, name: str, new: Tensor) -> Tensor:
         old = torch.ones(1, *values.shape[1:3], dtype=torch.bool, device=values.device)
     new = new.to(old.device)[None, :, None]
     axes = max(old.ndim, new.ndim)
-    wide = [x.reshape(*x.shape, *[1] * (axes - x.ndim)).expand(*x.shape[:3], *values.shape[3:axes]) for x in (old, new)]
+    wide = [
+        x.reshape(*x.shape, *[1] * (axes - x.ndim)).expand(*x.shape[:3], *values.shape[3:axes])
+        for x in (old, new)
+    ]
     return torch.cat(wide, 2)
 
 
@@ -143,19 +160,29 @@ def _longer(state: State, name: str, value: Tensor, mask: Tensor | None) -> Tens
     old = state.constrained(name)
     if tuple(value.shape) != (state.batch_size, *old.shape[3:]):
         expected = (state.batch_size, *old.shape[3:])
-        raise ClampError(f"site {name!r}: expected one slice {expected}, found {tuple(value.shape)}.")
+        raise ClampError(
+            f"site {name!r}: expected one slice {expected}, found {tuple(value.shape)}."
+        )
     new = value[None, :, None].expand(old.shape[0], *value.shape[:1], 1, *value.shape[1:])
     if mask is not None:
         new = torch.where(widen(mask[:, :, -1:], new), new, old[:, :, -1:])
     return torch.cat([old, new], 2)
 
 
-def _from_prior(state: State, arrived: Arrived, generator: torch.Generator | None) -> tuple[State, Tensor]:
+def _from_prior(
+    state: State, arrived: Arrived, generator: torch.Generator | None
+) -> tuple[State, Tensor]:
     """Draw the new latents from their kernels; the weight is the likelihood of the new data."""
     problem = state.problem
-    given = {n: v for n, v in state.values.items() if n not in problem.latent} | arrived.data | arrived.shown
+    given = (
+        {n: v for n, v in state.values.items() if n not in problem.latent}
+        | arrived.data
+        | arrived.shown
+    )
     sizes = (state.num_particles, state.batch_size, state.length + 1)
-    sampler = AncestorSampler(problem.lowered, *sizes, given, {n: arrived.masks[n] for n in arrived.shown})
+    sampler = AncestorSampler(
+        problem.lowered, *sizes, given, {n: arrived.masks[n] for n in arrived.shown}
+    )
     with seeded(generator):
         drawn = sampler.sample(state.length, state.natural)
     _check_domains(problem, sampler)
@@ -168,7 +195,9 @@ def _from_prior(state: State, arrived: Arrived, generator: torch.Generator | Non
     for name in arrived.shown:
         law = sampler.distributions[sampler.factors_of(name)[0].key]
         log_prob = law.log_prob(drawn[name][:, :, -1:]).flatten(2).sum(2)
-        increments = increments + torch.where(arrived.masks[name][:, :, -1], log_prob, torch.zeros_like(log_prob))
+        increments = increments + torch.where(
+            arrived.masks[name][:, :, -1], log_prob, torch.zeros_like(log_prob)
+        )
     return longer, increments
 
 
@@ -181,7 +210,10 @@ def _check_domains(problem: Problem, sampler: AncestorSampler) -> None:
 
 
 def _supplied(
-    state: State, arrived: Arrived, observation: Mapping[str, Tensor], generator: torch.Generator | None
+    state: State,
+    arrived: Arrived,
+    observation: Mapping[str, Tensor],
+    generator: torch.Generator | None,
 ) -> tuple[State, Tensor]:
     """Let the model's own proposal extend the cloud."""
     propose = state.problem.lowered.model.arrival
@@ -189,4 +221,6 @@ def _supplied(
         raise MoveError("arrival: a proposal and a generator are needed; call engine.init first.")
     changes, increments = propose(state.natural, observation, generator)
     values = {**state.values, **arrived.data, **state.problem.unconstrain(changes)}
-    return state.replace(values=values, masks=arrived.masks, length=state.length + 1, cache={}), increments
+    return state.replace(
+        values=values, masks=arrived.masks, length=state.length + 1, cache={}
+    ), increments

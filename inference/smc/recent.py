@@ -1,7 +1,8 @@
 """Sweeping the last slices only, so that the cost per step does not grow with the series.
 
-The cut-off past is held fixed, and so are sites without time, whose conditionals would need all of it. What is lost:
-the past is no longer revised by new data, so use it with a length beyond which the past does not matter.
+The cut-off past is held fixed, and so are sites without time, whose conditionals would need all of
+it. What is lost: the past is no longer revised by new data, so use it with a length beyond which
+the past does not matter.
 """
 
 import math
@@ -33,7 +34,13 @@ def recent_slices(state: State, length: int) -> State:
     latent = tuple(n for n in state.problem.latent if n in cut)
     held = {n: _held(values[n], masks.get(n), _longest(state.problem)) for n in latent}
     problem = replace(state.problem, latent=latent)
-    return state.replace(problem=problem, values=values, masks={**masks, **held}, length=state.length - start, cache={})
+    return state.replace(
+        problem=problem,
+        values=values,
+        masks={**masks, **held},
+        length=state.length - start,
+        cache={},
+    )
 
 
 def rejoin(state: State, part: State) -> State:
@@ -49,7 +56,9 @@ def rejoin(state: State, part: State) -> State:
 
 def _start(state: State, length: int) -> int:
     """First slice that is kept, a multiple of every period."""
-    period = math.lcm(*(s.period for s in state.problem.lowered.model.sites.values() if s.period is not None))
+    period = math.lcm(
+        *(s.period for s in state.problem.lowered.model.sites.values() if s.period is not None)
+    )
     return (state.length - length - _longest(state.problem)) // period * period
 
 

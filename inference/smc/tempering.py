@@ -1,10 +1,11 @@
 """Tempering for multimodal posteriors: a cloud of whole particles carried from the prior to the posterior.
 
-Local moves never hop between distant modes, so a cloud keeps the mode weights that it started with. Here the cloud
-follows p(latents) p(data | latents)^b from b = 0 to 1 (sequential Monte Carlo sampler; Del Moral, Doucet, Jasra 2006):
-at each inverse temperature whole lineages are resampled in proportion to the likelihood's increment, all sites of a
-particle together, and swept. Modes are weighed while they can still be told apart and reached. Moves and temperatures
-are fitted on a pilot cloud (`annealing.fit_path`), so the evidence estimate is unbiased as well.
+Local moves never hop between distant modes, so a cloud keeps the mode weights that it started with.
+Here the cloud follows p(latents) p(data | latents)^b from b = 0 to 1 (sequential Monte Carlo
+sampler; Del Moral, Doucet, Jasra 2006): at each inverse temperature whole lineages are resampled in
+proportion to the likelihood's increment, all sites of a particle together, and swept. Modes are
+weighed while they can still be told apart and reached. Moves and temperatures are fitted on a pilot
+cloud (`annealing.fit_path`), so the evidence estimate is unbiased as well.
 """
 
 import math
@@ -48,9 +49,9 @@ def temper(
         seed: seeds the engine's generator.
         setup: `masks`, `do`, `batch_size`, `length`, as `engine.init`.
 
-    Returns:
-        the cloud, equally weighted, its `log_evidence` `(B,)` estimated (with global latents: of all data together);
-        and diagnostics, whose trace holds `inverse_temperature` and `ess_fraction` `(num_temperatures, [B])`.
+    Returns: the cloud, equally weighted, its `log_evidence` `(B,)` estimated (with global latents:
+        of all data together); and diagnostics, whose trace holds `inverse_temperature` and
+        `ess_fraction` `(num_temperatures, [B])`.
 
     Raises:
         ModelError: for less than one temperature.
@@ -65,7 +66,9 @@ def temper(
         pilot = engine.with_num_particles(num_pilot)
         path = fit_path(pilot, pilot.init(data, seed=seed, **setup), num_temperatures)
         engine.generator = pilot.generator
-        state, acceptance, fractions = _climb(engine, engine.init(data, **setup), path, sweeps_per_temperature)
+        state, acceptance, fractions = _climb(
+            engine, engine.init(data, **setup), path, sweeps_per_temperature
+        )
     worst = float(fractions.min())
     if worst < POOR:
         warnings.warn(
@@ -77,7 +80,9 @@ def temper(
     return state, Info(acceptance, log_joint(state), trace)
 
 
-def _climb(engine: Sampler, state: State, path: Path, sweeps: int) -> tuple[State, Mapping[str, Tensor], Tensor]:
+def _climb(
+    engine: Sampler, state: State, path: Path, sweeps: int
+) -> tuple[State, Mapping[str, Tensor], Tensor]:
     """Resample and sweep at rising inverse temperatures."""
     acceptance: dict[str, Tensor] = {}
     evidence, fractions, before = torch.zeros_like(state.log_evidence), [], 0.0
@@ -98,7 +103,10 @@ def _select(state: State, indices: Tensor) -> State:
     """Keep the lineages `indices` `(K, B)`, or `(K, 1)` where all data share one."""
     wide = indices.expand(state.num_particles, state.batch_size)
     moved = {
-        n: take(state.values[n], indices if is_coupled(state) and state.values[n].shape[1] == 1 else wide)
+        n: take(
+            state.values[n],
+            indices if is_coupled(state) and state.values[n].shape[1] == 1 else wide,
+        )
         for n in state.problem.latent
     }
     return state.with_values(moved).replace(ancestors=state.ancestors.gather(0, wide))

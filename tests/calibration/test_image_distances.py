@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from aif_dcpc.image_runs.distances import frechet_distance, frechet_estimate, kernel_distance, kernel_estimate
+from aif_dcpc.image_runs.distances import (
+    frechet_distance,
+    frechet_estimate,
+    kernel_distance,
+    kernel_estimate,
+)
 
 DRAWS = 60
 
@@ -27,7 +32,9 @@ def test_the_kernel_distance_is_that_of_all_pairs():
     )
     across = sum(kernel(a, b) for a in x for b in y) / 35
     assert kernel_estimate(x, y, blocks=2).value == pytest.approx(within - 2 * across)
-    assert kernel_distance(x, x + 1, size=7) == pytest.approx(kernel_estimate(x, x + 1, blocks=2).value)
+    assert kernel_distance(x, x + 1, size=7) == pytest.approx(
+        kernel_estimate(x, x + 1, blocks=2).value
+    )
 
 
 def test_kernel_intervals_cover_the_distance_of_equal_laws():
@@ -35,19 +42,28 @@ def test_kernel_intervals_cover_the_distance_of_equal_laws():
 
     |t| > 4.8 has probability 1e-3 for one of 60 pairs: more than 3 of them happen once in 5e5 runs.
     """
-    found = [kernel_estimate(normal(200, 2 * i), normal(200, 2 * i + 1), seed=i) for i in range(DRAWS)]
+    found = [
+        kernel_estimate(normal(200, 2 * i), normal(200, 2 * i + 1), seed=i) for i in range(DRAWS)
+    ]
     assert sum(abs(e.value) > 4.8 * e.error for e in found) <= 3
     values = torch.tensor([e.value for e in found])
     assert abs(values.mean()) < 5 * values.std() / DRAWS**0.5  # unbiased: fails once in 1e5
-    assert values.std() < 2 * torch.tensor([e.error for e in found]).mean()  # the error is no smaller by far
+    assert (
+        values.std() < 2 * torch.tensor([e.error for e in found]).mean()
+    )  # the error is no smaller by far
     apart = kernel_estimate(normal(200, 0), normal(200, 1, 1.0))
     assert apart.value > 5 * apart.error  # and a shift by one standard deviation is seen
 
 
 def test_frechet_errors_are_the_spread_of_the_distance():
     """Shift by 2 in 3 dimensions: the distance is 12 and its spread over independent sets is what the error says."""
-    found = [frechet_estimate(normal(300, 2 * i), normal(300, 2 * i + 1, 2.0), seed=i) for i in range(DRAWS)]
-    values, errors = (torch.tensor([getattr(e, name) for e in found]) for name in ("value", "error"))
+    found = [
+        frechet_estimate(normal(300, 2 * i), normal(300, 2 * i + 1, 2.0), seed=i)
+        for i in range(DRAWS)
+    ]
+    values, errors = (
+        torch.tensor([getattr(e, name) for e in found]) for name in ("value", "error")
+    )
     # the sd of 60 values is known to 9 %, the mean error to 2 %: 5 standard errors
     assert errors.mean() / values.std() == pytest.approx(1, abs=0.46)
     assert abs(values.mean() - 12) < 5 * values.std() / DRAWS**0.5 + 0.05  # a bias of order D / N

@@ -1,9 +1,10 @@
 """Simulation-based calibration: ranks of true values among posterior draws are uniform (Talts et al. 2018).
 
-Many data sets are simulated at once, one per batch entry. The engine runs as it ships, warming up and then frozen, from
-prior draws; each of the K particles of a data set is a chain of its own, so the rank of the truth among its last values
-is uniform on 0 .. K. Uniformity is tested by chi-square at a false-alarm rate of 1e-4 per model, split over the sites;
-each calibrator also rejects a planted bug.
+Many data sets are simulated at once, one per batch entry. The engine runs as it ships, warming up
+and then frozen, from prior draws; each of the K particles of a data set is a chain of its own, so
+the rank of the truth among its last values is uniform on 0 .. K. Uniformity is tested by chi-square
+at a false-alarm rate of 1e-4 per model, split over the sites; each calibrator also rejects a
+planted bug.
 """
 
 import math
@@ -45,7 +46,9 @@ def series():
         initial=lambda p: Normal(torch.zeros_like(p), 1.0),
         scope="slice",
     )
-    model.add_site("x", lambda s: Normal(torch.zeros_like(s), torch.exp(s / 2)), ["s"], scope="slice")
+    model.add_site(
+        "x", lambda s: Normal(torch.zeros_like(s), torch.exp(s / 2)), ["s"], scope="slice"
+    )
     return model
 
 
@@ -78,7 +81,9 @@ def misfit(case, model=None, seed=0):
     """Largest chi-square statistic over the sites, over its critical value; above 1 is a rejection."""
     build, sweeps = CASES[case]
     length = 8 if case == "series" else None
-    truth = DCPC(build(), num_particles=1).init(batch_size=DATA_SETS, length=length, seed=seed).natural
+    truth = (
+        DCPC(build(), num_particles=1).init(batch_size=DATA_SETS, length=length, seed=seed).natural
+    )
     engine = DCPC(model or build(), num_particles=PARTICLES, seed=seed + 1)
     try:
         state, _ = engine.run(engine.init({OBSERVED[case]: truth[OBSERVED[case]][0]}), sweeps)
@@ -91,12 +96,18 @@ def misfit(case, model=None, seed=0):
 
 def uniformity(particles, truth):
     """Chi-square of the ranks; of several elements of a site, one drawn per data set (elements are dependent)."""
-    flat, true = particles.flatten(2) if particles.ndim > 2 else particles[..., None], truth[0].reshape(DATA_SETS, -1)
+    flat, true = (
+        particles.flatten(2) if particles.ndim > 2 else particles[..., None],
+        truth[0].reshape(DATA_SETS, -1),
+    )
     generator = torch.Generator().manual_seed(0)
     chosen = torch.randint(flat.shape[-1], (DATA_SETS, 1), generator=generator)
     draws = flat.gather(2, chosen.expand(PARTICLES, DATA_SETS, 1)).squeeze(-1)
     value = true.gather(1, chosen).squeeze(-1)
-    below, equal = (draws < value).sum(0), (draws == value).sum(0)  # ties of discrete sites are broken at random
+    below, equal = (
+        (draws < value).sum(0),
+        (draws == value).sum(0),
+    )  # ties of discrete sites are broken at random
     ranks = below + (torch.rand(DATA_SETS, generator=generator) * (equal + 1)).long()
     counts = torch.bincount(ranks, minlength=PARTICLES + 1).double()
     expected = DATA_SETS / (PARTICLES + 1)
@@ -109,13 +120,17 @@ def test_ranks_are_uniform(case):
 
 
 def test_a_wrong_jacobian_is_rejected(monkeypatch):
-    monkeypatch.setattr(ExpTransform, "log_abs_det_jacobian", lambda self, x, y: torch.zeros_like(x))
+    monkeypatch.setattr(
+        ExpTransform, "log_abs_det_jacobian", lambda self, x, y: torch.zeros_like(x)
+    )
     assert misfit("hierarchy") > 1
 
 
 def test_a_dropped_acceptance_ratio_is_rejected(monkeypatch):
     spread = Chunks.spread
-    monkeypatch.setattr(Chunks, "spread", lambda self, flags, *rest: spread(self, torch.ones_like(flags), *rest))
+    monkeypatch.setattr(
+        Chunks, "spread", lambda self, flags, *rest: spread(self, torch.ones_like(flags), *rest)
+    )
     assert misfit("series") > 1
 
 

@@ -11,13 +11,18 @@ from aif_dcpc.agents import NAMES, Agent, AgentError, make
 from aif_dcpc.agents.protocol import EgocentricView
 
 FLOOR, WALL, GOAL, UNSEEN, EMPTY = 5, 9, 2, 0, 7
-VIEW = EgocentricView(rows=3, columns=3, own_cell=(2, 1), num_tokens=10, unseen_token=UNSEEN, empty_hand_token=EMPTY)
+VIEW = EgocentricView(
+    rows=3, columns=3, own_cell=(2, 1), num_tokens=10, unseen_token=UNSEEN, empty_hand_token=EMPTY
+)
 SPACE = gymnasium.spaces.Dict(
     view=gymnasium.spaces.Box(0, 9, (3, 3), np.int64),
     carried=gymnasium.spaces.Discrete(10),
     heading=gymnasium.spaces.Discrete(4),
 )
-SETTINGS = {"hierarchical": {"map_size": 12, "inference": {"num_particles": 4, "num_sweeps": 1}}, "random": {}}
+SETTINGS = {
+    "hierarchical": {"map_size": 12, "inference": {"num_particles": 4, "num_sweeps": 1}},
+    "random": {},
+}
 
 
 class Corridor:
@@ -66,7 +71,9 @@ def build(name: str, seed: int = 0) -> Agent:
     )
 
 
-def play(agent: Agent, steps: int, *, seed: int = 0, start: tuple[Corridor, dict[str, Any]] | None = None) -> list[int]:
+def play(
+    agent: Agent, steps: int, *, seed: int = 0, start: tuple[Corridor, dict[str, Any]] | None = None
+) -> list[int]:
     """Actions of so many steps, over as many episodes as they take (30 steps at most each)."""
     world, observation = start or (Corridor(), {})
     chosen: list[int] = []
@@ -119,7 +126,9 @@ def test_goes_on_bit_for_bit_from_its_state(name: str, before: int) -> None:
     second.load_state_dict(first.state_dict())
     twin = Corridor()
     twin.x, twin.heading = world.x, world.heading
-    actions = [play(a, 12, start=(w, dict(observation))) for a, w in ((first, world), (second, twin))]
+    actions = [
+        play(a, 12, start=(w, dict(observation))) for a, w in ((first, world), (second, twin))
+    ]
     assert actions[0] == actions[1]
     assert same(without_times(first.report().scalars), without_times(second.report().scalars))
 

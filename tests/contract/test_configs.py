@@ -24,7 +24,9 @@ def composed(name, *overrides):
 GROUPS = ["agent", "env", "inference", "experiment"]
 
 
-@pytest.mark.parametrize("override", [f"{group}={choice}" for group in GROUPS for choice in choices(group)])
+@pytest.mark.parametrize(
+    "override", [f"{group}={choice}" for group in GROUPS for choice in choices(group)]
+)
 def test_every_choice_fits_the_schema(override):
     group, choice = override.split("=")
     config = train_config(composed("train", override))
@@ -45,4 +47,6 @@ def test_every_agent_and_environment_has_its_file():
 
 def test_every_file_says_what_it_is():
     for path in CONFIGS.rglob("*.yaml"):
-        assert path.read_text(encoding="utf-8").startswith("# "), f"{path} does not begin with a comment"
+        assert path.read_text(encoding="utf-8").startswith("# "), (
+            f"{path} does not begin with a comment"
+        )

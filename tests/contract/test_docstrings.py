@@ -8,7 +8,9 @@ import pytest
 
 import aif_dcpc.inference
 
-MODULES = sorted(m.name for m in pkgutil.walk_packages(aif_dcpc.inference.__path__, "aif_dcpc.inference."))
+MODULES = sorted(
+    m.name for m in pkgutil.walk_packages(aif_dcpc.inference.__path__, "aif_dcpc.inference.")
+)
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -1,6 +1,7 @@
 """Every registered move through one checklist: it keeps the exact joint distribution, and it never waits for the device.
 
-A move registered in `schedule.KINDS` is picked up unaided, on every model below whose site it can update.
+A move registered in `schedule.KINDS` is picked up unaided, on every model below whose site it can
+update.
 """
 
 import traceback
@@ -26,7 +27,9 @@ def static() -> tuple[GraphicalModel, str]:
     loc, one = torch.tensor([0.0, 1.0]), torch.ones(())
     model = GraphicalModel()
     model.add_site("z", lambda: Independent(Normal(loc, one), 1))
-    model.add_site("x", lambda z: Normal(z.select(-1, 0) * torch.exp(0.5 * z.select(-1, 1)), 0.7 * one), ["z"])
+    model.add_site(
+        "x", lambda z: Normal(z.select(-1, 0) * torch.exp(0.5 * z.select(-1, 1)), 0.7 * one), ["z"]
+    )
     model.add_site("y", lambda z: Bernoulli(logits=2 * z.select(-1, 1)), ["z"])
     return model, "z"
 
@@ -61,7 +64,13 @@ def discrete() -> tuple[GraphicalModel, str]:
     start, half = torch.tensor([0.5, 0.3, 0.2]), torch.full((), 0.5)
     move = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.3, 0.3, 0.4]])
     model = GraphicalModel()
-    model.add_site("z", lambda z: Categorical(move[z]), [lag("z")], initial=lambda: Categorical(start), scope="slice")
+    model.add_site(
+        "z",
+        lambda z: Categorical(move[z]),
+        [lag("z")],
+        initial=lambda: Categorical(start),
+        scope="slice",
+    )
     model.add_site("x", lambda z: Normal(z.float(), half), ["z"], scope="slice")
     return model, "z"
 
@@ -80,7 +89,11 @@ MODELS = {f.__name__: f for f in (static, constrained, series, discrete, tokens)
 
 def observed(model: GraphicalModel, batch: int) -> dict[str, torch.Tensor]:
     timed = any(s.period for s in model.sites.values())
-    drawn = DCPC(model, num_particles=1).init(batch_size=batch, length=6 if timed else None, seed=5).natural
+    drawn = (
+        DCPC(model, num_particles=1)
+        .init(batch_size=batch, length=6 if timed else None, seed=5)
+        .natural
+    )
     return {n: v[0] for n, v in drawn.items() if not model.children_of(n)}
 
 
@@ -103,7 +116,7 @@ def test_every_move_is_covered():
     assert {kind for kind, _ in PAIRS} == set(KINDS)
 
 
-# -- stationarity ----------------------------------------------------------------------------------------------------
+# -- stationarity ----------------------------------------------------------------------------------
 
 
 SLOW = {"discrete_langevin"}  # a matrix exponential per element: fewer replicates
@@ -113,7 +126,9 @@ def disturbances(kind: str, name: str, *, rounds: int = 5) -> list[str]:
     replicates = 300 if kind in SLOW else 3000
     model, site = MODELS[name]()
     moves = {site: kind, **({"c": kind} if name == "series" else {})}
-    return joint_test(model, observed(model, 2), moves=moves, replicates=replicates, num_sweeps=rounds, seed=0)
+    return joint_test(
+        model, observed(model, 2), moves=moves, replicates=replicates, num_sweeps=rounds, seed=0
+    )
 
 
 @pytest.mark.parametrize("kind, name", [p for p in PAIRS if p[0] not in UNSOUND])
@@ -142,14 +157,25 @@ def test_the_published_update_is_noticed():
 @pytest.mark.parametrize("kind", ["langevin", "mala", "barker"])
 def test_a_dropped_acceptance_ratio_is_noticed(kind, monkeypatch):
     spread = Chunks.spread
-    monkeypatch.setattr(Chunks, "spread", lambda self, flags, *rest: spread(self, torch.ones_like(flags), *rest))
+    monkeypatch.setattr(
+        Chunks, "spread", lambda self, flags, *rest: spread(self, torch.ones_like(flags), *rest)
+    )
     assert disturbances(kind, "static", rounds=10)
 
 
-# -- host synchronisation --------------------------------------------------------------------------------------------
+# -- host synchronisation --------------------------------------------------------------------------
 
 SYNCHRONISES = (
-    *("_local_scalar_dense", "nonzero", "nonzero_numpy", "unique", "_unique", "_unique2", "equal", "bincount"),
+    *(
+        "_local_scalar_dense",
+        "nonzero",
+        "nonzero_numpy",
+        "unique",
+        "_unique",
+        "_unique2",
+        "equal",
+        "bincount",
+    ),
     *("_linalg_check_errors", "_linalg_eigh", "lift_fresh", "masked_select", "is_nonzero", "item"),
 )
 
@@ -168,7 +194,9 @@ class NoSynchronisation(TorchDispatchMode):
         )
         if name in SYNCHRONISES or masks:
             lines = [f for f in traceback.extract_stack() if "inference" in f.filename]
-            self.found.append((name, f"{Path(lines[-1].filename).name}:{lines[-1].lineno}" if lines else "test"))
+            self.found.append(
+                (name, f"{Path(lines[-1].filename).name}:{lines[-1].lineno}" if lines else "test")
+            )
         return func(*args, **(kwargs or {}))
 
 
@@ -203,7 +231,9 @@ class Operations(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("window", [1, 4])
-@pytest.mark.parametrize("kind", ["langevin", "barker", "discrete_langevin", "gibbs", "prior", "paper"])
+@pytest.mark.parametrize(
+    "kind", ["langevin", "barker", "discrete_langevin", "gibbs", "prior", "paper"]
+)
 def test_a_sweep_of_a_long_series_takes_as_many_operations_as_one_of_a_short_one(kind, window):
     model, site = discrete() if kind in ("discrete_langevin", "gibbs") else series()
     counts = []

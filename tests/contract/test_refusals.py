@@ -7,7 +7,16 @@ import torch
 from torch import nn
 from torch.distributions import Categorical, Independent, Normal
 
-from aif_dcpc.inference import DCPC, ClampError, GraphicalModel, InferenceError, ModelError, MoveError, every, lag
+from aif_dcpc.inference import (
+    DCPC,
+    ClampError,
+    GraphicalModel,
+    InferenceError,
+    ModelError,
+    MoveError,
+    every,
+    lag,
+)
 from aif_dcpc.inference.baselines.vae import chain_encoder
 from aif_dcpc.inference.distributions import DiscretizedNormal
 from aif_dcpc.inference.images import dlgm, generator, with_visible
@@ -61,8 +70,16 @@ DECLARED = {
         lambda: declared(parents=[lag("slow")], scope=every(2), initial=normal),
     ),
     "no name": (lambda: declared(name=""), "non-empty", lambda: declared(name="a")),
-    "timeless child": (lambda: declared(parents=["slow"]), "has no time", lambda: declared(parents=["once"])),
-    "global child": (lambda: declared(parents=["once"], scope="global"), "cannot depend", lambda: declared()),
+    "timeless child": (
+        lambda: declared(parents=["slow"]),
+        "has no time",
+        lambda: declared(parents=["once"]),
+    ),
+    "global child": (
+        lambda: declared(parents=["once"], scope="global"),
+        "cannot depend",
+        lambda: declared(),
+    ),
     "periods": (
         lambda: declared(parents=["slow"], scope=every(3)),
         "multiple of the child's",
@@ -83,9 +100,21 @@ DECLARED = {
         "unknown parent 'none'",
         lambda: DCPC(declared(parents=[lag("slow")], scope=every(2), initial=normal)),
     ),
-    "no particles": (lambda: DCPC(static(), num_particles=0), "at least 1", lambda: DCPC(static(), num_particles=1)),
-    "update": (lambda: DCPC(static(), update="exakt"), "Did you mean 'exact'", lambda: DCPC(static(), update="paper")),
-    "moves": (lambda: DCPC(static(), moves={"y": "mala"}), "unknown site", lambda: DCPC(static(), moves={"z": "mala"})),
+    "no particles": (
+        lambda: DCPC(static(), num_particles=0),
+        "at least 1",
+        lambda: DCPC(static(), num_particles=1),
+    ),
+    "update": (
+        lambda: DCPC(static(), update="exakt"),
+        "Did you mean 'exact'",
+        lambda: DCPC(static(), update="paper"),
+    ),
+    "moves": (
+        lambda: DCPC(static(), moves={"y": "mala"}),
+        "unknown site",
+        lambda: DCPC(static(), moves={"z": "mala"}),
+    ),
     "no temperature": (
         lambda: annealed_log_evidence(DCPC(static()), {"x": torch.zeros(1)}, num_temperatures=0),
         "at least 1",
@@ -93,14 +122,26 @@ DECLARED = {
     ),
     "no level": (lambda: dlgm(()), "at least one level", lambda: dlgm((2,))),
     "pixels": (lambda: dlgm((2,), likelihood="no"), "expected one of", lambda: dlgm((2,))),
-    "sides": (lambda: generator((3, 48, 48)), "32 x 32 or 64 x 64", lambda: generator((3, 32, 32), width=16)),
-    "rectangles": (lambda: generator((3, 32, 64)), "32 x 32 or 64 x 64", lambda: generator((3, 64, 64), width=16)),
+    "sides": (
+        lambda: generator((3, 48, 48)),
+        "32 x 32 or 64 x 64",
+        lambda: generator((3, 32, 32), width=16),
+    ),
+    "rectangles": (
+        lambda: generator((3, 32, 64)),
+        "32 x 32 or 64 x 64",
+        lambda: generator((3, 64, 64), width=16),
+    ),
     "priors": (
         lambda: generator((3, 32, 32), width=16, prior="no"),
         "standard, learned",
         lambda: generator((3, 32, 32), width=16, prior="learned"),
     ),
-    "width": (lambda: generator((3, 32, 32), width=24), "multiple of 16", lambda: generator((3, 32, 32), width=32)),
+    "width": (
+        lambda: generator((3, 32, 32), width=24),
+        "multiple of 16",
+        lambda: generator((3, 32, 32), width=32),
+    ),
     "likelihood": (
         lambda: generator((3, 32, 32), width=16, likelihood="no"),
         "expected one of",
@@ -114,7 +155,9 @@ DECLARED = {
     "encoder of scalars": (
         lambda: chain_encoder(DCPC(static()).init({"x": torch.zeros(1)}), "x"),
         "latents that are vectors",
-        lambda: chain_encoder(DCPC(dlgm((2,), (1, 2, 2))).init({"image": torch.zeros(1, 1, 2, 2)}), "image"),
+        lambda: chain_encoder(
+            DCPC(dlgm((2,), (1, 2, 2))).init({"image": torch.zeros(1, 1, 2, 2)}), "image"
+        ),
     ),
 }
 
@@ -153,7 +196,10 @@ def globally():
 
 B3 = torch.zeros(3)
 CLAMPED = {
-    "batches": (lambda: clamp(static(), data={"x": B3, "z": torch.zeros(2)}), "differ in their number of data"),
+    "batches": (
+        lambda: clamp(static(), data={"x": B3, "z": torch.zeros(2)}),
+        "differ in their number of data",
+    ),
     "lengths": (
         lambda: clamp(series(), data={"o": torch.zeros(3, 4), "s": torch.zeros(3, 5)}),
         "differ in their number of slices",
@@ -170,12 +216,18 @@ CLAMPED = {
         lambda: DCPC(with_input()).run(clamp(with_input(), data={"u": B3}), 0, do={"d": B3}),
         "cannot be set",
     ),
-    "event": (lambda: DCPC(static()).run(clamp(static(), data={"x": B3}), 0, do={"z": B3[:, None]}), "events of shape"),
+    "event": (
+        lambda: DCPC(static()).run(clamp(static(), data={"x": B3}), 0, do={"z": B3[:, None]}),
+        "events of shape",
+    ),
     "arrival, unknown": (lambda: appended(o=B3, y=B3), "unknown site 'y'"),
     "arrival, latent": (lambda: appended(o=B3, s=B3), "cannot be observed"),
     "arrival, missing": (lambda: appended(), "is missing"),
     "arrival, shape": (lambda: appended(o=torch.zeros(2)), "expected one slice"),
-    "no future": (lambda: DCPC(static()).forecast(clamp(static(), data={"x": B3}), length=2), "model with time"),
+    "no future": (
+        lambda: DCPC(static()).forecast(clamp(static(), data={"x": B3}), length=2),
+        "model with time",
+    ),
     "global store": (lambda: ParticleStore.like(clamp(globally(), data={"x": B3}), 3), "is global"),
     "stored shapes": (
         lambda: ParticleStore({"z": (2,)}, 3).load_state_dict({"z": torch.zeros(3, 1)}),
@@ -200,9 +252,18 @@ MOVED = {
         lambda: DCPC(static(), moves={"z": "malla"}).run(clamp(static(), data={"x": B3}), 1),
         "Did you mean 'mala'",
     ),
-    "marginals": (lambda: DCPC(static()).marginals(clamp(static(), data={"x": B3}), "z"), "finite support"),
-    "other sites": (lambda: with_conditional(lambda values, _: {"x": values["x"]}), "exactly the declared sites"),
-    "other shapes": (lambda: with_conditional(lambda values, _: {"z": values["z"][:1]}), "came back as"),
+    "marginals": (
+        lambda: DCPC(static()).marginals(clamp(static(), data={"x": B3}), "z"),
+        "finite support",
+    ),
+    "other sites": (
+        lambda: with_conditional(lambda values, _: {"x": values["x"]}),
+        "exactly the declared sites",
+    ),
+    "other shapes": (
+        lambda: with_conditional(lambda values, _: {"z": values["z"][:1]}),
+        "came back as",
+    ),
 }
 
 
@@ -226,13 +287,17 @@ def test_other_refusals():
     model = GraphicalModel()
     model.add_site("image", lambda: Independent(Categorical(torch.ones(1, 2, 2, 3)), 3))
     model = with_visible(model, "image", torch.ones(1, 2, 2))
-    assert math.isfinite(float(DCPC(model).log_joint(DCPC(model).init({"image": torch.zeros(1, 1, 2, 2)})).sum()))
+    assert math.isfinite(
+        float(DCPC(model).log_joint(DCPC(model).init({"image": torch.zeros(1, 1, 2, 2)})).sum())
+    )
 
 
 def test_pixels_that_are_not_independent_cannot_be_hidden():
     covariance = torch.eye(2)
     model = GraphicalModel()
-    model.add_site("image", lambda: torch.distributions.MultivariateNormal(torch.zeros(1, 2, 2), covariance))
+    model.add_site(
+        "image", lambda: torch.distributions.MultivariateNormal(torch.zeros(1, 2, 2), covariance)
+    )
     model = with_visible(model, "image", torch.ones(1, 2, 2))
     state = DCPC(model).init({"image": torch.zeros(1, 1, 2, 2)})
     with pytest.raises(ModelError, match="pixels one by one"):

@@ -36,7 +36,11 @@ def project_imports(path: Path) -> Iterator[str]:
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno} imports relatively"
             module = node.module or ""
-            names = [f"aif_dcpc.{alias.name}" for alias in node.names] if module == "aif_dcpc" else [module]
+            names = (
+                [f"aif_dcpc.{alias.name}" for alias in node.names]
+                if module == "aif_dcpc"
+                else [module]
+            )
         for name in names:
             if name == "aif_dcpc" or name.startswith("aif_dcpc."):
                 part = name.split(".")[1] if "." in name else ""
@@ -55,7 +59,9 @@ def test_imports_point_one_way(folder):
 
 
 def settings():
-    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
+        "setuptools"
+    ]
 
 
 def test_every_package_is_installed():
@@ -68,7 +74,9 @@ def test_every_package_is_installed():
 
 @pytest.mark.parametrize("folder", MAPPED)
 def test_folders_refuse_to_be_imported_from_the_root(folder):
-    done = subprocess.run([sys.executable, "-c", f"import {folder}"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {folder}"], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 1
     assert f"import aif_dcpc.{folder}" in done.stderr
 
@@ -83,7 +91,9 @@ def test_gradients_stand_in_the_engine_alone(folder):
     assert not wrong
 
 
-@pytest.mark.parametrize("path", [p for f in MAY_IMPORT for p in sources(f)], ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", [p for f in MAY_IMPORT for p in sources(f)], ids=lambda p: str(p.relative_to(ROOT))
+)
 def test_code_stays_small(path):
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= MAX_FILE
@@ -114,7 +124,10 @@ def test_a_script_ends_without_a_traceback(capsys):
     def stop():
         raise KeyboardInterrupt
 
-    for main, code, words in ((refuse, 2, "error: --seeds 0: at least 1.\n"), (stop, 130, "interrupted.\n")):
+    for main, code, words in (
+        (refuse, 2, "error: --seeds 0: at least 1.\n"),
+        (stop, 130, "interrupted.\n"),
+    ):
         with pytest.raises(SystemExit) as left:
             run_script(main)
         assert left.value.code == code and capsys.readouterr().err == words

@@ -38,14 +38,22 @@ WANTED = {
         generator((3, 32, 32), latents=4, width=16),
         {
             "z": ("4", "-", 0),
-            "image": ("3 x 32 x 32", "z", linear(4, 4096) + 2 * RESIDUAL + up(16, 16) + linear(9 * 16, 3) + 1),
+            "image": (
+                "3 x 32 x 32",
+                "z",
+                linear(4, 4096) + 2 * RESIDUAL + up(16, 16) + linear(9 * 16, 3) + 1,
+            ),
         },
     ),
     "generator with a learned prior": (
         generator((3, 32, 32), latents=4, width=16, prior="learned"),
         {
             "z": ("4", "-", 4 + 4 + 16),
-            "image": ("3 x 32 x 32", "z", linear(4, 4096) + 2 * RESIDUAL + up(16, 16) + linear(9 * 16, 3) + 1),
+            "image": (
+                "3 x 32 x 32",
+                "z",
+                linear(4, 4096) + 2 * RESIDUAL + up(16, 16) + linear(9 * 16, 3) + 1,
+            ),
         },
     ),
     "generator 64": (
@@ -55,7 +63,14 @@ WANTED = {
             "image": (
                 "3 x 64 x 64",
                 "z",
-                linear(4, 256) + up(256, 16) + up(16, 16) + up(16, 8) + up(8, 8) + 16 * 8 * 3 + 3 + 1,
+                linear(4, 256)
+                + up(256, 16)
+                + up(16, 16)
+                + up(16, 8)
+                + up(8, 8)
+                + 16 * 8 * 3
+                + 3
+                + 1,
             ),
         },
     ),
@@ -109,6 +124,8 @@ def test_the_summary_names_every_site_its_shape_parents_and_parameters(graph):
     header, *lines, total = summary(model).splitlines()
     assert header.split() == ["site", "shape", "parents", "parameters"]
     found = [tuple(cell.strip() for cell in line.split("  ") if cell.strip()) for line in lines]
-    assert found == [(name, shape, parents, str(count)) for name, (shape, parents, count) in wanted.items()]
+    assert found == [
+        (name, shape, parents, str(count)) for name, (shape, parents, count) in wanted.items()
+    ]
     assert total.split() == ["total", str(sum(count for _, _, count in wanted.values()))]
     assert len({len(line) for line in (header, *lines, total)}) == 1  # columns are aligned

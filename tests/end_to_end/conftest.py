@@ -35,7 +35,8 @@ def command(tmp_path):
 def spawn_quickly(tmp_path):
     """Start a command without waiting for it; what it prints goes to `output.txt`.
 
-    With `limit` no file may become larger than so many bytes, which a program cannot tell from a full disk.
+    With `limit` no file may become larger than so many bytes, which a program cannot tell from a
+    full disk.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(HEAVY)

@@ -58,11 +58,25 @@ def test_the_main_job(command, tmp_path):
     assert "config/text_summary" in shown["tensors"]
     assert list((run / "figures").glob("*.png")) and list((run / "videos").glob("*.gif"))
 
-    rolled = command("rollout", "run=run", "episodes=2", "env.max_steps=10", "video=true", "video_episodes=1")
+    rolled = command(
+        "rollout", "run=run", "episodes=2", "env.max_steps=10", "video=true", "video_episodes=1"
+    )
     result = json.loads(rolled.stdout.splitlines()[-1])
-    expected = {"env", "episodes", "policy", "success_rate", "mean_return", "mean_length", "ms_per_step"}
+    expected = {
+        "env",
+        "episodes",
+        "policy",
+        "success_rate",
+        "mean_return",
+        "mean_length",
+        "ms_per_step",
+    }
     assert expected <= set(result)
-    assert (result["env"], result["episodes"], result["policy"]) == ("MiniGrid-DoorKey-5x5-v0", 2, "greedy")
+    assert (result["env"], result["episodes"], result["policy"]) == (
+        "MiniGrid-DoorKey-5x5-v0",
+        2,
+        "greedy",
+    )
     shown = tags(run)
     assert {"eval/success_rate", "eval/return", "eval/episode_length"} <= set(shown["scalars"])
     assert "eval/episode" in shown["images"]
@@ -76,7 +90,10 @@ def test_help_lists_groups_and_choices(command):
 
 def test_a_sweep_runs_every_job_in_its_own_folder(command, tmp_path):
     command("train", "-m", *RANDOM, "seed=1,2", "total_env_steps=20", "run_dir=sweep")
-    seeds = [yaml.safe_load(path.read_text())["seed"] for path in (tmp_path / "sweep").glob("*/config.yaml")]
+    seeds = [
+        yaml.safe_load(path.read_text())["seed"]
+        for path in (tmp_path / "sweep").glob("*/config.yaml")
+    ]
     assert sorted(seeds) == [1, 2]
     command("rollout", f"run={next((tmp_path / 'sweep').iterdir())}", "episodes=1")
 
@@ -92,8 +109,16 @@ def test_a_trained_agent_in_three_lines(command, tmp_path):
 
 
 def test_the_time_budget_and_the_streak_end_a_run(command, tmp_path):
-    quick = ("env.id=MiniGrid-Empty-5x5-v0", "agent=random", "env.max_steps=400", "picture_every=0", "video_every=0")
-    done = command("train", *quick, "total_env_steps=20000", "stop_after_successes_in_a_row=1", "run_dir=a")
+    quick = (
+        "env.id=MiniGrid-Empty-5x5-v0",
+        "agent=random",
+        "env.max_steps=400",
+        "picture_every=0",
+        "video_every=0",
+    )
+    done = command(
+        "train", *quick, "total_env_steps=20000", "stop_after_successes_in_a_row=1", "run_dir=a"
+    )
     assert "learned: a" in done.stdout
     done = command("train", *quick, "total_env_steps=1000000", "max_minutes=0.01", "run_dir=b")
     assert "out of time: b" in done.stdout
@@ -144,13 +169,20 @@ def refuse(main, arguments, sentence, monkeypatch, capsys):
     assert len(error.splitlines()) == 1
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), REFUSED, ids=[" ".join(case[0]) for case in REFUSED])
-def test_what_cannot_be_done_is_refused_in_one_sentence(arguments, sentence, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("arguments", "sentence"), REFUSED, ids=[" ".join(case[0]) for case in REFUSED]
+)
+def test_what_cannot_be_done_is_refused_in_one_sentence(
+    arguments, sentence, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "file").touch()
     refuse(train_command.main, arguments, sentence, monkeypatch, capsys)
-    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["foreign", "foreign/file"]
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == [
+        "foreign",
+        "foreign/file",
+    ]
 
 
 def test_cuda_is_refused_where_there_is_none(tmp_path, monkeypatch, capsys):
@@ -176,5 +208,7 @@ def test_rollouts_refuse_too(arguments, sentence, tmp_path, monkeypatch, capsys)
 
 def test_a_misspelt_key_leaves_with_code_2(command, tmp_path):
     done = command("train", "total_env_stepz=3", rc=2)
-    assert done.stderr.startswith("error: unknown key 'total_env_stepz'. Did you mean 'total_env_steps'?")
+    assert done.stderr.startswith(
+        "error: unknown key 'total_env_stepz'. Did you mean 'total_env_steps'?"
+    )
     assert not list(tmp_path.iterdir())

@@ -38,10 +38,15 @@ def test_every_setting_and_seed_is_measured_once(tmp_path):
     Comparison(PROTOCOL, results, tmp_path / "runs").run(["exact", "vae"])
     for method in PROTOCOL.methods:
         tried = results.rows(stage="tuning", method=method)
-        assert [row["setting"] for row in tried] == [" ".join(setting) for setting in rates(0.01, 0.02)]
+        assert [row["setting"] for row in tried] == [
+            " ".join(setting) for setting in rates(0.01, 0.02)
+        ]
         best = min(tried, key=lambda row: row["neg_log_marginal"])
         final = results.rows(stage="final", method=method)
-        assert [(row["seed"], row["setting"]) for row in final] == [(0, best["setting"]), (1, best["setting"])]
+        assert [(row["seed"], row["setting"]) for row in final] == [
+            (0, best["setting"]),
+            (1, best["setting"]),
+        ]
         assert all(row["reconstruction_bce"] > 0 and row["steps"] >= 1 for row in final)
     assert len(results.rows(stage="timing")) == 2
     before = results.path.read_bytes()
@@ -82,24 +87,44 @@ def test_a_run_that_breaks_down_is_a_line_that_is_not_chosen(tmp_path):
     comparison = Comparison(PROTOCOL, results, tmp_path / "runs")
     comparison.run(["vae"], number=1)
     assert [row["setting"] for row in results.rows(stage="final")] == 2 * [" ".join(rates(0.02)[0])]
-    for setting, numbers in zip(rates(0.01, 0.02), ({"failed": "not finite"}, {"neg_log_marginal": 3.0}), strict=True):
-        key = {"stage": "tuning", "method": "vae", "setting": " ".join(setting), "seed": 0, "seconds": 0.02}
+    for setting, numbers in zip(
+        rates(0.01, 0.02), ({"failed": "not finite"}, {"neg_log_marginal": 3.0}), strict=True
+    ):
+        key = {
+            "stage": "tuning",
+            "method": "vae",
+            "setting": " ".join(setting),
+            "seed": 0,
+            "seconds": 0.02,
+        }
         results.once(key, lambda numbers=numbers: numbers)
     assert comparison.tune("vae") == tuple(rates(0.02)[0])
 
 
 def test_the_table_gives_mean_and_deviation_and_the_lowest_first():
-    rows = [{"method": "b", "setting": "s", "bce": 1.0}, {"method": "b", "setting": "s", "bce": 3.0}]
-    rows += [{"method": "a", "setting": "t", "bce": 1.5}, {"method": "c", "setting": "t", "failed": "why"}]
+    rows = [
+        {"method": "b", "setting": "s", "bce": 1.0},
+        {"method": "b", "setting": "s", "bce": 3.0},
+    ]
+    rows += [
+        {"method": "a", "setting": "t", "bce": 1.5},
+        {"method": "c", "setting": "t", "failed": "why"},
+    ]
     lines = table(rows, {"bce": 2}, order="bce").splitlines()
-    assert lines[2:] == ["| a | t | 1 | 1.50 |", "| b | s | 2 | 2.00 ± 1.41 |", "| c | t | 1 | failed |"]
+    assert lines[2:] == [
+        "| a | t | 1 | 1.50 |",
+        "| b | s | 2 | 2.00 ± 1.41 |",
+        "| c | t | 1 | failed |",
+    ]
 
 
 def test_results_are_plain_lines(tmp_path):
     results = Results(tmp_path / "deep" / "results.jsonl")
     results.once({"seed": 0}, lambda: {"mse": 0.5})
     results.once({"seed": 0}, lambda: {"mse": 0.7})
-    assert [json.loads(line) for line in results.path.read_text().splitlines()] == [{"seed": 0, "mse": 0.5}]
+    assert [json.loads(line) for line in results.path.read_text().splitlines()] == [
+        {"seed": 0, "mse": 0.5}
+    ]
 
 
 def test_held_out_images_are_the_last_ones_of_training_and_are_not_learned_from():

@@ -1,6 +1,7 @@
 """The guides' programs run as they stand, are short, and learn.
 
-Oracles: the share of the most frequent label; the conjugate posterior of how far a cue can be trusted.
+Oracles: the share of the most frequent label; the conjugate posterior of how far a cue can be
+    trusted.
 """
 
 import re
@@ -17,12 +18,18 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def program(guide="your_own_data.md"):
-    return re.search(r"```python\n(.*?)```", (DOCS / guide).read_text(encoding="utf-8"), re.DOTALL).group(1)
+    return re.search(
+        r"```python\n(.*?)```", (DOCS / guide).read_text(encoding="utf-8"), re.DOTALL
+    ).group(1)
 
 
 @pytest.mark.parametrize(("guide", "most"), [("your_own_data.md", 59), ("your_own_agent.md", 65)])
 def test_a_graph_and_its_use_stay_short(guide, most):
-    lines = [line for line in program(guide).splitlines() if line.strip() and not line.startswith(("import", "from"))]
+    lines = [
+        line
+        for line in program(guide).splitlines()
+        if line.strip() and not line.startswith(("import", "from"))
+    ]
     assert len(lines) <= most
 
 
@@ -46,7 +53,10 @@ def test_the_program_classifies_held_out_pictures(tmp_path, monkeypatch):
 def test_the_program_takes_cats_and_dogs_from_their_folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     generator = np.random.default_rng(0)
-    for name, left in (("cats", True), ("dogs", False)):  # cats are bright on the left, dogs on the right
+    for name, left in (
+        ("cats", True),
+        ("dogs", False),
+    ):  # cats are bright on the left, dogs on the right
         (tmp_path / "pictures" / name).mkdir(parents=True)
         for i in range(140):
             pixels = generator.integers(0, 60, (20, 24, 3), dtype=np.uint8)
@@ -54,7 +64,11 @@ def test_the_program_takes_cats_and_dogs_from_their_folders(tmp_path, monkeypatc
             pixels[:, 12:] += np.uint8(150 * (not left))
             Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{i}.png")
     first, second = (line for line in program().splitlines() if "data = load_images(" in line)
-    text = program().replace(f"{first}\n", "").replace(second, second.replace("# data", "data").replace("32", "8"))
+    text = (
+        program()
+        .replace(f"{first}\n", "")
+        .replace(second, second.replace("# data", "data").replace("32", "8"))
+    )
     names = executed(text)
     assert names["images"].shape == (252, 3, 8, 8) and names["classes"] == 2
     # 28 pictures: a coin names 24 of them right about once in ten thousand times
@@ -67,12 +81,17 @@ def test_the_agent_asks_the_cue_and_learns_how_far_to_trust_it():
     told = [dict(episode) for episode in agent.episodes]  # place -> reading
     assert len(told) == 40 and all(episode[1][0] == cue for episode in agent.episodes)
     baited_right = [readings[2] == 4 if 2 in readings else readings[1] == 3 for readings in told]
-    honest = sum((readings[cue] == 2) == right for readings, right in zip(told, baited_right, strict=True))
-    # Beta(2, 1) and 40 draws; 32 independent particles: 5 standard errors, one false alarm in a million
+    honest = sum(
+        (readings[cue] == 2) == right for readings, right in zip(told, baited_right, strict=True)
+    )
+    # Beta(2, 1) and 40 draws; 32 independent particles: 5 standard errors, one false alarm in a
+    # million
     mean = (2 + honest) / 43
     assert abs(agent.reliability - mean) < 5 * (mean * (1 - mean) / 44 / 32) ** 0.5
     won = sum(episode.success for episode in names["episodes"])
-    assert won == honest > 28  # a coin wins more than 28 times in 40 less than once in 300 runs of the program
+    assert (
+        won == honest > 28
+    )  # a coin wins more than 28 times in 40 less than once in 300 runs of the program
 
 
 def test_the_agent_goes_on_from_what_it_saved(tmp_path):

@@ -12,17 +12,47 @@ from aif_dcpc.experiments.cifar10.methods import METHODS, SETTINGS
 from aif_dcpc.experiments.cifar10.report import NoRowsError, differences
 from aif_dcpc.image_runs.comparison import Results
 
-TINY = ["--train-images", "12", "--batch-size", "6", "--samples", "20", "--held-out", "2", "--sweeps", "1"]
-BRIEF = ["--classifier-steps", "2", "--cpu-minutes", "0.001", "--tune-minutes", "0.0001", "--seeds", "0"]
+TINY = [
+    "--train-images",
+    "12",
+    "--batch-size",
+    "6",
+    "--samples",
+    "20",
+    "--held-out",
+    "2",
+    "--sweeps",
+    "1",
+]
+BRIEF = [
+    "--classifier-steps",
+    "2",
+    "--cpu-minutes",
+    "0.001",
+    "--tune-minutes",
+    "0.0001",
+    "--seeds",
+    "0",
+]
 
 
 @pytest.fixture
 def asked(tmp_path):
     generator = np.random.default_rng(0)
-    images = {f"{part}_images": generator.integers(0, 256, (n, 32, 32, 3), np.uint8) for part, n in PARTS.items()}
+    images = {
+        f"{part}_images": generator.integers(0, 256, (n, 32, 32, 3), np.uint8)
+        for part, n in PARTS.items()
+    }
     labels = {f"{part}_labels": np.arange(n, dtype=np.uint8) % 3 for part, n in PARTS.items()}
     np.savez(tmp_path / "cifar10_subset.npz", **images, **labels)
-    places = ["--results", tmp_path / "results.jsonl", "--out", tmp_path / "out", "--figure", tmp_path / "samples.png"]
+    places = [
+        "--results",
+        tmp_path / "results.jsonl",
+        "--out",
+        tmp_path / "out",
+        "--figure",
+        tmp_path / "samples.png",
+    ]
     return [*map(str, ["--data-dir", tmp_path, *places]), *TINY, *BRIEF]
 
 
@@ -33,7 +63,9 @@ def rows(tmp_path):
     return [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
 
 
-def test_every_method_is_tuned_run_and_shown_and_finished_rows_are_not_run_again(asked, tmp_path, capsys):
+def test_every_method_is_tuned_run_and_shown_and_finished_rows_are_not_run_again(
+    asked, tmp_path, capsys
+):
     with pytest.raises(NoRowsError, match="call the step `run` first"):
         compare.main(["figure", *asked])
     compare.main(["tune", *asked])
@@ -41,9 +73,19 @@ def test_every_method_is_tuned_run_and_shown_and_finished_rows_are_not_run_again
     found = rows(tmp_path)
     assert [row["stage"] for row in found].count("tuning") == sum(map(len, SETTINGS.values())) == 25
     runs = [row for row in found if row["stage"] == "final"]
-    assert [row["method"] for row in runs] == list(METHODS) and not any("failed" in row for row in runs)
+    assert [row["method"] for row in runs] == list(METHODS) and not any(
+        "failed" in row for row in runs
+    )
     assert all(row["steps"] >= 1 for row in runs)
-    numbers = {"kid_prior", "kid_prior_se", "kid_mixture", "fid_prior", "fid_mixture", "fid_mixture_se", "mse"}
+    numbers = {
+        "kid_prior",
+        "kid_prior_se",
+        "kid_mixture",
+        "fid_prior",
+        "fid_mixture",
+        "fid_mixture_se",
+        "mse",
+    }
     assert all(np.isfinite(row[name]) for row in runs for name in numbers)
     compare.main(["tune", "run", *asked])
     assert rows(tmp_path) == found
@@ -63,7 +105,9 @@ def test_a_row_cut_short_is_run_again(asked, tmp_path):
     results.path.write_text(whole[:-30])
     assert len(results.rows(stage="tuning")) == 4
     compare.main(["tune", *one])
-    assert [row["setting"] for row in results.rows(stage="tuning")] == [" ".join(words) for words in SETTINGS["vae"]]
+    assert [row["setting"] for row in results.rows(stage="tuning")] == [
+        " ".join(words) for words in SETTINGS["vae"]
+    ]
 
 
 def test_there_must_be_enough_images(asked):
@@ -74,6 +118,12 @@ def test_there_must_be_enough_images(asked):
 def test_methods_are_compared_seed_by_seed():
     """Differences -1, -2, 0: mean -1, standard deviation 1; the t quantile of .975 with 2 degrees of freedom is 4.303."""
     found = {"a": (2.0, 4.0, 3.0), "b": (1.0, 2.0, 3.0), "c": (9.0,)}
-    rows = {m: [{"seed": i, "kid_prior": x, "kid_mixture": -x} for i, x in enumerate(v)] for m, v in found.items()}
+    rows = {
+        m: [{"seed": i, "kid_prior": x, "kid_mixture": -x} for i, x in enumerate(v)]
+        for m, v in found.items()
+    }
     lines = differences(rows).splitlines()[2:]
-    assert lines == ["| prior | b | a | -1.000 ± 2.484 | 2 of 3 |", "| mixture | a | b | -1.000 ± 2.484 | 2 of 3 |"]
+    assert lines == [
+        "| prior | b | a | -1.000 ± 2.484 | 2 of 3 |",
+        "| mixture | a | b | -1.000 ± 2.484 | 2 of 3 |",
+    ]

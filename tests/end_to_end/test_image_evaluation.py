@@ -29,7 +29,14 @@ SMALL = (
     "images.validation_sweeps=8",
     "images.validation_images=10",
 )
-QUICK = ("held_out=20", "sweeps=3", "annealed_images=6", "temperatures=12", "chains=3", "samples=60")
+QUICK = (
+    "held_out=20",
+    "sweeps=3",
+    "annealed_images=6",
+    "temperatures=12",
+    "chains=3",
+    "samples=60",
+)
 FIGURES = {
     "evaluation-reconstructions.png",
     "evaluation-recall-from-half.png",
@@ -47,7 +54,9 @@ def values(name, overrides):
 
 
 def trained(place, *overrides):
-    folder = create_image_run(train_config(values("train", (*SMALL, *overrides, f"run_dir={place}"))))
+    folder = create_image_run(
+        train_config(values("train", (*SMALL, *overrides, f"run_dir={place}")))
+    )
     return str(continue_image_run(folder, folder.config()).folder)
 
 
@@ -70,7 +79,9 @@ def log_marginal_by_quadrature(model, images, points=801, reach=30.0):
     kernels = {name: site.kernel for name, site in model.sites.items()}
     with torch.no_grad():
         prior = kernels["z1"]().log_prob(grid)[:, None]
-        layer = kernels["z2"](grid[:, None].expand(points, points, 1)).log_prob(grid.expand(points, points, 1))
+        layer = kernels["z2"](grid[:, None].expand(points, points, 1)).log_prob(
+            grid.expand(points, points, 1)
+        )
         probabilities = torch.sigmoid(kernels["image"].linear(torch.relu(grid)))
         pixels = (
             torch.distributions.Bernoulli(probabilities[:, None], validate_args=False)
@@ -82,17 +93,34 @@ def log_marginal_by_quadrature(model, images, points=801, reach=30.0):
 
 
 def test_the_marginal_of_two_latents_is_that_of_quadrature(tmp_path):
-    run = trained(tmp_path / "run", "images.options.likelihood=bernoulli", "images.options.sizes=[1, 1]")
-    quick = ("held_out=12", "sweeps=2", "annealed_images=12", "temperatures=40", "chains=50", "samples=0", "seeds=1")
+    run = trained(
+        tmp_path / "run", "images.options.likelihood=bernoulli", "images.options.sizes=[1, 1]"
+    )
+    quick = (
+        "held_out=12",
+        "sweeps=2",
+        "annealed_images=12",
+        "temperatures=40",
+        "chains=50",
+        "samples=0",
+        "seeds=1",
+    )
     measured = Evaluation(asked(f"run={run}", *quick), run)
     generator = torch.Generator().manual_seed(0)
-    for value in measured.trained.model.parameters():  # far from a model whose posterior is its prior
+    for (
+        value
+    ) in measured.trained.model.parameters():  # far from a model whose posterior is its prior
         value.copy_(torch.randn(value.shape, generator=generator))
     result = measured.run()
     torch.manual_seed(measured.config.seed)
-    exact = -log_marginal_by_quadrature(measured.trained.model, torch.bernoulli(measured.held_out)).mean().item()
+    exact = (
+        -log_marginal_by_quadrature(measured.trained.model, torch.bernoulli(measured.held_out))
+        .mean()
+        .item()
+    )
     grey = -log_marginal_by_quadrature(measured.trained.model, measured.held_out).mean().item()
-    # standard error of a mean of 12 log mean weights (delta method), five of them: fails once in a million
+    # standard error of a mean of 12 log mean weights (delta method), five of them: fails once in a
+    # million
     tolerance = 5 * ((1 / result["ess_fraction"] - 1) / 50 / 12) ** 0.5 + 0.005
     assert result["neg_log_marginal"] == pytest.approx(exact, abs=tolerance)
     assert tolerance < 0.2 < abs(grey - exact)  # images that were not binarised would be told apart
@@ -101,14 +129,23 @@ def test_the_marginal_of_two_latents_is_that_of_quadrature(tmp_path):
 
 def test_evaluation_ends_with_one_json_object_and_leaves_figures(runs):
     result = json.loads(json.dumps(evaluate(asked(f"run={runs[0]}", "seeds=2", *QUICK))))
-    wanted = {"reconstruction_bce", "mse", "neg_log_marginal", "ess_fraction", "fid_prior", "fid_mixture"}
+    wanted = {
+        "reconstruction_bce",
+        "mse",
+        "neg_log_marginal",
+        "ess_fraction",
+        "fid_prior",
+        "fid_mixture",
+    }
     assert wanted | {f"{key}_sd" for key in wanted} <= result.keys()
     assert 0 < result["ess_fraction"] <= 1 and 0 < result["mse"] < 1 and result["mse_sd"] > 0
     # 64 fair coins, the law of an untrained model at most, against a model with the mean image
     assert 10 < result["neg_log_marginal"] < 64 * 0.6931 + 5
     figures = TrainedImages.load(runs[0]).folder.path / "figures"
     assert {path.name for path in figures.iterdir()} >= FIGURES
-    assert all(np.asarray(Image.open(figures / name)).std() > 1 for name in FIGURES)  # none is blank
+    assert all(
+        np.asarray(Image.open(figures / name)).std() > 1 for name in FIGURES
+    )  # none is blank
 
 
 def test_several_runs_give_the_mean_and_deviation_of_runs(runs):
@@ -117,7 +154,9 @@ def test_several_runs_give_the_mean_and_deviation_of_runs(runs):
     each = [evaluate(asked(f"run={run}", *quick)) for run in runs]
     for key in ("mse", "neg_log_marginal", "recall_mse", "train_mse"):
         found = [one[key] for one in each]
-        assert both[key] == pytest.approx(fmean(found)) and both[f"{key}_sd"] == pytest.approx(stdev(found))
+        assert both[key] == pytest.approx(fmean(found)) and both[f"{key}_sd"] == pytest.approx(
+            stdev(found)
+        )
         assert f"{key}_sd" not in each[0]
     assert both["run"] == runs and "neg_log_marginal_se_sd" not in both
 
@@ -126,7 +165,9 @@ def test_seeds_give_the_mean_and_deviation_of_seeds(runs):
     quick = (f"run={runs[0]}", "held_out=20", "sweeps=3", "annealed_images=0", "samples=0")
     both = evaluate(asked(*quick, "seeds=2", "seed=5"))
     each = [evaluate(asked(*quick, "seeds=1", f"seed={seed}"))["mse"] for seed in (5, 15)]
-    assert both["mse"] == pytest.approx(fmean(each)) and both["mse_sd"] == pytest.approx(stdev(each))
+    assert both["mse"] == pytest.approx(fmean(each)) and both["mse_sd"] == pytest.approx(
+        stdev(each)
+    )
 
 
 def test_frozen_particles_are_those_that_learning_left(runs):
@@ -171,7 +212,9 @@ def test_what_cannot_be_evaluated_is_refused_in_one_sentence(runs, tmp_path):
 
 
 def test_a_run_without_records_has_no_curve(runs, tmp_path):
-    folder = create_image_run(train_config(values("train", (*SMALL, f"run_dir={tmp_path / 'new'}"))))
+    folder = create_image_run(
+        train_config(values("train", (*SMALL, f"run_dir={tmp_path / 'new'}")))
+    )
     with pytest.raises(RunFolderError, match="no records"):
         free_energy_curve(folder)
 
@@ -196,22 +239,38 @@ def test_inception_features_where_the_weights_are(runs, tmp_path, monkeypatch):
     from torchmetrics.image.fid import NoTrainInceptionV3
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with torch.random.fork_rng():  # the network's own shape, weights by chance: what it says of images is of no matter
+    with (
+        torch.random.fork_rng()
+    ):  # the network's own shape, weights by chance: what it says of images is of no matter
         torch.manual_seed(0)
-        monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", lambda *a, **k: {})
+        monkeypatch.setattr(
+            "torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url",
+            lambda *a, **k: {},
+        )
         with monkeypatch.context() as patched:
             patched.setattr(NoTrainInceptionV3, "load_state_dict", lambda self, state: None)
             weights = NoTrainInceptionV3("inception-v3-compat", ["2048"]).state_dict()
     monkeypatch.setattr(
-        "torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", lambda *a, **k: weights
+        "torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url",
+        lambda *a, **k: weights,
     )
     images = TrainedImages.load(runs[0]).held_out(6)
     features = inception_features()
     # a distance of features from themselves is zero, and grey images are three equal channels
     assert features(images).shape == (6, 2048) and features(images).dtype == torch.float64
     assert torch.equal(features(images), features(images.expand(-1, 3, -1, -1)))
-    quick = ("held_out=4", "sweeps=1", "annealed_images=0", "samples=4", "seeds=1", "features=inception")
-    monkeypatch.setattr("aif_dcpc.image_runs.evaluation.inception_features", lambda device: lambda x: features(x[:4]))
+    quick = (
+        "held_out=4",
+        "sweeps=1",
+        "annealed_images=0",
+        "samples=4",
+        "seeds=1",
+        "features=inception",
+    )
+    monkeypatch.setattr(
+        "aif_dcpc.image_runs.evaluation.inception_features",
+        lambda device: lambda x: features(x[:4]),
+    )
     result = evaluate(asked(f"run={runs[0]}", *quick))
     assert result["features"] == "inception" and "classifier_accuracy" not in result
     assert result["fid_prior"] > 0 and result["fid_mixture"] > 0
@@ -241,13 +300,40 @@ def typed(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("experiment", WHOLE)
 def test_the_pipeline_from_files_to_numbers(experiment, image_files, typed, tmp_path):
     place = image_files("celeba" if experiment.startswith("celeba") else experiment)
-    budget = ("epochs=1", "images.batch_size=9", "inference.num_particles=2", "inference.num_sweeps=1", "log_every=1")
+    budget = (
+        "epochs=1",
+        "images.batch_size=9",
+        "inference.num_particles=2",
+        "inference.num_sweeps=1",
+        "log_every=1",
+    )
     small = ("images.validation_sweeps=8", "images.validation_images=2", *WHOLE[experiment])
-    learned = typed(train_command, f"experiment={experiment}", f"data_dir={place}", "run_dir=RUN", *budget, *small)
+    learned = typed(
+        train_command,
+        f"experiment={experiment}",
+        f"data_dir={place}",
+        "run_dir=RUN",
+        *budget,
+        *small,
+    )
     assert learned.startswith("site ") and "finished: RUN" in learned
-    quick = ("held_out=3", "sweeps=2", "annealed_images=2", "temperatures=4", "chains=2", "samples=12", "seeds=2")
+    quick = (
+        "held_out=3",
+        "sweeps=2",
+        "annealed_images=2",
+        "temperatures=4",
+        "chains=2",
+        "samples=12",
+        "seeds=2",
+    )
     result = json.loads(typed(evaluate_command, "run=RUN", *quick).splitlines()[-1])
-    assert {"reconstruction_bce", "mse", "neg_log_marginal", "ess_fraction", "mse_sd"} <= result.keys()
+    assert {
+        "reconstruction_bce",
+        "mse",
+        "neg_log_marginal",
+        "ess_fraction",
+        "mse_sd",
+    } <= result.keys()
     if experiment.startswith("celeba"):
         assert result["features"].startswith("none: these data have no labels")
     else:

@@ -29,7 +29,10 @@ SMALL = (
 
 def metrics(run):
     lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
-    return [{key: value for key, value in line.items() if not key.startswith("speed/")} for line in lines]
+    return [
+        {key: value for key, value in line.items() if not key.startswith("speed/")}
+        for line in lines
+    ]
 
 
 def same_end(left, right):
@@ -83,17 +86,20 @@ def test_a_full_disk_is_told_in_one_sentence_and_keeps_the_last_checkpoint(spawn
         process = spawn_quickly("train", *arguments, limit=limit)
         process.join(200)
         said = (tmp_path / "output.txt").read_text().splitlines()
-        return process.exitcode, [line for line in said if not line.startswith(("site ", "z", "image ", "total "))]
+        return process.exitcode, [
+            line for line in said if not line.startswith(("site ", "z", "image ", "total "))
+        ]
 
     assert trained(*SMALL, "run_dir=whole")[0] == 0
     whole, run = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "run")
     later = (whole.path / "checkpoints" / "step-0000000018.pt").stat().st_size
     particles = 1500 * 4 * 6 * 4  # of z2, the largest
     refused = "error: cannot write to run_dir run: File too large."
-    sentence = (
-        "error: cannot write to run (File too large): make room and go on with resume=run; what was learned up to "
-    )
-    assert trained(*SMALL, "run_dir=run", limit=particles // 2) == (2, [refused])  # no checkpoint fits
+    sentence = "error: cannot write to run (File too large): make room and go on with resume=run; what was learned up to "
+    assert trained(*SMALL, "run_dir=run", limit=particles // 2) == (
+        2,
+        [refused],
+    )  # no checkpoint fits
     assert {path.name for path in tmp_path.iterdir()} == {"whole", "output.txt"}
     # the first checkpoint fits, those with an optimiser's state do not; then the particles do not
     assert trained(*SMALL, "run_dir=run", limit=later - 1000) == (2, [f"{sentence}step 0 is kept."])
@@ -102,7 +108,9 @@ def test_a_full_disk_is_told_in_one_sentence_and_keeps_the_last_checkpoint(spawn
     assert metrics(run) == metrics(whole) and same_end(run, whole)
 
 
-def test_pictures_that_are_damaged_or_missing_are_told_before_there_is_a_run(command, image_files, tmp_path):
+def test_pictures_that_are_damaged_or_missing_are_told_before_there_is_a_run(
+    command, image_files, tmp_path
+):
     faces = image_files("celeba") / "celeba" / "img_align_celeba"
     asked = ("experiment=celeba_32", "images.data=folder", f"images.folder={faces}", "run_dir=run")
     whole = (faces / "000003.jpg").read_bytes()
@@ -111,7 +119,10 @@ def test_pictures_that_are_damaged_or_missing_are_told_before_there_is_a_run(com
     assert "000003.jpg is not a whole picture" in refused and len(refused.splitlines()) == 1
     Image.new("RGB", (20, 30)).save(faces / "000003.jpg")
     refused = command("train", *asked, rc=2).stderr
-    assert "000003.jpg is 20 x 30 pixels: expected at least 32 a side." in refused and len(refused.splitlines()) == 1
+    assert (
+        "000003.jpg is 20 x 30 pixels: expected at least 32 a side." in refused
+        and len(refused.splitlines()) == 1
+    )
     for path in faces.iterdir():
         path.unlink()
     refused = command("train", *asked, rc=2).stderr

@@ -35,7 +35,10 @@ def config(*overrides):
 
 def metrics(run):
     lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
-    return [{key: value for key, value in line.items() if not key.startswith("speed/")} for line in lines]
+    return [
+        {key: value for key, value in line.items() if not key.startswith("speed/")}
+        for line in lines
+    ]
 
 
 def run(*overrides):
@@ -46,7 +49,12 @@ def run(*overrides):
 LEARNING = {
     "exact": ["inference.update=exact"],
     "paper": ["inference.update=paper"],
-    "paper first": ["images.paper_share=0.5", "images.visits=2", "images.recycle=true", "images.binarize=true"],
+    "paper first": [
+        "images.paper_share=0.5",
+        "images.visits=2",
+        "images.recycle=true",
+        "images.binarize=true",
+    ],
 }
 
 
@@ -73,12 +81,19 @@ def test_baselines_never_use_the_published_update(tmp_path):
 
 
 def test_a_short_run_explains_held_out_digits_better_than_the_mean_image(tmp_path):
-    outcome = run("experiment=digits", "epochs=8", f"run_dir={tmp_path / 'run'}", "images.validation_images=50")
+    outcome = run(
+        "experiment=digits",
+        "epochs=8",
+        f"run_dir={tmp_path / 'run'}",
+        "images.validation_images=50",
+    )
     data = load_images("digits", "data")
     mean_image_mse = (unit(data.test[:50]) - unit(data.train).mean(0)).square().mean().item()
     assert outcome.reason == "finished"
     assert outcome.numbers["mse"] < 0.6 * mean_image_mse
-    assert {"reconstructions.png", "samples.png"} <= {p.name for p in (outcome.folder.path / "figures").iterdir()}
+    assert {"reconstructions.png", "samples.png"} <= {
+        p.name for p in (outcome.folder.path / "figures").iterdir()
+    }
     assert list(outcome.folder.path.glob("events.*"))
 
 
@@ -99,7 +114,10 @@ def test_subfolders_are_classes_and_both_parts_have_some_of_each(tmp_path):
     data = load_images("folder", "data", image_size=8, folder=str(tmp_path))
     for images, labels in ((data.train, data.train_labels), (data.test, data.test_labels)):
         assert (labels == (images[:, 0, 0, 0] >= 100)).all() and 0 < labels.sum() < len(labels)
-    assert sorted(torch.cat([data.train, data.test])[:, 0, 0, 0].tolist()) == [*range(50), *range(100, 150)]
+    assert sorted(torch.cat([data.train, data.test])[:, 0, 0, 0].tolist()) == [
+        *range(50),
+        *range(100, 150),
+    ]
     Image.new("L", (12, 12)).save(tmp_path / "neither.png")
     assert not len(load_images("folder", "data", image_size=8, folder=str(tmp_path)).train_labels)
 
@@ -110,7 +128,9 @@ def test_faces_are_parted_by_the_list_of_their_authors(image_files):
     everything = torch.cat([by_list.train, by_list.test])
     (place / "celeba" / "list_eval_partition.txt").unlink()
     last_tenth = load_images("celeba", str(place), image_size=32)
-    assert torch.equal(last_tenth.train[:18], everything[:18]) and torch.equal(last_tenth.test[-2:], everything[-2:])
+    assert torch.equal(last_tenth.train[:18], everything[:18]) and torch.equal(
+        last_tenth.test[-2:], everything[-2:]
+    )
     assert last_tenth.train.shape[0] == 20
     (place / "celeba" / "list_eval_partition.txt").write_text("000001.jpg zero\n")
     with pytest.raises(ConfigError, match=r"list_eval_partition.txt is damaged"):
@@ -126,7 +146,9 @@ def test_letters_stand_upright_and_keep_their_labels(image_files):
         assert data.train_labels.tolist() == [i % 10 for i in range(24)]
 
 
-@pytest.mark.parametrize("name", ["mnist", "emnist", "fashion_mnist", "cifar10", "cifar10_subset", "celeba", "folder"])
+@pytest.mark.parametrize(
+    "name", ["mnist", "emnist", "fashion_mnist", "cifar10", "cifar10_subset", "celeba", "folder"]
+)
 def test_what_is_not_there_is_told_in_one_sentence(name, tmp_path, monkeypatch):
     from torchvision.datasets import utils
 
@@ -142,7 +164,11 @@ def test_what_is_not_there_is_told_in_one_sentence(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["mnist", "emnist", "fashion_mnist", "cifar10"])
 def test_torn_files_are_told_in_one_sentence(name, image_files):
     place = image_files(name)
-    torn = next(path for path in sorted(place.rglob("*")) if "images" in path.name or "data_batch" in path.name)
+    torn = next(
+        path
+        for path in sorted(place.rglob("*"))
+        if "images" in path.name or "data_batch" in path.name
+    )
     torn.write_bytes(torn.read_bytes()[:1000])
     with pytest.raises(ConfigError, match=r"is damaged: .* Remove it") as refused:
         load_images(name, str(place))
@@ -176,5 +202,10 @@ def test_misspelt_names_get_the_closest_match():
 
 def test_baselines_learn_from_the_same_command(tmp_path):
     for method in ("pgd", "mcpc", "lpc", "map", "vae"):
-        outcome = run(*SMALL, f"images.method={method}", f"run_dir={tmp_path / method}", "images.langevin_steps=2")
+        outcome = run(
+            *SMALL,
+            f"images.method={method}",
+            f"run_dir={tmp_path / method}",
+            "images.langevin_steps=2",
+        )
         assert outcome.reason == "finished" and 0 < outcome.numbers["mse"] < 1

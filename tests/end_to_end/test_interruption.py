@@ -13,7 +13,8 @@ from pathlib import Path
 
 from aif_dcpc.runs import RunFolder
 
-# slipping, misreading and renaming draw from the environment's own random numbers: those must be rebuilt too
+# slipping, misreading and renaming draw from the environment's own random numbers: those must be
+# rebuilt too
 WORLD = (
     "env.max_steps=25",
     "env.slip=0.1",
@@ -28,7 +29,10 @@ WORLD = (
 def metrics(run):
     """Every record but the speeds, which depend on the clock."""
     lines = [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if not key.startswith("speed/")} for line in lines]
+    return [
+        {key: value for key, value in line.items() if not key.startswith("speed/")}
+        for line in lines
+    ]
 
 
 def wait_for(condition, process, seconds=120):
@@ -49,11 +53,23 @@ def test_an_interrupted_run_gives_the_same_metrics_bit_for_bit(command, tmp_path
 
 def test_signals_save_and_leave_in_order(spawn_quickly, tmp_path):
     run = RunFolder(tmp_path / "run")
-    asked = ("train", "agent=random", *WORLD, "total_env_steps=1000000", "checkpoint_every=100", "run_dir=run")
+    asked = (
+        "train",
+        "agent=random",
+        *WORLD,
+        "total_env_steps=1000000",
+        "checkpoint_every=100",
+        "run_dir=run",
+    )
     for number in (signal.SIGINT, signal.SIGTERM):
         process = spawn_quickly(*asked)
         before = run.checkpoints()[0].name if run.path.exists() else ""
-        wait_for(lambda: run.checkpoints() and run.checkpoints()[0].name > max(before, "step-0000000000.pt"), process)
+        wait_for(
+            lambda: (
+                run.checkpoints() and run.checkpoints()[0].name > max(before, "step-0000000000.pt")
+            ),
+            process,
+        )
         os.kill(process.pid, number)
         process.join(60)
         assert process.exitcode == 0, (tmp_path / "output.txt").read_text()
@@ -108,7 +124,10 @@ def test_a_damaged_checkpoint_costs_the_newest_steps_only(command, tmp_path):
     for path in run.checkpoints():
         path.write_bytes(b"torn")
     refused = command("train", "resume=run", "total_env_steps=60", rc=2)
-    assert refused.stderr.startswith("error: the checkpoint ") and len(refused.stderr.splitlines()) == 1
+    assert (
+        refused.stderr.startswith("error: the checkpoint ")
+        and len(refused.stderr.splitlines()) == 1
+    )
 
 
 def test_a_checkpoint_of_another_agent_is_refused(command, tmp_path):

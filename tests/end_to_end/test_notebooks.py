@@ -34,12 +34,18 @@ def executed(name, parameters):
     (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     cell.source = "\n".join(f"{key} = {value!r}" for key, value in parameters.items())
     nbclient.NotebookClient(notebook, timeout=250, kernel_name="python3").execute()
-    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    return [
+        output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs
+    ]
 
 
 def test_every_figure_of_a_run_folder_is_drawn(run):
     outputs = executed("figures.ipynb", {"run": run, "data_dir": None, "sweeps": 3})
-    drawn = [output for output in outputs if output.output_type == "execute_result" and "image/png" in output.data]
+    drawn = [
+        output
+        for output in outputs
+        if output.output_type == "execute_result" and "image/png" in output.data
+    ]
     assert len(drawn) == 7
     assert any("z2" in output.get("text", "") for output in outputs)  # the table of sites
 
@@ -58,4 +64,6 @@ def test_notebooks_are_committed_without_outputs(path):
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert cells and all(not cell.outputs and cell.execution_count is None for cell in cells)
     lines = [line for cell in cells for line in cell.source.splitlines()]
-    assert not [line for line in lines if line.startswith(("def ", "class ", "for ", "if "))]  # no logic of their own
+    assert not [
+        line for line in lines if line.startswith(("def ", "class ", "for ", "if "))
+    ]  # no logic of their own

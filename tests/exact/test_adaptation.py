@@ -24,7 +24,9 @@ HESSIAN = torch.tensor([[2.0, 0.6, 0.0], [0.6, 1.0, -0.3], [0.0, -0.3, 5.0]]).do
 
 def changes(number, seed=0):
     """Inputs' and scores' changes of a quadratic log density with curvature HESSIAN."""
-    dx = torch.randn(number, 3, generator=torch.Generator().manual_seed(seed)).double() * torch.tensor([1.0, 0.1, 3.0])
+    dx = torch.randn(
+        number, 3, generator=torch.Generator().manual_seed(seed)
+    ).double() * torch.tensor([1.0, 0.1, 3.0])
     return dx, -dx @ HESSIAN
 
 
@@ -33,16 +35,27 @@ def test_the_curvature_of_a_quadratic_is_its_negative_hessian():
     learned = SiteAdaptation().learned("f", dx, dscore, True, 0)
     # 3 / 1000003 of weight lies on the diagonal, and a ridge of 1e-6
     assert torch.allclose(learned.secants["f"].curvature(), HESSIAN, atol=1e-4)
-    diagonal = SiteAdaptation().learned("f", dx * torch.tensor([1.0, 0, 0]), dscore, False, 0).secants["f"].curvature()
+    diagonal = (
+        SiteAdaptation()
+        .learned("f", dx * torch.tensor([1.0, 0, 0]), dscore, False, 0)
+        .secants["f"]
+        .curvature()
+    )
     assert abs(diagonal[0] - 2) < 0.02  # the other inputs' share of the score is uncorrelated noise
-    alone = Secant((dx**2).mean(0), -(dx**2 * HESSIAN.diagonal()).mean(0), torch.tensor(9.0)).curvature()
+    alone = Secant(
+        (dx**2).mean(0), -(dx**2 * HESSIAN.diagonal()).mean(0), torch.tensor(9.0)
+    ).curvature()
     assert torch.allclose(alone, HESSIAN.diagonal())
 
 
 def test_few_changes_tell_the_diagonal_alone():
     xx = torch.tensor([[2.0, 1.9], [1.9, 2.0]]).double()
     xy = -torch.tensor([[2.0, 1.0], [1.0, 6.0]]).double()
-    for samples, weight in ((1e-9, 1.0), (2.0, 0.5), (6.0, 0.25)):  # the diagonal weighs D / (D + samples)
+    for samples, weight in (
+        (1e-9, 1.0),
+        (2.0, 0.5),
+        (6.0, 0.25),
+    ):  # the diagonal weighs D / (D + samples)
         found = Secant(xx, xy, torch.tensor(samples)).curvature()
         left = xx * (1 - weight) + torch.diag(xx.diagonal()) * weight
         right = -xy * (1 - weight) - torch.diag(xy.diagonal()) * weight
@@ -56,7 +69,9 @@ def test_moments_move_by_their_gain():
     old = Secant(torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor(10.0))
     new = (torch.tensor([3.0]), torch.tensor([6.0]))
     moved = old.updated(*new, torch.tensor(4.0), 0.25)
-    assert moved.xx.item() == 1.5 and moved.xy.item() == 3.0 and moved.samples.item() == 10 * 0.75 + 4
+    assert (
+        moved.xx.item() == 1.5 and moved.xy.item() == 3.0 and moved.samples.item() == 10 * 0.75 + 4
+    )
     assert old.updated(*new, torch.tensor(0.0), 0.25) == old
     empty = Secant(torch.tensor([9.0]), torch.tensor([9.0]), torch.tensor(0.0))
     first = empty.updated(*new, torch.tensor(4.0), 0.25)
@@ -66,7 +81,11 @@ def test_moments_move_by_their_gain():
 def test_later_changes_count_by_a_falling_gain():
     one, two = torch.ones(4, 1), 2 * torch.ones(4, 1)
     learned = SiteAdaptation(roots={(1, 0, 1): one}).learned("f", one, -one, False, 0)
-    assert learned.secants["f"].xx.item() == 1 and learned.secants["f"].samples.item() == 4 and not learned.roots
+    assert (
+        learned.secants["f"].xx.item() == 1
+        and learned.secants["f"].samples.item() == 4
+        and not learned.roots
+    )
     learned = learned.learned("f", two, -two, False, 3)
     gain = 4**-0.6
     assert learned.secants["f"].xx.item() == pytest.approx(1 + gain * (4 - 1))
@@ -78,7 +97,9 @@ def test_changes_far_out_or_not_finite_are_left_out():
     dscore[7], dscore[8], dscore[9, 0], dscore[10] = 0.5 * FAR, 4 * FAR, math.inf, 0.0
     expected = torch.ones(100, dtype=torch.bool)
     expected[8] = expected[9] = False
-    assert torch.equal(_usable(dx * dscore).squeeze(-1), expected)  # the geometric mean of the sizes is 2.5
+    assert torch.equal(
+        _usable(dx * dscore).squeeze(-1), expected
+    )  # the geometric mean of the sizes is 2.5
     assert torch.equal(_usable(1e3 * dx * dscore).squeeze(-1), expected)
 
 
@@ -96,7 +117,9 @@ def test_roots_of_inverses(size):
         scale = matrix.diagonal().abs().mean()
         ridge = next(r * scale for r in offered if r * scale + corner > 0)
         expected = (matrix + ridge * torch.eye(size)).inverse()
-        assert torch.allclose(found @ found.mT, expected, rtol=1e-6, atol=1e-9 * float(expected.abs().max()))
+        assert torch.allclose(
+            found @ found.mT, expected, rtol=1e-6, atol=1e-9 * float(expected.abs().max())
+        )
         assert torch.equal(found, found.triu())
 
 
@@ -125,7 +148,7 @@ def test_steps_follow_robbins_and_monro():
         assert bounded.log_step(key, like).exp().item() == pytest.approx(limit, rel=1e-4)
 
 
-# -- moves of sites too large for full matrices ----------------------------------------------------------------------
+# -- moves of sites too large for full matrices ----------------------------------------------------
 
 
 def test_a_large_site_is_whitened_by_coordinates():
@@ -133,16 +156,22 @@ def test_a_large_site_is_whitened_by_coordinates():
     size, copies = 70, 8
     scales = torch.logspace(-0.5, 0.5, size)
     model = GraphicalModel()
-    model.add_site("z", lambda: torch.distributions.Independent(Normal(torch.zeros(size), scales), 1))
+    model.add_site(
+        "z", lambda: torch.distributions.Independent(Normal(torch.zeros(size), scales), 1)
+    )
     model.add_site("x", lambda z: torch.distributions.Independent(Normal(z, scales), 1), ["z"])
     engine = DCPC(model, num_particles=32)
     state, _ = engine.run(engine.init({"x": scales.expand(copies, -1)}, seed=0), 60)
     assert all(s.xx.ndim == 1 for s in state.adaptation["z"].secants.values())
     state, info = engine.run(state, 100, record=["z"])
-    whitened = (info.trace["z"] - scales / 2) / scales * 2**0.5  # standard normal in every coordinate
+    whitened = (
+        (info.trace["z"] - scales / 2) / scales * 2**0.5
+    )  # standard normal in every coordinate
     draws = whitened.flatten(0, 2)
     assert info.acceptance["z"] > 0.2
-    assert (draws.mean(0).abs() < 5 * 2 / len(draws) ** 0.5).all()  # an autocorrelation time of 4 at most
+    assert (
+        draws.mean(0).abs() < 5 * 2 / len(draws) ** 0.5
+    ).all()  # an autocorrelation time of 4 at most
     assert ((draws.var(0) - 1).abs() < 5 * 2 * (2 / len(draws)) ** 0.5).all()
 
 
@@ -171,7 +200,11 @@ def test_many_chunks_share_the_matrix_of_inner_ones(limit, monkeypatch):
     """One matrix for each chunk while all of them fit, else three; the steps are the same."""
     model, runs = GraphicalModel(), []
     model.add_site(
-        "s", lambda s: Normal(s, 1.0), [lag("s")], initial=lambda: Normal(torch.zeros(2), 1.0), scope="slice"
+        "s",
+        lambda s: Normal(s, 1.0),
+        [lag("s")],
+        initial=lambda: Normal(torch.zeros(2), 1.0),
+        scope="slice",
     )
     for most in (preconditioning.MAX_SEPARATE, limit):
         monkeypatch.setattr(preconditioning, "MAX_SEPARATE", most)
@@ -205,7 +238,9 @@ def test_a_large_series_is_whitened_by_coordinates(window):
     walk = torch.tensor([[1.0, 1, 1], [1, 1.25, 1.25], [1, 1.25, 1.5]]).double()
     precision = walk.inverse() + torch.eye(3) / 0.49
     mean = precision.inverse() @ (data.double() / 0.49)
-    found = info.trace["s"].double().mean((0, 1))  # (copies, 3, size): copies * size independent walks
+    found = (
+        info.trace["s"].double().mean((0, 1))
+    )  # (copies, 3, size): copies * size independent walks
     flat = found.transpose(1, 2).flatten(0, 1)
     assert ((flat.mean(0) - mean).abs() < 5 * flat.std(0) / len(flat) ** 0.5).all()
     spread = torch.cov(info.trace["s"].double().transpose(-1, -2).flatten(0, -2).T)

@@ -48,7 +48,11 @@ def test_a_policy_sums_its_steps(seed: int) -> None:
             now = transitions[:, :, action] @ now
             outcome = likelihood @ now
             risk = sum(p * (log(p) - c) for p, c in zip(outcome, preferences, strict=True))
-            ambiguity = -sum(now[s] * likelihood[o, s] * log(likelihood[o, s]) for s in range(3) for o in range(4))
+            ambiguity = -sum(
+                now[s] * likelihood[o, s] * log(likelihood[o, s])
+                for s in range(3)
+                for o in range(4)
+            )
             expected += risk + ambiguity
         terms = policy_expected_free_energy(states, transitions, likelihood, preferences, policy)
         assert terms.total == pytest.approx(expected, abs=1e-10)
@@ -71,15 +75,20 @@ def test_branching_is_never_worse_than_the_best_fixed_sequence() -> None:
     branching = branching_expected_free_energy(states, transitions, likelihood, preferences, 2)
     for first in range(2):
         fixed = min(
-            policy_expected_free_energy(states, transitions, likelihood, preferences, (first, second)).total
+            policy_expected_free_energy(
+                states, transitions, likelihood, preferences, (first, second)
+            ).total
             for second in range(2)
         )
-        # after seeing o the state is known better, so that the later information gain can only shrink: compare the
-        # pragmatic parts, where branching must win
+        # after seeing o the state is known better, so that the later information gain can only
+        # shrink: compare the pragmatic parts, where branching must win
         assert np.isfinite(branching[first])
         assert np.isfinite(fixed)
     one = branching_expected_free_energy(states, transitions, likelihood, preferences, 1)
-    direct = [policy_expected_free_energy(states, transitions, likelihood, preferences, (a,)).total for a in range(2)]
+    direct = [
+        policy_expected_free_energy(states, transitions, likelihood, preferences, (a,)).total
+        for a in range(2)
+    ]
     assert one == pytest.approx(direct)
 
 
@@ -88,17 +97,26 @@ def test_information_about_a_cell_by_enumeration() -> None:
     channel = np.full((alphabet, 3), misread / (alphabet - 1))
     channel[range(3), range(3)] = 1 - misread
     read = channel @ belief
-    expected = sum(belief[z] * channel[o, z] * log(channel[o, z] / read[o]) for z in range(3) for o in range(alphabet))
+    expected = sum(
+        belief[z] * channel[o, z] * log(channel[o, z] / read[o])
+        for z in range(3)
+        for o in range(alphabet)
+    )
     assert cell_information(belief, misread, alphabet) == pytest.approx(expected, abs=1e-12)
 
 
 def test_novelty_of_a_structured_table_by_sampling() -> None:
-    counts = torch.tensor([[[3.0, 0.0, 0.0], [0.0, 1.0, 0.0]]], dtype=torch.float64)  # one head, two contexts
+    counts = torch.tensor(
+        [[[3.0, 0.0, 0.0], [0.0, 1.0, 0.0]]], dtype=torch.float64
+    )  # one head, two contexts
     base = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)
     table = Structured.of((2,), ((0,), ()), (base, base), (0.5, 2.0), (0.5, 1.0))
     mean, novelty, _ = table.summary(counts, 0)
     source, number = np.random.default_rng(0), 40_000
-    own, head = torch.zeros(number, *counts.shape[1:], dtype=torch.float64), torch.zeros(number, dtype=torch.long)
+    own, head = (
+        torch.zeros(number, *counts.shape[1:], dtype=torch.float64),
+        torch.zeros(number, dtype=torch.long),
+    )
     draws = TablePosterior(table, counts).draw(own, head, source)[:, None]
     assert torch.allclose(draws.mean(0), mean, atol=0.01)
     sampled = torch.special.entr(mean).sum(-1) - torch.special.entr(draws).sum(-1).mean(0)
@@ -111,4 +129,7 @@ def test_a_summary_of_the_same_counts_is_the_same() -> None:
     table = Structured.of((2,), ((0,), ()), (base, base), (0.5, 2.0), (0.5, 1.0))
     counts, summary = torch.ones(3, 2, 3), Summary(0)
     first = summary.update(counts, table)
-    assert all(torch.equal(old, new) for old, new in zip(first, summary.update(counts.clone(), table), strict=True))
+    assert all(
+        torch.equal(old, new)
+        for old, new in zip(first, summary.update(counts.clone(), table), strict=True)
+    )

@@ -26,7 +26,9 @@ def process(seed):
 def test_the_optimal_value_solves_its_equation(seed, stop):
     preference, flow, successor, bound = process(seed)
     once = np.full(STATES, stop)
-    value = optimal_value(preference, flow, successor, bound, once, np.full(STATES, -10.0), 1e-10, 1000)
+    value = optimal_value(
+        preference, flow, successor, bound, once, np.full(STATES, -10.0), 1e-10, 1000
+    )
     later = np.minimum(value[successor], value[bound])
     best = (preference + np.einsum("nae,ne->na", flow, later)).max(1)
     assert np.allclose(value, np.maximum(best, once), atol=1e-8)
@@ -34,7 +36,9 @@ def test_the_optimal_value_solves_its_equation(seed, stop):
 
 
 def test_distances_and_efforts_by_hand():
-    successor = np.array([[1, 0], [2, 0], [3, 0], [3, 0]])  # a row of four: event 0 steps on, event 1 goes to the start
+    successor = np.array(
+        [[1, 0], [2, 0], [3, 0], [3, 0]]
+    )  # a row of four: event 0 steps on, event 1 goes to the start
     allowed = np.array([[True, True], [True, True], [False, True], [True, True]])
     found = distances(successor, allowed, np.array([0]))
     assert found.tolist() == [0, 1, 2, np.inf]
@@ -44,12 +48,21 @@ def test_distances_and_efforts_by_hand():
 
 def test_information_is_what_comes_into_sight():
     """A corridor: own cell, then three cells one behind the other; what lies behind a wall is out of sight."""
-    nearer, outwards = np.array([[-1, -1, -1], [0, -1, -1], [1, -1, -1], [2, -1, -1]]), np.array([1, 2, 3])
-    clear, worth, view = np.array([1.0, 0.75, 0.5, 0.2]), np.array([9.0, 1.0, 2.0, 4.0]), np.arange(4)
+    nearer, outwards = (
+        np.array([[-1, -1, -1], [0, -1, -1], [1, -1, -1], [2, -1, -1]]),
+        np.array([1, 2, 3]),
+    )
+    clear, worth, view = (
+        np.array([1.0, 0.75, 0.5, 0.2]),
+        np.array([9.0, 1.0, 2.0, 4.0]),
+        np.arange(4),
+    )
     transparency = np.array([0.9, 0.05])
     ask = (clear, worth, view, nearer, outwards, 0)
     assert visible_information(*ask, NONE, transparency) == pytest.approx(1 + 0.75 * 2 + 0.375 * 4)
-    seen = np.array([0, 0, 0, -1])  # it was seen that the last cell is out of sight, with tokens as clear as now
+    seen = np.array(
+        [0, 0, 0, -1]
+    )  # it was seen that the last cell is out of sight, with tokens as clear as now
     assert visible_information(*ask, seen, transparency) == pytest.approx(1 + 2)
     wall = np.array([0, 1, 0, -1])  # a wall stood there: the memory says nothing about the present
     assert visible_information(*ask, wall, transparency) == pytest.approx(1 + 0.75 * 2 + 0.375 * 4)

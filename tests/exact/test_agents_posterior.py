@@ -20,7 +20,9 @@ from aif_dcpc.agents.protocol import EgocentricView
 from aif_dcpc.inference import DCPC
 
 SIZE, ACTIONS, TOKENS, ALPHABET, NUM_EVENTS = 3, 2, 2, 4, 9
-PRIOR = TablePrior(stay=0.4, effect_odds=1.0, nothing=0.6, token_concentration=3.0, misread=(1.0, 6.0))
+PRIOR = TablePrior(
+    stay=0.4, effect_odds=1.0, nothing=0.6, token_concentration=3.0, misread=(1.0, 6.0)
+)
 FLOOR, WALL = 0, 1
 
 
@@ -29,9 +31,13 @@ VOCABULARY = Vocabulary(Slots(TOKENS, [0, 1]), Slots(1, [0]), [(FLOOR, SAME)], N
 
 def small_world() -> Grid:
     """A torus of nine cells, two tokens, one effect (it turns a wall ahead into floor), a view of the cell ahead."""
-    view = EgocentricView(rows=2, columns=1, own_cell=(1, 0), num_tokens=ALPHABET, unseen_token=3, empty_hand_token=0)
+    view = EgocentricView(
+        rows=2, columns=1, own_cell=(1, 0), num_tokens=ALPHABET, unseen_token=3, empty_hand_token=0
+    )
     geometry = geometry_of(view, SIZE)
-    return Grid(geometry, effects_of(geometry, VOCABULARY), PRIOR, no_counts(ACTIONS, VOCABULARY), ALPHABET)
+    return Grid(
+        geometry, effects_of(geometry, VOCABULARY), PRIOR, no_counts(ACTIONS, VOCABULARY), ALPHABET
+    )
 
 
 RECORDS = {
@@ -96,7 +102,9 @@ def log_outcomes(steps: list[tuple[int, int, int]]) -> float:
     return total
 
 
-def walk(events: tuple[int, ...], record: Record) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+def walk(
+    events: tuple[int, ...], record: Record
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """Positions and cells ahead, by hand: heading 0 is +x, 1 is +y, and so on clockwise."""
     ahead = [(0, 1), (1, 0), (0, -1), (-1, 0)]
     y, x, places, fronts = 1, 1, [], []
@@ -137,7 +145,9 @@ def log_joint(events: tuple[int, ...], world: dict[tuple[int, int], int], record
 def exact_events(record: Record) -> list[torch.Tensor]:
     """p(event_t | observations) of every step by enumeration."""
     turns = [(int(b) - int(a)) % 4 for a, b in itertools.pairwise(record.heading)]
-    allowed = [[e for e in range(NUM_EVENTS) if (MOTIONS[e][0] if e < 8 else 0) == turn] for turn in turns]
+    allowed = [
+        [e for e in range(NUM_EVENTS) if (MOTIONS[e][0] if e < 8 else 0) == turn] for turn in turns
+    ]
     weights: Counter[tuple[int, ...]] = Counter()
     for events in itertools.product(*allowed):
         cells = sorted(set(walk(events, record)[1]))
@@ -159,7 +169,9 @@ def one_sweep(grid: Grid, cloud: Cloud, record: Record, generator: torch.Generat
     return cloud_of({**values, **model.draw_history(values, generator)})
 
 
-def assert_close(sampled: torch.Tensor, exact: list[torch.Tensor], weights: torch.Tensor, effective: float) -> None:
+def assert_close(
+    sampled: torch.Tensor, exact: list[torch.Tensor], weights: torch.Tensor, effective: float
+) -> None:
     """Every event probability within five standard errors of `effective` independent draws."""
     for t, expected in enumerate(exact, 1):
         found = torch.zeros(NUM_EVENTS).scatter_add_(0, sampled[:, t], weights)
@@ -206,12 +218,18 @@ def test_the_engine_on_the_clamped_history_reaches_the_exact_posterior(name: str
     state, _ = engine.run(state, 200)
     state, info = engine.run(state, 200, record=["event"])
     sampled = info.trace["event"][::10, :, 0].flatten(0, 1)
-    assert_close(sampled, exact_events(record), torch.full((len(sampled),), 1 / len(sampled)), 1000.0)
+    assert_close(
+        sampled, exact_events(record), torch.full((len(sampled),), 1 / len(sampled)), 1000.0
+    )
 
 
 def test_a_sweep_moves_every_latent() -> None:
     """A block that is never redrawn leaves the posterior invariant, but is never reached from elsewhere."""
-    grid, record, generator = small_world(), RECORDS["turned and misread"], torch.Generator().manual_seed(2)
+    grid, record, generator = (
+        small_world(),
+        RECORDS["turned and misread"],
+        torch.Generator().manual_seed(2),
+    )
     cloud, _ = prior_cloud(grid, record.head(1), 50, generator)
     for end in range(2, len(record) + 1):
         cloud, _ = grid.propose(cloud, record.head(end), generator)
@@ -230,8 +248,14 @@ def test_hand_errors_are_rare_but_possible() -> None:
 def test_tables_survive_the_edges_of_random_numbers(monkeypatch):
     grid = small_world()
     counts = Counts(*(value[None] for value in vars(no_counts(ACTIONS, VOCABULARY)).values()))
-    monkeypatch.setattr(counts_module, "dirichlet", lambda concentration, _: torch.eye(concentration.shape[-1])[-1:])
+    monkeypatch.setattr(
+        counts_module, "dirichlet", lambda concentration, _: torch.eye(concentration.shape[-1])[-1:]
+    )
     tables = grid.memory.draw(counts, torch.Generator().manual_seed(0))
-    assert torch.isfinite(misread_log_odds(tables.misread, ALPHABET)).all()  # drawn as 0, kept away from it
+    assert torch.isfinite(
+        misread_log_odds(tables.misread, ALPHABET)
+    ).all()  # drawn as 0, kept away from it
     same = counts.transition
-    assert torch.equal(evidence_gain(grid.memory.events, same, same), torch.zeros(1))  # nothing to compare
+    assert torch.equal(
+        evidence_gain(grid.memory.events, same, same), torch.zeros(1)
+    )  # nothing to compare

@@ -10,12 +10,20 @@ from aif_dcpc.agents.protocol import EgocentricView
 
 FLOOR, WALL, GOAL, KEY = range(4)
 FORWARD, TURN, GRASP = range(3)
-AHEAD, SPOILED, GRASPED = 4, 8, 9  # motion ahead; the goal becomes a wall; the key is in hand, its cell empty
+AHEAD, SPOILED, GRASPED = (
+    4,
+    8,
+    9,
+)  # motion ahead; the goal becomes a wall; the key is in hand, its cell empty
 
 
-def corridor(tokens: list[int], *, spoils: float, grasps: float) -> tuple[Belief, Knowledge, Region, Geometry]:
+def corridor(
+    tokens: list[int], *, spoils: float, grasps: float
+) -> tuple[Belief, Knowledge, Region, Geometry]:
     """A corridor in which all is known; the agent stands on its first cell and looks along it."""
-    view = EgocentricView(rows=3, columns=3, own_cell=(2, 1), num_tokens=4, unseen_token=99, empty_hand_token=0)
+    view = EgocentricView(
+        rows=3, columns=3, own_cell=(2, 1), num_tokens=4, unseen_token=99, empty_hand_token=0
+    )
     geometry = geometry_of(view, 16)
     y, x = geometry.start
     cells = np.tile(np.eye(4)[WALL], (16 * 16, 1))
@@ -26,7 +34,11 @@ def corridor(tokens: list[int], *, spoils: float, grasps: float) -> tuple[Belief
     belief = Belief(cells, np.eye(4)[WALL], seen, np.array([(y, x, 0)]), np.ones(1), 0, {})
     transition = np.zeros((3, 4, 2, 10))
     transition[:, :, :, 0] = 1
-    for token, event, chance in ((FLOOR, AHEAD, 1.0), (GOAL, AHEAD, 1 - spoils), (GOAL, SPOILED, spoils)):
+    for token, event, chance in (
+        (FLOOR, AHEAD, 1.0),
+        (GOAL, AHEAD, 1 - spoils),
+        (GOAL, SPOILED, spoils),
+    ):
         transition[FORWARD, token, :, [0, event]] = np.array([1 - chance, chance])[:, None]
     transition[FORWARD, GOAL, :, 0] = 0
     transition[TURN, :, :, [0, 1]] = np.array([0.0, 1.0])[:, None, None]
@@ -55,7 +67,9 @@ def corridor(tokens: list[int], *, spoils: float, grasps: float) -> tuple[Belief
 
 def test_a_harm_that_was_foreseen_is_not_forgotten_after_a_detour() -> None:
     """Three configurations: as it is, goal spoiled, key taken. With the key in hand the search opens nothing more."""
-    belief, knowledge, region, _ = corridor([FLOOR, GOAL, FLOOR, FLOOR, KEY], spoils=0.5, grasps=1.0)
+    belief, knowledge, region, _ = corridor(
+        [FLOOR, GOAL, FLOOR, FLOOR, KEY], spoils=0.5, grasps=1.0
+    )
     search = Search(belief, knowledge, region, SearchBudget(configurations=3))
     hands = [node.hand for node in search.found]
     spoiled, taken = (hands.index(0, 1), hands.index(1))
@@ -63,8 +77,12 @@ def test_a_harm_that_was_foreseen_is_not_forgotten_after_a_detour() -> None:
     size = len(region.front)
     start = int(region.state(belief.pose[0]))
     after, bound = search.successors()
-    assert after[taken * size + start, SPOILED] == taken * size + start  # as if nothing had changed ...
-    assert bound[taken * size + start, SPOILED] == spoiled * size + start  # ... but no better than the goal spoiled
+    assert (
+        after[taken * size + start, SPOILED] == taken * size + start
+    )  # as if nothing had changed ...
+    assert (
+        bound[taken * size + start, SPOILED] == spoiled * size + start
+    )  # ... but no better than the goal spoiled
     opened = (0 * size + start, SPOILED)
     assert after[opened] == bound[opened] == spoiled * size + start
     motions = slice(0, len(MOTIONS))
@@ -72,7 +90,9 @@ def test_a_harm_that_was_foreseen_is_not_forgotten_after_a_detour() -> None:
 
 
 @pytest.mark.parametrize(("spoils", "grasps", "first_hand"), [(0.9, 0.06, 0), (0.06, 0.9, 1)])
-def test_what_happens_soonest_is_opened_first(spoils: float, grasps: float, first_hand: int) -> None:
+def test_what_happens_soonest_is_opened_first(
+    spoils: float, grasps: float, first_hand: int
+) -> None:
     """Two steps away or three: what decides is the steps until it has happened, 1 / chance of them trying."""
     belief, knowledge, region, _ = corridor([FLOOR, FLOOR, GOAL, KEY], spoils=spoils, grasps=grasps)
     search = Search(belief, knowledge, region, SearchBudget(configurations=2))

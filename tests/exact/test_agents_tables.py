@@ -16,7 +16,9 @@ HEADS, TOKENS, HANDS = 2, 3, 2
 
 def log_evidence(counts, alpha):
     """Of one row."""
-    cells = sum(lgamma(alpha * b + n) - lgamma(alpha * b) for b, n in zip(BASE, counts, strict=True))
+    cells = sum(
+        lgamma(alpha * b + n) - lgamma(alpha * b) for b, n in zip(BASE, counts, strict=True)
+    )
     return lgamma(alpha) - lgamma(alpha + counts.sum()) + cells
 
 
@@ -36,8 +38,12 @@ def enumerated(counts):
             found = np.empty(counts.shape)
             for v, hands in rows:
                 found[v, hands] = mean(counts[v, hands].sum(0), alpha)
-            prior = 0.5 * (1 - CHANCES[0]) * np.prod([CHANCES[2] if s else CHANCES[1] for s in split])
-            logs.append(log(prior) + sum(log_evidence(counts[v, hands].sum(0), alpha) for v, hands in rows))
+            prior = (
+                0.5 * (1 - CHANCES[0]) * np.prod([CHANCES[2] if s else CHANCES[1] for s in split])
+            )
+            logs.append(
+                log(prior) + sum(log_evidence(counts[v, hands].sum(0), alpha) for v, hands in rows)
+            )
             means.append(found)
     top = max(logs)
     weights = np.exp(np.array(logs) - top)
@@ -50,14 +56,18 @@ def table(request):
     source = np.random.default_rng(request.param)
     base = torch.tensor(BASE)
     prior = Structured.of((TOKENS, HANDS), ((0, 1), (1,), ()), [base] * 3, ALPHAS, CHANCES)
-    past, own = (torch.tensor(source.integers(0, 4, (HEADS, TOKENS, HANDS, 3))).double() for _ in range(2))
+    past, own = (
+        torch.tensor(source.integers(0, 4, (HEADS, TOKENS, HANDS, 3))).double() for _ in range(2)
+    )
     return prior, past, own
 
 
 def test_evidence_and_means_are_those_of_all_structures(table):
     prior, past, own = table
     posterior, heads = TablePosterior(prior, past), torch.arange(HEADS)
-    evidence, means = zip(*(enumerated((past + own)[head].numpy()) for head in range(HEADS)), strict=True)
+    evidence, means = zip(
+        *(enumerated((past + own)[head].numpy()) for head in range(HEADS)), strict=True
+    )
     assert posterior.log_evidence(own, heads).tolist() == pytest.approx(evidence, abs=1e-9)
     assert np.allclose(prior.summary(past + own, 0)[0], means, atol=1e-9)
     for context in range(TOKENS * HANDS):
@@ -70,7 +80,11 @@ def test_draws_have_the_posterior_mean(table):
     prior, past, own = table
     number = 20_000
     cases, heads = own.repeat(number, 1, 1, 1), torch.arange(HEADS).repeat(number)
-    drawn = TablePosterior(prior, past).draw(cases, heads, np.random.default_rng(1)).unflatten(0, (number, HEADS))
+    drawn = (
+        TablePosterior(prior, past)
+        .draw(cases, heads, np.random.default_rng(1))
+        .unflatten(0, (number, HEADS))
+    )
     expected = np.stack([enumerated((past + own)[head].numpy())[1] for head in range(HEADS)])
     error = drawn.std(0) / number**0.5
     assert bool(((drawn.mean(0) - torch.tensor(expected)).abs() < 5 * error).all())
@@ -79,7 +93,9 @@ def test_draws_have_the_posterior_mean(table):
 def test_one_exception_is_found_where_nothing_else_depends_on_the_hand():
     """Nine failures with an empty hand, one success with a thing in it, while all other tokens behave alike."""
     base = torch.tensor(BASE)
-    prior = Structured.of((TOKENS, HANDS), ((0, 1), (1,), ()), [base] * 3, ALPHAS, (1 / 3, 0.8, 0.2))
+    prior = Structured.of(
+        (TOKENS, HANDS), ((0, 1), (1,), ()), [base] * 3, ALPHAS, (1 / 3, 0.8, 0.2)
+    )
     counts = torch.zeros(1, TOKENS, HANDS, 3, dtype=torch.float64)
     counts[0, 0, 0, 0], counts[0, 0, 1, 2] = 9, 1
     counts[0, 1, :, 1], counts[0, 2, :, 0] = 5, 5

@@ -31,14 +31,18 @@ HIERARCHY_SCALE = math.sqrt(1 + 0.25 + 0.09)
 def test_hierarchy_of_gaussians():
     data = torch.tensor([[0.5, -1.0], [3.0, 2.0]])
     exact = Normal(0.0, HIERARCHY_SCALE).log_prob(data).sum(1)
-    found = annealed_log_evidence(DCPC(hierarchy()), {"x": data}, num_temperatures=60, num_chains=200, seed=0)
+    found = annealed_log_evidence(
+        DCPC(hierarchy()), {"x": data}, num_temperatures=60, num_chains=200, seed=0
+    )
     assert within(found, exact)
 
 
 def test_forward_and_reverse_bound_simulated_data():
     model = hierarchy()
     engine = DCPC(model).with_num_particles(1)
-    truth = engine.init(batch_size=50, seed=1)  # one exact joint draw per datum: latents are posterior draws
+    truth = engine.init(
+        batch_size=50, seed=1
+    )  # one exact joint draw per datum: latents are posterior draws
     data = {"x": truth.constrained("x")[0]}
     exact = Normal(0.0, HIERARCHY_SCALE).log_prob(data["x"]).sum(1)
     chains = engine.init(data, seed=2).with_values({n: truth.values[n] for n in "ab"})
@@ -55,8 +59,13 @@ def test_constrained_discrete_and_missing():
     model.add_site("p", lambda: Beta(2.0, 3.0))
     model.add_site("x", lambda p: Bernoulli(p.unsqueeze(-1).expand(*p.shape, 6)), parents=["p"])
     x = torch.tensor([[1.0, 1, 0, 1, 1, 0]])
-    exact = torch.lgamma(torch.tensor([6.0, 5.0, 5.0])).sum() - torch.lgamma(torch.tensor([2.0, 3.0, 11.0])).sum()
-    found = annealed_log_evidence(DCPC(model), {"x": x}, num_temperatures=40, num_chains=200, seed=0)
+    exact = (
+        torch.lgamma(torch.tensor([6.0, 5.0, 5.0])).sum()
+        - torch.lgamma(torch.tensor([2.0, 3.0, 11.0])).sum()
+    )
+    found = annealed_log_evidence(
+        DCPC(model), {"x": x}, num_temperatures=40, num_chains=200, seed=0
+    )
     assert within(found, exact)
 
 
@@ -65,7 +74,11 @@ def test_slices_that_are_missing_do_not_count():
     emit, data = torch.tensor([[0.9, 0.1], [0.25, 0.75]]), torch.tensor([[0, 1, 1]])
     model = GraphicalModel()
     model.add_site(
-        "s", lambda s: Categorical(move[s]), parents=[lag("s")], initial=lambda: Categorical(start), scope="slice"
+        "s",
+        lambda s: Categorical(move[s]),
+        parents=[lag("s")],
+        initial=lambda: Categorical(start),
+        scope="slice",
     )
     model.add_site("o", lambda s: Categorical(emit[s]), parents=["s"], scope="slice")
     shown = torch.tensor([[True, False, True]])
@@ -82,7 +95,9 @@ def test_global_latents_give_the_evidence_of_all_data():
     model.add_site("x", lambda g: Normal(g, 1.0), parents=["g"])
     data = torch.tensor([1.0, 2.0, -0.5])
     exact = torch.distributions.MultivariateNormal(torch.zeros(3), torch.eye(3) + 1).log_prob(data)
-    found = annealed_log_evidence(DCPC(model), {"x": data}, num_temperatures=40, num_chains=300, seed=0)
+    found = annealed_log_evidence(
+        DCPC(model), {"x": data}, num_temperatures=40, num_chains=300, seed=0
+    )
     assert found.log_evidence.shape == (1,)
     assert within(found, exact)
 
@@ -91,5 +106,7 @@ def test_a_likelihood_left_at_full_power_is_noticed(monkeypatch):
     data = torch.tensor([[3.0, 2.0]])
     exact = Normal(0.0, HIERARCHY_SCALE).log_prob(data).sum(1)
     monkeypatch.setattr(annealing, "heat", lambda state, power: state)
-    found = annealed_log_evidence(DCPC(hierarchy()), {"x": data}, num_temperatures=60, num_chains=200, seed=0)
+    found = annealed_log_evidence(
+        DCPC(hierarchy()), {"x": data}, num_temperatures=60, num_chains=200, seed=0
+    )
     assert not within(found, exact)

@@ -22,27 +22,34 @@ def gaussian():
 
 @pytest.mark.parametrize("step", [0.05, 0.2])
 def test_unadjusted_langevin_has_its_known_bias(step):
-    # target variance s = .2: z' = (1 - step / s) z + sqrt(2 step) noise is stationary at s / (1 - step / (2 s))
+    # target variance s = .2: z' = (1 - step / s) z + sqrt(2 step) noise is stationary at s / (1 -
+    # step / (2 s))
     engine = UnadjustedLangevin(DCPC(gaussian(), num_particles=20_000), step=step)
     state = engine.init({"x": torch.ones(1, 1)}, seed=0)
     for _ in range(40):
         state, _ = engine.visit(state)
     wanted = 0.2 / (1 - step / 0.4)
-    # 20,000 independent chains: the sample variance is off by sqrt(2 / 20000) = 1 %; 5 standard errors
+    # 20,000 independent chains: the sample variance is off by sqrt(2 / 20000) = 1 %; 5 standard
+    # errors
     assert state.values["z"].var().item() == pytest.approx(wanted, rel=0.05)
     assert state.values["z"].mean().item() == pytest.approx(0.8, abs=5 * (wanted / 20_000) ** 0.5)
 
 
 def test_without_noise_particles_climb_to_the_mode():
     engine = UnadjustedLangevin(
-        DCPC(gaussian(), num_particles=2), step=0.1, temperature=0.0, inner_steps=60, persistent=False
+        DCPC(gaussian(), num_particles=2),
+        step=0.1,
+        temperature=0.0,
+        inner_steps=60,
+        persistent=False,
     )
     state, _ = engine.visit(engine.init({"x": torch.ones(3, 1)}, seed=0))
     assert torch.allclose(state.values["z"], torch.full((2, 3, 1), 0.8), atol=1e-4)
 
 
 def test_the_variational_bound_reaches_the_evidence_where_the_encoder_can_be_exact():
-    # x ~ Normal(0, 1.25): the posterior is Gaussian with a linear mean, so the best bound is the evidence itself
+    # x ~ Normal(0, 1.25): the posterior is Gaussian with a linear mean, so the best bound is the
+    # evidence itself
     torch.manual_seed(0)
     engine = DCPC(gaussian(), num_particles=8)
     x = 1.118 * torch.randn(64, 1)
@@ -50,7 +57,9 @@ def test_the_variational_bound_reaches_the_evidence_where_the_encoder_can_be_exa
     optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
     store = ParticleStore.like(template, 64)
     learner = VariationalLearner(engine, optimizer, template, store, site="x", rate=0.01)
-    bounds = [learner.step({"x": x}, torch.arange(64)).trace["bound"].mean().item() for _ in range(250)]
+    bounds = [
+        learner.step({"x": x}, torch.arange(64)).trace["bound"].mean().item() for _ in range(250)
+    ]
     exact = Normal(0.0, 1.25**0.5).log_prob(x).mean().item()
     # each bound averages 512 draws of log p - log q, whose sd near the optimum is below .3
     assert bounds[0] < exact - 0.05
@@ -59,7 +68,8 @@ def test_the_variational_bound_reaches_the_evidence_where_the_encoder_can_be_exa
 
 
 def test_langevin_coding_teaches_its_encoder_the_posterior():
-    # z | x ~ Normal(.8 x, .2); 5 steps of .05 leave 24 % of the start, which the encoder improves, and a known inflation of the variance
+    # z | x ~ Normal(.8 x, .2); 5 steps of .05 leave 24 % of the start, which the encoder improves,
+    # and a known inflation of the variance
     torch.manual_seed(0)
     shift = nn.Linear(1, 1)  # kept at zero, outside the optimiser: the posterior stays what it is
     nn.init.zeros_(shift.bias)
@@ -77,7 +87,8 @@ def test_langevin_coding_teaches_its_encoder_the_posterior():
     assert learner.steps == 300
     with torch.no_grad():
         drawn, _ = learner.encoder(x, 2000)
-    # 2,000 draws: standard error .01 each; the last gradient steps of rate .02 leave some hundredths more
+    # 2,000 draws: standard error .01 each; the last gradient steps of rate .02 leave some
+    # hundredths more
     assert (drawn[0].mean(0) - 0.8 * x).abs().mean().item() < 0.06
     wanted = 0.2 / (1 - 0.05 / 0.4)
     assert drawn[0].var(0).mean().item() == pytest.approx(wanted, rel=0.15)
@@ -99,7 +110,12 @@ def test_baselines_sweeps_are_counted():
 
 def test_accuracy_is_the_share_of_images_given_their_label():
     torch.manual_seed(0)
-    classifier, images = Classifier((1, 8, 8), 3), torch.rand(700, 1, 8, 8)  # more than are looked at in one piece
+    classifier, images = (
+        Classifier((1, 8, 8), 3),
+        torch.rand(700, 1, 8, 8),
+    )  # more than are looked at in one piece
     given = classifier(images).argmax(1)
     wrong = torch.arange(700) % 4 == 0
-    assert classifier.accuracy(images, torch.where(wrong, (given + 1) % 3, given)) == pytest.approx(0.75)
+    assert classifier.accuracy(images, torch.where(wrong, (given + 1) % 3, given)) == pytest.approx(
+        0.75
+    )

@@ -14,14 +14,17 @@ from aif_dcpc.inference import DCPC, check_model
 
 def test_walls_are_mirrors():
     assert torch.allclose(
-        fold(torch.tensor([0.0, 0.9, 1.2, 2.0, 3.5, -1.3])), torch.tensor([0.0, 0.9, 0.8, 0.0, -0.5, -0.7])
+        fold(torch.tensor([0.0, 0.9, 1.2, 2.0, 3.5, -1.3])),
+        torch.tensor([0.0, 0.9, 0.8, 0.0, -0.5, -0.7]),
     )
 
 
 def test_a_digit_is_drawn_where_it_is():
     digit = torch.rand(1, 1, 4, 4)
     frames = render(digit, torch.tensor([[-1.0, -1.0], [1.0, -1.0], [0.0, 0.0]]), 12)
-    wanted = torch.zeros(3, 1, 12, 12)  # the free width is 8 pixels: corners at 0 and 8, the centre at 4
+    wanted = torch.zeros(
+        3, 1, 12, 12
+    )  # the free width is 8 pixels: corners at 0 and 8, the centre at 4
     for frame, (x, y) in zip(wanted, [(0, 0), (8, 0), (4, 4)], strict=True):
         frame[0, y : y + 4, x : x + 4] = digit[0, 0]
     assert torch.allclose(frames, wanted, atol=1e-5)
@@ -74,7 +77,9 @@ def coarse_lines(monkeypatch):
 
 def path_model():
     torch.manual_seed(0)
-    return bouncing_digits(latents=2, hidden=4, patch=4, canvas=8, scale=1.0, noise=0.1, candidates=3)
+    return bouncing_digits(
+        latents=2, hidden=4, patch=4, canvas=8, scale=1.0, noise=0.1, candidates=3
+    )
 
 
 def test_whole_paths_keep_the_posterior(coarse_lines):
@@ -84,7 +89,9 @@ def test_whole_paths_keep_the_posterior(coarse_lines):
 
 def test_whole_paths_weighed_without_their_proposal_are_caught(coarse_lines, monkeypatch):
     monkeypatch.setattr(
-        straight_paths.Lines, "log_prob", lambda self, start, velocity: start.new_zeros(start.shape[:3])
+        straight_paths.Lines,
+        "log_prob",
+        lambda self, start, velocity: start.new_zeros(start.shape[:3]),
     )
     faults = check_model(path_model(), {"frame": torch.rand(2, 4, 1, 8, 8)}, replicates=600)
     assert any("joint distribution" in fault for fault in faults)
@@ -100,7 +107,7 @@ def test_the_best_place_of_a_frame_is_where_the_digit_was_drawn():
         assert torch.equal(renderer.best_positions(what, frames), position)
 
 
-# -- several digits ----------------------------------------------------------------------------------------------------
+# -- several digits --------------------------------------------------------------------------------
 
 
 def test_canvases_are_blended_in_any_order_and_an_empty_one_changes_nothing():
@@ -115,7 +122,9 @@ def whole_model(num_digits=2, **settings):
     torch.manual_seed(0)
     bank = torch.randn(3, 2)
     sizes = {"latents": 2, "hidden": 4, "patch": 4, "canvas": 8, "scale": 1.0, "noise": 0.1}
-    return bouncing_digits(num_digits=num_digits, bank=bank, **{"candidates": 3, **sizes, **settings})
+    return bouncing_digits(
+        num_digits=num_digits, bank=bank, **{"candidates": 3, **sizes, **settings}
+    )
 
 
 @pytest.mark.parametrize("local", [False, True])
@@ -137,8 +146,9 @@ def test_local_moves_stand_beside_the_draws_of_whole_digits():
 def residual_score(num_sweeps=4, seed=1):
     """Of films drawn from the model and swept: how far residuals are from standard normal, standard errors.
 
-    A draw of (latents, film) keeps its joint law when the latents are drawn anew given the film, so the pixels' residuals
-    over their scale stay independent standard normal, and the sum of their squares is chi-squared.
+    A draw of (latents, film) keeps its joint law when the latents are drawn anew given the film, so
+    the pixels' residuals over their scale stay independent standard normal, and the sum of their
+    squares is chi-squared.
     """
     model, films, scale = whole_model(scale=0.3, candidates=20), 300, 0.3
     with torch.no_grad():  # digits that differ
@@ -166,8 +176,12 @@ def test_a_draw_that_ignores_the_other_digits_spoils_the_residuals(coarse_lines,
 
 
 @pytest.mark.parametrize("proposal", [whole_digits.Looks, straight_paths.Lines])
-def test_whole_digits_weighed_without_their_proposal_are_caught(coarse_lines, monkeypatch, proposal):
-    monkeypatch.setattr(proposal, "log_prob", lambda self, first, *rest: first.new_zeros(first.shape[:-1]))
+def test_whole_digits_weighed_without_their_proposal_are_caught(
+    coarse_lines, monkeypatch, proposal
+):
+    monkeypatch.setattr(
+        proposal, "log_prob", lambda self, first, *rest: first.new_zeros(first.shape[:-1])
+    )
     faults = check_model(whole_model(), {"frame": torch.rand(2, 4, 1, 8, 8)}, replicates=600)
     assert any("joint distribution" in fault for fault in faults)
 
@@ -176,7 +190,11 @@ def test_what_the_others_leave_says_where_a_digit_fits():
     """The gain of a whole-pixel place is half the fall of the squared error, found here by drawing the digit there."""
     torch.manual_seed(0)
     renderer = bouncing_digits(latents=2, hidden=4, patch=4, canvas=8).sites["frame"].kernel
-    frames, background, digit = torch.rand(1, 1, 1, 1, 8, 8), torch.rand(1, 1, 1, 1, 8, 8), torch.rand(1, 4, 4)
+    frames, background, digit = (
+        torch.rand(1, 1, 1, 1, 8, 8),
+        torch.rand(1, 1, 1, 1, 8, 8),
+        torch.rand(1, 4, 4),
+    )
     rest = whole_digits.Rest(renderer, frames, background)
     gain = rest.places(digit)[0, 0, 0] * whole_digits.PLACE_SCALE**2
     for x, y in ((0, 0), (4, 1), (2, 4)):
@@ -201,10 +219,14 @@ def test_three_blobs_are_found_from_the_prior():
     torch.manual_seed(0)
     model = bouncing_digits(num_digits=3, latents=2, hidden=8, patch=8, canvas=24, candidates=8)
     blob = known_blob(model)
-    clips, positions = zip(*(bounce(blob.expand(4, 1, 8, 8), frames=8, canvas=24) for _ in range(3)), strict=True)
+    clips, positions = zip(
+        *(bounce(blob.expand(4, 1, 8, 8), frames=8, canvas=24) for _ in range(3)), strict=True
+    )
     films, truth = reduce(blend, clips), torch.stack(positions, 2)
     engine = DCPC(model, num_particles=2, moves=dict.fromkeys(refined(3), "langevin"), warmup=10)
-    state, info = engine.run(engine.init({"frame": films + 0.1 * torch.randn_like(films)}, seed=0), num_sweeps=20)
+    state, info = engine.run(
+        engine.init({"frame": films + 0.1 * torch.randn_like(films)}, seed=0), num_sweeps=20
+    )
     best = Belief.of(state.particles, 3).best(info.log_joint).matched(truth)
     pixels = 8.0  # half the free width
     error = (fold(best.position[0]) - fold(truth)).norm(dim=-1) * pixels

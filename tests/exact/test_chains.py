@@ -1,6 +1,7 @@
 """Discrete chains against enumeration of every path: tables, marginals, normalisers, and draws by total variation.
 
-Sampled frequencies are compared through a chi-square statistic at a false-alarm rate of 1e-6; seeds are fixed.
+Sampled frequencies are compared through a chi-square statistic at a false-alarm rate of 1e-6; seeds
+are fixed.
 """
 
 from itertools import pairwise
@@ -26,7 +27,11 @@ PATHS = torch.cartesian_prod(*[torch.arange(3)] * LENGTH)
 def hidden_markov_model(move):
     model = GraphicalModel()
     model.add_site(
-        "s", lambda s: Categorical(move[s]), parents=[lag("s")], initial=lambda: Categorical(START), scope="slice"
+        "s",
+        lambda s: Categorical(move[s]),
+        parents=[lag("s")],
+        initial=lambda: Categorical(START),
+        scope="slice",
     )
     model.add_site("o", lambda s: Categorical(EMIT[s]), parents=["s"], scope="slice")
     return model
@@ -64,9 +69,14 @@ def test_marginals_normaliser_and_draws(move, scan, monkeypatch):
     state, _ = engine.run(state, 1)
     for datum in range(2):
         joint = path_probabilities(move, DATA[datum])
-        exact = torch.stack([torch.stack([joint[PATHS[:, t] == m].sum() for t in range(LENGTH)]) for m in range(3)], -1)
+        exact = torch.stack(
+            [torch.stack([joint[PATHS[:, t] == m].sum() for t in range(LENGTH)]) for m in range(3)],
+            -1,
+        )
         assert torch.allclose(found[0, datum].double(), exact / joint.sum(), atol=1e-5)
-        assert torch.allclose(tables.log_normaliser()[0, datum].double(), joint.sum().log(), atol=1e-5)
+        assert torch.allclose(
+            tables.log_normaliser()[0, datum].double(), joint.sum().log(), atol=1e-5
+        )
         assert fits(state.particles["s"][:, datum], joint)
         assert not fits(state.particles["s"][:, datum], path_probabilities(EMIT, DATA[datum]))
 
@@ -84,12 +94,20 @@ def test_draws_of_long_chains_need_few_operations():
 
 def test_switching_linear_system_against_enumeration():
     """Given the continuous path, every regime path is enumerated; sweeps of both sites keep the joint posterior."""
-    move, slopes, noise = torch.tensor([[0.9, 0.1], [0.2, 0.8]]), torch.tensor([0.9, -0.5]), torch.tensor([0.3, 1.0])
+    move, slopes, noise = (
+        torch.tensor([[0.9, 0.1], [0.2, 0.8]]),
+        torch.tensor([0.9, -0.5]),
+        torch.tensor([0.3, 1.0]),
+    )
     start, length = torch.tensor([0.5, 0.5]), 3
     data = torch.tensor([0.5, -1.0, 1.5])
     model = GraphicalModel()
     model.add_site(
-        "r", lambda r: Categorical(move[r]), parents=[lag("r")], initial=lambda: Categorical(start), scope="slice"
+        "r",
+        lambda r: Categorical(move[r]),
+        parents=[lag("r")],
+        initial=lambda: Categorical(start),
+        scope="slice",
     )
     model.add_site(
         "z",
@@ -104,13 +122,20 @@ def test_switching_linear_system_against_enumeration():
     for path in paths:
         prior = start[path[0]] * move[path[0], path[1]] * move[path[1], path[2]]
         dynamics = torch.eye(3) - torch.diag(slopes[path[1:]], -1)
-        covariance = torch.linalg.inv(dynamics) @ torch.diag(noise[path] ** 2) @ torch.linalg.inv(dynamics).T
+        covariance = (
+            torch.linalg.inv(dynamics) @ torch.diag(noise[path] ** 2) @ torch.linalg.inv(dynamics).T
+        )
         seen = covariance + 0.25 * torch.eye(3)
-        weights.append(prior.log() + torch.distributions.MultivariateNormal(torch.zeros(3), seen).log_prob(data))
+        weights.append(
+            prior.log()
+            + torch.distributions.MultivariateNormal(torch.zeros(3), seen).log_prob(data)
+        )
         means.append(covariance @ torch.linalg.solve(seen, data))
     posterior = torch.stack(weights).softmax(0)
     copies = 40
-    engine = DCPC(model, num_particles=32, moves={"z": "mala"})  # heavier-tailed than the default's proposal
+    engine = DCPC(
+        model, num_particles=32, moves={"z": "mala"}
+    )  # heavier-tailed than the default's proposal
     state, _ = engine.run(engine.init({"o": data.expand(copies, -1)}, seed=0), 60)
     _, info = engine.run(state, 200, record=["r", "z"])
     for path, probability in zip(paths, posterior, strict=True):
@@ -131,7 +156,10 @@ def test_marginals_of_sites_that_are_no_chain():
     state = engine.init({"x": torch.tensor([1.5])}, seed=0)
     c, f = state.particles["c"], state.particles["f"]
     found = engine.marginals(state, "c")
-    weight = torch.tensor([0.7, 0.3]) * Normal(means + f.sum(-1, keepdim=True), 1.0).log_prob(torch.tensor(1.5)).exp()
+    weight = (
+        torch.tensor([0.7, 0.3])
+        * Normal(means + f.sum(-1, keepdim=True), 1.0).log_prob(torch.tensor(1.5)).exp()
+    )
     assert found.shape == (50, 1, 2)
     assert torch.allclose(found, weight / weight.sum(-1, keepdim=True), atol=1e-5)
     found = engine.marginals(state, "f")
@@ -151,10 +179,16 @@ def test_shown_slices_are_certain():
     state = engine.init(data, masks={"s": shown}, seed=0)
     kept = (PATHS[:, 0] == 1) & (PATHS[:, 2] == 2)
     joint = (
-        path_probabilities(MILD, DATA[0]) * Normal(PATHS.double(), 1.0).log_prob(torch.tensor(0.0)).sum(1).exp() * kept
+        path_probabilities(MILD, DATA[0])
+        * Normal(PATHS.double(), 1.0).log_prob(torch.tensor(0.0)).sum(1).exp()
+        * kept
     )
-    exact = torch.stack([torch.stack([joint[PATHS[:, t] == m].sum() for t in range(LENGTH)]) for m in range(3)], -1)
-    assert torch.allclose(engine.marginals(state, "s")[0, 0].double(), exact / joint.sum(), atol=1e-5)
+    exact = torch.stack(
+        [torch.stack([joint[PATHS[:, t] == m].sum() for t in range(LENGTH)]) for m in range(3)], -1
+    )
+    assert torch.allclose(
+        engine.marginals(state, "s")[0, 0].double(), exact / joint.sum(), atol=1e-5
+    )
     state, _ = engine.run(state, 1)
     assert fits(state.particles["s"][:, 0], joint)
 
@@ -162,7 +196,11 @@ def test_shown_slices_are_certain():
 def test_only_chains_of_lag_one_have_tables():
     model = GraphicalModel()
     model.add_site(
-        "s", lambda s: Categorical(MILD[s]), parents=[lag("s", 2)], initial=lambda: Categorical(START), scope="slice"
+        "s",
+        lambda s: Categorical(MILD[s]),
+        parents=[lag("s", 2)],
+        initial=lambda: Categorical(START),
+        scope="slice",
     )
     with pytest.raises(MoveError, match="needs a site with chain"):
         DCPC(model, moves={"s": "ffbs"}).run(DCPC(model).init(length=5), 1)

@@ -13,7 +13,9 @@ def hierarchy():
     model = GraphicalModel()
     model.add_site("scale", lambda: Gamma(3.0, 2.0), scope="global")
     model.add_site(
-        "z", lambda s: Independent(Normal(torch.zeros(2), s.unsqueeze(-1).expand(*s.shape, 2)), 1), ["scale"]
+        "z",
+        lambda s: Independent(Normal(torch.zeros(2), s.unsqueeze(-1).expand(*s.shape, 2)), 1),
+        ["scale"],
     )
     model.add_site("x", lambda z: Normal(torch.sin(z), 0.5), ["z"])
     return model
@@ -31,7 +33,11 @@ def series():
     model = GraphicalModel()
     model.add_input("a")
     model.add_site(
-        "s", lambda s, a: Normal(0.8 * s + a, 0.5), [lag("s"), "a"], initial=lambda a: Normal(a, 1.0), scope="slice"
+        "s",
+        lambda s, a: Normal(0.8 * s + a, 0.5),
+        [lag("s"), "a"],
+        initial=lambda a: Normal(a, 1.0),
+        scope="slice",
     )
     model.add_site("o", lambda s: Bernoulli(logits=s), ["s"], scope="slice")
     return model
@@ -41,7 +47,9 @@ ACTIONS = {"a": torch.linspace(-1, 1, 10).reshape(2, 5)}
 
 
 @pytest.mark.parametrize(
-    "model, data", [(hierarchy(), None), (mixed(), None), (series(), ACTIONS)], ids=["global", "mixed", "series"]
+    "model, data",
+    [(hierarchy(), None), (mixed(), None), (series(), ACTIONS)],
+    ids=["global", "mixed", "series"],
 )
 def test_sound_models_pass(model, data):
     assert check_model(model, data) == ()
@@ -74,7 +82,11 @@ def test_batch_normalisation_is_found():
 
 
 def test_a_sum_over_the_batch_is_found():
-    single_fault(with_child(lambda z: Normal(z - z.mean(1, keepdim=True), 1.0)), "x", "changes with the other")
+    single_fault(
+        with_child(lambda z: Normal(z - z.mean(1, keepdim=True), 1.0)),
+        "x",
+        "changes with the other",
+    )
 
 
 def test_a_wrong_shape_is_found():
@@ -88,12 +100,18 @@ def test_a_kernel_without_leading_axes_is_found():
 def test_a_kernel_that_fails_on_time_is_found():
     model = GraphicalModel()
     model.add_site("s", lambda: Normal(torch.zeros(2), 1.0), scope="slice")
-    model.add_site("o", lambda s: Normal(s.reshape(s.shape[0], s.shape[1], 1, 2), 1.0), ["s"], scope="slice")
+    model.add_site(
+        "o", lambda s: Normal(s.reshape(s.shape[0], s.shape[1], 1, 2), 1.0), ["s"], scope="slice"
+    )
     single_fault(model, "o", "fails on parents with leading axes (3, 4, 5)")
 
 
 def test_a_detached_parent_is_found():
-    single_fault(with_child(lambda z: Normal(z.detach() ** 2, 1.0)), "x", "gradient of its log density towards 'z'")
+    single_fault(
+        with_child(lambda z: Normal(z.detach() ** 2, 1.0)),
+        "x",
+        "gradient of its log density towards 'z'",
+    )
 
 
 def test_a_wrong_backward_is_found():
@@ -133,7 +151,9 @@ def test_a_wrong_conditional_is_found():
 
     def draw(values, generator):
         x = values["x"].expand_as(values["z"])
-        return {"z": 0.5 * x + 0.5 * torch.randn(x.shape, generator=generator)}  # variance .25 for .5
+        return {
+            "z": 0.5 * x + 0.5 * torch.randn(x.shape, generator=generator)
+        }  # variance .25 for .5
 
     model.add_site("z", lambda: Normal(0.0, 1.0), conditional=draw)
     model.add_site("x", lambda z: Normal(z, 1.0), ["z"])
@@ -179,7 +199,10 @@ MISTAKES = {
     "no draws": (lambda z: Broken(z, 1.0), "NotImplementedError"),
     "no density": (lambda z: Closed(z, 1.0), "KeyError: 3"),
     "captured data": (lambda z: Normal(z + CAPTURED, 1.0), "declare them with add_input"),
-    "a late failure": (Tiring(5), "fails on one particle of one datum alone: ZeroDivisionError: tired"),
+    "a late failure": (
+        Tiring(5),
+        "fails on one particle of one datum alone: ZeroDivisionError: tired",
+    ),
 }
 
 

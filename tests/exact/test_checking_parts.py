@@ -8,7 +8,15 @@ from aif_dcpc.inference import DCPC, GraphicalModel, every, lag
 from aif_dcpc.inference.checks import check_model as checking
 from aif_dcpc.inference.checks import geweke
 from aif_dcpc.inference.checks.check_model import check_model
-from aif_dcpc.inference.checks.geweke import _bounded, _clamped, _compare, _inputs, _observed, _z, as_episodes
+from aif_dcpc.inference.checks.geweke import (
+    _bounded,
+    _clamped,
+    _compare,
+    _inputs,
+    _observed,
+    _z,
+    as_episodes,
+)
 
 
 class Bent(torch.autograd.Function):
@@ -36,7 +44,9 @@ def faults(model, **options):
     return check_model(model, replicates=0, **options)
 
 
-@pytest.mark.parametrize(("slope", "found"), [(1.0, False), (1.01, False), (1.2, True), (0.5, True)])
+@pytest.mark.parametrize(
+    ("slope", "found"), [(1.0, False), (1.01, False), (1.2, True), (0.5, True)]
+)
 def test_gradients_are_compared_with_slopes(slope, found):
     """A gradient that is off by less than a twentieth could be the fault of single precision."""
     model = child(lambda z: Normal(Bent.apply(100 * z, slope), 1.0))
@@ -50,7 +60,9 @@ def test_a_gradient_wrong_at_few_entries_is_a_kink():
 
 
 def test_kernels_in_single_precision_are_checked_with_longer_steps():
-    weight = torch.randn(3, 3, generator=torch.Generator().manual_seed(0))  # float32 whatever is asked for
+    weight = torch.randn(
+        3, 3, generator=torch.Generator().manual_seed(0)
+    )  # float32 whatever is asked for
     assert faults(child(lambda z: Normal(z @ weight, 1.0), 3)) == ()
     wrong = faults(child(lambda z: Normal(Bent.apply(z @ weight, 0.0), 1.0), 3))
     assert len(wrong) == 1 and "site 'x'" in wrong[0]
@@ -104,11 +116,14 @@ def test_models_that_cannot_be_sampled_say_why():
     assert "cannot be sampled from" in check_model(model)[0]
 
 
-# -- Geweke's test ---------------------------------------------------------------------------------------------------
+# -- Geweke's test ---------------------------------------------------------------------------------
 
 
 def test_two_sample_scores():
-    first, second = torch.tensor([[0.0, 1], [2, 1], [4, 1]]).double(), torch.tensor([[3.0, 1], [5, 1]]).double()
+    first, second = (
+        torch.tensor([[0.0, 1], [2, 1], [4, 1]]).double(),
+        torch.tensor([[3.0, 1], [5, 1]]).double(),
+    )
     assert _z(first, second)[0].item() == pytest.approx(2 / (4 / 3 + 2 / 2) ** 0.5)
     assert _z(first, second)[1].item() == 0
 

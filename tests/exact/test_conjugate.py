@@ -38,7 +38,9 @@ def test_rows_are_looked_up():
 def test_tables_given_all_values(scope):
     """Mean and variance of Dirichlet(prior + counts); 5 standard errors of 20,000 draws, 18 entries."""
     values = torch.tensor([[0, 1, 2, 2, 1, 0, 0, 1], [2, 2, 2, 0, 1, 1, 1, 1]])
-    engine = DCPC(chain(scope), num_particles=20_000, moves={"P": DirichletTable("P", "s", rows=("s",))})
+    engine = DCPC(
+        chain(scope), num_particles=20_000, moves={"P": DirichletTable("P", "s", rows=("s",))}
+    )
     state, info = engine.run(engine.init({"s": values}, seed=0), 1)
     assert info.acceptance["P"] == 1
     counts = torch.zeros(2, 3, 3)
@@ -59,7 +61,9 @@ def test_missing_values_are_not_counted():
     engine = DCPC(model, num_particles=20_000, moves={"p": DirichletTable("p", "x")})
     data, masks = {"x": torch.tensor([1, 1, 1, 0])}, {"x": torch.tensor([True, True, False, True])}
     state, _ = engine.run(engine.init(data, masks=masks, seed=0), 1)
-    assert abs(state.particles["p"][..., 1].mean() - 3 / 5) < 5 * math.sqrt(0.04 / 20_000)  # Beta(3, 2)
+    assert abs(state.particles["p"][..., 1].mean() - 3 / 5) < 5 * math.sqrt(
+        0.04 / 20_000
+    )  # Beta(3, 2)
 
 
 def test_tables_and_hidden_values_together():
@@ -73,9 +77,13 @@ def test_tables_and_hidden_values_together():
         for before, now in itertools.pairwise(path):
             counts[before, now] += 1
         alpha = PRIOR + counts
-        moments = (torch.lgamma(alpha).sum(1) - torch.lgamma(alpha.sum(1)) - torch.lgamma(PRIOR).sum(1)).sum()
+        moments = (
+            torch.lgamma(alpha).sum(1) - torch.lgamma(alpha.sum(1)) - torch.lgamma(PRIOR).sum(1)
+        ).sum()
         weight = math.exp(
-            moments + torch.lgamma(PRIOR.sum(1)).sum() + Normal(torch.tensor(path).float(), 0.7).log_prob(seen).sum()
+            moments
+            + torch.lgamma(PRIOR.sum(1)).sum()
+            + Normal(torch.tensor(path).float(), 0.7).log_prob(seen).sum()
         )
         total, mean = total + weight, mean + weight * alpha / alpha.sum(1, keepdim=True)
     engine = DCPC(model, num_particles=4000, moves={"P": DirichletTable("P", "s", rows=("s",))})

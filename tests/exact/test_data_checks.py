@@ -36,7 +36,9 @@ IMPOSSIBLE = {
 @pytest.mark.parametrize("name", IMPOSSIBLE)
 def test_impossible_values_are_refused_by_name(name):
     law, value = IMPOSSIBLE[name]
-    with pytest.raises(ClampError, match=rf"site 'x': found {value}, .*outside its kernel's support"):
+    with pytest.raises(
+        ClampError, match=rf"site 'x': found {value}, .*outside its kernel's support"
+    ):
         DCPC(of(law)).init({"x": torch.tensor([1 if name == "Categorical" else 1.0, value])})
 
 
@@ -58,7 +60,9 @@ def test_impossible_vectors_are_shown_whole():
 def test_events_of_another_shape_are_refused(shape):
     with pytest.raises(ClampError, match=r"site 'x': its kernel draws events of shape \(\)"):
         DCPC(of(lambda z: d.Normal(z, 1.0)), num_particles=4).init({"x": torch.zeros(shape)})
-    with pytest.raises(ClampError, match=r"site 'x': expected data of shape \(B\) \+ event, found \(\)"):
+    with pytest.raises(
+        ClampError, match=r"site 'x': expected data of shape \(B\) \+ event, found \(\)"
+    ):
         DCPC(of(lambda z: d.Normal(z, 1.0))).init({"x": torch.zeros(())})
 
 
@@ -69,7 +73,8 @@ def test_events_of_a_partly_observed_latent_are_compared_too():
 
 
 @pytest.mark.parametrize(
-    "law", [lambda z: d.Bernoulli(logits=z), lambda z: d.Poisson(z.exp()), lambda z: d.Normal(z, 1.0)]
+    "law",
+    [lambda z: d.Bernoulli(logits=z), lambda z: d.Poisson(z.exp()), lambda z: d.Normal(z, 1.0)],
 )
 def test_integers_and_booleans_count_as_reals_where_the_kernel_draws_reals(law):
     expected = log_joint(of(law), torch.tensor([1.0, 0.0]))
@@ -84,7 +89,9 @@ def test_labels_may_come_as_reals():
     engine = DCPC(model, num_particles=2)
     state = engine.init({"c": torch.tensor([2.0, 0.0])}, seed=0)
     assert state.values["c"].tolist() == [[2, 0]] and state.values["c"].dtype == torch.int64
-    state = engine.init({"c": torch.tensor([2.0, 0.0])}, masks={"c": torch.tensor([True, False])}, seed=0)
+    state = engine.init(
+        {"c": torch.tensor([2.0, 0.0])}, masks={"c": torch.tensor([True, False])}, seed=0
+    )
     assert state.values["c"].dtype == torch.int64 and (state.values["c"][:, 0] == 2).all()
 
 
@@ -132,7 +139,7 @@ def test_a_site_is_observed_or_set():
         DCPC(of(lambda z: d.Normal(z, 1.0))).init({"x": torch.zeros(2)}, do={"x": torch.ones(2)})
 
 
-# -- supports ------------------------------------------------------------------------------------------------------------
+# -- supports --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("particles", [1, 8])
@@ -172,7 +179,9 @@ def test_initial_and_usual_kernel_need_the_same_support():
     state = engine.init({"o": torch.zeros(1, 1)})
     with pytest.raises(ModelError, match="site 's': its initial kernel has the support"):
         engine.append(state, {"o": torch.zeros(1)})
-    engine = DCPC(growing(lambda: d.LogNormal(0.0, 1.0), lambda s: d.Gamma(2.0 + 0 * s, 1.0)), num_particles=4)
+    engine = DCPC(
+        growing(lambda: d.LogNormal(0.0, 1.0), lambda s: d.Gamma(2.0 + 0 * s, 1.0)), num_particles=4
+    )
     state = engine.append(engine.init({"o": torch.ones(1, 1)}), {"o": torch.ones(1)})
     assert (engine.run(state, 3)[0].particles["s"] > 0).all()
 
@@ -185,16 +194,23 @@ def test_bounds_by_element_are_kept():
     engine = DCPC(model, num_particles=6)
     state, _ = engine.run(engine.init({"x": torch.tensor([3.0, 9.0])}, seed=0), 5)
     assert law.support.check(state.particles["u"]).all()
-    assert engine.log_evidence({"x": torch.tensor([6.0])}, num_samples=500, num_fit=500).isfinite().all()
+    assert (
+        engine.log_evidence({"x": torch.tensor([6.0])}, num_samples=500, num_fit=500)
+        .isfinite()
+        .all()
+    )
 
 
-# -- discrete supports ---------------------------------------------------------------------------------------------------
+# -- discrete supports -----------------------------------------------------------------------------
 
 
 def frequencies(draws, probabilities):
     """Largest distance of frequencies from probabilities, in standard errors."""
     counts = torch.stack([(draws == v).double().mean() for v in range(len(probabilities))])
-    return ((counts - probabilities).abs() / (probabilities * (1 - probabilities) / draws.numel() + 1e-9).sqrt()).max()
+    return (
+        (counts - probabilities).abs()
+        / (probabilities * (1 - probabilities) / draws.numel() + 1e-9).sqrt()
+    ).max()
 
 
 def test_counts_out_of_an_unknown_number():
@@ -208,9 +224,11 @@ def test_counts_out_of_an_unknown_number():
     assert state.problem.bounds["k"] == (0.0, float("inf")) and "k" not in state.problem.supports
     state, _ = engine.run(state, 60)
     n = torch.arange(30.0)
-    joint = d.Poisson(3.0).log_prob(n)[:, None] + d.Binomial(n, torch.tensor(0.5), validate_args=False).log_prob(
-        torch.arange(12.0)[:, None]
-    ).mT.masked_fill(torch.arange(12.0) > n[:, None], -torch.inf)
+    joint = d.Poisson(3.0).log_prob(n)[:, None] + d.Binomial(
+        n, torch.tensor(0.5), validate_args=False
+    ).log_prob(torch.arange(12.0)[:, None]).mT.masked_fill(
+        torch.arange(12.0) > n[:, None], -torch.inf
+    )
     joint = joint + d.Normal(torch.arange(12.0), 0.7).log_prob(torch.tensor(2.0))
     posterior = joint.flatten().double().softmax(0).reshape(30, 12)
     assert frequencies(state.particles["k"], posterior.sum(0)[:8]) < 5
@@ -234,7 +252,9 @@ def test_counts_out_of_different_numbers():
     assert frequencies(state.particles["k"][..., 1], posterior.sum(0)) < 5
 
 
-@pytest.mark.parametrize("law", [d.Bernoulli(torch.tensor([0.3, 0.6, 0.5])), d.Categorical(torch.eye(3) + 0.5)])
+@pytest.mark.parametrize(
+    "law", [d.Bernoulli(torch.tensor([0.3, 0.6, 0.5])), d.Categorical(torch.eye(3) + 0.5)]
+)
 def test_elements_of_independent_discrete_vectors_are_drawn_exactly(law):
     model = GraphicalModel()
     model.add_site("z", lambda: d.Independent(law, 1))
@@ -245,7 +265,9 @@ def test_elements_of_independent_discrete_vectors_are_drawn_exactly(law):
     state, _ = engine.run(state, 8)
     size = len(state.problem.supports["z"])
     every = torch.cartesian_prod(*[torch.arange(size)] * 3).to(state.values["z"].dtype)
-    joint = law.log_prob(every).sum(-1) + d.Normal(every.sum(-1).float(), 0.8).log_prob(torch.tensor(1.2))
+    joint = law.log_prob(every).sum(-1) + d.Normal(every.sum(-1).float(), 0.8).log_prob(
+        torch.tensor(1.2)
+    )
     posterior = joint.double().softmax(0)
     places = torch.tensor([size**2, size, 1])
     assert frequencies((state.particles["z"].long() * places).sum(-1), posterior) < 5

@@ -70,7 +70,11 @@ def test_clusters_are_told_from_slow_chains():
 def test_diagnosis_names_site_and_remedy():
     good, acceptance = noise(200, K, B), {"z": torch.tensor(0.6)}
     assert diagnose(Info(acceptance, torch.zeros(K, B), {"z": good})).warnings == ()
-    slow = diagnose(Info({"z": torch.tensor(0.01)}, torch.zeros(K, B), {"z": 0.01 * good.cumsum(0) + noise(K, B)}))
+    slow = diagnose(
+        Info(
+            {"z": torch.tensor(0.01)}, torch.zeros(K, B), {"z": 0.01 * good.cumsum(0) + noise(K, B)}
+        )
+    )
     assert any("not converged" in w and "'z'" in w for w in slow.warnings)
     assert any("acceptance" in w for w in slow.warnings)
     assert "R-hat" in str(slow)

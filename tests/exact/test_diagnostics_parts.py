@@ -74,19 +74,28 @@ def test_effective_sample_sizes_by_their_definition(sweeps, rho):
     for shock in shocks[1:]:
         values.append(rho * values[-1] + shock)
     trace = torch.stack(values)
-    assert effective_sample_size(trace.unsqueeze(-1)).item() == pytest.approx(geyer(trace), rel=1e-6)
+    assert effective_sample_size(trace.unsqueeze(-1)).item() == pytest.approx(
+        geyer(trace), rel=1e-6
+    )
 
 
 def test_variance_left_within_two_clusters():
-    assert _two_clusters(torch.tensor([0.0, 0, 0, 1, 1]).double()[:, None]) == pytest.approx(0, abs=1e-12)
+    assert _two_clusters(torch.tensor([0.0, 0, 0, 1, 1]).double()[:, None]) == pytest.approx(
+        0, abs=1e-12
+    )
     assert _two_clusters(torch.zeros(5, 1).double()) == 1.0
-    # cut in the middle: 2 * (4 + 1 + 0 + ... ) of points 0, 1, 2 and 10, 11, 12; within 2 + 2 of a total 4 + 6 * 25
-    assert _two_clusters(torch.tensor([0.0, 10, 1, 11, 2, 12]).double()[:, None]) == pytest.approx(4 / 154)
+    # cut in the middle: 2 * (4 + 1 + 0 + ... ) of points 0, 1, 2 and 10, 11, 12; within 2 + 2 of a
+    # total 4 + 6 * 25
+    assert _two_clusters(torch.tensor([0.0, 10, 1, 11, 2, 12]).double()[:, None]) == pytest.approx(
+        4 / 154
+    )
     uniform = torch.linspace(0, 1, 4001).double()[:, None]
     assert _two_clusters(uniform) == pytest.approx(0.25, abs=1e-3)
     normal = torch.special.ndtri((torch.arange(4000) + 0.5).double() / 4000)[:, None]
     assert _two_clusters(normal) == pytest.approx(1 - 2 / math.pi, abs=2e-3)
-    turned = torch.tensor([0.0, 10, 1, 11, 2, 12]).double()[:, None] * torch.tensor([3.0, -4.0]).double()
+    turned = (
+        torch.tensor([0.0, 10, 1, 11, 2, 12]).double()[:, None] * torch.tensor([3.0, -4.0]).double()
+    )
     assert _two_clusters(turned) == pytest.approx(4 / 154)
 
 
@@ -101,9 +110,16 @@ def test_clusters_need_eight_chains_and_any_datum_will_do():
 
 def test_disagreement_above_its_threshold():
     said = _disagreement(
-        {"a": torch.tensor([1.0, 1.05]), "b": torch.tensor([1.0, 1.06]), "c": torch.tensor([3.0])}, ["c"]
+        {"a": torch.tensor([1.0, 1.05]), "b": torch.tensor([1.0, 1.06]), "c": torch.tensor([3.0])},
+        ["c"],
     )
-    assert len(said) == 2 and "'b'" in said[0] and "1.06" in said[0] and "'c'" in said[1] and "multimodal" in said[1]
+    assert (
+        len(said) == 2
+        and "'b'" in said[0]
+        and "1.06" in said[0]
+        and "'c'" in said[1]
+        and "multimodal" in said[1]
+    )
 
 
 def test_scarcity_below_its_thresholds():
@@ -119,7 +135,9 @@ def test_eight_sweeps_are_enough():
     trace = noise(8, 4, 1)
     found = diagnose(Info({"z": torch.tensor(0.5)}, torch.zeros(4, 1), {"z": trace}))
     assert found.ess_per_sweep["z"].item() == pytest.approx(found.ess["z"].item() / 32)
-    assert found.acceptance == {"z": 0.5} and found.unique_ancestors is None and found.multimodal == ()
+    assert (
+        found.acceptance == {"z": 0.5} and found.unique_ancestors is None and found.multimodal == ()
+    )
     with pytest.raises(InferenceError, match="at least 8"):
         diagnose(Info({}, torch.zeros(4, 1), {"z": trace[:7]}))
 
@@ -130,14 +148,21 @@ def test_a_diagnosis_prints_its_worst_numbers():
         {"z": 0.25}, None, (), ("beware",),
     )  # fmt: skip
     first, second = str(found).splitlines()
-    assert first.split() == "z R-hat 1.500 ESS 20 per particle and sweep 0.2000 acceptance 0.25".split()
+    assert (
+        first.split()
+        == "z R-hat 1.500 ESS 20 per particle and sweep 0.2000 acceptance 0.25".split()
+    )
     assert second == "warning: beware"
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_global_site_is_exported_for_any_datum():
     pytest.importorskip("arviz")
-    found = to_arviz(Info({}, torch.zeros(4, 2), {"g": noise(20, 4, 1), "z": noise(20, 4, 2)})).posterior
+    found = to_arviz(
+        Info({}, torch.zeros(4, 2), {"g": noise(20, 4, 1), "z": noise(20, 4, 2)})
+    ).posterior
     assert found["g"].shape == found["z"].shape == (4, 20)
     assert torch.equal(torch.as_tensor(found["z"].values), noise(20, 4, 2)[:, :, 0].T)
-    assert to_arviz(Info({}, torch.zeros(4, 2), {"g": noise(20, 4, 1)}), datum=1).posterior["g"].shape == (4, 20)
+    assert to_arviz(Info({}, torch.zeros(4, 2), {"g": noise(20, 4, 1)}), datum=1).posterior[
+        "g"
+    ].shape == (4, 20)

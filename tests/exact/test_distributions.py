@@ -10,8 +10,12 @@ from aif_dcpc.inference.distributions import DiscretizedNormal, LKJCholesky
 
 FALSE_ALARM = 1e-6
 CASES = {
-    "pixels": lambda: DiscretizedNormal(torch.tensor([0.2, 0.9]), torch.tensor([0.1, 0.5]), levels=256),
-    "outside the grid": lambda: DiscretizedNormal(torch.tensor([-3.0, 9.0]), torch.tensor(1.5), low=-1.0, levels=4),
+    "pixels": lambda: DiscretizedNormal(
+        torch.tensor([0.2, 0.9]), torch.tensor([0.1, 0.5]), levels=256
+    ),
+    "outside the grid": lambda: DiscretizedNormal(
+        torch.tensor([-3.0, 9.0]), torch.tensor(1.5), low=-1.0, levels=4
+    ),
     "narrow": lambda: DiscretizedNormal(torch.tensor([0.5]), torch.tensor(0.01), levels=7),
     "broad": lambda: DiscretizedNormal(torch.tensor([0.5]), torch.tensor(1000.0), levels=33),
 }
@@ -62,10 +66,14 @@ def test_values_off_the_grid_are_refused(distribution):
 
 def exact_log_prob(value, loc, scale, width, precision=60):
     with mpmath.workdps(precision):
-        lower, upper = ((mpmath.mpf(value) + s * mpmath.mpf(width) / 2 - loc) / scale for s in (-1, 1))
+        lower, upper = (
+            (mpmath.mpf(value) + s * mpmath.mpf(width) / 2 - loc) / scale for s in (-1, 1)
+        )
         tail = -1 if value < loc else 1
         a, b = (lower, upper) if tail > 0 else (-upper, -lower)
-        return float(mpmath.log((mpmath.erfc(a / mpmath.sqrt(2)) - mpmath.erfc(b / mpmath.sqrt(2))) / 2))
+        return float(
+            mpmath.log((mpmath.erfc(a / mpmath.sqrt(2)) - mpmath.erfc(b / mpmath.sqrt(2))) / 2)
+        )
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-8), (torch.float32, 2e-4)])
@@ -73,7 +81,11 @@ def exact_log_prob(value, loc, scale, width, precision=60):
 @pytest.mark.parametrize("scale", [0.002, 0.1, 0.26, 0.3, 5.0])
 def test_log_prob_is_exact_in_the_tails(loc, scale, dtype, tolerance):
     normal = DiscretizedNormal(
-        torch.tensor(loc, dtype=dtype), torch.tensor(scale, dtype=dtype), low=0.0, high=1.0, levels=201
+        torch.tensor(loc, dtype=dtype),
+        torch.tensor(scale, dtype=dtype),
+        low=0.0,
+        high=1.0,
+        levels=201,
     )
     value = normal.enumerate_support()[100]
     if abs(float(value) - loc) / scale > 400:
@@ -119,15 +131,20 @@ def test_correlations_are_beta(dim, concentration):
     shape = concentration - 1 + dim / 2
     rows, columns = torch.tril_indices(dim, dim, -1)
     for entry in correlation[:, rows, columns].T:
-        assert kstest(((1 + entry) / 2).numpy(), beta(shape, shape).cdf).pvalue > FALSE_ALARM / len(rows)
-        # second moment 1 / (2 concentration + dim - 1), variance from the fourth, 3 m / (2 concentration + dim + 1)
+        assert kstest(((1 + entry) / 2).numpy(), beta(shape, shape).cdf).pvalue > FALSE_ALARM / len(
+            rows
+        )
+        # second moment 1 / (2 concentration + dim - 1), variance from the fourth, 3 m / (2
+        # concentration + dim + 1)
         second = 1 / (2 * concentration + dim - 1)
         error = ((3 * second / (2 * concentration + dim + 1) - second**2) / 20000) ** 0.5
         assert abs(entry.square().mean() - second) < 5 * error
 
 
 def test_factors_of_correlations_keep_their_density_and_shapes():
-    ours, theirs = (family(3, torch.tensor([0.5, 2.0])) for family in (LKJCholesky, TorchLKJCholesky))
+    ours, theirs = (
+        family(3, torch.tensor([0.5, 2.0])) for family in (LKJCholesky, TorchLKJCholesky)
+    )
     drawn = ours.expand((4, 2)).sample((5,))
     assert drawn.shape == (5, 4, 2, 3, 3) and ours.support.check(drawn).all()
     assert torch.equal(ours.log_prob(drawn), theirs.log_prob(drawn))

@@ -1,7 +1,8 @@
 """Posteriors of the engine against closed forms: Gaussians by their precision matrix, discrete models by enumeration.
 
-Each check allows 5 Monte Carlo standard errors, estimated from clouds that are independent of each other (the batch axis
-holds copies of the same datum), which a right engine fails at most twice in 100,000 times; seeds are fixed.
+Each check allows 5 Monte Carlo standard errors, estimated from clouds that are independent of each
+other (the batch axis holds copies of the same datum), which a right engine fails at most twice in
+100,000 times; seeds are fixed.
 """
 
 import math
@@ -9,7 +10,16 @@ import math
 import pytest
 import torch
 from clouds import agrees
-from torch.distributions import Bernoulli, Beta, Binomial, Categorical, ExpTransform, Gamma, Normal, Poisson
+from torch.distributions import (
+    Bernoulli,
+    Beta,
+    Binomial,
+    Categorical,
+    ExpTransform,
+    Gamma,
+    Normal,
+    Poisson,
+)
 
 from aif_dcpc.inference import DCPC, ClampError, GraphicalModel, ModelError, MoveError, every, lag
 from aif_dcpc.inference.moves.adaptation import SiteAdaptation
@@ -30,7 +40,9 @@ def test_chain_of_correlation_99():
     model.add_site("z1", lambda: Normal(0.0, 1.0))
     model.add_site("z2", lambda z: Normal(z, 0.1), parents=["z1"])
     model.add_site("x", lambda z: Normal(z, 1.0), parents=["z2"])
-    trace = traced(DCPC(model, num_particles=32), {"x": torch.ones(COPIES)}, ["z1", "z2"], sweeps=800)
+    trace = traced(
+        DCPC(model, num_particles=32), {"x": torch.ones(COPIES)}, ["z1", "z2"], sweeps=800
+    )
     total = 1 + 0.01 + 1
     assert agrees(trace["z1"], 1 / total, floor=0.02)
     assert agrees(trace["z2"], 1.01 / total, floor=0.02)
@@ -110,7 +122,9 @@ def test_a_forgotten_jacobian_is_noticed(monkeypatch):
     model.add_site("z", lambda: Gamma(2.0, 1.0))
     trace = traced(DCPC(model, num_particles=32), {}, ["z"], batch_size=COPIES, sweeps=300)
     assert agrees(trace["z"], 2.0, floor=0.02)
-    monkeypatch.setattr(ExpTransform, "log_abs_det_jacobian", lambda self, x, y: torch.zeros_like(x))
+    monkeypatch.setattr(
+        ExpTransform, "log_abs_det_jacobian", lambda self, x, y: torch.zeros_like(x)
+    )
     trace = traced(DCPC(model, num_particles=32), {}, ["z"], batch_size=COPIES, sweeps=300)
     assert not agrees(trace["z"], 2.0, floor=0.02)
 
@@ -126,7 +140,9 @@ def test_conjugate_models_with_constrained_sites():
     model = GraphicalModel()
     model.add_site("rate", lambda: Gamma(2.0, 1.0))
     model.add_site("n", lambda r: Poisson(r), parents=["rate"])
-    trace = traced(DCPC(model, num_particles=32), {"n": torch.full((COPIES,), 4.0)}, ["rate"], sweeps=400)["rate"]
+    trace = traced(
+        DCPC(model, num_particles=32), {"n": torch.full((COPIES,), 4.0)}, ["rate"], sweeps=400
+    )["rate"]
     assert agrees(trace, 6 / 2, floor=0.01)
 
 
@@ -136,7 +152,11 @@ def test_hidden_markov_model_against_enumeration():
     emit = torch.tensor([[0.9, 0.1], [0.25, 0.75]])
     model = GraphicalModel()
     model.add_site(
-        "s", lambda s: Categorical(move[s]), parents=[lag("s")], initial=lambda: Categorical(start), scope="slice"
+        "s",
+        lambda s: Categorical(move[s]),
+        parents=[lag("s")],
+        initial=lambda: Categorical(start),
+        scope="slice",
     )
     model.add_site("o", lambda s: Categorical(emit[s]), parents=["s"], scope="slice")
     paths = torch.cartesian_prod(*[torch.arange(2)] * 4)
@@ -144,7 +164,9 @@ def test_hidden_markov_model_against_enumeration():
     for t in range(1, 4):
         joint = joint * move[paths[:, t - 1], paths[:, t]]
     posterior = joint / joint.sum()
-    trace = traced(DCPC(model, num_particles=32), {"o": data.expand(COPIES, -1)}, ["s"], sweeps=300)["s"]
+    trace = traced(
+        DCPC(model, num_particles=32), {"o": data.expand(COPIES, -1)}, ["s"], sweeps=300
+    )["s"]
     for path, probability in zip(paths, posterior, strict=True):
         assert agrees((trace == path).all(-1), probability, floor=0.003)
 
@@ -156,7 +178,9 @@ def test_slow_episode_and_global_sites():
     model.add_site("z", lambda c: Normal(c, 1.0), parents=["c"], scope=every(2))
     model.add_site("o", lambda z: Normal(z, 1.0), parents=["z"], scope="slice")
     data = torch.tensor([[1.0, 2.0, -1.0]])
-    precision = torch.tensor([[2.0, -1, 0, 0], [-1, 3, -1, -1], [0, -1, 3, 0], [0, -1, 0, 2]]).double()
+    precision = torch.tensor(
+        [[2.0, -1, 0, 0], [-1, 3, -1, -1], [0, -1, 3, 0], [0, -1, 0, 2]]
+    ).double()
     expected = precision.inverse() @ torch.tensor([0.0, 0.0, 3.0, -1.0]).double()
     means = []
     for seed in range(8):
@@ -164,7 +188,11 @@ def test_slow_episode_and_global_sites():
         state, _ = engine.run(engine.init({"o": data}), 60)
         _, info = engine.run(state, 300, record=["g", "c", "z"])
         trace = info.trace
-        means.append(torch.stack([trace["g"].mean(), trace["c"].mean(), *trace["z"].mean((0, 1, 2))]).double())
+        means.append(
+            torch.stack(
+                [trace["g"].mean(), trace["c"].mean(), *trace["z"].mean((0, 1, 2))]
+            ).double()
+        )
     found = torch.stack(means)
     assert ((found.mean(0) - expected).abs() < 5 * found.std(0) / math.sqrt(8) + 0.01).all()
 
@@ -174,7 +202,9 @@ def test_intervention_cuts_the_site_from_its_parents():
     model.add_site("a", lambda: Normal(0.0, 1.0))
     model.add_site("b", lambda a: Normal(a, 0.1), parents=["a"])
     model.add_site("c", lambda b: Normal(b, 1.0), parents=["b"])
-    trace = traced(DCPC(model, num_particles=32), {}, ["a", "c"], do={"b": torch.full((COPIES,), 3.0)})
+    trace = traced(
+        DCPC(model, num_particles=32), {}, ["a", "c"], do={"b": torch.full((COPIES,), 3.0)}
+    )
     assert agrees(trace["a"], 0.0, floor=0.01)
     assert agrees(trace["c"], 3.0, floor=0.01)
 
@@ -184,7 +214,9 @@ def test_missing_slices_are_predicted():
     shown = torch.tensor([True, True, False, False]).expand(COPIES, -1)
     broken = torch.where(shown[0, :, None], data, torch.full_like(data, float("nan")))
     engine = DCPC(model, num_particles=32)
-    trace = traced(engine, {"o": broken.expand(COPIES, -1, -1)}, ["s"], masks={"o": shown}, sweeps=300)["s"]
+    trace = traced(
+        engine, {"o": broken.expand(COPIES, -1, -1)}, ["s"], masks={"o": shown}, sweeps=300
+    )["s"]
     mean, _ = smoother(rotation, data[:2])
     forecast = rotation @ rotation @ mean[2:]
     assert agrees(trace[..., 3, 0], forecast[0], floor=0.01)
@@ -236,14 +268,23 @@ def test_barker_and_mala_are_exact_and_the_published_update_is_not():
     data = {"x": torch.ones(COPIES)}
     covariance = torch.tensor([[1 + 4, -4], [-4, 4 + 4.0]]).inverse()
     for kind in ("mala", "barker"):
-        trace = traced(DCPC(model, num_particles=32, moves={"z1": kind, "z2": kind}), data, ["z1", "z2"], sweeps=400)
+        trace = traced(
+            DCPC(model, num_particles=32, moves={"z1": kind, "z2": kind}),
+            data,
+            ["z1", "z2"],
+            sweeps=400,
+        )
         assert agrees(trace["z1"], 4 * covariance[0, 1], floor=0.01)
-        assert agrees(trace["z1"].square(), covariance[0, 0] + (4 * covariance[0, 1]) ** 2, floor=0.01)
+        assert agrees(
+            trace["z1"].square(), covariance[0, 0] + (4 * covariance[0, 1]) ** 2, floor=0.01
+        )
     trace = traced(DCPC(model, num_particles=32, update="paper"), data, ["z1", "z2"], sweeps=100)
     first, second = (trace[n] - trace[n].mean(1, keepdim=True) for n in ("z1", "z2"))
     found = (first * second).mean() / (first.square().mean() * second.square().mean()).sqrt()
     exact = covariance[0, 1] / (covariance[0, 0] * covariance[1, 1]).sqrt()
-    assert found < 0.5 * exact  # resampling one site at a time pairs it with another particle's neighbours
+    assert (
+        found < 0.5 * exact
+    )  # resampling one site at a time pairs it with another particle's neighbours
 
 
 def counts_model():
@@ -251,9 +292,9 @@ def counts_model():
     model.add_site("n", lambda: Poisson(4.0))
     model.add_site("x", lambda n: Binomial(40, (n / 40).clamp(0.01, 0.99)), parents=["n"])
     support = torch.arange(60.0)
-    log_joint = Poisson(4.0).log_prob(support) + Binomial(40, (support / 40).clamp(0.01, 0.99)).log_prob(
-        torch.tensor(9.0)
-    )
+    log_joint = Poisson(4.0).log_prob(support) + Binomial(
+        40, (support / 40).clamp(0.01, 0.99)
+    ).log_prob(torch.tensor(9.0))
     return model, support, torch.softmax(log_joint.double(), 0)
 
 
@@ -270,10 +311,17 @@ def test_counts_without_a_finite_support(kind):
 
 def test_discrete_langevin_on_an_ordered_chain():
     move = torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.1, 0.2, 0.7]])
-    emit, data = torch.tensor([[0.7, 0.2, 0.1], [0.2, 0.6, 0.2], [0.1, 0.3, 0.6]]), torch.tensor([0, 2, 1])
+    emit, data = (
+        torch.tensor([[0.7, 0.2, 0.1], [0.2, 0.6, 0.2], [0.1, 0.3, 0.6]]),
+        torch.tensor([0, 2, 1]),
+    )
     model = GraphicalModel()
     model.add_site(
-        "s", lambda s: Categorical(move[s]), parents=[lag("s")], initial=lambda: Categorical(move[1]), scope="slice"
+        "s",
+        lambda s: Categorical(move[s]),
+        parents=[lag("s")],
+        initial=lambda: Categorical(move[1]),
+        scope="slice",
     )
     model.add_site("o", lambda s: Categorical(emit[s]), parents=["s"], scope="slice")
     paths = torch.cartesian_prod(*[torch.arange(3)] * 3)
@@ -298,14 +346,18 @@ def test_a_block_draws_a_whole_linear_gaussian_series_at_once():
     deviation = covariance.diagonal().sqrt()
     error = (first.double().mean((0, 1)).mean(0) - mean) / deviation
     assert error.square().mean().sqrt() < 0.03
-    assert ((first - mean) * (second - mean) / deviation**2).mean() < 0.7  # successive draws are nearly independent
+    assert (
+        (first - mean) * (second - mean) / deviation**2
+    ).mean() < 0.7  # successive draws are nearly independent
 
 
 def test_proposals_from_prior_and_bank_are_exact():
     model = GraphicalModel()
     model.add_site("z", lambda: Normal(0.0, 1.0))
     model.add_site("x", lambda z: Normal(z, 1.0), parents=["z"])
-    trace = traced(DCPC(model, num_particles=32, moves={"z": "prior"}), {"x": torch.ones(COPIES)}, ["z"])["z"]
+    trace = traced(
+        DCPC(model, num_particles=32, moves={"z": "prior"}), {"x": torch.ones(COPIES)}, ["z"]
+    )["z"]
     assert agrees(trace, 0.5)
     assert agrees(trace.square(), 0.75)
     engine = DCPC(model, num_particles=32)
@@ -327,10 +379,14 @@ def test_sweeping_recent_slices_leaves_the_past_and_draws_the_rest_given_it():
     assert torch.equal(state.particles["s"][:, :, :7], before[:, :, :7])
     assert state.length == 10
     assert state.particles["s"].shape == before.shape
-    _, covariance = smoother(rotation, data[7:])  # given the slice before, the three last ones follow this law:
+    _, covariance = smoother(
+        rotation, data[7:]
+    )  # given the slice before, the three last ones follow this law:
     eye, turn = torch.eye(2).double(), rotation
     precision = covariance.inverse()
-    precision[:2, :2] += eye / 0.09 - eye  # the first slice follows its predecessor instead of the initial density
+    precision[:2, :2] += (
+        eye / 0.09 - eye
+    )  # the first slice follows its predecessor instead of the initial density
     shift = precision.inverse()[:, :2] @ (turn @ before[:, :, 6].double().unsqueeze(-1) / 0.09)
     base = precision.inverse() @ (data[7:].double().flatten() / 0.25)
     expected = base + shift.squeeze(-1)
@@ -344,12 +400,18 @@ def test_particles_that_start_far_out_come_back(size):
     """A scale: the prior puts particles where the data exclude them, with scores of 1e6 before any curvature is known."""
     model = GraphicalModel()
     model.add_site("scale", lambda: Gamma(1.0, 1.0))
-    model.add_site("x", lambda s: Normal(0.0, s.unsqueeze(-1).expand(*s.shape, 50)), parents=["scale"])
+    model.add_site(
+        "x", lambda s: Normal(0.0, s.unsqueeze(-1).expand(*s.shape, 50)), parents=["scale"]
+    )
     x = size * torch.randn(50, generator=torch.Generator().manual_seed(0)).expand(COPIES, -1)
-    trace = traced(DCPC(model, num_particles=16, warmup=200), {"x": x}, ["scale"], warmup=200)["scale"]
+    trace = traced(DCPC(model, num_particles=16, warmup=200), {"x": x}, ["scale"], warmup=200)[
+        "scale"
+    ]
     assert (trace.std(0) > 0).all()
     grid = torch.linspace(0.3, 40, 20001).double()
-    weights = torch.softmax(-grid - 50 * grid.log() - x[0].double().square().sum() / (2 * grid.square()), 0)
+    weights = torch.softmax(
+        -grid - 50 * grid.log() - x[0].double().square().sum() / (2 * grid.square()), 0
+    )
     assert agrees(trace / size, (weights * grid).sum() / size, floor=0.002)
 
 

@@ -7,7 +7,15 @@ import torch
 from torch import nn
 from torch.distributions import Bernoulli, Categorical, Independent, Normal
 
-from aif_dcpc.inference import DCPC, ClampError, GraphicalModel, ModelError, MoveError, NonFiniteError, lag
+from aif_dcpc.inference import (
+    DCPC,
+    ClampError,
+    GraphicalModel,
+    ModelError,
+    MoveError,
+    NonFiniteError,
+    lag,
+)
 from aif_dcpc.inference.errors import ConvergenceWarning
 from aif_dcpc.inference.model.parameters import Snapshot
 from aif_dcpc.inference.moves.independence import FromBank
@@ -67,9 +75,9 @@ def test_parameters_are_used_as_they_stand_at_each_call(kind, move):
         tensor.fill_(2.0)
         state, info = engine.run(state, 60)
         assert abs(state.particles["z"].mean() + 0.4) < 0.05
-        expected = Normal(2.0, 1.0).log_prob(state.values["z"]) + Normal(state.values["z"], 0.5).log_prob(
-            torch.tensor(-1.0)
-        )
+        expected = Normal(2.0, 1.0).log_prob(state.values["z"]) + Normal(
+            state.values["z"], 0.5
+        ).log_prob(torch.tensor(-1.0))
         assert torch.allclose(info.log_joint, expected, atol=1e-5)
 
 
@@ -98,7 +106,9 @@ def test_evidence_takes_masks_and_interventions():
     found = engine.log_evidence(data, masks={"x": torch.tensor([True, False])}, seed=0)
     assert abs(found[0] - exact) < 0.02 and abs(found[1]) < 0.02
     done = engine.log_evidence(data, do={"z": torch.ones(2)}, seed=0)
-    assert torch.allclose(done.float(), Normal(1.0, 0.5).log_prob(torch.tensor([0.5, 0.5])), atol=1e-5)
+    assert torch.allclose(
+        done.float(), Normal(1.0, 0.5).log_prob(torch.tensor([0.5, 0.5])), atol=1e-5
+    )
     with pytest.raises(TypeError, match="num_sample"):
         engine.log_evidence(data, num_sample=3)
 
@@ -144,12 +154,20 @@ def test_moves_of_models_with_inputs_are_refused_when_data_are_there():
 def test_a_chain_may_have_one_slice():
     move, start = torch.tensor([[0.7, 0.3], [0.2, 0.8]]), torch.tensor([0.4, 0.6])
     model = GraphicalModel()
-    model.add_site("s", lambda s: Categorical(move[s]), [lag("s")], initial=lambda: Categorical(start), scope="slice")
+    model.add_site(
+        "s",
+        lambda s: Categorical(move[s]),
+        [lag("s")],
+        initial=lambda: Categorical(start),
+        scope="slice",
+    )
     model.add_site("o", lambda s: Bernoulli(0.1 + 0.8 * s), ["s"], scope="slice")
     engine = DCPC(model, num_particles=4000, moves={"s": "ffbs"})
     state, _ = engine.run(engine.init({"o": torch.ones(1, 1)}, seed=0), 1)
     exact = 0.6 * 0.9 / (0.6 * 0.9 + 0.4 * 0.1)
-    assert abs(state.particles["s"].float().mean() - exact) < 5 * math.sqrt(exact * (1 - exact) / 4000)
+    assert abs(state.particles["s"].float().mean() - exact) < 5 * math.sqrt(
+        exact * (1 - exact) / 4000
+    )
 
 
 def test_a_move_of_ones_own_is_used():
@@ -157,7 +175,9 @@ def test_a_move_of_ones_own_is_used():
     bank = torch.cat([torch.randn(200) - 3, torch.randn(200) + 3])
     model = gaussian(lambda: Normal(0.0, 3.0), lambda z: Normal(z.square(), 1.0))
     engine = DCPC(model, num_particles=2000, moves={"z": FromBank("z", bank)})
-    state = engine.init({"x": torch.tensor([9.0])}, particles={"z": torch.full((2000, 1), 3.0)}, seed=0)
+    state = engine.init(
+        {"x": torch.tensor([9.0])}, particles={"z": torch.full((2000, 1), 3.0)}, seed=0
+    )
     state, info = engine.run(state, 60)
     assert abs((state.particles["z"] > 0).float().mean() - 0.5) < 5 * 0.5 / math.sqrt(2000)
     assert info.acceptance["z"] > 0.01
@@ -182,11 +202,15 @@ def test_a_cloud_starts_from_given_particles():
 def test_deterministic_values_can_be_recorded():
     model = GraphicalModel()
     model.add_site("g", lambda: Normal(0.0, 1.0), scope="global")
-    model.add_site("s", lambda s: Normal(s, 1.0), [lag("s")], initial=lambda: Normal(0.0, 1.0), scope="slice")
+    model.add_site(
+        "s", lambda s: Normal(s, 1.0), [lag("s")], initial=lambda: Normal(0.0, 1.0), scope="slice"
+    )
     model.add_deterministic("d", lambda s, g: s.exp() + g, ["s", "g"], scope="slice")
     model.add_site("o", lambda d: Normal(d, 1.0), ["d"], scope="slice")
     engine = DCPC(model, num_particles=4)
-    state, info = engine.run(engine.init({"o": torch.zeros(3, 5)}, seed=0), 2, record=["d", "s", "g"])
+    state, info = engine.run(
+        engine.init({"o": torch.zeros(3, 5)}, seed=0), 2, record=["d", "s", "g"]
+    )
     assert info.trace["d"].shape == (2, 4, 3, 5)
     assert torch.equal(info.trace["d"], info.trace["s"].exp() + info.trace["g"].unsqueeze(-1))
     assert torch.equal(state.value("d"), info.trace["d"][-1])
@@ -195,7 +219,9 @@ def test_deterministic_values_can_be_recorded():
 
 
 def test_what_is_not_finite_is_named_for_discrete_sites_as_well():
-    model = gaussian(lambda: Categorical(torch.ones(2)), lambda z: Normal(z.float(), torch.tensor(float("nan"))))
+    model = gaussian(
+        lambda: Categorical(torch.ones(2)), lambda z: Normal(z.float(), torch.tensor(float("nan")))
+    )
     engine = DCPC(model, num_particles=2)
     with pytest.raises(NonFiniteError, match="site 'x', by sweep 1"):
         engine.run(engine.init({"x": torch.zeros(1)}, seed=0), 1)
@@ -203,7 +229,9 @@ def test_what_is_not_finite_is_named_for_discrete_sites_as_well():
 
 def test_particles_that_stand_still_are_reported():
     def likelihood(z):
-        return Normal(torch.where(z == z.round(), z, z * float("nan")), 1.0)  # not finite off the whole numbers
+        return Normal(
+            torch.where(z == z.round(), z, z * float("nan")), 1.0
+        )  # not finite off the whole numbers
 
     model = gaussian(lambda: Normal(0.0, 1.0), likelihood)
     engine = DCPC(model, num_particles=4, warmup=3)
@@ -244,10 +272,16 @@ def test_a_supplied_conditional_is_not_used_where_it_would_not_be_exact():
     """It knows nothing of temperatures, nor of data that were set by hand."""
     engine, data = DCPC(with_its_own_conditional(), num_particles=2000), {"x": torch.tensor([2.0])}
     state, info = engine.run(engine.init(data, seed=0), 1)
-    assert info.acceptance["z"] == 1 and abs(state.particles["z"].mean() - 1.6) < 5 * (0.2 / 2000) ** 0.5
+    assert (
+        info.acceptance["z"] == 1
+        and abs(state.particles["z"].mean() - 1.6) < 5 * (0.2 / 2000) ** 0.5
+    )
     exact = Normal(0.0, 1.25**0.5).log_prob(data["x"])
     assert (engine.log_evidence(data, method="annealed", seed=0) - exact).abs() < 0.1
     tempered, _ = engine.temper(data, seed=0)
     assert abs(tempered.particles["z"].mean() - 1.6) < 0.1
     state, _ = engine.run(engine.init(do={"x": torch.tensor([2.0])}, seed=0), 60)
-    assert abs(state.particles["z"].mean()) < 5 / 2000**0.5 and abs(state.particles["z"].var() - 1) < 0.2
+    assert (
+        abs(state.particles["z"].mean()) < 5 / 2000**0.5
+        and abs(state.particles["z"].var() - 1) < 0.2
+    )

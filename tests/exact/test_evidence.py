@@ -30,7 +30,9 @@ QUICK = {
 def test_log_evidence_within_a_tenth_of_a_nat(name):
     case = QUICK[name]()
     engine = DCPC(case.model, num_particles=64, moves=case.moves)
-    found = estimate_evidence(engine, case.data, num_fit=4096, num_chains=1024, **case.setup, seed=0)
+    found = estimate_evidence(
+        engine, case.data, num_fit=4096, num_chains=1024, **case.setup, seed=0
+    )
     assert abs(float(found.log_evidence) - case.log_evidence) < 0.1
     assert found.pareto_k.max() < 0.7
 
@@ -41,7 +43,11 @@ def test_a_proposal_density_that_forgets_its_scale_is_noticed(monkeypatch):
 
     def careless(self, number):
         values, own, shared = kept(self, number)
-        return values, own + sum(c.root.diagonal(dim1=-2, dim2=-1).log().sum(-1) for c in self.conditionals), shared
+        return (
+            values,
+            own + sum(c.root.diagonal(dim1=-2, dim2=-1).log().sum(-1) for c in self.conditionals),
+            shared,
+        )
 
     monkeypatch.setattr(evidence_module.GaussMarkov, "sample", careless)
     found = DCPC(case.model).log_evidence(case.data, num_fit=2048, seed=0)
@@ -75,7 +81,11 @@ def test_coupled_discrete_sites_fall_back_to_annealing():
     x = torch.tensor([1.5])
     with pytest.raises(ModelError, match="coupled"):
         DCPC(model).log_evidence({"x": x}, method="gauss_markov")
-    joint = torch.tensor([0.6, 0.4])[:, None] * move * Normal(emit[:, None] + emit, 1.0).log_prob(x).exp()
+    joint = (
+        torch.tensor([0.6, 0.4])[:, None]
+        * move
+        * Normal(emit[:, None] + emit, 1.0).log_prob(x).exp()
+    )
     found = estimate_evidence(DCPC(model), {"x": x}, seed=0, num_temperatures=30, num_chains=300)
     assert found.method == "annealed"
     assert abs(float(found.log_evidence) - float(joint.sum().log())) < 0.1

@@ -30,7 +30,11 @@ def model():
     made.add_site("rate", lambda: Gamma(torch.tensor(2.0), torch.tensor(1.5)))
     made.add_site("slow", lambda g: normal(g.sum(-1), 0.8), ["g"], scope=every(4))
     made.add_site(
-        "mid", lambda m, s: normal(0.5 * m + s), [lag("mid"), "slow"], initial=lambda s: normal(s, 2.0), scope=every(2)
+        "mid",
+        lambda m, s: normal(0.5 * m + s),
+        [lag("mid"), "slow"],
+        initial=lambda s: normal(s, 2.0),
+        scope=every(2),
     )
     made.add_site(
         "fast",
@@ -43,7 +47,13 @@ def model():
     made.add_deterministic("square", lambda f: f.square(), ["fast"], scope="slice")
     made.add_site("share", lambda: Beta(torch.tensor(2.0), torch.tensor(3.0)), scope="slice")
     made.add_site("o", lambda s, r, p: Normal(s * p, r), ["sum", "rate", "share"], scope="slice")
-    made.add_site("later", lambda s: normal(s), [lag("square")], initial=lambda: Normal(0.0, 1.0), scope="slice")
+    made.add_site(
+        "later",
+        lambda s: normal(s),
+        [lag("square")],
+        initial=lambda: Normal(0.0, 1.0),
+        scope="slice",
+    )
     return made
 
 
@@ -56,7 +66,9 @@ def by_hand(v, shown):
     total = total + Normal(v["g"].sum(-1, keepdim=True), 0.8).log_prob(slow).sum(-1)
     of_mid = slow[:, :, torch.arange(3) // 2]
     total = total + Normal(of_mid[..., 0], 2.0).log_prob(mid[..., 0])
-    total = total + Normal(0.5 * mid[..., :-1] + of_mid[..., 1:], 1.0).log_prob(mid[..., 1:]).sum(-1)
+    total = total + Normal(0.5 * mid[..., :-1] + of_mid[..., 1:], 1.0).log_prob(mid[..., 1:]).sum(
+        -1
+    )
     of_fast = mid[:, :, torch.arange(T) // 2]
     total = total + Normal(of_fast[..., :2], 1.5).log_prob(fast[..., :2]).sum(-1)
     mean = fast[..., 1:-1] - 0.3 * fast[..., :-2] * of_fast[..., 2:]
@@ -82,14 +94,17 @@ def state():
 
 def doubled(state):
     return state.replace(
-        values={n: v.double() for n, v in state.values.items()}, log_weights=state.log_weights.double()
+        values={n: v.double() for n, v in state.values.items()},
+        log_weights=state.log_weights.double(),
     )
 
 
 def test_the_log_joint_is_the_sum_of_all_densities(state):
     assert torch.allclose(log_joint(state), by_hand(state.values, state.masks["o"][0]), atol=1e-4)
     cached = fill_cache(state, state.problem.latent)
-    assert set(cached.cache) == {f.key for f in state.problem.lowered.factors} - {"later@initial"}  # reads no latent
+    assert set(cached.cache) == {f.key for f in state.problem.lowered.factors} - {
+        "later@initial"
+    }  # reads no latent
     assert torch.allclose(log_joint(cached), log_joint(state), atol=1e-5)
 
 
@@ -115,9 +130,15 @@ def test_a_sites_factors_are_its_own_and_its_childrens(state):
 
 
 def test_series_too_short_for_a_lag_have_no_such_factor():
-    short = DCPC(model(), num_particles=1).init({"o": torch.zeros(1, 2), "later": torch.zeros(1, 2)}, seed=0)
+    short = DCPC(model(), num_particles=1).init(
+        {"o": torch.zeros(1, 2), "later": torch.zeros(1, 2)}, seed=0
+    )
     keys = {f.key for f in active_factors(short)}
-    assert "fast" not in keys and "mid" not in keys and {"fast@initial", "later", "mid@initial"} <= keys
+    assert (
+        "fast" not in keys
+        and "mid" not in keys
+        and {"fast@initial", "later", "mid@initial"} <= keys
+    )
 
 
 def test_values_are_merged_where_they_were_accepted(state):
@@ -128,6 +149,8 @@ def test_values_are_merged_where_they_were_accepted(state):
     accepted = torch.rand(K, B, T - 2, generator=torch.Generator().manual_seed(0)) < 0.5
     found = merge(state, factor, accepted, new, old)
     assert torch.equal(found.log_prob, torch.where(accepted, new.log_prob, old.log_prob))
-    assert {leaf.site for leaf in found.scores} == {"fast"}  # towards the slower site scores cannot be kept by slice
+    assert {leaf.site for leaf in found.scores} == {
+        "fast"
+    }  # towards the slower site scores cannot be kept by slice
     for leaf, score in found.scores.items():
         assert torch.equal(score, torch.where(accepted, new.scores[leaf], old.scores[leaf]))

@@ -22,7 +22,12 @@ from aif_dcpc.inference.images import (
 )
 from aif_dcpc.inference.images.dlgm import PixelLayer
 from aif_dcpc.inference.images.generators import ConvolutionalKernel, Residual
-from aif_dcpc.inference.images.layers import GaussianLayer, GreyBernoulli, LearnedNormal, WhitenedNormal
+from aif_dcpc.inference.images.layers import (
+    GaussianLayer,
+    GreyBernoulli,
+    LearnedNormal,
+    WhitenedNormal,
+)
 from aif_dcpc.inference.images.masking import VisiblePixels
 from aif_dcpc.inference.learning import learn_step
 
@@ -31,7 +36,7 @@ def count(module):
     return sum(p.numel() for p in module.parameters())
 
 
-# -- Gaussian layers -------------------------------------------------------------------------------------------------
+# -- Gaussian layers -------------------------------------------------------------------------------
 
 
 def layer(covariance, **options):
@@ -74,7 +79,9 @@ def test_whitened_normals_expand():
     assert wide.batch_shape == (4, 2) and wide.event_shape == (3,)
     assert wide.sample((5,)).shape == (5, 4, 2, 3)
     assert torch.equal(wide.mean[3, 1], torch.arange(3.0))
-    assert torch.allclose(law.log_prob(torch.arange(3.0)), torch.tensor(-1.5 * math.log(2 * math.pi)))
+    assert torch.allclose(
+        law.log_prob(torch.arange(3.0)), torch.tensor(-1.5 * math.log(2 * math.pi))
+    )
 
 
 def test_a_learned_prior_starts_standard_and_finds_what_its_data_come_from():
@@ -97,22 +104,30 @@ def test_a_learned_prior_starts_standard_and_finds_what_its_data_come_from():
     law = prior()
     covariance = torch.linalg.inv(law.whitening.mT @ law.whitening)
     assert torch.allclose(law.mean, x.mean(0), atol=0.02)
-    assert torch.allclose(covariance, torch.cov(x.T, correction=0) - 0.04 * torch.eye(2), rtol=0.05, atol=0.03)
+    assert torch.allclose(
+        covariance, torch.cov(x.T, correction=0) - 0.04 * torch.eye(2), rtol=0.05, atol=0.03
+    )
 
 
-# -- pixels ----------------------------------------------------------------------------------------------------------
+# -- pixels ----------------------------------------------------------------------------------------
 
 
 def test_likelihoods_of_pixels():
     z = torch.randn(2, 3, 4)
-    for likelihood, extra in (("bernoulli", 0), ("continuous_bernoulli", 0), ("discretized_normal", 1)):
+    for likelihood, extra in (
+        ("bernoulli", 0),
+        ("continuous_bernoulli", 0),
+        ("discretized_normal", 1),
+    ):
         made = PixelLayer(4, (1, 2, 3), likelihood, 5)
         logits = (z.clamp_min(0) @ made.linear.weight.T + made.linear.bias).reshape(2, 3, 1, 2, 3)
         law, image = made(z), torch.randint(0, 5, (2, 3, 1, 2, 3)) / 4
         expected = {
             "bernoulli": lambda: image * logits - nn.functional.softplus(logits),
             "continuous_bernoulli": lambda: ContinuousBernoulli(logits=logits).log_prob(image),
-            "discretized_normal": lambda: DiscretizedNormal(logits.sigmoid(), math.exp(-1.5), levels=5).log_prob(image),
+            "discretized_normal": lambda: DiscretizedNormal(
+                logits.sigmoid(), math.exp(-1.5), levels=5
+            ).log_prob(image),
         }[likelihood]()
         assert torch.allclose(law.log_prob(image), expected.flatten(2).sum(-1), atol=1e-4)
         assert law.batch_shape == (2, 3) and law.event_shape == (1, 2, 3)
@@ -144,14 +159,16 @@ def test_the_rest_of_a_graph_stays_when_pixels_are_hidden():
     model = sequential_memory((1, 2, 2), latents=2, hidden=3)
     hidden = with_visible(model, "image", torch.zeros(1, 2, 2))
     assert hidden.order == ("state", "image")
-    assert hidden.sites["state"] == model.sites["state"] and hidden.sites["state"].parents == (lag("state"),)
+    assert hidden.sites["state"] == model.sites["state"] and hidden.sites["state"].parents == (
+        lag("state"),
+    )
     state = DCPC(hidden, num_particles=2).init({"image": torch.rand(1, 3, 1, 2, 2)}, seed=0)
     factor = next(f for f in state.problem.lowered.factors if f.site.name == "image")
     law = factor.distribution({leaf: state.values[leaf.site] for leaf in factor.inputs})
     assert (law.log_prob(state.values["image"]) == 0).all()
 
 
-# -- graphs ----------------------------------------------------------------------------------------------------------
+# -- graphs ----------------------------------------------------------------------------------------
 
 
 def test_published_sizes():
@@ -174,7 +191,9 @@ def test_generators(side, latents):
     law = kernel(z)
     assert law.batch_shape == (2, 3) and law.event_shape == (2, side, side)
     assert torch.allclose(law.variance, torch.tensor(0.09))
-    assert torch.allclose(law.mean, 0.5 + 0.5 * torch.tanh(kernel.body(z.flatten(0, 1))).unflatten(0, (2, 3)))
+    assert torch.allclose(
+        law.mean, 0.5 + 0.5 * torch.tanh(kernel.body(z.flatten(0, 1))).unflatten(0, (2, 3))
+    )
     norms = [m for m in kernel.modules() if isinstance(m, nn.GroupNorm)]
     assert all(m.num_groups == 8 for m in norms) and len(norms) == (5 if side == 32 else 4)
     convolutions = [m for m in kernel.modules() if isinstance(m, nn.ConvTranspose2d)]
@@ -184,7 +203,11 @@ def test_generators(side, latents):
     assert discretised.log_scale.exp().item() == pytest.approx(0.1)
     assert discretised(z).base_dist.levels == 256
     assert (
-        max(p.shape[0] for p in generator((1, 32, 32), latents=2).sites["image"].kernel.body.parameters()) == 64 * 256
+        max(
+            p.shape[0]
+            for p in generator((1, 32, 32), latents=2).sites["image"].kernel.body.parameters()
+        )
+        == 64 * 256
     )
 
 
@@ -204,27 +227,46 @@ def test_labels():
     assert model.sites["label"].parents == ("z2",)
     z = torch.randn(2, 5, 4)
     read = model.sites["label"].kernel
-    assert torch.allclose(read(z).logits, (z.clamp_min(0) @ read.linear.weight.T + read.linear.bias).log_softmax(-1))
+    assert torch.allclose(
+        read(z).logits, (z.clamp_min(0) @ read.linear.weight.T + read.linear.bias).log_softmax(-1)
+    )
     other = labelled_embedding(3, (1, 2, 2), latents=4, hidden=6, label_hidden=5)
     label, image = other.sites["label"].kernel, other.sites["image"].kernel
     hidden = (z @ label.hidden.weight.T + label.hidden.bias).clamp_min(0)
-    assert torch.allclose(label(z).logits, label.linear(hidden).log_softmax(-1)) and hidden.shape[-1] == 5
+    assert (
+        torch.allclose(label(z).logits, label.linear(hidden).log_softmax(-1))
+        and hidden.shape[-1] == 5
+    )
     hidden = (z @ image.hidden.weight.T + image.hidden.bias).clamp_min(0)
-    assert torch.allclose(image(z).logits.flatten(2), image.linear(hidden)) and hidden.shape[-1] == 6
+    assert (
+        torch.allclose(image(z).logits.flatten(2), image.linear(hidden)) and hidden.shape[-1] == 6
+    )
     data = {"image": torch.rand(2, 1, 2, 2), "label": torch.zeros(2).long()}
     state = DCPC(model, num_particles=3).init(data, seed=0)
     weights = torch.tensor([[0.5, 0.1], [0.2, 0.2], [0.3, 0.7]])
     expected = (read(state.values["z2"]).probs * weights[..., None]).sum(0)
-    assert torch.allclose(class_probabilities(state.replace(log_weights=weights.log())), expected, atol=1e-6)
+    assert torch.allclose(
+        class_probabilities(state.replace(log_weights=weights.log())), expected, atol=1e-6
+    )
 
 
 def test_published_sizes_of_labelled_models():
     embedding = labelled_embedding(10)
     image, label = (embedding.sites[n].kernel for n in ("image", "label"))
-    assert (image.hidden.in_features, image.hidden.out_features, image.linear.out_features) == (48, 256, 784)
-    assert (label.hidden.in_features, label.hidden.out_features, label.linear.out_features) == (48, 256, 10)
+    assert (image.hidden.in_features, image.hidden.out_features, image.linear.out_features) == (
+        48,
+        256,
+        784,
+    )
+    assert (label.hidden.in_features, label.hidden.out_features, label.linear.out_features) == (
+        48,
+        256,
+        10,
+    )
     deep = labelled_dlgm(10)
-    assert deep.sites["label"].kernel.linear.in_features == 256 and deep.sites["image"].kernel.image_shape == (
+    assert deep.sites["label"].kernel.linear.in_features == 256 and deep.sites[
+        "image"
+    ].kernel.image_shape == (
         1,
         28,
         28,
@@ -237,15 +279,21 @@ def test_memories():
     transition, decoder = (model.sites[n].kernel for n in ("state", "image"))
     before = torch.randn(7, 4)
     assert torch.allclose(transition(before).mean, transition.network(before))
-    assert torch.allclose(transition(before).variance, torch.tensor(0.09)) and transition(before).event_shape == (4,)
+    assert torch.allclose(transition(before).variance, torch.tensor(0.09)) and transition(
+        before
+    ).event_shape == (4,)
     law = decoder(before)
     assert law.event_shape == (1, 2, 3) and torch.allclose(law.variance, torch.tensor(0.0025))
     assert ((law.mean > 0) & (law.mean < 1)).all()
     assert count(transition) == 4 * 5 + 5 + 5 * 4 + 4 and count(decoder) == 4 * 5 + 5 + 5 * 6 + 6
     defaults = sequential_memory()
-    assert defaults.sites["state"].kernel.noise == 0.2 and defaults.sites["image"].kernel.scale == 0.1
+    assert (
+        defaults.sites["state"].kernel.noise == 0.2 and defaults.sites["image"].kernel.scale == 0.1
+    )
     assert defaults.sites["image"].kernel.image_shape == (1, 28, 28)
-    assert [m.out_features for m in defaults.sites["state"].kernel.network if isinstance(m, nn.Linear)] == [256, 32]
+    assert [
+        m.out_features for m in defaults.sites["state"].kernel.network if isinstance(m, nn.Linear)
+    ] == [256, 32]
 
 
 def test_a_summary_counts_every_parameter():
@@ -263,7 +311,7 @@ def test_a_summary_counts_every_parameter():
     ]
 
 
-# -- features --------------------------------------------------------------------------------------------------------
+# -- features --------------------------------------------------------------------------------------
 
 
 def test_a_classifier_learns_what_can_be_told_and_leaves_the_generator_alone():
@@ -279,9 +327,13 @@ def test_a_classifier_learns_what_can_be_told_and_leaves_the_generator_alone():
     assert features.shape == (300, 64) and features.dtype == torch.float64 and (features >= 0).all()
     assert torch.allclose(found.head(features.float()), found(images), atol=1e-5)
     again = train_classifier(images, labels, steps=60, batch_size=64, seed=3)
-    assert all(torch.equal(a, b) for a, b in zip(found.parameters(), again.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(found.parameters(), again.parameters(), strict=True)
+    )
     other = train_classifier(images, labels, steps=1, seed=4)
-    assert not torch.equal(other.head.weight, train_classifier(images, labels, steps=1, seed=3).head.weight)
+    assert not torch.equal(
+        other.head.weight, train_classifier(images, labels, steps=1, seed=3).head.weight
+    )
 
 
 @pytest.mark.parametrize(("height", "width"), [(4, 4), (5, 8), (7, 9), (28, 28)])

@@ -17,7 +17,12 @@ from aif_dcpc.inference.images import (
     with_visible,
 )
 from aif_dcpc.inference.images.labelled import ClassGaussians
-from aif_dcpc.inference.images.layers import COVARIANCES, GaussianLayer, GreyBernoulli, WhitenedNormal
+from aif_dcpc.inference.images.layers import (
+    COVARIANCES,
+    GaussianLayer,
+    GreyBernoulli,
+    WhitenedNormal,
+)
 from aif_dcpc.inference.model.densities import evaluate
 
 
@@ -37,17 +42,25 @@ def test_a_whitened_normal_is_the_normal_with_precision_p_transposed_p():
 
 def test_whitened_normals_may_each_have_a_matrix_of_their_own():
     laws = [whitened(seed=seed) for seed in range(3)]
-    mean, whitening = torch.stack([law.mean[0] for law in laws]), torch.stack([law.whitening for law in laws])
+    mean, whitening = (
+        torch.stack([law.mean[0] for law in laws]),
+        torch.stack([law.whitening for law in laws]),
+    )
     together = WhitenedNormal(mean, whitening)
     x = torch.randn(5, 3, 4)
-    alone = [WhitenedNormal(m, w).log_prob(x[:, i]) for i, (m, w) in enumerate(zip(mean, whitening, strict=True))]
+    alone = [
+        WhitenedNormal(m, w).log_prob(x[:, i])
+        for i, (m, w) in enumerate(zip(mean, whitening, strict=True))
+    ]
     assert torch.allclose(together.log_prob(x), torch.stack(alone, 1), atol=1e-4)
     assert torch.allclose(together.expand((5, 3)).log_prob(x), torch.stack(alone, 1), atol=1e-4)
     torch.manual_seed(0)
     drawn = together.sample((20_000,))
     for i, law in enumerate(laws):
         wanted = torch.linalg.inv(law.whitening.mT @ law.whitening)
-        assert (torch.cov(drawn[:, i].T) - wanted).abs().max() < 0.06 * wanted.diagonal().max()  # 6 standard errors
+        assert (
+            torch.cov(drawn[:, i].T) - wanted
+        ).abs().max() < 0.06 * wanted.diagonal().max()  # 6 standard errors
 
 
 def test_whitened_draws_have_their_covariance():
@@ -56,8 +69,11 @@ def test_whitened_draws_have_their_covariance():
     draws = law.sample((20_000,))[:, 0]
     wanted = torch.linalg.inv(law.whitening.mT @ law.whitening)
     sd = wanted.diagonal().sqrt()
-    # a sample covariance of 20,000 draws is off by at most sqrt(2 / 20000) of the variances, 5 standard errors here
-    assert ((torch.cov(draws.mT) - wanted) / (sd[:, None] * sd)).abs().max() < 5 * (2 / 20_000) ** 0.5
+    # a sample covariance of 20,000 draws is off by at most sqrt(2 / 20000) of the variances, 5
+    # standard errors here
+    assert ((torch.cov(draws.mT) - wanted) / (sd[:, None] * sd)).abs().max() < 5 * (
+        2 / 20_000
+    ) ** 0.5
 
 
 @pytest.mark.parametrize("covariance", COVARIANCES)
@@ -70,11 +86,18 @@ def test_grey_pixels_score_the_expected_binarisation():
     logits, grey = torch.randn(2, 1, 2, 2), torch.rand(2, 1, 2, 2)
     expected = grey * Bernoulli(logits=logits).log_prob(torch.ones(1))
     expected = expected + (1 - grey) * Bernoulli(logits=logits).log_prob(torch.zeros(1))
-    assert torch.allclose(GreyBernoulli(logits).log_prob(grey), expected.flatten(1).sum(1), atol=1e-5)
+    assert torch.allclose(
+        GreyBernoulli(logits).log_prob(grey), expected.flatten(1).sum(1), atol=1e-5
+    )
 
 
 def test_grey_pixels_have_the_scores_of_differences():
-    logits = torch.tensor([0.3, -2.0, 5.0, 90.0, -90.0, 0.0]).double().view(1, 1, 2, 3).repeat(2, 1, 1, 1)
+    logits = (
+        torch.tensor([0.3, -2.0, 5.0, 90.0, -90.0, 0.0])
+        .double()
+        .view(1, 1, 2, 3)
+        .repeat(2, 1, 1, 1)
+    )
     grey = torch.rand(1, 1, 2, 3, generator=torch.Generator().manual_seed(0)).double()
     inputs = (logits.requires_grad_(), grey.requires_grad_())
     assert torch.autograd.gradcheck(lambda a, b: GreyBernoulli(a).log_prob(b), inputs)
@@ -90,10 +113,13 @@ def test_hidden_pixels_do_not_matter(likelihood):
 
     def score(model, images):
         state = DCPC(model, num_particles=2).init({"image": images}, seed=0)
-        return evaluate(state, next(f for f in state.problem.lowered.factors if f.site.name == "image")).log_prob
+        return evaluate(
+            state, next(f for f in state.problem.lowered.factors if f.site.name == "image")
+        ).log_prob
 
     assert torch.equal(
-        score(with_visible(model, "image", visible), images), score(with_visible(model, "image", visible), changed)
+        score(with_visible(model, "image", visible), images),
+        score(with_visible(model, "image", visible), changed),
     )
     everything = with_visible(model, "image", torch.ones(1, 4, 4))
     assert torch.allclose(score(everything, images), score(model, images), atol=1e-4)
@@ -117,13 +143,17 @@ def test_distances_of_gaussian_features():
 def test_convolutional_generators_keep_data_independent(side):
     torch.manual_seed(0)
     model = generator((3, side, side), latents=5, width=16)
-    state = DCPC(model, num_particles=2).init({"image": torch.randint(0, 256, (3, 3, side, side)) / 255}, seed=0)
+    state = DCPC(model, num_particles=2).init(
+        {"image": torch.randint(0, 256, (3, 3, side, side)) / 255}, seed=0
+    )
     factor = next(f for f in state.problem.lowered.factors if f.site.name == "image")
     before = evaluate(state, factor, scores=False).log_prob
     moved = state.values["z"].clone()
     moved[:, 0] += 1
     after = evaluate(state, factor, {"z": moved}, scores=False).log_prob
-    assert torch.allclose(before[:, 1:], after[:, 1:], rtol=1e-5) and not torch.allclose(before[:, 0], after[:, 0])
+    assert torch.allclose(before[:, 1:], after[:, 1:], rtol=1e-5) and not torch.allclose(
+        before[:, 0], after[:, 0]
+    )
 
 
 def test_a_missing_label_is_not_scored():
@@ -141,7 +171,9 @@ def test_a_missing_label_is_not_scored():
 
 
 def test_images_drawn_from_the_model_are_black_and_white():
-    drawn = DCPC(dlgm((2, 3), (1, 4, 4)), num_particles=3).init(batch_size=2, seed=0).values["image"]
+    drawn = (
+        DCPC(dlgm((2, 3), (1, 4, 4)), num_particles=3).init(batch_size=2, seed=0).values["image"]
+    )
     assert set(drawn.unique().tolist()) <= {0.0, 1.0}
 
 
@@ -196,7 +228,10 @@ def test_classes_have_their_posterior_by_quadrature():
 
 def test_gaussians_of_classes_start_at_their_moments():
     torch.manual_seed(0)
-    labels, z = torch.arange(3).repeat(50), torch.randn(150, 2) @ torch.tensor([[1.0, 0.5], [0.0, 0.2]])
+    labels, z = (
+        torch.arange(3).repeat(50),
+        torch.randn(150, 2) @ torch.tensor([[1.0, 0.5], [0.0, 0.2]]),
+    )
     gaussians = ClassGaussians(3, 2)
     gaussians.start(z + labels[:, None], labels, ridge=0.0)
     law = gaussians(torch.arange(3))

@@ -31,7 +31,8 @@ def shifted_model():
 
 
 def test_a_mean_reaches_its_maximum_likelihood():
-    # x ~ Normal(shift, 1.25): the maximum is the sample mean, and a miss of d costs d^2 / 2.5 nats per datum
+    # x ~ Normal(shift, 1.25): the maximum is the sample mean, and a miss of d costs d^2 / 2.5 nats
+    # per datum
     x = 3 + 1.118 * torch.randn(64, 1, generator=torch.Generator().manual_seed(1))
     model = shifted_model()
     engine = DCPC(model, num_particles=8)
@@ -66,7 +67,9 @@ def ppca(latents, data):
 
 def ppca_log_likelihood(layer, x):
     """Mean log Normal(x; mean, W W' + scale^2 I), nats per datum."""
-    cov = layer.linear.weight @ layer.linear.weight.mT + layer.log_scale.mul(2).exp() * torch.eye(x.shape[1])
+    cov = layer.linear.weight @ layer.linear.weight.mT + layer.log_scale.mul(2).exp() * torch.eye(
+        x.shape[1]
+    )
     return torch.distributions.MultivariateNormal(layer.linear.bias, cov).log_prob(x).mean().item()
 
 
@@ -93,7 +96,9 @@ def test_probabilistic_pca_learned_in_minibatches_reaches_the_closed_form_maximu
     learner.fill(engine, store, {"x": x[:size]}, torch.arange(400).split(size))
     num_steps = 600
     for step in range(num_steps):
-        optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = 0.05 * (1 - step / num_steps)
+        optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = 0.05 * (
+            1 - step / num_steps
+        )
         indices = torch.randperm(400)[:size]
         learner.step({"x": x[indices]}, indices)
     best = ppca_maximum(x, 2)
@@ -102,7 +107,8 @@ def test_probabilistic_pca_learned_in_minibatches_reaches_the_closed_form_maximu
 
 
 def test_gradients_stay_at_their_site():
-    # d/d shift of log p(x | z) alone: the sum of residuals over the variance, averaged over particles
+    # d/d shift of log p(x | z) alone: the sum of residuals over the variance, averaged over
+    # particles
     model = shifted_model()
     engine = DCPC(model, num_particles=3)
     state = engine.init({"x": torch.tensor([[2.0], [1.0]])}, seed=0)
@@ -111,7 +117,9 @@ def test_gradients_stay_at_their_site():
     state, _ = learn_step(engine, state, optimizer, num_sweeps=2, scale=5.0)
     residual = torch.tensor([[2.0], [1.0]]) - state.values["z"] - before
     expected = 5 * (residual / 0.25).mean(0).sum().item()
-    assert model.modules_of_sites["x:kernel"].shift.item() - before == pytest.approx(expected, rel=1e-4)
+    assert model.modules_of_sites["x:kernel"].shift.item() - before == pytest.approx(
+        expected, rel=1e-4
+    )
     assert not state.cache
 
 
@@ -134,7 +142,9 @@ def test_a_recycled_sweep_is_the_same_sweep():
     for move in (learn_step, recycled_step):
         model = shifted_model()
         engine = DCPC(model, num_particles=3)
-        state, _ = move(engine, engine.init({"x": x}, seed=0), torch.optim.SGD(model.parameters(), lr=1.0))
+        state, _ = move(
+            engine, engine.init({"x": x}, seed=0), torch.optim.SGD(model.parameters(), lr=1.0)
+        )
         swept.append(state.values["z"])
     assert torch.allclose(*swept, atol=1e-6)
 

@@ -10,7 +10,13 @@ from torch.distributions import Independent, Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel, NonFiniteError
 from aif_dcpc.inference.baselines.langevin import UnadjustedLangevin
-from aif_dcpc.inference.baselines.vae import Encoder, VariationalLearner, _law, _log_joint, chain_encoder
+from aif_dcpc.inference.baselines.vae import (
+    Encoder,
+    VariationalLearner,
+    _law,
+    _log_joint,
+    chain_encoder,
+)
 from aif_dcpc.inference.learning import (
     Learner,
     learn_step,
@@ -134,7 +140,9 @@ def test_the_objective_weighs_particles_and_scales_data_against_globals():
     made = GraphicalModel()
     made.add_site("g", lambda: Normal(0.0, 1.0), scope="global")
     made.add_site("x", lambda g: Normal(g, 1.0), ["g"], scope="slice")
-    state = DCPC(made, num_particles=2).init({"x": torch.tensor([[1.0, 2.0], [0.0, -1.0], [0.5, 0.5]])}, seed=0)
+    state = DCPC(made, num_particles=2).init(
+        {"x": torch.tensor([[1.0, 2.0], [0.0, -1.0], [0.5, 0.5]])}, seed=0
+    )
     weights = torch.tensor([[0.25, 0.5, 0.9], [0.75, 0.5, 0.1]])
     state = state.replace(log_weights=weights.log())
     terms = local_log_joint(state)
@@ -151,7 +159,9 @@ def test_gradients_run_through_values_only_when_asked():
     state = DCPC(model(), num_particles=2).init({"x": X}, seed=0)
     z = state.values["z"].clone().requires_grad_()
     state = state.replace(values={**state.values, "z": z})
-    assert not local_log_joint(state)["z"].requires_grad and local_log_joint(state)["x"].requires_grad
+    assert (
+        not local_log_joint(state)["z"].requires_grad and local_log_joint(state)["x"].requires_grad
+    )
     total = sum(t.sum() for t in local_log_joint(state, detach=False).values())
     (gradient,) = torch.autograd.grad(total, [z])
     scale = math.exp(-0.5)
@@ -165,7 +175,7 @@ def test_scales_may_learn_at_their_own_rate():
     assert len(parameter_groups(nn.Linear(1, 1), 0.1)) == 1
 
 
-# -- encoders --------------------------------------------------------------------------------------------------------
+# -- encoders --------------------------------------------------------------------------------------
 
 
 def test_an_encoder_is_a_chain_of_gaussians():
@@ -192,7 +202,9 @@ def test_the_bound_is_log_p_minus_log_q():
     drawn, log_q = made.encoder(X[indices], 3)
     torch.manual_seed(5)
     info = made.step({"x": X[indices]}, indices)
-    log_p = Normal(0.0, 1.0).log_prob(drawn[0]) + Normal(drawn[0], math.exp(-0.5)).log_prob(X[indices])
+    log_p = Normal(0.0, 1.0).log_prob(drawn[0]) + Normal(drawn[0], math.exp(-0.5)).log_prob(
+        X[indices]
+    )
     assert torch.allclose(info.log_joint, log_p.squeeze(-1), atol=1e-5)
     assert torch.allclose(info.trace["bound"], log_p.squeeze(-1) - log_q, atol=1e-4)
     assert torch.equal(made.store.read(indices)["z"], drawn[0]) and made.steps == 1
@@ -208,7 +220,9 @@ def test_a_bound_that_is_not_finite_is_refused():
 def test_encoders_read_the_deepest_latent_first():
     made = GraphicalModel()
     made.add_site("top", lambda: Independent(Normal(torch.zeros(2), 1.0), 1))
-    made.add_site("deep", lambda t: Independent(Normal(t.repeat(*[1] * (t.ndim - 1), 2), 1.0), 1), ["top"])
+    made.add_site(
+        "deep", lambda t: Independent(Normal(t.repeat(*[1] * (t.ndim - 1), 2), 1.0), 1), ["top"]
+    )
     made.add_site("x", lambda d: Independent(Normal(d[..., :3], 1.0), 1), ["deep"])
     state = DCPC(made, num_particles=2).init({"x": torch.zeros(2, 3)}, seed=0)
     sizes = [(a[0].in_features, a[2].out_features) for a in chain_encoder(state, "x").layers]
@@ -224,7 +238,7 @@ def test_encoders_read_the_deepest_latent_first():
     assert torch.allclose(_log_joint(state), expected, atol=1e-5)
 
 
-# -- clouds of other data --------------------------------------------------------------------------------------------
+# -- clouds of other data --------------------------------------------------------------------------
 
 
 def test_a_cloud_is_bound_to_other_data():

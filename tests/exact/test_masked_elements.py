@@ -26,7 +26,9 @@ def close(draws, mean, variance):
 
 
 def often(flags, probability):
-    return abs(flags.double().mean() - probability) < 5 * math.sqrt(probability * (1 - probability) / flags.numel())
+    return abs(flags.double().mean() - probability) < 5 * math.sqrt(
+        probability * (1 - probability) / flags.numel()
+    )
 
 
 def three(z):
@@ -50,23 +52,39 @@ def test_hidden_elements_say_nothing(law, hidden):
     data = {"x": torch.tensor([[1.0, hidden, 2.0], [hidden, 2.0, hidden]])}
     masks = {"x": torch.cat([SHOWN, ~SHOWN])}
     state, _ = engine.run(engine.init(data, masks=masks, seed=0), 60)
-    assert close(state.particles["z"][:, 0], 1.0, 1 / 3) and close(state.particles["z"][:, 1], 1.0, 1 / 2)
+    assert close(state.particles["z"][:, 0], 1.0, 1 / 3) and close(
+        state.particles["z"][:, 1], 1.0, 1 / 2
+    )
     seen = [torch.tensor([1.0, 2.0]), torch.tensor([2.0])]
-    exact = [d.MultivariateNormal(torch.zeros(len(x)), torch.eye(len(x)) + 1).log_prob(x) for x in seen]
+    exact = [
+        d.MultivariateNormal(torch.zeros(len(x)), torch.eye(len(x)) + 1).log_prob(x) for x in seen
+    ]
     found = engine.log_evidence(data, masks=masks, num_samples=2000, num_fit=2000)
     assert (found - torch.stack(exact)).abs().max() < 0.05
 
 
 def test_hidden_elements_of_slices():
     model = GraphicalModel()
-    model.add_site("s", lambda s: d.Normal(s, 1.0), [lag("s")], initial=lambda: d.Normal(0.0, 1.0), scope="slice")
+    model.add_site(
+        "s",
+        lambda s: d.Normal(s, 1.0),
+        [lag("s")],
+        initial=lambda: d.Normal(0.0, 1.0),
+        scope="slice",
+    )
     model.add_site("o", LAWS["batch"], ["s"], scope="slice")
     masks = {"o": torch.tensor([[[True, True, False], [False, False, False]]])}
     engine = DCPC(model, num_particles=K)
-    state = engine.init({"o": torch.tensor([[[1.0, 2.0, 9.0], [9.0, 9.0, 9.0]]])}, masks=masks, seed=0)
+    state = engine.init(
+        {"o": torch.tensor([[[1.0, 2.0, 9.0], [9.0, 9.0, 9.0]]])}, masks=masks, seed=0
+    )
     state, _ = engine.run(state, 60)
-    assert close(state.particles["s"][..., 0], 1.0, 1 / 3) and close(state.particles["s"][..., 1], 1.0, 4 / 3)
-    state = engine.append(state, {"o": torch.full((1, 3), 9.0)}, masks={"o": torch.zeros(1, dtype=torch.bool)})
+    assert close(state.particles["s"][..., 0], 1.0, 1 / 3) and close(
+        state.particles["s"][..., 1], 1.0, 4 / 3
+    )
+    state = engine.append(
+        state, {"o": torch.full((1, 3), 9.0)}, masks={"o": torch.zeros(1, dtype=torch.bool)}
+    )
     assert state.log_evidence == 0 and state.masks["o"].shape == (1, 1, 3, 3)
 
 
@@ -81,7 +99,7 @@ def test_elements_that_are_not_scored_apart_are_refused():
             DCPC(model).init(data, masks=masks)
 
 
-# -- latents of which elements are observed ----------------------------------------------------------------------------
+# -- latents of which elements are observed --------------------------------------------------------
 
 
 def vector():
@@ -118,7 +136,10 @@ def test_observed_elements_of_a_latent_series_stay():
         found = state.particles["s"][:, 0, :, e]
         assert torch.equal(found[:, seen], values[0, seen, e].expand(500, -1))
         error = (found.mean(0) - mean)[~seen].abs() / (variance[~seen] / 500).sqrt()
-        assert error.max() < 5 and (found.var(0) / variance)[~seen].log().abs().max() < 5 * (2 / 500) ** 0.5
+        assert (
+            error.max() < 5
+            and (found.var(0) / variance)[~seen].log().abs().max() < 5 * (2 / 500) ** 0.5
+        )
 
 
 def test_observed_elements_of_a_latent_binary_vector_stay():
@@ -129,7 +150,10 @@ def test_observed_elements_of_a_latent_binary_vector_stay():
     data = {"x": torch.tensor([1.4]), "z": torch.tensor([[1.0, 0.0]])}
     engine = DCPC(model, num_particles=K)
     state, _ = engine.run(engine.init(data, masks={"z": torch.tensor([[True, False]])}, seed=0), 5)
-    odds = torch.tensor([0.4, 0.6]) * d.Normal(torch.tensor([1.0, 2.0]), 0.7).log_prob(torch.tensor(1.4)).exp()
+    odds = (
+        torch.tensor([0.4, 0.6])
+        * d.Normal(torch.tensor([1.0, 2.0]), 0.7).log_prob(torch.tensor(1.4)).exp()
+    )
     assert (state.particles["z"][..., 0] == 1).all()
     assert often(state.particles["z"][..., 1], odds[1] / odds.sum())
 
@@ -141,10 +165,12 @@ def test_moves_and_estimates_that_cannot_hold_elements_say_so():
         engine.sweep(engine.init(data, masks={"z": SHOWN}))
     for method in ("gauss_markov", "annealed"):
         with pytest.raises(ModelError, match="elements of a latent's event apart"):
-            DCPC(vector(), warmup=2).log_evidence(data, masks={"z": SHOWN}, method=method, num_fit=64)
+            DCPC(vector(), warmup=2).log_evidence(
+                data, masks={"z": SHOWN}, method=method, num_fit=64
+            )
 
 
-# -- supplied conditionals ---------------------------------------------------------------------------------------------
+# -- supplied conditionals -------------------------------------------------------------------------
 
 
 def supplied(scope="episode", **options):
@@ -162,7 +188,9 @@ def supplied(scope="episode", **options):
 def test_a_supplied_draw_keeps_what_is_observed():
     engine = DCPC(supplied(), num_particles=K)
     masks = {"z": torch.tensor([True, False])}
-    state = engine.init({"x": torch.tensor([1.0, 3.0]), "z": torch.tensor([7.0, 7.0])}, masks=masks, seed=0)
+    state = engine.init(
+        {"x": torch.tensor([1.0, 3.0]), "z": torch.tensor([7.0, 7.0])}, masks=masks, seed=0
+    )
     assert engine.schedule(state).moves(0) == (Supplied(("z",)),)
     state, _ = engine.run(state, 3)
     assert (state.particles["z"][:, 0] == 7).all() and close(state.particles["z"][:, 1], 1.5, 0.5)
@@ -173,7 +201,9 @@ def test_a_supplied_draw_that_would_read_hidden_data_is_not_used():
     data = {"x": torch.tensor([5.0, 2.0])}
     state = engine.init(data, masks={"x": torch.tensor([False, True])}, seed=0)
     state, _ = engine.run(state, 60)
-    assert close(state.particles["z"][:, 0], 0.0, 1.0) and close(state.particles["z"][:, 1], 1.0, 0.5)
+    assert close(state.particles["z"][:, 0], 0.0, 1.0) and close(
+        state.particles["z"][:, 1], 1.0, 0.5
+    )
     unmasked = engine.init(data, seed=0)
     assert engine.schedule(unmasked).moves(0) == (Supplied(("z",)),)
 
@@ -182,7 +212,9 @@ def test_a_supplied_draw_of_a_series_is_not_used_where_slices_are_observed():
     engine = DCPC(supplied("slice"), num_particles=K)
     data = {"x": torch.tensor([[1.0, 3.0]]), "z": torch.tensor([[7.0, 0.0]])}
     state, _ = engine.run(engine.init(data, masks={"z": torch.tensor([[True, False]])}, seed=0), 60)
-    assert (state.particles["z"][..., 0] == 7).all() and close(state.particles["z"][..., 1], 1.5, 0.5)
+    assert (state.particles["z"][..., 0] == 7).all() and close(
+        state.particles["z"][..., 1], 1.5, 0.5
+    )
 
 
 def plated(y):
@@ -198,7 +230,10 @@ def test_plated_sites_of_a_pyro_program_keep_what_is_observed_and_ignore_what_is
     masks = {"c": torch.tensor([[True, False, False]]), "y": torch.tensor([[True, False, True]])}
     state, _ = engine.run(engine.init({**data, "c": torch.ones(1, 3)}, masks=masks, seed=0), 3)
     c = state.particles["c"][:, 0]
-    odds = torch.tensor([0.7, 0.3]) * d.Normal(torch.tensor([0.0, 2.0]), 1.0).log_prob(torch.tensor(1.4)).exp()
+    odds = (
+        torch.tensor([0.7, 0.3])
+        * d.Normal(torch.tensor([0.0, 2.0]), 1.0).log_prob(torch.tensor(1.4)).exp()
+    )
     assert (c[:, 0] == 1).all() and often(c[:, 1], 0.3) and often(c[:, 2], odds[1] / odds.sum())
 
 

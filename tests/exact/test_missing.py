@@ -27,7 +27,11 @@ def drift():
     model = GraphicalModel()
     model.add_site("z", lambda: d.Normal(0.0, 1.0))
     model.add_site(
-        "x", lambda x, z: d.Normal(x + z, 0.5), [lag("x"), "z"], initial=lambda z: d.Normal(0 * z, 1.0), scope="slice"
+        "x",
+        lambda x, z: d.Normal(x + z, 0.5),
+        [lag("x"), "z"],
+        initial=lambda z: d.Normal(0 * z, 1.0),
+        scope="slice",
     )
     return model
 
@@ -46,7 +50,13 @@ def test_a_hidden_slice_of_an_observed_series_is_inferred(hidden):
 
 def test_forecasts_start_from_what_is_inferred_at_a_hidden_end():
     model = GraphicalModel()
-    model.add_site("x", lambda x: d.Normal(x, 0.5), [lag("x")], initial=lambda: d.Normal(0.0, 1.0), scope="slice")
+    model.add_site(
+        "x",
+        lambda x: d.Normal(x, 0.5),
+        [lag("x")],
+        initial=lambda: d.Normal(0.0, 1.0),
+        scope="slice",
+    )
     engine = DCPC(model, num_particles=K)
     shown = torch.tensor([[True, False, True, False]])
     state = engine.init({"x": torch.tensor([[0.0, 9.0, 4.0, 1.0]])}, masks={"x": shown}, seed=0)
@@ -84,17 +94,25 @@ def test_masks_of_wrong_shapes_are_refused(shape):
         DCPC(two_readings()).init(data, masks={"x": torch.ones(shape, dtype=torch.bool)})
 
 
-# -- one more slice ----------------------------------------------------------------------------------------------------
+# -- one more slice --------------------------------------------------------------------------------
 
 
 def walk():
     model = GraphicalModel()
-    model.add_site("s", lambda s: d.Normal(s, 0.8), [lag("s")], initial=lambda: d.Normal(0.0, 1.0), scope="slice")
+    model.add_site(
+        "s",
+        lambda s: d.Normal(s, 0.8),
+        [lag("s")],
+        initial=lambda: d.Normal(0.0, 1.0),
+        scope="slice",
+    )
     model.add_site("o", lambda s: d.Normal(s, 0.5), ["s"], scope="slice")
     return model
 
 
-PRIOR = torch.tensor([[1.0, 1, 1], [1, 1.64, 1.64], [1, 1.64, 2.28]])  # of the walk's first three slices
+PRIOR = torch.tensor(
+    [[1.0, 1, 1], [1, 1.64, 1.64], [1, 1.64, 2.28]]
+)  # of the walk's first three slices
 
 
 @pytest.mark.parametrize("masked_before", [False, True])
@@ -106,11 +124,17 @@ def test_a_slice_arrives_without_its_observation(masked_before):
     state, _ = engine.run(state, 30)
     hidden = torch.zeros(2, dtype=torch.bool)
     state = engine.append(state, {"o": torch.full((2,), NAN)}, masks={"o": hidden})
-    assert torch.equal(state.log_evidence, torch.zeros(2)) and state.values["o"][0, :, 1].tolist() == [1.0, 1.0]
-    state = engine.append(state, {"o": torch.tensor([2.0, NAN])}, masks={"o": torch.tensor([True, False])})
+    assert torch.equal(state.log_evidence, torch.zeros(2)) and state.values["o"][
+        0, :, 1
+    ].tolist() == [1.0, 1.0]
+    state = engine.append(
+        state, {"o": torch.tensor([2.0, NAN])}, masks={"o": torch.tensor([True, False])}
+    )
     assert state.masks["o"].tolist() == [[[True, False, True], [True, False, False]]]
     joint = d.MultivariateNormal(torch.zeros(2), PRIOR[[0, 2]][:, [0, 2]] + 0.25 * torch.eye(2))
-    exact = joint.log_prob(torch.tensor([1.0, 2.0])) - d.Normal(0.0, 1.25**0.5).log_prob(torch.tensor(1.0))
+    exact = joint.log_prob(torch.tensor([1.0, 2.0])) - d.Normal(0.0, 1.25**0.5).log_prob(
+        torch.tensor(1.0)
+    )
     assert abs(state.log_evidence[0] - exact) < 0.1 and state.log_evidence[1] == 0
     state, _ = engine.run(state, 30)
     means = PRIOR[:, [0, 2]] @ torch.linalg.solve(joint.covariance_matrix, torch.tensor([1.0, 2.0]))
@@ -123,13 +147,18 @@ def test_a_slice_arrives_without_its_observation(masked_before):
 def test_a_partly_observed_series_grows_by_seen_and_hidden_values():
     """z, x_0 and x_2 of the drifting series, one slice after the other; evidence of x_2 given x_0 = Normal(0, 4.5)."""
     engine = DCPC(drift(), num_particles=4000)
-    state = engine.init({"x": torch.zeros(1, 1)}, masks={"x": torch.ones(1, 1, dtype=torch.bool)}, seed=0)
+    state = engine.init(
+        {"x": torch.zeros(1, 1)}, masks={"x": torch.ones(1, 1, dtype=torch.bool)}, seed=0
+    )
     state = engine.append(state, {})
     assert not state.masks["x"][0, 0, 1] and state.log_evidence == 0
     state = engine.append(state, {"x": torch.tensor([4.0])})
     assert abs(state.log_evidence - d.Normal(0.0, 4.5**0.5).log_prob(torch.tensor(4.0))) < 0.15
     state, _ = engine.run(state, 60)
-    assert close(state.particles["z"][:1500], 16 / 9, 1 / 9) and (state.particles["x"][..., 2] == 4).all()
+    assert (
+        close(state.particles["z"][:1500], 16 / 9, 1 / 9)
+        and (state.particles["x"][..., 2] == 4).all()
+    )
 
 
 def test_what_cannot_be_hidden_in_a_new_slice_is_said():
@@ -151,20 +180,26 @@ def test_data_that_share_a_global_latent_are_weighed_and_resampled_together():
     engine = DCPC(model, num_particles=K)
     state, _ = engine.run(engine.init({"o": torch.tensor([[0.0], [3.0]])}, seed=0), 40)
     state = engine.append(state, {"o": torch.tensor([0.0, 3.0])})
-    assert state.values["g"].shape == (K, 1) and torch.equal(state.weights()[:, 0], state.weights()[:, 1])
+    assert state.values["g"].shape == (K, 1) and torch.equal(
+        state.weights()[:, 0], state.weights()[:, 1]
+    )
     mean, second = ((state.weights()[:, :1] * state.particles["g"] ** p).sum() for p in (1, 2))
     assert abs(mean - 1.2) < 0.1 and abs(second - mean**2 - 0.2) < 0.05
     prior = torch.eye(4) + 1
     before = d.MultivariateNormal(torch.zeros(2), prior[:2, :2]).log_prob(torch.tensor([0.0, 3.0]))
     whole = d.MultivariateNormal(torch.zeros(4), prior).log_prob(torch.tensor([0.0, 3.0, 0.0, 3.0]))
     assert (state.log_evidence - (whole - before)).abs().max() < 0.1
-    state = engine.append(state, {"o": torch.tensor([9.0, 9.0])})  # unlikely: lineages are resampled, all data alike
-    assert state.values["g"].shape == (K, 1) and torch.equal(state.ancestors[:, 0], state.ancestors[:, 1])
+    state = engine.append(
+        state, {"o": torch.tensor([9.0, 9.0])}
+    )  # unlikely: lineages are resampled, all data alike
+    assert state.values["g"].shape == (K, 1) and torch.equal(
+        state.ancestors[:, 0], state.ancestors[:, 1]
+    )
     state, _ = engine.run(state, 40)
     assert close(state.particles["g"], 24 / 7, 1 / 7)
 
 
-# -- interventions on part of a series ---------------------------------------------------------------------------------
+# -- interventions on part of a series -------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["langevin", "block", "prior"])
@@ -192,7 +227,11 @@ def test_a_chain_that_is_set_in_part():
     move, start = torch.tensor([[0.9, 0.1], [0.2, 0.8]]), torch.tensor([0.7, 0.3])
     model = GraphicalModel()
     model.add_site(
-        "s", lambda s: d.Categorical(move[s]), [lag("s")], initial=lambda: d.Categorical(start), scope="slice"
+        "s",
+        lambda s: d.Categorical(move[s]),
+        [lag("s")],
+        initial=lambda: d.Categorical(start),
+        scope="slice",
     )
     model.add_site("o", lambda s: d.Normal(s.float(), 1.0), ["s"], scope="slice")
     o = torch.tensor([[0.8, 0.0, 0.3]])
@@ -208,14 +247,18 @@ def test_a_chain_that_is_set_in_part():
             share = (state.particles["s"][..., t] == 1).double().mean()
             assert abs(share - p) < 5 * math.sqrt(p * (1 - p) / 2000)
             assert torch.allclose(
-                engine.marginals(state, "s")[:, :, t, 1].mean(), p, atol=0.05 if kind == "gibbs" else 1e-5
+                engine.marginals(state, "s")[:, :, t, 1].mean(),
+                p,
+                atol=0.05 if kind == "gibbs" else 1e-5,
             )
 
 
 def test_what_was_set_stays_set_in_a_counterfactual():
     engine = DCPC(walk(), num_particles=4)
     masks = {"s": torch.tensor([[True, False, True]])}
-    state = engine.init({"o": torch.zeros(1, 3)}, do={"s": torch.tensor([[1.0, 0.0, 5.0]])}, masks=masks, seed=0)
+    state = engine.init(
+        {"o": torch.zeros(1, 3)}, do={"s": torch.tensor([[1.0, 0.0, 5.0]])}, masks=masks, seed=0
+    )
     found = engine.counterfactual(state, {"o": torch.ones(1, 3)})
     assert torch.equal(found["s"], state.particles["s"])
     again, _ = engine.run(state, 2, do={"s": torch.zeros(1, 3)})
@@ -229,7 +272,11 @@ def test_data_that_are_set_for_some_only():
     model.add_site("c", lambda b: d.Normal(b, 1.0), ["b"])
     engine = DCPC(model, num_particles=K)
     masks = {"b": torch.tensor([True, False])}
-    state = engine.init({"c": torch.tensor([3.0, 3.0])}, do={"b": torch.tensor([1.0, 0.0])}, masks=masks, seed=0)
+    state = engine.init(
+        {"c": torch.tensor([3.0, 3.0])}, do={"b": torch.tensor([1.0, 0.0])}, masks=masks, seed=0
+    )
     state, _ = engine.run(state, 80)
-    assert close(state.particles["a"][:, 0], 0.0, 1.0) and close(state.particles["a"][:, 1], 1.0, 2 / 3)
+    assert close(state.particles["a"][:, 0], 0.0, 1.0) and close(
+        state.particles["a"][:, 1], 1.0, 2 / 3
+    )
     assert (state.particles["b"][:, 0] == 1).all()

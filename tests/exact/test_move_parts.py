@@ -18,7 +18,7 @@ from aif_dcpc.inference.moves.proposals import LIMIT, PROPOSALS
 STEP = torch.tensor(0.4)
 
 
-# -- gradient proposals ----------------------------------------------------------------------------------------------
+# -- gradient proposals ----------------------------------------------------------------------------
 
 
 def law(kind, w):
@@ -26,9 +26,13 @@ def law(kind, w):
     if kind == "ou":
         return lambda u: Normal(STEP * w, (STEP * (2 - STEP)).sqrt()).log_prob(u).sum(-1)
     if kind == "mala":
-        return lambda u: Normal(STEP * w.clamp(-LIMIT, LIMIT), (2 * STEP).sqrt()).log_prob(u).sum(-1)
+        return lambda u: (
+            Normal(STEP * w.clamp(-LIMIT, LIMIT), (2 * STEP).sqrt()).log_prob(u).sum(-1)
+        )
     base = Normal(0.0, (2 * STEP).sqrt())
-    return lambda u: (math.log(2) + base.log_prob(u) + torch.nn.functional.logsigmoid(u * w)).sum(-1)
+    return lambda u: (math.log(2) + base.log_prob(u) + torch.nn.functional.logsigmoid(u * w)).sum(
+        -1
+    )
 
 
 @pytest.mark.parametrize("kind", PROPOSALS)
@@ -36,7 +40,9 @@ def test_ratios_are_those_of_the_laws(kind):
     generator = torch.Generator().manual_seed(0)
     u, w, new_w = (3 * torch.randn(4, 2, 3, 2, generator=generator).double() for _ in range(3))
     expected = law(kind, new_w)(-u) - law(kind, w)(u)
-    assert torch.allclose(PROPOSALS[kind].log_ratio(u, w, new_w, PROPOSALS[kind].stride(STEP)), expected, atol=1e-4)
+    assert torch.allclose(
+        PROPOSALS[kind].log_ratio(u, w, new_w, PROPOSALS[kind].stride(STEP)), expected, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("kind", PROPOSALS)
@@ -73,7 +79,14 @@ def linear(lags=1, size=2, slow=False):
 
 @pytest.mark.parametrize(
     ("lags", "window", "length", "slow"),
-    [(1, 1, 7, False), (1, 3, 8, False), (1, 16, 5, False), (2, 2, 9, False), (2, 1, 6, False), (1, 2, 7, True)],
+    [
+        (1, 1, 7, False),
+        (1, 3, 8, False),
+        (1, 16, 5, False),
+        (2, 2, 9, False),
+        (2, 1, 6, False),
+        (1, 2, 7, True),
+    ],
 )
 def test_linear_gaussian_chunks_are_drawn_exactly_at_step_one(lags, window, length, slow):
     """The learned precision of every chunk is right: proposals at step 1 are draws of its conditional, always accepted."""
@@ -88,7 +101,8 @@ def test_linear_gaussian_chunks_are_drawn_exactly_at_step_one(lags, window, leng
     for move in (*engine.schedule(state).moves(0), *engine.schedule(state).moves(2)):
         before = state
         state, accepted = move(state, engine.generator, adapt=False)
-        # the curvature of a slower site is an average: its first value has other children than the rest
+        # the curvature of a slower site is an average: its first value has other children than the
+        # rest
         assert accepted > (0.99 if move.site == "s" else 0.7)
         assert (state.values[move.site] != before.values[move.site]).any()
 
@@ -100,7 +114,10 @@ def test_a_static_site_is_drawn_exactly_at_step_one():
     model.add_site("x", lambda z: Normal(z[..., 0] - z[..., 1], 0.3), ["z"])
     engine = DCPC(model, num_particles=64)
     state, _ = engine.run(engine.init({"x": torch.ones(20)}, seed=0), 50)
-    exact = replace(state.adaptation["z"], log_steps={key: torch.zeros(()) for key in state.adaptation["z"].log_steps})
+    exact = replace(
+        state.adaptation["z"],
+        log_steps={key: torch.zeros(()) for key in state.adaptation["z"].log_steps},
+    )
     state = state.replace(adaptation={"z": exact}, sweeps=50)
     state, info = engine.run(state, 1, adapt=False)
     assert info.acceptance["z"] > 0.99
@@ -113,10 +130,12 @@ def test_a_static_site_is_drawn_exactly_at_step_one():
     assert scaled.abs().max() < 5 * (2 / 1280) ** 0.5
 
 
-# -- chunks ----------------------------------------------------------------------------------------------------------
+# -- chunks ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("length", "width", "gap", "phase"), [(7, 2, 1, 0), (7, 2, 1, 2), (9, 3, 2, 4), (5, 1, 1, 1)])
+@pytest.mark.parametrize(
+    ("length", "width", "gap", "phase"), [(7, 2, 1, 0), (7, 2, 1, 2), (9, 3, 2, 4), (5, 1, 1, 1)]
+)
 def test_chunks_by_enumeration(length, width, gap, phase):
     chunks = Chunks.fit(length, width, gap, phase)
     places = [(t + phase) % (width + gap) for t in range(length)]
@@ -128,17 +147,21 @@ def test_chunks_by_enumeration(length, width, gap, phase):
     series = torch.arange(1.0, length + 1)
     padded = torch.zeros(1, 1, chunks.padded)
     padded[0, 0, phase : phase + length] = series
-    sums = [sum(float(series[t]) for t in range(length) if numbers[t] == n) for n in range(chunks.count)]
+    sums = [
+        sum(float(series[t]) for t in range(length) if numbers[t] == n) for n in range(chunks.count)
+    ]
     assert chunks.sum(padded)[:, 0].tolist() == sums
     joined = chunks.join(chunks.cut(padded.unsqueeze(-1)))[0, :, 0]
     assert joined.tolist() == [float(series[t]) if places[t] < width else 0 for t in range(length)]
 
 
 def test_a_short_series_is_one_chunk():
-    assert Chunks.fit(4, 4, 1, 3) == Chunks(4, 4, 0) and Chunks.fit(5, 4, 1, 8) == Chunks(5, 4, 1, 3)
+    assert Chunks.fit(4, 4, 1, 3) == Chunks(4, 4, 0) and Chunks.fit(5, 4, 1, 8) == Chunks(
+        5, 4, 1, 3
+    )
 
 
-# -- jumps -----------------------------------------------------------------------------------------------------------
+# -- jumps -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("slope", [-2.0, 0.0, 1.0])
@@ -154,7 +177,9 @@ def test_jumps_follow_the_matrix_exponential(slope, time):
     fastest = rates[1:].sum(1).max()
     generator = (rates - torch.diag(rates.sum(1))) * time * 4 / fastest
     expected = torch.matrix_exp(generator)[3]
-    found = _transition(torch.tensor([slope]).double(), inside[None], torch.tensor(time).double())[0]
+    found = _transition(torch.tensor([slope]).double(), inside[None], torch.tensor(time).double())[
+        0
+    ]
     assert abs(found.sum() - 1) < 1e-6 and found[0] == 0
     assert (found - expected).abs().max() < 0.06 * time  # 16 steps of Euler's method over `time`
 
@@ -179,7 +204,7 @@ def test_jumps_stay_within_bounds_and_reach():
     assert set(moved.adaptation["n"].updates.values()) == {1}
 
 
-# -- banks -----------------------------------------------------------------------------------------------------------
+# -- banks -----------------------------------------------------------------------------------------
 
 
 def test_mixtures_of_a_bank():
@@ -207,7 +232,10 @@ def test_proposals_from_a_bank_of_vectors_are_exact():
     covariance = (torch.diag(torch.tensor([1.0, 0.25])) + 1).inverse()
     mean = covariance @ torch.tensor([2.0, 2.0])
     for i in range(2):
-        for moment, expected in ((trace[..., i], mean[i]), (trace[..., i] ** 2, mean[i] ** 2 + covariance[i, i])):
+        for moment, expected in (
+            (trace[..., i], mean[i]),
+            (trace[..., i] ** 2, mean[i] ** 2 + covariance[i, i]),
+        ):
             assert agrees(moment, expected, floor=0)
     moved = (torch.stack(kept[1:]) != torch.stack(kept[:-1])).any(-1).double().mean()
     assert 0.2 < moved < 0.9

@@ -17,7 +17,9 @@ FAMILIES = {
     "cauchy": (d.Cauchy(1.0, 2.0), lambda n: 1 + 2 * n, d.Cauchy(0.0, 1.0)),
     "log normal": (d.LogNormal(1.0, 2.0), lambda n: torch.exp(1 + 2 * n), d.Normal(0.0, 1.0)),
     "two transforms": (
-        d.TransformedDistribution(d.Normal(0.0, 1.0), [d.AffineTransform(1.0, 3.0), d.SigmoidTransform()]),
+        d.TransformedDistribution(
+            d.Normal(0.0, 1.0), [d.AffineTransform(1.0, 3.0), d.SigmoidTransform()]
+        ),
         lambda n: torch.sigmoid(1 + 3 * n),
         d.Normal(0.0, 1.0),
     ),
@@ -49,7 +51,7 @@ def test_noise_that_cannot_be_inverted_is_refused(law):
             function(law, torch.tensor(0.5), "x")
 
 
-# -- random state ----------------------------------------------------------------------------------------------------
+# -- random state ----------------------------------------------------------------------------------
 
 
 def test_seeded_draws_follow_the_generator_and_leave_the_global_one():
@@ -104,10 +106,14 @@ def test_laws_are_given_their_leading_axes():
     assert expand_to(d.Normal(torch.zeros(4), 1.0), (3, 2), root=True).batch_shape == (3, 2, 4)
     assert expand_to(d.Normal(torch.zeros(()), 1.0), (3, 2), root=False).batch_shape == (3, 2)
     assert expand_to(d.Normal(torch.zeros(1, 2), 1.0), (3, 2), root=False).batch_shape == (3, 2)
-    assert expand_to(d.Normal(torch.zeros(3, 1, 5), 1.0), (3, 2), root=False).batch_shape == (3, 2, 5)
+    assert expand_to(d.Normal(torch.zeros(3, 1, 5), 1.0), (3, 2), root=False).batch_shape == (
+        3,
+        2,
+        5,
+    )
 
 
-# -- ancestor sampling -----------------------------------------------------------------------------------------------
+# -- ancestor sampling -----------------------------------------------------------------------------
 
 
 def deterministic_series():
@@ -120,7 +126,11 @@ def deterministic_series():
         initial=lambda g: d.Normal(g + 10, 1e-6), scope=every(2),
     )  # fmt: skip
     model.add_site(
-        "s", lambda s, w: d.Normal(s + w, 1e-6), [lag("s"), "slow"], initial=lambda w: d.Normal(w, 1e-6), scope="slice"
+        "s",
+        lambda s, w: d.Normal(s + w, 1e-6),
+        [lag("s"), "slow"],
+        initial=lambda w: d.Normal(w, 1e-6),
+        scope="slice",
     )
     model.add_site("o", lambda s, c: d.Normal(s * c, 1e-6), ["s", "c"], scope="slice")
     return model
@@ -148,7 +158,7 @@ def test_forecasts_go_on_from_the_last_slice():
     assert torch.allclose(found["s"], torch.tensor([96.0, 118, 140]).expand(2, 3, 3), atol=1e-3)
 
 
-# -- recent slices ---------------------------------------------------------------------------------------------------
+# -- recent slices ---------------------------------------------------------------------------------
 
 
 def test_recent_slices_are_whole_periods_with_the_lag_held():
@@ -166,8 +176,13 @@ def test_recent_slices_are_whole_periods_with_the_lag_held():
     assert recent_slices(state, 3).length == 5 and recent_slices(state, 2).length == 3
     changed = part.with_values({"s": part.values["s"] + 1}).replace(sweeps=7)
     whole = rejoin(state, changed)
-    assert torch.equal(whole.values["s"][:, :, :6], state.values["s"][:, :, :6]) and whole.sweeps == 7
-    assert torch.equal(whole.values["s"][:, :, 6:], state.values["s"][:, :, 6:] + 1) and whole.length == 11
+    assert (
+        torch.equal(whole.values["s"][:, :, :6], state.values["s"][:, :, :6]) and whole.sweeps == 7
+    )
+    assert (
+        torch.equal(whole.values["s"][:, :, 6:], state.values["s"][:, :, 6:] + 1)
+        and whole.length == 11
+    )
     assert rejoin(state, state.replace(sweeps=3)).sweeps == 3
 
 
@@ -183,7 +198,9 @@ def test_what_is_shown_stays_held_in_recent_slices():
     model.add_site("o", lambda s: d.Normal(s, 1.0), ["s"], scope="slice")
     shown = torch.tensor([[False] * 6 + [True, False]])
     engine = DCPC(model, num_particles=2)
-    state = engine.init({"s": torch.zeros(1, 8), "o": torch.zeros(1, 8)}, masks={"s": shown}, seed=0)
+    state = engine.init(
+        {"s": torch.zeros(1, 8), "o": torch.zeros(1, 8)}, masks={"s": shown}, seed=0
+    )
     part = recent_slices(state, 3)
     assert part.masks["s"][0, 0].tolist() == [True, True, False, True, False]
     moved, _ = engine.run(part, 1)

@@ -24,7 +24,9 @@ def gaussian(size):
 def test_the_preconditioner_is_the_normalised_inverse_of_the_fisher_matrix(dense, monkeypatch):
     """Sigma = I^-1 / (trace(I^-1) / d), I = Cov_k(eps) + ridge / K (of which the diagonal where events are large)."""
     monkeypatch.setattr(paper, "MAX_DENSE", 3 if dense else 2)
-    eps = torch.randn(6, 2, 1, 3, generator=torch.Generator().manual_seed(0)).double() * torch.tensor([1.0, 3.0, 0.2])
+    eps = torch.randn(
+        6, 2, 1, 3, generator=torch.Generator().manual_seed(0)
+    ).double() * torch.tensor([1.0, 3.0, 0.2])
     covariance, root = paper._preconditioner(eps, 2.0)
     for datum in range(2):
         fisher = torch.cov(eps[:, datum, 0].T) + 2 / 6 * torch.eye(3)
@@ -40,7 +42,11 @@ def test_the_preconditioner_is_the_normalised_inverse_of_the_fisher_matrix(dense
 def test_a_preconditioner_is_applied_datum_by_datum_and_slice_by_slice(dense):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(4, 2, 3, 5, generator=generator)
-    matrix = torch.randn(2, 3, 5, 5, generator=generator) if dense else torch.rand(2, 3, 5, generator=generator)
+    matrix = (
+        torch.randn(2, 3, 5, 5, generator=generator)
+        if dense
+        else torch.rand(2, 3, 5, generator=generator)
+    )
     found = paper._apply(matrix, x)
     for k, b, t in ((0, 0, 0), (3, 1, 2), (2, 0, 1)):
         whole = matrix[b, t] if dense else torch.diag(matrix[b, t])
@@ -84,7 +90,13 @@ def test_weights_estimate_the_normaliser_of_the_complete_conditional(dense, monk
 
 def test_slices_of_one_colour_move_and_keep_their_own_estimates():
     model = GraphicalModel()
-    model.add_site("s", lambda s: Normal(0.5 * s, 1.0), [lag("s")], initial=lambda: Normal(0.0, 1.0), scope="slice")
+    model.add_site(
+        "s",
+        lambda s: Normal(0.5 * s, 1.0),
+        [lag("s")],
+        initial=lambda: Normal(0.0, 1.0),
+        scope="slice",
+    )
     model.add_site("o", lambda s: Normal(s, 1.0), ["s"], scope="slice")
     engine = DCPC(model, num_particles=4)
     state = engine.init({"o": torch.zeros(2, 5)}, seed=0)

@@ -1,6 +1,7 @@
 """Latent sites that are observed at some data or slices: shown values stay, the rest has its exact posterior.
 
-Monte Carlo checks allow 5 standard errors over independent copies along the batch axis; seeds are fixed.
+Monte Carlo checks allow 5 standard errors over independent copies along the batch axis; seeds are
+fixed.
 """
 
 import pytest
@@ -11,7 +12,12 @@ from torch.distributions import Bernoulli, Categorical, MultivariateNormal, Norm
 from aif_dcpc.inference import DCPC, GraphicalModel, lag
 from aif_dcpc.inference.model.densities import evaluate, fill_cache
 from aif_dcpc.inference.queries.evidence import estimate_evidence
-from aif_dcpc.inference.smc.annealing import annealed_log_evidence, heat, likelihood_factors, log_likelihood
+from aif_dcpc.inference.smc.annealing import (
+    annealed_log_evidence,
+    heat,
+    likelihood_factors,
+    log_likelihood,
+)
 
 COPIES = 24
 SHOWN = torch.arange(2 * COPIES) < COPIES  # the first half of the data
@@ -70,15 +76,26 @@ def test_counts():
     model.add_site("x", lambda z: Normal(z, 1.0), ["z"])
     shown, hidden = swept(model, {"x": torch.tensor(3.0)}, "discrete_langevin", torch.tensor(7.0))
     support = torch.arange(40.0)
-    posterior = (Poisson(2.0).log_prob(support) + Normal(support, 1.0).log_prob(torch.tensor(3.0))).softmax(0)
+    posterior = (
+        Poisson(2.0).log_prob(support) + Normal(support, 1.0).log_prob(torch.tensor(3.0))
+    ).softmax(0)
     assert (shown == 7).all()
     assert agrees(hidden, (posterior * support).sum())
 
 
 def markov_chain():
-    start, move = torch.tensor([0.5, 0.3, 0.2]), torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.3, 0.3, 0.4]])
+    start, move = (
+        torch.tensor([0.5, 0.3, 0.2]),
+        torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.3, 0.3, 0.4]]),
+    )
     model = GraphicalModel()
-    model.add_site("z", lambda z: Categorical(move[z]), [lag("z")], initial=lambda: Categorical(start), scope="slice")
+    model.add_site(
+        "z",
+        lambda z: Categorical(move[z]),
+        [lag("z")],
+        initial=lambda: Categorical(start),
+        scope="slice",
+    )
     model.add_site("x", lambda z: Normal(z.float(), 1.0), ["z"], scope="slice")
     return model, start, move
 
@@ -99,18 +116,24 @@ def test_slices_of_a_chain(kind):
         assert agrees(info.trace["z"][..., 2] == value, last[value] / last.sum())
 
 
-# -- evidence --------------------------------------------------------------------------------------------------------
+# -- evidence --------------------------------------------------------------------------------------
 
 
 def random_walk():
     model = GraphicalModel()
-    model.add_site("s", lambda s: Normal(s, 0.8), [lag("s")], initial=lambda: Normal(0.0, 1.0), scope="slice")
+    model.add_site(
+        "s", lambda s: Normal(s, 0.8), [lag("s")], initial=lambda: Normal(0.0, 1.0), scope="slice"
+    )
     model.add_site("o", lambda s: Normal(s, 0.5), ["s"], scope="slice")
     return model
 
 
 @pytest.mark.parametrize(
-    "options", [{"method": "gauss_markov"}, {"method": "annealed", "num_chains": 300, "num_temperatures": 100}]
+    "options",
+    [
+        {"method": "gauss_markov"},
+        {"method": "annealed", "num_chains": 300, "num_temperatures": 100},
+    ],
 )
 def test_shown_slices_count_as_data(options):
     """log p(o, shown values of s) by the joint Gaussian, for slices shown first, last and nowhere."""
@@ -120,14 +143,20 @@ def test_shown_slices_count_as_data(options):
     engine, setup = DCPC(random_walk(), num_particles=64), {"s": shown}
     data = {"s": s.expand(3, -1), "o": o.expand(3, -1)}
     found = (
-        estimate_evidence(engine, data, masks=setup, seed=0, num_samples=4000, num_fit=4000, **options)
+        estimate_evidence(
+            engine, data, masks=setup, seed=0, num_samples=4000, num_fit=4000, **options
+        )
         if options["method"] == "gauss_markov"
         else estimate_evidence(engine, data, masks=setup, seed=0, **options)
     )
-    joint = torch.cat([torch.cat([prior, prior], 1), torch.cat([prior, prior + 0.25 * torch.eye(3)], 1)])
+    joint = torch.cat(
+        [torch.cat([prior, prior], 1), torch.cat([prior, prior + 0.25 * torch.eye(3)], 1)]
+    )
     for datum in range(3):
         keep = torch.cat([shown[datum], torch.ones(3, dtype=torch.bool)])
-        exact = MultivariateNormal(torch.zeros(int(keep.sum())), joint[keep][:, keep]).log_prob(torch.cat([s, o])[keep])
+        exact = MultivariateNormal(torch.zeros(int(keep.sum())), joint[keep][:, keep]).log_prob(
+            torch.cat([s, o])[keep]
+        )
         assert abs(found.log_evidence[datum] - exact) < 0.1
 
 
@@ -135,19 +164,24 @@ def test_a_shown_datum_counts_as_data():
     model = GraphicalModel()
     model.add_site("z", lambda: Normal(0.0, 1.0))
     model.add_site("x", lambda z: Normal(z, 1.0), ["z"])
-    data, masks = {"z": torch.tensor([0.7, 0.0]), "x": torch.tensor([1.0, 1.0])}, {"z": torch.tensor([True, False])}
+    data, masks = (
+        {"z": torch.tensor([0.7, 0.0]), "x": torch.tensor([1.0, 1.0])},
+        {"z": torch.tensor([True, False])},
+    )
     one = torch.tensor(1.0)
     exact = [
         Normal(0.0, 1.0).log_prob(data["z"][0]) + Normal(0.7, 1.0).log_prob(one),
         Normal(0.0, 2**0.5).log_prob(one),
     ]
-    found = annealed_log_evidence(DCPC(model), data, masks=masks, num_temperatures=40, num_chains=400, seed=0)
+    found = annealed_log_evidence(
+        DCPC(model), data, masks=masks, num_temperatures=40, num_chains=400, seed=0
+    )
     assert (found.log_evidence - torch.stack(exact)).abs().max() < 0.1
     found = estimate_evidence(DCPC(model), data, method="gauss_markov", masks=masks, seed=0)
     assert (found.log_evidence - torch.stack(exact)).abs().max() < 0.02
 
 
-# -- tempered states -------------------------------------------------------------------------------------------------
+# -- tempered states -------------------------------------------------------------------------------
 
 
 def everything():
@@ -158,7 +192,9 @@ def everything():
     model.add_site("z", lambda g: Normal(g, 1.0), ["g"])
     model.add_site("o", lambda z: Normal(z, 0.5), ["z"], scope="slice")
     data = {"h": torch.tensor(0.3), "z": torch.tensor([0.5, 0.0, 0.0]), "o": torch.randn(3, 4)}
-    return DCPC(model, num_particles=5).init(data, masks={"z": torch.tensor([True, False, False])}, seed=0)
+    return DCPC(model, num_particles=5).init(
+        data, masks={"z": torch.tensor([True, False, False])}, seed=0
+    )
 
 
 def test_reheated_factors_are_what_they_would_be_evaluated_anew():
@@ -170,7 +206,10 @@ def test_reheated_factors_are_what_they_would_be_evaluated_anew():
         fresh = evaluate(state, factor)
         kept = state.cache.get(factor.key, fresh)
         assert torch.allclose(kept.log_prob, fresh.log_prob, atol=1e-5)
-        assert all(torch.allclose(kept.scores[leaf], score, atol=1e-5) for leaf, score in fresh.scores.items())
+        assert all(
+            torch.allclose(kept.scores[leaf], score, atol=1e-5)
+            for leaf, score in fresh.scores.items()
+        )
 
 
 @pytest.mark.parametrize("cached", [True, False])

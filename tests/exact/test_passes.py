@@ -101,7 +101,9 @@ def test_errors_and_gains_are_those_of_the_log_joint(kind, length):
     engine = DCPC(model, num_particles=3)
     data = {n: torch.randn(2, length, 2).double() for n in ("x", "y")}
     state = engine.init(data, seed=length)
-    state = fill_cache(state.replace(values={n: v.double() for n, v in state.values.items()}), ("z",))
+    state = fill_cache(
+        state.replace(values={n: v.double() for n, v in state.values.items()}), ("z",)
+    )
     site, z = state.problem.site("z"), state.values["z"]
     chunks = site_chunks(state, site, 2, 2, gap=10)
     here = Sparse.of(state, site, chunks) if kind is Sparse else Whole(state, site, chunks)
@@ -122,7 +124,9 @@ def test_errors_and_gains_are_those_of_the_log_joint(kind, length):
             torch.testing.assert_close(errors[number, :, place].view(3, 2, 2), gradient[:, :, t])
 
 
-def dense(model: GraphicalModel, data: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+def dense(
+    model: GraphicalModel, data: dict[str, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Posterior mean and covariance of `z` and `c`, in that order, from gradient and Hessian of the log joint."""
     start = DCPC(model, num_particles=1).init({n: v.double() for n, v in data.items()}, seed=0)
     sizes = {n: start.values[n].numel() for n in ("z", "c")}
@@ -144,9 +148,13 @@ def test_second_order_chain_under_a_slower_level_against_gaussian_conditioning()
     data = {n: drawn[n][0] for n in ("x", "y")}
     mean, covariance = dense(model, data)
     engine = DCPC(model, num_particles=16, window=12, warmup=60)
-    state, _ = engine.run(engine.init({n: v.expand(copies, -1) for n, v in data.items()}, seed=0), 60)
+    state, _ = engine.run(
+        engine.init({n: v.expand(copies, -1) for n, v in data.items()}, seed=0), 60
+    )
     assert any(is_sparse(state, m) for m in engine.schedule(state).moves(0) if m.site == "z")
-    trace = engine.run(state, 300, record=lambda s: {"both": torch.cat([s.values["z"], s.values["c"]], 2)})[1].trace
+    trace = engine.run(
+        state, 300, record=lambda s: {"both": torch.cat([s.values["z"], s.values["c"]], 2)}
+    )[1].trace
     draws = trace["both"].double()
     per_copy = draws.mean((0, 1))
     error = per_copy.std(0) / math.sqrt(copies)

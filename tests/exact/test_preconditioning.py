@@ -13,7 +13,9 @@ def symmetric(eigenvalues, seed=0):
     return basis @ torch.diag(torch.tensor(eigenvalues)) @ basis.mT, basis
 
 
-@pytest.mark.parametrize("eigenvalues", [[-200.0, -3.0, 1.0, 40.0, 400.0], [-1.0, -1.0, -1.0], [0.0, -5.0, 900.0]])
+@pytest.mark.parametrize(
+    "eigenvalues", [[-200.0, -3.0, 1.0, 40.0, 400.0], [-1.0, -1.0, -1.0], [0.0, -5.0, 900.0]]
+)
 def test_an_indefinite_curvature_is_taken_by_its_absolute_eigenvalues(eigenvalues):
     matrix, basis = symmetric(eigenvalues)
     root = root_of_inverse(matrix[None], magnitude=True)[0]

@@ -48,7 +48,12 @@ def driven_series():
 def known_cloud(engine):
     """A cloud whose past is known: c = 1, s = (0, 2)."""
     actions = torch.tensor([[0.5, -1.0]])
-    data = {"a": actions, "c": torch.ones(1), "s": torch.tensor([[0.0, 2.0]]), "o": torch.tensor([[0.1, 1.9]])}
+    data = {
+        "a": actions,
+        "c": torch.ones(1),
+        "s": torch.tensor([[0.0, 2.0]]),
+        "o": torch.tensor([[0.1, 1.9]]),
+    }
     return engine.init(data, seed=0)
 
 
@@ -119,7 +124,9 @@ def test_counterfactual_of_a_linear_model():
     data = {"x": torch.tensor([1.0]), "y": torch.tensor([3.5])}
     state, _ = engine.run(engine.init(data, seed=0), 60)
     found = engine.counterfactual(state, {"x": torch.tensor([-1.0])})
-    assert torch.allclose(found["y"], torch.tensor(3.5 - 4.0), atol=1e-5)  # y - 2 x is the same in both worlds
+    assert torch.allclose(
+        found["y"], torch.tensor(3.5 - 4.0), atol=1e-5
+    )  # y - 2 x is the same in both worlds
     assert torch.allclose(found["w"] - state.particles["w"], torch.tensor(-4.0), atol=1e-5)
     assert torch.equal(found["c"], state.particles["c"])  # causes do not change
     interventional = engine.init(do={"x": torch.tensor([-1.0])}, seed=0).particles["y"]
@@ -137,15 +144,21 @@ def test_counterfactual_moments_with_hidden_causes():
     assert bool((draws.mean(0).abs() < 5 * (variances / K).sqrt()).all())
     spread = ((torch.outer(variances, variances) + case.covariance.square()) / K).sqrt()
     assert bool(((products - case.covariance).abs() < 5 * spread).all())
-    factual = torch.stack([state.natural[n][:, 0].expand(K) for n in case.sites], 1).double().mean(0)
-    assert bool(((factual - case.mean).abs() > 5 * (variances / K).sqrt())[1:].all())  # this world is another
+    factual = (
+        torch.stack([state.natural[n][:, 0].expand(K) for n in case.sites], 1).double().mean(0)
+    )
+    assert bool(
+        ((factual - case.mean).abs() > 5 * (variances / K).sqrt())[1:].all()
+    )  # this world is another
 
 
 def test_counterfactual_actions_in_a_series():
     engine = DCPC(driven_series(), num_particles=3)
     state = known_cloud(engine)
     found = engine.counterfactual(state, {"a": torch.tensor([[1.5, 7.0]])})
-    assert torch.allclose(found["s"], torch.tensor([0.0, 3.0]))  # one more unit of action arrives one slice later
+    assert torch.allclose(
+        found["s"], torch.tensor([0.0, 3.0])
+    )  # one more unit of action arrives one slice later
     assert torch.allclose(found["o"], torch.tensor([0.1, 2.9]))
 
 
@@ -156,7 +169,9 @@ def test_counterfactual_actions_in_a_series():
         lambda m: LogNormal(m, 0.5),
         lambda m: Exponential(m.exp()),
         lambda m: Independent(Normal(m.unsqueeze(-1).expand(-1, 2), 2.0), 1),
-        lambda m: MultivariateNormal(m.unsqueeze(-1).expand(-1, 2), torch.tensor([[2.0, 0.5], [0.5, 1.0]]).double()),
+        lambda m: MultivariateNormal(
+            m.unsqueeze(-1).expand(-1, 2), torch.tensor([[2.0, 0.5], [0.5, 1.0]]).double()
+        ),
     ],
 )
 def test_noise_gives_the_value_back_and_does_not_depend_on_the_parents(make):
@@ -169,7 +184,11 @@ def test_noise_gives_the_value_back_and_does_not_depend_on_the_parents(make):
 
 
 @pytest.mark.parametrize(
-    ("make", "why"), [(lambda x: Bernoulli(x.sigmoid()), "discrete"), (lambda x: Gamma(x.exp(), 1.0), "not invertible")]
+    ("make", "why"),
+    [
+        (lambda x: Bernoulli(x.sigmoid()), "discrete"),
+        (lambda x: Gamma(x.exp(), 1.0), "not invertible"),
+    ],
 )
 def test_noise_that_cannot_be_inverted_is_refused(make, why):
     model = GraphicalModel()

@@ -1,6 +1,7 @@
 """Imported Pyro programs: densities against Pyro's own trace, draws and posteriors against closed forms.
 
-Posteriors allow 5 Monte Carlo standard errors from independent clouds (see `clouds.agrees`); seeds are fixed.
+Posteriors allow 5 Monte Carlo standard errors from independent clouds (see `clouds.agrees`); seeds
+are fixed.
 """
 
 import math
@@ -19,7 +20,9 @@ def regression(x, y):
     scale = pyro.sample("scale", dist.LogNormal(0.0, 1.0))
     weights = pyro.sample("weights", dist.Normal(torch.zeros(3), 1.0).to_event(1))
     with pyro.plate("data", len(x)):
-        pyro.sample("y", dist.Normal(x @ weights, scale), obs=y)  # does not broadcast over particles
+        pyro.sample(
+            "y", dist.Normal(x @ weights, scale), obs=y
+        )  # does not broadcast over particles
 
 
 def nested(y):
@@ -136,7 +139,9 @@ def test_conjugate_counts():
             pyro.sample("count", dist.Poisson(rate), obs=counts)
 
     coins, counts = torch.tensor([1.0, 1, 0, 1, 1, 0]), torch.tensor([4.0, 2.0])
-    found = imported_posterior(GraphicalModel.from_pyro(program, coins, counts), names=["p", "rate"])
+    found = imported_posterior(
+        GraphicalModel.from_pyro(program, coins, counts), names=["p", "rate"]
+    )
     assert agrees(found["p"], 6 / 11)
     assert agrees(found["p"].square(), 6 * 7 / (11 * 12))
     assert agrees(found["rate"], 8 / 3, floor=0.01)
@@ -152,7 +157,9 @@ def test_linear_regression():
 
     covariance = torch.linalg.inv(torch.eye(3).double() + x.double().T @ x.double() / 0.49)
     mean = covariance @ x.double().T @ y.double() / 0.49
-    found = imported_posterior(GraphicalModel.from_pyro(program, x, y), names=["weights"])["weights"]
+    found = imported_posterior(GraphicalModel.from_pyro(program, x, y), names=["weights"])[
+        "weights"
+    ]
     assert agrees(found, mean)
     outer = found.unsqueeze(-1) * found.unsqueeze(-2)
     assert agrees(outer, covariance + torch.outer(mean, mean), floor=0.01)
@@ -193,7 +200,9 @@ def test_nested_plates_against_the_joint_precision():
     precision = torch.diag(torch.tensor([4.0, 17.0, 17.0, 17.0]).double())
     precision[0, 1:] = precision[1:, 0] = -1
     mean = precision.inverse() @ torch.cat([torch.zeros(1), 4 * y.sum(1)]).double()
-    found = imported_posterior(GraphicalModel.from_pyro(nested, y), names=["mu", "group"], sweeps=300)
+    found = imported_posterior(
+        GraphicalModel.from_pyro(nested, y), names=["mu", "group"], sweeps=300
+    )
     assert found["group"].shape[3:] == (3, 1)
     assert agrees(found["mu"], mean[0], floor=0.01)
     assert agrees(found["group"].squeeze(-1), mean[1:], floor=0.01)
@@ -212,7 +221,9 @@ def test_parameters_are_learnable():
     log_prob = model.sites["z"].kernel().log_prob(z)
     assert torch.allclose(log_prob, dist.Normal(0.0, 2.0).log_prob(z))
     (gradient,) = torch.autograd.grad(log_prob.sum(), [parameter])
-    assert torch.allclose(gradient, torch.tensor(-1 + 0.25 / 4))  # d/d log scale of log N(z; 0, scale)
+    assert torch.allclose(
+        gradient, torch.tensor(-1 + 0.25 / 4)
+    )  # d/d log scale of log N(z; 0, scale)
 
 
 def branching(y):

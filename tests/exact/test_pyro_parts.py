@@ -118,7 +118,11 @@ def uncovered(y):
 
 @pytest.mark.parametrize(
     ("program", "y", "drawn"),
-    [(families, torch.zeros(2, 3), True), (coupled, torch.tensor(1.0), False), (uncovered, torch.tensor(1.0), False)],
+    [
+        (families, torch.zeros(2, 3), True),
+        (coupled, torch.tensor(1.0), False),
+        (uncovered, torch.tensor(1.0), False),
+    ],
 )
 def test_elements_are_drawn_at_once_only_where_nothing_couples_them(program, y, drawn):
     model, _ = GraphicalModel.from_pyro(program, y)
@@ -133,7 +137,9 @@ def coins(y):
 
 Y = torch.tensor([0.5, 2.0, 1.5])
 PRIOR = math.log(0.3 / 0.7)
-EVIDENCE = dist.Normal(2.0, 1.0).log_prob(Y) - dist.Normal(0.0, 1.0).log_prob(Y)  # log odds of heads
+EVIDENCE = dist.Normal(2.0, 1.0).log_prob(Y) - dist.Normal(0.0, 1.0).log_prob(
+    Y
+)  # log odds of heads
 SHOWN = torch.tensor([[True, False, True]])
 CONDITIONS = {
     "all is seen": ({}, None, PRIOR + EVIDENCE),
@@ -167,7 +173,9 @@ def test_plated_draws_leave_what_is_known():
     expected = torch.sigmoid(PRIOR + EVIDENCE)
     error = (expected * (1 - expected) / 2000).sqrt()
     assert ((drawn.values["coin"][:, 1].mean(0) - expected).abs() < 5 * error).all()
-    by_element = model.conditionals["coin",].at(state.replace(masks={"coin": SHOWN[None].expand(1, 2, 3)}))
+    by_element = model.conditionals["coin",].at(
+        state.replace(masks={"coin": SHOWN[None].expand(1, 2, 3)})
+    )
     again = by_element(drawn.natural, torch.Generator().manual_seed(2))["coin"]
     assert torch.equal(again[..., 0], drawn.values["coin"][..., 0])
     assert not torch.equal(again[..., 1], drawn.values["coin"][..., 1])
@@ -178,7 +186,10 @@ def test_a_proposal_is_fitted_to_whole_clouds(wanted, found):
     model = GraphicalModel()
     model.add_site("z", lambda: dist.Normal(0.0, 1.0))
     engine = DCPC(model, num_particles=64, warmup=2)
-    assert _posterior_draws(engine, engine.init(batch_size=2), ["z"], wanted)["z"].shape == (found, 2)
+    assert _posterior_draws(engine, engine.init(batch_size=2), ["z"], wanted)["z"].shape == (
+        found,
+        2,
+    )
 
 
 def check(drawn, quantiles):
@@ -195,12 +206,18 @@ def check(drawn, quantiles):
         (dist.Uniform(2.0, 5.0), lambda p: 2 + 3 * p),
         (dist.Cauchy(1.0, 3.0), lambda p: 1 + 3 * torch.tan(math.pi * (p - 0.5))),
         (dist.Normal(1.0, 3.0), lambda p: 1 + 3 * math.sqrt(2) * torch.erfinv(2 * p - 1)),
-        (dist.LogNormal(1.0, 0.5), lambda p: torch.exp(1 + 0.5 * math.sqrt(2) * torch.erfinv(2 * p - 1))),
+        (
+            dist.LogNormal(1.0, 0.5),
+            lambda p: torch.exp(1 + 0.5 * math.sqrt(2) * torch.erfinv(2 * p - 1)),
+        ),
     ],
 )
 def test_draws_of_imported_sites_have_their_quantiles(law, quantiles):
     model, _ = GraphicalModel.from_pyro(lambda: pyro.sample("z", law))
-    check(DCPC(model, num_particles=20_000).init(batch_size=1, seed=0).particles["z"].flatten(), quantiles)
+    check(
+        DCPC(model, num_particles=20_000).init(batch_size=1, seed=0).particles["z"].flatten(),
+        quantiles,
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Pyro programs as people write them: indices by latents, modules, masks, sequential plates, reading the data.
 
-Densities against Pyro's own; posteriors against enumeration and conjugate formulas, within 5 Monte Carlo standard errors
-from independent clouds (see `clouds.agrees`); seeds are fixed.
+Densities against Pyro's own; posteriors against enumeration and conjugate formulas, within 5 Monte
+Carlo standard errors from independent clouds (see `clouds.agrees`); seeds are fixed.
 """
 
 import itertools
@@ -34,11 +34,24 @@ def indices(y):
     """Every way to index with a latent number: alone, first, last, after an ellipsis, from the end, in a pair."""
     i = pyro.sample("i", dist.Bernoulli(0.4)).long()
     j = pyro.sample("j", dist.Categorical(INITIAL))
-    means = [TABLE[i].sum(), TABLE[:, j][0, 1], TABLE[..., j], TABLE[i - 2, 1:, 2], TABLE[0, j, i], TABLE[None, i, j]]
-    means += [TABLE[i, [0, 1], 1:3].sum(), TABLE[:, torch.tensor([True, False, True]), j].sum(), TABLE[i][j]]
+    means = [
+        TABLE[i].sum(),
+        TABLE[:, j][0, 1],
+        TABLE[..., j],
+        TABLE[i - 2, 1:, 2],
+        TABLE[0, j, i],
+        TABLE[None, i, j],
+    ]
+    means += [
+        TABLE[i, [0, 1], 1:3].sum(),
+        TABLE[:, torch.tensor([True, False, True]), j].sum(),
+        TABLE[i][j],
+    ]
     means += [Vindex(TABLE)[i, j, 1], Vindex(TABLE)[..., i, j, :], one_hot(j, 3).float()]
     for place, mean in enumerate(means):
-        pyro.sample(f"y{place}", dist.Normal(mean, 1.0).to_event(mean.ndim), obs=torch.zeros(mean.shape))
+        pyro.sample(
+            f"y{place}", dist.Normal(mean, 1.0).to_event(mean.ndim), obs=torch.zeros(mean.shape)
+        )
 
 
 def written(y):
@@ -86,7 +99,10 @@ def sequential_plates(y):
 def masked(y):
     """Masks over observed elements, one of them made by a latent, and one handed to the distribution itself."""
     z = pyro.sample("z", dist.Normal(0.0, 1.0))
-    with pyro.plate("data", len(y)), pyro.poutine.mask(mask=torch.tensor([True, False, True, True])):
+    with (
+        pyro.plate("data", len(y)),
+        pyro.poutine.mask(mask=torch.tensor([True, False, True, True])),
+    ):
         pyro.sample("y", dist.Normal(z, 1.0), obs=y)
         pyro.sample("v", dist.Normal(z, 2.0).mask(z > 0), obs=y + 1)
     with pyro.poutine.mask(mask=False):
@@ -96,10 +112,15 @@ def masked(y):
 def filled(y):
     """Densities that write where a condition holds, or by slices from the end, and lists of samples."""
     p = pyro.sample("p", dist.Dirichlet(torch.ones(3)))
-    z, cuts = pyro.sample("z", dist.Normal(0.0, 1.0)), pyro.sample("cuts", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+    z, cuts = (
+        pyro.sample("z", dist.Normal(0.0, 1.0)),
+        pyro.sample("cuts", dist.Normal(torch.zeros(2), 1.0).to_event(1)),
+    )
     pyro.sample("counts", dist.Multinomial(6, p), obs=torch.tensor([1.0, 2.0, 3.0]))
     with pyro.plate("data", len(y)):
-        pyro.sample("y", dist.OrderedLogistic(z, cuts.sort().values), obs=torch.tensor([0, 1, 2, 1]))
+        pyro.sample(
+            "y", dist.OrderedLogistic(z, cuts.sort().values), obs=torch.tensor([0, 1, 2, 1])
+        )
     loc = torch.tensor([z, 2 * p[0], 1.0])
     loc[loc > 1] = 1
     pyro.sample("x", dist.Normal(loc, 1.0).to_event(1), obs=torch.zeros(3))
@@ -113,7 +134,11 @@ def learned_flow(y):
     """A density that writes into tensors made from parameters alone."""
     pyro.module("spline", SPLINE)
     z = pyro.sample("z", dist.Normal(0.0, 1.0))
-    pyro.sample("y", dist.TransformedDistribution(dist.Normal(z.expand(1), 1.0).to_event(1), [SPLINE]), obs=y[:1])
+    pyro.sample(
+        "y",
+        dist.TransformedDistribution(dist.Normal(z.expand(1), 1.0).to_event(1), [SPLINE]),
+        obs=y[:1],
+    )
 
 
 PROGRAMS = [
@@ -167,7 +192,9 @@ class Regression(PyroModule):
     def __init__(self):
         super().__init__()
         self.layer = PyroModule[torch.nn.Linear](2, 1)
-        self.layer.weight = PyroSample(dist.Normal(0.0, 1.0, validate_args=True).expand([1, 2]).to_event(2))
+        self.layer.weight = PyroSample(
+            dist.Normal(0.0, 1.0, validate_args=True).expand([1, 2]).to_event(2)
+        )
         self.layer.bias = PyroSample(lambda module: dist.Normal(0.0, 1.0).expand([1]).to_event(1))
 
     def forward(self, x, y):
@@ -268,7 +295,9 @@ def test_correlations_of_an_imported_program_follow_their_density():
     def program():
         pyro.sample("factor", dist.LKJCholesky(3, 2.0, validate_args=True))
         pyro.sample("matrix", dist.LKJ(3, 1.0))
-        pyro.sample("below", dist.LKJCholesky(3, pyro.sample("eta", dist.Gamma(50.0, 25.0)) * 0 + 2.0))
+        pyro.sample(
+            "below", dist.LKJCholesky(3, pyro.sample("eta", dist.Gamma(50.0, 25.0)) * 0 + 2.0)
+        )
 
     model, _ = GraphicalModel.from_pyro(program)
     particles = DCPC(model, num_particles=20000).init(seed=0).particles
@@ -298,7 +327,9 @@ def test_draws_follow_what_is_learned():
     """The prior's location is a parameter: once it is moved to 7, first clouds lie there."""
 
     def program():
-        pyro.sample("z", dist.Normal(pyro.param("loc", torch.tensor(0.0)), 1.0).expand([2]).to_event(1))
+        pyro.sample(
+            "z", dist.Normal(pyro.param("loc", torch.tensor(0.0)), 1.0).expand([2]).to_event(1)
+        )
 
     with pyro.get_param_store().scope():
         model, _ = GraphicalModel.from_pyro(program)
@@ -306,10 +337,12 @@ def test_draws_follow_what_is_learned():
         next(model.parameters()).fill_(7.0)
     z = DCPC(model, num_particles=2000).init(batch_size=2, seed=0).particles["z"]
     assert z.unique().numel() > 7900
-    assert (z.mean(0) - 7).abs().max() < 5 / 2000**0.5 and (z.var(0) - 1).abs().max() < 5 * (2 / 2000) ** 0.5
+    assert (z.mean(0) - 7).abs().max() < 5 / 2000**0.5 and (z.var(0) - 1).abs().max() < 5 * (
+        2 / 2000
+    ) ** 0.5
 
 
-# -- refusals --------------------------------------------------------------------------------------------------------
+# -- refusals --------------------------------------------------------------------------------------
 
 
 def branching(y):

@@ -7,7 +7,13 @@ import torch
 from torch.distributions import Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel, MoveError, lag
-from aif_dcpc.inference.model.resampling import ess, resample_lineages, systematic, take, unique_ancestors
+from aif_dcpc.inference.model.resampling import (
+    ess,
+    resample_lineages,
+    systematic,
+    take,
+    unique_ancestors,
+)
 
 
 def cloud(particles=6, batch=2):
@@ -40,13 +46,18 @@ def test_a_single_particle_of_weight_has_all_offspring():
     for place in range(4):
         weights = torch.full((4, 1), -math.inf)
         weights[place] = 0.0
-        assert systematic(weights, torch.Generator().manual_seed(place)).flatten().tolist() == [place] * 4
+        assert (
+            systematic(weights, torch.Generator().manual_seed(place)).flatten().tolist()
+            == [place] * 4
+        )
 
 
 def test_particles_are_picked_by_datum():
     values = torch.arange(24.0).reshape(3, 4, 2)
     indices = torch.tensor([[0, 1, 2, 2], [1, 1, 0, 2], [2, 0, 0, 2]])
-    expected = torch.stack([torch.stack([values[indices[k, b], b] for b in range(4)]) for k in range(3)])
+    expected = torch.stack(
+        [torch.stack([values[indices[k, b], b] for b in range(4)]) for k in range(3)]
+    )
     assert torch.equal(take(values, indices), expected)
 
 
@@ -61,7 +72,9 @@ def test_lineages_are_resampled_where_the_effective_sample_size_is_low():
     state = state.replace(log_weights=weights)
     moved = resample_lineages(state, torch.Generator().manual_seed(0))
     assert torch.equal(moved.log_weights[:, [0, 2]], weights[:, [0, 2]])
-    assert torch.allclose(moved.log_weights[:, 1], torch.full((6,), 5 + math.log(2 / 6)))  # the same mean weight
+    assert torch.allclose(
+        moved.log_weights[:, 1], torch.full((6,), 5 + math.log(2 / 6))
+    )  # the same mean weight
     for name in "ab":
         assert torch.equal(moved.values[name][:, [0, 2]], state.values[name][:, [0, 2]])
         kept = state.values[name][:2, 1].repeat_interleave(3)
@@ -70,16 +83,24 @@ def test_lineages_are_resampled_where_the_effective_sample_size_is_low():
     assert unique_ancestors(moved).tolist() == [6, 2, 6]
     higher = resample_lineages(state, torch.Generator().manual_seed(0), threshold=0.7)
     assert unique_ancestors(higher).tolist() == [4, 2, 6]
-    again = resample_lineages(moved.replace(log_weights=weights.flip(0)), torch.Generator().manual_seed(0))
-    assert unique_ancestors(again).tolist() == [6, 1, 6]  # the last two both descend from particle 1
+    again = resample_lineages(
+        moved.replace(log_weights=weights.flip(0)), torch.Generator().manual_seed(0)
+    )
+    assert unique_ancestors(again).tolist() == [
+        6,
+        1,
+        6,
+    ]  # the last two both descend from particle 1
 
 
-# -- arrivals --------------------------------------------------------------------------------------------------------
+# -- arrivals --------------------------------------------------------------------------------------
 
 
 def walk(arrival=None):
     model = GraphicalModel()
-    model.add_site("s", lambda s: Normal(s, 1.0), [lag("s")], initial=lambda: Normal(0.0, 1.0), scope="slice")
+    model.add_site(
+        "s", lambda s: Normal(s, 1.0), [lag("s")], initial=lambda: Normal(0.0, 1.0), scope="slice"
+    )
     model.add_site("o", lambda s: Normal(s, 1.0), ["s"], scope="slice")
     if arrival is not None:
         model.add_arrival(arrival)
@@ -104,11 +125,18 @@ def test_an_observed_site_with_lags_is_scored_by_its_initial_kernel_first():
     model = GraphicalModel()
     model.add_site("s", lambda: Normal(0.0, 1.0), scope="slice")
     model.add_site(
-        "o", lambda s, o: Normal(s + o, 3.0), ["s", lag("o", 2)], initial=lambda s: Normal(s, 2.0), scope="slice"
+        "o",
+        lambda s, o: Normal(s + o, 3.0),
+        ["s", lag("o", 2)],
+        initial=lambda s: Normal(s, 2.0),
+        scope="slice",
     )
     engine = DCPC(model, num_particles=3)
     state = engine.init({"o": torch.tensor([[1.0]])}, seed=0)
-    for law in (lambda s: Normal(s, 2.0), lambda s: Normal(s + 1.0, 3.0)):  # flat: nothing is resampled
+    for law in (
+        lambda s: Normal(s, 2.0),
+        lambda s: Normal(s + 1.0, 3.0),
+    ):  # flat: nothing is resampled
         state = state.replace(log_weights=torch.zeros(3, 1))
         state = engine.append(state, {"o": torch.tensor([0.5])})
         expected = law(state.values["s"][..., -1]).log_prob(torch.tensor(0.5))
@@ -120,14 +148,21 @@ def test_functions_of_other_sites_need_no_observation():
     model = GraphicalModel()
     model.add_input("u")
     model.add_site(
-        "s", lambda s, u: Normal(s + u, 1.0), [lag("s"), "u"], initial=lambda u: Normal(u, 1.0), scope="slice"
+        "s",
+        lambda s, u: Normal(s + u, 1.0),
+        [lag("s"), "u"],
+        initial=lambda u: Normal(u, 1.0),
+        scope="slice",
     )
     model.add_deterministic("twice", lambda s: 2 * s, ["s"], scope="slice")
     model.add_site("o", lambda t: Normal(t, 3.0), ["twice"], scope="slice")
     engine = DCPC(model, num_particles=5)
     state = engine.init({"u": torch.zeros(2, 1), "o": torch.zeros(2, 1)}, seed=0)
     longer = engine.append(state, {"u": torch.ones(2), "o": torch.tensor([0.5, -0.5])})
-    assert set(longer.values) == {"u", "s", "o"} and longer.values["u"][0, :, 1].tolist() == [1.0, 1.0]
+    assert set(longer.values) == {"u", "s", "o"} and longer.values["u"][0, :, 1].tolist() == [
+        1.0,
+        1.0,
+    ]
     expected = Normal(2 * longer.values["s"][..., 1], 3.0).log_prob(torch.tensor([0.5, -0.5]))
     assert torch.allclose(longer.log_weights, expected, atol=1e-5)
 
@@ -138,7 +173,9 @@ def test_a_model_may_extend_its_cloud_itself():
     def propose(values, observation, generator):
         seen.update(values=values, observation=observation)
         new = observation["o"][None, :, None] + torch.arange(5.0)[:, None, None]
-        return {"s": torch.cat([values["s"], new], 2)}, -0.1 * torch.arange(5.0)[:, None].expand(5, 2)
+        return {"s": torch.cat([values["s"], new], 2)}, -0.1 * torch.arange(5.0)[:, None].expand(
+            5, 2
+        )
 
     engine, state = walk(propose)
     longer = engine.append(state, {"o": torch.tensor([2.0, 3.0])})

@@ -66,7 +66,9 @@ def test_latents_of_a_linear_net_have_the_gaussian_posterior():
 def test_gradients_stay_within_their_layer():
     net = linear_net()
     model = GraphicalModel.from_sequential(net, 0.5)
-    state = DCPC(model, num_particles=2).init({"input": torch.ones(3, 2), "output": torch.ones(3, 2)}, seed=0)
+    state = DCPC(model, num_particles=2).init(
+        {"input": torch.ones(3, 2), "output": torch.ones(3, 2)}, seed=0
+    )
     terms = local_log_joint(state)
     (gradient,) = torch.autograd.grad(objective(state, terms), [net[1].weight], retain_graph=True)
     below, here = state.values["layer1"], state.values["layer2"]
@@ -77,18 +79,28 @@ def test_gradients_stay_within_their_layer():
 
 def test_a_small_noise_cloud_starts_at_the_forward_pass():
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sequential(nn.Flatten(), nn.Tanh(), nn.Linear(8, 3)))
-    model = GraphicalModel.from_sequential(net, 1e-4, output=lambda logits: Categorical(logits=logits))
+    model = GraphicalModel.from_sequential(
+        net, 1e-4, output=lambda logits: Categorical(logits=logits)
+    )
     images = torch.randn(5, 1, 4, 4)
-    state = DCPC(model, num_particles=2).init({"input": images, "output": torch.zeros(5).long()}, seed=0)
+    state = DCPC(model, num_particles=2).init(
+        {"input": images, "output": torch.zeros(5).long()}, seed=0
+    )
     assert state.particles["layer1"].shape == (2, 5, 2, 2, 2)
-    assert torch.allclose(state.particles["layer1"], net[0](images).expand(2, -1, -1, -1, -1), atol=1e-3)
+    assert torch.allclose(
+        state.particles["layer1"], net[0](images).expand(2, -1, -1, -1, -1), atol=1e-3
+    )
 
 
 @pytest.mark.parametrize(
     "net, noise, sentence",
     [
         (nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), 0.1, "BatchNorm1d, which couples"),
-        (nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))), 0.1, "layer 0 holds Dropout"),
+        (
+            nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))),
+            0.1,
+            "layer 0 holds Dropout",
+        ),
         (nn.Sequential(nn.Linear(2, 2)), [0.1, 0.2], "one noise per layer, 1, found 2"),
         (nn.Sequential(nn.Linear(2, 2)), 0.0, "positive"),
     ],

@@ -31,4 +31,6 @@ def test_a_learned_sequence_comes_back_from_its_first_image():
 def test_orthogonal_images_come_back_from_an_asymmetric_hopfield_network():
     binary = torch.tensor([[1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 1]]).float()[:, None, None]
     for sharpness in (None, 20.0):
-        assert torch.equal(asymmetric_hopfield(binary, binary[0], 2, sharpness=sharpness), binary[1:])
+        assert torch.equal(
+            asymmetric_hopfield(binary, binary[0], 2, sharpness=sharpness), binary[1:]
+        )

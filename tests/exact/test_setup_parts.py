@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import distributions as d
 
-from aif_dcpc.inference import DCPC, GraphicalModel, InferenceError, MoveError, NonFiniteError, every, lag
+from aif_dcpc.inference import (
+    DCPC,
+    GraphicalModel,
+    InferenceError,
+    MoveError,
+    NonFiniteError,
+    every,
+    lag,
+)
 from aif_dcpc.inference.model.state import Info
 from aif_dcpc.inference.moves import schedule as schedules
 from aif_dcpc.inference.moves.ffbs import ForwardFilterBackwardSample
@@ -51,8 +59,15 @@ def test_roles_of_supports(name):
 
 
 def test_supports_list_every_value():
-    assert DCPC(one(d.Categorical(torch.ones(3)))).init().problem.supports["z"].tolist() == [0, 1, 2]
-    assert DCPC(one(d.OneHotCategorical(torch.ones(3)))).init().problem.supports["z"].tolist() == torch.eye(3).tolist()
+    assert DCPC(one(d.Categorical(torch.ones(3)))).init().problem.supports["z"].tolist() == [
+        0,
+        1,
+        2,
+    ]
+    assert (
+        DCPC(one(d.OneHotCategorical(torch.ones(3)))).init().problem.supports["z"].tolist()
+        == torch.eye(3).tolist()
+    )
 
 
 def test_what_is_not_observed_is_filled_with_something_possible():
@@ -65,7 +80,8 @@ def test_what_is_not_observed_is_filled_with_something_possible():
     expected = d.Gamma(2.0, 1.0).log_prob(torch.tensor([3.0, 4.0]))
     log_joint = DCPC(model).log_joint(state)
     assert torch.allclose(
-        log_joint, torch.stack([torch.zeros(()), expected[0], torch.zeros(()), expected[1]]).expand(2, 4)
+        log_joint,
+        torch.stack([torch.zeros(()), expected[0], torch.zeros(()), expected[1]]).expand(2, 4),
     )
 
 
@@ -75,7 +91,9 @@ def test_a_cloud_starts_with_equal_weights_and_itself_as_ancestor():
     assert (state.log_weights == 0).all() and state.weights().allclose(torch.tensor(0.25))
     assert torch.equal(state.ancestors, torch.arange(4)[:, None].expand(4, 3))
     assert state.length == state.sweeps == 0 and state.log_evidence.tolist() == [0, 0, 0]
-    assert DCPC(one(d.Normal(torch.zeros(()).double(), 1.0))).init().log_weights.dtype == torch.float64
+    assert (
+        DCPC(one(d.Normal(torch.zeros(()).double(), 1.0))).init().log_weights.dtype == torch.float64
+    )
 
 
 def test_seeds_of_the_engine_and_of_the_call():
@@ -111,18 +129,24 @@ def test_the_log_joint_that_is_not_finite_names_its_site():
     engine = DCPC(model)
     state = engine.init({"x": torch.zeros(1)})
     engine.check_finite(state, Info({}, torch.zeros(1, 1)))
-    with pytest.raises(NonFiniteError, match="check_model"):  # nothing to see in the factors themselves
+    with pytest.raises(
+        NonFiniteError, match="check_model"
+    ):  # nothing to see in the factors themselves
         engine.check_finite(state, Info({}, torch.full((1, 1), math.inf)))
 
 
-# -- schedules -------------------------------------------------------------------------------------------------------
+# -- schedules -------------------------------------------------------------------------------------
 
 
 def chain(size, lags=1):
     table = torch.full((size, size), 1.0) + torch.eye(size)
     model = GraphicalModel()
     model.add_site(
-        "z", lambda z: d.Categorical(table[z]), [lag("z", lags)], initial=lambda: d.Categorical(table[0]), scope="slice"
+        "z",
+        lambda z: d.Categorical(table[z]),
+        [lag("z", lags)],
+        initial=lambda: d.Categorical(table[0]),
+        scope="slice",
     )
     model.add_site("x", lambda z: d.Normal(z.float(), 1.0), ["z"], scope="slice")
     return model
@@ -143,7 +167,13 @@ def test_discrete_chains_are_drawn_whole_unless_too_large():
 
 def walk(lags=1):
     model = GraphicalModel()
-    model.add_site("s", lambda s: d.Normal(s, 1.0), [lag("s", lags)], initial=lambda: d.Normal(0.0, 1.0), scope="slice")
+    model.add_site(
+        "s",
+        lambda s: d.Normal(s, 1.0),
+        [lag("s", lags)],
+        initial=lambda: d.Normal(0.0, 1.0),
+        scope="slice",
+    )
     return model
 
 
@@ -155,13 +185,20 @@ def test_series_move_in_windows_and_slice_by_slice():
     assert every.moves(4) == even and every.moves(7) == odd
     assert passes(walk(), length=6, window=6)[0] == (Langevin("s", 6, 0, "ou"),)
     assert passes(walk(), length=7, window=6)[0] == even
-    assert passes(walk(2), length=20, window=6)[0] == (Langevin("s", 6, 0, "ou"), Langevin("s", 2, 2, "ou", gap=6))
-    assert passes(walk(2), length=20, window=1)[0] == tuple(Langevin("s", 1, p, "ou") for p in range(3))
+    assert passes(walk(2), length=20, window=6)[0] == (
+        Langevin("s", 6, 0, "ou"),
+        Langevin("s", 2, 2, "ou", gap=6),
+    )
+    assert passes(walk(2), length=20, window=1)[0] == tuple(
+        Langevin("s", 1, p, "ou") for p in range(3)
+    )
     assert passes(walk(), length=1)[0] == (Langevin("s", noise="ou"),)
     blocks = passes(walk(), length=2000, window=6, moves={"s": "block"})
     assert blocks[0] == (Langevin("s", 1024, 0, "ou"), Langevin("s", 1, 1, "ou", gap=1024))
     assert blocks[1] == (Langevin("s", 6, 0, "ou"), Langevin("s", 6, 3, "ou"))
-    assert passes(walk(), length=20, moves={"s": "barker"})[0] == tuple(Langevin("s", 1, p, "barker") for p in (0, 1))
+    assert passes(walk(), length=20, moves={"s": "barker"})[0] == tuple(
+        Langevin("s", 1, p, "barker") for p in (0, 1)
+    )
 
 
 def test_a_site_without_a_sound_move_is_refused():
@@ -170,7 +207,7 @@ def test_a_site_without_a_sound_move_is_refused():
     assert schedules.DEFAULTS.window == 16 and schedules.DEFAULTS.step == 0.1
 
 
-# -- predictions -----------------------------------------------------------------------------------------------------
+# -- predictions -----------------------------------------------------------------------------------
 
 
 def triangle():
@@ -209,7 +246,9 @@ def test_counterfactuals_draw_what_was_missing():
     model.add_site("b", lambda a: d.Normal(a, 0.1), ["a"])
     engine = DCPC(model, num_particles=2000)
     shown = torch.tensor([True, False])
-    state = engine.init({"a": torch.tensor([1.0, 1.0]), "b": torch.tensor([1.5, 0.0])}, masks={"b": shown}, seed=0)
+    state = engine.init(
+        {"a": torch.tensor([1.0, 1.0]), "b": torch.tensor([1.5, 0.0])}, masks={"b": shown}, seed=0
+    )
     found = engine.counterfactual(state, {"a": torch.tensor([0.0, 0.0])})["b"]
     assert torch.allclose(found[:, 0], torch.tensor(0.5))  # its noise was .5
     assert abs(found[:, 1].mean()) < 5 * 0.1 / 2000**0.5 and abs(found[:, 1].std() / 0.1 - 1) < 0.1
@@ -218,7 +257,13 @@ def test_counterfactuals_draw_what_was_missing():
 def test_replicates_are_drawn_at_the_particles():
     model = GraphicalModel()
     model.add_site("g", lambda: d.Normal(0.0, 1.0), scope="global")
-    model.add_site("s", lambda s: d.Normal(s, 1.0), [lag("s")], initial=lambda: d.Normal(5.0, 1.0), scope="slice")
+    model.add_site(
+        "s",
+        lambda s: d.Normal(s, 1.0),
+        [lag("s")],
+        initial=lambda: d.Normal(5.0, 1.0),
+        scope="slice",
+    )
     model.add_site("slow", lambda g: d.Normal(g, 1e-4), ["g"], scope=every(2))
     model.add_site("o", lambda s: d.Normal(s, 1e-4), ["s"], scope="slice")
     engine = DCPC(model, num_particles=3)
@@ -229,7 +274,7 @@ def test_replicates_are_drawn_at_the_particles():
     assert torch.allclose(found["slow"], state.values["g"].unsqueeze(-1).expand(3, 2, 3), atol=1e-3)
 
 
-# -- tempering -------------------------------------------------------------------------------------------------------
+# -- tempering -------------------------------------------------------------------------------------
 
 
 def test_lineages_are_selected_whole():
@@ -253,7 +298,10 @@ def test_tempering_estimates_the_evidence_of_each_datum():
     x = torch.tensor([0.0, 2.0])
     state, info = DCPC(model, num_particles=3000).temper({"x": x}, num_temperatures=8, seed=0)
     assert (state.log_evidence - d.Normal(0.0, 1.25**0.5).log_prob(x)).abs().max() < 0.1
-    assert info.trace["inverse_temperature"].shape == (8,) and info.trace["ess_fraction"].shape == (8, 2)
+    assert info.trace["inverse_temperature"].shape == (8,) and info.trace["ess_fraction"].shape == (
+        8,
+        2,
+    )
     assert ((info.trace["ess_fraction"] > 0) & (info.trace["ess_fraction"] <= 1 + 1e-5)).all()
     assert (state.values["z"].mean(0) - 0.8 * x).abs().max() < 5 * (0.2 / 3000) ** 0.5 * 2
     assert (state.values["z"].var(0) / 0.2 - 1).abs().max() < 0.15

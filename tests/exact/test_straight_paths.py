@@ -10,7 +10,13 @@ from torch.distributions import Normal
 from aif_dcpc.experiments.bouncing_digits import straight_paths
 from aif_dcpc.experiments.bouncing_digits.graph import bouncing_digits
 from aif_dcpc.experiments.bouncing_digits.rendering import Renderer, bounce, render, spot
-from aif_dcpc.experiments.bouncing_digits.straight_paths import Lines, draw_paths, draw_velocity, fold, pick
+from aif_dcpc.experiments.bouncing_digits.straight_paths import (
+    Lines,
+    draw_paths,
+    draw_velocity,
+    fold,
+    pick,
+)
 
 SPEED = 0.2
 
@@ -21,13 +27,18 @@ def lines(monkeypatch):
     monkeypatch.setattr(straight_paths, "CELL", 0.25)
     monkeypatch.setattr(straight_paths, "CELLS_OF_VELOCITY", 16)
     monkeypatch.setattr(straight_paths, "DEFENSIVE", 0.25)
-    places = torch.tensor([[[[0.0, 0.5], [0.1, 0.3], [0.2, 0.1]]], [[[-0.9, 0.0], [-0.9, 0.0], [-0.5, 0.0]]]])
+    places = torch.tensor(
+        [[[[0.0, 0.5], [0.1, 0.3], [0.2, 0.1]]], [[[-0.9, 0.0], [-0.9, 0.0], [-0.5, 0.0]]]]
+    )
     return Lines.through(places, SPEED)
 
 
 def cells_by_hand(places):
     """Probabilities of the cells `(starts, velocities)` of one axis: exp(-|line - places|^2 / 2 spread^2) p(velocity)."""
-    starts, velocities = torch.arange(-0.875, 1, 0.25), (torch.arange(16) - 7.5) * 0.1  # 8 sd / 16 wide
+    starts, velocities = (
+        torch.arange(-0.875, 1, 0.25),
+        (torch.arange(16) - 7.5) * 0.1,
+    )  # 8 sd / 16 wide
     lines = fold(starts[:, None, None] + velocities[:, None] * torch.arange(3))
     fit = -(lines - places).square().sum(-1) / (2 * 0.1**2) - (velocities / SPEED).square() / 2
     return torch.softmax(fit.flatten(), 0).unflatten(0, (8, 16))
@@ -62,7 +73,9 @@ def test_draws_follow_the_density(lines):
     cells = cells_by_hand(torch.tensor([0.0, 0.1, 0.2]))
     i, j = (start[:, 0, 0, 0] + 1) / 0.25, velocity[:, 0, 0, 0] / 0.1 + 8
     edges = torch.arange(-1.0, 1.01, 0.25), torch.arange(-0.8, 0.81, 0.1)
-    of_prior = (Normal(0.0, 1.0).cdf(edges[0]).diff()[:, None]) * Normal(0.0, SPEED).cdf(edges[1]).diff()
+    of_prior = (
+        (Normal(0.0, 1.0).cdf(edges[0]).diff()[:, None]) * Normal(0.0, SPEED).cdf(edges[1]).diff()
+    )
     expected = 0.75 * cells + 0.25 * of_prior
     for a, b in ((3, 8), (3, 9), (4, 8), (4, 9), (0, 7)):
         found = ((i.floor() == a) & (j.floor() == b)).double().mean()
@@ -70,7 +83,10 @@ def test_draws_follow_the_density(lines):
     inside = (i - i.floor())[(i >= 0) & (i < 8)]
     assert abs(inside.mean() - 0.5) < 0.02 and abs(inside.var() - 1 / 12) < 0.01
     outside = ((i < 0) | (i >= 8)).double().mean()
-    assert abs(outside - 0.25 * 2 * Normal(0.0, 1.0).cdf(torch.tensor(-1.0))) < 5 * (0.1 / number) ** 0.5
+    assert (
+        abs(outside - 0.25 * 2 * Normal(0.0, 1.0).cdf(torch.tensor(-1.0)))
+        < 5 * (0.1 / number) ** 0.5
+    )
     # E over draws of p / q is the integral of p: one
     ratio = (lines.log_prior(start, velocity) - lines.log_prob(start, velocity)).exp()
     assert ((ratio.mean(0) - 1).abs() < 5 * ratio.std(0) / number**0.5).all()
@@ -101,11 +117,13 @@ def test_paths_wander_about_their_lines():
 def test_picking_candidates():
     candidates = torch.arange(24.0).reshape(3, 2, 2, 2)
     chosen = torch.tensor([[2, 0], [1, 1]])
-    expected = torch.stack([torch.stack([candidates[chosen[k, b], k, b] for b in range(2)]) for k in range(2)])
+    expected = torch.stack(
+        [torch.stack([candidates[chosen[k, b], k, b] for b in range(2)]) for k in range(2)]
+    )
     assert torch.equal(pick(candidates, chosen), expected)
 
 
-# -- the bouncing digit ----------------------------------------------------------------------------------------------
+# -- the bouncing digit ----------------------------------------------------------------------------
 
 
 def test_films_bounce_as_told():
@@ -126,7 +144,12 @@ def test_films_bounce_as_told():
 def test_the_spot_is_bright_in_the_middle():
     """Logits 1 - 5 r^2 of the distance r from the centre, sides at 1."""
     found = spot(5)
-    assert found[2, 2] == 1 and found[0, 0] == -9 and found[2, 0] == -4 and found[1, 2] == pytest.approx(-0.25)
+    assert (
+        found[2, 2] == 1
+        and found[0, 0] == -9
+        and found[2, 0] == -4
+        and found[1, 2] == pytest.approx(-0.25)
+    )
     renderer = Renderer(2, 3, 5, 9, 0.4)
     renderer.network[-1].weight.data.zero_()
     bias = renderer.network[-1].bias.data
@@ -135,21 +158,29 @@ def test_the_spot_is_bright_in_the_middle():
     ).abs().max() < 1 / 3**0.5 + 1e-5  # the layer's own start is within 1 / sqrt(hidden)
     assert renderer.log_scale.exp().item() == pytest.approx(0.4)
     frame = renderer(torch.zeros(1, 2), torch.zeros(1, 2))
-    assert torch.allclose(frame.mean, render(torch.sigmoid(bias).reshape(1, 1, 5, 5), torch.zeros(1, 2), 9))
+    assert torch.allclose(
+        frame.mean, render(torch.sigmoid(bias).reshape(1, 1, 5, 5), torch.zeros(1, 2), 9)
+    )
 
 
 def test_digits_lie_between_pixels_bilinearly():
     digit = torch.ones(1, 1, 1, 1)
-    frame = render(digit, torch.tensor([[-0.5, 0.25]]), 3)[0, 0]  # corner at (.5, 1.25) of a free width of 2
+    frame = render(digit, torch.tensor([[-0.5, 0.25]]), 3)[
+        0, 0
+    ]  # corner at (.5, 1.25) of a free width of 2
     expected = torch.tensor([0.0, 0.75, 0.25])[:, None] * torch.tensor([0.5, 0.5, 0.0])
     assert torch.allclose(frame, expected)
 
 
 def test_the_graph_has_its_laws():
-    model = bouncing_digits(latents=2, hidden=3, patch=2, canvas=4, speed=0.3, noise=0.05, scale=0.2)
+    model = bouncing_digits(
+        latents=2, hidden=3, patch=2, canvas=4, speed=0.3, noise=0.05, scale=0.2
+    )
     assert model.sites["velocity"].kernel().base_dist.scale.unique().item() == pytest.approx(0.3)
     law = model.sites["position"].kernel(torch.tensor([0.1, 0.2]), torch.tensor([0.5, -0.5]))
-    assert torch.allclose(law.mean, torch.tensor([0.6, -0.3])) and law.base_dist.scale[0].item() == pytest.approx(0.05)
+    assert torch.allclose(law.mean, torch.tensor([0.6, -0.3])) and law.base_dist.scale[
+        0
+    ].item() == pytest.approx(0.05)
     first = model.sites["position"].initial(torch.tensor([0.5, -0.5]))
     assert (first.mean == 0).all() and (first.base_dist.scale == 1).all()
     assert not model.conditionals

@@ -1,6 +1,7 @@
 """Posteriors with far modes: tempered weights against the exact ones, and a warning without tempering.
 
-The prior is symmetric, the likelihood a mixture of two Gaussians: the modes lie 10 sd apart with weights .7 and .3.
+The prior is symmetric, the likelihood a mixture of two Gaussians: the modes lie 10 sd apart with
+    weights .7 and .3.
 """
 
 import pytest
@@ -25,11 +26,18 @@ def test_weights_of_far_modes(size):
     state, info = engine.temper(data, num_temperatures=30, seed=0)
     left = (state.particles["z"].sum(-1) < 0).double().mean(0)
     assert abs(left.mean() - 0.7) < 5 * left.std() / COPIES**0.5
-    assert left.std() / COPIES**0.5 < 0.04  # so that 5 standard errors tell .7 from the .5 of untempered clouds
-    assert abs(state.log_evidence.mean() - evidence) < 5 * state.log_evidence.std() / COPIES**0.5 + 0.05
+    assert (
+        left.std() / COPIES**0.5 < 0.04
+    )  # so that 5 standard errors tell .7 from the .5 of untempered clouds
+    assert (
+        abs(state.log_evidence.mean() - evidence)
+        < 5 * state.log_evidence.std() / COPIES**0.5 + 0.05
+    )
     assert info.trace["ess_fraction"].shape == (30, COPIES)
     state, _ = engine.run(state, 5)
-    assert torch.equal((state.particles["z"].sum(-1) < 0).double().mean(0), left)  # local moves never hop
+    assert torch.equal(
+        (state.particles["z"].sum(-1) < 0).double().mean(0), left
+    )  # local moves never hop
 
 
 @pytest.mark.parametrize("size", [8, 32])
@@ -58,7 +66,9 @@ def test_global_latents_are_resampled_as_one_lineage():
     model.add_site("x", lambda g: Normal(g, 1.0), parents=["g"])
     data = torch.tensor([1.0, 2.0, -0.5])
     state, _ = DCPC(model, num_particles=2000).temper({"x": data}, seed=0)
-    assert abs(float(state.particles["g"].mean()) - 2.5 / 4) < 5 * (0.25 / 2000) ** 0.5 * 2  # ESS at least K / 4
+    assert (
+        abs(float(state.particles["g"].mean()) - 2.5 / 4) < 5 * (0.25 / 2000) ** 0.5 * 2
+    )  # ESS at least K / 4
 
 
 def test_too_few_temperatures():

@@ -20,7 +20,11 @@ def test_particles_forget_where_they_were_within_thirty_sweeps():
     state, _ = engine.run(engine.init({"x": torch.tensor([500.0])}, seed=0), 80)
     later, _ = engine.run(state, 30)
     z = torch.arange(900.0)
-    posterior = (Poisson(400.0).log_prob(z) + Normal(z, 30.0).log_prob(torch.tensor(500.0))).double().softmax(0)
+    posterior = (
+        (Poisson(400.0).log_prob(z) + Normal(z, 30.0).log_prob(torch.tensor(500.0)))
+        .double()
+        .softmax(0)
+    )
     mean = (posterior * z).sum()
     deviation = ((posterior * z.square()).sum() - mean.square()).sqrt()
     for cloud in (state, later):
@@ -33,4 +37,7 @@ def test_particles_forget_where_they_were_within_thirty_sweeps():
 
 def test_wide_jumps_keep_the_joint_distribution():
     """Geweke's joint test, one false alarm in 1e5 pairs of seeds."""
-    assert joint_test(counts(), {"x": torch.zeros(1)}, moves={}, replicates=2000, num_sweeps=6, seed=0) == []
+    assert (
+        joint_test(counts(), {"x": torch.zeros(1)}, moves={}, replicates=2000, num_sweeps=6, seed=0)
+        == []
+    )

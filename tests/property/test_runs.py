@@ -1,6 +1,7 @@
 """Run folders and checkpoints: what is read is what was written, or it is refused; nothing in them runs.
 
-Oracles: the identity (written, then read), and a file that the hostile content would have to create.
+Oracles: the identity (written, then read), and a file that the hostile content would have to
+    create.
 """
 
 import json
@@ -32,8 +33,14 @@ CONFIG = {
 }  # fmt: skip
 
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**60), 2**60)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 
@@ -54,7 +61,11 @@ class Hostile:
 
 
 @tuned(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
-@given(content=st.dictionaries(st.text(min_size=1, max_size=5).filter(lambda k: k != "format"), plain, max_size=4))
+@given(
+    content=st.dictionaries(
+        st.text(min_size=1, max_size=5).filter(lambda k: k != "format"), plain, max_size=4
+    )
+)
 def test_checkpoints_give_back_what_they_were_given(folder, content):
     read = read_checkpoint(folder.save_checkpoint(3, {**content, "tensor": torch.arange(5)}))
     assert torch.equal(read.pop("tensor"), torch.arange(5))
@@ -95,7 +106,10 @@ def test_damage_that_has_no_words_is_told(folder, monkeypatch):
 def test_the_newest_two_checkpoints_are_kept_and_the_newest_whole_one_is_read(folder):
     for step in (1, 9, 10, 200):
         folder.save_checkpoint(step, {"step": step})
-    assert [path.name for path in folder.checkpoints()] == ["step-0000000200.pt", "step-0000000010.pt"]
+    assert [path.name for path in folder.checkpoints()] == [
+        "step-0000000200.pt",
+        "step-0000000010.pt",
+    ]
     assert folder.load_checkpoint()["step"] == 200
     folder.checkpoints()[0].write_bytes(b"torn")
     assert folder.load_checkpoint()["step"] == 10
@@ -135,7 +149,8 @@ def test_folders_named_by_the_clock_never_collide(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "wrap", [lambda h: h, lambda h: {"format": 1, "agent": h}, lambda h: {"format": 1, "tally": [h]}]
+    "wrap",
+    [lambda h: h, lambda h: {"format": 1, "agent": h}, lambda h: {"format": 1, "tally": [h]}],
 )
 def test_hostile_checkpoints_run_nothing(folder, tmp_path, wrap):
     trace = tmp_path / "trace"
@@ -230,7 +245,12 @@ def test_random_states_survive_a_checkpoint(folder):
 
 
 def test_derived_seeds_differ():
-    seeds = {derive(seed, purpose, episode) for seed in range(10) for purpose in range(3) for episode in range(50)}
+    seeds = {
+        derive(seed, purpose, episode)
+        for seed in range(10)
+        for purpose in range(3)
+        for episode in range(50)
+    }
     assert len(seeds) == 1500
 
 
@@ -256,7 +276,12 @@ def test_averages_restart_when_taken():
 
 
 def test_numbers_that_json_cannot_hold_become_null():
-    assert [finite(value) for value in (1, 2.5, float("nan"), float("-inf"))] == [1, 2.5, None, None]
+    assert [finite(value) for value in (1, 2.5, float("nan"), float("-inf"))] == [
+        1,
+        2.5,
+        None,
+        None,
+    ]
 
 
 def test_a_run_folder_that_is_not_one_is_refused(tmp_path):

@@ -15,10 +15,11 @@ from aif_dcpc.agents.gridworld.tables.posterior import evidence_gain
 def shift_effects(grid: Grid, cloud: Cloud, record: Record, generator: torch.Generator) -> Cloud:
     """Let one effect per particle change places with the step before or after it, the tables integrated out.
 
-    When a change is noticed late (the first sight of it was misread, or the step slipped), the step that did it is
-    uncertain. Tables drawn given one attribution make the other look impossible, so that updates of events given
-    tables would never find it: here both are weighed by the evidence of all counts. Accepted by Metropolis; the
-    pair of steps is chosen in a way that the exchange does not change. Where it is accepted, tables are drawn anew.
+    When a change is noticed late (the first sight of it was misread, or the step slipped), the step
+    that did it is uncertain. Tables drawn given one attribution make the other look impossible, so
+    that updates of events given tables would never find it: here both are weighed by the evidence
+    of all counts. Accepted by Metropolis; the pair of steps is chosen in a way that the exchange
+    does not change. Where it is accepted, tables are drawn anew.
     """
     trial = _exchanged(grid, cloud.events, record, generator)
     tried = (trial != cloud.events).any(1).nonzero()[:, 0]
@@ -40,7 +41,8 @@ def shift_effects(grid: Grid, cloud: Cloud, record: Record, generator: torch.Gen
 def _exchanged(grid: Grid, events: Tensor, record: Record, generator: torch.Generator) -> Tensor:
     """The sequences with one effect (any, evenly) and the step before or after it (evenly) exchanged.
 
-    Steps that turn are passed over: their events are known. Sequences without an effect stay as they are.
+    Steps that turn are passed over: their events are known. Sequences without an effect stay as
+        they are.
     """
     still = ((record.heading[1:] - record.heading[:-1]) % 4 == 0).nonzero()[:, 0] + 1
     acts = (events[:, still] >= grid.effects.num_motions).float()
@@ -54,10 +56,14 @@ def _exchanged(grid: Grid, events: Tensor, record: Record, generator: torch.Gene
     return events.scatter(1, pair, events.gather(1, pair.flip(1)))
 
 
-def _collapsed_gain(grid: Grid, old: Tensor, new: Tensor, cloud: Cloud, which: Tensor, record: Record) -> Tensor:
+def _collapsed_gain(
+    grid: Grid, old: Tensor, new: Tensor, cloud: Cloud, which: Tensor, record: Record
+) -> Tensor:
     """log of p(new events, observations | map, misread) over that of the old, the tables integrated out, `(N,)`."""
     initial, misread = cloud.initial[which], cloud.tables.misread[which]
-    (before, possible_before), (after, possible_after) = (_fit(grid, events, initial, record) for events in (old, new))
+    (before, possible_before), (after, possible_after) = (
+        _fit(grid, events, initial, record) for events in (old, new)
+    )
     right = after.sightings[:, 0] - before.sightings[:, 0]
     gain = possible_after - possible_before + right * misread_log_odds(misread, grid.num_tokens)
     gain = gain + evidence_gain(grid.memory.events, before.transition, after.transition)

@@ -6,9 +6,9 @@
     view_t    ~ the map's tokens around the pose, each misread with a small probability
     map cells ~ token_prior, at the start of every episode
 
-The functions here are the exact pieces of inference that the engine calls: `propose` (arrival of a slice),
-`redraw_events` and `redraw_map` (given tables) and `redraw_tables` (given events and map). In the first two the map is
-integrated out.
+The functions here are the exact pieces of inference that the engine calls: `propose` (arrival of a
+slice), `redraw_events` and `redraw_map` (given tables) and `redraw_tables` (given events and map).
+In the first two the map is integrated out.
 """
 
 from dataclasses import dataclass, replace
@@ -28,7 +28,14 @@ from aif_dcpc.agents.gridworld.model.counts import (
 )
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
 from aif_dcpc.agents.gridworld.model.loops import NEVER, token_scores
-from aif_dcpc.agents.gridworld.model.paths import Effects, Path, Record, Sightings, follow, sightings_of
+from aif_dcpc.agents.gridworld.model.paths import (
+    Effects,
+    Path,
+    Record,
+    Sightings,
+    follow,
+    sightings_of,
+)
 from aif_dcpc.agents.gridworld.model.segments import (
     Segments,
     add_front_evidence,
@@ -98,7 +105,9 @@ class Grid:
     def memory(self) -> Memory:
         """What the stored episodes say about the tables."""
         events = TablePosterior(self.events, self.past.transition)
-        return Memory(self.prior, self.past, events, TablePosterior(self.outcomes, self.past.outcome))
+        return Memory(
+            self.prior, self.past, events, TablePosterior(self.outcomes, self.past.outcome)
+        )
 
     @cached_property
     def _sighted(self) -> list[tuple[Record, Sightings]]:
@@ -145,13 +154,22 @@ class Grid:
         self._counted[:] = [(events, initial, counts)]
         return counts
 
-    # -- the map ------------------------------------------------------------------------------------------------------
+    # -- the map -----------------------------------------------------------------------------------
 
-    def segment_logits(self, segments: Segments, sightings: Sightings, misread: Tensor, token_prior: Tensor) -> Tensor:
+    def segment_logits(
+        self, segments: Segments, sightings: Sightings, misread: Tensor, token_prior: Tensor
+    ) -> Tensor:
         """log p(token of every segment, its sightings) up to a constant, `(N, segments, V)`."""
-        odds, log_prior = misread_log_odds(misread, self.num_tokens), token_prior.clamp_min(1e-30).log()
-        seen, code, token = (part.numpy() for part in (segments.seen, sightings.code, segments.token))
-        scores = token_scores(seen, code, token, len(segments.cells), odds.numpy(), log_prior.numpy())
+        odds, log_prior = (
+            misread_log_odds(misread, self.num_tokens),
+            token_prior.clamp_min(1e-30).log(),
+        )
+        seen, code, token = (
+            part.numpy() for part in (segments.seen, sightings.code, segments.token)
+        )
+        scores = token_scores(
+            seen, code, token, len(segments.cells), odds.numpy(), log_prior.numpy()
+        )
         return torch.from_numpy(scores)
 
     def present(self, logits: Tensor, segments: Segments) -> Tensor:
@@ -164,35 +182,58 @@ class Grid:
         num = torch.arange(events.shape[0])[:, None]
         action, event = record.action[1:].expand(events.shape[0], -1), events[:, 1:]
         moved = tables.transition[num, action, :, path.hand[:, :-1], event]
-        fate = tables.outcome[num, outcome_row(event, action, self.num_actions), :, record.outcome[1:].expand_as(event)]
+        fate = tables.outcome[
+            num,
+            outcome_row(event, action, self.num_actions),
+            :,
+            record.outcome[1:].expand_as(event),
+        ]
         return (moved * fate).clamp_min(1e-30).log()
 
-    # -- sweeps -------------------------------------------------------------------------------------------------------
+    # -- sweeps ------------------------------------------------------------------------------------
 
     def redraw_map(self, cloud: Cloud, record: Record, generator: torch.Generator) -> Tensor:
         """The initial map given events and tables, exact: cells are independent."""
         path, segments, sightings = self.trace(cloud.events, record)
-        logits = self.segment_logits(segments, sightings, cloud.tables.misread, cloud.tables.token_prior)
-        logits = add_front_evidence(logits, segments, self.step_evidence(cloud.events, path, record, cloud.tables))
+        logits = self.segment_logits(
+            segments, sightings, cloud.tables.misread, cloud.tables.token_prior
+        )
+        logits = add_front_evidence(
+            logits, segments, self.step_evidence(cloud.events, path, record, cloud.tables)
+        )
         return self.draw_map(logits, segments, cloud.tables.token_prior, generator)
 
-    def draw_map(self, logits: Tensor, segments: Segments, token_prior: Tensor, generator: torch.Generator) -> Tensor:
+    def draw_map(
+        self, logits: Tensor, segments: Segments, token_prior: Tensor, generator: torch.Generator
+    ) -> Tensor:
         """Initial tokens of all map cells: numbered ones from their logits, the others from the prior."""
         initial = draw_alike(token_prior, self.geometry.size**2, generator)
         return self.draw_seen(initial, logits, segments, generator)
 
-    def draw_seen(self, initial: Tensor, logits: Tensor, segments: Segments, generator: torch.Generator) -> Tensor:
+    def draw_seen(
+        self, initial: Tensor, logits: Tensor, segments: Segments, generator: torch.Generator
+    ) -> Tensor:
         """The map with the numbered cells drawn from their logits."""
-        return initial.index_copy(1, segments.cells, draw(logits[:, : len(segments.cells)], generator))
+        return initial.index_copy(
+            1, segments.cells, draw(logits[:, : len(segments.cells)], generator)
+        )
 
     def redraw_tables(
-        self, cloud: Cloud, record: Record, generator: torch.Generator, *, actions: Tensor, rows: Tensor
+        self,
+        cloud: Cloud,
+        record: Record,
+        generator: torch.Generator,
+        *,
+        actions: Tensor,
+        rows: Tensor,
     ) -> Tables:
         """Tables of some actions and some outcome rows given events and map, exact; the others stay."""
         own = self.counts(cloud.events, cloud.initial, record)
         return self.memory.redraw(own, cloud.tables, generator, actions=actions, rows=rows)
 
-    def draw_all_tables(self, events: Tensor, initial: Tensor, record: Record, generator: torch.Generator) -> Tables:
+    def draw_all_tables(
+        self, events: Tensor, initial: Tensor, record: Record, generator: torch.Generator
+    ) -> Tables:
         """All tables given events and map, exact."""
         return self.memory.draw(self.counts(events, initial, record), generator)
 
@@ -214,8 +255,8 @@ class Grid:
     def revive(self, events: Tensor, record: Record, generator: torch.Generator) -> Cloud:
         """A cloud from stored event sequences: the map given what was seen, then tables given events and map.
 
-        Tables must follow the events: rows drawn without them would be nearly deterministic guesses, and the next
-        update of the events would bow to them.
+        Tables must follow the events: rows drawn without them would be nearly deterministic
+        guesses, and the next update of the events would bow to them.
         """
         _, segments, sightings = self.trace(events, record)
         misread = self.prior.mean_misread(self.past).expand(len(events))
@@ -228,7 +269,9 @@ class Grid:
         """log p(events, observations | tables) with the map integrated out, `(N,)`; heading must fit."""
         path, segments, sightings = self._trace(events, record)
         logits = self.segment_logits(segments, sightings, tables.misread, tables.token_prior)
-        logits = add_front_evidence(logits, segments, self.step_evidence(events, path, record, tables))
+        logits = add_front_evidence(
+            logits, segments, self.step_evidence(events, path, record, tables)
+        )
         constant = len(sightings.time) * torch.log(tables.misread / (self.num_tokens - 1))
         return constant + logits.logsumexp(-1).sum(-1) + self.log_bodily(events, path, record)
 
@@ -237,7 +280,9 @@ class Grid:
         turned = (record.heading[1:] - record.heading[:-1]) % 4
         possible = (self.effects.turns[events[:, 1:]] == turned) & self.effects.known[events[:, 1:]]
         wrong = (path.hand != record.hand).float().sum(1)
-        return wrong * torch.log(torch.tensor(HAND_ERROR)) + torch.where(possible, 0.0, NEVER).sum(1)
+        return wrong * torch.log(torch.tensor(HAND_ERROR)) + torch.where(possible, 0.0, NEVER).sum(
+            1
+        )
 
     def redraw_events(self, cloud: Cloud, record: Record, generator: torch.Generator) -> Tensor:
         """Gibbs update of one event per particle, the map integrated out, the later poses shifting along.
@@ -255,31 +300,44 @@ class Grid:
         num = len(cloud.events)
         choices = (self.effects.known & (self.effects.turns == 0)).nonzero()[:, 0]
         trial = cloud.events.repeat_interleave(len(choices), 0)
-        trial.scatter_(1, times.repeat_interleave(len(choices))[:, None], choices.repeat(num)[:, None])
-        tables = Tables(*(t.repeat_interleave(len(choices), 0) for t in vars(cloud.tables).values()))
+        trial.scatter_(
+            1, times.repeat_interleave(len(choices))[:, None], choices.repeat(num)[:, None]
+        )
+        tables = Tables(
+            *(t.repeat_interleave(len(choices), 0) for t in vars(cloud.tables).values())
+        )
         scores = self.log_marginal(trial, record, tables).view(num, len(choices))
         picked = choices[draw(scores, generator)]
         return cloud.events.scatter(1, times[:, None], picked[:, None])
 
-    # -- arrival ------------------------------------------------------------------------------------------------------
+    # -- arrival -----------------------------------------------------------------------------------
 
-    def propose(self, cloud: Cloud, record: Record, generator: torch.Generator) -> tuple[Cloud, Tensor]:
+    def propose(
+        self, cloud: Cloud, record: Record, generator: torch.Generator
+    ) -> tuple[Cloud, Tensor]:
         """Take in the last slice of `record`, which the cloud does not cover yet.
 
-        The new event is drawn from its exact conditional with the tables and all map cells but those acted on
-        integrated out; the weight is the predictive probability of the new observations.
+        The new event is drawn from its exact conditional with the tables and all map cells but
+        those acted on integrated out; the weight is the predictive probability of the new
+        observations.
 
-        Returns:
-            the cloud with one more slice, all tables and the map redrawn, and log incremental weights `(K,)`.
+        Returns: the cloud with one more slice, all tables and the map redrawn, and log incremental
+            weights `(K,)`.
         """
         before = record.head(len(record) - 1)
         path, segments, sightings = self.trace(cloud.events, before)
         own = self.counts(cloud.events, cloud.initial, before)
         front = tokens_in_front(segments, cloud.initial)[:, -1]
-        logits = self.segment_logits(segments, sightings, cloud.tables.misread, cloud.tables.token_prior)
-        logits = logits + pins(segments.front, tokens_in_front(segments, cloud.initial), logits.shape)
+        logits = self.segment_logits(
+            segments, sightings, cloud.tables.misread, cloud.tables.token_prior
+        )
+        logits = logits + pins(
+            segments.front, tokens_in_front(segments, cloud.initial), logits.shape
+        )
         score = self._event_score(own, front, path.hand[:, -1], record)
-        score = score + self._sight_score(self.present(logits, segments), segments, path, record, cloud.tables)
+        score = score + self._sight_score(
+            self.present(logits, segments), segments, path, record, cloud.tables
+        )
         score = score + self._body_score(path.hand[:, -1], record)
         event = draw(score, generator)
         events = torch.cat([cloud.events, event[:, None]], 1)
@@ -295,13 +353,19 @@ class Grid:
     def _event_score(self, own: Counts, front: Tensor, hand: Tensor, record: Record) -> Tensor:
         """log p(event, outcome | past), tables integrated out, `(K, E)`."""
         action, hands, size = record.action[-1], own.transition.shape[3], own.transition.shape[4]
-        moved = self.memory.events.mean_at(own.transition[:, action], action.expand(len(front)), front * hands + hand)
+        moved = self.memory.events.mean_at(
+            own.transition[:, action], action.expand(len(front)), front * hands + hand
+        )
         row = outcome_row(torch.arange(size), action, self.num_actions)
         fates, ahead = own.outcome[:, row].flatten(0, 1), front.repeat_interleave(size)
-        fate = self.memory.outcomes.mean_at(fates, row.repeat(len(front)), ahead)[:, record.outcome[-1]]
+        fate = self.memory.outcomes.mean_at(fates, row.repeat(len(front)), ahead)[
+            :, record.outcome[-1]
+        ]
         return (moved * fate.view(moved.shape)).clamp_min(1e-30).log()
 
-    def _sight_score(self, present: Tensor, segments: Segments, path: Path, record: Record, tables: Tables) -> Tensor:
+    def _sight_score(
+        self, present: Tensor, segments: Segments, path: Path, record: Record, tables: Tables
+    ) -> Tensor:
         """log p(view | event, past), `(K, E)`; cells without a number hold what the token prior says."""
         sightings = self.sightings(record)
         now = sightings.time == len(record) - 1
@@ -309,9 +373,13 @@ class Grid:
         position = path.position[:, -1, None] + self.effects.steps[:, record.heading[-2]]
         cells = torus.cell(torus.anchor(position)[..., None] + shift)
         shown, used = code.clamp_min(0).expand_as(cells), len(segments.cells)
-        number = torch.full((self.geometry.size**2,), used).index_copy(0, segments.cells, torch.arange(used))
+        number = torch.full((self.geometry.size**2,), used).index_copy(
+            0, segments.cells, torch.arange(used)
+        )
         belief = torch.cat([present, tables.token_prior[:, None]], 1).flatten(1)
-        chance = belief.gather(1, (number.take(cells) * self.num_slots + shown).flatten(1)).view(cells.shape)
+        chance = belief.gather(1, (number.take(cells) * self.num_slots + shown).flatten(1)).view(
+            cells.shape
+        )
         writes = self.effects.writes
         wrote = (writes[:, None] >= 0) & (cells == path.front[:, -1, None, None])
         chance = torch.where(wrote, (writes[:, None] == shown).float(), chance)
@@ -327,10 +395,14 @@ class Grid:
         wrong = (after != record.hand[-1]).float()
         return wrong * torch.log(torch.tensor(HAND_ERROR)) + torch.where(possible, 0.0, NEVER)
 
-    def _redraw_after(self, events: Tensor, cloud: Cloud, record: Record, generator: torch.Generator) -> Tensor:
+    def _redraw_after(
+        self, events: Tensor, cloud: Cloud, record: Record, generator: torch.Generator
+    ) -> Tensor:
         """The initial map given events, the cells acted on keeping their tokens."""
         _, segments, sightings = self.trace(events, record)
-        logits = self.segment_logits(segments, sightings, cloud.tables.misread, cloud.tables.token_prior)
+        logits = self.segment_logits(
+            segments, sightings, cloud.tables.misread, cloud.tables.token_prior
+        )
         tokens = tokens_in_front(segments, cloud.initial)
         logits = logits + pins(segments.front[:, :-1], tokens[:, :-1], logits.shape)
         return self.draw_seen(cloud.initial, logits, segments, generator)
@@ -352,14 +424,19 @@ def draw(logits: Tensor, generator: torch.Generator) -> Tensor:
 def draw_alike(chances: Tensor, number: int, generator: torch.Generator) -> Tensor:
     """Draw `number` values from each of K distributions `(K, V)`, `(K, number)`.
 
-    Each row is a sample of independent values; all rows use the same uniform numbers, sorted once, which is fast.
+    Each row is a sample of independent values; all rows use the same uniform numbers, sorted once,
+    which is fast.
     """
     uniform, order = torch.rand(number, generator=generator).sort()
     total = chances.cumsum(1)
-    above = torch.searchsorted(uniform, total[:, :-1] / total[:, -1:])  # how many numbers lie below each step
+    above = torch.searchsorted(
+        uniform, total[:, :-1] / total[:, -1:]
+    )  # how many numbers lie below each step
     sorted_values = torch.zeros(len(chances), number + 1, dtype=torch.long)
     sorted_values.scatter_add_(1, above, torch.ones_like(above))
-    return torch.empty(len(chances), number, dtype=torch.long).index_copy_(1, order, sorted_values.cumsum(1)[:, :-1])
+    return torch.empty(len(chances), number, dtype=torch.long).index_copy_(
+        1, order, sorted_values.cumsum(1)[:, :-1]
+    )
 
 
 def draw_categorical(chances: Tensor, generator: torch.Generator) -> Tensor:
@@ -369,11 +446,13 @@ def draw_categorical(chances: Tensor, generator: torch.Generator) -> Tensor:
     return (uniform >= total).sum(-1).clamp_max(chances.shape[-1] - 1)
 
 
-def prior_cloud(grid: Grid, record: Record, num_particles: int, generator: torch.Generator) -> tuple[Cloud, Tensor]:
+def prior_cloud(
+    grid: Grid, record: Record, num_particles: int, generator: torch.Generator
+) -> tuple[Cloud, Tensor]:
     """The cloud after slice 0: tables from the stored episodes, the map given the first view.
 
-    Returns:
-        the cloud, and its log weights `(K,)`: how well each particle's tables predicted the first view.
+    Returns: the cloud, and its log weights `(K,)`: how well each particle's tables predicted the
+        first view.
     """
     cloud = grid.from_prior(num_particles, record.head(1), generator)
     return cloud, grid.log_marginal(cloud.events, record, cloud.tables)
@@ -387,4 +466,6 @@ def map_belief(grid: Grid, cloud: Cloud, record: Record, weights: Tensor, counts
     token_prior = grid.prior.mean_token_prior(counts).expand(num, -1)
     logits = grid.segment_logits(segments, sightings, misread, token_prior)
     belief = (weights @ token_prior).expand(grid.geometry.size**2, -1)
-    return belief.index_copy(0, segments.cells, torch.tensordot(weights, grid.present(logits, segments), 1))
+    return belief.index_copy(
+        0, segments.cells, torch.tensordot(weights, grid.present(logits, segments), 1)
+    )

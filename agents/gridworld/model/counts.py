@@ -12,7 +12,12 @@ from aif_dcpc.agents.gridworld.model.paths import Effects, Path, Record, Sightin
 from aif_dcpc.agents.gridworld.model.segments import Segments
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME, Vocabulary
 from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior
-from aif_dcpc.agents.gridworld.tables.prior import Structured, base_measure, dirichlet, numpy_generator
+from aif_dcpc.agents.gridworld.tables.prior import (
+    Structured,
+    base_measure,
+    dirichlet,
+    numpy_generator,
+)
 
 ALPHAS = (0.1, 1.0)  # total concentrations of table rows: nearly deterministic, or noisy
 NEITHER_MATTERS = 1 / 3  # prior probability that neither token nor hand matters to an action
@@ -60,7 +65,11 @@ class Counts:
 
     def resized(self, num_actions: int, vocabulary: Vocabulary) -> "Counts":
         """Zero-padded to the vocabulary's present capacities."""
-        slots, hands, events = vocabulary.tokens.capacity, vocabulary.hands.capacity, vocabulary.max_events
+        slots, hands, events = (
+            vocabulary.tokens.capacity,
+            vocabulary.hands.capacity,
+            vocabulary.max_events,
+        )
         return replace(
             self,
             transition=_grow(self.transition, (slots, hands, events)),
@@ -77,7 +86,11 @@ def _grow(counts: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def no_counts(num_actions: int, vocabulary: Vocabulary) -> Counts:
     """Zero everywhere."""
-    slots, hands, events = vocabulary.tokens.capacity, vocabulary.hands.capacity, vocabulary.max_events
+    slots, hands, events = (
+        vocabulary.tokens.capacity,
+        vocabulary.hands.capacity,
+        vocabulary.max_events,
+    )
     return Counts(
         torch.zeros(num_actions, slots, hands, events),
         torch.zeros(num_actions + events, slots, NUM_OUTCOMES),
@@ -97,7 +110,13 @@ def tokens_in_front(segments: Segments, initial: Tensor) -> Tensor:
 
 
 def count(
-    events: Tensor, initial: Tensor, path: Path, segments: Segments, record: Record, sightings: Sightings, like: Counts
+    events: Tensor,
+    initial: Tensor,
+    path: Path,
+    segments: Segments,
+    record: Record,
+    sightings: Sightings,
+    like: Counts,
 ) -> Counts:
     """Counts of event sequences `(N, T)` with initial maps `(N, M)`; `like` gives the sizes."""
     order, hand, action, outcome = (
@@ -139,13 +158,11 @@ def _favour(possible: Tensor, mass: float, odds: Tensor) -> Tensor:
 class TablePrior:
     """Base measures: most likely nothing moves and nothing is gained.
 
-    Attributes:
-        stay: prior probability that a step changes nothing.
-        effect_odds: prior odds of one effect against one motion.
-        nothing: prior probability of the outcome "went on, reward zero".
-        hand_matters: prior probability that what is in hand matters to an action at a token, if the token matters.
-        token_concentration: total concentration of the token prior.
-        misread: Beta parameters (misread, correct).
+    Attributes: stay: prior probability that a step changes nothing. effect_odds: prior odds of one
+        effect against one motion. nothing: prior probability of the outcome "went on, reward zero".
+        hand_matters: prior probability that what is in hand matters to an action at a token, if the
+        token matters. token_concentration: total concentration of the token prior. misread: Beta
+        parameters (misread, correct).
     """
 
     stay: float = 0.8
@@ -158,8 +175,8 @@ class TablePrior:
     def events(self, effects: Effects, slots: int, hands: int) -> Structured:
         """Prior of the transition table: neither token nor hand matters, or the token does, and at some tokens the hand.
 
-        If neither matters, nothing but motion happens. Where the hand does not matter, it does not change. An effect that
-        would leave everything as it is, is no effect.
+        If neither matters, nothing but motion happens. Where the hand does not matter, it does not
+        change. An effect that would leave everything as it is, is no effect.
         """
         writes, takes = effects.writes, effects.takes
         rewrites = (writes == SAME) | (writes == torch.arange(slots)[:, None, None])
@@ -168,7 +185,10 @@ class TablePrior:
         alone = ~rewrites & (takes == SAME) | ~effects.known
         active = ~(rewrites & retakes) | ~effects.known
         odds = torch.where(motion[0, 0], 1.0, self.effect_odds)
-        bases = [_favour(possible, self.stay, odds) for possible in (motion, motion | alone, motion | active)]
+        bases = [
+            _favour(possible, self.stay, odds)
+            for possible in (motion, motion | alone, motion | active)
+        ]
         chances = NEITHER_MATTERS, 1 - self.hand_matters, self.hand_matters
         return Structured.of((slots, hands), ((0, 1), (1,), ()), bases, ALPHAS, chances)
 
@@ -216,11 +236,22 @@ class Memory:
         tokens, sightings = own.tokens + self.past.tokens, own.sightings + self.past.sightings
         slots, (wrong, right) = tokens.shape[-1], self.prior.misread
         token_prior = dirichlet(tokens + self.prior.token_concentration / slots, generator)
-        pair = dirichlet(torch.stack([sightings[:, 1] + wrong, sightings[:, 0] + right], 1), generator)
-        # a uniform number of exactly 0 once gave a rate of 0, under which any misreading is impossible for good
+        pair = dirichlet(
+            torch.stack([sightings[:, 1] + wrong, sightings[:, 0] + right], 1), generator
+        )
+        # a uniform number of exactly 0 once gave a rate of 0, under which any misreading is
+        # impossible for good
         return token_prior, pair[:, 0].clamp(1e-12, 1 - 1e-6)
 
-    def redraw(self, own: Counts, kept: Tables, generator: torch.Generator, *, actions: Tensor, rows: Tensor) -> Tables:
+    def redraw(
+        self,
+        own: Counts,
+        kept: Tables,
+        generator: torch.Generator,
+        *,
+        actions: Tensor,
+        rows: Tensor,
+    ) -> Tables:
         """Exact draws of the rates and of the tables of some actions and some outcome rows; the other heads are kept.
 
         Heads are independent given the counts, so that redrawing some of them is a Gibbs update.
@@ -238,7 +269,9 @@ class Memory:
         )
 
 
-def draw_heads(table: TablePosterior, own: Tensor, source: np.random.Generator, heads: Tensor | None = None) -> Tensor:
+def draw_heads(
+    table: TablePosterior, own: Tensor, source: np.random.Generator, heads: Tensor | None = None
+) -> Tensor:
     """Draw the tables of `heads` (default: all) for counts `(K, heads, *context, x)`."""
     heads = torch.arange(own.shape[1]) if heads is None else heads
     return table.draw(own.flatten(0, 1), heads.repeat(len(own)), source).view(own.shape)

@@ -1,11 +1,11 @@
 """Egocentric geometry: where the cells of a view lie on the map, and what each motion does to a pose.
 
-This is the one piece of prior knowledge that a grid agent is given (`knowledge: egocentric_view`): a view is laid
-around the agent, and a step moves it by at most one cell or turns it by quarter turns. Which action does which, and on
-which tokens, is learned.
+This is the one piece of prior knowledge that a grid agent is given (`knowledge: egocentric_view`):
+a view is laid around the agent, and a step moves it by at most one cell or turns it by quarter
+turns. Which action does which, and on which tokens, is learned.
 
-The map is a torus of `size` x `size` cells in the agent's own frame: it starts in the middle, heading h in 0..3 turns
-clockwise, heading 0 looks along +x, y points down.
+The map is a torus of `size` x `size` cells in the agent's own frame: it starts in the middle,
+heading h in 0..3 turns clockwise, heading 0 looks along +x, y points down.
 """
 
 from dataclasses import dataclass
@@ -22,22 +22,22 @@ AHEAD: Ints = np.array([(0, 1), (1, 0), (0, -1), (-1, 0)])  # (dy, dx) by headin
 RIGHT: Ints = np.array([(1, 0), (0, -1), (-1, 0), (0, 1)])
 
 # A motion is (quarter turns clockwise, cells ahead, cells to the right); motion 0 changes nothing.
-MOTIONS: Ints = np.array([(0, 0, 0), (1, 0, 0), (2, 0, 0), (3, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, -1), (0, 0, 1)])
+MOTIONS: Ints = np.array(
+    [(0, 0, 0), (1, 0, 0), (2, 0, 0), (3, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, -1), (0, 0, 1)]
+)
 
 
 @dataclass(frozen=True)
 class Geometry:
     """Offsets of the view's cells and of motions, by heading.
 
-    Attributes:
-        size: cells along a side of the map.
-        offsets: `(4, rows * columns, 2)` (dy, dx) of every view cell from the agent, by heading.
-        front: `(4, 2)` (dy, dx) of the cell ahead.
-        steps: `(num_motions, 4, 2)` displacement of a motion that starts with a heading.
-        turns: `(num_motions,)` quarter turns clockwise.
-        nearer: `(rows * columns, 3)` the up to three neighbours of a view cell that lie nearer to the agent; -1 pads.
-        outwards: `(rows * columns - 1,)` the other view cells from the agent outwards: after their nearer neighbours.
-        own: index of the agent's own cell in the view.
+    Attributes: size: cells along a side of the map. offsets: `(4, rows * columns, 2)` (dy, dx) of
+        every view cell from the agent, by heading. front: `(4, 2)` (dy, dx) of the cell ahead.
+        steps: `(num_motions, 4, 2)` displacement of a motion that starts with a heading. turns:
+        `(num_motions,)` quarter turns clockwise. nearer: `(rows * columns, 3)` the up to three
+        neighbours of a view cell that lie nearer to the agent; -1 pads. outwards: `(rows * columns
+        - 1,)` the other view cells from the agent outwards: after their nearer neighbours. own:
+        index of the agent's own cell in the view.
     """
 
     size: int
@@ -64,8 +64,8 @@ class Geometry:
 class Torus:
     """Which map cell lies where, seen from a position: one addition and one lookup, without wrapping.
 
-    Every position on the torus has an *anchor*: its place in a frame so wide that no view leaves it. The cell at some
-    offset is `cells[anchor + shift of the offset]`.
+    Every position on the torus has an *anchor*: its place in a frame so wide that no view leaves
+    it. The cell at some offset is `cells[anchor + shift of the offset]`.
 
     Attributes:
         size: cells along a side of the map.
@@ -90,7 +90,9 @@ class Torus:
         stride = geometry.size + 2 * reach
         along = (np.arange(stride) - reach) % geometry.size
         here = reach * stride + reach
-        views, fronts = (torch.as_tensor(at @ [stride, 1] + here) for at in (geometry.offsets, geometry.front))
+        views, fronts = (
+            torch.as_tensor(at @ [stride, 1] + here) for at in (geometry.offsets, geometry.front)
+        )
         cells = torch.as_tensor(along[:, None] * geometry.size + along).flatten()
         return cls(geometry.size, stride, cells, here, views, fronts)
 
@@ -110,16 +112,22 @@ def geometry_of(view: EgocentricView, size: int) -> Geometry:
     ahead, right = view.own_cell[0] - rows, columns - view.own_cell[1]
     offsets = ahead[None, :, None] * AHEAD[:, None] + right[None, :, None] * RIGHT[:, None]
     steps = MOTIONS[:, None, 1:2] * AHEAD + MOTIONS[:, None, 2:3] * RIGHT
-    nearer: Ints = np.array([_nearer(a, r, view) for a, r in zip(ahead, right, strict=True)], dtype=np.int64)
+    nearer: Ints = np.array(
+        [_nearer(a, r, view) for a, r in zip(ahead, right, strict=True)], dtype=np.int64
+    )
     away = np.abs(ahead) + np.abs(right)
     outwards = away.argsort(kind="stable")[1:]
     own = view.own_cell[0] * view.columns + view.own_cell[1]
-    return Geometry(size, offsets.astype(np.int64), AHEAD, steps, MOTIONS[:, 0], nearer, outwards, own)
+    return Geometry(
+        size, offsets.astype(np.int64), AHEAD, steps, MOTIONS[:, 0], nearer, outwards, own
+    )
 
 
 def _nearer(ahead: int, right: int, view: EgocentricView) -> list[int]:
     """Neighbours one step towards the agent: along the column, along the row, along the diagonal."""
     towards = (int(np.sign(ahead)), int(np.sign(right)))
-    found = {(ahead - a, right - r) for a, r in ((towards[0], 0), (0, towards[1]), towards)} - {(ahead, right)}
+    found = {(ahead - a, right - r) for a, r in ((towards[0], 0), (0, towards[1]), towards)} - {
+        (ahead, right)
+    }
     cells = [(view.own_cell[0] - a) * view.columns + view.own_cell[1] + r for a, r in sorted(found)]
     return cells + [-1] * (3 - len(cells))

@@ -4,8 +4,9 @@
     episode   map: initial token of every cell
     slice     event (latent); heading, carried, view, outcome (observed); action (input)
 
-Kernels of slice sites are functions of the whole series: they give the density of every slice given all earlier ones in
-one call. A series is built by clamping its data and by `append`, not by drawing it slice by slice.
+Kernels of slice sites are functions of the whole series: they give the density of every slice given
+all earlier ones in one call. A series is built by clamping its data and by `append`, not by drawing
+it slice by slice.
 """
 
 import math
@@ -32,8 +33,8 @@ TABLES = ("transition", "outcome_table", "token_prior", "misread")
 class StructuredTable(Distribution):
     """The prior of a structured table, given past counts: drawn and updated exactly, never differentiated.
 
-    Its log density counts as zero: rows that are shared between contexts have none on a common measure, and no move
-    needs it.
+    Its log density counts as zero: rows that are shared between contexts have none on a common
+    measure, and no move needs it.
 
     Args:
         table: posterior given the stored episodes.
@@ -124,15 +125,28 @@ class GridModel:
         )
         model.add_input("action")
         model.add_input("first_hand", scope="episode")
-        past: list[Parent] = [lag("event"), lag("heading"), "first_hand", "map", "transition", "action"]
+        past: list[Parent] = [
+            lag("event"),
+            lag("heading"),
+            "first_hand",
+            "map",
+            "transition",
+            "action",
+        ]
         model.add_site("event", self.event_kernel, past, initial=self.first_event, scope="slice")
         model.add_site(
-            "heading", self.heading_kernel, ["event", lag("heading")], initial=self.any_heading, scope="slice"
+            "heading",
+            self.heading_kernel,
+            ["event", lag("heading")],
+            initial=self.any_heading,
+            scope="slice",
         )
         path = ["event", "heading", "first_hand"]
         model.add_site("carried", self.carried_kernel, path, scope="slice")
         model.add_site("view", self.view_kernel, [*path, "map", "misread"], scope="slice")
-        model.add_site("outcome", self.outcome_kernel, [*path, "map", "outcome_table", "action"], scope="slice")
+        model.add_site(
+            "outcome", self.outcome_kernel, [*path, "map", "outcome_table", "action"], scope="slice"
+        )
         model.add_conditional(("event", "map", *TABLES), self.draw_history)
         model.add_arrival(self.propose)
         return model
@@ -141,26 +155,42 @@ class GridModel:
         past, prior = self.grid.past, self.grid.prior
         tokens = past.tokens + prior.token_concentration / self.grid.num_slots
         wrong, right = prior.misread
-        model.add_site("transition", lambda: StructuredTable(self.grid.memory.events), scope="global")
-        model.add_site("outcome_table", lambda: StructuredTable(self.grid.memory.outcomes), scope="global")
+        model.add_site(
+            "transition", lambda: StructuredTable(self.grid.memory.events), scope="global"
+        )
+        model.add_site(
+            "outcome_table", lambda: StructuredTable(self.grid.memory.outcomes), scope="global"
+        )
         model.add_site("token_prior", lambda: PlainDirichlet(tokens), scope="global")
         model.add_site(
-            "misread", lambda: PlainBeta(past.sightings[1] + wrong, past.sightings[0] + right), scope="global"
+            "misread",
+            lambda: PlainBeta(past.sightings[1] + wrong, past.sightings[0] + right),
+            scope="global",
         )
 
-    # -- kernels: all slices in one call ------------------------------------------------------------------------------
+    # -- kernels: all slices in one call -----------------------------------------------------------
 
     def event_kernel(
-        self, event: Tensor, heading: Tensor, hand: Tensor, initial: Tensor, table: Tensor, action: Tensor
+        self,
+        event: Tensor,
+        heading: Tensor,
+        hand: Tensor,
+        initial: Tensor,
+        table: Tensor,
+        action: Tensor,
     ) -> Distribution:
         """p(event_t | action_t, token ahead and hand at t - 1)."""
         path, segments = self._trace(event, heading, hand)
-        front = segments.initial_tokens(initial[:, 0, 0].expand(len(event), -1)).gather(1, segments.front)
+        front = segments.initial_tokens(initial[:, 0, 0].expand(len(event), -1)).gather(
+            1, segments.front
+        )
         rows = torch.arange(len(table))[:, None].expand(len(event), 1)
         chances = table[:, 0, 0][rows, action[0, 0].expand_as(front), front, path.hand]
         return Categorical(probs=chances.clamp_min(TINY)[:, None])
 
-    def first_event(self, hand: Tensor, initial: Tensor, table: Tensor, action: Tensor) -> Distribution:
+    def first_event(
+        self, hand: Tensor, initial: Tensor, table: Tensor, action: Tensor
+    ) -> Distribution:
         """Slice 0 has event 0: nothing."""
         nothing = torch.zeros(table.shape[-1])
         nothing[0] = 1.0
@@ -178,21 +208,36 @@ class GridModel:
     def carried_kernel(self, event: Tensor, heading: Tensor, hand: Tensor) -> Distribution:
         """What is in hand, seen almost without error."""
         path, _ = self._trace(event, heading, hand)
-        return Readings(path.hand[:, None, :, None], torch.zeros(()), torch.tensor(HAND_ERROR).log())
+        return Readings(
+            path.hand[:, None, :, None], torch.zeros(()), torch.tensor(HAND_ERROR).log()
+        )
 
     def view_kernel(
         self, event: Tensor, heading: Tensor, hand: Tensor, initial: Tensor, misread: Tensor
     ) -> Distribution:
         """The map's present tokens around the pose, misread with a small probability."""
         length, places = event.shape[2], self.grid.geometry.offsets.shape[1]
-        time, shift = torch.arange(length).repeat_interleave(places), self.grid.geometry.torus.views[heading[0, 0]]
+        time, shift = (
+            torch.arange(length).repeat_interleave(places),
+            self.grid.geometry.torus.views[heading[0, 0]],
+        )
         _, segments = self._trace(event, heading, hand, Sightings(time, shift.flatten(), time))
-        token = segments.initial_tokens(initial[:, 0, 0]).gather(1, segments.seen).view(-1, 1, length, places)
+        token = (
+            segments.initial_tokens(initial[:, 0, 0])
+            .gather(1, segments.seen)
+            .view(-1, 1, length, places)
+        )
         error = misread[..., None]
         return Readings(token, torch.log1p(-error), (error / (self.grid.num_tokens - 1)).log())
 
     def outcome_kernel(
-        self, event: Tensor, heading: Tensor, hand: Tensor, initial: Tensor, table: Tensor, action: Tensor
+        self,
+        event: Tensor,
+        heading: Tensor,
+        hand: Tensor,
+        initial: Tensor,
+        table: Tensor,
+        action: Tensor,
     ) -> Distribution:
         """p(outcome_t | row_t, token ahead at t - 1); even at slice 0."""
         _, segments = self._trace(event, heading, hand)
@@ -208,7 +253,12 @@ class GridModel:
         """Follow `(K, 1, T)` events from the first hand; without sightings the last result serves the next kernel."""
         none = torch.zeros(0, dtype=torch.long)
         last = self._last
-        if sightings is None and last is not None and torch.equal(last[0], event) and torch.equal(last[1], heading):
+        if (
+            sightings is None
+            and last is not None
+            and torch.equal(last[0], event)
+            and torch.equal(last[1], heading)
+        ):
             return last[2]
         hands = hand.flatten()[0].expand(event.shape[2])
         record = Record(hands, heading[0, 0], hands, none, hands)
@@ -218,7 +268,7 @@ class GridModel:
             self._last = event, heading, trace
         return trace
 
-    # -- what the engine calls ----------------------------------------------------------------------------------------
+    # -- what the engine calls ---------------------------------------------------------------------
 
     def draw_history(self, values: Values, generator: torch.Generator) -> Values:
         """One visit of all latents: events (by one of two updates, evenly), the map, tables."""
@@ -236,23 +286,36 @@ class GridModel:
 
     def draw_events(self, values: Values, generator: torch.Generator) -> Values:
         """Update events with the map integrated out; leaves p(event | tables, data) invariant; the map comes next."""
-        return {"event": self.grid.redraw_events(cloud_of(values), record_of(values), generator)[:, None]}
+        return {
+            "event": self.grid.redraw_events(cloud_of(values), record_of(values), generator)[
+                :, None
+            ]
+        }
 
     def draw_tables(self, values: Values, generator: torch.Generator) -> Values:
         """Draw the tables of one action and two outcome rows, token prior and misread rate, given events and map.
 
-        The other heads stay: they are independent given the counts, so that this is a Gibbs update of the block.
+        The other heads stay: they are independent given the counts, so that this is a Gibbs update
+            of the block.
         """
         grid = self.grid
         actions = torch.randperm(grid.num_actions, generator=generator)[:1]
         rows = torch.randperm(len(grid.past.outcome), generator=generator)[:2]
-        tables = grid.redraw_tables(cloud_of(values), record_of(values), generator, actions=actions, rows=rows)
+        tables = grid.redraw_tables(
+            cloud_of(values), record_of(values), generator, actions=actions, rows=rows
+        )
         return _values_of(tables)
 
-    def propose(self, values: Values, observation: Values, generator: torch.Generator) -> tuple[Values, Tensor]:
+    def propose(
+        self, values: Values, observation: Values, generator: torch.Generator
+    ) -> tuple[Values, Tensor]:
         """Take in one more slice; log incremental weights `(K, 1)`."""
-        series = {n: torch.cat([values[n], new[None, :, None]], 2) for n, new in observation.items()}
-        cloud, gain = self.grid.propose(cloud_of(values), record_of({**values, **series}), generator)
+        series = {
+            n: torch.cat([values[n], new[None, :, None]], 2) for n, new in observation.items()
+        }
+        cloud, gain = self.grid.propose(
+            cloud_of(values), record_of({**values, **series}), generator
+        )
         return values_of(cloud), gain[:, None]
 
 
@@ -264,7 +327,11 @@ def cloud_of(values: Values) -> Cloud:
 
 def values_of(cloud: Cloud) -> dict[str, Tensor]:
     """The engine's values from particles."""
-    return {"event": cloud.events[:, None], "map": cloud.initial[:, None], **_values_of(cloud.tables)}
+    return {
+        "event": cloud.events[:, None],
+        "map": cloud.initial[:, None],
+        **_values_of(cloud.tables),
+    }
 
 
 def _values_of(tables: Tables) -> dict[str, Tensor]:
@@ -287,5 +354,14 @@ def slice_of(record: Record) -> dict[str, Tensor]:
 def data_of(record: Record) -> dict[str, Tensor]:
     """What to clamp, `(B = 1, T, ...)`."""
     carried = record.hand[None, :, None]
-    series = {"action": record.action, "heading": record.heading, "view": record.view, "outcome": record.outcome}
-    return {"carried": carried, "first_hand": record.hand[:1], **{name: value[None] for name, value in series.items()}}
+    series = {
+        "action": record.action,
+        "heading": record.heading,
+        "view": record.view,
+        "outcome": record.outcome,
+    }
+    return {
+        "carried": carried,
+        "first_hand": record.hand[:1],
+        **{name: value[None] for name, value in series.items()},
+    }

@@ -12,7 +12,15 @@ NEVER = -1e9  # log probability of what cannot be
 
 @compiled
 def walk(
-    events: Ints, heading: Ints, hand: Ints, steps: Ints, takes: Ints, writes: Ints, start: Ints, wrap: int, stride: int
+    events: Ints,
+    heading: Ints,
+    hand: Ints,
+    steps: Ints,
+    takes: Ints,
+    writes: Ints,
+    start: Ints,
+    wrap: int,
+    stride: int,
 ) -> tuple[Ints, Ints, Ints, Ints]:
     """Where event sequences lead.
 
@@ -23,9 +31,8 @@ def walk(
         start: `(2,)` position (y, x) at slice 0.
         wrap, stride: cells along a side of the map and of the wide frame, see `Torus`.
 
-    Returns:
-        `(N, T, 2)` position without wrapping, `(N, T)` its anchor, `(N, T)` slot in hand, and `(N, T)` token written on
-        the way into the slice, or SAME.
+    Returns: `(N, T, 2)` position without wrapping, `(N, T)` its anchor, `(N, T)` slot in hand, and
+        `(N, T)` token written on the way into the slice, or SAME.
     """
     number, length = events.shape
     position, anchor = np.empty((number, length, 2), np.int64), np.empty((number, length), np.int64)
@@ -45,7 +52,13 @@ def walk(
 
 @compiled
 def divide(
-    anchor: Ints, front: Ints, written: Ints, sighting_time: Ints, sighting_shift: Ints, wide: Ints, size: int
+    anchor: Ints,
+    front: Ints,
+    written: Ints,
+    sighting_time: Ints,
+    sighting_shift: Ints,
+    wide: Ints,
+    size: int,
 ) -> tuple[Ints, Ints, Ints, Ints, Ints]:
     """Number the map cells in use, and divide their histories into segments (see `Segments`).
 
@@ -87,7 +100,11 @@ def divide(
         for time in range(length):
             if written[case, time] != SAME:  # the cell that was ahead of the slice before
                 cell = place[front[case, time - 1]]
-                home[case, writes], token[case, writes], now[cell] = cell, written[case, time], used + writes
+                home[case, writes], token[case, writes], now[cell] = (
+                    cell,
+                    written[case, time],
+                    used + writes,
+                )
                 writes += 1
             ahead[case, time] = now[place[front[case, time]]]
             while sighting < len(sighting_time) and sighting_time[sighting] == time:
@@ -98,11 +115,14 @@ def divide(
 
 
 @compiled
-def token_scores(seen: Ints, code: Ints, token: Ints, used: int, odds: Array, log_prior: Array) -> Array:
+def token_scores(
+    seen: Ints, code: Ints, token: Ints, used: int, odds: Array, log_prior: Array
+) -> Array:
     """log p(token of every segment, its sightings) up to a constant, `(N, U + J, V)`.
 
-    It is the token prior, or a point mass where a token was written, and the log odds of every right sighting. Written
-    segments that a sequence does not have keep the token prior, which sums to one: they add nothing.
+    It is the token prior, or a point mass where a token was written, and the log odds of every
+    right sighting. Written segments that a sequence does not have keep the token prior, which sums
+    to one: they add nothing.
 
     Args:
         seen, token: `(N, S)`, `(N, J)`, see `Segments`; `used` is U.

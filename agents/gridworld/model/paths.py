@@ -1,6 +1,7 @@
 """From event sequences to where the agent was, what it held, which cells it saw and which it wrote.
 
-Everything is vectorised over N event sequences (particles, or particles times candidates) and over time.
+Everything is vectorised over N event sequences (particles, or particles times candidates) and over
+time.
 """
 
 from dataclasses import dataclass
@@ -76,12 +77,10 @@ class Record:
 class Path:
     """Where N event sequences lead.
 
-    Attributes:
-        position: `(N, T, 2)` (y, x) without wrapping.
-        anchor: `(N, T)` of the positions, see `Torus`.
-        front: `(N, T)` map cell ahead at each slice.
-        hand: `(N, T)` slot in hand.
-        written: `(N, T)` token that the step into the slice wrote to the cell ahead of the slice before, or SAME.
+    Attributes: position: `(N, T, 2)` (y, x) without wrapping. anchor: `(N, T)` of the positions,
+        see `Torus`. front: `(N, T)` map cell ahead at each slice. hand: `(N, T)` slot in hand.
+        written: `(N, T)` token that the step into the slice wrote to the cell ahead of the slice
+        before, or SAME.
     """
 
     position: Tensor
@@ -94,7 +93,9 @@ class Path:
 def follow(events: Tensor, record: Record, effects: Effects, geometry: Geometry) -> Path:
     """Trace event sequences `(N, T)`; the event of slice 0 is ignored."""
     torus, start = geometry.torus, np.array(geometry.start)
-    order, heading, hand = (part.contiguous().numpy() for part in (events, record.heading, record.hand))
+    order, heading, hand = (
+        part.contiguous().numpy() for part in (events, record.heading, record.hand)
+    )
     steps, takes, writes = (part.numpy() for part in (effects.steps, effects.takes, effects.writes))
     parts = walk(order, heading, hand, steps, takes, writes, start, torus.size, torus.stride)
     position, anchor, held, written = (torch.from_numpy(part) for part in parts)
@@ -121,4 +122,6 @@ def sightings_of(record: Record, geometry: Geometry) -> Sightings:
     seen = record.view != -1
     seen[:, geometry.own] = False
     time, place = seen.nonzero(as_tuple=True)
-    return Sightings(time, geometry.torus.views[record.heading[time], place], record.view[time, place])
+    return Sightings(
+        time, geometry.torus.views[record.heading[time], place], record.view[time, place]
+    )

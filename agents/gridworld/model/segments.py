@@ -1,7 +1,8 @@
 """What sightings say about the map, given where the agent was: counts per cell, with the map integrated out.
 
-A *segment* is a stretch of a cell's history with one token: the initial map has one segment per cell, and every write
-opens a new one. Given the path, segments are independent, so that the map is integrated out exactly:
+A *segment* is a stretch of a cell's history with one token: the initial map has one segment per
+cell, and every write opens a new one. Given the path, segments are independent, so that the map is
+integrated out exactly:
 
     log p(views | path) = sum over segments log sum_z p(z) prod over its sightings p(o | z)
 
@@ -23,12 +24,11 @@ from aif_dcpc.agents.gridworld.model.vocabulary import SAME
 class Segments:
     """Where each sighting and each cell ahead belongs; only map cells that some sequence saw or faced are numbered.
 
-    Attributes:
-        cells: `(U,)` the map cell of each of the first U segments: these are initial ones.
-        seen: `(N, S)` segment of every sighting.
-        front: `(N, T)` segment of the cell ahead at each slice.
-        home: `(N, J)` the initial segment of the cell that the j-th write of a sequence changed.
-        token: `(N, J)` token of the j-th write, segment U + j (SAME where a sequence has fewer writes).
+    Attributes: cells: `(U,)` the map cell of each of the first U segments: these are initial ones.
+        seen: `(N, S)` segment of every sighting. front: `(N, T)` segment of the cell ahead at each
+        slice. home: `(N, J)` the initial segment of the cell that the j-th write of a sequence
+        changed. token: `(N, J)` token of the j-th write, segment U + j (SAME where a sequence has
+        fewer writes).
     """
 
     cells: Tensor
@@ -58,9 +58,13 @@ class Segments:
 
 def segment(path: Path, sightings: Sightings, geometry: Geometry) -> Segments:
     """Assign sightings and fronts to segments."""
-    anchor, front, written = (part.contiguous().numpy() for part in (path.anchor, path.front, path.written))
+    anchor, front, written = (
+        part.contiguous().numpy() for part in (path.anchor, path.front, path.written)
+    )
     time, shift = sightings.time.numpy(), sightings.shift.numpy()
-    parts = divide(anchor, front, written, time, shift, geometry.torus.cells.numpy(), geometry.size**2)
+    parts = divide(
+        anchor, front, written, time, shift, geometry.torus.cells.numpy(), geometry.size**2
+    )
     return Segments(*(torch.from_numpy(part) for part in parts))
 
 

@@ -1,9 +1,9 @@
 """What a grid agent has met so far: tokens, things it has held, and events (what a step can do).
 
-Tokens are opaque integers. Each gets the next free slot when it is admitted; a token that was not admitted (yet) is
-`OTHER` and explained as a misreading. An *event* is what one step did: a motion, or an effect, which writes a token to
-the cell ahead and/or changes what is carried. The motions are given; effects are registered when they are first
-suspected.
+Tokens are opaque integers. Each gets the next free slot when it is admitted; a token that was not
+admitted (yet) is `OTHER` and explained as a misreading. An *event* is what one step did: a motion,
+or an effect, which writes a token to the cell ahead and/or changes what is carried. The motions are
+given; effects are registered when they are first suspected.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,10 @@ import numpy as np
 from aif_dcpc.agents.arrays import Ints
 from aif_dcpc.agents.gridworld.model.geometry import MOTIONS
 
-UNSEEN, OTHER = -1, -2  # codes of view cells that are out of sight, or hold a token that was not admitted
+UNSEEN, OTHER = (
+    -1,
+    -2,
+)  # codes of view cells that are out of sight, or hold a token that was not admitted
 SAME = -1  # an effect that leaves the token ahead, or the hand, as it was
 
 
@@ -38,7 +41,9 @@ class Slots:
         return self.members.index(member) if member in self.members else default
 
 
-Effect = tuple[int, int]  # (token written ahead or SAME, thing in hand afterwards or SAME), as slot indices
+Effect = tuple[
+    int, int
+]  # (token written ahead or SAME, thing in hand afterwards or SAME), as slot indices
 
 
 @dataclass

@@ -13,17 +13,14 @@ from aif_dcpc.agents.gridworld.model.geometry import Geometry
 class Knowledge:
     """Tables as a planner sees them, the free event slots left out.
 
-    Attributes:
-        transition: `(A, V, C, E)` posterior mean p(event | action, token ahead, hand); free slots count as event 0.
-        transition_again: the same after one more trial that did nothing; see `Planner`.
-        transition_novelty: `(A, V, C)` nats, I(event; table).
-        outcome: `(A + E', V, O)` posterior mean p(outcome | row, token ahead).
-        outcome_again: the same after one more trial that gave nothing.
-        outcome_novelty: `(A + E', V)` nats.
-        transparency: `(V,)` probability that one sees past a token.
-        misread: probability of a misread sighting.
-        num_tokens: size of the token alphabet.
-        steps, turns, writes, takes: what events do, `(E, 4, 2)`, `(E,)`, `(E,)`, `(E,)`.
+    Attributes: transition: `(A, V, C, E)` posterior mean p(event | action, token ahead, hand); free
+        slots count as event 0. transition_again: the same after one more trial that did nothing;
+        see `Planner`. transition_novelty: `(A, V, C)` nats, I(event; table). outcome: `(A + E', V,
+        O)` posterior mean p(outcome | row, token ahead). outcome_again: the same after one more
+        trial that gave nothing. outcome_novelty: `(A + E', V)` nats. transparency: `(V,)`
+        probability that one sees past a token. misread: probability of a misread sighting.
+        num_tokens: size of the token alphabet. steps, turns, writes, takes: what events do, `(E, 4,
+        2)`, `(E,)`, `(E,)`, `(E,)`.
     """
 
     transition: Floats
@@ -60,14 +57,11 @@ class Knowledge:
 class Belief:
     """The present state of the world, as believed.
 
-    Attributes:
-        cells: `(M, V)` belief over the token of every map cell.
-        unseen: `(V,)` belief over a cell that was never seen.
-        seen: `(M,)` whether a cell was ever seen.
-        pose: `(K, 3)` (y, x, heading) of the particles.
-        weights: `(K,)` normalised.
-        hand: slot in hand.
-        visited: pose (y, x, heading) -> `(P,)` codes of the view that was last seen there (`UNSEEN` where out of sight).
+    Attributes: cells: `(M, V)` belief over the token of every map cell. unseen: `(V,)` belief over
+        a cell that was never seen. seen: `(M,)` whether a cell was ever seen. pose: `(K, 3)` (y, x,
+        heading) of the particles. weights: `(K,)` normalised. hand: slot in hand. visited: pose (y,
+        x, heading) -> `(P,)` codes of the view that was last seen there (`UNSEEN` where out of
+        sight).
     """
 
     cells: Floats
@@ -136,19 +130,28 @@ class Region:
         return pose[..., 2] * self.num_cells + y * self.shape[1] + x
 
 
-def region_of(belief: Belief, knowledge: Knowledge, geometry: Geometry, last: Region | None = None) -> Region:
+def region_of(
+    belief: Belief, knowledge: Knowledge, geometry: Geometry, last: Region | None = None
+) -> Region:
     """The bounding box of seen cells and poses, with a margin of one; the last region is returned if it still fits."""
     ys, xs = np.divmod(belief.seen.nonzero()[0], geometry.size)
-    ys, xs = np.append(ys, belief.pose[:, 0] % geometry.size), np.append(xs, belief.pose[:, 1] % geometry.size)
+    ys, xs = (
+        np.append(ys, belief.pose[:, 0] % geometry.size),
+        np.append(xs, belief.pose[:, 1] % geometry.size),
+    )
     top, left = int(ys.min()) - 1, int(xs.min()) - 1
     rows, columns = int(ys.max()) - top + 2, int(xs.max()) - left + 2
     if last is not None and (last.shape, last.corner) == ((rows, columns), (top, left)):
-        if np.array_equal(last.steps, knowledge.steps) and np.array_equal(last.turns, knowledge.turns):
+        if np.array_equal(last.steps, knowledge.steps) and np.array_equal(
+            last.turns, knowledge.turns
+        ):
             return last
     return _lay_out((rows, columns), (top, left), knowledge, geometry)
 
 
-def _lay_out(shape: tuple[int, int], corner: tuple[int, int], knowledge: Knowledge, geometry: Geometry) -> Region:
+def _lay_out(
+    shape: tuple[int, int], corner: tuple[int, int], knowledge: Knowledge, geometry: Geometry
+) -> Region:
     (rows, columns), (top, left) = shape, corner
     y, x = (a.ravel() for a in np.mgrid[:rows, :columns])
     index = ((y + top) % geometry.size) * geometry.size + (x + left) % geometry.size

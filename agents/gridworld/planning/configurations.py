@@ -1,8 +1,9 @@
 """Configurations: what the world can be made into by acting on it.
 
-A configuration is what is in hand and which cells have been changed. Inside one, the agent only moves; an interaction
-whose predicted effect is likely enough leads to another. They are opened nearest first, under a budget: near in the steps
-until the effect has happened, of which trying takes 1 / chance.
+A configuration is what is in hand and which cells have been changed. Inside one, the agent only
+moves; an interaction whose predicted effect is likely enough leads to another. They are opened
+nearest first, under a budget: near in the steps until the effect has happened, of which trying
+takes 1 / chance.
 """
 
 import heapq
@@ -18,20 +19,20 @@ from aif_dcpc.agents.gridworld.planning.distances import distances, least_effort
 
 Key = tuple[int, tuple[tuple[int, int], ...]]
 Interaction = tuple[int, int]  # region cell ahead, event
-Step = tuple[float, int, int, Interaction | None, Ints]  # effort, tie break, configuration, interaction, states
+Step = tuple[
+    float, int, int, Interaction | None, Ints
+]  # effort, tie break, configuration, interaction, states
 
 
 @dataclass
 class Configuration:
     """One node of the search.
 
-    Attributes:
-        hand: slot in hand.
-        changes: region cell -> token.
-        cells: `(cells + 1, V)` belief over tokens, the last row for everything outside.
-        chance: `(S, E)` the most that any action makes of each event (an upper bound where the token ahead is uncertain).
-        parent: number of the configuration that it was found from; its own number for the first.
-        children: (region cell ahead, event) -> number of the configuration it leads to.
+    Attributes: hand: slot in hand. changes: region cell -> token. cells: `(cells + 1, V)` belief
+        over tokens, the last row for everything outside. chance: `(S, E)` the most that any action
+        makes of each event (an upper bound where the token ahead is uncertain). parent: number of
+        the configuration that it was found from; its own number for the first. children: (region
+        cell ahead, event) -> number of the configuration it leads to.
     """
 
     hand: int
@@ -80,7 +81,12 @@ class Search:
     """
 
     def __init__(
-        self, belief: Belief, knowledge: Knowledge, region: Region, budget: SearchBudget, intended: Sequence[Key] = ()
+        self,
+        belief: Belief,
+        knowledge: Knowledge,
+        region: Region,
+        budget: SearchBudget,
+        intended: Sequence[Key] = (),
     ) -> None:
         self.knowledge, self.region, self.budget = knowledge, region, budget
         place = {int(cell): number for number, cell in enumerate(region.index)}
@@ -89,7 +95,11 @@ class Search:
             for hand, changes in intended
             if all(cell in place for cell, _ in changes)
         }
-        self.effects = [e for e in range(knowledge.num_events) if max(knowledge.writes[e], knowledge.takes[e]) >= 0]
+        self.effects = [
+            e
+            for e in range(knowledge.num_events)
+            if max(knowledge.writes[e], knowledge.takes[e]) >= 0
+        ]
         outside = belief.unseen[None]
         self.present = np.concatenate([belief.cells[region.index], outside])
         self.found: list[Configuration] = []
@@ -122,15 +132,24 @@ class Search:
             chance, least = node.chance[:, event], self.budget.min_probability
             effort = least_effort(distance, chance, self.region.front, self.region.num_cells, least)
             for cell in self._nearest(number, event, effort):
-                states = ((self.region.front == cell) & (chance >= least) & np.isfinite(distance)).nonzero()[0]
+                states = (
+                    (self.region.front == cell) & (chance >= least) & np.isfinite(distance)
+                ).nonzero()[0]
                 found.append((float(effort[cell]), (cell, event), states))
         return found
 
     def _nearest(self, number: int, event: int, effort: Floats) -> list[int]:
         """The cells that an event takes least effort at, and those that the last plan was heading for."""
         order = effort.argsort(kind="stable")
-        near, far = order[: self.budget.per_event], order[self.budget.per_event :] if self.intended else order[:0]
-        wanted = [c for c in far[effort[far] < np.inf].tolist() if self._key_after(number, c, event) in self.intended]
+        near, far = (
+            order[: self.budget.per_event],
+            order[self.budget.per_event :] if self.intended else order[:0],
+        )
+        wanted = [
+            c
+            for c in far[effort[far] < np.inf].tolist()
+            if self._key_after(number, c, event) in self.intended
+        ]
         return near[effort[near] < np.inf].tolist() + wanted
 
     def _open(self, number: int, cell: int, event: int) -> int | None:
@@ -145,9 +164,15 @@ class Search:
 
     def _key_after(self, number: int, cell: int, event: int) -> Key:
         """The configuration that an event at a cell makes of this one."""
-        node, takes, writes = self.found[number], int(self.knowledge.takes[event]), int(self.knowledge.writes[event])
+        node, takes, writes = (
+            self.found[number],
+            int(self.knowledge.takes[event]),
+            int(self.knowledge.writes[event]),
+        )
         hand = takes if takes >= 0 else node.hand
-        return key_of(hand, self._changed(node.changes, cell, writes) if writes >= 0 else node.changes)
+        return key_of(
+            hand, self._changed(node.changes, cell, writes) if writes >= 0 else node.changes
+        )
 
     @property
     def _full(self) -> bool:
@@ -161,7 +186,11 @@ class Search:
     def _changed(self, changes: dict[int, int], cell: int, token: int) -> dict[int, int]:
         """Changes after writing a token; a cell that is back to what it surely was is no change."""
         rest = {c: t for c, t in changes.items() if c != cell}
-        return rest if self.present[cell, token] > 1 - self.budget.min_probability else {**rest, cell: token}
+        return (
+            rest
+            if self.present[cell, token] > 1 - self.budget.min_probability
+            else {**rest, cell: token}
+        )
 
     def _number(self, key: Key, parent: int) -> int:
         """Number of a configuration, which is laid out if it is new."""
@@ -184,11 +213,11 @@ class Search:
     def successors(self) -> tuple[Ints, Ints]:
         """What follows every event, and what bounds its value.
 
-        Returns:
-            `(n * S, E)` flat state (configuration * S + state) after every event; effects not opened change nothing;
-            and the flat state that is no better than the one after an event that was not opened here: where the same
-            event at the same cell was opened in the configuration that this one was found from (or that one's, and so
-            on), the state there, so that a harm that was foreseen before a detour is not forgotten after it.
+        Returns: `(n * S, E)` flat state (configuration * S + state) after every event; effects not
+            opened change nothing; and the flat state that is no better than the one after an event
+            that was not opened here: where the same event at the same cell was opened in the
+            configuration that this one was found from (or that one's, and so on), the state there,
+            so that a harm that was foreseen before a detour is not forgotten after it.
         """
         size = len(self.region.front)
         after = np.arange(len(self.found))[:, None, None] * size + self.region.next

@@ -36,13 +36,13 @@ def distances(successor: Ints, allowed: npt.NDArray[np.bool_], entries: Ints) ->
 
 
 @compiled
-def least_effort(distance: Floats, chance: Floats, front: Ints, num_cells: int, min_chance: float) -> Floats:
+def least_effort(
+    distance: Floats, chance: Floats, front: Ints, num_cells: int, min_chance: float
+) -> Floats:
     """Steps until an event has happened at each cell, `(num_cells,)`: the way to it, and 1 / chance trials.
 
-    Args:
-        distance: `(S,)` steps to every state.
-        chance: `(S,)` of the event in every state; infinite effort where it is less than `min_chance`.
-        front: `(S,)` cell ahead.
+    Args: distance: `(S,)` steps to every state. chance: `(S,)` of the event in every state;
+        infinite effort where it is less than `min_chance`. front: `(S,)` cell ahead.
     """
     effort = np.full(num_cells, np.inf)
     for state in range(len(front)):

@@ -1,15 +1,17 @@
 """Action choice by expected free energy, searched over predicted outcomes.
 
-Policies branch on what happens: within a configuration by value iteration over poses, between configurations along
-predicted effects. The negative expected free energy of doing `a` in `s` and the best afterwards is
+Policies branch on what happens: within a configuration by value iteration over poses, between
+configurations along predicted effects. The negative expected free energy of doing `a` in `s` and
+the best afterwards is
 
     Q(s, a) = E[log preference(outcome)] + epistemic(s, a) + discount E[goes on] V(s')
 
-where epistemic = information gain about the map + novelty of the tables. A policy may collect one informative outcome
-and then pursues preferences: after it the belief would be another one, and it is planned afresh. So nothing is counted
-twice. For the same reason an untried row of a table promises its prior chance of reward once, in the informative step;
-elsewhere Q uses the tables as they would be after a trial that did nothing. Otherwise a plan could play one unknown
-chance again and again.
+where epistemic = information gain about the map + novelty of the tables. A policy may collect one
+informative outcome and then pursues preferences: after it the belief would be another one, and it
+is planned afresh. So nothing is counted twice. For the same reason an untried row of a table
+promises its prior chance of reward once, in the informative step; elsewhere Q uses the tables as
+they would be after a trial that did nothing. Otherwise a plan could play one unknown chance again
+and again.
 """
 
 from dataclasses import dataclass
@@ -20,7 +22,13 @@ import numpy.typing as npt
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.expected_free_energy import entropy
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
-from aif_dcpc.agents.gridworld.planning.belief import Belief, Knowledge, Region, cell_information, region_of
+from aif_dcpc.agents.gridworld.planning.belief import (
+    Belief,
+    Knowledge,
+    Region,
+    cell_information,
+    region_of,
+)
 from aif_dcpc.agents.gridworld.planning.configurations import Key, Search, SearchBudget
 from aif_dcpc.agents.gridworld.planning.distances import distances
 from aif_dcpc.agents.gridworld.planning.policy_iteration import optimal_value
@@ -54,16 +62,14 @@ class Plan:
 class Stage:
     """One-step quantities of every flat state; N = configurations * S.
 
-    Attributes:
-        preference: `(N, A)` expected log preference, endings included.
-        ambiguity: `(N, A)` expected entropy of the outcome, given what is ahead and what happens.
-        information: `(N, A)` information gain about the map.
-        novelty: `(N, A)` information gain about the tables.
-        flow: `(N, A, E)` discounted probability of each event with the episode going on.
+    Attributes: preference: `(N, A)` expected log preference, endings included. ambiguity: `(N, A)`
+        expected entropy of the outcome, given what is ahead and what happens. information: `(N, A)`
+        information gain about the map. novelty: `(N, A)` information gain about the tables. flow:
+        `(N, A, E)` discounted probability of each event with the episode going on.
         preference_again, flow_again: the same for a step that is not the informative one.
-        successor: `(N, E)` flat state after each event.
-        bound: `(N, E)` flat state whose value bounds that after an effect that was not opened; elsewhere the successor.
-        configuration: `(N,)` the configuration that each state belongs to.
+        successor: `(N, E)` flat state after each event. bound: `(N, E)` flat state whose value
+        bounds that after an effect that was not opened; elsewhere the successor. configuration:
+        `(N,)` the configuration that each state belongs to.
     """
 
     preference: Floats
@@ -89,7 +95,9 @@ class Stage:
 
     def plain(self, value: Floats) -> Floats:
         """`(N, A)` Q of any other step."""
-        return self.preference_again + np.matmul(self.flow_again, self.later(value)[..., None])[..., 0]
+        return (
+            self.preference_again + np.matmul(self.flow_again, self.later(value)[..., None])[..., 0]
+        )
 
 
 class Planner:
@@ -129,9 +137,13 @@ class Planner:
         scores = np.maximum(stage.plain(value), informative)
         expected = -np.tensordot(belief.weights, scores[at], 1)
         ahead = self._predicted(stage, scores, int(at[belief.weights.argmax()]))
-        self.intended = [search.absolute(number) for number in dict.fromkeys(stage.configuration[ahead].tolist())]
+        self.intended = [
+            search.absolute(number) for number in dict.fromkeys(stage.configuration[ahead].tolist())
+        ]
         first = stage.preference[at], stage.ambiguity[at], stage.information[at], stage.novelty[at]
-        preference, ambiguity, information, novelty = (np.tensordot(belief.weights, term, 1) for term in first)
+        preference, ambiguity, information, novelty = (
+            np.tensordot(belief.weights, term, 1) for term in first
+        )
         risk = -preference - information - ambiguity
         return Plan(expected, risk, ambiguity, information, novelty, len(search.found))
 
@@ -167,16 +179,22 @@ class Planner:
         successor = np.where(successor >= 0, successor, here)
         bound = np.where(worse >= 0, worse, successor)
         which, state = np.divmod(kept, len(region.front))
-        ahead = np.stack([node.cells for node in search.found])[which, region.front[state]]  # (N, V)
+        ahead = np.stack([node.cells for node in search.found])[
+            which, region.front[state]
+        ]  # (N, V)
         hand = np.array([node.hand for node in search.found])[which]
         sums, flows = self._expected(ahead, hand, knowledge)
         (preference, ambiguity, novelty, preference_again), (flow, flow_again, events) = sums, flows
         sight = self._information(search, belief, knowledge, region, kept, number)
         information = np.matmul(events, sight[successor][..., None])[..., 0]
         again = preference_again, flow_again
-        return Stage(preference, ambiguity, information, novelty, flow, *again, successor, bound, which), number[roots]
+        return Stage(
+            preference, ambiguity, information, novelty, flow, *again, successor, bound, which
+        ), number[roots]
 
-    def _expected(self, ahead: Floats, hand: Ints, knowledge: Knowledge) -> tuple[list[Floats], list[Floats]]:
+    def _expected(
+        self, ahead: Floats, hand: Ints, knowledge: Knowledge
+    ) -> tuple[list[Floats], list[Floats]]:
         """Expectations of `_one_step` under beliefs over the token ahead `(N, V)`, with things in hand `(N,)`."""
         each, events = knowledge.num_actions, knowledge.num_events
         tables = self._one_step(knowledge)
@@ -184,27 +202,37 @@ class Planner:
         for held in np.unique(hand):
             rows = (hand == held).nonzero()[0]
             whole[rows] = ahead[rows] @ tables[held]
-        sums, flows = whole[:, : 4 * each], whole[:, 4 * each :].reshape(len(whole), 3, each, events)
-        return [sums[:, i * each : (i + 1) * each] for i in range(4)], [flows[:, i] for i in range(3)]
+        sums, flows = (
+            whole[:, : 4 * each],
+            whole[:, 4 * each :].reshape(len(whole), 3, each, events),
+        )
+        return [sums[:, i * each : (i + 1) * each] for i in range(4)], [
+            flows[:, i] for i in range(3)
+        ]
 
     def _one_step(self, knowledge: Knowledge) -> Floats:
         """One-step quantities by thing in hand and token ahead, `(C, V, 4 * A + 3 * A * E)`.
 
-        They are, for every action: expected log preference, ambiguity of the outcome, novelty, and the preference of a
-        step that is not informative, nats; then, for every event, the discounted flow, that of a step that is not
-        informative, and the plain probability.
+        They are, for every action: expected log preference, ambiguity of the outcome, novelty, and
+        the preference of a step that is not informative, nats; then, for every event, the
+        discounted flow, that of a step that is not informative, and the plain probability.
         """
         rows = knowledge.outcome_rows()
         table = knowledge.transition.transpose(2, 1, 0, 3)  # (C, V, A, E)
         unsure, new = (
-            part[rows].transpose(2, 0, 1) for part in (entropy(knowledge.outcome, -1), knowledge.outcome_novelty)
+            part[rows].transpose(2, 0, 1)
+            for part in (entropy(knowledge.outcome, -1), knowledge.outcome_novelty)
         )  # (V, A, E)
         novelty = knowledge.transition_novelty.transpose(2, 1, 0) + (table * new).sum(-1)
         preference, flow = self._prospects(table, knowledge.outcome[rows])
         again = knowledge.transition_again.transpose(2, 1, 0, 3)
         preference_again, flow_again = self._prospects(again, knowledge.outcome_again[rows])
-        flows = np.concatenate([part.reshape(*part.shape[:2], -1) for part in (flow, flow_again, table)], -1)
-        return np.concatenate([preference, (table * unsure).sum(-1), novelty, preference_again, flows], -1)
+        flows = np.concatenate(
+            [part.reshape(*part.shape[:2], -1) for part in (flow, flow_again, table)], -1
+        )
+        return np.concatenate(
+            [preference, (table * unsure).sum(-1), novelty, preference_again, flows], -1
+        )
 
     def _prospects(self, table: Floats, outcome: Floats) -> tuple[Floats, Floats]:
         """Expected log preference `(C, V, A)` and discounted flow `(C, V, A, E)`.
@@ -214,12 +242,20 @@ class Planner:
             outcome: `(A, E, V, O)` p(outcome | action, event, token ahead).
         """
         likes = self.preferences
-        gain = (outcome @ (likes.log_preference() + likes.discount * likes.tail())).transpose(2, 0, 1)
+        gain = (outcome @ (likes.log_preference() + likes.discount * likes.tail())).transpose(
+            2, 0, 1
+        )
         stays = (outcome @ likes.goes_on()).transpose(2, 0, 1)
         return (table * gain).sum(-1), likes.discount * table * stays
 
     def _information(
-        self, search: Search, belief: Belief, knowledge: Knowledge, region: Region, kept: Ints, number: Ints
+        self,
+        search: Search,
+        belief: Belief,
+        knowledge: Knowledge,
+        region: Region,
+        kept: Ints,
+        number: Ints,
     ) -> Floats:
         """Information gain about the map of arriving in every kept state, `(N,)`."""
         cells = np.stack([node.cells for node in search.found])
@@ -228,7 +264,9 @@ class Planner:
         memory, views = _remembered(belief, region, number.reshape(len(cells), -1), len(kept))
         view, clear, geometry = region.view[state], cells @ knowledge.transparency, self.geometry
         layout = geometry.nearer, geometry.outwards, geometry.own
-        return information_at(clear, worth, which, view, *layout, memory, views, knowledge.transparency)
+        return information_at(
+            clear, worth, which, view, *layout, memory, views, knowledge.transparency
+        )
 
 
 def _remembered(belief: Belief, region: Region, number: Ints, size: int) -> tuple[Ints, Ints]:

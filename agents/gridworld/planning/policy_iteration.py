@@ -1,6 +1,7 @@
 """Value of every state by modified policy iteration: one improvement over all actions, then cheap sweeps of the policy.
 
-Puterman and Shin (1978), "Modified policy iteration algorithms for discounted Markov decision problems".
+Puterman and Shin (1978), "Modified policy iteration algorithms for discounted Markov decision
+problems".
 """
 
 import numpy as np
@@ -18,8 +19,8 @@ def merged(flow: Floats, successor: Ints, bound: Ints) -> tuple[Floats, Ints, In
     Args:
         flow, successor, bound: as `optimal_value`.
 
-    Returns:
-        flow `(N, A, E)`, successor `(N, E)` and bound `(N, E)` with the distinct ones first, and their number `(N,)`.
+    Returns: flow `(N, A, E)`, successor `(N, E)` and bound `(N, E)` with the distinct ones first,
+        and their number `(N,)`.
     """
     number, actions, events = flow.shape
     total, size = np.zeros(flow.shape), np.zeros(number, np.int64)
@@ -28,11 +29,15 @@ def merged(flow: Floats, successor: Ints, bound: Ints) -> tuple[Floats, Ints, In
         for event in range(events):
             place = 0
             while place < size[state] and (
-                after[state, place] != successor[state, event] or limit[state, place] != bound[state, event]
+                after[state, place] != successor[state, event]
+                or limit[state, place] != bound[state, event]
             ):
                 place += 1
             if place == size[state]:
-                after[state, place], limit[state, place] = successor[state, event], bound[state, event]
+                after[state, place], limit[state, place] = (
+                    successor[state, event],
+                    bound[state, event],
+                )
                 size[state] += 1
             for action in range(actions):
                 total[state, action, place] += flow[state, action, event]
@@ -52,15 +57,12 @@ def optimal_value(
 ) -> Floats:
     """Values `(N,)` of the best policy, nats.
 
-    Args:
-        preference: `(N, A)` expected log preference of one step.
-        flow: `(N, A, E)` discounted probability of each event with the episode going on.
-        successor: `(N, E)` state after each event.
-        bound: `(N, E)` state whose value the value after the event does not exceed (the successor itself: no bound).
-        once: `(N,)` value of stopping the policy for something else; minus infinity if that cannot be.
-        start: `(N,)` values to start from.
-        tolerance: no further improvement once no value changes by more.
-        max_improvements: nor after so many.
+    Args: preference: `(N, A)` expected log preference of one step. flow: `(N, A, E)` discounted
+        probability of each event with the episode going on. successor: `(N, E)` state after each
+        event. bound: `(N, E)` state whose value the value after the event does not exceed (the
+        successor itself: no bound). once: `(N,)` value of stopping the policy for something else;
+        minus infinity if that cannot be. start: `(N,)` values to start from. tolerance: no further
+        improvement once no value changes by more. max_improvements: nor after so many.
     """
     flow, successor, bound, size = merged(flow, successor, bound)
     number, actions, events = flow.shape
@@ -85,7 +87,9 @@ def optimal_value(
             break
         for sweep in range(POLICY_SWEEPS):
             for place in range(number):
-                state = place if sweep % 2 else number - 1 - place  # back and forth: in place, news travels both ways
+                state = (
+                    place if sweep % 2 else number - 1 - place
+                )  # back and forth: in place, news travels both ways
                 action = policy[state]
                 if action >= 0:
                     score = preference[state, action]

@@ -1,7 +1,8 @@
 """Which cells of a view will be in sight, predicted from learned transparencies.
 
-A cell is seen if one of its up to three neighbours nearer to the agent is seen and transparent (noisy or). How
-transparent each token is is learned from views in which all nearer neighbours of a cell agree.
+A cell is seen if one of its up to three neighbours nearer to the agent is seen and transparent
+(noisy or). How transparent each token is is learned from views in which all nearer neighbours of a
+cell agree.
 """
 
 from dataclasses import dataclass
@@ -65,7 +66,8 @@ def visible_information(
 ) -> float:
     """Information gain of looking at a view, nats: the worth of its cells, each as far as it will be in sight.
 
-    Where the agent has been, what is in sight is known, while all that was in sight lets as much sight through.
+    Where the agent has been, what is in sight is known, while all that was in sight lets as much
+    sight through.
 
     Args:
         clear: `(cells,)` probability that one sees past each cell of a region, were it in sight.

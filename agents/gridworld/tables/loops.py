@@ -1,7 +1,7 @@
 """Loops over the pooled counts of structured tables: their cells are few and mostly empty.
 
-N cases `(N, ...)` each belong to a head; a table has R rows of X values, laid out for L poolings, and H concentrations
-(see `Structured`).
+N cases `(N, ...)` each belong to a head; a table has R rows of X values, laid out for L poolings,
+and H concentrations (see `Structured`).
 """
 
 import math
@@ -35,7 +35,14 @@ def pool(counts: Array, index: Ints, num_rows: int) -> Array:
 
 @compiled
 def add_new_evidence(
-    evidence: Array, pooled: Array, head: Ints, base: Array, level: Ints, group: Ints, rows: Array, log_gamma: Array
+    evidence: Array,
+    pooled: Array,
+    head: Ints,
+    base: Array,
+    level: Ints,
+    group: Ints,
+    rows: Array,
+    log_gamma: Array,
 ) -> None:
     """Add log p(new counts | past counts, concentration, pooling) to that of the past, in place.
 
@@ -60,18 +67,26 @@ def add_new_evidence(
                 total += new
                 for alpha in range(len(rows)):
                     if base[row, x] > 0:
-                        gain = math.lgamma(new + rows[alpha, at, row, x]) - log_gamma[alpha, at, row, x]
+                        gain = (
+                            math.lgamma(new + rows[alpha, at, row, x])
+                            - log_gamma[alpha, at, row, x]
+                        )
                     else:
                         gain = IMPOSSIBLE * new
                     evidence[case, alpha, level[row], group[row]] += gain
             if total != 0:
                 for alpha in range(len(rows)):
-                    loss = math.lgamma(total + rows[alpha, at, row, width]) - log_gamma[alpha, at, row, width]
+                    loss = (
+                        math.lgamma(total + rows[alpha, at, row, width])
+                        - log_gamma[alpha, at, row, width]
+                    )
                     evidence[case, alpha, level[row], group[row]] -= loss
 
 
 @compiled
-def row_parameters(pooled: Array, head: Ints, base: Array, rows: Array, context_rows: Ints) -> Array:
+def row_parameters(
+    pooled: Array, head: Ints, base: Array, rows: Array, context_rows: Ints
+) -> Array:
     """Dirichlet parameters of one row per case and pooling, `(N, H, L, X)`; 0 where impossible.
 
     Args:
@@ -87,7 +102,9 @@ def row_parameters(pooled: Array, head: Ints, base: Array, rows: Array, context_
             for alpha in range(len(rows)):
                 for x in range(width):
                     if base[row, x] > 0:
-                        result[case, alpha, pooling, x] = rows[alpha, head[case], row, x] + pooled[case, row, x]
+                        result[case, alpha, pooling, x] = (
+                            rows[alpha, head[case], row, x] + pooled[case, row, x]
+                        )
     return result
 
 
@@ -131,12 +148,18 @@ def choose_structures(source: np.random.Generator, weights: Array) -> tuple[Ints
 
 @compiled
 def draw_tables(
-    source: np.random.Generator, pooled: Array, head: Ints, base: Array, rows: Array, index: Ints, weights: Array
+    source: np.random.Generator,
+    pooled: Array,
+    head: Ints,
+    base: Array,
+    rows: Array,
+    index: Ints,
+    weights: Array,
 ) -> Array:
     """Draw a structure of every case and its rows, laid out by context, `(N, C, X)`.
 
-    A Dirichlet draw is a vector of gamma draws over their sum; Gamma(a) = Gamma(a + 1) U^(1/a) in log space, so that a
-    row of tiny parameters never underflows to zeros.
+    A Dirichlet draw is a vector of gamma draws over their sum; Gamma(a) = Gamma(a + 1) U^(1/a) in
+    log space, so that a row of tiny parameters never underflows to zeros.
 
     Args:
         source: of randomness.
@@ -159,7 +182,9 @@ def draw_tables(
                     if base[row, x] > 0:
                         size = rows[alpha[case], head[case], row, x] + pooled[case, row, x]
                         gamma = max(source.standard_gamma(size + 1), TINY)
-                        drawn[row, x] = math.log(gamma) + math.log(max(source.random(), TINY)) / size
+                        drawn[row, x] = (
+                            math.log(gamma) + math.log(max(source.random(), TINY)) / size
+                        )
                         top = max(top, drawn[row, x])
                 for x in range(width):
                     drawn[row, x] = math.exp(drawn[row, x] - top) if base[row, x] > 0 else 0.0

@@ -1,11 +1,14 @@
 """The posterior of a structured table while an episode runs: much past experience, few new counts.
 
-The counts of stored episodes stay as they are while an episode runs, and its own counts touch few cells of a table. What
-depends on the past alone is computed once; what the running episode adds is computed for the touched cells only:
+The counts of stored episodes stay as they are while an episode runs, and its own counts touch few
+cells of a table. What depends on the past alone is computed once; what the running episode adds is
+computed for the touched cells only:
 
-    log p(past + own | h) = log p(past | h) + sum over touched cells and rows of differences of log gamma functions
+    log p(past + own | h) = log p(past | h) + sum over touched cells and rows of differences of log
+    gamma functions
 
-Counts come as N independent cases `(N, *context, x)`, each with the head (an action, say) that it belongs to.
+Counts come as N independent cases `(N, *context, x)`, each with the head (an action, say) that it
+belongs to.
 """
 
 from dataclasses import dataclass
@@ -17,7 +20,12 @@ from scipy.special import gammaln
 from torch import Tensor
 
 from aif_dcpc.agents.arrays import Ints
-from aif_dcpc.agents.gridworld.tables.loops import add_new_evidence, draw_tables, pool, row_parameters
+from aif_dcpc.agents.gridworld.tables.loops import (
+    add_new_evidence,
+    draw_tables,
+    pool,
+    row_parameters,
+)
 from aif_dcpc.agents.gridworld.tables.prior import TINY, Array, Structured, structure_posterior
 
 
@@ -33,7 +41,7 @@ class TablePosterior:
     prior: Structured
     past: Tensor
 
-    # -- what the past alone says -------------------------------------------------------------------------------------
+    # -- what the past alone says ------------------------------------------------------------------
 
     @cached_property
     def _pooled_past(self) -> Array:
@@ -60,7 +68,7 @@ class TablePosterior:
         """log p(past | concentration, pooling) of every head, `(head, H, L, G)`."""
         return self.prior.log_evidences(self._pooled_past)
 
-    # -- what the running episode adds --------------------------------------------------------------------------------
+    # -- what the running episode adds -------------------------------------------------------------
 
     def _pooled(self, own: Tensor) -> Array:
         """Own counts of every row, `(N, R, X)`."""
@@ -81,8 +89,15 @@ class TablePosterior:
 
     def mean_at(self, own: Tensor, head: Tensor, context: Tensor) -> Tensor:
         """Posterior mean of the row that each case has in one context (its flat number, `(N,)`), `(N, x)`."""
-        prior, pooled, heads, at = self.prior, self._pooled(own), head.contiguous().numpy(), context.numpy()
-        rows = row_parameters(pooled, heads, prior.base, self._rows, np.ascontiguousarray(prior.index[:, at].T))
+        prior, pooled, heads, at = (
+            self.prior,
+            self._pooled(own),
+            head.contiguous().numpy(),
+            context.numpy(),
+        )
+        rows = row_parameters(
+            pooled, heads, prior.base, self._rows, np.ascontiguousarray(prior.index[:, at].T)
+        )
         weights, _ = self._structures(pooled, heads)
         here = weights[np.arange(len(own)), :, :, prior.group_of_context[at], None]  # (N, H, L, 1)
         mean = (here * rows / rows.sum(-1, keepdims=True)).sum((1, 2))

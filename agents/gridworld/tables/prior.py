@@ -1,15 +1,17 @@
 """Conditional probability tables that find out for themselves which parts of their context matter.
 
-A table p(x | head, context) has, for each head (an action, say), a *structure* h: how noisy rows are (a concentration),
-whether the context matters at all, and, if it does, for each value of its first axis (a token ahead, say) by itself,
-which of the other axes matter. What does not matter has its counts pooled. Given the structure every row is
-Dirichlet(alpha_h base), so evidence, posterior mean, novelty and exact draws are in closed form:
+A table p(x | head, context) has, for each head (an action, say), a *structure* h: how noisy rows
+are (a concentration), whether the context matters at all, and, if it does, for each value of its
+first axis (a token ahead, say) by itself, which of the other axes matter. What does not matter has
+its counts pooled. Given the structure every row is Dirichlet(alpha_h base), so evidence, posterior
+mean, novelty and exact draws are in closed form:
 
-    log p(counts | h) = sum over rows [ln G(alpha) - ln G(alpha + n.) + sum_x ln G(alpha b_x + n_x) - ln G(alpha b_x)]
-    p(h | counts) proportional to p(h) p(counts | h)
+    log p(counts | h) = sum over rows [ln G(alpha) - ln G(alpha + n.) + sum_x ln G(alpha b_x + n_x)
+    - ln G(alpha b_x)] p(h | counts) proportional to p(h) p(counts | h)
 
-Given the concentration, and that the context matters, values of the first axis are independent: the sum over all their
-choices is a product of sums. Counts carry any leading axes: `(..., head, *context, x)`.
+Given the concentration, and that the context matters, values of the first axis are independent: the
+sum over all their choices is a product of sums. Counts carry any leading axes: `(..., head,
+*context, x)`.
 """
 
 import math
@@ -36,14 +38,14 @@ IMPOSSIBLE = -12.0  # log evidence of one (perhaps fractional) count where the b
 class Structured:
     """The prior of a table. Rows of all poolings are laid out one after the other: R rows for L poolings.
 
-    Tables are small, so that the arithmetic is done by numpy, on the memory of the tensors that come and go.
+    Tables are small, so that the arithmetic is done by numpy, on the memory of the tensors that
+    come and go.
 
-    Attributes:
-        base: `(R, X)` base measure of every row; zero where x is impossible.
-        index: `(L, C)` the row that each of the C contexts has under each pooling; pooling 0 ignores the context.
-        alphas: `(H,)` total concentrations, evenly likely.
-        chances: `(L,)` prior probability that the context does not matter, and of each other pooling if it does.
-        context: sizes of the context axes; the first has size G.
+    Attributes: base: `(R, X)` base measure of every row; zero where x is impossible. index: `(L,
+        C)` the row that each of the C contexts has under each pooling; pooling 0 ignores the
+        context. alphas: `(H,)` total concentrations, evenly likely. chances: `(L,)` prior
+        probability that the context does not matter, and of each other pooling if it does. context:
+        sizes of the context axes; the first has size G.
     """
 
     base: Array
@@ -63,29 +65,40 @@ class Structured:
     ) -> "Structured":
         """Lay out the rows.
 
-        Args:
-            context: sizes of the context axes.
-            pools: for each pooling, the context axes (0, 1, ...) that it ignores: all of them first, then never axis 0.
-            bases: for each pooling, a base measure that broadcasts to `(*context, X)`, ignored axes having size 1.
-            alphas: total concentrations.
-            chances: prior probability that the context does not matter, and of each other pooling if it does.
+        Args: context: sizes of the context axes. pools: for each pooling, the context axes (0, 1,
+            ...) that it ignores: all of them first, then never axis 0. bases: for each pooling, a
+            base measure that broadcasts to `(*context, X)`, ignored axes having size 1. alphas:
+            total concentrations. chances: prior probability that the context does not matter, and
+            of each other pooling if it does.
         """
         rows, index, start = [], [], 0
         for pool, base in zip(pools, bases, strict=True):
             sizes = tuple(1 if axis in pool else size for axis, size in enumerate(context))
             number = math.prod(sizes)
-            index.append(np.broadcast_to((start + np.arange(number)).reshape(sizes), context).ravel())
+            index.append(
+                np.broadcast_to((start + np.arange(number)).reshape(sizes), context).ravel()
+            )
             rows.append(base.expand(*sizes, base.shape[-1]).reshape(number, -1).numpy())
             start += number
         layout = np.concatenate(rows)
-        return cls(layout, np.stack(index), np.array(alphas, layout.dtype), np.array(chances, float), context)
+        return cls(
+            layout,
+            np.stack(index),
+            np.array(alphas, layout.dtype),
+            np.array(chances, float),
+            context,
+        )
 
-    # -- layout -------------------------------------------------------------------------------------------------------
+    # -- layout ------------------------------------------------------------------------------------
 
     @cached_property
     def _pooling(self) -> Array:
         """`(R, C)` 1 where a row gathers a context's counts."""
-        return (self.index[:, None] == np.arange(len(self.base))[:, None]).any(0).astype(self.base.dtype)
+        return (
+            (self.index[:, None] == np.arange(len(self.base))[:, None])
+            .any(0)
+            .astype(self.base.dtype)
+        )
 
     @cached_property
     def level(self) -> Array:
@@ -109,7 +122,9 @@ class Structured:
     def _membership(self) -> Array:
         """`(R, L * G)` 1 where a row belongs to a pooling and a value of the first axis."""
         place = self.level * self.context[0] + self.group
-        return (place[:, None] == np.arange(len(self.index) * self.context[0])).astype(self.base.dtype)
+        return (place[:, None] == np.arange(len(self.index) * self.context[0])).astype(
+            self.base.dtype
+        )
 
     @cached_property
     def _prior(self) -> tuple[Array, Array, Array]:
@@ -125,9 +140,11 @@ class Structured:
 
     def _upright(self, value: Array, like: Array) -> Array:
         """Concentrations along a new first axis before those of `like`."""
-        return value.reshape(len(self.alphas), *(1,) * (like.ndim - value.ndim + 1), *value.shape[1:])
+        return value.reshape(
+            len(self.alphas), *(1,) * (like.ndim - value.ndim + 1), *value.shape[1:]
+        )
 
-    # -- inference ----------------------------------------------------------------------------------------------------
+    # -- inference ---------------------------------------------------------------------------------
 
     def log_evidences(self, pooled: Array) -> Array:
         """log p(counts | concentration, pooling) of the rows of each value of the first axis, `(..., head, H, L, G)`."""
@@ -141,7 +158,9 @@ class Structured:
 
     def _rows(self, pooled: Array) -> Array:
         """Dirichlet parameters `(H, ..., head, R, X)`; 0 where impossible."""
-        return np.where(self.base > 0, pooled + self._upright(self._prior[0], pooled), pooled.dtype.type(0))
+        return np.where(
+            self.base > 0, pooled + self._upright(self._prior[0], pooled), pooled.dtype.type(0)
+        )
 
     def _row_weights(self, pooled: Array) -> Array:
         """p(pooling of the row, concentration | counts), `(H, ..., head, R)`."""
@@ -159,11 +178,12 @@ class Structured:
     def summary(self, counts: Tensor, nothing: int) -> tuple[Tensor, Tensor, Tensor]:
         """What planning needs of every row `(..., head, *context)`.
 
-        Returns:
-            the posterior mean; I(x; table) in nats; and the mean after one more trial of the row that gave x = `nothing`
-            (structures as likely as before): a known row stays as it is, an untried one loses what it promised.
+        Returns: the posterior mean; I(x; table) in nats; and the mean after one more trial of the
+            row that gave x = `nothing` (structures as likely as before): a known row stays as it
+            is, an untried one loses what it promised.
 
-        novelty = H[mean] - E_h E[H(row) | h], with E[H] of a Dirichlet = digamma(a0 + 1) - sum_x m_x digamma(a_x + 1).
+        novelty = H[mean] - E_h E[H(row) | h], with E[H] of a Dirichlet = digamma(a0 + 1) - sum_x
+        m_x digamma(a_x + 1).
         """
         pooled = self.pooled(counts.numpy())
         rows, weights = self._rows(pooled), self._row_weights(pooled)
@@ -173,10 +193,15 @@ class Structured:
         idle = rows.copy()
         idle[..., nothing] += 1
         mean, again = (
-            self._onto_contexts((weights[..., None] * part).sum(0), -2) for part in (means, idle / (total + 1))
+            self._onto_contexts((weights[..., None] * part).sum(0), -2)
+            for part in (means, idle / (total + 1))
         )
         novelty = entr(mean).sum(-1) - self._onto_contexts((weights * spread).sum(0), -1)
-        return torch.from_numpy(mean), torch.from_numpy(np.maximum(novelty, 0)), torch.from_numpy(again)
+        return (
+            torch.from_numpy(mean),
+            torch.from_numpy(np.maximum(novelty, 0)),
+            torch.from_numpy(again),
+        )
 
 
 @dataclass
@@ -207,8 +232,16 @@ class Summary:
         else:
             changed = (counts != old).flatten(1).any(1).nonzero()[:, 0]
             mean, novelty, again = mean.clone(), novelty.clone(), again.clone()
-            mean[changed], novelty[changed], again[changed] = prior.summary(counts[changed], self.nothing)
-        self.counts, self.mean, self.novelty, self.again, self.base = counts, mean, novelty, again, now
+            mean[changed], novelty[changed], again[changed] = prior.summary(
+                counts[changed], self.nothing
+            )
+        self.counts, self.mean, self.novelty, self.again, self.base = (
+            counts,
+            mean,
+            novelty,
+            again,
+            now,
+        )
         return mean, novelty, again
 
     def state_dict(self) -> dict[str, Any]:
@@ -225,12 +258,11 @@ class Summary:
 def structure_posterior(evidence: Array, chances: Array) -> tuple[Array, Array]:
     """What counts say about structures.
 
-    Args:
-        evidence: `(N, H, L, G)` log p(counts | concentration, pooling) of every value of the first axis.
-        chances: `(L,)`, see `Structured`.
+    Args: evidence: `(N, H, L, G)` log p(counts | concentration, pooling) of every value of the
+        first axis. chances: `(L,)`, see `Structured`.
 
-    Returns:
-        p(concentration, pooling of a value of the first axis | counts) `(N, H, L, G)`, and log p(counts) `(N,)`.
+    Returns: p(concentration, pooling of a value of the first axis | counts) `(N, H, L, G)`, and log
+        p(counts) `(N,)`.
     """
     number, alphas, poolings, groups = evidence.shape
     weights, total = np.zeros(evidence.shape), np.empty(number)
@@ -244,7 +276,9 @@ def structure_posterior(evidence: Array, chances: Array) -> tuple[Array, Array]:
                 for pooling in range(1, poolings):
                     top = max(top, evidence[case, alpha, pooling, group])
                 for pooling in range(1, poolings):
-                    weight = chances[pooling] * math.exp(evidence[case, alpha, pooling, group] - top)
+                    weight = chances[pooling] * math.exp(
+                        evidence[case, alpha, pooling, group] - top
+                    )
                     weights[case, alpha, pooling, group] = weight
                     sum_ += weight
                 for pooling in range(1, poolings):
@@ -268,7 +302,9 @@ def dirichlet(concentration: Tensor, generator: torch.Generator) -> Tensor:
     Gamma(a) = Gamma(a + 1) U^(1/a) in log space, so that a draw never underflows to a row of zeros.
     """
     gamma = torch._standard_gamma(concentration + 1, generator=generator).clamp_min(TINY).log()
-    uniform = torch.rand(concentration.shape, generator=generator, dtype=concentration.dtype).clamp_min(TINY)
+    uniform = torch.rand(
+        concentration.shape, generator=generator, dtype=concentration.dtype
+    ).clamp_min(TINY)
     return torch.softmax(gamma + uniform.log() / concentration, -1)
 
 
