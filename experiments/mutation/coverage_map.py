@@ -18,8 +18,8 @@ from aif_dcpc.experiments.mutation.trials import OPTIONS, Chosen, in_child, spen
 TESTS = (
     *sorted(
         str(p.relative_to(ROOT))
-        for p in (ROOT / "tests/exact").glob("test_*.py")
-        if "agents" not in p.name
+        for p in (ROOT / "tests/exact").rglob("test_*.py")
+        if p.parent.name != "agents"
     ),
     "tests/contract/test_docstrings.py",
     "tests/contract/test_moves.py",
