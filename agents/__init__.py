@@ -47,8 +47,9 @@ def make(
         settings: the agent's own settings.
         seed: everything random in the agent follows from it and from the seeds of `begin`.
 
-    Raises: AgentError: for an unknown name, spaces that the agent cannot model, or settings that do
-        not fit.
+    Raises:
+        AgentError: for an unknown name, spaces that the agent cannot model, or settings that do not
+            fit.
     """
     if name not in NAMES:
         raise AgentError(unknown("agent", name, NAMES))

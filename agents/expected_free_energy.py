@@ -71,9 +71,12 @@ def expected_free_energy(
 ) -> Terms:
     """Terms of one time step.
 
-    Args: states: `(S,)` predicted q(s). likelihood: `(O, S)` p(o | s); its posterior mean if it is
-        being learned. log_preferences: `(O,)` ln C(o), normalised. concentration: `(O, S)`
-        Dirichlet parameters of the columns of the likelihood, if it is being learned.
+    Args:
+        states: `(S,)` predicted q(s).
+        likelihood: `(O, S)` p(o | s); its posterior mean if it is being learned.
+        log_preferences: `(O,)` ln C(o), normalised.
+        concentration: `(O, S)` Dirichlet parameters of the columns of the likelihood, if it is
+            being learned.
     """
     outcomes = likelihood @ states
     ambiguity = float(states @ entropy(likelihood, 0))

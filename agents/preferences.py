@@ -11,8 +11,10 @@ from aif_dcpc.agents.arrays import Floats
 class Preferences:
     """Reward is expected; every step without it is a surprise of `step_cost` nats.
 
-    Attributes: step_cost: nats by which a step with reward is preferred to one without. discount:
-        weight of the next step against this one; the horizon is about 1 / (1 - discount) steps.
+    Attributes:
+        step_cost: nats by which a step with reward is preferred to one without.
+        discount: weight of the next step against this one; the horizon is about 1 / (1 - discount)
+            steps.
     """
 
     step_cost: float = 10.0

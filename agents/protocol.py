@@ -51,9 +51,11 @@ class EgocentricView:
 class StepReport:
     """What the last `act` found; every number becomes a TensorBoard scalar under its tag.
 
-    Attributes: scalars: tag -> value, e.g. `efe/risk`, `inference/free_energy` (nats),
-        `speed/ms_inference`. pictures: tag -> `(H, W, 3)` uint8, made only when asked for. legend:
-        raw token -> its colour in the pictures.
+    Attributes:
+        scalars: tag -> value, e.g. `efe/risk`, `inference/free_energy` (nats),
+            `speed/ms_inference`.
+        pictures: tag -> `(H, W, 3)` uint8, made only when asked for.
+        legend: raw token -> its colour in the pictures.
     """
 
     scalars: Mapping[str, float] = field(default_factory=dict)

@@ -195,8 +195,9 @@ def rollout_config(values: Mapping[str, Any]) -> RolloutConfig:
 def build(schema: type[T], values: Mapping[str, Any], where: str = "") -> T:
     """Build the frozen dataclass `schema` from plain values.
 
-    Raises: ConfigError: a key is unknown or missing, or a value has the wrong type or lies out of
-        range.
+    Raises:
+        ConfigError: a key is unknown or missing, or a value has the wrong type or lies out of
+            range.
     """
     declared = {entry.name: entry for entry in fields(schema)}  # type: ignore[arg-type]
     for key in values:

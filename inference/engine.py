@@ -132,10 +132,12 @@ class DCPC:
             seed: seeds the engine's generator.
             device: where random numbers are drawn, if the data do not tell; the kernels' tensors must be there.
 
-        Raises: ClampError: for unknown sites, missing inputs, shapes that do not fit or values
-            outside a kernel's support. ModelError: for a latent site whose support depends on its
-            parents, or differs from slice to slice. MoveError: for a move of the user's that cannot
-            update its site.
+        Raises:
+            ClampError: for unknown sites, missing inputs, shapes that do not fit or values outside
+                a kernel's support.
+            ModelError: for a latent site whose support depends on its parents, or differs from
+                slice to slice.
+            MoveError: for a move of the user's that cannot update its site.
         """
         found = next(
             (v.device for v in (data or {}).values() if isinstance(v, Tensor)), torch.device("cpu")

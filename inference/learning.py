@@ -68,11 +68,13 @@ def learn_step(
         scale: |data| / |batch|, the weight of the data's terms against those of global sites.
         generator: source of randomness; the engine's own by default.
 
-    Returns: the swept cloud, its cache dropped since the parameters changed, and the diagnostics at
-        the old parameters.
+    Returns:
+        the swept cloud, its cache dropped since the parameters changed, and the diagnostics at the
+            old parameters.
 
-    Raises: NonFiniteError: the objective is not finite; names the site and the sweep. The
-        parameters stay as they were.
+    Raises:
+        NonFiniteError: the objective is not finite; names the site and the sweep. The parameters
+            stay as they were.
     """
     acceptance: dict[str, Tensor] = {}
     for _ in range(num_sweeps):
@@ -202,11 +204,15 @@ def parameter_groups(
 class Learner:
     """Minibatch learning with particles that persist from one visit of a datum to the next.
 
-    Args: engine: of a model without global latents (those need whole-data sweeps). optimizer: over
-        the model's parameters. template: a cloud of any data, which tells what is observed. store:
-        particles of all data, by index. num_sweeps: sweeps per step. visits: steps on a batch
-        before the next one, so that particles catch up with parameters that moved on. recycle: take
-        gradients from the evaluation that sweeps set out from (see `recycled_step`).
+    Args:
+        engine: of a model without global latents (those need whole-data sweeps).
+        optimizer: over the model's parameters.
+        template: a cloud of any data, which tells what is observed.
+        store: particles of all data, by index.
+        num_sweeps: sweeps per step.
+        visits: steps on a batch before the next one, so that particles catch up with parameters
+            that moved on.
+        recycle: take gradients from the evaluation that sweeps set out from (see `recycled_step`).
     """
 
     def __init__(
@@ -241,9 +247,11 @@ class Learner:
     ) -> Info:
         """Sweep the particles of some data, learn from them and put them back.
 
-        Args: data: observed site -> `(B, *event)`. indices: `(B,)`, which data these are. masks:
-            observed site -> `(B,)`, True where the datum has it (a missing label, for instance, is
-            not scored).
+        Args:
+            data: observed site -> `(B, *event)`.
+            indices: `(B,)`, which data these are.
+            masks: observed site -> `(B,)`, True where the datum has it (a missing label, for
+                instance, is not scored).
 
         Raises:
             NonFiniteError: as `learn_step`; the store keeps the particles that it had.

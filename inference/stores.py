@@ -135,9 +135,13 @@ def rebind(
 ) -> State:
     """The cloud of other data under the same roles: same sites observed, same number of particles.
 
-    Args: state: gives the roles. data: observed site -> `(B, *event)`. particles: latent site ->
-        `(K, B, *event)`, unconstrained; they are brought to the state's device. masks: observed
-        site -> `(B,)` True where it is seen; elsewhere its value only has to be possible.
+    Args:
+        state: gives the roles.
+        data: observed site -> `(B, *event)`.
+        particles: latent site -> `(K, B, *event)`, unconstrained; they are brought to the state's
+            device.
+        masks: observed site -> `(B,)` True where it is seen; elsewhere its value only has to be
+            possible.
 
     Raises:
         ClampError: a site is missing.

@@ -18,8 +18,9 @@ Env = gymnasium.Env[Any, Any]
 def make_env(config: EnvConfig, *, render: bool = False) -> Env:
     """Build the environment.
 
-    Raises: ConfigError: it does not exist, does not take its options, or is of a kind that is not
-        supported.
+    Raises:
+        ConfigError: it does not exist, does not take its options, or is of a kind that is not
+            supported.
     """
     with _told_in_one_sentence():
         return envs.make(config.name, render=render, **config.arguments())
@@ -28,8 +29,9 @@ def make_env(config: EnvConfig, *, render: bool = False) -> Env:
 def make_agent(name: str, settings: Settings, env: Env, seed: int) -> Agent:
     """Build the agent for the spaces of `env`.
 
-    Raises: ConfigError: it does not exist, its settings do not fit, or it cannot model the
-        observations.
+    Raises:
+        ConfigError: it does not exist, its settings do not fit, or it cannot model the
+            observations.
     """
     with _told_in_one_sentence():
         return agents.make(

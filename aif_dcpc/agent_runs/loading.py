@@ -40,8 +40,9 @@ def load_agent_and_env(
 ) -> tuple[AgentProtocol, Env]:
     """Load a frozen agent and an environment like the one it was trained in, but for the given changes.
 
-    Raises: UserError: the run is missing, foreign or damaged, or the agent cannot model the
-        environment.
+    Raises:
+        UserError: the run is missing, foreign or damaged, or the agent cannot model the
+            environment.
     """
     folder = open_run(run)
     config = folder.config()

@@ -128,8 +128,9 @@ class AgentLoop:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to what `state` gave.
 
-        Raises: RunFolderError: the checkpoint does not fit, or the environment answers differently
-            from before.
+        Raises:
+            RunFolderError: the checkpoint does not fit, or the environment answers differently from
+                before.
         """
         restore_agent(self.agent, checkpoint)
         try:

@@ -24,9 +24,12 @@ from aif_dcpc.schema import RolloutConfig
 class Episode:
     """What one episode came to.
 
-    Attributes: episode_return: sum of rewards. success: see `succeeded`. milliseconds: of every
-        `act`. shortest_ratio: steps over the fewest possible, where the environment tells and the
-        episode succeeded.
+    Attributes:
+        episode_return: sum of rewards.
+        success: see `succeeded`.
+        milliseconds: of every `act`.
+        shortest_ratio: steps over the fewest possible, where the environment tells and the episode
+            succeeded.
     """
 
     episode_return: float
@@ -90,8 +93,9 @@ def summarise(episodes: list[Episode]) -> dict[str, float]:
 def rollout(config: RolloutConfig) -> dict[str, Any]:
     """Play the episodes that are asked for, write them to the run's board, and return the result.
 
-    Raises: UserError: the run is missing, foreign or damaged, or the agent cannot model the
-        environment.
+    Raises:
+        UserError: the run is missing, foreign or damaged, or the agent cannot model the
+            environment.
     """
     if config.run is None:
         raise RunFolderError("which run? write run=RUN_DIR.")

@@ -117,8 +117,9 @@ def inception_features(device: str = "cpu") -> Features:
 
     Grey images become three equal channels. About .1 s of one CPU core an image.
 
-    Raises: ConfigError: torch-fidelity is not installed, or the weights are neither there nor to be
-        downloaded.
+    Raises:
+        ConfigError: torch-fidelity is not installed, or the weights are neither there nor to be
+            downloaded.
     """
     network = _inception().to(device)
 

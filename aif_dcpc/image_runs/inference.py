@@ -26,10 +26,13 @@ ADAPT = 0.5  # share of the sweeps during which moves adapt; then they are froze
 class Reconstruction:
     """Images beside the means that their particles give.
 
-    Attributes: images: `(B, C, H, W)`. means: `(B, C, H, W)`, averaged over particles. bce: nats
-        per image, binary cross-entropy between pixels and the averaged mean (the paper's "NLL").
-        mse: mean squared difference per pixel (the paper's "MSE"). energy: mean of minus the log
-        joint, nats per image.
+    Attributes:
+        images: `(B, C, H, W)`.
+        means: `(B, C, H, W)`, averaged over particles.
+        bce: nats per image, binary cross-entropy between pixels and the averaged mean (the paper's
+            "NLL").
+        mse: mean squared difference per pixel (the paper's "MSE").
+        energy: mean of minus the log joint, nats per image.
     """
 
     images: Tensor

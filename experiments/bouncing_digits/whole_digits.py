@@ -176,8 +176,9 @@ class Tracks:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The present line `(K, B, 2)` and `count` new ones.
 
-        Returns: starts and velocities `(1 + count, K, B, 2)`, the present ones first, and their log
-            q `(1 + count, K, B)`.
+        Returns:
+            starts and velocities `(1 + count, K, B, 2)`, the present ones first, and their log q
+                `(1 + count, K, B)`.
         """
         present = torch.stack([start, velocity])[:, None]  # (2, 1, K, B, 2)
         x = torch.cat([present[..., :1], torch.stack(self.across.draw(count, generator))], 1)

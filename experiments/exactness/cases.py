@@ -26,12 +26,18 @@ from aif_dcpc.inference import GraphicalModel, every, lag
 class Case:
     """One model, its data and what is exactly true of it.
 
-    Attributes: name: for tables. model: the graph. data: one datum, B = 1. sites: latents, in the
-        order in which their flattened values make up `mean`. mean, covariance: of the posterior,
-        `(D,)` and `(D, D)`. log_evidence: nats. setup: `masks`, `do` for `engine.init`. moves:
-        overrides of the engine's moves. temper: whether the posterior has modes far apart.
+    Attributes:
+        name: for tables.
+        model: the graph.
+        data: one datum, B = 1.
+        sites: latents, in the order in which their flattened values make up `mean`.
+        mean, covariance: of the posterior, `(D,)` and `(D, D)`.
+        log_evidence: nats.
+        setup: `masks`, `do` for `engine.init`.
+        moves: overrides of the engine's moves.
+        temper: whether the posterior has modes far apart.
         counterfactual: where given, `mean` and `covariance` are those of the sites' values had
-        these been set instead.
+            these been set instead.
     """
 
     name: str

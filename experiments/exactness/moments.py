@@ -20,12 +20,17 @@ NONE = (math.nan, math.nan)
 class Row:
     """One method on one case; `nan` where it does not apply.
 
-    Attributes: case, method: names. mean_error, mean_se: largest error and largest standard error
-        of a mean, posterior sd. covariance_error, covariance_se: the same of a variance or
-        cross-covariance, products of two posterior sd. variance_ratio: mean of found over exact
-        variances. z: largest error in its own Monte Carlo standard errors, over all means,
-        variances and covariances. evidence_error, evidence_se: of the mean over several estimates,
-        nats, and its standard error. evidence_worst: largest error of a single estimate, nats.
+    Attributes:
+        case, method: names.
+        mean_error, mean_se: largest error and largest standard error of a mean, posterior sd.
+        covariance_error, covariance_se: the same of a variance or cross-covariance, products of two
+            posterior sd.
+        variance_ratio: mean of found over exact variances.
+        z: largest error in its own Monte Carlo standard errors, over all means, variances and
+            covariances.
+        evidence_error, evidence_se: of the mean over several estimates, nats, and its standard
+            error.
+        evidence_worst: largest error of a single estimate, nats.
         seconds: processor time for the posterior.
     """
 

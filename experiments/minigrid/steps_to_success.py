@@ -26,9 +26,11 @@ from aif_dcpc.commands.command import run_script
 class Run:
     """One agent in one environment.
 
-    Attributes: episodes: (success, length, steps so far) of each. steps_to_ten: steps when the
-        tenth episode in a row had succeeded; None if that did not happen. milliseconds: median per
-        step, by part.
+    Attributes:
+        episodes: (success, length, steps so far) of each.
+        steps_to_ten: steps when the tenth episode in a row had succeeded; None if that did not
+            happen.
+        milliseconds: median per step, by part.
     """
 
     id: str

@@ -61,8 +61,10 @@ class Map:
 def measure(store: Path, files: tuple[str, ...] = TESTS, *, budget: float = math.inf) -> Map:
     """Run every test file that has changed since the map in `store` was made (all, if `inference/` has).
 
-    Raises: RuntimeError: a test fails: mutants say nothing then. SystemExit: the budget (processor
-        seconds of this process and its children) is spent; call again to go on.
+    Raises:
+        RuntimeError: a test fails: mutants say nothing then.
+        SystemExit: the budget (processor seconds of this process and its children) is spent; call
+            again to go on.
     """
     engine = _digest([PACKAGE / m for m in modules()])
     known: dict[str, Any] = json.loads(store.read_text()) if store.exists() else {}

@@ -119,8 +119,9 @@ def online(
 def squared_bias(errors: Tensor) -> tuple[float, float]:
     """Mean square over entries of the expected error, unbiased, and its standard error (jackknife over copies).
 
-    Args: errors: `(copies, ...)` of independent clouds; only products of different copies enter (a
-        U-statistic).
+    Args:
+        errors: `(copies, ...)` of independent clouds; only products of different copies enter (a
+            U-statistic).
     """
     flat = errors.flatten(1)
     products = flat @ flat.mT / flat.shape[1]

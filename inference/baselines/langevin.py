@@ -26,10 +26,13 @@ from aif_dcpc.inference.model.state import State
 class UnadjustedLangevin(DCPC):
     """An engine whose sweep moves all latents together, without accept/reject: biased by its step size.
 
-    Args: engine: gives the model, the number of particles and the seed. step: size of the step.
-        temperature: 1 for sampling, 0 for climbing to a mode. inner_steps: steps per sweep.
+    Args:
+        engine: gives the model, the number of particles and the seed.
+        step: size of the step.
+        temperature: 1 for sampling, 0 for climbing to a mode.
+        inner_steps: steps per sweep.
         persistent: whether particles go on from where they were, or start afresh from the prior at
-        each sweep.
+            each sweep.
     """
 
     def __init__(

@@ -84,8 +84,11 @@ def chain_encoder(template: State, site: str) -> Encoder:
 class AmortisedLearner(Learner):
     """What learners with an encoder beside the graph have in common.
 
-    Args: engine, optimizer, template, store: as `Learner`; the encoder's parameters join the
-        optimiser. site: the observed site that the encoder reads. rate: of the encoder.
+    Args:
+        engine, optimizer, template, store: as `Learner`; the encoder's parameters join the
+            optimiser.
+        site: the observed site that the encoder reads.
+        rate: of the encoder.
 
     Raises:
         ModelError: the latents are no chain of vectors above the observed site.

@@ -59,13 +59,19 @@ def check_model(
 ) -> tuple[str, ...]:
     """Look for faults in a model.
 
-    Args: model: the model; its parameters are left as they are. data: site -> `(B, [T,] *event)`,
-        inputs included; sites without data are drawn from the model. moves: as in `DCPC`, for the
-        joint test. replicates: independent replicates of Geweke's test; 0 leaves it out.
-        num_sweeps: rounds of sweep and fresh data in Geweke's test. seed: of all random draws.
+    Args:
+        model: the model; its parameters are left as they are.
+        data: site -> `(B, [T,] *event)`, inputs included; sites without data are drawn from the
+            model.
+        moves: as in `DCPC`, for the joint test.
+        replicates: independent replicates of Geweke's test; 0 leaves it out.
+        num_sweeps: rounds of sweep and fresh data in Geweke's test.
+        seed: of all random draws.
 
-    Returns: one sentence per fault; empty if none was found. A sound model gets a false alarm from
-        Geweke's test with probability at most 1e-5.
+    Returns:
+        one sentence per fault; empty if none was found. A sound model gets a false alarm from
+            Geweke's test with
+        probability at most 1e-5.
     """
     try:
         state = _cloud(model, data, seed)

@@ -28,8 +28,10 @@ class LKJCholesky(Density):
 
     Each correlation then is 2 b - 1 with b ~ Beta(a, a), a = concentration - 1 + dim / 2.
 
-    Args: dim: size of the matrix, at least 2. concentration: positive; 1 is uniform over
-        correlation matrices, larger values favour small correlations.
+    Args:
+        dim: size of the matrix, at least 2.
+        concentration: positive; 1 is uniform over correlation matrices, larger values favour small
+            correlations.
     """
 
     def sample(self, sample_shape: Any = ()) -> Tensor:

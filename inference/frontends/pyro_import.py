@@ -118,8 +118,9 @@ def _recorded(
 ) -> fx.GraphModule:
     """Record a function of all sites.
 
-    Raises: ModelError: for a function that cannot be recorded; the program has run, so that is all
-        that can be wrong.
+    Raises:
+        ModelError: for a function that cannot be recorded; the program has run, so that is all that
+            can be wrong.
     """
     try:
         return record(function, list(values.values()), pure=pure, parameters=parameters)
@@ -285,9 +286,11 @@ class PlatedConditional:
     ) -> dict[str, Tensor]:
         """Draw every element of the site, given all other values; what its own mask shows stays.
 
-        Args: values: every site, `(K or 1, B, *plates, *event)`. generator: of the noise. masks:
-            site -> `(1, B)` or `(1, B, *leading plates)` True where observed; the state's own come
-            first.
+        Args:
+            values: every site, `(K or 1, B, *plates, *event)`.
+            generator: of the noise.
+            masks: site -> `(1, B)` or `(1, B, *leading plates)` True where observed; the state's
+                own come first.
         """
         masks = masks if self.state is None else self.state.masks
         kernel: Any = self.model.sites[self.name].kernel

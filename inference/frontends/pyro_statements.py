@@ -104,8 +104,9 @@ def check_statements(
 ) -> None:
     """See whether a program has static structure, by running it again.
 
-    Raises: ModelError: for sites that come and go, moving supports, subsampling, and masked latents
-        that others read.
+    Raises:
+        ModelError: for sites that come and go, moving supports, subsampling, and masked latents
+            that others read.
     """
     second = statements(program, arguments, {})
     if list(first) != list(second):

@@ -32,10 +32,13 @@ def record(
     they are, such as `int(data.max())`, and it may index with an argument, `table[argument]`, or
     write there.
 
-    Args: function: what to record; called once. arguments: example arguments; the graph is right
-        for these shapes only. pure: rewrite operations in place as pure ones (not for random
-        functions: their draws would be shared). parameters: learnable tensors met so far, by
-        address; recordings that use the same one share it.
+    Args:
+        function: what to record; called once.
+        arguments: example arguments; the graph is right for these shapes only.
+        pure: rewrite operations in place as pure ones (not for random functions: their draws would
+            be shared).
+        parameters: learnable tensors met so far, by address; recordings that use the same one share
+            it.
 
     Raises:
         RuntimeError: if the function looks at the numbers inside a tensor that they change.
@@ -184,8 +187,10 @@ def _root(node: fx.Node) -> fx.Node:
 class BatchedGraph(nn.Module):
     """A recorded function of single values, run on arguments with leading axes `(K or 1, B or 1)`.
 
-    Args: graph: the recorded function; one tensor out. random: whether it draws random numbers
-        (each particle and datum gets its own; never recorded again).
+    Args:
+        graph: the recorded function; one tensor out.
+        random: whether it draws random numbers (each particle and datum gets its own; never
+            recorded again).
     """
 
     def __init__(self, graph: Function, *, random: bool = False) -> None:

@@ -92,9 +92,14 @@ def expand_to(distribution: Distribution, lead: tuple[int, ...], *, root: bool) 
 class AncestorSampler:
     """Draws sites forward in time; observed values are taken as given.
 
-    Args: lowered: the model. num_particles: K. batch_size: B. length: T (0 without time). given:
-        site -> `(K or 1, B or 1, [T,] *event)` values not to be drawn; masked ones are drawn where
-        not shown. shown: site -> `(1, B, [T])` True where `given` holds, for partly given sites.
+    Args:
+        lowered: the model.
+        num_particles: K.
+        batch_size: B.
+        length: T (0 without time).
+        given: site -> `(K or 1, B or 1, [T,] *event)` values not to be drawn; masked ones are drawn
+            where not shown.
+        shown: site -> `(1, B, [T])` True where `given` holds, for partly given sites.
     """
 
     def __init__(

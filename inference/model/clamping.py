@@ -144,9 +144,13 @@ def check_values(
 ) -> dict[str, Tensor]:
     """Check the shapes of events and that data are possible; give integers the type that the kernel draws.
 
-    Args: lowered: the model. given: site -> data `(1, B or 1, [T,] *event)`. shown: masks; what is
-        not shown is not checked. others: draws of all other sites; without them only data that
-        depend on data alone are checked. do: sites that are set: they may take any value.
+    Args:
+        lowered: the model.
+        given: site -> data `(1, B or 1, [T,] *event)`.
+        shown: masks; what is not shown is not checked.
+        others: draws of all other sites; without them only data that depend on data alone are
+            checked.
+        do: sites that are set: they may take any value.
 
     Returns:
         `given`, integers and booleans cast where the kernel draws reals, and the other way round.

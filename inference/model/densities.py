@@ -37,12 +37,18 @@ def evaluate_all(
 ) -> dict[str, FactorValue]:
     """Log densities of some factors, with their scores by one autograd call.
 
-    Args: state: problem, masks and the values not overridden. factors: which factors. values:
-        overriding values, unconstrained coordinates. scores: whether to differentiate. rows: by
-        factor key, the slices `(R,)` on which to evaluate a factor; all of them by default.
+    Args:
+        state: problem, masks and the values not overridden.
+        factors: which factors.
+        values: overriding values, unconstrained coordinates.
+        scores: whether to differentiate.
+        rows: by factor key, the slices `(R,)` on which to evaluate a factor; all of them by
+            default.
 
-    Returns: by factor key, log density `(K, B, [T or R])` and, for each continuous latent leaf, the
-        score in the aligned leaf's shape.
+    Returns:
+        by factor key, log density `(K, B, [T or R])` and, for each continuous latent leaf, the
+            score in the aligned
+        leaf's shape.
     """
     current = state.values if values is None else {**state.values, **values}
     aligned, log_prob = {}, {}

@@ -91,11 +91,14 @@ Parent = str | Lag
 class Site:
     """One declared variable.
 
-    Attributes: name: unique name. kernel: p(site | parents), or the function of a deterministic
-        site; None for an input. parents: names and lags, in the order of the kernel's arguments.
+    Attributes:
+        name: unique name.
+        kernel: p(site | parents), or the function of a deterministic site; None for an input.
+        parents: names and lags, in the order of the kernel's arguments.
         initial: kernel of the slices whose lagged parents lie before the series; takes the parents
-        without lag. scope: how often the site occurs. kind: "stochastic", "deterministic" or
-        "input".
+            without lag.
+        scope: how often the site occurs.
+        kind: "stochastic", "deterministic" or "input".
     """
 
     name: str
@@ -192,8 +195,9 @@ class GraphicalModel(nn.Module):
     ) -> None:
         """Add a value that is a function of its parents (no randomness of its own).
 
-        Raises: ModelError: as `add_site`; also for lagged parents (put the lag where the value is
-            used).
+        Raises:
+            ModelError: as `add_site`; also for lagged parents (put the lag where the value is
+                used).
         """
         if any(isinstance(p, Lag) for p in parents):
             raise ModelError(
@@ -265,13 +269,15 @@ class GraphicalModel(nn.Module):
     ) -> "GraphicalModel":
         """Put a Gaussian latent between the layers of a network (see `frontends.sequential`).
 
-        Args: net: its children are the layers; they take `(N, *event)` and are shared, not copied.
+        Args:
+            net: its children are the layers; they take `(N, *event)` and are shared, not copied.
             noise: standard deviation of the latents around their layers' outputs, one or one per
-            layer. output: distribution of the last layer's output `(K, B, *event)`; Gaussian by
-            default.
+                layer.
+            output: distribution of the last layer's output `(K, B, *event)`; Gaussian by default.
 
-        Returns: a model with the input "input", the latents "layer1", "layer2" ... and the site
-            "output".
+        Returns:
+            a model with the input "input", the latents "layer1", "layer2" ... and the site
+                "output".
 
         Raises:
             ModelError: for noise that does not fit, batch normalisation or dropout.

@@ -31,14 +31,18 @@ from aif_dcpc.inference.model.parameters import Snapshot
 class Problem:
     """A lowered model with the roles that one data set gives to its sites.
 
-    Attributes: lowered: factors. latent: names of latent sites, parents first. bijections:
-        unconstrained -> support, for constrained continuous latent sites. supports: all values `(M,
-        *event)` of latent sites with a finite support. discrete: names of latent sites with integer
-        values (finite or not). bounds: least and greatest value (maybe infinite) of latent integer
-        sites. event_dims: number of event axes of every site. severed: sites whose density is cut
-        by `do` (they are clamped and have no factor). partly_severed: latent sites that `do` has
-        set where their mask is True: their density is cut there alone. domains: the support of one
-        element of each latent site, where it is known.
+    Attributes:
+        lowered: factors.
+        latent: names of latent sites, parents first.
+        bijections: unconstrained -> support, for constrained continuous latent sites.
+        supports: all values `(M, *event)` of latent sites with a finite support.
+        discrete: names of latent sites with integer values (finite or not).
+        bounds: least and greatest value (maybe infinite) of latent integer sites.
+        event_dims: number of event axes of every site.
+        severed: sites whose density is cut by `do` (they are clamped and have no factor).
+        partly_severed: latent sites that `do` has set where their mask is True: their density is
+            cut there alone.
+        domains: the support of one element of each latent site, where it is known.
     """
 
     lowered: LoweredModel
@@ -101,16 +105,21 @@ class FactorValue:
 class State:
     """A particle cloud over one joint posterior.
 
-    Attributes: problem: what is latent. values: every site; latent `(K, B, [T,] *event)` in
-        unconstrained coordinates, observed `(1, B, [T,] *event)`. masks: for partly observed sites,
-        `(1, B, [T])` True where observed. log_weights: `(K, B)`, nats, up to a constant. ancestors:
-        `(K, B)` index of the particle each lineage descends from. length: number of slices; 0
-        without time. sweeps: sweeps made so far (host integer). cache: factor values at `values`;
-        factors that are missing are evaluated when needed. adaptation: step sizes and curvatures by
-        site. log_evidence: `(B,)` running sum of log mean incremental weights, nats.
+    Attributes:
+        problem: what is latent.
+        values: every site; latent `(K, B, [T,] *event)` in unconstrained coordinates, observed `(1,
+            B, [T,] *event)`.
+        masks: for partly observed sites, `(1, B, [T])` True where observed.
+        log_weights: `(K, B)`, nats, up to a constant.
+        ancestors: `(K, B)` index of the particle each lineage descends from.
+        length: number of slices; 0 without time.
+        sweeps: sweeps made so far (host integer).
+        cache: factor values at `values`; factors that are missing are evaluated when needed.
+        adaptation: step sizes and curvatures by site.
+        log_evidence: `(B,)` running sum of log mean incremental weights, nats.
         inverse_temperature: `(B,)` power of the likelihood, from 0 (prior) to 1; None means 1 (see
-        `annealing`). snapshot: the parameters that the cache was evaluated under; None where nobody
-        has looked.
+            `annealing`).
+        snapshot: the parameters that the cache was evaluated under; None where nobody has looked.
     """
 
     problem: Problem

@@ -146,11 +146,14 @@ def _cleared(x: Tensor, usable: Tensor) -> Tensor:
 class SiteAdaptation:
     """What a gradient move has learned about one site.
 
-    Attributes: log_steps: by proposal and chunk width, 0-dim tensors. secants: by factor key.
+    Attributes:
+        log_steps: by proposal and chunk width, 0-dim tensors.
+        secants: by factor key.
         roots: of the preconditioners, by (width, gap, phase, length); rebuilt after each change of
-        the secants. strides: what steps come to, by proposal and chunk width; rebuilt after each
-        change of the steps. updates: number of updates so far, by proposal and chunk width (host
-        integers).
+            the secants.
+        strides: what steps come to, by proposal and chunk width; rebuilt after each change of the
+            steps.
+        updates: number of updates so far, by proposal and chunk width (host integers).
     """
 
     log_steps: Mapping[tuple[str, int], Tensor] = field(default_factory=dict)

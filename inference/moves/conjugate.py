@@ -39,8 +39,9 @@ class DirichletTable:
         rows: the child's parents that name the row, in the order of the table's axes; none for a table of one row. An
             initial kernel of the child that lacks them must not use the table.
 
-    Raises: MoveError: (when called) the table's kernel is not Dirichlet, or others than the child
-        read it.
+    Raises:
+        MoveError: (when called) the table's kernel is not Dirichlet, or others than the child read
+            it.
     """
 
     site: str

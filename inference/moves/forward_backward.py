@@ -155,9 +155,10 @@ def marginals(state: State, name: str) -> Tensor:
     Chains by forward-backward; other sites by the complete conditional of each value given all
     others.
 
-    Returns: `(K, B, [T,] *elements, M)`; M runs over the support in order, `elements` are the
-        independent elements of the site's event (none for a scalar). Average over K with the
-        cloud's weights.
+    Returns:
+        `(K, B, [T,] *elements, M)`; M runs over the support in order, `elements` are the
+            independent elements of the
+        site's event (none for a scalar). Average over K with the cloud's weights.
 
     Raises:
         MoveError: where the support is not finite.

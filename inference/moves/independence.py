@@ -65,9 +65,11 @@ class FromPrior:
 class FromBank:
     """Propose a site without time from a Gaussian mixture around a bank of values.
 
-    Attributes: site: name of a continuous site. bank: `(M, *event)` in the site's own support, for
-        example particles of earlier data. bandwidth: standard deviation of each component, as a
-        fraction of the bank's (per dimension).
+    Attributes:
+        site: name of a continuous site.
+        bank: `(M, *event)` in the site's own support, for example particles of earlier data.
+        bandwidth: standard deviation of each component, as a fraction of the bank's (per
+            dimension).
     """
 
     site: str

@@ -370,9 +370,11 @@ def _grid(
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
     """The `height` slices from `offset` after the start of every chunk on.
 
-    Returns: the slices `(count * height,)`, those past the end (`stop`) replaced by the last one;
-        their distances from `start`; True where there was none to replace, or None where this is
-        everywhere; the slices before the end alone.
+    Returns:
+        the slices `(count * height,)`, those past the end (`stop`) replaced by the last one; their
+            distances from `start`;
+        True where there was none to replace, or None where this is everywhere; the slices before
+            the end alone.
     """
     begin, last = (
         offset - chunks.phase,

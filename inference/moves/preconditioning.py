@@ -32,8 +32,9 @@ def preconditioner(
 ) -> tuple[Tensor | None, SiteAdaptation]:
     """The roots of these chunks, kept until the curvature is learned anew.
 
-    Returns: diagonals `(count, N)`; matrices `(count, N, N)`, or `(3, N, N)` (first, inner, last)
-        where chunks are many.
+    Returns:
+        diagonals `(count, N)`; matrices `(count, N, N)`, or `(3, N, N)` (first, inner, last) where
+            chunks are many.
     """
     if not learned.secants:
         return None, learned

@@ -44,13 +44,16 @@ MIN_CHAINS = 8  # with fewer particles two clusters can be told from one by luck
 class Diagnosis:
     """What a trace says.
 
-    Attributes: r_hat: site -> split R-hat `(B, *event)`; 1 when all particles agree. ess: site ->
-        effective sample size of the mean, all particles and sweeps together, `(B, *event)`.
+    Attributes:
+        r_hat: site -> split R-hat `(B, *event)`; 1 when all particles agree.
+        ess: site -> effective sample size of the mean, all particles and sweeps together, `(B,
+            *event)`.
         ess_per_sweep: site -> `ess` divided by particles and sweeps (1 for independent draws).
-        acceptance: site -> mean acceptance probability. unique_ancestors: `(B,)` distinct lineages
-        that survive resampling; None without a state. multimodal: names of sites whose particles
-        sit in separate clusters and do not move between them. warnings: one sentence per problem,
-        with its remedy.
+        acceptance: site -> mean acceptance probability.
+        unique_ancestors: `(B,)` distinct lineages that survive resampling; None without a state.
+        multimodal: names of sites whose particles sit in separate clusters and do not move between
+            them.
+        warnings: one sentence per problem, with its remedy.
     """
 
     r_hat: Mapping[str, Tensor]

@@ -118,9 +118,10 @@ class GaussMarkov:
     def sample(self, number: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Draw `number` joint values.
 
-        Returns: site -> `(number, B or 1, [T,] *event)` in the state's precision; log density of
-            the nodes that differ between data `(number, B)`; log density of the global ones
-            `(number, 1)`.
+        Returns:
+            site -> `(number, B or 1, [T,] *event)` in the state's precision; log density of the
+                nodes that differ
+            between data `(number, B)`; log density of the global ones `(number, 1)`.
         """
         drawn: dict[Node, Tensor] = {}
         own = torch.zeros(

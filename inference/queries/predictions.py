@@ -42,12 +42,16 @@ def forecast(
 ) -> dict[str, Tensor]:
     """Draw the slices after the last by ancestor sampling from every particle.
 
-    Args: state: the cloud over T slices. inputs: future values of inputs (such as actions) and of
-        sites set by `do`, `(B, H, *event)`. length: H, where no input tells. generator: source of
-        randomness.
+    Args:
+        state: the cloud over T slices.
+        inputs: future values of inputs (such as actions) and of sites set by `do`, `(B, H,
+            *event)`.
+        length: H, where no input tells.
+        generator: source of randomness.
 
-    Returns: site -> `(K, B, H, *event)` for every random site and input with time, observed ones
-        included.
+    Returns:
+        site -> `(K, B, H, *event)` for every random site and input with time, observed ones
+            included.
 
     Raises:
         ClampError: for missing or unknown inputs, lengths that differ, or a model without time.
@@ -182,8 +186,10 @@ def counterfactual(
     Returns:
         site -> `(K, B, [T,] *event)`, every random site and input.
 
-    Raises: ClampError: for sites or shapes that do not fit. ModelError: where a site downstream is
-        discrete, or its distribution has no inverse of its noise.
+    Raises:
+        ClampError: for sites or shapes that do not fit.
+        ModelError: where a site downstream is discrete, or its distribution has no inverse of its
+            noise.
     """
     action = interventions(state, do)
     values = _factual(state, generator)

@@ -32,9 +32,12 @@ def append(
         generator: source of randomness.
         masks: site -> `(B,)` True where the new value is observed (everywhere by default); hidden values may be NaN.
 
-    Returns: the cloud over T + 1 slices, weighted, resampled where the ESS fell below K/2;
-        `log_evidence` grows by the log mean incremental weight. With global latents all data share
-        their weights, and their evidence is that of all data together.
+    Returns:
+        the cloud over T + 1 slices, weighted, resampled where the ESS fell below K/2;
+            `log_evidence` grows by the log
+        mean incremental weight. With global latents all data share their weights, and their
+            evidence is that of all
+        data together.
 
     Raises:
         ClampError: for unknown, missing or latent sites, or shapes that do not fit.
@@ -63,9 +66,11 @@ def append(
 class Arrived:
     """The data of one more slice.
 
-    Attributes: data: observed site or input -> all its values, `(1, B, T + 1, *event)`. shown:
-        partly observed latent site that was seen -> its values, `(K, B, T + 1, *event)`, the new
-        ones as data. masks: all masks, those of sites with a new value extended by it.
+    Attributes:
+        data: observed site or input -> all its values, `(1, B, T + 1, *event)`.
+        shown: partly observed latent site that was seen -> its values, `(K, B, T + 1, *event)`, the
+            new ones as data.
+        masks: all masks, those of sites with a new value extended by it.
     """
 
     data: dict[str, Tensor]

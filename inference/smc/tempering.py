@@ -49,9 +49,11 @@ def temper(
         seed: seeds the engine's generator.
         setup: `masks`, `do`, `batch_size`, `length`, as `engine.init`.
 
-    Returns: the cloud, equally weighted, its `log_evidence` `(B,)` estimated (with global latents:
-        of all data together); and diagnostics, whose trace holds `inverse_temperature` and
-        `ess_fraction` `(num_temperatures, [B])`.
+    Returns:
+        the cloud, equally weighted, its `log_evidence` `(B,)` estimated (with global latents: of
+            all data together);
+        and diagnostics, whose trace holds `inverse_temperature` and `ess_fraction`
+            `(num_temperatures, [B])`.
 
     Raises:
         ModelError: for less than one temperature.

@@ -321,8 +321,9 @@ class Grid:
         those acted on integrated out; the weight is the predictive probability of the new
         observations.
 
-        Returns: the cloud with one more slice, all tables and the map redrawn, and log incremental
-            weights `(K,)`.
+        Returns:
+            the cloud with one more slice, all tables and the map redrawn, and log incremental
+                weights `(K,)`.
         """
         before = record.head(len(record) - 1)
         path, segments, sightings = self.trace(cloud.events, before)
@@ -451,8 +452,9 @@ def prior_cloud(
 ) -> tuple[Cloud, Tensor]:
     """The cloud after slice 0: tables from the stored episodes, the map given the first view.
 
-    Returns: the cloud, and its log weights `(K,)`: how well each particle's tables predicted the
-        first view.
+    Returns:
+        the cloud, and its log weights `(K,)`: how well each particle's tables predicted the first
+            view.
     """
     cloud = grid.from_prior(num_particles, record.head(1), generator)
     return cloud, grid.log_marginal(cloud.events, record, cloud.tables)

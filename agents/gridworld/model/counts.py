@@ -158,11 +158,14 @@ def _favour(possible: Tensor, mass: float, odds: Tensor) -> Tensor:
 class TablePrior:
     """Base measures: most likely nothing moves and nothing is gained.
 
-    Attributes: stay: prior probability that a step changes nothing. effect_odds: prior odds of one
-        effect against one motion. nothing: prior probability of the outcome "went on, reward zero".
+    Attributes:
+        stay: prior probability that a step changes nothing.
+        effect_odds: prior odds of one effect against one motion.
+        nothing: prior probability of the outcome "went on, reward zero".
         hand_matters: prior probability that what is in hand matters to an action at a token, if the
-        token matters. token_concentration: total concentration of the token prior. misread: Beta
-        parameters (misread, correct).
+            token matters.
+        token_concentration: total concentration of the token prior.
+        misread: Beta parameters (misread, correct).
     """
 
     stay: float = 0.8

@@ -31,13 +31,17 @@ MOTIONS: Ints = np.array(
 class Geometry:
     """Offsets of the view's cells and of motions, by heading.
 
-    Attributes: size: cells along a side of the map. offsets: `(4, rows * columns, 2)` (dy, dx) of
-        every view cell from the agent, by heading. front: `(4, 2)` (dy, dx) of the cell ahead.
-        steps: `(num_motions, 4, 2)` displacement of a motion that starts with a heading. turns:
-        `(num_motions,)` quarter turns clockwise. nearer: `(rows * columns, 3)` the up to three
-        neighbours of a view cell that lie nearer to the agent; -1 pads. outwards: `(rows * columns
-        - 1,)` the other view cells from the agent outwards: after their nearer neighbours. own:
-        index of the agent's own cell in the view.
+    Attributes:
+        size: cells along a side of the map.
+        offsets: `(4, rows * columns, 2)` (dy, dx) of every view cell from the agent, by heading.
+        front: `(4, 2)` (dy, dx) of the cell ahead.
+        steps: `(num_motions, 4, 2)` displacement of a motion that starts with a heading.
+        turns: `(num_motions,)` quarter turns clockwise.
+        nearer: `(rows * columns, 3)` the up to three neighbours of a view cell that lie nearer to
+            the agent; -1 pads.
+        outwards: `(rows * columns - 1,)` the other view cells from the agent outwards: after their
+            nearer neighbours.
+        own: index of the agent's own cell in the view.
     """
 
     size: int

@@ -31,8 +31,10 @@ def walk(
         start: `(2,)` position (y, x) at slice 0.
         wrap, stride: cells along a side of the map and of the wide frame, see `Torus`.
 
-    Returns: `(N, T, 2)` position without wrapping, `(N, T)` its anchor, `(N, T)` slot in hand, and
-        `(N, T)` token written on the way into the slice, or SAME.
+    Returns:
+        `(N, T, 2)` position without wrapping, `(N, T)` its anchor, `(N, T)` slot in hand, and `(N,
+            T)` token written on
+        the way into the slice, or SAME.
     """
     number, length = events.shape
     position, anchor = np.empty((number, length, 2), np.int64), np.empty((number, length), np.int64)

@@ -77,10 +77,13 @@ class Record:
 class Path:
     """Where N event sequences lead.
 
-    Attributes: position: `(N, T, 2)` (y, x) without wrapping. anchor: `(N, T)` of the positions,
-        see `Torus`. front: `(N, T)` map cell ahead at each slice. hand: `(N, T)` slot in hand.
+    Attributes:
+        position: `(N, T, 2)` (y, x) without wrapping.
+        anchor: `(N, T)` of the positions, see `Torus`.
+        front: `(N, T)` map cell ahead at each slice.
+        hand: `(N, T)` slot in hand.
         written: `(N, T)` token that the step into the slice wrote to the cell ahead of the slice
-        before, or SAME.
+            before, or SAME.
     """
 
     position: Tensor

@@ -24,11 +24,13 @@ from aif_dcpc.agents.gridworld.model.vocabulary import SAME
 class Segments:
     """Where each sighting and each cell ahead belongs; only map cells that some sequence saw or faced are numbered.
 
-    Attributes: cells: `(U,)` the map cell of each of the first U segments: these are initial ones.
-        seen: `(N, S)` segment of every sighting. front: `(N, T)` segment of the cell ahead at each
-        slice. home: `(N, J)` the initial segment of the cell that the j-th write of a sequence
-        changed. token: `(N, J)` token of the j-th write, segment U + j (SAME where a sequence has
-        fewer writes).
+    Attributes:
+        cells: `(U,)` the map cell of each of the first U segments: these are initial ones.
+        seen: `(N, S)` segment of every sighting.
+        front: `(N, T)` segment of the cell ahead at each slice.
+        home: `(N, J)` the initial segment of the cell that the j-th write of a sequence changed.
+        token: `(N, J)` token of the j-th write, segment U + j (SAME where a sequence has fewer
+            writes).
     """
 
     cells: Tensor

@@ -13,14 +13,18 @@ from aif_dcpc.agents.gridworld.model.geometry import Geometry
 class Knowledge:
     """Tables as a planner sees them, the free event slots left out.
 
-    Attributes: transition: `(A, V, C, E)` posterior mean p(event | action, token ahead, hand); free
-        slots count as event 0. transition_again: the same after one more trial that did nothing;
-        see `Planner`. transition_novelty: `(A, V, C)` nats, I(event; table). outcome: `(A + E', V,
-        O)` posterior mean p(outcome | row, token ahead). outcome_again: the same after one more
-        trial that gave nothing. outcome_novelty: `(A + E', V)` nats. transparency: `(V,)`
-        probability that one sees past a token. misread: probability of a misread sighting.
-        num_tokens: size of the token alphabet. steps, turns, writes, takes: what events do, `(E, 4,
-        2)`, `(E,)`, `(E,)`, `(E,)`.
+    Attributes:
+        transition: `(A, V, C, E)` posterior mean p(event | action, token ahead, hand); free slots
+            count as event 0.
+        transition_again: the same after one more trial that did nothing; see `Planner`.
+        transition_novelty: `(A, V, C)` nats, I(event; table).
+        outcome: `(A + E', V, O)` posterior mean p(outcome | row, token ahead).
+        outcome_again: the same after one more trial that gave nothing.
+        outcome_novelty: `(A + E', V)` nats.
+        transparency: `(V,)` probability that one sees past a token.
+        misread: probability of a misread sighting.
+        num_tokens: size of the token alphabet.
+        steps, turns, writes, takes: what events do, `(E, 4, 2)`, `(E,)`, `(E,)`, `(E,)`.
     """
 
     transition: Floats
@@ -57,11 +61,15 @@ class Knowledge:
 class Belief:
     """The present state of the world, as believed.
 
-    Attributes: cells: `(M, V)` belief over the token of every map cell. unseen: `(V,)` belief over
-        a cell that was never seen. seen: `(M,)` whether a cell was ever seen. pose: `(K, 3)` (y, x,
-        heading) of the particles. weights: `(K,)` normalised. hand: slot in hand. visited: pose (y,
-        x, heading) -> `(P,)` codes of the view that was last seen there (`UNSEEN` where out of
-        sight).
+    Attributes:
+        cells: `(M, V)` belief over the token of every map cell.
+        unseen: `(V,)` belief over a cell that was never seen.
+        seen: `(M,)` whether a cell was ever seen.
+        pose: `(K, 3)` (y, x, heading) of the particles.
+        weights: `(K,)` normalised.
+        hand: slot in hand.
+        visited: pose (y, x, heading) -> `(P,)` codes of the view that was last seen there (`UNSEEN`
+            where out of sight).
     """
 
     cells: Floats

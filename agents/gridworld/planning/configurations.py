@@ -28,11 +28,14 @@ Step = tuple[
 class Configuration:
     """One node of the search.
 
-    Attributes: hand: slot in hand. changes: region cell -> token. cells: `(cells + 1, V)` belief
-        over tokens, the last row for everything outside. chance: `(S, E)` the most that any action
-        makes of each event (an upper bound where the token ahead is uncertain). parent: number of
-        the configuration that it was found from; its own number for the first. children: (region
-        cell ahead, event) -> number of the configuration it leads to.
+    Attributes:
+        hand: slot in hand.
+        changes: region cell -> token.
+        cells: `(cells + 1, V)` belief over tokens, the last row for everything outside.
+        chance: `(S, E)` the most that any action makes of each event (an upper bound where the
+            token ahead is uncertain).
+        parent: number of the configuration that it was found from; its own number for the first.
+        children: (region cell ahead, event) -> number of the configuration it leads to.
     """
 
     hand: int
@@ -213,11 +216,15 @@ class Search:
     def successors(self) -> tuple[Ints, Ints]:
         """What follows every event, and what bounds its value.
 
-        Returns: `(n * S, E)` flat state (configuration * S + state) after every event; effects not
-            opened change nothing; and the flat state that is no better than the one after an event
-            that was not opened here: where the same event at the same cell was opened in the
-            configuration that this one was found from (or that one's, and so on), the state there,
-            so that a harm that was foreseen before a detour is not forgotten after it.
+        Returns:
+            `(n * S, E)` flat state (configuration * S + state) after every event; effects not
+                opened change nothing;
+            and the flat state that is no better than the one after an event that was not opened
+                here: where the same
+            event at the same cell was opened in the configuration that this one was found from (or
+                that one's, and so
+            on), the state there, so that a harm that was foreseen before a detour is not forgotten
+                after it.
         """
         size = len(self.region.front)
         after = np.arange(len(self.found))[:, None, None] * size + self.region.next

@@ -41,8 +41,11 @@ def least_effort(
 ) -> Floats:
     """Steps until an event has happened at each cell, `(num_cells,)`: the way to it, and 1 / chance trials.
 
-    Args: distance: `(S,)` steps to every state. chance: `(S,)` of the event in every state;
-        infinite effort where it is less than `min_chance`. front: `(S,)` cell ahead.
+    Args:
+        distance: `(S,)` steps to every state.
+        chance: `(S,)` of the event in every state; infinite effort where it is less than
+            `min_chance`.
+        front: `(S,)` cell ahead.
     """
     effort = np.full(num_cells, np.inf)
     for state in range(len(front)):

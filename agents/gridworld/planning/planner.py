@@ -62,14 +62,17 @@ class Plan:
 class Stage:
     """One-step quantities of every flat state; N = configurations * S.
 
-    Attributes: preference: `(N, A)` expected log preference, endings included. ambiguity: `(N, A)`
-        expected entropy of the outcome, given what is ahead and what happens. information: `(N, A)`
-        information gain about the map. novelty: `(N, A)` information gain about the tables. flow:
-        `(N, A, E)` discounted probability of each event with the episode going on.
+    Attributes:
+        preference: `(N, A)` expected log preference, endings included.
+        ambiguity: `(N, A)` expected entropy of the outcome, given what is ahead and what happens.
+        information: `(N, A)` information gain about the map.
+        novelty: `(N, A)` information gain about the tables.
+        flow: `(N, A, E)` discounted probability of each event with the episode going on.
         preference_again, flow_again: the same for a step that is not the informative one.
-        successor: `(N, E)` flat state after each event. bound: `(N, E)` flat state whose value
-        bounds that after an effect that was not opened; elsewhere the successor. configuration:
-        `(N,)` the configuration that each state belongs to.
+        successor: `(N, E)` flat state after each event.
+        bound: `(N, E)` flat state whose value bounds that after an effect that was not opened;
+            elsewhere the successor.
+        configuration: `(N,)` the configuration that each state belongs to.
     """
 
     preference: Floats

@@ -19,8 +19,9 @@ def merged(flow: Floats, successor: Ints, bound: Ints) -> tuple[Floats, Ints, In
     Args:
         flow, successor, bound: as `optimal_value`.
 
-    Returns: flow `(N, A, E)`, successor `(N, E)` and bound `(N, E)` with the distinct ones first,
-        and their number `(N,)`.
+    Returns:
+        flow `(N, A, E)`, successor `(N, E)` and bound `(N, E)` with the distinct ones first, and
+            their number `(N,)`.
     """
     number, actions, events = flow.shape
     total, size = np.zeros(flow.shape), np.zeros(number, np.int64)
@@ -57,12 +58,17 @@ def optimal_value(
 ) -> Floats:
     """Values `(N,)` of the best policy, nats.
 
-    Args: preference: `(N, A)` expected log preference of one step. flow: `(N, A, E)` discounted
-        probability of each event with the episode going on. successor: `(N, E)` state after each
-        event. bound: `(N, E)` state whose value the value after the event does not exceed (the
-        successor itself: no bound). once: `(N,)` value of stopping the policy for something else;
-        minus infinity if that cannot be. start: `(N,)` values to start from. tolerance: no further
-        improvement once no value changes by more. max_improvements: nor after so many.
+    Args:
+        preference: `(N, A)` expected log preference of one step.
+        flow: `(N, A, E)` discounted probability of each event with the episode going on.
+        successor: `(N, E)` state after each event.
+        bound: `(N, E)` state whose value the value after the event does not exceed (the successor
+            itself: no bound).
+        once: `(N,)` value of stopping the policy for something else; minus infinity if that cannot
+            be.
+        start: `(N,)` values to start from.
+        tolerance: no further improvement once no value changes by more.
+        max_improvements: nor after so many.
     """
     flow, successor, bound, size = merged(flow, successor, bound)
     number, actions, events = flow.shape

@@ -41,11 +41,14 @@ class Structured:
     Tables are small, so that the arithmetic is done by numpy, on the memory of the tensors that
     come and go.
 
-    Attributes: base: `(R, X)` base measure of every row; zero where x is impossible. index: `(L,
-        C)` the row that each of the C contexts has under each pooling; pooling 0 ignores the
-        context. alphas: `(H,)` total concentrations, evenly likely. chances: `(L,)` prior
-        probability that the context does not matter, and of each other pooling if it does. context:
-        sizes of the context axes; the first has size G.
+    Attributes:
+        base: `(R, X)` base measure of every row; zero where x is impossible.
+        index: `(L, C)` the row that each of the C contexts has under each pooling; pooling 0
+            ignores the context.
+        alphas: `(H,)` total concentrations, evenly likely.
+        chances: `(L,)` prior probability that the context does not matter, and of each other
+            pooling if it does.
+        context: sizes of the context axes; the first has size G.
     """
 
     base: Array
@@ -65,11 +68,15 @@ class Structured:
     ) -> "Structured":
         """Lay out the rows.
 
-        Args: context: sizes of the context axes. pools: for each pooling, the context axes (0, 1,
-            ...) that it ignores: all of them first, then never axis 0. bases: for each pooling, a
-            base measure that broadcasts to `(*context, X)`, ignored axes having size 1. alphas:
-            total concentrations. chances: prior probability that the context does not matter, and
-            of each other pooling if it does.
+        Args:
+            context: sizes of the context axes.
+            pools: for each pooling, the context axes (0, 1, ...) that it ignores: all of them
+                first, then never axis 0.
+            bases: for each pooling, a base measure that broadcasts to `(*context, X)`, ignored axes
+                having size 1.
+            alphas: total concentrations.
+            chances: prior probability that the context does not matter, and of each other pooling
+                if it does.
         """
         rows, index, start = [], [], 0
         for pool, base in zip(pools, bases, strict=True):
@@ -178,9 +185,11 @@ class Structured:
     def summary(self, counts: Tensor, nothing: int) -> tuple[Tensor, Tensor, Tensor]:
         """What planning needs of every row `(..., head, *context)`.
 
-        Returns: the posterior mean; I(x; table) in nats; and the mean after one more trial of the
-            row that gave x = `nothing` (structures as likely as before): a known row stays as it
-            is, an untried one loses what it promised.
+        Returns:
+            the posterior mean; I(x; table) in nats; and the mean after one more trial of the row
+                that gave x = `nothing`
+            (structures as likely as before): a known row stays as it is, an untried one loses what
+                it promised.
 
         novelty = H[mean] - E_h E[H(row) | h], with E[H] of a Dirichlet = digamma(a0 + 1) - sum_x
         m_x digamma(a_x + 1).
@@ -258,11 +267,14 @@ class Summary:
 def structure_posterior(evidence: Array, chances: Array) -> tuple[Array, Array]:
     """What counts say about structures.
 
-    Args: evidence: `(N, H, L, G)` log p(counts | concentration, pooling) of every value of the
-        first axis. chances: `(L,)`, see `Structured`.
+    Args:
+        evidence: `(N, H, L, G)` log p(counts | concentration, pooling) of every value of the first
+            axis.
+        chances: `(L,)`, see `Structured`.
 
-    Returns: p(concentration, pooling of a value of the first axis | counts) `(N, H, L, G)`, and log
-        p(counts) `(N,)`.
+    Returns:
+        p(concentration, pooling of a value of the first axis | counts) `(N, H, L, G)`, and log
+            p(counts) `(N,)`.
     """
     number, alphas, poolings, groups = evidence.shape
     weights, total = np.zeros(evidence.shape), np.empty(number)
