@@ -4,19 +4,19 @@ The defaults stand in `configs/*.yaml`, which is also where each key is explaine
 refuses what does not fit, with the closest match for a misspelt key. It reads plain mappings only:
 nothing in a configuration is ever resolved, imported or called.
 
->>> train_config({"seed": 1, "stepz": 2})
+>>> train_config({"sed": 1})
 Traceback (most recent call last):
     ...
-aif_dcpc.errors.ConfigError: unknown key 'stepz'. Did you mean 'seed'? ...
+aif_dcpc.errors.ConfigError: unknown key 'sed'. Did you mean 'seed'? ...
 """
 
-import difflib
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from aif_dcpc.errors import ConfigError
+from aif_dcpc.misspelt import unknown_name
 
 Settings = dict[str, Any]
 T = TypeVar("T")
@@ -203,7 +203,7 @@ def build(schema: type[T], values: Mapping[str, Any], where: str = "") -> T:
     for key in values:
         if key not in declared:
             raise ConfigError(
-                unknown("key", f"{where}{key}", (f"{where}{name}" for name in declared))
+                unknown_name("key", f"{where}{key}", (f"{where}{name}" for name in declared))
             )
     hints = get_type_hints(schema)
     return schema(
@@ -261,13 +261,4 @@ def _check_range(path: str, value: Any, limits: Mapping[str, Any]) -> None:
     if high is not None and not value <= high:
         raise ConfigError(f"{path} must be at most {high}, not {value!r}.")
     if choices and value not in choices:
-        raise ConfigError(unknown(path, value, choices))
-
-
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """One sentence for a misspelt name, with the closest match and the list."""
-    names = sorted(known)
-    by_lower = {entry.lower(): entry for entry in names}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
-    hint = f" Did you mean {by_lower[close[0]]!r}?" if close else ""
-    return f"unknown {kind} {name!r}.{hint} Known: {', '.join(names) or 'none'}."
+        raise ConfigError(unknown_name(path, value, choices))

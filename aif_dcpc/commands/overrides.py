@@ -20,7 +20,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aif_dcpc.errors import ConfigError
-from aif_dcpc.schema import typed, unknown
+from aif_dcpc.misspelt import unknown_name
+from aif_dcpc.schema import typed
 
 OPEN_KEYS = (
     "env.options",
@@ -83,7 +84,7 @@ def _check_choice(loader: ConfigLoader, parsed: Override) -> None:
     known = loader.get_group_options(parsed.key_or_group, ObjectType.CONFIG)
     for choice in _choices(parsed):
         if choice is not None and choice not in known:
-            raise ConfigError(unknown(parsed.key_or_group, str(choice), known))
+            raise ConfigError(unknown_name(parsed.key_or_group, str(choice), known))
 
 
 def _defaults(config_name: str, choices: Sequence[str]) -> Mapping[str, Any]:
@@ -103,7 +104,7 @@ def _check_key(defaults: Mapping[str, Any], groups: set[str], parsed: Override) 
         return
     found = dict(_leaves(defaults))
     if path not in found:
-        raise ConfigError(unknown("key", path, _neighbours(path, {*found, *groups})))
+        raise ConfigError(unknown_name("key", path, _neighbours(path, {*found, *groups})))
     for value in _choices(parsed):
         if found[path] is not None and not parsed.is_delete():
             typed(path, value, type(found[path]))

@@ -17,8 +17,9 @@ from aif_dcpc.inference.images import dlgm, generator
 from aif_dcpc.inference.learning import Learner, parameter_groups
 from aif_dcpc.inference.moves.schedule import UPDATES
 from aif_dcpc.inference.stores import ParticleStore
+from aif_dcpc.misspelt import unknown_name
 from aif_dcpc.randomness import IMAGE_PARTICLES, derive
-from aif_dcpc.schema import ImageConfig, TrainConfig, unknown
+from aif_dcpc.schema import ImageConfig, TrainConfig
 
 IMAGE = "image"  # the observed site of every image model
 GRAPHS: dict[str, Callable[..., GraphicalModel]] = {"dlgm": dlgm, "generator": generator}
@@ -64,7 +65,7 @@ def make_model(config: TrainConfig, data: ImageData) -> GraphicalModel:
     """
     images = image_config(config)
     if images.model not in GRAPHS:
-        raise ConfigError(unknown("image model", images.model, GRAPHS))
+        raise ConfigError(unknown_name("image model", images.model, GRAPHS))
     try:
         model = GRAPHS[images.model](image_shape=data.image_shape, **images.options)
     except (TypeError, ValueError, InferenceError) as error:
@@ -95,7 +96,7 @@ def make_engine(
     """
     update = config.inference.get("update", "exact")
     if update not in UPDATES:
-        raise ConfigError(unknown("inference.update", str(update), UPDATES))
+        raise ConfigError(unknown_name("inference.update", str(update), UPDATES))
     number = num_particles or config.inference["num_particles"]
     step = image_config(config).paper_step
     return DCPC(model, num_particles=number, update=update, step=step, seed=seed)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.errors import ConfigError
-from aif_dcpc.schema import unknown
+from aif_dcpc.misspelt import unknown_name
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
@@ -74,7 +74,7 @@ def load_images(
         ConfigError: unknown, not there and not to be had, or damaged.
     """
     if name not in DATA_SETS:
-        raise ConfigError(unknown("data set", name, DATA_SETS))
+        raise ConfigError(unknown_name("data set", name, DATA_SETS))
     return DATA_SETS[name](Path(data_dir), image_size or 64, folder)
 
 
