@@ -1,4 +1,4 @@
-"""The shape of the repository: imports point one way, every package is installed, code stays small."""
+"""The shape of the repository: imports point one way, every package is installed, commands start light."""
 
 import ast
 import subprocess
@@ -23,7 +23,6 @@ MAY_IMPORT = {
     "aif_dcpc": {"", "agents", "envs", "inference", "configs"},
     "experiments": {"", "agents", "envs", "inference", "configs", "experiments"},
 }
-MAX_FILE, MAX_FUNCTION = 400, 80
 
 
 def sources(folder: str) -> list[Path]:
@@ -96,17 +95,6 @@ def test_gradients_stand_in_the_engine_alone(folder):
         if "autograd.grad(" in path.read_text() or ".backward(" in path.read_text()
     ]
     assert not wrong
-
-
-@pytest.mark.parametrize(
-    "path", [p for f in MAY_IMPORT for p in sources(f)], ids=lambda p: str(p.relative_to(ROOT))
-)
-def test_code_stays_small(path):
-    text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= MAX_FILE
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef):
-            assert node.end_lineno - node.lineno < MAX_FUNCTION, f"{node.name} is too long"
 
 
 def test_importing_the_package_imports_nothing_heavy():
