@@ -49,6 +49,7 @@ from aif_dcpc.inference.model.ancestral import quiet_distributions
 from aif_dcpc.inference.model.densities import likelihood_power
 from aif_dcpc.inference.model.factor_graph import widen
 from aif_dcpc.inference.model.graph import GraphicalModel
+from aif_dcpc.inference.model.location_scale import LocationScale, location_scale
 from aif_dcpc.inference.model.state import State
 
 
@@ -98,7 +99,16 @@ def _kernels(
             )
         return [cut(whole, index) for index in range(len(which))]
 
+    def standards(*given: Tensor, which: Sequence[str]) -> tuple[Tensor, ...]:
+        found = statements(program, arguments, dict(zip(names, given, strict=True)))
+        laws = [location_scale(found[n]["fn"]) for n in which]
+        return tuple(part for law in laws if law for part in (law.location, law.scale))
+
+    standard_names = [n for n in names if _is_standard(sites[n])]
     parameters: dict[int, nn.Parameter] = {}
+    whole_standards = _recorded(
+        partial(standards, which=standard_names), values, parameters, pure=True
+    )
     density = _recorded(densities, values, parameters, pure=True)
     kernels = {}
     for index, drawn in enumerate(recorded_draws(names)):
@@ -109,8 +119,44 @@ def _kernels(
             tuple(map(names.index, parents)),
         )
         kernel = TracedKernel(sites[names[index]], part, inputs, draw, draw_inputs, names, parents)
+        if names[index] in standard_names:
+            place = 2 * standard_names.index(names[index])
+            kernel.standard = _standard(whole_standards, place, names, parents)
         kernels[names[index]] = (kernel, parents)
     return kernels
+
+
+def _is_standard(site: Message) -> bool:
+    """Whether a latent statement's law is a location and a scale of its parents away from a shape."""
+    law = None if site["is_observed"] else location_scale(site["fn"])
+    return law is not None and not law.is_matrix
+
+
+def _standard(
+    whole: fx.GraphModule, place: int, names: list[str], parents: tuple[str, ...]
+) -> tuple["PartGraph", "PartGraph"] | None:
+    """Recorded location and scale of one statement."""
+    parts = []
+    for part, inputs in (cut(whole, place), cut(whole, place + 1)):
+        needed = tuple(names[i] for i in inputs)
+        if not set(needed) <= set(parents):
+            return None
+        parts.append(PartGraph(BatchedGraph(part), tuple(map(parents.index, needed))))
+    return parts[0], parts[1]
+
+
+@dataclass(frozen=True)
+class PartGraph:
+    """A recorded quantity of a statement, and which of the statement's parents it reads."""
+
+    graph: BatchedGraph
+    places: tuple[int, ...]
+
+    def __call__(self, parents: Sequence[Tensor]) -> Tensor:
+        """The quantity given all parents `(K, B, *shape)`."""
+        arguments = [parents[p] for p in self.places]
+        found: Tensor = self.graph(*arguments) if arguments else self.graph.graph()
+        return found
 
 
 def _recorded(
@@ -171,6 +217,7 @@ class TracedKernel(nn.Module):
         self.draw_places = tuple(parents.index(names[i]) for i in draw_inputs)
         self.density, self.draw = BatchedGraph(density), BatchedGraph(draw, random=True)
         self.learns = any(True for _ in self.draw.parameters())
+        self.standard: tuple[PartGraph, PartGraph] | None = None
 
     def forward(self, *parents: Tensor) -> "TracedDistribution":
         """The site's distribution given parents `(K, B, *shape)`."""
@@ -196,6 +243,13 @@ class TracedDistribution(Distribution):
             if isinstance(support, constraints.MixtureSameFamilyConstraint)
             else support
         )
+
+    def location_scale(self) -> LocationScale | None:
+        """Location and scale in unconstrained coordinates, where the statement's law has them."""
+        if self.kernel.standard is None:
+            return None
+        location, scale = self.kernel.standard
+        return LocationScale(location(self.parents), scale(self.parents))
 
     @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]

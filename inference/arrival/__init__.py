@@ -1,0 +1,1 @@
+"""From nowhere to draws: scattered starts, a climb, warming up in windows, and draws with their diagnosis."""

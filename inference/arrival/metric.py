@@ -1,0 +1,100 @@
+"""The shape of a posterior from a moving cloud: from how places spread and how scores spread.
+
+For a Gaussian target, places spread by its covariance C only once the cloud has arrived, but scores
+g of any two places differ by minus the precision times the places' difference, wherever they are. The
+geometric mean S = C # cov(g)^-1 is the target's covariance for a cloud of any width and place, and
+minimises a Fisher divergence for others.
+
+Reference: Hird and Livingstone 2023; Seyboldt, Carlson, Carpenter 2024 (nutpie) for the diagonal case.
+"""
+
+import torch
+from torch import Tensor
+
+from aif_dcpc.inference.moves.hamiltonian import Metric
+
+DENSE = 1200  # more dimensions than this take a diagonal metric
+CLIP = 3.0  # medians beyond which a row of scores is shortened
+
+
+def fisher_metric(places: Tensor, scores: Tensor) -> Metric:
+    """S = C # cov(score)^-1 from rows `(N, G, D)` of places and scores."""
+    x = places.double() - places.double().mean(0)
+    g = _clipped(scores.double())
+    return metric_of_pairs(x, g - g.mean(0), like=places)
+
+
+def metric_of_pairs(x: Tensor, g: Tensor, *, like: Tensor | None = None) -> Metric:
+    """S = cov(x) # cov(g)^-1 from differences of places `x` and of scores `g`, rows `(N, G, D)`."""
+    like = x if like is None else like
+    x = x.double()
+    g = g.double()
+    scale = _balanced_scale(x, g)
+    if x.shape[-1] > DENSE:
+        return _as_metric(scale, like)
+    c = _covariance(x / scale)
+    f = _covariance(g * scale)
+    return _as_metric(scale.unsqueeze(-1) * _root(_geometric_mean(c, f)), like)
+
+
+def covariance_metric(places: Tensor) -> Metric:
+    """The covariance of rows `(N, G, D)` of places, shrunk to its diagonal where rows are few."""
+    x = places.double() - places.double().mean(0)
+    scale = x.square().mean(0).sqrt().clamp_min(1e-30)
+    if x.shape[-1] > DENSE:
+        return _as_metric(scale, places)
+    c = _covariance(x / scale)
+    return _as_metric(scale.unsqueeze(-1) * torch.linalg.cholesky_ex(c)[0], places)
+
+
+def within_chains(places: Tensor) -> Tensor:
+    """Rows `(S K, G, D)` of draws `(S, K, G, D)` less the mean of their chain."""
+    return (places - places.mean(0)).flatten(0, 1)
+
+
+def _balanced_scale(x: Tensor, g: Tensor) -> Tensor:
+    sd_x = x.square().mean(0).sqrt()
+    sd_g = g.square().mean(0).sqrt()
+    return (sd_x.clamp_min(1e-30) / sd_g.clamp_min(1e-30)).sqrt()
+
+
+def _clipped(g: Tensor) -> Tensor:
+    """Rows much longer than the median shortened: a few far chains must not set the scale."""
+    scale = g.abs().median(0).values.clamp_min(1e-30)
+    length = (g / scale).norm(dim=-1, keepdim=True)
+    most = CLIP * length.median(0).values
+    return g * (most / length.clamp_min(1e-30)).clamp(max=1.0)
+
+
+def _covariance(x: Tensor) -> Tensor:
+    """Second moments `(G, D, D)` of centred rows `(N, G, D)`, shrunk to the diagonal where N < 3 D."""
+    number, dimension = x.shape[0], x.shape[-1]
+    c = torch.einsum("ngi,ngj->gij", x, x) / number
+    share = dimension / (dimension + number / 5) if number < 3 * dimension else 0.0
+    diagonal = torch.diag_embed(c.diagonal(dim1=-2, dim2=-1))
+    tiny = 1e-9 * torch.eye(dimension, dtype=c.dtype, device=c.device)
+    return (1 - share) * c + share * diagonal + tiny
+
+
+def _geometric_mean(c: Tensor, f: Tensor) -> Tensor:
+    """C # F^-1 = F^-1/2 (F^1/2 C F^1/2)^1/2 F^-1/2."""
+    half = _power(f, 0.5)
+    inverse = _power(f, -0.5)
+    return inverse @ _power(half @ c @ half, 0.5) @ inverse
+
+
+def _power(matrix: Tensor, exponent: float) -> Tensor:
+    values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
+    least = values.amax(-1, keepdim=True) * 1e-12
+    return (vectors * values.clamp_min(least).pow(exponent).unsqueeze(-2)) @ vectors.mT
+
+
+def _root(matrix: Tensor) -> Tensor:
+    symmetric = (matrix + matrix.mT) / 2
+    size = symmetric.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
+    eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    return torch.linalg.cholesky_ex(symmetric + 1e-10 * size * eye)[0]
+
+
+def _as_metric(factor: Tensor, like: Tensor) -> Metric:
+    return Metric(factor.to(like))

@@ -1,0 +1,219 @@
+"""All continuous latents as one vector, in declared and in standardised coordinates.
+
+A *block* lays every continuous latent of a chain side by side: `(K, G, D)`, where a chain is one
+particle of one data point (G = B), or, with global latents, one particle of all data at once
+(G = 1). A *chart* says what the vector means:
+
+- "declared": the unconstrained values themselves;
+- "standardised": each location-scale site as w = (value - location) / scale of its kernel, given its
+  parents. A path through time is standardised as a whole: its location is where it starts, its scale
+  that of one transition, so that a variance and its whole path move apart.
+
+The two are the centred and the non-centred parametrisation of every hierarchy; moving in both in turn
+mixes well where either does (Yu and Meng 2011, interweaving).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from aif_dcpc.inference.model.densities import factor_slices
+from aif_dcpc.inference.model.factor_graph import Factor, Leaf, align, evaluate_node
+from aif_dcpc.inference.model.location_scale import LocationScale, location_scale
+from aif_dcpc.inference.model.state import State
+
+Values = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Where each continuous latent lies in the vector of a chain.
+
+    Attributes:
+        state: a cloud of the shapes and roles that hold; its values are not used.
+        names: the block's sites, parents first.
+    """
+
+    state: State
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, state: State, names: tuple[str, ...] | None = None) -> "Block":
+        """The block of some sites; of all continuous latents by default."""
+        latent = state.problem.latent
+        found = [n for n in latent if n not in state.problem.discrete]
+        return cls(state, tuple(n for n in found if names is None or n in names))
+
+    @cached_property
+    def is_coupled(self) -> bool:
+        """Whether data share a latent, so that all of them make one chain."""
+        return any(self.state.problem.site(n).scope == "global" for n in self.names)
+
+    @cached_property
+    def num_chains(self) -> int:
+        """G, chains per particle."""
+        return 1 if self.is_coupled else self.state.batch_size
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each site without the particle axis, `(B or 1, [T,] *event)`."""
+        return {n: tuple(self.state.values[n].shape[1:]) for n in self.names}
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """How many numbers of a chain each site takes."""
+        return tuple(
+            torch.Size(self.shapes[n]).numel() // self.num_chains for n in self.names
+        )
+
+    @property
+    def dimension(self) -> int:
+        """D, numbers per chain."""
+        return sum(self.sizes)
+
+    def flatten(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Values of the sites `(K, B or 1, [T,] *event)` as `(K, G, D)`."""
+        parts = [values[n].reshape(values[n].shape[0], self.num_chains, -1) for n in self.names]
+        return torch.cat(parts, -1)
+
+    def unflatten(self, flat: Tensor) -> Values:
+        """Inverse of `flatten`."""
+        parts = flat.split(self.sizes, -1)
+        return {
+            n: part.reshape(flat.shape[0], *self.shapes[n])
+            for n, part in zip(self.names, parts, strict=True)
+        }
+
+    def free(self) -> Tensor | None:
+        """True where a coordinate moves, `(G, D)`; None where all do (observed elements stay)."""
+        masks = self.state.masks
+        if not any(n in masks for n in self.names):
+            return None
+        parts = {}
+        for name in self.names:
+            like = torch.zeros((1, *self.shapes[name]), dtype=torch.bool)
+            mask = masks.get(name)
+            if mask is not None:
+                like = like.to(mask.device) | mask.reshape(
+                    mask.shape + (1,) * (like.ndim - mask.ndim)
+                )
+            parts[name] = ~like
+        return self.flatten(parts)[0]
+
+    # -- charts ------------------------------------------------------------------------------------
+
+    def to_declared(self, standardised: Tensor) -> tuple[Tensor, Tensor]:
+        """Declared coordinates of standardised ones, and log |det| of the map, `(K, G)`."""
+        whole = self.unflatten(standardised)
+        found: Values = {}
+        log_det = standardised.new_zeros(standardised.shape[:2])
+        for name in self.names:
+            place = self._place({**whole, **found}, name)
+            if place is None:
+                found[name] = whole[name]
+                continue
+            found[name] = _forward(place, whole[name])
+            log_det = log_det + self._log_det(place, whole[name])
+        return self.flatten(found), log_det
+
+    def to_standardised(self, declared: Tensor) -> Tensor:
+        """Inverse of `to_declared`."""
+        values = self.unflatten(declared)
+        found = {}
+        for name in self.names:
+            place = self._place(values, name)
+            found[name] = values[name] if place is None else _backward(place, values[name])
+        return self.flatten(found)
+
+    @cached_property
+    def has_two_charts(self) -> bool:
+        """Whether some site's location or scale depends on the block, so that the charts differ."""
+        return any(self._depends_on_block(name) for name in self.names)
+
+    def _depends_on_block(self, name: str) -> bool:
+        if name in self.state.masks:
+            return False
+        factors = self._factors(name)
+        read = {leaf.site for f in factors for leaf in f.inputs} - {name}
+        if not read & set(self.names):
+            return False
+        return self._place(self.state.values, name) is not None
+
+    def _factors(self, name: str) -> tuple[Factor, ...]:
+        problem = self.state.problem
+        own = (f for f in problem.lowered.factors if f.site.name == name)
+        return tuple(f for f in own if problem.is_active(f, self.state.length))
+
+    def _place(self, values: Mapping[str, Tensor], name: str) -> LocationScale | None:
+        """Location and scale of a site given its parents, laid along the whole site."""
+        factors = self._factors(name)
+        if name in self.state.masks or not factors:
+            return None
+        current = {**self.state.values, **values}
+        first = location_scale(self._law(factors[0], current))
+        if first is None:
+            return None
+        if len(factors) == 1 and not _reads_itself(factors[0]):
+            return first
+        return self._place_of_path(factors, current, first)
+
+    def _place_of_path(
+        self, factors: tuple[Factor, ...], values: Values, first: LocationScale
+    ) -> LocationScale | None:
+        """A path as a whole: from where it starts, in units of one transition."""
+        if len(factors) != 2 or first.is_matrix:
+            return None
+        name = factors[0].site.name
+        start = first.location
+        like = values[name]
+        still = {**values, name: _first_slice(start, like).expand_as(like)}
+        law = location_scale(self._law(factors[1], still))
+        if law is None or law.is_matrix:
+            return None
+        return LocationScale(_first_slice(start, like), _first_slice(law.scale, like))
+
+    def _law(self, factor: Factor, values: Mapping[str, Tensor]) -> torch.distributions.Distribution:
+        natural = {}
+        for leaf in factor.inputs:
+            natural[leaf] = self._aligned(factor, leaf, values)
+        return factor.distribution(natural)
+
+    def _aligned(self, factor: Factor, leaf: Leaf, values: Mapping[str, Tensor]) -> Tensor:
+        value = values[leaf.site]
+        bijection = self.state.problem.bijections.get(leaf.site)
+        natural = value if bijection is None else bijection(value)
+        start, stop = factor_slices(self.state, factor)
+        site = self.state.problem.site(leaf.site)
+        return align(natural, site, leaf, factor.site, start, stop)
+
+    def _log_det(self, place: LocationScale, value: Tensor) -> Tensor:
+        if place.is_matrix:
+            logs = place.scale.diagonal(dim1=-2, dim2=-1).log().expand_as(value)
+        else:
+            logs = place.scale.log().expand_as(value)
+        return logs.reshape(value.shape[0], self.num_chains, -1).sum(-1)
+
+
+def _reads_itself(factor: Factor) -> bool:
+    return any(leaf.site == factor.site.name and leaf.offset for leaf in factor.inputs)
+
+
+def _first_slice(value: Tensor, like: Tensor) -> Tensor:
+    """One slice `(K, B, 1, *event)` of a quantity of a path."""
+    return value if value.ndim < like.ndim else value[:, :, :1]
+
+
+def _forward(place: LocationScale, w: Tensor) -> Tensor:
+    if place.is_matrix:
+        return place.location + (place.scale @ w.unsqueeze(-1)).squeeze(-1)
+    return place.location + place.scale * w
+
+
+def _backward(place: LocationScale, u: Tensor) -> Tensor:
+    if place.is_matrix:
+        apart = (u - place.location).unsqueeze(-1)
+        return torch.linalg.solve_triangular(place.scale, apart, upper=False).squeeze(-1)
+    return (u - place.location) / place.scale

@@ -1,0 +1,85 @@
+"""The log joint of a block as one function of its vector, with its gradient: recorded once, replayed flat.
+
+The gradient of the log joint at a chain's vector is the prediction error of all its sites side by
+side. Kernels are Python; what they compute is a fixed graph of tensor operations for given shapes,
+so it is recorded once (kernels, change of coordinates and backward pass together) and replayed
+without distributions or autograd. Where a kernel cannot be recorded, it is called every time.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.coordinates import Block
+from aif_dcpc.inference.model.densities import (
+    active_factors,
+    aligned_inputs,
+    collapse,
+    factor_slices,
+    log_density,
+)
+from aif_dcpc.inference.model.recording import flat_graph
+from aif_dcpc.inference.model.state import State
+
+Chart = Literal["declared", "standardised"]
+Density = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def block_log_joint(state: State, block: Block, declared: Tensor) -> Tensor:
+    """log p(data, block, other latents) at declared coordinates `(K, G, D)`, `(K, G)` nats."""
+    values = {**state.values, **block.unflatten(declared)}
+    total = declared.new_zeros(declared.shape[:2])
+    for factor in active_factors(state):
+        inputs = aligned_inputs(state, factor, values)
+        part = log_density(state, factor, inputs, *factor_slices(state, factor))
+        part = part if part.ndim == 2 else part.sum(2)
+        total = total + (part.sum(1, keepdim=True) if block.is_coupled else part)
+    return total
+
+
+@dataclass(frozen=True)
+class JointDensity:
+    """Log density and score of a block in one chart.
+
+    Attributes:
+        block: which sites, of which cloud.
+        chart: the coordinates of the vector.
+        others: discrete latents and whatever else the caller changes between calls.
+    """
+
+    block: Block
+    chart: Chart
+
+    def log_prob(self, flat: Tensor, others: Mapping[str, Tensor]) -> Tensor:
+        """Log density in this chart, `(K, G)` nats."""
+        state = self.block.state.with_values(others)
+        block = replace(self.block, state=state)
+        if self.chart == "declared":
+            return block_log_joint(state, block, flat)
+        declared, log_det = block.to_declared(flat)
+        return block_log_joint(state, block, declared) + log_det
+
+    def value_and_score(self, flat: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
+        """Log density `(K, G)` and its gradient `(K, G, D)`, by one autograd call."""
+        named = dict(zip(self.other_names, others, strict=True))
+        with torch.enable_grad():
+            place = flat.detach().requires_grad_()
+            log_prob = self.log_prob(place, named)
+            (score,) = torch.autograd.grad(log_prob.sum(), place)
+        return log_prob.detach(), score
+
+    @property
+    def other_names(self) -> tuple[str, ...]:
+        """Latents outside the block, in the order in which `value_and_score` takes them."""
+        latent = self.block.state.problem.latent
+        return tuple(n for n in latent if n not in self.block.names)
+
+    def recorded(self, flat: Tensor) -> Callable[..., tuple[Tensor, Tensor]]:
+        """`value_and_score` for vectors of this shape, as a flat graph where that can be had."""
+        others = [self.block.state.values[n] for n in self.other_names]
+        with quiet_distributions():
+            return flat_graph(self.value_and_score, flat, *others)
