@@ -27,6 +27,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aif_dcpc.inference.arrival.draws import Draws
+from aif_dcpc.inference.arrival.sample import sample
 from aif_dcpc.inference.errors import ModelError, NonFiniteError, unknown_name
 from aif_dcpc.inference.model.ancestral import quiet_distributions
 from aif_dcpc.inference.model.conditioning import build_state, intervene, started
@@ -316,6 +318,20 @@ class DCPC:
     def evidence(self, data: Mapping[str, Tensor], **options: Any) -> Evidence:
         """log p(data) with its quality, and the free energy (options: `evidence.estimate_evidence`)."""
         return estimate_evidence(self, data, **options)
+
+    def sample(
+        self,
+        data: Mapping[str, Tensor] | None = None,
+        *,
+        num_particles: int = 128,
+        max_seconds: float = 30.0,
+        seed: int | None = None,
+        **setup: Any,
+    ) -> Draws:
+        """Draw from the posterior: start, warm up until mixed, draw, diagnose."""
+        return sample(
+            self, data, num_particles=num_particles, max_seconds=max_seconds, seed=seed, **setup
+        )
 
     def temper(
         self, data: Mapping[str, Tensor] | None = None, **options: Any

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from aif_dcpc.inference.model.coordinates import Block
 from aif_dcpc.inference.model.joint import Chart
+from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.moves.hamiltonian import Metric, Point, jitter, trajectory
 
 MAX_STEPS = 32
@@ -78,6 +79,7 @@ class BlockSampler:
     """Both charts' moves of one block.
 
     Attributes:
+        state: data, roles, and the latents outside the block.
         block: which sites.
         moves: by chart, in the order in which a sweep makes them.
         maps: how vectors change charts, "declared" and "standardised" naming the chart arrived at.
@@ -87,6 +89,7 @@ class BlockSampler:
         gradients: batched evaluations so far.
     """
 
+    state: State
     block: Block
     moves: tuple[ChartMove, ...]
     maps: dict[Chart, Callable[[Tensor], Tensor]]
@@ -120,6 +123,11 @@ class BlockSampler:
             acceptances[move.chart] = acceptance
             points[move.chart] = self.point
         return acceptances, points
+
+    def rest_values(self) -> dict[str, Tensor]:
+        """Latents outside the block, in their own support."""
+        names = self.state.problem.latent
+        return {n: self.state.constrained(n) for n in names if n not in self.block.names}
 
     def change_chart(self, move: ChartMove) -> None:
         """Stand in a move's chart; the density is evaluated there if it was not."""

@@ -1,79 +1,156 @@
-"""`sample`: from data to draws in one call."""
+"""From data to draws: start, warm up until mixed, draw, diagnose.
+
+Continuous latents move as one block (see `model.coordinates`), everything else by the engine's own
+moves in between. Where draws do not look as they should, the block warms up once more with longer
+trajectories and smaller steps, and what still does not is said.
+"""
 
 import time
-from dataclasses import dataclass, replace
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.arrival.block_sampler import BlockSampler, ChartMove, charts_of
-from aif_dcpc.inference.arrival.start import arrive, scatter
-from aif_dcpc.inference.arrival.warm_up import run_window, warm_up
+from aif_dcpc.inference.arrival.block_sampler import BlockSampler
+from aif_dcpc.inference.arrival.build import build_sampler
+from aif_dcpc.inference.arrival.draws import Draws
+from aif_dcpc.inference.arrival.judge import Verdict, judge
+from aif_dcpc.inference.arrival.warm_up import warm_up
+from aif_dcpc.inference.errors import ConvergenceWarning
 from aif_dcpc.inference.model.ancestral import quiet_distributions
-from aif_dcpc.inference.model.coordinates import Block
-from aif_dcpc.inference.model.joint import JointDensity
-from aif_dcpc.inference.model.recording import flat_graph
+from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.queries.ranks import bulk_ess, rank_r_hat, tail_ess
 
+CHUNK = 100  # draws of each chain between looks at them
+MOST_DRAWS = 400
+LONG_TARGET = 0.95
+LONG_LENGTH = 4.0  # of a long trajectory, in units of an ordinary one
+LONG_STEPS = 64
 
-def build_sampler(engine, data, K, seed, **setup):
-    e = engine.with_num_particles(K)
-    state = e.init(data, seed=seed, **setup)
-    gen = e.generator
-    block = Block.of(state)
-    timing = {}
+
+@dataclass
+class Kept:
+    """Draws as they come.
+
+    Attributes:
+        places: `(D)`-vectors by chart, a list of `(K, G, D)`.
+        log_prob: a list of `(K, G)`.
+        acceptance: sum over draws, `(K, G)`.
+        rest: latents outside the block, a list for each.
+    """
+
+    places: dict[str, list[Tensor]]
+    log_prob: list[Tensor]
+    acceptance: Tensor
+    rest: dict[str, list[Tensor]]
+
+
+def sample(
+    engine: Any,
+    data: Mapping[str, Tensor] | None,
+    *,
+    num_particles: int,
+    max_seconds: float,
+    seed: int | None,
+    **setup: Any,
+) -> Draws:
+    """Draw from the posterior (see `DCPC.sample`)."""
+    began = time.process_time()
     with quiet_distributions(), torch.no_grad():
-        like = state.log_weights
-        t = time.process_time()
-        shape = (K, block.num_chains, block.dimension)
-        start = scatter(shape, like, gen)
-        charts = charts_of(block)
-        density = {c: JointDensity(block, c).recorded(start) for c in charts}
-        maps = {
-            "declared": flat_graph(lambda w: (block.to_declared(w)[0],), start),
-            "standardised": flat_graph(lambda u: (block.to_standardised(u),), start),
-        }
-        maps = {c: (lambda x, f=f: f(x)[0]) for c, f in maps.items()}
-        timing["record"] = time.process_time() - t
-        t = time.process_time()
-        found, metric = arrive(density["standardised"], start, gen)
-        timing["start"] = time.process_time() - t
-        moves = tuple(
-            ChartMove(
-                c, density[c], metric,
-                like.new_full((block.num_chains,), -1.0 if True else 0.0),
-                like.new_ones((K, block.num_chains)),
-            )
-            for c in charts
-        )
-        from aif_dcpc.inference.moves.hamiltonian import Point
-        sampler = BlockSampler(block, moves, maps, Point(found.place, found.log_prob, found.score), "standardised", gen, found.evaluations)
-    return sampler, timing, state
-
-
-def sample(engine, data, *, K=128, draws=100, seed=0, **setup):
-    sampler, timing, state = build_sampler(engine, data, K, seed, **setup)
-    with quiet_distributions(), torch.no_grad():
-        t = time.process_time()
+        sampler = build_sampler(engine, data, num_particles, seed=seed, **setup)
         sweeps = warm_up(sampler)
-        timing["warm"] = time.process_time() - t
-        timing["warm_sweeps"] = sweeps
-        timing["warm_grad"] = sampler.gradients
-        t = time.process_time()
-        kept = []
-        acc = 0
-        for _ in range(draws):
-            a, points = sampler.sweep(adapt=False)
-            kept.append(sampler.point.place)
-            acc = acc + torch.stack(list(a.values())).amin(0) / draws
-        places = torch.stack(kept)
-        last = sampler.chart
-        if last == "standardised":
-            places = torch.stack([sampler.maps["declared"](x) for x in places])
-        timing["draw"] = time.process_time() - t
-        timing["draw_grad"] = sampler.gradients - timing["warm_grad"]
-        t = time.process_time()
-        r = rank_r_hat(places)
-        ess = bulk_ess(places)
-        timing["diag"] = time.process_time() - t
-    return sampler, places, r, ess, acc, timing
+        kept, verdict = _draw(sampler, began + max_seconds)
+        if not verdict.is_good:
+            sweeps += _escalate(sampler)
+            longer, again = _draw(sampler, began + 2 * max_seconds)
+            kept, verdict = longer, again
+        draws = _finish(sampler, kept, verdict, sweeps, began)
+    for sentence in draws.warnings:
+        warnings.warn(sentence, ConvergenceWarning, stacklevel=3)
+    return draws
+
+
+def _escalate(sampler: BlockSampler) -> int:
+    """Warm up again with smaller steps and longer trajectories."""
+    for move in sampler.moves:
+        move.target = LONG_TARGET
+        move.length *= LONG_LENGTH
+        move.most_steps = LONG_STEPS
+        move.restart()
+    return warm_up(sampler)
+
+
+def _draw(sampler: BlockSampler, deadline: float) -> tuple[Kept, Verdict]:
+    """Chunks of draws until they are settled or the time is up."""
+    kept = Kept(
+        {m.chart: [] for m in sampler.moves}, [], torch.zeros_like(sampler.point.log_prob), {}
+    )
+    while True:
+        for _ in range(CHUNK):
+            _keep(sampler, kept)
+        verdict = _judge(sampler, kept)
+        enough = len(kept.log_prob) >= MOST_DRAWS or time.process_time() > deadline
+        if verdict.is_settled or enough:
+            return kept, verdict
+
+
+def _keep(sampler: BlockSampler, kept: Kept) -> None:
+    acceptances, points = sampler.sweep(adapt=False)
+    for chart, point in points.items():
+        kept.places[chart].append(point.place)
+    kept.log_prob.append(next(iter(points.values())).log_prob)
+    kept.acceptance += torch.stack(list(acceptances.values())).amin(0)
+    for name, value in sampler.rest_values().items():
+        kept.rest.setdefault(name, []).append(value)
+
+
+def _judge(sampler: BlockSampler, kept: Kept) -> Verdict:
+    block = sampler.block
+    names = [n for n, size in zip(block.names, block.sizes, strict=True) for _ in range(size)]
+    return judge(
+        [torch.stack(x) for x in kept.places.values()],
+        torch.stack(kept.log_prob),
+        kept.acceptance / len(kept.log_prob),
+        names,
+    )
+
+
+def _finish(
+    sampler: BlockSampler, kept: Kept, verdict: Verdict, sweeps: int, began: float
+) -> Draws:
+    block = sampler.block
+    chart = sampler.moves[-1].chart
+    places = kept.places[chart]
+    if chart == "standardised":
+        places = [sampler.maps["declared"](x) for x in places]
+    flat = torch.stack(places)
+    state = sampler.state.with_values(block.unflatten(flat[-1]))
+    values = _natural(state, block, flat)
+    values |= {n: torch.stack(x) for n, x in kept.rest.items()}
+    ordered = {n: values[n] for n in state.problem.latent}
+    return Draws(
+        values=ordered,
+        log_joint=torch.stack(kept.log_prob),
+        acceptance=kept.acceptance / len(kept.log_prob),
+        r_hat={n: rank_r_hat(x) for n, x in ordered.items()},
+        bulk_ess={n: bulk_ess(x) for n, x in ordered.items()},
+        tail_ess={n: tail_ess(x) for n, x in ordered.items()},
+        warnings=verdict.warnings(),
+        state=state,
+        warmup_sweeps=sweeps,
+        seconds=time.process_time() - began,
+    )
+
+
+def _natural(state: State, block: Any, flat: Tensor) -> dict[str, Tensor]:
+    """Draws `(S, K, G, D)` by site, in their own support."""
+    number, width = flat.shape[:2]
+    found = {}
+    for name, value in block.unflatten(flat.flatten(0, 1)).items():
+        bijection = state.problem.bijections.get(name)
+        natural = value if bijection is None else bijection(value)
+        found[name] = natural.unflatten(0, (number, width))
+    return found

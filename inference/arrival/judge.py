@@ -1,0 +1,99 @@
+"""Whether draws can be trusted, and what to do where they cannot.
+
+Each chain is looked at on its own: a mean over many hides the one that stands still.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from aif_dcpc.inference.queries.ranks import rank_r_hat
+
+MAX_R_HAT = 1.05
+AIM_R_HAT = 1.03  # draws go on until here, or the budget ends
+STUCK = 0.1
+APART = 3.0
+FAR_MODES = 2.0  # R-hat above which chains sit in different places altogether
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a set of draws looks.
+
+    Attributes:
+        r_hat: the worst, over coordinates and charts.
+        site: where it is.
+        stuck: share of chains whose proposals are hardly ever accepted.
+        astray: share of chains whose log density lies far below the others'.
+        lowest: the least mean acceptance of a chain.
+    """
+
+    r_hat: float
+    site: str
+    stuck: float
+    astray: float
+    lowest: float
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing stands against the draws."""
+        return self.r_hat <= MAX_R_HAT and not self.stuck and not self.astray
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether more draws would add nothing but precision."""
+        return self.is_good and self.r_hat <= AIM_R_HAT
+
+    def warnings(self) -> tuple[str, ...]:
+        """One sentence for each cause, with its remedy."""
+        said = []
+        if self.stuck:
+            said.append(
+                f"{self.stuck:.1%} of the chains stand still (acceptance {self.lowest:.2f} at worst): the posterior "
+                "has a region that is much narrower than the rest, which is undersampled; "
+                "rewrite scale parameters with proper priors away from 0, or use float64."
+            )
+        if self.astray:
+            said.append(
+                f"{self.astray:.1%} of the chains lie far below the others in log density: they have not arrived; "
+                "call sample with more max_seconds, or another seed."
+            )
+        if self.r_hat > FAR_MODES and not self.stuck:
+            said.append(
+                f"site {self.site!r}: chains sit in separate regions (R-hat {self.r_hat:.3g}): several modes, whose "
+                "weights these draws do not tell; use engine.temper(data), or break a symmetry of labels by an order."
+            )
+        elif self.r_hat > MAX_R_HAT:
+            said.append(
+                f"site {self.site!r}: chains disagree (R-hat {self.r_hat:.3g}, expected below {MAX_R_HAT}): mixing is "
+                "slow; call sample with more max_seconds."
+            )
+        return tuple(said)
+
+
+def judge(
+    places: list[Tensor], log_prob: Tensor, acceptance: Tensor, sites: list[str]
+) -> Verdict:
+    """Judge draws.
+
+    Args:
+        places: by chart, `(S, K, G, D)`.
+        log_prob: `(S, K, G)` nats.
+        acceptance: `(K, G)`, mean of each chain.
+        sites: name of the site of each of the D coordinates.
+    """
+    r_hats = torch.stack([rank_r_hat(x) for x in places]).amax((0, 1)) if places else torch.ones(1)
+    worst = int(r_hats.argmax())
+    height = log_prob.double().mean(0)
+    middle = height.median(0).values
+    spread = log_prob.double().flatten(0, 1).std(0).clamp_min(1e-6)
+    astray = height < middle - APART * spread
+    stuck = acceptance < STUCK
+    return Verdict(
+        float(r_hats[worst]),
+        sites[worst] if sites else "",
+        float(stuck.double().mean()),
+        float(astray.double().mean()),
+        float(acceptance.min()),
+    )
