@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from aif_dcpc.inference.model.recording import flat_graph
+
 from aif_dcpc.inference.frontends.tracing import ReadableConstants, StaticIndexing
 
 Function = Callable[..., Any]
@@ -207,10 +209,9 @@ class BatchedGraph(nn.Module):
         if signature not in self.recorded:
             examples = [a.detach().clone() for a in arguments]
             with torch.no_grad():
-                batched = make_fx(_over_both_axes(self.graph, "error"))(*examples)
-            _simplify(batched)
-            self.recorded[signature] = batched.forward
-        return self.recorded[signature](*arguments)
+                batched = _over_both_axes(self.graph, "error")
+                self.recorded[signature] = flat_graph(lambda *given: (batched(*given),), *examples)
+        return self.recorded[signature](*arguments)[0]
 
     def drawn(self, lead: tuple[int, ...], *arguments: Tensor) -> Tensor:
         """A draw of its own for each particle and datum: `lead` is `(K, B)`, or () for a single one.

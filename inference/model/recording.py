@@ -1,51 +1,35 @@
-"""Recording a function of tensors as a flat graph of operations: constants folded, repeats merged."""
+"""Recording a function of tensors as a flat graph of operations, which is replayed without its Python.
+
+Every operation that runs while the function is called once, those of the backward pass included, is
+written down with its arguments; what depends on no argument of the function is kept as a constant.
+The graph computes what the function computes as long as the function does the same operations at
+every value: so it is refused where the function reads numbers, and compared before it is trusted.
+
+`torch.fx.experimental.proxy_tensor.make_fx` records the same at fifteen times the cost (it evaluates
+every operation on shapes as well), which a posterior that takes a tenth of a second does not bear.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch._functorch.compile_utils import fx_graph_cse
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
 
-Function = Callable[..., Any]
+from aif_dcpc.inference.errors import InferenceError
 
-
-def flat_graph(function: Function, *examples: Tensor) -> Function:
-    """Record a function at these shapes; the function itself where it cannot be recorded, or differs.
-
-    A graph is trusted only after it has given the function's own numbers at the examples and at
-    others near them: a kernel may look at numbers, and take another path elsewhere.
-    """
-    try:
-        module = make_fx(function)(*examples)
-        _simplify(module)
-    except Exception:  # kernels may do anything
-        return function
-    return module.forward if _agrees(function, module, examples) else function
-
-
-def _agrees(function: Function, module: fx.GraphModule, examples: tuple[Tensor, ...]) -> bool:
-    moved = [x.flip(0) * 1.25 if x.is_floating_point() else x.flip(0) for x in examples]
-    for tried in (examples, tuple(moved)):
-        expected = function(*tried)
-        found = module.forward(*tried)
-        for a, b in zip(expected, found, strict=True):
-            if not torch.allclose(a, b, rtol=1e-3, atol=1e-4, equal_nan=True):
-                return False
-    return True
-
-
+Function = Callable[..., tuple[Tensor, ...]]
 aten = torch.ops.aten
-COPIES = (aten.detach.default, aten.lift_fresh_copy.default, aten.alias.default)
-SAME_SHAPE = (aten.expand.default, aten.view.default, aten._unsafe_view.default, aten.reshape.default)
-FILLED = {
-    aten.ones_like.default: 1.0,
-    aten.zeros_like.default: 0.0,
-    aten.new_zeros.default: 0.0,
-    aten.new_ones.default: 1.0,
-    aten.full_like.default: None,
-}
+
+COPIES = (aten.detach.default, aten.lift_fresh.default, aten.alias.default)
+READS = (
+    aten._local_scalar_dense.default,
+    aten.nonzero.default,
+    aten.equal.default,
+    aten.is_nonzero.default,
+)
+RESHAPES = (aten.expand.default, aten.view.default, aten._unsafe_view.default)
 NEUTRAL = {
     aten.mul.Tensor: 1.0,
     aten.mul.Scalar: 1.0,
@@ -56,117 +40,218 @@ NEUTRAL = {
     aten.pow.Tensor_Scalar: 1.0,
 }
 COMMUTES = (aten.mul.Tensor, aten.add.Tensor)
+FROM_SHAPE = (
+    aten.ones_like.default,
+    aten.zeros_like.default,
+    aten.new_zeros.default,
+    aten.new_ones.default,
+    aten.full_like.default,
+    aten.new_empty.default,
+    aten.empty_like.default,
+    aten.new_empty_strided.default,
+)
+TOLERANCE = 1e-3
 
 
-def _simplify(module: fx.GraphModule) -> None:
-    """Drop copies, fold constants, merge repeats, drop operations that change nothing."""
-    for node in list(module.graph.nodes):
-        if node.op == "call_function" and node.target in COPIES:
-            _replace(module, node, node.args[0])
-        elif node.op == "call_function" and node.target is aten.masked_fill_.Scalar:
-            _out_of_place(module, node)
-    for _ in range(2):
-        _fill_constants(module)
-        _fold_constants(module)
-        _drop_neutral(module)
+class CannotRecord(InferenceError):
+    """The function looks at numbers, or draws some, so that one recording cannot stand for it."""
+
+
+def flat_graph(function: Function, *examples: Tensor) -> Function:
+    """Record a function at these shapes; the function itself where it cannot be recorded, or differs.
+
+    Args:
+        function: takes tensors like the examples, returns a tuple of tensors.
+        examples: arguments to record at; the graph is compared at these and at others near them.
+    """
+    expected = function(*examples)  # what it prepares at its first call is not to be recorded
+    try:
+        graph = record(function, *examples)
+        faithful = _agree(expected, graph(*examples)) and _agrees_nearby(function, graph, examples)
+    except Exception:  # kernels may do anything
+        return function
+    return graph if faithful else function
+
+
+def record(function: Function, *examples: Tensor) -> Function:
+    """Call a function once and return what it did as a graph.
+
+    Raises:
+        CannotRecord: for a function whose operations depend on numbers.
+    """
+    recorder = Recorder(examples)
+    with recorder:
+        outputs = function(*examples)
+    module = recorder.module(outputs)
     module.graph = fx_graph_cse(module.graph)
     module.graph.eliminate_dead_code()
     module.recompile()
+    replay: Function = module.forward
+    return replay
 
 
-def _replace(module: fx.GraphModule, node: fx.Node, by: Any) -> None:
-    node.replace_all_uses_with(by)
-    module.graph.erase_node(node)
+def _agrees_nearby(function: Function, graph: Function, examples: tuple[Tensor, ...]) -> bool:
+    moved = tuple(x.flip(0) * 0.9 if x.is_floating_point() else x.flip(0) for x in examples)
+    return _agree(function(*moved), graph(*moved))
 
 
-def _out_of_place(module: fx.GraphModule, node: fx.Node) -> None:
-    """Filling in place as an operation with a result of its own, which all later users read."""
-    node.target = aten.masked_fill.Scalar
-    changed: Any = node.args[0]
-    later = False
-    for other in module.graph.nodes:
-        if other is node:
-            later = True
-        elif later:
-            other.replace_input_with(changed, node)
+def _agree(expected: tuple[Tensor, ...], found: tuple[Tensor, ...]) -> bool:
+    return all(_close(a, b) for a, b in zip(expected, found, strict=True))
 
 
-def _shape(node: Any) -> Any:
-    meta = node.meta.get("tensor_meta") if isinstance(node, fx.Node) else None
-    return None if meta is None else (tuple(meta.shape), meta.dtype)
+def _close(a: Tensor, b: Tensor) -> bool:
+    size = float(torch.nan_to_num(a, 0.0, 0.0, 0.0).abs().mean()) if a.numel() else 0.0
+    return torch.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE * (size + 1e-6), equal_nan=True)
 
 
-def _fill_constants(module: fx.GraphModule) -> None:
-    """Tensors that are filled with one number depend on their example's shape alone."""
-    for node in list(module.graph.nodes):
-        if node.op != "call_function" or node.target not in FILLED or _shape(node) is None:
-            continue
-        value = FILLED[node.target]
-        value = node.args[1] if value is None else value
-        shape, dtype = _shape(node)
-        device = node.meta["tensor_meta"]
-        _constant(module, node, torch.full(shape, value, dtype=dtype))
+class Recorder(TorchDispatchMode):
+    """Writes down operations whose arguments follow from the examples."""
+
+    def __init__(self, examples: tuple[Tensor, ...]) -> None:
+        super().__init__()
+        self.graph = fx.Graph()
+        self.root = nn.Module()
+        self.nodes: dict[Any, fx.Node] = {}
+        self.kept: list[Any] = []  # so that no address is used twice
+        self.constants: dict[Any, fx.Node] = {}
+        for number, example in enumerate(examples):
+            self._name(example, self.graph.placeholder(f"argument_{number}"))
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run an operation, and write it down if an argument is known."""
+        kwargs = kwargs or {}
+        given = [x for x in _tensors((args, kwargs))]
+        followed = any(self._find(x) is not None for x in given)
+        if followed and func in READS or torch.Tag.nondeterministic_seeded in func.tags:
+            raise CannotRecord(f"the function reads numbers or draws them ({func}).")
+        before = self._before(func, args) if followed else None
+        found = func(*args, **kwargs)
+        self.kept.append((args, found))
+        if followed and func not in FROM_SHAPE:
+            self._write(func, args, kwargs, found, before)
+        return found
+
+    # -- names -------------------------------------------------------------------------------------
+
+    def _key(self, value: Tensor) -> Any:
+        if value.numel() == 0:
+            return id(value)
+        return value.data_ptr(), tuple(value.shape), value.stride(), value.dtype
+
+    def _find(self, value: Tensor) -> fx.Node | None:
+        found = self.nodes.get(id(value))
+        return self.nodes.get(self._key(value)) if found is None else found
+
+    def _name(self, value: Tensor, node: fx.Node) -> None:
+        node.meta["shape"] = tuple(value.shape)
+        node.meta["dtype"] = value.dtype
+        self.nodes[id(value)] = node
+        self.nodes[self._key(value)] = node
+        self.kept.append(value)
+
+    def _node(self, value: Any) -> Any:
+        """An argument as the graph knows it."""
+        if isinstance(value, Tensor):
+            found = self._find(value)
+            return self._constant(value) if found is None else found
+        if isinstance(value, list | tuple):
+            return type(value)(self._node(x) for x in value)
+        return value
+
+    def _constant(self, value: Tensor) -> fx.Node:
+        key = self._key(value)
+        if key not in self.constants:
+            name = f"constant_{len(self.constants)}"
+            setattr(self.root, name, value)
+            node = self.graph.get_attr(name)
+            node.meta["shape"] = tuple(value.shape)
+            node.meta["dtype"] = value.dtype
+            node.meta["value"] = None if value.requires_grad else value
+            self.constants[key] = node
+        return self.constants[key]
+
+    # -- operations --------------------------------------------------------------------------------
+
+    def _before(self, func: Any, args: tuple[Any, ...]) -> Any:
+        """The arguments' nodes, looked up before an operation that may overwrite them."""
+        return self._node(tuple(args))
+
+    def _write(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], found: Any, before: Any
+    ) -> None:
+        if func in COPIES:
+            self._name(found, before[0])
+            return
+        kept = _unchanged(func, before)
+        if kept is not None and not kwargs and isinstance(found, Tensor):
+            if kept.meta["shape"] == tuple(found.shape) and kept.meta["dtype"] == found.dtype:
+                self._name(found, kept)
+                return
+        function = _out_of_place(func)
+        named = {key: self._node(value) for key, value in kwargs.items()}
+        node = self.graph.call_function(function, before, named)
+        if isinstance(found, Tensor):
+            self._name(found, node)
+            return
+        for place, part in enumerate(found):
+            if isinstance(part, Tensor):
+                self._name(part, self.graph.call_function(_take, (node, place)))
+
+    def module(self, outputs: tuple[Tensor, ...]) -> fx.GraphModule:
+        """The graph, as a module whose `forward` returns the outputs."""
+        self.graph.output(tuple(self._node(x) for x in outputs))
+        module = fx.GraphModule(self.root, self.graph)
+        return module
 
 
-def _drop_neutral(module: fx.GraphModule) -> None:
-    """x * 1, x / 1, x + 0, x - 0, x ** 1, and views of the shape that is there already."""
-    for node in list(module.graph.nodes):
-        if node.op != "call_function":
-            continue
-        kept = _unchanged(module, node)
-        if kept is not None and _shape(kept) == _shape(node) and _shape(node) is not None:
-            _replace(module, node, kept)
+def _take(parts: Any, place: int) -> Any:
+    return parts[place]
 
 
-def _unchanged(module: fx.GraphModule, node: fx.Node) -> fx.Node | None:
-    """The argument that an operation may give back as it is."""
-    if node.target in SAME_SHAPE:
-        return node.args[0]
-    if node.target not in NEUTRAL or len(node.args) < 2 or node.kwargs:
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return []
+    return [x for part in value for x in _tensors(part)]
+
+
+def _out_of_place(func: Any) -> Any:
+    """The operation that returns what an overwriting one writes.
+
+    Raises:
+        CannotRecord: where there is none.
+    """
+    if not func._schema.is_mutable:
+        return func
+    packet = func.overloadpacket.__name__
+    plain = getattr(aten, packet.rstrip("_"), None) if packet.endswith("_") else None
+    overload = getattr(plain, func._overloadname, None)
+    if overload is None:
+        raise CannotRecord(f"the operation {func} writes into its arguments.")
+    return overload
+
+
+def _unchanged(func: Any, nodes: tuple[Any, ...]) -> fx.Node | None:
+    """The argument that an operation gives back as it is: x * 1, x + 0, a view of the same shape."""
+    if func in RESHAPES:
+        return nodes[0] if isinstance(nodes[0], fx.Node) else None
+    if func not in NEUTRAL or len(nodes) < 2:
         return None
-    neutral = NEUTRAL[node.target]
-    if _is_all(module, node.args[1], neutral):
-        return node.args[0]
-    if node.target in COMMUTES and _is_all(module, node.args[0], neutral):
-        return node.args[1]
+    neutral = NEUTRAL[func]
+    if _is_all(nodes[1], neutral) and isinstance(nodes[0], fx.Node):
+        return nodes[0]
+    if func in COMMUTES and _is_all(nodes[0], neutral) and isinstance(nodes[1], fx.Node):
+        return nodes[1]
     return None
 
 
-def _is_all(module: fx.GraphModule, value: Any, number: float) -> bool:
+def _is_all(value: Any, number: float) -> bool:
     if isinstance(value, fx.Node):
-        if value.op != "get_attr":
-            return False
-        constant = getattr(module, value.target)
-        return isinstance(constant, Tensor) and bool((constant == number).all())
-    return value == number
-
-
-def _constant(module: fx.GraphModule, node: fx.Node, value: Tensor) -> None:
-    """A tensor held by the graph in the place of a node."""
-    name = f"_constant_of_{node.name}"
-    module.register_buffer(name, value, persistent=False)
-    with module.graph.inserting_before(node):
-        constant = module.graph.get_attr(name)
-    constant.meta["tensor_meta"] = node.meta.get("tensor_meta")
-    _replace(module, node, constant)
-
-
-def _fold_constants(module: fx.GraphModule) -> None:
-    """Compute once what depends on no argument."""
-    known: dict[fx.Node, Any] = {}
-    for node in list(module.graph.nodes):
-        if node.op == "get_attr":
-            known[node] = getattr(module, node.target)
-        elif node.op == "call_function" and _all_known(node, known):
-            args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: known[n])
-            known[node] = node.target(*args, **kwargs)
-    for node, value in known.items():
-        needed = any(user not in known for user in node.users)
-        if node.op == "get_attr" or not needed or not isinstance(value, Tensor):
-            continue
-        _constant(module, node, value.detach().clone())
-    module.graph.eliminate_dead_code()
-
-
-def _all_known(node: fx.Node, known: dict[fx.Node, Any]) -> bool:
-    return all(n in known for n in node.all_input_nodes)
+        constant = value.meta.get("value")
+        return constant is not None and bool((constant == number).all())
+    return isinstance(value, int | float) and value == number
