@@ -5,16 +5,17 @@ latent, the charts are the same up to constants, and one is enough.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from aif_dcpc.inference.arrival.rest import RestMoves
 from aif_dcpc.inference.model.coordinates import Block
 from aif_dcpc.inference.model.joint import Chart
+from aif_dcpc.inference.model.resampling import take
 from aif_dcpc.inference.model.state import State
-from aif_dcpc.inference.moves.hamiltonian import Metric, Point, jitter, trajectory
+from aif_dcpc.inference.moves.hamiltonian import Density, Metric, Point, jitter, trajectory
 
 MAX_STEPS = 32
 GAIN = 1.5
@@ -37,7 +38,7 @@ class ChartMove:
     """
 
     chart: Chart
-    density: Callable[..., tuple[Tensor, Tensor]]
+    density: Density
     metric: Metric
     log_step: Tensor
     relative: Tensor
@@ -76,27 +77,27 @@ class ChartMove:
 
 @dataclass
 class BlockSampler:
-    """Both charts' moves of one block.
+    """A cloud, the moves of its block in both charts, and the moves of everything else.
 
     Attributes:
-        state: data, roles, and the latents outside the block.
+        state: data, roles, and the latents outside the block as they stand.
         block: which sites.
         moves: by chart, in the order in which a sweep makes them.
-        maps: how vectors change charts, "declared" and "standardised" naming the chart arrived at.
+        maps: how vectors change charts, by the chart arrived at; they take the latents outside too.
+        rest: visits the latents outside the block; None where there are none.
         point: where the chains stand, in the chart of `chart`.
         chart: of the last move.
         generator: source of randomness.
-        gradients: batched evaluations so far.
     """
 
     state: State
     block: Block
     moves: tuple[ChartMove, ...]
-    maps: dict[Chart, Callable[[Tensor], Tensor]]
+    maps: dict[Chart, Density]
+    rest: RestMoves | None
     point: Point
     chart: Chart
     generator: torch.Generator | None
-    gradients: int = 0
 
     def __post_init__(self) -> None:
         self.jitter = jitter()
@@ -104,44 +105,68 @@ class BlockSampler:
     def sweep(
         self, *, adapt: bool, adapt_chains: bool = False
     ) -> tuple[dict[Chart, Tensor], dict[Chart, Point]]:
-        """Move once in each chart; acceptance `(K, G)` and the point after it, by chart."""
+        """Move the block once in each chart, then all else; acceptance `(K, G)` and point by chart."""
         acceptances = {}
         points = {}
         for move in self.moves:
             self.change_chart(move)
-            share = next(self.jitter)
-            steps = move.steps(share)
             step = move.log_step.exp() * move.relative
             self.point, acceptance = trajectory(
-                move.density, self.point, move.metric, step, steps, self.generator
+                self.density(move),
+                self.point,
+                move.metric,
+                step,
+                move.steps(next(self.jitter)),
+                self.generator,
             )
-            self.gradients += steps
             if adapt:
                 move.adapt(acceptance)
             if adapt_chains:
                 move.adapt_chains(acceptance)
             acceptances[move.chart] = acceptance
             points[move.chart] = self.point
+        if self.rest is not None:
+            self.sweep_rest(self.rest, adapt=adapt)
         return acceptances, points
 
-    def rest_values(self) -> dict[str, Tensor]:
-        """Latents outside the block, in their own support."""
-        names = self.state.problem.latent
-        return {n: self.state.constrained(n) for n in names if n not in self.block.names}
+    def sweep_rest(self, rest: RestMoves, *, adapt: bool) -> None:
+        """Visit the latents outside the block, given where the block stands."""
+        declared = self.declared()
+        state = self.state.with_values(self.block.unflatten(declared))
+        self.state = rest.sweep(state, self.generator, adapt=adapt)
+        for move in self.moves:
+            if move.chart == self.chart:
+                place = declared
+                if self.chart == "standardised":
+                    place = self.maps["standardised"](declared, *self.others())[0]
+                self.stand(move, place)
+
+    def declared(self) -> Tensor:
+        """Where the chains stand, in declared coordinates `(K, G, D)`."""
+        if self.chart == "declared":
+            return self.point.place
+        return self.maps["declared"](self.point.place, *self.others())[0]
 
     def change_chart(self, move: ChartMove) -> None:
         """Stand in a move's chart; the density is evaluated there if it was not."""
         if self.chart != move.chart:
-            self.stand(move, self.maps[move.chart](self.point.place))
+            self.stand(move, self.maps[move.chart](self.point.place, *self.others())[0])
 
     def stand(self, move: ChartMove, place: Tensor) -> None:
         """Stand at a vector of a move's chart."""
-        self.point = Point(place, *move.density(place))
+        self.point = Point(place, *self.density(move)(place))
         self.chart = move.chart
-        self.gradients += 1
+
+    def density(self, move: ChartMove) -> Density:
+        """A move's density given the latents outside the block."""
+        return partial_density(move.density, self.others())
+
+    def others(self) -> tuple[Tensor, ...]:
+        """Latents outside the block as they stand."""
+        return tuple(self.state.values[n] for n in names_outside(self.block))
 
     def replace_chains(self, sources: Tensor) -> None:
-        """Put chain `sources[k, g]` in the place of chain k."""
+        """Put chain `sources[k, g]` in the place of chain k, latents outside the block included."""
         wide = sources.unsqueeze(-1).expand_as(self.point.place)
         self.point = Point(
             self.point.place.gather(0, wide),
@@ -150,8 +175,25 @@ class BlockSampler:
         )
         for move in self.moves:
             move.relative = move.relative.gather(0, sources)
+        outside = names_outside(self.block)
+        if outside:
+            self.state = self.state.with_values(
+                {n: take(self.state.values[n], sources) for n in outside}
+            )
+
+
+def partial_density(density: Density, others: tuple[Tensor, ...]) -> Density:
+    """A density of the vector alone, the latents outside the block held."""
+    return (lambda place: density(place, *others)) if others else density
+
+
+def names_outside(block: Block) -> tuple[str, ...]:
+    """Latents that the block does not hold, parents first."""
+    return tuple(n for n in block.state.problem.latent if n not in block.names)
 
 
 def charts_of(block: Block) -> tuple[Chart, ...]:
     """The charts in which a block moves."""
+    if not block.names:
+        return ()
     return ("standardised", "declared") if block.has_two_charts else ("standardised",)

@@ -1,17 +1,24 @@
-"""Building the sampler of a block: a cloud, densities recorded in its charts, scattered and climbed chains."""
+"""Building the sampler: a cloud, densities recorded in a block's charts, chains scattered and climbed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from aif_dcpc.inference.arrival.block_sampler import BlockSampler, ChartMove, charts_of
+from aif_dcpc.inference.arrival.block_sampler import (
+    BlockSampler,
+    ChartMove,
+    charts_of,
+    names_outside,
+    partial_density,
+)
+from aif_dcpc.inference.arrival.rest import RestMoves
 from aif_dcpc.inference.arrival.start import arrive, scatter
 from aif_dcpc.inference.model.coordinates import Block
-from aif_dcpc.inference.model.joint import Chart, JointDensity
-from aif_dcpc.inference.model.recording import flat_graph
-from aif_dcpc.inference.moves.hamiltonian import Point
+from aif_dcpc.inference.model.densities import log_joint
+from aif_dcpc.inference.model.joint import Chart, JointDensity, recorded_map
+from aif_dcpc.inference.model.state import State
+from aif_dcpc.inference.moves.hamiltonian import Density, Point
 
 FIRST_LOG_STEP = -1.0
 
@@ -22,12 +29,17 @@ def build_sampler(
     """Clamp the data and bring chains of the block of all continuous latents near the posterior."""
     engine = engine.with_num_particles(num_particles)
     state = engine.init(data, **setup)
-    block = Block.of(state)
+    block = Block.of(state, block_names(state, engine.moves))
+    outside = frozenset(names_outside(block))
+    rest = RestMoves(engine.schedule, outside) if outside else None
+    if not block.names:
+        return _without_block(state, block, rest, engine)
     like = state.log_weights
     start = scatter((num_particles, block.num_chains, block.dimension), like, engine.generator)
+    others = tuple(state.values[n] for n in names_outside(block))
     charts = charts_of(block)
     densities = {c: JointDensity(block, c).recorded(start) for c in charts}
-    first = densities["standardised"]
+    first = partial_density(densities["standardised"], others)
     found, metric = arrive(first, start, engine.generator)
     moves = tuple(
         ChartMove(
@@ -39,17 +51,25 @@ def build_sampler(
         )
         for chart in charts
     )
-    point = Point(found.place, found.log_prob, found.score)
-    return BlockSampler(
-        state, block, moves, _maps(block, start), point, "standardised", engine.generator
-    )
-
-
-def _maps(block: Block, example: Tensor) -> dict[Chart, Callable[[Tensor], Tensor]]:
-    """How vectors change charts, by the chart arrived at."""
-    to_declared = flat_graph(lambda w: (block.to_declared(w)[0],), example)
-    to_standardised = flat_graph(lambda u: (block.to_standardised(u),), example)
-    return {
-        "declared": lambda w: to_declared(w)[0],
-        "standardised": lambda u: to_standardised(u)[0],
+    maps: dict[Chart, Density] = {
+        "declared": recorded_map(block, "declared", start),
+        "standardised": recorded_map(block, "standardised", start),
     }
+    point = Point(found.place, found.log_prob, found.score)
+    return BlockSampler(state, block, moves, maps, rest, point, "standardised", engine.generator)
+
+
+def block_names(state: State, overrides: Mapping[str, Any]) -> tuple[str, ...]:
+    """Continuous latents that have neither a move of the user's nor a conditional of the model's."""
+    problem = state.problem
+    given = {n for sites in problem.lowered.model.conditionals for n in sites} | set(overrides)
+    return tuple(n for n in problem.latent if n not in problem.discrete and n not in given)
+
+
+def _without_block(
+    state: State, block: Block, rest: RestMoves | None, engine: Any
+) -> BlockSampler:
+    height = log_joint(state)
+    empty = height.new_zeros(*height.shape, 0)
+    point = Point(empty, height, empty)
+    return BlockSampler(state, block, (), {}, rest, point, "declared", engine.generator)

@@ -73,26 +73,34 @@ class Verdict:
 
 
 def judge(
-    places: list[Tensor], log_prob: Tensor, acceptance: Tensor, sites: list[str]
+    places: list[Tensor],
+    outside: list[tuple[str, Tensor]],
+    log_prob: Tensor,
+    acceptance: Tensor,
+    sites: list[str],
 ) -> Verdict:
     """Judge draws.
 
     Args:
         places: by chart, `(S, K, G, D)`.
+        outside: other latents by name, `(S, K, B, [T,] *event)`.
         log_prob: `(S, K, G)` nats.
         acceptance: `(K, G)`, mean of each chain.
         sites: name of the site of each of the D coordinates.
     """
-    r_hats = torch.stack([rank_r_hat(x) for x in places]).amax((0, 1)) if places else torch.ones(1)
-    worst = int(r_hats.argmax())
+    r_hats = [(float(rank_r_hat(x).max()), name) for name, x in outside]
+    if places:
+        found = torch.stack([rank_r_hat(x) for x in places]).amax((0, 1))
+        r_hats += list(zip(found.tolist(), sites, strict=True))
+    worst, site = max(r_hats)
     height = log_prob.double().mean(0)
     middle = height.median(0).values
     spread = log_prob.double().flatten(0, 1).std(0).clamp_min(1e-6)
     astray = height < middle - APART * spread
     stuck = acceptance < STUCK
     return Verdict(
-        float(r_hats[worst]),
-        sites[worst] if sites else "",
+        worst,
+        site,
         float(stuck.double().mean()),
         float(astray.double().mean()),
         float(acceptance.min()),

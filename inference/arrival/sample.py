@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.arrival.block_sampler import BlockSampler
+from aif_dcpc.inference.arrival.block_sampler import BlockSampler, names_outside
 from aif_dcpc.inference.arrival.build import build_sampler
 from aif_dcpc.inference.arrival.draws import Draws
 from aif_dcpc.inference.arrival.judge import Verdict, judge
 from aif_dcpc.inference.arrival.warm_up import warm_up
 from aif_dcpc.inference.errors import ConvergenceWarning
 from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.densities import log_joint
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.queries.ranks import bulk_ess, rank_r_hat, tail_ess
 
@@ -36,13 +37,15 @@ class Kept:
     """Draws as they come.
 
     Attributes:
-        places: `(D)`-vectors by chart, a list of `(K, G, D)`.
+        places: vectors by chart, a list of `(K, G, D)`.
+        declared: vectors in declared coordinates, after the last chart's move.
         log_prob: a list of `(K, G)`.
         acceptance: sum over draws, `(K, G)`.
         rest: latents outside the block, a list for each.
     """
 
     places: dict[str, list[Tensor]]
+    declared: list[Tensor]
     log_prob: list[Tensor]
     acceptance: Tensor
     rest: dict[str, list[Tensor]]
@@ -86,7 +89,7 @@ def _escalate(sampler: BlockSampler) -> int:
 def _draw(sampler: BlockSampler, deadline: float) -> tuple[Kept, Verdict]:
     """Chunks of draws until they are settled or the time is up."""
     kept = Kept(
-        {m.chart: [] for m in sampler.moves}, [], torch.zeros_like(sampler.point.log_prob), {}
+        {m.chart: [] for m in sampler.moves}, [], [], torch.zeros_like(sampler.point.log_prob), {}
     )
     while True:
         for _ in range(CHUNK):
@@ -99,22 +102,28 @@ def _draw(sampler: BlockSampler, deadline: float) -> tuple[Kept, Verdict]:
 
 def _keep(sampler: BlockSampler, kept: Kept) -> None:
     acceptances, points = sampler.sweep(adapt=False)
+    kept.declared.append(sampler.declared())
     for chart, point in points.items():
         kept.places[chart].append(point.place)
-    kept.log_prob.append(next(iter(points.values())).log_prob)
-    kept.acceptance += torch.stack(list(acceptances.values())).amin(0)
-    for name, value in sampler.rest_values().items():
-        kept.rest.setdefault(name, []).append(value)
+    kept.log_prob.append(sampler.point.log_prob if points else log_joint(sampler.state))
+    kept.acceptance += _least(acceptances, kept.acceptance)
+    for name in names_outside(sampler.block):
+        kept.rest.setdefault(name, []).append(sampler.state.constrained(name))
+
+
+def _least(acceptances: Mapping[str, Tensor], like: Tensor) -> Tensor:
+    """The least acceptance of a chain's moves; 1 where it has none."""
+    found = list(acceptances.values())
+    return torch.stack(found).amin(0) if found else torch.ones_like(like)
 
 
 def _judge(sampler: BlockSampler, kept: Kept) -> Verdict:
     block = sampler.block
     names = [n for n, size in zip(block.names, block.sizes, strict=True) for _ in range(size)]
+    places = [torch.stack(x) for x in kept.places.values()]
+    outside = [(n, torch.stack(x).double()) for n, x in kept.rest.items()]
     return judge(
-        [torch.stack(x) for x in kept.places.values()],
-        torch.stack(kept.log_prob),
-        kept.acceptance / len(kept.log_prob),
-        names,
+        places, outside, torch.stack(kept.log_prob), kept.acceptance / len(kept.log_prob), names
     )
 
 
@@ -122,11 +131,7 @@ def _finish(
     sampler: BlockSampler, kept: Kept, verdict: Verdict, sweeps: int, began: float
 ) -> Draws:
     block = sampler.block
-    chart = sampler.moves[-1].chart
-    places = kept.places[chart]
-    if chart == "standardised":
-        places = [sampler.maps["declared"](x) for x in places]
-    flat = torch.stack(places)
+    flat = torch.stack(kept.declared)
     state = sampler.state.with_values(block.unflatten(flat[-1]))
     values = _natural(state, block, flat)
     values |= {n: torch.stack(x) for n, x in kept.rest.items()}

@@ -42,6 +42,8 @@ class Window:
 
 def warm_up(sampler: BlockSampler, *, more: int = MORE) -> int:
     """Adapt until the chains agree or the budget ends; the number of sweeps made."""
+    if not sampler.moves:
+        return _warm_up_rest(sampler)
     sweeps = 0
     for number, size in enumerate((*WINDOWS, *[WINDOWS[-1]] * more)):
         window = run_window(sampler, size, adapt_chains=True)
@@ -57,6 +59,13 @@ def warm_up(sampler: BlockSampler, *, more: int = MORE) -> int:
         move.relative = move.relative.clamp_min(0.25)
         move.fix_length()
     return sweeps + SETTLE
+
+
+def _warm_up_rest(sampler: BlockSampler) -> int:
+    number = sum(WINDOWS) + SETTLE
+    for _ in range(number):
+        sampler.sweep(adapt=True)
+    return number
 
 
 def run_window(sampler: BlockSampler, size: int, *, adapt_chains: bool) -> Window:

@@ -83,3 +83,16 @@ class JointDensity:
         others = [self.block.state.values[n] for n in self.other_names]
         with quiet_distributions():
             return flat_graph(self.value_and_score, flat, *others)
+
+
+def recorded_map(block: Block, chart: Chart, example: Tensor) -> Callable[..., tuple[Tensor, ...]]:
+    """How vectors arrive at a chart from the other one, given the latents outside the block."""
+    names = JointDensity(block, chart).other_names
+
+    def change(vector: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        held = block.state.with_values(dict(zip(names, others, strict=True)))
+        here = replace(block, state=held)
+        return (here.to_declared(vector)[0] if chart == "declared" else here.to_standardised(vector),)
+
+    with quiet_distributions():
+        return flat_graph(change, example, *(block.state.values[n] for n in names))
