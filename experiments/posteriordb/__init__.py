@@ -1,0 +1,1 @@
+"""Posteriors of posteriordb as Pyro programs and as graphical models, with reference statistics."""
