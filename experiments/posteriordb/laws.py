@@ -50,7 +50,7 @@ class CutNormal(TorchDistribution):  # type: ignore[misc]
             shape = torch.Size(sample_shape) + self.batch_shape
             tiny = torch.finfo(self.loc.dtype).tiny
             uniform = torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device)
-            survival = uniform * torch.special.ndtr(self.loc / self.scale)
+            survival = uniform * torch.erfc(-self.loc / self.scale * math.sqrt(0.5)) / 2
             drawn = self.loc - self.scale * torch.special.ndtri(survival.clamp_min(tiny))
             return drawn.clamp_min(tiny)
 

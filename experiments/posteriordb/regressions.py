@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from aif_dcpc.experiments.posteriordb.posterior import Data, Posterior, Program, plainly
@@ -17,7 +18,7 @@ Rows = tuple[Tensor, Tensor]  # y `(N,)`, X `(N, D)`
 BETA_SIGMA = plainly(vectors="beta", scalars="sigma")
 
 
-def linear(y: Tensor, x: Tensor, width: float, noise: dist.Distribution) -> Program:
+def linear(y: Tensor, x: Tensor, width: float, noise: TorchDistribution) -> Program:
     """Regression with independent N(0, width) coefficients and the given law of sigma."""
 
     def program() -> None:
@@ -104,7 +105,7 @@ def with_wide_priors(
     return program
 
 
-def half_normal(scale: float) -> dist.Distribution:
+def half_normal(scale: float) -> TorchDistribution:
     """N(0, scale) cut to positive values, in the default dtype of now."""
     return dist.HalfNormal(torch.tensor(scale))
 

@@ -102,11 +102,11 @@ def one_compartment(d: Data) -> Program:
     dose, volume = float(d["D"]), float(d["V"])
 
     def program() -> None:
-        rates = tuple(
-            pyro.sample(name, dist.HalfCauchy(torch.tensor(1.0))) for name in ("k_a", "K_m", "V_m")
+        k_a, k_m, v_m, sigma = (
+            pyro.sample(name, dist.HalfCauchy(torch.tensor(1.0)))
+            for name in ("k_a", "K_m", "V_m", "sigma")
         )
-        sigma = pyro.sample("sigma", dist.HalfCauchy(torch.tensor(1.0)))
-        amounts = concentrations(rates, dose, volume, times)
+        amounts = concentrations((k_a, k_m, v_m), dose, volume, times)
         logs = amounts.clamp_min(torch.finfo(amounts.dtype).tiny).log()
         pyro.sample("C_hat", dist.LogNormal(logs, sigma).to_event(1), obs=d["C_hat"])
 
