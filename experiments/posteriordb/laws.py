@@ -158,10 +158,10 @@ class Arma11(TorchDistribution):  # type: ignore[misc]
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density of whole series, in nats."""
-        mu, phi, _, sigma = (p.unsqueeze(-1) for p in self.parts)
+        mu, phi, theta, sigma = (p.unsqueeze(-1) for p in self.parts)
         value, start = torch.broadcast_tensors(value, mu)
         before = torch.cat([start[..., :1], value[..., :-1]], -1)
-        errors = linear_recurrence(-self.parts[2], value - mu - phi * before)
+        errors = linear_recurrence(-theta, value - mu - phi * before)
         return Normal(torch.zeros_like(sigma), sigma, validate_args=False).log_prob(errors).sum(-1)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
@@ -171,7 +171,7 @@ class Arma11(TorchDistribution):  # type: ignore[misc]
         errors = sigma * torch.randn(*shape, *self.event_shape)
         inputs = mu + errors + theta * pad(errors[..., :-1], (1, 0))
         first = inputs[..., :1] + phi * mu
-        return linear_recurrence(phi.squeeze(-1), torch.cat([first, inputs[..., 1:]], -1))
+        return linear_recurrence(phi, torch.cat([first, inputs[..., 1:]], -1))
 
 
 class Garch11(TorchDistribution):  # type: ignore[misc]
@@ -195,34 +195,33 @@ class Garch11(TorchDistribution):  # type: ignore[misc]
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density of whole series, in nats."""
-        mu, alpha0, alpha1, _ = (p.unsqueeze(-1) for p in self.parts)
+        mu, alpha0, alpha1, beta1 = (p.unsqueeze(-1) for p in self.parts)
         driven = alpha0 + alpha1 * (value[..., :-1] - mu) ** 2
         first = torch.full_like(driven[..., :1], self.first**2)
-        variance = linear_recurrence(self.parts[3], torch.cat([first, driven], -1))
+        variance = linear_recurrence(beta1, torch.cat([first, driven], -1))
         return Normal(mu, variance.sqrt(), validate_args=False).log_prob(value).sum(-1)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draw step by step from the first."""
+        """Draw the noise, then solve for the variances."""
         shape = torch.Size(sample_shape) + self.batch_shape
-        mu, alpha0, alpha1, beta1 = (p.expand(shape) for p in self.parts)
-        variance, drawn = torch.full_like(mu, self.first**2), []
-        for _ in range(self.event_shape[0]):
-            error = variance.sqrt() * torch.randn_like(mu)
-            drawn.append(mu + error)
-            variance = alpha0 + alpha1 * error**2 + beta1 * variance
-        return torch.stack(drawn, -1)
+        mu, alpha0, alpha1, beta1 = (p.expand(shape).unsqueeze(-1) for p in self.parts)
+        noise = torch.randn(*shape, *self.event_shape)
+        growth = pad(alpha1 * noise[..., :-1] ** 2 + beta1, (1, 0))
+        driven = alpha0.expand_as(growth[..., 1:])
+        first = torch.full_like(alpha0, self.first**2)
+        return mu + linear_recurrence(growth, torch.cat([first, driven], -1)).sqrt() * noise
 
 
 # -- recurrences -----------------------------------------------------------------------------------
 
 
-def linear_recurrence(coefficient: Tensor, inputs: Tensor) -> Tensor:
-    """x[t] = inputs[t] + coefficient x[t - 1] along the last axis, kept within `LARGEST`."""
-    power, step = coefficient.unsqueeze(-1), 1
+def linear_recurrence(coefficients: Tensor, inputs: Tensor) -> Tensor:
+    """x[t] = inputs[t] + coefficients[t] x[t - 1] along the last axis, kept within `LARGEST`."""
+    powers, step = coefficients.expand_as(inputs), 1
     while step < inputs.shape[-1]:
-        earlier = pad(inputs[..., :-step], (step, 0))
-        inputs = (inputs + power * earlier).clamp(-LARGEST, LARGEST)
-        power, step = (power * power).clamp_max(LARGEST), 2 * step
+        earlier, before = (pad(x[..., :-step], (step, 0)) for x in (inputs, powers))
+        inputs = (inputs + powers * earlier).clamp(-LARGEST, LARGEST)
+        powers, step = (powers * before).clamp(-LARGEST, LARGEST), 2 * step
     return inputs
 
 

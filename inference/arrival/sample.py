@@ -30,6 +30,8 @@ MOST_DRAWS = 400
 LONG_TARGET = 0.95
 LONG_LENGTH = 4.0  # of a long trajectory, in units of an ordinary one
 LONG_STEPS = 64
+WARM_SHARE = 0.5  # of the time, at most, is spent on warming up
+LEAST_DRAWS = 20
 
 
 @dataclass
@@ -64,26 +66,27 @@ def sample(
     began = time.process_time()
     with quiet_distributions(), torch.no_grad():
         sampler = build_sampler(engine, data, num_particles, seed=seed, **setup)
-        sweeps = warm_up(sampler)
+        sweeps = warm_up(sampler, began + WARM_SHARE * max_seconds)
         kept, verdict = _draw(sampler, began + max_seconds)
         if not verdict.is_good:
-            sweeps += _escalate(sampler)
-            longer, again = _draw(sampler, began + 2 * max_seconds)
-            kept, verdict = longer, again
+            again = time.process_time()
+            end = began + 2 * max_seconds
+            _escalate(sampler)
+            sweeps += warm_up(sampler, again + WARM_SHARE * (end - again))
+            kept, verdict = _draw(sampler, end)
         draws = _finish(sampler, kept, verdict, sweeps, began)
     for sentence in draws.warnings:
         warnings.warn(sentence, ConvergenceWarning, stacklevel=3)
     return draws
 
 
-def _escalate(sampler: BlockSampler) -> int:
-    """Warm up again with smaller steps and longer trajectories."""
+def _escalate(sampler: BlockSampler) -> None:
+    """Let trajectories be longer, and their steps smaller."""
     for move in sampler.moves:
         move.target = LONG_TARGET
         move.length *= LONG_LENGTH
         move.most_steps = LONG_STEPS
         move.restart()
-    return warm_up(sampler)
 
 
 def _draw(sampler: BlockSampler, deadline: float) -> tuple[Kept, Verdict]:
@@ -94,6 +97,8 @@ def _draw(sampler: BlockSampler, deadline: float) -> tuple[Kept, Verdict]:
     while True:
         for _ in range(CHUNK):
             _keep(sampler, kept)
+            if len(kept.log_prob) >= LEAST_DRAWS and time.process_time() > deadline:
+                break
         verdict = _judge(sampler, kept)
         enough = len(kept.log_prob) >= MOST_DRAWS or time.process_time() > deadline
         if verdict.is_settled or enough:

@@ -4,6 +4,7 @@ Nothing here keeps the posterior invariant: what is learned is frozen before dra
 """
 
 import math
+import time
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from aif_dcpc.inference.arrival.block_sampler import BlockSampler, ChartMove
 from aif_dcpc.inference.arrival.metric import covariance_metric, fisher_metric, within_chains
 from aif_dcpc.inference.arrival.start import healthy_sources
 from aif_dcpc.inference.model.joint import Chart
+from aif_dcpc.inference.moves.hamiltonian import Metric
 from aif_dcpc.inference.queries.diagnostics import split_r_hat
 
 WINDOWS = (10, 15, 25, 40)
@@ -40,8 +42,8 @@ class Window:
     acceptance: Tensor
 
 
-def warm_up(sampler: BlockSampler, *, more: int = MORE) -> int:
-    """Adapt until the chains agree or the budget ends; the number of sweeps made."""
+def warm_up(sampler: BlockSampler, deadline: float, *, more: int = MORE) -> int:
+    """Adapt until the chains agree, the windows end or processor time passes `deadline`; sweeps made."""
     if not sampler.moves:
         return _warm_up_rest(sampler)
     sweeps = 0
@@ -52,7 +54,8 @@ def warm_up(sampler: BlockSampler, *, more: int = MORE) -> int:
         for move in sampler.moves:
             move.metric = new_metric(move, window, use_scores=number < FISHER_WINDOWS)
             move.restart()
-        if number >= len(WINDOWS) - 1 and have_mixed(window):
+        late = time.process_time() > deadline
+        if late or (number >= len(WINDOWS) - 1 and have_mixed(window)):
             break
     run_window(sampler, SETTLE, adapt_chains=False)
     for move in sampler.moves:
@@ -100,7 +103,7 @@ def replace_stuck(sampler: BlockSampler, window: Window) -> None:
     sampler.replace_chains(healthy_sources(healthy, sampler.generator))
 
 
-def new_metric(move: ChartMove, window: Window, *, use_scores: bool):
+def new_metric(move: ChartMove, window: Window, *, use_scores: bool) -> Metric:
     """The metric of what a window has seen of one chart."""
     places = window.places[move.chart]
     if use_scores:

@@ -33,11 +33,12 @@ def tail_ess(draws: Tensor) -> Tensor:
 
 
 def normal_scores(draws: Tensor) -> Tensor:
-    """Ranks among all chains' draws as quantiles of a standard normal, in float64."""
+    """Ranks among all chains' draws as quantiles of a standard normal, float64; ties share a rank."""
     flat = draws.flatten(0, 1)
-    order = flat.argsort(0)
-    places = torch.arange(1, len(flat) + 1, dtype=torch.float64, device=flat.device)
-    places = places.reshape(-1, *[1] * (flat.ndim - 1)).expand(flat.shape)
-    ranks = torch.empty(flat.shape, dtype=torch.float64, device=flat.device)
-    ranks.scatter_(0, order, places)
-    return torch.special.ndtri((ranks - 0.375) / (len(flat) + 0.25)).reshape(draws.shape)
+    columns = flat.reshape(len(flat), -1).T.contiguous()
+    ordered = columns.sort(-1).values
+    below = torch.searchsorted(ordered, columns)
+    up_to = torch.searchsorted(ordered, columns, right=True)
+    ranks = (below + up_to + 1).double() / 2
+    scores = torch.special.ndtri((ranks - 0.375) / (len(flat) + 0.25))
+    return scores.T.reshape(draws.shape)
