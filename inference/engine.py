@@ -323,7 +323,7 @@ class DCPC:
         self,
         data: Mapping[str, Tensor] | None = None,
         *,
-        num_particles: int = 128,
+        num_particles: int | None = None,
         max_seconds: float = 30.0,
         seed: int | None = None,
         **setup: Any,

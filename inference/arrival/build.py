@@ -13,6 +13,7 @@ from aif_dcpc.inference.arrival.block_sampler import (
     partial_density,
 )
 from aif_dcpc.inference.arrival.rest import RestMoves
+from aif_dcpc.inference.arrival.size import MOST, TRIED, few, fitting_num_particles
 from aif_dcpc.inference.arrival.start import arrive, scatter
 from aif_dcpc.inference.model.coordinates import Block
 from aif_dcpc.inference.model.densities import log_joint
@@ -24,9 +25,11 @@ FIRST_LOG_STEP = -1.0
 
 
 def build_sampler(
-    engine: Any, data: Mapping[str, Tensor] | None, num_particles: int, **setup: Any
+    engine: Any, data: Mapping[str, Tensor] | None, num_particles: int | None, **setup: Any
 ) -> BlockSampler:
     """Clamp the data and bring chains of the block of all continuous latents near the posterior."""
+    if num_particles is None:
+        num_particles = _choose_num_particles(engine, data, **setup)
     engine = engine.with_num_particles(num_particles)
     state = engine.init(data, **setup)
     block = Block.of(state, block_names(state, engine.moves))
@@ -57,6 +60,14 @@ def build_sampler(
     }
     point = Point(found.place, found.log_prob, found.score)
     return BlockSampler(state, block, moves, maps, rest, point, "standardised", engine.generator)
+
+
+def _choose_num_particles(
+    engine: Any, data: Mapping[str, Tensor] | None, **setup: Any
+) -> int:
+    state = engine.with_num_particles(TRIED).init(data, **setup)
+    block = Block.of(state, block_names(state, engine.moves))
+    return fitting_num_particles(block, few(state.log_weights, block)) if block.names else MOST
 
 
 def block_names(state: State, overrides: Mapping[str, Any]) -> tuple[str, ...]:

@@ -57,7 +57,7 @@ def sample(
     engine: Any,
     data: Mapping[str, Tensor] | None,
     *,
-    num_particles: int,
+    num_particles: int | None,
     max_seconds: float,
     seed: int | None,
     **setup: Any,
