@@ -3,14 +3,14 @@
 from typing import Any
 
 
-def composed(command: str, *overrides: str) -> dict[str, Any]:
+def load_config(command: str, *overrides: str) -> dict[str, Any]:
     """Return the configuration as plain values.
 
     Args:
         command: "train", "rollout" or "evaluate".
         overrides: as they would be typed.
 
-    >>> composed("evaluate", "run=somewhere", "seeds=2")["seeds"]
+    >>> load_config("evaluate", "run=somewhere", "seeds=2")["seeds"]
     2
     """
     from hydra import compose, initialize_config_module

@@ -153,7 +153,7 @@ class RunFolder:
                 reasons.append(str(error))
         raise RunFolderError(reasons[0] if reasons else f"{self} holds no checkpoint.")
 
-    def set_aside_newer(self, step: int) -> None:
+    def quarantine(self, step: int) -> None:
         """Rename the damaged checkpoints that were newer than the one in use, so that they are not taken for newest."""
         for path in self.checkpoints():
             if path.name > _checkpoint_name(step):
@@ -252,7 +252,7 @@ def new_run(run_dir: str | None, name: str) -> Iterator[RunFolder]:
 
 
 @contextmanager
-def keeping(folder: RunFolder) -> Iterator[None]:
+def report_disk_errors(folder: RunFolder) -> Iterator[None]:
     """While a run goes on: what cannot be written is told in one sentence; its last checkpoint is whole.
 
     Raises:

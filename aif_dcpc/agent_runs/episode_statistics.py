@@ -10,7 +10,7 @@ STREAK = 10  # successes in a row that count as having learned the task
 
 
 @dataclass
-class Tally:
+class EpisodeStatistics:
     """Counts of a run; a checkpoint carries them.
 
     Attributes:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from aif_dcpc.agent_runs.assembly import Env, restore_agent
-from aif_dcpc.agent_runs.episode_statistics import Tally, Times
+from aif_dcpc.agent_runs.episode_statistics import EpisodeStatistics, Times
 from aif_dcpc.agents.protocol import Agent, Observation
 from aif_dcpc.errors import RunFolderError
 from aif_dcpc.metrics import Averages
@@ -54,19 +54,19 @@ class AgentLoop:
     ) -> None:
         self.env, self.agent, self.seed, self.greedy = env, agent, seed, greedy
         self.log_every, self.before_step = log_every, before_step
-        self.tally, self.averages, self.times = Tally(), Averages(), Times()
+        self.statistics, self.averages, self.times = EpisodeStatistics(), Averages(), Times()
         self.observation: Observation = {}
         self.clock = time.perf_counter()
 
     def start_episode(self) -> None:
         """Begin the episode that is next."""
         self.observation = self._reset()
-        self.agent.begin(seed=derive(self.seed, AGENT_EPISODE, self.tally.episode))
+        self.agent.begin(seed=derive(self.seed, AGENT_EPISODE, self.statistics.episode))
 
     def _reset(self) -> Observation:
         observation: Observation
         observation, _ = self.env.reset(
-            seed=derive(self.seed, ENVIRONMENT_EPISODE, self.tally.episode)
+            seed=derive(self.seed, ENVIRONMENT_EPISODE, self.statistics.episode)
         )
         return observation
 
@@ -81,11 +81,11 @@ class AgentLoop:
         answered = time.perf_counter()
         self.agent.feedback(self.observation, float(reward), terminated, truncated)
         learned = time.perf_counter()
-        self.tally.take_step(action, float(reward))
+        self.statistics.take_step(action, float(reward))
         self._note(acting=acted - start, environment=answered - asked, learning=learned - answered)
-        record = self._diagnostics() if self.tally.step % self.log_every == 0 else {}
+        record = self._diagnostics() if self.statistics.step % self.log_every == 0 else {}
         if terminated or truncated:
-            record |= self.tally.end_episode(info)
+            record |= self.statistics.end_episode(info)
             self.start_episode()
         return record
 
@@ -113,12 +113,12 @@ class AgentLoop:
         """Everything needed to go on bit for bit."""
         return {
             "agent": self.agent.state_dict(),
-            "tally": asdict(self.tally),
+            "tally": asdict(self.statistics),
             "averages": self.averages.sums,
             "random": random_states(),
             "environment": {
-                "seed": derive(self.seed, ENVIRONMENT_EPISODE, self.tally.episode),
-                "actions": list(self.tally.actions),
+                "seed": derive(self.seed, ENVIRONMENT_EPISODE, self.statistics.episode),
+                "actions": list(self.statistics.actions),
                 "observation": {
                     key: torch.as_tensor(value) for key, value in self.observation.items()
                 },
@@ -134,7 +134,7 @@ class AgentLoop:
         """
         restore_agent(self.agent, checkpoint)
         try:
-            self.tally = Tally(**checkpoint["tally"])
+            self.statistics = EpisodeStatistics(**checkpoint["tally"])
             self.averages.sums = checkpoint["averages"]
             self._replay(checkpoint["environment"]["observation"])
             restore_random_states(checkpoint["random"])
@@ -146,11 +146,11 @@ class AgentLoop:
     def _replay(self, expected: Mapping[str, Any]) -> None:
         """Rebuild the environment from its seed and the actions of the running episode."""
         self.observation = self._reset()
-        for action in self.tally.actions:
+        for action in self.statistics.actions:
             self.observation, *_ = self.env.step(action)
         for key, value in expected.items():
             if not np.array_equal(np.asarray(self.observation[key]), value.numpy()):
                 raise RunFolderError(
                     f"the environment no longer answers as it did (stream {key!r} differs after replaying "
-                    f"{len(self.tally.actions)} actions): was it changed or updated since?"
+                    f"{len(self.statistics.actions)} actions): was it changed or updated since?"
                 )

@@ -114,13 +114,13 @@ def print_outcome(outcome: "Outcome") -> None:
     from aif_dcpc.agent_runs.episode_statistics import STREAK
     from aif_dcpc.progress import print_table
 
-    tally, folder = outcome.tally, outcome.folder
+    statistics, folder = outcome.statistics, outcome.folder
     rows = {
-        "environment steps": str(tally.step),
-        "episodes": str(tally.episode),
-        "success rate (last 20)": f"{tally.success_rate:.2f}",
-        "mean return (last 20)": f"{tally.mean_return:.3f}",
-        f"steps to {STREAK} successes in a row": str(tally.steps_to_streak or "not reached"),
+        "environment steps": str(statistics.step),
+        "episodes": str(statistics.episode),
+        "success rate (last 20)": f"{statistics.success_rate:.2f}",
+        "mean return (last 20)": f"{statistics.mean_return:.3f}",
+        f"steps to {STREAK} successes in a row": str(statistics.steps_to_streak or "not reached"),
         "time": f"{outcome.seconds:.0f} s",
         **outcome.times.summary(),
     }

@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from aif_dcpc.configuration import composed
+from aif_dcpc.configuration import load_config
 from aif_dcpc.image_runs.assembly import make_data, make_model
 from aif_dcpc.image_runs.evaluation import evaluate
 from aif_dcpc.image_runs.loop import ImageLoop
@@ -113,7 +113,7 @@ def evaluations(*, tuning: Sequence[str], final: Sequence[str]) -> Measure:
 
     def measure(run: Path, key: Row) -> Row:
         found = evaluate(
-            evaluate_config(composed("evaluate", f"run={run}", *overrides[key["stage"]]))
+            evaluate_config(load_config("evaluate", f"run={run}", *overrides[key["stage"]]))
         )
         return {name: value for name, value in found.items() if name != "run"}
 
@@ -232,7 +232,9 @@ class Comparison:
         ]
         protocol = self.protocol
         mine = [*protocol.common, *protocol.methods[method], *overrides, f"seed={seed}"]
-        return train_config(composed("train", f"experiment={protocol.experiment}", *quiet, *mine))
+        return train_config(
+            load_config("train", f"experiment={protocol.experiment}", *quiet, *mine)
+        )
 
 
 def _loop(config: TrainConfig) -> ImageLoop:

@@ -21,7 +21,7 @@ from aif_dcpc.metrics import MetricsLog
 from aif_dcpc.pictures import image_grid, png_bytes, save
 from aif_dcpc.progress import LiveProgress
 from aif_dcpc.randomness import IMAGE_VALIDATION, derive, seed_everything
-from aif_dcpc.runs import RunFolder, keeping, new_run
+from aif_dcpc.runs import RunFolder, new_run, report_disk_errors
 from aif_dcpc.schema import TrainConfig
 
 SHOWN = 10  # pictures in a row of the figures
@@ -69,10 +69,10 @@ def continue_image_run(folder: RunFolder, config: TrainConfig) -> ImageOutcome:
     """
     set_up(config.device, config.threads)
     checkpoint = folder.load_checkpoint()
-    with keeping(folder):
+    with report_disk_errors(folder):
         loop = make_loop(config, folder.particles)
         loop.restore(checkpoint)
-        folder.set_aside_newer(loop.progress.step)
+        folder.quarantine(loop.progress.step)
         with MetricsLog(
             folder.path, length=checkpoint["metrics_length"], step=loop.progress.step
         ) as log:

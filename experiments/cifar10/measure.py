@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aif_dcpc.configuration import composed
+from aif_dcpc.configuration import load_config
 from aif_dcpc.image_runs.data import ImageData, unit
 from aif_dcpc.image_runs.distances import frechet_estimate, kernel_estimate
 from aif_dcpc.image_runs.evaluation import Evaluation
@@ -108,7 +108,7 @@ def distances_of_run(
         the distances, `kid` their mean over both ways; and way -> images `(samples, C, H, W)`.
     """
     model = Evaluation(
-        evaluate_config(composed("evaluate", f"run={place}", *overrides)), str(place)
+        evaluate_config(load_config("evaluate", f"run={place}", *overrides)), str(place)
     )
     seed = model.config.seed
     drawn = {
