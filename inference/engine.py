@@ -28,10 +28,10 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference.errors import ModelError, NonFiniteError, unknown_name
-from aif_dcpc.inference.model.ancestral import quiet_distributions
-from aif_dcpc.inference.model.conditioning import build_state, intervene, started
+from aif_dcpc.inference.model.ancestral import no_validation
+from aif_dcpc.inference.model.conditioning import build_state, intervene, with_particles
 from aif_dcpc.inference.model.densities import active_factors, evaluate, log_joint
-from aif_dcpc.inference.model.factor_graph import LoweredModel
+from aif_dcpc.inference.model.factor_graph import FactorGraph
 from aif_dcpc.inference.model.graph import GraphicalModel
 from aif_dcpc.inference.model.parameters import Snapshot
 from aif_dcpc.inference.model.state import Info, State
@@ -93,7 +93,7 @@ class DCPC:
         ):
             if value < least:
                 raise ModelError(f"{setting}={value}: expected at least {least}.")
-        self.model, self.lowered = model, LoweredModel(model)
+        self.model, self.factor_graph = model, FactorGraph(model)
         if update not in UPDATES:
             raise ModelError(unknown_name("update", update, UPDATES))
         self.num_particles, self.update, self.warmup = num_particles, update, warmup
@@ -102,7 +102,7 @@ class DCPC:
         self.moves = dict(moves or {})
         self.generator: torch.Generator | None = None
         self.seed = seed
-        check_overrides(self.lowered, self.moves, self.options)
+        check_overrides(self.factor_graph, self.moves, self.options)
 
     # -- clouds ------------------------------------------------------------------------------------
 
@@ -147,9 +147,9 @@ class DCPC:
             self.generator = torch.Generator(device=where).manual_seed(
                 self.seed if seed is None else seed
             )
-        with quiet_distributions(), torch.no_grad():
+        with no_validation(), torch.no_grad():
             state = build_state(
-                self.lowered,
+                self.factor_graph,
                 self.num_particles,
                 dict(data or {}),
                 masks=dict(masks or {}),
@@ -159,9 +159,9 @@ class DCPC:
                 generator=self.generator,
             )
             for name in self.moves:
-                if name in state.problem.latent:
+                if name in state.conditioning.latent:
                     site_passes(state, name, self.moves[name], self.options)
-            return started(state, particles or {})
+            return with_particles(state, particles or {})
 
     # -- sweeps ------------------------------------------------------------------------------------
 
@@ -180,7 +180,7 @@ class DCPC:
 
     def log_joint(self, state: State) -> Tensor:
         """log p(data, particles), `(K, B)` nats (see `factors.log_joint`)."""
-        with quiet_distributions(), torch.no_grad():
+        with no_validation(), torch.no_grad():
             return log_joint(self.current(state))
 
     def current(self, state: State) -> State:
@@ -189,7 +189,7 @@ class DCPC:
         Raises:
             ModelError: the cloud is another model's.
         """
-        if state.problem.lowered.model is not self.model:
+        if state.conditioning.factor_graph.model is not self.model:
             raise ModelError(
                 "this cloud was made by an engine of another model: call init of this one."
             )
@@ -209,7 +209,7 @@ class DCPC:
         """
         adapt = state.sweeps < self.warmup if adapt is None else adapt
         passes: dict[str, list[Tensor]] = {}
-        with quiet_distributions(), torch.no_grad():
+        with no_validation(), torch.no_grad():
             for move in self.schedule(state).moves(state.sweeps):
                 state, accepted = move(state, generator or self.generator, adapt=adapt)
                 for name in move.sites:
@@ -282,31 +282,31 @@ class DCPC:
         masks: Mapping[str, Tensor] | None = None,
     ) -> State:
         """Extend the series by one slice (see `online.append`); sweep afterwards to re-infer the whole history."""
-        with quiet_distributions(), torch.no_grad():
+        with no_validation(), torch.no_grad():
             return append(state, observation, generator or self.generator, masks)
 
     # -- estimates ---------------------------------------------------------------------------------
 
     def marginals(self, state: State, site: str) -> Tensor:
         """Exact probabilities of a discrete site's values, `(K, B, [T,] M)` (see `chains.marginals`)."""
-        with quiet_distributions(), torch.no_grad():
+        with no_validation(), torch.no_grad():
             return marginals(state, site)
 
     def forecast(
         self, state: State, inputs: Mapping[str, Tensor] | None = None, *, length: int | None = None
     ) -> dict[str, Tensor]:
         """Draw future slices of every site from every particle, `(K, B, H, *event)` (see `predictions.forecast`)."""
-        with quiet_distributions(), torch.no_grad():
+        with no_validation(), torch.no_grad():
             return forecast(state, inputs, length=length, generator=self.generator)
 
     def predict(self, state: State) -> dict[str, Tensor]:
         """Draw every observed site anew at the particles, `(K, B, [T,] *event)` (see `predictions.predict`)."""
-        with quiet_distributions(), torch.no_grad():
+        with no_validation(), torch.no_grad():
             return predict(state, self.generator)
 
     def counterfactual(self, state: State, do: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What would have been, had sites been set by hand, `(K, B, [T,] *event)` (see `predictions.counterfactual`)."""
-        with quiet_distributions(), torch.no_grad():
+        with no_validation(), torch.no_grad():
             return counterfactual(state, do, self.generator)
 
     def log_evidence(self, data: Mapping[str, Tensor], **options: Any) -> Tensor:
@@ -336,9 +336,9 @@ class DCPC:
         masks = tuple((name, mask.ndim) for name, mask in state.masks.items())
         tempered = state.inverse_temperature is not None
         key = (
-            state.problem.lowered,
-            state.problem.latent,
-            state.problem.severed,
+            state.conditioning.factor_graph,
+            state.conditioning.latent,
+            state.conditioning.intervened,
             state.length,
             masks,
             tempered,
@@ -356,7 +356,7 @@ class DCPC:
         """Raise if a log density is not finite (reads from the device: call it outside sweeps)."""
         if bool(torch.isfinite(info.log_joint).all()):
             return
-        with quiet_distributions(), torch.no_grad():
+        with no_validation(), torch.no_grad():
             for factor in active_factors(state):
                 value = state.cache.get(factor.key) or evaluate(state, factor, scores=False)
                 if not bool(torch.isfinite(value.log_prob).all()):

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from aif_dcpc.inference.engine import DCPC
 from aif_dcpc.inference.errors import NonFiniteError
-from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import (
     active_factors,
     aligned_inputs,
@@ -43,10 +43,10 @@ from aif_dcpc.inference.model.densities import (
     is_continuous,
     log_density,
 )
-from aif_dcpc.inference.model.factor_graph import Factor, Leaf
+from aif_dcpc.inference.model.factor_graph import Argument, Factor
 from aif_dcpc.inference.model.state import FactorValue, Info, State
 from aif_dcpc.inference.moves.adaptation import Secant, SiteAdaptation
-from aif_dcpc.inference.stores import ParticleStore, rebind
+from aif_dcpc.inference.stores import ParticleStore, with_batch
 
 
 def learn_step(
@@ -89,7 +89,7 @@ def learn_step(
     return state.replace(cache={}), Info(acceptance, _total(state, terms))
 
 
-def recycled_step(
+def reuse_gradients_step(
     engine: DCPC,
     state: State,
     optimizer: torch.optim.Optimizer,
@@ -120,14 +120,17 @@ def _evaluated(state: State) -> State:
     """The state with all factors and their scores cached; the parameters' gradients are left in `.grad`."""
     share = 1 / state.num_particles
     terms: dict[str, Tensor] = {}
-    leaves: dict[str, dict[Leaf, Tensor]] = {}
-    with quiet_distributions():
+    leaves: dict[str, dict[Argument, Tensor]] = {}
+    with no_validation():
         for factor in active_factors(state):
-            given = {leaf: value.detach() for leaf, value in aligned_inputs(state, factor).items()}
+            given = {
+                argument: value.detach()
+                for argument, value in aligned_inputs(state, factor).items()
+            }
             leaves[factor.key] = {
-                leaf: value.requires_grad_()
-                for leaf, value in given.items()
-                if is_continuous(state.problem, leaf.site)
+                argument: value.requires_grad_()
+                for argument, value in given.items()
+                if is_continuous(state.conditioning, argument.site)
             }
             terms[factor.key] = log_density(state, factor, given, *factor_slices(state, factor))
     loss = -share * torch.stack([term.sum() for term in terms.values()]).sum()
@@ -135,7 +138,7 @@ def _evaluated(state: State) -> State:
         raise _not_finite(state, terms)
     loss.backward()
     scores = {
-        key: {leaf: _score(value, share) for leaf, value in given.items()}
+        key: {argument: _score(value, share) for argument, value in given.items()}
         for key, given in leaves.items()
     }
     return state.replace(
@@ -143,8 +146,8 @@ def _evaluated(state: State) -> State:
     )
 
 
-def _score(leaf: Tensor, share: float) -> Tensor:
-    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad.div_(-share)
+def _score(argument: Tensor, share: float) -> Tensor:
+    return torch.zeros_like(argument) if argument.grad is None else argument.grad.div_(-share)
 
 
 def local_log_joint(state: State, *, detach: bool = True) -> dict[str, Tensor]:
@@ -152,13 +155,13 @@ def local_log_joint(state: State, *, detach: bool = True) -> dict[str, Tensor]:
 
     With `detach` values are constants: no gradient runs from one site to the next.
     """
-    with quiet_distributions():
+    with no_validation():
         return {factor.key: _term(state, factor, detach) for factor in active_factors(state)}
 
 
 def _term(state: State, factor: Factor, detach: bool) -> Tensor:
     aligned = aligned_inputs(state, factor)
-    given = {leaf: value.detach() for leaf, value in aligned.items()} if detach else aligned
+    given = {argument: value.detach() for argument, value in aligned.items()} if detach else aligned
     return log_density(state, factor, given, *factor_slices(state, factor))
 
 
@@ -168,7 +171,7 @@ def objective(state: State, terms: Mapping[str, Tensor], scale: float = 1.0) -> 
     total = torch.zeros((), dtype=weights.dtype, device=weights.device)
     for key, term in terms.items():
         by_datum = term if term.ndim == 2 else term.sum(2)
-        shared = state.problem.site(key.split("@")[0]).scope == "global"
+        shared = state.conditioning.site(key.split("@")[0]).scope == "global"
         total = total + (by_datum.mean() if shared else scale * (weights * by_datum).sum())
     return total
 
@@ -212,7 +215,7 @@ class Learner:
         num_sweeps: sweeps per step.
         visits: steps on a batch before the next one, so that particles catch up with parameters
             that moved on.
-        recycle: take gradients from the evaluation that sweeps set out from (see `recycled_step`).
+        recycle: take gradients from the evaluation that sweeps set out from (see `reuse_gradients_step`).
     """
 
     def __init__(
@@ -232,7 +235,7 @@ class Learner:
             store,
             num_sweeps,
         )
-        self.visits, self.move = visits, recycled_step if recycle else learn_step
+        self.visits, self.move = visits, reuse_gradients_step if recycle else learn_step
         self.adaptation: Mapping[str, Any] = {}
         self.template = template
         self.steps = 0
@@ -256,7 +259,7 @@ class Learner:
         Raises:
             NonFiniteError: as `learn_step`; the store keeps the particles that it had.
         """
-        state = rebind(self.template, data, self.store.read(indices), masks)
+        state = with_batch(self.template, data, self.store.read(indices), masks)
         state = state.replace(
             adaptation=self.adaptation, sweeps=self.steps * self.visits * self.num_sweeps
         )

@@ -51,13 +51,13 @@ class ParticleStore:
         Raises:
             ClampError: a latent site is global: it has no particles per datum.
         """
-        for name in state.problem.latent:
-            if state.problem.site(name).scope == "global":
+        for name in state.conditioning.latent:
+            if state.conditioning.site(name).scope == "global":
                 raise ClampError(
                     f"site {name!r} is global: a store keeps particles of each datum; sweep it whole."
                 )
         shapes = {
-            n: (state.num_particles, *state.values[n].shape[2:]) for n in state.problem.latent
+            n: (state.num_particles, *state.values[n].shape[2:]) for n in state.conditioning.latent
         }
         return cls(
             shapes, num_data, folder=folder, dtypes={n: state.values[n].dtype for n in shapes}
@@ -127,7 +127,7 @@ def _claim(descriptor: int, size: int) -> None:
         os.ftruncate(descriptor, size)
 
 
-def rebind(
+def with_batch(
     state: State,
     data: Mapping[str, Tensor],
     particles: Mapping[str, Tensor],
@@ -149,7 +149,7 @@ def rebind(
     missing = set(state.values) - set(data) - set(particles)
     if missing:
         raise ClampError(
-            f"rebind: no values for {', '.join(sorted(missing))}; give data or particles for every site."
+            f"with_batch: no values for {', '.join(sorted(missing))}; give data or particles for every site."
         )
     batch = next(iter(particles.values())).shape[1]
     weights = state.log_weights.new_zeros(state.num_particles, batch)

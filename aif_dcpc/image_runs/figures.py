@@ -18,8 +18,8 @@ from aif_dcpc.image_runs.inference import IMAGE, image_law, infer
 from aif_dcpc.image_runs.samples import RootMixture, prior_samples
 from aif_dcpc.image_runs.trained import TrainedImages
 from aif_dcpc.inference import State
-from aif_dcpc.inference.model.ancestral import quiet_distributions
-from aif_dcpc.inference.stores import rebind
+from aif_dcpc.inference.model.ancestral import no_validation
+from aif_dcpc.inference.stores import with_batch
 from aif_dcpc.pictures import Picture, image_grid
 from aif_dcpc.runs import RunFolder
 
@@ -138,18 +138,20 @@ def propagated(state: State, root: str, moved: Tensor) -> Tensor:
         name: value.expand(-1, len(moved), *value.shape[2:]) for name, value in state.values.items()
     }
     values[root] = moved[None]
-    for name in state.problem.latent:
-        if state.problem.site(name).parents:
+    for name in state.conditioning.latent:
+        if state.conditioning.site(name).parents:
             values[name] = _mean(state, name, values)
-    latents = {name: values[name] for name in state.problem.latent}
-    return image_law(rebind(state, {IMAGE: values[IMAGE][0]}, latents)).mean[0]
+    latents = {name: values[name] for name in state.conditioning.latent}
+    return image_law(with_batch(state, {IMAGE: values[IMAGE][0]}, latents)).mean[0]
 
 
 def _mean(state: State, name: str, values: Mapping[str, Tensor]) -> Tensor:
     """Mean of a site's law given its parents."""
-    factor = next(f for f in state.problem.lowered.factors if f.site.name == name)
-    with torch.no_grad(), quiet_distributions():
-        return factor.distribution({leaf: values[leaf.site] for leaf in factor.inputs}).mean
+    factor = next(f for f in state.conditioning.factor_graph.factors if f.site.name == name)
+    with torch.no_grad(), no_validation():
+        return factor.distribution(
+            {argument: values[argument.site] for argument in factor.inputs}
+        ).mean
 
 
 # -- the course of learning ------------------------------------------------------------------------

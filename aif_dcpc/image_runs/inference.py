@@ -13,7 +13,7 @@ from torch import Tensor
 
 from aif_dcpc.inference import DCPC, State
 from aif_dcpc.inference.baselines.langevin import UnadjustedLangevin
-from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import log_joint
 from aif_dcpc.inference.queries.diagnostics import effective_sample_size
 
@@ -76,9 +76,11 @@ def infer(
 
 def image_law(state: State) -> torch.distributions.Distribution:
     """p(image | particles), batch shape `(K, B)`."""
-    factor = next(f for f in state.problem.lowered.factors if f.site.name == IMAGE)
-    with torch.no_grad(), quiet_distributions():
-        return factor.distribution({leaf: state.natural[leaf.site] for leaf in factor.inputs})
+    factor = next(f for f in state.conditioning.factor_graph.factors if f.site.name == IMAGE)
+    with torch.no_grad(), no_validation():
+        return factor.distribution(
+            {argument: state.natural[argument.site] for argument in factor.inputs}
+        )
 
 
 def reconstruct(state: State) -> Reconstruction:
@@ -87,7 +89,7 @@ def reconstruct(state: State) -> Reconstruction:
     means = image_law(state).mean.mean(0)
     clamped = means.clamp(1e-6, 1 - 1e-6)
     bce = -(images * clamped.log() + (1 - images) * (1 - clamped).log()).flatten(1).sum(1).mean()
-    with torch.no_grad(), quiet_distributions():
+    with torch.no_grad(), no_validation():
         energy = -log_joint(state).mean()
     return Reconstruction(
         images, means, float(bce), float((images - means).square().mean()), float(energy)

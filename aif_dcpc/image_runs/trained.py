@@ -15,7 +15,7 @@ from aif_dcpc.image_runs.data import ImageData, unit
 from aif_dcpc.image_runs.inference import IMAGE
 from aif_dcpc.inference import DCPC, GraphicalModel, InferenceError, State
 from aif_dcpc.inference.images import with_visible
-from aif_dcpc.inference.stores import ParticleStore, rebind
+from aif_dcpc.inference.stores import ParticleStore, with_batch
 from aif_dcpc.runs import RunFolder, open_run
 from aif_dcpc.schema import TrainConfig
 
@@ -98,7 +98,7 @@ class TrainedImages:
             name: value.to(self.device) for name, value in self.store.read(indices).items()
         }
         number = next(iter(particles.values())).shape[0]
-        return rebind(self.engine(0, num_particles=number).init(data), data, particles)
+        return with_batch(self.engine(0, num_particles=number).init(data), data, particles)
 
     def roots(self) -> dict[str, Tensor]:
         """Particles `(N, K, *event)` of the latents without parents."""

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from aif_dcpc.commands.command import run_script
 from aif_dcpc.inference import DCPC, GraphicalModel, State, lag
-from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import active_factors, evaluate_all
 
 DIMENSION, PARTICLES = 4, 16
@@ -110,7 +110,7 @@ def _finish(device: str) -> None:
 
 def floor(state: State) -> None:
     """One evaluation of the log joint with its gradient, without argument validation (as in sweeps)."""
-    with quiet_distributions():
+    with no_validation():
         evaluate_all(state, active_factors(state))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from aif_dcpc.experiments.exactness.cases import Case
 from aif_dcpc.experiments.exactness.moments import MAX_ALL_PAIRS, Moments, Row, flatten
 from aif_dcpc.inference import DCPC, NonFiniteError, State
-from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import active_factors, factor_slices, log_density
 from aif_dcpc.inference.model.factor_graph import align
 from aif_dcpc.inference.queries.evidence import estimate_evidence
@@ -155,12 +155,12 @@ def nuts(case: Case) -> Iterator[Row]:
         torch.manual_seed(seed)
         engine = DCPC(case.model, num_particles=1)
         state = engine.init(case.data, seed=seed, **case.setup)
-        begin = {n: state.values[n] for n in state.problem.latent}
+        begin = {n: state.values[n] for n in state.conditioning.latent}
         kernel = NUTS(potential_fn=lambda z, s=state: potential(s, z))
         sampler = MCMC(
             kernel, num_samples=500, warmup_steps=200, initial_params=begin, disable_progbar=True
         )
-        with quiet_distributions():
+        with no_validation():
             sampler.run()
         drawn = {
             n: x[:, 0] for n, x in sampler.get_samples().items()
@@ -179,10 +179,15 @@ def potential(state: State, values: Mapping[str, Tensor]) -> Tensor:
     for factor in active_factors(state):
         start, stop = factor_slices(state, factor)
         aligned = {
-            leaf: align(
-                current[leaf.site], state.problem.site(leaf.site), leaf, factor.site, start, stop
+            argument: align(
+                current[argument.site],
+                state.conditioning.site(argument.site),
+                argument,
+                factor.site,
+                start,
+                stop,
             )
-            for leaf in factor.inputs
+            for argument in factor.inputs
         }
         total = total - log_density(state, factor, aligned, start, stop).sum()
     return total
@@ -231,9 +236,9 @@ def methods_for(case: Case) -> Iterator[Callable[[Case], Iterator[Row]]]:
     """
     state = DCPC(case.model, num_particles=2).init(case.data, **case.setup)
     yield exact
-    if state.problem.discrete != set(state.problem.latent):
+    if state.conditioning.discrete != set(state.conditioning.latent):
         yield paper
-    if not state.problem.discrete:
+    if not state.conditioning.discrete:
         yield nuts
     if state.length and not case.setup:
         yield particle_filter

@@ -14,7 +14,7 @@ import torch
 from aif_dcpc.commands.command import run_script
 from aif_dcpc.inference import DCPC
 from aif_dcpc.inference.images import dlgm
-from aif_dcpc.inference.learning import local_log_joint, parameter_groups, recycled_step
+from aif_dcpc.inference.learning import local_log_joint, parameter_groups, reuse_gradients_step
 from aif_dcpc.inference.model.state import State
 
 BATCH, PARTICLES, REPEATS = 512, 4, 20
@@ -46,7 +46,7 @@ class Stepper:
         """One backward pass through the whole log joint."""
         latents = {
             name: self.state.values[name].detach().requires_grad_()
-            for name in self.state.problem.latent
+            for name in self.state.conditioning.latent
         }
         total = torch.stack(
             [
@@ -60,7 +60,7 @@ class Stepper:
 
     def step(self) -> None:
         """One learning step."""
-        self.state, _ = recycled_step(self.engine, self.state, self.optimizer)
+        self.state, _ = reuse_gradients_step(self.engine, self.state, self.optimizer)
 
 
 def seconds(*actions: Callable[[], None]) -> list[float]:

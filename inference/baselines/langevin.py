@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference.engine import DCPC
-from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import fill_cache, is_continuous, prediction_error
 from aif_dcpc.inference.model.state import State
 
@@ -52,7 +52,7 @@ class UnadjustedLangevin(DCPC):
         self, state: State, generator: torch.Generator | None = None, *, adapt: bool | None = None
     ) -> tuple[State, dict[str, Tensor]]:
         """`inner_steps` steps of all latents; nothing is ever rejected."""
-        with quiet_distributions(), torch.no_grad():
+        with no_validation(), torch.no_grad():
             if not self.persistent:
                 state = state.with_values(self._afresh(state))
             for _ in range(self.inner_steps):
@@ -62,10 +62,10 @@ class UnadjustedLangevin(DCPC):
     def _afresh(self, state: State) -> dict[str, Tensor]:
         """Particles from the prior."""
         drawn = self.init(batch_size=state.batch_size).values
-        return {name: drawn[name] for name in state.problem.latent}
+        return {name: drawn[name] for name in state.conditioning.latent}
 
     def _move(self, state: State, generator: torch.Generator | None) -> State:
-        names = tuple(n for n in state.problem.latent if is_continuous(state.problem, n))
+        names = tuple(n for n in state.conditioning.latent if is_continuous(state.conditioning, n))
         state = fill_cache(state, names)
         scale = math.sqrt(2 * self.step_size * self.temperature)
         moved = {}

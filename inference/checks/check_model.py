@@ -33,7 +33,7 @@ from torch import Tensor
 from aif_dcpc.inference.checks.geweke import SIZES, joint_test
 from aif_dcpc.inference.engine import DCPC
 from aif_dcpc.inference.errors import cause
-from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import (
     active_factors,
     evaluate,
@@ -41,7 +41,7 @@ from aif_dcpc.inference.model.densities import (
     is_continuous,
     log_density,
 )
-from aif_dcpc.inference.model.factor_graph import Factor, Leaf, align
+from aif_dcpc.inference.model.factor_graph import Argument, Factor, align
 from aif_dcpc.inference.model.graph import GraphicalModel
 from aif_dcpc.inference.model.state import State
 
@@ -77,7 +77,7 @@ def check_model(
         state = _cloud(model, data, seed)
     except Exception as error:  # kernels may raise anything
         return (f"the model cannot be sampled from: {cause(error)}",)
-    with quiet_distributions():
+    with no_validation():
         faults = [
             sentence
             for factor in active_factors(state)
@@ -110,12 +110,12 @@ def _cloud(model: GraphicalModel, data: Mapping[str, Tensor] | None, seed: int) 
 # -- shapes and independence -----------------------------------------------------------------------
 
 
-def _aligned(state: State, factor: Factor) -> tuple[dict[Leaf, Tensor], int, int]:
+def _aligned(state: State, factor: Factor) -> tuple[dict[Argument, Tensor], int, int]:
     start, stop = factor_slices(state, factor)
-    sites = {leaf: state.problem.site(leaf.site) for leaf in factor.inputs}
+    sites = {argument: state.conditioning.site(argument.site) for argument in factor.inputs}
     values = {
-        leaf: align(state.values[leaf.site], site, leaf, factor.site, start, stop)
-        for leaf, site in sites.items()
+        argument: align(state.values[argument.site], site, argument, factor.site, start, stop)
+        for argument, site in sites.items()
     }
     return values, start, stop
 
@@ -124,7 +124,7 @@ def _check_factor(state: State, factor: Factor) -> Iterator[str]:
     """Shape, finiteness, and that every entry is a matter of its own particle, datum and slice."""
     where = f"site {factor.site.name!r}"
     aligned, start, stop = _aligned(state, factor)
-    lead = torch.broadcast_shapes(*(v.shape[: factor.site.num_lead] for v in aligned.values()))
+    lead = torch.broadcast_shapes(*(v.shape[: factor.site.batch_ndim] for v in aligned.values()))
     try:
         whole = log_density(state, factor, aligned, start, stop)
     except Exception as error:  # as above
@@ -142,7 +142,7 @@ def _check_factor(state: State, factor: Factor) -> Iterator[str]:
 
 
 def _check_entries(
-    state: State, factor: Factor, aligned: Mapping[Leaf, Tensor], whole: Tensor
+    state: State, factor: Factor, aligned: Mapping[Argument, Tensor], whole: Tensor
 ) -> Iterator[str]:
     worst, where = 0.0, f"site {factor.site.name!r}"
     for place in (
@@ -150,7 +150,7 @@ def _check_entries(
         .reshape(-1, whole.ndim)
         .tolist()
     ):
-        alone = {leaf: _entry(value, place) for leaf, value in aligned.items()}
+        alone = {argument: _entry(value, place) for argument, value in aligned.items()}
         start = factor_slices(state, factor)[0] + (place[2] if len(place) > 2 else 0)
         unmasked = state.replace(masks={})
         try:
@@ -209,14 +209,16 @@ def _check_scores(
 
 
 def _check_slopes(state: State, factor: Factor, generator: torch.Generator) -> Iterator[str]:
-    for leaf in factor.inputs:
-        if is_continuous(state.problem, leaf.site):
+    for argument in factor.inputs:
+        if is_continuous(state.conditioning, argument.site):
             # some densities compute in float32 whatever they are given: a fault shows at both step
             # sizes
-            wrong = min(_wrong_slopes(state, factor, leaf, *sizes, generator) for sizes in STEPS)
+            wrong = min(
+                _wrong_slopes(state, factor, argument, *sizes, generator) for sizes in STEPS
+            )
             if wrong > 0.25:  # a kink between the two points is no fault
                 yield (
-                    f"site {factor.site.name!r}: the gradient of its log density towards {leaf.site!r} is not its "
+                    f"site {factor.site.name!r}: the gradient of its log density towards {argument.site!r} is not its "
                     f"slope ({wrong:.0%} of the entries differ); look for .detach(), .item(), rounding or a wrong "
                     "backward."
                 )
@@ -230,21 +232,21 @@ def _doubled(state: State) -> State:
 def _wrong_slopes(
     state: State,
     factor: Factor,
-    leaf: Leaf,
+    argument: Argument,
     step: float,
     tolerance: float,
     generator: torch.Generator,
 ) -> float:
     """Fraction of particles, data and slices whose slope along a random direction is not what the score says."""
     aligned, start, stop = _aligned(state, factor)
-    value = aligned[leaf]
+    value = aligned[argument]
     direction = torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value)
     moved = [
-        log_density(state, factor, {**aligned, leaf: value + s * step * direction}, start, stop)
+        log_density(state, factor, {**aligned, argument: value + s * step * direction}, start, stop)
         for s in (1, -1)
     ]
     difference = (moved[0] - moved[1]).detach() / (2 * step)
-    slope = evaluate(state, factor).scores[leaf] * direction
+    slope = evaluate(state, factor).scores[argument] * direction
     lead = difference.ndim
     slope = slope.flatten(lead).sum(-1) if slope.ndim > lead else slope
     for axis in range(

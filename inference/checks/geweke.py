@@ -44,7 +44,7 @@ def joint_test(
     start = engine.init(inputs, seed=seed + 1, batch_size=replicates, length=length).natural
     try:
         state = _clamped(engine, start, observed)
-        if not state.problem.latent:
+        if not state.conditioning.latent:
             return []
         adaptation = _adapted(engine, state)
         end = _rounds(engine, start, observed, adaptation, num_sweeps, (replicates, length))
@@ -83,8 +83,8 @@ def _clamped(engine: DCPC, natural: Mapping[str, Tensor], observed: Sequence[str
     timed = [v.shape[2] for n, v in natural.items() if sites[n].period == 1]
     batch = max(v.shape[1] for v in natural.values())
     state = engine.init(data, batch_size=batch, length=timed[0] if timed else None)
-    latents = {n: natural[n] for n in state.problem.latent}
-    return state.with_values(state.problem.unconstrain(latents))
+    latents = {n: natural[n] for n in state.conditioning.latent}
+    return state.with_values(state.conditioning.unconstrain(latents))
 
 
 def _adapted(engine: DCPC, state: State) -> Mapping[str, object]:

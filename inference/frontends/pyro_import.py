@@ -45,9 +45,9 @@ from aif_dcpc.inference.frontends.pyro_statements import (
     statements,
 )
 from aif_dcpc.inference.frontends.tensor_graphs import BatchedGraph, cut, record
-from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import likelihood_power
-from aif_dcpc.inference.model.factor_graph import widen
+from aif_dcpc.inference.model.factor_graph import expand_trailing
 from aif_dcpc.inference.model.graph import GraphicalModel
 from aif_dcpc.inference.model.state import State
 
@@ -55,7 +55,7 @@ from aif_dcpc.inference.model.state import State
 def from_pyro(program: Program, *arguments: Any) -> tuple[GraphicalModel, dict[str, Tensor]]:
     """Read a Pyro program as a model and its data (see `GraphicalModel.from_pyro`)."""
     model = GraphicalModel()
-    with quiet_distributions(), torch.random.fork_rng(devices=[]), pyro.poutine.block():
+    with no_validation(), torch.random.fork_rng(devices=[]), pyro.poutine.block():
         torch.manual_seed(0)
         sites = statements(program, arguments, {})
         check_statements(program, arguments, sites)
@@ -139,7 +139,7 @@ class ProgramDraw:
 
     def __call__(self, *parents: Tensor) -> Tensor:
         """One draw `(*plates, *event)` given the parents' values `(*shape)`."""
-        with quiet_distributions(), pyro.poutine.block():
+        with no_validation(), pyro.poutine.block():
             site = statements(
                 self.program, self.arguments, dict(zip(self.parents, parents, strict=True))
             )[self.name]
@@ -311,7 +311,11 @@ class PlatedConditional:
         drawn = support.reshape(len(support), *event).index_select(0, chosen.flatten())
         drawn = drawn.reshape(*chosen.shape, *event).expand_as(now).to(now.dtype)
         known = masks.get(self.name)
-        return {self.name: drawn if known is None else torch.where(widen(known, now), now, drawn)}
+        return {
+            self.name: drawn
+            if known is None
+            else torch.where(expand_trailing(known, now), now, drawn)
+        }
 
     def _score(
         self, values: Mapping[str, Tensor], kernel: TracedKernel, masks: Mapping[str, Tensor]
@@ -324,7 +328,7 @@ class PlatedConditional:
             log_prob = density(*(values[str(p)] for p in site.parents)).log_prob(values[name])
             if (counts := self._where(name, masks)) is not None:
                 log_prob = torch.where(
-                    widen(counts, log_prob), log_prob, torch.zeros_like(log_prob)
+                    expand_trailing(counts, log_prob), log_prob, torch.zeros_like(log_prob)
                 )
             total = total + _onto(self._counted(name, log_prob), kernel.plates)
         return total
@@ -335,20 +339,20 @@ class PlatedConditional:
             return None
         if self.state is None:
             return masks[name]
-        if name in getattr(self.state.problem, "partly_severed", ()):
+        if name in getattr(self.state.conditioning, "partly_intervened", ()):
             return ~masks[name]
-        return None if name in self.state.problem.latent else masks[name]
+        return None if name in self.state.conditioning.latent else masks[name]
 
     def _counted(self, name: str, log_prob: Tensor) -> Tensor:
         """What the state counts of a density: nothing where an intervention cuts it, a power of it when tempered."""
         if self.state is None:
             return log_prob
-        around = self.state.problem.touching(self.name, self.state.length)
+        around = self.state.conditioning.factors_of(self.name, self.state.length)
         factor = next((f for f in around if f.site.name == name), None)
         if factor is None:
             return torch.zeros_like(log_prob)
         power = likelihood_power(self.state, factor, 0, 0)
-        return log_prob if power is None else log_prob * widen(power, log_prob)
+        return log_prob if power is None else log_prob * expand_trailing(power, log_prob)
 
 
 def _onto(log_prob: Tensor, plates: tuple[int, ...]) -> Tensor:

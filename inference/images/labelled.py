@@ -189,6 +189,8 @@ class LabelLayer(nn.Module):
 @torch.no_grad()
 def class_probabilities(state: State, site: str = "label") -> Tensor:
     """p(label | data) averaged over particles, `(B, num_classes)`; rows sum to one."""
-    factor = next(f for f in state.problem.lowered.factors if f.site.name == site)
-    law: Any = factor.distribution({leaf: state.natural[leaf.site] for leaf in factor.inputs})
+    factor = next(f for f in state.conditioning.factor_graph.factors if f.site.name == site)
+    law: Any = factor.distribution(
+        {argument: state.natural[argument.site] for argument in factor.inputs}
+    )
     return (law.probs * state.weights().unsqueeze(-1)).sum(0)

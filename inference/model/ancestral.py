@@ -10,20 +10,20 @@ from torch.distributions import Distribution
 
 from aif_dcpc.inference.errors import ClampError, InferenceError, ModelError, cause
 from aif_dcpc.inference.model.factor_graph import (
+    Argument,
+    Expression,
     Factor,
-    Leaf,
-    LoweredModel,
-    Node,
-    evaluate_node,
-    leaves_of,
+    FactorGraph,
+    arguments_of,
+    evaluate_expression,
+    expand_trailing,
     num_slices,
-    widen,
 )
 from aif_dcpc.inference.model.graph import Site
 
 
 @contextmanager
-def quiet_distributions() -> Iterator[None]:
+def no_validation() -> Iterator[None]:
     """Switch off argument validation, which synchronises with the host, for the duration."""
     before = Distribution._validate_args
     Distribution.set_default_validate_args(False)
@@ -34,7 +34,7 @@ def quiet_distributions() -> Iterator[None]:
 
 
 @contextmanager
-def seeded(generator: torch.Generator | None) -> Iterator[None]:
+def rng_from(generator: torch.Generator | None) -> Iterator[None]:
     """Make global random draws (distributions know no generator) follow `generator`, and restore them after."""
     if generator is None:
         yield
@@ -47,8 +47,8 @@ def seeded(generator: torch.Generator | None) -> Iterator[None]:
 
 
 @contextmanager
-def reproducible(generator: torch.Generator | None, *labels: object) -> Iterator[None]:
-    """As `seeded`, but without reading from the device: the stream follows the generator's first seed and `labels`."""
+def rng_from_labels(generator: torch.Generator | None, *labels: object) -> Iterator[None]:
+    """As `rng_from`, but without reading from the device: the stream follows the generator's first seed and `labels`."""
     if generator is None:
         yield
         return
@@ -93,7 +93,7 @@ class AncestorSampler:
     """Draws sites forward in time; observed values are taken as given.
 
     Args:
-        lowered: the model.
+        factor_graph: the model.
         num_particles: K.
         batch_size: B.
         length: T (0 without time).
@@ -104,14 +104,14 @@ class AncestorSampler:
 
     def __init__(
         self,
-        lowered: LoweredModel,
+        factor_graph: FactorGraph,
         num_particles: int,
         batch_size: int,
         length: int,
         given: Mapping[str, Tensor],
         shown: Mapping[str, Tensor] | None = None,
     ) -> None:
-        self.lowered, self.length = lowered, length
+        self.factor_graph, self.length = factor_graph, length
         self.lead, self.sizes = (num_particles, batch_size), (batch_size, length)
         self.given, self.shown = dict(given), dict(shown or {})
         self.values: dict[str, Tensor] = {}
@@ -120,7 +120,7 @@ class AncestorSampler:
 
     def sample(self, start: int = 0, past: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Values of every stochastic site and input; slices before `start` are taken from `past`."""
-        sites = [s for s in self.lowered.model.sites.values() if s.kind != "deterministic"]
+        sites = [s for s in self.factor_graph.model.sites.values() if s.kind != "deterministic"]
         for site in sites:
             if site.period is None:
                 self.values[site.name] = self._timeless(site, past)
@@ -162,7 +162,7 @@ class AncestorSampler:
         if given is not None and mask is None:
             return given
         factor = self._factor(site, index or 0)
-        args = tuple(self._argument(node, site, index) for node in factor.args)
+        args = tuple(self._argument(expression, site, index) for expression in factor.args)
         distribution = expand_to(factor.kernel(*args), lead, root=not args)
         self.distributions[factor.key] = distribution
         drawn = self.draw(site, index, distribution)
@@ -175,35 +175,40 @@ class AncestorSampler:
             )
         keep = mask if index is None else mask[:, :, index : index + 1]
         same_kind = given.is_floating_point() == drawn.is_floating_point()
-        return torch.where(widen(keep, drawn), given if same_kind else given.to(drawn.dtype), drawn)
+        return torch.where(
+            expand_trailing(keep, drawn), given if same_kind else given.to(drawn.dtype), drawn
+        )
 
     def draw(self, site: Site, index: int | None, distribution: Distribution) -> Tensor:
         """One value of a site (at one slice of its scope); subclasses may draw otherwise."""
         return distribution.sample()
 
     def _factor(self, site: Site, index: int) -> Factor:
-        own = (f for f in self.lowered.factors if f.site is site)
+        own = (f for f in self.factor_graph.factors if f.site is site)
         return next(f for f in own if f.start <= index and (f.stop is None or index < f.stop))
 
-    def factors_of(self, name: str) -> list[Factor]:
+    def drawn_factors(self, name: str) -> list[Factor]:
         """The factors of a site from which values were drawn."""
         return [
-            f for f in self.lowered.factors if f.site.name == name and f.key in self.distributions
+            f
+            for f in self.factor_graph.factors
+            if f.site.name == name and f.key in self.distributions
         ]
 
-    def _argument(self, node: Node, site: Site, index: int | None) -> Tensor:
-        return evaluate_node(
-            node, {leaf: self._leaf(leaf, site, index) for leaf in leaves_of(node)}
+    def _argument(self, expression: Expression, site: Site, index: int | None) -> Tensor:
+        return evaluate_expression(
+            expression,
+            {argument: self._leaf(argument, site, index) for argument in arguments_of(expression)},
         )
 
-    def _leaf(self, leaf: Leaf, reader: Site, index: int | None) -> Tensor:
-        source = self.lowered.model.sites[leaf.site]
+    def _leaf(self, argument: Argument, reader: Site, index: int | None) -> Tensor:
+        source = self.factor_graph.model.sites[argument.site]
         if source.period is None:
-            value = self.values[leaf.site]
+            value = self.values[argument.site]
             return value if reader.period is None else value.unsqueeze(2)
         if index is None or reader.period is None:
             raise AssertionError("a site without time cannot read one with time")
-        return self.slices[leaf.site][(index * reader.period) // source.period - leaf.offset]
+        return self.slices[argument.site][(index * reader.period) // source.period - argument.lag]
 
 
 def _join(parts: list[Tensor]) -> Tensor:

@@ -10,19 +10,25 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from aif_dcpc.inference.errors import ClampError, unknown_name
-from aif_dcpc.inference.model.factor_graph import Factor, LoweredModel, align, num_slices, widen
+from aif_dcpc.inference.model.factor_graph import (
+    Factor,
+    FactorGraph,
+    align,
+    expand_trailing,
+    num_slices,
+)
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.supports import has_bounds, inside, support_of
 
 
 def check_names(
-    lowered: LoweredModel,
+    factor_graph: FactorGraph,
     data: Mapping[str, object],
     masks: Mapping[str, object],
     do: Mapping[str, object],
 ) -> None:
     """Refuse unknown sites, sites that cannot be clamped, set or masked, and inputs that are missing."""
-    sites = lowered.model.sites
+    sites = factor_graph.model.sites
     for name in [*data, *masks, *do]:
         if name not in sites:
             raise ClampError(unknown_name("site", name, sites))
@@ -109,8 +115,8 @@ def mask_axes(site: Site, mask: Tensor, value: Tensor) -> Tensor:
             f"mask of site {site.name!r}: expected bool (True where observed), found {mask.dtype}."
         )
     found = mask[None, None] if site.scope == "global" else mask[None]
-    lead = tuple(value.shape[1 if site.scope != "global" else 2 : site.num_lead])
-    if found.ndim < site.num_lead or found.shape != value.shape[: found.ndim]:
+    lead = tuple(value.shape[1 if site.scope != "global" else 2 : site.batch_ndim])
+    if found.ndim < site.batch_ndim or found.shape != value.shape[: found.ndim]:
         raise ClampError(
             f"mask of site {site.name!r}: expected one flag per value, {lead}, or per element of its event, "
             f"found {tuple(mask.shape)}."
@@ -120,12 +126,12 @@ def mask_axes(site: Site, mask: Tensor, value: Tensor) -> Tensor:
 
 def by_element(site: Site, mask: Tensor) -> bool:
     """Whether a mask tells elements of an event apart."""
-    return mask.ndim > site.num_lead
+    return mask.ndim > site.batch_ndim
 
 
-def fill(value: Tensor, shown: Tensor) -> Tensor:
+def impute_placeholder(value: Tensor, shown: Tensor) -> Tensor:
     """Replace what is not observed by an observed value, so that every density can be evaluated."""
-    flags = widen(shown, value).expand_as(value)
+    flags = expand_trailing(shown, value).expand_as(value)
     flat = value.flatten(0, shown.ndim - 1)
     first = flat[shown.flatten().int().argmax()]
     return torch.where(flags, value, first.expand_as(value))
@@ -135,7 +141,7 @@ def fill(value: Tensor, shown: Tensor) -> Tensor:
 
 
 def check_values(
-    lowered: LoweredModel,
+    factor_graph: FactorGraph,
     given: Mapping[str, Tensor],
     shown: Mapping[str, Tensor],
     others: Mapping[str, Tensor] | None = None,
@@ -145,7 +151,7 @@ def check_values(
     """Check the shapes of events and that data are possible; give integers the type that the kernel draws.
 
     Args:
-        lowered: the model.
+        factor_graph: the model.
         given: site -> data `(1, B or 1, [T,] *event)`.
         shown: masks; what is not shown is not checked.
         others: draws of all other sites; without them only data that depend on data alone are
@@ -161,18 +167,18 @@ def check_values(
     values = {**(others or {}), **given}
     found = dict(given)
     with torch.random.fork_rng(devices=[]):
-        for factor in lowered.factors:
+        for factor in factor_graph.factors:
             name = factor.site.name
             if name not in given or not _covers(factor, given[name]):
                 continue
             known = all(
-                leaf.site in given and leaf.site not in shown
-                for leaf in factor.inputs
-                if leaf.site != name
+                argument.site in given and argument.site not in shown
+                for argument in factor.inputs
+                if argument.site != name
             )
             if known == (others is None):
                 mask = _nowhere(factor.site, given[name]) if name in do else shown.get(name)
-                found[name] = _checked(lowered, factor, values, found[name], mask)
+                found[name] = _checked(factor_graph, factor, values, found[name], mask)
     return found
 
 
@@ -182,20 +188,20 @@ def _covers(factor: Factor, value: Tensor) -> bool:
 
 
 def _nowhere(site: Site, value: Tensor) -> Tensor:
-    return torch.zeros(value.shape[: site.num_lead], dtype=torch.bool, device=value.device)
+    return torch.zeros(value.shape[: site.batch_ndim], dtype=torch.bool, device=value.device)
 
 
 def _checked(
-    lowered: LoweredModel,
+    factor_graph: FactorGraph,
     factor: Factor,
     values: Mapping[str, Tensor],
     given: Tensor,
     mask: Tensor | None,
 ) -> Tensor:
     """One site's data, checked on the slices of one factor where they are shown, all of them cast."""
-    site, lead = factor.site, factor.site.num_lead
+    site, lead = factor.site, factor.site.batch_ndim
     start, stop = (0, 0) if site.period is None else factor.slices(given.shape[2])
-    law = _law(lowered, factor, values, start, stop, 1)
+    law = _law(factor_graph, factor, values, start, stop, 1)
     batch = (
         law.batch_shape[lead:] if factor.args and len(law.batch_shape) >= lead else law.batch_shape
     )
@@ -212,7 +218,7 @@ def _checked(
     if bool(outside.any()) and has_bounds(
         support_of(law)
     ):  # bounds that depend on parents: possible for some of them?
-        outside = _outside(_law(lowered, factor, values, start, stop, None), part, flags)
+        outside = _outside(_law(factor_graph, factor, values, start, stop, None), part, flags)
     impossible = outside.all(0)
     if bool(impossible.any()):
         example = part[0].expand(*impossible.shape, *part.shape[1 + impossible.ndim :])[impossible][
@@ -226,7 +232,7 @@ def _checked(
 
 
 def _law(
-    lowered: LoweredModel,
+    factor_graph: FactorGraph,
     factor: Factor,
     values: Mapping[str, Tensor],
     start: int,
@@ -234,8 +240,10 @@ def _law(
     particles: int | None,
 ) -> Distribution:
     """A factor's distribution at the first particles, all by default."""
-    sites = lowered.model.sites
-    leaves = {leaf for leaf in factor.inputs if leaf.site != factor.site.name or leaf.offset}
+    sites = factor_graph.model.sites
+    leaves = {
+        argument for argument in factor.inputs if argument.site != factor.site.name or argument.lag
+    }
     return factor.distribution(
         {
             x: align(values[x.site][:particles], sites[x.site], x, factor.site, start, stop)
@@ -249,7 +257,7 @@ def _outside(law: Distribution, value: Tensor, shown: Tensor | None) -> Tensor:
     possible = inside(law, value if value.dtype != torch.bool else value.int())
     if possible is None:
         return torch.zeros(1, dtype=torch.bool, device=value.device)
-    return ~possible if shown is None else ~possible & widen(shown, possible)
+    return ~possible if shown is None else ~possible & expand_trailing(shown, possible)
 
 
 def _cast(law: Distribution, value: Tensor) -> Tensor:

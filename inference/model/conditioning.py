@@ -1,4 +1,4 @@
-"""Clamping data: which sites become observed, latent or severed, and a first cloud drawn from the prior."""
+"""Clamping data: which sites become observed, latent or intervened, and a first cloud drawn from the prior."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,19 +9,19 @@ from torch import Tensor
 from torch.distributions import Distribution, biject_to
 
 from aif_dcpc.inference.errors import ClampError, ModelError, unknown_name
-from aif_dcpc.inference.model.ancestral import AncestorSampler, quiet_distributions, seeded
+from aif_dcpc.inference.model.ancestral import AncestorSampler, no_validation, rng_from
 from aif_dcpc.inference.model.clamping import (
     by_element,
     check_names,
     check_values,
-    fill,
+    impute_placeholder,
     lead_axes,
     mask_axes,
     sizes,
 )
 from aif_dcpc.inference.model.densities import SPLIT
-from aif_dcpc.inference.model.factor_graph import LoweredModel
-from aif_dcpc.inference.model.state import Problem, State
+from aif_dcpc.inference.model.factor_graph import FactorGraph
+from aif_dcpc.inference.model.state import Conditioning, State
 from aif_dcpc.inference.model.supports import (
     base_law,
     fixed,
@@ -35,7 +35,7 @@ from aif_dcpc.inference.model.supports import (
 
 
 def build_state(
-    lowered: LoweredModel,
+    factor_graph: FactorGraph,
     num_particles: int,
     data: dict[str, Tensor],
     *,
@@ -46,25 +46,28 @@ def build_state(
     generator: torch.Generator | None,
 ) -> State:
     """Check the data, sort the sites into roles and draw the latents from the prior."""
-    sites = lowered.model.sites
-    check_names(lowered, data, masks, do)
+    sites = factor_graph.model.sites
+    check_names(factor_graph, data, masks, do)
     given = {**data, **do}
     batch, time = sizes(sites, given, batch_size, length)
     values = {name: lead_axes(sites[name], value, batch, time) for name, value in given.items()}
     shown = {name: mask_axes(sites[name], mask, values[name]) for name, mask in masks.items()}
-    values = {name: fill(v, shown[name]) if name in shown else v for name, v in values.items()}
+    values = {
+        name: impute_placeholder(v, shown[name]) if name in shown else v
+        for name, v in values.items()
+    }
 
-    partly_latent = {n for n in shown if n in do or has_readers(lowered, n)}
+    partly_latent = {n for n in shown if n in do or has_readers(factor_graph, n)}
     partly = {
         n: m
         for n, m in shown.items()
         if n in partly_latent or by_element(sites[n], m) or not bool(m.any())
     }
-    values = check_values(lowered, values, shown, do=do)
-    sampler = AncestorSampler(lowered, num_particles, batch, time, values, partly)
-    with seeded(generator):
+    values = check_values(factor_graph, values, shown, do=do)
+    sampler = AncestorSampler(factor_graph, num_particles, batch, time, values, partly)
+    with rng_from(generator):
         drawn = sampler.sample()
-    values = check_values(lowered, values, shown, drawn, do=do)
+    values = check_values(factor_graph, values, shown, drawn, do=do)
     drawn = {**drawn, **{n: v for n, v in values.items() if n not in partly}}
     drawn = {**drawn, **{n: drawn[n][:1] for n in partly if n not in partly_latent}}
     latent = tuple(
@@ -72,21 +75,21 @@ def build_state(
         for n, s in sites.items()
         if s.kind == "stochastic" and (n not in values or n in partly_latent)
     )
-    problem = _problem(
-        lowered, latent, sampler, drawn, frozenset(do) - set(shown), frozenset(do) & set(shown)
+    conditioning = _problem(
+        factor_graph, latent, sampler, drawn, frozenset(do) - set(shown), frozenset(do) & set(shown)
     )
     for name in partly:
         if by_element(sites[name], shown[name]):
-            _check_elements(problem, sampler, name, shown[name].ndim)
+            _check_elements(conditioning, sampler, name, shown[name].ndim)
     weights = torch.zeros(num_particles, batch, device=_device(drawn), dtype=_float_type(drawn))
     ancestors = torch.arange(num_particles, device=weights.device)[:, None].expand(
         num_particles, batch
     )
     return State(
-        problem=problem,
+        conditioning=conditioning,
         values={
             n: _materialise(v, num_particles, n in latent)
-            for n, v in problem.unconstrain(drawn).items()
+            for n, v in conditioning.unconstrain(drawn).items()
         },
         masks=shown,
         log_weights=weights,
@@ -96,31 +99,31 @@ def build_state(
     )
 
 
-def small_cloud(lowered: LoweredModel) -> State | None:
+def small_cloud(factor_graph: FactorGraph) -> State | None:
     """One particle of everything from the prior, over a few slices; None where the model cannot be sampled unaided."""
-    slices = 2 + max((f.start for f in lowered.factors), default=0)
-    periods = [s.period for s in lowered.model.sites.values() if s.period is not None]
+    slices = 2 + max((f.start for f in factor_graph.factors), default=0)
+    periods = [s.period for s in factor_graph.model.sites.values() if s.period is not None]
     length = slices * max(periods) if periods else None
     options: dict[str, Any] = {"masks": {}, "do": {}, "batch_size": 1, "length": length}
     try:
-        with quiet_distributions(), torch.no_grad():
+        with no_validation(), torch.no_grad():
             return build_state(
-                lowered, 1, {}, **options, generator=torch.Generator().manual_seed(0)
+                factor_graph, 1, {}, **options, generator=torch.Generator().manual_seed(0)
             )
     except Exception:  # a kernel may fail in any way; `init` and `check_model` tell which
         return None
 
 
-def started(state: State, particles: Mapping[str, Tensor]) -> State:
+def with_particles(state: State, particles: Mapping[str, Tensor]) -> State:
     """The cloud at given particles `(K, B, [T,] *event)`, in the sites' own supports.
 
     Raises:
         ClampError: for sites that are not latent, or shapes that do not fit.
     """
     for name, value in particles.items():
-        if name not in state.problem.latent:
+        if name not in state.conditioning.latent:
             raise ClampError(
-                f"particles: {unknown_name('latent site', name, state.problem.latent)}"
+                f"particles: {unknown_name('latent site', name, state.conditioning.latent)}"
             )
         expected = state.constrained(name).shape
         if value.shape != expected:
@@ -128,15 +131,15 @@ def started(state: State, particles: Mapping[str, Tensor]) -> State:
                 f"particles of site {name!r}: expected {tuple(expected)}, found {tuple(value.shape)}."
             )
     natural = {
-        n: v.to(state.values[n]) if n not in state.problem.discrete else v
+        n: v.to(state.values[n]) if n not in state.conditioning.discrete else v
         for n, v in particles.items()
     }
-    return state.with_values(state.problem.unconstrain(natural)) if particles else state
+    return state.with_values(state.conditioning.unconstrain(natural)) if particles else state
 
 
-def has_readers(lowered: LoweredModel, name: str) -> bool:
+def has_readers(factor_graph: FactorGraph, name: str) -> bool:
     """Whether a site's value is read beyond its own density: by other sites, or by itself at later slices."""
-    return any(f.site.name != name or len(f.offsets(name)) > 1 for f in lowered.touching[name])
+    return any(f.site.name != name or len(f.lags(name)) > 1 for f in factor_graph.factors_of[name])
 
 
 def interventions(state: State, do: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -145,7 +148,7 @@ def interventions(state: State, do: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ClampError: for unknown or deterministic sites, or shapes that do not fit.
     """
-    sites, found = state.problem.lowered.model.sites, {}
+    sites, found = state.conditioning.factor_graph.model.sites, {}
     for name, value in do.items():
         if name not in sites:
             raise ClampError(unknown_name("site", name, sites))
@@ -155,8 +158,8 @@ def interventions(state: State, do: Mapping[str, Tensor]) -> dict[str, Tensor]:
             )
         _check_tensor(name, value)
         found[name] = lead_axes(sites[name], value, state.batch_size, state.length)
-        event = state.constrained(name).shape[sites[name].num_lead :]
-        if found[name].shape[sites[name].num_lead :] != event:
+        event = state.constrained(name).shape[sites[name].batch_ndim :]
+        if found[name].shape[sites[name].batch_ndim :] != event:
             raise ClampError(
                 f"do: site {name!r} has events of shape {tuple(event)}, found {tuple(value.shape)}."
             )
@@ -170,26 +173,29 @@ def intervene(state: State, do: Mapping[str, Tensor]) -> State:
     """
     if not do:
         return state
-    action, problem = interventions(state, do), state.problem
-    inputs = {n for n in action if problem.site(n).kind == "input"}
+    action, conditioning = interventions(state, do), state.conditioning
+    inputs = {n for n in action if conditioning.site(n).kind == "input"}
     changed = replace(
-        problem,
-        latent=tuple(n for n in problem.latent if n not in action),
-        bijections={n: b for n, b in problem.bijections.items() if n not in action},
-        domains={n: d for n, d in problem.domains.items() if n not in action},
-        supports={n: s for n, s in problem.supports.items() if n not in action},
-        discrete=problem.discrete - set(action),
-        severed=problem.severed | (set(action) - inputs),
-        partly_severed=problem.partly_severed - set(action),
+        conditioning,
+        latent=tuple(n for n in conditioning.latent if n not in action),
+        bijections={n: b for n, b in conditioning.bijections.items() if n not in action},
+        domains={n: d for n, d in conditioning.domains.items() if n not in action},
+        supports={n: s for n, s in conditioning.supports.items() if n not in action},
+        discrete=conditioning.discrete - set(action),
+        intervened=conditioning.intervened | (set(action) - inputs),
+        partly_intervened=conditioning.partly_intervened - set(action),
     )
-    same = changed.latent == problem.latent and changed.severed == problem.severed
+    same = changed.latent == conditioning.latent and changed.intervened == conditioning.intervened
     masks = {n: m for n, m in state.masks.items() if n not in action}
     weights = torch.zeros_like(state.log_weights)
     moved = state.with_values(action)
     if same:
         return moved.replace(masks=masks, log_weights=weights)
     return moved.replace(
-        problem=changed, masks=masks, log_weights=weights, adaptation=state.reopened_adaptation()
+        conditioning=changed,
+        masks=masks,
+        log_weights=weights,
+        adaptation=state.reopened_adaptation(),
     )
 
 
@@ -198,16 +204,16 @@ def _materialise(value: Tensor, num_particles: int, latent: bool) -> Tensor:
 
 
 def _problem(
-    lowered: LoweredModel,
+    factor_graph: FactorGraph,
     latent: tuple[str, ...],
     sampler: AncestorSampler,
     drawn: dict[str, Tensor],
-    severed: frozenset[str],
-    partly_severed: frozenset[str],
-) -> Problem:
+    intervened: frozenset[str],
+    partly_intervened: frozenset[str],
+) -> Conditioning:
     bijections, supports, discrete, bounds, domains = {}, {}, set(), {}, {}
-    lead = {n: lowered.model.sites[n].num_lead for n in drawn}
-    for name, laws in _laws(lowered, latent, sampler).items():
+    lead = {n: factor_graph.model.sites[n].batch_ndim for n in drawn}
+    for name, laws in _laws(factor_graph, latent, sampler).items():
         kept = [fixed(law, lead[name]) for law in laws]
         support = support_of(laws[0])
         if support is None:
@@ -225,29 +231,32 @@ def _problem(
             if not support.is_discrete and not is_real(support):
                 bijections[name] = biject_to(kept[0])
     event_dims = {n: v.ndim - lead[n] for n, v in drawn.items()}
-    return Problem(
-        lowered,
+    return Conditioning(
+        factor_graph,
         latent,
         bijections,
         supports,
         frozenset(discrete),
         bounds,
         event_dims,
-        severed,
-        partly_severed,
+        intervened,
+        partly_intervened,
         domains,
     )
 
 
-def _check_elements(problem: Problem, sampler: AncestorSampler, name: str, axes: int) -> None:
+def _check_elements(
+    conditioning: Conditioning, sampler: AncestorSampler, name: str, axes: int
+) -> None:
     """Refuse a mask of so many axes where a kernel, or a bijection, does not treat its elements one by one."""
-    latent, domain = name in problem.latent, problem.domains.get(name)
+    latent, domain = name in conditioning.latent, conditioning.domains.get(name)
     whole = domain is not None and domain.event_dim > 0 and not is_real(domain)
     apart = min(
-        len(base_law(sampler.distributions[f.key]).batch_shape) for f in sampler.factors_of(name)
+        len(base_law(sampler.distributions[f.key]).batch_shape) for f in sampler.drawn_factors(name)
     )
     if whole or (
-        axes > apart and (not latent or name in problem.discrete or name in problem.partly_severed)
+        axes > apart
+        and (not latent or name in conditioning.discrete or name in conditioning.partly_intervened)
     ):
         raise ClampError(
             f"mask of site {name!r}: its kernel does not score the elements of an event one by one; mask whole events, "
@@ -256,16 +265,16 @@ def _check_elements(problem: Problem, sampler: AncestorSampler, name: str, axes:
 
 
 def _laws(
-    lowered: LoweredModel, latent: tuple[str, ...], sampler: AncestorSampler
+    factor_graph: FactorGraph, latent: tuple[str, ...], sampler: AncestorSampler
 ) -> dict[str, list[Distribution]]:
     """The distributions from which each latent was drawn, by initial and usual kernel; bounded ones for other draws too."""
-    found = {n: [sampler.distributions[f.key] for f in sampler.factors_of(n)] for n in latent}
+    found = {n: [sampler.distributions[f.key] for f in sampler.drawn_factors(n)] for n in latent}
     if any(has_bounds(support_of(law)) for laws in found.values() for law in laws):
-        again = AncestorSampler(lowered, 4, *sampler.sizes, sampler.given, sampler.shown)
+        again = AncestorSampler(factor_graph, 4, *sampler.sizes, sampler.given, sampler.shown)
         with torch.random.fork_rng(devices=[]):
             again.sample()
         for name, laws in found.items():
-            laws += [again.distributions[f.key] for f in again.factors_of(name)]
+            laws += [again.distributions[f.key] for f in again.drawn_factors(name)]
     return found
 
 

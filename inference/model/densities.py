@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from aif_dcpc.inference.errors import ModelError
-from aif_dcpc.inference.model.factor_graph import Factor, Leaf, align, widen
+from aif_dcpc.inference.model.factor_graph import Argument, Factor, align, expand_trailing
 from aif_dcpc.inference.model.graph import Site
-from aif_dcpc.inference.model.state import FactorValue, Problem, State
+from aif_dcpc.inference.model.state import Conditioning, FactorValue, State
 from aif_dcpc.inference.model.supports import base_law
 
 SPLIT = "give what is observed and what is not sites of their own."
@@ -38,7 +38,7 @@ def evaluate_all(
     """Log densities of some factors, with their scores by one autograd call.
 
     Args:
-        state: problem, masks and the values not overridden.
+        state: conditioning, masks and the values not overridden.
         factors: which factors.
         values: overriding values, unconstrained coordinates.
         scores: whether to differentiate.
@@ -46,29 +46,29 @@ def evaluate_all(
             default.
 
     Returns:
-        by factor key, log density `(K, B, [T or R])` and, for each continuous latent leaf, the
+        by factor key, log density `(K, B, [T or R])` and, for each continuous latent argument, the
             score in the aligned
-        leaf's shape.
+        argument's shape.
     """
     current = state.values if values is None else {**state.values, **values}
     aligned, log_prob = {}, {}
     wanted = [
-        (f.key, leaf)
+        (f.key, argument)
         for f in factors
-        for leaf in f.inputs
-        if scores and is_continuous(state.problem, leaf.site)
+        for argument in f.inputs
+        if scores and is_continuous(state.conditioning, argument.site)
     ]
     with torch.enable_grad() if wanted else torch.no_grad():
         for factor in factors:
             here = None if rows is None else rows[factor.key]
             aligned[factor.key] = inputs = aligned_inputs(state, factor, current, here)
-            for key, leaf in wanted:
+            for key, argument in wanted:
                 if key == factor.key:
-                    inputs[leaf] = inputs[leaf].detach().requires_grad_()
+                    inputs[argument] = inputs[argument].detach().requires_grad_()
             log_prob[factor.key] = log_density(
                 state, factor, inputs, *factor_slices(state, factor), here
             )
-    places = [aligned[key][leaf] for key, leaf in wanted]
+    places = [aligned[key][argument] for key, argument in wanted]
     outputs = [p for p in log_prob.values() if p.requires_grad]
     ones = [torch.ones_like(p) for p in outputs]
     found = (
@@ -76,9 +76,9 @@ def evaluate_all(
         if outputs
         else (None,) * len(places)
     )
-    given: dict[str, dict[Leaf, Tensor]] = {f.key: {} for f in factors}
-    for (key, leaf), place, gradient in zip(wanted, places, found, strict=True):
-        given[key][leaf] = torch.zeros_like(place) if gradient is None else gradient
+    given: dict[str, dict[Argument, Tensor]] = {f.key: {} for f in factors}
+    for (key, argument), place, gradient in zip(wanted, places, found, strict=True):
+        given[key][argument] = torch.zeros_like(place) if gradient is None else gradient
     return {key: FactorValue(p.detach(), given[key]) for key, p in log_prob.items()}
 
 
@@ -87,21 +87,27 @@ def aligned_inputs(
     factor: Factor,
     values: Mapping[str, Tensor] | None = None,
     rows: Tensor | None = None,
-) -> dict[Leaf, Tensor]:
-    """Every leaf that a factor reads, laid along its slices (or some `rows` of them), at the state's or other values."""
+) -> dict[Argument, Tensor]:
+    """Every argument that a factor reads, laid along its slices (or some `rows` of them), at the state's or other values."""
     current = state.values if values is None else values
     start, stop = factor_slices(state, factor)
     return {
-        leaf: align(
-            current[leaf.site], state.problem.site(leaf.site), leaf, factor.site, start, stop, rows
+        argument: align(
+            current[argument.site],
+            state.conditioning.site(argument.site),
+            argument,
+            factor.site,
+            start,
+            stop,
+            rows,
         )
-        for leaf in factor.inputs
+        for argument in factor.inputs
     }
 
 
-def is_continuous(problem: Problem, name: str) -> bool:
+def is_continuous(conditioning: Conditioning, name: str) -> bool:
     """Whether a site is latent and has a score."""
-    return name in problem.latent and name not in problem.discrete
+    return name in conditioning.latent and name not in conditioning.discrete
 
 
 def factor_slices(state: State, factor: Factor) -> tuple[int, int]:
@@ -114,7 +120,7 @@ def factor_slices(state: State, factor: Factor) -> tuple[int, int]:
 def log_density(
     state: State,
     factor: Factor,
-    aligned: Mapping[Leaf, Tensor],
+    aligned: Mapping[Argument, Tensor],
     start: int,
     stop: int,
     rows: Tensor | None = None,
@@ -124,22 +130,24 @@ def log_density(
     The inputs are those of the slices `start .. stop - 1`, or of `rows` `(R,)` where these are
     given.
     """
-    bijections = state.problem.bijections
-    own = Leaf(factor.site.name)
+    bijections = state.conditioning.bijections
+    own = Argument(factor.site.name)
     natural = {
-        leaf: bijections[leaf.site](x) if leaf.site in bijections else x
-        for leaf, x in aligned.items()
+        argument: bijections[argument.site](x) if argument.site in bijections else x
+        for argument, x in aligned.items()
     }
     law, lead, counted = (
         factor.distribution(natural),
-        factor.site.num_lead,
+        factor.site.batch_ndim,
         _counted(state, factor, start, stop, rows),
     )
     log_prob = (base_law(law) if counted is not None and counted.ndim > lead else law).log_prob(
         natural[own]
     )
     if counted is not None:
-        log_prob = torch.where(widen(counted, log_prob), log_prob, torch.zeros_like(log_prob))
+        log_prob = torch.where(
+            expand_trailing(counted, log_prob), log_prob, torch.zeros_like(log_prob)
+        )
     if log_prob.ndim > lead:
         log_prob = log_prob.flatten(lead).sum(-1)
     if own.site in bijections:
@@ -154,14 +162,16 @@ def _counted(
 ) -> Tensor | None:
     """True where a factor's density counts, `(1, B, [T,] *elements)`; None for everywhere.
 
-    What is hidden of an observed leaf has none; what `do` has set of a series has its own density
+    What is hidden of an observed argument has none; what `do` has set of a series has its own density
     cut.
     """
     name, mask = factor.site.name, state.masks.get(factor.site.name)
-    if mask is None or (name in state.problem.latent and name not in state.problem.partly_severed):
+    if mask is None or (
+        name in state.conditioning.latent and name not in state.conditioning.partly_intervened
+    ):
         return None
     shown = _on_slices(mask, factor, start, stop, rows)
-    return ~shown if name in state.problem.partly_severed else shown
+    return ~shown if name in state.conditioning.partly_intervened else shown
 
 
 def _on_slices(mask: Tensor, factor: Factor, start: int, stop: int, rows: Tensor | None) -> Tensor:
@@ -177,14 +187,14 @@ def likelihood_power(
     """The power to which a tempered state raises a factor's density, `(1, B or 1, [1 or T])`; None for 1."""
     power, site = state.inverse_temperature, factor.site
     mask = state.masks.get(site.name)
-    latent = site.name in state.problem.latent
+    latent = site.name in state.conditioning.latent
     if power is None or (latent and mask is None):
         return None
     power = power[:1] if site.scope == "global" else power
     wide = power[None] if site.period is None else power[None, :, None]
     if not latent or mask is None:
         return wide
-    if mask.ndim > site.num_lead:
+    if mask.ndim > site.batch_ndim:
         raise ModelError(
             f"site {site.name!r}: tempering cannot tell elements of a latent's event apart; {SPLIT}"
         )
@@ -192,15 +202,17 @@ def likelihood_power(
 
 
 def active_factors(state: State) -> tuple[Factor, ...]:
-    """All factors that are not severed by an intervention and cover at least one slice."""
+    """All factors that are not intervened by an intervention and cover at least one slice."""
     return tuple(
-        f for f in state.problem.lowered.factors if state.problem.is_active(f, state.length)
+        f
+        for f in state.conditioning.factor_graph.factors
+        if state.conditioning.is_active(f, state.length)
     )
 
 
-def touching(state: State, name: str) -> tuple[Factor, ...]:
+def factors_of(state: State, name: str) -> tuple[Factor, ...]:
     """Active factors that read a site: its own and its children's."""
-    return state.problem.touching(name, state.length)
+    return state.conditioning.factors_of(name, state.length)
 
 
 def log_joint(state: State) -> Tensor:
@@ -212,12 +224,12 @@ def log_joint(state: State) -> Tensor:
     return total
 
 
-def add_onto(
+def accumulate(
     total: Tensor,
     state: State,
     site: Site,
     factor: Factor,
-    leaf: Leaf,
+    argument: Argument,
     part: Tensor,
     *,
     shift: int = 0,
@@ -227,9 +239,9 @@ def add_onto(
     Args:
         total: `(K, B, length, *rest)`, with one slice for a site without time.
         state: gives the factor's slices.
-        site: the site behind `leaf`.
+        site: the site behind `argument`.
         factor: the factor.
-        leaf: the leaf.
+        argument: the argument.
         part: `(K, B, [T_factor,] *rest)`, summed where the site is slower than the factor.
         shift: slice 0 of the site stands at this place of `total`.
     """
@@ -243,7 +255,7 @@ def add_onto(
         part = pad(part, (*(0, 0) * (part.ndim - 3), start, after)).unflatten(2, (-1, ratio)).sum(3)
         start, stop = 0, (stop + after) // ratio
     whole = total.shape[2] == stop - start
-    (total if whole else total.narrow(2, shift + start - leaf.offset, stop - start)).add_(part)
+    (total if whole else total.narrow(2, shift + start - argument.lag, stop - start)).add_(part)
 
 
 def collapse(site: Site, factor: Factor, part: Tensor) -> Tensor:
@@ -253,14 +265,18 @@ def collapse(site: Site, factor: Factor, part: Tensor) -> Tensor:
     return part.sum(1, keepdim=True) if site.scope == "global" and part.shape[1] > 1 else part
 
 
-def home_offset(factor: Factor, name: str) -> int:
-    """The offset to whose slice a factor's change is booked: the smallest, so that chunks share no factor."""
-    return min(factor.offsets(name))
+def first_lag(factor: Factor, name: str) -> int:
+    """Return the smallest lag at which a factor reads a site.
+
+    The factor's change is attributed to that slice, so that every factor belongs to exactly one
+    chunk.
+    """
+    return min(factor.lags(name))
 
 
 def fill_cache(state: State, names: tuple[str, ...]) -> State:
     """Evaluate the factors around `names` that are not cached."""
-    missing = {f.key: f for n in names for f in touching(state, n) if f.key not in state.cache}
+    missing = {f.key: f for n in names for f in factors_of(state, n) if f.key not in state.cache}
     if not missing:
         return state
     return state.replace(cache={**state.cache, **evaluate_all(state, tuple(missing.values()))})
@@ -279,15 +295,20 @@ def merge(
     """Keep `new` where `accepted` `(K, B, [T])`, else `old`; scores that cannot be merged are dropped."""
     log_prob = torch.where(accepted, new.log_prob, old.log_prob)
     scores = {}
-    for leaf, score in new.scores.items():
-        if mergeable(state, state.problem.site(leaf.site), factor) and leaf in old.scores:
-            scores[leaf] = torch.where(widen(accepted, score), score, old.scores[leaf])
+    for argument, score in new.scores.items():
+        if (
+            mergeable(state, state.conditioning.site(argument.site), factor)
+            and argument in old.scores
+        ):
+            scores[argument] = torch.where(
+                expand_trailing(accepted, score), score, old.scores[argument]
+            )
     return FactorValue(log_prob, scores)
 
 
 def prediction_error(state: State, name: str, current: Mapping[str, FactorValue]) -> Tensor:
     """eps = sum of the scores of the factors around a site, `(K, B, [T,] *event)` (paper, equation 6)."""
-    site, value = state.problem.site(name), state.values[name]
+    site, value = state.conditioning.site(name), state.values[name]
     total = torch.zeros_like(value if site.period is not None else value.unsqueeze(2))
     add_scores(total, state, site, current)
     return total if site.period is not None else total.squeeze(2)
@@ -297,8 +318,8 @@ def add_scores(
     total: Tensor, state: State, site: Site, current: Mapping[str, FactorValue], *, shift: int = 0
 ) -> None:
     """Add the scores of all factors around a site to `total` `(K, B, length, *event)`, in place."""
-    for factor in touching(state, site.name):
+    for factor in factors_of(state, site.name):
         scores = current[factor.key].scores
-        for offset in factor.offsets(site.name):
-            leaf = Leaf(site.name, offset)
-            add_onto(total, state, site, factor, leaf, scores[leaf], shift=shift)
+        for lag in factor.lags(site.name):
+            argument = Argument(site.name, lag)
+            accumulate(total, state, site, factor, argument, scores[argument], shift=shift)

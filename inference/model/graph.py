@@ -32,7 +32,7 @@ Kernel = Callable[..., Distribution]
 Conditional = Callable[
     ..., Mapping[str, Tensor]
 ]  # (values, generator) or (values, generator, masks=...)
-Arrival = Callable[
+SliceProposal = Callable[
     [Mapping[str, Tensor], Mapping[str, Tensor], torch.Generator],
     tuple[Mapping[str, Tensor], Tensor],
 ]
@@ -116,7 +116,7 @@ class Site:
         return self.scope.period if isinstance(self.scope, Every) else None
 
     @cached_property
-    def num_lead(self) -> int:
+    def batch_ndim(self) -> int:
         """Number of leading axes of a value: 3 with time, else 2."""
         return 2 if self.period is None else 3
 
@@ -148,7 +148,7 @@ class GraphicalModel(nn.Module):
         super().__init__()
         self.sites: dict[str, Site] = {}
         self.conditionals: dict[tuple[str, ...], Conditional] = {}
-        self.arrival: Arrival | None = None
+        self.arrival: SliceProposal | None = None
         self.modules_of_sites = nn.ModuleDict()
 
     # -- declaration -------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ class GraphicalModel(nn.Module):
             self._require(name)
         self.conditionals[tuple(sites)] = draw
 
-    def add_arrival(self, propose: Arrival) -> None:
+    def add_slice_proposal(self, propose: SliceProposal) -> None:
         """Hand the engine a proposal for one more slice.
 
         Args:
@@ -304,7 +304,9 @@ class GraphicalModel(nn.Module):
         if name == site.name and isinstance(parent, Lag):
             return
         if name not in self.sites:
-            if isinstance(parent, Lag):  # may be declared later: checked when the model is lowered
+            if isinstance(
+                parent, Lag
+            ):  # may be declared later: checked when the model is factor_graph
                 return
             raise ModelError(
                 f"site {site.name!r}: {unknown_name('parent', name, self.sites)} Declare parents first."

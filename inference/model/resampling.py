@@ -40,7 +40,9 @@ def take(values: Tensor, indices: Tensor) -> Tensor:
 
 def is_coupled(state: State) -> bool:
     """Whether a latent global site ties all data to one lineage."""
-    return any(state.problem.site(name).scope == "global" for name in state.problem.latent)
+    return any(
+        state.conditioning.site(name).scope == "global" for name in state.conditioning.latent
+    )
 
 
 def resample_lineages(
@@ -73,7 +75,7 @@ def resample_lineages(
 def _own_particles(state: State) -> Mapping[str, Tensor]:
     return {
         n: state.values[n]
-        for n in state.problem.latent
+        for n in state.conditioning.latent
         if state.values[n].shape[0] == state.num_particles
     }
 

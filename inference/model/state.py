@@ -1,4 +1,4 @@
-"""What the next sweep needs (`State`), what is worth looking at (`Info`), and what stays fixed (`Problem`).
+"""What the next sweep needs (`State`), what is worth looking at (`Info`), and what stays fixed (`Conditioning`).
 
 Latent sites with a constrained support are held in unconstrained coordinates (`State.values`);
 `State.particles` shows them in their own support.
@@ -15,12 +15,12 @@ from torch.distributions.constraints import Constraint
 
 from aif_dcpc.inference.errors import ModelError, unknown_name
 from aif_dcpc.inference.model.factor_graph import (
+    Argument,
     Factor,
-    Leaf,
-    LoweredModel,
+    FactorGraph,
     align,
-    evaluate_node,
-    leaves_of,
+    arguments_of,
+    evaluate_expression,
     num_slices,
 )
 from aif_dcpc.inference.model.graph import Site
@@ -28,48 +28,48 @@ from aif_dcpc.inference.model.parameters import Snapshot
 
 
 @dataclass(frozen=True)
-class Problem:
-    """A lowered model with the roles that one data set gives to its sites.
+class Conditioning:
+    """A factor_graph model with the roles that one data set gives to its sites.
 
     Attributes:
-        lowered: factors.
+        factor_graph: factors.
         latent: names of latent sites, parents first.
         bijections: unconstrained -> support, for constrained continuous latent sites.
         supports: all values `(M, *event)` of latent sites with a finite support.
         discrete: names of latent sites with integer values (finite or not).
         bounds: least and greatest value (maybe infinite) of latent integer sites.
         event_dims: number of event axes of every site.
-        severed: sites whose density is cut by `do` (they are clamped and have no factor).
-        partly_severed: latent sites that `do` has set where their mask is True: their density is
+        intervened: sites whose density is cut by `do` (they are clamped and have no factor).
+        partly_intervened: latent sites that `do` has set where their mask is True: their density is
             cut there alone.
         domains: the support of one element of each latent site, where it is known.
     """
 
-    lowered: LoweredModel
+    factor_graph: FactorGraph
     latent: tuple[str, ...]
     bijections: Mapping[str, Transform] = field(default_factory=dict)
     supports: Mapping[str, Tensor] = field(default_factory=dict)
     discrete: frozenset[str] = frozenset()
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     event_dims: Mapping[str, int] = field(default_factory=dict)
-    severed: frozenset[str] = frozenset()
-    partly_severed: frozenset[str] = frozenset()
+    intervened: frozenset[str] = frozenset()
+    partly_intervened: frozenset[str] = frozenset()
     domains: Mapping[str, Constraint] = field(default_factory=dict)
     _active: dict[tuple[str, int], tuple[Factor, ...]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
-    def touching(self, name: str, length: int) -> tuple[Factor, ...]:
-        """Factors that read a site in a series of so many slices: its own and its children's, without severed ones."""
+    def factors_of(self, name: str, length: int) -> tuple[Factor, ...]:
+        """Factors that read a site in a series of so many slices: its own and its children's, without intervened ones."""
         if (name, length) not in self._active:
             self._active[name, length] = tuple(
-                f for f in self.lowered.touching[name] if self.is_active(f, length)
+                f for f in self.factor_graph.factors_of[name] if self.is_active(f, length)
             )
         return self._active[name, length]
 
     def is_active(self, factor: Factor, length: int) -> bool:
-        """Whether a factor is not severed by an intervention and covers at least one of so many slices."""
-        return factor.site.name not in self.severed and factor.covers(length)
+        """Whether a factor is not intervened by an intervention and covers at least one of so many slices."""
+        return factor.site.name not in self.intervened and factor.covers(length)
 
     def site(self, name: str) -> Site:
         """The declaration of a site.
@@ -77,7 +77,7 @@ class Problem:
         Raises:
             ModelError: for an unknown name.
         """
-        sites = self.lowered.model.sites
+        sites = self.factor_graph.model.sites
         if name not in sites:
             raise ModelError(unknown_name("site", name, sites))
         return sites[name]
@@ -94,11 +94,11 @@ class FactorValue:
 
     Attributes:
         log_prob: `(K or 1, B or 1, [T])` nats.
-        scores: gradient of the log density by leaf, in the shape of the aligned leaf.
+        scores: gradient of the log density by argument, in the shape of the aligned argument.
     """
 
     log_prob: Tensor
-    scores: Mapping[Leaf, Tensor]
+    scores: Mapping[Argument, Tensor]
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class State:
     """A particle cloud over one joint posterior.
 
     Attributes:
-        problem: what is latent.
+        conditioning: what is latent.
         values: every site; latent `(K, B, [T,] *event)` in unconstrained coordinates, observed `(1,
             B, [T,] *event)`.
         masks: for partly observed sites, `(1, B, [T])` True where observed.
@@ -122,7 +122,7 @@ class State:
         snapshot: the parameters that the cache was evaluated under; None where nobody has looked.
     """
 
-    problem: Problem
+    conditioning: Conditioning
     values: Mapping[str, Tensor]
     masks: Mapping[str, Tensor]
     log_weights: Tensor
@@ -148,11 +148,11 @@ class State:
     @property
     def particles(self) -> dict[str, Tensor]:
         """Latent values in their own support, `(K, B, [T,] *event)` (global sites `(K, 1, *event)`)."""
-        return {name: self.constrained(name) for name in self.problem.latent}
+        return {name: self.constrained(name) for name in self.conditioning.latent}
 
     def constrained(self, name: str) -> Tensor:
         """One site's values in its own support."""
-        bijection = self.problem.bijections.get(name)
+        bijection = self.conditioning.bijections.get(name)
         value = self.values[name]
         return value if bijection is None else bijection(value)
 
@@ -162,16 +162,16 @@ class State:
         Raises:
             ModelError: for an unknown name.
         """
-        site = self.problem.site(name)
+        site = self.conditioning.site(name)
         if site.kind != "deterministic":
             return self.constrained(name)
-        node = self.problem.lowered.node(name)
+        expression = self.conditioning.factor_graph.expression(name)
         stop = num_slices(site, self.length) if site.period is not None else 0
-        leaves = set(leaves_of(node))
-        return evaluate_node(
-            node,
+        leaves = set(arguments_of(expression))
+        return evaluate_expression(
+            expression,
             {
-                n: align(self.constrained(n.site), self.problem.site(n.site), n, site, 0, stop)
+                n: align(self.constrained(n.site), self.conditioning.site(n.site), n, site, 0, stop)
                 for n in leaves
             },
         )
@@ -197,7 +197,7 @@ class State:
 
     def with_values(self, changes: Mapping[str, Tensor]) -> "State":
         """A copy with some values changed; cached factors that read them are dropped."""
-        stale = {f.key for name in changes for f in self.problem.lowered.touching[name]}
+        stale = {f.key for name in changes for f in self.conditioning.factor_graph.factors_of[name]}
         cache = {k: v for k, v in self.cache.items() if k not in stale}
         return replace(self, values={**self.values, **changes}, cache=cache)
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.distributions import Dirichlet, Distribution, Independent
 
 from aif_dcpc.inference.errors import MoveError
-from aif_dcpc.inference.model.densities import aligned_inputs, factor_slices, touching
-from aif_dcpc.inference.model.factor_graph import Factor, Leaf
+from aif_dcpc.inference.model.densities import aligned_inputs, factor_slices, factors_of
+from aif_dcpc.inference.model.factor_graph import Argument, Factor
 from aif_dcpc.inference.model.state import State
 
 
@@ -57,7 +57,7 @@ class DirichletTable:
         self, state: State, generator: torch.Generator | None, *, adapt: bool
     ) -> tuple[State, Tensor]:
         """One exact draw; acceptance is 1."""
-        own, *others = sorted(touching(state, self.site), key=lambda f: f.site.name != self.site)
+        own, *others = sorted(factors_of(state, self.site), key=lambda f: f.site.name != self.site)
         if any(f.site.name != self.child for f in others):
             raise MoveError(
                 f"site {self.site!r}: only {self.child!r} may read a table that is drawn by its counts."
@@ -71,13 +71,17 @@ class DirichletTable:
             torch.finfo(now.dtype).tiny
         )
         drawn = torch._sample_dirichlet(posterior, generator=generator)
-        moved = state.problem.unconstrain({self.site: drawn})
+        moved = state.conditioning.unconstrain({self.site: drawn})
         return state.with_values(moved), state.log_weights.new_ones(())
 
     def _counts(self, state: State, factor: Factor, table: Tensor) -> Tensor:
         """How often each entry was used, `(K, B or 1, entries)`."""
         values = _natural(state, factor)
-        parents = {leaf.site: value for leaf, value in values.items() if leaf != Leaf(self.child)}
+        parents = {
+            argument.site: value
+            for argument, value in values.items()
+            if argument != Argument(self.child)
+        }
         if not set(self.rows) <= set(parents):
             if factor.stop is not None and self._is_idle(factor, values):
                 return torch.zeros_like(table.flatten(2))
@@ -85,7 +89,7 @@ class DirichletTable:
                 f"site {self.site!r}: rows={self.rows}, but {self.child!r} reads {', '.join(parents)}."
             )
         wide = torch.broadcast_tensors(
-            *(parents[name] for name in self.rows), values[Leaf(self.child)]
+            *(parents[name] for name in self.rows), values[Argument(self.child)]
         )
         index = _joint(wide, tuple(table.shape[2:])).reshape(*wide[0].shape[:2], -1)
         index = index.expand(table.shape[0], *index.shape[1:])
@@ -94,12 +98,12 @@ class DirichletTable:
             index, seen = index.flatten(1).unsqueeze(1), seen.flatten(1).unsqueeze(1)
         return torch.zeros_like(table.flatten(2)).scatter_add(2, index, seen)
 
-    def _is_idle(self, factor: Factor, values: dict[Leaf, Tensor]) -> bool:
+    def _is_idle(self, factor: Factor, values: dict[Argument, Tensor]) -> bool:
         """Whether an initial kernel, which is handed the table, does without it (seen from the graph, not the numbers)."""
         with torch.enable_grad():
-            table = values[Leaf(self.site)].detach().requires_grad_()
-            log_prob = factor.distribution({**values, Leaf(self.site): table}).log_prob(
-                values[Leaf(self.child)]
+            table = values[Argument(self.site)].detach().requires_grad_()
+            log_prob = factor.distribution({**values, Argument(self.site): table}).log_prob(
+                values[Argument(self.child)]
             )
             return (
                 not log_prob.requires_grad
@@ -107,7 +111,7 @@ class DirichletTable:
             )
 
 
-def _natural(state: State, factor: Factor) -> dict[Leaf, Tensor]:
+def _natural(state: State, factor: Factor) -> dict[Argument, Tensor]:
     return aligned_inputs(state, factor, state.natural)
 
 
@@ -132,7 +136,7 @@ def _joint(places: tuple[Tensor, ...] | list[Tensor], sizes: tuple[int, ...]) ->
 def _seen(state: State, factor: Factor, like: Tensor) -> Tensor:
     """Which of the child's values count, in the shape of `like` `(K, B, [T])`."""
     mask = state.masks.get(factor.site.name)
-    if mask is None or factor.site.name in state.problem.latent:
+    if mask is None or factor.site.name in state.conditioning.latent:
         return torch.ones_like(like, dtype=torch.bool)
     start, stop = factor_slices(state, factor)
     shown = mask if factor.site.period is None else mask[:, :, start:stop]

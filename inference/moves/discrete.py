@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from aif_dcpc.inference.model.densities import add_onto, evaluate, touching
-from aif_dcpc.inference.model.factor_graph import Leaf
+from aif_dcpc.inference.model.densities import accumulate, evaluate, factors_of
+from aif_dcpc.inference.model.factor_graph import Argument
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.moves.adaptation import SiteAdaptation
@@ -55,7 +55,7 @@ class DiscreteLangevin:
         self, state: State, generator: torch.Generator | None, *, adapt: bool
     ) -> tuple[State, Tensor]:
         """One pass: 2 (D + 1) evaluations of the factors around the site, D the size of its event."""
-        site, z = state.problem.site(self.site), state.values[self.site]
+        site, z = state.conditioning.site(self.site), state.values[self.site]
         chunks = site_chunks(state, site, 1, self.phase)
         free = free_values(state, site, chunks)
         learned: SiteAdaptation = state.adaptation.get(self.site, SiteAdaptation())
@@ -109,7 +109,7 @@ def _jumps(
         [flat.new_zeros(1, size), torch.eye(size, dtype=flat.dtype, device=flat.device) * unit]
     )
     tries = flat.unsqueeze(0) + steps[:, None, None, None]
-    low, high = state.problem.bounds[site.name]
+    low, high = state.conditioning.bounds[site.name]
     log_gamma = _log_gamma(state, site, tries.clamp(low, high).to(flat.dtype))
     slope = (log_gamma[1:] - log_gamma[0]).movedim(0, -1)
     slope = torch.nan_to_num(slope, nan=0.0).clamp(-STEEPEST, STEEPEST)
@@ -162,13 +162,13 @@ def _log_gamma(state: State, site: Site, tries: Tensor) -> Tensor:
     shape = state.values[site.name].shape
     batched = tries.flatten(0, 1).reshape(count * shape[0], *shape[1:])
     values = {
-        n: v.repeat(count, *([1] * (v.ndim - 1))) if n in state.problem.latent else v
+        n: v.repeat(count, *([1] * (v.ndim - 1))) if n in state.conditioning.latent else v
         for n, v in state.values.items()
     }
     repeated = state.replace(values=values)
     total = state.log_weights.new_zeros(*batched.shape[:2], tries.shape[3])
-    for factor in touching(state, site.name):
+    for factor in factors_of(state, site.name):
         log_prob = evaluate(repeated, factor, {site.name: batched}, scores=False).log_prob
-        for offset in factor.offsets(site.name):
-            add_onto(total, state, site, factor, Leaf(site.name, offset), log_prob)
+        for lag in factor.lags(site.name):
+            accumulate(total, state, site, factor, Argument(site.name, lag), log_prob)
     return total.unflatten(0, (count, -1))

@@ -32,7 +32,7 @@ class ForwardFilterBackwardSample:
         self, state: State, generator: torch.Generator | None, *, adapt: bool
     ) -> tuple[State, Tensor]:
         """One exact joint draw; acceptance is 1."""
-        support = state.problem.supports[self.site]
+        support = state.conditioning.supports[self.site]
         indices = chain_tables(state, self.site).sample(
             state.num_particles, state.batch_size, generator
         )

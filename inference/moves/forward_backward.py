@@ -28,8 +28,8 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference.errors import MoveError
-from aif_dcpc.inference.model.densities import add_onto, factor_slices, log_density, touching
-from aif_dcpc.inference.model.factor_graph import Factor, Leaf, align
+from aif_dcpc.inference.model.densities import accumulate, factor_slices, factors_of, log_density
+from aif_dcpc.inference.model.factor_graph import Argument, Factor, align
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.moves.gibbs import element_conditional, elements
@@ -163,11 +163,11 @@ def marginals(state: State, name: str) -> Tensor:
     Raises:
         MoveError: where the support is not finite.
     """
-    if name not in state.problem.supports:
+    if name not in state.conditioning.supports:
         raise MoveError(
             f"site {name!r}: marginals need a latent site with finite support; average its particles instead."
         )
-    site = state.problem.site(name)
+    site = state.conditioning.site(name)
     lead = (state.num_particles, state.values[name].shape[1])
     if not is_tabular(state, name):
         return _single_marginals(state, site)
@@ -185,11 +185,11 @@ def _single_marginals(state: State, site: Site) -> Tensor:
             other, free = element_conditional(state, site, index, phase)
             logits = torch.where(free, other, logits)
         columns.append(torch.softmax(logits, 0).movedim(0, -1))
-    found = torch.stack(columns, site.num_lead)
+    found = torch.stack(columns, site.batch_ndim)
     return (
-        found.unflatten(site.num_lead, elements(state, site.name))
+        found.unflatten(site.batch_ndim, elements(state, site.name))
         if elements(state, site.name)
-        else found.squeeze(site.num_lead)
+        else found.squeeze(site.batch_ndim)
     )
 
 
@@ -198,26 +198,26 @@ def _single_marginals(state: State, site: Site) -> Tensor:
 
 def is_tabular(state: State, name: str) -> bool:
     """Whether a site has a finite support whose values are drawn as a whole, each slice coupled to its neighbours."""
-    if name not in state.problem.supports:
+    if name not in state.conditioning.supports:
         return False
     site, value, support = (
-        state.problem.site(name),
+        state.conditioning.site(name),
         state.values[name],
-        state.problem.supports[name],
+        state.conditioning.supports[name],
     )
-    if value.shape[site.num_lead :] != support.shape[1:]:
+    if value.shape[site.batch_ndim :] != support.shape[1:]:
         return False  # several elements, each with this support
-    return all(_span(f, name) <= 1 for f in touching(state, name))
+    return all(_span(f, name) <= 1 for f in factors_of(state, name))
 
 
 def is_chain(state: State, name: str) -> bool:
     """Whether `chain_tables` describes a site and neighbouring slices are coupled."""
-    return is_tabular(state, name) and any(_span(f, name) == 1 for f in touching(state, name))
+    return is_tabular(state, name) and any(_span(f, name) == 1 for f in factors_of(state, name))
 
 
 def _span(factor: Factor, name: str) -> int:
-    offsets = factor.offsets(name)
-    return max(offsets) - min(offsets)
+    lags = factor.lags(name)
+    return max(lags) - min(lags)
 
 
 def chain_tables(state: State, name: str) -> ChainTables:
@@ -231,17 +231,17 @@ def chain_tables(state: State, name: str) -> ChainTables:
             f"site {name!r}: tables need a finite support, one element per slice and lags of at most 1; "
             "draw it by single-site moves instead."
         )
-    site, size = state.problem.site(name), len(state.problem.supports[name])
-    single = [f for f in touching(state, name) if _span(f, name) == 0]
-    double = [f for f in touching(state, name) if _span(f, name) == 1]
+    site, size = state.conditioning.site(name), len(state.conditioning.supports[name])
+    single = [f for f in factors_of(state, name) if _span(f, name) == 0]
+    double = [f for f in factors_of(state, name) if _span(f, name) == 1]
     tables = {f.key: _tabulate(state, f, name) for f in (*single, *double)}
     lead = torch.broadcast_shapes(*(t.shape[:2] for t in tables.values()))
     length = 1 if site.period is None else state.values[name].shape[2]
     like = state.log_weights
     evidence = like.new_zeros(*_full_lead(state, site, lead), length, size)
     for factor in single:
-        add_onto(
-            evidence, state, site, factor, Leaf(name, factor.offsets(name)[0]), tables[factor.key]
+        accumulate(
+            evidence, state, site, factor, Argument(name, factor.lags(name)[0]), tables[factor.key]
         )
     evidence = _pinned(state, site, evidence)
     if not double:
@@ -249,7 +249,7 @@ def chain_tables(state: State, name: str) -> ChainTables:
     transition = like.new_zeros(*lead, length - 1, size, size)
     for factor in double:
         start, stop = factor_slices(state, factor)
-        back = max(factor.offsets(name))
+        back = max(factor.lags(name))
         transition[:, :, start - back : stop - back] += tables[factor.key]
     return ChainTables(evidence, transition)
 
@@ -264,9 +264,9 @@ def _pinned(state: State, site: Site, evidence: Tensor) -> Tensor:
     mask = state.masks.get(site.name)
     if mask is None:
         return evidence
-    value, support = state.values[site.name][:1], state.problem.supports[site.name]
-    same = value.unsqueeze(site.num_lead) == support
-    same = same.flatten(site.num_lead + 1).all(-1) if support.ndim > 1 else same
+    value, support = state.values[site.name][:1], state.conditioning.supports[site.name]
+    same = value.unsqueeze(site.batch_ndim) == support
+    same = same.flatten(site.batch_ndim + 1).all(-1) if support.ndim > 1 else same
     shown = mask.unsqueeze(-1)
     same, shown = (
         (same, shown) if site.period is not None else (same.unsqueeze(2), shown.unsqueeze(2))
@@ -279,21 +279,26 @@ def _tabulate(state: State, factor: Factor, name: str) -> Tensor:
 
     With two leaves the first index belongs to the earlier slice.
     """
-    support = state.problem.supports[name]
+    support = state.conditioning.supports[name]
     size, leaves = (
         len(support),
-        sorted((Leaf(name, o) for o in factor.offsets(name)), key=lambda x: -x.offset),
+        sorted((Argument(name, o) for o in factor.lags(name)), key=lambda x: -x.lag),
     )
     grid = torch.cartesian_prod(*[torch.arange(size, device=support.device)] * len(leaves)).reshape(
         -1, len(leaves)
     )
     start, stop = factor_slices(state, factor)
     others = {
-        leaf: align(
-            state.values[leaf.site], state.problem.site(leaf.site), leaf, factor.site, start, stop
+        argument: align(
+            state.values[argument.site],
+            state.conditioning.site(argument.site),
+            argument,
+            factor.site,
+            start,
+            stop,
         )
-        for leaf in factor.inputs
-        if leaf not in leaves
+        for argument in factor.inputs
+        if argument not in leaves
     }
     particles = max((x.shape[0] for x in others.values()), default=1)
     batch = max((x.shape[1] for x in others.values()), default=1)
@@ -303,9 +308,9 @@ def _tabulate(state: State, factor: Factor, name: str) -> Tensor:
     }
     time = () if factor.site.period is None else (stop - start,)
     event = support.shape[1:]
-    for column, leaf in enumerate(leaves):
+    for column, argument in enumerate(leaves):
         values = support[grid[:, column]].reshape(len(grid), 1, 1, *[1] * len(time), *event)
-        aligned[leaf] = values.expand(len(grid), particles, batch, *time, *event).flatten(0, 1)
+        aligned[argument] = values.expand(len(grid), particles, batch, *time, *event).flatten(0, 1)
     log_prob = log_density(state, factor, aligned, start, stop)
     log_prob = log_prob.expand(len(grid) * particles, *log_prob.shape[1:])
     table = log_prob.unflatten(0, (len(grid), particles)).movedim(0, -1)

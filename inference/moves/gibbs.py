@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.model.densities import add_onto, evaluate, touching
-from aif_dcpc.inference.model.factor_graph import Leaf
+from aif_dcpc.inference.model.densities import accumulate, evaluate, factors_of
+from aif_dcpc.inference.model.factor_graph import Argument
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.moves.chunks import Chunks
@@ -40,8 +40,8 @@ class Gibbs:
         self, state: State, generator: torch.Generator | None, *, adapt: bool
     ) -> tuple[State, Tensor]:
         """One exact draw of every element of this colour; acceptance is 1."""
-        site = state.problem.site(self.site)
-        support = state.problem.supports[self.site]
+        site = state.conditioning.site(self.site)
+        support = state.conditioning.supports[self.site]
         for index in product(*(range(n) for n in elements(state, self.site))):
             state = _draw(state, site, support, index, self.phase, generator)
         return state, state.log_weights.new_ones(())
@@ -64,7 +64,7 @@ def _draw(
     keep = free if site.period is not None else free[0]
     mask = state.masks.get(site.name)
     if mask is not None:
-        keep = keep & ~mask[_place(index[: mask.ndim - site.num_lead], 0)]
+        keep = keep & ~mask[_place(index[: mask.ndim - site.batch_ndim], 0)]
     shape = chosen.shape + (1,) * (support.ndim - 1)
     place = _place(index, support.ndim - 1)
     element_now = value[place] if index else value
@@ -91,7 +91,7 @@ def element_conditional(
     Returns:
         `(M, K, B, [T])` nats, valid at the slices of this colour, and `(T or 1,)` True there.
     """
-    support, value = state.problem.supports[site.name], state.values[site.name]
+    support, value = state.conditioning.supports[site.name], state.values[site.name]
     timed = site.period is not None
     lag = longest_lag(state, site.name) if timed else 0
     chunks = Chunks.fit(value.shape[2], 1, lag, phase) if timed else Chunks(1, 1, 0)
@@ -103,11 +103,11 @@ def element_conditional(
 def elements(state: State, name: str) -> tuple[int, ...]:
     """Shape of the independent elements of a site's event, each with the site's finite support."""
     site, value, support = (
-        state.problem.site(name),
+        state.conditioning.site(name),
         state.values[name],
-        state.problem.supports[name],
+        state.conditioning.supports[name],
     )
-    return tuple(value.shape[site.num_lead : value.ndim - (support.ndim - 1)])
+    return tuple(value.shape[site.batch_ndim : value.ndim - (support.ndim - 1)])
 
 
 def _place(index: tuple[int, ...], trailing: int) -> Any:
@@ -136,10 +136,10 @@ def _conditional(state: State, site: Site, tries: list[Tensor], chunks: Chunks) 
     repeated = _repeat(state, site, len(tries))
     length = chunks.length if site.period is not None else 1
     total = state.log_weights.new_zeros(*batched.shape[:2], length)
-    for factor in touching(state, site.name):
+    for factor in factors_of(state, site.name):
         log_prob = evaluate(repeated, factor, {site.name: batched}, scores=False).log_prob
-        for offset in factor.offsets(site.name):
-            add_onto(total, state, site, factor, Leaf(site.name, offset), log_prob)
+        for lag in factor.lags(site.name):
+            accumulate(total, state, site, factor, Argument(site.name, lag), log_prob)
     total = total if site.period is not None else total.squeeze(2)
     return total.unflatten(0, (len(tries), -1))
 
@@ -148,7 +148,7 @@ def _repeat(state: State, site: Site, times: int) -> State:
     """The state with every latent's particle axis repeated."""
     values = {
         n: v.repeat(times, *([1] * (v.ndim - 1)))
-        if n in state.problem.latent and n != site.name
+        if n in state.conditioning.latent and n != site.name
         else v
         for n, v in state.values.items()
     }

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from aif_dcpc.inference.model.ancestral import expand_to, reproducible
-from aif_dcpc.inference.model.densities import add_onto, evaluate, factor_slices, touching
-from aif_dcpc.inference.model.factor_graph import Factor, Leaf, align, widen
+from aif_dcpc.inference.model.ancestral import expand_to, rng_from_labels
+from aif_dcpc.inference.model.densities import accumulate, evaluate, factor_slices, factors_of
+from aif_dcpc.inference.model.factor_graph import Argument, Factor, align, expand_trailing
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.moves.layout import flatten_event, free_values, site_chunks
@@ -41,18 +41,20 @@ class FromPrior:
         self, state: State, generator: torch.Generator | None, *, adapt: bool
     ) -> tuple[State, Tensor]:
         """One pass; the acceptance ratio is that of the children's densities."""
-        site, z = state.problem.site(self.site), state.values[self.site]
-        own = [f for f in touching(state, self.site) if f.site is site]
-        with reproducible(generator, self, state.sweeps):
+        site, z = state.conditioning.site(self.site), state.values[self.site]
+        own = [f for f in factors_of(state, self.site) if f.site is site]
+        with rng_from_labels(generator, self, state.sweeps):
             parts = [_draw(state, factor) for factor in own]
         drawn = torch.cat(parts, 2) if site.period is not None else parts[0]
         free = free_values(state, site, site_chunks(state, site, 1, self.phase))
         flags = free.expand(*z.shape[:2], -1)
         flags = flags if site.period is not None else flags.squeeze(2)
         proposal = torch.where(
-            widen(flags, z), state.problem.unconstrain({self.site: drawn})[self.site], z
+            expand_trailing(flags, z),
+            state.conditioning.unconstrain({self.site: drawn})[self.site],
+            z,
         )
-        children = tuple(f for f in touching(state, self.site) if f not in own)
+        children = tuple(f for f in factors_of(state, self.site) if f not in own)
         ratio = _gain(state, site, children, proposal)
         for (
             factor
@@ -85,16 +87,16 @@ class FromBank:
         self, state: State, generator: torch.Generator | None, *, adapt: bool
     ) -> tuple[State, Tensor]:
         """One proposal per particle and datum."""
-        site, z = state.problem.site(self.site), state.values[self.site]
+        site, z = state.conditioning.site(self.site), state.values[self.site]
         flat = flatten_event(site, z)
-        centres = state.problem.unconstrain({self.site: self.bank})[self.site].reshape(
+        centres = state.conditioning.unconstrain({self.site: self.bank})[self.site].reshape(
             self.bank.shape[0], -1
         )
         scale = (centres.std(0) * self.bandwidth).clamp_min(1e-6)
         index = torch.randint(len(centres), flat.shape[:3], device=z.device, generator=generator)
         noise = torch.randn(flat.shape, dtype=z.dtype, device=z.device, generator=generator)
         proposal = centres[index] + scale * noise
-        ratio = _gain(state, site, touching(state, self.site), proposal.reshape(z.shape))
+        ratio = _gain(state, site, factors_of(state, self.site), proposal.reshape(z.shape))
         ratio = ratio + _log_mixture(flat, centres, scale) - _log_mixture(proposal, centres, scale)
         return accept(state, site, 0, proposal.reshape(z.shape), ratio, generator)
 
@@ -117,16 +119,18 @@ def accept(
     mean = torch.where(free, probability, torch.zeros_like(ratio)).sum() / free.expand_as(
         ratio
     ).sum().clamp_min(1)
-    return state.with_values({site.name: torch.where(widen(flags, z), proposal, z)}), mean
+    return state.with_values({site.name: torch.where(expand_trailing(flags, z), proposal, z)}), mean
 
 
 def _draw(state: State, factor: Factor) -> Tensor:
     start, stop = factor_slices(state, factor)
     natural = state.natural
-    sites = state.problem.site
+    sites = state.conditioning.site
     aligned = {
-        leaf: align(natural[leaf.site], sites(leaf.site), leaf, factor.site, start, stop)
-        for leaf in factor.inputs
+        argument: align(
+            natural[argument.site], sites(argument.site), argument, factor.site, start, stop
+        )
+        for argument in factor.inputs
     }
     distribution: Distribution = factor.distribution(aligned)
     own = natural[factor.site.name]
@@ -146,23 +150,23 @@ def _gain(state: State, site: Site, factors: tuple[Factor, ...], proposal: Tenso
     for factor in factors:
         new = evaluate(state, factor, {site.name: proposal}, scores=False).log_prob
         old = evaluate(state, factor, scores=False).log_prob
-        for offset in factor.offsets(site.name):
-            add_onto(total, state, site, factor, Leaf(site.name, offset), new - old)
+        for lag in factor.lags(site.name):
+            accumulate(total, state, site, factor, Argument(site.name, lag), new - old)
     return total
 
 
 def _later_gain(state: State, site: Site, factor: Factor, proposal: Tensor, free: Tensor) -> Tensor:
     """Change of a site's own later transitions, booked to the slice that moved, `(K, B, T or 1)`."""
     total = _zeros(state, site)
-    lags = [offset for offset in factor.offsets(site.name) if offset > 0]
+    lags = [lag for lag in factor.lags(site.name) if lag > 0]
     if not lags:
         return total
     start, stop = factor_slices(state, factor)
     new = evaluate(state, factor, {site.name: proposal}, scores=False).log_prob
     old = evaluate(state, factor, scores=False).log_prob
     change = torch.where(free[..., start:stop], torch.zeros_like(new), new - old)
-    for offset in lags:
-        add_onto(total, state, site, factor, Leaf(site.name, offset), change)
+    for lag in lags:
+        accumulate(total, state, site, factor, Argument(site.name, lag), change)
     return total
 
 

@@ -13,8 +13,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.model.densities import add_onto, collapse, fill_cache, mergeable, touching
-from aif_dcpc.inference.model.factor_graph import Factor, Leaf, align
+from aif_dcpc.inference.model.densities import (
+    accumulate,
+    collapse,
+    factors_of,
+    fill_cache,
+    mergeable,
+)
+from aif_dcpc.inference.model.factor_graph import Argument, Factor, align
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.state import FactorValue, State
 from aif_dcpc.inference.moves.adaptation import TARGET_ACCEPTANCE, SiteAdaptation
@@ -73,9 +79,9 @@ def _fresh(state: State, name: str) -> State:
     """Drop cached factors whose score towards the site was not kept."""
     lacking = {
         f.key
-        for f in touching(state, name)
+        for f in factors_of(state, name)
         if f.key in state.cache
-        and any(Leaf(name, o) not in state.cache[f.key].scores for o in f.offsets(name))
+        and any(Argument(name, o) not in state.cache[f.key].scores for o in f.lags(name))
     }
     return (
         state.replace(cache={k: v for k, v in state.cache.items() if k not in lacking})
@@ -88,7 +94,7 @@ def _pass(
     move: Langevin, state: State, generator: torch.Generator | None, adapt: bool
 ) -> tuple[State, Tensor]:
     site, z, proposal = (
-        state.problem.site(move.site),
+        state.conditioning.site(move.site),
         state.values[move.site],
         PROPOSALS[move.noise],
     )
@@ -167,17 +173,22 @@ def _changes(
 ) -> tuple[Tensor, Tensor]:
     """Changes of a factor's inputs and of its scores, `(..., num_offsets * D)`."""
     old = state.cache[factor.key]
-    leaves = [Leaf(site.name, o) for o in factor.offsets(site.name)]
+    leaves = [Argument(site.name, o) for o in factor.lags(site.name)]
     if site.period is None:
         change = collapse(site, factor, new.scores[leaves[0]] - old.scores[leaves[0]])
         return flatten_event(site, jump), flatten_event(site, change)
     if not mergeable(state, site, factor):
         change = torch.zeros_like(jump)
-        add_onto(
+        accumulate(
             change, state, site, factor, leaves[0], new.scores[leaves[0]] - old.scores[leaves[0]]
         )
         return flatten_event(site, jump), flatten_event(site, change)
     start, stop = factor.slices(jump.shape[2])
-    dx = [flatten_event(site, align(jump, site, leaf, factor.site, start, stop)) for leaf in leaves]
-    dscore = [flatten_event(site, new.scores[leaf] - old.scores[leaf]) for leaf in leaves]
+    dx = [
+        flatten_event(site, align(jump, site, argument, factor.site, start, stop))
+        for argument in leaves
+    ]
+    dscore = [
+        flatten_event(site, new.scores[argument] - old.scores[argument]) for argument in leaves
+    ]
     return torch.cat(dx, -1), torch.cat(dscore, -1)

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from aif_dcpc.inference.errors import MoveError
-from aif_dcpc.inference.model.densities import SPLIT, touching
+from aif_dcpc.inference.model.densities import SPLIT, factors_of
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.moves.chunks import Chunks
@@ -11,7 +11,7 @@ from aif_dcpc.inference.moves.chunks import Chunks
 
 def longest_lag(state: State, name: str) -> int:
     """Longest distance in slices between two values of a site that share a factor."""
-    spans = [max(f.offsets(name)) - min(f.offsets(name)) for f in touching(state, name)]
+    spans = [max(f.lags(name)) - min(f.lags(name)) for f in factors_of(state, name)]
     return max(spans, default=0)
 
 
@@ -36,7 +36,7 @@ def free_values(state: State, site: Site, chunks: Chunks) -> Tensor:
     mask = state.masks.get(site.name)
     if mask is None:
         return free
-    if mask.ndim > site.num_lead:
+    if mask.ndim > site.batch_ndim:
         raise MoveError(
             f"site {site.name!r}: this move draws whole events, of which the mask holds elements; choose 'langevin' or "
             f"'gibbs', or {SPLIT}"

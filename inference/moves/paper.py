@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference.model.densities import (
-    add_onto,
+    accumulate,
     evaluate,
+    factors_of,
     fill_cache,
     prediction_error,
-    touching,
 )
-from aif_dcpc.inference.model.factor_graph import Leaf
+from aif_dcpc.inference.model.factor_graph import Argument
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.resampling import systematic
 from aif_dcpc.inference.model.state import FactorValue, State
@@ -62,7 +62,7 @@ class Paper:
     ) -> tuple[State, Tensor]:
         """One update; the second value is the ESS of the weights as a fraction of K (nothing is ever rejected)."""
         state = fill_cache(state, self.sites)
-        site, z = state.problem.site(self.site), state.values[self.site]
+        site, z = state.conditioning.site(self.site), state.values[self.site]
         flat, eps = (
             flatten_event(site, z),
             flatten_event(site, prediction_error(state, self.site, state.cache)),
@@ -129,7 +129,7 @@ def _log_normaliser(root: Tensor, step: float) -> Tensor:
 
 def _log_gamma(state: State, site: Site, proposal: Tensor) -> Tensor:
     """log gamma of the proposal, the unnormalised complete conditional, `(K, B, T or 1)`."""
-    factors = touching(state, site.name)
+    factors = factors_of(state, site.name)
     values: dict[str, FactorValue] = {
         f.key: evaluate(state, f, {site.name: proposal}, scores=False) for f in factors
     }
@@ -137,8 +137,8 @@ def _log_gamma(state: State, site: Site, proposal: Tensor) -> Tensor:
         *proposal.shape[:2], proposal.shape[2] if site.period is not None else 1
     )
     for factor in factors:
-        for offset in factor.offsets(site.name):
-            add_onto(
-                total, state, site, factor, Leaf(site.name, offset), values[factor.key].log_prob
+        for lag in factor.lags(site.name):
+            accumulate(
+                total, state, site, factor, Argument(site.name, lag), values[factor.key].log_prob
             )
     return total

@@ -15,16 +15,16 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from aif_dcpc.inference.model.densities import (
-    add_onto,
+    accumulate,
     add_scores,
     evaluate_all,
     factor_slices,
-    home_offset,
+    factors_of,
+    first_lag,
     merge,
     mergeable,
-    touching,
 )
-from aif_dcpc.inference.model.factor_graph import Factor, Leaf, align, widen
+from aif_dcpc.inference.model.factor_graph import Argument, Factor, align, expand_trailing
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.state import FactorValue, State
 from aif_dcpc.inference.moves.chunks import Chunks
@@ -79,7 +79,7 @@ class Whole:
     @cached_property
     def factors(self) -> tuple[Factor, ...]:
         """The factors around the site."""
-        return touching(self.state, self.site.name)
+        return factors_of(self.state, self.site.name)
 
     @property
     def old(self) -> Values:
@@ -90,12 +90,12 @@ class Whole:
         """Prediction errors of every chunk's free slices, `(count, K * B, N)`."""
         value = self.state.values[self.site.name]
         total = value.new_zeros(
-            *value.shape[:2], self.chunks.padded, *value.shape[self.site.num_lead :]
+            *value.shape[:2], self.chunks.padded, *value.shape[self.site.batch_ndim :]
         )
         add_scores(total, self.state, self.site, values, shift=self.chunks.phase)
         if self.held is not None:
             inside = total.narrow(2, self.chunks.phase, self.held.shape[2])
-            inside.masked_fill_(widen(self.held, inside), 0.0)
+            inside.masked_fill_(expand_trailing(self.held, inside), 0.0)
         return self.chunks.cut(total.reshape(*total.shape[:3], -1))
 
     @cached_property
@@ -118,7 +118,7 @@ class Whole:
         z, mask = self.state.values[self.site.name], self.state.masks.get(self.site.name)
         jump = self.chunks.join(jump).reshape(z.shape)
         if mask is not None:
-            jump = torch.where(widen(mask, jump), torch.zeros_like(jump), jump)
+            jump = torch.where(expand_trailing(mask, jump), torch.zeros_like(jump), jump)
         return jump, z + jump
 
     def evaluate(self, moved: Tensor) -> Values:
@@ -131,9 +131,9 @@ class Whole:
         total = value.new_zeros(*value.shape[:2], self.chunks.padded)
         for factor in self.factors:
             difference = new[factor.key].log_prob - self.old[factor.key].log_prob
-            leaf = Leaf(self.site.name, home_offset(factor, self.site.name))
-            add_onto(
-                total, self.state, self.site, factor, leaf, difference, shift=self.chunks.phase
+            argument = Argument(self.site.name, first_lag(factor, self.site.name))
+            accumulate(
+                total, self.state, self.site, factor, argument, difference, shift=self.chunks.phase
             )
         return self.chunks.sum(total)
 
@@ -141,14 +141,19 @@ class Whole:
         """The state in which the chunks flagged in `(count, K * B)` have moved."""
         z, cache = self.state.values[self.site.name], dict(self.state.cache)
         flags = self.chunks.spread(flags)  # all slices of a chunk: fixed ones did not move
-        flags = flags.view(z.shape[: self.site.num_lead])
+        flags = flags.view(z.shape[: self.site.batch_ndim])
         for factor in self.factors:
-            leaf = Leaf(self.site.name, home_offset(factor, self.site.name))
-            covered = align(flags, self.site, leaf, factor.site, *factor_slices(self.state, factor))
+            argument = Argument(self.site.name, first_lag(factor, self.site.name))
+            covered = align(
+                flags, self.site, argument, factor.site, *factor_slices(self.state, factor)
+            )
             cache[factor.key] = merge(
                 self.state, factor, covered, new[factor.key], cache[factor.key]
             )
-        values = {**self.state.values, self.site.name: torch.where(widen(flags, z), moved, z)}
+        values = {
+            **self.state.values,
+            self.site.name: torch.where(expand_trailing(flags, z), moved, z),
+        }
         return self.state.replace(values=values, cache=cache)
 
 
@@ -171,7 +176,7 @@ class Sparse:
         if site.period is None or chunks.gap <= chunks.width:
             return None
         self = cls(state, site, chunks.from_first())
-        reach = max((max(f.offsets(site.name)) for f in touching(state, site.name)), default=0)
+        reach = max((max(f.lags(site.name)) for f in factors_of(state, site.name)), default=0)
         if self.chunks.count < 1 or 2 * (chunks.width + reach) >= chunks.stride:
             return None
         return self if all(self._is_regular(f) for f in self.factors) else None
@@ -180,7 +185,7 @@ class Sparse:
     def factors(self) -> tuple[Factor, ...]:
         """The factors that read a free value."""
         return tuple(
-            f for f in touching(self.state, self.site.name) if self._begin(f) < self._slices(f)[1]
+            f for f in factors_of(self.state, self.site.name) if self._begin(f) < self._slices(f)[1]
         )
 
     @cached_property
@@ -209,12 +214,12 @@ class Sparse:
         """Prediction errors of every chunk's free slices, `(count, K * B, N)`."""
         parts = []
         for factor in self.factors:
-            for offset in factor.offsets(self.site.name):
-                score = values[factor.key].scores[Leaf(self.site.name, offset)]
+            for lag in factor.lags(self.site.name):
+                score = values[factor.key].scores[Argument(self.site.name, lag)]
                 part = self._by_chunk(factor, flatten_event(self.site, score))
                 narrow = part.shape[2] > self.chunks.width
                 parts.append(
-                    part.narrow(2, offset - self._offset(factor), self.chunks.width)
+                    part.narrow(2, lag - self._offset(factor), self.chunks.width)
                     if narrow
                     else part
                 )
@@ -236,7 +241,7 @@ class Sparse:
         free = (
             free.unsqueeze(3)
             if free.ndim == 3
-            else widen(free, z).expand(*free.shape[:3], *z.shape[3:]).flatten(3)
+            else expand_trailing(free, z).expand(*free.shape[:3], *z.shape[3:]).flatten(3)
         )
         full = pad(free, (0, 0, 0, self.chunks.count * self.chunks.width - free.shape[2]))
         return full.unflatten(2, (self.chunks.count, self.chunks.width))
@@ -256,7 +261,7 @@ class Sparse:
         jump = jump.transpose(0, 1).reshape(*z.shape[:2], -1, *z.shape[3:])[:, :, : now.shape[2]]
         if mask is not None:
             jump = torch.where(
-                widen(mask.index_select(2, self.free), jump), torch.zeros_like(jump), jump
+                expand_trailing(mask.index_select(2, self.free), jump), torch.zeros_like(jump), jump
             )
         return jump, z.index_copy(2, self.free, now + jump)
 
@@ -289,11 +294,11 @@ class Sparse:
             cache[f.key] = FactorValue(
                 before.log_prob.index_copy(2, places, kept.log_prob),
                 {
-                    leaf: before.scores[leaf].index_copy(2, places, score)
-                    for leaf, score in kept.scores.items()
+                    argument: before.scores[argument].index_copy(2, places, score)
+                    for argument, score in kept.scores.items()
                 },
             )
-        chosen = widen(spread[width][:, :, : self.free.shape[0]], z)
+        chosen = expand_trailing(spread[width][:, :, : self.free.shape[0]], z)
         changed = z.index_copy(
             2, self.free, torch.where(chosen, moved.index_select(2, self.free), self._now)
         )
@@ -307,7 +312,7 @@ class Sparse:
         return factor_slices(self.state, factor)
 
     def _offset(self, factor: Factor) -> int:
-        return home_offset(factor, self.site.name)
+        return first_lag(factor, self.site.name)
 
     def _begin(self, factor: Factor) -> int:
         """The first row of a factor."""
@@ -329,8 +334,8 @@ class Sparse:
 
     def _height(self, factor: Factor) -> int:
         """Rows of a factor per chunk."""
-        offsets = factor.offsets(self.site.name)
-        return self.chunks.width + max(offsets) - min(offsets)
+        lags = factor.lags(self.site.name)
+        return self.chunks.width + max(lags) - min(lags)
 
     @cached_property
     def _grids(self) -> dict[str, tuple[Tensor, Tensor, Tensor | None, Tensor]]:
@@ -345,7 +350,7 @@ class Sparse:
         """`(K, B, rows, *rest)` to `(K * B, count, rows per chunk, *rest)`, rows past the end set to zero."""
         inside = self._grids[factor.key][2]
         if inside is not None:
-            x = torch.where(widen(inside, x[0, 0]), x, torch.zeros_like(x))
+            x = torch.where(expand_trailing(inside, x[0, 0]), x, torch.zeros_like(x))
         return x.reshape(-1, self.chunks.count, self._height(factor), *x.shape[3:])
 
     def _spread(self, flags: Tensor, height: int) -> Tensor:
@@ -357,9 +362,9 @@ class Sparse:
         """A factor's cached value on its rows."""
         cached, places = self.state.cache[factor.key], self._grids[factor.key][1]
         scores = {
-            leaf: score.index_select(2, places)
-            for leaf, score in cached.scores.items()
-            if mergeable(self.state, self.state.problem.site(leaf.site), factor)
+            argument: score.index_select(2, places)
+            for argument, score in cached.scores.items()
+            if mergeable(self.state, self.state.conditioning.site(argument.site), factor)
         }
         return FactorValue(cached.log_prob.index_select(2, places), scores)
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.model.densities import touching
+from aif_dcpc.inference.model.densities import factors_of
 from aif_dcpc.inference.model.factor_graph import Factor
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.state import State
@@ -87,7 +87,7 @@ def _precisions(state: State, site: Site, chunks: Chunks, learned: SiteAdaptatio
     blocks = (
         like.new_zeros(3, width, width, size, size) if dense else like.new_zeros(3, width, size)
     )
-    for factor in touching(state, site.name):
+    for factor in factors_of(state, site.name):
         if factor.key in learned.secants:
             _add_factor(
                 blocks, chunks, site, factor, learned.secants[factor.key].curvature(), dense
@@ -103,13 +103,13 @@ def _add_factor(
     blocks: Tensor, chunks: Chunks, site: Site, factor: Factor, curvature: Tensor, dense: bool
 ) -> None:
     same_level = site.period is not None and site.period == factor.site.period
-    offsets = factor.offsets(site.name) if same_level else (0,)
+    lags = factor.lags(site.name) if same_level else (0,)
     covered = factor.slices(chunks.length) if same_level else (0, chunks.length)
     size, width = blocks.shape[-1], chunks.width
     if not dense:
         curvature = curvature.diagonal() if curvature.ndim == 2 else curvature
-    for i, o in enumerate(offsets):
-        for j, p in enumerate(offsets):
+    for i, o in enumerate(lags):
+        for j, p in enumerate(lags):
             rows = range(max(0, p - o), min(width, width + p - o))
             if not len(rows) or (not dense and i != j):
                 continue

@@ -8,7 +8,7 @@ from itertools import chain
 
 from aif_dcpc.inference.errors import ModelError, MoveError, unknown_name
 from aif_dcpc.inference.model.conditioning import small_cloud
-from aif_dcpc.inference.model.factor_graph import LoweredModel
+from aif_dcpc.inference.model.factor_graph import FactorGraph
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.moves import Move
 from aif_dcpc.inference.moves.discrete import DiscreteLangevin
@@ -118,7 +118,7 @@ def coloured(build: Callable[[str, int], Move]) -> Builder:
 
 
 def _is_series(state: State, name: str) -> bool:
-    return state.problem.site(name).period is not None and state.values[name].shape[2] > 1
+    return state.conditioning.site(name).period is not None and state.values[name].shape[2] > 1
 
 
 KINDS: dict[str, MoveKind] = {
@@ -166,10 +166,10 @@ def choose_schedule(
         MoveError: for an unknown move, or one that cannot update its site.
     """
     cycles: list[Passes] = []
-    conditionals = state.problem.lowered.model.conditionals
+    conditionals = state.conditioning.factor_graph.model.conditionals
     blocks = {name: block for block in conditionals if is_exact(state, block) for name in block}
     done: set[str] = set()
-    for name in reversed(state.problem.latent):
+    for name in reversed(state.conditioning.latent):
         if name in done:
             continue
         if name in blocks and name not in overrides:
@@ -189,12 +189,12 @@ def choose_schedule(
 
 
 def _default(state: State, name: str, update: str) -> str:
-    if name not in state.problem.discrete:
+    if name not in state.conditioning.discrete:
         return "paper" if update == "paper" else "langevin"
-    if name in state.problem.supports:
-        small = len(state.problem.supports[name]) <= MAX_CHAIN_VALUES
+    if name in state.conditioning.supports:
+        small = len(state.conditioning.supports[name]) <= MAX_CHAIN_VALUES
         return "ffbs" if small and is_chain(state, name) else "gibbs"
-    if name not in state.problem.bounds:
+    if name not in state.conditioning.bounds:
         raise MoveError(
             f"site {name!r}: its support is neither finite nor ordered; give it a conditional=... of its own."
         )
@@ -222,9 +222,9 @@ def site_passes(state: State, name: str, kind: str | Move, options: Options) -> 
     if kind not in KINDS:
         raise MoveError(f"site {name!r}: {unknown_name('move', kind, KINDS)}")
     has = {
-        "score": name not in state.problem.discrete,
-        "finite": name in state.problem.supports,
-        "integer": name in state.problem.bounds,
+        "score": name not in state.conditioning.discrete,
+        "finite": name in state.conditioning.supports,
+        "integer": name in state.conditioning.bounds,
         "density": True,
         "chain": is_chain(state, name) or (state.length == 1 and is_tabular(state, name)),
     }
@@ -239,7 +239,7 @@ def site_passes(state: State, name: str, kind: str | Move, options: Options) -> 
 
 
 def check_overrides(
-    lowered: LoweredModel, overrides: Mapping[str, str | Move], options: Options
+    factor_graph: FactorGraph, overrides: Mapping[str, str | Move], options: Options
 ) -> None:
     """Refuse overrides that cannot be: as far as a small cloud from the prior tells, which models with inputs lack.
 
@@ -247,7 +247,7 @@ def check_overrides(
         ModelError: for an unknown site.
         MoveError: for a move that is unknown or cannot update its site.
     """
-    sites = lowered.model.sites
+    sites = factor_graph.model.sites
     for name, kind in overrides.items():
         if name not in sites:
             raise ModelError(unknown_name("site", name, sites))
@@ -257,7 +257,7 @@ def check_overrides(
             )
         if isinstance(kind, str) and kind not in KINDS:
             raise MoveError(f"site {name!r}: {unknown_name('move', kind, KINDS)}")
-    state = small_cloud(lowered) if overrides else None
+    state = small_cloud(factor_graph) if overrides else None
     if state is not None:
         for name, kind in overrides.items():
             site_passes(state, name, kind, options)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference.errors import MoveError
-from aif_dcpc.inference.model.densities import touching
-from aif_dcpc.inference.model.factor_graph import widen
+from aif_dcpc.inference.model.densities import factors_of
+from aif_dcpc.inference.model.factor_graph import expand_trailing
 from aif_dcpc.inference.model.state import State
 
 
@@ -22,21 +22,21 @@ def takes_masks(draw: Any) -> bool:
 def is_exact(state: State, block: tuple[str, ...]) -> bool:
     """Whether a model's conditional of a block stays exact with masks, interventions and temperature of this cloud.
 
-    A conditional that is not told of them would count hidden or severed children, and data at their
+    A conditional that is not told of them would count hidden or intervened children, and data at their
     full power. Of what it draws, observed values can be put back where they were drawn apart from
     the rest: whole data of a single site without time.
     """
-    model, problem = state.problem.lowered.model, state.problem
+    model, conditioning = state.conditioning.factor_graph.model, state.conditioning
     if not hasattr(model.conditionals[block], "at"):
-        read = {f.site.name for n in block for f in problem.lowered.touching[n]}
-        if read & problem.severed or (
-            state.inverse_temperature is not None and read - set(problem.latent)
+        read = {f.site.name for n in block for f in conditioning.factor_graph.factors_of[n]}
+        if read & conditioning.intervened or (
+            state.inverse_temperature is not None and read - set(conditioning.latent)
         ):
             return False
     if not state.masks or takes_masks(model.conditionals[block]):
         return True
-    around = {f.site.name for n in block for f in touching(state, n)} - set(block)
-    if any(n in state.masks and n not in state.problem.latent for n in around):
+    around = {f.site.name for n in block for f in factors_of(state, n)} - set(block)
+    if any(n in state.masks and n not in state.conditioning.latent for n in around):
         return False
     held = [n for n in block if n in state.masks]
     return not held or (len(block) == 1 and state.masks[block[0]].ndim == 2)
@@ -56,7 +56,7 @@ class Supplied:
         Raises:
             MoveError: if the model's function returns other sites or other shapes than it declared.
         """
-        draw: Any = state.problem.lowered.model.conditionals[self.sites]
+        draw: Any = state.conditioning.factor_graph.model.conditionals[self.sites]
         if generator is None:
             raise MoveError(
                 f"conditional of {self.sites}: a generator is needed; call engine.init first."
@@ -72,14 +72,20 @@ class Supplied:
         )
         self._check(drawn, natural)
         for name in state.masks.keys() & drawn.keys():
-            kept = torch.where(widen(state.masks[name], drawn[name]), natural[name], drawn[name])
+            kept = torch.where(
+                expand_trailing(state.masks[name], drawn[name]), natural[name], drawn[name]
+            )
             drawn = {**drawn, name: kept}
-        return state.with_values(state.problem.unconstrain(drawn)), state.log_weights.new_ones(())
+        return state.with_values(state.conditioning.unconstrain(drawn)), state.log_weights.new_ones(
+            ()
+        )
 
     def _masks(self, state: State) -> dict[str, Tensor]:
         """Masks of data of which some are missing, and of the block; other latents have a value everywhere."""
         return {
-            n: m for n, m in state.masks.items() if n in self.sites or n not in state.problem.latent
+            n: m
+            for n, m in state.masks.items()
+            if n in self.sites or n not in state.conditioning.latent
         }
 
     def _check(self, drawn: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:

@@ -29,8 +29,8 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference.errors import ModelError, unknown_name
-from aif_dcpc.inference.model.ancestral import quiet_distributions, seeded
-from aif_dcpc.inference.model.densities import active_factors, evaluate, touching
+from aif_dcpc.inference.model.ancestral import no_validation, rng_from
+from aif_dcpc.inference.model.densities import active_factors, evaluate, factors_of
 from aif_dcpc.inference.model.resampling import ess
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.moves.forward_backward import chain_tables, is_tabular
@@ -98,7 +98,7 @@ def estimate_evidence(
     if method not in METHODS:
         raise ModelError(unknown_name("method", method, METHODS))
     given: dict[str, Any] = {"masks": masks, "do": do, "batch_size": batch_size, "length": length}
-    with quiet_distributions(), torch.no_grad():
+    with no_validation(), torch.no_grad():
         sampler = engine.with_num_particles(max(engine.num_particles, MIN_CHAINS))
         state = sampler.init(data, seed=seed, **given)
         obstacle = _obstacle(state)
@@ -134,19 +134,19 @@ def _evidence(log_weights: Tensor, method: str, log_evidence: Tensor | None = No
 
 def _obstacle(state: State) -> str:
     """Why the discrete sites cannot be summed out one by one; "" where they can."""
-    discrete = state.problem.discrete
+    discrete = state.conditioning.discrete
     for name in sorted(discrete):
         if not is_tabular(state, name):
             return f"site {name!r} has no small table of values to sum out."
-        for factor in touching(state, name):
-            others = {leaf.site for leaf in factor.inputs} & discrete - {name}
+        for factor in factors_of(state, name):
+            others = {argument.site for argument in factor.inputs} & discrete - {name}
             if others:
                 return f"discrete sites {name!r} and {min(others)!r} are coupled and cannot be summed out one by one."
     return ""
 
 
 def _importance(engine: Sampler, state: State, num_samples: int, num_fit: int) -> Evidence:
-    names = [n for n in state.problem.latent if n not in state.problem.discrete]
+    names = [n for n in state.conditioning.latent if n not in state.conditioning.discrete]
     if not names:  # all latents are summed out: the answer is exact
         log_weights = _log_joint(_with_particles(state, {}, 1))
         one, found = torch.ones_like(log_weights[0]), log_weights[0]
@@ -154,7 +154,7 @@ def _importance(engine: Sampler, state: State, num_samples: int, num_fit: int) -
     proposal = GaussMarkov(state, _posterior_draws(engine, state, names, num_fit))
     size = max(64, VALUES_PER_CHUNK // (state.batch_size * max(state.length, 1)))
     parts = []
-    with seeded(engine.generator):
+    with rng_from(engine.generator):
         for start in range(0, num_samples, size):
             parts.append(_log_weights(state, proposal, min(size, num_samples - start)))
     log_weights = torch.cat(parts)
@@ -182,7 +182,7 @@ def _log_weights(state: State, proposal: GaussMarkov, number: int) -> Tensor:
 def _with_particles(state: State, values: Mapping[str, Tensor], number: int) -> State:
     """The state with other particles; discrete sites keep one, which is never read."""
     weights = state.log_weights.new_zeros(number, state.batch_size)
-    idle = {n: state.values[n][:1] for n in state.problem.discrete}
+    idle = {n: state.values[n][:1] for n in state.conditioning.discrete}
     return state.replace(
         values={**state.values, **idle, **values}, log_weights=weights, cache={}, adaptation={}
     )
@@ -190,7 +190,7 @@ def _with_particles(state: State, values: Mapping[str, Tensor], number: int) -> 
 
 def _log_joint(state: State) -> Tensor:
     """log p(data, continuous latents), discrete ones summed out, `(N, B)`, or `(N, 1)` where data are coupled."""
-    discrete = state.problem.discrete
+    discrete = state.conditioning.discrete
     own, shared = (
         torch.zeros_like(state.log_weights).double(),
         torch.zeros_like(state.log_weights[:, :1]).double(),
@@ -198,10 +198,10 @@ def _log_joint(state: State) -> Tensor:
     parts = [
         (f.site.scope, evaluate(state, f, scores=False).log_prob)
         for f in active_factors(state)
-        if not discrete & {leaf.site for leaf in f.inputs}
+        if not discrete & {argument.site for argument in f.inputs}
     ]
     parts += [
-        (state.problem.site(name).scope, chain_tables(state, name).log_normaliser())
+        (state.conditioning.site(name).scope, chain_tables(state, name).log_normaliser())
         for name in discrete
     ]
     for scope, log_prob in parts:

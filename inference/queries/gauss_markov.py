@@ -18,7 +18,7 @@ from torch import Tensor
 
 from aif_dcpc.inference.errors import ModelError
 from aif_dcpc.inference.model.densities import SPLIT, active_factors, factor_slices
-from aif_dcpc.inference.model.factor_graph import Factor, Leaf
+from aif_dcpc.inference.model.factor_graph import Argument, Factor
 from aif_dcpc.inference.model.state import State
 
 RIDGE = 1e-6
@@ -109,7 +109,7 @@ class GaussMarkov:
         mask = self.state.masks.get(node.site)
         if mask is None:
             return torch.ones(like.shape[1], dtype=torch.bool, device=like.device)
-        if mask.ndim > self.state.problem.site(node.site).num_lead:
+        if mask.ndim > self.state.conditioning.site(node.site).batch_ndim:
             raise ModelError(
                 f"site {node.site!r}: the evidence cannot tell elements of a latent's event apart; {SPLIT}"
             )
@@ -130,7 +130,7 @@ class GaussMarkov:
         shared = torch.zeros_like(own[:, :1])
         for c in self.conditionals:
             drawn[c.node], log_prob = self._draw(c, drawn, number)
-            if self.state.problem.site(c.node.site).scope == "global":
+            if self.state.conditioning.site(c.node.site).scope == "global":
                 shared = shared + log_prob
             else:
                 own = own + log_prob
@@ -164,7 +164,9 @@ class GaussMarkov:
         found = {}
         for name, parts in columns.items():
             whole = (
-                parts[0] if self.state.problem.site(name).period is None else torch.stack(parts, 2)
+                parts[0]
+                if self.state.conditioning.site(name).period is None
+                else torch.stack(parts, 2)
             )
             found[name] = whole.reshape(*whole.shape[:-1], *shapes[name]).to(
                 self.samples[name].dtype
@@ -188,10 +190,10 @@ def _student_log_prob(noise: Tensor, freedom: float) -> Tensor:
 
 def _nodes(state: State, names: tuple[str, ...]) -> list[Node]:
     """All nodes in the order in which they are drawn: global, per datum, then slice by slice, slow sites first."""
-    rank = {name: i for i, name in enumerate(state.problem.lowered.model.sites)}
+    rank = {name: i for i, name in enumerate(state.conditioning.factor_graph.model.sites)}
     keyed = []
     for name in names:
-        site = state.problem.site(name)
+        site = state.conditioning.site(name)
         if site.period is None:
             keyed.append(((-2 if site.scope == "global" else -1, 0, rank[name]), Node(name, None)))
             continue
@@ -209,7 +211,7 @@ def _triangulated(state: State, nodes: list[Node]) -> dict[Node, tuple[Node, ...
         for t in range(start, stop) if factor.site.period is not None else (0,):
             clique = [
                 n
-                for n in (_read(state, factor, leaf, t) for leaf in factor.inputs)
+                for n in (_read(state, factor, argument, t) for argument in factor.inputs)
                 if n in neighbours
             ]
             _link(neighbours, clique)
@@ -229,9 +231,9 @@ def _link(neighbours: Mapping[Node, set[Node]], clique: list[Node]) -> None:
         neighbours[b].add(a)
 
 
-def _read(state: State, factor: Factor, leaf: Leaf, t: int) -> Node:
-    """The node behind a leaf when the factor stands at slice t of its scope."""
-    period = state.problem.site(leaf.site).period
+def _read(state: State, factor: Factor, argument: Argument, t: int) -> Node:
+    """The node behind an argument when the factor stands at slice t of its scope."""
+    period = state.conditioning.site(argument.site).period
     if period is None:
-        return Node(leaf.site, None)
-    return Node(leaf.site, t * (factor.site.period or 1) // period - leaf.offset)
+        return Node(argument.site, None)
+    return Node(argument.site, t * (factor.site.period or 1) // period - argument.lag)

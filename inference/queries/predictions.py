@@ -22,10 +22,10 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from aif_dcpc.inference.errors import ClampError, unknown_name
-from aif_dcpc.inference.model.ancestral import AncestorSampler, expand_to, seeded
+from aif_dcpc.inference.model.ancestral import AncestorSampler, expand_to, rng_from
 from aif_dcpc.inference.model.conditioning import interventions
 from aif_dcpc.inference.model.densities import active_factors, factor_slices
-from aif_dcpc.inference.model.factor_graph import Factor, align, num_slices, widen
+from aif_dcpc.inference.model.factor_graph import Factor, align, expand_trailing, num_slices
 from aif_dcpc.inference.model.graph import Site, parent_name
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.queries.exogenous import from_noise, to_noise
@@ -60,14 +60,18 @@ def forecast(
     horizon = _horizon(state, inputs, length)
     fixed = _future_inputs(state, inputs, horizon)
     sampler = AncestorSampler(
-        state.problem.lowered, state.num_particles, state.batch_size, state.length + horizon, fixed
+        state.conditioning.factor_graph,
+        state.num_particles,
+        state.batch_size,
+        state.length + horizon,
+        fixed,
     )
-    with seeded(generator):
+    with rng_from(generator):
         drawn = sampler.sample(state.length, state.natural)
-    timed = {n: v for n, v in drawn.items() if state.problem.site(n).period is not None}
+    timed = {n: v for n, v in drawn.items() if state.conditioning.site(n).period is not None}
     lead = (state.num_particles, state.batch_size)
     return {
-        n: _wide(v[:, :, num_slices(state.problem.site(n), state.length) :], lead)
+        n: _wide(v[:, :, num_slices(state.conditioning.site(n), state.length) :], lead)
         for n, v in timed.items()
     }
 
@@ -78,11 +82,11 @@ def _wide(value: Tensor, lead: tuple[int, int]) -> Tensor:
 
 def _needed(state: State) -> list[str]:
     """Sites with time whose future must be told: inputs, and what an intervention has cut from its parents."""
-    sites = state.problem.lowered.model.sites.values()
+    sites = state.conditioning.factor_graph.model.sites.values()
     return [
         s.name
         for s in sites
-        if s.period is not None and (s.kind == "input" or s.name in state.problem.severed)
+        if s.period is not None and (s.kind == "input" or s.name in state.conditioning.intervened)
     ]
 
 
@@ -91,7 +95,7 @@ def _horizon(state: State, inputs: Mapping[str, Tensor], length: int | None) -> 
     for name in inputs:
         if name not in needed:
             raise ClampError(f"forecast: {unknown_name('input', name, needed)}")
-    lengths = {v.shape[1] for n, v in inputs.items() if state.problem.site(n).period == 1}
+    lengths = {v.shape[1] for n, v in inputs.items() if state.conditioning.site(n).period == 1}
     lengths |= set() if length is None else {length}
     least = min(lengths, default=1)
     missing = sorted(n for n in set(needed) - set(inputs) if _num_new(state, n, least))
@@ -109,7 +113,7 @@ def _horizon(state: State, inputs: Mapping[str, Tensor], length: int | None) -> 
 
 def _num_new(state: State, name: str, horizon: int) -> int:
     """How many values of a site begin within so many future slices."""
-    site = state.problem.site(name)
+    site = state.conditioning.site(name)
     return num_slices(site, state.length + horizon) - num_slices(site, state.length)
 
 
@@ -139,9 +143,9 @@ def predict(state: State, generator: torch.Generator | None = None) -> dict[str,
         site -> `(K, B, [T,] *event)`.
     """
     parts: dict[str, list[Tensor]] = {}
-    with seeded(generator):
+    with rng_from(generator):
         for factor in active_factors(state):
-            if factor.site.name not in state.problem.latent:
+            if factor.site.name not in state.conditioning.latent:
                 parts.setdefault(factor.site.name, []).append(
                     _distribution(state, state.natural, factor).sample()
                 )
@@ -153,8 +157,15 @@ def _distribution(state: State, values: Mapping[str, Tensor], factor: Factor) ->
     start, stop = factor_slices(state, factor)
     site = factor.site
     aligned = {
-        leaf: align(values[leaf.site], state.problem.site(leaf.site), leaf, site, start, stop)
-        for leaf in factor.inputs
+        argument: align(
+            values[argument.site],
+            state.conditioning.site(argument.site),
+            argument,
+            site,
+            start,
+            stop,
+        )
+        for argument in factor.inputs
     }
     lead = (state.num_particles, 1 if site.scope == "global" else state.batch_size)
     time = () if site.period is None else (stop - start,)
@@ -195,10 +206,10 @@ def counterfactual(
     values = _factual(state, generator)
     changed = _downstream(state, set(action))
     noise = {name: _abduct(state, values, name) for name in changed}
-    set_before = {n: state.masks[n] for n in state.problem.partly_severed & set(changed)}
+    set_before = {n: state.masks[n] for n in state.conditioning.partly_intervened & set(changed)}
     fixed = {n: action.get(n, v) for n, v in values.items() if n not in changed or n in set_before}
     replay = Replay(
-        state.problem.lowered,
+        state.conditioning.factor_graph,
         state.num_particles,
         state.batch_size,
         state.length,
@@ -225,24 +236,25 @@ class Replay(AncestorSampler):
 def _factual(state: State, generator: torch.Generator | None) -> dict[str, Tensor]:
     """Natural values of every site; what was not observed of a partly observed outcome is drawn."""
     values = dict(state.natural)
-    hidden = [n for n in state.masks if n not in state.problem.latent]
+    hidden = [n for n in state.masks if n not in state.conditioning.latent]
     drawn = predict(state, generator) if hidden else {}
     for name in hidden:
         values[name] = torch.where(
-            widen(state.masks[name], values[name]), values[name], drawn[name]
+            expand_trailing(state.masks[name], values[name]), values[name], drawn[name]
         )
     return values
 
 
 def _downstream(state: State, roots: set[str]) -> list[str]:
     """Random sites that a change of `roots` can reach, those in `roots` and those already cut aside."""
-    sites = state.problem.lowered.model.sites
+    sites = state.conditioning.factor_graph.model.sites
     reached = set(roots)
     for _ in sites:
         reached |= {
             s.name
             for s in sites.values()
-            if reached & set(map(parent_name, s.parents)) and s.name not in state.problem.severed
+            if reached & set(map(parent_name, s.parents))
+            and s.name not in state.conditioning.intervened
         }
     return [n for n in sites if n in reached - roots and sites[n].kind == "stochastic"]
 

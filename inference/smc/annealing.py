@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference.errors import ModelError
-from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import active_factors, evaluate
 from aif_dcpc.inference.model.factor_graph import Factor
 from aif_dcpc.inference.model.resampling import ess
@@ -92,7 +92,7 @@ class Path:
 
 def likelihood_factors(state: State) -> tuple[Factor, ...]:
     """Active factors whose density is (at some slices) that of observed values."""
-    names = state.problem.latent
+    names = state.conditioning.latent
     return tuple(
         f for f in active_factors(state) if f.site.name not in names or f.site.name in state.masks
     )
@@ -104,7 +104,7 @@ def heat(state: State, power: Tensor) -> State:
     cache = dict(state.cache)
     for factor in likelihood_factors(state):
         value = cache.pop(factor.key, None)
-        if value is not None and factor.site.name not in state.problem.latent:
+        if value is not None and factor.site.name not in state.conditioning.latent:
             ratio = (power / old)[:1] if factor.site.scope == "global" else power / old
             cache[factor.key] = _scaled(value, ratio)
     return state.replace(cache=cache, inverse_temperature=power)
@@ -115,7 +115,7 @@ def _scaled(value: FactorValue, ratio: Tensor) -> FactorValue:
         return x * ratio.reshape(1, -1, *([1] * (x.ndim - 2)))
 
     return FactorValue(
-        scale(value.log_prob), {leaf: scale(score) for leaf, score in value.scores.items()}
+        scale(value.log_prob), {argument: scale(score) for argument, score in value.scores.items()}
     )
 
 
@@ -144,7 +144,7 @@ def log_likelihood(state: State) -> Tensor:
 
 def _plain_log_prob(state: State, plain: State, factor: Factor) -> Tensor:
     cached, power = state.cache.get(factor.key), state.inverse_temperature
-    if cached is None or factor.site.name in state.problem.latent:
+    if cached is None or factor.site.name in state.conditioning.latent:
         return evaluate(plain, factor, scores=False).log_prob
     if power is None:
         return cached.log_prob
@@ -155,7 +155,7 @@ def _plain_log_prob(state: State, plain: State, factor: Factor) -> Tensor:
 def _observed_part(state: State, factor: Factor, log_prob: Tensor) -> Tensor:
     """Sum over the observed slices, `(K or 1, B or 1)`."""
     mask = state.masks.get(factor.site.name)
-    if mask is not None and factor.site.name in state.problem.latent:
+    if mask is not None and factor.site.name in state.conditioning.latent:
         start, stop = (0, None) if factor.site.period is None else factor.slices(mask.shape[2])
         shown = mask if factor.site.period is None else mask[:, :, start:stop]
         log_prob = torch.where(shown, log_prob, torch.zeros_like(log_prob))
@@ -261,7 +261,7 @@ def annealed_log_evidence(
     if num_temperatures < 1:
         raise ModelError(f"num_temperatures={num_temperatures}: expected at least 1.")
     chains = engine.with_num_particles(num_chains)
-    with quiet_distributions(), torch.no_grad():
+    with no_validation(), torch.no_grad():
         if path is None:
             pilot = engine.with_num_particles(max(num_chains, 2))
             path = fit_path(pilot, pilot.init(data, seed=seed, **setup), num_temperatures)

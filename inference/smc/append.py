@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference.errors import ClampError, ModelError, MoveError, unknown_name
-from aif_dcpc.inference.model.ancestral import AncestorSampler, seeded
+from aif_dcpc.inference.model.ancestral import AncestorSampler, rng_from
 from aif_dcpc.inference.model.conditioning import has_readers
 from aif_dcpc.inference.model.densities import active_factors, evaluate
-from aif_dcpc.inference.model.factor_graph import widen
+from aif_dcpc.inference.model.factor_graph import expand_trailing
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.resampling import is_coupled, resample_lineages
-from aif_dcpc.inference.model.state import Problem, State
+from aif_dcpc.inference.model.state import Conditioning, State
 from aif_dcpc.inference.model.supports import fixed, same, unlike_supports
 
 
@@ -44,7 +44,7 @@ def append(
         ModelError: for a site whose kernel has another support than its initial kernel.
     """
     arrived = _arrived(state, observation, masks or {})
-    model = state.problem.lowered.model
+    model = state.conditioning.factor_graph.model
     if model.arrival is not None:
         if masks:
             raise ClampError(
@@ -87,10 +87,10 @@ def _arrived(
 ) -> Arrived:
     _check_arrival(state, observation, masks)
     found = Arrived({}, {}, dict(state.masks))
-    for name, site in state.problem.lowered.model.sites.items():
+    for name, site in state.conditioning.factor_graph.model.sites.items():
         if site.kind == "deterministic" or not _grows(site, state.length):
             continue
-        latent, value = name in state.problem.latent, observation.get(name)
+        latent, value = name in state.conditioning.latent, observation.get(name)
         if value is None and not latent:
             raise ClampError(
                 f"site {name!r} is observed: its value in the new slice is missing; pass {name!r} as well."
@@ -115,12 +115,14 @@ def _arrived(
 def _check_arrival(
     state: State, observation: Mapping[str, Tensor], masks: Mapping[str, Tensor]
 ) -> None:
-    problem = state.problem
+    conditioning = state.conditioning
     for name in [*observation, *masks]:
-        if name not in problem.lowered.model.sites:
-            raise ClampError(unknown_name("site", name, problem.lowered.model.sites))
+        if name not in conditioning.factor_graph.model.sites:
+            raise ClampError(unknown_name("site", name, conditioning.factor_graph.model.sites))
     for name in observation:
-        if name in problem.latent and (name not in state.masks or name in problem.partly_severed):
+        if name in conditioning.latent and (
+            name not in state.masks or name in conditioning.partly_intervened
+        ):
             raise ClampError(
                 f"site {name!r} is latent in this cloud: it cannot be observed in a new slice."
             )
@@ -129,7 +131,7 @@ def _check_arrival(
             raise ClampError(
                 f"site {name!r}: a mask needs data; pass its value in the new slice as well."
             )
-        if problem.site(name).kind == "input":
+        if conditioning.site(name).kind == "input":
             raise ClampError(
                 f"input {name!r} cannot be masked: only random sites can be partly observed."
             )
@@ -138,7 +140,7 @@ def _check_arrival(
                 f"mask of site {name!r}: expected bool of shape {(state.batch_size,)}, found {mask.dtype} "
                 f"{tuple(mask.shape)}."
             )
-        if name not in state.masks and has_readers(problem.lowered, name):
+        if name not in state.masks and has_readers(conditioning.factor_graph, name):
             raise ClampError(
                 f"site {name!r} is read by other values, so what is hidden of it must be inferred: begin with "
                 f"init(..., masks={{{name!r}: all True}})."
@@ -170,7 +172,7 @@ def _longer(state: State, name: str, value: Tensor, mask: Tensor | None) -> Tens
         )
     new = value[None, :, None].expand(old.shape[0], *value.shape[:1], 1, *value.shape[1:])
     if mask is not None:
-        new = torch.where(widen(mask[:, :, -1:], new), new, old[:, :, -1:])
+        new = torch.where(expand_trailing(mask[:, :, -1:], new), new, old[:, :, -1:])
     return torch.cat([old, new], 2)
 
 
@@ -178,27 +180,27 @@ def _from_prior(
     state: State, arrived: Arrived, generator: torch.Generator | None
 ) -> tuple[State, Tensor]:
     """Draw the new latents from their kernels; the weight is the likelihood of the new data."""
-    problem = state.problem
+    conditioning = state.conditioning
     given = (
-        {n: v for n, v in state.values.items() if n not in problem.latent}
+        {n: v for n, v in state.values.items() if n not in conditioning.latent}
         | arrived.data
         | arrived.shown
     )
     sizes = (state.num_particles, state.batch_size, state.length + 1)
     sampler = AncestorSampler(
-        problem.lowered, *sizes, given, {n: arrived.masks[n] for n in arrived.shown}
+        conditioning.factor_graph, *sizes, given, {n: arrived.masks[n] for n in arrived.shown}
     )
-    with seeded(generator):
+    with rng_from(generator):
         drawn = sampler.sample(state.length, state.natural)
-    _check_domains(problem, sampler)
-    values = {**state.values, **problem.unconstrain(drawn), **arrived.data}
+    _check_domains(conditioning, sampler)
+    values = {**state.values, **conditioning.unconstrain(drawn), **arrived.data}
     longer = state.replace(values=values, masks=arrived.masks, length=state.length + 1, cache={})
     increments = torch.zeros_like(state.log_weights)
     for factor in active_factors(longer):
         if factor.site.name in arrived.data and (factor.stop is None or state.length < factor.stop):
             increments = increments + evaluate(longer, factor, scores=False).log_prob[:, :, -1]
     for name in arrived.shown:
-        law = sampler.distributions[sampler.factors_of(name)[0].key]
+        law = sampler.distributions[sampler.drawn_factors(name)[0].key]
         log_prob = law.log_prob(drawn[name][:, :, -1:]).flatten(2).sum(2)
         increments = increments + torch.where(
             arrived.masks[name][:, :, -1], log_prob, torch.zeros_like(log_prob)
@@ -206,11 +208,11 @@ def _from_prior(
     return longer, increments
 
 
-def _check_domains(problem: Problem, sampler: AncestorSampler) -> None:
-    for name, domain in problem.domains.items():
-        for factor in sampler.factors_of(name):
+def _check_domains(conditioning: Conditioning, sampler: AncestorSampler) -> None:
+    for name, domain in conditioning.domains.items():
+        for factor in sampler.drawn_factors(name):
             law = sampler.distributions[factor.key]
-            if not same([domain, fixed(law, factor.site.num_lead)]):
+            if not same([domain, fixed(law, factor.site.batch_ndim)]):
                 raise ModelError(unlike_supports(name, domain, law))
 
 
@@ -221,11 +223,11 @@ def _supplied(
     generator: torch.Generator | None,
 ) -> tuple[State, Tensor]:
     """Let the model's own proposal extend the cloud."""
-    propose = state.problem.lowered.model.arrival
+    propose = state.conditioning.factor_graph.model.arrival
     if propose is None or generator is None:
         raise MoveError("arrival: a proposal and a generator are needed; call engine.init first.")
     changes, increments = propose(state.natural, observation, generator)
-    values = {**state.values, **arrived.data, **state.problem.unconstrain(changes)}
+    values = {**state.values, **arrived.data, **state.conditioning.unconstrain(changes)}
     return state.replace(
         values=values, masks=arrived.masks, length=state.length + 1, cache={}
     ), increments

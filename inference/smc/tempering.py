@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference.errors import ConvergenceWarning, ModelError
-from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import log_joint
 from aif_dcpc.inference.model.resampling import ess, systematic, take
 from aif_dcpc.inference.model.state import Info, State
@@ -64,7 +64,7 @@ def temper(
     if num_temperatures < 1:
         raise ModelError(f"num_temperatures={num_temperatures}: expected at least 1.")
     engine = engine.with_num_particles(engine.num_particles)
-    with quiet_distributions(), torch.no_grad():
+    with no_validation(), torch.no_grad():
         pilot = engine.with_num_particles(num_pilot)
         path = fit_path(pilot, pilot.init(data, seed=seed, **setup), num_temperatures)
         engine.generator = pilot.generator
@@ -109,6 +109,6 @@ def _select(state: State, indices: Tensor) -> State:
             state.values[n],
             indices if is_coupled(state) and state.values[n].shape[1] == 1 else wide,
         )
-        for n in state.problem.latent
+        for n in state.conditioning.latent
     }
     return state.with_values(moved).replace(ancestors=state.ancestors.gather(0, wide))

@@ -24,7 +24,7 @@ from aif_dcpc.inference.images.layers import GaussianLayer
 from aif_dcpc.inference.model.state import Info
 from aif_dcpc.inference.queries.diagnostics import to_arviz
 from aif_dcpc.inference.smc.annealing import annealed_log_evidence
-from aif_dcpc.inference.stores import ParticleStore, rebind
+from aif_dcpc.inference.stores import ParticleStore, with_batch
 
 
 def normal(*parents):
@@ -148,9 +148,9 @@ DECLARED = {
         lambda: generator((3, 32, 32), width=16, likelihood="normal"),
     ),
     "unknown site of a cloud": (
-        lambda: DCPC(static()).init().problem.site("y"),
+        lambda: DCPC(static()).init().conditioning.site("y"),
         "unknown site",
-        lambda: DCPC(static()).init().problem.site("x"),
+        lambda: DCPC(static()).init().conditioning.site("x"),
     ),
     "encoder of scalars": (
         lambda: chain_encoder(DCPC(static()).init({"x": torch.zeros(1)}), "x"),
@@ -233,8 +233,8 @@ CLAMPED = {
         lambda: ParticleStore({"z": (2,)}, 3).load_state_dict({"z": torch.zeros(3, 1)}),
         r"expected \(3, 2\), found \(3, 1\)",
     ),
-    "rebind": (
-        lambda: rebind(clamp(static(), data={"x": B3}), {}, {"z": torch.zeros(2, 3)}),
+    "with_batch": (
+        lambda: with_batch(clamp(static(), data={"x": B3}), {}, {"z": torch.zeros(2, 3)}),
         "no values for x",
     ),
 }

@@ -148,7 +148,7 @@ class GridModel:
             "outcome", self.outcome_kernel, [*path, "map", "outcome_table", "action"], scope="slice"
         )
         model.add_conditional(("event", "map", *TABLES), self.draw_history)
-        model.add_arrival(self.propose)
+        model.add_slice_proposal(self.propose)
         return model
 
     def _add_globals(self, model: GraphicalModel) -> None:

@@ -184,7 +184,7 @@ def test_replicates_start_at_the_given_draws():
     drawn = engine.init(batch_size=6, seed=0).natural
     state = _clamped(engine, drawn, ("b",))
     assert torch.equal(state.values["a"], drawn["a"]) and torch.equal(state.values["b"], drawn["b"])
-    assert state.problem.latent == ("a",)
+    assert state.conditioning.latent == ("a",)
 
 
 def test_models_without_latents_have_nothing_to_sweep():

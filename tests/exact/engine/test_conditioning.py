@@ -49,23 +49,28 @@ SUPPORTS = {
 def test_roles_of_supports(name):
     law, constrained, bounds = SUPPORTS[name]
     state = DCPC(one(law), num_particles=2).init(batch_size=3, seed=0)
-    problem = state.problem
+    conditioning = state.conditioning
     discrete = bool(law.support.is_discrete)
-    assert (("z" in problem.discrete), ("z" in problem.bijections)) == (discrete, constrained)
-    assert problem.bounds.get("z") == bounds
-    assert ("z" in problem.supports) == (law.has_enumerate_support or name == "tokens")
+    assert (("z" in conditioning.discrete), ("z" in conditioning.bijections)) == (
+        discrete,
+        constrained,
+    )
+    assert conditioning.bounds.get("z") == bounds
+    assert ("z" in conditioning.supports) == (law.has_enumerate_support or name == "tokens")
     assert law.support.check(state.particles["z"]).all()
-    assert torch.allclose(problem.unconstrain(state.particles)["z"], state.values["z"], atol=1e-4)
+    assert torch.allclose(
+        conditioning.unconstrain(state.particles)["z"], state.values["z"], atol=1e-4
+    )
 
 
 def test_supports_list_every_value():
-    assert DCPC(one(d.Categorical(torch.ones(3)))).init().problem.supports["z"].tolist() == [
+    assert DCPC(one(d.Categorical(torch.ones(3)))).init().conditioning.supports["z"].tolist() == [
         0,
         1,
         2,
     ]
     assert (
-        DCPC(one(d.OneHotCategorical(torch.ones(3)))).init().problem.supports["z"].tolist()
+        DCPC(one(d.OneHotCategorical(torch.ones(3)))).init().conditioning.supports["z"].tolist()
         == torch.eye(3).tolist()
     )
 
@@ -76,7 +81,7 @@ def test_what_is_not_observed_is_filled_with_something_possible():
     data, shown = torch.tensor([nan, 3.0, nan, 4.0]), torch.tensor([False, True, False, True])
     state = DCPC(model, num_particles=2).init({"x": data}, masks={"x": shown}, seed=0)
     assert state.values["x"].tolist() == [[3.0, 3.0, 3.0, 4.0]]
-    assert state.problem.latent == () and state.values["x"].shape[0] == 1
+    assert state.conditioning.latent == () and state.values["x"].shape[0] == 1
     expected = d.Gamma(2.0, 1.0).log_prob(torch.tensor([3.0, 4.0]))
     log_joint = DCPC(model).log_joint(state)
     assert torch.allclose(

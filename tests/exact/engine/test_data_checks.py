@@ -221,7 +221,10 @@ def test_counts_out_of_an_unknown_number():
     model.add_site("x", lambda k: d.Normal(k, 0.7), ["k"])
     engine = DCPC(model, num_particles=1500)
     state = engine.init({"x": torch.tensor([2.0])}, seed=0)
-    assert state.problem.bounds["k"] == (0.0, float("inf")) and "k" not in state.problem.supports
+    assert (
+        state.conditioning.bounds["k"] == (0.0, float("inf"))
+        and "k" not in state.conditioning.supports
+    )
     state, _ = engine.run(state, 60)
     n = torch.arange(30.0)
     joint = d.Poisson(3.0).log_prob(n)[:, None] + d.Binomial(
@@ -263,7 +266,7 @@ def test_elements_of_independent_discrete_vectors_are_drawn_exactly(law):
     state = engine.init({"x": torch.tensor([1.2])}, seed=0)
     assert engine.schedule(state).moves(0) == (Gibbs("z"),)
     state, _ = engine.run(state, 8)
-    size = len(state.problem.supports["z"])
+    size = len(state.conditioning.supports["z"])
     every = torch.cartesian_prod(*[torch.arange(size)] * 3).to(state.values["z"].dtype)
     joint = law.log_prob(every).sum(-1) + d.Normal(every.sum(-1).float(), 0.8).log_prob(
         torch.tensor(1.2)

@@ -19,7 +19,7 @@ from aif_dcpc.inference import (
 from aif_dcpc.inference.errors import ConvergenceWarning
 from aif_dcpc.inference.model.parameters import Snapshot
 from aif_dcpc.inference.moves.independence import FromBank
-from aif_dcpc.inference.stores import ParticleStore, rebind
+from aif_dcpc.inference.stores import ParticleStore, with_batch
 
 GLOBAL = torch.zeros(())
 
@@ -253,7 +253,7 @@ def test_a_store_keeps_the_types_of_its_sites(tmp_path):
         store.write(torch.arange(4), state.values)
         back = store.read(torch.arange(4))
         assert {n: v.dtype for n, v in back.items()} == {"c": torch.int64, "z": torch.float64}
-        engine.run(rebind(state, data, back), 2)
+        engine.run(with_batch(state, data, back), 2)
 
 
 def with_its_own_conditional():

@@ -26,7 +26,7 @@ from aif_dcpc.inference.learning import (
     plain_adaptation,
     revived_adaptation,
 )
-from aif_dcpc.inference.stores import ParticleStore, rebind
+from aif_dcpc.inference.stores import ParticleStore, with_batch
 
 X = torch.tensor([[2.0], [1.0], [-1.0], [0.5], [3.0], [0.0]])
 
@@ -245,9 +245,9 @@ def test_a_cloud_is_bound_to_other_data():
     state = DCPC(model(), num_particles=3).init({"x": X[:2]}, seed=0)
     state = state.replace(log_weights=torch.randn(3, 2))
     seen = torch.tensor([True, False, True, True])
-    bound = rebind(state, {"x": X[2:]}, {"z": torch.zeros(3, 4, 1)}, {"x": seen})
+    bound = with_batch(state, {"x": X[2:]}, {"z": torch.zeros(3, 4, 1)}, {"x": seen})
     assert bound.batch_size == 4 and bound.num_particles == 3 and not bound.cache
     assert (bound.log_weights == 0).all() and bound.log_evidence.tolist() == [0] * 4
     assert torch.equal(bound.ancestors, torch.arange(3)[:, None].expand(3, 4))
     assert torch.equal(bound.values["x"], X[None, 2:]) and torch.equal(bound.masks["x"], seen[None])
-    assert rebind(state, {"x": X[2:]}, {"z": torch.zeros(3, 4, 1)}).masks == {}
+    assert with_batch(state, {"x": X[2:]}, {"z": torch.zeros(3, 4, 1)}).masks == {}

@@ -77,7 +77,7 @@ def test_a_site_that_is_hidden_everywhere_says_nothing(hidden):
     engine = DCPC(two_readings(), num_particles=K)
     data = {"x": torch.tensor([hidden]), "y": torch.tensor([2.0])}
     state, _ = engine.run(engine.init(data, masks={"x": torch.tensor([False])}, seed=0), 60)
-    assert state.problem.latent == ("z",)
+    assert state.conditioning.latent == ("z",)
     assert close(state.particles["z"], 1.6, 0.2)
 
 
@@ -262,7 +262,10 @@ def test_what_was_set_stays_set_in_a_counterfactual():
     found = engine.counterfactual(state, {"o": torch.ones(1, 3)})
     assert torch.equal(found["s"], state.particles["s"])
     again, _ = engine.run(state, 2, do={"s": torch.zeros(1, 3)})
-    assert again.problem.partly_severed == frozenset() and again.problem.severed == {"s"}
+    assert (
+        again.conditioning.partly_intervened == frozenset()
+        and again.conditioning.intervened == {"s"}
+    )
 
 
 def test_data_that_are_set_for_some_only():

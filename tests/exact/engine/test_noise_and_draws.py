@@ -5,7 +5,7 @@ import torch
 from torch import distributions as d
 
 from aif_dcpc.inference import DCPC, GraphicalModel, ModelError, every, lag
-from aif_dcpc.inference.model.ancestral import expand_to, quiet_distributions, reproducible, seeded
+from aif_dcpc.inference.model.ancestral import expand_to, no_validation, rng_from, rng_from_labels
 from aif_dcpc.inference.queries.exogenous import from_noise, to_noise
 from aif_dcpc.inference.smc.recent import recent_slices, rejoin
 
@@ -59,7 +59,7 @@ def test_seeded_draws_follow_the_generator_and_leave_the_global_one():
         generator = torch.Generator().manual_seed(seed)
         found = []
         for _ in range(2):
-            with seeded(generator):
+            with rng_from(generator):
                 found.append(torch.rand(3))
         return found
 
@@ -71,7 +71,7 @@ def test_seeded_draws_follow_the_generator_and_leave_the_global_one():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    with seeded(None), reproducible(None):
+    with rng_from(None), rng_from_labels(None):
         assert torch.equal(torch.rand(3), expected)
 
 
@@ -79,7 +79,7 @@ def test_reproducible_draws_follow_seed_and_labels():
     def draw(seed, *labels):
         generator = torch.Generator().manual_seed(seed)
         torch.rand(4, generator=generator)  # where the generator stands does not matter
-        with reproducible(generator, *labels):
+        with rng_from_labels(generator, *labels):
             return torch.rand(3)
 
     before = torch.random.get_rng_state()
@@ -94,7 +94,7 @@ def test_validation_is_off_for_the_duration():
     for setting in (True, False):
         d.Distribution.set_default_validate_args(setting)
         try:
-            with pytest.raises(KeyError), quiet_distributions():
+            with pytest.raises(KeyError), no_validation():
                 assert not d.Distribution._validate_args
                 raise KeyError
             assert d.Distribution._validate_args is setting
@@ -166,7 +166,7 @@ def test_recent_slices_are_whole_periods_with_the_lag_held():
     state = engine.init({"o": torch.randn(3, 11)}, seed=0)
     assert recent_slices(state, 11) is state and recent_slices(state, 10) is state
     part = recent_slices(state, 4)  # 11 - 4 - 1 (the lag) = 6, a multiple of 2
-    assert part.length == 5 and part.problem.latent == ("slow", "s")
+    assert part.length == 5 and part.conditioning.latent == ("slow", "s")
     assert torch.equal(part.values["s"], state.values["s"][:, :, 6:])
     assert torch.equal(part.values["slow"], state.values["slow"][:, :, 3:])
     assert torch.equal(part.values["o"], state.values["o"][:, :, 6:]) and torch.equal(

@@ -202,13 +202,13 @@ def test_reheated_factors_are_what_they_would_be_evaluated_anew():
     state = heat(fill_cache(state, ("g", "z")), torch.full((3,), 0.8))
     assert {f.site.name for f in likelihood_factors(state)} == {"h", "z", "o"}
     assert set(state.cache) >= {"h", "o"}
-    for factor in state.problem.lowered.factors:
+    for factor in state.conditioning.factor_graph.factors:
         fresh = evaluate(state, factor)
         kept = state.cache.get(factor.key, fresh)
         assert torch.allclose(kept.log_prob, fresh.log_prob, atol=1e-5)
         assert all(
-            torch.allclose(kept.scores[leaf], score, atol=1e-5)
-            for leaf, score in fresh.scores.items()
+            torch.allclose(kept.scores[argument], score, atol=1e-5)
+            for argument, score in fresh.scores.items()
         )
 
 

@@ -103,7 +103,7 @@ def walk(arrival=None):
     )
     model.add_site("o", lambda s: Normal(s, 1.0), ["s"], scope="slice")
     if arrival is not None:
-        model.add_arrival(arrival)
+        model.add_slice_proposal(arrival)
     engine = DCPC(model, num_particles=5)
     return engine, engine.init({"o": torch.tensor([[0.5], [-0.5]])}, seed=0)
 

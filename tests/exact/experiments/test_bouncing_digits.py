@@ -157,7 +157,7 @@ def residual_score(num_sweeps=4, seed=1):
     engine = DCPC(model, num_particles=1, warmup=0)
     fresh = engine.init(batch_size=films, length=4, seed=seed).natural
     state = engine.init({"frame": fresh["frame"][0]})
-    state = state.with_values({name: fresh[name] for name in state.problem.latent})
+    state = state.with_values({name: fresh[name] for name in state.conditioning.latent})
     state, _ = engine.run(state, num_sweeps)
     mean = Belief.of(state.particles, 2).frames(model.sites["frame"].kernel)
     squares = ((fresh["frame"][0] - mean) / scale).square()

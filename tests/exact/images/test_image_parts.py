@@ -163,8 +163,8 @@ def test_the_rest_of_a_graph_stays_when_pixels_are_hidden():
         lag("state"),
     )
     state = DCPC(hidden, num_particles=2).init({"image": torch.rand(1, 3, 1, 2, 2)}, seed=0)
-    factor = next(f for f in state.problem.lowered.factors if f.site.name == "image")
-    law = factor.distribution({leaf: state.values[leaf.site] for leaf in factor.inputs})
+    factor = next(f for f in state.conditioning.factor_graph.factors if f.site.name == "image")
+    law = factor.distribution({argument: state.values[argument.site] for argument in factor.inputs})
     assert (law.log_prob(state.values["image"]) == 0).all()
 
 

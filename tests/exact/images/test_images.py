@@ -114,7 +114,8 @@ def test_hidden_pixels_do_not_matter(likelihood):
     def score(model, images):
         state = DCPC(model, num_particles=2).init({"image": images}, seed=0)
         return evaluate(
-            state, next(f for f in state.problem.lowered.factors if f.site.name == "image")
+            state,
+            next(f for f in state.conditioning.factor_graph.factors if f.site.name == "image"),
         ).log_prob
 
     assert torch.equal(
@@ -146,7 +147,7 @@ def test_convolutional_generators_keep_data_independent(side):
     state = DCPC(model, num_particles=2).init(
         {"image": torch.randint(0, 256, (3, 3, side, side)) / 255}, seed=0
     )
-    factor = next(f for f in state.problem.lowered.factors if f.site.name == "image")
+    factor = next(f for f in state.conditioning.factor_graph.factors if f.site.name == "image")
     before = evaluate(state, factor, scores=False).log_prob
     moved = state.values["z"].clone()
     moved[:, 0] += 1
@@ -162,10 +163,10 @@ def test_a_missing_label_is_not_scored():
     engine = DCPC(model, num_particles=2)
     data = {"image": torch.rand(2, 1, 2, 2), "label": torch.tensor([1, 2])}
     state = engine.init(data, masks={"label": torch.tensor([True, False])}, seed=0)
-    factor = next(f for f in state.problem.lowered.factors if f.site.name == "label")
+    factor = next(f for f in state.conditioning.factor_graph.factors if f.site.name == "label")
     log_prob = evaluate(state, factor, scores=False).log_prob
     assert (log_prob[:, 0] < 0).all() and (log_prob[:, 1] == 0).all()
-    assert "label" not in state.problem.latent
+    assert "label" not in state.conditioning.latent
     probabilities = class_probabilities(state)
     assert probabilities.shape == (2, 3) and torch.allclose(probabilities.sum(-1), torch.ones(2))
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.distributions import Independent, Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel, State, every, lag
-from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import (
     active_factors,
     aligned_inputs,
@@ -46,8 +46,10 @@ def second_order(event: tuple[int, ...] = ()) -> GraphicalModel:
 
 
 def is_sparse(state: State, move) -> bool:
-    chunks = site_chunks(state, state.problem.site(move.site), move.width, move.phase, move.gap)
-    return Sparse.of(state, state.problem.site(move.site), chunks) is not None
+    chunks = site_chunks(
+        state, state.conditioning.site(move.site), move.width, move.phase, move.gap
+    )
+    return Sparse.of(state, state.conditioning.site(move.site), chunks) is not None
 
 
 @settings(max_examples=25, deadline=None)
@@ -69,7 +71,7 @@ def test_what_is_kept_is_what_a_fresh_evaluation_gives(length, window, event, ma
     state, _ = engine.run(engine.init(data, masks=masks, seed=seed), 4)
     known = state.values["z"]
     kinds = set()
-    with quiet_distributions(), torch.no_grad():
+    with no_validation(), torch.no_grad():
         for sweep in range(4):
             for move in engine.schedule(state).moves(sweep):
                 kinds.add(move.site == "z" and is_sparse(state, move))
@@ -104,7 +106,7 @@ def test_errors_and_gains_are_those_of_the_log_joint(kind, length):
     state = fill_cache(
         state.replace(values={n: v.double() for n, v in state.values.items()}), ("z",)
     )
-    site, z = state.problem.site("z"), state.values["z"]
+    site, z = state.conditioning.site("z"), state.values["z"]
     chunks = site_chunks(state, site, 2, 2, gap=10)
     here = Sparse.of(state, site, chunks) if kind is Sparse else Whole(state, site, chunks)
     leaf = z.clone().requires_grad_()

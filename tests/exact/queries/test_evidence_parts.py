@@ -125,7 +125,7 @@ def test_the_share_of_effective_samples_is_that_of_a_student_proposal():
 
 def test_nodes_are_drawn_slow_before_fast_and_read_their_neighbours():
     state = DCPC(walks(), num_particles=2).init(batch_size=1, length=4, seed=0)
-    nodes = _nodes(state, state.problem.latent)
+    nodes = _nodes(state, state.conditioning.latent)
     order = [
         Node("g", None),
         Node("e", None),

@@ -106,7 +106,7 @@ def test_intervention_on_a_running_cloud():
     assert close(state.particles["a"], 1.0, 0.5)  # c - b = 2 sees a alone
     assert not close(kept, 1.0, 0.5)
     again, _ = engine.run(state, 1, do={"b": torch.tensor([1.0])})
-    assert again.problem is state.problem
+    assert again.conditioning is state.conditioning
     with pytest.raises(ClampError, match="unknown site"):
         engine.run(state, 1, do={"bb": torch.tensor([1.0])})
     with pytest.raises(ClampError, match="events of shape"):
