@@ -45,12 +45,12 @@ from aif_dcpc.inference.moves.schedule import (
     choose_schedule,
     site_passes,
 )
-from aif_dcpc.inference.queries.diagnostics import warn_of_standstill
+from aif_dcpc.inference.queries.diagnostics import warn_low_acceptance
 from aif_dcpc.inference.queries.evidence import Evidence, estimate_evidence
 from aif_dcpc.inference.queries.predictions import counterfactual, forecast, predict
 from aif_dcpc.inference.sampler import Record
 from aif_dcpc.inference.smc.append import append
-from aif_dcpc.inference.smc.recent import recent_slices, rejoin
+from aif_dcpc.inference.smc.recent import recent_slices, merge_window
 from aif_dcpc.inference.smc.tempering import temper
 
 
@@ -61,7 +61,7 @@ class DCPC:
         model: the declaration; its parameters are used as they stand at each call.
         num_particles: K.
         update: "exact", or "paper": Algorithm 1 to the letter, for reproduction (it keeps too little variance).
-        moves: site -> name of a move, or a move of one's own (such as `FromBank`), where the engine's choice is to be
+        moves: site -> name of a move, or a move of one's own (such as `MixtureProposal`), where the engine's choice is to be
             overridden.
         step: step size of the published update; exact moves adapt theirs.
         window: free slices per chunk of a windowed pass; 1 gives even/odd updating only.
@@ -270,8 +270,8 @@ class DCPC:
         info = Info(acceptance, self.log_joint(part), trace)
         self.check_finite(part, info)
         if part.sweeps > self.warmup:
-            warn_of_standstill(info)
-        return part if recent is None else rejoin(state, part), info
+            warn_low_acceptance(info)
+        return part if recent is None else merge_window(state, part), info
 
     def append(
         self,

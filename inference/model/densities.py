@@ -282,7 +282,7 @@ def fill_cache(state: State, names: tuple[str, ...]) -> State:
     return state.replace(cache={**state.cache, **evaluate_all(state, tuple(missing.values()))})
 
 
-def mergeable(state: State, site: Site, factor: Factor) -> bool:
+def keeps_scores(state: State, site: Site, factor: Factor) -> bool:
     """Whether a cached score towards `site` can be kept slice by slice and datum by datum when others move."""
     same_time = site.period == factor.site.period
     same_batch = (site.scope == "global") == (factor.site.scope == "global")
@@ -297,7 +297,7 @@ def merge(
     scores = {}
     for argument, score in new.scores.items():
         if (
-            mergeable(state, state.conditioning.site(argument.site), factor)
+            keeps_scores(state, state.conditioning.site(argument.site), factor)
             and argument in old.scores
         ):
             scores[argument] = torch.where(

@@ -148,7 +148,7 @@ class GraphicalModel(nn.Module):
         super().__init__()
         self.sites: dict[str, Site] = {}
         self.conditionals: dict[tuple[str, ...], Conditional] = {}
-        self.arrival: SliceProposal | None = None
+        self.slice_proposal: SliceProposal | None = None
         self.modules_of_sites = nn.ModuleDict()
 
     # -- declaration -------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ class GraphicalModel(nn.Module):
                 values are whole tensors `(K, B, T + 1, *event)` of every latent site with time, and of any other
                 latent site that the proposal redraws.
         """
-        self.arrival = propose
+        self.slice_proposal = propose
 
     # -- from other declarations -------------------------------------------------------------------
 

@@ -151,7 +151,7 @@ class SiteAdaptation:
         secants: by factor key.
         roots: of the preconditioners, by (width, gap, phase, length); rebuilt after each change of
             the secants.
-        strides: what steps come to, by proposal and chunk width; rebuilt after each change of the
+        strides: step constants, by proposal and chunk width; rebuilt after each change of the
             steps.
         updates: number of updates so far, by proposal and chunk width (host integers).
     """

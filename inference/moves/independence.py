@@ -1,6 +1,6 @@
 """Independence proposals: a whole site is proposed afresh, whatever its present value; accepted per particle.
 
-`FromPrior` draws from the site's own kernel given its parents (the children decide), `FromBank`
+`FromPrior` draws from the site's own kernel given its parents (the children decide), `MixtureProposal`
 from a Gaussian mixture around stored particles. They hop between modes where local moves cannot,
 and accept rarely where data say much.
 """
@@ -64,7 +64,7 @@ class FromPrior:
 
 
 @dataclass(frozen=True)
-class FromBank:
+class MixtureProposal:
     """Propose a site without time from a Gaussian mixture around a bank of values.
 
     Attributes:
@@ -99,6 +99,9 @@ class FromBank:
         ratio = _gain(state, site, factors_of(state, self.site), proposal.reshape(z.shape))
         ratio = ratio + _log_mixture(flat, centres, scale) - _log_mixture(proposal, centres, scale)
         return accept(state, site, 0, proposal.reshape(z.shape), ratio, generator)
+
+
+FromBank = MixtureProposal  # its former name
 
 
 def accept(

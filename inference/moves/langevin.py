@@ -18,21 +18,21 @@ from aif_dcpc.inference.model.densities import (
     collapse,
     factors_of,
     fill_cache,
-    mergeable,
+    keeps_scores,
 )
 from aif_dcpc.inference.model.factor_graph import Argument, Factor, align
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.state import FactorValue, State
 from aif_dcpc.inference.moves.adaptation import TARGET_ACCEPTANCE, SiteAdaptation
 from aif_dcpc.inference.moves.layout import flatten_event, site_chunks
-from aif_dcpc.inference.moves.passes import Pass, Sparse, Whole
+from aif_dcpc.inference.moves.passes import FullUpdate, Pass, StridedUpdate
 from aif_dcpc.inference.moves.preconditioning import (
     MAX_DENSE,
     MAX_DENSE_STATIC,
     multiply,
     preconditioner,
 )
-from aif_dcpc.inference.moves.proposals import PROPOSALS, Proposal, Stride
+from aif_dcpc.inference.moves.proposals import PROPOSALS, Proposal, StepConstants
 
 
 @dataclass(frozen=True)
@@ -99,24 +99,24 @@ def _pass(
         PROPOSALS[move.noise],
     )
     chunks = site_chunks(state, site, move.width, move.phase, move.gap)
-    here: Pass = Sparse.of(state, site, chunks) or Whole(state, site, chunks)
+    here: Pass = StridedUpdate.of(state, site, chunks) or FullUpdate(state, site, chunks)
     learned: SiteAdaptation = state.adaptation.get(move.site, SiteAdaptation())
     root, learned = preconditioner(state, site, here.chunks, learned)
     key = (move.noise, chunks.width)
-    stride, learned = _stride(proposal, learned, key, z)
+    constants, learned = _constants(proposal, learned, key, z)
 
     w = multiply(root, here.errors(here.old), transposed=True)
-    u = proposal.draw(w, stride, generator)
+    u = proposal.draw(w, constants, generator)
     jump, moved = here.move(multiply(root, u))
     new = here.evaluate(moved)
     new_w = multiply(root, here.errors(new), transposed=True)
-    ratio = proposal.log_ratio(u, w, new_w, stride) + here.gain(new)
+    ratio = proposal.log_ratio(u, w, new_w, constants) + here.gain(new)
     uniform = torch.rand(ratio.shape, dtype=z.dtype, device=z.device, generator=generator)
 
     probabilities = torch.nan_to_num(ratio.clamp(max=0).exp(), nan=0.0)
     probability = _mean_probability(probabilities, here.movable)
     if adapt:
-        if isinstance(here, Whole):
+        if isinstance(here, FullUpdate):
             learned = _learn(
                 state, site, here.factors, new, jump, learned, learned.updates.get(key, 0)
             )
@@ -127,14 +127,14 @@ def _pass(
     return moved_state, probability
 
 
-def _stride(
+def _constants(
     proposal: Proposal, learned: SiteAdaptation, key: tuple[str, int], like: Tensor
-) -> tuple[Stride, SiteAdaptation]:
+) -> tuple[StepConstants, SiteAdaptation]:
     """What the current step comes to, kept until the step changes."""
     if key not in learned.strides:
-        stride = proposal.stride(learned.log_step(key, like).exp())
-        learned = replace(learned, strides={**learned.strides, key: stride})
-    return Stride(*learned.strides[key]), learned
+        constants = proposal.constants(learned.log_step(key, like).exp())
+        learned = replace(learned, strides={**learned.strides, key: constants})
+    return StepConstants(*learned.strides[key]), learned
 
 
 def _mean_probability(probability: Tensor, movable: Tensor | None) -> Tensor:
@@ -177,7 +177,7 @@ def _changes(
     if site.period is None:
         change = collapse(site, factor, new.scores[leaves[0]] - old.scores[leaves[0]])
         return flatten_event(site, jump), flatten_event(site, change)
-    if not mergeable(state, site, factor):
+    if not keeps_scores(state, site, factor):
         change = torch.zeros_like(jump)
         accumulate(
             change, state, site, factor, leaves[0], new.scores[leaves[0]] - old.scores[leaves[0]]

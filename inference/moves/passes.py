@@ -21,8 +21,8 @@ from aif_dcpc.inference.model.densities import (
     factor_slices,
     factors_of,
     first_lag,
+    keeps_scores,
     merge,
-    mergeable,
 )
 from aif_dcpc.inference.model.factor_graph import Argument, Factor, align, expand_trailing
 from aif_dcpc.inference.model.graph import Site
@@ -69,7 +69,7 @@ class Pass(Protocol):
 
 
 @dataclass(frozen=True)
-class Whole:
+class FullUpdate:
     """A pass that evaluates every slice."""
 
     state: State
@@ -158,7 +158,7 @@ class Whole:
 
 
 @dataclass(frozen=True)
-class Sparse:
+class StridedUpdate:
     """A pass that evaluates only the slices of factors that read a free value of its chunks.
 
     A factor's rows are, chunk by chunk, the slices that read one of the chunk's free values. Rows
@@ -171,7 +171,7 @@ class Sparse:
     chunks: Chunks
 
     @classmethod
-    def of(cls, state: State, site: Site, chunks: Chunks) -> "Sparse | None":
+    def of(cls, state: State, site: Site, chunks: Chunks) -> "StridedUpdate | None":
         """The pass, or None where it would touch half of the slices or more, or factors of another level."""
         if site.period is None or chunks.gap <= chunks.width:
             return None
@@ -364,7 +364,7 @@ class Sparse:
         scores = {
             argument: score.index_select(2, places)
             for argument, score in cached.scores.items()
-            if mergeable(self.state, self.state.conditioning.site(argument.site), factor)
+            if keeps_scores(self.state, self.state.conditioning.site(argument.site), factor)
         }
         return FactorValue(cached.log_prob.index_select(2, places), scores)
 

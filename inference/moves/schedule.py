@@ -20,7 +20,7 @@ from aif_dcpc.inference.moves.langevin import Langevin
 from aif_dcpc.inference.moves.layout import longest_lag
 from aif_dcpc.inference.moves.paper import Paper
 from aif_dcpc.inference.moves.preconditioning import MAX_DENSE_BLOCK
-from aif_dcpc.inference.moves.supplied import Supplied, is_exact
+from aif_dcpc.inference.moves.user_conditional import UserConditional, is_exact
 
 Passes = tuple[tuple[Move, ...], ...]
 Builder = Callable[[State, str, "Options"], Passes]
@@ -107,7 +107,7 @@ def block_moves(state: State, name: str, window: int) -> Passes:
     return whole[0], windows, whole[-1], windows
 
 
-def coloured(build: Callable[[str, int], Move]) -> Builder:
+def per_colour(build: Callable[[str, int], Move]) -> Builder:
     """A builder that makes one pass per colour of a site's slices."""
 
     def passes(state: State, name: str, options: Options) -> Passes:
@@ -132,15 +132,15 @@ KINDS: dict[str, MoveKind] = {
     "mala": MoveKind(lambda state, name, _: langevin_moves(state, name, 1, "mala"), "score"),
     "barker": MoveKind(lambda state, name, _: langevin_moves(state, name, 1, "barker"), "score"),
     "paper": MoveKind(
-        lambda state, name, options: coloured(partial(Paper, step=options.step))(
+        lambda state, name, options: per_colour(partial(Paper, step=options.step))(
             state, name, options
         ),
         "score",
     ),
-    "gibbs": MoveKind(coloured(Gibbs), "finite"),
+    "gibbs": MoveKind(per_colour(Gibbs), "finite"),
     "ffbs": MoveKind(lambda state, name, _: ((ForwardFilterBackwardSample(name),),), "chain"),
-    "discrete_langevin": MoveKind(coloured(DiscreteLangevin), "integer"),
-    "prior": MoveKind(coloured(FromPrior), "density"),
+    "discrete_langevin": MoveKind(per_colour(DiscreteLangevin), "integer"),
+    "prior": MoveKind(per_colour(FromPrior), "density"),
 }
 UPDATES = ("exact", "paper")
 DEFAULTS = Options()
@@ -175,7 +175,7 @@ def choose_schedule(
         if name in blocks and name not in overrides:
             block = blocks[name]
             done |= {site for site in block if site not in overrides}
-            cycles.append(((Supplied(block),),))
+            cycles.append(((UserConditional(block),),))
         else:
             cycles.append(
                 site_passes(

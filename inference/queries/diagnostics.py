@@ -105,7 +105,7 @@ def diagnose(info: Info, state: State | None = None, *, warn: bool = False) -> D
     return Diagnosis(r_hat, size, per_sweep, acceptance, ancestors, tuple(apart), tuple(said))
 
 
-def warn_of_standstill(info: Info) -> None:
+def warn_low_acceptance(info: Info) -> None:
     """Warn of sites whose moves are hardly ever accepted (reads from the device: call it outside sweeps).
 
     Warns:

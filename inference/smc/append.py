@@ -45,7 +45,7 @@ def append(
     """
     arrived = _arrived(state, observation, masks or {})
     model = state.conditioning.factor_graph.model
-    if model.arrival is not None:
+    if model.slice_proposal is not None:
         if masks:
             raise ClampError(
                 "append: this model extends its clouds itself and takes whole observations; leave masks out."
@@ -223,9 +223,11 @@ def _supplied(
     generator: torch.Generator | None,
 ) -> tuple[State, Tensor]:
     """Let the model's own proposal extend the cloud."""
-    propose = state.conditioning.factor_graph.model.arrival
+    propose = state.conditioning.factor_graph.model.slice_proposal
     if propose is None or generator is None:
-        raise MoveError("arrival: a proposal and a generator are needed; call engine.init first.")
+        raise MoveError(
+            "slice proposal: a proposal and a generator are needed; call engine.init first."
+        )
     changes, increments = propose(state.natural, observation, generator)
     values = {**state.values, **arrived.data, **state.conditioning.unconstrain(changes)}
     return state.replace(

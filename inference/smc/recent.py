@@ -43,7 +43,7 @@ def recent_slices(state: State, length: int) -> State:
     )
 
 
-def rejoin(state: State, part: State) -> State:
+def merge_window(state: State, part: State) -> State:
     """The whole cloud with its last slices replaced by those of `part`, a swept `recent_slices(state, ...)`."""
     if part.conditioning is state.conditioning:
         return part

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from aif_dcpc.inference import DCPC, GraphicalModel, MoveError, every, lag
 from aif_dcpc.inference.checks.geweke import joint_test
 from aif_dcpc.inference.moves.chunks import Chunks
-from aif_dcpc.inference.moves.passes import Sparse
+from aif_dcpc.inference.moves.passes import StridedUpdate
 from aif_dcpc.inference.moves.schedule import KINDS
 
 UNSOUND = {"paper"}  # the published update, kept for comparison
@@ -145,8 +145,8 @@ def test_windows_and_the_slices_between_them_stay_exact(kind, monkeypatch):
     options = {"moves": {site: kind}, "replicates": 5000, "seed": 0, "window": 4}
     assert joint_test(model, data, num_sweeps=5, **options) == []
     if kind == "langevin":  # and proposals to one side alone are noticed
-        move = Sparse.move
-        monkeypatch.setattr(Sparse, "move", lambda self, jump: move(self, jump.abs()))
+        move = StridedUpdate.move
+        monkeypatch.setattr(StridedUpdate, "move", lambda self, jump: move(self, jump.abs()))
         assert joint_test(model, data, num_sweeps=12, **options)
 
 
@@ -242,6 +242,6 @@ def test_a_sweep_of_a_long_series_takes_as_many_operations_as_one_of_a_short_one
         state, _ = engine.run(engine.init({"x": torch.zeros(1, length)}, seed=0), 8)
         with Operations() as operations:
             for _ in range(4):
-                state, _ = engine.visit(state)
+                state, _ = engine.sweep(state, log_joint=False)
         counts.append(operations.count)
     assert counts[0] == counts[1]

@@ -23,7 +23,7 @@ from torch.distributions import (
 
 from aif_dcpc.inference import DCPC, ClampError, GraphicalModel, ModelError, MoveError, every, lag
 from aif_dcpc.inference.moves.adaptation import SiteAdaptation
-from aif_dcpc.inference.moves.independence import FromBank
+from aif_dcpc.inference.moves.independence import MixtureProposal
 
 COPIES = 32
 
@@ -362,7 +362,7 @@ def test_proposals_from_prior_and_bank_are_exact():
     assert agrees(trace.square(), 0.75)
     engine = DCPC(model, num_particles=32)
     state = engine.init({"x": torch.ones(COPIES)}, seed=0)
-    move, kept = FromBank("z", torch.tensor([-1.0, 0.0, 0.5, 2.0])), []
+    move, kept = MixtureProposal("z", torch.tensor([-1.0, 0.0, 0.5, 2.0])), []
     for _ in range(200):
         state, _ = move(state, engine.generator, adapt=False)
         kept.append(state.particles["z"])

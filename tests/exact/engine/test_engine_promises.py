@@ -18,7 +18,7 @@ from aif_dcpc.inference import (
 )
 from aif_dcpc.inference.errors import ConvergenceWarning
 from aif_dcpc.inference.model.parameters import Snapshot
-from aif_dcpc.inference.moves.independence import FromBank
+from aif_dcpc.inference.moves.independence import MixtureProposal
 from aif_dcpc.inference.stores import ParticleStore, with_batch
 
 GLOBAL = torch.zeros(())
@@ -125,7 +125,7 @@ def test_moves_are_refused_when_the_engine_is_built():
     for moves, message in (
         ({"z": "gibbs"}, "needs a site with finite"),
         ({"z": "langevn"}, "Did you mean 'langevin'"),
-        ({"z": FromBank("x", torch.zeros(2))}, "updates x"),
+        ({"z": MixtureProposal("x", torch.zeros(2))}, "updates x"),
     ):
         with pytest.raises(MoveError, match=message):
             DCPC(model, moves=moves)
@@ -174,7 +174,7 @@ def test_a_move_of_ones_own_is_used():
     """Two modes at -3 and 3 of equal weight: only proposals from a bank that knows both hop between them."""
     bank = torch.cat([torch.randn(200) - 3, torch.randn(200) + 3])
     model = gaussian(lambda: Normal(0.0, 3.0), lambda z: Normal(z.square(), 1.0))
-    engine = DCPC(model, num_particles=2000, moves={"z": FromBank("z", bank)})
+    engine = DCPC(model, num_particles=2000, moves={"z": MixtureProposal("z", bank)})
     state = engine.init(
         {"x": torch.tensor([9.0])}, particles={"z": torch.full((2000, 1), 3.0)}, seed=0
     )

@@ -13,7 +13,7 @@ from torch import distributions as d
 
 from aif_dcpc.inference import DCPC, ClampError, GraphicalModel, ModelError, MoveError, lag
 from aif_dcpc.inference.images.layers import GreyBernoulli
-from aif_dcpc.inference.moves.supplied import Supplied
+from aif_dcpc.inference.moves.user_conditional import UserConditional
 
 K = 2000
 SHOWN = torch.tensor([[True, False, True]])
@@ -191,7 +191,7 @@ def test_a_supplied_draw_keeps_what_is_observed():
     state = engine.init(
         {"x": torch.tensor([1.0, 3.0]), "z": torch.tensor([7.0, 7.0])}, masks=masks, seed=0
     )
-    assert engine.schedule(state).moves(0) == (Supplied(("z",)),)
+    assert engine.schedule(state).moves(0) == (UserConditional(("z",)),)
     state, _ = engine.run(state, 3)
     assert (state.particles["z"][:, 0] == 7).all() and close(state.particles["z"][:, 1], 1.5, 0.5)
 
@@ -205,7 +205,7 @@ def test_a_supplied_draw_that_would_read_hidden_data_is_not_used():
         state.particles["z"][:, 1], 1.0, 0.5
     )
     unmasked = engine.init(data, seed=0)
-    assert engine.schedule(unmasked).moves(0) == (Supplied(("z",)),)
+    assert engine.schedule(unmasked).moves(0) == (UserConditional(("z",)),)
 
 
 def test_a_supplied_draw_of_a_series_is_not_used_where_slices_are_observed():

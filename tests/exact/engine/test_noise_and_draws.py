@@ -7,7 +7,7 @@ from torch import distributions as d
 from aif_dcpc.inference import DCPC, GraphicalModel, ModelError, every, lag
 from aif_dcpc.inference.model.ancestral import expand_to, no_validation, rng_from, rng_from_labels
 from aif_dcpc.inference.queries.exogenous import from_noise, to_noise
-from aif_dcpc.inference.smc.recent import recent_slices, rejoin
+from aif_dcpc.inference.smc.recent import recent_slices, merge_window
 
 LOWER = torch.tensor([[1.0, 0.0], [0.5, 2.0]])
 FAMILIES = {
@@ -175,7 +175,7 @@ def test_recent_slices_are_whole_periods_with_the_lag_held():
     assert part.masks["s"][0, 0].tolist() == [True, False, False, False, False]
     assert recent_slices(state, 3).length == 5 and recent_slices(state, 2).length == 3
     changed = part.with_values({"s": part.values["s"] + 1}).replace(sweeps=7)
-    whole = rejoin(state, changed)
+    whole = merge_window(state, changed)
     assert (
         torch.equal(whole.values["s"][:, :, :6], state.values["s"][:, :, :6]) and whole.sweeps == 7
     )
@@ -183,7 +183,7 @@ def test_recent_slices_are_whole_periods_with_the_lag_held():
         torch.equal(whole.values["s"][:, :, 6:], state.values["s"][:, :, 6:] + 1)
         and whole.length == 11
     )
-    assert rejoin(state, state.replace(sweeps=3)).sweeps == 3
+    assert merge_window(state, state.replace(sweeps=3)).sweeps == 3
 
 
 def test_what_is_shown_stays_held_in_recent_slices():

@@ -96,14 +96,14 @@ def test_lineages_are_resampled_where_the_effective_sample_size_is_low():
 # -- arrivals --------------------------------------------------------------------------------------
 
 
-def walk(arrival=None):
+def walk(slice_proposal=None):
     model = GraphicalModel()
     model.add_site(
         "s", lambda s: Normal(s, 1.0), [lag("s")], initial=lambda: Normal(0.0, 1.0), scope="slice"
     )
     model.add_site("o", lambda s: Normal(s, 1.0), ["s"], scope="slice")
-    if arrival is not None:
-        model.add_slice_proposal(arrival)
+    if slice_proposal is not None:
+        model.add_slice_proposal(slice_proposal)
     engine = DCPC(model, num_particles=5)
     return engine, engine.init({"o": torch.tensor([[0.5], [-0.5]])}, seed=0)
 

@@ -19,7 +19,7 @@ from aif_dcpc.inference.model.densities import (
     log_density,
 )
 from aif_dcpc.inference.moves.layout import site_chunks
-from aif_dcpc.inference.moves.passes import Sparse, Whole
+from aif_dcpc.inference.moves.passes import FullUpdate, StridedUpdate
 
 
 def second_order(event: tuple[int, ...] = ()) -> GraphicalModel:
@@ -49,7 +49,7 @@ def is_sparse(state: State, move) -> bool:
     chunks = site_chunks(
         state, state.conditioning.site(move.site), move.width, move.phase, move.gap
     )
-    return Sparse.of(state, state.conditioning.site(move.site), chunks) is not None
+    return StridedUpdate.of(state, state.conditioning.site(move.site), chunks) is not None
 
 
 @settings(max_examples=25, deadline=None)
@@ -95,7 +95,7 @@ def joint(state: State, **values: torch.Tensor) -> torch.Tensor:
     return total
 
 
-@pytest.mark.parametrize("kind", [Whole, Sparse])
+@pytest.mark.parametrize("kind", [FullUpdate, StridedUpdate])
 @pytest.mark.parametrize("length", [24, 33])  # 24: the last slice is between windows
 def test_errors_and_gains_are_those_of_the_log_joint(kind, length):
     """Gradient of the log joint by automatic differentiation; its change when one chunk moves alone."""
@@ -108,7 +108,11 @@ def test_errors_and_gains_are_those_of_the_log_joint(kind, length):
     )
     site, z = state.conditioning.site("z"), state.values["z"]
     chunks = site_chunks(state, site, 2, 2, gap=10)
-    here = Sparse.of(state, site, chunks) if kind is Sparse else Whole(state, site, chunks)
+    here = (
+        StridedUpdate.of(state, site, chunks)
+        if kind is StridedUpdate
+        else FullUpdate(state, site, chunks)
+    )
     leaf = z.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(joint(state, z=leaf).sum(), leaf)
     _, moved = here.move(torch.randn(here.chunks.count, 6, 4).double())

@@ -12,7 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.frontends.pyro_import import _onto
 from aif_dcpc.inference.frontends.tensor_graphs import REWRITTEN, BatchedGraph, cut, record
-from aif_dcpc.inference.moves.supplied import Supplied
+from aif_dcpc.inference.moves.user_conditional import UserConditional
 from aif_dcpc.inference.queries.evidence import _posterior_draws
 
 
@@ -156,7 +156,7 @@ def test_plated_draws_count_what_the_state_counts(setup, power, log_odds):
     model, data = GraphicalModel.from_pyro(coins, Y)
     state = DCPC(model, num_particles=20000).init({} if "do" in setup else data, **setup, seed=0)
     state = state.replace(inverse_temperature=None if power is None else torch.tensor([power]))
-    drawn, _ = Supplied(("coin",))(state, torch.Generator().manual_seed(1), adapt=False)
+    drawn, _ = UserConditional(("coin",))(state, torch.Generator().manual_seed(1), adapt=False)
     expected = torch.sigmoid(log_odds)
     error = (expected * (1 - expected) / 20000).sqrt()
     assert ((drawn.values["coin"].mean((0, 1)) - expected).abs() < 5 * error).all()
@@ -168,7 +168,7 @@ def test_plated_draws_leave_what_is_known():
     masks = torch.tensor([True, False])
     engine = DCPC(model, num_particles=2000)
     state = engine.init({"y": Y.expand(2, 3), "coin": known}, masks={"coin": masks}, seed=0)
-    drawn, _ = Supplied(("coin",))(state, torch.Generator().manual_seed(1), adapt=False)
+    drawn, _ = UserConditional(("coin",))(state, torch.Generator().manual_seed(1), adapt=False)
     assert (drawn.values["coin"][:, 0] == known[0]).all()
     expected = torch.sigmoid(PRIOR + EVIDENCE)
     error = (expected * (1 - expected) / 2000).sqrt()

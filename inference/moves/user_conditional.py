@@ -43,7 +43,7 @@ def is_exact(state: State, block: tuple[str, ...]) -> bool:
 
 
 @dataclass(frozen=True)
-class Supplied:
+class UserConditional:
     """Draw `sites` by the function that the model declared with `add_conditional`."""
 
     sites: tuple[str, ...]
