@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from aif_dcpc.inference.errors import ModelError, NonFiniteError, unknown_name
 from aif_dcpc.inference.model.ancestral import no_validation
@@ -47,10 +48,11 @@ from aif_dcpc.inference.moves.schedule import (
 )
 from aif_dcpc.inference.queries.diagnostics import warn_low_acceptance
 from aif_dcpc.inference.queries.evidence import Evidence, estimate_evidence
+from aif_dcpc.inference.queries.law import law
 from aif_dcpc.inference.queries.predictions import counterfactual, forecast, predict
-from aif_dcpc.inference.sampler import Record
+from aif_dcpc.inference.sampler import Readout
 from aif_dcpc.inference.smc.append import append
-from aif_dcpc.inference.smc.recent import recent_slices, merge_window
+from aif_dcpc.inference.smc.recent import merge_window, recent_slices
 from aif_dcpc.inference.smc.tempering import temper
 
 
@@ -166,25 +168,36 @@ class DCPC:
     # -- sweeps ------------------------------------------------------------------------------------
 
     def sweep(
-        self, state: State, generator: torch.Generator | None = None, *, adapt: bool | None = None
+        self,
+        state: State,
+        generator: torch.Generator | None = None,
+        *,
+        adapt: bool | None = None,
+        log_joint: bool = True,
     ) -> tuple[State, Info]:
-        """Visit every latent once, from the data upwards.
+        """Update every latent once, from the data upwards.
 
         Args:
             state: the cloud.
             generator: source of randomness; the engine's own by default.
             adapt: learn step sizes and curvatures (default: during the first `warmup` sweeps).
+            log_joint: evaluate the log joint for the diagnostics. False is for inner loops: it also
+                takes the model's parameters to be as they were at the last sweep; where they have
+                changed, pass `engine.refresh_cache(state)`.
         """
-        state, acceptance = self.visit(self.current(state), generator, adapt=adapt)
+        if not log_joint:
+            state, acceptance = self._update_latents(state, generator, adapt)
+            return state, Info(acceptance, None)
+        state, acceptance = self._update_latents(self.refresh_cache(state), generator, adapt)
         return state, Info(acceptance, self.log_joint(state))
 
     def log_joint(self, state: State) -> Tensor:
         """log p(data, particles), `(K, B)` nats (see `factors.log_joint`)."""
         with no_validation(), torch.no_grad():
-            return log_joint(self.current(state))
+            return log_joint(self.refresh_cache(state))
 
-    def current(self, state: State) -> State:
-        """The cloud without what it remembers of densities, where the model's parameters have changed since.
+    def refresh_cache(self, state: State) -> State:
+        """Drop the densities that a cloud remembers if the model's parameters have changed since.
 
         Raises:
             ModelError: the cloud is another model's.
@@ -196,13 +209,10 @@ class DCPC:
         now = Snapshot.of(self.model)
         return state if now.same(state.snapshot) else state.replace(cache={}, snapshot=now)
 
-    def visit(
-        self, state: State, generator: torch.Generator | None = None, *, adapt: bool | None = None
+    def _update_latents(
+        self, state: State, generator: torch.Generator | None, adapt: bool | None
     ) -> tuple[State, dict[str, Tensor]]:
-        """The moves of a sweep alone: as `sweep`, but the log joint is not evaluated.
-
-        Parameters are taken to be as they were; where they have changed, pass
-        `engine.current(state)`.
+        """Make the moves of one sweep.
 
         Returns:
             the new state, and site -> mean acceptance probability (0-dim).
@@ -226,12 +236,12 @@ class DCPC:
         num_sweeps: int,
         generator: torch.Generator | None = None,
         *,
-        record: Sequence[str] | Record = (),
+        record: Sequence[str] | Readout = (),
         do: Mapping[str, Tensor] | None = None,
         adapt: bool | None = None,
         recent: int | None = None,
     ) -> tuple[State, Info]:
-        """Many sweeps.
+        """Run `num_sweeps` sweeps; return the final cloud and diagnostics.
 
         Args:
             state: the cloud.
@@ -254,24 +264,31 @@ class DCPC:
         """
         if num_sweeps < 0:
             raise ModelError(f"num_sweeps={num_sweeps}: expected at least 0.")
-        for name in () if callable(record) else record:
-            if name not in self.model.sites:
-                raise ModelError(unknown_name("site", name, self.model.sites))
-        keep = record if callable(record) else (lambda s: {name: s.value(name) for name in record})
-        kept: dict[str, list[Tensor]] = {}
-        acceptance: dict[str, Tensor] = {}
-        state = self.current(intervene(state, do or {}))
+        read = self._readout(record)
+        trace: dict[str, list[Tensor]] = {}
+        acceptance: Mapping[str, Tensor] = {}
+        state = self.refresh_cache(intervene(state, do or {}))
         part = state if recent is None else recent_slices(state, recent)
         for _ in range(num_sweeps):
-            part, acceptance = self.visit(part, generator, adapt=adapt)
-            for name, value in keep(part).items():
-                kept.setdefault(name, []).append(value)
-        trace = {name: torch.stack(values) for name, values in kept.items()}
-        info = Info(acceptance, self.log_joint(part), trace)
+            part, info = self.sweep(part, generator, adapt=adapt, log_joint=False)
+            acceptance = info.acceptance
+            for name, value in read(part).items():
+                trace.setdefault(name, []).append(value)
+        stacked = {name: torch.stack(values) for name, values in trace.items()}
+        info = Info(acceptance, self.log_joint(part), stacked)
         self.check_finite(part, info)
         if part.sweeps > self.warmup:
             warn_low_acceptance(info)
         return part if recent is None else merge_window(state, part), info
+
+    def _readout(self, record: Sequence[str] | Readout) -> Readout:
+        """Turn the names of sites into a function that reads their values."""
+        if callable(record):
+            return record
+        for name in record:
+            if name not in self.model.sites:
+                raise ModelError(unknown_name("site", name, self.model.sites))
+        return lambda state: {name: state.value(name) for name in record}
 
     def append(
         self,
@@ -291,6 +308,10 @@ class DCPC:
         """Exact probabilities of a discrete site's values, `(K, B, [T,] M)` (see `chains.marginals`)."""
         with no_validation(), torch.no_grad():
             return marginals(state, site)
+
+    def law(self, state: State, site: str) -> Distribution:
+        """Return p(site | parents) at the particles, batch shape `(K, B, [T])` (see `law.law`)."""
+        return law(state, site)
 
     def forecast(
         self, state: State, inputs: Mapping[str, Tensor] | None = None, *, length: int | None = None
@@ -354,7 +375,7 @@ class DCPC:
 
     def check_finite(self, state: State, info: Info) -> None:
         """Raise if a log density is not finite (reads from the device: call it outside sweeps)."""
-        if bool(torch.isfinite(info.log_joint).all()):
+        if info.log_joint is None or bool(torch.isfinite(info.log_joint).all()):
             return
         with no_validation(), torch.no_grad():
             for factor in active_factors(state):

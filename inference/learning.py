@@ -76,9 +76,10 @@ def learn_step(
         NonFiniteError: the objective is not finite; names the site and the sweep. The parameters
             stay as they were.
     """
-    acceptance: dict[str, Tensor] = {}
+    acceptance: Mapping[str, Tensor] = {}
     for _ in range(num_sweeps):
-        state, acceptance = engine.visit(state, generator, adapt=True)
+        state, info = engine.sweep(state, generator, adapt=True, log_joint=False)
+        acceptance = info.acceptance
     terms = local_log_joint(state)
     loss = -objective(state, terms, scale)
     if not bool(torch.isfinite(loss)):
@@ -109,9 +110,10 @@ def reuse_gradients_step(
     optimizer.zero_grad(set_to_none=True)
     state = _evaluated(state)
     log_joint = _total(state, {key: value.log_prob for key, value in state.cache.items()})
-    acceptance: dict[str, Tensor] = {}
+    acceptance: Mapping[str, Tensor] = {}
     for _ in range(num_sweeps):
-        state, acceptance = engine.visit(state, generator, adapt=True)
+        state, info = engine.sweep(state, generator, adapt=True, log_joint=False)
+        acceptance = info.acceptance
     optimizer.step()
     return state.replace(cache={}), Info(acceptance, log_joint)
 

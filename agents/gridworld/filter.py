@@ -235,8 +235,8 @@ class Tracker:
     def sweep(self) -> None:
         """Re-infer the history of the running episode once."""
         now = self.now
-        state, acceptance = now.engine.visit(now.state, self.generator, adapt=False)
-        self.acceptance = {site: float(value) for site, value in acceptance.items()}
+        state, info = now.engine.sweep(now.state, self.generator, adapt=False, log_joint=False)
+        self.acceptance = {site: float(value) for site, value in info.acceptance.items()}
         self.running = replace(now, state=state)
 
     def log_joint(self) -> float:
@@ -255,7 +255,7 @@ class Tracker:
         cloud = now.grid.revive(events, record, self.generator)
         state = self._state_on(now, now.state, cloud, record)
         for _ in range(num_sweeps):
-            state, _ = now.engine.visit(state, self.generator, adapt=False)
+            state, _ = now.engine.sweep(state, self.generator, adapt=False, log_joint=False)
         cloud = cloud_of(state.values)
         return cloud.events, now.grid.counts(cloud.events, cloud.initial, record)
 

@@ -6,7 +6,6 @@ picture = traversals(trained)
 
 import io
 import json
-from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from aif_dcpc.image_runs.inference import IMAGE, image_law, infer
 from aif_dcpc.image_runs.samples import RootMixture, prior_samples
 from aif_dcpc.image_runs.trained import TrainedImages
 from aif_dcpc.inference import State
-from aif_dcpc.inference.model.ancestral import no_validation
+from aif_dcpc.inference.queries.law import law
 from aif_dcpc.inference.stores import with_batch
 from aif_dcpc.pictures import Picture, image_grid
 from aif_dcpc.runs import RunFolder
@@ -140,18 +139,9 @@ def propagated(state: State, root: str, moved: Tensor) -> Tensor:
     values[root] = moved[None]
     for name in state.conditioning.latent:
         if state.conditioning.site(name).parents:
-            values[name] = _mean(state, name, values)
+            values[name] = law(state.replace(values=values), name).mean
     latents = {name: values[name] for name in state.conditioning.latent}
     return image_law(with_batch(state, {IMAGE: values[IMAGE][0]}, latents)).mean[0]
-
-
-def _mean(state: State, name: str, values: Mapping[str, Tensor]) -> Tensor:
-    """Mean of a site's law given its parents."""
-    factor = next(f for f in state.conditioning.factor_graph.factors if f.site.name == name)
-    with torch.no_grad(), no_validation():
-        return factor.distribution(
-            {argument: values[argument.site] for argument in factor.inputs}
-        ).mean
 
 
 # -- the course of learning ------------------------------------------------------------------------

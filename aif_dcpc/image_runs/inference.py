@@ -16,6 +16,7 @@ from aif_dcpc.inference.baselines.langevin import UnadjustedLangevin
 from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import log_joint
 from aif_dcpc.inference.queries.diagnostics import effective_sample_size
+from aif_dcpc.inference.queries.law import law
 
 IMAGE = "image"
 WARM = 0.8  # share of the sweeps that are unadjusted, where a warm start is asked for
@@ -64,23 +65,19 @@ def infer(
     if warm_step:
         warm = round(WARM * num_sweeps)
         start = UnadjustedLangevin(engine, step=warm_step, inner_steps=warm)
-        state, _ = start.visit(state, engine.generator)
+        state, _ = start.sweep(state, engine.generator, log_joint=False)
         state = state.replace(cache={}, sweeps=0)
     for sweep in range(num_sweeps - warm):
         adapt = sweep < ADAPT * (num_sweeps - warm)
-        state, _ = engine.visit(state, adapt=adapt)
+        state, _ = engine.sweep(state, adapt=adapt, log_joint=False)
         if record is not None and not adapt:
             record(state)
     return state
 
 
 def image_law(state: State) -> torch.distributions.Distribution:
-    """p(image | particles), batch shape `(K, B)`."""
-    factor = next(f for f in state.conditioning.factor_graph.factors if f.site.name == IMAGE)
-    with torch.no_grad(), no_validation():
-        return factor.distribution(
-            {argument: state.natural[argument.site] for argument in factor.inputs}
-        )
+    """Return p(image | particles), batch shape `(K, B)`."""
+    return law(state, IMAGE)
 
 
 def reconstruct(state: State) -> Reconstruction:

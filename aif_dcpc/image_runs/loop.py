@@ -111,6 +111,7 @@ class ImageLoop:
         self._set_update()
         indices = self._indices()
         info = self.learner.step({IMAGE: self._shown(indices).to(self.config.device)}, indices)
+        assert info.log_joint is not None  # every learner evaluates it
         energy = -float(info.log_joint.mean())
         self.progress.step += 1
         self.progress.epoch_energy += energy

@@ -200,6 +200,7 @@ def infer(engine: DCPC, frames: Tensor, args: argparse.Namespace, ahead: int = 0
     belief = Belief.of(state.particles, args.digits)
     if ahead:
         belief = belief.then(engine.forecast(state, length=ahead))
+    assert info.log_joint is not None  # a run ends with it
     return belief, belief.best(info.log_joint)
 
 

@@ -205,7 +205,7 @@ class Task:
             state = state.with_values({"embedding": encoder(unit(images), 4)[0][0]})
         total = torch.zeros(len(images), CLASSES)
         for sweep in range(self.args.sweeps):
-            state, _ = engine.visit(state, adapt=sweep < self.args.sweeps // 2)
+            state, _ = engine.sweep(state, adapt=sweep < self.args.sweeps // 2, log_joint=False)
             if sweep >= self.args.sweeps // 2:
                 total = total + self._probabilities(engine, state)
         return total / total.sum(-1, keepdim=True)

@@ -48,10 +48,10 @@ class UnadjustedLangevin(DCPC):
         self.step_size, self.temperature = step, temperature
         self.inner_steps, self.persistent = inner_steps, persistent
 
-    def visit(
-        self, state: State, generator: torch.Generator | None = None, *, adapt: bool | None = None
+    def _update_latents(
+        self, state: State, generator: torch.Generator | None, adapt: bool | None
     ) -> tuple[State, dict[str, Tensor]]:
-        """`inner_steps` steps of all latents; nothing is ever rejected."""
+        """Make `inner_steps` steps of all latents; nothing is ever rejected."""
         with no_validation(), torch.no_grad():
             if not self.persistent:
                 state = state.with_values(self._afresh(state))

@@ -16,8 +16,7 @@ from aif_dcpc.inference.engine import DCPC
 from aif_dcpc.inference.errors import ModelError, NonFiniteError
 from aif_dcpc.inference.learning import Learner
 from aif_dcpc.inference.model.ancestral import no_validation
-from aif_dcpc.inference.model.densities import log_density
-from aif_dcpc.inference.model.factor_graph import Argument
+from aif_dcpc.inference.model.densities import aligned_inputs, log_density
 from aif_dcpc.inference.model.state import Info, State
 from aif_dcpc.inference.stores import ParticleStore, with_batch
 
@@ -153,8 +152,6 @@ def _log_joint(state: State) -> Tensor:
     total = torch.zeros_like(state.log_weights)
     with no_validation():
         for factor in state.conditioning.factor_graph.factors:
-            inputs: dict[Argument, Tensor] = {
-                argument: state.values[argument.site] for argument in factor.inputs
-            }
+            inputs = aligned_inputs(state, factor)
             total = total + log_density(state, factor, inputs, 0, 0)  # masked terms are zero
     return total

@@ -20,6 +20,7 @@ from aif_dcpc.inference.images.dlgm import PUBLISHED_SIZES, StandardNormal, dlgm
 from aif_dcpc.inference.images.layers import GreyBernoulli, WhitenedNormal, image_logits
 from aif_dcpc.inference.model.graph import GraphicalModel
 from aif_dcpc.inference.model.state import State
+from aif_dcpc.inference.queries.law import law
 
 
 def labelled_dlgm(
@@ -189,8 +190,5 @@ class LabelLayer(nn.Module):
 @torch.no_grad()
 def class_probabilities(state: State, site: str = "label") -> Tensor:
     """p(label | data) averaged over particles, `(B, num_classes)`; rows sum to one."""
-    factor = next(f for f in state.conditioning.factor_graph.factors if f.site.name == site)
-    law: Any = factor.distribution(
-        {argument: state.natural[argument.site] for argument in factor.inputs}
-    )
-    return (law.probs * state.weights().unsqueeze(-1)).sum(0)
+    labels: Any = law(state, site)
+    return (labels.probs * state.weights().unsqueeze(-1)).sum(0)

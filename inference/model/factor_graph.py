@@ -116,6 +116,8 @@ class FactorGraph:
 
     Attributes:
         factors: all factors, parents before children.
+        factors_by_key: the same by their keys: the site's name, or "name@initial".
+        factors_of: site -> the factors that read it, its own among them.
     """
 
     def __init__(self, model: GraphicalModel) -> None:
@@ -126,6 +128,7 @@ class FactorGraph:
             if site.kind == "stochastic"
             for f in self._factors_of(site)
         )
+        self.factors_by_key: dict[str, Factor] = {f.key: f for f in self.factors}
         self.factors_of: dict[str, tuple[Factor, ...]] = {
             name: tuple(f for f in self.factors if f.lags(name)) for name in model.sites
         }

@@ -208,10 +208,10 @@ class Info:
 
     Attributes:
         acceptance: site -> mean acceptance probability (0-dim tensor, 0 to 1).
-        log_joint: `(K, B)` nats, at the end.
+        log_joint: `(K, B)` nats, at the end; None where it was not asked for.
         trace: site -> `(num_sweeps, ...)` whatever `run(record=...)` asked for.
     """
 
     acceptance: Mapping[str, Tensor]
-    log_joint: Tensor
+    log_joint: Tensor | None
     trace: Mapping[str, Tensor] = field(default_factory=dict)

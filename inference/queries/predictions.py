@@ -22,13 +22,14 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from aif_dcpc.inference.errors import ClampError, unknown_name
-from aif_dcpc.inference.model.ancestral import AncestorSampler, expand_to, rng_from
+from aif_dcpc.inference.model.ancestral import AncestorSampler, rng_from
 from aif_dcpc.inference.model.conditioning import interventions
 from aif_dcpc.inference.model.densities import active_factors, factor_slices
-from aif_dcpc.inference.model.factor_graph import Factor, align, expand_trailing, num_slices
+from aif_dcpc.inference.model.factor_graph import expand_trailing, num_slices
 from aif_dcpc.inference.model.graph import Site, parent_name
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.queries.exogenous import from_noise, to_noise
+from aif_dcpc.inference.queries.law import factor_law
 
 # -- the future ------------------------------------------------------------------------------------
 
@@ -147,29 +148,9 @@ def predict(state: State, generator: torch.Generator | None = None) -> dict[str,
         for factor in active_factors(state):
             if factor.site.name not in state.conditioning.latent:
                 parts.setdefault(factor.site.name, []).append(
-                    _distribution(state, state.natural, factor).sample()
+                    factor_law(state, factor, state.natural).sample()
                 )
     return {name: x[0] if len(x) == 1 else torch.cat(x, 2) for name, x in parts.items()}
-
-
-def _distribution(state: State, values: Mapping[str, Tensor], factor: Factor) -> Distribution:
-    """A factor's distribution at natural values on all its slices, batch `(K, B or 1, [T])`."""
-    start, stop = factor_slices(state, factor)
-    site = factor.site
-    aligned = {
-        argument: align(
-            values[argument.site],
-            state.conditioning.site(argument.site),
-            argument,
-            site,
-            start,
-            stop,
-        )
-        for argument in factor.inputs
-    }
-    lead = (state.num_particles, 1 if site.scope == "global" else state.batch_size)
-    time = () if site.period is None else (stop - start,)
-    return expand_to(factor.distribution(aligned), (*lead, *time), root=not factor.args)
 
 
 # -- what would have been --------------------------------------------------------------------------
@@ -266,7 +247,7 @@ def _abduct(state: State, values: Mapping[str, Tensor], name: str) -> Tensor:
         if factor.site.name == name:
             start, stop = factor_slices(state, factor)
             value = values[name] if factor.site.period is None else values[name][:, :, start:stop]
-            distribution = _distribution(state, values, factor)
+            distribution = factor_law(state, factor, values)
             parts.append(
                 to_noise(distribution, value.expand(state.num_particles, *value.shape[1:]), name)
             )

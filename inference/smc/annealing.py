@@ -187,7 +187,7 @@ def fit_path(
         state = heat(state, torch.full((state.batch_size,), knot).to(state.log_weights))
         state = state.replace(adaptation={n: _forgetful(a) for n, a in state.adaptation.items()})
         for _ in range(sweeps):
-            state, _ = engine.visit(state, adapt=True)
+            state, _ = engine.sweep(state, adapt=True, log_joint=False)
         adaptations.append(state.adaptation)
         deviations.append(_deviation(log_likelihood(state)))
     return Path(
@@ -296,9 +296,10 @@ def _walk(
         state = heat(state, torch.full((state.batch_size,), after).to(state.log_weights))
         state = state.replace(adaptation=fitted[knot])
         for _ in range(sweeps):
-            state, accepted = engine.visit(state, adapt=False)
+            state, info = engine.sweep(state, adapt=False, log_joint=False)
             acceptance = {
-                n: acceptance.get(n, 0) + a / (sweeps * len(powers)) for n, a in accepted.items()
+                n: acceptance.get(n, 0) + a / (sweeps * len(powers))
+                for n, a in info.acceptance.items()
             }
         fitted[knot] = state.adaptation  # keeps the factorisations
     mean = torch.logsumexp(log_weights, 0) - math.log(log_weights.shape[0])

@@ -86,7 +86,7 @@ def _climb(
     engine: Sampler, state: State, path: Path, sweeps: int
 ) -> tuple[State, Mapping[str, Tensor], Tensor]:
     """Resample and sweep at rising inverse temperatures."""
-    acceptance: dict[str, Tensor] = {}
+    acceptance: Mapping[str, Tensor] = {}
     evidence, fractions, before = torch.zeros_like(state.log_evidence), [], 0.0
     for after in path.inverse_temperatures.tolist():
         weights = (after - before) * log_likelihood(state)
@@ -96,7 +96,8 @@ def _climb(
         state = heat(state, torch.full_like(state.log_weights[0], after))
         state = state.replace(adaptation=path.adaptations[path.nearest(after)])
         for _ in range(sweeps):
-            state, acceptance = engine.visit(state, adapt=False)
+            state, info = engine.sweep(state, adapt=False, log_joint=False)
+            acceptance = info.acceptance
         before = after
     return cool(state).replace(log_evidence=evidence), acceptance, torch.stack(fractions)
 

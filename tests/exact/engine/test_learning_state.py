@@ -107,13 +107,13 @@ def test_what_moves_have_learned_survives_as_plain_data():
 
 def sweeps_of(made, steps):
     """Numbers of the sweeps that a learner makes."""
-    seen, visit = [], made.engine.visit
+    seen, sweep = [], made.engine.sweep
 
     def watched(state, *args, **options):
         seen.append(state.sweeps)
-        return visit(state, *args, **options)
+        return sweep(state, *args, **options)
 
-    made.engine.visit = watched
+    made.engine.sweep = watched
     stepped(made, steps)
     return seen
 

@@ -27,7 +27,7 @@ def test_unadjusted_langevin_has_its_known_bias(step):
     engine = UnadjustedLangevin(DCPC(gaussian(), num_particles=20_000), step=step)
     state = engine.init({"x": torch.ones(1, 1)}, seed=0)
     for _ in range(40):
-        state, _ = engine.visit(state)
+        state, _ = engine.sweep(state, log_joint=False)
     wanted = 0.2 / (1 - step / 0.4)
     # 20,000 independent chains: the sample variance is off by sqrt(2 / 20000) = 1 %; 5 standard
     # errors
@@ -43,7 +43,7 @@ def test_without_noise_particles_climb_to_the_mode():
         inner_steps=60,
         persistent=False,
     )
-    state, _ = engine.visit(engine.init({"x": torch.ones(3, 1)}, seed=0))
+    state, _ = engine.sweep(engine.init({"x": torch.ones(3, 1)}, seed=0), log_joint=False)
     assert torch.allclose(state.values["z"], torch.full((2, 3, 1), 0.8), atol=1e-4)
 
 
@@ -105,7 +105,11 @@ def test_an_encoder_scores_its_own_draws_as_it_drew_them():
 def test_baselines_sweeps_are_counted():
     engine = UnadjustedLangevin(DCPC(gaussian(), num_particles=2), step=0.1, inner_steps=3)
     state = engine.init({"x": torch.ones(3, 1)}, seed=0)
-    assert [(state := engine.visit(state)[0]).sweeps for _ in range(3)] == [1, 2, 3]
+    assert [(state := engine.sweep(state, log_joint=False)[0]).sweeps for _ in range(3)] == [
+        1,
+        2,
+        3,
+    ]
 
 
 def test_accuracy_is_the_share_of_images_given_their_label():

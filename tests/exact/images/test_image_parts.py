@@ -30,6 +30,7 @@ from aif_dcpc.inference.images.layers import (
 )
 from aif_dcpc.inference.images.masking import VisiblePixels
 from aif_dcpc.inference.learning import learn_step
+from aif_dcpc.inference.queries.law import law
 
 
 def count(module):
@@ -163,9 +164,7 @@ def test_the_rest_of_a_graph_stays_when_pixels_are_hidden():
         lag("state"),
     )
     state = DCPC(hidden, num_particles=2).init({"image": torch.rand(1, 3, 1, 2, 2)}, seed=0)
-    factor = next(f for f in state.conditioning.factor_graph.factors if f.site.name == "image")
-    law = factor.distribution({argument: state.values[argument.site] for argument in factor.inputs})
-    assert (law.log_prob(state.values["image"]) == 0).all()
+    assert (law(state, "image").log_prob(state.values["image"]) == 0).all()
 
 
 # -- graphs ----------------------------------------------------------------------------------------
