@@ -25,38 +25,13 @@ from aif_dcpc.agents.gridworld.planning.belief import Belief
 from aif_dcpc.agents.gridworld.planning.planner import Plan, Planner
 from aif_dcpc.agents.gridworld.replay import EpisodeStore, StoredEpisode
 from aif_dcpc.agents.gridworld.settings import HierarchicalSettings, hierarchical_settings
-from aif_dcpc.agents.protocol import EgocentricView, Observation, StepReport
+from aif_dcpc.agents.protocol import BaseAgent, EgocentricView, Observation, StepReport
 from aif_dcpc.inference.model.resampling import unique_ancestors
 
 COLLAPSE = 40  # so many equal actions in a row count as a collapsed policy
 
 
-def build_hierarchical(
-    observation_space: gymnasium.Space[Any],
-    num_actions: int,
-    metadata: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    seed: int,
-) -> "HierarchicalAgent":
-    """Check that the observations are an egocentric symbolic view, and build the agent.
-
-    Raises:
-        AgentError: for observations that it cannot model, or settings that do not fit.
-    """
-    view = metadata.get("egocentric_view")
-    spaces = (
-        observation_space.spaces if isinstance(observation_space, gymnasium.spaces.Dict) else {}
-    )
-    missing = {"view", "carried", "heading"} - set(spaces)
-    if not isinstance(view, EgocentricView) or missing:
-        raise AgentError(
-            "agent 'hierarchical' models egocentric symbolic views (streams view, carried and heading, and the "
-            "geometry under metadata['egocentric_view']); this environment's observations are not of that kind."
-        )
-    return HierarchicalAgent(view, num_actions, hierarchical_settings(settings), seed)
-
-
-class HierarchicalAgent:
+class HierarchicalAgent(BaseAgent):
     """See the module.
 
     Args:
@@ -69,13 +44,12 @@ class HierarchicalAgent:
     def __init__(
         self, view: EgocentricView, num_actions: int, settings: HierarchicalSettings, seed: int
     ) -> None:
-        self.settings, self.seed, self.num_actions = settings, seed, num_actions
-        self.generator = torch.Generator().manual_seed(seed)
+        super().__init__(num_actions, seed)
+        self.settings = settings
         self.tracker = Tracker(view, num_actions, settings, self.generator)
         self.planner = Planner(self.tracker.geometry, settings.preferences, settings.search)
         self.store = EpisodeStore(settings.replay.capacity)
         self.stored_counts: list[Counts] = []
-        self.frozen = False
         self.action, self.outcome = 0, NOTHING
         self.plan: Plan | None = None
         self.belief: Belief | None = None
@@ -83,11 +57,37 @@ class HierarchicalAgent:
         self.milliseconds: dict[str, float] = {}
         self.log_joint: float | None = None
 
+    @classmethod
+    def build(
+        cls,
+        observation_space: gymnasium.Space[Any],
+        num_actions: int,
+        metadata: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        seed: int,
+    ) -> "HierarchicalAgent":
+        """Check that the observations are an egocentric symbolic view, and build the agent.
+
+        Raises:
+            AgentError: for observations that it cannot model, or settings that do not fit.
+        """
+        view = metadata.get("egocentric_view")
+        spaces = (
+            observation_space.spaces if isinstance(observation_space, gymnasium.spaces.Dict) else {}
+        )
+        missing = {"view", "carried", "heading"} - set(spaces)
+        if not isinstance(view, EgocentricView) or missing:
+            raise AgentError(
+                "agent 'hierarchical' models egocentric symbolic views (streams view, carried and heading, and the "
+                "geometry under metadata['egocentric_view']); this environment's observations are not of that kind."
+            )
+        return cls(view, num_actions, hierarchical_settings(settings), seed)
+
     # -- the loop ----------------------------------------------------------------------------------
 
     def begin(self, *, seed: int) -> None:
         """Forget the running episode, keep everything learned, seed every random choice of the new episode."""
-        self.generator.manual_seed(1_000_003 * self.seed + seed)
+        super().begin(seed=seed)
         self.tracker.forget()
         self.planner.intended = []
         self.action, self.outcome = 0, NOTHING
@@ -154,10 +154,6 @@ class HierarchicalAgent:
         self.stored_counts[place] = counts.average(stored.log_weights.softmax(0))
         tracker.past = tracker.past + self.stored_counts[place]
         self.store.put(place, StoredEpisode(stored.episode, events, stored.log_weights))
-
-    def freeze(self, frozen: bool = True) -> None:
-        """Stop (or resume) learning across episodes."""
-        self.frozen = frozen
 
     # -- diagnostics -------------------------------------------------------------------------------
 
@@ -239,4 +235,4 @@ class HierarchicalAgent:
         self.plan, self.belief = None, None
 
 
-__all__ = ["HierarchicalAgent", "build_hierarchical"]
+__all__ = ["HierarchicalAgent"]

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from aif_dcpc.agents.errors import AgentError, unknown
+from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.gridworld.model.counts import TablePrior
 from aif_dcpc.agents.gridworld.planning.configurations import SearchBudget
 from aif_dcpc.agents.preferences import Preferences
+from aif_dcpc.misspelt import unknown_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,7 @@ def _build(kind: type, values: Any, where: str) -> Any:
     for key, value in values.items():
         if key not in known:
             raise AgentError(
-                unknown("agent setting", f"{where}{key}", (f"{where}{name}" for name in known))
+                unknown_name("agent setting", f"{where}{key}", (f"{where}{name}" for name in known))
             )
         _check_type(f"{where}{key}", value, known[key].type)
     return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})

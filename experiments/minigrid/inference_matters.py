@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from aif_dcpc import envs
-from aif_dcpc.agents.gridworld.agent import HierarchicalAgent, build_hierarchical
+from aif_dcpc.agents.gridworld.agent import HierarchicalAgent
 from aif_dcpc.agents.gridworld.filter import Tracker
 from aif_dcpc.agents.protocol import EgocentricView
 from aif_dcpc.commands.command import run_script
@@ -69,7 +69,8 @@ def _learn(seed: int, asked: argparse.Namespace) -> list[list[float]]:
     }
     world = env.observation_space, int(env.action_space.n), metadata
     kinds = [
-        build_hierarchical(*world, {"inference": settings}, seed) for settings in KINDS.values()
+        HierarchicalAgent.build(*world, {"inference": settings}, seed)
+        for settings in KINDS.values()
     ]
     total, steps, episode = np.zeros((len(KINDS), len(MEASURES))), 0, 0
     while steps < asked.steps:
