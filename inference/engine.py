@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from aif_dcpc.inference.errors import ModelError, NonFiniteError, unknown_name
+from aif_dcpc.inference.errors import ModelError, NonFiniteError
 from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.conditioning import build_state, intervene, with_particles
 from aif_dcpc.inference.model.densities import active_factors, evaluate, log_joint
@@ -54,6 +54,7 @@ from aif_dcpc.inference.sampler import Readout
 from aif_dcpc.inference.smc.append import append
 from aif_dcpc.inference.smc.recent import merge_window, recent_slices
 from aif_dcpc.inference.smc.tempering import temper
+from aif_dcpc.misspelt import unknown_name
 
 
 class DCPC:

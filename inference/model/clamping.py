@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from aif_dcpc.inference.errors import ClampError, unknown_name
+from aif_dcpc.inference.errors import ClampError
 from aif_dcpc.inference.model.factor_graph import (
     Factor,
     FactorGraph,
@@ -19,6 +19,7 @@ from aif_dcpc.inference.model.factor_graph import (
 )
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.supports import has_bounds, inside, support_of
+from aif_dcpc.misspelt import unknown_name
 
 
 def check_names(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, biject_to
 
-from aif_dcpc.inference.errors import ClampError, ModelError, unknown_name
+from aif_dcpc.inference.errors import ClampError, ModelError
 from aif_dcpc.inference.model.ancestral import AncestorSampler, no_validation, rng_from
 from aif_dcpc.inference.model.clamping import (
     by_element,
@@ -32,6 +32,7 @@ from aif_dcpc.inference.model.supports import (
     support_of,
     unlike_supports,
 )
+from aif_dcpc.misspelt import unknown_name
 
 
 def build_state(

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from aif_dcpc.inference.errors import ModelError, unknown_name
+from aif_dcpc.inference.errors import ModelError
 from aif_dcpc.inference.model.graph import GraphicalModel, Lag, Parent, Site, parent_name
+from aif_dcpc.misspelt import unknown_name
 
 
 class Argument(NamedTuple):

@@ -26,7 +26,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from aif_dcpc.inference.errors import ModelError, unknown_name
+from aif_dcpc.inference.errors import ModelError
+from aif_dcpc.misspelt import unknown_name
 
 Kernel = Callable[..., Distribution]
 Conditional = Callable[

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Transform
 from torch.distributions.constraints import Constraint
 
-from aif_dcpc.inference.errors import ModelError, unknown_name
+from aif_dcpc.inference.errors import ModelError
 from aif_dcpc.inference.model.factor_graph import (
     Argument,
     Factor,
@@ -25,6 +25,7 @@ from aif_dcpc.inference.model.factor_graph import (
 )
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.parameters import Snapshot
+from aif_dcpc.misspelt import unknown_name
 
 
 @dataclass(frozen=True)

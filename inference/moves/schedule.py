@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
-from aif_dcpc.inference.errors import ModelError, MoveError, unknown_name
+from aif_dcpc.inference.errors import ModelError, MoveError
 from aif_dcpc.inference.model.conditioning import small_cloud
 from aif_dcpc.inference.model.factor_graph import FactorGraph
 from aif_dcpc.inference.model.state import State
@@ -21,6 +21,7 @@ from aif_dcpc.inference.moves.layout import longest_lag
 from aif_dcpc.inference.moves.paper import Paper
 from aif_dcpc.inference.moves.preconditioning import MAX_DENSE_BLOCK
 from aif_dcpc.inference.moves.user_conditional import UserConditional, is_exact
+from aif_dcpc.misspelt import unknown_name
 
 Passes = tuple[tuple[Move, ...], ...]
 Builder = Callable[[State, str, "Options"], Passes]

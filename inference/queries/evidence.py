@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.errors import ModelError, unknown_name
+from aif_dcpc.inference.errors import ModelError
 from aif_dcpc.inference.model.ancestral import no_validation, rng_from
 from aif_dcpc.inference.model.densities import active_factors, evaluate, factors_of
 from aif_dcpc.inference.model.resampling import ess
@@ -37,6 +37,7 @@ from aif_dcpc.inference.moves.forward_backward import chain_tables, is_tabular
 from aif_dcpc.inference.queries.gauss_markov import GaussMarkov
 from aif_dcpc.inference.sampler import Sampler
 from aif_dcpc.inference.smc.annealing import annealed_log_evidence, is_coupled
+from aif_dcpc.misspelt import unknown_name
 
 METHODS = ("auto", "gauss_markov", "annealed")
 MAX_PARETO_K = 0.7

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from aif_dcpc.inference.errors import ClampError, unknown_name
+from aif_dcpc.inference.errors import ClampError
 from aif_dcpc.inference.model.ancestral import AncestorSampler, rng_from
 from aif_dcpc.inference.model.conditioning import interventions
 from aif_dcpc.inference.model.densities import active_factors, factor_slices
@@ -30,6 +30,7 @@ from aif_dcpc.inference.model.graph import Site, parent_name
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.queries.exogenous import from_noise, to_noise
 from aif_dcpc.inference.queries.law import factor_law
+from aif_dcpc.misspelt import unknown_name
 
 # -- the future ------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.errors import ClampError, ModelError, MoveError, unknown_name
+from aif_dcpc.inference.errors import ClampError, ModelError, MoveError
 from aif_dcpc.inference.model.ancestral import AncestorSampler, rng_from
 from aif_dcpc.inference.model.conditioning import has_readers
 from aif_dcpc.inference.model.densities import active_factors, evaluate
@@ -15,6 +15,7 @@ from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.resampling import is_coupled, resample_lineages
 from aif_dcpc.inference.model.state import Conditioning, State
 from aif_dcpc.inference.model.supports import fixed, same, unlike_supports
+from aif_dcpc.misspelt import unknown_name
 
 
 def append(
