@@ -17,7 +17,8 @@ from minigrid.core.constants import COLOR_TO_IDX, IDX_TO_COLOR, IDX_TO_OBJECT, O
 
 from aif_dcpc.envs.errors import UnsupportedEnvironment
 
-NUM_COLORS, NUM_STATES = len(COLOR_TO_IDX), 3
+NUM_COLORS = len(COLOR_TO_IDX)
+NUM_STATES = 3
 NUM_TOKENS = len(OBJECT_TO_IDX) * NUM_COLORS * NUM_STATES
 STATES = ("open", "closed", "locked")
 IntArray = npt.NDArray[np.int64]

@@ -28,7 +28,8 @@ def shortest_path(env: Any) -> int | None:
     index = {cell: n for n, (cell, _) in enumerate(things)}
     x, y = map(int, env.agent_pos)
     start = Node(x, y, int(env.agent_dir), -1, frozenset(), frozenset())
-    queue, seen = deque([(start, 0)]), {start}
+    queue = deque([(start, 0)])
+    seen = {start}
     while queue and len(seen) < MAX_STATES:
         node, steps = queue.popleft()
         here = objects[node.x, node.y]
@@ -51,7 +52,8 @@ def _successors(
     yield node._replace(heading=(node.heading - 1) % 4)
     dx, dy = DIRECTIONS[node.heading]
     cell = (node.x + dx, node.y + dy)
-    front, number = objects.get(cell), index.get(cell, -1)
+    front = objects.get(cell)
+    number = index.get(cell, -1)
     gone = number in node.taken
     if front is None or gone or front.type in ("goal", "floor") or number in node.opened:
         yield node._replace(x=cell[0], y=cell[1])

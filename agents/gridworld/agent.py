@@ -50,7 +50,8 @@ class HierarchicalAgent(BaseAgent):
         self.planner = Planner(self.tracker.geometry, settings.preferences, settings.search)
         self.store = EpisodeStore(settings.replay.capacity)
         self.stored_counts: list[Counts] = []
-        self.action, self.outcome = 0, NOTHING
+        self.action = 0
+        self.outcome = NOTHING
         self.plan: Plan | None = None
         self.belief: Belief | None = None
         self.recent: deque[int] = deque(maxlen=COLLAPSE)
@@ -90,7 +91,8 @@ class HierarchicalAgent(BaseAgent):
         super().begin(seed=seed)
         self.tracker.forget()
         self.planner.intended = []
-        self.action, self.outcome = 0, NOTHING
+        self.action = 0
+        self.outcome = NOTHING
 
     @torch.inference_mode()
     def act(self, observation: Observation, *, greedy: bool = True) -> int:
@@ -147,7 +149,8 @@ class HierarchicalAgent(BaseAgent):
             self._refresh(int(torch.randint(len(self.store), (1,), generator=self.generator)))
 
     def _refresh(self, place: int) -> None:
-        stored, tracker = self.store.get(place), self.tracker
+        stored = self.store.get(place)
+        tracker = self.tracker
         old = self.stored_counts[place].resized(self.num_actions, tracker.vocabulary)
         tracker.past = tracker.past.resized(self.num_actions, tracker.vocabulary) - old
         events, counts = tracker.refresh(stored.episode, stored.events, self.settings.replay.sweeps)
@@ -161,7 +164,9 @@ class HierarchicalAgent(BaseAgent):
         """Free energy, particles, the four terms of the chosen action, times; the inferred map as a picture."""
         if self.plan is None or self.belief is None or self.tracker.running is None:
             return StepReport()
-        plan, now, chosen = self.plan, self.tracker.running, self.action
+        plan = self.plan
+        now = self.tracker.running
+        chosen = self.action
         scalars = {
             "inference/free_energy": now.free_energy,
             "inference/ess": now.ess,
@@ -222,17 +227,16 @@ class HierarchicalAgent(BaseAgent):
         self.store.load_state_dict(state["store"])
         self.stored_counts = [Counts(**c) for c in state["stored_counts"]]
         self.generator.set_state(state["generator"])
-        self.action, self.outcome, self.frozen = (
-            int(state["action"]),
-            int(state["outcome"]),
-            bool(state["frozen"]),
-        )
+        self.action = int(state["action"])
+        self.outcome = int(state["outcome"])
+        self.frozen = bool(state["frozen"])
         self.recent = deque(state["recent"], maxlen=COLLAPSE)
         self.log_joint = state["log_joint"]
         self.planner.intended = [
             (hand, tuple((c, t) for c, t in changes)) for hand, changes in state["intended"]
         ]
-        self.plan, self.belief = None, None
+        self.plan = None
+        self.belief = None
 
 
 __all__ = ["HierarchicalAgent"]

@@ -14,7 +14,8 @@ def suspected_effect(record: Record, geometry: Geometry, columns: int) -> Effect
     if len(record) < 2 or int(record.heading[-1]) != int(record.heading[-2]):
         return None
     place = geometry.own - columns
-    before, after = record.view[-2], record.view[-1]
+    before = record.view[-2]
+    after = record.view[-1]
     hand = SAME if int(record.hand[-1]) == int(record.hand[-2]) else int(record.hand[-1])
     changed = (
         int(after[place]) != int(before[place])

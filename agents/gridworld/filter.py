@@ -90,12 +90,10 @@ class Tracker:
         settings: HierarchicalSettings,
         generator: torch.Generator,
     ) -> None:
-        self.view, self.num_actions, self.settings, self.generator = (
-            view,
-            num_actions,
-            settings,
-            generator,
-        )
+        self.view = view
+        self.num_actions = num_actions
+        self.settings = settings
+        self.generator = generator
         self.geometry = geometry_of(view, settings.map_size)
         self.vocabulary = new_vocabulary(view.empty_hand_token)
         self.past = no_counts(num_actions, self.vocabulary)
@@ -124,7 +122,8 @@ class Tracker:
     def take_in(self, observation: Observation, action: int, outcome: int) -> None:
         """Append what was observed after an action, and sweep."""
         view = np.asarray(observation["view"]).ravel()
-        heading, carried = int(observation["heading"]), int(observation["carried"])
+        heading = int(observation["heading"])
+        carried = int(observation["carried"])
         self.episode.append(action, heading, carried, outcome, view)
         self.vocabulary.hands.add(carried)
         news = self._admit()
@@ -135,7 +134,8 @@ class Tracker:
             if effect is not None:
                 self.vocabulary.register(effect)
         self._arrive(record)
-        start, sweeps = time.perf_counter(), self.settings.inference.num_sweeps
+        start = time.perf_counter()
+        sweeps = self.settings.inference.num_sweeps
         for _ in range(sweeps):
             self.sweep()
         self.ms_per_sweep = 1e3 * (time.perf_counter() - start) / max(sweeps, 1)
@@ -150,7 +150,8 @@ class Tracker:
         tokens, first, counts = np.unique(
             recent[recent != self.view.unseen_token], return_index=True, return_counts=True
         )
-        tokens, counts = tokens[first.argsort()], counts[first.argsort()]
+        tokens = tokens[first.argsort()]
+        counts = counts[first.argsort()]
         needed = 1 if self.misread < RARE_MISREADING else SIGHTINGS
         known = len(self.vocabulary.tokens.members)
         for token in tokens[counts >= needed]:
@@ -202,7 +203,8 @@ class Tracker:
 
     def _grown(self, before: Running) -> bool:
         """Whether the vocabulary has grown since the engine was set up, or tokens were admitted in hindsight."""
-        new, old = self.vocabulary, before.grid
+        new = self.vocabulary
+        old = before.grid
         sizes = new.tokens.capacity, new.hands.capacity, new.max_events
         known = int(old.effects.known.sum()) == new.num_events and self.settled == len(
             new.tokens.members
@@ -211,7 +213,8 @@ class Tracker:
 
     def _regrown(self, before: Running, record: Record) -> Running:
         """The same particles under the grown vocabulary, all tables drawn anew given events and map."""
-        after, cloud = self._engine_on(record), before.cloud
+        after = self._engine_on(record)
+        cloud = before.cloud
         tables = after.grid.draw_all_tables(cloud.events, cloud.initial, record, self.generator)
         return replace(
             after, state=self._state_on(after, before.state, replace(cloud, tables=tables), record)
@@ -286,8 +289,10 @@ class Tracker:
         )
 
     def _seen(self, path: Path, best: int) -> npt.NDArray[np.bool_]:
-        now, torus = self.now, self.geometry.torus
-        sights, anchor = now.grid.sightings(now.record), path.anchor[best]
+        now = self.now
+        torus = self.geometry.torus
+        sights = now.grid.sightings(now.record)
+        anchor = path.anchor[best]
         seen = np.zeros(self.geometry.size**2, dtype=bool)
         seen[torus.cell(anchor[sights.time] + sights.shift).numpy()] = True
         seen[torus.cell(anchor + torus.here).numpy()] = True
@@ -295,7 +300,8 @@ class Tracker:
 
     def knowledge(self, total: Counts) -> Knowledge:
         """The tables, given expected counts of all episodes."""
-        grid, known = self.now.grid, self.vocabulary.num_events
+        grid = self.now.grid
+        known = self.vocabulary.num_events
         transition, newness, transition_again = self.summaries[0].update(
             total.transition, grid.events
         )
@@ -324,7 +330,8 @@ class Tracker:
 
     def forget(self) -> None:
         """Drop the running episode."""
-        self.episode, self.running = Episode(), None
+        self.episode = Episode()
+        self.running = None
 
     def state_dict(self) -> dict[str, Any]:
         """Plain tensors, numbers, lists and dicts."""
@@ -339,7 +346,8 @@ class Tracker:
             "running": None,
         }
         if self.running is not None:
-            cloud, state_now = self.running.cloud, self.running.state
+            cloud = self.running.cloud
+            state_now = self.running.state
             state["running"] = {
                 "events": cloud.events,
                 "initial": cloud.initial,
@@ -358,8 +366,10 @@ class Tracker:
         for summary, kept in zip(self.summaries, state["summaries"], strict=True):
             summary.load_state_dict(kept)
         self.transparency = Transparency(np.array(state["transparency"]))
-        self.misread, self.settled = float(state["misread"]), int(state["settled"])
-        self.episode, self.running = Episode.from_tensors(state["episode"]), None
+        self.misread = float(state["misread"])
+        self.settled = int(state["settled"])
+        self.episode = Episode.from_tensors(state["episode"])
+        self.running = None
         saved = state["running"]
         if saved is not None:
             cloud = Cloud(saved["events"], saved["initial"], Tables(**saved["tables"]))
@@ -382,9 +392,7 @@ def _folded(table: Tensor, known: int) -> Floats:
 
 def _visited(path: Path, record: Record, best: int) -> dict[tuple[int, int, int], Ints]:
     """What was last seen from each pose, on the best particle's path."""
-    position, heading, view = (
-        path.position[best].tolist(),
-        record.heading.tolist(),
-        record.view.numpy(),
-    )
+    position = path.position[best].tolist()
+    heading = record.heading.tolist()
+    view = record.view.numpy()
     return {(*position[t], heading[t]): view[t] for t in range(len(record))}

@@ -104,7 +104,8 @@ def _two_positive(values: Any) -> bool:
 
 
 def _check(settings: HierarchicalSettings) -> None:
-    inference, likes = settings.inference, settings.preferences
+    inference = settings.inference
+    likes = settings.preferences
     rules = {
         "knowledge must be 'egocentric_view'": settings.knowledge == "egocentric_view",
         "inference.update must be 'exact'": inference.update == "exact",

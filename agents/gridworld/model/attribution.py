@@ -60,7 +60,8 @@ def _collapsed_gain(
     grid: Grid, old: Tensor, new: Tensor, cloud: Cloud, which: Tensor, record: Record
 ) -> Tensor:
     """log of p(new events, observations | map, misread) over that of the old, the tables integrated out, `(N,)`."""
-    initial, misread = cloud.initial[which], cloud.tables.misread[which]
+    initial = cloud.initial[which]
+    misread = cloud.tables.misread[which]
     (before, possible_before), (after, possible_after) = (
         _fit(grid, events, initial, record) for events in (old, new)
     )

@@ -160,10 +160,8 @@ class Grid:
         self, segments: Segments, sightings: Sightings, misread: Tensor, token_prior: Tensor
     ) -> Tensor:
         """log p(token of every segment, its sightings) up to a constant, `(N, segments, V)`."""
-        odds, log_prior = (
-            misread_log_odds(misread, self.num_tokens),
-            token_prior.clamp_min(1e-30).log(),
-        )
+        odds = misread_log_odds(misread, self.num_tokens)
+        log_prior = token_prior.clamp_min(1e-30).log()
         seen, code, token = (
             part.numpy() for part in (segments.seen, sightings.code, segments.token)
         )
@@ -180,7 +178,8 @@ class Grid:
     def step_evidence(self, events: Tensor, path: Path, record: Record, tables: Tables) -> Tensor:
         """log p(event, outcome | token ahead) of every step, `(K, T - 1, V)`."""
         num = torch.arange(events.shape[0])[:, None]
-        action, event = record.action[1:].expand(events.shape[0], -1), events[:, 1:]
+        action = record.action[1:].expand(events.shape[0], -1)
+        event = events[:, 1:]
         moved = tables.transition[num, action, :, path.hand[:, :-1], event]
         fate = tables.outcome[
             num,
@@ -353,12 +352,15 @@ class Grid:
 
     def _event_score(self, own: Counts, front: Tensor, hand: Tensor, record: Record) -> Tensor:
         """log p(event, outcome | past), tables integrated out, `(K, E)`."""
-        action, hands, size = record.action[-1], own.transition.shape[3], own.transition.shape[4]
+        action = record.action[-1]
+        hands = own.transition.shape[3]
+        size = own.transition.shape[4]
         moved = self.memory.events.mean_at(
             own.transition[:, action], action.expand(len(front)), front * hands + hand
         )
         row = outcome_row(torch.arange(size), action, self.num_actions)
-        fates, ahead = own.outcome[:, row].flatten(0, 1), front.repeat_interleave(size)
+        fates = own.outcome[:, row].flatten(0, 1)
+        ahead = front.repeat_interleave(size)
         fate = self.memory.outcomes.mean_at(fates, row.repeat(len(front)), ahead)[
             :, record.outcome[-1]
         ]
@@ -370,10 +372,13 @@ class Grid:
         """log p(view | event, past), `(K, E)`; cells without a number hold what the token prior says."""
         sightings = self.sightings(record)
         now = sightings.time == len(record) - 1
-        code, shift, torus = sightings.code[now], sightings.shift[now], self.geometry.torus
+        code = sightings.code[now]
+        shift = sightings.shift[now]
+        torus = self.geometry.torus
         position = path.position[:, -1, None] + self.effects.steps[:, record.heading[-2]]
         cells = torus.cell(torus.anchor(position)[..., None] + shift)
-        shown, used = code.clamp_min(0).expand_as(cells), len(segments.cells)
+        shown = code.clamp_min(0).expand_as(cells)
+        used = len(segments.cells)
         number = torch.full((self.geometry.size**2,), used).index_copy(
             0, segments.cells, torch.arange(used)
         )

@@ -65,11 +65,9 @@ class Counts:
 
     def resized(self, num_actions: int, vocabulary: Vocabulary) -> "Counts":
         """Zero-padded to the vocabulary's present capacities."""
-        slots, hands, events = (
-            vocabulary.tokens.capacity,
-            vocabulary.hands.capacity,
-            vocabulary.max_events,
-        )
+        slots = vocabulary.tokens.capacity
+        hands = vocabulary.hands.capacity
+        events = vocabulary.max_events
         return replace(
             self,
             transition=_grow(self.transition, (slots, hands, events)),
@@ -86,11 +84,9 @@ def _grow(counts: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def no_counts(num_actions: int, vocabulary: Vocabulary) -> Counts:
     """Zero everywhere."""
-    slots, hands, events = (
-        vocabulary.tokens.capacity,
-        vocabulary.hands.capacity,
-        vocabulary.max_events,
-    )
+    slots = vocabulary.tokens.capacity
+    hands = vocabulary.hands.capacity
+    events = vocabulary.max_events
     return Counts(
         torch.zeros(num_actions, slots, hands, events),
         torch.zeros(num_actions + events, slots, NUM_OUTCOMES),
@@ -123,7 +119,8 @@ def count(
         part.contiguous().numpy() for part in (events, path.hand, record.action, record.outcome)
     )
     front, seen, code = (part.numpy() for part in (segments.front, segments.seen, sightings.code))
-    token, used = segments.initial_tokens(initial).numpy(), len(segments.cells)
+    token = segments.initial_tokens(initial).numpy()
+    used = len(segments.cells)
     counted = tally_steps(order, hand, action, outcome, front, seen, code, token, used, like.sizes)
     return Counts(*(torch.from_numpy(part) for part in counted))
 
@@ -181,7 +178,8 @@ class TablePrior:
         If neither matters, nothing but motion happens. Where the hand does not matter, it does not
         change. An effect that would leave everything as it is, is no effect.
         """
-        writes, takes = effects.writes, effects.takes
+        writes = effects.writes
+        takes = effects.takes
         rewrites = (writes == SAME) | (writes == torch.arange(slots)[:, None, None])
         retakes = (takes == SAME) | (takes == torch.arange(hands)[:, None])
         motion = (torch.arange(len(writes)) < effects.num_motions)[None, None]
@@ -236,8 +234,10 @@ class Memory:
 
     def draw_rates(self, own: Counts, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Exact draws of the token prior and the misread rate."""
-        tokens, sightings = own.tokens + self.past.tokens, own.sightings + self.past.sightings
-        slots, (wrong, right) = tokens.shape[-1], self.prior.misread
+        tokens = own.tokens + self.past.tokens
+        sightings = own.sightings + self.past.sightings
+        slots = tokens.shape[-1]
+        (wrong, right) = self.prior.misread
         token_prior = dirichlet(tokens + self.prior.token_concentration / slots, generator)
         pair = dirichlet(
             torch.stack([sightings[:, 1] + wrong, sightings[:, 0] + right], 1), generator

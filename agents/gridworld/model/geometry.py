@@ -113,7 +113,8 @@ class Torus:
 def geometry_of(view: EgocentricView, size: int) -> Geometry:
     """Lay a view onto a map of `size` x `size` cells."""
     rows, columns = np.divmod(np.arange(view.rows * view.columns), view.columns)
-    ahead, right = view.own_cell[0] - rows, columns - view.own_cell[1]
+    ahead = view.own_cell[0] - rows
+    right = columns - view.own_cell[1]
     offsets = ahead[None, :, None] * AHEAD[:, None] + right[None, :, None] * RIGHT[:, None]
     steps = MOTIONS[:, None, 1:2] * AHEAD + MOTIONS[:, None, 2:3] * RIGHT
     nearer: Ints = np.array(

@@ -93,7 +93,9 @@ class Readings(Distribution):
     arg_constraints = {}  # noqa: RUF012
 
     def __init__(self, token: Tensor, right: Tensor, wrong: Tensor) -> None:
-        self.token, self.right, self.wrong = token, right, wrong
+        self.token = token
+        self.right = right
+        self.wrong = wrong
         super().__init__(token.shape[:3], token.shape[3:], validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -152,7 +154,8 @@ class GridModel:
         return model
 
     def _add_globals(self, model: GraphicalModel) -> None:
-        past, prior = self.grid.past, self.grid.prior
+        past = self.grid.past
+        prior = self.grid.prior
         tokens = past.tokens + prior.token_concentration / self.grid.num_slots
         wrong, right = prior.misread
         model.add_site(
@@ -216,11 +219,10 @@ class GridModel:
         self, event: Tensor, heading: Tensor, hand: Tensor, initial: Tensor, misread: Tensor
     ) -> Distribution:
         """The map's present tokens around the pose, misread with a small probability."""
-        length, places = event.shape[2], self.grid.geometry.offsets.shape[1]
-        time, shift = (
-            torch.arange(length).repeat_interleave(places),
-            self.grid.geometry.torus.views[heading[0, 0]],
-        )
+        length = event.shape[2]
+        places = self.grid.geometry.offsets.shape[1]
+        time = torch.arange(length).repeat_interleave(places)
+        shift = self.grid.geometry.torus.views[heading[0, 0]]
         _, segments = self._trace(event, heading, hand, Sightings(time, shift.flatten(), time))
         token = (
             segments.initial_tokens(initial[:, 0, 0])

@@ -37,18 +37,26 @@ def walk(
         the way into the slice, or SAME.
     """
     number, length = events.shape
-    position, anchor = np.empty((number, length, 2), np.int64), np.empty((number, length), np.int64)
-    held, written = np.empty((number, length), np.int64), np.full((number, length), SAME)
+    position = np.empty((number, length, 2), np.int64)
+    anchor = np.empty((number, length), np.int64)
+    held = np.empty((number, length), np.int64)
+    written = np.full((number, length), SAME)
     for case in range(number):
-        y, x, thing = start[0], start[1], hand[0]
+        y = start[0]
+        x = start[1]
+        thing = hand[0]
         for time in range(length):
             if time:
-                event, facing = events[case, time], heading[time - 1]
-                y, x = y + steps[event, facing, 0], x + steps[event, facing, 1]
+                event = events[case, time]
+                facing = heading[time - 1]
+                y = y + steps[event, facing, 0]
+                x = x + steps[event, facing, 1]
                 thing = takes[event] if takes[event] >= 0 else thing
                 written[case, time] = writes[event]
-            position[case, time, 0], position[case, time, 1] = y, x
-            anchor[case, time], held[case, time] = (y % wrap) * stride + x % wrap, thing
+            position[case, time, 0] = y
+            position[case, time, 1] = x
+            anchor[case, time] = (y % wrap) * stride + x % wrap
+            held[case, time] = thing
     return position, anchor, held, written
 
 
@@ -74,7 +82,8 @@ def divide(
         cells `(U,)`, seen `(N, S)`, front `(N, T)`, home and token `(N, J)`.
     """
     number, length = front.shape
-    most, place = 0, np.full(size, -1)
+    most = 0
+    place = np.full(size, -1)
     for case in range(number):
         writes = 0
         for time in range(length):
@@ -93,8 +102,10 @@ def divide(
         if place[cell] >= 0:
             cells[place[cell]] = cell
     seen = np.empty((number, len(sighting_time)), np.int64)
-    ahead, home = np.empty((number, length), np.int64), np.zeros((number, most), np.int64)
-    token, now = np.full((number, most), SAME), np.empty(used, np.int64)
+    ahead = np.empty((number, length), np.int64)
+    home = np.zeros((number, most), np.int64)
+    token = np.full((number, most), SAME)
+    now = np.empty(used, np.int64)
     for case in range(number):
         for cell in range(used):
             now[cell] = cell
@@ -102,11 +113,9 @@ def divide(
         for time in range(length):
             if written[case, time] != SAME:  # the cell that was ahead of the slice before
                 cell = place[front[case, time - 1]]
-                home[case, writes], token[case, writes], now[cell] = (
-                    cell,
-                    written[case, time],
-                    used + writes,
-                )
+                home[case, writes] = cell
+                token[case, writes] = written[case, time]
+                now[cell] = used + writes
                 writes += 1
             ahead[case, time] = now[place[front[case, time]]]
             while sighting < len(sighting_time) and sighting_time[sighting] == time:
@@ -175,11 +184,13 @@ def tally_steps(
     num_actions, slots, hands, num_events, num_outcomes = sizes
     moved = np.zeros((number, num_actions, slots, hands, num_events), np.float32)
     fate = np.zeros((number, num_actions + num_events, slots, num_outcomes), np.float32)
-    initial, readings = np.zeros((number, slots), np.float32), np.zeros((number, 2), np.float32)
+    initial = np.zeros((number, slots), np.float32)
+    readings = np.zeros((number, 2), np.float32)
     shown = np.full(used, -1)
     for case in range(number):
         for time in range(1, length):
-            event, ahead = events[case, time], token[case, front[case, time - 1]]
+            event = events[case, time]
+            ahead = token[case, front[case, time - 1]]
             moved[case, action[time], ahead, hand[case, time - 1], event] += 1
             row = action[time] if event == 0 else num_actions + event
             fate[case, row, ahead, outcome[time]] += 1

@@ -38,7 +38,8 @@ class Effects:
 
 def effects_of(geometry: Geometry, vocabulary: Vocabulary) -> Effects:
     """Motions first, then the registered effects, then free slots (which do nothing and never happen)."""
-    size, motions = vocabulary.max_events, len(geometry.turns)
+    size = vocabulary.max_events
+    motions = len(geometry.turns)
     turns = torch.zeros(size, dtype=torch.long)
     turns[:motions] = torch.as_tensor(geometry.turns)
     steps = torch.zeros(size, 4, 2, dtype=torch.long)
@@ -95,7 +96,8 @@ class Path:
 
 def follow(events: Tensor, record: Record, effects: Effects, geometry: Geometry) -> Path:
     """Trace event sequences `(N, T)`; the event of slice 0 is ignored."""
-    torus, start = geometry.torus, np.array(geometry.start)
+    torus = geometry.torus
+    start = np.array(geometry.start)
     order, heading, hand = (
         part.contiguous().numpy() for part in (events, record.heading, record.hand)
     )

@@ -63,7 +63,8 @@ def segment(path: Path, sightings: Sightings, geometry: Geometry) -> Segments:
     anchor, front, written = (
         part.contiguous().numpy() for part in (path.anchor, path.front, path.written)
     )
-    time, shift = sightings.time.numpy(), sightings.shift.numpy()
+    time = sightings.time.numpy()
+    shift = sightings.shift.numpy()
     parts = divide(
         anchor, front, written, time, shift, geometry.torus.cells.numpy(), geometry.size**2
     )

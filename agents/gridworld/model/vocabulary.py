@@ -15,10 +15,9 @@ import numpy as np
 from aif_dcpc.agents.arrays import Ints
 from aif_dcpc.agents.gridworld.model.geometry import MOTIONS
 
-UNSEEN, OTHER = (
-    -1,
-    -2,
-)  # codes of view cells that are out of sight, or hold a token that was not admitted
+# codes of view cells that are out of sight, or hold a token that was not admitted
+UNSEEN = -1
+OTHER = -2
 SAME = -1  # an effect that leaves the token ahead, or the hand, as it was
 
 

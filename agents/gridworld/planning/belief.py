@@ -53,7 +53,8 @@ class Knowledge:
 
     def outcome_rows(self) -> Ints:
         """`(A, E)` row of the outcome table."""
-        actions, events = np.arange(self.num_actions)[:, None], np.arange(self.num_events)[None]
+        actions = np.arange(self.num_actions)[:, None]
+        events = np.arange(self.num_events)[None]
         return np.where(events == 0, actions, self.num_actions + events)
 
 
@@ -143,12 +144,12 @@ def region_of(
 ) -> Region:
     """The bounding box of seen cells and poses, with a margin of one; the last region is returned if it still fits."""
     ys, xs = np.divmod(belief.seen.nonzero()[0], geometry.size)
-    ys, xs = (
-        np.append(ys, belief.pose[:, 0] % geometry.size),
-        np.append(xs, belief.pose[:, 1] % geometry.size),
-    )
-    top, left = int(ys.min()) - 1, int(xs.min()) - 1
-    rows, columns = int(ys.max()) - top + 2, int(xs.max()) - left + 2
+    ys = np.append(ys, belief.pose[:, 0] % geometry.size)
+    xs = np.append(xs, belief.pose[:, 1] % geometry.size)
+    top = int(ys.min()) - 1
+    left = int(xs.min()) - 1
+    rows = int(ys.max()) - top + 2
+    columns = int(xs.max()) - left + 2
     if last is not None and (last.shape, last.corner) == ((rows, columns), (top, left)):
         if np.array_equal(last.steps, knowledge.steps) and np.array_equal(
             last.turns, knowledge.turns
@@ -160,7 +161,8 @@ def region_of(
 def _lay_out(
     shape: tuple[int, int], corner: tuple[int, int], knowledge: Knowledge, geometry: Geometry
 ) -> Region:
-    (rows, columns), (top, left) = shape, corner
+    (rows, columns) = shape
+    (top, left) = corner
     y, x = (a.ravel() for a in np.mgrid[:rows, :columns])
     index = ((y + top) % geometry.size) * geometry.size + (x + left) % geometry.size
     place = np.stack([y, x], -1)

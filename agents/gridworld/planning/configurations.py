@@ -91,7 +91,9 @@ class Search:
         budget: SearchBudget,
         intended: Sequence[Key] = (),
     ) -> None:
-        self.knowledge, self.region, self.budget = knowledge, region, budget
+        self.knowledge = knowledge
+        self.region = region
+        self.budget = budget
         place = {int(cell): number for number, cell in enumerate(region.index)}
         self.intended = {
             (hand, tuple(sorted((place[cell], token) for cell, token in changes)))
@@ -113,7 +115,8 @@ class Search:
         """Nearest first, in steps until it has happened: a configuration is expanded, an interaction opened."""
         self._number(key_of(hand, {}), 0)
         start: Step = (0.0, 0, 0, None, np.array([state]))
-        queue, ticks = [start], itertools.count(1)
+        queue = [start]
+        ticks = itertools.count(1)
         while queue:
             cost, _, number, interaction, states = heapq.heappop(queue)
             if interaction is None:
@@ -132,7 +135,8 @@ class Search:
         distance = self._distances(node.chance, entries)
         found: list[tuple[float, Interaction, Ints]] = []
         for event in self.effects:
-            chance, least = node.chance[:, event], self.budget.min_probability
+            chance = node.chance[:, event]
+            least = self.budget.min_probability
             effort = least_effort(distance, chance, self.region.front, self.region.num_cells, least)
             for cell in self._nearest(number, event, effort):
                 states = (
@@ -144,10 +148,8 @@ class Search:
     def _nearest(self, number: int, event: int, effort: Floats) -> list[int]:
         """The cells that an event takes least effort at, and those that the last plan was heading for."""
         order = effort.argsort(kind="stable")
-        near, far = (
-            order[: self.budget.per_event],
-            order[self.budget.per_event :] if self.intended else order[:0],
-        )
+        near = order[: self.budget.per_event]
+        far = order[self.budget.per_event :] if self.intended else order[:0]
         wanted = [
             c
             for c in far[effort[far] < np.inf].tolist()
@@ -167,11 +169,9 @@ class Search:
 
     def _key_after(self, number: int, cell: int, event: int) -> Key:
         """The configuration that an event at a cell makes of this one."""
-        node, takes, writes = (
-            self.found[number],
-            int(self.knowledge.takes[event]),
-            int(self.knowledge.writes[event]),
-        )
+        node = self.found[number]
+        takes = int(self.knowledge.takes[event])
+        writes = int(self.knowledge.writes[event])
         hand = takes if takes >= 0 else node.hand
         return key_of(
             hand, self._changed(node.changes, cell, writes) if writes >= 0 else node.changes
@@ -198,7 +198,8 @@ class Search:
     def _number(self, key: Key, parent: int) -> int:
         """Number of a configuration, which is laid out if it is new."""
         if key not in self.numbers:
-            hand, changes = key[0], dict(key[1])
+            hand = key[0]
+            changes = dict(key[1])
             cells = self.present.copy()
             for cell, token in changes.items():
                 cells[cell] = np.eye(cells.shape[1])[token]
@@ -228,7 +229,8 @@ class Search:
         """
         size = len(self.region.front)
         after = np.arange(len(self.found))[:, None, None] * size + self.region.next
-        bound, inherited = after.copy(), list[dict[Interaction, int]]()
+        bound = after.copy()
+        inherited = list[dict[Interaction, int]]()
         for number, node in enumerate(self.found):
             above = {**inherited[node.parent], **self.found[node.parent].children} if number else {}
             inherited.append(above)

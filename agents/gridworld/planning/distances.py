@@ -21,7 +21,8 @@ def distances(successor: Ints, allowed: npt.NDArray[np.bool_], entries: Ints) ->
     size = 0
     for entry in entries:
         if steps[entry] > 0:
-            steps[entry], queue[size] = 0, entry
+            steps[entry] = 0
+            queue[size] = entry
             size += 1
     done = 0
     while done < size:
@@ -30,7 +31,8 @@ def distances(successor: Ints, allowed: npt.NDArray[np.bool_], entries: Ints) ->
         for event in range(successor.shape[1]):
             after = successor[state, event]
             if allowed[state, event] and np.isinf(steps[after]):
-                steps[after], queue[size] = steps[state] + 1, after
+                steps[after] = steps[state] + 1
+                queue[size] = after
                 size += 1
     return steps
 

@@ -123,8 +123,11 @@ class Planner:
         tolerance: float = 0.1,
         max_iterations: int = 30,
     ) -> None:
-        self.geometry, self.preferences, self.budget = geometry, preferences, budget
-        self.tolerance, self.max_iterations = tolerance, max_iterations
+        self.geometry = geometry
+        self.preferences = preferences
+        self.budget = budget
+        self.tolerance = tolerance
+        self.max_iterations = max_iterations
         self.intended: list[Key] = []
         self._region: Region | None = None
 
@@ -178,7 +181,8 @@ class Planner:
         after, bounds = search.successors()
         kept, number = _within_reach(chance >= REACHABLE, after, roots)
         here = np.arange(len(kept))[:, None]
-        successor, worse = number[after[kept]], number[bounds[kept]]
+        successor = number[after[kept]]
+        worse = number[bounds[kept]]
         successor = np.where(successor >= 0, successor, here)
         bound = np.where(worse >= 0, worse, successor)
         which, state = np.divmod(kept, len(region.front))
@@ -187,7 +191,8 @@ class Planner:
         ]  # (N, V)
         hand = np.array([node.hand for node in search.found])[which]
         sums, flows = self._expected(ahead, hand, knowledge)
-        (preference, ambiguity, novelty, preference_again), (flow, flow_again, events) = sums, flows
+        (preference, ambiguity, novelty, preference_again) = sums
+        (flow, flow_again, events) = flows
         sight = self._information(search, belief, knowledge, region, kept, number)
         information = np.matmul(events, sight[successor][..., None])[..., 0]
         again = preference_again, flow_again
@@ -199,16 +204,15 @@ class Planner:
         self, ahead: Floats, hand: Ints, knowledge: Knowledge
     ) -> tuple[list[Floats], list[Floats]]:
         """Expectations of `_one_step` under beliefs over the token ahead `(N, V)`, with things in hand `(N,)`."""
-        each, events = knowledge.num_actions, knowledge.num_events
+        each = knowledge.num_actions
+        events = knowledge.num_events
         tables = self._one_step(knowledge)
         whole = np.empty((len(ahead), tables.shape[2]))
         for held in np.unique(hand):
             rows = (hand == held).nonzero()[0]
             whole[rows] = ahead[rows] @ tables[held]
-        sums, flows = (
-            whole[:, : 4 * each],
-            whole[:, 4 * each :].reshape(len(whole), 3, each, events),
-        )
+        sums = whole[:, : 4 * each]
+        flows = whole[:, 4 * each :].reshape(len(whole), 3, each, events)
         return [sums[:, i * each : (i + 1) * each] for i in range(4)], [
             flows[:, i] for i in range(3)
         ]
@@ -265,7 +269,9 @@ class Planner:
         worth = cell_information(cells, knowledge.misread, knowledge.num_tokens)
         which, state = np.divmod(kept, len(region.front))
         memory, views = _remembered(belief, region, number.reshape(len(cells), -1), len(kept))
-        view, clear, geometry = region.view[state], cells @ knowledge.transparency, self.geometry
+        view = region.view[state]
+        clear = cells @ knowledge.transparency
+        geometry = self.geometry
         layout = geometry.nearer, geometry.outwards, geometry.own
         return information_at(
             clear, worth, which, view, *layout, memory, views, knowledge.transparency

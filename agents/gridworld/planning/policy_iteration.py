@@ -24,8 +24,10 @@ def merged(flow: Floats, successor: Ints, bound: Ints) -> tuple[Floats, Ints, In
             their number `(N,)`.
     """
     number, actions, events = flow.shape
-    total, size = np.zeros(flow.shape), np.zeros(number, np.int64)
-    after, limit = successor.copy(), bound.copy()
+    total = np.zeros(flow.shape)
+    size = np.zeros(number, np.int64)
+    after = successor.copy()
+    limit = bound.copy()
     for state in range(number):
         for event in range(events):
             place = 0
@@ -35,10 +37,8 @@ def merged(flow: Floats, successor: Ints, bound: Ints) -> tuple[Floats, Ints, In
             ):
                 place += 1
             if place == size[state]:
-                after[state, place], limit[state, place] = (
-                    successor[state, event],
-                    bound[state, event],
-                )
+                after[state, place] = successor[state, event]
+                limit[state, place] = bound[state, event]
                 size[state] += 1
             for action in range(actions):
                 total[state, action, place] += flow[state, action, event]
@@ -72,20 +72,24 @@ def optimal_value(
     """
     flow, successor, bound, size = merged(flow, successor, bound)
     number, actions, events = flow.shape
-    value, improved, later = start.copy(), np.empty(number), np.empty(events)
+    value = start.copy()
+    improved = np.empty(number)
+    later = np.empty(events)
     policy = np.zeros(number, np.int64)
     for _ in range(max_improvements):
         change = 0.0
         for state in range(number):
             for event in range(size[state]):
                 later[event] = min(value[successor[state, event]], value[bound[state, event]])
-            best, policy[state] = once[state], -1
+            best = once[state]
+            policy[state] = -1
             for action in range(actions):
                 score = preference[state, action]
                 for event in range(size[state]):
                     score += flow[state, action, event] * later[event]
                 if score > best:
-                    best, policy[state] = score, action
+                    best = score
+                    policy[state] = action
             improved[state] = best
             change = max(change, abs(best - value[state]))
         value, improved = improved, value

@@ -81,7 +81,9 @@ def visible_information(
     for place in outwards:
         if known and remembered[place] >= 0:
             known = abs(clear[view[place]] - transparency[remembered[place]]) < SEES_AS_WELL
-    total, through = 0.0, np.zeros(len(view) + 1)  # the last place stands for no neighbour
+    # the last place stands for no neighbour
+    total = 0.0
+    through = np.zeros(len(view) + 1)
     through[own] = 1.0
     for place in outwards:
         if known:
@@ -121,7 +123,8 @@ def information_at(
     """
     result = np.empty(len(which))
     for state in range(len(which)):
-        here, one = which[state], memory[state]
+        here = which[state]
+        one = memory[state]
         remembered = views[one] if one >= 0 else views[0, :0]
         result[state] = visible_information(
             clear[here], worth[here], view[state], nearer, outwards, own, remembered, transparency

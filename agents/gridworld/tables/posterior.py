@@ -51,8 +51,10 @@ class TablePosterior:
     @cached_property
     def _rows(self) -> Array:
         """Dirichlet parameters of every row given the past, and at X their sum, `(H, head, R, X + 1)`."""
-        prior, pooled = self.prior, self._pooled_past
-        alphas, base = prior.alphas.astype(float), prior.base.astype(float)
+        prior = self.prior
+        pooled = self._pooled_past
+        alphas = prior.alphas.astype(float)
+        base = prior.base.astype(float)
         rows = np.maximum(pooled + alphas[:, None, None, None] * base, TINY)
         totals = pooled.sum(-1) + alphas[:, None, None]
         return np.concatenate([rows, totals[..., None]], -1)
@@ -77,7 +79,8 @@ class TablePosterior:
 
     def _structures(self, pooled: Array, head: Ints) -> tuple[Array, Array]:
         """See `structure_posterior`."""
-        prior, evidence = self.prior, self._log_evidence[head]
+        prior = self.prior
+        evidence = self._log_evidence[head]
         layout = prior.base, prior.level, prior.group
         add_new_evidence(evidence, pooled, head, *layout, self._rows, self._log_gammas)
         return structure_posterior(evidence, prior.chances)
@@ -89,12 +92,10 @@ class TablePosterior:
 
     def mean_at(self, own: Tensor, head: Tensor, context: Tensor) -> Tensor:
         """Posterior mean of the row that each case has in one context (its flat number, `(N,)`), `(N, x)`."""
-        prior, pooled, heads, at = (
-            self.prior,
-            self._pooled(own),
-            head.contiguous().numpy(),
-            context.numpy(),
-        )
+        prior = self.prior
+        pooled = self._pooled(own)
+        heads = head.contiguous().numpy()
+        at = context.numpy()
         rows = row_parameters(
             pooled, heads, prior.base, self._rows, np.ascontiguousarray(prior.index[:, at].T)
         )
@@ -109,7 +110,9 @@ class TablePosterior:
         Returns:
             probabilities in the shape of `own`.
         """
-        prior, pooled, heads = self.prior, self._pooled(own), head.contiguous().numpy()
+        prior = self.prior
+        pooled = self._pooled(own)
+        heads = head.contiguous().numpy()
         weights, _ = self._structures(pooled, heads)
         drawn = draw_tables(source, pooled, heads, prior.base, self._rows, prior.index, weights)
         return torch.from_numpy(drawn).to(own.dtype).view(own.shape)

@@ -78,7 +78,9 @@ class Structured:
             chances: prior probability that the context does not matter, and of each other pooling
                 if it does.
         """
-        rows, index, start = [], [], 0
+        rows = []
+        index = []
+        start = 0
         for pool, base in zip(pools, bases, strict=True):
             sizes = tuple(1 if axis in pool else size for axis, size in enumerate(context))
             number = math.prod(sizes)
@@ -195,7 +197,8 @@ class Structured:
         m_x digamma(a_x + 1).
         """
         pooled = self.pooled(counts.numpy())
-        rows, weights = self._rows(pooled), self._row_weights(pooled)
+        rows = self._rows(pooled)
+        weights = self._row_weights(pooled)
         total = rows.sum(-1, keepdims=True)
         means = rows / total
         spread = digamma(total[..., 0] + 1) - (means * digamma(rows + 1)).sum(-1)
@@ -232,25 +235,29 @@ class Summary:
 
     def update(self, counts: Tensor, prior: Structured) -> tuple[Tensor, Tensor, Tensor]:
         """Posterior mean, novelty, and mean after an idle trial at `counts` `(head, *context, x)`."""
-        mean, novelty, again = self.mean, self.novelty, self.again
-        old, base, now = self.counts, self.base, torch.from_numpy(prior.base)
+        mean = self.mean
+        novelty = self.novelty
+        again = self.again
+        old = self.counts
+        base = self.base
+        now = torch.from_numpy(prior.base)
         if mean is None or novelty is None or again is None or old is None or base is None:
             mean, novelty, again = prior.summary(counts, self.nothing)
         elif counts.shape != old.shape or not torch.equal(now, base):
             mean, novelty, again = prior.summary(counts, self.nothing)
         else:
             changed = (counts != old).flatten(1).any(1).nonzero()[:, 0]
-            mean, novelty, again = mean.clone(), novelty.clone(), again.clone()
+            mean = mean.clone()
+            novelty = novelty.clone()
+            again = again.clone()
             mean[changed], novelty[changed], again[changed] = prior.summary(
                 counts[changed], self.nothing
             )
-        self.counts, self.mean, self.novelty, self.again, self.base = (
-            counts,
-            mean,
-            novelty,
-            again,
-            now,
-        )
+        self.counts = counts
+        self.mean = mean
+        self.novelty = novelty
+        self.again = again
+        self.base = now
         return mean, novelty, again
 
     def state_dict(self) -> dict[str, Any]:
@@ -277,14 +284,17 @@ def structure_posterior(evidence: Array, chances: Array) -> tuple[Array, Array]:
             p(counts) `(N,)`.
     """
     number, alphas, poolings, groups = evidence.shape
-    weights, total = np.zeros(evidence.shape), np.empty(number)
+    weights = np.zeros(evidence.shape)
+    total = np.empty(number)
     logits = np.empty((alphas, 2))
     for case in range(number):
         for alpha in range(alphas):
-            logits[alpha, 0], logits[alpha, 1] = math.log(chances[0]), math.log(1 - chances[0])
+            logits[alpha, 0] = math.log(chances[0])
+            logits[alpha, 1] = math.log(1 - chances[0])
             for group in range(groups):
                 logits[alpha, 0] += evidence[case, alpha, 0, group]
-                top, sum_ = -np.inf, 0.0
+                top = -np.inf
+                sum_ = 0.0
                 for pooling in range(1, poolings):
                     top = max(top, evidence[case, alpha, pooling, group])
                 for pooling in range(1, poolings):
