@@ -167,7 +167,7 @@ def learn(model: GraphicalModel, train: Tensor, args: argparse.Namespace) -> Ten
     )
     optimizer = torch.optim.Adam(model.parameters(), lr=args.rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.steps)
-    learner = Learner(engine, optimizer, template, store, visits=args.visits)
+    learner = Learner(engine, optimizer, template, store, steps_per_batch=args.visits)
     for step in range(args.steps):
         indices = torch.randint(len(train), (args.batch_size,))
         info = learner.step({"frame": train[indices]}, indices)

@@ -72,7 +72,7 @@ def stepped(made, steps, start=0):
     ("kind", "options"),
     [
         (Learner, {"num_sweeps": 2}),
-        (Learner, {"visits": 2, "recycle": True}),
+        (Learner, {"steps_per_batch": 2, "recycle": True}),
         (VariationalLearner, {"site": "x", "rate": 0.01}),
     ],
 )
@@ -119,7 +119,7 @@ def sweeps_of(made, steps):
 
 
 def test_steps_visits_and_sweeps_are_counted():
-    made = learner(num_sweeps=2, visits=3)
+    made = learner(num_sweeps=2, steps_per_batch=3)
     assert sweeps_of(made, 2) == list(range(12)) and made.steps == 2
     assert sweeps_of(learner(), 2) == [0, 1]  # by default one visit of one sweep
     assert learner().move is learn_step
