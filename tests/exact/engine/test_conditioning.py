@@ -1,6 +1,7 @@
 """Roles, coordinates and fillings of a first cloud; predictions and interventions on small models."""
 
 import math
+from inspect import signature
 
 import pytest
 import torch
@@ -209,7 +210,14 @@ def test_series_move_in_windows_and_slice_by_slice():
 def test_a_site_without_a_sound_move_is_refused():
     with pytest.raises(MoveError, match="neither finite nor ordered"):
         passes(one(d.Multinomial(3, torch.ones(2))), length=None)
-    assert schedules.DEFAULTS.window == 16 and schedules.DEFAULTS.step == 0.1
+
+
+def test_an_engine_that_is_told_nothing_has_the_defaults_of_the_schedule():
+    default = {name: entry.default for name, entry in signature(DCPC).parameters.items()}
+    assert schedules.DEFAULTS == schedules.Options(window=default["window"], step=default["step"])
+    untold = passes(walk(), length=40)
+    assert untold == passes(walk(), length=40, window=default["window"])
+    assert untold != passes(walk(), length=40, window=default["window"] + 1)
 
 
 # -- predictions -----------------------------------------------------------------------------------

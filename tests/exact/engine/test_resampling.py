@@ -188,11 +188,14 @@ def test_a_model_may_extend_its_cloud_itself():
         DCPC(engine.model).append(state, {"o": torch.tensor([2.0, 3.0])})
 
 
-def test_global_particles_are_not_resampled_by_datum():
-    state = cloud()
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_a_global_particle_is_resampled_with_its_data_as_one_lineage(batch):
+    """Particles 1 and 4 share the weight: three offspring each, the same ones for all data."""
+    state = cloud(batch=batch)
     assert state.values["g"].shape[:2] == (6, 1)
-    single = cloud(batch=1)
-    weights = torch.tensor([0.0, -90, -90, -90, -90, -90])[:, None]
-    moved = resample_lineages(single.replace(log_weights=weights), torch.Generator().manual_seed(0))
-    assert torch.equal(moved.values["g"], single.values["g"][:1].expand(6, 1))
-    assert torch.equal(moved.values["z"], single.values["z"][:1].expand(6, 1))
+    weights = torch.tensor([-90.0, 0, -90, -90, 0, -90])[:, None].expand(6, batch)
+    moved = resample_lineages(state.replace(log_weights=weights), torch.Generator().manual_seed(0))
+    kept = torch.tensor([1, 1, 1, 4, 4, 4])
+    assert torch.equal(moved.ancestors, kept[:, None].expand(6, batch))
+    assert torch.equal(moved.values["g"], state.values["g"][kept])
+    assert torch.equal(moved.values["z"], state.values["z"][kept])

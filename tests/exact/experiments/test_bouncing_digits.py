@@ -52,6 +52,8 @@ def test_positions_are_found_from_nearby_and_the_forecast_bounces():
     model = bouncing_digits(latents=2, hidden=8, patch=8, canvas=16)
     blob = known_blob(model)
     films, position = bounce(blob.expand(6, 1, 8, 8), frames=10, canvas=16)
+    bounces = fold(position[:, 7:]).diff(dim=1).sign() != position[:, 7:].diff(dim=1).sign()
+    assert bounces.any()  # after the frames that are seen
     seen = films[:, :8] + 0.1 * torch.randn_like(films[:, :8])
     engine = DCPC(model, num_particles=4)
     state = engine.init({"frame": seen}, seed=0)

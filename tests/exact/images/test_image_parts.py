@@ -217,7 +217,12 @@ def test_a_residual_block_adds():
     x = torch.randn(2, 16, 5, 5)
     assert torch.equal(block(x), x)
     assert [type(m).__name__ for m in block.inner] == ["GroupNorm", "SiLU", "Conv2d"] * 2
-    assert ConvolutionalKernel(nn.Identity(), "normal", 1.0).log_scale.item() == 0
+
+
+def test_the_scale_of_a_convolutional_kernel_starts_as_told():
+    for scale in (1.0, 0.25):
+        kernel = ConvolutionalKernel(nn.Identity(), "normal", scale)
+        assert kernel.log_scale.item() == pytest.approx(math.log(scale))
 
 
 def test_labels():

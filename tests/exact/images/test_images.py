@@ -126,10 +126,11 @@ def test_hidden_pixels_do_not_matter(likelihood):
     assert torch.allclose(score(everything, images), score(model, images), atol=1e-4)
 
 
-def test_the_summary_names_every_site():
-    table = summary(dlgm((2, 3), (1, 4, 4), covariance="diagonal"))
-    # z2: 2 * 3 weights, 3 biases, 3 scales; image: 3 * 16 weights, 16 biases
-    assert [line.split()[-1] for line in table.splitlines()[1:]] == ["0", "12", "64", "76"]
+def test_the_summary_names_every_site_and_counts_its_parameters():
+    """z2: 2 * 3 weights, 3 biases, 3 scales; image: 3 * 16 weights, 16 biases."""
+    lines = summary(dlgm((2, 3), (1, 4, 4), covariance="diagonal")).splitlines()[1:]
+    found = {line.split()[0]: int(line.split()[-1]) for line in lines}
+    assert found == {"z1": 0, "z2": 12, "image": 64, "total": 76}
 
 
 def test_distances_of_gaussian_features():

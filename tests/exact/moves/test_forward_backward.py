@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.stats import chi2
 from torch.distributions import Bernoulli, Categorical, Normal
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from aif_dcpc.inference import DCPC, GraphicalModel, MoveError, lag
 from aif_dcpc.inference.moves import forward_backward as chains
@@ -81,12 +82,37 @@ def test_marginals_normaliser_and_draws(move, scan, monkeypatch):
         assert not fits(state.particles["s"][:, datum], path_probabilities(EMIT, DATA[datum]))
 
 
+def sharp_chain(length):
+    """Two values that change once in a hundred steps, without evidence."""
+    move = torch.tensor([[0.99, 0.01], [0.01, 0.99]]).log().expand(1, 1, length - 1, 2, 2)
+    return ChainTables(torch.zeros(1, 1, length, 2), move)
+
+
+class Counted(TorchDispatchMode):
+    """Counts the operations on tensors."""
+
+    number = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.number += 1
+        return function(*args, **(kwargs or {}))
+
+
 def test_draws_of_long_chains_need_few_operations():
-    """Total correlation along a sharp chain of 300 slices: neighbours agree as often as the two-slice marginals say."""
-    generator = torch.Generator().manual_seed(0)
-    evidence = torch.zeros(1, 1, 300, 2)
-    move = torch.tensor([[0.99, 0.01], [0.01, 0.99]]).log().expand(1, 1, 299, 2, 2)
-    paths = ChainTables(evidence, move).sample(2000, 1, generator)
+    """A prefix scan: as many more for each doubling of the length, not twice as many."""
+    numbers = []
+    for length in (64, 128, 256, 512):
+        with Counted() as counted:
+            sharp_chain(length).sample(3, 1, torch.Generator().manual_seed(0))
+        numbers.append(counted.number)
+    more = [after - before for before, after in pairwise(numbers)]
+    assert more[0] > 0 and more == [more[0]] * 3
+    assert numbers[-1] < 512
+
+
+def test_draws_of_long_chains_change_as_often_as_they_should():
+    """300 slices: neighbours differ once in a hundred times, and either value is as likely as the other."""
+    paths = sharp_chain(300).sample(2000, 1, torch.Generator().manual_seed(0))
     changes = (paths.diff(dim=-1) != 0).double().mean()
     assert abs(changes - 0.01) < 5 * (0.01 * 0.99 / (2000 * 299)) ** 0.5
     assert abs(paths.double().mean() - 0.5) < 5 * 0.5 / 2000**0.5

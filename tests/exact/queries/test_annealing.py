@@ -54,7 +54,7 @@ def test_forward_and_reverse_bound_simulated_data():
     assert (upper - lower).mean() > 0
 
 
-def test_constrained_discrete_and_missing():
+def test_a_constrained_latent_is_integrated_as_by_the_beta_function():
     model = GraphicalModel()
     model.add_site("p", lambda: Beta(2.0, 3.0))
     model.add_site("x", lambda p: Bernoulli(p.unsqueeze(-1).expand(*p.shape, 6)), parents=["p"])

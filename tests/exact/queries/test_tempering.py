@@ -66,6 +66,8 @@ def test_global_latents_are_resampled_as_one_lineage():
     model.add_site("x", lambda g: Normal(g, 1.0), parents=["g"])
     data = torch.tensor([1.0, 2.0, -0.5])
     state, _ = DCPC(model, num_particles=2000).temper({"x": data}, seed=0)
+    assert (state.ancestors == state.ancestors[:, :1]).all()
+    assert len(state.ancestors[:, 0].unique()) < 2000  # they were resampled
     assert (
         abs(float(state.particles["g"].mean()) - 2.5 / 4) < 5 * (0.25 / 2000) ** 0.5 * 2
     )  # ESS at least K / 4
