@@ -58,7 +58,9 @@ def learn_step(
     scale: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> tuple[State, Info]:
-    """Sweep, then move the parameters one step of the optimiser; moves keep adapting, since the target moves.
+    """Sweep, then move the parameters one step of the optimiser.
+
+    Moves keep adapting, since the target moves.
 
     Args:
         engine: whose model has the parameters.
@@ -157,7 +159,8 @@ def _score(value: Tensor, share: float) -> Tensor:
 def local_log_joint(state: State, *, detach: bool = True) -> dict[str, Tensor]:
     """Return the log density of every factor at the particles, differentiable in parameters.
 
-    By key of the factor, `(K or 1, B or 1, [T])` nats. With `detach` values are constants: no gradient runs from one site to the next.
+    By key of the factor, `(K or 1, B or 1, [T])` nats. With `detach` values are constants: no
+    gradient runs from one site to the next.
     """
     with no_validation():
         return {factor.key: _term(state, factor, detach) for factor in active_factors(state)}
@@ -249,7 +252,7 @@ class Learner:
         self.steps = 0
 
     def use(self, engine: DCPC) -> None:
-        """Go on with another engine of the same model and source of randomness; what moves had learned is dropped."""
+        """Go on with another engine of the same model; what moves had learned is dropped."""
         if engine is not self.engine:
             self.engine = engine
             self.adaptation = {}
@@ -279,7 +282,7 @@ class Learner:
         return info
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything but the parameters, as plain data and tensors (particles are not copied)."""
+        """Return everything but the parameters, as plain data (particles are not copied)."""
         generator = self.engine.generator
         return {
             "optimizer": self.optimizer.state_dict(),

@@ -1,4 +1,4 @@
-"""Particles of each data point, memory-mapped: data sets larger than memory keep theirs between batches.
+"""Particles of each data point, memory-mapped: more than fits in memory, kept between batches.
 
 A data point's particles lie together in the file; they are held in unconstrained coordinates, as
 `State.values` is.
@@ -119,7 +119,7 @@ def _empty(shape: tuple[int, ...], name: str, folder: Path | None, kind: torch.d
 
 
 def _claim(descriptor: int, size: int) -> None:
-    """Claim the room at once, so that a full disk is an error here and no crash at a later write."""
+    """Claim the room at once: a full disk is an error here and no crash at a later write."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, size)
     else:  # macOS

@@ -138,6 +138,12 @@ def impute_placeholder(value: Tensor, shown: Tensor) -> Tensor:
     return torch.where(flags, value, first.expand_as(value))
 
 
+def device_of(values: Mapping[str, object]) -> torch.device:
+    """Find where values lie: the device of the first tensor, or the CPU."""
+    tensors = (value for value in values.values() if isinstance(value, Tensor))
+    return next((tensor.device for tensor in tensors), torch.device("cpu"))
+
+
 # -- values ----------------------------------------------------------------------------------------
 
 

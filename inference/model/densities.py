@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from aif_dcpc.inference.errors import ModelError
+from aif_dcpc.inference.errors import ModelError, NonFiniteError
 from aif_dcpc.inference.model.factor_graph import Argument, Factor, align, expand_trailing
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.state import Conditioning, FactorValue, State
@@ -222,6 +222,24 @@ def log_joint(state: State) -> Tensor:
         log_prob = (state.cache.get(factor.key) or evaluate(state, factor, scores=False)).log_prob
         total = total + (log_prob if log_prob.ndim == 2 else log_prob.sum(2))
     return total
+
+
+def not_finite(state: State) -> NonFiniteError:
+    """Make the error of a cloud whose log joint is not finite, which names the site if one is found.
+
+    Reads from the device.
+    """
+    for factor in active_factors(state):
+        value = state.cache.get(factor.key) or evaluate(state, factor, scores=False)
+        if not bool(torch.isfinite(value.log_prob).all()):
+            return NonFiniteError(
+                f"site {factor.site.name!r}, by sweep {state.sweeps}: its log density is not "
+                "finite; check the kernel's scale parameters and the data's range, or start from "
+                "more plausible particles."
+            )
+    return NonFiniteError(
+        f"sweep {state.sweeps}: the log joint is not finite; run `check_model` to find the site."
+    )
 
 
 def accumulate(
