@@ -17,6 +17,7 @@ from torch.distributions import (
     Categorical,
     ExpTransform,
     Gamma,
+    MultivariateNormal,
     Normal,
     Poisson,
 )
@@ -101,6 +102,16 @@ def smoother(rotation, data):
             precision[before, now] -= rotation.T / 0.09
     covariance = precision.inverse()
     return covariance @ (data.double().flatten() / 0.25), covariance
+
+
+def log_evidence(rotation, data):
+    """log p(data) nats: the marginal of the observations is the prior of the states with .25 added."""
+    mean, covariance = smoother(rotation, data)
+    size = len(mean)
+    noise = 0.25 * torch.eye(size).double()
+    prior = (covariance.inverse() - torch.eye(size).double() / 0.25).inverse()
+    law = MultivariateNormal(torch.zeros(size).double(), prior + noise)
+    return law.log_prob(data.double().flatten())
 
 
 @pytest.mark.parametrize("window", [1, 4, 16])
@@ -235,6 +246,11 @@ def test_appending_slices_gives_evidence_and_smoothed_means():
     found = (state.weights()[..., None, None] * state.particles["s"]).sum(0).flatten(1).double()
     bias = (found.mean(0) - mean) / covariance.diagonal().sqrt()
     assert bias.square().mean().sqrt() < 0.1
+    # what was appended is a ratio of evidences; its estimate is unbiased before the logarithm
+    exact = log_evidence(rotation, data) - log_evidence(rotation, data[:1])
+    ratio = (state.log_evidence.double() - exact).exp()
+    assert abs(ratio.mean() - 1) < 5 * ratio.std() / math.sqrt(COPIES)
+    assert ratio.std() < 1
 
 
 def test_same_seed_same_bits():
