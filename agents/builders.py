@@ -32,7 +32,7 @@ def find_builder(name: str, known: Mapping[str, str]) -> Builder:
     """
     if ":" not in name and name not in known:
         raise AgentError(unknown_name("agent", name, known))
-    found = _resolve(name, known.get(name, name))
+    found = resolve_name(known[name]) if name in known else _resolve(name)
     build = getattr(found, "build", None) if inspect.isclass(found) else found
     if not callable(build) or not _takes_arguments(build):
         raise AgentError(
@@ -59,11 +59,11 @@ def check_agent(name: str, agent: Agent) -> Agent:
     return agent
 
 
-def _resolve(name: str, place: str) -> Any:
+def _resolve(name: str) -> Any:
     """Import what stands at `module:name`."""
-    module, _, attribute = place.partition(":")
+    module, _, attribute = name.partition(":")
     try:
-        return resolve_name(place)
+        return resolve_name(name)
     except ImportError as error:
         raise AgentError(
             f"agent {name!r}: module {module!r} cannot be imported: {error}."

@@ -17,7 +17,7 @@ import torch
 
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.gridworld.explain import explain
-from aif_dcpc.agents.gridworld.filter import Tracker
+from aif_dcpc.agents.gridworld.filter import EpisodeFilter
 from aif_dcpc.agents.gridworld.model.conditionals import draw_categorical
 from aif_dcpc.agents.gridworld.model.counts import NOTHING, Counts, outcome_code
 from aif_dcpc.agents.gridworld.pictures import map_picture, token_legend
@@ -46,8 +46,8 @@ class HierarchicalAgent(BaseAgent):
     ) -> None:
         super().__init__(num_actions, seed)
         self.settings = settings
-        self.tracker = Tracker(view, num_actions, settings, self.generator)
-        self.planner = Planner(self.tracker.geometry, settings.preferences, settings.search)
+        self.episode_filter = EpisodeFilter(view, num_actions, settings, self.generator)
+        self.planner = Planner(self.episode_filter.geometry, settings.preferences, settings.search)
         self.store = EpisodeStore(settings.replay.capacity)
         self.stored_counts: list[Counts] = []
         self.action = 0
@@ -89,7 +89,7 @@ class HierarchicalAgent(BaseAgent):
     def begin(self, *, seed: int) -> None:
         """Forget the running episode, keep everything learned, seed every random choice of the new episode."""
         super().begin(seed=seed)
-        self.tracker.forget()
+        self.episode_filter.forget()
         self.planner.intended = []
         self.action = 0
         self.outcome = NOTHING
@@ -98,11 +98,11 @@ class HierarchicalAgent(BaseAgent):
     def act(self, observation: Observation, *, greedy: bool = True) -> int:
         """Append the observation, re-infer the full history by sweeps, plan, and return an action."""
         start = time.perf_counter()
-        self.tracker.take_in(observation, self.action, self.outcome)
+        self.episode_filter.observe(observation, self.action, self.outcome)
         inferred = time.perf_counter()
-        total = self.tracker.counts() + self.tracker.now.grid.past
-        self.belief = self.tracker.belief(total)
-        self.plan = self.planner.plan(self.belief, self.tracker.knowledge(total))
+        total = self.episode_filter.counts() + self.episode_filter.now.grid.past
+        self.belief = self.episode_filter.belief(total)
+        self.plan = self.planner.plan(self.belief, self.episode_filter.posterior_tables(total))
         self.action = self._choose(self.plan, greedy)
         self.recent.append(self.action)
         planned = time.perf_counter()
@@ -128,7 +128,7 @@ class HierarchicalAgent(BaseAgent):
         if not (terminated or truncated):
             return
         start = time.perf_counter()
-        self.tracker.take_in(observation, self.action, self.outcome)
+        self.episode_filter.observe(observation, self.action, self.outcome)
         if not self.frozen:
             self._learn()
         self.milliseconds["learning"] = 1e3 * (time.perf_counter() - start)
@@ -137,35 +137,41 @@ class HierarchicalAgent(BaseAgent):
 
     def _learn(self) -> None:
         """Store the episode with its particles, and infer some stored ones afresh; counts replace, never add."""
-        now = self.tracker.now
-        self.log_joint = self.tracker.log_joint()
-        counts = self.tracker.counts()
+        now = self.episode_filter.now
+        self.log_joint = self.episode_filter.log_joint()
+        counts = self.episode_filter.counts()
         place = self.store.add(
-            StoredEpisode(self.tracker.episode, now.cloud.events, now.state.log_weights[:, 0])
+            StoredEpisode(
+                self.episode_filter.episode, now.particles.events, now.state.log_weights[:, 0]
+            )
         )
         self.stored_counts[place : place + 1] = [counts]
-        self.tracker.past = now.grid.past + counts
+        self.episode_filter.past = now.grid.past + counts
         for _ in range(min(self.settings.replay.refreshed, len(self.store) - 1)):
-            self._refresh(int(torch.randint(len(self.store), (1,), generator=self.generator)))
+            self._reinfer(int(torch.randint(len(self.store), (1,), generator=self.generator)))
 
-    def _refresh(self, place: int) -> None:
+    def _reinfer(self, place: int) -> None:
         stored = self.store.get(place)
-        tracker = self.tracker
-        old = self.stored_counts[place].resized(self.num_actions, tracker.vocabulary)
-        tracker.past = tracker.past.resized(self.num_actions, tracker.vocabulary) - old
-        events, counts = tracker.refresh(stored.episode, stored.events, self.settings.replay.sweeps)
+        episode_filter = self.episode_filter
+        old = self.stored_counts[place].resized(self.num_actions, episode_filter.vocabulary)
+        episode_filter.past = (
+            episode_filter.past.resized(self.num_actions, episode_filter.vocabulary) - old
+        )
+        events, counts = episode_filter.reinfer(
+            stored.episode, stored.events, self.settings.replay.sweeps
+        )
         self.stored_counts[place] = counts.average(stored.log_weights.softmax(0))
-        tracker.past = tracker.past + self.stored_counts[place]
+        episode_filter.past = episode_filter.past + self.stored_counts[place]
         self.store.put(place, StoredEpisode(stored.episode, events, stored.log_weights))
 
     # -- diagnostics -------------------------------------------------------------------------------
 
     def report(self, *, pictures: bool = False) -> StepReport:
         """Free energy, particles, the four terms of the chosen action, times; the inferred map as a picture."""
-        if self.plan is None or self.belief is None or self.tracker.running is None:
+        if self.plan is None or self.belief is None or self.episode_filter.running is None:
             return StepReport()
         plan = self.plan
-        now = self.tracker.running
+        now = self.episode_filter.running
         chosen = self.action
         scalars = {
             "inference/free_energy": now.free_energy,
@@ -173,7 +179,7 @@ class HierarchicalAgent(BaseAgent):
             "inference/unique_ancestors": float(unique_ancestors(now.state)[0]),
             **{
                 f"inference/acceptance/{site}": value
-                for site, value in self.tracker.acceptance.items()
+                for site, value in self.episode_filter.acceptance.items()
             },
             "efe/total": float(plan.expected_free_energy[chosen]),
             "efe/risk": float(plan.risk[chosen]),
@@ -183,9 +189,9 @@ class HierarchicalAgent(BaseAgent):
             "efe/policy_collapse": float(
                 len(self.recent) == COLLAPSE and len(set(self.recent)) == 1
             ),
-            "efe/configurations": float(plan.num_configurations),
+            "efe/configurations": float(plan.num_abstract_states),
             **({} if self.log_joint is None else {"learning/log_joint": self.log_joint}),
-            "speed/ms_per_sweep": self.tracker.ms_per_sweep,
+            "speed/ms_per_sweep": self.episode_filter.ms_per_sweep,
             **{f"speed/ms_{name}": value for name, value in self.milliseconds.items()},
         }
         if not pictures:
@@ -194,7 +200,7 @@ class HierarchicalAgent(BaseAgent):
         return StepReport(
             scalars=scalars,
             pictures=drawn,
-            legend=token_legend(self.tracker.vocabulary.tokens.members),
+            legend=token_legend(self.episode_filter.vocabulary.tokens.members),
         )
 
     def explain(self) -> str:
@@ -206,7 +212,7 @@ class HierarchicalAgent(BaseAgent):
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on bit for bit."""
         return {
-            "tracker": self.tracker.state_dict(),
+            "tracker": self.episode_filter.state_dict(),
             "store": self.store.state_dict(),
             "stored_counts": [dict(vars(c)) for c in self.stored_counts],
             "generator": self.generator.get_state(),
@@ -223,7 +229,7 @@ class HierarchicalAgent(BaseAgent):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave."""
-        self.tracker.load_state_dict(state["tracker"])
+        self.episode_filter.load_state_dict(state["tracker"])
         self.store.load_state_dict(state["store"])
         self.stored_counts = [Counts(**c) for c in state["stored_counts"]]
         self.generator.set_state(state["generator"])

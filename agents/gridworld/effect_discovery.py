@@ -1,22 +1,22 @@
 """Noticing that a step may have done something that no event in the vocabulary does yet."""
 
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
-from aif_dcpc.agents.gridworld.model.paths import Record
+from aif_dcpc.agents.gridworld.model.paths import History
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME, Effect
 
 
-def suspected_effect(record: Record, geometry: Geometry, columns: int) -> Effect | None:
+def suspected_effect(history: History, geometry: Geometry, columns: int) -> Effect | None:
     """The effect that the last two slices suggest, if any.
 
     The hand changed; or only the cell ahead changed, while all that was seen before and after
     stayed as it was.
     """
-    if len(record) < 2 or int(record.heading[-1]) != int(record.heading[-2]):
+    if len(history) < 2 or int(history.heading[-1]) != int(history.heading[-2]):
         return None
     place = geometry.own - columns
-    before = record.view[-2]
-    after = record.view[-1]
-    hand = SAME if int(record.hand[-1]) == int(record.hand[-2]) else int(record.hand[-1])
+    before = history.view[-2]
+    after = history.view[-1]
+    hand = SAME if int(history.hand[-1]) == int(history.hand[-2]) else int(history.hand[-1])
     changed = (
         int(after[place]) != int(before[place])
         and int(after[place]) >= 0

@@ -15,15 +15,26 @@ from torch import Tensor
 
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.effect_discovery import suspected_effect
-from aif_dcpc.agents.gridworld.model.conditionals import Cloud, Grid, map_belief, prior_cloud
+from aif_dcpc.agents.gridworld.model.conditionals import (
+    GridConditionals,
+    GridParticles,
+    map_belief,
+    prior_particles,
+)
 from aif_dcpc.agents.gridworld.model.counts import NOTHING, Counts, Tables, no_counts
 from aif_dcpc.agents.gridworld.model.geometry import geometry_of
-from aif_dcpc.agents.gridworld.model.graph import GridModel, cloud_of, data_of, slice_of, values_of
-from aif_dcpc.agents.gridworld.model.paths import Path, Record, effects_of
+from aif_dcpc.agents.gridworld.model.graph import (
+    GridModel,
+    data_of,
+    particles_of,
+    slice_of,
+    values_of,
+)
+from aif_dcpc.agents.gridworld.model.paths import History, Trajectory, effects_of
 from aif_dcpc.agents.gridworld.model.vocabulary import new_vocabulary
-from aif_dcpc.agents.gridworld.planning.belief import Belief, Knowledge
+from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables
 from aif_dcpc.agents.gridworld.planning.visibility import Transparency
-from aif_dcpc.agents.gridworld.replay import Episode
+from aif_dcpc.agents.gridworld.replay import ObservedEpisode
 from aif_dcpc.agents.gridworld.settings import HierarchicalSettings
 from aif_dcpc.agents.gridworld.tables.prior import Summary
 from aif_dcpc.agents.protocol import EgocentricView, Observation
@@ -41,21 +52,21 @@ class Running:
     """The running episode: observations in codes, the model, the engine's cloud.
 
     Attributes:
-        record: the history.
+        history: the history.
         grid: the fixed parts of the model.
         engine: infers.
         state: the engine's cloud, K particles.
     """
 
-    record: Record
-    grid: Grid
+    history: History
+    grid: GridConditionals
     engine: DCPC
     state: State
 
     @property
-    def cloud(self) -> Cloud:
+    def particles(self) -> GridParticles:
         """The particles."""
-        return cloud_of(self.state.values)
+        return particles_of(self.state.values)
 
     @property
     def weights(self) -> Tensor:
@@ -73,7 +84,7 @@ class Running:
         return float(ess(self.state.log_weights)[0])
 
 
-class Tracker:
+class EpisodeFilter:
     """Particles over the full history of the running episode.
 
     Args:
@@ -99,7 +110,7 @@ class Tracker:
         self.past = no_counts(num_actions, self.vocabulary)
         self.transparency = Transparency.new(self.vocabulary.tokens.capacity)
         self.summaries = Summary(0), Summary(NOTHING)
-        self.episode = Episode()
+        self.episode = ObservedEpisode()
         self.running: Running | None = None
         self.misread = 0.0
         self.settled = 0
@@ -119,7 +130,7 @@ class Tracker:
 
     # -- arrival -----------------------------------------------------------------------------------
 
-    def take_in(self, observation: Observation, action: int, outcome: int) -> None:
+    def observe(self, observation: Observation, action: int, outcome: int) -> None:
         """Append what was observed after an action, and sweep."""
         view = np.asarray(observation["view"]).ravel()
         heading = int(observation["heading"])
@@ -127,13 +138,13 @@ class Tracker:
         self.episode.append(action, heading, carried, outcome, view)
         self.vocabulary.hands.add(carried)
         news = self._admit()
-        record = self.episode.record(self.vocabulary, self.view.unseen_token)
-        self.transparency.update(record.view[-1].numpy(), self.geometry)
-        for end in range(max(len(record) - RECENT, 2) if news else len(record), len(record) + 1):
-            effect = suspected_effect(record.head(end), self.geometry, self.view.columns)
+        history = self.episode.history(self.vocabulary, self.view.unseen_token)
+        self.transparency.update(history.view[-1].numpy(), self.geometry)
+        for end in range(max(len(history) - RECENT, 2) if news else len(history), len(history) + 1):
+            effect = suspected_effect(history.head(end), self.geometry, self.view.columns)
             if effect is not None:
                 self.vocabulary.register(effect)
-        self._arrive(record)
+        self._arrive(history)
         start = time.perf_counter()
         sweeps = self.settings.inference.num_sweeps
         for _ in range(sweeps):
@@ -159,11 +170,11 @@ class Tracker:
         self.transparency.grow(self.vocabulary.tokens.capacity)
         return len(self.vocabulary.tokens.members) > known
 
-    def grid(self) -> Grid:
+    def grid(self) -> GridConditionals:
         """The model as it stands now."""
         self.past = self.past.resized(self.num_actions, self.vocabulary)
         effects = effects_of(self.geometry, self.vocabulary)
-        return Grid(
+        return GridConditionals(
             self.geometry,
             effects,
             self.settings.prior,
@@ -171,35 +182,35 @@ class Tracker:
             self.vocabulary.tokens.capacity + 1,
         )
 
-    def _arrive(self, record: Record) -> None:
+    def _arrive(self, history: History) -> None:
         before = self.running
         if before is None:
-            self.running = self._start(record)
+            self.running = self._start(history)
             return
         if self._grown(before):
-            before = self._regrown(before, record.head(len(before.record)))
-        state = before.engine.append(before.state, slice_of(record), self.generator)
-        self.running = replace(before, record=record, state=state)
+            before = self._regrown(before, history.head(len(before.history)))
+        state = before.engine.append(before.state, slice_of(history), self.generator)
+        self.running = replace(before, history=history, state=state)
 
-    def _start(self, record: Record) -> Running:
+    def _start(self, history: History) -> Running:
         """The engine on slice 0, its cloud weighed by how well stored experience predicted the first view."""
-        first = self._engine_on(record)
-        cloud, gain = prior_cloud(
-            first.grid, record, self.settings.inference.num_particles, self.generator
+        first = self._engine_on(history)
+        particles, gain = prior_particles(
+            first.grid, history, self.settings.inference.num_particles, self.generator
         )
         evidence = torch.logsumexp(gain, 0) - np.log(len(gain))
-        state = first.state.with_values(values_of(cloud))
+        state = first.state.with_values(values_of(particles))
         state = resample_lineages(
             state.replace(log_weights=gain[:, None], log_evidence=evidence[None]), self.generator
         )
         fresh = torch.arange(len(gain))[:, None]
         return replace(first, state=state.replace(ancestors=fresh))
 
-    def _engine_on(self, record: Record) -> Running:
+    def _engine_on(self, history: History) -> Running:
         grid = self.grid()
         self.settled = len(self.vocabulary.tokens.members)
         engine = DCPC(GridModel(grid).build(), num_particles=self.settings.inference.num_particles)
-        return Running(record, grid, engine, engine.init(data_of(record.head(1)), seed=0))
+        return Running(history, grid, engine, engine.init(data_of(history.head(1)), seed=0))
 
     def _grown(self, before: Running) -> bool:
         """Whether the vocabulary has grown since the engine was set up, or tokens were admitted in hindsight."""
@@ -211,21 +222,24 @@ class Tracker:
         )
         return sizes != tuple(old.past.transition.shape[1:]) or not known
 
-    def _regrown(self, before: Running, record: Record) -> Running:
+    def _regrown(self, before: Running, history: History) -> Running:
         """The same particles under the grown vocabulary, all tables drawn anew given events and map."""
-        after = self._engine_on(record)
-        cloud = before.cloud
-        tables = after.grid.draw_all_tables(cloud.events, cloud.initial, record, self.generator)
+        after = self._engine_on(history)
+        particles = before.particles
+        tables = after.grid.draw_all_tables(
+            particles.events, particles.initial, history, self.generator
+        )
         return replace(
-            after, state=self._state_on(after, before.state, replace(cloud, tables=tables), record)
+            after,
+            state=self._state_on(after, before.state, replace(particles, tables=tables), history),
         )
 
     @staticmethod
-    def _state_on(after: Running, old: State, cloud: Cloud, record: Record) -> State:
-        data = {name: value[None] for name, value in data_of(record).items()}
+    def _state_on(after: Running, old: State, particles: GridParticles, history: History) -> State:
+        data = {name: value[None] for name, value in data_of(history).items()}
         return after.state.replace(
-            values={**data, **values_of(cloud)},
-            length=len(record),
+            values={**data, **values_of(particles)},
+            length=len(history),
             log_weights=old.log_weights,
             ancestors=old.ancestors,
             log_evidence=old.log_evidence,
@@ -247,75 +261,79 @@ class Tracker:
         now = self.now
         return float((now.weights * log_joint(now.state)[:, 0]).sum())
 
-    def refresh(self, episode: Episode, events: Tensor, num_sweeps: int) -> tuple[Tensor, Counts]:
+    def reinfer(
+        self, episode: ObservedEpisode, events: Tensor, num_sweeps: int
+    ) -> tuple[Tensor, Counts]:
         """Infer a stored episode afresh, its own old counts taken out of `past` by the caller.
 
         Returns:
             new event sequences `(K, T)` and the episode's counts per particle.
         """
-        record = episode.record(self.vocabulary, self.view.unseen_token)
-        now = self._engine_on(record)
-        cloud = now.grid.revive(events, record, self.generator)
-        state = self._state_on(now, now.state, cloud, record)
+        history = episode.history(self.vocabulary, self.view.unseen_token)
+        now = self._engine_on(history)
+        particles = now.grid.replay(events, history, self.generator)
+        state = self._state_on(now, now.state, particles, history)
         for _ in range(num_sweeps):
             state, _ = now.engine.sweep(state, self.generator, adapt=False, log_joint=False)
-        cloud = cloud_of(state.values)
-        return cloud.events, now.grid.counts(cloud.events, cloud.initial, record)
+        particles = particles_of(state.values)
+        return particles.events, now.grid.counts(particles.events, particles.initial, history)
 
     def counts(self) -> Counts:
         """Expected counts of the running episode."""
         now = self.now
-        return now.grid.counts(now.cloud.events, now.cloud.initial, now.record).average(now.weights)
+        return now.grid.counts(now.particles.events, now.particles.initial, now.history).average(
+            now.weights
+        )
 
     # -- what the planner is told ------------------------------------------------------------------
 
     def belief(self, total: Counts) -> Belief:
         """The present state of the world, particles averaged."""
         now = self.now
-        path, _, _ = now.grid.trace(now.cloud.events, now.record)
+        trajectory, _, _ = now.grid.trace(now.particles.events, now.history)
         best = int(now.weights.argmax())
-        cells = map_belief(now.grid, now.cloud, now.record, now.weights, total)
+        cells = map_belief(now.grid, now.particles, now.history, now.weights, total)
         pose = torch.cat(
-            [path.position[:, -1], now.record.heading[-1].expand(len(now.weights), 1)], 1
+            [trajectory.position[:, -1], now.history.heading[-1].expand(len(now.weights), 1)], 1
         )
         return Belief(
             cells=cells.double().numpy(),
             unseen=now.grid.prior.mean_token_prior(total).double().numpy(),
-            seen=self._seen(path, best),
+            seen=self._seen(trajectory, best),
             pose=pose.numpy(),
             weights=now.weights.double().numpy(),
-            hand=int(path.hand[best, -1]),
-            visited=_visited(path, now.record, best),
+            hand=int(trajectory.hand[best, -1]),
+            visited=_visited(trajectory, now.history, best),
         )
 
-    def _seen(self, path: Path, best: int) -> npt.NDArray[np.bool_]:
+    def _seen(self, trajectory: Trajectory, best: int) -> npt.NDArray[np.bool_]:
         now = self.now
         torus = self.geometry.torus
-        sights = now.grid.sightings(now.record)
-        anchor = path.anchor[best]
+        sights = now.grid.sightings(now.history)
+        anchor = trajectory.anchor[best]
         seen = np.zeros(self.geometry.size**2, dtype=bool)
         seen[torus.cell(anchor[sights.time] + sights.shift).numpy()] = True
         seen[torus.cell(anchor + torus.here).numpy()] = True
         return seen
 
-    def knowledge(self, total: Counts) -> Knowledge:
+    def posterior_tables(self, total: Counts) -> PosteriorTables:
         """The tables, given expected counts of all episodes."""
         grid = self.now.grid
         known = self.vocabulary.num_events
-        transition, newness, transition_again = self.summaries[0].update(
+        transition, newness, transition_without_optimism = self.summaries[0].update(
             total.transition, grid.events
         )
-        outcome, outcome_newness, outcome_again = self.summaries[1].update(
+        outcome, outcome_newness, outcome_without_optimism = self.summaries[1].update(
             total.outcome, grid.outcomes
         )
         effects = grid.effects
         self.misread = float(grid.prior.mean_misread(total))
-        return Knowledge(
+        return PosteriorTables(
             transition=_folded(transition, known),
-            transition_again=_folded(transition_again, known),
+            transition_without_optimism=_folded(transition_without_optimism, known),
             transition_novelty=newness.double().numpy(),
             outcome=outcome.double().numpy(),
-            outcome_again=outcome_again.double().numpy(),
+            outcome_without_optimism=outcome_without_optimism.double().numpy(),
             outcome_novelty=outcome_newness.double().numpy(),
             transparency=self.transparency.mean(),
             misread=self.misread,
@@ -330,7 +348,7 @@ class Tracker:
 
     def forget(self) -> None:
         """Drop the running episode."""
-        self.episode = Episode()
+        self.episode = ObservedEpisode()
         self.running = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -346,12 +364,12 @@ class Tracker:
             "running": None,
         }
         if self.running is not None:
-            cloud = self.running.cloud
+            particles = self.running.particles
             state_now = self.running.state
             state["running"] = {
-                "events": cloud.events,
-                "initial": cloud.initial,
-                "tables": dict(vars(cloud.tables)),
+                "events": particles.events,
+                "initial": particles.initial,
+                "tables": dict(vars(particles.tables)),
                 "log_weights": state_now.log_weights,
                 "ancestors": state_now.ancestors,
                 "log_evidence": state_now.log_evidence,
@@ -368,18 +386,18 @@ class Tracker:
         self.transparency = Transparency(np.array(state["transparency"]))
         self.misread = float(state["misread"])
         self.settled = int(state["settled"])
-        self.episode = Episode.from_tensors(state["episode"])
+        self.episode = ObservedEpisode.from_tensors(state["episode"])
         self.running = None
         saved = state["running"]
         if saved is not None:
-            cloud = Cloud(saved["events"], saved["initial"], Tables(**saved["tables"]))
-            record = self.episode.record(self.vocabulary, self.view.unseen_token)
-            fresh = self._engine_on(record)
+            particles = GridParticles(saved["events"], saved["initial"], Tables(**saved["tables"]))
+            history = self.episode.history(self.vocabulary, self.view.unseen_token)
+            fresh = self._engine_on(history)
             kept = {
                 name: saved[name] for name in ("log_weights", "ancestors", "log_evidence", "sweeps")
             }
             self.running = replace(
-                fresh, state=self._state_on(fresh, fresh.state.replace(**kept), cloud, record)
+                fresh, state=self._state_on(fresh, fresh.state.replace(**kept), particles, history)
             )
 
 
@@ -390,9 +408,11 @@ def _folded(table: Tensor, known: int) -> Floats:
     return folded
 
 
-def _visited(path: Path, record: Record, best: int) -> dict[tuple[int, int, int], Ints]:
+def _visited(
+    trajectory: Trajectory, history: History, best: int
+) -> dict[tuple[int, int, int], Ints]:
     """What was last seen from each pose, on the best particle's path."""
-    position = path.position[best].tolist()
-    heading = record.heading.tolist()
-    view = record.view.numpy()
-    return {(*position[t], heading[t]): view[t] for t in range(len(record))}
+    position = trajectory.position[best].tolist()
+    heading = history.heading.tolist()
+    view = history.view.numpy()
+    return {(*position[t], heading[t]): view[t] for t in range(len(history))}

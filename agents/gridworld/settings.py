@@ -6,7 +6,7 @@ from typing import Any
 
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.gridworld.model.counts import TablePrior
-from aif_dcpc.agents.gridworld.planning.configurations import SearchBudget
+from aif_dcpc.agents.gridworld.planning.abstract_states import SearchBudget
 from aif_dcpc.agents.preferences import Preferences
 from aif_dcpc.misspelt import unknown_name
 
@@ -105,7 +105,7 @@ def _two_positive(values: Any) -> bool:
 
 def _check(settings: HierarchicalSettings) -> None:
     inference = settings.inference
-    likes = settings.preferences
+    preferences = settings.preferences
     rules = {
         "knowledge must be 'egocentric_view'": settings.knowledge == "egocentric_view",
         "inference.update must be 'exact'": inference.update == "exact",
@@ -113,8 +113,8 @@ def _check(settings: HierarchicalSettings) -> None:
         "inference.num_sweeps must be at least 0": inference.num_sweeps >= 0,
         "map_size must be at least 8": settings.map_size >= 8,
         "precision must be positive": settings.precision > 0,
-        "preferences.step_cost must be positive": likes.step_cost > 0,
-        "preferences.discount must lie between 0 and 1": 0 < likes.discount < 1,
+        "preferences.step_cost must be positive": preferences.step_cost > 0,
+        "preferences.discount must lie between 0 and 1": 0 < preferences.discount < 1,
         "replay.capacity must be at least 1": settings.replay.capacity >= 1,
         "prior.stay must lie between 0 and 1": 0 < settings.prior.stay < 1,
         "prior.nothing must lie between 0 and 1": 0 < settings.prior.nothing < 1,

@@ -21,7 +21,7 @@ import torch
 
 from aif_dcpc import envs
 from aif_dcpc.agents.gridworld.agent import HierarchicalAgent
-from aif_dcpc.agents.gridworld.filter import Tracker
+from aif_dcpc.agents.gridworld.filter import EpisodeFilter
 from aif_dcpc.agents.protocol import EgocentricView
 from aif_dcpc.commands.command import run_script
 
@@ -97,13 +97,13 @@ def _episode(env: Any, kinds: list[HierarchicalAgent], seed: int) -> tuple[int, 
         for agent, right in zip(kinds, now, strict=True):
             if agent is not kinds[0]:
                 _watch(agent, observation, action)
-            right.append(float(_right(agent.tracker, places)[-1]))
+            right.append(float(_right(agent.episode_filter, places)[-1]))
         observation, reward, terminated, truncated, _ = env.step(action)
         found = [
             [
-                float(a.tracker.now.state.log_evidence) / len(places),
+                float(a.episode_filter.now.state.log_evidence) / len(places),
                 float(np.mean(right)),
-                _hindsight(a.tracker, places),
+                _hindsight(a.episode_filter, places),
             ]
             for a, right in zip(kinds, now, strict=True)
         ]
@@ -116,22 +116,26 @@ def _episode(env: Any, kinds: list[HierarchicalAgent], seed: int) -> tuple[int, 
 @torch.inference_mode()
 def _watch(agent: HierarchicalAgent, observation: Mapping[str, Any], action: int) -> None:
     """Take in an observation as `act` does, but leave the next action to another agent."""
-    agent.tracker.take_in(observation, agent.action, agent.outcome)
-    agent.tracker.knowledge(
-        agent.tracker.counts() + agent.tracker.now.grid.past
+    agent.episode_filter.observe(observation, agent.action, agent.outcome)
+    agent.episode_filter.posterior_tables(
+        agent.episode_filter.counts() + agent.episode_filter.now.grid.past
     )  # the misread rate admits tokens
     agent.action = action
 
 
-def _hindsight(tracker: Tracker, places: list[Any]) -> float:
-    return float(_right(tracker, places).mean())
+def _hindsight(episode_filter: EpisodeFilter, places: list[Any]) -> float:
+    return float(_right(episode_filter, places).mean())
 
 
-def _right(tracker: Tracker, places: list[Any]) -> torch.Tensor:
+def _right(episode_filter: EpisodeFilter, places: list[Any]) -> torch.Tensor:
     """Posterior probability of the true position at every slice, `(T,)`; places are (x, y) from the first one."""
-    path, _, _ = tracker.now.grid.trace(tracker.now.cloud.events, tracker.now.record)
-    true = torch.tensor(np.array(places)[:, ::-1].copy()) + torch.tensor(tracker.geometry.start)
-    return tracker.now.weights @ (path.position == true).all(-1).float()
+    trajectory, _, _ = episode_filter.now.grid.trace(
+        episode_filter.now.particles.events, episode_filter.now.history
+    )
+    true = torch.tensor(np.array(places)[:, ::-1].copy()) + torch.tensor(
+        episode_filter.geometry.start
+    )
+    return episode_filter.now.weights @ (trajectory.position == true).all(-1).float()
 
 
 if __name__ == "__main__":

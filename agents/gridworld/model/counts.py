@@ -8,16 +8,16 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from aif_dcpc.agents.gridworld.model.loops import tally_steps
-from aif_dcpc.agents.gridworld.model.paths import Effects, Path, Record, Sightings
+from aif_dcpc.agents.gridworld.model.paths import Effects, History, Sightings, Trajectory
 from aif_dcpc.agents.gridworld.model.segments import Segments
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME, Vocabulary
 from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior
 from aif_dcpc.agents.gridworld.tables.prior import (
-    Structured,
+    PooledDirichletPrior,
     base_measure,
-    dirichlet,
     numpy_generator,
 )
+from aif_dcpc.inference.model.draws import dirichlet
 
 ALPHAS = (0.1, 1.0)  # total concentrations of table rows: nearly deterministic, or noisy
 NEITHER_MATTERS = 1 / 3  # prior probability that neither token nor hand matters to an action
@@ -100,28 +100,33 @@ def outcome_row(events: Tensor, action: Tensor, num_actions: int) -> Tensor:
     return torch.where(events == 0, action, num_actions + events)
 
 
-def tokens_in_front(segments: Segments, initial: Tensor) -> Tensor:
+def tokens_ahead(segments: Segments, initial: Tensor) -> Tensor:
     """Token ahead at each slice, `(N, T)`, given the initial map `(N, M)`."""
-    return segments.initial_tokens(initial).gather(1, segments.front)
+    return segments.initial_tokens(initial).gather(1, segments.cell_ahead)
 
 
 def count(
     events: Tensor,
     initial: Tensor,
-    path: Path,
+    trajectory: Trajectory,
     segments: Segments,
-    record: Record,
+    history: History,
     sightings: Sightings,
     like: Counts,
 ) -> Counts:
     """Counts of event sequences `(N, T)` with initial maps `(N, M)`; `like` gives the sizes."""
     order, hand, action, outcome = (
-        part.contiguous().numpy() for part in (events, path.hand, record.action, record.outcome)
+        part.contiguous().numpy()
+        for part in (events, trajectory.hand, history.action, history.outcome)
     )
-    front, seen, code = (part.numpy() for part in (segments.front, segments.seen, sightings.code))
+    cell_ahead, seen, code = (
+        part.numpy() for part in (segments.cell_ahead, segments.seen, sightings.code)
+    )
     token = segments.initial_tokens(initial).numpy()
     used = len(segments.cells)
-    counted = tally_steps(order, hand, action, outcome, front, seen, code, token, used, like.sizes)
+    counted = tally_steps(
+        order, hand, action, outcome, cell_ahead, seen, code, token, used, like.sizes
+    )
     return Counts(*(torch.from_numpy(part) for part in counted))
 
 
@@ -172,7 +177,7 @@ class TablePrior:
     token_concentration: float = 2.0
     misread: tuple[float, float] = (0.5, 100.0)
 
-    def events(self, effects: Effects, slots: int, hands: int) -> Structured:
+    def events(self, effects: Effects, slots: int, hands: int) -> PooledDirichletPrior:
         """Prior of the transition table: neither token nor hand matters, or the token does, and at some tokens the hand.
 
         If neither matters, nothing but motion happens. Where the hand does not matter, it does not
@@ -191,12 +196,12 @@ class TablePrior:
             for possible in (motion, motion | alone, motion | active)
         ]
         chances = NEITHER_MATTERS, 1 - self.hand_matters, self.hand_matters
-        return Structured.of((slots, hands), ((0, 1), (1,), ()), bases, ALPHAS, chances)
+        return PooledDirichletPrior.of((slots, hands), ((0, 1), (1,), ()), bases, ALPHAS, chances)
 
-    def outcomes(self, slots: int) -> Structured:
+    def outcomes(self, slots: int) -> PooledDirichletPrior:
         """Prior of the outcome table: the token ahead does not matter, or it does."""
         base = base_measure(NUM_OUTCOMES, NOTHING, self.nothing)
-        return Structured.of((slots,), ((0,), ()), (base, base), ALPHAS, (0.5, 1.0))
+        return PooledDirichletPrior.of((slots,), ((0,), ()), (base, base), ALPHAS, (0.5, 1.0))
 
     def mean_misread(self, counts: Counts) -> Tensor:
         """Posterior mean of the misread rate."""

@@ -63,7 +63,7 @@ def walk(
 @compiled
 def divide(
     anchor: Ints,
-    front: Ints,
+    cell_ahead: Ints,
     written: Ints,
     sighting_time: Ints,
     sighting_shift: Ints,
@@ -73,7 +73,7 @@ def divide(
     """Number the map cells in use, and divide their histories into segments (see `Segments`).
 
     Args:
-        anchor, front, written: `(N, T)`, see `Path`.
+        anchor, cell_ahead, written: `(N, T)`, see `Trajectory`.
         sighting_time, sighting_shift: `(S,)`, see `Sightings`.
         wide: map cell of every place in the wide frame, see `Torus`.
         size: number of map cells.
@@ -81,13 +81,13 @@ def divide(
     Returns:
         cells `(U,)`, seen `(N, S)`, front `(N, T)`, home and token `(N, J)`.
     """
-    number, length = front.shape
+    number, length = cell_ahead.shape
     most = 0
     place = np.full(size, -1)
     for case in range(number):
         writes = 0
         for time in range(length):
-            place[front[case, time]] = 0
+            place[cell_ahead[case, time]] = 0
             writes += written[case, time] != SAME
         most = max(most, writes)
         for sighting in range(len(sighting_time)):
@@ -112,12 +112,12 @@ def divide(
         writes = sighting = 0
         for time in range(length):
             if written[case, time] != SAME:  # the cell that was ahead of the slice before
-                cell = place[front[case, time - 1]]
+                cell = place[cell_ahead[case, time - 1]]
                 home[case, writes] = cell
                 token[case, writes] = written[case, time]
                 now[cell] = used + writes
                 writes += 1
-            ahead[case, time] = now[place[front[case, time]]]
+            ahead[case, time] = now[place[cell_ahead[case, time]]]
             while sighting < len(sighting_time) and sighting_time[sighting] == time:
                 cell = wide[anchor[case, time] + sighting_shift[sighting]]
                 seen[case, sighting] = now[place[cell]]
@@ -163,7 +163,7 @@ def tally_steps(
     hand: Ints,
     action: Ints,
     outcome: Ints,
-    front: Ints,
+    cell_ahead: Ints,
     seen: Ints,
     code: Ints,
     token: Ints,
@@ -175,29 +175,29 @@ def tally_steps(
     Args:
         events, hand: `(N, T)`.
         action, outcome: `(T,)`.
-        front, seen, code: `(N, T)`, `(N, S)`, `(S,)`, see `Segments` and `Sightings`.
+        cell_ahead, seen, code: `(N, T)`, `(N, S)`, `(S,)`, see `Segments` and `Sightings`.
         token: `(N, U + J)` of every segment; the first `used` are initial ones.
         used: U.
         sizes: of the tables, see `Counts`.
     """
     number, length = events.shape
     num_actions, slots, hands, num_events, num_outcomes = sizes
-    moved = np.zeros((number, num_actions, slots, hands, num_events), np.float32)
-    fate = np.zeros((number, num_actions + num_events, slots, num_outcomes), np.float32)
+    event_counts = np.zeros((number, num_actions, slots, hands, num_events), np.float32)
+    outcome_counts = np.zeros((number, num_actions + num_events, slots, num_outcomes), np.float32)
     initial = np.zeros((number, slots), np.float32)
     readings = np.zeros((number, 2), np.float32)
     shown = np.full(used, -1)
     for case in range(number):
         for time in range(1, length):
             event = events[case, time]
-            ahead = token[case, front[case, time - 1]]
-            moved[case, action[time], ahead, hand[case, time - 1], event] += 1
+            ahead = token[case, cell_ahead[case, time - 1]]
+            event_counts[case, action[time], ahead, hand[case, time - 1], event] += 1
             row = action[time] if event == 0 else num_actions + event
-            fate[case, row, ahead, outcome[time]] += 1
+            outcome_counts[case, row, ahead, outcome[time]] += 1
         for sighting in range(len(code)):
             segment = seen[case, sighting]
             readings[case, 0 if token[case, segment] == code[sighting] else 1] += 1
             if segment < used and shown[segment] != case:
                 shown[segment] = case
                 initial[case, token[case, segment]] += 1
-    return moved, fate, initial, readings
+    return event_counts, outcome_counts, initial, readings

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
 from aif_dcpc.agents.gridworld.model.loops import divide
-from aif_dcpc.agents.gridworld.model.paths import Path, Sightings
+from aif_dcpc.agents.gridworld.model.paths import Sightings, Trajectory
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME
 
 
@@ -27,7 +27,7 @@ class Segments:
     Attributes:
         cells: `(U,)` the map cell of each of the first U segments: these are initial ones.
         seen: `(N, S)` segment of every sighting.
-        front: `(N, T)` segment of the cell ahead at each slice.
+        cell_ahead: `(N, T)` segment of the cell ahead at each slice.
         home: `(N, J)` the initial segment of the cell that the j-th write of a sequence changed.
         token: `(N, J)` token of the j-th write, segment U + j (SAME where a sequence has fewer
             writes).
@@ -35,7 +35,7 @@ class Segments:
 
     cells: Tensor
     seen: Tensor
-    front: Tensor
+    cell_ahead: Tensor
     home: Tensor
     token: Tensor
 
@@ -58,20 +58,21 @@ class Segments:
         return last
 
 
-def segment(path: Path, sightings: Sightings, geometry: Geometry) -> Segments:
+def segment(trajectory: Trajectory, sightings: Sightings, geometry: Geometry) -> Segments:
     """Assign sightings and fronts to segments."""
-    anchor, front, written = (
-        part.contiguous().numpy() for part in (path.anchor, path.front, path.written)
+    anchor, cell_ahead, written = (
+        part.contiguous().numpy()
+        for part in (trajectory.anchor, trajectory.cell_ahead, trajectory.written)
     )
     time = sightings.time.numpy()
     shift = sightings.shift.numpy()
     parts = divide(
-        anchor, front, written, time, shift, geometry.torus.cells.numpy(), geometry.size**2
+        anchor, cell_ahead, written, time, shift, geometry.torus.cells.numpy(), geometry.size**2
     )
     return Segments(*(torch.from_numpy(part) for part in parts))
 
 
-def add_front_evidence(logits: Tensor, segments: Segments, steps: Tensor) -> Tensor:
+def add_step_evidence(logits: Tensor, segments: Segments, steps: Tensor) -> Tensor:
     """Add what events and outcomes say about the cell ahead of the slice before to `(N, segments, V)`, in place.
 
     Args:
@@ -79,7 +80,7 @@ def add_front_evidence(logits: Tensor, segments: Segments, steps: Tensor) -> Ten
         segments: where the cells ahead belong.
         steps: `(N, T - 1, V)` log p(event, outcome | token ahead) of every step.
     """
-    return logits.scatter_add_(1, segments.front[:, :-1, None].expand_as(steps), steps)
+    return logits.scatter_add_(1, segments.cell_ahead[:, :-1, None].expand_as(steps), steps)
 
 
 def misread_log_odds(misread: Tensor, num_tokens: int) -> Tensor:

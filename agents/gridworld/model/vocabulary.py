@@ -16,7 +16,7 @@ from aif_dcpc.agents.arrays import Ints
 from aif_dcpc.agents.gridworld.model.geometry import MOTIONS
 
 # codes of view cells that are out of sight, or hold a token that was not admitted
-UNSEEN = -1
+OUT_OF_SIGHT = -1
 OTHER = -2
 SAME = -1  # an effect that leaves the token ahead, or the hand, as it was
 
@@ -81,11 +81,11 @@ class Vocabulary:
         return arrays[0], arrays[1]
 
     def encode(self, view: Ints, unseen_token: int) -> Ints:
-        """Codes of a view's raw tokens: slot, `UNSEEN` or `OTHER`."""
+        """Codes of a view's raw tokens: slot, `OUT_OF_SIGHT` or `OTHER`."""
         codes = np.full(view.shape, OTHER)
         for slot, token in enumerate(self.tokens.members):
             codes[view == token] = slot
-        codes[view == unseen_token] = UNSEEN
+        codes[view == unseen_token] = OUT_OF_SIGHT
         return codes
 
     def state_dict(self) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def distances(successor: Ints, allowed: npt.NDArray[np.bool_], entries: Ints) ->
 
 @compiled
 def least_effort(
-    distance: Floats, chance: Floats, front: Ints, num_cells: int, min_chance: float
+    distance: Floats, chance: Floats, cell_ahead: Ints, num_cells: int, min_chance: float
 ) -> Floats:
     """Steps until an event has happened at each cell, `(num_cells,)`: the way to it, and 1 / chance trials.
 
@@ -47,11 +47,11 @@ def least_effort(
         distance: `(S,)` steps to every state.
         chance: `(S,)` of the event in every state; infinite effort where it is less than
             `min_chance`.
-        front: `(S,)` cell ahead.
+        cell_ahead: `(S,)` cell ahead.
     """
     effort = np.full(num_cells, np.inf)
-    for state in range(len(front)):
-        cell = front[state]
+    for state in range(len(cell_ahead)):
+        cell = cell_ahead[state]
         if cell < num_cells and chance[state] >= min_chance:
             effort[cell] = min(effort[cell], distance[state] + 1 / chance[state])
     return effort

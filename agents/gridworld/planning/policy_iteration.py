@@ -51,7 +51,7 @@ def optimal_value(
     flow: Floats,
     successor: Ints,
     bound: Ints,
-    once: Floats,
+    value_of_information_step: Floats,
     start: Floats,
     tolerance: float,
     max_improvements: int,
@@ -64,7 +64,7 @@ def optimal_value(
         successor: `(N, E)` state after each event.
         bound: `(N, E)` state whose value the value after the event does not exceed (the successor
             itself: no bound).
-        once: `(N,)` value of stopping the policy for something else; minus infinity if that cannot
+        value_of_information_step: `(N,)` value of stopping the policy for something else; minus infinity if that cannot
             be.
         start: `(N,)` values to start from.
         tolerance: no further improvement once no value changes by more.
@@ -81,7 +81,7 @@ def optimal_value(
         for state in range(number):
             for event in range(size[state]):
                 later[event] = min(value[successor[state, event]], value[bound[state, event]])
-            best = once[state]
+            best = value_of_information_step[state]
             policy[state] = -1
             for action in range(actions):
                 score = preference[state, action]

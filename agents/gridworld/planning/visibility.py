@@ -12,7 +12,7 @@ import numpy as np
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.compiled import compiled
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
-from aif_dcpc.agents.gridworld.model.vocabulary import UNSEEN
+from aif_dcpc.agents.gridworld.model.vocabulary import OUT_OF_SIGHT
 
 SEES_AS_WELL = 0.5  # tokens whose transparencies differ by less are as good to see past
 
@@ -56,7 +56,7 @@ class Transparency:
 @compiled
 def visible_information(
     clear: Floats,
-    worth: Floats,
+    information: Floats,
     view: Ints,
     nearer: Ints,
     outwards: Ints,
@@ -71,7 +71,7 @@ def visible_information(
 
     Args:
         clear: `(cells,)` probability that one sees past each cell of a region, were it in sight.
-        worth: `(cells,)` information gain of a sighting of each cell.
+        information: `(cells,)` information gain of a sighting of each cell.
         view: `(P,)` cells in the view.
         nearer, outwards, own: see `Geometry`.
         remembered: `(P,)` codes of the view that was seen here; empty if there is none.
@@ -87,21 +87,21 @@ def visible_information(
     through[own] = 1.0
     for place in outwards:
         if known:
-            sight = 1.0 if remembered[place] != UNSEEN else 0.0
+            sight = 1.0 if remembered[place] != OUT_OF_SIGHT else 0.0
         else:
             dark = 1.0
             for neighbour in nearer[place]:
                 dark *= 1 - through[neighbour]
             sight = 1 - dark
             through[place] = sight * clear[view[place]]
-        total += sight * worth[view[place]]
+        total += sight * information[view[place]]
     return total
 
 
 @compiled
 def information_at(
     clear: Floats,
-    worth: Floats,
+    information: Floats,
     which: Ints,
     view: Ints,
     nearer: Ints,
@@ -114,8 +114,8 @@ def information_at(
     """`visible_information` in N states.
 
     Args:
-        clear, worth: `(configurations, cells)`.
-        which: `(N,)` configuration of each state.
+        clear, information: `(n, cells)` in n abstract states.
+        which: `(N,)` abstract state of each state.
         view: `(N, P)`.
         nearer, outwards, own, transparency: as `visible_information`.
         memory: `(N,)` row of `views` that was seen in a state, or -1.
@@ -127,6 +127,13 @@ def information_at(
         one = memory[state]
         remembered = views[one] if one >= 0 else views[0, :0]
         result[state] = visible_information(
-            clear[here], worth[here], view[state], nearer, outwards, own, remembered, transparency
+            clear[here],
+            information[here],
+            view[state],
+            nearer,
+            outwards,
+            own,
+            remembered,
+            transparency,
         )
     return result

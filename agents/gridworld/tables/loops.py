@@ -1,7 +1,7 @@
 """Loops over the pooled counts of structured tables: their cells are few and mostly empty.
 
 N cases `(N, ...)` each belong to a head; a table has R rows of X values, laid out for L poolings,
-and H concentrations (see `Structured`).
+and H concentrations (see `PooledDirichletPrior`).
 """
 
 import math

@@ -26,7 +26,12 @@ from aif_dcpc.agents.gridworld.tables.loops import (
     pool,
     row_parameters,
 )
-from aif_dcpc.agents.gridworld.tables.prior import TINY, Array, Structured, structure_posterior
+from aif_dcpc.agents.gridworld.tables.prior import (
+    TINY,
+    Array,
+    PooledDirichletPrior,
+    structure_posterior,
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class TablePosterior:
         past: `(head, *context, x)`.
     """
 
-    prior: Structured
+    prior: PooledDirichletPrior
     past: Tensor
 
     # -- what the past alone says ------------------------------------------------------------------

@@ -35,7 +35,7 @@ IMPOSSIBLE = -12.0  # log evidence of one (perhaps fractional) count where the b
 
 
 @dataclass(frozen=True)
-class Structured:
+class PooledDirichletPrior:
     """The prior of a table. Rows of all poolings are laid out one after the other: R rows for L poolings.
 
     Tables are small, so that the arithmetic is done by numpy, on the memory of the tensors that
@@ -65,7 +65,7 @@ class Structured:
         bases: Sequence[Tensor],
         alphas: Sequence[float],
         chances: Sequence[float],
-    ) -> "Structured":
+    ) -> "PooledDirichletPrior":
         """Lay out the rows.
 
         Args:
@@ -233,7 +233,7 @@ class Summary:
     again: Tensor | None = None
     base: Tensor | None = None
 
-    def update(self, counts: Tensor, prior: Structured) -> tuple[Tensor, Tensor, Tensor]:
+    def update(self, counts: Tensor, prior: PooledDirichletPrior) -> tuple[Tensor, Tensor, Tensor]:
         """Posterior mean, novelty, and mean after an idle trial at `counts` `(head, *context, x)`."""
         mean = self.mean
         novelty = self.novelty
@@ -277,7 +277,7 @@ def structure_posterior(evidence: Array, chances: Array) -> tuple[Array, Array]:
     Args:
         evidence: `(N, H, L, G)` log p(counts | concentration, pooling) of every value of the first
             axis.
-        chances: `(L,)`, see `Structured`.
+        chances: `(L,)`, see `PooledDirichletPrior`.
 
     Returns:
         p(concentration, pooling of a value of the first axis | counts) `(N, H, L, G)`, and log
@@ -316,18 +316,6 @@ def structure_posterior(evidence: Array, chances: Array) -> tuple[Array, Array]:
                 for pooling in range(1, poolings):
                     weights[case, alpha, pooling, group] *= matters
     return weights, total
-
-
-def dirichlet(concentration: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw from Dirichlet distributions along the last axis, safe for tiny concentrations.
-
-    Gamma(a) = Gamma(a + 1) U^(1/a) in log space, so that a draw never underflows to a row of zeros.
-    """
-    gamma = torch._standard_gamma(concentration + 1, generator=generator).clamp_min(TINY).log()
-    uniform = torch.rand(
-        concentration.shape, generator=generator, dtype=concentration.dtype
-    ).clamp_min(TINY)
-    return torch.softmax(gamma + uniform.log() / concentration, -1)
 
 
 def numpy_generator(generator: torch.Generator) -> np.random.Generator:

@@ -16,7 +16,7 @@ from aif_dcpc.agents.expected_free_energy import (
 )
 from aif_dcpc.agents.gridworld.planning.belief import cell_information
 from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior
-from aif_dcpc.agents.gridworld.tables.prior import Structured, Summary
+from aif_dcpc.agents.gridworld.tables.prior import PooledDirichletPrior, Summary
 
 
 def random_model(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -175,7 +175,7 @@ def test_novelty_of_a_structured_table_by_sampling() -> None:
         [[[3.0, 0.0, 0.0], [0.0, 1.0, 0.0]]], dtype=torch.float64
     )  # one head, two contexts
     base = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)
-    table = Structured.of((2,), ((0,), ()), (base, base), (0.5, 2.0), (0.5, 1.0))
+    table = PooledDirichletPrior.of((2,), ((0,), ()), (base, base), (0.5, 2.0), (0.5, 1.0))
     mean, novelty, _ = table.summary(counts, 0)
     source = np.random.default_rng(0)
     number = 40_000
@@ -190,7 +190,7 @@ def test_novelty_of_a_structured_table_by_sampling() -> None:
 def test_a_summary_of_the_same_counts_is_the_same() -> None:
     """No head has changed: there is nothing to compute, and nothing to trip over."""
     base = torch.tensor([0.5, 0.25, 0.25])
-    table = Structured.of((2,), ((0,), ()), (base, base), (0.5, 2.0), (0.5, 1.0))
+    table = PooledDirichletPrior.of((2,), ((0,), ()), (base, base), (0.5, 2.0), (0.5, 1.0))
     counts = torch.ones(3, 2, 3)
     summary = Summary(0)
     first = summary.update(counts, table)

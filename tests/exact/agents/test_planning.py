@@ -25,13 +25,20 @@ def process(seed):
 @pytest.mark.parametrize("stop", [-np.inf, -3.0])
 def test_the_optimal_value_solves_its_equation(seed, stop):
     preference, flow, successor, bound = process(seed)
-    once = np.full(STATES, stop)
+    value_of_information_step = np.full(STATES, stop)
     value = optimal_value(
-        preference, flow, successor, bound, once, np.full(STATES, -10.0), 1e-10, 1000
+        preference,
+        flow,
+        successor,
+        bound,
+        value_of_information_step,
+        np.full(STATES, -10.0),
+        1e-10,
+        1000,
     )
     later = np.minimum(value[successor], value[bound])
     best = (preference + np.einsum("nae,ne->na", flow, later)).max(1)
-    assert np.allclose(value, np.maximum(best, once), atol=1e-8)
+    assert np.allclose(value, np.maximum(best, value_of_information_step), atol=1e-8)
     assert np.isfinite(value).all() and value.std() > 0
 
 
@@ -52,13 +59,13 @@ def test_information_is_what_comes_into_sight():
         np.array([[-1, -1, -1], [0, -1, -1], [1, -1, -1], [2, -1, -1]]),
         np.array([1, 2, 3]),
     )
-    clear, worth, view = (
+    clear, information, view = (
         np.array([1.0, 0.75, 0.5, 0.2]),
         np.array([9.0, 1.0, 2.0, 4.0]),
         np.arange(4),
     )
     transparency = np.array([0.9, 0.05])
-    ask = (clear, worth, view, nearer, outwards, 0)
+    ask = (clear, information, view, nearer, outwards, 0)
     assert visible_information(*ask, NONE, transparency) == pytest.approx(1 + 0.75 * 2 + 0.375 * 4)
     seen = np.array(
         [0, 0, 0, -1]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior
-from aif_dcpc.agents.gridworld.tables.prior import Structured
+from aif_dcpc.agents.gridworld.tables.prior import PooledDirichletPrior
 
 BASE, ALPHAS, CHANCES = np.array([0.5, 0.3, 0.2]), (0.1, 1.0), (0.4, 0.7, 0.3)
 HEADS, TOKENS, HANDS = 2, 3, 2
@@ -55,7 +55,9 @@ def table(request):
     """A table, counts of stored episodes, and counts of the running one."""
     source = np.random.default_rng(request.param)
     base = torch.tensor(BASE)
-    prior = Structured.of((TOKENS, HANDS), ((0, 1), (1,), ()), [base] * 3, ALPHAS, CHANCES)
+    prior = PooledDirichletPrior.of(
+        (TOKENS, HANDS), ((0, 1), (1,), ()), [base] * 3, ALPHAS, CHANCES
+    )
     past, own = (
         torch.tensor(source.integers(0, 4, (HEADS, TOKENS, HANDS, 3))).double() for _ in range(2)
     )
@@ -93,7 +95,7 @@ def test_draws_have_the_posterior_mean(table):
 def test_one_exception_is_found_where_nothing_else_depends_on_the_hand():
     """Nine failures with an empty hand, one success with a thing in it, while all other tokens behave alike."""
     base = torch.tensor(BASE)
-    prior = Structured.of(
+    prior = PooledDirichletPrior.of(
         (TOKENS, HANDS), ((0, 1), (1,), ()), [base] * 3, ALPHAS, (1 / 3, 0.8, 0.2)
     )
     counts = torch.zeros(1, TOKENS, HANDS, 3, dtype=torch.float64)

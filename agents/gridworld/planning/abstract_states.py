@@ -1,6 +1,6 @@
 """Configurations: what the world can be made into by acting on it.
 
-A configuration is what is in hand and which cells have been changed. Inside one, the agent only
+An abstract state is what is in hand and which cells have been changed. Inside one, the agent only
 moves; an interaction whose predicted effect is likely enough leads to another. They are opened
 nearest first, under a budget: near in the steps until the effect has happened, of which trying
 takes 1 / chance.
@@ -14,18 +14,18 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from aif_dcpc.agents.arrays import Floats, Ints
-from aif_dcpc.agents.gridworld.planning.belief import Belief, Knowledge, Region
+from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables, Region
 from aif_dcpc.agents.gridworld.planning.distances import distances, least_effort
 
 Key = tuple[int, tuple[tuple[int, int], ...]]
 Interaction = tuple[int, int]  # region cell ahead, event
 Step = tuple[
     float, int, int, Interaction | None, Ints
-]  # effort, tie break, configuration, interaction, states
+]  # effort, tie break, abstract state, interaction, states
 
 
 @dataclass
-class Configuration:
+class AbstractState:
     """One node of the search.
 
     Attributes:
@@ -34,8 +34,8 @@ class Configuration:
         cells: `(cells + 1, V)` belief over tokens, the last row for everything outside.
         chance: `(S, E)` the most that any action makes of each event (an upper bound where the
             token ahead is uncertain).
-        parent: number of the configuration that it was found from; its own number for the first.
-        children: (region cell ahead, event) -> number of the configuration it leads to.
+        parent: number of the abstract state that it was found from; its own number for the first.
+        children: (region cell ahead, event) -> number of the abstract state it leads to.
     """
 
     hand: int
@@ -52,7 +52,7 @@ class Configuration:
 
 
 def key_of(hand: int, changes: dict[int, int]) -> Key:
-    """Identity of the configuration with these changes."""
+    """Identity of the abstract state with these changes."""
     return hand, tuple(sorted(changes.items()))
 
 
@@ -61,8 +61,8 @@ class SearchBudget:
     """How far the search looks.
 
     Attributes:
-        configurations: how many at most.
-        per_event: how many cells (the nearest) each kind of effect is tried on, per configuration.
+        configurations: how many abstract states at most.
+        per_event: how many cells (the nearest) each kind of effect is tried on, per abstract state.
         min_probability: predicted effects less likely than this are not followed.
         passable: motions less likely than this do not count as a way.
     """
@@ -74,24 +74,24 @@ class SearchBudget:
 
 
 class Search:
-    """Best-first expansion of configurations from the present one.
+    """Best-first expansion of abstract states from the present one.
 
     Args:
-        belief, knowledge, region: what is known.
+        belief, tables, region: what is known.
         budget: how far to look.
-        intended: configurations that the last plan was heading for, with map cells: they are found in any case, so that a
+        intended: abstract states that the last plan was heading for, with map cells: they are found in any case, so that a
             plan is not dropped for another one only because it went out of the search's sight.
     """
 
     def __init__(
         self,
         belief: Belief,
-        knowledge: Knowledge,
+        tables: PosteriorTables,
         region: Region,
         budget: SearchBudget,
         intended: Sequence[Key] = (),
     ) -> None:
-        self.knowledge = knowledge
+        self.tables = tables
         self.region = region
         self.budget = budget
         place = {int(cell): number for number, cell in enumerate(region.index)}
@@ -101,18 +101,16 @@ class Search:
             if all(cell in place for cell, _ in changes)
         }
         self.effects = [
-            e
-            for e in range(knowledge.num_events)
-            if max(knowledge.writes[e], knowledge.takes[e]) >= 0
+            e for e in range(tables.num_events) if max(tables.writes[e], tables.takes[e]) >= 0
         ]
         outside = belief.unseen[None]
         self.present = np.concatenate([belief.cells[region.index], outside])
-        self.found: list[Configuration] = []
+        self.found: list[AbstractState] = []
         self.numbers: dict[Key, int] = {}
         self._run(int(region.state(belief.pose[belief.weights.argmax()])), belief.hand)
 
     def _run(self, state: int, hand: int) -> None:
-        """Nearest first, in steps until it has happened: a configuration is expanded, an interaction opened."""
+        """Nearest first, in steps until it has happened: an abstract state is expanded, an interaction opened."""
         self._number(key_of(hand, {}), 0)
         start: Step = (0.0, 0, 0, None, np.array([state]))
         queue = [start]
@@ -137,10 +135,12 @@ class Search:
         for event in self.effects:
             chance = node.chance[:, event]
             least = self.budget.min_probability
-            effort = least_effort(distance, chance, self.region.front, self.region.num_cells, least)
+            effort = least_effort(
+                distance, chance, self.region.cell_ahead, self.region.num_cells, least
+            )
             for cell in self._nearest(number, event, effort):
                 states = (
-                    (self.region.front == cell) & (chance >= least) & np.isfinite(distance)
+                    (self.region.cell_ahead == cell) & (chance >= least) & np.isfinite(distance)
                 ).nonzero()[0]
                 found.append((float(effort[cell]), (cell, event), states))
         return found
@@ -158,7 +158,7 @@ class Search:
         return near[effort[near] < np.inf].tolist() + wanted
 
     def _open(self, number: int, cell: int, event: int) -> int | None:
-        """Follow an interaction while there is room; the number of the configuration that it leads to, if it is new."""
+        """Follow an interaction while there is room; the number of the abstract state that it leads to, if it is new."""
         key = self._key_after(number, cell, event)
         known = key in self.numbers
         if self._full and not known and key not in self.intended:
@@ -168,10 +168,10 @@ class Search:
         return None if known else child
 
     def _key_after(self, number: int, cell: int, event: int) -> Key:
-        """The configuration that an event at a cell makes of this one."""
+        """The abstract state that an event at a cell makes of this one."""
         node = self.found[number]
-        takes = int(self.knowledge.takes[event])
-        writes = int(self.knowledge.writes[event])
+        takes = int(self.tables.takes[event])
+        writes = int(self.tables.writes[event])
         hand = takes if takes >= 0 else node.hand
         return key_of(
             hand, self._changed(node.changes, cell, writes) if writes >= 0 else node.changes
@@ -182,7 +182,7 @@ class Search:
         return len(self.found) >= self.budget.configurations
 
     def absolute(self, number: int) -> Key:
-        """A configuration's identity in map cells."""
+        """An abstract state's identity in map cells."""
         hand, changes = self.found[number].key
         return hand, tuple((int(self.region.index[cell]), token) for cell, token in changes)
 
@@ -196,21 +196,21 @@ class Search:
         )
 
     def _number(self, key: Key, parent: int) -> int:
-        """Number of a configuration, which is laid out if it is new."""
+        """Number of an abstract state, which is laid out if it is new."""
         if key not in self.numbers:
             hand = key[0]
             changes = dict(key[1])
             cells = self.present.copy()
             for cell, token in changes.items():
                 cells[cell] = np.eye(cells.shape[1])[token]
-            chance = (cells @ self.knowledge.transition[:, :, hand].max(0))[self.region.front]
+            chance = (cells @ self.tables.transition[:, :, hand].max(0))[self.region.cell_ahead]
             self.numbers[key] = len(self.found)
-            self.found.append(Configuration(hand, changes, cells, chance, parent))
+            self.found.append(AbstractState(hand, changes, cells, chance, parent))
         return self.numbers[key]
 
     def _distances(self, chance: Floats, entries: Ints) -> Floats:
         """Steps from the nearest entry to each state along passable motions."""
-        motions = len(self.knowledge.turns)
+        motions = len(self.tables.turns)
         passable = chance[:, :motions] >= self.budget.passable
         return distances(self.region.next[:, :motions], passable, entries)
 
@@ -218,16 +218,16 @@ class Search:
         """What follows every event, and what bounds its value.
 
         Returns:
-            `(n * S, E)` flat state (configuration * S + state) after every event; effects not
+            `(n * S, E)` flat state (abstract state * S + state) after every event; effects not
                 opened change nothing;
             and the flat state that is no better than the one after an event that was not opened
                 here: where the same
-            event at the same cell was opened in the configuration that this one was found from (or
+            event at the same cell was opened in the abstract state that this one was found from (or
                 that one's, and so
             on), the state there, so that a harm that was foreseen before a detour is not forgotten
                 after it.
         """
-        size = len(self.region.front)
+        size = len(self.region.cell_ahead)
         after = np.arange(len(self.found))[:, None, None] * size + self.region.next
         bound = after.copy()
         inherited = list[dict[Interaction, int]]()
@@ -235,7 +235,7 @@ class Search:
             above = {**inherited[node.parent], **self.found[node.parent].children} if number else {}
             inherited.append(above)
             for (cell, event), child in {**above, **node.children}.items():
-                at = (self.region.front == cell).nonzero()[0]
+                at = (self.region.cell_ahead == cell).nonzero()[0]
                 bound[number, at, event] = child * size + at
                 if (cell, event) in node.children:
                     after[number, at, event] = child * size + at
