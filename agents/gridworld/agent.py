@@ -18,7 +18,7 @@ import torch
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.gridworld.explain import explain
 from aif_dcpc.agents.gridworld.filter import EpisodeFilter
-from aif_dcpc.agents.gridworld.model.conditionals import draw_categorical
+from aif_dcpc.agents.gridworld.model.categorical import draw_categorical
 from aif_dcpc.agents.gridworld.model.counts import NOTHING, Counts, outcome_code
 from aif_dcpc.agents.gridworld.pictures import map_picture, token_legend
 from aif_dcpc.agents.gridworld.planning.belief import Belief

@@ -19,7 +19,6 @@ from aif_dcpc.agents.gridworld.model.conditionals import (
     GridConditionals,
     GridParticles,
     map_belief,
-    prior_particles,
 )
 from aif_dcpc.agents.gridworld.model.counts import NOTHING, Counts, Tables, no_counts
 from aif_dcpc.agents.gridworld.model.geometry import geometry_of
@@ -31,6 +30,7 @@ from aif_dcpc.agents.gridworld.model.graph import (
     values_of,
 )
 from aif_dcpc.agents.gridworld.model.paths import History, Trajectory, effects_of
+from aif_dcpc.agents.gridworld.model.slice_proposal import prior_particles
 from aif_dcpc.agents.gridworld.model.vocabulary import new_vocabulary
 from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables
 from aif_dcpc.agents.gridworld.planning.visibility import Transparency

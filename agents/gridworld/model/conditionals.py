@@ -6,9 +6,9 @@
     view_t    ~ the map's tokens around the pose, each misread with a small probability
     map cells ~ token_prior, at the start of every episode
 
-The functions here are the exact pieces of inference that the engine calls: `propose` (arrival of a
-slice), `redraw_events` and `redraw_map` (given tables) and `redraw_tables` (given events and map).
-In the first two the map is integrated out.
+The methods here are the exact pieces of inference that the engine calls: `redraw_events` (given
+tables, the map integrated out), `redraw_map` (given events and tables) and `redraw_tables` (given
+events and map).
 """
 
 from dataclasses import dataclass, replace
@@ -17,6 +17,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from aif_dcpc.agents.gridworld.model.categorical import draw, draw_alike
 from aif_dcpc.agents.gridworld.model.counts import (
     Counts,
     Memory,
@@ -24,7 +25,6 @@ from aif_dcpc.agents.gridworld.model.counts import (
     Tables,
     count,
     outcome_row,
-    tokens_ahead,
 )
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
 from aif_dcpc.agents.gridworld.model.loops import NEVER, token_scores
@@ -65,7 +65,7 @@ class GridParticles:
 
 @dataclass(frozen=True)
 class GridConditionals:
-    """Everything fixed while one slice is taken in.
+    """Exact conditionals of the latents, given what is fixed while one slice is taken in.
 
     Attributes:
         geometry: the view and the motions.
@@ -83,12 +83,12 @@ class GridConditionals:
 
     @property
     def num_actions(self) -> int:
-        """A."""
+        """How many actions there are, A."""
         return self.past.transition.shape[0]
 
     @property
     def num_slots(self) -> int:
-        """V."""
+        """How many tokens the tables have room for, V."""
         return self.past.tokens.shape[0]
 
     @cached_property
@@ -105,9 +105,10 @@ class GridConditionals:
     def memory(self) -> Memory:
         """What the stored episodes say about the tables."""
         events = TablePosterior(self.events, self.past.transition)
-        return Memory(
-            self.prior, self.past, events, TablePosterior(self.outcomes, self.past.outcome)
-        )
+        outcomes = TablePosterior(self.outcomes, self.past.outcome)
+        return Memory(self.prior, self.past, events, outcomes)
+
+    # -- what follows from events, kept for the next caller ----------------------------------------
 
     @cached_property
     def _sighted(self) -> list[tuple[History, Sightings]]:
@@ -116,9 +117,8 @@ class GridConditionals:
     def sightings(self, history: History) -> Sightings:
         """Sightings of a history; those of the last one are kept for the next caller."""
         for known, sightings in self._sighted:
-            if torch.equal(known.view, history.view) and torch.equal(
-                known.heading, history.heading
-            ):
+            same_view = torch.equal(known.view, history.view)
+            if same_view and torch.equal(known.heading, history.heading):
                 return sightings
         sightings = sightings_of(history, self.geometry)
         self._sighted[:] = [(history, sightings)]
@@ -129,7 +129,7 @@ class GridConditionals:
         return []
 
     def trace(self, events: Tensor, history: History) -> tuple[Trajectory, Segments, Sightings]:
-        """Path, segments and sightings of event sequences `(N, T)`; the last one is kept for the next caller."""
+        """Trajectory, segments and sightings of event sequences `(N, T)`; the last one is kept for the next caller."""
         for known, trace in self._traces:
             if known is events or torch.equal(known, events):
                 return trace
@@ -164,11 +164,13 @@ class GridConditionals:
         """log p(token of every segment, its sightings) up to a constant, `(N, segments, V)`."""
         odds = misread_log_odds(misread, self.num_tokens)
         log_prior = token_prior.clamp_min(1e-30).log()
-        seen, code, token = (
-            part.numpy() for part in (segments.seen, sightings.code, segments.token)
-        )
         scores = token_scores(
-            seen, code, token, len(segments.cells), odds.numpy(), log_prior.numpy()
+            segments.seen.numpy(),
+            sightings.code.numpy(),
+            segments.token.numpy(),
+            len(segments.cells),
+            odds.numpy(),
+            log_prior.numpy(),
         )
         return torch.from_numpy(scores)
 
@@ -184,14 +186,25 @@ class GridConditionals:
         num = torch.arange(events.shape[0])[:, None]
         action = history.action[1:].expand(events.shape[0], -1)
         event = events[:, 1:]
-        moved = tables.transition[num, action, :, trajectory.hand[:, :-1], event]
-        outcome = tables.outcome[
-            num,
-            outcome_row(event, action, self.num_actions),
-            :,
-            history.outcome[1:].expand_as(event),
-        ]
-        return (moved * outcome).clamp_min(1e-30).log()
+        row = outcome_row(event, action, self.num_actions)
+        outcome = history.outcome[1:].expand_as(event)
+        chance_of_event = tables.transition[num, action, :, trajectory.hand[:, :-1], event]
+        chance_of_outcome = tables.outcome[num, row, :, outcome]
+        return (chance_of_event * chance_of_outcome).clamp_min(1e-30).log()
+
+    def map_logits(
+        self,
+        events: Tensor,
+        trajectory: Trajectory,
+        segments: Segments,
+        sightings: Sightings,
+        history: History,
+        tables: Tables,
+    ) -> Tensor:
+        """log p(token of every segment, all that bears on it | events, tables), `(N, segments, V)`."""
+        logits = self.segment_logits(segments, sightings, tables.misread, tables.token_prior)
+        steps = self.step_evidence(events, trajectory, history, tables)
+        return add_step_evidence(logits, segments, steps)
 
     # -- sweeps ------------------------------------------------------------------------------------
 
@@ -199,16 +212,11 @@ class GridConditionals:
         self, particles: GridParticles, history: History, generator: torch.Generator
     ) -> Tensor:
         """The initial map given events and tables, exact: cells are independent."""
-        trajectory, segments, sightings = self.trace(particles.events, history)
-        logits = self.segment_logits(
-            segments, sightings, particles.tables.misread, particles.tables.token_prior
-        )
-        logits = add_step_evidence(
-            logits,
-            segments,
-            self.step_evidence(particles.events, trajectory, history, particles.tables),
-        )
-        return self.draw_map(logits, segments, particles.tables.token_prior, generator)
+        events = particles.events
+        tables = particles.tables
+        trajectory, segments, sightings = self.trace(events, history)
+        logits = self.map_logits(events, trajectory, segments, sightings, history, tables)
+        return self.draw_map(logits, segments, tables.token_prior, generator)
 
     def draw_map(
         self, logits: Tensor, segments: Segments, token_prior: Tensor, generator: torch.Generator
@@ -221,9 +229,8 @@ class GridConditionals:
         self, initial: Tensor, logits: Tensor, segments: Segments, generator: torch.Generator
     ) -> Tensor:
         """The map with the numbered cells drawn from their logits."""
-        return initial.index_copy(
-            1, segments.cells, draw(logits[:, : len(segments.cells)], generator)
-        )
+        tokens = draw(logits[:, : len(segments.cells)], generator)
+        return initial.index_copy(1, segments.cells, tokens)
 
     def redraw_tables(
         self,
@@ -252,17 +259,16 @@ class GridConditionals:
         return torch.where(coin, anywhere, late.clamp_min(0))
 
     def from_prior(self, num: int, history: History, generator: torch.Generator) -> GridParticles:
-        """A cloud over one slice: tables from the past, the map given tables and the first view."""
+        """Particles of one slice: tables from the past, the map given tables and the first view."""
         empty = Counts(*(torch.zeros(num, *v.shape) for v in vars(self.past).values()))
         tables = self.memory.draw(empty, generator)
         events = torch.zeros(num, 1, dtype=torch.long)
-        particles = GridParticles(
-            events, torch.zeros(num, self.geometry.size**2, dtype=torch.long), tables
-        )
+        initial = torch.zeros(num, self.geometry.size**2, dtype=torch.long)
+        particles = GridParticles(events, initial, tables)
         return replace(particles, initial=self.redraw_map(particles, history, generator))
 
     def replay(self, events: Tensor, history: History, generator: torch.Generator) -> GridParticles:
-        """A cloud from stored event sequences: the map given what was seen, then tables given events and map.
+        """Particles from stored event sequences: the map given what was seen, then tables given events and map.
 
         Tables must follow the events: rows drawn without them would be nearly deterministic
         guesses, and the next update of the events would bow to them.
@@ -272,30 +278,24 @@ class GridConditionals:
         token_prior = self.prior.mean_token_prior(self.past).expand(len(events), -1)
         logits = self.segment_logits(segments, sightings, misread, token_prior)
         initial = self.draw_map(logits, segments, token_prior, generator)
-        return GridParticles(
-            events, initial, self.draw_all_tables(events, initial, history, generator)
-        )
+        tables = self.draw_all_tables(events, initial, history, generator)
+        return GridParticles(events, initial, tables)
 
     def log_marginal(self, events: Tensor, history: History, tables: Tables) -> Tensor:
         """log p(events, observations | tables) with the map integrated out, `(N,)`; heading must fit."""
         trajectory, segments, sightings = self._trace(events, history)
-        logits = self.segment_logits(segments, sightings, tables.misread, tables.token_prior)
-        logits = add_step_evidence(
-            logits, segments, self.step_evidence(events, trajectory, history, tables)
-        )
+        logits = self.map_logits(events, trajectory, segments, sightings, history, tables)
         constant = len(sightings.time) * torch.log(tables.misread / (self.num_tokens - 1))
-        return (
-            constant + logits.logsumexp(-1).sum(-1) + self.log_bodily(events, trajectory, history)
-        )
+        log_views = constant + logits.logsumexp(-1).sum(-1)
+        return log_views + self.log_bodily(events, trajectory, history)
 
     def log_bodily(self, events: Tensor, trajectory: Trajectory, history: History) -> Tensor:
         """log p(heading, hand | events), and that slots without an event never happen, `(N,)`."""
         turned = (history.heading[1:] - history.heading[:-1]) % 4
         possible = (self.effects.turns[events[:, 1:]] == turned) & self.effects.known[events[:, 1:]]
         wrong = (trajectory.hand != history.hand).float().sum(1)
-        return wrong * torch.log(torch.tensor(HAND_ERROR)) + torch.where(possible, 0.0, NEVER).sum(
-            1
-        )
+        log_hand = wrong * torch.log(torch.tensor(HAND_ERROR))
+        return log_hand + torch.where(possible, 0.0, NEVER).sum(1)
 
     def redraw_events(
         self, particles: GridParticles, history: History, generator: torch.Generator
@@ -304,196 +304,34 @@ class GridConditionals:
 
         Where the heading turned, the event is the one motion that turns so; it is set, not drawn.
         """
-        turned = torch.cat(
-            [history.heading[:1] * 0, (history.heading[1:] - history.heading[:-1]) % 4]
-        )
+        turned = torch.zeros_like(history.heading)
+        turned[1:] = (history.heading[1:] - history.heading[:-1]) % 4
         turning = torch.stack([(self.effects.turns == turn).int().argmax() for turn in range(4)])
         events = torch.where(turned == 0, particles.events, turning[turned])
         still = (turned[1:] == 0).nonzero()[:, 0] + 1
         if not len(still):
             return events
-        particles = replace(particles, events=events)
-        times = still[self.pick_times(len(particles.events), len(still), generator)]
-        num = len(particles.events)
-        choices = (self.effects.known & (self.effects.turns == 0)).nonzero()[:, 0]
-        trial = particles.events.repeat_interleave(len(choices), 0)
-        trial.scatter_(
-            1, times.repeat_interleave(len(choices))[:, None], choices.repeat(num)[:, None]
-        )
-        tables = Tables(
-            *(t.repeat_interleave(len(choices), 0) for t in vars(particles.tables).values())
-        )
-        scores = self.log_marginal(trial, history, tables).view(num, len(choices))
-        picked = choices[draw(scores, generator)]
-        return particles.events.scatter(1, times[:, None], picked[:, None])
+        time = still[self.pick_times(len(events), len(still), generator)]
+        return self._redraw_at(time, events, history, particles.tables, generator)
 
-    # -- arrival -----------------------------------------------------------------------------------
-
-    def propose(
-        self, particles: GridParticles, history: History, generator: torch.Generator
-    ) -> tuple[GridParticles, Tensor]:
-        """Take in the last slice of `history`, which the cloud does not cover yet.
-
-        The new event is drawn from its exact conditional with the tables and all map cells but
-        those acted on integrated out; the weight is the predictive probability of the new
-        observations.
-
-        Returns:
-            the cloud with one more slice, all tables and the map redrawn, and log incremental
-                weights `(K,)`.
-        """
-        before = history.head(len(history) - 1)
-        trajectory, segments, sightings = self.trace(particles.events, before)
-        own = self.counts(particles.events, particles.initial, before)
-        token_ahead = tokens_ahead(segments, particles.initial)[:, -1]
-        logits = self.segment_logits(
-            segments, sightings, particles.tables.misread, particles.tables.token_prior
-        )
-        logits = logits + point_masses(
-            segments.cell_ahead, tokens_ahead(segments, particles.initial), logits.shape
-        )
-        score = self._event_score(own, token_ahead, trajectory.hand[:, -1], history)
-        score = score + self._sight_score(
-            self.present(logits, segments), segments, trajectory, history, particles.tables
-        )
-        score = score + self._body_score(trajectory.hand[:, -1], history)
-        event = draw(score, generator)
-        events = torch.cat([particles.events, event[:, None]], 1)
-        initial = self._redraw_after(events, particles, history, generator)
-        tables = self._tables_after(
-            GridParticles(events, initial, particles.tables), history, generator
-        )
-        return GridParticles(events, initial, tables), score.logsumexp(-1)
-
-    def _tables_after(
-        self, particles: GridParticles, history: History, generator: torch.Generator
-    ) -> Tables:
-        """Redraw what the arrival integrated out."""
-        rows = outcome_row(particles.events[:, -1], history.action[-1], self.num_actions).unique()
-        return self.redraw_tables(
-            particles, history, generator, actions=history.action[-1:], rows=rows
-        )
-
-    def _event_score(
-        self, own: Counts, token_ahead: Tensor, hand: Tensor, history: History
-    ) -> Tensor:
-        """log p(event, outcome | past), tables integrated out, `(K, E)`."""
-        action = history.action[-1]
-        hands = own.transition.shape[3]
-        size = own.transition.shape[4]
-        moved = self.memory.events.mean_at(
-            own.transition[:, action], action.expand(len(token_ahead)), token_ahead * hands + hand
-        )
-        row = outcome_row(torch.arange(size), action, self.num_actions)
-        outcomes = own.outcome[:, row].flatten(0, 1)
-        ahead = token_ahead.repeat_interleave(size)
-        outcome = self.memory.outcomes.mean_at(outcomes, row.repeat(len(token_ahead)), ahead)[
-            :, history.outcome[-1]
-        ]
-        return (moved * outcome.view(moved.shape)).clamp_min(1e-30).log()
-
-    def _sight_score(
+    def _redraw_at(
         self,
-        present: Tensor,
-        segments: Segments,
-        trajectory: Trajectory,
+        time: Tensor,
+        events: Tensor,
         history: History,
         tables: Tables,
+        generator: torch.Generator,
     ) -> Tensor:
-        """log p(view | event, past), `(K, E)`; cells without a number hold what the token prior says."""
-        sightings = self.sightings(history)
-        now = sightings.time == len(history) - 1
-        code = sightings.code[now]
-        shift = sightings.shift[now]
-        torus = self.geometry.torus
-        position = trajectory.position[:, -1, None] + self.effects.steps[:, history.heading[-2]]
-        cells = torus.cell(torus.anchor(position)[..., None] + shift)
-        shown = code.clamp_min(0).expand_as(cells)
-        used = len(segments.cells)
-        number = torch.full((self.geometry.size**2,), used).index_copy(
-            0, segments.cells, torch.arange(used)
-        )
-        belief = torch.cat([present, tables.token_prior[:, None]], 1).flatten(1)
-        chance = belief.gather(1, (number.take(cells) * self.num_slots + shown).flatten(1)).view(
-            cells.shape
-        )
-        writes = self.effects.writes
-        wrote = (writes[:, None] >= 0) & (cells == trajectory.cell_ahead[:, -1, None, None])
-        chance = torch.where(wrote, (writes[:, None] == shown).float(), chance)
-        chance = torch.where(code >= 0, chance, 0.0)
-        error = tables.misread[:, None, None]
-        return ((1 - error) * chance + error / (self.num_tokens - 1) * (1 - chance)).log().sum(-1)
-
-    def _body_score(self, hand: Tensor, history: History) -> Tensor:
-        """log p(heading, hand | event), `(K, E)`."""
-        turned = (history.heading[-1] - history.heading[-2]) % 4
-        possible = (self.effects.turns == turned) & self.effects.known
-        after = torch.where(self.effects.takes >= 0, self.effects.takes, hand[:, None])
-        wrong = (after != history.hand[-1]).float()
-        return wrong * torch.log(torch.tensor(HAND_ERROR)) + torch.where(possible, 0.0, NEVER)
-
-    def _redraw_after(
-        self, events: Tensor, particles: GridParticles, history: History, generator: torch.Generator
-    ) -> Tensor:
-        """The initial map given events, the cells acted on keeping their tokens."""
-        _, segments, sightings = self.trace(events, history)
-        logits = self.segment_logits(
-            segments, sightings, particles.tables.misread, particles.tables.token_prior
-        )
-        tokens = tokens_ahead(segments, particles.initial)
-        logits = logits + point_masses(segments.cell_ahead[:, :-1], tokens[:, :-1], logits.shape)
-        return self.draw_seen(particles.initial, logits, segments, generator)
-
-
-def point_masses(cell_ahead: Tensor, tokens: Tensor, shape: torch.Size) -> Tensor:
-    """Log point masses at the tokens of cells ahead, `(N, segments, V)`."""
-    result = torch.zeros(shape)
-    index = cell_ahead[..., None].expand(-1, -1, shape[-1])
-    point = torch.where(torch.arange(shape[-1]) == tokens[..., None], 0.0, NEVER)
-    return result.scatter_(1, index, point)
-
-
-def draw(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw from categorical distributions along the last axis."""
-    return draw_categorical(logits.softmax(-1), generator)
-
-
-def draw_alike(chances: Tensor, number: int, generator: torch.Generator) -> Tensor:
-    """Draw `number` values from each of K distributions `(K, V)`, `(K, number)`.
-
-    Each row is a sample of independent values; all rows use the same uniform numbers, sorted once,
-    which is fast.
-    """
-    uniform, order = torch.rand(number, generator=generator).sort()
-    total = chances.cumsum(1)
-    above = torch.searchsorted(
-        uniform, total[:, :-1] / total[:, -1:]
-    )  # how many numbers lie below each step
-    sorted_values = torch.zeros(len(chances), number + 1, dtype=torch.long)
-    sorted_values.scatter_add_(1, above, torch.ones_like(above))
-    return torch.empty(len(chances), number, dtype=torch.long).index_copy_(
-        1, order, sorted_values.cumsum(1)[:, :-1]
-    )
-
-
-def draw_categorical(chances: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw by inverting the distribution function along the last axis."""
-    total = chances.cumsum(-1)
-    uniform = torch.rand(chances.shape[:-1], generator=generator)[..., None] * total[..., -1:]
-    return (uniform >= total).sum(-1).clamp_max(chances.shape[-1] - 1)
-
-
-def prior_particles(
-    grid: GridConditionals, history: History, num_particles: int, generator: torch.Generator
-) -> tuple[GridParticles, Tensor]:
-    """The cloud after slice 0: tables from the stored episodes, the map given the first view.
-
-    Returns:
-        the cloud, and its log weights `(K,)`: how well each particle's tables predicted the first
-            view.
-    """
-    particles = grid.from_prior(num_particles, history.head(1), generator)
-    return particles, grid.log_marginal(particles.events, history, particles.tables)
+        """Redraw the event at one time `(K,)` of each particle among the events that do not turn."""
+        choices = (self.effects.known & (self.effects.turns == 0)).nonzero()[:, 0]
+        each = len(choices)
+        trials = events.repeat_interleave(each, 0)
+        tried = choices.repeat(len(events))
+        trials.scatter_(1, time.repeat_interleave(each)[:, None], tried[:, None])
+        of_trials = Tables(*(t.repeat_interleave(each, 0) for t in vars(tables).values()))
+        scores = self.log_marginal(trials, history, of_trials).view(len(events), each)
+        picked = choices[draw(scores, generator)]
+        return events.scatter(1, time[:, None], picked[:, None])
 
 
 def map_belief(
@@ -509,7 +347,6 @@ def map_belief(
     misread = grid.prior.mean_misread(counts).expand(num)
     token_prior = grid.prior.mean_token_prior(counts).expand(num, -1)
     logits = grid.segment_logits(segments, sightings, misread, token_prior)
-    belief = (weights @ token_prior).expand(grid.geometry.size**2, -1)
-    return belief.index_copy(
-        0, segments.cells, torch.tensordot(weights, grid.present(logits, segments), 1)
-    )
+    never_seen = (weights @ token_prior).expand(grid.geometry.size**2, -1)
+    seen = torch.tensordot(weights, grid.present(logits, segments), 1)
+    return never_seen.index_copy(0, segments.cells, seen)

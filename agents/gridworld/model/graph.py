@@ -21,6 +21,7 @@ from aif_dcpc.agents.gridworld.model.conditionals import HAND_ERROR, GridConditi
 from aif_dcpc.agents.gridworld.model.counts import Tables, draw_heads, outcome_row
 from aif_dcpc.agents.gridworld.model.paths import History, Sightings, Trajectory, follow
 from aif_dcpc.agents.gridworld.model.segments import Segments, segment
+from aif_dcpc.agents.gridworld.model.slice_proposal import propose
 from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior
 from aif_dcpc.agents.gridworld.tables.prior import TINY, numpy_generator
 from aif_dcpc.inference import GraphicalModel, lag
@@ -323,8 +324,8 @@ class GridModel:
         series = {
             n: torch.cat([values[n], new[None, :, None]], 2) for n, new in observation.items()
         }
-        particles, gain = self.grid.propose(
-            particles_of(values), history_of({**values, **series}), generator
+        particles, gain = propose(
+            self.grid, particles_of(values), history_of({**values, **series}), generator
         )
         return values_of(particles), gain[:, None]
 

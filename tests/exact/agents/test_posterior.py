@@ -13,13 +13,13 @@ from aif_dcpc.agents.gridworld.model.conditionals import (
     HAND_ERROR,
     GridConditionals,
     GridParticles,
-    prior_particles,
 )
 from aif_dcpc.agents.gridworld.model.counts import Counts, TablePrior, Tables, no_counts
 from aif_dcpc.agents.gridworld.model.geometry import MOTIONS, geometry_of
 from aif_dcpc.agents.gridworld.model.graph import GridModel, data_of, particles_of, values_of
 from aif_dcpc.agents.gridworld.model.paths import History, effects_of
 from aif_dcpc.agents.gridworld.model.segments import misread_log_odds
+from aif_dcpc.agents.gridworld.model.slice_proposal import prior_particles, propose
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME, Slots, Vocabulary
 from aif_dcpc.agents.gridworld.tables.posterior import evidence_gain
 from aif_dcpc.agents.protocol import EgocentricView
@@ -199,7 +199,7 @@ def test_arrivals_alone_are_properly_weighted(name: str) -> None:
         fresh = GridConditionals(
             grid.geometry, grid.effects, grid.prior, grid.past, grid.num_tokens
         )
-        particles, gain = fresh.propose(particles, history.head(end), generator)
+        particles, gain = propose(fresh, particles, history.head(end), generator)
         log_weights += gain
     weights = log_weights.softmax(0)
     assert_close(
@@ -213,7 +213,7 @@ def test_sweeps_keep_the_exact_posterior(name: str) -> None:
     grid, history, generator = small_world(), RECORDS[name], torch.Generator().manual_seed(1)
     particles, log_weights = prior_particles(grid, history.head(1), 10000, generator)
     for end in range(2, len(history) + 1):
-        particles, gain = small_world().propose(particles, history.head(end), generator)
+        particles, gain = propose(small_world(), particles, history.head(end), generator)
         log_weights += gain
     index = torch.multinomial(log_weights.softmax(0), 4000, replacement=True, generator=generator)
     tables = Tables(*(t[index] for t in vars(particles.tables).values()))
@@ -248,7 +248,7 @@ def test_a_sweep_moves_every_latent() -> None:
     )
     particles, _ = prior_particles(grid, history.head(1), 50, generator)
     for end in range(2, len(history) + 1):
-        particles, _ = grid.propose(particles, history.head(end), generator)
+        particles, _ = propose(grid, particles, history.head(end), generator)
     after = one_sweep(grid, particles, history, generator)
     assert all(
         not torch.equal(old, new)
