@@ -19,7 +19,7 @@ import shutil
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +28,7 @@ from typing import Any
 import yaml
 
 from aif_dcpc.errors import ConfigError, RunFolderError
+from aif_dcpc.outside import as_trust, outside_names
 from aif_dcpc.schema import TrainConfig, train_config
 
 FORMAT = 1
@@ -93,12 +94,26 @@ class RunFolder:
         with atomic(self.path / "config.yaml") as file:
             file.write_text(yaml.safe_dump(asdict(config), sort_keys=False), encoding="utf-8")
 
-    def config(self) -> TrainConfig:
+    def config(self, *, trust: Iterable[str] = ()) -> TrainConfig:
         """Read the configuration back, as data: names of code and interpolations are refused.
 
+        Args:
+            trust: names of code from outside the package, `module:Name`, that may be in it.
+
         Raises:
-            RunFolderError: there is none, or it is not the configuration of a run.
+            RunFolderError: there is none, it is not the configuration of a run, or it names code
+                that is not trusted.
         """
+        config = self._config()
+        names = outside_names(config)
+        if not set(names) <= set(trust):
+            raise RunFolderError(
+                f"{self} names code from outside the package: it is imported only if you add "
+                f"{as_trust(names)}."
+            )
+        return config
+
+    def _config(self) -> TrainConfig:
         try:
             text = (self.path / "config.yaml").read_text(encoding="utf-8")
             values = yaml.safe_load(text)

@@ -1,8 +1,8 @@
 """The typed configuration of every command: what keys exist, of which type, in which range.
 
 The defaults stand in `configs/*.yaml`, which is also where each key is explained; this module
-refuses what does not fit, with the closest match for a misspelt key. It reads plain mappings only:
-nothing in a configuration is ever resolved, imported or called.
+refuses what does not fit, with the closest match for a misspelt key. It reads plain mappings only,
+and resolves, imports and calls nothing.
 
 >>> train_config({"sed": 1})
 Traceback (most recent call last):
@@ -144,6 +144,7 @@ class RolloutConfig:
     video_episodes: int = bounded(at_least=1)
     device: str = bounded(choices=("auto", "cpu", "cuda"))
     threads: int | None = bounded(at_least=1)
+    trust: list[str]
     env: EnvChange
 
 
@@ -167,21 +168,30 @@ class EvaluateConfig:
     device: str = bounded(choices=("auto", "cpu", "cuda"))
     threads: int | None = bounded(at_least=1)
     data_dir: str | None
+    trust: list[str]
 
 
 def evaluate_config(values: Mapping[str, Any]) -> EvaluateConfig:
     """Build and check the configuration of `aif-evaluate`; `run` may be one folder or a list of them."""
-    given = values.get("run")
-    runs = given if isinstance(given, list) else [] if given is None else [given]
-    config = build(EvaluateConfig, {**values, "run": runs})
-    for run in config.run:
-        typed("run", run, str)
-    return config
+    lists = {key: texts(key, values.get(key)) for key in ("run", "trust")}
+    return build(EvaluateConfig, {**values, **lists})
+
+
+def texts(path: str, value: Any) -> list[str]:
+    """Return a list of texts, of which one may be given as it is and none as null.
+
+    Raises:
+        ConfigError: something in it is no text.
+    """
+    if value is None:
+        return []
+    entries = value if isinstance(value, list) else [value]
+    return [typed(path, entry, str) for entry in entries]
 
 
 def train_config(values: Mapping[str, Any]) -> TrainConfig:
-    """Build and check the configuration of `aif-train`."""
-    config = build(TrainConfig, values)
+    """Build and check the configuration of `aif-train`, all but `trust`, which no run may keep."""
+    config = build(TrainConfig, {key: value for key, value in values.items() if key != "trust"})
     if not isinstance(config.agent.get("name"), str):
         raise ConfigError("agent has no name: write agent=NAME, e.g. agent=hierarchical.")
     return config
@@ -189,7 +199,7 @@ def train_config(values: Mapping[str, Any]) -> TrainConfig:
 
 def rollout_config(values: Mapping[str, Any]) -> RolloutConfig:
     """Build and check the configuration of `aif-rollout`."""
-    return build(RolloutConfig, values)
+    return build(RolloutConfig, {**values, "trust": texts("trust", values.get("trust"))})
 
 
 def build(schema: type[T], values: Mapping[str, Any], where: str = "") -> T:

@@ -101,7 +101,7 @@ def rollout(config: RolloutConfig) -> dict[str, Any]:
         raise RunFolderError("which run? write run=RUN_DIR.")
     set_up(config.device, config.threads)
     folder = open_run(config.run)
-    agent, env = load_agent_and_env(config.run, config.env, render=config.video)
+    agent, env = load_agent_and_env(config.run, config.env, render=config.video, trust=config.trust)
     trained = folder.load_checkpoint()["tally"]["step"]
     with MetricsLog(folder.path, file="rollouts.jsonl") as log:
         recorder = Recorder(env, agent, folder.path, log) if config.video else None

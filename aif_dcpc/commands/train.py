@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from aif_dcpc.commands.command import run_command, sweep_folder
 from aif_dcpc.errors import ConfigError
-from aif_dcpc.schema import TrainConfig, train_config
+from aif_dcpc.outside import as_trust, outside_names
+from aif_dcpc.schema import TrainConfig, texts, train_config
 
 if TYPE_CHECKING:
     from aif_dcpc.agent_runs.run import Outcome
@@ -39,8 +40,9 @@ def train(values: Mapping[str, Any], given: Sequence[str]) -> None:
         given: keys that stood on the command line.
     """
     config = _in_sweep(train_config(values), given)
+    trust = texts("trust", values.get("trust"))
     if config.resume is not None:
-        folder, config = reopened(config, given)
+        folder, config = reopened(config, given, trust)
     elif config.images is not None:
         folder, config = create_images(config)
     else:
@@ -56,7 +58,7 @@ def create_agent(config: TrainConfig) -> "tuple[RunFolder, TrainConfig]":
     from aif_dcpc.agent_runs.run import create_agent_run
 
     folder = create_agent_run(config)
-    return folder, folder.config()
+    return folder, folder.config(trust=outside_names(config))
 
 
 def create_images(config: TrainConfig) -> "tuple[RunFolder, TrainConfig]":
@@ -65,14 +67,16 @@ def create_images(config: TrainConfig) -> "tuple[RunFolder, TrainConfig]":
 
     folder = create_image_run(config)
     print(folder.model(), flush=True)
-    return folder, folder.config()
+    return folder, folder.config(trust=outside_names(config))
 
 
 def continue_agent(folder: "RunFolder", config: TrainConfig) -> None:
     """Let an agent learn until a budget ends, and print how it ended."""
     from aif_dcpc.agent_runs.run import continue_agent_run
 
-    print_outcome(continue_agent_run(folder, config))
+    outcome = continue_agent_run(folder, config)
+    print_outcome(outcome)
+    _print_next(config, folder, outcome.reason, f"aif-rollout run={folder} video=true")
 
 
 def continue_images(folder: "RunFolder", config: TrainConfig) -> None:
@@ -84,21 +88,23 @@ def continue_images(folder: "RunFolder", config: TrainConfig) -> None:
     rows = {"learning steps": str(outcome.steps), "time": f"{outcome.seconds:.0f} s"}
     rows |= {name: f"{value:.4g}" for name, value in outcome.numbers.items()}
     print_table(f"{outcome.reason}: {folder}", rows)
-    _print_next(folder, outcome.reason, f"aif-evaluate run={folder}")
+    _print_next(config, folder, outcome.reason, f"aif-evaluate run={folder}")
 
 
-def reopened(asked: TrainConfig, given: Sequence[str]) -> "tuple[RunFolder, TrainConfig]":
+def reopened(
+    asked: TrainConfig, given: Sequence[str], trust: Sequence[str]
+) -> "tuple[RunFolder, TrainConfig]":
     """Open a run to go on under its own configuration, with the budgets given anew."""
     from aif_dcpc.runs import open_run
 
-    foreign = [key for key in given if key not in (*RENEWABLE, "resume")]
+    foreign = [key for key in given if key not in (*RENEWABLE, "resume", "trust")]
     if foreign:
         raise ConfigError(
             f"a resumed run keeps its own {foreign[0]}: beside resume= only {', '.join(RENEWABLE)} may be set."
         )
     folder = open_run(str(asked.resume))
     renewed: dict[str, Any] = {key: getattr(asked, key) for key in RENEWABLE if key in given}
-    return folder, replace(folder.config(), run_dir=str(folder), **renewed)
+    return folder, replace(folder.config(trust=trust), run_dir=str(folder), **renewed)
 
 
 def _in_sweep(config: TrainConfig, given: Sequence[str]) -> TrainConfig:
@@ -110,7 +116,7 @@ def _in_sweep(config: TrainConfig, given: Sequence[str]) -> TrainConfig:
 
 
 def print_outcome(outcome: "Outcome") -> None:
-    """Print the summary and the next command to type."""
+    """Print how a run of an agent ended."""
     from aif_dcpc.agent_runs.episode_statistics import STREAK
     from aif_dcpc.progress import print_table
 
@@ -125,12 +131,16 @@ def print_outcome(outcome: "Outcome") -> None:
         **outcome.times.summary(),
     }
     print_table(f"{outcome.reason}: {folder}", rows)
-    _print_next(folder, outcome.reason, f"aif-rollout run={folder} video=true")
 
 
-def _print_next(folder: "RunFolder", reason: str, command: str) -> None:
+def _print_next(config: TrainConfig, folder: "RunFolder", reason: str, command: str) -> None:
     """Print what to type next, and leave quietly after an interruption."""
-    print(f"next:    {f'aif-train resume={folder}' if reason == 'interrupted' else command}")
+    if reason == "interrupted":
+        command = f"aif-train resume={folder}"
+    names = outside_names(config)
+    if names:
+        command = f"{command} {as_trust(names)}"
+    print(f"next:    {command}")
     print(f"curves:  tensorboard --logdir {folder}")
     if reason == "interrupted":
         raise SystemExit(0)  # also ends a sweep

@@ -27,6 +27,7 @@ from aif_dcpc.image_runs.assembly import make_data, make_model
 from aif_dcpc.image_runs.evaluation import evaluate
 from aif_dcpc.image_runs.loop import ImageLoop
 from aif_dcpc.image_runs.run import LearningError, continue_image_run, create_image_run
+from aif_dcpc.outside import outside_names
 from aif_dcpc.runs import open_run
 from aif_dcpc.schema import TrainConfig, evaluate_config, train_config
 
@@ -255,7 +256,7 @@ def _learned(config: TrainConfig, place: Path) -> Row:
     begun = place.exists()
     folder = open_run(str(place)) if begun else create_image_run(config)
     start = time.process_time()
-    outcome = continue_image_run(folder, folder.config())
+    outcome = continue_image_run(folder, folder.config(trust=outside_names(config)))
     spent = {} if begun else {"cpu_seconds": round(time.process_time() - start, 1)}
     if outcome.reason != "finished":
         raise KeyboardInterrupt

@@ -76,7 +76,7 @@ def evaluate(config: EvaluateConfig) -> Result:
     device = set_up(config.device, config.threads)
     if not config.run:
         raise ConfigError("which run? Write run=RUN_DIR.")
-    names = sorted({open_run(run).config().name for run in config.run})
+    names = sorted({open_run(run).config(trust=config.trust).name for run in config.run})
     if len(names) > 1:
         raise ConfigError(
             f"run=[...] averages runs of one experiment, not of {' and '.join(names)}."
@@ -123,7 +123,9 @@ class Evaluation:
 
     def __init__(self, config: EvaluateConfig, run: str, *, device: str = "cpu") -> None:
         self.config, self.device = config, device
-        self.trained = TrainedImages.load(run, data_dir=config.data_dir, device=device)
+        self.trained = TrainedImages.load(
+            run, data_dir=config.data_dir, device=device, trust=config.trust
+        )
         self.held_out = self.trained.held_out(config.held_out)
         self.features = self._features() if config.samples else None
 

@@ -4,6 +4,7 @@ trained = TrainedImages.load("runs/digits/<date-time>")
 state = infer(trained.engine(seed=0), trained.held_out(10), num_sweeps=100)
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -41,19 +42,22 @@ class TrainedImages:
     device: str
 
     @staticmethod
-    def load(run: str, *, data_dir: str | None = None, device: str = "cpu") -> "TrainedImages":
+    def load(
+        run: str, *, data_dir: str | None = None, device: str = "cpu", trust: Sequence[str] = ()
+    ) -> "TrainedImages":
         """Load a run folder.
 
         Args:
             run: path of the run folder.
             data_dir: where the data are; None looks where the run found them.
             device: cpu or cuda.
+            trust: names of code from outside the package, `module:Name`, that the run may import.
 
         Raises:
             UserError: the run is missing, foreign or damaged, or its data are not to be had.
         """
         folder = open_run(run)
-        config = folder.config()
+        config = folder.config(trust=trust)
         config = config if data_dir is None else replace(config, data_dir=data_dir)
         data = make_data(config)
         model, checkpoint = make_model(config, data), folder.load_checkpoint()

@@ -151,7 +151,7 @@ REFUSED = [
     (["agent.prior.hand_matters=2"], "prior.hand_matters must lie between 0 and 1"),
     (["agent.prior.misread=[1]"], "prior.misread must be two positive numbers"),
     (["env.slip=2"], "env.slip must be at most 1"),
-    (["env.id=MiniGrid-DorKey-5x5-v0"], "Did you mean MiniGrid-DoorKey-5x5-v0"),
+    (["env.id=MiniGrid-DorKey-5x5-v0"], "Did you mean 'MiniGrid-DoorKey-5x5-v0'"),
     (["env=TMaze"], "this environment's observations"),
     (["~seed"], "no value for 'seed'"),
     (["seed=1,2"], "add -m"),
