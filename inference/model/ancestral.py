@@ -140,19 +140,22 @@ class AncestorSampler:
     def sample(self, start: int = 0, past: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Draw every stochastic site and input; slices before `start` are taken from `past`."""
         sites = [s for s in self.factor_graph.model.sites.values() if s.kind != "deterministic"]
-        timed = [site for site in sites if site.period is not None]
         for site in sites:
             if site.period is None:
                 self.values[site.name] = self._timeless(site, past)
+        timed = [site for site in sites if site.period is not None]
         for site in timed:
             self.slices[site.name] = _past_slices(site, start, past)
         for t in range(start, self.sizes[1]):
-            for site in timed:
-                period = site.period or 1
-                if t % period == 0:
-                    self.slices[site.name].append(self._value(site, t // period))
-        series = {name: _join(parts) for name, parts in self.slices.items() if parts}
-        return {**self.values, **series}
+            self._extend(timed, t)
+        return {**self.values, **_series(self.slices)}
+
+    def _extend(self, timed: list[Site], t: int) -> None:
+        """Draw one slice of every site with time that has a new value there."""
+        for site in timed:
+            period = site.period or 1
+            if t % period == 0:
+                self.slices[site.name].append(self._value(site, t // period))
 
     def _timeless(self, site: Site, past: Mapping[str, Tensor] | None) -> Tensor:
         if past is not None and site.name in past:
@@ -250,6 +253,11 @@ def _mixed(site: Site, observed: Tensor, given: Tensor, drawn: Tensor) -> Tensor
     if given.is_floating_point() != drawn.is_floating_point():
         given = given.to(drawn.dtype)
     return torch.where(expand_trailing(observed, drawn), given, drawn)
+
+
+def _series(slices: Mapping[str, list[Tensor]]) -> dict[str, Tensor]:
+    """Join the slices of every site that has any."""
+    return {name: _join(parts) for name, parts in slices.items() if parts}
 
 
 def _join(parts: list[Tensor]) -> Tensor:

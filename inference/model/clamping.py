@@ -86,14 +86,18 @@ def sizes(
     Raises:
         ClampError: for data with too few axes, sizes that differ, or no number of slices.
     """
-    for name, value in given.items():
-        _check_axes(sites[name], value)
-    batches = {v.shape[0] for n, v in given.items() if sites[n].scope != "global"}
-    lengths = {v.shape[1] for n, v in given.items() if sites[n].period == 1}
-    if batch_size is not None:
-        batches.add(batch_size)
-    if length is not None:
-        lengths.add(length)
+    _check_axes(sites, given)
+    batches: set[int] = set() if batch_size is None else {batch_size}
+    lengths: set[int] = set() if length is None else {length}
+    batches |= {v.shape[0] for n, v in given.items() if sites[n].scope != "global"}
+    lengths |= {v.shape[1] for n, v in given.items() if sites[n].period == 1}
+    timed = any(s.period is not None for s in sites.values())
+    _check_sizes(batches, lengths, timed)
+    return int(next(iter(batches), 1) or 1), int(next(iter(lengths), 0) or 0)
+
+
+def _check_sizes(batches: set[int], lengths: set[int], timed: bool) -> None:
+    """Refuse data that differ in size, and a model with time whose number of slices nothing tells."""
     if len(batches) > 1:
         raise ClampError(
             f"data differ in their number of data (first axis): {sorted(batches)}; expected one B."
@@ -103,22 +107,22 @@ def sizes(
             f"data differ in their number of slices (second axis): {sorted(lengths)}; pad the "
             "shorter ones and pass masks=."
         )
-    timed = any(s.period is not None for s in sites.values())
     if timed and not lengths:
         raise ClampError(
             "the model has sites with time, but no data with time were clamped: pass length=."
         )
-    return int(next(iter(batches), 1) or 1), int(next(iter(lengths), 0) or 0)
 
 
-def _check_axes(site: Site, value: Tensor) -> None:
+def _check_axes(sites: Mapping[str, Site], given: Mapping[str, Tensor]) -> None:
     """Refuse data that lack the axes of their scope."""
-    axes = ("B",) * (site.scope != "global") + ("T",) * (site.period is not None)
-    if value.ndim < len(axes):
-        raise ClampError(
-            f"site {site.name!r}: expected data of shape ({', '.join(axes)}) + event, "
-            f"found {tuple(value.shape)}."
-        )
+    for name, value in given.items():
+        site = sites[name]
+        axes = ("B",) * (site.scope != "global") + ("T",) * (site.period is not None)
+        if value.ndim < len(axes):
+            raise ClampError(
+                f"site {name!r}: expected data of shape ({', '.join(axes)}) + event, "
+                f"found {tuple(value.shape)}."
+            )
 
 
 def add_particle_axis(site: Site, value: Tensor, batch: int, time: int) -> Tensor:

@@ -270,18 +270,16 @@ def _condition(
 ) -> Conditioning:
     """Say which sites are latent and what values they can take."""
     sites = factor_graph.model.sites
-    given = clamped.values.keys() - clamped.inferred
-    latent = tuple(n for n, s in sites.items() if s.kind == "stochastic" and n not in given)
-    known = {}
-    for name, laws in _laws(factor_graph, latent, sampler).items():
-        support = _support(name, laws, sites[name].batch_ndim)
-        if support is not None:
-            known[name] = support
-    bijections = {n: s.bijection for n, s in known.items()}
+    latent = _latents(factor_graph, clamped)
+    known = {
+        name: support
+        for name, laws in _laws(factor_graph, latent, sampler).items()
+        if (support := _support(name, laws, sites[name].batch_ndim)) is not None
+    }
     return Conditioning(
         factor_graph=factor_graph,
         latent=latent,
-        bijections=_told(bijections),
+        bijections=_told({n: s.bijection for n, s in known.items()}),
         supports=_told({n: s.values for n, s in known.items()}),
         discrete=frozenset(n for n, s in known.items() if s.discrete),
         bounds=_told({n: s.bounds for n, s in known.items()}),
@@ -290,6 +288,13 @@ def _condition(
         partly_intervened=clamped.do & frozenset(clamped.observed),
         domains=_told({n: s.domain for n, s in known.items()}),
     )
+
+
+def _latents(factor_graph: FactorGraph, clamped: Clamped) -> tuple[str, ...]:
+    """Name the random sites that are not given, or only in part."""
+    given = clamped.values.keys() - clamped.inferred
+    sites = factor_graph.model.sites.values()
+    return tuple(s.name for s in sites if s.kind == "stochastic" and s.name not in given)
 
 
 def _told(by_site: Mapping[str, T | None]) -> dict[str, T]:
@@ -324,19 +329,21 @@ def _check_elements(
     if not by_element(conditioning.site(name), mask):
         return
     domain = conditioning.domains.get(name)
-    whole = domain is not None and domain.event_dim > 0 and not is_real(domain)
-    laws = [sampler.distributions[factor.key] for factor in sampler.drawn_factors(name)]
-    apart = min(len(base_law(law).batch_shape) for law in laws)
-    scored = (
-        name not in conditioning.latent
-        or name in conditioning.discrete
-        or name in conditioning.partly_intervened
-    )
-    if whole or (scored and mask.ndim > apart):
+    coupled = domain is not None and domain.event_dim > 0 and not is_real(domain)
+    apart = _independent_axes(sampler, name)
+    continuous = name in conditioning.latent and name not in conditioning.discrete
+    scored = not continuous or name in conditioning.partly_intervened
+    if coupled or (scored and mask.ndim > apart):
         raise ClampError(
-            f"mask of site {name!r}: its kernel does not score the elements of an event one by one; mask whole events, "
-            f"or {SPLIT}"
+            f"mask of site {name!r}: its kernel does not score the elements of an event one "
+            f"by one; mask whole events, or {SPLIT}"
         )
+
+
+def _independent_axes(sampler: AncestorSampler, name: str) -> int:
+    """Count the axes of a site along which its kernels score elements one by one."""
+    laws = [sampler.distributions[factor.key] for factor in sampler.drawn_factors(name)]
+    return min(len(base_law(law).batch_shape) for law in laws)
 
 
 def _laws(

@@ -47,39 +47,56 @@ def evaluate_all(
 
     Returns:
         by factor key, log density `(K, B, [T or R])` and, for each continuous latent argument, the
-            score in the aligned
-        argument's shape.
+            score in the aligned argument's shape.
     """
     current = state.values if values is None else {**state.values, **values}
-    aligned, log_prob = {}, {}
-    wanted = [
-        (f.key, argument)
-        for f in factors
-        for argument in f.inputs
-        if scores and is_continuous(state.conditioning, argument.site)
-    ]
-    with torch.enable_grad() if wanted else torch.no_grad():
+    wanted = {factor.key: _scored_arguments(state, factor) if scores else () for factor in factors}
+    inputs: dict[str, dict[Argument, Tensor]] = {}
+    log_prob: dict[str, Tensor] = {}
+    with torch.enable_grad() if any(wanted.values()) else torch.no_grad():
         for factor in factors:
             here = None if rows is None else rows[factor.key]
-            aligned[factor.key] = inputs = aligned_inputs(state, factor, current, here)
-            for key, argument in wanted:
-                if key == factor.key:
-                    inputs[argument] = inputs[argument].detach().requires_grad_()
-            log_prob[factor.key] = log_density(
-                state, factor, inputs, *factor_slices(state, factor), here
-            )
-    places = [aligned[key][argument] for key, argument in wanted]
-    outputs = [p for p in log_prob.values() if p.requires_grad]
+            given = aligned_inputs(state, factor, current, here)
+            for argument in wanted[factor.key]:
+                given[argument] = given[argument].detach().requires_grad_()
+            slices = factor_slices(state, factor)
+            log_prob[factor.key] = log_density(state, factor, given, *slices, here)
+            inputs[factor.key] = given
+    found = _scores(log_prob, inputs, wanted)
+    return {key: FactorValue(p.detach(), found[key]) for key, p in log_prob.items()}
+
+
+def _scored_arguments(state: State, factor: Factor) -> tuple[Argument, ...]:
+    """Name the arguments of a factor towards which it has a score."""
+    return tuple(a for a in factor.inputs if is_continuous(state.conditioning, a.site))
+
+
+def _scores(
+    log_prob: Mapping[str, Tensor],
+    inputs: Mapping[str, Mapping[Argument, Tensor]],
+    wanted: Mapping[str, tuple[Argument, ...]],
+) -> dict[str, dict[Argument, Tensor]]:
+    """Differentiate all log densities in one call; what one does not depend on has score 0."""
+    pairs = [(key, argument) for key, arguments in wanted.items() for argument in arguments]
+    places = [inputs[key][argument] for key, argument in pairs]
+    gradients = _gradients(list(log_prob.values()), places)
+    found: dict[str, dict[Argument, Tensor]] = {key: {} for key in log_prob}
+    for (key, argument), gradient in zip(pairs, gradients, strict=True):
+        found[key][argument] = gradient
+    return found
+
+
+def _gradients(log_probs: Sequence[Tensor], places: Sequence[Tensor]) -> list[Tensor]:
+    """Return the gradient of the sum of all log densities at every place, in its shape."""
+    outputs = [p for p in log_probs if p.requires_grad]
+    if not outputs:
+        return [torch.zeros_like(place) for place in places]
     ones = [torch.ones_like(p) for p in outputs]
-    found = (
-        torch.autograd.grad(outputs, places, ones, allow_unused=True)
-        if outputs
-        else (None,) * len(places)
-    )
-    given: dict[str, dict[Argument, Tensor]] = {f.key: {} for f in factors}
-    for (key, argument), place, gradient in zip(wanted, places, found, strict=True):
-        given[key][argument] = torch.zeros_like(place) if gradient is None else gradient
-    return {key: FactorValue(p.detach(), given[key]) for key, p in log_prob.items()}
+    found = torch.autograd.grad(outputs, places, ones, allow_unused=True)
+    return [
+        torch.zeros_like(place) if gradient is None else gradient
+        for place, gradient in zip(places, found, strict=True)
+    ]
 
 
 def aligned_inputs(
@@ -132,50 +149,52 @@ def log_density(
     """
     bijections = state.conditioning.bijections
     own = Argument(factor.site.name)
-    natural = {
-        argument: bijections[argument.site](x) if argument.site in bijections else x
-        for argument, x in aligned.items()
-    }
-    law, lead, counted = (
-        factor.distribution(natural),
-        factor.site.batch_ndim,
-        _counted(state, factor, start, stop, rows),
-    )
-    log_prob = (base_law(law) if counted is not None and counted.ndim > lead else law).log_prob(
-        natural[own]
-    )
+    batch_ndim = factor.site.batch_ndim
+    natural = dict(aligned)
+    for argument, value in aligned.items():
+        if argument.site in bijections:
+            natural[argument] = bijections[argument.site](value)
+    law = factor.distribution(natural)
+    counted = _counted(state, factor, start, stop, rows)
+    if counted is not None and counted.ndim > batch_ndim:
+        law = base_law(law)
+    log_prob = law.log_prob(natural[own])
     if counted is not None:
-        log_prob = torch.where(
-            expand_trailing(counted, log_prob), log_prob, torch.zeros_like(log_prob)
-        )
-    if log_prob.ndim > lead:
-        log_prob = log_prob.flatten(lead).sum(-1)
+        flags = expand_trailing(counted, log_prob)
+        log_prob = torch.where(flags, log_prob, torch.zeros_like(log_prob))
+    log_prob = _sum_event(log_prob, batch_ndim)
     if own.site in bijections:
         jacobian = bijections[own.site].log_abs_det_jacobian(aligned[own], natural[own])
-        log_prob = log_prob + (jacobian.flatten(lead).sum(-1) if jacobian.ndim > lead else jacobian)
+        log_prob = log_prob + _sum_event(jacobian, batch_ndim)
     power = likelihood_power(state, factor, start, stop, rows)
     return log_prob if power is None else log_prob * power
+
+
+def _sum_event(values: Tensor, batch_ndim: int) -> Tensor:
+    """Sum over whatever follows the leading axes."""
+    if values.ndim > batch_ndim:
+        return values.flatten(batch_ndim).sum(-1)
+    return values
 
 
 def _counted(
     state: State, factor: Factor, start: int, stop: int, rows: Tensor | None
 ) -> Tensor | None:
-    """True where a factor's density counts, `(1, B, [T,] *elements)`; None for everywhere.
+    """Return the mask of elements whose log density is counted, `(1, B, [T,] *elements)`; None for all.
 
-    What is hidden of an observed argument has none; what `do` has set of a series has its own density
-    cut.
+    Missing elements of an observed site are not counted, nor elements that are fixed by `do`.
     """
-    name, mask = factor.site.name, state.masks.get(factor.site.name)
-    if mask is None or (
-        name in state.conditioning.latent and name not in state.conditioning.partly_intervened
-    ):
+    name = factor.site.name
+    mask = state.masks.get(name)
+    fixed = name in state.conditioning.partly_intervened
+    if mask is None or (name in state.conditioning.latent and not fixed):
         return None
-    shown = _on_slices(mask, factor, start, stop, rows)
-    return ~shown if name in state.conditioning.partly_intervened else shown
+    here = _on_slices(mask, factor, start, stop, rows)
+    return ~here if fixed else here
 
 
 def _on_slices(mask: Tensor, factor: Factor, start: int, stop: int, rows: Tensor | None) -> Tensor:
-    """A mask of a factor's site on some of its slices."""
+    """Take a mask of a factor's site on some of its slices."""
     if factor.site.period is None:
         return mask
     return mask[:, :, start:stop] if rows is None else mask.index_select(2, rows)
@@ -185,7 +204,8 @@ def likelihood_power(
     state: State, factor: Factor, start: int, stop: int, rows: Tensor | None = None
 ) -> Tensor | None:
     """The power to which a tempered state raises a factor's density, `(1, B or 1, [1 or T])`; None for 1."""
-    power, site = state.inverse_temperature, factor.site
+    site = factor.site
+    power = state.inverse_temperature
     mask = state.masks.get(site.name)
     latent = site.name in state.conditioning.latent
     if power is None or (latent and mask is None):
@@ -271,9 +291,11 @@ def accumulate(
         ratio = site.period // (factor.site.period or 1)
         after = -stop % ratio
         part = pad(part, (*(0, 0) * (part.ndim - 3), start, after)).unflatten(2, (-1, ratio)).sum(3)
-        start, stop = 0, (stop + after) // ratio
-    whole = total.shape[2] == stop - start
-    (total if whole else total.narrow(2, shift + start - argument.lag, stop - start)).add_(part)
+        start = 0
+        stop = (stop + after) // ratio
+    if total.shape[2] != stop - start:
+        total = total.narrow(2, shift + start - argument.lag, stop - start)
+    total.add_(part)
 
 
 def collapse(site: Site, factor: Factor, part: Tensor) -> Tensor:
@@ -326,10 +348,15 @@ def merge(
 
 def prediction_error(state: State, name: str, current: Mapping[str, FactorValue]) -> Tensor:
     """eps = sum of the scores of the factors around a site, `(K, B, [T,] *event)` (paper, equation 6)."""
-    site, value = state.conditioning.site(name), state.values[name]
-    total = torch.zeros_like(value if site.period is not None else value.unsqueeze(2))
+    site = state.conditioning.site(name)
+    value = state.values[name]
+    if site.period is not None:
+        total = torch.zeros_like(value)
+        add_scores(total, state, site, current)
+        return total
+    total = torch.zeros_like(value.unsqueeze(2))
     add_scores(total, state, site, current)
-    return total if site.period is not None else total.squeeze(2)
+    return total.squeeze(2)
 
 
 def add_scores(

@@ -67,7 +67,7 @@ class Factor:
 
     @cached_property
     def key(self) -> str:
-        """Unique name."""
+        """Name the factor uniquely: by its site, or "site@initial"."""
         return self.site.name if self.stop is None else f"{self.site.name}@initial"
 
     def slices(self, length: int) -> tuple[int, int]:
@@ -182,7 +182,7 @@ class FactorGraph:
 
 
 def expand_trailing(flags: Tensor, like: Tensor) -> Tensor:
-    """Give per-value flags as many trailing axes of size 1 as `like` has event axes, so that they broadcast."""
+    """Give flags trailing axes of size 1 until they have as many axes as `like`, and broadcast."""
     return flags.reshape(flags.shape + (1,) * (like.ndim - flags.ndim))
 
 

@@ -8,9 +8,9 @@ whatever follows belongs to the event::
     model.add_site("z", lambda: Normal(torch.zeros(2), 1.0))
     model.add_site("x", lambda z: Normal(z.sum(-1), 0.1), parents=["z"])
 
-A *scope* says how often a site occurs: once per datum (`"episode"`, the default), per time slice
+A *scope* says how often a site occurs: once per data point (`"episode"`, the default), per time slice
 (`"slice"`), per k slices (`every(k)`), or once for all data (`"global"`). Parents may lie at an
-earlier slice (`lag("s")`) or at a slower scope. This module only declares; `lowering` turns a
+earlier slice (`lag("s")`) or at a slower scope. This module only declares; `factor_graph` turns a
 declaration into batched factors, and moves update sites.
 
 Reference: Sennesh, Wu, Salvatori (2024), arXiv 2408.05834, section 2.
@@ -30,9 +30,8 @@ from aif_dcpc.inference.errors import ModelError
 from aif_dcpc.misspelt import unknown_name
 
 Kernel = Callable[..., Distribution]
-Conditional = Callable[
-    ..., Mapping[str, Tensor]
-]  # (values, generator) or (values, generator, masks=...)
+# (values, generator) or (values, generator, masks=...) -> new values of the block
+ConditionalDraw = Callable[..., Mapping[str, Tensor]]
 SliceProposal = Callable[
     [Mapping[str, Tensor], Mapping[str, Tensor], torch.Generator],
     tuple[Mapping[str, Tensor], Tensor],
@@ -90,7 +89,7 @@ Parent = str | Lag
 
 @dataclass(frozen=True)
 class Site:
-    """One declared variable.
+    """One variable of the graph, as it was declared.
 
     Attributes:
         name: unique name.
@@ -148,7 +147,7 @@ class GraphicalModel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.sites: dict[str, Site] = {}
-        self.conditionals: dict[tuple[str, ...], Conditional] = {}
+        self.conditionals: dict[tuple[str, ...], ConditionalDraw] = {}
         self.slice_proposal: SliceProposal | None = None
         self.modules_of_sites = nn.ModuleDict()
 
@@ -162,7 +161,7 @@ class GraphicalModel(nn.Module):
         *,
         initial: Kernel | None = None,
         scope: Scope = "episode",
-        conditional: Conditional | None = None,
+        conditional: ConditionalDraw | None = None,
     ) -> None:
         """Add a random variable with density p(name | parents).
 
@@ -210,7 +209,7 @@ class GraphicalModel(nn.Module):
         """Add an observed quantity without a density of its own, such as an action; it must be clamped."""
         self._register(Site(name, None, (), None, scope, "input"))
 
-    def add_conditional(self, sites: Sequence[str], draw: Conditional) -> None:
+    def add_conditional(self, sites: Sequence[str], draw: ConditionalDraw) -> None:
         """Hand the engine an exact draw of one block given everything else.
 
         Args:
@@ -302,30 +301,15 @@ class GraphicalModel(nn.Module):
 
     def _check_parent(self, site: Site, parent: Parent) -> None:
         name = parent_name(parent)
-        if name == site.name and isinstance(parent, Lag):
-            return
+        lagged = isinstance(parent, Lag)
+        if lagged and (name == site.name or name not in self.sites):
+            return  # may be declared later: checked when the model is factored
         if name not in self.sites:
-            if isinstance(
-                parent, Lag
-            ):  # may be declared later: checked when the model is factor_graph
-                return
             raise ModelError(
-                f"site {site.name!r}: {unknown_name('parent', name, self.sites)} Declare parents first."
+                f"site {site.name!r}: {unknown_name('parent', name, self.sites)} "
+                "Declare parents first."
             )
-        own, other = site.period, self.sites[name].period
-        if own is None and other is not None:
-            raise ModelError(
-                f"site {site.name!r} has no time, but its parent {name!r} has: give it scope='slice'."
-            )
-        if site.scope == "global" and self.sites[name].scope != "global":
-            raise ModelError(
-                f"global site {site.name!r} cannot depend on {name!r}, which differs between data."
-            )
-        if own is not None and other is not None and other % own:
-            raise ModelError(
-                f"site {site.name!r} (period {own}) cannot depend on {name!r} (period {other}): "
-                "a parent's period must be a multiple of the child's."
-            )
+        _check_scopes(site, self.sites[name])
 
     def _require(self, name: str) -> Site:
         if name not in self.sites:
@@ -358,3 +342,24 @@ class GraphicalModel(nn.Module):
             for s in self.sites.values()
         )
         return "\n".join(lines)
+
+
+def _check_scopes(site: Site, parent: Site) -> None:
+    """Refuse a parent that has values where its child has none, or in other places."""
+    own = site.period
+    other = parent.period
+    if own is None and other is not None:
+        raise ModelError(
+            f"site {site.name!r} has no time, but its parent {parent.name!r} has: give it "
+            "scope='slice'."
+        )
+    if site.scope == "global" and parent.scope != "global":
+        raise ModelError(
+            f"global site {site.name!r} cannot depend on {parent.name!r}, which differs between "
+            "data."
+        )
+    if own is not None and other is not None and other % own:
+        raise ModelError(
+            f"site {site.name!r} (period {own}) cannot depend on {parent.name!r} (period {other}): "
+            "a parent's period must be a multiple of the child's."
+        )

@@ -138,12 +138,12 @@ class State:
 
     @property
     def num_particles(self) -> int:
-        """K."""
+        """The number of particles, K."""
         return self.log_weights.shape[0]
 
     @property
     def batch_size(self) -> int:
-        """B."""
+        """The number of data points, B."""
         return self.log_weights.shape[1]
 
     @property
