@@ -47,6 +47,7 @@ from aif_dcpc.inference.frontends.pyro_statements import (
 from aif_dcpc.inference.frontends.tensor_graphs import BatchedGraph, cut, record
 from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import likelihood_power
+from aif_dcpc.inference.model.draws import gumbel_argmax
 from aif_dcpc.inference.model.factor_graph import expand_trailing
 from aif_dcpc.inference.model.graph import GraphicalModel
 from aif_dcpc.inference.model.state import State
@@ -302,11 +303,7 @@ class PlatedConditional:
                 for s in support
             ]
         )
-        noise = torch.rand(
-            scores.shape, dtype=scores.dtype, device=scores.device, generator=generator
-        )
-        gumbel = -torch.log(-torch.log(noise.clamp_min(torch.finfo(noise.dtype).tiny)))
-        chosen = (scores + gumbel).argmax(0)
+        chosen = gumbel_argmax(scores, generator, 0)
         event = kernel.statement.event_shape
         drawn = support.reshape(len(support), *event).index_select(0, chosen.flatten())
         drawn = drawn.reshape(*chosen.shape, *event).expand_as(now).to(now.dtype)

@@ -1,4 +1,4 @@
-"""Model-supplied exact conditionals: the model draws a block given everything else, the engine calls it."""
+"""Exact conditionals that the user declared: the model draws a block given everything else, the engine calls it."""
 
 import inspect
 from collections.abc import Mapping
@@ -13,82 +13,101 @@ from aif_dcpc.inference.model.densities import factors_of
 from aif_dcpc.inference.model.factor_graph import expand_trailing
 from aif_dcpc.inference.model.state import State
 
+Block = tuple[str, ...]
+
 
 def takes_masks(draw: Any) -> bool:
     """Whether a conditional has a parameter `masks`: site -> `(1, B, [T,] *elements)` True where observed."""
     return "masks" in inspect.signature(draw).parameters
 
 
-def is_exact(state: State, block: tuple[str, ...]) -> bool:
-    """Whether a model's conditional of a block stays exact with masks, interventions and temperature of this cloud.
+def is_exact(state: State, block: Block) -> bool:
+    """Whether the user's draw of a block targets the posterior of this cloud.
 
-    A conditional that is not told of them would count hidden or intervened children, and data at their
-    full power. Of what it draws, observed values can be put back where they were drawn apart from
-    the rest: whole data of a single site without time.
+    It would target another distribution if it could not know about masks, interventions or
+    tempering in its Markov blanket: missing data and cut densities would count, and data at their
+    full power.
     """
-    model, conditioning = state.conditioning.factor_graph.model, state.conditioning
-    if not hasattr(model.conditionals[block], "at"):
-        read = {f.site.name for n in block for f in conditioning.factor_graph.factors_of[n]}
-        if read & conditioning.intervened or (
-            state.inverse_temperature is not None and read - set(conditioning.latent)
-        ):
-            return False
-    if not state.masks or takes_masks(model.conditionals[block]):
-        return True
-    around = {f.site.name for n in block for f in factors_of(state, n)} - set(block)
-    if any(n in state.masks and n not in state.conditioning.latent for n in around):
+    draw = state.conditioning.factor_graph.model.conditionals[block]
+    knows_the_state = hasattr(draw, "at")
+    if not knows_the_state and (_reads_intervened(state, block) or _reads_tempered(state, block)):
         return False
-    held = [n for n in block if n in state.masks]
-    return not held or (len(block) == 1 and state.masks[block[0]].ndim == 2)
+    if not state.masks or takes_masks(draw):
+        return True
+    return not _reads_missing_data(state, block) and _can_restore_observed(state, block)
+
+
+def _reads_intervened(state: State, block: Block) -> bool:
+    """Whether an intervention has cut a density that the block's complete conditional would have."""
+    return not state.conditioning.intervened.isdisjoint(_blanket(state, block))
+
+
+def _reads_tempered(state: State, block: Block) -> bool:
+    """Whether the power of a density that the block's complete conditional has is not one."""
+    data = _blanket(state, block).difference(state.conditioning.latent)
+    return state.inverse_temperature is not None and bool(data)
+
+
+def _blanket(state: State, block: Block) -> set[str]:
+    """Sites whose density reads the block, if no intervention cuts it: its own and its children's."""
+    factors = state.conditioning.factor_graph.factors_of
+    return {factor.site.name for name in block for factor in factors[name]}
+
+
+def _reads_missing_data(state: State, block: Block) -> bool:
+    """Whether data are missing of a child that is observed otherwise."""
+    around = {factor.site.name for name in block for factor in factors_of(state, name)}
+    children = around.difference(block, state.conditioning.latent)
+    return not children.isdisjoint(state.masks)
+
+
+def _can_restore_observed(state: State, block: Block) -> bool:
+    """Whether observed values of the block, drawn anew with the rest, may simply be put back.
+
+    They may where they were drawn apart from the rest: whole data of a single site without time.
+    """
+    masked = [name for name in block if name in state.masks]
+    if not masked:
+        return True
+    return len(block) == 1 and state.masks[block[0]].ndim == 2
 
 
 @dataclass(frozen=True)
 class UserConditional:
     """Draw `sites` by the function that the model declared with `add_conditional`."""
 
-    sites: tuple[str, ...]
+    sites: Block
 
     def __call__(
         self, state: State, generator: torch.Generator | None, *, adapt: bool
     ) -> tuple[State, Tensor]:
-        """One exact draw of the block, observed values kept; acceptance is 1.
+        """Draw the block exactly, observed values kept; acceptance is 1.
 
         Raises:
             MoveError: if the model's function returns other sites or other shapes than it declared.
         """
-        draw: Any = state.conditioning.factor_graph.model.conditionals[self.sites]
         if generator is None:
             raise MoveError(
                 f"conditional of {self.sites}: a generator is needed; call engine.init first."
             )
+        draw: Any = state.conditioning.factor_graph.model.conditionals[self.sites]
+        if hasattr(draw, "at"):  # some look at interventions and temperatures too
+            draw = draw.at(state)
         natural = state.natural
-        draw = getattr(draw, "at", lambda _: draw)(
-            state
-        )  # some look at interventions and temperatures too
-        drawn = (
-            draw(natural, generator, masks=self._masks(state))
-            if takes_masks(draw)
-            else draw(natural, generator)
-        )
+        options = {"masks": self._masks(state)} if takes_masks(draw) else {}
+        drawn = draw(natural, generator, **options)
         self._check(drawn, natural)
-        for name in state.masks.keys() & drawn.keys():
-            kept = torch.where(
-                expand_trailing(state.masks[name], drawn[name]), natural[name], drawn[name]
-            )
-            drawn = {**drawn, name: kept}
-        return state.with_values(state.conditioning.unconstrain(drawn)), state.log_weights.new_ones(
-            ()
-        )
+        kept = {n: _restore(state, natural[n], v, n) for n, v in drawn.items() if n in state.masks}
+        moved = state.conditioning.unconstrain({**drawn, **kept})
+        return state.with_values(moved), state.log_weights.new_ones(())
 
     def _masks(self, state: State) -> dict[str, Tensor]:
         """Masks of data of which some are missing, and of the block; other latents have a value everywhere."""
-        return {
-            n: m
-            for n, m in state.masks.items()
-            if n in self.sites or n not in state.conditioning.latent
-        }
+        latent = state.conditioning.latent
+        return {n: m for n, m in state.masks.items() if n in self.sites or n not in latent}
 
     def _check(self, drawn: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+        """Refuse draws that are not as declared."""
         if set(drawn) != set(self.sites):
             raise MoveError(
                 f"conditional of {self.sites} returned {tuple(drawn)}: expected exactly the declared sites."
@@ -99,3 +118,8 @@ class UserConditional:
                     f"conditional of {self.sites}: site {name!r} came back as {tuple(value.shape)}, "
                     f"expected {tuple(values[name].shape)}."
                 )
+
+
+def _restore(state: State, now: Tensor, drawn: Tensor, name: str) -> Tensor:
+    """Put what is observed of a site back into a draw of it."""
+    return torch.where(expand_trailing(state.masks[name], drawn), now, drawn)
