@@ -276,10 +276,8 @@ def report_disk_errors(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason, newest = (
-            error.strerror or str(error),
-            int(folder.checkpoints()[0].stem.removeprefix("step-")),
-        )
+        reason = error.strerror or str(error)
+        newest = int(folder.checkpoints()[0].stem.removeprefix("step-"))
         raise RunFolderError(
             f"cannot write to {folder} ({reason}): make room and go on with resume={folder}; what was learned up to step "
             f"{newest} is kept."

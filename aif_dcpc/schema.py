@@ -265,7 +265,9 @@ _NAMES = {
 def _check_range(path: str, value: Any, limits: Mapping[str, Any]) -> None:
     if value is None:
         return
-    low, high, choices = limits.get("at_least"), limits.get("at_most"), limits.get("choices")
+    low = limits.get("at_least")
+    high = limits.get("at_most")
+    choices = limits.get("choices")
     if low is not None and not value >= low:
         raise ConfigError(f"{path} must be at least {low}, not {value!r}.")
     if high is not None and not value <= high:

@@ -53,7 +53,9 @@ class EpisodeStatistics:
         if self.in_a_row == STREAK and self.steps_to_streak is None:
             self.steps_to_streak = self.step
             numbers[f"train/env_steps_to_{STREAK}_successes"] = self.step
-        self.episode, self.actions, self.episode_return = self.episode + 1, [], 0.0
+        self.episode += 1
+        self.actions = []
+        self.episode_return = 0.0
         return numbers
 
     @property

@@ -52,9 +52,15 @@ class AgentLoop:
         log_every: int,
         before_step: Callable[[], None] = lambda: None,
     ) -> None:
-        self.env, self.agent, self.seed, self.greedy = env, agent, seed, greedy
-        self.log_every, self.before_step = log_every, before_step
-        self.statistics, self.averages, self.times = EpisodeStatistics(), Averages(), Times()
+        self.env = env
+        self.agent = agent
+        self.seed = seed
+        self.greedy = greedy
+        self.log_every = log_every
+        self.before_step = before_step
+        self.statistics = EpisodeStatistics()
+        self.averages = Averages()
+        self.times = Times()
         self.observation: Observation = {}
         self.clock = time.perf_counter()
 
@@ -104,7 +110,8 @@ class AgentLoop:
 
     def _diagnostics(self) -> Record:
         now = time.perf_counter()
-        speed, self.clock = self.log_every / (now - self.clock), now
+        speed = self.log_every / (now - self.clock)
+        self.clock = now
         return {**self.averages.take(), "speed/env_steps_per_second": speed}
 
     # -- stopping and going on ---------------------------------------------------------------------

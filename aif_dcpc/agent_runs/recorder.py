@@ -35,7 +35,10 @@ class Recorder:
     """
 
     def __init__(self, env: Env, agent: Agent, folder: Path, log: MetricsLog) -> None:
-        self.env, self.agent, self.folder, self.log = env, agent, folder, log
+        self.env = env
+        self.agent = agent
+        self.folder = folder
+        self.log = log
         self.frames: list[Picture] = []
 
     def frame(self) -> Picture:
@@ -71,7 +74,8 @@ class Recorder:
 
     def finish(self, step: int, name: str, tag: str) -> None:
         """Save the running recording, show it on the board, and start afresh."""
-        frames, self.frames = same_size(self.frames), []
+        frames = same_size(self.frames)
+        self.frames = []
         save(self.folder / "videos" / f"{name}.gif", gif_bytes(frames, FRAMES_PER_SECOND))
         self.log.animation(step, tag, frames, FRAMES_PER_SECOND)
 

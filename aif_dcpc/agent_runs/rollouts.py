@@ -55,7 +55,9 @@ def play(
     observation, _ = env.reset(seed=seed)
     agent.begin(seed=seed)
     shortest = shortest_path(env)
-    total, milliseconds, over = 0.0, [], False
+    total = 0.0
+    milliseconds = []
+    over = False
     info: Mapping[str, Any] = {}
     while not over:
         start = time.perf_counter()
@@ -64,7 +66,8 @@ def play(
         before_step()
         observation, reward, terminated, truncated, info = env.step(action)
         agent.feedback(observation, float(reward), terminated, truncated)
-        total, over = total + float(reward), terminated or truncated
+        total += float(reward)
+        over = terminated or truncated
     success = succeeded(info, total)
     ratio = len(milliseconds) / shortest if success and shortest else None
     return Episode(total, success, milliseconds, ratio)

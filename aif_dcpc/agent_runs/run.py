@@ -98,7 +98,10 @@ class AgentRun:
     def __init__(
         self, config: TrainConfig, folder: RunFolder, loop: AgentLoop, log: MetricsLog
     ) -> None:
-        self.config, self.folder, self.loop, self.log = config, folder, loop, log
+        self.config = config
+        self.folder = folder
+        self.loop = loop
+        self.log = log
         self.recorder = Recorder(loop.env, loop.agent, folder.path, log)
         self.start = time.monotonic()
         self.free_energy = float("nan")
@@ -122,7 +125,8 @@ class AgentRun:
         )
 
     def _reason_to_stop(self, interruption: Interruption) -> str | None:
-        statistics, config = self.loop.statistics, self.config
+        statistics = self.loop.statistics
+        config = self.config
         minutes = (time.monotonic() - self.start) / 60
         reasons: dict[str, bool] = {
             "interrupted": interruption.requested,
@@ -146,7 +150,8 @@ class AgentRun:
 
     def _draw(self) -> None:
         """Take the pictures that are due, when the agent has chosen and the world has not moved yet."""
-        statistics, config = self.loop.statistics, self.config
+        statistics = self.loop.statistics
+        config = self.config
         if config.picture_every and statistics.step % config.picture_every == 0:
             self.recorder.picture(statistics.step)
         if config.video_every and statistics.episode % config.video_every == 0:

@@ -120,7 +120,8 @@ def print_outcome(outcome: "Outcome") -> None:
     from aif_dcpc.agent_runs.episode_statistics import STREAK
     from aif_dcpc.progress import print_table
 
-    statistics, folder = outcome.statistics, outcome.folder
+    statistics = outcome.statistics
+    folder = outcome.folder
     rows = {
         "environment steps": str(statistics.step),
         "episodes": str(statistics.episode),

@@ -119,7 +119,8 @@ def make_engine(
 
 def with_method(engine: DCPC, images: ImageConfig) -> DCPC:
     """The engine itself, or a baseline's sweep in its place."""
-    step, steps = images.langevin_step, images.langevin_steps
+    step = images.langevin_step
+    steps = images.langevin_steps
     if images.method == "pgd":
         return UnadjustedLangevin(engine, step=step)
     if images.method == "lpc":
@@ -139,7 +140,8 @@ def early_engine(engine: DCPC, images: ImageConfig) -> DCPC:
     """
     if not images.paper_share or images.method != "dcpc":
         return engine
-    number, step = engine.num_particles, engine.options.step
+    number = engine.num_particles
+    step = engine.options.step
     early = DCPC(engine.model, num_particles=number, update="paper", step=step, seed=engine.seed)
     early.generator = engine.generator
     return early

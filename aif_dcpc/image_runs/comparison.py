@@ -136,7 +136,9 @@ class Comparison:
     """
 
     def __init__(self, protocol: Protocol, results: Results, folder: Path) -> None:
-        self.protocol, self.results, self.folder = protocol, results, folder
+        self.protocol = protocol
+        self.results = results
+        self.folder = folder
 
     def run(self, methods: Iterable[str], *, number: int | None = None) -> None:
         """Measure whatever is still missing of these methods, seed by seed.
@@ -166,7 +168,8 @@ class Comparison:
 
     def tune(self, method: str) -> Sequence[str]:
         """The best of a method's settings by the criterion, on held-out training images."""
-        protocol, found = self.protocol, {}
+        protocol = self.protocol
+        found = {}
         for setting in map(tuple, protocol.settings[method]):
             key = self._key(
                 "tuning", method, setting, protocol.tuning_seed, protocol.tuning_seconds

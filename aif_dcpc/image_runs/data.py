@@ -50,7 +50,8 @@ class ImageData:
         """The last `number` training images in the place of the test images, for choosing settings; 0: unchanged."""
         if not number:
             return self
-        images, labels = self.train, self.train_labels
+        images = self.train
+        labels = self.train_labels
         return ImageData(images[:-number], images[-number:], labels[:-number], labels[-number:])
 
 
@@ -87,7 +88,8 @@ def _digits(data_dir: Path, image_size: int, folder: str | None) -> ImageData:
     order = torch.randperm(
         len(images), generator=torch.Generator().manual_seed(0)
     )  # the split, always the same
-    test, train = order[:297], order[297:]
+    test = order[:297]
+    train = order[297:]
     return ImageData(images[train], images[test], labels[train], labels[test])
 
 
@@ -171,7 +173,8 @@ def _celeba(data_dir: Path, image_size: int, folder: str | None) -> ImageData:
             f"CelebA is not in {place}: load img_align_celeba.zip from its authors' page (they ask for consent, so "
             "that no program can do it for you), unpack it there, or say where it is with data_dir=."
         )
-    parts, paths = _parts(data_dir / "celeba" / "list_eval_partition.txt"), _found(place)
+    parts = _parts(data_dir / "celeba" / "list_eval_partition.txt")
+    paths = _found(place)
     train, test = _last_tenth_out(paths)
     if parts:
         train, test = (
@@ -263,7 +266,8 @@ def _picture(path: Path, size: int, crop: int | None) -> Tensor:
         raise ConfigError(
             f"{path} is {picture.size[0]} x {picture.size[1]} pixels: expected at least {size} a side."
         )
-    left, top = (picture.size[0] - side) // 2, (picture.size[1] - side) // 2
+    left = (picture.size[0] - side) // 2
+    top = (picture.size[1] - side) // 2
     square = picture.crop((left, top, left + side, top + side)).resize(
         (size, size), Image.Resampling.BOX
     )

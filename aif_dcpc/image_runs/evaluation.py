@@ -122,7 +122,8 @@ class Evaluation:
     """
 
     def __init__(self, config: EvaluateConfig, run: str, *, device: str = "cpu") -> None:
-        self.config, self.device = config, device
+        self.config = config
+        self.device = device
         self.trained = TrainedImages.load(
             run, data_dir=config.data_dir, device=device, trust=config.trust
         )
@@ -142,7 +143,8 @@ class Evaluation:
 
     def facts(self) -> Result:
         """What was measured, and how."""
-        asked, data = self.config, self.trained.data
+        asked = self.config
+        data = self.trained.data
         facts: Result = {
             "run": str(self.trained.folder),
             "data": self.trained.config.name,
@@ -190,7 +192,8 @@ class Evaluation:
 
     def reconstructions(self, seed: int) -> Measures:
         """Means over the held-out images, particles inferred afresh."""
-        engine, asked = self.trained.engine(seed), self.config
+        engine = self.trained.engine(seed)
+        asked = self.config
         batches = self.held_out.split(asked.batch_size)
         found = [
             reconstruct(infer(engine, batch, asked.sweeps, warm_step=asked.warm_step))
@@ -209,7 +212,8 @@ class Evaluation:
 
     def _completions(self, seed: int) -> Measures:
         """Mean squared error of hidden pixels, particles averaged."""
-        images, found = self.held_out[:HIDDEN_IMAGES], {}
+        images = self.held_out[:HIDDEN_IMAGES]
+        found = {}
         for kind, name in (("recall-from-half", "recall_mse"), ("inpainting", "inpainting_mse")):
             visible = HIDDEN[kind](self.trained.data.image_shape).to(images.device)
             means = completed(
@@ -249,7 +253,8 @@ class Evaluation:
     def _bound(
         self, engine: DCPC, images: Tensor, seed: int, reverse: State | None = None
     ) -> AnnealedEvidence:
-        temperatures, chains = self.config.temperatures, self.config.chains
+        temperatures = self.config.temperatures
+        chains = self.config.chains
         return annealed_log_evidence(
             engine,
             {IMAGE: images},
@@ -297,7 +302,8 @@ class Evaluation:
         return self.features(unit(self.trained.data.test))
 
     def _distances(self, features: Features, seed: int) -> Measures:
-        number, found = self.config.samples, {}
+        number = self.config.samples
+        found = {}
         drawn = {
             "prior": prior_samples(self.trained, number, seed=seed + 3),
             "mixture": self.mixture.samples(number, seed=seed + 4),
@@ -312,7 +318,9 @@ class Evaluation:
 
     def _draw(self) -> None:
         """Leave the figures in the run folder."""
-        trained, sweeps, seed = self.trained, self.config.sweeps, self.config.seed
+        trained = self.trained
+        sweeps = self.config.sweeps
+        seed = self.config.seed
         self._keep("evaluation-reconstructions", reconstructions(trained, sweeps=sweeps, seed=seed))
         for kind in HIDDEN:
             self._keep(

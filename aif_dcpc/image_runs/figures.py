@@ -87,10 +87,8 @@ def completions(trained: TrainedImages, kind: str, *, sweeps: int = 100, seed: i
         sweeps: from the prior.
         seed: of inference.
     """
-    images, visible = (
-        trained.held_out(COLUMNS),
-        HIDDEN[kind](trained.data.image_shape).to(trained.device),
-    )
+    images = trained.held_out(COLUMNS)
+    visible = HIDDEN[kind](trained.data.image_shape).to(trained.device)
     means = completed(trained, images, visible, sweeps=sweeps, seed=seed)
     return grid(torch.cat([images, images * visible + 0.5 * (1 - visible), means[0], means[-1]]))
 

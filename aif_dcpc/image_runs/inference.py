@@ -61,7 +61,8 @@ def infer(
             posterior of a large hierarchy faster than accepted ones, which then correct their bias.
         record: shown the cloud after every sweep that no longer adapts.
     """
-    state, warm = engine.init({IMAGE: images}), 0
+    state = engine.init({IMAGE: images})
+    warm = 0
     if warm_step:
         warm = round(WARM * num_sweeps)
         start = UnadjustedLangevin(engine, step=warm_step, inner_steps=warm)

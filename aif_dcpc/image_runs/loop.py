@@ -57,7 +57,8 @@ class Progress:
 
     def end_epoch(self, num_steps: int) -> None:
         """Take note of an epoch's mean energy."""
-        mean, self.epoch_energy = self.epoch_energy / num_steps, 0.0
+        mean = self.epoch_energy / num_steps
+        self.epoch_energy = 0.0
         gained = (
             mean < self.best_energy - 1e-3 * abs(self.best_energy)
             if math.isfinite(self.best_energy)
@@ -67,7 +68,8 @@ class Progress:
             (mean, 0) if gained else (self.best_energy, self.bad_epochs + 1)
         )
         if self.bad_epochs >= PATIENCE:
-            self.factor, self.bad_epochs = self.factor / 2, 0
+            self.factor /= 2
+            self.bad_epochs = 0
 
 
 class ImageLoop:
@@ -87,17 +89,19 @@ class ImageLoop:
         data: ImageData,
         particles: Path | None = None,
     ) -> None:
-        self.config, self.images, self.model, self.data = config, image_config(config), model, data
+        self.config = config
+        self.images = image_config(config)
+        self.model = model
+        self.data = data
         self.learner: Learner = make_learner(config, model, data, particles)
         self.base_rates = [group["lr"] for group in self.learner.optimizer.param_groups]
-        self.engine, self.early_engine = (
-            self.learner.engine,
-            early_engine(self.learner.engine, self.images),
-        )
+        self.engine = self.learner.engine
+        self.early_engine = early_engine(self.learner.engine, self.images)
         self.batch_size = batch_size(config, data)
         self.epoch_steps = len(data.train) // self.batch_size
         self.total_steps = self.images.steps or self.epoch_steps * (config.epochs or 1)
-        self.progress, self.averages = Progress(), Averages()
+        self.progress = Progress()
+        self.averages = Averages()
         self.order: tuple[int, Tensor] | None = None
 
     def step(self) -> Info:

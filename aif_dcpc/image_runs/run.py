@@ -112,8 +112,12 @@ class ImageRun:
     def __init__(
         self, config: TrainConfig, folder: RunFolder, loop: ImageLoop, log: MetricsLog
     ) -> None:
-        self.config, self.folder, self.loop, self.log = config, folder, loop, log
-        self.start, self.saved = time.monotonic(), loop.progress.step
+        self.config = config
+        self.folder = folder
+        self.loop = loop
+        self.log = log
+        self.start = time.monotonic()
+        self.saved = loop.progress.step
         self.numbers: dict[str, float] = {}
 
     def run(self) -> ImageOutcome:
@@ -162,7 +166,8 @@ class ImageRun:
 
     def _validate(self) -> None:
         """Infer held-out images afresh; record how well they are explained, and show them."""
-        step, images = self.loop.progress.step, self.loop.images
+        step = self.loop.progress.step
+        images = self.loop.images
         engine = make_engine(
             self.config, self.loop.model, seed=derive(self.config.seed, IMAGE_VALIDATION)
         )

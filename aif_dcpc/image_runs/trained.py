@@ -60,7 +60,8 @@ class TrainedImages:
         config = folder.config(trust=trust)
         config = config if data_dir is None else replace(config, data_dir=data_dir)
         data = make_data(config)
-        model, checkpoint = make_model(config, data), folder.load_checkpoint()
+        model = make_model(config, data)
+        checkpoint = folder.load_checkpoint()
         try:
             model.load_state_dict(checkpoint["model"])
             store = ParticleStore.holding(checkpoint["learner"]["particles"])

@@ -25,7 +25,8 @@ from aif_dcpc.inference import DCPC, GraphicalModel, State, lag
 from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import active_factors, evaluate_all
 
-DIMENSION, PARTICLES = 4, 16
+DIMENSION = 4
+PARTICLES = 16
 
 
 def state_space(length: int, batch: int, device: str) -> tuple[GraphicalModel, dict[str, Tensor]]:

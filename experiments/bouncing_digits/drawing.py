@@ -19,7 +19,8 @@ from aif_dcpc.pictures import (
 )
 
 COLOURS = ((1.0, 0.2, 0.2), (0.2, 0.9, 0.2), (0.3, 0.5, 1.0), (1.0, 0.9, 0.2), (0.9, 0.3, 1.0))
-ENLARGED, ARM = 5, 6  # of an animation: screen pixels per pixel, and length of a cross's arms
+ENLARGED = 5  # screen pixels of an animation per pixel
+ARM = 6  # length of a cross's arms, screen pixels
 
 
 def draw_films(

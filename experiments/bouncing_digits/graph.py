@@ -58,7 +58,8 @@ def bouncing_digits(
         bank: appearances `(N, latents)` to propose whole digits from, for example particles of films learned from; by
             default none for one digit, and draws of the prior for several.
     """
-    model, digits = GraphicalModel(), names(num_digits)
+    model = GraphicalModel()
+    digits = names(num_digits)
     for digit in digits:
         add_digit(model, digit, latents, speed, noise)
     renderer = Renderer(latents, hidden, patch, canvas, scale)

@@ -17,7 +17,8 @@ class Renderer(nn.Module):
 
     def __init__(self, latents: int, hidden: int, patch: int, canvas: int, scale: float) -> None:
         super().__init__()
-        self.patch, self.canvas = patch, canvas
+        self.patch = patch
+        self.canvas = canvas
         last = nn.Linear(hidden, patch * patch)
         last.bias.data += spot(patch).flatten()
         self.network = nn.Sequential(nn.Linear(latents, hidden), nn.ReLU(), last)
@@ -121,7 +122,8 @@ def bounce(
     Returns:
         films `(B, T, 1, canvas, canvas)`, and unfolded positions `(B, T, 2)`.
     """
-    start, velocity = 2 * torch.rand(len(digits), 1, 2) - 1, speed * torch.randn(len(digits), 1, 2)
+    start = 2 * torch.rand(len(digits), 1, 2) - 1
+    velocity = speed * torch.randn(len(digits), 1, 2)
     position = start + velocity * torch.arange(frames)[:, None]
     return render(digits.unsqueeze(1), position, canvas), position
 

@@ -36,9 +36,13 @@ from aif_dcpc.inference.learning import Learner
 from aif_dcpc.inference.moves.schedule import UPDATES
 from aif_dcpc.inference.stores import ParticleStore
 
-PATCH, CANVAS, FRAMES, SEEN = 16, 32, 10, 8
+PATCH = 16
+CANVAS = 32
+FRAMES = 10
+SEEN = 8
 HALF_WIDTH = (CANVAS - PATCH) / 2  # pixels per unit of position
-PARTICLES, ANIMATED = 4, 3
+PARTICLES = 4
+ANIMATED = 3
 BASELINES = ("mse_of_black", "still_mse", "still_position_error")
 BANK = 1000  # appearances learned from, to propose others from
 
@@ -219,10 +223,12 @@ def draw(
     begun: Beliefs,
 ) -> None:
     """The figures."""
-    kernel, several = renderer(model), args.digits > 1
+    kernel = renderer(model)
+    several = args.digits > 1
     name = f"films_{args.digits}_digits_{args.seed}" if several else f"films_{args.seed}"
     apart = coloured(whole[1], kernel) if several else None
-    shown, predicted = whole[0].frames(kernel), begun[0].frames(kernel)
+    shown = whole[0].frames(kernel)
+    predicted = begun[0].frames(kernel)
     draw_films(args.figures / f"{name}.png", test, shown, predicted, apart, seen=SEEN)
     if several:
         first = Belief(begun[1].what[:, :ANIMATED], begun[1].position[:, :ANIMATED])

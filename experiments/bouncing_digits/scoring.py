@@ -45,7 +45,8 @@ class Belief:
 
     def best(self, log_joint: Tensor) -> "Belief":
         """Of each film the one particle with the greatest log joint `(K, B)`."""
-        films, index = torch.arange(log_joint.shape[1]), log_joint.argmax(0)
+        films = torch.arange(log_joint.shape[1])
+        index = log_joint.argmax(0)
         return Belief(self.what[index, films][None], self.position[index, films][None])
 
     def layers(self, renderer: Renderer) -> Tensor:

@@ -58,7 +58,8 @@ def comparison(asked: argparse.Namespace, results: Results) -> Comparison:
 
 def floor(asked: argparse.Namespace, measure: Measure) -> Row:
     """How far as many training images are from the test images."""
-    images, test = measure.held_out.images[: asked.samples], measure.test
+    images = measure.held_out.images[: asked.samples]
+    test = measure.test
     save_samples(asked.out, "real", test.images)
     found = measure.distances("real", images, test)
     return {

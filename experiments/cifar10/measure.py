@@ -39,7 +39,8 @@ class Measure:
     """
 
     def __init__(self, data: ImageData, folder: Path, *, steps: int) -> None:
-        self.data, self.learning = data, learning_part(data)
+        self.data = data
+        self.learning = learning_part(data)
         self.classifier = self._classifier(folder / "classifier.pt", steps)
         self.scale = self.classifier.features(unit(self.learning.train)).square().mean().sqrt()
         self.test = self._reference(data.test)

@@ -72,7 +72,8 @@ def table(results: Results, budget: Budget) -> str:
     for method in sorted(by_method, key=lambda m: fmean(row["kid_prior"] for row in by_method[m])):
         lines.append(_line(method, by_method[method]))
     for row in results.rows(stage="floor"):
-        kernel, frechet = interval([row], "kid_real"), interval([row], "fid_real")
+        kernel = interval([row], "kid_real")
+        frechet = interval([row], "fid_real")
         lines.append(
             f"| training images | | | {_number(kernel, 3)} | | {_number(frechet, 1)} | | |"
         )
@@ -111,7 +112,8 @@ def differences(by_method: Mapping[str, Sequence[Row]]) -> str:
 
 def _line(method: str, rows: Sequence[Row]) -> str:
     cells = [_number(interval(rows, name), 3 if name.startswith("kid") else 1) for name in COLUMNS]
-    steps, mse = fmean(row["steps"] for row in rows), [row["mse"] for row in rows]
+    steps = fmean(row["steps"] for row in rows)
+    mse = [row["mse"] for row in rows]
     spread = f" (sd {stdev(mse):.4f})" if len(mse) > 1 else ""
     return (
         f"| {method} | {len(rows)} | {steps:.0f} | {' | '.join(cells)} | {fmean(mse):.4f}{spread} |"

@@ -28,7 +28,8 @@ class Residual(nn.Module):
 
     def __init__(self, width: int, gain: float) -> None:
         super().__init__()
-        self.linear, self.gain = nn.Linear(width, width), gain
+        self.linear = nn.Linear(width, width)
+        self.gain = gain
         nn.init.orthogonal_(self.linear.weight)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -148,7 +149,8 @@ def main() -> None:
     for way in args.ways:
         torch.manual_seed(args.seed)
         net = classifier(args.width, args.depth, args.gain)
-        step, start = WAYS[way](net, *train, args), time.process_time()
+        step = WAYS[way](net, *train, args)
+        start = time.process_time()
         for number in range(1, args.steps + 1):
             step()
             if number % args.every == 0:

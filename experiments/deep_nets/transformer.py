@@ -21,7 +21,8 @@ from aif_dcpc.experiments.deep_nets.digits import falling
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.learning import learn_step
 
-TOKENS, LENGTH = 6, 8
+TOKENS = 6
+LENGTH = 8
 
 
 class Embedding(nn.Module):
@@ -29,10 +30,8 @@ class Embedding(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.tokens, self.places = (
-            nn.Embedding(TOKENS, width),
-            nn.Parameter(torch.randn(LENGTH, width)),
-        )
+        self.tokens = nn.Embedding(TOKENS, width)
+        self.places = nn.Parameter(torch.randn(LENGTH, width))
 
     def forward(self, x: Tensor) -> Tensor:
         """`(N, LENGTH)` integers to `(N, LENGTH, width)`."""
@@ -97,7 +96,8 @@ def learn(net: nn.Sequential, args: argparse.Namespace, generator: torch.Generat
             adaptation=adaptation, sweeps=sweeps
         )
         state, _ = learn_step(engine, state, optimizer, num_sweeps=args.sweeps)
-        adaptation, sweeps = state.adaptation, state.sweeps
+        adaptation = state.adaptation
+        sweeps = state.sweeps
         schedule.step()
         if number % args.every == 0:
             print(f"prediction errors, step {number}: {accuracy(net, generator):.3f}", flush=True)
@@ -137,7 +137,8 @@ def main() -> None:
     args = parser.parse_args()
     for way in (learn, backpropagate):
         torch.manual_seed(args.seed)
-        net, start = transformer(args.width, args.heads, args.blocks), time.process_time()
+        net = transformer(args.width, args.heads, args.blocks)
+        start = time.process_time()
         way(net, args, torch.Generator().manual_seed(args.seed))
         print(f"{way.__name__}: {time.process_time() - start:.0f} CPU seconds", flush=True)
 

@@ -212,21 +212,22 @@ def counterfactual() -> Case:
     2), and w follows y unseen. Given both values of x, the values in the other world are linear in
     those of this one, which are Gaussian.
     """
-    model, before, after, y = GraphicalModel(), 1.0, -1.0, 2.0
+    model = GraphicalModel()
+    before = 1.0
+    after = -1.0
+    y = 2.0
     model.add_site("c", lambda: Normal(0.0, 1.0))
     model.add_site("x", lambda c: Normal(c, 0.5), parents=["c"])
     model.add_site("m", lambda x, c: Normal(x * c, 0.5), parents=["x", "c"])
     model.add_site("y", lambda x, c, m: Normal(m + 0.5 * c, (x / 2).exp()), parents=["x", "c", "m"])
     model.add_site("w", lambda y, c: Normal(y + c, 1.0), parents=["y", "c"])
     weights = torch.zeros(5, 5).double()  # c, x, m, y, w
-    weights[1, 0], weights[2, 0], weights[3, 0], weights[3, 2], weights[4, 0], weights[4, 3] = (
-        1,
-        before,
-        0.5,
-        1,
-        1,
-        1,
-    )
+    weights[1, 0] = 1
+    weights[2, 0] = before
+    weights[3, 0] = 0.5
+    weights[3, 2] = 1
+    weights[4, 0] = 1
+    weights[4, 3] = 1
     noise = torch.tensor([1.0, 0.5, 0.5, math.exp(before / 2), 1.0])
     mean, covariance, evidence = condition(
         weights, noise, [1, 3], torch.tensor([before, y])
@@ -256,7 +257,8 @@ def counterfactual() -> Case:
 
 def hidden_markov_model(sharp: bool) -> Case:
     """Three states, six slices, by enumeration of every path."""
-    start, length = torch.tensor([0.5, 0.3, 0.2]), 6
+    start = torch.tensor([0.5, 0.3, 0.2])
+    length = 6
     mild = torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.3, 0.3, 0.4]])
     move = 0.997 * torch.eye(3) + 0.001 if sharp else mild
     emit = torch.tensor([[0.7, 0.2, 0.1], [0.2, 0.6, 0.2], [0.3, 0.3, 0.4]])
@@ -288,12 +290,11 @@ def hidden_markov_model(sharp: bool) -> Case:
 
 def switching_system() -> Case:
     """A linear system whose law switches; every path of regimes is enumerated."""
-    move, slopes, noise = (
-        torch.tensor([[0.9, 0.1], [0.2, 0.8]]),
-        torch.tensor([0.9, -0.5]),
-        torch.tensor([0.3, 1.0]),
-    )
-    start, data = torch.tensor([0.5, 0.5]), torch.tensor([0.5, -1.0, 1.5, 1.0, -0.5])
+    move = torch.tensor([[0.9, 0.1], [0.2, 0.8]])
+    slopes = torch.tensor([0.9, -0.5])
+    noise = torch.tensor([0.3, 1.0])
+    start = torch.tensor([0.5, 0.5])
+    data = torch.tensor([0.5, -1.0, 1.5, 1.0, -0.5])
     length = len(data)
     model = GraphicalModel()
     model.add_site(
@@ -311,7 +312,9 @@ def switching_system() -> Case:
         scope="slice",
     )
     model.add_site("o", lambda z: Normal(z, 0.5), parents=["z"], scope="slice")
-    scores, means, covariances = [], [], []
+    scores = []
+    means = []
+    covariances = []
     for path in torch.tensor(list(product(range(2), repeat=length))):
         weights = torch.zeros(2 * length, 2 * length).double()
         weights[range(1, length), range(length - 1)] = slopes[path[1:]].double()
@@ -365,7 +368,8 @@ def gamma_poisson() -> Case:
 
 def dirichlet_categorical() -> Case:
     """Probabilities of three values from eight draws."""
-    prior, counts = torch.tensor([1.0, 2.0, 1.5]), torch.tensor([4.0, 1.0, 3.0])
+    prior = torch.tensor([1.0, 2.0, 1.5])
+    counts = torch.tensor([4.0, 1.0, 3.0])
     model = GraphicalModel()
     model.add_site("p", lambda: Dirichlet(prior))
     model.add_site(
@@ -373,7 +377,8 @@ def dirichlet_categorical() -> Case:
     )
     data = torch.repeat_interleave(torch.arange(3), counts.long())
     a = (prior + counts).double()
-    mean, total = a / a.sum(), a.sum()
+    mean = a / a.sum()
+    total = a.sum()
     covariance = (torch.diag(mean) - torch.outer(mean, mean)) / (total + 1)
     evidence = float(
         torch.lgamma(a).sum()
@@ -388,7 +393,9 @@ def dirichlet_categorical() -> Case:
 
 def mixture() -> Case:
     """Two far components: the posterior keeps both, with weights .7 and .3."""
-    centres, share, noise = torch.tensor([-5.0, 5.0]), torch.tensor([0.7, 0.3]), 20.0
+    centres = torch.tensor([-5.0, 5.0])
+    share = torch.tensor([0.7, 0.3])
+    noise = 20.0
     model = GraphicalModel()
     model.add_site("c", lambda: Categorical(share))
     model.add_site("z", lambda c: Normal(centres[c], 1.0), parents=["c"])

@@ -49,10 +49,8 @@ def two_modes(size: int) -> tuple[GraphicalModel, float]:
 def tempered(options: argparse.Namespace, seed: int) -> tuple[Tensor, Tensor, float]:
     """Share of the first mode and error of the log evidence of each cloud, and processor seconds a cloud."""
     model, evidence = two_modes(options.size)
-    engine, data = (
-        DCPC(model, num_particles=options.particles),
-        {"x": torch.zeros(options.clouds, options.size)},
-    )
+    engine = DCPC(model, num_particles=options.particles)
+    data = {"x": torch.zeros(options.clouds, options.size)}
     start = time.process_time()
     state, _ = engine.temper(
         data,
@@ -95,7 +93,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(6)))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    weights, errors = [], []
+    weights = []
+    errors = []
     print(HEADER, flush=True)
     for seed in options.seeds:
         found, error, seconds = tempered(options, seed)

@@ -63,10 +63,8 @@ def swept(case: Case, start: float) -> Moments:
     """400 sweeps of burn-in, 100 of them with adaptation, then as many as the resolution asks for."""
     size = len(case.mean)
     particles = 2048 if size <= 20 else 256 if size <= MAX_ALL_PAIRS else 128
-    engine, moments = (
-        DCPC(case.model, num_particles=particles, moves=case.moves, warmup=100),
-        Moments(case),
-    )
+    engine = DCPC(case.model, num_particles=particles, moves=case.moves, warmup=100)
+    moments = Moments(case)
     state, _ = engine.run(engine.init(case.data, seed=1, **case.setup), 400)
     while moments.count < 4 * CHUNK or (is_coarse(moments) and time.process_time() - start < LIMIT):
         state, info = engine.run(state, CHUNK, record=wanted(engine, case), adapt=False)
@@ -81,7 +79,8 @@ def is_coarse(moments: Moments) -> bool:
 
 def tempered(case: Case) -> Moments:
     """Clouds of 8192 particles, each a call of its own: its particles share ancestors, so a cloud is one chain."""
-    moments, clouds = Moments(case), []
+    moments = Moments(case)
+    clouds = []
     for seed in range(CLOUDS):
         engine = DCPC(case.model, num_particles=8192, moves=case.moves)
         state, _ = engine.temper(case.data, num_temperatures=20, seed=seed, **case.setup)
@@ -118,7 +117,9 @@ def paper(case: Case) -> Iterator[Row]:
 
 def published(case: Case, step: float) -> Row:
     """500 sweeps of burn-in and 500 more of 32 clouds; a cloud is one chain, for its particles are resampled."""
-    start, moments, shared = time.process_time(), Moments(case), is_shared(case)
+    start = time.process_time()
+    moments = Moments(case)
+    shared = is_shared(case)
     sweeps = 250 if shared else 500
     parts = [
         published_draws(case, step, 1 if shared else CLOUDS, sweeps, seed)
@@ -150,7 +151,9 @@ def nuts(case: Case) -> Iterator[Row]:
     """Pyro's NUTS on the same log joint in the same unconstrained coordinates: 2 chains, 200 + 500 samples."""
     from pyro.infer import MCMC, NUTS  # needed here only
 
-    start, moments, chains = time.process_time(), Moments(case), []
+    start = time.process_time()
+    moments = Moments(case)
+    chains = []
     for seed in range(2):
         torch.manual_seed(seed)
         engine = DCPC(case.model, num_particles=1)
@@ -175,7 +178,8 @@ def nuts(case: Case) -> Iterator[Row]:
 
 def potential(state: State, values: Mapping[str, Tensor]) -> Tensor:
     """Minus the log joint, differentiable."""
-    current, total = {**state.values, **values}, torch.zeros(())
+    current = {**state.values, **values}
+    total = torch.zeros(())
     for factor in active_factors(state):
         start, stop = factor_slices(state, factor)
         aligned = {
@@ -195,7 +199,8 @@ def potential(state: State, values: Mapping[str, Tensor]) -> Tensor:
 
 def particle_filter(case: Case) -> Iterator[Row]:
     """Bootstrap filter: slices appended without a sweep, smoothed by surviving lineages; 32 runs (T = 200: 16)."""
-    start, moments = time.process_time(), Moments(case)
+    start = time.process_time()
+    moments = Moments(case)
     runs = CLOUDS if len(case.mean) <= MAX_ALL_PAIRS else CLOUDS // 2
     parts = (
         [filtered(case, 1, seed) for seed in range(runs)]
@@ -211,7 +216,8 @@ def particle_filter(case: Case) -> Iterator[Row]:
 
 def filtered(case: Case, runs: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Lineages `(K, runs, D)`, their weights `(K, runs)` and log evidences `(runs,)` of a batch of runs."""
-    engine, data = DCPC(case.model, num_particles=FILTER_PARTICLES), copies(case.data, runs)
+    engine = DCPC(case.model, num_particles=FILTER_PARTICLES)
+    data = copies(case.data, runs)
     state = engine.init({n: x[:, :1] for n, x in data.items()}, seed=seed)
     weights = log_likelihood(state)
     level = torch.logsumexp(weights, 0) - math.log(FILTER_PARTICLES)

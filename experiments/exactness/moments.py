@@ -55,7 +55,8 @@ def pairs_of(case: Case) -> tuple[Tensor, Tensor]:
     if size > MAX_ALL_PAIRS:
         width = size // next(iter(case.data.values())).shape[1]
         near = rows // width + 1 >= columns // width
-        rows, columns = rows[near], columns[near]
+        rows = rows[near]
+        columns = columns[near]
     return rows, columns
 
 
@@ -69,11 +70,14 @@ class Moments:
     """Running means of every chain: of deviations from the exact mean, and of their products."""
 
     def __init__(self, case: Case) -> None:
-        self.case, self.pairs = case, pairs_of(case)
+        self.case = case
+        self.pairs = pairs_of(case)
         self.deviation = case.covariance.diagonal().clamp_min(1e-300).sqrt()
         self.exact = case.covariance[self.pairs]
         self.scale = self.deviation[self.pairs[0]] * self.deviation[self.pairs[1]]
-        self.count, self.first, self.second = 0.0, torch.zeros(()), torch.zeros(())
+        self.count = 0.0
+        self.first = torch.zeros(())
+        self.second = torch.zeros(())
 
     def add(self, draws: Tensor, weights: Tensor | None = None) -> None:
         """Take in `(S, chains, D)`, weighted by `(S, chains)` where draws are not equally good."""
@@ -119,7 +123,8 @@ class Moments:
         evidences: list[float] | None = None,
     ) -> Row:
         """Sum up errors and standard errors `(D + pairs,)`."""
-        (error, spread), size = found, len(self.deviation)
+        error, spread = found
+        size = len(self.deviation)
         own = error[size:][self.pairs[0] == self.pairs[1]]
         missed = torch.tensor(evidences or NONE).double() - self.case.log_evidence
         return Row(

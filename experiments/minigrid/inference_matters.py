@@ -72,10 +72,14 @@ def _learn(seed: int, asked: argparse.Namespace) -> list[list[float]]:
         HierarchicalAgent.build(*world, {"inference": settings}, seed)
         for settings in KINDS.values()
     ]
-    total, steps, episode = np.zeros((len(KINDS), len(MEASURES))), 0, 0
+    total = np.zeros((len(KINDS), len(MEASURES)))
+    steps = 0
+    episode = 0
     while steps < asked.steps:
         length, measures = _episode(env, kinds, 1000 * seed + episode)
-        total, steps, episode = total + length * np.array(measures), steps + length, episode + 1
+        total = total + length * np.array(measures)
+        steps += length
+        episode += 1
         print(
             json.dumps({"seed": seed, "steps": steps, "measures": np.round(measures, 3).tolist()}),
             flush=True,
@@ -89,7 +93,9 @@ def _episode(env: Any, kinds: list[HierarchicalAgent], seed: int) -> tuple[int, 
     observation, _ = env.reset(seed=seed)
     for agent in kinds:
         agent.begin(seed=seed)
-    start, places, over = np.array(env.unwrapped.agent_pos), [], False
+    start = np.array(env.unwrapped.agent_pos)
+    places = []
+    over = False
     now: list[list[float]] = [[] for _ in kinds]
     while not over:
         places.append(np.array(env.unwrapped.agent_pos) - start)

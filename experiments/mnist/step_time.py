@@ -17,7 +17,9 @@ from aif_dcpc.inference.images import dlgm
 from aif_dcpc.inference.learning import local_log_joint, parameter_groups, reuse_gradients_step
 from aif_dcpc.inference.model.state import State
 
-BATCH, PARTICLES, REPEATS = 512, 4, 20
+BATCH = 512
+PARTICLES = 4
+REPEATS = 20
 
 
 def main() -> None:
@@ -39,7 +41,8 @@ class Stepper:
     """A cloud that can be evaluated and learned from."""
 
     def __init__(self, engine: DCPC, state: State) -> None:
-        self.engine, self.state = engine, state
+        self.engine = engine
+        self.state = state
         self.optimizer = torch.optim.Adam(parameter_groups(engine.model, 1e-3), amsgrad=True)
 
     def bare(self) -> None:

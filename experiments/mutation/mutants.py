@@ -115,7 +115,8 @@ def mutants(module: str) -> Iterator[Mutant]:
 
 def _is_idle(leaf: Any) -> bool:
     """Whether a place is in an annotation, a decorator, a message or what only type checkers read."""
-    child, node = leaf, leaf.parent
+    child = leaf
+    node = leaf.parent
     while node is not None:
         if node.type in {"decorator", "raise_stmt", "fstring"}:
             return True
@@ -127,7 +128,8 @@ def _is_idle(leaf: Any) -> bool:
             return True
         if node.type == "if_stmt" and node.children[1].get_code().strip() == "TYPE_CHECKING":
             return True
-        child, node = node, node.parent
+        child = node
+        node = node.parent
     return False
 
 

@@ -57,8 +57,10 @@ def arguments() -> argparse.Namespace:
 
 def attempt(mutant: Mutant, tests: Map, limit: float) -> Record:
     """Try one mutant."""
-    chosen, start = tests.tests(mutant, limit), spent()
-    original, changed = (PACKAGE / mutant.module).read_text(), mutant.source()
+    chosen = tests.tests(mutant, limit)
+    start = spent()
+    original = (PACKAGE / mutant.module).read_text()
+    changed = mutant.source()
     verdict, where = (
         run(changed, PACKAGE / mutant.module, chosen) if chosen else ("survived", "no test runs it")
     )
@@ -88,8 +90,10 @@ def _is_due(record: Record, tests: Map) -> bool:
 
 def wilson(killed: int, tried: int, z: float = 1.96) -> tuple[float, float]:
     """95 % confidence interval of a fraction (Wilson 1927)."""
-    p, n = killed / tried, tried
-    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    p = killed / tried
+    n = tried
+    middle = p + z * z / (2 * n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
 
 
@@ -106,7 +110,8 @@ def report(
     for module, found in everything.items():
         if found:
             print(f"| {module} | {len(found)} | {tried[module]} | {killed[module]} |")
-    total, dead = len(done), killed.total()
+    total = len(done)
+    dead = killed.total()
     print(f"| all | {sum(map(len, everything.values()))} | {total} | {dead} |")
     if total:
         low, high = wilson(dead, total)

@@ -70,7 +70,8 @@ def summary(draws: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def scores(first: Draws, second: Draws) -> tuple[float, int]:
     """Largest difference in joint standard errors, and the number of differences."""
-    largest, number = 0.0, 0
+    largest = 0.0
+    number = 0
     for name in first:
         for power in (1, 2):
             (m, e, _), (n, f, _) = (summary(d[name] ** power) for d in (first, second))

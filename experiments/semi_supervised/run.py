@@ -119,7 +119,9 @@ class Task:
     """
 
     def __init__(self, data: ImageData, known: Tensor, args: argparse.Namespace) -> None:
-        self.data, self.known, self.args = data, known, args
+        self.data = data
+        self.known = known
+        self.args = args
         self.by_class = args.graph == "classes"
         latents = LATENTS[args.graph]
         self.unlabelled = labelled_embedding(CLASSES, data.image_shape, latents=latents)
@@ -144,7 +146,8 @@ class Task:
 
     def warm_up(self) -> Encoder:
         """A variational encoder and a first decoder, from all images and no label."""
-        rate, engine = self.args.rate, DCPC(self.unlabelled, num_particles=1, seed=self.args.seed)
+        rate = self.args.rate
+        engine = DCPC(self.unlabelled, num_particles=1, seed=self.args.seed)
         optimizer = torch.optim.Adam(self.unlabelled.parameters(), lr=rate)
         learner = VariationalLearner(
             engine, optimizer, *self.cloud(engine), site="image", rate=rate
@@ -180,7 +183,8 @@ class Task:
 
     def _begin(self, drawn: Tensor) -> Tensor:
         """Gaussians at the labelled images' embeddings, the decoder as it is; labels `(N,)`, at random where not given."""
-        gaussians, known = self.model.sites["embedding"].kernel, self.known
+        gaussians = self.model.sites["embedding"].kernel
+        known = self.known
         assert isinstance(gaussians, ClassGaussians)
         gaussians.start(drawn[known], self.data.train_labels[known])
         pixels, learned = (

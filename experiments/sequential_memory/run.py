@@ -161,7 +161,9 @@ def asymmetric_hopfield(
     Returns:
         `(length, *image_shape)`, pixels 0 and 1.
     """
-    stored, now, recalled = signs(sequence).flatten(1), signs(cue).flatten(), []
+    stored = signs(sequence).flatten(1)
+    now = signs(cue).flatten()
+    recalled = []
     for _ in range(length):
         overlap = stored[:-1] @ now / len(now)
         strength = overlap if sharpness is None else torch.softmax(sharpness * overlap, 0)
