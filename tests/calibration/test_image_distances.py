@@ -18,7 +18,8 @@ def normal(number, seed, shift=0.0, size=3):
 
 
 def test_the_kernel_distance_is_that_of_all_pairs():
-    x, y = normal(7, 0), normal(5, 1, 0.5)
+    x = normal(7, 0)
+    y = normal(5, 1, 0.5)
 
     def kernel(a, b):
         return (float(a @ b) / 3 + 1) ** 3
@@ -48,9 +49,8 @@ def test_kernel_intervals_cover_the_distance_of_equal_laws():
     assert sum(abs(e.value) > 4.8 * e.error for e in found) <= 3
     values = torch.tensor([e.value for e in found])
     assert abs(values.mean()) < 5 * values.std() / DRAWS**0.5  # unbiased: fails once in 1e5
-    assert (
-        values.std() < 2 * torch.tensor([e.error for e in found]).mean()
-    )  # the error is no smaller by far
+    # the error is no smaller by far
+    assert values.std() < 2 * torch.tensor([e.error for e in found]).mean()
     apart = kernel_estimate(normal(200, 0), normal(200, 1, 1.0))
     assert apart.value > 5 * apart.error  # and a shift by one standard deviation is seen
 

@@ -60,10 +60,7 @@ WANTED = {
     ),
     "generator 64": (
         generator((3, 64, 64), latents=4, width=16),
-        {
-            "z": ("4", "-", 0),
-            "image": ("3 x 64 x 64", "z", UPWARDS + 16 * 8 * 3 + 3 + 1),
-        },
+        {"z": ("4", "-", 0), "image": ("3 x 64 x 64", "z", UPWARDS + 16 * 8 * 3 + 3 + 1)},
     ),
     "labelled dlgm": (
         labelled_dlgm(3, (2, 4), (1, 2, 2), covariance="diagonal"),

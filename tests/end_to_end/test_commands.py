@@ -57,7 +57,8 @@ def test_the_main_job(command, tmp_path):
     assert records[-1]["step"] == 45
     lengths = [r["train/episode_length"] for r in records if "train/return" in r]
     assert lengths and max(lengths) <= 20
-    board, shown = board_of(run), tags(run)
+    board = board_of(run)
+    shown = tags(run)
     for tag, (low, high) in RANGES.items():
         values = [event.value for event in board.Scalars(tag)]  # an unknown tag raises
         assert values and all(low <= value <= high for value in values), (tag, values)

@@ -143,9 +143,8 @@ def test_evaluation_ends_with_one_json_object_and_leaves_figures(runs):
     assert 10 < result["neg_log_marginal"] < 64 * 0.6931 + 5
     figures = TrainedImages.load(runs[0]).folder.path / "figures"
     assert {path.name for path in figures.iterdir()} >= FIGURES
-    assert all(
-        np.asarray(Image.open(figures / name)).std() > 1 for name in FIGURES
-    )  # none is blank
+    # none is blank
+    assert all(np.asarray(Image.open(figures / name)).std() > 1 for name in FIGURES)
 
 
 def test_several_runs_give_the_mean_and_deviation_of_runs(runs):
@@ -154,9 +153,8 @@ def test_several_runs_give_the_mean_and_deviation_of_runs(runs):
     each = [evaluate(asked(f"run={run}", *quick)) for run in runs]
     for key in ("mse", "neg_log_marginal", "recall_mse", "train_mse"):
         found = [one[key] for one in each]
-        assert both[key] == pytest.approx(fmean(found)) and both[f"{key}_sd"] == pytest.approx(
-            stdev(found)
-        )
+        assert both[key] == pytest.approx(fmean(found))
+        assert both[f"{key}_sd"] == pytest.approx(stdev(found))
         assert f"{key}_sd" not in each[0]
     assert both["run"] == runs and "neg_log_marginal_se_sd" not in both
 
@@ -165,9 +163,8 @@ def test_seeds_give_the_mean_and_deviation_of_seeds(runs):
     quick = (f"run={runs[0]}", "held_out=20", "sweeps=3", "annealed_images=0", "samples=0")
     both = evaluate(asked(*quick, "seeds=2", "seed=5"))
     each = [evaluate(asked(*quick, "seeds=1", f"seed={seed}"))["mse"] for seed in (5, 15)]
-    assert both["mse"] == pytest.approx(fmean(each)) and both["mse_sd"] == pytest.approx(
-        stdev(each)
-    )
+    assert both["mse"] == pytest.approx(fmean(each))
+    assert both["mse_sd"] == pytest.approx(stdev(each))
 
 
 def test_frozen_particles_are_those_that_learning_left(runs):
@@ -184,7 +181,8 @@ def test_a_traversal_runs_through_the_means_of_the_levels(runs):
     model = TrainedImages.load(runs[0])
     state = model.engine(0, num_particles=1).init({"image": model.held_out(1)})
     moved = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-    middle, last = model.model.sites["z2"].kernel.linear, model.model.sites["image"].kernel.linear
+    middle = model.model.sites["z2"].kernel.linear
+    last = model.model.sites["image"].kernel.linear
     expected = torch.sigmoid(last(torch.relu(middle(torch.relu(moved)))))
     assert torch.allclose(propagated(state, "z1", moved).flatten(1), expected, atol=1e-6)
 
@@ -239,9 +237,8 @@ def test_inception_features_where_the_weights_are(runs, tmp_path, monkeypatch):
     from torchmetrics.image.fid import NoTrainInceptionV3
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with (
-        torch.random.fork_rng()
-    ):  # the network's own shape, weights by chance: what it says of images is of no matter
+    # the network's own shape, weights by chance: what it says of images is of no matter
+    with torch.random.fork_rng():
         torch.manual_seed(0)
         monkeypatch.setattr(
             "torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url",

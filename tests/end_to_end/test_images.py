@@ -128,9 +128,8 @@ def test_faces_are_parted_by_the_list_of_their_authors(image_files):
     everything = torch.cat([by_list.train, by_list.test])
     (place / "celeba" / "list_eval_partition.txt").unlink()
     last_tenth = load_images("celeba", str(place), image_size=32)
-    assert torch.equal(last_tenth.train[:18], everything[:18]) and torch.equal(
-        last_tenth.test[-2:], everything[-2:]
-    )
+    assert torch.equal(last_tenth.train[:18], everything[:18])
+    assert torch.equal(last_tenth.test[-2:], everything[-2:])
     assert last_tenth.train.shape[0] == 20
     (place / "celeba" / "list_eval_partition.txt").write_text("000001.jpg zero\n")
     with pytest.raises(ConfigError, match=r"list_eval_partition.txt is damaged"):

@@ -64,6 +64,5 @@ def test_notebooks_are_committed_without_outputs(path):
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert cells and all(not cell.outputs and cell.execution_count is None for cell in cells)
     lines = [line for cell in cells for line in cell.source.splitlines()]
-    assert not [
-        line for line in lines if line.startswith(("def ", "class ", "for ", "if "))
-    ]  # no logic of their own
+    # no logic of their own
+    assert not [line for line in lines if line.startswith(("def ", "class ", "for ", "if "))]

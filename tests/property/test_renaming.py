@@ -33,11 +33,13 @@ def test_expected_free_energies_are_renamed_with_the_world(permute_seed: int) ->
 
     Up to rounding: the draws of both are the same, since nothing is drawn in the order of the names.
     """
-    (plain, first), (renamed, second) = build(None), build(permute_seed)
+    plain, first = build(None)
+    renamed, second = build(permute_seed)
     meaning = renamed.get_wrapper_attr("actions")  # what each of the new action ids does
     name = np.argsort(meaning)
     walk = np.random.default_rng(permute_seed).integers(7, size=16)
-    (ours, _), (theirs, _) = plain.reset(seed=5), renamed.reset(seed=5)
+    ours, _ = plain.reset(seed=5)
+    theirs, _ = renamed.reset(seed=5)
     first.begin(seed=0)
     second.begin(seed=0)
     by_name = []  # largest difference of expected free energies, nats, at each step

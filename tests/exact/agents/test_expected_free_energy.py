@@ -171,9 +171,8 @@ def test_information_about_a_cell_by_enumeration() -> None:
 
 
 def test_novelty_of_a_structured_table_by_sampling() -> None:
-    counts = torch.tensor(
-        [[[3.0, 0.0, 0.0], [0.0, 1.0, 0.0]]], dtype=torch.float64
-    )  # one head, two contexts
+    # one head, two contexts
+    counts = torch.tensor([[[3.0, 0.0, 0.0], [0.0, 1.0, 0.0]]], dtype=torch.float64)
     base = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)
     table = PooledDirichletPrior.of((2,), ((0,), ()), (base, base), (0.5, 2.0), (0.5, 1.0))
     mean, novelty, _ = table.summary(counts, 0)

@@ -9,11 +9,7 @@ import pytest
 import torch
 
 from aif_dcpc.agents.gridworld.model import counts as counts_module
-from aif_dcpc.agents.gridworld.model.conditionals import (
-    HAND_ERROR,
-    GridConditionals,
-    GridParticles,
-)
+from aif_dcpc.agents.gridworld.model.conditionals import HAND_ERROR, GridConditionals, GridParticles
 from aif_dcpc.agents.gridworld.model.counts import Counts, TablePrior, Tables, no_counts
 from aif_dcpc.agents.gridworld.model.geometry import MOTIONS, geometry_of
 from aif_dcpc.agents.gridworld.model.graph import GridModel, data_of, particles_of, values_of
@@ -25,11 +21,16 @@ from aif_dcpc.agents.gridworld.tables.posterior import evidence_gain
 from aif_dcpc.agents.protocol import EgocentricView
 from aif_dcpc.inference import DCPC
 
-SIZE, ACTIONS, TOKENS, ALPHABET, NUM_EVENTS = 3, 2, 2, 4, 9
+SIZE = 3
+ACTIONS = 2
+TOKENS = 2
+ALPHABET = 4
+NUM_EVENTS = 9
 PRIOR = TablePrior(
     stay=0.4, effect_odds=1.0, nothing=0.6, token_concentration=3.0, misread=(1.0, 6.0)
 )
-FLOOR, WALL = 0, 1
+FLOOR = 0
+WALL = 1
 
 
 VOCABULARY = Vocabulary(Slots(TOKENS, [0, 1]), Slots(1, [0]), [(FLOOR, SAME)], NUM_EVENTS)
@@ -96,7 +97,8 @@ def log_transitions(steps: list[tuple[int, int, int]]) -> float:
 
 def log_outcomes(steps: list[tuple[int, int, int]]) -> float:
     """As `log_transitions`; steps are (row, token ahead, outcome)."""
-    base, total = [0.08, 0.6, 0.08, 0.08, 0.08, 0.08], 0.0
+    base = [0.08, 0.6, 0.08, 0.08, 0.08, 0.08]
+    total = 0.0
     for row in {r for r, _, _ in steps}:
         own = [(f, o) for r, f, o in steps if r == row]
         terms = []
@@ -113,7 +115,10 @@ def walk(
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """Positions and cells ahead, by hand: heading 0 is +x, 1 is +y, and so on clockwise."""
     ahead = [(0, 1), (1, 0), (0, -1), (-1, 0)]
-    y, x, places, fronts = 1, 1, [], []
+    y = 1
+    x = 1
+    places = []
+    fronts = []
     for t, event in enumerate((0, *events)):
         if t:
             _, forward, right = MOTIONS[event] if event < 8 else (0, 0, 0)
@@ -131,10 +136,16 @@ def log_joint(
 ) -> float:
     """log p(events, tokens of the cells that matter, observations)."""
     _, fronts = walk(events, history)
-    now, moves, fates, right, wrong = dict(world), [], [], 0, 0
+    now = dict(world)
+    moves = []
+    fates = []
+    right = 0
+    wrong = 0
     for t in range(len(history)):
         if t:
-            event, action, token = events[t - 1], int(history.action[t]), now[fronts[t - 1]]
+            event = events[t - 1]
+            action = int(history.action[t])
+            token = now[fronts[t - 1]]
             moves.append((action, token, event))
             fates.append(
                 (action if event == 0 else ACTIONS + event, token, int(history.outcome[t]))
@@ -143,7 +154,8 @@ def log_joint(
                 now[fronts[t - 1]] = FLOOR
         code = int(history.view[t, 0])
         if code != -1:
-            right, wrong = right + (code == now[fronts[t]]), wrong + (code != now[fronts[t]])
+            right = right + (code == now[fronts[t]])
+            wrong = wrong + (code != now[fronts[t]])
     return (
         log_transitions(moves) + log_outcomes(fates)
         + dirichlet_multinomial(Counter(world.values()), 3.0, [0.5, 0.5])
@@ -176,7 +188,8 @@ def one_sweep(
     grid: GridConditionals, particles: GridParticles, history: History, generator: torch.Generator
 ) -> GridParticles:
     """The conditional block of the model, once."""
-    model, data = GridModel(grid), {name: value[None] for name, value in data_of(history).items()}
+    model = GridModel(grid)
+    data = {name: value[None] for name, value in data_of(history).items()}
     values = {**data, **values_of(particles)}
     return particles_of({**values, **model.draw_history(values, generator)})
 
@@ -193,7 +206,9 @@ def assert_close(
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_arrivals_alone_are_properly_weighted(name: str) -> None:
-    grid, history, generator = small_world(), RECORDS[name], torch.Generator().manual_seed(0)
+    grid = small_world()
+    history = RECORDS[name]
+    generator = torch.Generator().manual_seed(0)
     particles, log_weights = prior_particles(grid, history.head(1), 20000, generator)
     for end in range(2, len(history) + 1):
         fresh = GridConditionals(
@@ -210,7 +225,9 @@ def test_arrivals_alone_are_properly_weighted(name: str) -> None:
 @pytest.mark.parametrize("name", RECORDS)
 def test_sweeps_keep_the_exact_posterior(name: str) -> None:
     """Starts from weighted arrivals, resampled, so that any drift is the sweeps' own."""
-    grid, history, generator = small_world(), RECORDS[name], torch.Generator().manual_seed(1)
+    grid = small_world()
+    history = RECORDS[name]
+    generator = torch.Generator().manual_seed(1)
     particles, log_weights = prior_particles(grid, history.head(1), 10000, generator)
     for end in range(2, len(history) + 1):
         particles, gain = propose(small_world(), particles, history.head(end), generator)
@@ -241,11 +258,9 @@ def test_the_engine_on_the_clamped_history_reaches_the_exact_posterior(name: str
 
 def test_a_sweep_moves_every_latent() -> None:
     """A block that is never redrawn leaves the posterior invariant, but is never reached from elsewhere."""
-    grid, history, generator = (
-        small_world(),
-        RECORDS["turned and misread"],
-        torch.Generator().manual_seed(2),
-    )
+    grid = small_world()
+    history = RECORDS["turned and misread"]
+    generator = torch.Generator().manual_seed(2)
     particles, _ = prior_particles(grid, history.head(1), 50, generator)
     for end in range(2, len(history) + 1):
         particles, _ = propose(grid, particles, history.head(end), generator)
@@ -285,6 +300,5 @@ def test_tables_survive_the_edges_of_random_numbers(monkeypatch):
         misread_log_odds(tables.misread, ALPHABET)
     ).all()  # drawn as 0, kept away from it
     same = counts.transition
-    assert torch.equal(
-        evidence_gain(grid.memory.events, same, same), torch.zeros(1)
-    )  # nothing to compare
+    # nothing to compare
+    assert torch.equal(evidence_gain(grid.memory.events, same, same), torch.zeros(1))

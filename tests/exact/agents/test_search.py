@@ -10,11 +10,9 @@ from aif_dcpc.agents.protocol import EgocentricView
 
 FLOOR, WALL, GOAL, KEY = range(4)
 FORWARD, TURN, GRASP = range(3)
-AHEAD, SPOILED, GRASPED = (
-    4,
-    8,
-    9,
-)  # motion ahead; the goal becomes a wall; the key is in hand, its cell empty
+AHEAD = 4  # motion by one cell
+SPOILED = 8  # the goal becomes a wall
+GRASPED = 9  # the key is in hand, its cell empty
 
 
 def corridor(
@@ -70,17 +68,16 @@ def test_a_harm_that_was_foreseen_is_not_forgotten_after_a_detour() -> None:
     belief, tables, region, _ = corridor([FLOOR, GOAL, FLOOR, FLOOR, KEY], spoils=0.5, grasps=1.0)
     search = Search(belief, tables, region, SearchBudget(configurations=3))
     hands = [node.hand for node in search.found]
-    spoiled, taken = (hands.index(0, 1), hands.index(1))
+    spoiled = hands.index(0, 1)
+    taken = hands.index(1)
     assert not search.found[taken].children
     size = len(region.cell_ahead)
     start = int(region.state(belief.pose[0]))
     after, bound = search.successors()
-    assert (
-        after[taken * size + start, SPOILED] == taken * size + start
-    )  # as if nothing had changed ...
-    assert (
-        bound[taken * size + start, SPOILED] == spoiled * size + start
-    )  # ... but no better than the goal spoiled
+    # as if nothing had changed ...
+    assert after[taken * size + start, SPOILED] == taken * size + start
+    # ... but no better than the goal spoiled
+    assert bound[taken * size + start, SPOILED] == spoiled * size + start
     opened = (0 * size + start, SPOILED)
     assert after[opened] == bound[opened] == spoiled * size + start
     motions = slice(0, len(MOTIONS))

@@ -153,9 +153,8 @@ def test_a_wrong_conditional_is_found():
 
     def draw(values, generator):
         x = values["x"].expand_as(values["z"])
-        return {
-            "z": 0.5 * x + 0.5 * torch.randn(x.shape, generator=generator)
-        }  # variance .25 for .5
+        # variance .25 for .5
+        return {"z": 0.5 * x + 0.5 * torch.randn(x.shape, generator=generator)}
 
     model.add_site("z", lambda: Normal(0.0, 1.0), conditional=draw)
     model.add_site("x", lambda z: Normal(z, 1.0), ["z"])

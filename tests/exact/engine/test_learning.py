@@ -138,7 +138,8 @@ def test_a_recycled_gradient_is_that_of_the_particles_that_came():
 
 
 def test_a_recycled_sweep_is_the_same_sweep():
-    x, swept = torch.tensor([[2.0], [1.0]]), []
+    x = torch.tensor([[2.0], [1.0]])
+    swept = []
     for move in (learn_step, reuse_gradients_step):
         model = shifted_model()
         engine = DCPC(model, num_particles=3)

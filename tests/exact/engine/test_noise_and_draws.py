@@ -7,7 +7,7 @@ from torch import distributions as d
 from aif_dcpc.inference import DCPC, GraphicalModel, ModelError, every, lag
 from aif_dcpc.inference.model.ancestral import expand_to, no_validation, rng_from, rng_from_labels
 from aif_dcpc.inference.queries.exogenous import from_noise, to_noise
-from aif_dcpc.inference.smc.recent import recent_slices, merge_window
+from aif_dcpc.inference.smc.recent import merge_window, recent_slices
 
 LOWER = torch.tensor([[1.0, 0.0], [0.5, 2.0]])
 FAMILIES = {
@@ -142,7 +142,8 @@ def test_sites_are_drawn_parents_first_slice_by_slice():
     assert {n: tuple(v.shape) for n, v in state.values.items()} == {
         "g": (2, 1), "c": (2, 3), "slow": (2, 3, 3), "s": (2, 3, 5), "o": (2, 3, 5)
     }  # fmt: skip
-    slow, s = torch.tensor([13.0, 16, 19]), torch.tensor([13.0, 26, 42, 58, 77])
+    slow = torch.tensor([13.0, 16, 19])
+    s = torch.tensor([13.0, 26, 42, 58, 77])
     assert torch.allclose(state.values["c"], torch.tensor(4.0))
     assert torch.allclose(state.values["slow"], slow.expand(2, 3, 3), atol=1e-3)
     assert torch.allclose(state.values["s"], s.expand(2, 3, 5), atol=1e-3)
@@ -169,20 +170,16 @@ def test_recent_slices_are_whole_periods_with_the_lag_held():
     assert part.length == 5 and part.conditioning.latent == ("slow", "s")
     assert torch.equal(part.values["s"], state.values["s"][:, :, 6:])
     assert torch.equal(part.values["slow"], state.values["slow"][:, :, 3:])
-    assert torch.equal(part.values["o"], state.values["o"][:, :, 6:]) and torch.equal(
-        part.values["g"], state.values["g"]
-    )
+    assert torch.equal(part.values["o"], state.values["o"][:, :, 6:])
+    assert torch.equal(part.values["g"], state.values["g"])
     assert part.masks["s"][0, 0].tolist() == [True, False, False, False, False]
     assert recent_slices(state, 3).length == 5 and recent_slices(state, 2).length == 3
     changed = part.with_values({"s": part.values["s"] + 1}).replace(sweeps=7)
     whole = merge_window(state, changed)
-    assert (
-        torch.equal(whole.values["s"][:, :, :6], state.values["s"][:, :, :6]) and whole.sweeps == 7
-    )
-    assert (
-        torch.equal(whole.values["s"][:, :, 6:], state.values["s"][:, :, 6:] + 1)
-        and whole.length == 11
-    )
+    assert torch.equal(whole.values["s"][:, :, :6], state.values["s"][:, :, :6])
+    assert whole.sweeps == 7
+    assert torch.equal(whole.values["s"][:, :, 6:], state.values["s"][:, :, 6:] + 1)
+    assert whole.length == 11
     assert merge_window(state, state.replace(sweeps=3)).sweeps == 3
 
 

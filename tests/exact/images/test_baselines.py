@@ -114,10 +114,9 @@ def test_baselines_sweeps_are_counted():
 
 def test_accuracy_is_the_share_of_images_given_their_label():
     torch.manual_seed(0)
-    classifier, images = (
-        Classifier((1, 8, 8), 3),
-        torch.rand(700, 1, 8, 8),
-    )  # more than are looked at in one piece
+    # more than are looked at in one piece
+    classifier = Classifier((1, 8, 8), 3)
+    images = torch.rand(700, 1, 8, 8)
     given = classifier(images).argmax(1)
     wrong = torch.arange(700) % 4 == 0
     assert classifier.accuracy(images, torch.where(wrong, (given + 1) % 3, given)) == pytest.approx(

@@ -156,9 +156,8 @@ def test_chunks_by_enumeration(length, width, gap, phase):
 
 
 def test_a_short_series_is_one_chunk():
-    assert Chunks.fit(4, 4, 1, 3) == Chunks(4, 4, 0) and Chunks.fit(5, 4, 1, 8) == Chunks(
-        5, 4, 1, 3
-    )
+    assert Chunks.fit(4, 4, 1, 3) == Chunks(4, 4, 0)
+    assert Chunks.fit(5, 4, 1, 8) == Chunks(5, 4, 1, 3)
 
 
 # -- jumps -----------------------------------------------------------------------------------------
@@ -208,7 +207,8 @@ def test_jumps_stay_within_bounds_and_reach():
 
 
 def test_mixtures_of_a_bank():
-    centres, scale = torch.tensor([[0.0, 1.0], [2.0, -1.0], [0.5, 0.5]]), torch.tensor([0.3, 2.0])
+    centres = torch.tensor([[0.0, 1.0], [2.0, -1.0], [0.5, 0.5]])
+    scale = torch.tensor([0.3, 2.0])
     x = torch.randn(4, 2, 1, 2, generator=torch.Generator().manual_seed(0))
     components = torch.stack([Normal(c, scale).log_prob(x).sum(-1) for c in centres], -1)
     expected = torch.logsumexp(components, -1) - math.log(3)
@@ -224,7 +224,8 @@ def test_proposals_from_a_bank_of_vectors_are_exact():
     engine = DCPC(model, num_particles=32)
     state = engine.init({"x": torch.full((64,), 2.0)}, seed=0)
     bank = torch.tensor([[0.0, 0.0], [1.0, 3.0], [-1.0, 2.0], [0.5, -1.0]])
-    move, kept = MixtureProposal("z", bank, bandwidth=0.8), []
+    move = MixtureProposal("z", bank, bandwidth=0.8)
+    kept = []
     for _ in range(150):
         state, _ = move(state, engine.generator, adapt=False)
         kept.append(state.values["z"])

@@ -61,7 +61,8 @@ def test_a_preconditioner_is_applied_datum_by_datum_and_slice_by_slice(dense):
 
 def test_one_particle_makes_unadjusted_langevin_steps():
     """With K = 1 nothing is weighed and Sigma is the identity: z' = z + step eps + sqrt(2 step) noise."""
-    copies, step = 20_000, 0.3
+    copies = 20_000
+    step = 0.3
     engine = DCPC(gaussian(2), num_particles=1)
     state = engine.init({"x": torch.ones(copies, 2)}, seed=0)
     eps = -state.values["z"] + 4 * (1 - state.values["z"])
@@ -104,7 +105,8 @@ def test_slices_of_one_colour_move_and_keep_their_own_estimates():
     changed = (even.values["s"] != state.values["s"]).all(0).all(0)
     assert changed.tolist() == [True, False, True, False, True]
     odd, _ = Paper("s", phase=1)(even, engine.generator, adapt=False)
-    before, after = even.adaptation["s"].log_evidence, odd.adaptation["s"].log_evidence
+    before = even.adaptation["s"].log_evidence
+    after = odd.adaptation["s"].log_evidence
     assert torch.equal(after[:, ::2], before[:, ::2]) and (after[:, 1::2] != before[:, 1::2]).all()
     assert torch.equal(odd.values["s"][:, :, ::2], even.values["s"][:, :, ::2])
 
