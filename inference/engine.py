@@ -38,6 +38,7 @@ from aif_dcpc.inference.model.graph import GraphicalModel
 from aif_dcpc.inference.model.parameters import Snapshot
 from aif_dcpc.inference.model.state import Info, State
 from aif_dcpc.inference.moves import Move
+from aif_dcpc.inference.moves.by_name import find_moves
 from aif_dcpc.inference.moves.forward_backward import marginals
 from aif_dcpc.inference.moves.schedule import (
     UPDATES,
@@ -66,8 +67,9 @@ class DCPC:
         num_particles: K.
         update: "exact", or "paper": Algorithm 1 to the letter, for reproduction (it keeps too
             little variance).
-        moves: site -> name of a move, or a move of one's own (such as `MixtureProposal`), where the
-            engine's choice is to be overridden.
+        moves: site -> name of a move, or a move of one's own, where the engine's choice is to be
+            overridden: an object (such as `MixtureProposal`), or `package.module:name` of one or of
+            a class or function that makes one from the site's name.
         step: step size of the published update; exact moves adapt theirs.
         window: free slices per chunk of a windowed pass; 1 gives even/odd updating only.
         warmup: sweeps during which moves adapt; they are frozen afterwards.
@@ -102,7 +104,7 @@ class DCPC:
         self.update = update
         self.warmup = warmup
         self.options = Options(window=window, step=step)
-        self.moves = dict(moves or {})
+        self.moves = find_moves(moves or {})
         self.seed = seed
         self.generator: torch.Generator | None = None
         self._last: tuple[tuple[object, ...], Schedule] | None = None
