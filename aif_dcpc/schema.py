@@ -236,21 +236,27 @@ def _entry(entry: "Field[Any]", kind: Any, values: Mapping[str, Any], where: str
 def typed(path: str, value: Any, kind: Any) -> Any:
     """Return `value` as `kind`, or refuse it: whole floats pass as integers, integers as floats, nothing else."""
     if get_origin(kind) in (Union, types.UnionType):
-        return (
-            None
-            if value is None
-            else typed(path, value, next(a for a in get_args(kind) if a is not type(None)))
-        )
+        return None if value is None else typed(path, value, _without_none(kind))
     if is_dataclass(kind):
         return build(kind, typed(path, value, dict), f"{path}.")  # type: ignore[arg-type]
     target = get_origin(kind) or kind
     if type(value) is target:
         return value
-    if target is float and type(value) is int:
-        return float(value)
-    if target is int and type(value) is float and value.is_integer():
-        return int(value)
+    if _is_same_number(value, target):
+        return target(value)
     raise ConfigError(f"{path} must be {_NAMES.get(target, target.__name__)}, not {value!r}.")
+
+
+def _without_none(kind: Any) -> Any:
+    """Return the type that may also be None."""
+    return next(entry for entry in get_args(kind) if entry is not type(None))
+
+
+def _is_same_number(value: Any, target: Any) -> bool:
+    """Tell whether a number is the same in the type that is wanted; True and False are no numbers."""
+    if type(value) is int:
+        return target is float
+    return type(value) is float and target is int and value.is_integer()
 
 
 _NAMES = {

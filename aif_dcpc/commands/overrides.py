@@ -38,8 +38,7 @@ def check_overrides(config_name: str, overrides: Sequence[str], *, sweep: bool) 
     """
     with initialize_config_module("aif_dcpc.configs", version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
-        parsed = _parsed(overrides, loader)
-        own = [entry for entry in parsed if not entry.key_or_group.startswith("hydra")]
+        own = _parsed(overrides, loader)
         groups = set(loader.list_groups("")) - {"hydra"}
         chosen = [entry for entry in own if entry.key_or_group in groups]
         if not sweep:
@@ -73,15 +72,20 @@ def _texts(entry: Override) -> list[str]:
     return [f"{sign}{entry.key_or_group}={choice}" for choice in _choices(entry)]
 
 
-def _parsed(overrides: Sequence[str], loader: ConfigLoader) -> Iterator[Override]:
+def _parsed(overrides: Sequence[str], loader: ConfigLoader) -> list[Override]:
+    """Parse the overrides, and leave out those of Hydra's own keys."""
     parser = OverridesParser.create(config_loader=loader)
+    found = []
     for override in overrides:
         try:
-            yield parser.parse_override(override)
+            entry = parser.parse_override(override)
         except HydraException:
             raise ConfigError(
                 f"cannot read {override!r}: write KEY=VALUE, with quotes around odd characters."
             ) from None
+        if not entry.key_or_group.startswith("hydra"):
+            found.append(entry)
+    return found
 
 
 def _choices(parsed: Override) -> list[Any]:

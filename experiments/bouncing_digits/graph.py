@@ -63,20 +63,20 @@ def bouncing_digits(
     for digit in digits:
         add_digit(model, digit, latents, speed, noise)
     renderer = Renderer(latents, hidden, patch, canvas, scale)
-    seen = [site for digit in digits for site in (digit.what, digit.position)]
-    model.add_site("frame", renderer, parents=seen, scope="slice")
-    if candidates and num_digits == 1 and bank is None:
-        model.add_conditional(
-            ("velocity", "position"), StraightPaths(renderer, speed, noise, candidates)
+    model.add_site("frame", renderer, parents=list(refined(num_digits)), scope="slice")
+    if not candidates:
+        return model
+    if num_digits == 1 and bank is None:
+        paths = StraightPaths(renderer, speed, noise, candidates)
+        model.add_conditional(("velocity", "position"), paths)
+        return model
+    bank = torch.randn(BANK, latents) if bank is None else bank
+    for own in digits:
+        others = [digit for digit in digits if digit != own]
+        draw = WholeDigit(
+            renderer, own, others, speed=speed, noise=noise, candidates=candidates, bank=bank
         )
-    elif candidates:
-        bank = torch.randn(BANK, latents) if bank is None else bank
-        for own in digits:
-            others = [digit for digit in digits if digit != own]
-            draw = WholeDigit(
-                renderer, own, others, speed=speed, noise=noise, candidates=candidates, bank=bank
-            )  # fmt: skip
-            model.add_conditional(own, draw)
+        model.add_conditional(own, draw)
     return model
 
 

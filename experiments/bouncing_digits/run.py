@@ -68,25 +68,30 @@ def main() -> None:
     whole, begun = (
         tuple(map(Belief.join, zip(*kind, strict=True))) for kind in zip(*parts, strict=True)
     )
+    scores = score(model, test, position, whole, begun)
+    seconds["cpu_seconds_in_all"] = time.process_time() - start
+    run = {"digits": args.digits, "seed": args.seed}
+    numbers = {name: round(value, 5) for name, value in (scores | seconds).items()}
+    print(json.dumps({**run, **numbers}))
+    draw(model, args, test, whole, begun)
+
+
+def score(
+    model: GraphicalModel, test: Tensor, position: Tensor, whole: Beliefs, begun: Beliefs
+) -> dict[str, float]:
+    """Scores of the cloud and, under `best_`, of its best particle; baselines once."""
     scores: dict[str, float] = {}
     for prefix, seen, ahead in zip(("", "best_"), whole, begun, strict=True):
         found = reconstruction_scores(seen, renderer(model), test, position, HALF_WIDTH)
         found |= prediction_scores(ahead, renderer(model), test, position, HALF_WIDTH, seen=SEEN)
-        scores |= {
-            prefix + name: value
-            for name, value in found.items()
-            if not prefix or name not in BASELINES
-        }
-    seconds["cpu_seconds_in_all"] = time.process_time() - start
-    run = {"digits": args.digits, "seed": args.seed}
-    print(
-        json.dumps({**run, **{name: round(value, 5) for name, value in (scores | seconds).items()}})
-    )
-    draw(model, args, test, whole, begun)
+        for name, value in found.items():
+            if not prefix or name not in BASELINES:
+                scores[prefix + name] = value
+    return scores
 
 
 def parse() -> argparse.Namespace:
-    """Command line."""
+    """Read the command line of the experiment."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data-dir", default="data")
     parser.add_argument("--seed", type=int, default=0)

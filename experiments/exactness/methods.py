@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aif_dcpc.experiments.exactness.cases import Case
+from aif_dcpc.experiments.exactness.case import Case
 from aif_dcpc.experiments.exactness.moments import MAX_ALL_PAIRS, Moments, Row, flatten
 from aif_dcpc.inference import DCPC, NonFiniteError, State
 from aif_dcpc.inference.model.ancestral import no_validation

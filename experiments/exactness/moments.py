@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aif_dcpc.experiments.exactness.cases import Case
+from aif_dcpc.experiments.exactness.case import Case
 from aif_dcpc.inference.queries.diagnostics import effective_sample_size
 
 MAX_ALL_PAIRS = (

@@ -73,18 +73,20 @@ def measure(store: Path, files: tuple[str, ...] = TESTS, *, budget: float = math
         if known.get(file, {}).get("stamp") != stamp:
             if spent() > budget:
                 raise SystemExit("the budget is spent: call again to go on")
-            code, found = in_child(lambda connection, file=file: _run(connection, file))  # type: ignore[misc]
-            if code or not found or found["failed"]:
-                raise RuntimeError(
-                    f"{file}: its tests do not pass as they are ({code}, {found and found['failed']})"
-                )
-            known[file] = {"stamp": stamp, **found}
+            known[file] = {"stamp": stamp, **_measure_file(file)}
             store.write_text(json.dumps(known))
-        print(
-            f"{file}: {len(known[file]['seconds'])} tests, {sum(known[file]['seconds'].values()):.0f} s",
-            flush=True,
-        )
+        seconds = known[file]["seconds"].values()
+        print(f"{file}: {len(seconds)} tests, {sum(seconds):.0f} s", flush=True)
     return _joined(_digest([ROOT / file for file in files]), [known[file] for file in files])
+
+
+def _measure_file(file: str) -> dict[str, Any]:
+    """Run the tests of one file in a child."""
+    code, found = in_child(lambda connection: _run(connection, file))
+    if code or not found or found["failed"]:
+        failed = found and found["failed"]
+        raise RuntimeError(f"{file}: its tests do not pass as they are ({code}, {failed})")
+    return dict(found)
 
 
 def _digest(paths: list[Path]) -> str:

@@ -120,17 +120,25 @@ def _is_idle(leaf: Any) -> bool:
     while node is not None:
         if node.type in {"decorator", "raise_stmt", "fstring"}:
             return True
-        if (node.type == "tfpdef" and child is node.children[2]) or (
-            node.type == "funcdef" and child is node.annotation
-        ):
-            return True
-        if node.type == "annassign" and child is node.children[1]:
-            return True
-        if node.type == "if_stmt" and node.children[1].get_code().strip() == "TYPE_CHECKING":
+        if _is_annotation(child, node) or _is_for_type_checkers(node):
             return True
         child = node
         node = node.parent
     return False
+
+
+def _is_annotation(child: Any, node: Any) -> bool:
+    """Whether a child is the annotation of a parameter, of what a function returns, or of a variable."""
+    if node.type == "tfpdef":
+        return child is node.children[2]
+    if node.type == "funcdef":
+        return child is node.annotation
+    return bool(node.type == "annassign" and child is node.children[1])
+
+
+def _is_for_type_checkers(node: Any) -> bool:
+    """Whether a statement begins with `if TYPE_CHECKING`."""
+    return bool(node.type == "if_stmt" and node.children[1].get_code().strip() == "TYPE_CHECKING")
 
 
 # -- which lines run with a mutant -----------------------------------------------------------------
@@ -140,14 +148,19 @@ def _spans(source: str, line: int) -> Iterator[tuple[int, int]]:
     """The statement (or the head of a compound one) around a line; if it runs on import, then what it belongs to."""
     chain = [node for node in _statements(source) if node.lineno <= line <= (node.end_lineno or 0)]
     if any(isinstance(node, ast.FunctionDef) and node.body[0].lineno <= line for node in chain):
-        body = getattr(chain[-1], "body", None)
-        yield chain[-1].lineno, body[0].lineno - 1 if body else chain[-1].end_lineno or 0
-    else:  # which test happens to import it says nothing
-        scopes = [
-            node for node in reversed(chain) if isinstance(node, ast.FunctionDef | ast.ClassDef)
-        ]
-        yield from ((node.lineno, node.end_lineno or 0) for node in scopes)
-        yield 1, len(source.splitlines())
+        yield _own_lines(chain[-1])
+        return
+    # which test happens to import it says nothing
+    for node in reversed(chain):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.lineno, node.end_lineno or 0
+    yield 1, len(source.splitlines())
+
+
+def _own_lines(node: ast.stmt) -> tuple[int, int]:
+    """First and last line of a statement, of a compound one without its body."""
+    body = getattr(node, "body", None)
+    return node.lineno, body[0].lineno - 1 if body else node.end_lineno or 0
 
 
 @cache

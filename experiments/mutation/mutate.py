@@ -104,29 +104,38 @@ def report(
 ) -> None:
     """Print a table by module, the fraction with its interval, and the survivors."""
     done = [known[m.key] for m in chosen if m.key in known]
+    _print_table(everything, done)
+    if done:
+        _print_fraction(done, to_try=len(chosen) - len(done))
+    _print_survivors(done)
+
+
+def _print_table(everything: Mapping[str, Sequence[Mutant]], done: Sequence[Record]) -> None:
     tried = Counter(r["module"] for r in done)
     killed = Counter(r["module"] for r in done if r["verdict"] != "survived")
     print("| module | mutants | tried | killed |\n|---|---|---|---|")
     for module, found in everything.items():
         if found:
             print(f"| {module} | {len(found)} | {tried[module]} | {killed[module]} |")
+    print(f"| all | {sum(map(len, everything.values()))} | {len(done)} | {killed.total()} |")
+
+
+def _print_fraction(done: Sequence[Record], *, to_try: int) -> None:
+    verdicts = Counter(r["verdict"] for r in done)
     total = len(done)
-    dead = killed.total()
-    print(f"| all | {sum(map(len, everything.values()))} | {total} | {dead} |")
-    if total:
-        low, high = wilson(dead, total)
-        print(
-            f"\nkilled {dead} of {total}: {dead / total:.3f} ({low:.3f} to {high:.3f}); {len(chosen) - total} to try"
-        )
-        print(
-            f"verdicts {dict(Counter(r['verdict'] for r in done))}, {sum(r['seconds'] for r in done):.0f} s"
-        )
+    dead = total - verdicts["survived"]
+    low, high = wilson(dead, total)
+    fraction = f"{dead / total:.3f} ({low:.3f} to {high:.3f})"
+    print(f"\nkilled {dead} of {total}: {fraction}; {to_try} to try")
+    print(f"verdicts {dict(verdicts)}, {sum(r['seconds'] for r in done):.0f} s")
+
+
+def _print_survivors(done: Sequence[Record]) -> None:
     for record in sorted(done, key=lambda r: (r["module"], r["line"])):
         if record["verdict"] == "survived":
-            print(
-                f"{record['module']}:{record['line']} {record['operator']} {record['by']}\n    "
-                + "\n    ".join(record["change"])
-            )
+            print(f"{record['module']}:{record['line']} {record['operator']} {record['by']}")
+            for line in record["change"]:
+                print(f"    {line}")
 
 
 def main() -> None:
@@ -134,31 +143,42 @@ def main() -> None:
     args = arguments()
     args.folder.mkdir(parents=True, exist_ok=True)
     everything = {module: list(mutants(module)) for module in modules()}
+    chosen = _chosen(everything, args)
+    results = args.folder / f"seed-{args.seed}.jsonl"
+    lines = results.read_text().splitlines() if results.exists() else []
+    known: dict[str, Record] = {record["key"]: record for record in map(json.loads, lines)}
+    if not args.report:
+        _try_all(chosen, known, results, args)
+    report(everything, chosen, known)
+
+
+def _chosen(everything: Mapping[str, Sequence[Mutant]], args: argparse.Namespace) -> list[Mutant]:
+    """Sample from the mutants that other samples have left."""
     others = [map(int, other.split(":")) for other in args.unlike]
     left_out = {m.key for seed, size in others for m in sample(everything, size, seed)}
     candidates = {
         module: [m for m in found if m.key not in left_out] for module, found in everything.items()
     }
     chosen = sample(candidates, args.sample, args.seed)
-    chosen.sort(key=lambda m: m.module in args.last)
-    results = args.folder / f"seed-{args.seed}.jsonl"
-    lines = results.read_text().splitlines() if results.exists() else []
-    known: dict[str, Record] = {record["key"]: record for record in map(json.loads, lines)}
-    if not args.report:
-        torch.set_num_threads(1)
-        imports = args.folder / "imports.json"
-        if not imports.exists():
-            imports.write_text(json.dumps(imported(list(TESTS))))
-        preload(json.loads(imports.read_text()))
-        tests = measure(args.folder / "map.json", budget=args.budget)
-        for mutant in chosen:
-            if spent() < args.budget and (
-                mutant.key not in known or (args.again and _is_due(known[mutant.key], tests))
-            ):
-                known[mutant.key] = attempt(mutant, tests, args.limit)
-                with results.open("a") as file:
-                    file.write(json.dumps(known[mutant.key]) + "\n")
-    report(everything, chosen, known)
+    return sorted(chosen, key=lambda m: m.module in args.last)
+
+
+def _try_all(
+    chosen: Sequence[Mutant], known: dict[str, Record], results: Path, args: argparse.Namespace
+) -> None:
+    """Try what is not known yet, until the budget is spent; add to what is known and to the file of results."""
+    torch.set_num_threads(1)
+    imports = args.folder / "imports.json"
+    if not imports.exists():
+        imports.write_text(json.dumps(imported(list(TESTS))))
+    preload(json.loads(imports.read_text()))
+    tests = measure(args.folder / "map.json", budget=args.budget)
+    for mutant in chosen:
+        record = known.get(mutant.key)
+        if spent() < args.budget and (record is None or (args.again and _is_due(record, tests))):
+            known[mutant.key] = attempt(mutant, tests, args.limit)
+            with results.open("a") as file:
+                file.write(json.dumps(known[mutant.key]) + "\n")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from torch.distributions import (
     Normal,
 )
 
-from aif_dcpc.experiments.exactness.cases import counterfactual
+from aif_dcpc.experiments.exactness.linear_gaussian import counterfactual
 from aif_dcpc.inference import DCPC, ClampError, GraphicalModel, ModelError, every, lag
 from aif_dcpc.inference.queries.exogenous import from_noise, to_noise
 
