@@ -31,7 +31,7 @@ Observation = Mapping[str, npt.NDArray[np.int64]]
 
 @dataclass(frozen=True, kw_only=True)
 class EgocentricView:
-    """How a symbolic view lies around the agent: the one piece of prior knowledge that a grid agent is given.
+    """How a symbolic view lies around the agent: all the prior knowledge that a grid agent is given.
 
     The view is `(rows, columns)` of integer tokens, drawn as the agent sees it: row 0 farthest
     ahead, the agent in cell `own_cell = (row, column)` looking towards row 0, column 0 to its left.

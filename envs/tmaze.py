@@ -15,7 +15,7 @@ CENTRE, LEFT, RIGHT, CUE = range(4)
 
 
 class TMaze(gym.Env[dict[str, Any], int]):
-    """The T-maze.
+    """The T-maze with its cue.
 
     Args:
         cue_reliability: probability that the cue points to the rewarded side (.5 to 1).

@@ -1,10 +1,10 @@
-"""The hierarchical agent: full-history particle inference over a learned grid world, planned by expected free energy.
+"""The hierarchical agent: particles over the full history of a grid world that it learns.
 
     fast    event, pose, hand at every step
     slow    the episode's map; tables of motion, interaction and outcome, learned across episodes
 
-`act` takes the observation in, re-infers the whole history of the episode by sweeps, plans, and
-chooses among all actions.
+`act` takes the observation in, re-infers the whole history of the episode by sweeps, plans by
+expected free energy, and chooses among all actions.
 """
 
 import time
@@ -24,6 +24,7 @@ from aif_dcpc.agents.gridworld.pictures import map_picture, token_legend
 from aif_dcpc.agents.gridworld.planning.belief import Belief
 from aif_dcpc.agents.gridworld.planning.planner import Plan, Planner
 from aif_dcpc.agents.gridworld.replay import EpisodeStore, StoredEpisode
+from aif_dcpc.agents.gridworld.running import Running
 from aif_dcpc.agents.gridworld.settings import HierarchicalSettings, hierarchical_settings
 from aif_dcpc.agents.protocol import BaseAgent, EgocentricView, Observation, StepReport
 from aif_dcpc.inference.model.resampling import unique_ancestors
@@ -32,11 +33,11 @@ COLLAPSE = 40  # so many equal actions in a row count as a collapsed policy
 
 
 class HierarchicalAgent(BaseAgent):
-    """See the module.
+    """Follows its episode by particles, and chooses actions by expected free energy.
 
     Args:
         view: geometry of the view.
-        num_actions: A.
+        num_actions: how many actions there are.
         settings: checked settings.
         seed: of every random choice.
     """
@@ -73,21 +74,20 @@ class HierarchicalAgent(BaseAgent):
             AgentError: for observations that it cannot model, or settings that do not fit.
         """
         view = metadata.get("egocentric_view")
-        spaces = (
-            observation_space.spaces if isinstance(observation_space, gymnasium.spaces.Dict) else {}
-        )
-        missing = {"view", "carried", "heading"} - set(spaces)
+        streams = getattr(observation_space, "spaces", ())
+        missing = {"view", "carried", "heading"} - set(streams)
         if not isinstance(view, EgocentricView) or missing:
             raise AgentError(
-                "agent 'hierarchical' models egocentric symbolic views (streams view, carried and heading, and the "
-                "geometry under metadata['egocentric_view']); this environment's observations are not of that kind."
+                "agent 'hierarchical' models egocentric symbolic views (streams view, carried and "
+                "heading, and the geometry under metadata['egocentric_view']); this environment's "
+                "observations are not of that kind."
             )
         return cls(view, num_actions, hierarchical_settings(settings), seed)
 
     # -- the loop ----------------------------------------------------------------------------------
 
     def begin(self, *, seed: int) -> None:
-        """Forget the running episode, keep everything learned, seed every random choice of the new episode."""
+        """Forget the running episode, keep everything learned, seed all choices of the new one."""
         super().begin(seed=seed)
         self.episode_filter.forget()
         self.planner.intended = []
@@ -96,7 +96,7 @@ class HierarchicalAgent(BaseAgent):
 
     @torch.inference_mode()
     def act(self, observation: Observation, *, greedy: bool = True) -> int:
-        """Append the observation, re-infer the full history by sweeps, plan, and return an action."""
+        """Append the observation, re-infer the full history, plan, and return an action."""
         start = time.perf_counter()
         self.episode_filter.observe(observation, self.action, self.outcome)
         inferred = time.perf_counter()
@@ -112,10 +112,9 @@ class HierarchicalAgent(BaseAgent):
         return self.action
 
     def _choose(self, plan: Plan, greedy: bool) -> int:
-        """The least expected free energy (ties at random), or a draw from softmax(-precision EFE)."""
-        scores = -self.settings.precision * torch.as_tensor(
-            plan.expected_free_energy - plan.expected_free_energy.min()
-        )
+        """Take the least expected free energy (ties at random), or draw by softmax(-precision EFE)."""
+        excess = plan.expected_free_energy - plan.expected_free_energy.min()
+        scores = -self.settings.precision * torch.as_tensor(excess)
         weights = (scores > -1e-3).double() if greedy else scores.softmax(0)
         return int(draw_categorical(weights, self.generator))
 
@@ -123,7 +122,7 @@ class HierarchicalAgent(BaseAgent):
     def feedback(
         self, observation: Observation, reward: float, terminated: bool, truncated: bool
     ) -> None:
-        """Take in what the last action led to; at an episode's end store it, and learn unless frozen."""
+        """Take in what the last action led to; at an episode's end learn from it, unless frozen."""
         self.outcome = outcome_code(reward, terminated)
         if not (terminated or truncated):
             return
@@ -136,27 +135,28 @@ class HierarchicalAgent(BaseAgent):
     # -- learning ----------------------------------------------------------------------------------
 
     def _learn(self) -> None:
-        """Store the episode with its particles, and infer some stored ones afresh; counts replace, never add."""
+        """Store the episode with its particles, and infer some stored ones afresh.
+
+        The counts of a stored episode are replaced when it is inferred afresh, never added twice.
+        """
         now = self.episode_filter.now
-        self.log_joint = self.episode_filter.log_joint()
+        self.log_joint = now.log_joint
         counts = self.episode_filter.counts()
-        place = self.store.add(
-            StoredEpisode(
-                self.episode_filter.episode, now.particles.events, now.state.log_weights[:, 0]
-            )
-        )
+        log_weights = now.state.log_weights[:, 0]
+        learned = StoredEpisode(self.episode_filter.episode, now.particles.events, log_weights)
+        place = self.store.add(learned)
         self.stored_counts[place : place + 1] = [counts]
         self.episode_filter.past = now.grid.past + counts
         for _ in range(min(self.settings.replay.refreshed, len(self.store) - 1)):
             self._reinfer(int(torch.randint(len(self.store), (1,), generator=self.generator)))
 
     def _reinfer(self, place: int) -> None:
+        """Infer the stored episode in a place afresh, given what all others say."""
         stored = self.store.get(place)
         episode_filter = self.episode_filter
-        old = self.stored_counts[place].resized(self.num_actions, episode_filter.vocabulary)
-        episode_filter.past = (
-            episode_filter.past.resized(self.num_actions, episode_filter.vocabulary) - old
-        )
+        vocabulary = episode_filter.vocabulary
+        old = self.stored_counts[place].resized(self.num_actions, vocabulary)
+        episode_filter.past = episode_filter.past.resized(self.num_actions, vocabulary) - old
         events, counts = episode_filter.reinfer(
             stored.episode, stored.events, self.settings.replay.sweeps
         )
@@ -167,44 +167,52 @@ class HierarchicalAgent(BaseAgent):
     # -- diagnostics -------------------------------------------------------------------------------
 
     def report(self, *, pictures: bool = False) -> StepReport:
-        """Free energy, particles, the four terms of the chosen action, times; the inferred map as a picture."""
+        """Report on inference, the terms of the chosen action, and times; draw the inferred map."""
         if self.plan is None or self.belief is None or self.episode_filter.running is None:
             return StepReport()
-        plan = self.plan
-        now = self.episode_filter.running
-        chosen = self.action
         scalars = {
+            **self._inference_scalars(self.episode_filter.running),
+            **self._planning_scalars(self.plan),
+            **self._learning_scalars(),
+            **self._speed_scalars(),
+        }
+        if not pictures:
+            return StepReport(scalars=scalars)
+        drawn = {"belief/map": map_picture(self.belief, self.settings.map_size)}
+        colours = token_legend(self.episode_filter.vocabulary.tokens.members)
+        return StepReport(scalars=scalars, pictures=drawn, legend=colours)
+
+    def _inference_scalars(self, now: Running) -> dict[str, float]:
+        accepted = self.episode_filter.acceptance
+        return {
             "inference/free_energy": now.free_energy,
             "inference/ess": now.ess,
             "inference/unique_ancestors": float(unique_ancestors(now.state)[0]),
-            **{
-                f"inference/acceptance/{site}": value
-                for site, value in self.episode_filter.acceptance.items()
-            },
+            **{f"inference/acceptance/{site}": share for site, share in accepted.items()},
+        }
+
+    def _planning_scalars(self, plan: Plan) -> dict[str, float]:
+        chosen = self.action
+        collapsed = len(self.recent) == COLLAPSE and len(set(self.recent)) == 1
+        return {
             "efe/total": float(plan.expected_free_energy[chosen]),
             "efe/risk": float(plan.risk[chosen]),
             "efe/ambiguity": float(plan.ambiguity[chosen]),
             "efe/information_gain": float(plan.information_gain[chosen]),
             "efe/novelty": float(plan.novelty[chosen]),
-            "efe/policy_collapse": float(
-                len(self.recent) == COLLAPSE and len(set(self.recent)) == 1
-            ),
+            "efe/policy_collapse": float(collapsed),
             "efe/configurations": float(plan.num_abstract_states),
-            **({} if self.log_joint is None else {"learning/log_joint": self.log_joint}),
-            "speed/ms_per_sweep": self.episode_filter.ms_per_sweep,
-            **{f"speed/ms_{name}": value for name, value in self.milliseconds.items()},
         }
-        if not pictures:
-            return StepReport(scalars=scalars)
-        drawn = {"belief/map": map_picture(self.belief, self.settings.map_size)}
-        return StepReport(
-            scalars=scalars,
-            pictures=drawn,
-            legend=token_legend(self.episode_filter.vocabulary.tokens.members),
-        )
+
+    def _learning_scalars(self) -> dict[str, float]:
+        return {} if self.log_joint is None else {"learning/log_joint": self.log_joint}
+
+    def _speed_scalars(self) -> dict[str, float]:
+        times = {f"speed/ms_{name}": value for name, value in self.milliseconds.items()}
+        return {"speed/ms_per_sweep": self.episode_filter.ms_per_sweep, **times}
 
     def explain(self) -> str:
-        """Why the last action was chosen."""
+        """Say why the last action was chosen, in words and numbers."""
         return explain(self.plan) if self.plan is not None else "nothing was planned yet"
 
     # -- persistence -------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ history of the episode.
 """
 
 import time
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,73 +14,22 @@ from torch import Tensor
 
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.effect_discovery import suspected_effect
-from aif_dcpc.agents.gridworld.model.conditionals import (
-    GridConditionals,
-    GridParticles,
-    map_belief,
-)
-from aif_dcpc.agents.gridworld.model.counts import NOTHING, Counts, Tables, no_counts
+from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, map_belief
+from aif_dcpc.agents.gridworld.model.counts import NOTHING, Counts, no_counts
 from aif_dcpc.agents.gridworld.model.geometry import geometry_of
-from aif_dcpc.agents.gridworld.model.graph import (
-    GridModel,
-    data_of,
-    particles_of,
-    slice_of,
-    values_of,
-)
 from aif_dcpc.agents.gridworld.model.paths import History, Trajectory, effects_of
-from aif_dcpc.agents.gridworld.model.slice_proposal import prior_particles
 from aif_dcpc.agents.gridworld.model.vocabulary import new_vocabulary
 from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables
 from aif_dcpc.agents.gridworld.planning.visibility import Transparency
 from aif_dcpc.agents.gridworld.replay import ObservedEpisode
+from aif_dcpc.agents.gridworld.running import Running, regrown, set_up, start
 from aif_dcpc.agents.gridworld.settings import HierarchicalSettings
 from aif_dcpc.agents.gridworld.tables.prior import Summary
 from aif_dcpc.agents.protocol import EgocentricView, Observation
-from aif_dcpc.inference import DCPC, State
-from aif_dcpc.inference.model.densities import log_joint
-from aif_dcpc.inference.model.resampling import ess, resample_lineages
 
 RECENT = 5  # slices over which sightings of a new token are counted
 SIGHTINGS = 2  # needed where misreading is common
 RARE_MISREADING = 0.02
-
-
-@dataclass(frozen=True)
-class Running:
-    """The running episode: observations in codes, the model, the engine's cloud.
-
-    Attributes:
-        history: the history.
-        grid: the fixed parts of the model.
-        engine: infers.
-        state: the engine's cloud, K particles.
-    """
-
-    history: History
-    grid: GridConditionals
-    engine: DCPC
-    state: State
-
-    @property
-    def particles(self) -> GridParticles:
-        """The particles."""
-        return particles_of(self.state.values)
-
-    @property
-    def weights(self) -> Tensor:
-        """Normalised `(K,)`."""
-        return self.state.weights()[:, 0]
-
-    @property
-    def free_energy(self) -> float:
-        """Minus the sum of log mean incremental weights, nats."""
-        return -float(self.state.log_evidence)
-
-    @property
-    def ess(self) -> float:
-        """Effective sample size of the weights."""
-        return float(ess(self.state.log_weights)[0])
 
 
 class EpisodeFilter:
@@ -119,7 +67,7 @@ class EpisodeFilter:
 
     @property
     def now(self) -> Running:
-        """The running episode.
+        """The episode that is being followed.
 
         Raises:
             RuntimeError: before the first observation.
@@ -137,25 +85,31 @@ class EpisodeFilter:
         carried = int(observation["carried"])
         self.episode.append(action, heading, carried, outcome, view)
         self.vocabulary.hands.add(carried)
-        news = self._admit()
+        admitted = self._admit()
         history = self.episode.history(self.vocabulary, self.view.unseen_token)
         self.transparency.update(history.view[-1].numpy(), self.geometry)
-        for end in range(max(len(history) - RECENT, 2) if news else len(history), len(history) + 1):
+        self._discover_effects(history, slices=RECENT if admitted else 0)
+        self._arrive(history)
+        started = time.perf_counter()
+        num_sweeps = self.settings.inference.num_sweeps
+        for _ in range(num_sweeps):
+            self.sweep()
+        self.ms_per_sweep = 1e3 * (time.perf_counter() - started) / max(num_sweeps, 1)
+
+    def _discover_effects(self, history: History, slices: int) -> None:
+        """Register the effects that the last slice suggests, and so many slices before it."""
+        now = len(history)
+        first = max(now - slices, 2) if slices else now
+        for end in range(first, now + 1):
             effect = suspected_effect(history.head(end), self.geometry, self.view.columns)
             if effect is not None:
                 self.vocabulary.register(effect)
-        self._arrive(history)
-        start = time.perf_counter()
-        sweeps = self.settings.inference.num_sweeps
-        for _ in range(sweeps):
-            self.sweep()
-        self.ms_per_sweep = 1e3 * (time.perf_counter() - start) / max(sweeps, 1)
 
     def _admit(self) -> bool:
-        """Admit tokens seen often enough lately not to be misreadings; where misreading is rare, once is enough.
+        """Admit tokens seen often enough lately not to be misreadings; return whether any was new.
 
-        They are numbered in the order of their first sighting, so that renaming tokens changes
-        nothing.
+        Where misreading is rare, once is enough. Tokens are numbered in the order of their first
+        sighting, so that renaming tokens changes nothing.
         """
         recent = np.concatenate(self.episode.view[-RECENT:])
         tokens, first, counts = np.unique(
@@ -171,7 +125,7 @@ class EpisodeFilter:
         return len(self.vocabulary.tokens.members) > known
 
     def grid(self) -> GridConditionals:
-        """The model as it stands now."""
+        """The model as it stands now, with room for everything in the vocabulary."""
         self.past = self.past.resized(self.num_actions, self.vocabulary)
         effects = effects_of(self.geometry, self.vocabulary)
         return GridConditionals(
@@ -183,83 +137,35 @@ class EpisodeFilter:
         )
 
     def _arrive(self, history: History) -> None:
+        """Let the particles take in the last slice of a history."""
         before = self.running
         if before is None:
-            self.running = self._start(history)
+            self.running = start(self._set_up(history), self.generator)
             return
         if self._grown(before):
-            before = self._regrown(before, history.head(len(before.history)))
-        state = before.engine.append(before.state, slice_of(history), self.generator)
-        self.running = replace(before, history=history, state=state)
+            after = self._set_up(history.head(len(before.history)))
+            before = regrown(before, after, self.generator)
+        self.running = before.append(history, self.generator)
 
-    def _start(self, history: History) -> Running:
-        """The engine on slice 0, its cloud weighed by how well stored experience predicted the first view."""
-        first = self._engine_on(history)
-        particles, gain = prior_particles(
-            first.grid, history, self.settings.inference.num_particles, self.generator
-        )
-        evidence = torch.logsumexp(gain, 0) - np.log(len(gain))
-        state = first.state.with_values(values_of(particles))
-        state = resample_lineages(
-            state.replace(log_weights=gain[:, None], log_evidence=evidence[None]), self.generator
-        )
-        fresh = torch.arange(len(gain))[:, None]
-        return replace(first, state=state.replace(ancestors=fresh))
-
-    def _engine_on(self, history: History) -> Running:
+    def _set_up(self, history: History) -> Running:
         grid = self.grid()
         self.settled = len(self.vocabulary.tokens.members)
-        engine = DCPC(GridModel(grid).build(), num_particles=self.settings.inference.num_particles)
-        return Running(history, grid, engine, engine.init(data_of(history.head(1)), seed=0))
+        return set_up(grid, history, self.settings.inference.num_particles)
 
     def _grown(self, before: Running) -> bool:
-        """Whether the vocabulary has grown since the engine was set up, or tokens were admitted in hindsight."""
+        """Whether the vocabulary has grown since the engine was set up, be it in hindsight."""
         new = self.vocabulary
         old = before.grid
         sizes = new.tokens.capacity, new.hands.capacity, new.max_events
-        known = int(old.effects.known.sum()) == new.num_events and self.settled == len(
-            new.tokens.members
-        )
-        return sizes != tuple(old.past.transition.shape[1:]) or not known
-
-    def _regrown(self, before: Running, history: History) -> Running:
-        """The same particles under the grown vocabulary, all tables drawn anew given events and map."""
-        after = self._engine_on(history)
-        particles = before.particles
-        tables = after.grid.draw_all_tables(
-            particles.events, particles.initial, history, self.generator
-        )
-        return replace(
-            after,
-            state=self._state_on(after, before.state, replace(particles, tables=tables), history),
-        )
-
-    @staticmethod
-    def _state_on(after: Running, old: State, particles: GridParticles, history: History) -> State:
-        data = {name: value[None] for name, value in data_of(history).items()}
-        return after.state.replace(
-            values={**data, **values_of(particles)},
-            length=len(history),
-            log_weights=old.log_weights,
-            ancestors=old.ancestors,
-            log_evidence=old.log_evidence,
-            sweeps=old.sweeps,
-            cache={},
-        )
+        same_events = int(old.effects.known.sum()) == new.num_events
+        same_tokens = self.settled == len(new.tokens.members)
+        return sizes != tuple(old.past.transition.shape[1:]) or not (same_events and same_tokens)
 
     # -- sweeps ------------------------------------------------------------------------------------
 
     def sweep(self) -> None:
         """Re-infer the history of the running episode once."""
-        now = self.now
-        state, info = now.engine.sweep(now.state, self.generator, adapt=False, log_joint=False)
-        self.acceptance = {site: float(value) for site, value in info.acceptance.items()}
-        self.running = replace(now, state=state)
-
-    def log_joint(self) -> float:
-        """log p(data, particles), averaged over particles, nats."""
-        now = self.now
-        return float((now.weights * log_joint(now.state)[:, 0]).sum())
+        self.running, self.acceptance = self.now.sweep(self.generator)
 
     def reinfer(
         self, episode: ObservedEpisode, events: Tensor, num_sweeps: int
@@ -270,20 +176,16 @@ class EpisodeFilter:
             new event sequences `(K, T)` and the episode's counts per particle.
         """
         history = episode.history(self.vocabulary, self.view.unseen_token)
-        now = self._engine_on(history)
+        now = self._set_up(history)
         particles = now.grid.replay(events, history, self.generator)
-        state = self._state_on(now, now.state, particles, history)
+        now = now.holding(particles, history, now.state)
         for _ in range(num_sweeps):
-            state, _ = now.engine.sweep(state, self.generator, adapt=False, log_joint=False)
-        particles = particles_of(state.values)
-        return particles.events, now.grid.counts(particles.events, particles.initial, history)
+            now, _ = now.sweep(self.generator)
+        return now.particles.events, now.counts_by_particle()
 
     def counts(self) -> Counts:
         """Expected counts of the running episode."""
-        now = self.now
-        return now.grid.counts(now.particles.events, now.particles.initial, now.history).average(
-            now.weights
-        )
+        return self.now.counts_by_particle().average(self.now.weights)
 
     # -- what the planner is told ------------------------------------------------------------------
 
@@ -293,9 +195,8 @@ class EpisodeFilter:
         trajectory, _, _ = now.grid.trace(now.particles.events, now.history)
         best = int(now.weights.argmax())
         cells = map_belief(now.grid, now.particles, now.history, now.weights, total)
-        pose = torch.cat(
-            [trajectory.position[:, -1], now.history.heading[-1].expand(len(now.weights), 1)], 1
-        )
+        heading = now.history.heading[-1].expand(len(now.weights), 1)
+        pose = torch.cat([trajectory.position[:, -1], heading], 1)
         return Belief(
             cells=cells.double().numpy(),
             unseen=now.grid.prior.mean_token_prior(total).double().numpy(),
@@ -307,6 +208,7 @@ class EpisodeFilter:
         )
 
     def _seen(self, trajectory: Trajectory, best: int) -> npt.NDArray[np.bool_]:
+        """Which map cells the best particle has seen or stood on, `(M,)`."""
         now = self.now
         torus = self.geometry.torus
         sights = now.grid.sightings(now.history)
@@ -320,21 +222,20 @@ class EpisodeFilter:
         """The tables, given expected counts of all episodes."""
         grid = self.now.grid
         known = self.vocabulary.num_events
-        transition, newness, transition_without_optimism = self.summaries[0].update(
+        of_events, of_outcomes = self.summaries
+        transition, transition_novelty, transition_later = of_events.update(
             total.transition, grid.events
         )
-        outcome, outcome_newness, outcome_without_optimism = self.summaries[1].update(
-            total.outcome, grid.outcomes
-        )
+        outcome, outcome_novelty, outcome_later = of_outcomes.update(total.outcome, grid.outcomes)
         effects = grid.effects
         self.misread = float(grid.prior.mean_misread(total))
         return PosteriorTables(
             transition=_folded(transition, known),
-            transition_without_optimism=_folded(transition_without_optimism, known),
-            transition_novelty=newness.double().numpy(),
+            transition_without_optimism=_folded(transition_later, known),
+            transition_novelty=transition_novelty.double().numpy(),
             outcome=outcome.double().numpy(),
-            outcome_without_optimism=outcome_without_optimism.double().numpy(),
-            outcome_novelty=outcome_newness.double().numpy(),
+            outcome_without_optimism=outcome_later.double().numpy(),
+            outcome_novelty=outcome_novelty.double().numpy(),
             transparency=self.transparency.mean(),
             misread=self.misread,
             num_tokens=grid.num_tokens,
@@ -352,8 +253,8 @@ class EpisodeFilter:
         self.running = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain tensors, numbers, lists and dicts."""
-        state: dict[str, Any] = {
+        """Everything but the settings, as plain tensors, numbers, lists and dicts."""
+        return {
             "vocabulary": self.vocabulary.state_dict(),
             "past": dict(vars(self.past)),
             "misread": self.misread,
@@ -361,21 +262,8 @@ class EpisodeFilter:
             "transparency": torch.as_tensor(self.transparency.counts),
             "summaries": [summary.state_dict() for summary in self.summaries],
             "episode": self.episode.tensors(),
-            "running": None,
+            "running": None if self.running is None else self.running.saved(),
         }
-        if self.running is not None:
-            particles = self.running.particles
-            state_now = self.running.state
-            state["running"] = {
-                "events": particles.events,
-                "initial": particles.initial,
-                "tables": dict(vars(particles.tables)),
-                "log_weights": state_now.log_weights,
-                "ancestors": state_now.ancestors,
-                "log_evidence": state_now.log_evidence,
-                "sweeps": state_now.sweeps,
-            }
-        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
@@ -388,17 +276,9 @@ class EpisodeFilter:
         self.settled = int(state["settled"])
         self.episode = ObservedEpisode.from_tensors(state["episode"])
         self.running = None
-        saved = state["running"]
-        if saved is not None:
-            particles = GridParticles(saved["events"], saved["initial"], Tables(**saved["tables"]))
+        if state["running"] is not None:
             history = self.episode.history(self.vocabulary, self.view.unseen_token)
-            fresh = self._engine_on(history)
-            kept = {
-                name: saved[name] for name in ("log_weights", "ancestors", "log_evidence", "sweeps")
-            }
-            self.running = replace(
-                fresh, state=self._state_on(fresh, fresh.state.replace(**kept), particles, history)
-            )
+            self.running = self._set_up(history).restored(state["running"])
 
 
 def _folded(table: Tensor, known: int) -> Floats:

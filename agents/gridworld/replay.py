@@ -38,7 +38,7 @@ class ObservedEpisode:
         return len(self.action)
 
     def append(self, action: int, heading: int, carried: int, outcome: int, view: Ints) -> None:
-        """One more slice."""
+        """Add one more slice to the end."""
         self.action.append(action)
         self.heading.append(heading)
         self.carried.append(carried)
@@ -55,7 +55,7 @@ class ObservedEpisode:
         return History(action, heading, hand, torch.as_tensor(view), outcome)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything as tensors."""
+        """Everything that was observed, as tensors."""
         view = (
             torch.as_tensor(np.stack(self.view))
             if self.view
@@ -69,7 +69,7 @@ class ObservedEpisode:
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> "ObservedEpisode":
-        """Inverse of `tensors`."""
+        """Rebuild an episode from what `tensors` gave."""
         lists = {n: tensors[n].tolist() for n in ("action", "heading", "carried", "outcome")}
         return cls(**lists, view=list(tensors["view"].numpy()))
 

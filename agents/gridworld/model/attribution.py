@@ -15,7 +15,9 @@ from aif_dcpc.agents.gridworld.tables.posterior import evidence_gain
 def shift_effects(
     grid: GridConditionals, particles: GridParticles, history: History, generator: torch.Generator
 ) -> GridParticles:
-    """Let one effect per particle change places with the step before or after it, the tables integrated out.
+    """Let one effect per particle change places with the step before or after it.
+
+    The tables are integrated out.
 
     When a change is noticed late (the first sight of it was misread, or the step slipped), the step
     that did it is uncertain. Tables drawn given one attribution make the other look impossible, so
@@ -45,7 +47,7 @@ def shift_effects(
 def _exchanged(
     grid: GridConditionals, events: Tensor, history: History, generator: torch.Generator
 ) -> Tensor:
-    """The sequences with one effect (any, evenly) and the step before or after it (evenly) exchanged.
+    """Exchange one effect (any, evenly) and the step before or after it (evenly) in each sequence.
 
     Steps that turn are passed over: their events are known. Sequences without an effect stay as
         they are.
@@ -70,7 +72,10 @@ def _collapsed_gain(
     which: Tensor,
     history: History,
 ) -> Tensor:
-    """log of p(new events, observations | map, misread) over that of the old, the tables integrated out, `(N,)`."""
+    """log p(new events, observations | map, misread) less that of the old ones, `(N,)`.
+
+    The tables are integrated out.
+    """
     initial = particles.initial[which]
     misread = particles.tables.misread[which]
     (before, possible_before), (after, possible_after) = (

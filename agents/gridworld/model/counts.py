@@ -36,8 +36,8 @@ class Counts:
 
     Attributes:
         transition: `(..., A, V, C, E)` event, by action, token ahead, hand.
-        outcome: `(..., A + E, V, O)` outcome, by row and token ahead; row = action if nothing moved or changed, else
-            A + event.
+        outcome: `(..., A + E, V, O)` outcome, by row and token ahead; row = action if nothing moved
+            or changed, else A + event.
         tokens: `(..., V)` initial tokens of the cells that were seen.
         sightings: `(..., 2)` correct and misread sightings.
     """
@@ -83,7 +83,7 @@ def _grow(counts: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def no_counts(num_actions: int, vocabulary: Vocabulary) -> Counts:
-    """Zero everywhere."""
+    """Counts of nothing, with room for everything in the vocabulary."""
     slots = vocabulary.tokens.capacity
     hands = vocabulary.hands.capacity
     events = vocabulary.max_events
@@ -148,7 +148,7 @@ class Tables:
 
 
 def _favour(possible: Tensor, mass: float, odds: Tensor) -> Tensor:
-    """Put `mass` on event 0 and spread the rest over the other possible events in proportion to `odds`."""
+    """Put `mass` on event 0; spread the rest over the other possible events by their `odds`."""
     others = possible * odds
     others[..., 0] = 0
     base = (1 - mass) * others / others.sum(-1, keepdim=True)
@@ -178,10 +178,11 @@ class TablePrior:
     misread: tuple[float, float] = (0.5, 100.0)
 
     def events(self, effects: Effects, slots: int, hands: int) -> PooledDirichletPrior:
-        """Prior of the transition table: neither token nor hand matters, or the token does, and at some tokens the hand.
+        """Prior of the transition table, a mixture over what matters to an action.
 
-        If neither matters, nothing but motion happens. Where the hand does not matter, it does not
-        change. An effect that would leave everything as it is, is no effect.
+        Neither token nor hand matters, or the token does, and at some tokens the hand. If neither
+        matters, nothing but motion happens. Where the hand does not matter, it does not change. An
+        effect that would leave everything as it is, is no effect.
         """
         writes = effects.writes
         takes = effects.takes
@@ -217,7 +218,7 @@ class TablePrior:
 
 @dataclass(frozen=True)
 class Memory:
-    """What stored episodes say about the tables; counts of the running episode `(K, ...)` come on top.
+    """What stored episodes say about the tables; the running episode's counts `(K, ...)` come on top.
 
     Attributes:
         prior: of the tables.
@@ -260,9 +261,9 @@ class Memory:
         actions: Tensor,
         rows: Tensor,
     ) -> Tables:
-        """Exact draws of the rates and of the tables of some actions and some outcome rows; the other heads are kept.
+        """Exact draws of the rates, and of the tables of some actions and some outcome rows.
 
-        Heads are independent given the counts, so that redrawing some of them is a Gibbs update.
+        The other heads are kept. Heads are independent given the counts, so that redrawing some of them is a Gibbs update.
         """
         token_prior, misread = self.draw_rates(own, generator)
         source = numpy_generator(generator)

@@ -1,6 +1,7 @@
-"""The grid world as the engine's `GraphicalModel`: sites, kernels, and the exact pieces that the engine calls.
+"""The grid world as the engine's `GraphicalModel`: its sites, their kernels, and exact updates.
 
-    global    transition, outcome_table (structured Dirichlet tables), token_prior (Dirichlet), misread (Beta)
+    global    transition, outcome_table (pooled Dirichlet tables),
+              token_prior (Dirichlet), misread (Beta)
     episode   map: initial token of every cell
     slice     event (latent); heading, carried, view, outcome (observed); action (input)
 
@@ -32,7 +33,7 @@ TABLES = ("transition", "outcome_table", "token_prior", "misread")
 
 
 class PooledTable(Distribution):
-    """The prior of a structured table, given past counts: drawn and updated exactly, never differentiated.
+    """The prior of a pooled table, given past counts: drawn and updated exactly.
 
     Its log density counts as zero: rows that are shared between contexts have none on a common
     measure, and no move needs it.
@@ -66,18 +67,21 @@ class PooledTable(Distribution):
         )
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Zero, see above."""
+        """Zero for every value: no move needs the density (see the class)."""
         return torch.zeros(value.shape[: value.ndim - self.table.past.ndim])
 
 
 class PlainDirichlet(Dirichlet):
-    """A Dirichlet whose site is moved by its exact conditional only, and needs no unconstrained coordinates."""
+    """A Dirichlet whose site is moved by its exact conditional only.
+
+    It needs no unconstrained coordinates.
+    """
 
     support = constraints.independent(constraints.real, 1)  # type: ignore[assignment]
 
 
 class PlainBeta(Beta):
-    """A Beta, likewise."""
+    """A Beta whose site is moved by its exact conditional only, likewise."""
 
     support = constraints.real  # type: ignore[assignment]
 
@@ -208,7 +212,7 @@ class GridModel:
         return Categorical(probs=torch.nn.functional.one_hot(turned, 4).float().clamp_min(TINY))
 
     def any_heading(self, event: Tensor) -> Distribution:
-        """Slice 0: even."""
+        """Every heading is as likely as any other at slice 0."""
         return Categorical(probs=torch.full((*event.shape, 4), 0.25))
 
     def carried_kernel(self, event: Tensor, heading: Tensor, hand: Tensor) -> Distribution:
@@ -258,7 +262,10 @@ class GridModel:
     def _trace(
         self, event: Tensor, heading: Tensor, hand: Tensor, sightings: Sightings | None = None
     ) -> tuple[Trajectory, Segments]:
-        """Follow `(K, 1, T)` events from the first hand; without sightings the last result serves the next kernel."""
+        """Follow `(K, 1, T)` events from the first hand.
+
+        Without sightings, the last result serves the next kernel.
+        """
         none = torch.zeros(0, dtype=torch.long)
         last = self._last
         if (
@@ -296,15 +303,15 @@ class GridModel:
         return {"event": particles.events[:, None], **_values_of(particles.tables)}
 
     def draw_events(self, values: SiteValues, generator: torch.Generator) -> SiteValues:
-        """Update events with the map integrated out; leaves p(event | tables, data) invariant; the map comes next."""
-        return {
-            "event": self.grid.redraw_events(particles_of(values), history_of(values), generator)[
-                :, None
-            ]
-        }
+        """Update events with the map integrated out, which is to be drawn next.
+
+        It leaves p(event | tables, data) invariant.
+        """
+        events = self.grid.redraw_events(particles_of(values), history_of(values), generator)
+        return {"event": events[:, None]}
 
     def draw_tables(self, values: SiteValues, generator: torch.Generator) -> SiteValues:
-        """Draw the tables of one action and two outcome rows, token prior and misread rate, given events and map.
+        """Draw the tables of one action and two outcome rows, and the rates, given events and map.
 
         The other heads stay: they are independent given the counts, so that this is a Gibbs update
             of the block.

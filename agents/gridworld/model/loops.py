@@ -1,4 +1,4 @@
-"""The loops of `paths` and `evidence`, compiled: N event sequences are followed step by step."""
+"""The loops of `paths`, `segments` and `counts`, compiled: N event sequences are followed step by step."""
 
 import numpy as np
 
@@ -61,6 +61,38 @@ def walk(
 
 
 @compiled
+def cells_in_use(
+    anchor: Ints, cell_ahead: Ints, sighting_time: Ints, sighting_shift: Ints, wide: Ints, size: int
+) -> tuple[Ints, Ints]:
+    """Number the map cells that some sequence saw or faced.
+
+    Args:
+        anchor, cell_ahead, sighting_time, sighting_shift, wide, size: as `divide`.
+
+    Returns:
+        the numbered cells `(U,)`, and the number of every map cell, or -1, `(size,)`.
+    """
+    place = np.full(size, -1)
+    for case in range(len(cell_ahead)):
+        for time in range(cell_ahead.shape[1]):
+            place[cell_ahead[case, time]] = 0
+        for sighting in range(len(sighting_time)):
+            place[wide[anchor[case, sighting_time[sighting]] + sighting_shift[sighting]]] = 0
+    cells = np.flatnonzero(place == 0)
+    place[cells] = np.arange(len(cells))
+    return cells, place
+
+
+@compiled
+def most_writes(written: Ints) -> int:
+    """How many steps of a sequence wrote a token, at most over sequences `(N, T)`."""
+    most = 0
+    for case in range(len(written)):
+        most = max(most, np.sum(written[case] != SAME))
+    return most
+
+
+@compiled
 def divide(
     anchor: Ints,
     cell_ahead: Ints,
@@ -79,36 +111,18 @@ def divide(
         size: number of map cells.
 
     Returns:
-        cells `(U,)`, seen `(N, S)`, front `(N, T)`, home and token `(N, J)`.
+        cells `(U,)`, seen `(N, S)`, cell_ahead `(N, T)`, home and token `(N, J)`.
     """
     number, length = cell_ahead.shape
-    most = 0
-    place = np.full(size, -1)
-    for case in range(number):
-        writes = 0
-        for time in range(length):
-            place[cell_ahead[case, time]] = 0
-            writes += written[case, time] != SAME
-        most = max(most, writes)
-        for sighting in range(len(sighting_time)):
-            place[wide[anchor[case, sighting_time[sighting]] + sighting_shift[sighting]]] = 0
-    used = 0
-    for cell in range(size):
-        if place[cell] == 0:
-            place[cell] = used
-            used += 1
-    cells = np.empty(used, np.int64)
-    for cell in range(size):
-        if place[cell] >= 0:
-            cells[place[cell]] = cell
+    cells, place = cells_in_use(anchor, cell_ahead, sighting_time, sighting_shift, wide, size)
+    most = most_writes(written)
+    used = len(cells)
     seen = np.empty((number, len(sighting_time)), np.int64)
     ahead = np.empty((number, length), np.int64)
     home = np.zeros((number, most), np.int64)
     token = np.full((number, most), SAME)
-    now = np.empty(used, np.int64)
     for case in range(number):
-        for cell in range(used):
-            now[cell] = cell
+        now = np.arange(used)  # the present segment of every cell
         writes = sighting = 0
         for time in range(length):
             if written[case, time] != SAME:  # the cell that was ahead of the slice before

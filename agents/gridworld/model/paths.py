@@ -37,7 +37,7 @@ class Effects:
 
 
 def effects_of(geometry: Geometry, vocabulary: Vocabulary) -> Effects:
-    """Motions first, then the registered effects, then free slots (which do nothing and never happen)."""
+    """Motions first, then the registered effects, then free slots, which never happen."""
     size = vocabulary.max_events
     motions = len(geometry.turns)
     turns = torch.zeros(size, dtype=torch.long)
@@ -70,7 +70,7 @@ class History:
         return self.action.shape[0]
 
     def head(self, length: int) -> "History":
-        """The first slices."""
+        """The history as it was after its first slices."""
         return History(*(v[:length] for v in vars(self).values()))
 
 
@@ -111,7 +111,9 @@ def follow(events: Tensor, history: History, effects: Effects, geometry: Geometr
 
 @dataclass(frozen=True)
 class Sightings:
-    """The view cells of an episode in which something was seen, flattened; the same for every particle.
+    """The view cells of an episode in which something was seen, flattened.
+
+    They are the same for every particle.
 
     Attributes:
         time: `(S,)` slice.

@@ -1,4 +1,4 @@
-"""What sightings say about the map, given where the agent was: counts per cell, with the map integrated out.
+"""What sightings say about the map, given where the agent was: the map is integrated out.
 
 A *segment* is a stretch of a cell's history with one token: the initial map has one segment per
 cell, and every write opens a new one. Given the path, segments are independent, so that the map is
@@ -22,7 +22,9 @@ from aif_dcpc.agents.gridworld.model.vocabulary import SAME
 
 @dataclass(frozen=True)
 class Segments:
-    """Where each sighting and each cell ahead belongs; only map cells that some sequence saw or faced are numbered.
+    """Where each sighting and each cell ahead belongs.
+
+    Only map cells that some sequence saw or faced are numbered.
 
     Attributes:
         cells: `(U,)` the map cell of each of the first U segments: these are initial ones.
@@ -41,7 +43,7 @@ class Segments:
 
     @property
     def count(self) -> int:
-        """U + J."""
+        """How many segments there are, U + J."""
         return len(self.cells) + self.token.shape[1]
 
     def initial_tokens(self, initial: Tensor) -> Tensor:
@@ -73,10 +75,10 @@ def segment(trajectory: Trajectory, sightings: Sightings, geometry: Geometry) ->
 
 
 def add_step_evidence(logits: Tensor, segments: Segments, steps: Tensor) -> Tensor:
-    """Add what events and outcomes say about the cell ahead of the slice before to `(N, segments, V)`, in place.
+    """Add, in place, log p(event_t, outcome_t | token ahead at t - 1) to the segment of that cell.
 
     Args:
-        logits: log p(token of every segment, its sightings).
+        logits: `(N, segments, V)` log p(token of every segment, its sightings).
         segments: where the cells ahead belong.
         steps: `(N, T - 1, V)` log p(event, outcome | token ahead) of every step.
     """

@@ -74,7 +74,10 @@ class Vocabulary:
                 self.max_events += 4
 
     def effect_arrays(self) -> tuple[Ints, Ints]:
-        """`(max_events,)` token written ahead, and thing in hand afterwards; SAME for motions and free slots."""
+        """Token written ahead, and thing in hand afterwards, both `(max_events,)`.
+
+        They are SAME for motions and free slots.
+        """
         arrays = np.full((2, self.max_events), SAME)
         for number, effect in enumerate(self.effects, len(MOTIONS)):
             arrays[:, number] = effect
@@ -101,7 +104,7 @@ class Vocabulary:
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any]) -> "Vocabulary":
-        """Inverse of `state_dict`."""
+        """Rebuild a vocabulary from what `state_dict` gave."""
         return cls(
             Slots(state["token_capacity"], list(state["tokens"])),
             Slots(state["hand_capacity"], list(state["hands"])),

@@ -47,7 +47,7 @@ class AbstractState:
 
     @property
     def key(self) -> Key:
-        """Identity."""
+        """What tells it from every other abstract state."""
         return key_of(self.hand, self.changes)
 
 
@@ -79,8 +79,8 @@ class Search:
     Args:
         belief, tables, region: what is known.
         budget: how far to look.
-        intended: abstract states that the last plan was heading for, with map cells: they are found in any case, so that a
-            plan is not dropped for another one only because it went out of the search's sight.
+        intended: goals of the previous plan, with map cells: they are always expanded, so that
+            replanning cannot lose them to the search budget.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Search:
         self._run(int(region.state(belief.pose[belief.weights.argmax()])), belief.hand)
 
     def _run(self, state: int, hand: int) -> None:
-        """Nearest first, in steps until it has happened: an abstract state is expanded, an interaction opened."""
+        """Expand abstract states and open interactions, nearest first in steps until they happen."""
         self._number(key_of(hand, {}), 0)
         start: Step = (0.0, 0, 0, None, np.array([state]))
         queue = [start]
@@ -126,7 +126,7 @@ class Search:
                     heapq.heappush(queue, (cost, next(ticks), child, None, states))
 
     def _interactions(self, number: int, entries: Ints) -> list[tuple[float, Interaction, Ints]]:
-        """What can be tried in a configuration: effort, (cell, event), and the states from which it can."""
+        """What can be tried in an abstract state: effort, (cell, event), and states to try it from."""
         node = self.found[number]
         if not self.effects or (self._full and number and node.key not in self.intended):
             return []
@@ -146,7 +146,7 @@ class Search:
         return found
 
     def _nearest(self, number: int, event: int, effort: Floats) -> list[int]:
-        """The cells that an event takes least effort at, and those that the last plan was heading for."""
+        """The cells that an event takes least effort at, and those that the last plan headed for."""
         order = effort.argsort(kind="stable")
         near = order[: self.budget.per_event]
         far = order[self.budget.per_event :] if self.intended else order[:0]
@@ -158,7 +158,11 @@ class Search:
         return near[effort[near] < np.inf].tolist() + wanted
 
     def _open(self, number: int, cell: int, event: int) -> int | None:
-        """Follow an interaction while there is room; the number of the abstract state that it leads to, if it is new."""
+        """Follow an interaction while there is room.
+
+        Returns:
+            the number of the abstract state that it leads to, if that is new.
+        """
         key = self._key_after(number, cell, event)
         known = key in self.numbers
         if self._full and not known and key not in self.intended:

@@ -1,4 +1,4 @@
-"""What a planner is told: posterior means and novelties of the tables, the belief over the map, the poses."""
+"""What a planner is told: means and novelties of the tables, beliefs over the map and the pose."""
 
 from dataclasses import dataclass
 
@@ -16,10 +16,12 @@ class PosteriorTables:
     Attributes:
         transition: `(A, V, C, E)` posterior mean p(event | action, token ahead, hand); free slots
             count as event 0.
-        transition_without_optimism: the same after one more trial that did nothing; see `Planner`.
+        transition_without_optimism: the same after one pseudo-observation of "nothing happened";
+            used on every step but the informative one, so that optimism about untried rows counts
+            once.
         transition_novelty: `(A, V, C)` nats, I(event; table).
         outcome: `(A + E', V, O)` posterior mean p(outcome | row, token ahead).
-        outcome_without_optimism: the same after one more trial that gave nothing.
+        outcome_without_optimism: likewise, after one pseudo-observation of "nothing gained".
         outcome_novelty: `(A + E', V)` nats.
         transparency: `(V,)` probability that one sees past a token.
         misread: probability of a misread sighting.
@@ -43,12 +45,12 @@ class PosteriorTables:
 
     @property
     def num_actions(self) -> int:
-        """A."""
+        """How many actions there are, A."""
         return self.transition.shape[0]
 
     @property
     def num_events(self) -> int:
-        """E."""
+        """How many events there are, E."""
         return self.transition.shape[3]
 
     def outcome_rows(self) -> Ints:
@@ -69,8 +71,7 @@ class Belief:
         pose: `(K, 3)` (y, x, heading) of the particles.
         weights: `(K,)` normalised.
         hand: slot in hand.
-        visited: pose (y, x, heading) -> `(P,)` codes of the view that was last seen there (`OUT_OF_SIGHT`
-            where out of sight).
+        visited: pose (y, x, heading) -> `(P,)` codes of the view that was last seen there.
     """
 
     cells: Floats
@@ -83,7 +84,9 @@ class Belief:
 
 
 def cell_information(cells: Floats, misread: float, num_tokens: int) -> Floats:
-    """I(o; z) in nats of one sighting of each cell: entropy of what will be read minus that of misreading.
+    """I(o; z) in nats of one sighting of each cell.
+
+    It is the entropy of what will be read, less that of misreading.
 
     Args:
         cells: `(..., V)` belief over tokens.
@@ -142,7 +145,10 @@ class Region:
 def region_of(
     belief: Belief, tables: PosteriorTables, geometry: Geometry, last: Region | None = None
 ) -> Region:
-    """The bounding box of seen cells and poses, with a margin of one; the last region is returned if it still fits."""
+    """The bounding box of seen cells and poses, with a margin of one.
+
+    The last region is returned if it still fits.
+    """
     ys, xs = np.divmod(belief.seen.nonzero()[0], geometry.size)
     ys = np.append(ys, belief.pose[:, 0] % geometry.size)
     xs = np.append(xs, belief.pose[:, 1] % geometry.size)

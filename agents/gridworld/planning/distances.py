@@ -41,7 +41,9 @@ def distances(successor: Ints, allowed: npt.NDArray[np.bool_], entries: Ints) ->
 def least_effort(
     distance: Floats, chance: Floats, cell_ahead: Ints, num_cells: int, min_chance: float
 ) -> Floats:
-    """Steps until an event has happened at each cell, `(num_cells,)`: the way to it, and 1 / chance trials.
+    """Steps until an event has happened at each cell, `(num_cells,)`.
+
+    They are the way to it, and 1 / chance trials.
 
     Args:
         distance: `(S,)` steps to every state.

@@ -45,8 +45,9 @@ class Plan:
 
     Attributes:
         expected_free_energy: `(A,)` nats, of each first action followed by the best policy.
-        risk, ambiguity, information_gain, novelty: `(A,)` nats, the terms of the first step: risk + ambiguity =
-            -E[log preference] - information gain, with log preferences up to a constant.
+        risk, ambiguity, information_gain, novelty: `(A,)` nats, the terms of the first step:
+            risk + ambiguity = -E[log preference] - information gain, with log preferences up to a
+            constant.
         num_abstract_states: how many abstract states were searched.
     """
 
@@ -68,10 +69,11 @@ class Stage:
         information: `(N, A)` information gain about the map.
         novelty: `(N, A)` information gain about the tables.
         flow: `(N, A, E)` discounted probability of each event with the episode going on.
-        preference_without_optimism, flow_without_optimism: the same for a step that is not the informative one.
+        preference_without_optimism, flow_without_optimism: the same for a step that is not the
+            informative one.
         successor: `(N, E)` flat state after each event.
-        bound: `(N, E)` flat state whose value bounds that after an effect that was not opened;
-            elsewhere the successor.
+        bound: `(N, E)` flat state whose value caps the value after an interaction that the search
+            did not expand, so that a foreseen harm is not forgotten; elsewhere the successor.
         abstract_state: `(N,)` the abstract state that each state belongs to.
     """
 
@@ -87,7 +89,7 @@ class Stage:
     abstract_state: Ints
 
     def later(self, value: Floats) -> Floats:
-        """`(N, E)` value of what follows each event; effects not opened are worth no more than their bound."""
+        """`(N, E)` value of what follows each event, capped by the bound."""
         later: Floats = np.minimum(value.take(self.successor), value.take(self.bound))
         return later
 
@@ -215,7 +217,7 @@ class Planner:
     def _expected(
         self, ahead: Floats, hand: Ints, tables: PosteriorTables
     ) -> tuple[list[Floats], list[Floats]]:
-        """Expectations of `_one_step` under beliefs over the token ahead `(N, V)`, with things in hand `(N,)`."""
+        """Expectations of `_one_step` given beliefs over the token ahead `(N, V)` and hands `(N,)`."""
         each = tables.num_actions
         events = tables.num_events
         quantities = self._one_step(tables)
@@ -310,7 +312,10 @@ def _remembered(belief: Belief, region: Region, number: Ints, size: int) -> tupl
 
 
 def _within_reach(likely: npt.NDArray[np.bool_], successor: Ints, roots: Ints) -> tuple[Ints, Ints]:
-    """Flat states that likely events lead to from the roots, and the number of each flat state among them (or -1)."""
+    """Flat states that likely events lead to from the roots, and the number of each among them.
+
+    States out of reach have the number -1.
+    """
     reached = np.isfinite(distances(successor, likely, np.unique(roots))).nonzero()[0]
     number = np.full(len(successor), -1)
     number[reached] = np.arange(len(reached))

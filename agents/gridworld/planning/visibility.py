@@ -33,7 +33,7 @@ class Transparency:
         return cls(np.zeros((num_slots, 2)))
 
     def update(self, view: Ints, geometry: Geometry) -> None:
-        """Count one view `(P,)` of codes: cells whose nearer neighbours in sight all show one token."""
+        """Count, in a view `(P,)` of codes, the cells whose nearer neighbours all show one token."""
         near = np.where(geometry.nearer >= 0, view[geometry.nearer], -1)
         touches_own = (geometry.nearer == geometry.own).any(1)
         top = near.max(1)
@@ -64,10 +64,10 @@ def visible_information(
     remembered: Ints,
     transparency: Floats,
 ) -> float:
-    """Information gain of looking at a view, nats: the worth of its cells, each as far as it will be in sight.
+    """Information gain of looking at a view, nats: that of its cells, as far as they will be in sight.
 
-    Where the agent has been, what is in sight is known, while all that was in sight lets as much
-    sight through.
+    At a pose visited before, the remembered visibility is used as long as no visible cell has
+    changed its transparency; else visibility is propagated outwards by noisy-or.
 
     Args:
         clear: `(cells,)` probability that one sees past each cell of a region, were it in sight.

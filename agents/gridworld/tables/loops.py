@@ -121,11 +121,14 @@ def choose(source: np.random.Generator, weights: Array) -> int:
 
 @compiled
 def choose_structures(source: np.random.Generator, weights: Array) -> tuple[Ints, Ints]:
-    """Draw a structure of every case: its concentration `(N,)`, and its pooling of each value of the first axis `(N, G)`.
+    """Draw a structure of every case: its concentration, and its pooling of each first-axis value.
 
     Args:
         source: of randomness.
         weights: `(N, H, L, G)`, see `structure_posterior`.
+
+    Returns:
+        concentration `(N,)` and pooling `(N, G)`.
     """
     number, alphas, poolings, groups = weights.shape
     alpha = np.empty(number, np.int64)

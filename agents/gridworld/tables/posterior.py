@@ -55,7 +55,7 @@ class TablePosterior:
 
     @cached_property
     def _rows(self) -> Array:
-        """Dirichlet parameters of every row given the past, and at X their sum, `(H, head, R, X + 1)`."""
+        """Dirichlet parameters of every row given the past, `(H, head, R, X + 1)`; at X their sum."""
         prior = self.prior
         pooled = self._pooled_past
         alphas = prior.alphas.astype(float)
@@ -83,7 +83,7 @@ class TablePosterior:
         return pool(counts, self.prior.index, len(self.prior.base))
 
     def _structures(self, pooled: Array, head: Ints) -> tuple[Array, Array]:
-        """See `structure_posterior`."""
+        """What past and own counts say about structures, see `structure_posterior`."""
         prior = self.prior
         evidence = self._log_evidence[head]
         layout = prior.base, prior.level, prior.group
@@ -96,7 +96,7 @@ class TablePosterior:
         return torch.from_numpy(evidence).to(own.dtype)
 
     def mean_at(self, own: Tensor, head: Tensor, context: Tensor) -> Tensor:
-        """Posterior mean of the row that each case has in one context (its flat number, `(N,)`), `(N, x)`."""
+        """Posterior mean `(N, x)` of the row of each case in one context (flat number, `(N,)`)."""
         prior = self.prior
         pooled = self._pooled(own)
         heads = head.contiguous().numpy()
@@ -110,7 +110,7 @@ class TablePosterior:
         return torch.from_numpy(mean).to(own.dtype)
 
     def draw(self, own: Tensor, head: Tensor, source: np.random.Generator) -> Tensor:
-        """An exact draw of every case's table: a structure, then its rows; pooled rows are drawn once.
+        """Draw every case's table exactly: a structure, then its rows; pooled rows are drawn once.
 
         Returns:
             probabilities in the shape of `own`.

@@ -36,10 +36,10 @@ IMPOSSIBLE = -12.0  # log evidence of one (perhaps fractional) count where the b
 
 @dataclass(frozen=True)
 class PooledDirichletPrior:
-    """The prior of a table. Rows of all poolings are laid out one after the other: R rows for L poolings.
+    """The prior of a table: a mixture over poolings of its rows.
 
-    Tables are small, so that the arithmetic is done by numpy, on the memory of the tensors that
-    come and go.
+    Rows of all poolings are laid out one after the other: R rows for L poolings. Tables are small,
+    so that the arithmetic is done by numpy, on the memory of the tensors that come and go.
 
     Attributes:
         base: `(R, X)` base measure of every row; zero where x is impossible.
@@ -116,7 +116,7 @@ class PooledDirichletPrior:
 
     @cached_property
     def group(self) -> Array:
-        """`(R,)` value of the first axis that each row belongs to; 0 where the context is ignored."""
+        """`(R,)` value of the first axis that a row belongs to; 0 where the context is ignored."""
         groups = np.zeros(len(self.base), np.int64)
         for rows in self.index[1:]:
             groups[rows] = self.group_of_context
@@ -156,7 +156,7 @@ class PooledDirichletPrior:
     # -- inference ---------------------------------------------------------------------------------
 
     def log_evidences(self, pooled: Array) -> Array:
-        """log p(counts | concentration, pooling) of the rows of each value of the first axis, `(..., head, H, L, G)`."""
+        """log p(counts | concentration, pooling) by value of the first axis, `(..., head, H, L, G)`."""
         prior, log_gamma = (self._upright(value, pooled) for value in self._prior[:2])
         gain = gammaln(pooled + prior) - log_gamma
         cells = np.where(self.base > 0, gain, IMPOSSIBLE * pooled).sum(-1)
@@ -179,7 +179,7 @@ class PooledDirichletPrior:
         return np.moveaxis(by_row, -2, 0)
 
     def _onto_contexts(self, rows: Array, axis: int) -> Array:
-        """Sum over poolings of what a context's rows hold; the axis of rows becomes the context axes."""
+        """Sum over poolings of what a context's rows hold; the context axes replace that of rows."""
         at = axis % rows.ndim
         spread = rows.take(self.index, at).sum(at)
         return spread.reshape(*rows.shape[:at], *self.context, *rows.shape[at + 1 :])
@@ -218,7 +218,7 @@ class PooledDirichletPrior:
 
 @dataclass
 class Summary:
-    """Posterior mean, novelty and mean after an idle trial, recomputed only for the heads whose counts have changed.
+    """Posterior mean, novelty and mean after an idle trial, recomputed where counts have changed.
 
     Attributes:
         nothing: what an idle trial gives.
@@ -234,7 +234,7 @@ class Summary:
     base: Tensor | None = None
 
     def update(self, counts: Tensor, prior: PooledDirichletPrior) -> tuple[Tensor, Tensor, Tensor]:
-        """Posterior mean, novelty, and mean after an idle trial at `counts` `(head, *context, x)`."""
+        """Posterior mean, novelty, and mean after an idle trial, at `(head, *context, x)` counts."""
         mean = self.mean
         novelty = self.novelty
         again = self.again
