@@ -17,7 +17,7 @@ Env = gymnasium.Env[Any, Any]
 
 
 def make_env(config: EnvConfig, *, render: bool = False) -> Env:
-    """Build the environment.
+    """Build the environment that a configuration asks for.
 
     Raises:
         ConfigError: it does not exist, does not take its options, or is of a kind that is not

@@ -32,7 +32,7 @@ class EpisodeStatistics:
     steps_to_streak: int | None = None
 
     def take_step(self, action: int, reward: float) -> None:
-        """Count one step."""
+        """Count one step of the running episode."""
         self.step += 1
         self.actions.append(action)
         self.episode_return += reward

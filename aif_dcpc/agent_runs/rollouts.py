@@ -39,7 +39,7 @@ class Episode:
 
     @property
     def length(self) -> int:
-        """Environment steps."""
+        """The number of environment steps."""
         return len(self.milliseconds)
 
 
@@ -51,7 +51,7 @@ def play(
     greedy: bool,
     before_step: Callable[[], None] = lambda: None,
 ) -> Episode:
-    """Play one episode."""
+    """Play one episode, from a seed to its end."""
     observation, _ = env.reset(seed=seed)
     agent.begin(seed=seed)
     shortest = shortest_path(env)

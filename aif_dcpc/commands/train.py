@@ -28,7 +28,7 @@ RENEWABLE = (
 
 
 def main() -> None:
-    """Run the command."""
+    """Run the command `aif-train`."""
     run_command("train", train)
 
 

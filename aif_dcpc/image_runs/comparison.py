@@ -51,7 +51,7 @@ class Results:
         ]
 
     def append(self, row: Row) -> None:
-        """Add a line."""
+        """Append one line to the file."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         cut_short = self.path.exists() and self.path.read_bytes()[-1:] not in (b"", b"\n")
         with self.path.open("a", encoding="utf-8") as file:
@@ -84,7 +84,8 @@ class Protocol:
     Attributes:
         experiment: name of a group in `configs/experiment`.
         methods: method -> its overrides of `aif-train`.
-        settings: method -> the settings to choose from, each some overrides; as many for every method.
+        settings: method -> the settings to choose from, each some overrides; as many for every
+            method.
         measure: the numbers of a finished run, from its folder and its key: the line so far, of which `stage` is
             "tuning" or "final".
         common: overrides of `aif-train` for all.

@@ -37,7 +37,7 @@ class ImageData:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """`(C, H, W)`."""
+        """The shape `(C, H, W)` of one image."""
         return tuple(self.train.shape[1:])
 
     def first(self, number: int | None) -> "ImageData":
@@ -230,7 +230,7 @@ def _last_tenth_out(paths: list[Path]) -> tuple[list[Path], list[Path]]:
 def _read(
     place: Path, train: list[Path], test: list[Path], image_size: int, *, crop: int | None
 ) -> ImageData:
-    """Pictures without labels."""
+    """Read pictures that have no labels."""
     if not train or not test:
         raise ConfigError(
             f"{place} holds {len(_found(place))} pictures, {len(train)} to learn from and {len(test)} held out: expected at "

@@ -70,8 +70,8 @@ def evaluate(config: EvaluateConfig) -> Result:
     """Measure the models of one or several run folders, and leave figures in each.
 
     Raises:
-        UserError: a run is missing, foreign or damaged, the runs are of different experiments, or features are not to
-            be had.
+        UserError: a run is missing, foreign or damaged, the runs are of different experiments, or
+            features are not to be had.
     """
     device = set_up(config.device, config.threads)
     if not config.run:

@@ -77,7 +77,7 @@ class Operations(TorchDispatchMode):
         self.count = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN204
-        """Count one operation."""
+        """Count one operation and run it."""
         self.count += 1
         return func(*args, **(kwargs or {}))
 
@@ -194,7 +194,7 @@ def _peak_of_this_process(length: int, batch: int, window: int, device: str) -> 
 
 
 def main() -> None:
-    """Run the command."""
+    """Time every model and update, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--lengths", type=int, nargs="+", default=[100, 1000, 10000])

@@ -1,4 +1,4 @@
-"""Pictures of held-out films: truth, reconstruction and prediction, digits apart in colours, places drawn in."""
+"""Pictures of held-out films: truth, reconstruction, prediction, digits in colours, places."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def draw_films(
     seen: int,
     number: int = 4,
 ) -> None:
-    """Of each film rows of truth, reconstruction, its digits in colours, and the prediction of what was not seen.
+    """Draw of each film truth, reconstruction, digits in colours, and what was predicted unseen.
 
     Args:
         path: of the PNG.

@@ -1,4 +1,4 @@
-"""Films of bouncing MNIST digits: learn what digits look like, find held-out ones from the prior, predict frames.
+"""Films of bouncing MNIST digits: learn appearances, find held-out digits, predict frames.
 
     python -m aif_dcpc.experiments.bouncing_digits.run --data-dir ... --seed 0
     python -m aif_dcpc.experiments.bouncing_digits.run --data-dir ... --seed 0 --digits 3
@@ -128,7 +128,11 @@ def parse() -> argparse.Namespace:
 
 
 def films(digits: Tensor, number: int = 1) -> tuple[Tensor, Tensor]:
-    """Films `(B, T, 1, 32, 32)`, each of `number` digits scaled to 16 x 16; unfolded positions `(B, T, number, 2)`."""
+    """Film `number` digits, scaled to 16 x 16, at a time.
+
+    Returns:
+        films `(B, T, 1, 32, 32)`, and unfolded positions `(B, T, number, 2)`.
+    """
     small = interpolate(unit(digits), (PATCH, PATCH), mode="bilinear", antialias=True)
     clips, positions = zip(
         *(bounce(part, frames=FRAMES, canvas=CANVAS) for part in small.chunk(number)), strict=True
@@ -151,7 +155,11 @@ def learned_model(train: Tensor, args: argparse.Namespace) -> GraphicalModel:
 
 
 def appearance(model: GraphicalModel, train: Tensor, args: argparse.Namespace) -> Tensor:
-    """Learn (or read) the parameters; returns the embeddings `(films, latents)` of the films learned from."""
+    """Learn (or read) the parameters.
+
+    Returns:
+        the embeddings `(films, latents)` of the films learned from.
+    """
     if args.appearance and args.appearance.exists():
         known = torch.load(args.appearance, weights_only=True)
         model.load_state_dict(known["parameters"])
@@ -195,7 +203,7 @@ def learn(model: GraphicalModel, train: Tensor, args: argparse.Namespace) -> Ten
 def find(
     model: GraphicalModel, films: Tensor, args: argparse.Namespace, number: int
 ) -> tuple[Beliefs, Beliefs]:
-    """What is found in held-out films from all frames, and from the first eight with a forecast of the rest."""
+    """Infer held-out films from all frames, and from the first eight with a forecast."""
     moves = dict.fromkeys(refined(args.digits), "langevin")
     seed = args.seed + 1 + 100 * number
     engine = DCPC(model, num_particles=PARTICLES, moves=moves, warmup=args.sweeps // 2, seed=seed)
@@ -204,7 +212,7 @@ def find(
 
 
 def infer(engine: DCPC, frames: Tensor, args: argparse.Namespace, ahead: int = 0) -> Beliefs:
-    """What the cloud, and what its best particle, says of films after sweeps from the prior; with a forecast."""
+    """Tell what the cloud and its best particle say of films, and forecast the rest."""
     state, info = engine.run(engine.init({"frame": frames}), args.sweeps)
     belief = Belief.of(state.particles, args.digits)
     if ahead:
@@ -227,7 +235,7 @@ def draw(
     whole: Beliefs,
     begun: Beliefs,
 ) -> None:
-    """The figures."""
+    """Draw the figures of held-out films."""
     kernel = renderer(model)
     several = args.digits > 1
     name = f"films_{args.digits}_digits_{args.seed}" if several else f"films_{args.seed}"

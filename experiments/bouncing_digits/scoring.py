@@ -1,4 +1,4 @@
-"""What a cloud says of a film of digits, and how far it is from the truth, digits matched up to their order."""
+"""What a cloud says of a film, and how far that is from the truth, digits matched in any order."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""A whole digit at once, appearance and path, given the other digits of the film: a draw that leaves wrong explanations.
+"""A whole digit at once, appearance and path, given the others: a draw that leaves wrong modes.
 
 Two latent digits may share one digit of the film, or one may explain a bit of two: local moves
 never leave such a place. What the others leave unexplained says by itself where a further digit may

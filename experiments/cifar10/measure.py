@@ -30,7 +30,7 @@ class Reference:
 
 
 class Measure:
-    """One classifier, learned from the training images that are not held out, and what it makes of real images.
+    """One classifier, learned from the images that are not held out, and its features of real images.
 
     Args:
         data: all images.

@@ -33,7 +33,7 @@ class Budget(NamedTuple):
 
 
 def tries(rows: Sequence[Row]) -> str:
-    """What tuning found, one line a setting, methods together (several processes may have written the rows)."""
+    """What tuning found, one line a setting; several processes may have written the rows."""
     lines = ["| method | setting | steps | KID, mean of both ways to sample |", "|---|---|---|---|"]
     for row in sorted(rows, key=lambda row: str(row["method"])):
         words = ", ".join(
@@ -85,7 +85,7 @@ def table(results: Results, budget: Budget) -> str:
 
 
 def differences(by_method: Mapping[str, Sequence[Row]]) -> str:
-    """Mean difference of KID between two methods on the same seeds, with its 95 % t-interval; the better one first."""
+    """Mean difference of KID between two methods on the same seeds; the better one first, 95 % t-interval."""
     lines = [
         "| KID of samples from | first | second | first minus second | seeds in which the first is ahead |"
     ]

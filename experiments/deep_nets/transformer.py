@@ -58,7 +58,7 @@ class Block(nn.Module):
 
 
 def transformer(width: int, heads: int, blocks: int) -> nn.Sequential:
-    """Embedding, blocks, logits."""
+    """Stack an embedding, attention blocks and a layer of logits."""
     return nn.Sequential(
         Embedding(width), *[Block(width, heads) for _ in range(blocks)], nn.Linear(width, TOKENS)
     )
@@ -80,7 +80,7 @@ def accuracy(net: nn.Module, generator: torch.Generator) -> float:
 
 
 def learn(net: nn.Sequential, args: argparse.Namespace, generator: torch.Generator) -> None:
-    """Prediction errors: fresh sequences each step, latents from the forward pass with noise, then some sweeps."""
+    """Learn by prediction errors, from fresh sequences each step; latents begin at the noisy forward pass."""
     seen = args.repeats
     model = GraphicalModel.from_sequential(
         net, args.noise, output=lambda logits: Independent(Multinomial(seen, logits=logits), 1)

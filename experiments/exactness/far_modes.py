@@ -63,7 +63,7 @@ def tempered(options: argparse.Namespace, seed: int) -> tuple[Tensor, Tensor, fl
 
 
 def untempered(size: int, seed: int) -> tuple[float, bool]:
-    """Share of the first mode without tempering, 64 particles, and whether the diagnosis warns and names the remedy."""
+    """Share of the first mode without tempering, and whether the diagnosis names the remedy."""
     engine = DCPC(two_modes(size)[0], num_particles=64)
     state, _ = engine.run(engine.init({"x": torch.zeros(1, size)}, seed=seed), 100)
     state, info = engine.run(state, 100, record=["z"])
@@ -81,7 +81,7 @@ def first_mode(z: Tensor) -> Tensor:
 
 
 def main() -> None:
-    """Run the command."""
+    """Measure several seeds, and print a table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""Samplers that are compared: the engine's exact sweeps, the published update, Pyro's NUTS, a bootstrap filter."""
+"""Samplers compared: exact sweeps, the published update, Pyro's NUTS, a bootstrap filter."""
 
 import math
 import time
@@ -26,7 +26,7 @@ FILTER_PARTICLES = 1024
 
 
 def wanted(engine: DCPC, case: Case) -> Callable[[State], Mapping[str, Tensor]]:
-    """What is read off a cloud: its latents, or what they would have been, natural values `(K, B, [T,] *event)`."""
+    """Read a cloud: its latents, or what they would have been, natural values `(K, B, [T,] *event)`."""
 
     def read(state: State) -> Mapping[str, Tensor]:
         if not case.counterfactual:
@@ -51,7 +51,10 @@ def is_shared(case: Case) -> bool:
 
 
 def exact(case: Case) -> Iterator[Row]:
-    """The engine's default: once moves are frozen every particle is a chain of its own; until precise, or `LIMIT`."""
+    """Sweep as the engine does by default until the moments are precise, or `LIMIT` is reached.
+
+    Once moves are frozen, every particle is a chain of its own.
+    """
     start = time.process_time()
     moments = tempered(case) if case.temper else swept(case, start)
     seconds = time.process_time() - start
@@ -78,7 +81,7 @@ def is_coarse(moments: Moments) -> bool:
 
 
 def tempered(case: Case) -> Moments:
-    """Clouds of 8192 particles, each a call of its own: its particles share ancestors, so a cloud is one chain."""
+    """Clouds of 8192 particles, each a call: particles share ancestors, so that a cloud is one chain."""
     moments = Moments(case)
     clouds = []
     for seed in range(CLOUDS):
@@ -92,7 +95,7 @@ def tempered(case: Case) -> Moments:
 
 
 def evidence_of(case: Case) -> tuple[str, list[float]]:
-    """The engine's own estimates, from 5 seeds, and the method that it chose (annealed ones: 1024 chains, not 64)."""
+    """The engine's own estimates, from 5 seeds, and the method that it chose (annealed: 1024 chains)."""
     engine = DCPC(case.model, num_particles=64, moves=case.moves, warmup=100)
     found = [
         estimate_evidence(engine, case.data, **case.setup, seed=s, num_chains=1024)
@@ -105,7 +108,7 @@ def evidence_of(case: Case) -> tuple[str, list[float]]:
 
 
 def paper(case: Case) -> Iterator[Row]:
-    """Algorithm 1 with 16 particles: at step .1, and where that breaks down at the largest smaller step that does not."""
+    """Algorithm 1 with 16 particles, at step .1 or the largest smaller one that does not break down."""
     for step in STEPS:
         try:
             yield published(case, step)

@@ -1,4 +1,4 @@
-"""Means and covariances found by a sampler, their errors against a case, and how large Monte Carlo lets those errors be."""
+"""Means and covariances of a sampler, their errors, and how large Monte Carlo lets those be."""
 
 import math
 from collections.abc import Mapping
@@ -98,7 +98,7 @@ class Moments:
         return (left.permute(1, 2, 0) @ right.transpose(0, 1))[:, rows, columns]
 
     def errors(self) -> tuple[Tensor, Tensor]:
-        """Relative errors of means and covariances averaged over chains, and their standard errors, `(D + pairs,)`."""
+        """Relative errors of means and covariances over chains, and standard errors, `(D + pairs,)`."""
         means = self.first / self.count / self.deviation
         products = (self.second / self.count - self.exact) / self.scale
         both = torch.cat([means, products], -1)

@@ -22,7 +22,7 @@ from aif_dcpc.commands.command import run_script
 
 
 def main() -> None:
-    """Draw."""
+    """Draw the learning curves of some files."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""What sweeps and particles are worth: agents of several kinds learn from the very same noisy episodes.
+"""What sweeps and particles are worth: several agents learn from the very same noisy episodes.
 
     python -m aif_dcpc.experiments.minigrid.inference_matters --seeds 6 --steps 400
 

@@ -23,7 +23,7 @@ REPEATS = 20
 
 
 def main() -> None:
-    """Measure and print."""
+    """Time steps beside evaluations, and print both."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = dlgm()
@@ -62,7 +62,7 @@ class Stepper:
         self.optimizer.zero_grad()
 
     def step(self) -> None:
-        """One learning step."""
+        """Take one learning step."""
         self.state, _ = reuse_gradients_step(self.engine, self.state, self.optimizer)
 
 

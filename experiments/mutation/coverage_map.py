@@ -1,4 +1,4 @@
-"""Which tests run which lines of `inference/`, and how long each takes: coverage with one context per test."""
+"""Which tests run which lines of `inference/`, and how long each takes: coverage, a context a test."""
 
 import hashlib
 import json
@@ -43,7 +43,10 @@ class Map:
     lines: dict[str, dict[str, set[int]]]
 
     def tests(self, mutant: Mutant, limit: float) -> dict[str, float]:
-        """Tests that can notice a mutant with their times, fastest first, as many as fit into a time limit (seconds)."""
+        """Tests that can notice a mutant, with their times, fastest first.
+
+        As many as fit into a time limit, seconds.
+        """
         found: list[str] = []
         for first, last in mutant.spans:
             span = set(range(first, last + 1))
@@ -59,7 +62,7 @@ class Map:
 
 
 def measure(store: Path, files: tuple[str, ...] = TESTS, *, budget: float = math.inf) -> Map:
-    """Run every test file that has changed since the map in `store` was made (all, if `inference/` has).
+    """Run every test file that has changed since the map in `store` (all, if `inference/` has).
 
     Raises:
         RuntimeError: a test fails: mutants say nothing then.

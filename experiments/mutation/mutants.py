@@ -1,4 +1,4 @@
-"""The mutants of `inference/`: Cosmic Ray's operators on its parso trees, less what cannot mean anything.
+"""The mutants of `inference/`: Cosmic Ray's operators, less what cannot mean anything.
 
 What is left out, by rule:
 
@@ -41,10 +41,11 @@ class Mutant:
     Attributes:
         module: path below `inference/`.
         operator, occurrence: Cosmic Ray's name and number of the change.
-        digest: of the module's text, so that results of another text are not taken for those of this one.
+        digest: of the module's text, so that results of another text are not taken for those of
+            this one.
         line: where it is.
-        spans: first and last line of the parts of the module whose tests are asked, the narrowest first; a test
-            counts if it runs a line of the first span that any test runs.
+        spans: first and last line of the parts of the module whose tests are asked, the narrowest
+            first; a test counts if it runs a line of the first span that any test runs.
     """
 
     module: str
@@ -71,7 +72,7 @@ class Mutant:
 
 
 def modules() -> list[str]:
-    """Paths below `inference/`."""
+    """List the files of `inference/` by their paths in it."""
     return sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
 
 
@@ -114,7 +115,7 @@ def mutants(module: str) -> Iterator[Mutant]:
 
 
 def _is_idle(leaf: Any) -> bool:
-    """Whether a place is in an annotation, a decorator, a message or what only type checkers read."""
+    """Whether a place changes nothing: an annotation, a decorator, a message, a block for type checkers."""
     child = leaf
     node = leaf.parent
     while node is not None:
@@ -128,7 +129,7 @@ def _is_idle(leaf: Any) -> bool:
 
 
 def _is_annotation(child: Any, node: Any) -> bool:
-    """Whether a child is the annotation of a parameter, of what a function returns, or of a variable."""
+    """Whether a child annotates a parameter, a returned value or a variable."""
     if node.type == "tfpdef":
         return child is node.children[2]
     if node.type == "funcdef":
@@ -145,7 +146,7 @@ def _is_for_type_checkers(node: Any) -> bool:
 
 
 def _spans(source: str, line: int) -> Iterator[tuple[int, int]]:
-    """The statement (or the head of a compound one) around a line; if it runs on import, then what it belongs to."""
+    """The statement around a line (of a compound one, its head); if it runs on import, its surroundings."""
     chain = [node for node in _statements(source) if node.lineno <= line <= (node.end_lineno or 0)]
     if any(isinstance(node, ast.FunctionDef) and node.body[0].lineno <= line for node in chain):
         yield _own_lines(chain[-1])
@@ -173,7 +174,7 @@ def _statements(source: str) -> list[ast.stmt]:
 
 
 def sample(everything: Mapping[str, Sequence[Mutant]], size: int, seed: int) -> list[Mutant]:
-    """Draw about `size` mutants, from every module in proportion to its number of mutants and at least one.
+    """Draw about `size` mutants, from every module in proportion to its own and at least one.
 
     A module's mutants are taken in the order of a hash, so that a sample stays what it was when
     others come or go.

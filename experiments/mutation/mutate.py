@@ -56,7 +56,7 @@ def arguments() -> argparse.Namespace:
 
 
 def attempt(mutant: Mutant, tests: Map, limit: float) -> Record:
-    """Try one mutant."""
+    """Try one mutant against the tests that run its line."""
     chosen = tests.tests(mutant, limit)
     start = spent()
     original = (PACKAGE / mutant.module).read_text()
@@ -166,7 +166,7 @@ def _chosen(everything: Mapping[str, Sequence[Mutant]], args: argparse.Namespace
 def _try_all(
     chosen: Sequence[Mutant], known: dict[str, Record], results: Path, args: argparse.Namespace
 ) -> None:
-    """Try what is not known yet, until the budget is spent; add to what is known and to the file of results."""
+    """Try what is not known yet until the budget is spent, and keep what comes of it."""
     torch.set_num_threads(1)
     imports = args.folder / "imports.json"
     if not imports.exists():

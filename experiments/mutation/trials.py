@@ -73,7 +73,7 @@ class Chosen:
         return done
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note failures."""
+        """Note the tests that fail."""
         if report.failed:
             self.failed.append(report.nodeid)
 
@@ -117,7 +117,11 @@ def _is_ours(name: str, file: str | None) -> bool:
 
 
 def in_child(task: Callable[[Connection], None]) -> tuple[int, Any]:
-    """Run a task in a silent forked child; its exit code (minus the signal that ended it) and the last thing it sent."""
+    """Run a task in a silent forked child.
+
+    Returns:
+        its exit code (minus the signal that ended it), and the last thing it sent.
+    """
     fork = multiprocessing.get_context("fork")
     ours, theirs = fork.Pipe(duplex=False)
 

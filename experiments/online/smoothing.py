@@ -134,7 +134,7 @@ def squared_bias(errors: Tensor) -> tuple[float, float]:
 def report(
     name: str, state: State, mean: Tensor, variance: Tensor, seconds: list[float], passes: str
 ) -> None:
-    """Print one row."""
+    """Print one row of the table."""
     weights = state.weights()[..., None, None].double()
     particles = state.particles["s"].double()
     errors = ((weights * particles).sum(0) - mean) / variance.sqrt()
@@ -157,7 +157,7 @@ def report(
 
 
 def main() -> None:
-    """Run the command."""
+    """Measure every move and number of passes, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--length", type=int, default=200)
     parser.add_argument("--particles", type=int, default=16)
