@@ -26,7 +26,7 @@ class ConvergenceWarning(UserWarning):
 
 
 def cause(error: Exception) -> str:
-    """Say on one line what went wrong: an engine's own sentence, or another error's kind and first line."""
+    """Say on one line what went wrong: the engine's own sentence, or kind and first line of another."""
     if isinstance(error, InferenceError):
         return str(error)
     first_line = (str(error).strip().splitlines() or [""])[0][:300]

@@ -1,4 +1,4 @@
-"""What estimators ask of an engine: a cloud, sweeps, and the same engine with another number of particles.
+"""What estimators ask of an engine: clouds, sweeps, and another number of particles.
 
 Annealing, tempering and evidence are written against this protocol; `DCPC` is the sampler that they
 are given.

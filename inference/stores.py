@@ -148,7 +148,8 @@ def with_batch(
     missing = set(state.values) - set(data) - set(particles)
     if missing:
         raise ClampError(
-            f"with_batch: no values for {', '.join(sorted(missing))}; give data or particles for every site."
+            f"with_batch: no values for {', '.join(sorted(missing))}; give data or particles for "
+            "every site."
         )
     batch = next(iter(particles.values())).shape[1]
     weights = state.log_weights.new_zeros(state.num_particles, batch)

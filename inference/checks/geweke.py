@@ -1,4 +1,4 @@
-"""Geweke's joint distribution test: sweeps and fresh data must keep the joint distribution of latents and data.
+"""Geweke's joint distribution test: sweeps and fresh data must keep the joint distribution.
 
 Exact draws of (latents, data) are made in many independent replicates along the batch axis. Each
 round then sweeps the latents given the data, with frozen step sizes, and redraws the data given the
@@ -54,7 +54,7 @@ def joint_test(
 
 
 def _observed(model: GraphicalModel, data: Mapping[str, Tensor] | None) -> tuple[str, ...]:
-    """Sites clamped in the test: those with data, else the leaves of the graph."""
+    """List the sites clamped in the test: those with data, else the leaves of the graph."""
     names = [n for n, s in model.sites.items() if s.kind == "stochastic"]
     given = [n for n in names if n in (data or {})]
     return tuple(given or [n for n in names if not model.children_of(n)])
@@ -128,8 +128,9 @@ def _compare(
         if z > max(threshold, worst.get(site, (0.0, ""))[0]):
             worst[site] = (z, what)
     return [
-        f"site {site!r}: sweeping changes the joint distribution (Geweke's test: {what} is off by {z:.1f} standard "
-        f"errors, limit {threshold:.1f}); its draws and its density differ, or its conditional or move is not exact."
+        f"site {site!r}: sweeping changes the joint distribution (Geweke's test: {what} is off by "
+        f"{z:.1f} standard errors, limit {threshold:.1f}); its draws and its density differ, or its "
+        "conditional or move is not exact."
         for site, (z, what) in worst.items()
     ]
 
@@ -151,7 +152,10 @@ def _statistics(
 
 
 def _bounded(reference: Tensor, values: Tensor) -> Tensor:
-    """`(replicates, elements)` in (-1, 1): standardised by the fresh draws and squashed, so that tails do not matter."""
+    """Standardise by the fresh draws and squash, so that tails do not matter.
+
+    The result is `(replicates, elements)` in (-1, 1).
+    """
     flat, base = (
         v[0].double().reshape(v.shape[1], -1)[:, :MAX_ELEMENTS] for v in (values, reference)
     )
@@ -167,7 +171,7 @@ def _z(first: Tensor, second: Tensor) -> Tensor:
 
 
 def as_episodes(model: GraphicalModel) -> GraphicalModel:
-    """The same model with global sites once per datum, so that data are independent replicates."""
+    """Copy a model with global sites once per data point, so that data are independent replicates."""
     copied = copy.copy(model)
     copied.sites = {
         name: replace(site, scope="episode") if site.scope == "global" else site

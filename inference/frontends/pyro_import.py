@@ -12,7 +12,7 @@
     {'y': (1, 3)}
     >>> state, info = DCPC(model).run(DCPC(model).init(data), num_sweeps=10)
 
-The program runs a few times, for one particle and one datum, exactly as Pyro would run it: it need
+The program runs a few times, for one particle and one data point, exactly as Pyro would run it: it need
 not broadcast. The log density of every site becomes a graph of tensor operations (`tensor_graphs`),
 whose inputs are the site's parents; neither Pyro nor the program is called afterwards (but for
 draws by rejection, which no graph can hold). A program may index with its latents (`table[z]`),
@@ -131,7 +131,7 @@ def _recorded(
 
 @dataclass(frozen=True)
 class ProgramDraw:
-    """Draw one statement by running the program, for draws that cannot be recorded; one particle after the other."""
+    """Draw one statement by running the program, particle by particle, where no graph can hold it."""
 
     program: Program
     arguments: tuple[Any, ...]
@@ -149,7 +149,7 @@ class ProgramDraw:
 
 
 class TracedKernel(nn.Module):
-    """p(site | parents) of one sample statement, as recorded graphs of its log density and of its draw."""
+    """p(site | parents) of one sample statement: recorded graphs of its log density and its draw."""
 
     def __init__(
         self,
@@ -164,29 +164,37 @@ class TracedKernel(nn.Module):
         super().__init__()
         self.statement: Distribution = site["fn"]
         self.plates = tuple(site["fn"].batch_shape)
-        self.event = tuple(
-            site["value"].shape[len(self.plates) :]
-        )  # a law over time may not know how long its series is
+        # from the value: a law over time may not know how long its series is
+        self.event = tuple(site["value"].shape[len(self.plates) :])
         own = names.index(site["name"])
         self.places = tuple(-1 if i == own else parents.index(names[i]) for i in density_inputs)
         self.draw_places = tuple(parents.index(names[i]) for i in draw_inputs)
-        self.density, self.draw = BatchedGraph(density), BatchedGraph(draw, random=True)
+        self.density = BatchedGraph(density)
+        self.draw = BatchedGraph(draw, random=True)
         self.learns = any(True for _ in self.draw.parameters())
 
     def forward(self, *parents: Tensor) -> "TracedDistribution":
         """The site's distribution given parents `(K, B, *shape)`."""
-        lead = torch.broadcast_shapes(*(p.shape[:2] for p in parents)) if parents else torch.Size()
-        return TracedDistribution(self, parents, lead)
+        return TracedDistribution(
+            self, parents, torch.broadcast_shapes(*(p.shape[:2] for p in parents))
+        )
 
 
 class TracedDistribution(Distribution):
-    """One statement's distribution for a whole cloud: batch shape `(K, B, *plates)`, without leading axes for a root."""
+    """One statement's distribution for a whole cloud, batch shape `(K, B, *plates)`.
+
+    Without parents it has no leading axes, `(*plates)`.
+    """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012
 
-    def __init__(self, kernel: TracedKernel, parents: tuple[Tensor, ...], lead: torch.Size) -> None:
-        self.kernel, self.parents, self.lead = kernel, parents, lead
-        super().__init__(lead + kernel.plates, torch.Size(kernel.event), validate_args=False)
+    def __init__(
+        self, kernel: TracedKernel, parents: tuple[Tensor, ...], cloud_shape: torch.Size
+    ) -> None:
+        self.kernel = kernel
+        self.parents = parents
+        self.cloud_shape = cloud_shape  # (K, B), or () for a root
+        super().__init__(cloud_shape + kernel.plates, torch.Size(kernel.event), validate_args=False)
 
     @property
     def support(self) -> constraints.Constraint | None:  # type: ignore[override]
@@ -221,22 +229,22 @@ class TracedDistribution(Distribution):
         return result
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draw for every particle and datum, `(K, B, *plates, *event)`."""
+        """Draw for every particle and data point, `(K, B, *plates, *event)`."""
         kernel = self.kernel
         if not kernel.draw_places and not kernel.learns:
-            return kernel.statement.sample(torch.Size(sample_shape) + self.lead)
+            return kernel.statement.sample(torch.Size(sample_shape) + self.cloud_shape)
         wide = [
-            self.parents[p].expand(*self.lead, *self.parents[p].shape[2:])
+            self.parents[p].expand(*self.cloud_shape, *self.parents[p].shape[2:])
             for p in kernel.draw_places
         ]
-        return kernel.draw.drawn(self.lead, *wide)
+        return kernel.draw.drawn(self.cloud_shape, *wide)
 
 
 # -- plated discrete sites -------------------------------------------------------------------------
 
 
 def _add_plated_conditional(model: GraphicalModel, name: str, sites: dict[str, Message]) -> None:
-    """Let a discrete site inside plates be drawn at once: its elements are independent given everything else."""
+    """Let a discrete site inside plates be drawn at once: given all else, its elements are independent."""
     site = sites[name]
     children = model.children_of(name)
     if (
@@ -249,7 +257,7 @@ def _add_plated_conditional(model: GraphicalModel, name: str, sites: dict[str, M
 
 
 def _elementwise(site: Message, sites: dict[str, Message], children: tuple[str, ...]) -> bool:
-    """Whether the plates cover the whole batch shape of the site, and its children lie in the same plates."""
+    """Tell whether plates cover the site's whole batch shape, and its children lie in the same ones."""
     frames = {f for f in site["cond_indep_stack"] if f.vectorized}
     shape = site["fn"].batch_shape
     covered = {f.dim for f in frames}
@@ -331,7 +339,7 @@ class PlatedConditional:
         return total
 
     def _where(self, name: str, masks: Mapping[str, Tensor]) -> Tensor | None:
-        """True where a site's density counts: not where data are hidden, nor where `do` has set part of a latent."""
+        """Return the mask of what counts of a density: not missing data, nor what `do` has set."""
         if name not in masks or name == self.name:
             return None
         if self.state is None:
@@ -341,7 +349,7 @@ class PlatedConditional:
         return None if name in self.state.conditioning.latent else masks[name]
 
     def _counted(self, name: str, log_prob: Tensor) -> Tensor:
-        """What the state counts of a density: nothing where an intervention cuts it, a power of it when tempered."""
+        """Count what the state counts of a density: nothing where `do` cuts it, its power when tempered."""
         if self.state is None:
             return log_prob
         around = self.state.conditioning.factors_of(self.name, self.state.length)

@@ -35,7 +35,7 @@ def no_validation() -> Iterator[None]:
 
 @contextmanager
 def rng_from(generator: torch.Generator | None) -> Iterator[None]:
-    """Make global random draws (distributions know no generator) follow `generator`; restore them after."""
+    """Make global draws (distributions know no generator) follow `generator`; restore them after."""
     if generator is None:
         yield
         return

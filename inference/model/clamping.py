@@ -1,4 +1,4 @@
-"""What is handed over as data: names, shapes, masks and values, checked before anything is inferred from them.
+"""What is handed over as data: names, shapes, masks and values, checked before inference.
 
 All of this happens once per cloud and may look at values; sweeps never do.
 """
@@ -29,7 +29,7 @@ def check_names(
     masks: Mapping[str, object],
     do: Mapping[str, object],
 ) -> None:
-    """Refuse unknown sites, sites that cannot be clamped, set or masked, and inputs that are missing."""
+    """Refuse unknown sites, sites in a role that they cannot have, and inputs that are missing."""
     sites = factor_graph.model.sites
     for name in [*data, *masks, *do]:
         if name not in sites:
@@ -38,7 +38,8 @@ def check_names(
         check_tensor(name, value)
     for name in data.keys() & do.keys():
         raise ClampError(
-            f"site {name!r} is in data and in do: it is either observed or set; keep one of the two."
+            f"site {name!r} is in data and in do: it is either observed or set; keep one of the "
+            "two."
         )
     for site in sites.values():
         _check_role(site, given=site.name in data or site.name in do, masked=site.name in masks)
@@ -97,7 +98,7 @@ def sizes(
 
 
 def _check_sizes(batches: set[int], lengths: set[int], timed: bool) -> None:
-    """Refuse data that differ in size, and a model with time whose number of slices nothing tells."""
+    """Refuse data that differ in size, and a series whose number of slices nothing tells."""
     if len(batches) > 1:
         raise ClampError(
             f"data differ in their number of data (first axis): {sorted(batches)}; expected one B."
@@ -126,7 +127,10 @@ def _check_axes(sites: Mapping[str, Site], given: Mapping[str, Tensor]) -> None:
 
 
 def add_particle_axis(site: Site, value: Tensor, batch: int, time: int) -> Tensor:
-    """Give data `(B, [T,] *event)` an axis for particles, `(1, B, [T,] *event)`; global ones `(1, 1, *event)`."""
+    """Give data `(B, [T,] *event)` an axis for particles, `(1, B, [T,] *event)`.
+
+    Data of a global site, `(*event)`, become `(1, 1, *event)`.
+    """
     if site.scope == "global":
         return value[None, None]
     expected = (batch,) if site.period is None else (batch, num_slices(site, time))
@@ -185,7 +189,7 @@ def check_values(
     *,
     do: Collection[str] = (),
 ) -> dict[str, Tensor]:
-    """Check the shapes of events and that data are possible; give integers the type that the kernel draws.
+    """Check that data are possible events; give integers the type that the kernel draws.
 
     Args:
         factor_graph: the model.
@@ -232,7 +236,7 @@ def _checked(
     given: Tensor,
     mask: Tensor | None,
 ) -> Tensor:
-    """Check a site's data on the slices of one factor, where they are observed; cast all of them."""
+    """Check a site's data on one factor's slices, where they are observed; cast all of them."""
     site = factor.site
     slices = (0, 0) if site.period is None else factor.slices(given.shape[2])
     law = _law(factor_graph, factor, values, slices, 1)

@@ -1,4 +1,4 @@
-"""Clamping data: which sites are observed, latent or set, and a first cloud drawn from the prior."""
+"""Clamping data: which sites are observed, latent or set, and a first cloud from the prior."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -137,7 +137,7 @@ def _first_cloud(
 
 
 def small_cloud(factor_graph: FactorGraph) -> State | None:
-    """Draw one particle of everything over a few slices; None where that needs more than the model."""
+    """Draw one particle over a few slices; None where that needs more than the model."""
     slices = 2 + max((f.start for f in factor_graph.factors), default=0)
     periods = [s.period for s in factor_graph.model.sites.values() if s.period is not None]
     length = slices * max(periods) if periods else None
@@ -167,7 +167,8 @@ def with_particles(state: State, particles: Mapping[str, Tensor]) -> State:
         expected = state.constrained(name).shape
         if value.shape != expected:
             raise ClampError(
-                f"particles of site {name!r}: expected {tuple(expected)}, found {tuple(value.shape)}."
+                f"particles of site {name!r}: expected {tuple(expected)}, "
+                f"found {tuple(value.shape)}."
             )
         integer = name in state.conditioning.discrete
         natural[name] = value if integer else value.to(state.values[name])
@@ -175,7 +176,7 @@ def with_particles(state: State, particles: Mapping[str, Tensor]) -> State:
 
 
 def has_readers(factor_graph: FactorGraph, name: str) -> bool:
-    """Tell whether a site is read beyond its own density: by others, or by itself at later slices."""
+    """Tell whether a site is read by others, or by itself at later slices."""
     return any(f.site.name != name or len(f.lags(name)) > 1 for f in factor_graph.factors_of[name])
 
 
@@ -206,9 +207,10 @@ def interventions(state: State, do: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def intervene(state: State, do: Mapping[str, Tensor]) -> State:
-    """Set sites by hand: their own densities are cut, latent ones stop moving; weights become equal.
+    """Set sites by hand: their own densities are cut, and latent ones stop moving.
 
-    The particles of the other sites stay where they are: sweep them towards the new posterior.
+    Weights become equal. The particles of the other sites stay where they are: sweep them towards
+    the new posterior.
     """
     if not do:
         return state

@@ -1,4 +1,4 @@
-"""Evaluating factors: log densities, their scores, and how both are laid onto the sites that they touch.
+"""Evaluating factors: log densities, their scores, and how both are laid onto the sites they read.
 
 One autograd call gives a factor's log density and its score towards *every* continuous latent that
 it reads; values are detached at each site, so that nothing propagates further than one edge (the
@@ -105,7 +105,10 @@ def aligned_inputs(
     values: Mapping[str, Tensor] | None = None,
     rows: Tensor | None = None,
 ) -> dict[Argument, Tensor]:
-    """Every argument that a factor reads, laid along its slices (or some `rows` of them), at the state's or other values."""
+    """Lay every argument that a factor reads along its slices, or along some `rows` of them.
+
+    The values are the state's, or those given: unconstrained or not, as they are.
+    """
     current = state.values if values is None else values
     start, stop = factor_slices(state, factor)
     return {
@@ -123,12 +126,12 @@ def aligned_inputs(
 
 
 def is_continuous(conditioning: Conditioning, name: str) -> bool:
-    """Whether a site is latent and has a score."""
+    """Tell whether a site is latent and has a score."""
     return name in conditioning.latent and name not in conditioning.discrete
 
 
 def factor_slices(state: State, factor: Factor) -> tuple[int, int]:
-    """Slices that a factor covers in this state, in its own scope ((0, 0) without time)."""
+    """Return the slices that a factor covers in its own scope, (0, 0) without time."""
     if factor.site.period is None:
         return 0, 0
     return factor.slices(state.values[factor.site.name].shape[2])
@@ -142,7 +145,9 @@ def log_density(
     stop: int,
     rows: Tensor | None = None,
 ) -> Tensor:
-    """log p at aligned inputs in unconstrained coordinates, `(K, B, [T])`; gradients flow to inputs and parameters.
+    """Return log p at aligned inputs in unconstrained coordinates, `(K, B, [T])` nats.
+
+    Gradients flow to inputs and parameters.
 
     The inputs are those of the slices `start .. stop - 1`, or of `rows` `(R,)` where these are
     given.
@@ -180,9 +185,10 @@ def _sum_event(values: Tensor, batch_ndim: int) -> Tensor:
 def _counted(
     state: State, factor: Factor, start: int, stop: int, rows: Tensor | None
 ) -> Tensor | None:
-    """Return the mask of elements whose log density is counted, `(1, B, [T,] *elements)`; None for all.
+    """Return the mask of elements whose log density is counted; None for all.
 
-    Missing elements of an observed site are not counted, nor elements that are fixed by `do`.
+    Its shape is `(1, B, [T,] *elements)`. Missing elements of an observed site are not counted, nor
+    elements that are fixed by `do`.
     """
     name = factor.site.name
     mask = state.masks.get(name)
@@ -203,7 +209,10 @@ def _on_slices(mask: Tensor, factor: Factor, start: int, stop: int, rows: Tensor
 def likelihood_power(
     state: State, factor: Factor, start: int, stop: int, rows: Tensor | None = None
 ) -> Tensor | None:
-    """The power to which a tempered state raises a factor's density, `(1, B or 1, [1 or T])`; None for 1."""
+    """Return the power to which a tempered state raises a factor's density; None for 1.
+
+    Its shape is `(1, B or 1, [1 or T])`.
+    """
     site = factor.site
     power = state.inverse_temperature
     mask = state.masks.get(site.name)
@@ -222,7 +231,7 @@ def likelihood_power(
 
 
 def active_factors(state: State) -> tuple[Factor, ...]:
-    """All factors that are not intervened by an intervention and cover at least one slice."""
+    """List all factors that are not cut by `do` and cover at least one slice."""
     return tuple(
         f
         for f in state.conditioning.factor_graph.factors
@@ -231,12 +240,15 @@ def active_factors(state: State) -> tuple[Factor, ...]:
 
 
 def factors_of(state: State, name: str) -> tuple[Factor, ...]:
-    """Active factors that read a site: its own and its children's."""
+    """List the active factors that read a site: its own and its children's."""
     return state.conditioning.factors_of(name, state.length)
 
 
 def log_joint(state: State) -> Tensor:
-    """log p(data, particles), `(K, B)` nats, in unconstrained coordinates; global factors count in every datum's row."""
+    """Return log p(data, particles), `(K, B)` nats, in unconstrained coordinates.
+
+    Global factors count in the row of every data point.
+    """
     total = torch.zeros_like(state.log_weights)
     for factor in active_factors(state):
         log_prob = (state.cache.get(factor.key) or evaluate(state, factor, scores=False)).log_prob
@@ -245,7 +257,7 @@ def log_joint(state: State) -> Tensor:
 
 
 def not_finite(state: State) -> NonFiniteError:
-    """Make the error of a cloud whose log joint is not finite, which names the site if one is found.
+    """Make the error of a cloud whose log joint is not finite; it names the site where one is found.
 
     Reads from the device.
     """
@@ -272,14 +284,14 @@ def accumulate(
     *,
     shift: int = 0,
 ) -> None:
-    """Add a factor's quantity, in place, to the values of the site behind one of its leaves.
+    """Add a factor's quantity, in place, to the values of the site behind an argument.
 
     Args:
         total: `(K, B, length, *rest)`, with one slice for a site without time.
         state: gives the factor's slices.
         site: the site behind `argument`.
-        factor: the factor.
-        argument: the argument.
+        factor: the factor that reads it.
+        argument: one of the factor's.
         part: `(K, B, [T_factor,] *rest)`, summed where the site is slower than the factor.
         shift: slice 0 of the site stands at this place of `total`.
     """
@@ -299,7 +311,7 @@ def accumulate(
 
 
 def collapse(site: Site, factor: Factor, part: Tensor) -> Tensor:
-    """A factor's quantity `(K, B, [T,] *rest)`, summed onto a site without time: `(K, B or 1, *rest)`."""
+    """Sum a factor's quantity `(K, B, [T,] *rest)` onto a site without time, `(K, B or 1, *rest)`."""
     if factor.site.period is not None:
         part = part.sum(2)
     return part.sum(1, keepdim=True) if site.scope == "global" and part.shape[1] > 1 else part
@@ -323,7 +335,7 @@ def fill_cache(state: State, names: tuple[str, ...]) -> State:
 
 
 def keeps_scores(state: State, site: Site, factor: Factor) -> bool:
-    """Whether a cached score towards `site` can be kept slice by slice and datum by datum when others move."""
+    """Tell whether a cached score can be kept slice by slice, row by row, when other sites move."""
     same_time = site.period == factor.site.period
     same_batch = (site.scope == "global") == (factor.site.scope == "global")
     return same_time and same_batch
@@ -332,7 +344,7 @@ def keeps_scores(state: State, site: Site, factor: Factor) -> bool:
 def merge(
     state: State, factor: Factor, accepted: Tensor, new: FactorValue, old: FactorValue
 ) -> FactorValue:
-    """Keep `new` where `accepted` `(K, B, [T])`, else `old`; scores that cannot be merged are dropped."""
+    """Keep `new` where `accepted` `(K, B, [T])`, else `old`; drop scores that cannot be merged."""
     log_prob = torch.where(accepted, new.log_prob, old.log_prob)
     scores = {}
     for argument, score in new.scores.items():
@@ -347,7 +359,7 @@ def merge(
 
 
 def prediction_error(state: State, name: str, current: Mapping[str, FactorValue]) -> Tensor:
-    """eps = sum of the scores of the factors around a site, `(K, B, [T,] *event)` (paper, equation 6)."""
+    """Sum the scores of the factors around a site, `(K, B, [T,] *event)` (paper, equation 6)."""
     site = state.conditioning.site(name)
     value = state.values[name]
     if site.period is not None:

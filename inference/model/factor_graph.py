@@ -1,4 +1,4 @@
-"""From declared sites to batched factors: which tensors each log density reads, and at which slices.
+"""From declared sites to batched factors: which values each log density reads, at which slices.
 
 A site with lagged parents gives two factors: its `initial` kernel on the first slices and its
 kernel on the rest. Each factor covers *all* its slices in one call. Deterministic sites are folded
@@ -28,7 +28,7 @@ class Argument(NamedTuple):
 
 @dataclass(frozen=True)
 class Call:
-    """A deterministic function of other nodes."""
+    """A deterministic function of other expressions."""
 
     function: Callable[..., Tensor]
     args: tuple["Expression", ...]
@@ -38,7 +38,7 @@ Expression = Argument | Call
 
 
 def arguments_of(expression: Expression) -> Iterator[Argument]:
-    """All leaves below a expression."""
+    """List the arguments that an expression is computed from, some of them perhaps twice."""
     if isinstance(expression, Argument):
         yield expression
     else:
@@ -48,12 +48,12 @@ def arguments_of(expression: Expression) -> Iterator[Argument]:
 
 @dataclass(frozen=True)
 class Factor:
-    """log p(site | parents) on the slices `start ..` of the site's scope (all of them for a site without time).
+    """log p(site | parents) on some slices of the site's scope; all there is for a site without time.
 
     Attributes:
         site: the site whose density this is.
         kernel: callable of `args`.
-        args: how each argument is computed.
+        args: how each of the kernel's arguments is computed.
         start, stop: first and one past the last slice; `stop` is None for "to the end".
         inputs: every argument that the density reads, the site's own value first.
     """
@@ -76,7 +76,7 @@ class Factor:
         return (self.start if self.start < stop else stop), stop
 
     def lags(self, name: str) -> tuple[int, ...]:
-        """Lags at which the factor reads site `name`."""
+        """Return the lags at which the factor reads a site."""
         return self._lags.get(name, ())
 
     @cached_property
@@ -88,14 +88,14 @@ class Factor:
         }
 
     def covers(self, length: int) -> bool:
-        """Whether the factor has a slice in a series of `length` fast slices."""
+        """Tell whether the factor has a slice in a series of `length` fast slices."""
         if self.site.period is None:
             return True
         start, stop = self.slices(num_slices(self.site, length))
         return stop > start
 
     def distribution(self, aligned: Mapping[Argument, Tensor]) -> Distribution:
-        """The kernel's distribution at aligned inputs."""
+        """Make the kernel's distribution at aligned inputs."""
         result: Distribution = self.kernel(
             *(evaluate_expression(expression, aligned) for expression in self.args)
         )
@@ -103,7 +103,7 @@ class Factor:
 
 
 def evaluate_expression(expression: Expression, aligned: Mapping[Argument, Tensor]) -> Tensor:
-    """A expression's value, given its leaves'."""
+    """Compute an expression from the values of its arguments."""
     if isinstance(expression, Argument):
         return aligned[expression]
     return expression.function(*(evaluate_expression(arg, aligned) for arg in expression.args))
@@ -135,7 +135,7 @@ class FactorGraph:
         }
 
     def expression(self, name: str) -> Expression:
-        """How a site's value follows from the leaves above it: by itself, if it is not deterministic."""
+        """Say how a site's value is computed: it is its own argument unless it is deterministic."""
         return self._resolve(name, 0)
 
     def _resolve(self, parent: Parent, steps_back: int) -> Expression:
@@ -187,7 +187,7 @@ def expand_trailing(flags: Tensor, like: Tensor) -> Tensor:
 
 
 def num_slices(site: Site, length: int) -> int:
-    """Number of values of a site with time in a series of `length` fast slices."""
+    """Count the values of a site with time in a series of `length` fast slices."""
     return -(-length // (site.period or 1))
 
 

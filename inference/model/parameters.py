@@ -1,4 +1,4 @@
-"""What densities depend on beside their sites: parameters and buffers of modules, tensors that kernels capture.
+"""What densities depend on beside their sites: parameters, buffers, tensors that kernels capture.
 
 A cloud caches densities and scores at its values. They are of use only as long as what they depend
 on is as it was, so a cloud remembers the *snapshot* that they were evaluated under: every tensor,

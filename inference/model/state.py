@@ -1,4 +1,4 @@
-"""What the next sweep needs (`State`), what is worth looking at (`Info`), and what stays fixed (`Conditioning`).
+"""What the next sweep needs (`State`), what is worth looking at (`Info`), what stays (`Conditioning`).
 
 Latent sites with a constrained support are held in unconstrained coordinates (`State.values`);
 `State.particles` shows them in their own support.
@@ -30,10 +30,10 @@ from aif_dcpc.misspelt import unknown_name
 
 @dataclass(frozen=True)
 class Conditioning:
-    """A factor_graph model with the roles that one data set gives to its sites.
+    """A factor graph with the roles that one data set gives to its sites.
 
     Attributes:
-        factor_graph: factors.
+        factor_graph: the factors of the model.
         latent: names of latent sites, parents first.
         bijections: unconstrained -> support, for constrained continuous latent sites.
         supports: all values `(M, *event)` of latent sites with a finite support.
@@ -61,7 +61,10 @@ class Conditioning:
     )
 
     def factors_of(self, name: str, length: int) -> tuple[Factor, ...]:
-        """Factors that read a site in a series of so many slices: its own and its children's, without intervened ones."""
+        """List the factors that read a site: its own and its children's, but for those that are cut.
+
+        `length` is the number of slices of the series.
+        """
         if (name, length) not in self._active:
             self._active[name, length] = tuple(
                 f for f in self.factor_graph.factors_of[name] if self.is_active(f, length)
@@ -69,11 +72,11 @@ class Conditioning:
         return self._active[name, length]
 
     def is_active(self, factor: Factor, length: int) -> bool:
-        """Whether a factor is not intervened by an intervention and covers at least one of so many slices."""
+        """Tell whether a factor is not cut by `do` and covers at least one of so many slices."""
         return factor.site.name not in self.intervened and factor.covers(length)
 
     def site(self, name: str) -> Site:
-        """The declaration of a site.
+        """Look up the declaration of a site.
 
         Raises:
             ModelError: for an unknown name.
@@ -84,9 +87,11 @@ class Conditioning:
         return sites[name]
 
     def unconstrain(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Values in their own support to unconstrained coordinates; sites without a bijection stay as they are."""
-        bijections = self.bijections
-        return {n: bijections[n].inv(v) if n in bijections else v for n, v in values.items()}
+        """Bring values from their own support to unconstrained coordinates, where the two differ."""
+        found = dict(values)
+        for name in values.keys() & self.bijections.keys():
+            found[name] = self.bijections[name].inv(values[name])
+        return found
 
 
 @dataclass(frozen=True)
@@ -148,17 +153,19 @@ class State:
 
     @property
     def particles(self) -> dict[str, Tensor]:
-        """Latent values in their own support, `(K, B, [T,] *event)` (global sites `(K, 1, *event)`)."""
+        """The latents in their own support, `(K, B, [T,] *event)`; global ones `(K, 1, *event)`."""
         return {name: self.constrained(name) for name in self.conditioning.latent}
 
     def constrained(self, name: str) -> Tensor:
-        """One site's values in its own support."""
+        """Return the values of one site in its own support."""
         bijection = self.conditioning.bijections.get(name)
         value = self.values[name]
         return value if bijection is None else bijection(value)
 
     def value(self, name: str) -> Tensor:
-        """One site's values in its own support, `(K or 1, B or 1, [T,] *event)`; deterministic sites are computed.
+        """Return a site's values in its own support; deterministic sites are computed.
+
+        The shape is `(K or 1, B or 1, [T,] *event)`.
 
         Raises:
             ModelError: for an unknown name.
@@ -166,16 +173,14 @@ class State:
         site = self.conditioning.site(name)
         if site.kind != "deterministic":
             return self.constrained(name)
+        stop = 0 if site.period is None else num_slices(site, self.length)
         expression = self.conditioning.factor_graph.expression(name)
-        stop = num_slices(site, self.length) if site.period is not None else 0
-        leaves = set(arguments_of(expression))
-        return evaluate_expression(
-            expression,
-            {
-                n: align(self.constrained(n.site), self.conditioning.site(n.site), n, site, 0, stop)
-                for n in leaves
-            },
-        )
+        aligned = {}
+        for argument in arguments_of(expression):
+            source = self.conditioning.site(argument.site)
+            value = self.constrained(argument.site)
+            aligned[argument] = align(value, source, argument, site, 0, stop)
+        return evaluate_expression(expression, aligned)
 
     @property
     def natural(self) -> dict[str, Tensor]:
@@ -183,21 +188,21 @@ class State:
         return {name: self.constrained(name) for name in self.values}
 
     def weights(self) -> Tensor:
-        """Normalised weights `(K, B)`."""
+        """Return the normalised weights, `(K, B)`."""
         return torch.softmax(self.log_weights, 0)
 
     def reopened_adaptation(self) -> dict[str, Any]:
-        """What moves have learned, ready to learn again after the target has moved."""
+        """Return what moves have learned, ready to learn again after the target has moved."""
         return {
             n: a.reopened() if hasattr(a, "reopened") else a for n, a in self.adaptation.items()
         }
 
     def replace(self, **changes: Any) -> "State":
-        """A copy with some fields changed."""
+        """Return a copy with some fields changed."""
         return replace(self, **changes)
 
     def with_values(self, changes: Mapping[str, Tensor]) -> "State":
-        """A copy with some values changed; cached factors that read them are dropped."""
+        """Return a copy with some values changed; cached factors that read them are dropped."""
         stale = {f.key for name in changes for f in self.conditioning.factor_graph.factors_of[name]}
         cache = {k: v for k, v in self.cache.items() if k not in stale}
         return replace(self, values={**self.values, **changes}, cache=cache)

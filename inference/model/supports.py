@@ -1,4 +1,4 @@
-"""Supports: which values a distribution can take, whether parents change that, whether data lie there."""
+"""Supports: which values a distribution can take, and whether data lie there."""
 
 import copy
 import math
@@ -122,7 +122,7 @@ def _bounds_fit(support: constraints.Constraint, batch_shape: torch.Size) -> boo
 def integer_bounds(
     told: Sequence[constraints.Constraint | None], kept: Sequence[constraints.Constraint | None]
 ) -> tuple[float, float] | None:
-    """Least and greatest value of an ordered integer support; None for others (one-hot vectors, grids).
+    """Return least and greatest value of an ordered integer support; None for one-hot vectors, grids.
 
     A bound that depends on parents is left out: densities are zero beyond it.
 
@@ -159,9 +159,9 @@ def unlike_supports(name: str, first: constraints.Constraint | None, law: Distri
     """
     if has_bounds(support_of(law)):
         return (
-            f"site {name!r}: its support depends on its parents ({support_of(law)!s:.80}); give it a fixed support "
-            "and compute with it, for example fraction ~ Uniform(0, 1) and a deterministic site a * fraction for "
-            "Uniform(0, a)."
+            f"site {name!r}: its support depends on its parents ({support_of(law)!s:.80}); give it "
+            "a fixed support and compute with it, for example fraction ~ Uniform(0, 1) and a "
+            "deterministic site a * fraction for Uniform(0, a)."
         )
     return (
         f"site {name!r}: its initial kernel has the support {first}, its kernel {support_of(law)}; "
