@@ -2,12 +2,14 @@
 
 import importlib
 import inspect
+import json
 import pkgutil
 
 import torch
 
 import aif_dcpc.inference.images
 from aif_dcpc import experiments
+from aif_dcpc.image_runs import assembly
 from aif_dcpc.inference import DCPC, GraphicalModel
 
 # small values of arguments, by the words that graphs share; other arguments keep their defaults
@@ -51,6 +53,12 @@ def small_options(graph):
     """The small values of those arguments that a graph takes."""
     taken = inspect.signature(graph).parameters
     return {name: value for name, value in SMALLEST.items() if name in taken}
+
+
+def small_overrides(name):
+    """The same as a command is told them, for a graph that `images.model` can name."""
+    options = small_options(assembly.GRAPHS[name])
+    return [f"++images.options.{key}={json.dumps(value)}" for key, value in options.items()]
 
 
 def smallest(graph, **options):

@@ -1,7 +1,7 @@
 """Small models that several tests share, each with its exact answer beside it."""
 
 import torch
-from torch.distributions import Categorical, MultivariateNormal, Normal
+from torch.distributions import Categorical, Independent, MultivariateNormal, Normal
 
 from aif_dcpc.inference import GraphicalModel, lag
 
@@ -25,6 +25,14 @@ def gaussian_pair_posterior(x, noise=0.5):
 def gaussian_pair_evidence(x, noise=0.5):
     """log p(x), nats: x is Normal(0, sqrt(1 + noise^2))."""
     return Normal(0.0, (1 + noise**2) ** 0.5).log_prob(x)
+
+
+def gaussian_vectors(size):
+    """z ~ Normal(0, I), x ~ Normal(z, .5 I), each a vector that is one event."""
+    model = GraphicalModel()
+    model.add_site("z", lambda: Independent(Normal(torch.zeros(size), 1.0), 1))
+    model.add_site("x", lambda z: Independent(Normal(z, 0.5), 1), ["z"])
+    return model
 
 
 # -- a mean that all data share --------------------------------------------------------------------

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from image_graphs import GRAPHS, drawn_data, small_options, smallest
+from image_graphs import GRAPHS, drawn_data, small_overrides, smallest
 
 from aif_dcpc.configuration import load_config
 from aif_dcpc.image_runs import assembly
@@ -40,18 +40,12 @@ NAMED = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
 EXPERIMENTS = [name for name in NAMED if is_of_images(name)]
 
 
-def small_graph(name):
-    """Overrides that make the graph of an experiment small."""
-    options = small_options(assembly.GRAPHS[name])
-    return [f"++images.options.{key}={json.dumps(value)}" for key, value in options.items()]
-
-
 @pytest.mark.parametrize("update", UPDATES)
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_learns_by_both_updates(experiment, update, image_files, tmp_path):
     images = configured(f"experiment={experiment}").images
     asked = (
-        *small_graph(images.model),
+        *small_overrides(images.model),
         f"inference.update={update}",
         f"data_dir={image_files(images.data)}",
     )

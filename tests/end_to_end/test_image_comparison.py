@@ -51,7 +51,7 @@ def test_every_method_is_tuned_run_and_shown_and_finished_rows_are_not_run_again
     compare.main(["tune", *asked])
     compare.main(["run", *asked])
     found = rows(tmp_path)
-    assert [row["stage"] for row in found].count("tuning") == sum(map(len, SETTINGS.values())) == 25
+    assert [row["stage"] for row in found].count("tuning") == sum(map(len, SETTINGS.values()))
     runs = [row for row in found if row["stage"] == "final"]
     assert [row["method"] for row in runs] == list(METHODS)
     assert not any("failed" in row for row in runs)

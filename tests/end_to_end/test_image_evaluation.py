@@ -7,12 +7,12 @@ from statistics import fmean, stdev
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
+from image_graphs import small_overrides
 from PIL import Image
 
 from aif_dcpc.commands import evaluate as evaluate_command
 from aif_dcpc.commands import train as train_command
+from aif_dcpc.configuration import load_config
 from aif_dcpc.errors import ConfigError, RunFolderError
 from aif_dcpc.image_runs.distances import inception_features
 from aif_dcpc.image_runs.evaluation import Evaluation, evaluate
@@ -48,20 +48,15 @@ FIGURES = {
 }
 
 
-def values(name, overrides):
-    with initialize_config_module("aif_dcpc.configs", version_base="1.3"):
-        return OmegaConf.to_container(compose(name, overrides=list(overrides)), resolve=True)
-
-
 def trained(place, *overrides):
     folder = create_image_run(
-        train_config(values("train", (*SMALL, *overrides, f"run_dir={place}")))
+        train_config(load_config("train", *SMALL, *overrides, f"run_dir={place}"))
     )
     return str(continue_image_run(folder, folder.config()).folder)
 
 
 def asked(*overrides):
-    return evaluate_config(values("evaluate", overrides))
+    return evaluate_config(load_config("evaluate", *overrides))
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +206,7 @@ def test_what_cannot_be_evaluated_is_refused_in_one_sentence(runs, tmp_path):
 
 def test_a_run_without_records_has_no_curve(runs, tmp_path):
     folder = create_image_run(
-        train_config(values("train", (*SMALL, f"run_dir={tmp_path / 'new'}")))
+        train_config(load_config("train", *SMALL, f"run_dir={tmp_path / 'new'}"))
     )
     with pytest.raises(RunFolderError, match="no records"):
         free_energy_curve(folder)
@@ -273,12 +268,7 @@ def test_inception_features_where_the_weights_are(runs, tmp_path, monkeypatch):
     assert result["fid_prior"] > 0 and result["fid_mixture"] > 0
 
 
-WHOLE = {
-    "emnist": ("images.options.sizes=[3,6]",),
-    "fashion_mnist": ("images.options.sizes=[3,6]",),
-    "celeba_32": ("+images.options.width=16", "+images.options.latents=4"),
-    "celeba_64": ("+images.options.width=16", "+images.options.latents=4"),
-}
+WHOLE = ("emnist", "fashion_mnist", "celeba_32", "celeba_64")
 
 
 @pytest.fixture
@@ -296,7 +286,8 @@ def typed(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("experiment", WHOLE)
 def test_the_pipeline_from_files_to_numbers(experiment, image_files, typed, tmp_path):
-    place = image_files("celeba" if experiment.startswith("celeba") else experiment)
+    images = train_config(load_config("train", f"experiment={experiment}")).images
+    place = image_files(images.data)
     budget = (
         "epochs=1",
         "images.batch_size=9",
@@ -304,7 +295,11 @@ def test_the_pipeline_from_files_to_numbers(experiment, image_files, typed, tmp_
         "inference.num_sweeps=1",
         "log_every=1",
     )
-    small = ("images.validation_sweeps=8", "images.validation_images=2", *WHOLE[experiment])
+    small = (
+        "images.validation_sweeps=8",
+        "images.validation_images=2",
+        *small_overrides(images.model),
+    )
     learned = typed(
         train_command,
         f"experiment={experiment}",

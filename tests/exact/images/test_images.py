@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, MultivariateNormal, Normal
 
-from aif_dcpc.image_runs.distances import frechet_distance, kernel_distance
+from aif_dcpc.image_runs.distances import frechet_distance, kernel_distance, kernel_estimate
 from aif_dcpc.inference import DCPC, check_model
 from aif_dcpc.inference.images import (
     class_embedding,
@@ -132,12 +132,38 @@ def test_the_summary_names_every_site_and_counts_its_parameters():
     assert found == {"z1": 0, "z2": 12, "image": 64, "total": 76}
 
 
-def test_distances_of_gaussian_features():
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(4000, 2, generator=generator).double()
-    # ||difference||^2 + trace((1 - 3)^2 I)
-    assert frechet_distance(x, 3 * x + 1) == pytest.approx(2 + 2 * 4, rel=0.05)
-    assert abs(kernel_distance(x[:2000], x[2000:])) < 0.05 < kernel_distance(x[:2000], x[2000:] + 1)
+def features(number, seed, shift=0.0, size=3):
+    generator = torch.Generator().manual_seed(seed)
+    return shift + torch.randn(number, size, generator=generator).double()
+
+
+def test_the_frechet_distance_of_a_stretched_set():
+    """y = 3 x + 1: means differ by 2 m + 1, and trace(S + 9 S - 2 * 3 S) = 4 trace S."""
+    x = features(40, 0)
+    expected = (2 * x.mean(0) + 1).square().sum() + 4 * x.var(0).sum()
+    assert frechet_distance(x, 3 * x + 1) == pytest.approx(expected.item(), rel=1e-6)
+    assert frechet_distance(x, x) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_kernel_distance_is_that_of_all_pairs():
+    x = features(7, 0)
+    y = features(5, 1, 0.5)
+
+    def kernel(a, b):
+        return (float(a @ b) / 3 + 1) ** 3
+
+    within = sum(
+        kernel(s[i], s[j]) / (len(s) * (len(s) - 1))
+        for s in (x, y)
+        for i in range(len(s))
+        for j in range(len(s))
+        if i != j
+    )
+    across = sum(kernel(a, b) for a in x for b in y) / 35
+    assert kernel_estimate(x, y, blocks=2).value == pytest.approx(within - 2 * across)
+    assert kernel_distance(x, x + 1, size=7) == pytest.approx(
+        kernel_estimate(x, x + 1, blocks=2).value
+    )
 
 
 @pytest.mark.parametrize("side", [32, 64])
