@@ -23,14 +23,13 @@ class TMaze(gym.Env[dict[str, Any], int]):
         max_steps: steps after which the episode is truncated.
     """
 
-    metadata = {"render_modes": [], "egocentric_view": None}  # noqa: RUF012
-
     def __init__(
         self, cue_reliability: float = 0.95, reward_probability: float = 1.0, max_steps: int = 10
     ) -> None:
         self.cue_reliability = cue_reliability
         self.reward_probability = reward_probability
         self.max_steps = max_steps
+        self.metadata = {"render_modes": [], "egocentric_view": None}
         self.action_space = spaces.Discrete(4)  # type: ignore[assignment]
         self.observation_space = spaces.Dict(
             location=spaces.Discrete(4), cue=spaces.Discrete(3), outcome=spaces.Discrete(3)

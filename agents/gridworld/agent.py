@@ -29,6 +29,7 @@ from aif_dcpc.agents.gridworld.settings import HierarchicalSettings, hierarchica
 from aif_dcpc.agents.protocol import BaseAgent, EgocentricView, Observation, StepReport
 from aif_dcpc.inference.model.resampling import unique_ancestors
 
+TRY_WITH = {"map_size": 12, "inference": {"num_particles": 4, "num_sweeps": 1}}  # quick to try
 COLLAPSE = 40  # so many equal actions in a row count as a collapsed policy
 
 
