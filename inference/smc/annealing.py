@@ -28,6 +28,7 @@ References: Neal 2001; Wu, Burda, Salakhutdinov, Grosse 2017 (arXiv 1611.04273).
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -43,7 +44,8 @@ from aif_dcpc.inference.model.state import FactorValue, State
 from aif_dcpc.inference.moves.adaptation import SiteAdaptation
 from aif_dcpc.inference.sampler import Sampler
 
-PILOT_MEMORY = 10  # gains of the pilot's adaptation never fall below those after this many sweeps: its target moves
+# gains of the pilot's adaptation never fall below those after this many sweeps: its target moves
+PILOT_MEMORY = 10
 
 
 @dataclass(frozen=True)
@@ -111,19 +113,19 @@ def heat(state: State, power: Tensor) -> State:
 
 
 def _scaled(value: FactorValue, ratio: Tensor) -> FactorValue:
+    """A factor's log density and scores times a ratio `(B or 1,)`."""
+
     def scale(x: Tensor) -> Tensor:
         return x * ratio.reshape(1, -1, *([1] * (x.ndim - 2)))
 
-    return FactorValue(
-        scale(value.log_prob), {argument: scale(score) for argument, score in value.scores.items()}
-    )
+    scores = {argument: scale(score) for argument, score in value.scores.items()}
+    return FactorValue(scale(value.log_prob), scores)
 
 
 def cool(state: State) -> State:
     """Back to the posterior itself."""
-    return heat(state, torch.ones(state.batch_size).to(state.log_weights)).replace(
-        inverse_temperature=None
-    )
+    full_power = torch.ones(state.batch_size).to(state.log_weights)
+    return heat(state, full_power).replace(inverse_temperature=None)
 
 
 def log_likelihood(state: State) -> Tensor:
@@ -143,7 +145,9 @@ def log_likelihood(state: State) -> Tensor:
 
 
 def _plain_log_prob(state: State, plain: State, factor: Factor) -> Tensor:
-    cached, power = state.cache.get(factor.key), state.inverse_temperature
+    """A factor's log density at temperature 1, `(K or 1, B or 1, [T])`, from the cache where it is there."""
+    cached = state.cache.get(factor.key)
+    power = state.inverse_temperature
     if cached is None or factor.site.name in state.conditioning.latent:
         return evaluate(plain, factor, scores=False).log_prob
     if power is None:
@@ -156,9 +160,10 @@ def _observed_part(state: State, factor: Factor, log_prob: Tensor) -> Tensor:
     """Sum over the observed slices, `(K or 1, B or 1)`."""
     mask = state.masks.get(factor.site.name)
     if mask is not None and factor.site.name in state.conditioning.latent:
-        start, stop = (0, None) if factor.site.period is None else factor.slices(mask.shape[2])
-        shown = mask if factor.site.period is None else mask[:, :, start:stop]
-        log_prob = torch.where(shown, log_prob, torch.zeros_like(log_prob))
+        if factor.site.period is not None:
+            start, stop = factor.slices(mask.shape[2])
+            mask = mask[:, :, start:stop]
+        log_prob = torch.where(mask, log_prob, torch.zeros_like(log_prob))
     return log_prob if log_prob.ndim == 2 else log_prob.sum(2)
 
 
@@ -190,22 +195,21 @@ def fit_path(
             state, _ = engine.sweep(state, adapt=True, log_joint=False)
         adaptations.append(state.adaptation)
         deviations.append(_deviation(log_likelihood(state)))
-    return Path(
-        _even(torch.tensor([0.0, *knots]), torch.stack(deviations).cpu(), num_temperatures),
-        tuple(knots),
-        adaptations,
-    )
+    deviation = torch.stack(deviations).cpu()
+    powers = _even(torch.tensor([0.0, *knots]), deviation, num_temperatures)
+    return Path(powers, tuple(knots), adaptations)
 
 
 def _forgetful(adaptation: Any) -> Any:
+    """What a move has learned, with gains that stay large enough to follow a target that moves."""
     if not isinstance(adaptation, SiteAdaptation):
         return adaptation
-    return replace(
-        adaptation, updates={w: min(n, PILOT_MEMORY) for w, n in adaptation.updates.items()}
-    )
+    updates = {key: min(count, PILOT_MEMORY) for key, count in adaptation.updates.items()}
+    return replace(adaptation, updates=updates)
 
 
 def _deviation(log_likelihood: Tensor) -> Tensor:
+    """Standard deviation over particles of log likelihoods `(K, B or 1)`, root mean square over data."""
     finite = torch.nan_to_num(log_likelihood, neginf=-1e6).double()
     return finite.var(0).mean().sqrt()
 
@@ -214,9 +218,8 @@ def _even(knots: Tensor, deviations: Tensor, number: int) -> Tensor:
     """`number` inverse temperatures, the last 1, at equal steps of the integral of the deviations."""
     knots = knots.double()
     speed = deviations + 1e-3 * deviations.mean() + 1e-12
-    length = torch.cat(
-        [torch.zeros(1).double(), ((speed[1:] + speed[:-1]) / 2 * knots.diff()).cumsum(0)]
-    )
+    steps = (speed[1:] + speed[:-1]) / 2 * knots.diff()
+    length = torch.cat([torch.zeros(1).double(), steps.cumsum(0)])
     wanted = torch.linspace(0, 1, number + 1).double()[1:] * length[-1]
     right = torch.searchsorted(length, wanted).clamp(1, len(knots) - 1)
     share = (wanted - length[right - 1]) / (length[right] - length[right - 1])
@@ -265,18 +268,13 @@ def annealed_log_evidence(
         if path is None:
             pilot = engine.with_num_particles(max(num_chains, 2))
             path = fit_path(pilot, pilot.init(data, seed=seed, **setup), num_temperatures)
-            chains.generator, seed = pilot.generator, None
+            chains.generator = pilot.generator
+            seed = None
         if reverse is not None:
-            return _walk(
-                chains, reverse.replace(cache={}), path, sweeps_per_temperature, reverse=True
-            )
-        return _walk(
-            chains,
-            chains.init(data, seed=seed, **setup),
-            path,
-            sweeps_per_temperature,
-            reverse=False,
-        )
+            start = reverse.replace(cache={})
+        else:
+            start = chains.init(data, seed=seed, **setup)
+        return _walk(chains, start, path, sweeps_per_temperature, reverse=reverse is not None)
 
 
 def _walk(
@@ -284,11 +282,13 @@ def _walk(
 ) -> AnnealedEvidence:
     """Follow the path and weigh by the increments of the likelihood's power."""
     powers = path.inverse_temperatures.tolist()
-    steps = [*zip([0.0, *powers[:-1]], powers, strict=True)]
+    steps = list(pairwise([0.0, *powers]))
+    if reverse:
+        steps = [(after, before) for before, after in reversed(steps)]
     fitted = list(path.adaptations)
     log_weights = torch.zeros_like(log_likelihood(state))
     acceptance: dict[str, Tensor] = {}
-    for before, after in [(b, a) for a, b in reversed(steps)] if reverse else steps:
+    for before, after in steps:
         log_weights = log_weights + (after - before) * log_likelihood(state)
         if after == 0:  # the prior needs no move: the walk ends here
             break
@@ -297,10 +297,8 @@ def _walk(
         state = state.replace(adaptation=fitted[knot])
         for _ in range(sweeps):
             state, info = engine.sweep(state, adapt=False, log_joint=False)
-            acceptance = {
-                n: acceptance.get(n, 0) + a / (sweeps * len(powers))
-                for n, a in info.acceptance.items()
-            }
+            for name, rate in info.acceptance.items():
+                acceptance[name] = acceptance.get(name, 0) + rate / (sweeps * len(powers))
         fitted[knot] = state.adaptation  # keeps the factorisations
     mean = torch.logsumexp(log_weights, 0) - math.log(log_weights.shape[0])
     return AnnealedEvidence(

@@ -87,7 +87,9 @@ def _climb(
 ) -> tuple[State, Mapping[str, Tensor], Tensor]:
     """Resample and sweep at rising inverse temperatures."""
     acceptance: Mapping[str, Tensor] = {}
-    evidence, fractions, before = torch.zeros_like(state.log_evidence), [], 0.0
+    evidence = torch.zeros_like(state.log_evidence)
+    fractions = []
+    before = 0.0
     for after in path.inverse_temperatures.tolist():
         weights = (after - before) * log_likelihood(state)
         fractions.append(ess(weights) / state.num_particles)
@@ -105,11 +107,9 @@ def _climb(
 def _select(state: State, indices: Tensor) -> State:
     """Keep the lineages `indices` `(K, B)`, or `(K, 1)` where all data share one."""
     wide = indices.expand(state.num_particles, state.batch_size)
-    moved = {
-        n: take(
-            state.values[n],
-            indices if is_coupled(state) and state.values[n].shape[1] == 1 else wide,
-        )
-        for n in state.conditioning.latent
-    }
+    moved = {}
+    for name in state.conditioning.latent:
+        value = state.values[name]
+        is_global = is_coupled(state) and value.shape[1] == 1
+        moved[name] = take(value, indices if is_global else wide)
     return state.with_values(moved).replace(ancestors=state.ancestors.gather(0, wide))
