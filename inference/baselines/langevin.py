@@ -45,8 +45,10 @@ class UnadjustedLangevin(DCPC):
         persistent: bool = True,
     ) -> None:
         super().__init__(engine.model, num_particles=engine.num_particles, seed=engine.seed)
-        self.step_size, self.temperature = step, temperature
-        self.inner_steps, self.persistent = inner_steps, persistent
+        self.step_size = step
+        self.temperature = temperature
+        self.inner_steps = inner_steps
+        self.persistent = persistent
 
     def _update_latents(
         self, state: State, generator: torch.Generator | None, adapt: bool | None

@@ -42,7 +42,8 @@ class Encoder(nn.Module):
     def forward(self, images: Tensor, num_particles: int) -> tuple[list[Tensor], Tensor]:
         """Draws `(K, B, size)` of each latent, z_L first, and their summed log density `(K, B)`."""
         below = images.flatten(1).expand(num_particles, len(images), -1)
-        drawn, log_prob = [], torch.zeros(below.shape[:2], dtype=images.dtype, device=images.device)
+        drawn = []
+        log_prob = torch.zeros(below.shape[:2], dtype=images.dtype, device=images.device)
         for layer in self.layers:
             law = _law(layer, below)
             below = law.rsample()
@@ -104,7 +105,8 @@ class AmortisedLearner(Learner):
         rate: float,
     ) -> None:
         super().__init__(engine, optimizer, template, store)
-        self.site, self.latents = site, tuple(reversed(template.conditioning.latent))
+        self.site = site
+        self.latents = tuple(reversed(template.conditioning.latent))
         self.encoder: Encoder = chain_encoder(template, site)
         optimizer.add_param_group({"params": list(self.encoder.parameters()), "lr": rate})
 

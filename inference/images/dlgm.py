@@ -78,7 +78,9 @@ class PixelLayer(nn.Module):
             raise ModelError(
                 f"likelihood {likelihood!r}: expected one of {', '.join(LIKELIHOODS)}."
             )
-        self.image_shape, self.likelihood, self.levels = tuple(image_shape), likelihood, levels
+        self.image_shape = tuple(image_shape)
+        self.likelihood = likelihood
+        self.levels = levels
         if likelihood == "discretized_normal":
             self.log_scale = nn.Parameter(torch.tensor(-1.5))
         self.linear = nn.Linear(inputs, int(torch.Size(self.image_shape).numel()))

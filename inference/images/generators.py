@@ -80,10 +80,9 @@ class ConvolutionalKernel(nn.Module):
             raise ModelError(
                 f"likelihood {likelihood!r}: expected one of {', '.join(LIKELIHOODS)}."
             )
-        self.body, self.likelihood = (
-            body.to(memory_format=torch.channels_last),
-            likelihood,
-        )  # a fifth faster on CPUs
+        # a fifth faster on CPUs
+        self.body = body.to(memory_format=torch.channels_last)
+        self.likelihood = likelihood
         self.log_scale = nn.Parameter(torch.tensor(float(scale)).log())
 
     def forward(self, z: Tensor) -> Distribution:

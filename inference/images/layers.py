@@ -34,7 +34,8 @@ class WhitenedNormal(Distribution):
     has_rsample = True
 
     def __init__(self, mean: Tensor, whitening: Tensor) -> None:
-        self.mean_, self.whitening = mean, whitening
+        self.mean_ = mean
+        self.whitening = whitening
         super().__init__(mean.shape[:-1], mean.shape[-1:], validate_args=False)
 
     @property
@@ -44,7 +45,8 @@ class WhitenedNormal(Distribution):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "WhitenedNormal":
         """The same law for more data."""
-        size, whitening = self.mean_.shape[-1], self.whitening
+        size = self.mean_.shape[-1]
+        whitening = self.whitening
         wide = whitening if whitening.ndim == 2 else whitening.expand(*batch_shape, size, size)
         return WhitenedNormal(self.mean_.expand(*batch_shape, size), wide)
 
@@ -64,7 +66,8 @@ class WhitenedNormal(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density, `(*batch)`."""
-        away, shared = value - self.mean_, self.whitening.ndim == 2
+        away = value - self.mean_
+        shared = self.whitening.ndim == 2
         white = (
             away @ self.whitening.mT
             if shared

@@ -76,7 +76,8 @@ class Decoder(nn.Module):
         self, latents: int, hidden: int, image_shape: tuple[int, ...], scale: float
     ) -> None:
         super().__init__()
-        self.image_shape, self.scale = image_shape, scale
+        self.image_shape = image_shape
+        self.scale = scale
         self.network = nn.Sequential(
             nn.Linear(latents, hidden),
             nn.Tanh(),

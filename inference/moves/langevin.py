@@ -93,11 +93,9 @@ def _fresh(state: State, name: str) -> State:
 def _pass(
     move: Langevin, state: State, generator: torch.Generator | None, adapt: bool
 ) -> tuple[State, Tensor]:
-    site, z, proposal = (
-        state.conditioning.site(move.site),
-        state.values[move.site],
-        PROPOSALS[move.noise],
-    )
+    site = state.conditioning.site(move.site)
+    z = state.values[move.site]
+    proposal = PROPOSALS[move.noise]
     chunks = site_chunks(state, site, move.width, move.phase, move.gap)
     here: Pass = StridedUpdate.of(state, site, chunks) or FullUpdate(state, site, chunks)
     learned: SiteAdaptation = state.adaptation.get(move.site, SiteAdaptation())

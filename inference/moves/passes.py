@@ -109,13 +109,15 @@ class FullUpdate:
         """`(count, 1, B)` True where a chunk has a value that is not observed; None where nothing is."""
         if self.held is None:
             return None
-        before, free = self.chunks.phase, (~self.held).unsqueeze(-1).flatten(3).any(-1)
+        before = self.chunks.phase
+        free = (~self.held).unsqueeze(-1).flatten(3).any(-1)
         free = pad(free, (before, self.chunks.padded - before - free.shape[2]))
         return self.chunks.cut(free.unsqueeze(-1)).any(-1).unsqueeze(1)
 
     def move(self, jump: Tensor) -> tuple[Tensor, Tensor]:
         """The jump laid along the series, observed values held back, and the values with it."""
-        z, mask = self.state.values[self.site.name], self.state.masks.get(self.site.name)
+        z = self.state.values[self.site.name]
+        mask = self.state.masks.get(self.site.name)
         jump = self.chunks.join(jump).reshape(z.shape)
         if mask is not None:
             jump = torch.where(expand_trailing(mask, jump), torch.zeros_like(jump), jump)
@@ -139,7 +141,8 @@ class FullUpdate:
 
     def accept(self, flags: Tensor, moved: Tensor, new: Values) -> State:
         """The state in which the chunks flagged in `(count, K * B)` have moved."""
-        z, cache = self.state.values[self.site.name], dict(self.state.cache)
+        z = self.state.values[self.site.name]
+        cache = dict(self.state.cache)
         flags = self.chunks.spread(flags)  # all slices of a chunk: fixed ones did not move
         flags = flags.view(z.shape[: self.site.batch_ndim])
         for factor in self.factors:
@@ -234,7 +237,8 @@ class StridedUpdate:
     @cached_property
     def _open(self) -> Tensor | None:
         """`(1, B, count, width, D or 1)` True where a free slice is there and not observed; None if nothing is observed."""
-        z, mask = self.state.values[self.site.name], self.state.masks.get(self.site.name)
+        z = self.state.values[self.site.name]
+        mask = self.state.masks.get(self.site.name)
         if mask is None:
             return None
         free = ~mask.index_select(2, self.free)
@@ -253,11 +257,9 @@ class StridedUpdate:
 
     def move(self, jump: Tensor) -> tuple[Tensor, Tensor]:
         """The jump of the free slices, observed values held back, and the site's values with it."""
-        z, mask, now = (
-            self.state.values[self.site.name],
-            self.state.masks.get(self.site.name),
-            self._now,
-        )
+        z = self.state.values[self.site.name]
+        mask = self.state.masks.get(self.site.name)
+        now = self._now
         jump = jump.transpose(0, 1).reshape(*z.shape[:2], -1, *z.shape[3:])[:, :, : now.shape[2]]
         if mask is not None:
             jump = torch.where(
@@ -279,18 +281,17 @@ class StridedUpdate:
 
     def accept(self, flags: Tensor, moved: Tensor, new: Values) -> State:
         """The state in which the chunks flagged in `(count, K * B)` have moved."""
-        z, cache, width = (
-            self.state.values[self.site.name],
-            dict(self.state.cache),
-            self.chunks.width,
-        )
+        z = self.state.values[self.site.name]
+        cache = dict(self.state.cache)
+        width = self.chunks.width
         spread = {
             height: self._spread(flags, height)
             for height in {width, *map(self._height, self.factors)}
         }
         for f in self.factors:
             kept = merge(self.state, f, spread[self._height(f)], new[f.key], self.old[f.key])
-            before, places = cache[f.key], self._grids[f.key][1]
+            before = cache[f.key]
+            places = self._grids[f.key][1]
             cache[f.key] = FactorValue(
                 before.log_prob.index_copy(2, places, kept.log_prob),
                 {
@@ -360,7 +361,8 @@ class StridedUpdate:
 
     def _taken(self, factor: Factor) -> FactorValue:
         """A factor's cached value on its rows."""
-        cached, places = self.state.cache[factor.key], self._grids[factor.key][1]
+        cached = self.state.cache[factor.key]
+        places = self._grids[factor.key][1]
         scores = {
             argument: score.index_select(2, places)
             for argument, score in cached.scores.items()
@@ -381,10 +383,8 @@ def _grid(
         True where there was none to replace, or None where this is everywhere; the slices before
             the end alone.
     """
-    begin, last = (
-        offset - chunks.phase,
-        offset - chunks.phase + (chunks.count - 1) * chunks.stride + height,
-    )
+    begin = offset - chunks.phase
+    last = offset - chunks.phase + (chunks.count - 1) * chunks.stride + height
     first = torch.arange(begin, begin + chunks.count * chunks.stride, chunks.stride, device=device)
     slices = (first[:, None] + torch.arange(height, device=device)).flatten()
     rows = slices.clamp_max(stop - 1)

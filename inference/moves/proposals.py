@@ -72,7 +72,8 @@ class Gaussian:
 
     def log_ratio(self, u: Tensor, w: Tensor, new_w: Tensor, constants: StepConstants) -> Tensor:
         """log p(-u | w') - log p(u | w), `(count, K * B)` nats."""
-        w, new_w = self.drift(w), self.drift(new_w)
+        w = self.drift(w)
+        new_w = self.drift(new_w)
         # |u - a w|^2 - |u + a w'|^2 = -2 a (w + w') . (u + a / 2 (w' - w))
         total = (w + new_w) * torch.addcmul(u, new_w - w, constants.step, value=0.5)
         return total.sum(-1) * constants.slope

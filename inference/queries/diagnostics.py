@@ -36,7 +36,8 @@ MAX_R_HAT = 1.05
 MIN_ESS = 100
 MIN_ACCEPTANCE = 0.1
 STANDSTILL = 1e-4
-TIGHT = 0.15  # variance left within two clusters of chain means: .36 for a normal law, .25 for a uniform one
+# variance left within two clusters of chain means: .36 for a normal law, .25 for a uniform one
+TIGHT = 0.15
 MIN_CHAINS = 8  # with fewer particles two clusters can be told from one by luck only
 
 
@@ -66,13 +67,18 @@ class Diagnosis:
 
     def __str__(self) -> str:
         """One line per site, then the warnings."""
-        lines = [
-            f"{name:<12} R-hat {float(self.r_hat[name].max()):6.3f}   ESS {float(self.ess[name].min()):10.0f}   "
-            f"per particle and sweep {float(self.ess_per_sweep[name].min()):7.4f}   "
-            f"acceptance {self.acceptance.get(name, math.nan):5.2f}"
-            for name in self.r_hat
-        ]
-        return "\n".join([*lines, *(f"warning: {w}" for w in self.warnings)])
+        lines = [self._line(name) for name in self.r_hat]
+        return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
+
+    def _line(self, name: str) -> str:
+        """The numbers of one site, worst over data and coordinates."""
+        columns = (
+            f"{name:<12} R-hat {float(self.r_hat[name].max()):6.3f}",
+            f"ESS {float(self.ess[name].min()):10.0f}",
+            f"per particle and sweep {float(self.ess_per_sweep[name].min()):7.4f}",
+            f"acceptance {self.acceptance.get(name, math.nan):5.2f}",
+        )
+        return "   ".join(columns)
 
 
 def diagnose(info: Info, state: State | None = None, *, warn: bool = False) -> Diagnosis:
@@ -93,16 +99,24 @@ def diagnose(info: Info, state: State | None = None, *, warn: bool = False) -> D
     trace = {name: x.double() for name, x in info.trace.items()}
     r_hat = {name: split_r_hat(x) for name, x in trace.items()}
     size = {name: effective_sample_size(x) for name, x in trace.items()}
-    per_sweep = {name: size[name] / math.prod(x.shape[:2]) for name, x in trace.items()}
     acceptance = {name: float(a) for name, a in info.acceptance.items()}
     ancestors = None if state is None else unique_ancestors(state)
-    apart = [n for n, x in trace.items() if float(r_hat[n].max()) > MAX_R_HAT and is_clustered(x)]
-    agreed = {name: x for name, x in size.items() if float(r_hat[name].max()) <= MAX_R_HAT}
+    worst = {name: float(value.max()) for name, value in r_hat.items()}
+    apart = [n for n, x in trace.items() if worst[n] > MAX_R_HAT and is_clustered(x)]
+    agreed = {name: x for name, x in size.items() if worst[name] <= MAX_R_HAT}
     said = [*_disagreement(r_hat, apart), *_scarcity(agreed, acceptance, ancestors)]
     if warn:
         for sentence in said:
             warnings.warn(sentence, ConvergenceWarning, stacklevel=2)
-    return Diagnosis(r_hat, size, per_sweep, acceptance, ancestors, tuple(apart), tuple(said))
+    return Diagnosis(
+        r_hat=r_hat,
+        ess=size,
+        ess_per_sweep={name: x / math.prod(trace[name].shape[:2]) for name, x in size.items()},
+        acceptance=acceptance,
+        unique_ancestors=ancestors,
+        multimodal=tuple(apart),
+        warnings=tuple(said),
+    )
 
 
 def warn_low_acceptance(info: Info) -> None:
@@ -122,6 +136,7 @@ def warn_low_acceptance(info: Info) -> None:
 
 
 def _disagreement(r_hat: Mapping[str, Tensor], apart: list[str]) -> list[str]:
+    """One sentence for each site whose particles disagree; `apart` names those in separate clusters."""
     said = []
     for name, value in r_hat.items():
         worst = float(value.max())
@@ -141,6 +156,7 @@ def _disagreement(r_hat: Mapping[str, Tensor], apart: list[str]) -> list[str]:
 def _scarcity(
     size: Mapping[str, Tensor], acceptance: Mapping[str, float], ancestors: Tensor | None
 ) -> list[str]:
+    """One sentence for whatever there is too little of: effective samples, acceptance, lineages."""
     said = []
     for name, value in size.items():
         if float(value.min()) < MIN_ESS:
@@ -184,10 +200,9 @@ def split_r_hat(trace: Tensor) -> Tensor:
 def autocovariance(chains: Tensor) -> Tensor:
     """Biased autocovariances of every chain at all lags, in the shape of `chains` `(S, ...)`."""
     centred = chains - chains.mean(0)
-    spectrum = torch.fft.rfft(centred, n=2 * len(chains), dim=0)
-    return torch.fft.irfft(spectrum.abs().square(), n=2 * len(chains), dim=0)[: len(chains)] / len(
-        chains
-    )
+    length = len(chains)
+    spectrum = torch.fft.rfft(centred, n=2 * length, dim=0)
+    return torch.fft.irfft(spectrum.abs().square(), n=2 * length, dim=0)[:length] / length
 
 
 def effective_sample_size(trace: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ References: Vehtari, Simpson, Gelman, Yao, Gabry 2024 (arXiv 1507.02646) for k-h
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ from torch import Tensor
 from aif_dcpc.inference.errors import ModelError
 from aif_dcpc.inference.model.ancestral import no_validation, rng_from
 from aif_dcpc.inference.model.densities import active_factors, evaluate, factors_of
+from aif_dcpc.inference.model.graph import Scope
 from aif_dcpc.inference.model.resampling import ess
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.moves.forward_backward import chain_tables, is_tabular
@@ -80,7 +81,7 @@ def estimate_evidence(
     batch_size: int | None = None,
     length: int | None = None,
 ) -> Evidence:
-    """Estimate log p(data).
+    """Estimate log p(data) and how far the estimate can be trusted.
 
     Args:
         engine: model and moves.
@@ -122,11 +123,14 @@ def estimate_evidence(
 def _evidence(log_weights: Tensor, method: str, log_evidence: Tensor | None = None) -> Evidence:
     """What importance weights `(num_samples, B or 1)` say."""
     number = log_weights.shape[0]
-    mean = (
-        torch.logsumexp(log_weights, 0) - math.log(number) if log_evidence is None else log_evidence
-    )
+    if log_evidence is None:
+        log_evidence = torch.logsumexp(log_weights, 0) - math.log(number)
     return Evidence(
-        mean, ess(log_weights) / number, pareto_k(log_weights), method, -log_weights.mean(0)
+        log_evidence=log_evidence,
+        ess_fraction=ess(log_weights) / number,
+        pareto_k=pareto_k(log_weights),
+        method=method,
+        free_energy=-log_weights.mean(0),
     )
 
 
@@ -147,19 +151,24 @@ def _obstacle(state: State) -> str:
 
 
 def _importance(engine: Sampler, state: State, num_samples: int, num_fit: int) -> Evidence:
+    """Weigh draws of a Gauss-Markov proposal; exact where all latents are summed out."""
     names = [n for n in state.conditioning.latent if n not in state.conditioning.discrete]
-    if not names:  # all latents are summed out: the answer is exact
-        log_weights = _log_joint(_with_particles(state, {}, 1))
-        one, found = torch.ones_like(log_weights[0]), log_weights[0]
-        return Evidence(found, one, torch.zeros_like(one), "exact", -found)
+    if not names:
+        return _exact(state)
     proposal = GaussMarkov(state, _posterior_draws(engine, state, names, num_fit))
     size = max(64, VALUES_PER_CHUNK // (state.batch_size * max(state.length, 1)))
     parts = []
     with rng_from(engine.generator):
         for start in range(0, num_samples, size):
             parts.append(_log_weights(state, proposal, min(size, num_samples - start)))
-    log_weights = torch.cat(parts)
-    return _evidence(log_weights, "gauss_markov")
+    return _evidence(torch.cat(parts), "gauss_markov")
+
+
+def _exact(state: State) -> Evidence:
+    """The evidence where every latent is summed out."""
+    found = _log_joint(_with_values(state, {}, 1))[0]
+    one = torch.ones_like(found)
+    return Evidence(found, one, torch.zeros_like(one), "exact", -found)
 
 
 def _posterior_draws(
@@ -175,12 +184,13 @@ def _posterior_draws(
 
 
 def _log_weights(state: State, proposal: GaussMarkov, number: int) -> Tensor:
+    """Draw from the proposal and weigh, log p - log q, `(number, B)`, or `(number, 1)` where data are coupled."""
     values, own, shared = proposal.sample(number)
     log_q = own.sum(1, keepdim=True) + shared if is_coupled(state) else own
-    return _log_joint(_with_particles(state, values, number)) - log_q
+    return _log_joint(_with_values(state, values, number)) - log_q
 
 
-def _with_particles(state: State, values: Mapping[str, Tensor], number: int) -> State:
+def _with_values(state: State, values: Mapping[str, Tensor], number: int) -> State:
     """The state with other particles; discrete sites keep one, which is never read."""
     weights = state.log_weights.new_zeros(number, state.batch_size)
     idle = {n: state.values[n][:1] for n in state.conditioning.discrete}
@@ -191,26 +201,28 @@ def _with_particles(state: State, values: Mapping[str, Tensor], number: int) -> 
 
 def _log_joint(state: State) -> Tensor:
     """log p(data, continuous latents), discrete ones summed out, `(N, B)`, or `(N, 1)` where data are coupled."""
-    discrete = state.conditioning.discrete
-    own, shared = (
-        torch.zeros_like(state.log_weights).double(),
-        torch.zeros_like(state.log_weights[:, :1]).double(),
-    )
-    parts = [
-        (f.site.scope, evaluate(state, f, scores=False).log_prob)
-        for f in active_factors(state)
-        if not discrete & {argument.site for argument in f.inputs}
-    ]
-    parts += [
-        (state.conditioning.site(name).scope, chain_tables(state, name).log_normaliser())
-        for name in discrete
-    ]
-    for scope, log_prob in parts:
+    own = torch.zeros_like(state.log_weights).double()
+    shared = torch.zeros_like(state.log_weights[:, :1]).double()
+    for scope, log_prob in _log_joint_parts(state):
         total = (log_prob if log_prob.ndim == 2 else log_prob.sum(2)).double()
-        own, shared = (own, shared + total) if scope == "global" else (own + total, shared)
-    return (
-        own.sum(1, keepdim=True) + shared if is_coupled(state) else own + shared / state.batch_size
-    )
+        if scope == "global":
+            shared = shared + total
+        else:
+            own = own + total
+    if is_coupled(state):
+        return own.sum(1, keepdim=True) + shared
+    return own + shared / state.batch_size
+
+
+def _log_joint_parts(state: State) -> Iterator[tuple[Scope, Tensor]]:
+    """Terms of the log joint with their scopes, `(N, B, [T])`: factors of continuous latents, discrete sites summed out."""
+    discrete = state.conditioning.discrete
+    for factor in active_factors(state):
+        if discrete.isdisjoint(argument.site for argument in factor.inputs):
+            yield factor.site.scope, evaluate(state, factor, scores=False).log_prob
+    for name in discrete:
+        log_normaliser = chain_tables(state, name).log_normaliser()
+        yield state.conditioning.site(name).scope, log_normaliser
 
 
 def pareto_k(log_weights: Tensor) -> Tensor:
@@ -227,9 +239,8 @@ def pareto_k(log_weights: Tensor) -> Tensor:
     x = (largest[1:] - largest[0]).clamp_min(1e-300)
     grid = 30 + int(math.sqrt(tail))
     steps = torch.arange(1, grid + 1, device=x.device).double()[:, None]
-    theta = 1 / x[-1] + (1 - (grid / (steps - 0.5)).sqrt()) / (
-        3 * x[(tail + 2) // 4 - 1]
-    )  # (grid, B)
+    quartile = x[(tail + 2) // 4 - 1]
+    theta = 1 / x[-1] + (1 - (grid / (steps - 0.5)).sqrt()) / (3 * quartile)  # (grid, B)
     shape = torch.log1p(-theta[:, None] * x).mean(1)
     profile = tail * (torch.log((-theta / shape).clamp_min(1e-300)) - shape - 1)
     mean = (theta * torch.softmax(profile, 0)).sum(0)

@@ -60,26 +60,22 @@ def forecast(
     """
     inputs = dict(inputs or {})
     horizon = _horizon(state, inputs, length)
-    fixed = _future_inputs(state, inputs, horizon)
     sampler = AncestorSampler(
         state.conditioning.factor_graph,
         state.num_particles,
         state.batch_size,
         state.length + horizon,
-        fixed,
+        _future_inputs(state, inputs, horizon),
     )
     with rng_from(generator):
         drawn = sampler.sample(state.length, state.natural)
-    timed = {n: v for n, v in drawn.items() if state.conditioning.site(n).period is not None}
-    lead = (state.num_particles, state.batch_size)
-    return {
-        n: _wide(v[:, :, num_slices(state.conditioning.site(n), state.length) :], lead)
-        for n, v in timed.items()
-    }
-
-
-def _wide(value: Tensor, lead: tuple[int, int]) -> Tensor:
-    return value.expand(*lead, *value.shape[2:])
+    found = {}
+    for name, value in drawn.items():
+        site = state.conditioning.site(name)
+        if site.period is not None:
+            future = value[:, :, num_slices(site, state.length) :]
+            found[name] = future.expand(state.num_particles, state.batch_size, *future.shape[2:])
+    return found
 
 
 def _needed(state: State) -> list[str]:
@@ -93,12 +89,12 @@ def _needed(state: State) -> list[str]:
 
 
 def _horizon(state: State, inputs: Mapping[str, Tensor], length: int | None) -> int:
+    """Number of future slices that inputs or `length` tell; refuse what is unknown, missing or contradictory."""
     needed = _needed(state)
     for name in inputs:
         if name not in needed:
             raise ClampError(f"forecast: {unknown_name('input', name, needed)}")
-    lengths = {v.shape[1] for n, v in inputs.items() if state.conditioning.site(n).period == 1}
-    lengths |= set() if length is None else {length}
+    lengths = _told_lengths(state, inputs, length)
     least = min(lengths, default=1)
     missing = sorted(n for n in set(needed) - set(inputs) if _num_new(state, n, least))
     if missing:
@@ -111,6 +107,15 @@ def _horizon(state: State, inputs: Mapping[str, Tensor], length: int | None) -> 
             f"{state.length} past slices; pass length= or inputs of one length."
         )
     return int(lengths.pop())
+
+
+def _told_lengths(state: State, inputs: Mapping[str, Tensor], length: int | None) -> set[int]:
+    """Numbers of future slices: of every input with a value a slice, and the one asked for."""
+    lengths = set() if length is None else {length}
+    for name, value in inputs.items():
+        if state.conditioning.site(name).period == 1:
+            lengths.add(value.shape[1])
+    return lengths
 
 
 def _num_new(state: State, name: str, horizon: int) -> int:
