@@ -19,9 +19,8 @@ from aif_dcpc.agents.gridworld.planning.distances import distances, least_effort
 
 Key = tuple[int, tuple[tuple[int, int], ...]]
 Interaction = tuple[int, int]  # region cell ahead, event
-Step = tuple[
-    float, int, int, Interaction | None, Ints
-]  # effort, tie break, abstract state, interaction, states
+# effort, tie break, abstract state, interaction, states
+Step = tuple[float, int, int, Interaction | None, Ints]
 
 
 @dataclass
@@ -138,24 +137,21 @@ class Search:
             effort = least_effort(
                 distance, chance, self.region.cell_ahead, self.region.num_cells, least
             )
+            possible = (chance >= least) & np.isfinite(distance)
             for cell in self._nearest(number, event, effort):
-                states = (
-                    (self.region.cell_ahead == cell) & (chance >= least) & np.isfinite(distance)
-                ).nonzero()[0]
+                states = (possible & (self.region.cell_ahead == cell)).nonzero()[0]
                 found.append((float(effort[cell]), (cell, event), states))
         return found
 
     def _nearest(self, number: int, event: int, effort: Floats) -> list[int]:
         """The cells that an event takes least effort at, and those that the last plan headed for."""
         order = effort.argsort(kind="stable")
-        near = order[: self.budget.per_event]
-        far = order[self.budget.per_event :] if self.intended else order[:0]
-        wanted = [
-            c
-            for c in far[effort[far] < np.inf].tolist()
-            if self._key_after(number, c, event) in self.intended
-        ]
-        return near[effort[near] < np.inf].tolist() + wanted
+        within_reach: list[int] = order[effort[order] < np.inf].tolist()
+        near = within_reach[: self.budget.per_event]
+        if not self.intended:
+            return near
+        far = within_reach[self.budget.per_event :]
+        return near + [c for c in far if self._key_after(number, c, event) in self.intended]
 
     def _open(self, number: int, cell: int, event: int) -> int | None:
         """Follow an interaction while there is room.
@@ -177,9 +173,8 @@ class Search:
         takes = int(self.tables.takes[event])
         writes = int(self.tables.writes[event])
         hand = takes if takes >= 0 else node.hand
-        return key_of(
-            hand, self._changed(node.changes, cell, writes) if writes >= 0 else node.changes
-        )
+        changes = self._changed(node.changes, cell, writes) if writes >= 0 else node.changes
+        return key_of(hand, changes)
 
     @property
     def _full(self) -> bool:
@@ -193,11 +188,9 @@ class Search:
     def _changed(self, changes: dict[int, int], cell: int, token: int) -> dict[int, int]:
         """Changes after writing a token; a cell that is back to what it surely was is no change."""
         rest = {c: t for c, t in changes.items() if c != cell}
-        return (
-            rest
-            if self.present[cell, token] > 1 - self.budget.min_probability
-            else {**rest, cell: token}
-        )
+        if self.present[cell, token] > 1 - self.budget.min_probability:
+            return rest
+        return {**rest, cell: token}
 
     def _number(self, key: Key, parent: int) -> int:
         """Number of an abstract state, which is laid out if it is new."""
@@ -221,15 +214,14 @@ class Search:
     def successors(self) -> tuple[Ints, Ints]:
         """What follows every event, and what bounds its value.
 
+        An interaction may have been opened in the abstract state that this one was found from (or
+        that one's, and so on) and not here. What it led to there bounds what it leads to here, so
+        that a harm that was foreseen before a detour is not forgotten after it.
+
         Returns:
-            `(n * S, E)` flat state (abstract state * S + state) after every event; effects not
-                opened change nothing;
-            and the flat state that is no better than the one after an event that was not opened
-                here: where the same
-            event at the same cell was opened in the abstract state that this one was found from (or
-                that one's, and so
-            on), the state there, so that a harm that was foreseen before a detour is not forgotten
-                after it.
+            `(n * S, E)` flat state (abstract state * S + state) after every event, where effects
+            that were not opened change nothing; and the flat state whose value bounds that: itself
+            where nothing is inherited.
         """
         size = len(self.region.cell_ahead)
         after = np.arange(len(self.found))[:, None, None] * size + self.region.next

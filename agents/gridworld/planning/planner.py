@@ -140,20 +140,19 @@ class Planner:
         search = Search(belief, tables, region, self.budget, self.intended)
         roots = region.state(belief.pose)
         stage, at = self._stage(search, belief, tables, region, roots)
-        pragmatic = self._value(stage)
+        never = np.full(len(stage.preference), self.preferences.log_preference_of_never)
+        pragmatic = self._value(stage, never, np.full(len(never), -np.inf))
         informative = stage.informative(pragmatic)
-        value = self._value(stage, (pragmatic, informative.max(1)))
+        value = self._value(stage, pragmatic, informative.max(1))
         scores = np.maximum(stage.plain(value), informative)
         expected = -np.tensordot(belief.weights, scores[at], 1)
         ahead = self._predicted(stage, scores, int(at[belief.weights.argmax()]))
-        self.intended = [
-            search.absolute(number)
-            for number in dict.fromkeys(stage.abstract_state[ahead].tolist())
-        ]
-        first = stage.preference[at], stage.ambiguity[at], stage.information[at], stage.novelty[at]
-        preference, ambiguity, information, novelty = (
-            np.tensordot(belief.weights, term, 1) for term in first
-        )
+        goals = dict.fromkeys(stage.abstract_state[ahead].tolist())  # in order, each once
+        self.intended = [search.absolute(number) for number in goals]
+        preference = np.tensordot(belief.weights, stage.preference[at], 1)
+        ambiguity = np.tensordot(belief.weights, stage.ambiguity[at], 1)
+        information = np.tensordot(belief.weights, stage.information[at], 1)
+        novelty = np.tensordot(belief.weights, stage.novelty[at], 1)
         risk = -preference - information - ambiguity
         return Plan(expected, risk, ambiguity, information, novelty, len(search.found))
 
@@ -162,29 +161,27 @@ class Planner:
         path = [state]
         for _ in range(PREDICTED_STEPS):
             action = scores[path[-1]].argmax()
-            path.append(int(stage.successor[path[-1], stage.flow[path[-1], action].argmax()]))
+            event = stage.flow[path[-1], action].argmax()
+            path.append(int(stage.successor[path[-1], event]))
         return path
 
-    def _value(self, stage: Stage, informed: tuple[Floats, Floats] | None = None) -> Floats:
-        """Value of every state: without informative outcomes, or with one.
+    def _value(self, stage: Stage, start: Floats, value_of_information_step: Floats) -> Floats:
+        """Value of every state, if the informative step may be taken once for its value.
 
         Args:
             stage: one-step quantities.
-            informed: the value without, and the value of taking the best informative step now.
+            start: `(N,)` values to start from.
+            value_of_information_step: `(N,)`; minus infinity where there is none.
         """
-        size = len(stage.preference)
-        start, value_of_information_step = informed or (
-            np.full(size, self.preferences.log_preference_of_never),
-            np.full(size, -np.inf),
-        )
-        step = (
+        return optimal_value(
             stage.preference_without_optimism,
             stage.flow_without_optimism,
             stage.successor,
             stage.bound,
-        )
-        return optimal_value(
-            *step, value_of_information_step, start, self.tolerance, self.max_iterations
+            value_of_information_step,
+            start,
+            self.tolerance,
+            self.max_iterations,
         )
 
     def _stage(
@@ -194,42 +191,49 @@ class Planner:
         chance = np.concatenate([node.chance for node in search.found])
         after, bounds = search.successors()
         kept, number = _within_reach(chance >= REACHABLE, after, roots)
-        here = np.arange(len(kept))[:, None]
         successor = number[after[kept]]
-        worse = number[bounds[kept]]
-        successor = np.where(successor >= 0, successor, here)
-        bound = np.where(worse >= 0, worse, successor)
+        successor = np.where(successor >= 0, successor, np.arange(len(kept))[:, None])
+        bound = number[bounds[kept]]
+        bound = np.where(bound >= 0, bound, successor)
         which, state = np.divmod(kept, len(region.cell_ahead))
-        ahead = np.stack([node.cells for node in search.found])[
-            which, region.cell_ahead[state]
-        ]  # (N, V)
+        cells = np.stack([node.cells for node in search.found])
+        token_ahead = cells[which, region.cell_ahead[state]]  # (N, V)
         hand = np.array([node.hand for node in search.found])[which]
-        sums, flows = self._expected(ahead, hand, tables)
-        (preference, ambiguity, novelty, preference_without_optimism) = sums
-        (flow, flow_without_optimism, events) = flows
+        sums, flows = self._expected(token_ahead, hand, tables)
+        preference, ambiguity, novelty, preference_without_optimism = sums
+        flow, flow_without_optimism, chance_of_event = flows
         sight = self._information(search, belief, tables, region, kept, number)
-        information = np.matmul(events, sight[successor][..., None])[..., 0]
-        again = preference_without_optimism, flow_without_optimism
-        return Stage(
-            preference, ambiguity, information, novelty, flow, *again, successor, bound, which
-        ), number[roots]
+        stage = Stage(
+            preference=preference,
+            ambiguity=ambiguity,
+            information=np.matmul(chance_of_event, sight[successor][..., None])[..., 0],
+            novelty=novelty,
+            flow=flow,
+            preference_without_optimism=preference_without_optimism,
+            flow_without_optimism=flow_without_optimism,
+            successor=successor,
+            bound=bound,
+            abstract_state=which,
+        )
+        return stage, number[roots]
 
     def _expected(
-        self, ahead: Floats, hand: Ints, tables: PosteriorTables
+        self, token_ahead: Floats, hand: Ints, tables: PosteriorTables
     ) -> tuple[list[Floats], list[Floats]]:
-        """Expectations of `_one_step` given beliefs over the token ahead `(N, V)` and hands `(N,)`."""
-        each = tables.num_actions
-        events = tables.num_events
+        """Expectations of `_one_step` given beliefs over the token ahead `(N, V)` and hands `(N,)`.
+
+        Returns:
+            the four sums, `(N, A)` each, and the three flows, `(N, A, E)` each.
+        """
+        actions = tables.num_actions
         quantities = self._one_step(tables)
-        whole = np.empty((len(ahead), quantities.shape[2]))
+        expected = np.empty((len(token_ahead), quantities.shape[2]))
         for held in np.unique(hand):
             rows = (hand == held).nonzero()[0]
-            whole[rows] = ahead[rows] @ quantities[held]
-        sums = whole[:, : 4 * each]
-        flows = whole[:, 4 * each :].reshape(len(whole), 3, each, events)
-        return [sums[:, i * each : (i + 1) * each] for i in range(4)], [
-            flows[:, i] for i in range(3)
-        ]
+            expected[rows] = token_ahead[rows] @ quantities[held]
+        sums = [expected[:, i * actions : (i + 1) * actions] for i in range(4)]
+        flows = expected[:, 4 * actions :].reshape(len(expected), 3, actions, tables.num_events)
+        return sums, [flows[:, i] for i in range(3)]
 
     def _one_step(self, tables: PosteriorTables) -> Floats:
         """One-step quantities by thing in hand and token ahead, `(C, V, 4 * A + 3 * A * E)`.
@@ -240,22 +244,19 @@ class Planner:
         """
         rows = tables.outcome_rows()
         table = tables.transition.transpose(2, 1, 0, 3)  # (C, V, A, E)
-        unsure, new = (
-            part[rows].transpose(2, 0, 1)
-            for part in (entropy(tables.outcome, -1), tables.outcome_novelty)
-        )  # (V, A, E)
+        unsure = entropy(tables.outcome, -1)[rows].transpose(2, 0, 1)  # (V, A, E)
+        new = tables.outcome_novelty[rows].transpose(2, 0, 1)
+        ambiguity = (table * unsure).sum(-1)
         novelty = tables.transition_novelty.transpose(2, 1, 0) + (table * new).sum(-1)
         preference, flow = self._prospects(table, tables.outcome[rows])
-        again = tables.transition_without_optimism.transpose(2, 1, 0, 3)
         preference_without_optimism, flow_without_optimism = self._prospects(
-            again, tables.outcome_without_optimism[rows]
+            tables.transition_without_optimism.transpose(2, 1, 0, 3),
+            tables.outcome_without_optimism[rows],
         )
-        flows = np.concatenate(
-            [part.reshape(*part.shape[:2], -1) for part in (flow, flow_without_optimism, table)], -1
-        )
-        return np.concatenate(
-            [preference, (table * unsure).sum(-1), novelty, preference_without_optimism, flows], -1
-        )
+        sums = [preference, ambiguity, novelty, preference_without_optimism]
+        flows = [flow, flow_without_optimism, table]
+        flat = [part.reshape(*part.shape[:2], -1) for part in flows]
+        return np.concatenate([*sums, *flat], -1)
 
     def _prospects(self, table: Floats, outcome: Floats) -> tuple[Floats, Floats]:
         """Expected log preference `(C, V, A)` and discounted flow `(C, V, A, E)`.
@@ -265,9 +266,8 @@ class Planner:
             outcome: `(A, E, V, O)` p(outcome | action, event, token ahead).
         """
         preferences = self.preferences
-        gain = (
-            outcome @ (preferences.log_preference() + preferences.discount * preferences.tail())
-        ).transpose(2, 0, 1)
+        log_preference = preferences.log_preference() + preferences.discount * preferences.tail()
+        gain = (outcome @ log_preference).transpose(2, 0, 1)
         stays = (outcome @ preferences.goes_on()).transpose(2, 0, 1)
         return (table * gain).sum(-1), preferences.discount * table * stays
 
@@ -306,8 +306,8 @@ def _remembered(belief: Belief, region: Region, number: Ints, size: int) -> tupl
     if not belief.visited:
         return memory, np.zeros((1, 1), np.int64)
     rows = number[:, region.state(np.array(list(belief.visited)))]
-    config, visit = (rows >= 0).nonzero()
-    memory[rows[config, visit]] = visit
+    abstract_state, visit = (rows >= 0).nonzero()
+    memory[rows[abstract_state, visit]] = visit
     return memory, np.stack(list(belief.visited.values()))
 
 
