@@ -121,12 +121,17 @@ class AmortisedLearner(Learner):
 
 
 class VariationalLearner(AmortisedLearner):
-    """Learns decoder and encoder by the evidence lower bound; the store keeps the encoder's last draws."""
+    """Learns decoder and encoder by the evidence lower bound.
+
+    The store keeps the encoder's last draws.
+    """
 
     def step(
         self, data: Mapping[str, Tensor], indices: Tensor, masks: Mapping[str, Tensor] | None = None
     ) -> Info:
-        """Climb the evidence lower bound of some data; `info.log_joint` holds log p at the encoder's draws.
+        """Climb the evidence lower bound of some data.
+
+        `info.log_joint` holds log p at the encoder's draws.
 
         `info.trace["bound"]` holds log p - log q, `(K, B)` nats.
 

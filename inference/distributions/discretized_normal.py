@@ -69,7 +69,8 @@ class DiscretizedNormal(Distribution):
     ) -> None:
         if levels < 2 or not low < high:
             raise ValueError(
-                f"DiscretizedNormal: expected low < high and 2 levels, found {low}, {high}, {levels}."
+                f"DiscretizedNormal: expected low < high and 2 levels, found {low}, {high}, "
+                f"{levels}."
             )
         self.loc, self.scale = broadcast_all(loc, scale)
         self.low = low
@@ -84,12 +85,12 @@ class DiscretizedNormal(Distribution):
 
     @property
     def support(self) -> Grid:
-        """The grid."""
+        """The grid of possible values."""
         return Grid(self.low, self.high, self.levels)
 
     @property
     def mean(self) -> Tensor:
-        """Mean before rounding."""
+        """Mean of the normal before rounding."""
         return self.loc
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "DiscretizedNormal":

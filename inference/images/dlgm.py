@@ -63,7 +63,7 @@ class StandardNormal(nn.Module):
         self.register_buffer("zero", torch.zeros(size), persistent=False)
 
     def forward(self) -> Distribution:
-        """The prior."""
+        """The prior, whatever the data."""
         return Independent(Normal(self.zero, torch.ones_like(self.zero)), 1)
 
 

@@ -101,12 +101,14 @@ class UniformLabel(nn.Module):
         self.register_buffer("logits", torch.zeros(num_classes), persistent=False)
 
     def forward(self) -> Distribution:
-        """The prior."""
+        """The prior of a label."""
         return Categorical(logits=self.logits, validate_args=False)
 
 
 class ClassGaussians(nn.Module):
-    """p(z | label) = Normal(mean_label, covariance_label), each with a full covariance; standard normal at first.
+    """p(z | label) = Normal(mean_label, covariance_label), each with a full covariance.
+
+    Standard normal at first.
 
     Args:
         num_classes: number of Gaussians.

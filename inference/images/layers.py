@@ -40,7 +40,7 @@ class WhitenedNormal(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """`(*batch, D)`."""
+        """Mean of the normal, `(*batch, D)`."""
         return self.mean_
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "WhitenedNormal":
@@ -65,7 +65,7 @@ class WhitenedNormal(Distribution):
         return self.mean_ + solved.reshape(shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log density, `(*batch)`."""
+        """Log density at a value, `(*batch)` nats."""
         away = value - self.mean_
         shared = self.whitening.ndim == 2
         white = (
@@ -163,7 +163,7 @@ class LearnedNormal(nn.Module):
         )  # strictly lower part of the whitening matrix
 
     def forward(self) -> Distribution:
-        """The prior."""
+        """The prior of z, as learned so far."""
         return WhitenedNormal(
             self.mean, self.lower_scale.tril(-1) + torch.diag((-self.log_scale).exp())
         )

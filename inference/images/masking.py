@@ -36,7 +36,7 @@ class VisiblePixels(Distribution):
         return VisiblePixels(self.law.expand(batch_shape), self.visible)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draw whole images."""
+        """Draw whole images, hidden pixels included."""
         return self.law.sample(sample_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:

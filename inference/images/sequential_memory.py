@@ -31,7 +31,7 @@ def sequential_memory(
     noise: float = 0.2,
     scale: float = 0.1,
 ) -> GraphicalModel:
-    """Build the graph.
+    """Build the graph: the latent site `state` and the site `image`, both with time.
 
     Args:
         image_shape: of one image.

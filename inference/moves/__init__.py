@@ -1,4 +1,6 @@
-"""Moves: updates of one site or block; all but the paper's leave the exact joint posterior invariant.
+"""Moves: updates of one site or block.
+
+All but the paper's leave the exact joint posterior invariant.
 
 A move of one's own is anything of the protocol `Move`. `SiteMove` is a base with the defaults of a
 move of one site: a frozen dataclass with a field `site`, from which `sites` follows.

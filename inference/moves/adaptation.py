@@ -41,7 +41,9 @@ class Secant:
     samples: Tensor
 
     def curvature(self) -> Tensor:
-        """Estimated negative Hessian, symmetric, `(N, N)` or `(N,)`; shrunk to its diagonal where data are few.
+        """Estimated negative Hessian, symmetric, `(N, N)` or `(N,)`.
+
+        It is shrunk to its diagonal where data are few.
 
         As long as no change could be used it is one, as before anything was learned: the step then
         shrinks until proposals are accepted, and the curvature is learned from those.
@@ -79,8 +81,9 @@ def root_of_inverse(precision: Tensor, *, magnitude: bool = False) -> Tensor:
 
     Args:
         precision: `(C, N, N)`, or diagonals `(C, N)`.
-        magnitude: whether an indefinite matrix is first tried with the absolute values of its eigenvalues, which keeps
-            the scales that are known, before ridges blur them; half a millisecond for N = 64.
+        magnitude: whether an indefinite matrix is first tried with the absolute values of its
+            eigenvalues, which keeps the scales that are known, before ridges blur them; half a
+            millisecond for N = 64.
 
     Returns:
         upper triangular `(C, N, N)`, or diagonals `(C, N)`.

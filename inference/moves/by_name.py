@@ -43,14 +43,17 @@ def find_move(site: str, path: str) -> Move:
         ) from error
     if not _is_move(move):
         raise MoveError(
-            f"site {site!r}: {path!r} is no move: expected a callable with `sites`, or a class or function of the "
-            f"site's name that gives one, found {type(move).__name__}."
+            f"site {site!r}: {path!r} is no move: expected a callable with `sites`, or a class "
+            f"or function of the site's name that gives one, found {type(move).__name__}."
         )
     return move
 
 
 def _is_move(thing: Any) -> TypeGuard[Move]:
-    """Whether something can be called and names the sites that it changes; a class only makes such things."""
+    """Whether something can be called and names the sites that it changes.
+
+    A class does not: what it makes may.
+    """
     if isinstance(thing, type) or not callable(thing):
         return False
     return isinstance(getattr(thing, "sites", None), tuple)

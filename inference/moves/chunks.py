@@ -15,7 +15,9 @@ from torch.nn.functional import pad
 
 @dataclass(frozen=True)
 class Chunks:
-    """A partition of `length` slices; slice t lies at position (t + phase) mod (width + gap) of its chunk.
+    """A partition of `length` slices.
+
+    Slice t lies at position (t + phase) mod (width + gap) of its chunk.
 
     A negative phase means that the first chunk begins at slice -phase.
     """
@@ -27,7 +29,10 @@ class Chunks:
 
     @classmethod
     def fit(cls, length: int, width: int, gap: int, phase: int = 0) -> "Chunks":
-        """Chunks of at most `width` slices; a single chunk without gap where the series is short enough."""
+        """Chunks of at most `width` slices.
+
+        A series that is no longer is a single chunk without gap.
+        """
         if width >= length:
             return cls(length, length, 0)
         return cls(length, width, gap, phase % (width + gap))
@@ -43,7 +48,7 @@ class Chunks:
 
     @property
     def count(self) -> int:
-        """Number of chunks."""
+        """Number of chunks of the series, a partly empty one at either end included."""
         return -(-(self.length + self.phase) // self.stride)
 
     @property

@@ -49,8 +49,8 @@ class DirichletTable(SiteMove):
     Attributes:
         site: the table, `(*rows, M)` with a Dirichlet kernel; global, or one per datum.
         child: the site whose kernel is Categorical with the table's row as probabilities.
-        rows: the child's parents that name the row, in the order of the table's axes; none for a table of one row. An
-            initial kernel of the child that lacks them must not use the table.
+        rows: the child's parents that name the row, in the order of the table's axes; none for a
+            table of one row. An initial kernel of the child that lacks them must not use the table.
 
     Raises:
         MoveError: (when called) the table's kernel is not Dirichlet, or others than the child read
@@ -69,7 +69,8 @@ class DirichletTable(SiteMove):
         others = [f for f in around if f.site.name != self.site]
         if any(f.site.name != self.child for f in others):
             raise MoveError(
-                f"site {self.site!r}: only {self.child!r} may read a table that is drawn by its counts."
+                f"site {self.site!r}: only {self.child!r} may read a table that is drawn by its "
+                "counts."
             )
         prior = _concentration(own.distribution(_natural(state, own)), self.site)
         now = state.constrained(self.site)
@@ -94,7 +95,8 @@ class DirichletTable(SiteMove):
             if factor.stop is not None and self._is_idle(factor, values):
                 return torch.zeros_like(table.flatten(2))
             raise MoveError(
-                f"site {self.site!r}: rows={self.rows}, but {self.child!r} reads {', '.join(parents)}."
+                f"site {self.site!r}: rows={self.rows}, but {self.child!r} reads "
+                f"{', '.join(parents)}."
             )
         places = [parents[name] for name in self.rows]
         wide = torch.broadcast_tensors(*places, values[Argument(self.child)])

@@ -50,10 +50,10 @@ class ChainTables:
     """Log potentials of a discrete chain, or of independent discrete values.
 
     Attributes:
-        evidence: `(K or 1, B or 1, T, M)` of every factor that reads one slice, the initial law included (T = 1 for a
-            site without time).
-        transition: `(K or 1, B or 1, T - 1, M, M)`, entry [t, i, j] couples value i at slice t to j at t + 1; None
-            where slices are independent.
+        evidence: `(K or 1, B or 1, T, M)` of every factor that reads one slice, the initial law
+            included (T = 1 for a site without time).
+        transition: `(K or 1, B or 1, T - 1, M, M)`, entry [t, i, j] couples value i at slice t to j
+            at t + 1; None where slices are independent.
     """
 
     evidence: Tensor
@@ -159,7 +159,8 @@ def marginals(state: State, name: str) -> Tensor:
     """
     if name not in state.conditioning.supports:
         raise MoveError(
-            f"site {name!r}: marginals need a latent site with finite support; average its particles instead."
+            f"site {name!r}: marginals need a latent site with finite support; average its "
+            "particles instead."
         )
     site = state.conditioning.site(name)
     if not is_tabular(state, name):
@@ -217,8 +218,8 @@ def chain_tables(state: State, name: str) -> ChainTables:
     """
     if not is_tabular(state, name):
         raise MoveError(
-            f"site {name!r}: tables need a finite support, one element per slice and lags of at most 1; "
-            "draw it by single-site moves instead."
+            f"site {name!r}: tables need a finite support, one element per slice and lags of at "
+            "most 1; draw it by single-site moves instead."
         )
     site = state.conditioning.site(name)
     tables = [(f, _tabulate(state, f, name)) for f in factors_of(state, name)]
@@ -232,7 +233,10 @@ def chain_tables(state: State, name: str) -> ChainTables:
 
 
 def _evidence(state: State, site: Site, tables: Tables, batch_shape: Sequence[int]) -> Tensor:
-    """Sum the tables of factors that read one slice, `(K or 1, B or 1, T, M)`; a global site's over the data as well."""
+    """Sum the tables of factors that read one slice, `(K or 1, B or 1, T, M)`.
+
+    Those of a global site are summed over the data as well.
+    """
     particles, batch_size = batch_shape
     batch_size = 1 if site.scope == "global" else batch_size
     size = len(state.conditioning.supports[site.name])

@@ -23,7 +23,9 @@ Index = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Gibbs(SiteMove):
-    """Redraw the slices of one colour of a site with finite support; elements of the event are visited in turn.
+    """Redraw the slices of one colour of a site with finite support.
+
+    Elements of the event are visited in turn.
 
     Attributes:
         site: name of the site.

@@ -1,4 +1,6 @@
-"""Independence proposals: a whole site is proposed afresh, whatever its present value; accepted per particle.
+"""Independence proposals: a whole site is proposed afresh, whatever its present value.
+
+Each particle is accepted or rejected on its own.
 
 `FromPrior` draws from the site's own kernel given its parents (the children decide),
 `MixtureProposal` from a Gaussian mixture around stored particles. They hop between modes where

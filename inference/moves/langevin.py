@@ -61,7 +61,7 @@ class Langevin:
     def __call__(
         self, state: State, generator: torch.Generator | None, *, adapt: bool
     ) -> tuple[State, Tensor]:
-        """One pass.
+        """Propose all chunks once and accept or reject each of them.
 
         Args:
             state: the cloud.

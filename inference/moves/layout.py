@@ -16,7 +16,10 @@ def longest_lag(state: State, name: str) -> int:
 
 
 def site_chunks(state: State, site: Site, width: int, phase: int, gap: int = 0) -> Chunks:
-    """The chunks of a pass, at least `gap` slices apart; one chunk of one slice for a site without time."""
+    """The chunks of a pass, at least `gap` slices apart.
+
+    A site without time is one chunk of one slice.
+    """
     if site.period is None:
         return Chunks(1, 1, 0)
     gap = max(gap, longest_lag(state, site.name))
@@ -38,7 +41,7 @@ def free_values(state: State, site: Site, chunks: Chunks) -> Tensor:
         return free
     if mask.ndim > site.batch_ndim:
         raise MoveError(
-            f"site {site.name!r}: this move draws whole events, of which the mask holds elements; choose 'langevin' or "
-            f"'gibbs', or {SPLIT}"
+            f"site {site.name!r}: this move draws whole events, of which the mask holds "
+            f"elements; choose 'langevin' or 'gibbs', or {SPLIT}"
         )
     return free & ~(mask if site.period is not None else mask.unsqueeze(-1))

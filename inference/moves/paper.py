@@ -79,7 +79,10 @@ class Paper(SiteMove):
     def _evidence(
         self, state: State, log_weights: Tensor, root: Tensor, free: Tensor
     ) -> SiteEvidence:
-        """Estimate log Z from the weights on the free slices; what was estimated before stays on the others."""
+        """Estimate log Z from the weights on the free slices.
+
+        What was estimated before stays on the others.
+        """
         log_mean = torch.logsumexp(log_weights, 0) - math.log(log_weights.shape[0])
         evidence = log_mean + _log_normaliser(root, self.step)
         old = state.adaptation.get(self.site)
@@ -90,7 +93,10 @@ class Paper(SiteMove):
 
 
 def _preconditioner(eps: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-    """Sigma = I^-1 / (trace(I^-1) / d) with I = Cov_k(eps) + ridge / K, and its root; `(B, T, D, D)` or `(B, T, D)`."""
+    """Sigma = I^-1 / (trace(I^-1) / d) with I = Cov_k(eps) + ridge / K, and its root.
+
+    Both are `(B, T, D, D)`, or diagonals `(B, T, D)` where D is large.
+    """
     particles = eps.shape[0]
     size = eps.shape[-1]
     centred = eps - eps.mean(0)

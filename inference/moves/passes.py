@@ -38,7 +38,7 @@ class Pass(Protocol):
 
     @property
     def chunks(self) -> Chunks:
-        """Its chunks."""
+        """The chunks that it moves together."""
 
     @property
     def factors(self) -> tuple[Factor, ...]:
@@ -50,7 +50,10 @@ class Pass(Protocol):
 
     @property
     def movable(self) -> Tensor | None:
-        """`(count, 1, B)` True where a chunk has a value that is not observed; None where nothing is."""
+        """Say which chunks have a value that is not observed.
+
+        `(count, 1, B)`; None where no value of the site is observed.
+        """
 
     def errors(self, values: Values) -> Tensor:
         """Prediction errors of every chunk's free slices, zero where observed, `(count, K * B, N)`."""
@@ -106,7 +109,10 @@ class FullUpdate:
 
     @property
     def movable(self) -> Tensor | None:
-        """`(count, 1, B)` True where a chunk has a value that is not observed; None where nothing is."""
+        """Say which chunks have a value that is not observed.
+
+        `(count, 1, B)`; None where no value of the site is observed.
+        """
         if self.held is None:
             return None
         before = self.chunks.phase
@@ -236,7 +242,10 @@ class StridedUpdate:
 
     @cached_property
     def _open(self) -> Tensor | None:
-        """`(1, B, count, width, D or 1)` True where a free slice is there and not observed; None if nothing is observed."""
+        """Mask of the positions to update; None stands for all of them.
+
+        `(1, B, count, width, D or 1)`, True on free slices within the series that are not observed.
+        """
         z = self.state.values[self.site.name]
         mask = self.state.masks.get(self.site.name)
         if mask is None:
@@ -252,7 +261,10 @@ class StridedUpdate:
 
     @property
     def movable(self) -> Tensor | None:
-        """`(count, 1, B)` True where a chunk has a value that is not observed; None where nothing is."""
+        """Say which chunks have a value that is not observed.
+
+        `(count, 1, B)`; None where no value of the site is observed.
+        """
         return None if self._open is None else self._open.flatten(3).any(-1).permute(2, 0, 1)
 
     def move(self, jump: Tensor) -> tuple[Tensor, Tensor]:

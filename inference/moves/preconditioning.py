@@ -96,7 +96,10 @@ def _precisions(state: State, site: Site, chunks: Chunks, learned: SiteAdaptatio
 
 
 def _reach(chunks: Chunks, site: Site, factor: Factor) -> tuple[tuple[int, ...], tuple[int, int]]:
-    """Lags at which a factor reads the site, and its slices; a factor of another level reads every slice once."""
+    """Lags at which a factor reads the site, and its slices.
+
+    A factor of another level reads every slice once.
+    """
     if site.period is not None and site.period == factor.site.period:
         return factor.lags(site.name), factor.slices(chunks.length)
     return (0,), (0, chunks.length)

@@ -71,7 +71,10 @@ class MoveKind:
 
 
 def langevin_moves(state: State, name: str, options: Options) -> Passes:
-    """Windows and the slices between them on even sweeps, single slices on odd ones; every latent is visited in each."""
+    """Windows and the slices between them on even sweeps, single slices on odd ones.
+
+    Every slice moves in each sweep.
+    """
     return _windowed(state, name, options.window, "ou", "mala")
 
 
@@ -209,7 +212,10 @@ def choose_schedule(
 
 
 def _exact_blocks(state: State) -> dict[str, tuple[str, ...]]:
-    """Site -> the block that the model draws exactly with it; the last one declared where there are several."""
+    """Site -> the block that the model draws exactly with it.
+
+    Where there are several, the one declared last.
+    """
     blocks = {}
     for block in state.conditioning.factor_graph.model.conditionals:
         if is_exact(state, block):
@@ -237,7 +243,8 @@ def _default(state: State, name: str, update: str) -> str:
         return "ffbs" if small and is_chain(state, name) else "gibbs"
     if name not in conditioning.bounds:
         raise MoveError(
-            f"site {name!r}: its support is neither finite nor ordered; give it a conditional=... of its own."
+            f"site {name!r}: its support is neither finite nor ordered; give it a "
+            "conditional=... of its own."
         )
     return "discrete_langevin"
 
@@ -267,8 +274,8 @@ def site_passes(state: State, name: str, kind: str | Move, options: Options) -> 
     if not has[needs]:
         sound = sorted(other for other, known in KINDS.items() if has[known.needs])
         raise MoveError(
-            f"site {name!r}: move {kind!r} needs a site with {needs}, which this is not. Sound here: "
-            f"{', '.join(sound)}."
+            f"site {name!r}: move {kind!r} needs a site with {needs}, which this is not. Sound "
+            f"here: {', '.join(sound)}."
         )
     return KINDS[kind].build(state, name, options)
 

@@ -102,7 +102,10 @@ class UserConditional:
         return state.with_values(moved), state.log_weights.new_ones(())
 
     def _masks(self, state: State) -> dict[str, Tensor]:
-        """Masks of data of which some are missing, and of the block; other latents have a value everywhere."""
+        """Masks of data of which some are missing, and of the block.
+
+        Other latents have a value everywhere.
+        """
         latent = state.conditioning.latent
         return {n: m for n, m in state.masks.items() if n in self.sites or n not in latent}
 
@@ -110,13 +113,14 @@ class UserConditional:
         """Refuse draws that are not as declared."""
         if set(drawn) != set(self.sites):
             raise MoveError(
-                f"conditional of {self.sites} returned {tuple(drawn)}: expected exactly the declared sites."
+                f"conditional of {self.sites} returned {tuple(drawn)}: expected exactly the "
+                "declared sites."
             )
         for name, value in drawn.items():
             if value.shape != values[name].shape:
                 raise MoveError(
-                    f"conditional of {self.sites}: site {name!r} came back as {tuple(value.shape)}, "
-                    f"expected {tuple(values[name].shape)}."
+                    f"conditional of {self.sites}: site {name!r} came back as "
+                    f"{tuple(value.shape)}, expected {tuple(values[name].shape)}."
                 )
 
 

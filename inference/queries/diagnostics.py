@@ -128,27 +128,33 @@ def warn_low_acceptance(info: Info) -> None:
     for name, rate in info.acceptance.items():
         if float(rate) < STANDSTILL:
             warnings.warn(
-                f"site {name!r}: its moves are accepted at a rate of {float(rate):.0e}; the particles stand still. "
-                f"Lengthen the engine's warmup, choose moves={{{name!r}: 'mala'}}, or check for values that are not finite.",
+                f"site {name!r}: its moves are accepted at a rate of {float(rate):.0e}; the "
+                "particles stand still. Lengthen the engine's warmup, choose "
+                f"moves={{{name!r}: 'mala'}}, or check for values that are not finite.",
                 ConvergenceWarning,
                 stacklevel=3,
             )
 
 
 def _disagreement(r_hat: Mapping[str, Tensor], apart: list[str]) -> list[str]:
-    """One sentence for each site whose particles disagree; `apart` names those in separate clusters."""
+    """One sentence for each site whose particles disagree.
+
+    `apart` names those in separate clusters.
+    """
     said = []
     for name, value in r_hat.items():
         worst = float(value.max())
         if name in apart:
             said.append(
-                f"site {name!r}: the posterior looks multimodal (particles sit in separate clusters, R-hat {worst:.2f}); "
-                "local moves keep the modes' starting weights: use engine.temper(data) to weigh them."
+                f"site {name!r}: the posterior looks multimodal (particles sit in separate "
+                f"clusters, R-hat {worst:.2f}); local moves keep the modes' starting weights: "
+                "use engine.temper(data) to weigh them."
             )
         elif worst > MAX_R_HAT:
             said.append(
-                f"site {name!r}: particles disagree (R-hat {worst:.2f}, expected below {MAX_R_HAT}): not converged; run "
-                "more sweeps, or engine.temper(data) where several modes are possible."
+                f"site {name!r}: particles disagree (R-hat {worst:.2f}, expected below "
+                f"{MAX_R_HAT}): not converged; run more sweeps, or engine.temper(data) where "
+                "several modes are possible."
             )
     return said
 
@@ -161,16 +167,19 @@ def _scarcity(
     for name, value in size.items():
         if float(value.min()) < MIN_ESS:
             said.append(
-                f"site {name!r}: {float(value.min()):.0f} effective samples in all; run more sweeps."
+                f"site {name!r}: {float(value.min()):.0f} effective samples in all; run more "
+                "sweeps."
             )
     for name, rate in acceptance.items():
         if rate < MIN_ACCEPTANCE:
             said.append(
-                f"site {name!r}: acceptance {rate:.3f}; lengthen the engine's warmup, or choose moves={{{name!r}: 'mala'}}."
+                f"site {name!r}: acceptance {rate:.3f}; lengthen the engine's warmup, or choose "
+                f"moves={{{name!r}: 'mala'}}."
             )
     if ancestors is not None and int(ancestors.min()) == 1 < len(ancestors):
         said.append(
-            "one lineage is left after resampling: sweep more between new slices, or use more particles."
+            "one lineage is left after resampling: sweep more between new slices, or use more "
+            "particles."
         )
     return said
 

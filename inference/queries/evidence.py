@@ -55,8 +55,8 @@ class Evidence:
         ess_fraction: `(B or 1,)` importance ESS divided by the number of samples.
         pareto_k: `(B or 1,)` tail index of the weights; above .7 the estimate is unreliable.
         method: which method gave it.
-        free_energy: `(B,)` or `(1,)` nats, E_q[log q(z) - log p(data, z)] of the proposal q: minus the log evidence plus
-            the divergence of q from the posterior.
+        free_energy: `(B,)` or `(1,)` nats, E_q[log q(z) - log p(data, z)] of the proposal q: minus
+            the log evidence plus the divergence of q from the posterior.
     """
 
     log_evidence: Tensor
@@ -86,8 +86,8 @@ def estimate_evidence(
     Args:
         engine: model and moves.
         data: as `engine.init`.
-        method: "gauss_markov", "annealed", or "auto": the first, unless its k-hat exceeds .7 or discrete sites cannot be
-            summed out, and then the second.
+        method: "gauss_markov", "annealed", or "auto": the first, unless its k-hat exceeds .7 or
+            discrete sites cannot be summed out, and then the second.
         num_samples: importance samples per datum.
         num_fit: particles times sweeps to which the proposal is fitted.
         num_temperatures, num_chains: of annealing (see `annealing.annealed_log_evidence`).
@@ -226,7 +226,9 @@ def _log_joint_parts(state: State) -> Iterator[tuple[Scope, Tensor]]:
 
 
 def pareto_k(log_weights: Tensor) -> Tensor:
-    """Shape of the generalised Pareto law that fits the largest weights, `(N, B)` to `(B,)`; above .7 distrust them.
+    """Shape of the generalised Pareto law that fits the largest weights, `(N, B)` to `(B,)`.
+
+    Distrust the weights where it is above .7.
 
     Zhang and Stephens 2009 with the prior of Vehtari et al. 2024, on the min(N/5, 3 sqrt N) largest
     weights.

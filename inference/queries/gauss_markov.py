@@ -34,7 +34,9 @@ class Node:
 
 @dataclass(frozen=True)
 class Conditional:
-    """Node given its parents in the proposal: Student-t around an affine mean; `B` is 1 for global sites.
+    """Node given its parents in the proposal: Student-t around an affine mean.
+
+    `B` is 1 for global sites.
 
     Attributes:
         node: the node.
@@ -61,8 +63,8 @@ class GaussMarkov:
 
     Args:
         state: gives the graph, the observed values and the device.
-        samples: site -> `(N, B or 1, [T,] *event)` approximate posterior draws in unconstrained coordinates, of every
-            continuous latent.
+        samples: site -> `(N, B or 1, [T,] *event)` approximate posterior draws in unconstrained
+            coordinates, of every continuous latent.
     """
 
     def __init__(self, state: State, samples: Mapping[str, Tensor]) -> None:
@@ -120,7 +122,8 @@ class GaussMarkov:
             return torch.ones(like.shape[1], dtype=torch.bool, device=like.device)
         if mask.ndim > self.state.conditioning.site(node.site).batch_ndim:
             raise ModelError(
-                f"site {node.site!r}: the evidence cannot tell elements of a latent's event apart; {SPLIT}"
+                f"site {node.site!r}: the evidence cannot tell elements of a latent's event "
+                f"apart; {SPLIT}"
             )
         return ~(mask[0] if node.index is None else mask[0, :, node.index])
 

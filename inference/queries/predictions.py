@@ -89,7 +89,10 @@ def _needed(state: State) -> list[str]:
 
 
 def _horizon(state: State, inputs: Mapping[str, Tensor], length: int | None) -> int:
-    """Number of future slices that inputs or `length` tell; refuse what is unknown, missing or contradictory."""
+    """Number of future slices that inputs or `length` tell.
+
+    Refuse what is unknown, missing or contradictory.
+    """
     needed = _needed(state)
     for name in inputs:
         if name not in needed:
@@ -99,12 +102,14 @@ def _horizon(state: State, inputs: Mapping[str, Tensor], length: int | None) -> 
     missing = sorted(n for n in set(needed) - set(inputs) if _num_new(state, n, least))
     if missing:
         raise ClampError(
-            f"forecast: the future of {missing[0]!r} is needed; pass inputs={{{missing[0]!r}: values}}."
+            f"forecast: the future of {missing[0]!r} is needed; pass "
+            f"inputs={{{missing[0]!r}: values}}."
         )
     if len(lengths) != 1 or state.length == 0:
         raise ClampError(
-            f"forecast: expected one number of future slices for a model with time, found {sorted(lengths)} and "
-            f"{state.length} past slices; pass length= or inputs of one length."
+            "forecast: expected one number of future slices for a model with time, found "
+            f"{sorted(lengths)} and {state.length} past slices; pass length= or inputs of one "
+            "length."
         )
     return int(lengths.pop())
 

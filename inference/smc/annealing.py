@@ -53,8 +53,8 @@ class AnnealedEvidence:
     """What an annealed run found.
 
     Attributes:
-        log_evidence: `(B,)` nats, or `(1,)` for all data together where a latent site is global; a lower bound in
-            expectation (an upper one when run in reverse).
+        log_evidence: `(B,)` nats, or `(1,)` for all data together where a latent site is global; a
+            lower bound in expectation (an upper one when run in reverse).
         log_weights: `(num_chains, B or 1)` of the chains.
         ess_fraction: `(B or 1,)` importance ESS of the chains divided by their number.
         inverse_temperatures: `(num_temperatures,)` rising to 1.
@@ -101,7 +101,10 @@ def likelihood_factors(state: State) -> tuple[Factor, ...]:
 
 
 def heat(state: State, power: Tensor) -> State:
-    """Set the inverse temperature to `power` `(B,)`, above 0; cached factors are rescaled, not evaluated again."""
+    """Set the inverse temperature to `power` `(B,)`, above 0.
+
+    Cached factors are rescaled, not evaluated again.
+    """
     old = torch.ones_like(power) if state.inverse_temperature is None else state.inverse_temperature
     cache = dict(state.cache)
     for factor in likelihood_factors(state):
@@ -129,7 +132,10 @@ def cool(state: State) -> State:
 
 
 def log_likelihood(state: State) -> Tensor:
-    """log p(data | latents) of the particles at temperature 1, `(K, B)` nats; `(K, 1)` summed where data are coupled."""
+    """log p(data | latents) of the particles at temperature 1, `(K, B)` nats.
+
+    Where data are coupled it is their sum, `(K, 1)`.
+    """
     plain = state.replace(inverse_temperature=None)
     total = torch.zeros_like(state.log_weights)
     shared = torch.zeros_like(state.log_weights[:, :1])
@@ -251,9 +257,11 @@ def annealed_log_evidence(
         num_temperatures: steps between prior and posterior.
         num_chains: K, independent chains per datum.
         sweeps_per_temperature: sweeps at each step.
-        path: temperatures and frozen moves; fitted on a pilot cloud of `num_chains` (at least 2) by default.
-        reverse: for simulated data, a cloud whose particles are exact posterior draws (those that made the data): the
-            path is run from the posterior to the prior, and the estimate becomes an upper bound in expectation.
+        path: temperatures and frozen moves; fitted on a pilot cloud of `num_chains` (at least 2) by
+            default.
+        reverse: for simulated data, a cloud whose particles are exact posterior draws (those that
+            made the data): the path is run from the posterior to the prior, and the estimate
+            becomes an upper bound in expectation.
         seed: seeds the engine's generator.
         setup: `masks`, `do`, `batch_size`, `length`, as `engine.init`.
 

@@ -28,10 +28,11 @@ def append(
 
     Args:
         state: the cloud over T slices.
-        observation: site -> `(B, *event)` of the new slice, for every observed site and input with time; a site that is
-            partly observed in this cloud may be left out, and is then missing.
+        observation: site -> `(B, *event)` of the new slice, for every observed site and input with
+            time; a site that is partly observed in this cloud may be left out, and is then missing.
         generator: source of randomness.
-        masks: site -> `(B,)` True where the new value is observed (everywhere by default); missing values may be NaN.
+        masks: site -> `(B,)` True where the new value is observed (everywhere by default); missing
+            values may be NaN.
 
     Returns:
         the cloud over T + 1 slices, weighted, resampled where the ESS fell below K/2;
@@ -47,7 +48,8 @@ def append(
         longer, increments = _from_prior(state, new, generator)
     elif masks:
         raise ClampError(
-            "append: this model extends its clouds itself and takes whole observations; leave masks out."
+            "append: this model extends its clouds itself and takes whole observations; leave "
+            "masks out."
         )
     else:
         longer, increments = _from_user_proposal(state, new, observation, generator)
@@ -89,7 +91,8 @@ def _new_slice(
         value = observation.get(name)
         if value is None and not latent:
             raise ClampError(
-                f"site {name!r} is observed: its value in the new slice is missing; pass {name!r} as well."
+                f"site {name!r} is observed: its value in the new slice is missing; pass "
+                f"{name!r} as well."
             )
         if name in masks or name in state.masks:
             new.masks[name] = _longer_mask(state, name, _new_mask(state, value, masks.get(name)))
@@ -148,13 +151,13 @@ def _check_mask(state: State, observation: Mapping[str, Tensor], name: str, mask
         )
     if mask.dtype != torch.bool or tuple(mask.shape[:1]) != (state.batch_size,):
         raise ClampError(
-            f"mask of site {name!r}: expected bool of shape {(state.batch_size,)}, found {mask.dtype} "
-            f"{tuple(mask.shape)}."
+            f"mask of site {name!r}: expected bool of shape {(state.batch_size,)}, found "
+            f"{mask.dtype} {tuple(mask.shape)}."
         )
     if name not in state.masks and has_readers(state.conditioning.factor_graph, name):
         raise ClampError(
-            f"site {name!r} is read by other values, so what is hidden of it must be inferred: begin with "
-            f"init(..., masks={{{name!r}: all True}})."
+            f"site {name!r} is read by other values, so what is hidden of it must be inferred: "
+            f"begin with init(..., masks={{{name!r}: all True}})."
         )
 
 
@@ -174,7 +177,10 @@ def _longer_mask(state: State, name: str, new: Tensor) -> Tensor:
 
 
 def _longer(state: State, name: str, value: Tensor, mask: Tensor | None) -> Tensor:
-    """The site's values with those of one more slice; missing ones repeat the slice before, so that they are possible."""
+    """The site's values with those of one more slice.
+
+    Missing ones repeat the slice before, so that they are possible.
+    """
     old = state.constrained(name)
     expected = (state.batch_size, *old.shape[3:])
     if tuple(value.shape) != expected:
@@ -234,7 +240,10 @@ def _log_likelihood_of_data(longer: State, new: NewSlice) -> Tensor:
 def _log_likelihood_of_latent(
     sampler: AncestorSampler, new: NewSlice, drawn: Mapping[str, Tensor], name: str
 ) -> Tensor:
-    """Log density of what was observed of a latent site in the new slice, `(K, B)` nats; 0 where it is missing."""
+    """Log density of what was observed of a latent site in the new slice, `(K, B)` nats.
+
+    It is 0 where the value is missing.
+    """
     law = sampler.distributions[sampler.drawn_factors(name)[0].key]
     log_prob = law.log_prob(drawn[name][:, :, -1:]).flatten(2).sum(2)
     return torch.where(new.masks[name][:, :, -1], log_prob, torch.zeros_like(log_prob))

@@ -62,7 +62,10 @@ def _past(state: State, start: int) -> dict[str, int]:
 
 
 def _without_past(tensors: Mapping[str, Tensor], past: Mapping[str, int]) -> dict[str, Tensor]:
-    """Values or masks `(K or 1, B, T, ...)` without those of the past; sites without time as they are."""
+    """Values or masks `(K or 1, B, T, ...)` without those of the past.
+
+    Sites without time stay as they are.
+    """
     return {name: x[:, :, past[name] :] if name in past else x for name, x in tensors.items()}
 
 

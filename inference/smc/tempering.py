@@ -40,10 +40,11 @@ def temper(
     """Draw a cloud from the posterior by tempering.
 
     Args:
-        engine: model, moves and K; weights of modes have a standard error of about sqrt(w (1 - w) / K).
+        engine: model, moves and K; weights of modes have a standard error of about sqrt(w (1 - w) /
+            K).
         data: as `engine.init`.
-        num_temperatures: steps between prior and posterior; about as many as the posterior is nats away from the prior
-            divided by the square root of its dimension.
+        num_temperatures: steps between prior and posterior; about as many as the posterior is nats
+            away from the prior divided by the square root of its dimension.
         sweeps_per_temperature: sweeps after each resampling.
         num_pilot: particles of the pilot cloud.
         seed: seeds the engine's generator.
@@ -74,7 +75,8 @@ def temper(
     worst = float(fractions.min())
     if worst < POOR:
         warnings.warn(
-            f"tempering: a step left an ESS of {worst:.3f} K; raise num_temperatures (now {num_temperatures}).",
+            f"tempering: a step left an ESS of {worst:.3f} K; raise num_temperatures (now "
+            f"{num_temperatures}).",
             ConvergenceWarning,
             stacklevel=3,
         )
