@@ -90,9 +90,11 @@ class RunFolder:
     # -- configuration -----------------------------------------------------------------------------
 
     def save_config(self, config: TrainConfig) -> None:
-        """Write the resolved configuration."""
+        """Write the resolved configuration, all but what this call of the command trusts."""
+        values = asdict(config)
+        del values["trust"]
         with atomic(self.path / "config.yaml") as file:
-            file.write_text(yaml.safe_dump(asdict(config), sort_keys=False), encoding="utf-8")
+            file.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
     def config(self, *, trust: Iterable[str] = ()) -> TrainConfig:
         """Read the configuration back, as data: names of code and interpolations are refused.
@@ -118,6 +120,8 @@ class RunFolder:
             text = (self.path / "config.yaml").read_text(encoding="utf-8")
             values = yaml.safe_load(text)
             _refuse_code(values)
+            if "trust" in values:
+                raise ConfigError("key 'trust' is not allowed in a run folder.")
             return train_config(values)
         except FileNotFoundError:
             raise RunFolderError(f"{self} is not a run folder: it has no config.yaml.") from None

@@ -98,6 +98,7 @@ class TrainConfig:
     threads: int | None = bounded(at_least=1)
     run_dir: str | None
     resume: str | None
+    trust: list[str] = field(default_factory=list)  # of this call: a run folder does not hold it
     data_dir: str
     total_env_steps: int = bounded(at_least=1)
     epochs: int | None = bounded(at_least=1)
@@ -190,8 +191,8 @@ def texts(path: str, value: Any) -> list[str]:
 
 
 def train_config(values: Mapping[str, Any]) -> TrainConfig:
-    """Build and check the configuration of `aif-train`, all but `trust`, which no run may keep."""
-    config = build(TrainConfig, {key: value for key, value in values.items() if key != "trust"})
+    """Build and check the configuration of `aif-train`."""
+    config = build(TrainConfig, {**values, "trust": texts("trust", values.get("trust"))})
     if not isinstance(config.agent.get("name"), str):
         raise ConfigError("agent has no name: write agent=NAME, e.g. agent=hierarchical.")
     return config
@@ -212,9 +213,8 @@ def build(schema: type[T], values: Mapping[str, Any], where: str = "") -> T:
     declared = {entry.name: entry for entry in fields(schema)}  # type: ignore[arg-type]
     for key in values:
         if key not in declared:
-            raise ConfigError(
-                unknown_name("key", f"{where}{key}", (f"{where}{name}" for name in declared))
-            )
+            known = [f"{where}{name}" for name in declared]
+            raise ConfigError(unknown_name("key", f"{where}{key}", known))
     hints = get_type_hints(schema)
     return schema(
         **{name: _entry(entry, hints[name], values, where) for name, entry in declared.items()}
@@ -227,6 +227,8 @@ def _entry(entry: "Field[Any]", kind: Any, values: Mapping[str, Any], where: str
     if entry.name not in values:
         if entry.default is not MISSING:
             return entry.default
+        if entry.default_factory is not MISSING:
+            return entry.default_factory()
         raise ConfigError(f"the configuration has no value for {path!r}.")
     value = typed(path, values[entry.name], kind)
     _check_range(path, value, entry.metadata)

@@ -1,6 +1,6 @@
 """What a training run counts: steps, episodes, successes, times."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import Any
@@ -92,16 +92,17 @@ class Times:
         """Medians of what every step does, the mean of learning, which comes in bursts."""
         if not self.parts["environment"]:
             return {}
-        acting = [
-            sum(pair) for pair in zip(self.parts["inference"], self.parts["planning"], strict=True)
-        ]
-        rows = {
-            "inference + planning": f"{median(acting):.1f} ms a step (median)",
-            **{
-                part: f"{median(self.parts[part]):.1f} ms a step (median)"
-                for part in ("inference", "planning")
-            },
+        inference = self.parts["inference"]
+        planning = self.parts["planning"]
+        acting = [sum(pair) for pair in zip(inference, planning, strict=True)]
+        return {
+            "inference + planning": _median(acting),
+            "inference": _median(inference),
+            "planning": _median(planning),
             "learning": f"{fmean(self.parts['learning']):.1f} ms a step (mean)",
-            "environment": f"{median(self.parts['environment']):.1f} ms a step (median)",
+            "environment": _median(self.parts["environment"]),
         }
-        return rows
+
+
+def _median(milliseconds: Sequence[float]) -> str:
+    return f"{median(milliseconds):.1f} ms a step (median)"

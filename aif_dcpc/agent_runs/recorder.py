@@ -57,10 +57,9 @@ class Recorder:
 
     def _name(self, token: int) -> str:
         """What the environment calls a token, for the reader: the agent is never told."""
-        named = self.env.has_wrapper_attr("describe_token")
-        return (
-            str(self.env.get_wrapper_attr("describe_token")(token)) if named else f"token {token}"
-        )
+        if not self.env.has_wrapper_attr("describe_token"):
+            return f"token {token}"
+        return str(self.env.get_wrapper_attr("describe_token")(token))
 
     def picture(self, step: int) -> None:
         """Save a picture and show it on the board."""
@@ -82,8 +81,9 @@ class Recorder:
     def join(self, pattern: str, name: str) -> None:
         """Join the recordings whose names fit a pattern, in order of their names, into one."""
         videos = self.folder / "videos"
-        frames = [frame for path in sorted(videos.glob(pattern)) for frame in read_gif(path)][
-            :MOST_FRAMES
-        ]
+        frames: list[Picture] = []
+        for path in sorted(videos.glob(pattern)):
+            frames += read_gif(path)
         if frames:
-            save(videos / f"{name}.gif", gif_bytes(same_size(frames), FRAMES_PER_SECOND))
+            joined = same_size(frames[:MOST_FRAMES])
+            save(videos / f"{name}.gif", gif_bytes(joined, FRAMES_PER_SECOND))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aif_dcpc.commands.command import run_command, sweep_folder
 from aif_dcpc.errors import ConfigError
 from aif_dcpc.outside import as_trust, outside_names
-from aif_dcpc.schema import TrainConfig, texts, train_config
+from aif_dcpc.schema import TrainConfig, train_config
 
 if TYPE_CHECKING:
     from aif_dcpc.agent_runs.run import Outcome
@@ -40,9 +40,8 @@ def train(values: Mapping[str, Any], given: Sequence[str]) -> None:
         given: keys that stood on the command line.
     """
     config = _in_sweep(train_config(values), given)
-    trust = texts("trust", values.get("trust"))
     if config.resume is not None:
-        folder, config = reopened(config, given, trust)
+        folder, config = reopened(config, given)
     elif config.images is not None:
         folder, config = create_images(config)
     else:
@@ -91,9 +90,7 @@ def continue_images(folder: "RunFolder", config: TrainConfig) -> None:
     _print_next(config, folder, outcome.reason, f"aif-evaluate run={folder}")
 
 
-def reopened(
-    asked: TrainConfig, given: Sequence[str], trust: Sequence[str]
-) -> "tuple[RunFolder, TrainConfig]":
+def reopened(asked: TrainConfig, given: Sequence[str]) -> "tuple[RunFolder, TrainConfig]":
     """Open a run to go on under its own configuration, with the budgets given anew."""
     from aif_dcpc.runs import open_run
 
@@ -104,7 +101,7 @@ def reopened(
         )
     folder = open_run(str(asked.resume))
     renewed: dict[str, Any] = {key: getattr(asked, key) for key in RENEWABLE if key in given}
-    return folder, replace(folder.config(trust=trust), run_dir=str(folder), **renewed)
+    return folder, replace(folder.config(trust=asked.trust), run_dir=str(folder), **renewed)
 
 
 def _in_sweep(config: TrainConfig, given: Sequence[str]) -> TrainConfig:

@@ -59,9 +59,7 @@ class Results:
 
     def once(self, key: Row, measure: Callable[[], Row]) -> Row:
         """The line with this key, measured and appended if there is none yet."""
-        known = [
-            row for row in self.rows() if all(row.get(name) == value for name, value in key.items())
-        ]
+        known = [row for row in self.rows() if {name: row.get(name) for name in key} == key]
         if known:
             return known[0]
         row = {**key, **measure()}
@@ -279,20 +277,22 @@ def table(rows: Sequence[Row], columns: Mapping[str, int], *, order: str) -> str
     for row in rows:
         groups.setdefault((row["method"], row["setting"]), []).append(row)
     lines = [["method", "setting", "runs", *columns], ["---"] * (len(columns) + 3)]
-    for key in sorted(
-        groups, key=lambda key: fmean(row.get(order, float("inf")) for row in groups[key])
-    ):
-        cells = [
-            _cell([row[name] for row in groups[key] if name in row], digits)
-            for name, digits in columns.items()
-        ]
+    means = {key: _mean(group, order) for key, group in groups.items()}
+    for key in sorted(groups, key=lambda key: means[key]):
+        cells = [_cell(groups[key], name, digits) for name, digits in columns.items()]
         lines.append([*key, str(len(groups[key])), *cells])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _cell(values: Sequence[float], digits: int) -> str:
+def _mean(rows: Sequence[Row], name: str) -> float:
+    """Mean of a number over runs; infinity if one of them broke down."""
+    return fmean(row.get(name, float("inf")) for row in rows)
+
+
+def _cell(rows: Sequence[Row], name: str, digits: int) -> str:
+    """A number's mean and standard deviation over the runs that have it."""
+    values = [row[name] for row in rows if name in row]
     if not values:
         return "failed"
-    return f"{fmean(values):.{digits}f}" + (
-        f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
-    )
+    mean = f"{fmean(values):.{digits}f}"
+    return f"{mean} ± {stdev(values):.{digits}f}" if len(values) > 1 else mean

@@ -177,9 +177,8 @@ def _celeba(data_dir: Path, image_size: int, folder: str | None) -> ImageData:
     paths = _found(place)
     train, test = _last_tenth_out(paths)
     if parts:
-        train, test = (
-            [path for path in paths if parts.get(path.name) == part] for part in ("0", "2")
-        )
+        train = [path for path in paths if parts.get(path.name) == "0"]
+        test = [path for path in paths if parts.get(path.name) == "2"]
     return _read(place, train, test, image_size, crop=148)
 
 
@@ -200,17 +199,17 @@ def _folder(data_dir: Path, image_size: int, folder: str | None) -> ImageData:
         raise ConfigError("data=folder needs images.folder=PATH, a folder with pictures.")
     place = Path(folder)
     paths = _found(place)
-    order = torch.randperm(
-        len(paths), generator=torch.Generator().manual_seed(0)
-    )  # the split, always the same
+    always_the_same = torch.Generator().manual_seed(0)
+    order = torch.randperm(len(paths), generator=always_the_same)
     train, test = _last_tenth_out([paths[i] for i in order])
     data = _read(place, train, test, image_size, crop=None)
     above = {path: path.relative_to(place).parts[0] for path in paths}
     classes = sorted(set(above.values()))
     if len(classes) < 2 or any(path.parent == place for path in paths):
         return data
-    labels = [torch.tensor([classes.index(above[path]) for path in part]) for part in (train, test)]
-    return ImageData(data.train, data.test, *labels)
+    train_labels = [classes.index(above[path]) for path in train]
+    test_labels = [classes.index(above[path]) for path in test]
+    return ImageData(data.train, data.test, torch.tensor(train_labels), torch.tensor(test_labels))
 
 
 def _found(place: Path) -> list[Path]:

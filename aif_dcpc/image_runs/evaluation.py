@@ -81,17 +81,17 @@ def evaluate(config: EvaluateConfig) -> Result:
         raise ConfigError(
             f"run=[...] averages runs of one experiment, not of {' and '.join(names)}."
         )
-    evaluations = (
-        Evaluation(config, run, device=device) for run in config.run
-    )  # one in memory at a time
+    # a generator: one in memory at a time
+    evaluations = (Evaluation(config, run, device=device) for run in config.run)
     facts, measures = zip(*((one.facts(), one.run()) for one in evaluations), strict=True)
     if len(measures) == 1:
         return {**facts[0], **measures[0]}
-    means = [
-        {key: value for key, value in found.items() if not key.endswith("_sd")}
-        for found in measures
-    ]
+    means = [_without_deviations(found) for found in measures]
     return {**facts[0], "run": list(config.run), **averaged(means)}
+
+
+def _without_deviations(found: Measures) -> Measures:
+    return {key: value for key, value in found.items() if not key.endswith("_sd")}
 
 
 def averaged(found: Sequence[Measures]) -> Measures:

@@ -59,17 +59,20 @@ class Progress:
         """Take note of an epoch's mean energy."""
         mean = self.epoch_energy / num_steps
         self.epoch_energy = 0.0
-        gained = (
-            mean < self.best_energy - 1e-3 * abs(self.best_energy)
-            if math.isfinite(self.best_energy)
-            else True
-        )
-        self.best_energy, self.bad_epochs = (
-            (mean, 0) if gained else (self.best_energy, self.bad_epochs + 1)
-        )
+        if self._is_gain(mean):
+            self.best_energy = mean
+            self.bad_epochs = 0
+        else:
+            self.bad_epochs += 1
         if self.bad_epochs >= PATIENCE:
             self.factor /= 2
             self.bad_epochs = 0
+
+    def _is_gain(self, mean: float) -> bool:
+        """Tell whether an epoch's mean energy is below the lowest so far by more than a thousandth."""
+        if not math.isfinite(self.best_energy):
+            return True
+        return mean < self.best_energy - 1e-3 * abs(self.best_energy)
 
 
 class ImageLoop:

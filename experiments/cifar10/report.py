@@ -91,9 +91,9 @@ def differences(by_method: Mapping[str, Sequence[Row]]) -> str:
     ]
     lines.append("|---|---|---|---|---|")
     for mode in MODES:
-        found = {
-            m: {row["seed"]: row[f"kid_{mode}"] for row in rows} for m, rows in by_method.items()
-        }
+        found: dict[str, dict[int, float]] = {}
+        for method, rows in by_method.items():
+            found[method] = {row["seed"]: row[f"kid_{mode}"] for row in rows}
         order = sorted(found, key=lambda m: fmean(found[m].values()))
         for first, second in combinations(order, 2):
             by = [

@@ -62,11 +62,17 @@ def exact(case: Case) -> Iterator[Row]:
     yield moments.row(f"exact ({method})", moments.errors(), seconds, evidences)
 
 
+def particles_for(size: int) -> int:
+    """Particles of an engine for a posterior of so many dimensions, the fewer the more it has."""
+    if size <= 20:
+        return 2048
+    return 256 if size <= MAX_ALL_PAIRS else 128
+
+
 def swept(case: Case, start: float) -> Moments:
     """400 sweeps of burn-in, 100 of them with adaptation, then as many as the resolution asks for."""
     size = len(case.mean)
-    particles = 2048 if size <= 20 else 256 if size <= MAX_ALL_PAIRS else 128
-    engine = DCPC(case.model, num_particles=particles, moves=case.moves, warmup=100)
+    engine = DCPC(case.model, num_particles=particles_for(size), moves=case.moves, warmup=100)
     moments = Moments(case)
     state, _ = engine.run(engine.init(case.data, seed=1, **case.setup), 400)
     while moments.count < 4 * CHUNK or (is_coarse(moments) and time.process_time() - start < LIMIT):
@@ -205,15 +211,17 @@ def particle_filter(case: Case) -> Iterator[Row]:
     start = time.process_time()
     moments = Moments(case)
     runs = CLOUDS if len(case.mean) <= MAX_ALL_PAIRS else CLOUDS // 2
-    parts = (
-        [filtered(case, 1, seed) for seed in range(runs)]
-        if is_shared(case)
-        else [filtered(case, runs, 1)]
-    )
-    draws, weights, evidences = (torch.cat([p[i] for p in parts], -1 if i else 1) for i in range(3))
-    moments.add(draws, weights)
+    if is_shared(case):
+        parts = [filtered(case, 1, seed) for seed in range(runs)]
+    else:
+        parts = [filtered(case, runs, 1)]
+    draws, weights, evidences = zip(*parts, strict=True)
+    moments.add(torch.cat(draws, 1), torch.cat(weights, -1))
     yield moments.row(
-        "bootstrap filter", moments.errors(), time.process_time() - start, evidences.tolist()
+        "bootstrap filter",
+        moments.errors(),
+        time.process_time() - start,
+        torch.cat(evidences, -1).tolist(),
     )
 
 

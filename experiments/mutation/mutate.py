@@ -61,22 +61,21 @@ def attempt(mutant: Mutant, tests: Map, limit: float) -> Record:
     start = spent()
     original = (PACKAGE / mutant.module).read_text()
     changed = mutant.source()
-    verdict, where = (
-        run(changed, PACKAGE / mutant.module, chosen) if chosen else ("survived", "no test runs it")
-    )
+    verdict = "survived"
+    where = "no test runs it"
+    if chosen:
+        verdict, where = run(changed, PACKAGE / mutant.module, chosen)
     difference = [
         d for d in difflib.ndiff(original.splitlines(), changed.splitlines()) if d[0] in "+-"
     ]
-    record = {
+    return {
         "key": mutant.key,
         "module": mutant.module,
         "line": mutant.line,
         "operator": mutant.operator,
-    }
-    change = {"change": [" ".join(d.split()) for d in difference], "verdict": verdict, "by": where}
-    return {
-        **record,
-        **change,
+        "change": [" ".join(d.split()) for d in difference],
+        "verdict": verdict,
+        "by": where,
         "tests": len(chosen),
         "suite": tests.suite,
         "seconds": round(spent() - start, 1),
@@ -156,9 +155,9 @@ def _chosen(everything: Mapping[str, Sequence[Mutant]], args: argparse.Namespace
     """Sample from the mutants that other samples have left."""
     others = [map(int, other.split(":")) for other in args.unlike]
     left_out = {m.key for seed, size in others for m in sample(everything, size, seed)}
-    candidates = {
-        module: [m for m in found if m.key not in left_out] for module, found in everything.items()
-    }
+    candidates: dict[str, list[Mutant]] = {}
+    for module, found in everything.items():
+        candidates[module] = [m for m in found if m.key not in left_out]
     chosen = sample(candidates, args.sample, args.seed)
     return sorted(chosen, key=lambda m: m.module in args.last)
 

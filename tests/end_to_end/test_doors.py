@@ -157,6 +157,7 @@ def test_nothing_in_a_run_folder_can_name_code(run, change, tmp_path):
     config = yaml.safe_load(path.read_text())
     for group, values in change.items():
         config[group] |= values
+    assert "trust" not in config
     path.write_text(yaml.safe_dump(config))
     sys.path.append(str(tmp_path))  # it could be imported
     assert "my_agents:Curious" in run(rollout_command.main, "run=run", "episodes=1", code=2)
@@ -221,3 +222,16 @@ def test_what_is_not_there_is_told_in_one_sentence(run, arguments, sentence, tmp
     assert sentence in error
     assert len(error.splitlines()) == 1
     assert sorted(tmp_path.rglob("*.py")) == before and not (tmp_path / "runs").exists()
+
+
+def test_a_run_folder_cannot_say_what_to_trust(run, tmp_path):
+    train_outside(run, "total_env_steps=2", TRUST)
+    forget()
+    path = tmp_path / "run" / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    assert "trust" not in config
+    path.write_text(
+        yaml.safe_dump({**config, "trust": ["my_agents:Curious", "my_worlds:Corridor"]})
+    )
+    assert "'trust' is not allowed" in run(rollout_command.main, "run=run", code=2)
+    assert "my_agents" not in sys.modules
