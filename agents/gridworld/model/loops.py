@@ -32,9 +32,8 @@ def walk(
         wrap, stride: cells along a side of the map and of the wide frame, see `Torus`.
 
     Returns:
-        `(N, T, 2)` position without wrapping, `(N, T)` its anchor, `(N, T)` slot in hand, and `(N,
-            T)` token written on
-        the way into the slice, or SAME.
+        `(N, T, 2)` position without wrapping, `(N, T)` its anchor, `(N, T)` slot in hand, and
+        `(N, T)` token written on the way into the slice, or SAME.
     """
     number, length = events.shape
     position = np.empty((number, length, 2), np.int64)

@@ -184,14 +184,13 @@ class PooledDirichletPrior:
         spread = rows.take(self.index, at).sum(at)
         return spread.reshape(*rows.shape[:at], *self.context, *rows.shape[at + 1 :])
 
-    def summary(self, counts: Tensor, nothing: int) -> tuple[Tensor, Tensor, Tensor]:
+    def summary(self, counts: Tensor, nothing: int) -> "Triple":
         """What planning needs of every row `(..., head, *context)`.
 
         Returns:
             the posterior mean; I(x; table) in nats; and the mean after one more trial of the row
-                that gave x = `nothing`
-            (structures as likely as before): a known row stays as it is, an untried one loses what
-                it promised.
+            that gave x = `nothing` (structures as likely as before): a known row stays as it is, an
+            untried one loses what it promised.
 
         novelty = H[mean] - E_h E[H(row) | h], with E[H] of a Dirichlet = digamma(a0 + 1) - sum_x
         m_x digamma(a_x + 1).
@@ -204,16 +203,18 @@ class PooledDirichletPrior:
         spread = digamma(total[..., 0] + 1) - (means * digamma(rows + 1)).sum(-1)
         idle = rows.copy()
         idle[..., nothing] += 1
-        mean, again = (
-            self._onto_contexts((weights[..., None] * part).sum(0), -2)
-            for part in (means, idle / (total + 1))
-        )
+        mean = self._onto_contexts((weights[..., None] * means).sum(0), -2)
+        after_idle = idle / (total + 1)
+        without_optimism = self._onto_contexts((weights[..., None] * after_idle).sum(0), -2)
         novelty = entr(mean).sum(-1) - self._onto_contexts((weights * spread).sum(0), -1)
         return (
             torch.from_numpy(mean),
             torch.from_numpy(np.maximum(novelty, 0)),
-            torch.from_numpy(again),
+            torch.from_numpy(without_optimism),
         )
+
+
+Triple = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass
@@ -222,52 +223,59 @@ class Summary:
 
     Attributes:
         nothing: what an idle trial gives.
-        counts, mean, novelty, again: as they were last; None before the first use.
-        base: of the prior that they were computed under.
+        counts: at which the summary was computed last; None before the first use.
+        last: the summary at those counts.
+        base: base measure of the prior that it was computed under.
     """
 
     nothing: int
     counts: Tensor | None = None
-    mean: Tensor | None = None
-    novelty: Tensor | None = None
-    again: Tensor | None = None
+    last: Triple | None = None
     base: Tensor | None = None
 
-    def update(self, counts: Tensor, prior: PooledDirichletPrior) -> tuple[Tensor, Tensor, Tensor]:
+    def update(self, counts: Tensor, prior: PooledDirichletPrior) -> Triple:
         """Posterior mean, novelty, and mean after an idle trial, at `(head, *context, x)` counts."""
-        mean = self.mean
-        novelty = self.novelty
-        again = self.again
-        old = self.counts
-        base = self.base
-        now = torch.from_numpy(prior.base)
-        if mean is None or novelty is None or again is None or old is None or base is None:
-            mean, novelty, again = prior.summary(counts, self.nothing)
-        elif counts.shape != old.shape or not torch.equal(now, base):
-            mean, novelty, again = prior.summary(counts, self.nothing)
-        else:
-            changed = (counts != old).flatten(1).any(1).nonzero()[:, 0]
-            mean = mean.clone()
-            novelty = novelty.clone()
-            again = again.clone()
-            mean[changed], novelty[changed], again[changed] = prior.summary(
-                counts[changed], self.nothing
-            )
+        base = torch.from_numpy(prior.base)
+        self.last = self._changed_heads(counts, base, prior) or prior.summary(counts, self.nothing)
         self.counts = counts
-        self.mean = mean
-        self.novelty = novelty
-        self.again = again
-        self.base = now
-        return mean, novelty, again
+        self.base = base
+        return self.last
+
+    def _changed_heads(
+        self, counts: Tensor, base: Tensor, prior: PooledDirichletPrior
+    ) -> Triple | None:
+        """The last summary with the changed heads computed anew; None if it does not fit any more."""
+        if self.last is None or self.counts is None or self.base is None:
+            return None
+        if counts.shape != self.counts.shape or not torch.equal(base, self.base):
+            return None
+        changed = (counts != self.counts).flatten(1).any(1).nonzero()[:, 0]
+        mean, novelty, without_optimism = (part.clone() for part in self.last)
+        mean[changed], novelty[changed], without_optimism[changed] = prior.summary(
+            counts[changed], self.nothing
+        )
+        return mean, novelty, without_optimism
 
     def state_dict(self) -> dict[str, Any]:
         """Plain tensors; recomputing all heads at once could differ in the last bit."""
-        return dict(vars(self))
+        mean, novelty, without_optimism = self.last or (None, None, None)
+        return {
+            "nothing": self.nothing,
+            "counts": self.counts,
+            "mean": mean,
+            "novelty": novelty,
+            "again": without_optimism,
+            "base": self.base,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
-        for name, value in state.items():
-            setattr(self, name, value)
+        self.nothing = state["nothing"]
+        self.counts = state["counts"]
+        self.base = state["base"]
+        self.last = None
+        if state["mean"] is not None:
+            self.last = state["mean"], state["novelty"], state["again"]
 
 
 @compiled
