@@ -60,7 +60,7 @@ from aif_dcpc.misspelt import unknown_name
 
 
 class DCPC:
-    """The inference engine.
+    """An inference engine: clouds, sweeps and estimates for one graphical model.
 
     Args:
         model: the declaration; its parameters are used as they stand at each call.
