@@ -7,7 +7,7 @@ that it costs what it moves.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -27,7 +27,7 @@ from aif_dcpc.inference.model.densities import (
 from aif_dcpc.inference.model.factor_graph import Argument, Factor, align, expand_trailing
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.state import FactorValue, State
-from aif_dcpc.inference.moves.chunks import Chunks
+from aif_dcpc.inference.moves.chunks import Chunks, chunk_rows
 from aif_dcpc.inference.moves.layout import flatten_event
 
 Values = Mapping[str, FactorValue]
@@ -210,7 +210,7 @@ class StridedUpdate:
     @cached_property
     def free(self) -> Tensor:
         """The free slices, in order."""
-        return _grid(
+        return chunk_rows(
             self.chunks, self.chunks.width, 0, 0, self.chunks.length, self.state.log_weights.device
         )[3]
 
@@ -352,10 +352,12 @@ class StridedUpdate:
 
     @cached_property
     def _grids(self) -> dict[str, tuple[Tensor, Tensor, Tensor | None, Tensor]]:
-        """By factor key, its rows (see `_grid`)."""
+        """By factor key, its rows (see `chunk_rows`)."""
         device = self.state.log_weights.device
         return {
-            f.key: _grid(self.chunks, self._height(f), self._offset(f), *self._slices(f), device)
+            f.key: chunk_rows(
+                self.chunks, self._height(f), self._offset(f), *self._slices(f), device
+            )
             for f in self.factors
         }
 
@@ -381,28 +383,3 @@ class StridedUpdate:
             if keeps_scores(self.state, self.state.conditioning.site(argument.site), factor)
         }
         return FactorValue(cached.log_prob.index_select(2, places), scores)
-
-
-@lru_cache(maxsize=256)
-def _grid(
-    chunks: Chunks, height: int, offset: int, start: int, stop: int, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-    """The `height` slices from `offset` after the start of every chunk on.
-
-    Returns:
-        the slices `(count * height,)`, those past the end (`stop`) replaced by the last one; their
-            distances from `start`;
-        True where there was none to replace, or None where this is everywhere; the slices before
-            the end alone.
-    """
-    begin = offset - chunks.phase
-    last = offset - chunks.phase + (chunks.count - 1) * chunks.stride + height
-    first = torch.arange(begin, begin + chunks.count * chunks.stride, chunks.stride, device=device)
-    slices = (first[:, None] + torch.arange(height, device=device)).flatten()
-    rows = slices.clamp_max(stop - 1)
-    return (
-        rows,
-        rows - start,
-        (slices < stop if last > stop else None),
-        slices[: slices.shape[0] - max(last - stop, 0)],
-    )

@@ -92,22 +92,17 @@ def diagnose(info: Info, state: State | None = None, *, warn: bool = False) -> D
     Raises:
         InferenceError: if nothing was recorded, or too little.
     """
-    if not info.trace or any(len(x) < 8 for x in info.trace.values()):
-        raise InferenceError(
-            "diagnose: expected a trace of at least 8 sweeps; pass record=[sites] to engine.run."
-        )
-    trace = {name: x.double() for name, x in info.trace.items()}
+    trace = _recorded(info)
     r_hat = {name: split_r_hat(x) for name, x in trace.items()}
     size = {name: effective_sample_size(x) for name, x in trace.items()}
     acceptance = {name: float(a) for name, a in info.acceptance.items()}
     ancestors = None if state is None else unique_ancestors(state)
     worst = {name: float(value.max()) for name, value in r_hat.items()}
-    apart = [n for n, x in trace.items() if worst[n] > MAX_R_HAT and is_clustered(x)]
+    apart = _separate_clusters(trace, worst)
     agreed = {name: x for name, x in size.items() if worst[name] <= MAX_R_HAT}
     said = [*_disagreement(r_hat, apart), *_scarcity(agreed, acceptance, ancestors)]
     if warn:
-        for sentence in said:
-            warnings.warn(sentence, ConvergenceWarning, stacklevel=2)
+        _issue(said)
     return Diagnosis(
         r_hat=r_hat,
         ess=size,
@@ -117,6 +112,27 @@ def diagnose(info: Info, state: State | None = None, *, warn: bool = False) -> D
         multimodal=tuple(apart),
         warnings=tuple(said),
     )
+
+
+def _recorded(info: Info) -> dict[str, Tensor]:
+    """The trace in double precision; refuse one that is too short."""
+    if not info.trace or any(len(x) < 8 for x in info.trace.values()):
+        raise InferenceError(
+            "diagnose: expected a trace of at least 8 sweeps; pass record=[sites] to engine.run."
+        )
+    return {name: x.double() for name, x in info.trace.items()}
+
+
+def _issue(sentences: list[str]) -> None:
+    """Warn the caller of `diagnose` of each problem."""
+    for sentence in sentences:
+        warnings.warn(sentence, ConvergenceWarning, stacklevel=3)
+
+
+def _separate_clusters(trace: Mapping[str, Tensor], worst: Mapping[str, float]) -> list[str]:
+    """Sites whose particles disagree because they sit in separate clusters; `worst` is their largest R-hat."""
+    disagreeing = [name for name in trace if worst[name] > MAX_R_HAT]
+    return [name for name in disagreeing if is_clustered(trace[name])]
 
 
 def warn_low_acceptance(info: Info) -> None:

@@ -100,17 +100,20 @@ def likelihood_factors(state: State) -> tuple[Factor, ...]:
     )
 
 
-def heat(state: State, power: Tensor) -> State:
-    """Set the inverse temperature to `power` `(B,)`, above 0.
+def set_inverse_temperature(state: State, power: Tensor | None) -> State:
+    """Set the power of the likelihood; cached factors are rescaled, not evaluated again.
 
-    Cached factors are rescaled, not evaluated again.
+    Args:
+        state: the cloud.
+        power: `(B,)`, above 0; None goes back to the posterior itself.
     """
-    old = torch.ones_like(power) if state.inverse_temperature is None else state.inverse_temperature
+    new = torch.ones(state.batch_size).to(state.log_weights) if power is None else power
+    old = torch.ones_like(new) if state.inverse_temperature is None else state.inverse_temperature
     cache = dict(state.cache)
     for factor in likelihood_factors(state):
         value = cache.pop(factor.key, None)
         if value is not None and factor.site.name not in state.conditioning.latent:
-            ratio = (power / old)[:1] if factor.site.scope == "global" else power / old
+            ratio = (new / old)[:1] if factor.site.scope == "global" else new / old
             cache[factor.key] = _scaled(value, ratio)
     return state.replace(cache=cache, inverse_temperature=power)
 
@@ -123,12 +126,6 @@ def _scaled(value: FactorValue, ratio: Tensor) -> FactorValue:
 
     scores = {argument: scale(score) for argument, score in value.scores.items()}
     return FactorValue(scale(value.log_prob), scores)
-
-
-def cool(state: State) -> State:
-    """Back to the posterior itself."""
-    full_power = torch.ones(state.batch_size).to(state.log_weights)
-    return heat(state, full_power).replace(inverse_temperature=None)
 
 
 def log_likelihood(state: State) -> Tensor:
@@ -195,7 +192,9 @@ def fit_path(
     adaptations: list[Mapping[str, Any]] = []
     deviations = [_deviation(log_likelihood(state))]
     for knot in knots:
-        state = heat(state, torch.full((state.batch_size,), knot).to(state.log_weights))
+        state = set_inverse_temperature(
+            state, torch.full((state.batch_size,), knot).to(state.log_weights)
+        )
         state = state.replace(adaptation={n: _forgetful(a) for n, a in state.adaptation.items()})
         for _ in range(sweeps):
             state, _ = engine.sweep(state, adapt=True, log_joint=False)
@@ -301,7 +300,9 @@ def _walk(
         if after == 0:  # the prior needs no move: the walk ends here
             break
         knot = path.nearest(after)
-        state = heat(state, torch.full((state.batch_size,), after).to(state.log_weights))
+        state = set_inverse_temperature(
+            state, torch.full((state.batch_size,), after).to(state.log_weights)
+        )
         state = state.replace(adaptation=fitted[knot])
         for _ in range(sweeps):
             state, info = engine.sweep(state, adapt=False, log_joint=False)
@@ -315,5 +316,5 @@ def _walk(
         ess_fraction=ess(log_weights) / log_weights.shape[0],
         inverse_temperatures=path.inverse_temperatures,
         acceptance=acceptance,
-        state=state if reverse else cool(state),
+        state=state if reverse else set_inverse_temperature(state, None),
     )

@@ -22,7 +22,13 @@ from aif_dcpc.inference.model.densities import log_joint
 from aif_dcpc.inference.model.resampling import ess, systematic, take
 from aif_dcpc.inference.model.state import Info, State
 from aif_dcpc.inference.sampler import Sampler
-from aif_dcpc.inference.smc.annealing import Path, cool, fit_path, heat, is_coupled, log_likelihood
+from aif_dcpc.inference.smc.annealing import (
+    Path,
+    fit_path,
+    is_coupled,
+    log_likelihood,
+    set_inverse_temperature,
+)
 
 POOR = 0.1  # an importance ESS below this fraction of K calls for more temperatures
 
@@ -97,13 +103,17 @@ def _climb(
         fractions.append(ess(weights) / state.num_particles)
         evidence = evidence + torch.logsumexp(weights, 0) - math.log(state.num_particles)
         state = _select(state, systematic(weights, engine.generator))
-        state = heat(state, torch.full_like(state.log_weights[0], after))
+        state = set_inverse_temperature(state, torch.full_like(state.log_weights[0], after))
         state = state.replace(adaptation=path.adaptations[path.nearest(after)])
         for _ in range(sweeps):
             state, info = engine.sweep(state, adapt=False, log_joint=False)
             acceptance = info.acceptance
         before = after
-    return cool(state).replace(log_evidence=evidence), acceptance, torch.stack(fractions)
+    return (
+        set_inverse_temperature(state, None).replace(log_evidence=evidence),
+        acceptance,
+        torch.stack(fractions),
+    )
 
 
 def _select(state: State, indices: Tensor) -> State:

@@ -22,9 +22,9 @@ from aif_dcpc.inference.model.densities import evaluate, fill_cache
 from aif_dcpc.inference.queries.evidence import estimate_evidence
 from aif_dcpc.inference.smc.annealing import (
     annealed_log_evidence,
-    heat,
     likelihood_factors,
     log_likelihood,
+    set_inverse_temperature,
 )
 
 COPIES = 24
@@ -181,8 +181,8 @@ def everything():
 
 
 def test_reheated_factors_are_what_they_would_be_evaluated_anew():
-    state = heat(everything(), torch.full((3,), 0.3))
-    state = heat(fill_cache(state, ("g", "z")), torch.full((3,), 0.8))
+    state = set_inverse_temperature(everything(), torch.full((3,), 0.3))
+    state = set_inverse_temperature(fill_cache(state, ("g", "z")), torch.full((3,), 0.8))
     assert {f.site.name for f in likelihood_factors(state)} == {"h", "z", "o"}
     assert set(state.cache) >= {"h", "o"}
     for factor in state.conditioning.factor_graph.factors:
@@ -197,7 +197,7 @@ def test_reheated_factors_are_what_they_would_be_evaluated_anew():
 
 @pytest.mark.parametrize("cached", [True, False])
 def test_the_likelihood_is_that_of_what_is_observed_at_temperature_one(cached):
-    state = heat(everything(), torch.full((3,), 0.25))
+    state = set_inverse_temperature(everything(), torch.full((3,), 0.25))
     state = fill_cache(state, ("g", "z")) if cached else state
     g = state.values["g"]
     z = state.values["z"]

@@ -95,7 +95,7 @@ def test_global_latents_give_the_evidence_of_all_data():
 def test_a_likelihood_left_at_full_power_is_noticed(monkeypatch):
     data = torch.tensor([[3.0, 2.0]])
     exact = Normal(0.0, HIERARCHY_SCALE).log_prob(data).sum(1)
-    monkeypatch.setattr(annealing, "heat", lambda state, power: state)
+    monkeypatch.setattr(annealing, "set_inverse_temperature", lambda state, power: state)
     found = annealed_log_evidence(
         DCPC(hierarchy()), {"x": data}, num_temperatures=60, num_chains=200, seed=0
     )
