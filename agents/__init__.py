@@ -1,4 +1,4 @@
-"""The `aif_dcpc.agents` package: agents by name. A new one is a module with a builder, and a line in `BUILDERS`.
+"""Agents by name: of this package by a line in `BUILDERS`, from anywhere else as `module:name`.
 
 >>> sorted(NAMES)
 ['hierarchical', 'random']
@@ -9,22 +9,19 @@ if not __name__.startswith("aif_dcpc."):
         "import aif_dcpc.agents, not agents: the folder is installed as part of aif_dcpc"
     )
 
-from collections.abc import Callable, Mapping
-from pkgutil import resolve_name
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
 
-from aif_dcpc.agents.errors import AgentError, unknown
-from aif_dcpc.agents.protocol import Agent
+from aif_dcpc.agents.builders import check_agent, find_builder
+from aif_dcpc.agents.errors import AgentError
+from aif_dcpc.agents.protocol import Agent, BaseAgent
 
-Builder = Callable[[gymnasium.Space[Any], int, Mapping[str, Any], Mapping[str, Any], int], Agent]
-
-# name -> module:builder(observation_space, number of actions, metadata, settings, seed); imported
-# when asked for
+# name -> module:builder, imported when it is asked for
 BUILDERS = {
-    "hierarchical": "aif_dcpc.agents.gridworld.agent:build_hierarchical",
-    "random": "aif_dcpc.agents.random_agent:build_random",
+    "hierarchical": "aif_dcpc.agents.gridworld.agent:HierarchicalAgent",
+    "random": "aif_dcpc.agents.random_agent:RandomAgent",
 }
 NAMES = tuple(BUILDERS)
 
@@ -41,7 +38,7 @@ def make(
     """Build an agent for an environment's spaces.
 
     Args:
-        name: one of `NAMES`.
+        name: one of `NAMES`, or `module:name` of a builder or an agent class anywhere.
         observation_space, action_space: of the environment; actions must be discrete.
         metadata: of the environment; grid agents need an `EgocentricView` under "egocentric_view".
         settings: the agent's own settings.
@@ -51,14 +48,13 @@ def make(
         AgentError: for an unknown name, spaces that the agent cannot model, or settings that do not
             fit.
     """
-    if name not in NAMES:
-        raise AgentError(unknown("agent", name, NAMES))
+    build = find_builder(name, BUILDERS)
     if not isinstance(action_space, gymnasium.spaces.Discrete):
         raise AgentError(
             f"agent {name!r} chooses among discrete actions, the environment has {action_space}."
         )
-    build: Builder = resolve_name(BUILDERS[name])
-    return build(observation_space, int(action_space.n), metadata, settings, seed)
+    agent = build(observation_space, int(action_space.n), metadata, settings, seed)
+    return check_agent(name, agent)
 
 
-__all__ = ["NAMES", "Agent", "AgentError", "make"]
+__all__ = ["NAMES", "Agent", "AgentError", "BaseAgent", "make"]

@@ -21,7 +21,7 @@ class Preferences:
     discount: float = 0.97
 
     @property
-    def forever(self) -> float:
+    def log_preference_of_never(self) -> float:
         """Discounted log preference of never getting the preferred outcome, nats."""
         return -self.step_cost / (1 - self.discount)
 
@@ -36,4 +36,6 @@ class Preferences:
 
     def tail(self) -> Floats:
         """`(O,)` log preference of all that follows an ending: nothing is missed after reward, everything without."""
-        return np.array([0.0, 0.0, 0.0, self.forever, self.forever, 0.0])
+        return np.array(
+            [0.0, 0.0, 0.0, self.log_preference_of_never, self.log_preference_of_never, 0.0]
+        )

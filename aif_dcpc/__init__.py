@@ -4,13 +4,16 @@ Importing this package imports nothing heavy; `Agent` and `load_agent` arrive wh
 used.
 """
 
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
+from aif_dcpc.checkout import refuse_mixture
 from aif_dcpc.former_paths import install
 
 __all__ = ["Agent", "load_agent"]
 
+refuse_mixture(__name__, Path(__file__).parent)
 install()
 
 

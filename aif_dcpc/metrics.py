@@ -94,7 +94,7 @@ class MetricsLog:
         return self.file.tell()
 
     def close(self) -> None:
-        """Flush and close."""
+        """Flush and close both files."""
         self.board.close()
         self.file.close()
 

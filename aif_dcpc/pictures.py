@@ -83,7 +83,8 @@ def same_size(frames: Frames) -> list[Picture]:
     >>> [f.shape for f in same_size([np.zeros((2, 4, 3), np.uint8), np.zeros((5, 3, 3), np.uint8)])]
     [(5, 4, 3), (5, 4, 3)]
     """
-    height, width = max(f.shape[0] for f in frames), max(f.shape[1] for f in frames)
+    height = max(f.shape[0] for f in frames)
+    width = max(f.shape[1] for f in frames)
     pads = [((0, height - f.shape[0]), (0, width - f.shape[1]), (0, 0)) for f in frames]
     return [np.pad(f, pad, constant_values=255) for f, pad in zip(frames, pads, strict=True)]
 

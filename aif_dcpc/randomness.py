@@ -7,8 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
-ENVIRONMENT_EPISODE, AGENT_EPISODE, AGENT_SEED = 0, 1, 2  # purposes of derived seeds
-IMAGE_ORDER, IMAGE_PARTICLES, IMAGE_VALIDATION, IMAGE_BINARY = 3, 4, 5, 6
+# purposes of derived seeds
+ENVIRONMENT_EPISODE = 0
+AGENT_EPISODE = 1
+AGENT_SEED = 2
+IMAGE_ORDER = 3
+IMAGE_PARTICLES = 4
+IMAGE_VALIDATION = 5
+IMAGE_BINARY = 6
 
 
 def derive(seed: int, *path: int) -> int:

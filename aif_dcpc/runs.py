@@ -19,7 +19,7 @@ import shutil
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +28,7 @@ from typing import Any
 import yaml
 
 from aif_dcpc.errors import ConfigError, RunFolderError
+from aif_dcpc.outside import as_trust, outside_names
 from aif_dcpc.schema import TrainConfig, train_config
 
 FORMAT = 1
@@ -89,20 +90,38 @@ class RunFolder:
     # -- configuration -----------------------------------------------------------------------------
 
     def save_config(self, config: TrainConfig) -> None:
-        """Write the resolved configuration."""
+        """Write the resolved configuration, all but what this call of the command trusts."""
+        values = asdict(config)
+        del values["trust"]
         with atomic(self.path / "config.yaml") as file:
-            file.write_text(yaml.safe_dump(asdict(config), sort_keys=False), encoding="utf-8")
+            file.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
-    def config(self) -> TrainConfig:
+    def config(self, *, trust: Iterable[str] = ()) -> TrainConfig:
         """Read the configuration back, as data: names of code and interpolations are refused.
 
+        Args:
+            trust: names of code from outside the package, `module:Name`, that may be in it.
+
         Raises:
-            RunFolderError: there is none, or it is not the configuration of a run.
+            RunFolderError: there is none, it is not the configuration of a run, or it names code
+                that is not trusted.
         """
+        config = self._config()
+        names = outside_names(config)
+        if not set(names) <= set(trust):
+            raise RunFolderError(
+                f"{self} names code from outside the package: it is imported only if you add "
+                f"{as_trust(names)}."
+            )
+        return config
+
+    def _config(self) -> TrainConfig:
         try:
             text = (self.path / "config.yaml").read_text(encoding="utf-8")
             values = yaml.safe_load(text)
             _refuse_code(values)
+            if "trust" in values:
+                raise ConfigError("key 'trust' is not allowed in a run folder.")
             return train_config(values)
         except FileNotFoundError:
             raise RunFolderError(f"{self} is not a run folder: it has no config.yaml.") from None
@@ -153,7 +172,7 @@ class RunFolder:
                 reasons.append(str(error))
         raise RunFolderError(reasons[0] if reasons else f"{self} holds no checkpoint.")
 
-    def set_aside_newer(self, step: int) -> None:
+    def quarantine(self, step: int) -> None:
         """Rename the damaged checkpoints that were newer than the one in use, so that they are not taken for newest."""
         for path in self.checkpoints():
             if path.name > _checkpoint_name(step):
@@ -252,7 +271,7 @@ def new_run(run_dir: str | None, name: str) -> Iterator[RunFolder]:
 
 
 @contextmanager
-def keeping(folder: RunFolder) -> Iterator[None]:
+def report_disk_errors(folder: RunFolder) -> Iterator[None]:
     """While a run goes on: what cannot be written is told in one sentence; its last checkpoint is whole.
 
     Raises:
@@ -261,10 +280,8 @@ def keeping(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason, newest = (
-            error.strerror or str(error),
-            int(folder.checkpoints()[0].stem.removeprefix("step-")),
-        )
+        reason = error.strerror or str(error)
+        newest = int(folder.checkpoints()[0].stem.removeprefix("step-"))
         raise RunFolderError(
             f"cannot write to {folder} ({reason}): make room and go on with resume={folder}; what was learned up to step "
             f"{newest} is kept."

@@ -1,8 +1,8 @@
 """The typed configuration of every command: what keys exist, of which type, in which range.
 
 The defaults stand in `configs/*.yaml`, which is also where each key is explained; this module
-refuses what does not fit, with the closest match for a misspelt key. It reads plain mappings only:
-nothing in a configuration is ever resolved, imported or called.
+refuses what does not fit, with the closest match for a misspelt key. It reads plain mappings only,
+and resolves, imports and calls nothing.
 
 >>> train_config({"sed": 1})
 Traceback (most recent call last):
@@ -98,6 +98,7 @@ class TrainConfig:
     threads: int | None = bounded(at_least=1)
     run_dir: str | None
     resume: str | None
+    trust: list[str] = field(default_factory=list)  # of this call: a run folder does not hold it
     data_dir: str
     total_env_steps: int = bounded(at_least=1)
     epochs: int | None = bounded(at_least=1)
@@ -144,6 +145,7 @@ class RolloutConfig:
     video_episodes: int = bounded(at_least=1)
     device: str = bounded(choices=("auto", "cpu", "cuda"))
     threads: int | None = bounded(at_least=1)
+    trust: list[str]
     env: EnvChange
 
 
@@ -167,21 +169,30 @@ class EvaluateConfig:
     device: str = bounded(choices=("auto", "cpu", "cuda"))
     threads: int | None = bounded(at_least=1)
     data_dir: str | None
+    trust: list[str]
 
 
 def evaluate_config(values: Mapping[str, Any]) -> EvaluateConfig:
     """Build and check the configuration of `aif-evaluate`; `run` may be one folder or a list of them."""
-    given = values.get("run")
-    runs = given if isinstance(given, list) else [] if given is None else [given]
-    config = build(EvaluateConfig, {**values, "run": runs})
-    for run in config.run:
-        typed("run", run, str)
-    return config
+    lists = {key: texts(key, values.get(key)) for key in ("run", "trust")}
+    return build(EvaluateConfig, {**values, **lists})
+
+
+def texts(path: str, value: Any) -> list[str]:
+    """Return a list of texts, of which one may be given as it is and none as null.
+
+    Raises:
+        ConfigError: something in it is no text.
+    """
+    if value is None:
+        return []
+    entries = value if isinstance(value, list) else [value]
+    return [typed(path, entry, str) for entry in entries]
 
 
 def train_config(values: Mapping[str, Any]) -> TrainConfig:
     """Build and check the configuration of `aif-train`."""
-    config = build(TrainConfig, values)
+    config = build(TrainConfig, {**values, "trust": texts("trust", values.get("trust"))})
     if not isinstance(config.agent.get("name"), str):
         raise ConfigError("agent has no name: write agent=NAME, e.g. agent=hierarchical.")
     return config
@@ -189,7 +200,7 @@ def train_config(values: Mapping[str, Any]) -> TrainConfig:
 
 def rollout_config(values: Mapping[str, Any]) -> RolloutConfig:
     """Build and check the configuration of `aif-rollout`."""
-    return build(RolloutConfig, values)
+    return build(RolloutConfig, {**values, "trust": texts("trust", values.get("trust"))})
 
 
 def build(schema: type[T], values: Mapping[str, Any], where: str = "") -> T:
@@ -202,9 +213,8 @@ def build(schema: type[T], values: Mapping[str, Any], where: str = "") -> T:
     declared = {entry.name: entry for entry in fields(schema)}  # type: ignore[arg-type]
     for key in values:
         if key not in declared:
-            raise ConfigError(
-                unknown_name("key", f"{where}{key}", (f"{where}{name}" for name in declared))
-            )
+            known = [f"{where}{name}" for name in declared]
+            raise ConfigError(unknown_name("key", f"{where}{key}", known))
     hints = get_type_hints(schema)
     return schema(
         **{name: _entry(entry, hints[name], values, where) for name, entry in declared.items()}
@@ -217,6 +227,8 @@ def _entry(entry: "Field[Any]", kind: Any, values: Mapping[str, Any], where: str
     if entry.name not in values:
         if entry.default is not MISSING:
             return entry.default
+        if entry.default_factory is not MISSING:
+            return entry.default_factory()
         raise ConfigError(f"the configuration has no value for {path!r}.")
     value = typed(path, values[entry.name], kind)
     _check_range(path, value, entry.metadata)
@@ -226,21 +238,27 @@ def _entry(entry: "Field[Any]", kind: Any, values: Mapping[str, Any], where: str
 def typed(path: str, value: Any, kind: Any) -> Any:
     """Return `value` as `kind`, or refuse it: whole floats pass as integers, integers as floats, nothing else."""
     if get_origin(kind) in (Union, types.UnionType):
-        return (
-            None
-            if value is None
-            else typed(path, value, next(a for a in get_args(kind) if a is not type(None)))
-        )
+        return None if value is None else typed(path, value, _without_none(kind))
     if is_dataclass(kind):
         return build(kind, typed(path, value, dict), f"{path}.")  # type: ignore[arg-type]
     target = get_origin(kind) or kind
     if type(value) is target:
         return value
-    if target is float and type(value) is int:
-        return float(value)
-    if target is int and type(value) is float and value.is_integer():
-        return int(value)
+    if _is_same_number(value, target):
+        return target(value)
     raise ConfigError(f"{path} must be {_NAMES.get(target, target.__name__)}, not {value!r}.")
+
+
+def _without_none(kind: Any) -> Any:
+    """Return the type that may also be None."""
+    return next(entry for entry in get_args(kind) if entry is not type(None))
+
+
+def _is_same_number(value: Any, target: Any) -> bool:
+    """Tell whether a number is the same in the type that is wanted; True and False are no numbers."""
+    if type(value) is int:
+        return target is float
+    return type(value) is float and target is int and value.is_integer()
 
 
 _NAMES = {
@@ -255,7 +273,9 @@ _NAMES = {
 def _check_range(path: str, value: Any, limits: Mapping[str, Any]) -> None:
     if value is None:
         return
-    low, high, choices = limits.get("at_least"), limits.get("at_most"), limits.get("choices")
+    low = limits.get("at_least")
+    high = limits.get("at_most")
+    choices = limits.get("choices")
     if low is not None and not value >= low:
         raise ConfigError(f"{path} must be at least {low}, not {value!r}.")
     if high is not None and not value <= high:

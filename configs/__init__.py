@@ -1,4 +1,4 @@
-"""The `aif_dcpc.configs` package."""
+"""The defaults of every command and the choices of every group, as YAML."""
 
 if not __name__.startswith("aif_dcpc."):
     raise ImportError(

@@ -1,4 +1,4 @@
-"""The `aif_dcpc.envs` package."""
+"""Environments by name: of this package by a line in `ADAPTERS`, from anywhere else as `module:name`."""
 
 if not __name__.startswith("aif_dcpc."):
     raise ImportError("import aif_dcpc.envs, not envs: the folder is installed as part of aif_dcpc")

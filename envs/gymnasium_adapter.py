@@ -13,6 +13,11 @@ SUPPORTED = (spaces.Discrete, spaces.Box, spaces.MultiDiscrete, spaces.MultiBina
 class Streams(gym.ObservationWrapper[dict[str, Any], int, Any], gym.utils.RecordConstructorArgs):
     """Wrap a single observation as the stream `state`; pass dictionaries through.
 
+    An environment may say more about itself, as those of the package do: the geometry of an
+    egocentric view of tokens under `metadata["egocentric_view"]` (a mapping with the fields that
+    `MiniGridStreams` gives), whether an episode was a success under `info["success"]`, and the
+    methods `describe_token(token)` and `shortest_path()`.
+
     Raises:
         UnsupportedEnvironment: for other observation or action spaces.
     """
@@ -35,7 +40,7 @@ class Streams(gym.ObservationWrapper[dict[str, Any], int, Any], gym.utils.Record
                     f"{env}: stream {name!r} is {stream}; expected Discrete or Box spaces."
                 )
         self.observation_space = streams
-        self.metadata = {**env.metadata, "egocentric_view": None}
+        self.metadata = {"egocentric_view": None, **env.metadata}
 
     def observation(self, observation: Any) -> dict[str, Any]:
         """One observation as streams."""

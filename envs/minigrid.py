@@ -17,7 +17,8 @@ from minigrid.core.constants import COLOR_TO_IDX, IDX_TO_COLOR, IDX_TO_OBJECT, O
 
 from aif_dcpc.envs.errors import UnsupportedEnvironment
 
-NUM_COLORS, NUM_STATES = len(COLOR_TO_IDX), 3
+NUM_COLORS = len(COLOR_TO_IDX)
+NUM_STATES = 3
 NUM_TOKENS = len(OBJECT_TO_IDX) * NUM_COLORS * NUM_STATES
 STATES = ("open", "closed", "locked")
 IntArray = npt.NDArray[np.int64]
@@ -48,8 +49,9 @@ class MiniGridStreams(gym.Wrapper[dict[str, Any], int, Any, Any], gym.utils.Reco
 
     Args:
         env: a MiniGrid environment.
-        misread: probability that a seen cell, independently of the others, is read as a uniformly drawn token of this
-            episode's grid (0 to 1). Heading and carried object are never misread.
+        misread: probability (0 to 1) that a seen cell, independently of the others, is read as a
+            uniformly drawn token of this episode's grid. Heading and carried object are never
+            misread.
 
     Raises:
         UnsupportedEnvironment: if the observation is not MiniGrid's.
@@ -87,7 +89,7 @@ class MiniGridStreams(gym.Wrapper[dict[str, Any], int, Any, Any], gym.utils.Reco
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Start an episode."""
+        """Start an episode and lay its first view out."""
         observation, info = self.env.reset(seed=seed, options=options)
         return self._streams(observation), self._info(observation, info)
 

@@ -42,7 +42,7 @@ class Permute(gym.Wrapper[Any, int, Any, int], gym.utils.RecordConstructorArgs):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Start an episode."""
+        """Start an episode, its tokens renamed."""
         observation, info = self.env.reset(seed=seed, options=options)
         return self._renamed(observation), info
 

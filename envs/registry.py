@@ -1,18 +1,59 @@
-"""Making environments by name."""
+"""Making environments: those of the package by name, any other by `module:name`.
 
-import difflib
+A new environment of the package is a function that makes it, and a line in `ADAPTERS`.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
 import gymnasium as gym
 
-from aif_dcpc.envs.errors import BadSetting, UnknownEnvironment
+from aif_dcpc.envs.errors import BadSetting, UnknownEnvironment, UnsupportedEnvironment
 from aif_dcpc.envs.gymnasium_adapter import Streams
 from aif_dcpc.envs.noise import Permute, Slip
 from aif_dcpc.envs.tmaze import TMaze
+from aif_dcpc.misspelt import closest
 
-NAMES = ("MiniGrid", "TMaze", "Gymnasium")
+Env = gym.Env[Any, Any]
+Settings = dict[str, Any]
 DEFAULT_MINIGRID = "MiniGrid-DoorKey-5x5-v0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is asked of an environment, but for what wrappers add; see `make`."""
+
+    id: str | None
+    misread: float
+    max_steps: int | None
+    render: bool
+    options: Settings
+
+    @property
+    def drawing(self) -> Settings:
+        """The keyword that makes a Gymnasium environment return pictures; none where none are wanted."""
+        return {"render_mode": "rgb_array"} if self.render else {}
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An environment of the package.
+
+    Attributes:
+        make: makes it as requested.
+        smallest: settings of its smallest instance, on which every agent is tried.
+        symbolic: whether its observations are an egocentric view of tokens, which can be misread
+            and renamed.
+    """
+
+    make: Callable[[Request], Env]
+    smallest: Mapping[str, Any] = field(default_factory=dict)
+    symbolic: bool = False
 
 
 def make(
@@ -25,12 +66,14 @@ def make(
     max_steps: int | None = None,
     render: bool = False,
     **options: Any,
-) -> gym.Env[Any, Any]:
+) -> Env:
     """Make an environment whose observations are a dictionary of streams.
 
     Args:
-        name: one of `NAMES`.
-        id: registered id, for MiniGrid and Gymnasium.
+        name: one of `NAMES`, or `module:name` of a Gymnasium environment class, or of a function
+            that makes an environment, anywhere; the options are its keywords.
+        id: registered id, for MiniGrid and Gymnasium; as Gymnasium has it, `module:id` imports the
+            module, which registers the id.
         slip: probability (0 to 1) that a uniformly drawn action replaces the chosen one.
         misread: probability (0 to 1) that a seen cell is misread; MiniGrid only.
         permute_seed: renames tokens and actions by this seed; MiniGrid only.
@@ -41,74 +84,147 @@ def make(
     Raises:
         EnvironmentError_: for unknown names or ids, and settings out of range.
     """
-    for key, value in (("slip", slip), ("misread", misread)):
-        if not 0 <= value <= 1:
-            raise BadSetting(f"env.{key}={value}: expected a probability from 0 to 1.")
-    if max_steps is not None and max_steps < 1:
-        raise BadSetting(f"env.max_steps={max_steps}: expected at least 1.")
-    if name not in NAMES:
-        raise UnknownEnvironment(
-            f"env={name}: no such environment.{_closest(name, NAMES)} Known: {', '.join(NAMES)}."
-        )
-    if name != "MiniGrid" and (misread or permute_seed is not None):
+    _check_ranges(slip, misread, max_steps)
+    adapter = _adapter(name)
+    if not adapter.symbolic and (misread or permute_seed is not None):
         raise BadSetting(
             f"env={name}: misread and permute_seed are for env=MiniGrid; leave them out."
         )
-    if name == "TMaze":
-        env: gym.Env[Any, Any] = TMaze(
-            **options, **({} if max_steps is None else {"max_steps": max_steps})
-        )
-    elif name == "MiniGrid":
-        env = _minigrid(id or DEFAULT_MINIGRID, misread, max_steps, render, options)
-    else:
-        env = Streams(_registered(id, max_steps, render, options))
+    env = adapter.make(
+        Request(id=id, misread=misread, max_steps=max_steps, render=render, options=options)
+    )
     env = Slip(env, slip) if slip else env
     return Permute(env, permute_seed) if permute_seed is not None else env
-
-
-def _minigrid(
-    id: str, misread: float, max_steps: int | None, render: bool, options: dict[str, Any]
-) -> gym.Env[Any, Any]:
-    import minigrid
-
-    from aif_dcpc.envs.minigrid import MiniGridStreams
-
-    if "MiniGrid-Empty-5x5-v0" not in gym.registry:
-        minigrid.register_minigrid_envs()  # type: ignore[no-untyped-call]
-    known = [name for name in gym.registry if name.startswith("MiniGrid-")]
-    if id not in known:
-        raise UnknownEnvironment(
-            f"env.id={id}: not a registered MiniGrid environment.{_closest(id, known)}"
-        )
-    if max_steps is not None:
-        options = {**options, "max_steps": max_steps}
-    env = gym.make(
-        id, render_mode="rgb_array" if render else None, disable_env_checker=True, **options
-    )
-    return MiniGridStreams(env, misread=misread)
-
-
-def _registered(
-    id: str | None, max_steps: int | None, render: bool, options: dict[str, Any]
-) -> gym.Env[Any, Any]:
-    if id is None:
-        raise BadSetting(
-            "env=Gymnasium: say which with env.id=..., for example env.id=CartPole-v1."
-        )
-    if id not in gym.registry:
-        raise UnknownEnvironment(
-            f"env.id={id}: not a registered environment.{_closest(id, list(gym.registry))}"
-        )
-    limit: dict[str, Any] = {} if max_steps is None else {"max_episode_steps": max_steps}
-    return gym.make(id, render_mode="rgb_array" if render else None, **limit, **options)
-
-
-def _closest(name: str, known: "list[str] | tuple[str, ...]") -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    return f" Did you mean {close[0]}?" if close else ""
 
 
 def make_vector(num_envs: int, name: str, **settings: Any) -> gym.vector.SyncVectorEnv:
     """Several environments side by side, reset in the step that ends an episode (no junk transitions)."""
     builders = [partial(make, name, **settings) for _ in range(num_envs)]
     return gym.vector.SyncVectorEnv(builders, autoreset_mode=gym.vector.AutoresetMode.SAME_STEP)
+
+
+def _check_ranges(slip: float, misread: float, max_steps: int | None) -> None:
+    for key, value in (("slip", slip), ("misread", misread)):
+        if not 0 <= value <= 1:
+            raise BadSetting(f"env.{key}={value}: expected a probability from 0 to 1.")
+    if max_steps is not None and max_steps < 1:
+        raise BadSetting(f"env.max_steps={max_steps}: expected at least 1.")
+
+
+def _adapter(name: str) -> Adapter:
+    if name in ADAPTERS:
+        return ADAPTERS[name]
+    if ":" in name:
+        return Adapter(partial(_from_outside, name))
+    raise UnknownEnvironment(
+        f"env={name}: no such environment.{closest(name, NAMES)} Known: {', '.join(NAMES)}."
+    )
+
+
+# -- the environments of the package ---------------------------------------------------------------
+
+
+def _tmaze(request: Request) -> Env:
+    limit = {} if request.max_steps is None else {"max_steps": request.max_steps}
+    return TMaze(**request.options, **limit)
+
+
+def _minigrid(request: Request) -> Env:
+    import minigrid
+
+    from aif_dcpc.envs.minigrid import MiniGridStreams
+
+    if "MiniGrid-Empty-5x5-v0" not in gym.registry:
+        minigrid.register_minigrid_envs()  # type: ignore[no-untyped-call]
+    given = request.id or DEFAULT_MINIGRID
+    id = _imported(given)
+    own = [name for name in gym.registry if name.startswith("MiniGrid-")]
+    _check_registered(id, "MiniGrid environment", own if id == given else gym.registry)
+    limit = {} if request.max_steps is None else {"max_steps": request.max_steps}
+    settings: Settings = {**request.drawing, **request.options, **limit}
+    env = gym.make(id, disable_env_checker=True, **settings)
+    return MiniGridStreams(env, misread=request.misread)
+
+
+def _gymnasium(request: Request) -> Env:
+    if request.id is None:
+        raise BadSetting(
+            "env=Gymnasium: say which with env.id=..., for example env.id=CartPole-v1."
+        )
+    id = _imported(request.id)
+    _check_registered(id, "environment", gym.registry)
+    limit = {} if request.max_steps is None else {"max_episode_steps": request.max_steps}
+    settings: Settings = {**request.drawing, **limit, **request.options}
+    return Streams(gym.make(id, **settings))
+
+
+ADAPTERS = {
+    "MiniGrid": Adapter(_minigrid, {"id": "MiniGrid-Empty-5x5-v0"}, symbolic=True),
+    "TMaze": Adapter(_tmaze),
+    "Gymnasium": Adapter(_gymnasium, {"id": "FrozenLake-v1"}),
+}
+NAMES = tuple(ADAPTERS)
+
+
+# -- environments from anywhere --------------------------------------------------------------------
+
+
+def _from_outside(name: str, request: Request) -> Env:
+    """Make the environment `module:name`, as streams."""
+    make = _resolve(name)
+    if not callable(make):
+        raise UnknownEnvironment(
+            f"env={name}: expected an environment class or a function that makes one, not {make!r}."
+        )
+    drawing = request.drawing if _takes(make, "render_mode") else {}
+    env = make(**drawing, **request.options)
+    if not isinstance(env, gym.Env):
+        raise UnsupportedEnvironment(
+            f"env={name}: expected a Gymnasium environment, found {type(env).__name__}."
+        )
+    if request.max_steps is not None:
+        env = gym.wrappers.TimeLimit(env, request.max_steps)
+    return Streams(env)
+
+
+def _resolve(name: str) -> Any:
+    """Import what stands at `module:name`."""
+    module, _, attribute = name.partition(":")
+    try:
+        return resolve_name(name)
+    except ImportError as error:
+        raise _no_module(f"env={name}", module, error) from error
+    except AttributeError as error:
+        raise UnknownEnvironment(f"env={name}: module {module!r} has no {attribute!r}.") from error
+    except ValueError as error:
+        raise UnknownEnvironment(f"env={name}: expected module:name.") from error
+
+
+def _imported(id: str) -> str:
+    """Import the module of a `module:id`, which registers the id; return the id."""
+    module, colon, registered = id.rpartition(":")
+    if not colon:
+        return id
+    try:
+        import_module(module)
+    except (ImportError, ValueError) as error:
+        raise _no_module(f"env.id={id}", module, error) from error
+    return registered
+
+
+def _no_module(setting: str, module: str, error: Exception) -> UnknownEnvironment:
+    return UnknownEnvironment(f"{setting}: module {module!r} cannot be imported: {error}.")
+
+
+def _check_registered(id: str, kind: str, known: Iterable[str]) -> None:
+    if id not in known:
+        raise UnknownEnvironment(f"env.id={id}: not a registered {kind}.{closest(id, known)}")
+
+
+def _takes(make: Callable[..., Any], keyword: str) -> bool:
+    """Whether a callable takes a keyword."""
+    try:
+        parameters = inspect.signature(make).parameters
+    except ValueError:  # it does not tell
+        return False
+    return keyword in parameters

@@ -15,7 +15,7 @@ CENTRE, LEFT, RIGHT, CUE = range(4)
 
 
 class TMaze(gym.Env[dict[str, Any], int]):
-    """The T-maze.
+    """The T-maze with its cue.
 
     Args:
         cue_reliability: probability that the cue points to the rewarded side (.5 to 1).
@@ -23,18 +23,21 @@ class TMaze(gym.Env[dict[str, Any], int]):
         max_steps: steps after which the episode is truncated.
     """
 
-    metadata = {"render_modes": [], "egocentric_view": None}  # noqa: RUF012
-
     def __init__(
         self, cue_reliability: float = 0.95, reward_probability: float = 1.0, max_steps: int = 10
     ) -> None:
-        self.cue_reliability, self.reward_probability = cue_reliability, reward_probability
+        self.cue_reliability = cue_reliability
+        self.reward_probability = reward_probability
         self.max_steps = max_steps
+        self.metadata = {"render_modes": [], "egocentric_view": None}
         self.action_space = spaces.Discrete(4)  # type: ignore[assignment]
         self.observation_space = spaces.Dict(
             location=spaces.Discrete(4), cue=spaces.Discrete(3), outcome=spaces.Discrete(3)
         )
-        self.location, self.side, self.pointed, self.steps = CENTRE, LEFT, LEFT, 0
+        self.location = CENTRE
+        self.side = LEFT
+        self.pointed = LEFT
+        self.steps = 0
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -44,12 +47,14 @@ class TMaze(gym.Env[dict[str, Any], int]):
         self.side = int(self.np_random.integers(LEFT, RIGHT + 1))
         honest = self.np_random.random() < self.cue_reliability
         self.pointed = self.side if honest else LEFT + RIGHT - self.side
-        self.location, self.steps = CENTRE, 0
+        self.location = CENTRE
+        self.steps = 0
         return self._observation(0), {}
 
     def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Go to a location; arms are terminal."""
-        self.location, self.steps = int(action), self.steps + 1
+        self.location = int(action)
+        self.steps = self.steps + 1
         ended = self.location in (LEFT, RIGHT)
         chance = (
             self.reward_probability if self.location == self.side else 1 - self.reward_probability

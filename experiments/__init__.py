@@ -1,4 +1,4 @@
-"""The `aif_dcpc.experiments` package."""
+"""Measurements, one folder an experiment: scripts that print numbers and assert nothing."""
 
 if not __name__.startswith("aif_dcpc."):
     raise ImportError(

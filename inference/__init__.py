@@ -1,4 +1,4 @@
-"""The `aif_dcpc.inference` package."""
+"""Divide-and-conquer predictive coding on any directed graphical model: the engine and its errors."""
 
 if not __name__.startswith("aif_dcpc."):
     raise ImportError(

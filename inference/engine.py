@@ -26,18 +26,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from aif_dcpc.inference.arrival.draws import Draws
 from aif_dcpc.inference.arrival.sample import sample
-from aif_dcpc.inference.errors import ModelError, NonFiniteError, unknown_name
-from aif_dcpc.inference.model.ancestral import quiet_distributions
-from aif_dcpc.inference.model.conditioning import build_state, intervene, started
-from aif_dcpc.inference.model.densities import active_factors, evaluate, log_joint
-from aif_dcpc.inference.model.factor_graph import LoweredModel
+from aif_dcpc.inference.errors import ModelError
+from aif_dcpc.inference.model.ancestral import no_validation
+from aif_dcpc.inference.model.clamping import device_of
+from aif_dcpc.inference.model.conditioning import build_state, intervene, with_particles
+from aif_dcpc.inference.model.densities import log_joint, not_finite
+from aif_dcpc.inference.model.factor_graph import FactorGraph
 from aif_dcpc.inference.model.graph import GraphicalModel
 from aif_dcpc.inference.model.parameters import Snapshot
 from aif_dcpc.inference.model.state import Info, State
 from aif_dcpc.inference.moves import Move
+from aif_dcpc.inference.moves.by_name import find_moves
 from aif_dcpc.inference.moves.forward_backward import marginals
 from aif_dcpc.inference.moves.schedule import (
     UPDATES,
@@ -47,24 +50,28 @@ from aif_dcpc.inference.moves.schedule import (
     choose_schedule,
     site_passes,
 )
-from aif_dcpc.inference.queries.diagnostics import warn_of_standstill
+from aif_dcpc.inference.queries.diagnostics import warn_low_acceptance
 from aif_dcpc.inference.queries.evidence import Evidence, estimate_evidence
+from aif_dcpc.inference.queries.law import law
 from aif_dcpc.inference.queries.predictions import counterfactual, forecast, predict
-from aif_dcpc.inference.sampler import Record
+from aif_dcpc.inference.sampler import Readout
 from aif_dcpc.inference.smc.append import append
-from aif_dcpc.inference.smc.recent import recent_slices, rejoin
+from aif_dcpc.inference.smc.recent import merge_window, recent_slices
 from aif_dcpc.inference.smc.tempering import temper
+from aif_dcpc.misspelt import unknown_name
 
 
 class DCPC:
-    """The inference engine.
+    """An inference engine: clouds, sweeps and estimates for one graphical model.
 
     Args:
         model: the declaration; its parameters are used as they stand at each call.
         num_particles: K.
-        update: "exact", or "paper": Algorithm 1 to the letter, for reproduction (it keeps too little variance).
-        moves: site -> name of a move, or a move of one's own (such as `FromBank`), where the engine's choice is to be
-            overridden.
+        update: "exact", or "paper": Algorithm 1 to the letter, for reproduction (it keeps too
+            little variance).
+        moves: site -> name of a move, or a move of one's own, where the engine's choice is to be
+            overridden: an object (such as `MixtureProposal`), or `package.module:name` of one or of
+            a class or function that makes one from the site's name.
         step: step size of the published update; exact moves adapt theirs.
         window: free slices per chunk of a windowed pass; 1 gives even/odd updating only.
         warmup: sweeps during which moves adapt; they are frozen afterwards.
@@ -72,8 +79,8 @@ class DCPC:
 
     Raises:
         ModelError: for an unsound model or setting.
-        MoveError: for a move that is unknown or cannot update its site. What depends on data, as in models with inputs,
-            is checked by `init`.
+        MoveError: for a move that is unknown or cannot update its site. What depends on data, as in
+            models with inputs, is checked by `init`.
     """
 
     def __init__(
@@ -88,23 +95,22 @@ class DCPC:
         warmup: int = 50,
         seed: int = 0,
     ) -> None:
-        for setting, value, least in (
-            ("num_particles", num_particles, 1),
-            ("window", window, 1),
-            ("warmup", warmup, 0),
-        ):
-            if value < least:
-                raise ModelError(f"{setting}={value}: expected at least {least}.")
-        self.model, self.lowered = model, LoweredModel(model)
+        _check_least("num_particles", num_particles, 1)
+        _check_least("window", window, 1)
+        _check_least("warmup", warmup, 0)
+        self.model = model
+        self.factor_graph = FactorGraph(model)
         if update not in UPDATES:
             raise ModelError(unknown_name("update", update, UPDATES))
-        self.num_particles, self.update, self.warmup = num_particles, update, warmup
+        self.num_particles = num_particles
+        self.update = update
+        self.warmup = warmup
         self.options = Options(window=window, step=step)
-        self._last: tuple[tuple[object, ...], Schedule] | None = None
-        self.moves = dict(moves or {})
-        self.generator: torch.Generator | None = None
+        self.moves = find_moves(moves or {})
         self.seed = seed
-        check_overrides(self.lowered, self.moves, self.options)
+        self.generator: torch.Generator | None = None
+        self._last: tuple[tuple[object, ...], Schedule] | None = None
+        check_overrides(self.factor_graph, self.moves, self.options)
 
     # -- clouds ------------------------------------------------------------------------------------
 
@@ -124,15 +130,16 @@ class DCPC:
 
         Args:
             data: site -> `(B, [T,] *event)` (global sites `(*event)`).
-            masks: site -> `(B, [T])`, or `(B, [T,] *elements)` with leading axes of the event, True where the datum is
-                observed; elsewhere it is inferred, and may be NaN.
-            do: interventions, as `data`; the site's own density is cut. With a mask, only where it is True: elsewhere
-                the site is inferred.
-            particles: latent site -> `(K, B, [T,] *event)` to start from, such as an earlier cloud's, in the site's own
-                support; sites that are not named are drawn from the prior.
+            masks: site -> `(B, [T])`, or `(B, [T,] *elements)` with leading axes of the event, True
+                where the value is observed; elsewhere it is inferred, and may be NaN.
+            do: interventions, as `data`; the site's own density is cut. With a mask, only where it
+                is True: elsewhere the site is inferred.
+            particles: latent site -> `(K, B, [T,] *event)` to start from, such as an earlier
+                cloud's, in the site's own support; other sites are drawn from the prior.
             batch_size, length: B and T, where the data do not tell.
             seed: seeds the engine's generator.
-            device: where random numbers are drawn, if the data do not tell; the kernels' tensors must be there.
+            device: where random numbers are drawn, if the data do not tell; the kernels' tensors
+                must be there.
 
         Raises:
             ClampError: for unknown sites, missing inputs, shapes that do not fit or values outside
@@ -141,17 +148,11 @@ class DCPC:
                 slice to slice.
             MoveError: for a move of the user's that cannot update its site.
         """
-        found = next(
-            (v.device for v in (data or {}).values() if isinstance(v, Tensor)), torch.device("cpu")
-        )
-        where = found if device is None else torch.device(device)
-        if self.generator is None or seed is not None or self.generator.device.type != where.type:
-            self.generator = torch.Generator(device=where).manual_seed(
-                self.seed if seed is None else seed
-            )
-        with quiet_distributions(), torch.no_grad():
+        where = device_of(data or {}) if device is None else torch.device(device)
+        self._seed(where, seed)
+        with no_validation(), torch.no_grad():
             state = build_state(
-                self.lowered,
+                self.factor_graph,
                 self.num_particles,
                 dict(data or {}),
                 masks=dict(masks or {}),
@@ -161,57 +162,75 @@ class DCPC:
                 generator=self.generator,
             )
             for name in self.moves:
-                if name in state.problem.latent:
+                if name in state.conditioning.latent:
                     site_passes(state, name, self.moves[name], self.options)
-            return started(state, particles or {})
+            return with_particles(state, particles or {})
+
+    def _seed(self, device: torch.device, seed: int | None) -> None:
+        """Make a generator if there is none on the device, or if a seed is given."""
+        kept = self.generator
+        if kept is None or seed is not None or kept.device.type != device.type:
+            kept = torch.Generator(device=device).manual_seed(self.seed if seed is None else seed)
+        self.generator = kept
 
     # -- sweeps ------------------------------------------------------------------------------------
 
     def sweep(
-        self, state: State, generator: torch.Generator | None = None, *, adapt: bool | None = None
+        self,
+        state: State,
+        generator: torch.Generator | None = None,
+        *,
+        adapt: bool | None = None,
+        log_joint: bool = True,
     ) -> tuple[State, Info]:
-        """Visit every latent once, from the data upwards.
+        """Update every latent once, from the data upwards.
 
         Args:
             state: the cloud.
             generator: source of randomness; the engine's own by default.
             adapt: learn step sizes and curvatures (default: during the first `warmup` sweeps).
+            log_joint: evaluate the log joint for the diagnostics. False is for inner loops: it also
+                takes the model's parameters to be as they were at the last sweep; where they have
+                changed, pass `engine.refresh_cache(state)`.
         """
-        state, acceptance = self.visit(self.current(state), generator, adapt=adapt)
+        if not log_joint:
+            state, acceptance = self._update_latents(state, generator, adapt)
+            return state, Info(acceptance, None)
+        state, acceptance = self._update_latents(self.refresh_cache(state), generator, adapt)
         return state, Info(acceptance, self.log_joint(state))
 
     def log_joint(self, state: State) -> Tensor:
-        """log p(data, particles), `(K, B)` nats (see `factors.log_joint`)."""
-        with quiet_distributions(), torch.no_grad():
-            return log_joint(self.current(state))
+        """Return log p(data, particles), `(K, B)` nats (see `densities.log_joint`)."""
+        with no_validation(), torch.no_grad():
+            return log_joint(self.refresh_cache(state))
 
-    def current(self, state: State) -> State:
-        """The cloud without what it remembers of densities, where the model's parameters have changed since.
+    def refresh_cache(self, state: State) -> State:
+        """Drop the densities that a cloud remembers if the model's parameters have changed since.
 
         Raises:
             ModelError: the cloud is another model's.
         """
-        if state.problem.lowered.model is not self.model:
+        if state.conditioning.factor_graph.model is not self.model:
             raise ModelError(
                 "this cloud was made by an engine of another model: call init of this one."
             )
         now = Snapshot.of(self.model)
-        return state if now.same(state.snapshot) else state.replace(cache={}, snapshot=now)
+        if now.same(state.snapshot):
+            return state
+        return state.replace(cache={}, snapshot=now)
 
-    def visit(
-        self, state: State, generator: torch.Generator | None = None, *, adapt: bool | None = None
+    def _update_latents(
+        self, state: State, generator: torch.Generator | None, adapt: bool | None
     ) -> tuple[State, dict[str, Tensor]]:
-        """The moves of a sweep alone: as `sweep`, but the log joint is not evaluated.
-
-        Parameters are taken to be as they were; where they have changed, pass
-        `engine.current(state)`.
+        """Make the moves of one sweep.
 
         Returns:
             the new state, and site -> mean acceptance probability (0-dim).
         """
-        adapt = state.sweeps < self.warmup if adapt is None else adapt
+        if adapt is None:
+            adapt = state.sweeps < self.warmup
         passes: dict[str, list[Tensor]] = {}
-        with quiet_distributions(), torch.no_grad():
+        with no_validation(), torch.no_grad():
             for move in self.schedule(state).moves(state.sweeps):
                 state, accepted = move(state, generator or self.generator, adapt=adapt)
                 for name in move.sites:
@@ -228,23 +247,26 @@ class DCPC:
         num_sweeps: int,
         generator: torch.Generator | None = None,
         *,
-        record: Sequence[str] | Record = (),
+        record: Sequence[str] | Readout = (),
         do: Mapping[str, Tensor] | None = None,
         adapt: bool | None = None,
         recent: int | None = None,
     ) -> tuple[State, Info]:
-        """Many sweeps.
+        """Run `num_sweeps` sweeps; return the final cloud and diagnostics.
 
         Args:
             state: the cloud.
             num_sweeps: how many, at least 0.
             generator: source of randomness.
-            record: names of sites whose values to keep after every sweep (deterministic ones as well), or a function of
-                the state that returns tensors to keep; found in `info.trace`, stacked along a new first axis.
-            do: site -> `(B, [T,] *event)`, interventions on the running cloud: a site's own density is cut.
+            record: names of sites whose values to keep after every sweep (deterministic ones as
+                well), or a function of the state that returns tensors to keep; found in
+                `info.trace`, stacked along a new first axis.
+            do: site -> `(B, [T,] *event)`, interventions on the running cloud: a site's own density
+                is cut.
             adapt: as in `sweep`.
-            recent: sweep only about the last so many slices, given the past and all sites without time as they are:
-                the cost no longer grows with the series. `info.log_joint` is then that of these slices.
+            recent: sweep only about the last so many slices, given the past and all sites without
+                time: the cost no longer grows with the series. `info.log_joint` is then that of
+                these slices.
 
         Raises:
             ClampError: for interventions that do not fit.
@@ -256,24 +278,31 @@ class DCPC:
         """
         if num_sweeps < 0:
             raise ModelError(f"num_sweeps={num_sweeps}: expected at least 0.")
-        for name in () if callable(record) else record:
-            if name not in self.model.sites:
-                raise ModelError(unknown_name("site", name, self.model.sites))
-        keep = record if callable(record) else (lambda s: {name: s.value(name) for name in record})
-        kept: dict[str, list[Tensor]] = {}
-        acceptance: dict[str, Tensor] = {}
-        state = self.current(intervene(state, do or {}))
+        read = self._readout(record)
+        trace: dict[str, list[Tensor]] = {}
+        acceptance: Mapping[str, Tensor] = {}
+        state = self.refresh_cache(intervene(state, do or {}))
         part = state if recent is None else recent_slices(state, recent)
         for _ in range(num_sweeps):
-            part, acceptance = self.visit(part, generator, adapt=adapt)
-            for name, value in keep(part).items():
-                kept.setdefault(name, []).append(value)
-        trace = {name: torch.stack(values) for name, values in kept.items()}
-        info = Info(acceptance, self.log_joint(part), trace)
+            part, info = self.sweep(part, generator, adapt=adapt, log_joint=False)
+            acceptance = info.acceptance
+            for name, value in read(part).items():
+                trace.setdefault(name, []).append(value)
+        stacked = {name: torch.stack(values) for name, values in trace.items()}
+        info = Info(acceptance, self.log_joint(part), stacked)
         self.check_finite(part, info)
         if part.sweeps > self.warmup:
-            warn_of_standstill(info)
-        return part if recent is None else rejoin(state, part), info
+            warn_low_acceptance(info)
+        return part if recent is None else merge_window(state, part), info
+
+    def _readout(self, record: Sequence[str] | Readout) -> Readout:
+        """Turn the names of sites into a function that reads their values."""
+        if callable(record):
+            return record
+        for name in record:
+            if name not in self.model.sites:
+                raise ModelError(unknown_name("site", name, self.model.sites))
+        return lambda state: {name: state.value(name) for name in record}
 
     def append(
         self,
@@ -283,40 +312,44 @@ class DCPC:
         *,
         masks: Mapping[str, Tensor] | None = None,
     ) -> State:
-        """Extend the series by one slice (see `online.append`); sweep afterwards to re-infer the whole history."""
-        with quiet_distributions(), torch.no_grad():
+        """Extend the series by one slice (see `smc.append`); sweeps then re-infer its history."""
+        with no_validation(), torch.no_grad():
             return append(state, observation, generator or self.generator, masks)
 
     # -- estimates ---------------------------------------------------------------------------------
 
     def marginals(self, state: State, site: str) -> Tensor:
-        """Exact probabilities of a discrete site's values, `(K, B, [T,] M)` (see `chains.marginals`)."""
-        with quiet_distributions(), torch.no_grad():
+        """Return exact probabilities of a discrete site's values, `(K, B, [T,] M)`."""
+        with no_validation(), torch.no_grad():
             return marginals(state, site)
+
+    def law(self, state: State, site: str) -> Distribution:
+        """Return p(site | parents) at the particles, batch shape `(K, B, [T])` (see `law.law`)."""
+        return law(state, site)
 
     def forecast(
         self, state: State, inputs: Mapping[str, Tensor] | None = None, *, length: int | None = None
     ) -> dict[str, Tensor]:
-        """Draw future slices of every site from every particle, `(K, B, H, *event)` (see `predictions.forecast`)."""
-        with quiet_distributions(), torch.no_grad():
+        """Draw H future slices of every site at every particle (see `predictions.forecast`)."""
+        with no_validation(), torch.no_grad():
             return forecast(state, inputs, length=length, generator=self.generator)
 
     def predict(self, state: State) -> dict[str, Tensor]:
-        """Draw every observed site anew at the particles, `(K, B, [T,] *event)` (see `predictions.predict`)."""
-        with quiet_distributions(), torch.no_grad():
+        """Draw every observed site anew at the particles (see `predictions.predict`)."""
+        with no_validation(), torch.no_grad():
             return predict(state, self.generator)
 
     def counterfactual(self, state: State, do: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What would have been, had sites been set by hand, `(K, B, [T,] *event)` (see `predictions.counterfactual`)."""
-        with quiet_distributions(), torch.no_grad():
+        """Return what would have been, had sites been set (see `predictions.counterfactual`)."""
+        with no_validation(), torch.no_grad():
             return counterfactual(state, do, self.generator)
 
     def log_evidence(self, data: Mapping[str, Tensor], **options: Any) -> Tensor:
-        """log p(data), `(B,)` nats, or `(1,)` with global latents (options: `evidence.estimate_evidence`)."""
+        """Return log p(data), `(B,)` nats, or `(1,)` with global latents (see `evidence`)."""
         return self.evidence(data, **options).log_evidence
 
     def evidence(self, data: Mapping[str, Tensor], **options: Any) -> Evidence:
-        """log p(data) with its quality, and the free energy (options: `evidence.estimate_evidence`)."""
+        """Return log p(data) with its quality (options: those of `estimate_evidence`)."""
         return estimate_evidence(self, data, **options)
 
     def sample(
@@ -336,50 +369,46 @@ class DCPC:
     def temper(
         self, data: Mapping[str, Tensor] | None = None, **options: Any
     ) -> tuple[State, Info]:
-        """A cloud drawn by tempering, for multimodal posteriors (options: `tempering.temper`)."""
+        """Draw a cloud by tempering, for multimodal posteriors (options: `tempering.temper`)."""
         return temper(self, data, **options)
 
     def with_num_particles(self, num_particles: int) -> "DCPC":
-        """The same engine with another number of particles and exact moves."""
+        """Return the same engine with another number of particles and exact moves."""
         other = copy.copy(self)
-        other.num_particles, other.update = num_particles, "exact"
+        other.num_particles = num_particles
+        other.update = "exact"
         return other
 
     # -- inside ------------------------------------------------------------------------------------
 
     def schedule(self, state: State) -> Schedule:
-        """Which moves a sweep makes, in order; chosen from what is latent, observed and supplied by the model."""
+        """Choose the moves of a sweep, by what is latent and observed and the model supplies."""
         masks = tuple((name, mask.ndim) for name, mask in state.masks.items())
         tempered = state.inverse_temperature is not None
         key = (
-            state.problem.lowered,
-            state.problem.latent,
-            state.problem.severed,
+            state.conditioning.factor_graph,
+            state.conditioning.latent,
+            state.conditioning.intervened,
             state.length,
             masks,
             tempered,
         )
         if self._last is None or self._last[0] != key:
-            self._last = (
-                key,
-                choose_schedule(
-                    state, overrides=self.moves, update=self.update, options=self.options
-                ),
+            schedule = choose_schedule(
+                state, overrides=self.moves, update=self.update, options=self.options
             )
+            self._last = (key, schedule)
         return self._last[1]
 
     def check_finite(self, state: State, info: Info) -> None:
         """Raise if a log density is not finite (reads from the device: call it outside sweeps)."""
-        if bool(torch.isfinite(info.log_joint).all()):
+        if info.log_joint is None or bool(torch.isfinite(info.log_joint).all()):
             return
-        with quiet_distributions(), torch.no_grad():
-            for factor in active_factors(state):
-                value = state.cache.get(factor.key) or evaluate(state, factor, scores=False)
-                if not bool(torch.isfinite(value.log_prob).all()):
-                    raise NonFiniteError(
-                        f"site {factor.site.name!r}, by sweep {state.sweeps}: its log density is not finite; check the "
-                        "kernel's scale parameters and the data's range, or start from more plausible particles."
-                    )
-        raise NonFiniteError(
-            f"sweep {state.sweeps}: the log joint is not finite; run `check_model` to find the site."
-        )
+        with no_validation(), torch.no_grad():
+            raise not_finite(state)
+
+
+def _check_least(setting: str, value: int, least: int) -> None:
+    """Refuse a setting that is too small."""
+    if value < least:
+        raise ModelError(f"{setting}={value}: expected at least {least}.")

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from aif_dcpc.inference.engine import DCPC
 from aif_dcpc.inference.errors import NonFiniteError
-from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import (
     active_factors,
     aligned_inputs,
@@ -43,10 +43,10 @@ from aif_dcpc.inference.model.densities import (
     is_continuous,
     log_density,
 )
-from aif_dcpc.inference.model.factor_graph import Factor, Leaf
+from aif_dcpc.inference.model.factor_graph import Argument, Factor
 from aif_dcpc.inference.model.state import FactorValue, Info, State
 from aif_dcpc.inference.moves.adaptation import Secant, SiteAdaptation
-from aif_dcpc.inference.stores import ParticleStore, rebind
+from aif_dcpc.inference.stores import ParticleStore, with_batch
 
 
 def learn_step(
@@ -58,7 +58,9 @@ def learn_step(
     scale: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> tuple[State, Info]:
-    """Sweep, then move the parameters one step of the optimiser; moves keep adapting, since the target moves.
+    """Sweep, then move the parameters one step of the optimiser.
+
+    Moves keep adapting, since the target moves.
 
     Args:
         engine: whose model has the parameters.
@@ -76,9 +78,10 @@ def learn_step(
         NonFiniteError: the objective is not finite; names the site and the sweep. The parameters
             stay as they were.
     """
-    acceptance: dict[str, Tensor] = {}
+    acceptance: Mapping[str, Tensor] = {}
     for _ in range(num_sweeps):
-        state, acceptance = engine.visit(state, generator, adapt=True)
+        state, info = engine.sweep(state, generator, adapt=True, log_joint=False)
+        acceptance = info.acceptance
     terms = local_log_joint(state)
     loss = -objective(state, terms, scale)
     if not bool(torch.isfinite(loss)):
@@ -89,7 +92,7 @@ def learn_step(
     return state.replace(cache={}), Info(acceptance, _total(state, terms))
 
 
-def recycled_step(
+def reuse_gradients_step(
     engine: DCPC,
     state: State,
     optimizer: torch.optim.Optimizer,
@@ -109,25 +112,29 @@ def recycled_step(
     optimizer.zero_grad(set_to_none=True)
     state = _evaluated(state)
     log_joint = _total(state, {key: value.log_prob for key, value in state.cache.items()})
-    acceptance: dict[str, Tensor] = {}
+    acceptance: Mapping[str, Tensor] = {}
     for _ in range(num_sweeps):
-        state, acceptance = engine.visit(state, generator, adapt=True)
+        state, info = engine.sweep(state, generator, adapt=True, log_joint=False)
+        acceptance = info.acceptance
     optimizer.step()
     return state.replace(cache={}), Info(acceptance, log_joint)
 
 
 def _evaluated(state: State) -> State:
-    """The state with all factors and their scores cached; the parameters' gradients are left in `.grad`."""
+    """Cache all factors and their scores; the parameters' gradients are left in `.grad`."""
     share = 1 / state.num_particles
     terms: dict[str, Tensor] = {}
-    leaves: dict[str, dict[Leaf, Tensor]] = {}
-    with quiet_distributions():
+    differentiated: dict[str, dict[Argument, Tensor]] = {}
+    with no_validation():
         for factor in active_factors(state):
-            given = {leaf: value.detach() for leaf, value in aligned_inputs(state, factor).items()}
-            leaves[factor.key] = {
-                leaf: value.requires_grad_()
-                for leaf, value in given.items()
-                if is_continuous(state.problem, leaf.site)
+            given = {
+                argument: value.detach()
+                for argument, value in aligned_inputs(state, factor).items()
+            }
+            differentiated[factor.key] = {
+                argument: value.requires_grad_()
+                for argument, value in given.items()
+                if is_continuous(state.conditioning, argument.site)
             }
             terms[factor.key] = log_density(state, factor, given, *factor_slices(state, factor))
     loss = -share * torch.stack([term.sum() for term in terms.values()]).sum()
@@ -135,40 +142,44 @@ def _evaluated(state: State) -> State:
         raise _not_finite(state, terms)
     loss.backward()
     scores = {
-        key: {leaf: _score(value, share) for leaf, value in given.items()}
-        for key, given in leaves.items()
+        key: {argument: _score(value, share) for argument, value in given.items()}
+        for key, given in differentiated.items()
     }
     return state.replace(
         cache={key: FactorValue(term.detach(), scores[key]) for key, term in terms.items()}
     )
 
 
-def _score(leaf: Tensor, share: float) -> Tensor:
-    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad.div_(-share)
+def _score(value: Tensor, share: float) -> Tensor:
+    if value.grad is None:
+        return torch.zeros_like(value)
+    return value.grad.div_(-share)
 
 
 def local_log_joint(state: State, *, detach: bool = True) -> dict[str, Tensor]:
-    """Log density of every factor at the particles, by factor, `(K or 1, B or 1, [T])`; differentiable in parameters.
+    """Return the log density of every factor at the particles, differentiable in parameters.
 
-    With `detach` values are constants: no gradient runs from one site to the next.
+    By key of the factor, `(K or 1, B or 1, [T])` nats. With `detach` values are constants: no
+    gradient runs from one site to the next.
     """
-    with quiet_distributions():
+    with no_validation():
         return {factor.key: _term(state, factor, detach) for factor in active_factors(state)}
 
 
 def _term(state: State, factor: Factor, detach: bool) -> Tensor:
-    aligned = aligned_inputs(state, factor)
-    given = {leaf: value.detach() for leaf, value in aligned.items()} if detach else aligned
-    return log_density(state, factor, given, *factor_slices(state, factor))
+    inputs = aligned_inputs(state, factor)
+    if detach:
+        inputs = {argument: value.detach() for argument, value in inputs.items()}
+    return log_density(state, factor, inputs, *factor_slices(state, factor))
 
 
 def objective(state: State, terms: Mapping[str, Tensor], scale: float = 1.0) -> Tensor:
-    """Weighted average of the log joint over particles, summed over data (nats, 0-dim)."""
+    """Average the log joint over weighted particles and sum it over data (nats, 0-dim)."""
     weights = state.weights()
     total = torch.zeros((), dtype=weights.dtype, device=weights.device)
     for key, term in terms.items():
         by_datum = term if term.ndim == 2 else term.sum(2)
-        shared = state.problem.site(key.split("@")[0]).scope == "global"
+        shared = state.conditioning.site(key.split("@")[0]).scope == "global"
         total = total + (by_datum.mean() if shared else scale * (weights * by_datum).sum())
     return total
 
@@ -193,7 +204,10 @@ def _not_finite(state: State, terms: Mapping[str, Tensor]) -> NonFiniteError:
 def parameter_groups(
     model: nn.Module, rate: float, *, covariance_rate: float | None = None
 ) -> list[dict[str, Any]]:
-    """Groups for an optimiser: scales and covariance factors (names ending in `scale`) may have a rate of their own."""
+    """Group parameters for an optimiser.
+
+    Scales and covariance factors (names ending in `scale`) may have a rate of their own.
+    """
     named = list(model.named_parameters())
     scales = [p for name, p in named if name.endswith("scale")]
     others = [p for name, p in named if not name.endswith("scale")]
@@ -202,7 +216,7 @@ def parameter_groups(
 
 
 class Learner:
-    """Minibatch learning with particles that persist from one visit of a datum to the next.
+    """Minibatch learning with particles that persist from one batch with a data point to the next.
 
     Args:
         engine: of a model without global latents (those need whole-data sweeps).
@@ -210,9 +224,10 @@ class Learner:
         template: a cloud of any data, which tells what is observed.
         store: particles of all data, by index.
         num_sweeps: sweeps per step.
-        visits: steps on a batch before the next one, so that particles catch up with parameters
-            that moved on.
-        recycle: take gradients from the evaluation that sweeps set out from (see `recycled_step`).
+        steps_per_batch: steps on a batch before the next one, so that particles catch up with
+            parameters that moved on.
+        recycle: take gradients from the evaluation that sweeps set out from (see
+            `reuse_gradients_step`).
     """
 
     def __init__(
@@ -223,24 +238,24 @@ class Learner:
         store: ParticleStore,
         *,
         num_sweeps: int = 1,
-        visits: int = 1,
+        steps_per_batch: int = 1,
         recycle: bool = False,
     ) -> None:
-        self.engine, self.optimizer, self.store, self.num_sweeps = (
-            engine,
-            optimizer,
-            store,
-            num_sweeps,
-        )
-        self.visits, self.move = visits, recycled_step if recycle else learn_step
-        self.adaptation: Mapping[str, Any] = {}
+        self.engine = engine
+        self.optimizer = optimizer
         self.template = template
+        self.store = store
+        self.num_sweeps = num_sweeps
+        self.steps_per_batch = steps_per_batch
+        self.move = reuse_gradients_step if recycle else learn_step
+        self.adaptation: Mapping[str, Any] = {}
         self.steps = 0
 
     def use(self, engine: DCPC) -> None:
-        """Go on with another engine of the same model and source of randomness; what moves had learned is dropped."""
+        """Go on with another engine of the same model; what moves had learned is dropped."""
         if engine is not self.engine:
-            self.engine, self.adaptation = engine, {}
+            self.engine = engine
+            self.adaptation = {}
 
     def step(
         self, data: Mapping[str, Tensor], indices: Tensor, masks: Mapping[str, Tensor] | None = None
@@ -250,24 +265,24 @@ class Learner:
         Args:
             data: observed site -> `(B, *event)`.
             indices: `(B,)`, which data these are.
-            masks: observed site -> `(B,)`, True where the datum has it (a missing label, for
+            masks: observed site -> `(B,)`, True where the data point has it (a missing label, for
                 instance, is not scored).
 
         Raises:
             NonFiniteError: as `learn_step`; the store keeps the particles that it had.
         """
-        state = rebind(self.template, data, self.store.read(indices), masks)
-        state = state.replace(
-            adaptation=self.adaptation, sweeps=self.steps * self.visits * self.num_sweeps
-        )
-        for _ in range(self.visits):
+        state = with_batch(self.template, data, self.store.read(indices), masks)
+        sweeps = self.steps * self.steps_per_batch * self.num_sweeps
+        state = state.replace(adaptation=self.adaptation, sweeps=sweeps)
+        for _ in range(self.steps_per_batch):
             state, info = self.move(self.engine, state, self.optimizer, num_sweeps=self.num_sweeps)
         self.store.write(indices, state.values)
-        self.adaptation, self.steps = state.adaptation, self.steps + 1
+        self.adaptation = state.adaptation
+        self.steps += 1
         return info
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the parameters, as plain data and tensors (particles are not copied)."""
+        """Return everything but the parameters, as plain data (particles are not copied)."""
         generator = self.engine.generator
         return {
             "optimizer": self.optimizer.state_dict(),
@@ -281,7 +296,8 @@ class Learner:
         """Go back to what `state_dict` gave."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.store.load_state_dict(state["particles"])
-        self.adaptation, self.steps = revived_adaptation(state["adaptation"]), state["steps"]
+        self.adaptation = revived_adaptation(state["adaptation"])
+        self.steps = state["steps"]
         if self.engine.generator is not None and state["generator"] is not None:
             self.engine.generator.set_state(state["generator"])
 
@@ -289,14 +305,20 @@ class Learner:
     def fill(
         engine: DCPC, store: ParticleStore, data: Mapping[str, Tensor], indices: Iterable[Tensor]
     ) -> None:
-        """Draw first particles from the prior, batch by batch; `data` gives the observed sites of any one batch."""
+        """Draw first particles from the prior, batch by batch.
+
+        `data` gives the observed sites of any one batch.
+        """
         for batch in indices:
             state = engine.init({name: value[: len(batch)] for name, value in data.items()})
             store.write(batch, state.values)
 
 
 def plain_adaptation(adaptation: Mapping[str, Any]) -> dict[str, Any]:
-    """What moves have learned, as plain data for a checkpoint; what is rebuilt from it, or told of one batch, is not."""
+    """Return what moves have learned as plain data for a checkpoint.
+
+    What is rebuilt from it, or tells of one batch alone, is left out.
+    """
     learned = {
         name: entry for name, entry in adaptation.items() if isinstance(entry, SiteAdaptation)
     }
@@ -304,7 +326,7 @@ def plain_adaptation(adaptation: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def revived_adaptation(plain: Mapping[str, Any]) -> dict[str, SiteAdaptation]:
-    """Inverse of `plain_adaptation`."""
+    """Turn what `plain_adaptation` gave back into what moves learn."""
     return {
         name: SiteAdaptation(
             **{**learned, "secants": {k: Secant(**v) for k, v in learned["secants"].items()}}

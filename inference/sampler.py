@@ -1,4 +1,4 @@
-"""What estimators ask of an engine: a cloud, sweeps, and the same engine with another number of particles.
+"""What estimators ask of an engine: clouds, sweeps, and another number of particles.
 
 Annealing, tempering and evidence are written against this protocol; `DCPC` is the sampler that they
 are given.
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aif_dcpc.inference.model.state import Info, State
 
-Record = Callable[[State], Mapping[str, Tensor]]
+Readout = Callable[[State], Mapping[str, Tensor]]
 
 
 class Sampler(Protocol):
@@ -29,7 +29,7 @@ class Sampler(Protocol):
     generator: torch.Generator | None
 
     def with_num_particles(self, num_particles: int) -> Self:
-        """The same engine with another number of particles and exact moves."""
+        """Return the same engine with another number of particles and exact moves."""
         ...
 
     def init(
@@ -42,13 +42,18 @@ class Sampler(Protocol):
         length: int | None = None,
         seed: int | None = None,
     ) -> State:
-        """A cloud drawn from the prior, data clamped."""
+        """Draw a cloud from the prior, data clamped."""
         ...
 
-    def visit(
-        self, state: State, generator: torch.Generator | None = None, *, adapt: bool | None = None
-    ) -> tuple[State, dict[str, Tensor]]:
-        """The moves of one sweep: the new cloud, and site -> mean acceptance probability (0-dim)."""
+    def sweep(
+        self,
+        state: State,
+        generator: torch.Generator | None = None,
+        *,
+        adapt: bool | None = None,
+        log_joint: bool = True,
+    ) -> tuple[State, Info]:
+        """Update every latent once; `log_joint=False` leaves `Info.log_joint` None."""
         ...
 
     def run(
@@ -57,7 +62,7 @@ class Sampler(Protocol):
         num_sweeps: int,
         generator: torch.Generator | None = None,
         *,
-        record: Sequence[str] | Record = (),
+        record: Sequence[str] | Readout = (),
         adapt: bool | None = None,
     ) -> tuple[State, Info]:
         """Run `num_sweeps` sweeps; return the final cloud and diagnostics."""

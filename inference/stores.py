@@ -1,6 +1,6 @@
-"""Particles per datum, memory-mapped, so that data sets larger than memory keep their particles between visits.
+"""Particles of each data point, memory-mapped: more than fits in memory, kept between batches.
 
-A datum's particles lie together in the file; they are held in unconstrained coordinates, as
+A data point's particles lie together in the file; they are held in unconstrained coordinates, as
 `State.values` is.
 """
 
@@ -37,7 +37,8 @@ class ParticleStore:
         folder: Path | None = None,
         dtypes: Mapping[str, torch.dtype] | None = None,
     ) -> None:
-        self.num_data, self.folder = num_data, folder
+        self.num_data = num_data
+        self.folder = folder
         kinds = {name: torch.get_default_dtype() for name in shapes} | dict(dtypes or {})
         self.values = {
             name: _empty((num_data, *shape), name, folder, kinds[name])
@@ -46,26 +47,24 @@ class ParticleStore:
 
     @classmethod
     def like(cls, state: State, num_data: int, *, folder: Path | None = None) -> "ParticleStore":
-        """An empty store for clouds such as `state`.
+        """Make an empty store for clouds such as `state`.
 
         Raises:
-            ClampError: a latent site is global: it has no particles per datum.
+            ClampError: a latent site is global: a data point has no particles of it.
         """
-        for name in state.problem.latent:
-            if state.problem.site(name).scope == "global":
+        for name in state.conditioning.latent:
+            if state.conditioning.site(name).scope == "global":
                 raise ClampError(
                     f"site {name!r} is global: a store keeps particles of each datum; sweep it whole."
                 )
-        shapes = {
-            n: (state.num_particles, *state.values[n].shape[2:]) for n in state.problem.latent
-        }
-        return cls(
-            shapes, num_data, folder=folder, dtypes={n: state.values[n].dtype for n in shapes}
-        )
+        latents = {name: state.values[name] for name in state.conditioning.latent}
+        shapes = {n: (state.num_particles, *value.shape[2:]) for n, value in latents.items()}
+        dtypes = {n: value.dtype for n, value in latents.items()}
+        return cls(shapes, num_data, folder=folder, dtypes=dtypes)
 
     @classmethod
     def holding(cls, values: Mapping[str, Tensor]) -> "ParticleStore":
-        """A store in memory that holds what `state_dict` gave, to be read by index.
+        """Make a store in memory that holds what `state_dict` gave, to be read by index.
 
         Raises:
             ClampError: there are no particles.
@@ -77,7 +76,7 @@ class ParticleStore:
         return store
 
     def read(self, indices: Tensor) -> dict[str, Tensor]:
-        """Particles of some data, `(K, B, *event)` by site."""
+        """Read the particles of some data, `(K, B, *event)` by site."""
         where = indices.cpu()
         return {
             name: torch.as_tensor(value[where]).transpose(0, 1).contiguous()
@@ -91,7 +90,7 @@ class ParticleStore:
             kept[where] = values[name].detach().transpose(0, 1).to(kept.device, kept.dtype)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All particles, for a checkpoint (not copied)."""
+        """Return all particles, for a checkpoint (not copied)."""
         return {name: torch.as_tensor(value) for name, value in self.values.items()}
 
     def load_state_dict(self, values: Mapping[str, Tensor]) -> None:
@@ -120,20 +119,20 @@ def _empty(shape: tuple[int, ...], name: str, folder: Path | None, kind: torch.d
 
 
 def _claim(descriptor: int, size: int) -> None:
-    """Claim the room at once: a full disk is then an error here, and no crash at a later write through the mapping."""
+    """Claim the room at once: a full disk is an error here and no crash at a later write."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, size)
     else:  # macOS
         os.ftruncate(descriptor, size)
 
 
-def rebind(
+def with_batch(
     state: State,
     data: Mapping[str, Tensor],
     particles: Mapping[str, Tensor],
     masks: Mapping[str, Tensor] | None = None,
 ) -> State:
-    """The cloud of other data under the same roles: same sites observed, same number of particles.
+    """Put other data and their particles into a cloud whose sites keep their roles.
 
     Args:
         state: gives the roles.
@@ -149,7 +148,8 @@ def rebind(
     missing = set(state.values) - set(data) - set(particles)
     if missing:
         raise ClampError(
-            f"rebind: no values for {', '.join(sorted(missing))}; give data or particles for every site."
+            f"with_batch: no values for {', '.join(sorted(missing))}; give data or particles for "
+            "every site."
         )
     batch = next(iter(particles.values())).shape[1]
     weights = state.log_weights.new_zeros(state.num_particles, batch)

@@ -19,6 +19,17 @@ def agrees(samples, expected, *, floor=1e-3):
     return bool(((per_copy.mean(0) - expected).abs() < 5 * error + floor).all())
 
 
+def close(draws, mean, variance):
+    """Whether mean and variance of independent Gaussian draws lie within 5 standard errors.
+
+    Each fails a right engine about once in a million times.
+    """
+    draws = draws.double().flatten()
+    number = len(draws)
+    near = abs(draws.mean() - mean) < 5 * math.sqrt(variance / number) + 1e-4
+    return bool(near and abs(draws.var() / variance - 1) < 5 * math.sqrt(2 / number))
+
+
 def imported_posterior(imported, *, names, sweeps=150, warmup=60, num_particles=16, masks=None):
     """Traces `(sweeps, K, COPIES, *event)` of sites of a Pyro program, given what `GraphicalModel.from_pyro` returned."""
     model, data = imported

@@ -1,10 +1,10 @@
-"""The hierarchical agent: full-history particle inference over a learned grid world, planned by expected free energy.
+"""The hierarchical agent: particles over the full history of a grid world that it learns.
 
     fast    event, pose, hand at every step
     slow    the episode's map; tables of motion, interaction and outcome, learned across episodes
 
-`act` takes the observation in, re-infers the whole history of the episode by sweeps, plans, and
-chooses among all actions.
+`act` takes the observation in, re-infers the whole history of the episode by sweeps, plans by
+expected free energy, and chooses among all actions.
 """
 
 import time
@@ -17,51 +17,28 @@ import torch
 
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.gridworld.explain import explain
-from aif_dcpc.agents.gridworld.filter import Tracker
-from aif_dcpc.agents.gridworld.model.conditionals import draw_categorical
+from aif_dcpc.agents.gridworld.filter import EpisodeFilter
+from aif_dcpc.agents.gridworld.model.categorical import draw_categorical
 from aif_dcpc.agents.gridworld.model.counts import NOTHING, Counts, outcome_code
 from aif_dcpc.agents.gridworld.pictures import map_picture, token_legend
 from aif_dcpc.agents.gridworld.planning.belief import Belief
 from aif_dcpc.agents.gridworld.planning.planner import Plan, Planner
 from aif_dcpc.agents.gridworld.replay import EpisodeStore, StoredEpisode
+from aif_dcpc.agents.gridworld.running import Running
 from aif_dcpc.agents.gridworld.settings import HierarchicalSettings, hierarchical_settings
-from aif_dcpc.agents.protocol import EgocentricView, Observation, StepReport
+from aif_dcpc.agents.protocol import BaseAgent, EgocentricView, Observation, StepReport
 from aif_dcpc.inference.model.resampling import unique_ancestors
 
+TRY_WITH = {"map_size": 12, "inference": {"num_particles": 4, "num_sweeps": 1}}  # quick to try
 COLLAPSE = 40  # so many equal actions in a row count as a collapsed policy
 
 
-def build_hierarchical(
-    observation_space: gymnasium.Space[Any],
-    num_actions: int,
-    metadata: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    seed: int,
-) -> "HierarchicalAgent":
-    """Check that the observations are an egocentric symbolic view, and build the agent.
-
-    Raises:
-        AgentError: for observations that it cannot model, or settings that do not fit.
-    """
-    view = metadata.get("egocentric_view")
-    spaces = (
-        observation_space.spaces if isinstance(observation_space, gymnasium.spaces.Dict) else {}
-    )
-    missing = {"view", "carried", "heading"} - set(spaces)
-    if not isinstance(view, EgocentricView) or missing:
-        raise AgentError(
-            "agent 'hierarchical' models egocentric symbolic views (streams view, carried and heading, and the "
-            "geometry under metadata['egocentric_view']); this environment's observations are not of that kind."
-        )
-    return HierarchicalAgent(view, num_actions, hierarchical_settings(settings), seed)
-
-
-class HierarchicalAgent:
-    """See the module.
+class HierarchicalAgent(BaseAgent):
+    """Follows its episode by particles, and chooses actions by expected free energy.
 
     Args:
         view: geometry of the view.
-        num_actions: A.
+        num_actions: how many actions there are.
         settings: checked settings.
         seed: of every random choice.
     """
@@ -69,38 +46,64 @@ class HierarchicalAgent:
     def __init__(
         self, view: EgocentricView, num_actions: int, settings: HierarchicalSettings, seed: int
     ) -> None:
-        self.settings, self.seed, self.num_actions = settings, seed, num_actions
-        self.generator = torch.Generator().manual_seed(seed)
-        self.tracker = Tracker(view, num_actions, settings, self.generator)
-        self.planner = Planner(self.tracker.geometry, settings.preferences, settings.search)
+        super().__init__(num_actions, seed)
+        self.settings = settings
+        self.episode_filter = EpisodeFilter(view, num_actions, settings, self.generator)
+        self.planner = Planner(self.episode_filter.geometry, settings.preferences, settings.search)
         self.store = EpisodeStore(settings.replay.capacity)
         self.stored_counts: list[Counts] = []
-        self.frozen = False
-        self.action, self.outcome = 0, NOTHING
+        self.action = 0
+        self.outcome = NOTHING
         self.plan: Plan | None = None
         self.belief: Belief | None = None
         self.recent: deque[int] = deque(maxlen=COLLAPSE)
         self.milliseconds: dict[str, float] = {}
         self.log_joint: float | None = None
 
+    @classmethod
+    def build(
+        cls,
+        observation_space: gymnasium.Space[Any],
+        num_actions: int,
+        metadata: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        seed: int,
+    ) -> "HierarchicalAgent":
+        """Check that the observations are an egocentric symbolic view, and build the agent.
+
+        Raises:
+            AgentError: for observations that it cannot model, or settings that do not fit.
+        """
+        view = metadata.get("egocentric_view")
+        streams = getattr(observation_space, "spaces", ())
+        missing = {"view", "carried", "heading"} - set(streams)
+        if not isinstance(view, EgocentricView) or missing:
+            raise AgentError(
+                "agent 'hierarchical' models egocentric symbolic views (streams view, carried and "
+                "heading, and the geometry under metadata['egocentric_view']); this environment's "
+                "observations are not of that kind."
+            )
+        return cls(view, num_actions, hierarchical_settings(settings), seed)
+
     # -- the loop ----------------------------------------------------------------------------------
 
     def begin(self, *, seed: int) -> None:
-        """Forget the running episode, keep everything learned, seed every random choice of the new episode."""
-        self.generator.manual_seed(1_000_003 * self.seed + seed)
-        self.tracker.forget()
+        """Forget the running episode, keep everything learned, seed all choices of the new one."""
+        super().begin(seed=seed)
+        self.episode_filter.forget()
         self.planner.intended = []
-        self.action, self.outcome = 0, NOTHING
+        self.action = 0
+        self.outcome = NOTHING
 
     @torch.inference_mode()
     def act(self, observation: Observation, *, greedy: bool = True) -> int:
-        """Append the observation, re-infer the full history by sweeps, plan, and return an action."""
+        """Append the observation, re-infer the full history, plan, and return an action."""
         start = time.perf_counter()
-        self.tracker.take_in(observation, self.action, self.outcome)
+        self.episode_filter.observe(observation, self.action, self.outcome)
         inferred = time.perf_counter()
-        total = self.tracker.counts() + self.tracker.now.grid.past
-        self.belief = self.tracker.belief(total)
-        self.plan = self.planner.plan(self.belief, self.tracker.knowledge(total))
+        total = self.episode_filter.counts() + self.episode_filter.now.grid.past
+        self.belief = self.episode_filter.belief(total)
+        self.plan = self.planner.plan(self.belief, self.episode_filter.posterior_tables(total))
         self.action = self._choose(self.plan, greedy)
         self.recent.append(self.action)
         planned = time.perf_counter()
@@ -110,10 +113,9 @@ class HierarchicalAgent:
         return self.action
 
     def _choose(self, plan: Plan, greedy: bool) -> int:
-        """The least expected free energy (ties at random), or a draw from softmax(-precision EFE)."""
-        scores = -self.settings.precision * torch.as_tensor(
-            plan.expected_free_energy - plan.expected_free_energy.min()
-        )
+        """Take the least expected free energy (ties at random), or draw by softmax(-precision EFE)."""
+        excess = plan.expected_free_energy - plan.expected_free_energy.min()
+        scores = -self.settings.precision * torch.as_tensor(excess)
         weights = (scores > -1e-3).double() if greedy else scores.softmax(0)
         return int(draw_categorical(weights, self.generator))
 
@@ -121,12 +123,12 @@ class HierarchicalAgent:
     def feedback(
         self, observation: Observation, reward: float, terminated: bool, truncated: bool
     ) -> None:
-        """Take in what the last action led to; at an episode's end store it, and learn unless frozen."""
+        """Take in what the last action led to; at an episode's end learn from it, unless frozen."""
         self.outcome = outcome_code(reward, terminated)
         if not (terminated or truncated):
             return
         start = time.perf_counter()
-        self.tracker.take_in(observation, self.action, self.outcome)
+        self.episode_filter.observe(observation, self.action, self.outcome)
         if not self.frozen:
             self._learn()
         self.milliseconds["learning"] = 1e3 * (time.perf_counter() - start)
@@ -134,70 +136,84 @@ class HierarchicalAgent:
     # -- learning ----------------------------------------------------------------------------------
 
     def _learn(self) -> None:
-        """Store the episode with its particles, and infer some stored ones afresh; counts replace, never add."""
-        now = self.tracker.now
-        self.log_joint = self.tracker.log_joint()
-        counts = self.tracker.counts()
-        place = self.store.add(
-            StoredEpisode(self.tracker.episode, now.cloud.events, now.state.log_weights[:, 0])
-        )
+        """Store the episode with its particles, and infer some stored ones afresh.
+
+        The counts of a stored episode are replaced when it is inferred afresh, never added twice.
+        """
+        now = self.episode_filter.now
+        self.log_joint = now.log_joint
+        counts = self.episode_filter.counts()
+        log_weights = now.state.log_weights[:, 0]
+        learned = StoredEpisode(self.episode_filter.episode, now.particles.events, log_weights)
+        place = self.store.add(learned)
         self.stored_counts[place : place + 1] = [counts]
-        self.tracker.past = now.grid.past + counts
+        self.episode_filter.past = now.grid.past + counts
         for _ in range(min(self.settings.replay.refreshed, len(self.store) - 1)):
-            self._refresh(int(torch.randint(len(self.store), (1,), generator=self.generator)))
+            self._reinfer(int(torch.randint(len(self.store), (1,), generator=self.generator)))
 
-    def _refresh(self, place: int) -> None:
-        stored, tracker = self.store.get(place), self.tracker
-        old = self.stored_counts[place].resized(self.num_actions, tracker.vocabulary)
-        tracker.past = tracker.past.resized(self.num_actions, tracker.vocabulary) - old
-        events, counts = tracker.refresh(stored.episode, stored.events, self.settings.replay.sweeps)
+    def _reinfer(self, place: int) -> None:
+        """Infer the stored episode in a place afresh, given what all others say."""
+        stored = self.store.get(place)
+        episode_filter = self.episode_filter
+        vocabulary = episode_filter.vocabulary
+        old = self.stored_counts[place].resized(self.num_actions, vocabulary)
+        episode_filter.past = episode_filter.past.resized(self.num_actions, vocabulary) - old
+        events, counts = episode_filter.reinfer(
+            stored.episode, stored.events, self.settings.replay.sweeps
+        )
         self.stored_counts[place] = counts.average(stored.log_weights.softmax(0))
-        tracker.past = tracker.past + self.stored_counts[place]
+        episode_filter.past = episode_filter.past + self.stored_counts[place]
         self.store.put(place, StoredEpisode(stored.episode, events, stored.log_weights))
-
-    def freeze(self, frozen: bool = True) -> None:
-        """Stop (or resume) learning across episodes."""
-        self.frozen = frozen
 
     # -- diagnostics -------------------------------------------------------------------------------
 
     def report(self, *, pictures: bool = False) -> StepReport:
-        """Free energy, particles, the four terms of the chosen action, times; the inferred map as a picture."""
-        if self.plan is None or self.belief is None or self.tracker.running is None:
+        """Report on inference, the terms of the chosen action, and times; draw the inferred map."""
+        if self.plan is None or self.belief is None or self.episode_filter.running is None:
             return StepReport()
-        plan, now, chosen = self.plan, self.tracker.running, self.action
         scalars = {
+            **self._inference_scalars(self.episode_filter.running),
+            **self._planning_scalars(self.plan),
+            **self._learning_scalars(),
+            **self._speed_scalars(),
+        }
+        if not pictures:
+            return StepReport(scalars=scalars)
+        drawn = {"belief/map": map_picture(self.belief, self.settings.map_size)}
+        colours = token_legend(self.episode_filter.vocabulary.tokens.members)
+        return StepReport(scalars=scalars, pictures=drawn, legend=colours)
+
+    def _inference_scalars(self, now: Running) -> dict[str, float]:
+        accepted = self.episode_filter.acceptance
+        return {
             "inference/free_energy": now.free_energy,
             "inference/ess": now.ess,
             "inference/unique_ancestors": float(unique_ancestors(now.state)[0]),
-            **{
-                f"inference/acceptance/{site}": value
-                for site, value in self.tracker.acceptance.items()
-            },
+            **{f"inference/acceptance/{site}": share for site, share in accepted.items()},
+        }
+
+    def _planning_scalars(self, plan: Plan) -> dict[str, float]:
+        chosen = self.action
+        collapsed = len(self.recent) == COLLAPSE and len(set(self.recent)) == 1
+        return {
             "efe/total": float(plan.expected_free_energy[chosen]),
             "efe/risk": float(plan.risk[chosen]),
             "efe/ambiguity": float(plan.ambiguity[chosen]),
             "efe/information_gain": float(plan.information_gain[chosen]),
             "efe/novelty": float(plan.novelty[chosen]),
-            "efe/policy_collapse": float(
-                len(self.recent) == COLLAPSE and len(set(self.recent)) == 1
-            ),
-            "efe/configurations": float(plan.num_configurations),
-            **({} if self.log_joint is None else {"learning/log_joint": self.log_joint}),
-            "speed/ms_per_sweep": self.tracker.ms_per_sweep,
-            **{f"speed/ms_{name}": value for name, value in self.milliseconds.items()},
+            "efe/policy_collapse": float(collapsed),
+            "efe/configurations": float(plan.num_abstract_states),
         }
-        if not pictures:
-            return StepReport(scalars=scalars)
-        drawn = {"belief/map": map_picture(self.belief, self.settings.map_size)}
-        return StepReport(
-            scalars=scalars,
-            pictures=drawn,
-            legend=token_legend(self.tracker.vocabulary.tokens.members),
-        )
+
+    def _learning_scalars(self) -> dict[str, float]:
+        return {} if self.log_joint is None else {"learning/log_joint": self.log_joint}
+
+    def _speed_scalars(self) -> dict[str, float]:
+        times = {f"speed/ms_{name}": value for name, value in self.milliseconds.items()}
+        return {"speed/ms_per_sweep": self.episode_filter.ms_per_sweep, **times}
 
     def explain(self) -> str:
-        """Why the last action was chosen."""
+        """Say why the last action was chosen, in words and numbers."""
         return explain(self.plan) if self.plan is not None else "nothing was planned yet"
 
     # -- persistence -------------------------------------------------------------------------------
@@ -205,7 +221,7 @@ class HierarchicalAgent:
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on bit for bit."""
         return {
-            "tracker": self.tracker.state_dict(),
+            "tracker": self.episode_filter.state_dict(),
             "store": self.store.state_dict(),
             "stored_counts": [dict(vars(c)) for c in self.stored_counts],
             "generator": self.generator.get_state(),
@@ -222,21 +238,20 @@ class HierarchicalAgent:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave."""
-        self.tracker.load_state_dict(state["tracker"])
+        self.episode_filter.load_state_dict(state["tracker"])
         self.store.load_state_dict(state["store"])
         self.stored_counts = [Counts(**c) for c in state["stored_counts"]]
         self.generator.set_state(state["generator"])
-        self.action, self.outcome, self.frozen = (
-            int(state["action"]),
-            int(state["outcome"]),
-            bool(state["frozen"]),
-        )
+        self.action = int(state["action"])
+        self.outcome = int(state["outcome"])
+        self.frozen = bool(state["frozen"])
         self.recent = deque(state["recent"], maxlen=COLLAPSE)
         self.log_joint = state["log_joint"]
         self.planner.intended = [
             (hand, tuple((c, t) for c, t in changes)) for hand, changes in state["intended"]
         ]
-        self.plan, self.belief = None, None
+        self.plan = None
+        self.belief = None
 
 
-__all__ = ["HierarchicalAgent", "build_hierarchical"]
+__all__ = ["HierarchicalAgent"]

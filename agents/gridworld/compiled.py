@@ -1,4 +1,4 @@
-"""Loops over small arrays, compiled: there the calls of an array library cost more than their arithmetic."""
+"""Loops over small arrays, compiled: calls of an array library would cost more than arithmetic."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -9,7 +9,10 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def compiled(function: Function) -> Function:
-    """Compile at the first call; what was compiled is kept on disk, or in memory alone where nothing can be written."""
+    """Compile at the first call.
+
+    What was compiled is kept on disk, or in memory alone where nothing can be written.
+    """
     try:
         return cast(Function, numba.njit(cache=True)(function))
     except RuntimeError:  # no place for the cache

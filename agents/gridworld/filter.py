@@ -5,7 +5,6 @@ history of the episode.
 """
 
 import time
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,65 +14,25 @@ from torch import Tensor
 
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.effect_discovery import suspected_effect
-from aif_dcpc.agents.gridworld.model.conditionals import Cloud, Grid, map_belief, prior_cloud
-from aif_dcpc.agents.gridworld.model.counts import NOTHING, Counts, Tables, no_counts
+from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, map_belief
+from aif_dcpc.agents.gridworld.model.counts import NOTHING, Counts, no_counts
 from aif_dcpc.agents.gridworld.model.geometry import geometry_of
-from aif_dcpc.agents.gridworld.model.graph import GridModel, cloud_of, data_of, slice_of, values_of
-from aif_dcpc.agents.gridworld.model.paths import Path, Record, effects_of
+from aif_dcpc.agents.gridworld.model.paths import History, Trajectory, effects_of
 from aif_dcpc.agents.gridworld.model.vocabulary import new_vocabulary
-from aif_dcpc.agents.gridworld.planning.belief import Belief, Knowledge
+from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables
 from aif_dcpc.agents.gridworld.planning.visibility import Transparency
-from aif_dcpc.agents.gridworld.replay import Episode
+from aif_dcpc.agents.gridworld.replay import ObservedEpisode
+from aif_dcpc.agents.gridworld.running import Running, regrown, set_up, start
 from aif_dcpc.agents.gridworld.settings import HierarchicalSettings
 from aif_dcpc.agents.gridworld.tables.prior import Summary
 from aif_dcpc.agents.protocol import EgocentricView, Observation
-from aif_dcpc.inference import DCPC, State
-from aif_dcpc.inference.model.densities import log_joint
-from aif_dcpc.inference.model.resampling import ess, resample_lineages
 
 RECENT = 5  # slices over which sightings of a new token are counted
 SIGHTINGS = 2  # needed where misreading is common
 RARE_MISREADING = 0.02
 
 
-@dataclass(frozen=True)
-class Running:
-    """The running episode: observations in codes, the model, the engine's cloud.
-
-    Attributes:
-        record: the history.
-        grid: the fixed parts of the model.
-        engine: infers.
-        state: the engine's cloud, K particles.
-    """
-
-    record: Record
-    grid: Grid
-    engine: DCPC
-    state: State
-
-    @property
-    def cloud(self) -> Cloud:
-        """The particles."""
-        return cloud_of(self.state.values)
-
-    @property
-    def weights(self) -> Tensor:
-        """Normalised `(K,)`."""
-        return self.state.weights()[:, 0]
-
-    @property
-    def free_energy(self) -> float:
-        """Minus the sum of log mean incremental weights, nats."""
-        return -float(self.state.log_evidence)
-
-    @property
-    def ess(self) -> float:
-        """Effective sample size of the weights."""
-        return float(ess(self.state.log_weights)[0])
-
-
-class Tracker:
+class EpisodeFilter:
     """Particles over the full history of the running episode.
 
     Args:
@@ -90,18 +49,16 @@ class Tracker:
         settings: HierarchicalSettings,
         generator: torch.Generator,
     ) -> None:
-        self.view, self.num_actions, self.settings, self.generator = (
-            view,
-            num_actions,
-            settings,
-            generator,
-        )
+        self.view = view
+        self.num_actions = num_actions
+        self.settings = settings
+        self.generator = generator
         self.geometry = geometry_of(view, settings.map_size)
         self.vocabulary = new_vocabulary(view.empty_hand_token)
         self.past = no_counts(num_actions, self.vocabulary)
         self.transparency = Transparency.new(self.vocabulary.tokens.capacity)
         self.summaries = Summary(0), Summary(NOTHING)
-        self.episode = Episode()
+        self.episode = ObservedEpisode()
         self.running: Running | None = None
         self.misread = 0.0
         self.settled = 0
@@ -110,7 +67,7 @@ class Tracker:
 
     @property
     def now(self) -> Running:
-        """The running episode.
+        """The episode that is being followed.
 
         Raises:
             RuntimeError: before the first observation.
@@ -121,36 +78,45 @@ class Tracker:
 
     # -- arrival -----------------------------------------------------------------------------------
 
-    def take_in(self, observation: Observation, action: int, outcome: int) -> None:
+    def observe(self, observation: Observation, action: int, outcome: int) -> None:
         """Append what was observed after an action, and sweep."""
         view = np.asarray(observation["view"]).ravel()
-        heading, carried = int(observation["heading"]), int(observation["carried"])
+        heading = int(observation["heading"])
+        carried = int(observation["carried"])
         self.episode.append(action, heading, carried, outcome, view)
         self.vocabulary.hands.add(carried)
-        news = self._admit()
-        record = self.episode.record(self.vocabulary, self.view.unseen_token)
-        self.transparency.update(record.view[-1].numpy(), self.geometry)
-        for end in range(max(len(record) - RECENT, 2) if news else len(record), len(record) + 1):
-            effect = suspected_effect(record.head(end), self.geometry, self.view.columns)
+        admitted = self._admit()
+        history = self.episode.history(self.vocabulary, self.view.unseen_token)
+        self.transparency.update(history.view[-1].numpy(), self.geometry)
+        self._discover_effects(history, slices=RECENT if admitted else 0)
+        self._arrive(history)
+        started = time.perf_counter()
+        num_sweeps = self.settings.inference.num_sweeps
+        for _ in range(num_sweeps):
+            self.sweep()
+        self.ms_per_sweep = 1e3 * (time.perf_counter() - started) / max(num_sweeps, 1)
+
+    def _discover_effects(self, history: History, slices: int) -> None:
+        """Register the effects that the last slice suggests, and so many slices before it."""
+        now = len(history)
+        first = max(now - slices, 2) if slices else now
+        for end in range(first, now + 1):
+            effect = suspected_effect(history.head(end), self.geometry, self.view.columns)
             if effect is not None:
                 self.vocabulary.register(effect)
-        self._arrive(record)
-        start, sweeps = time.perf_counter(), self.settings.inference.num_sweeps
-        for _ in range(sweeps):
-            self.sweep()
-        self.ms_per_sweep = 1e3 * (time.perf_counter() - start) / max(sweeps, 1)
 
     def _admit(self) -> bool:
-        """Admit tokens seen often enough lately not to be misreadings; where misreading is rare, once is enough.
+        """Admit tokens seen often enough lately not to be misreadings; return whether any was new.
 
-        They are numbered in the order of their first sighting, so that renaming tokens changes
-        nothing.
+        Where misreading is rare, once is enough. Tokens are numbered in the order of their first
+        sighting, so that renaming tokens changes nothing.
         """
         recent = np.concatenate(self.episode.view[-RECENT:])
         tokens, first, counts = np.unique(
             recent[recent != self.view.unseen_token], return_index=True, return_counts=True
         )
-        tokens, counts = tokens[first.argsort()], counts[first.argsort()]
+        tokens = tokens[first.argsort()]
+        counts = counts[first.argsort()]
         needed = 1 if self.misread < RARE_MISREADING else SIGHTINGS
         known = len(self.vocabulary.tokens.members)
         for token in tokens[counts >= needed]:
@@ -158,11 +124,11 @@ class Tracker:
         self.transparency.grow(self.vocabulary.tokens.capacity)
         return len(self.vocabulary.tokens.members) > known
 
-    def grid(self) -> Grid:
-        """The model as it stands now."""
+    def grid(self) -> GridConditionals:
+        """The model as it stands now, with room for everything in the vocabulary."""
         self.past = self.past.resized(self.num_actions, self.vocabulary)
         effects = effects_of(self.geometry, self.vocabulary)
-        return Grid(
+        return GridConditionals(
             self.geometry,
             effects,
             self.settings.prior,
@@ -170,147 +136,106 @@ class Tracker:
             self.vocabulary.tokens.capacity + 1,
         )
 
-    def _arrive(self, record: Record) -> None:
+    def _arrive(self, history: History) -> None:
+        """Let the particles take in the last slice of a history."""
         before = self.running
         if before is None:
-            self.running = self._start(record)
+            self.running = start(self._set_up(history), self.generator)
             return
         if self._grown(before):
-            before = self._regrown(before, record.head(len(before.record)))
-        state = before.engine.append(before.state, slice_of(record), self.generator)
-        self.running = replace(before, record=record, state=state)
+            after = self._set_up(history.head(len(before.history)))
+            before = regrown(before, after, self.generator)
+        self.running = before.append(history, self.generator)
 
-    def _start(self, record: Record) -> Running:
-        """The engine on slice 0, its cloud weighed by how well stored experience predicted the first view."""
-        first = self._engine_on(record)
-        cloud, gain = prior_cloud(
-            first.grid, record, self.settings.inference.num_particles, self.generator
-        )
-        evidence = torch.logsumexp(gain, 0) - np.log(len(gain))
-        state = first.state.with_values(values_of(cloud))
-        state = resample_lineages(
-            state.replace(log_weights=gain[:, None], log_evidence=evidence[None]), self.generator
-        )
-        fresh = torch.arange(len(gain))[:, None]
-        return replace(first, state=state.replace(ancestors=fresh))
-
-    def _engine_on(self, record: Record) -> Running:
+    def _set_up(self, history: History) -> Running:
         grid = self.grid()
         self.settled = len(self.vocabulary.tokens.members)
-        engine = DCPC(GridModel(grid).build(), num_particles=self.settings.inference.num_particles)
-        return Running(record, grid, engine, engine.init(data_of(record.head(1)), seed=0))
+        return set_up(grid, history, self.settings.inference.num_particles)
 
     def _grown(self, before: Running) -> bool:
-        """Whether the vocabulary has grown since the engine was set up, or tokens were admitted in hindsight."""
-        new, old = self.vocabulary, before.grid
+        """Whether the vocabulary has grown since the engine was set up, be it in hindsight."""
+        new = self.vocabulary
+        old = before.grid
         sizes = new.tokens.capacity, new.hands.capacity, new.max_events
-        known = int(old.effects.known.sum()) == new.num_events and self.settled == len(
-            new.tokens.members
-        )
-        return sizes != tuple(old.past.transition.shape[1:]) or not known
-
-    def _regrown(self, before: Running, record: Record) -> Running:
-        """The same particles under the grown vocabulary, all tables drawn anew given events and map."""
-        after, cloud = self._engine_on(record), before.cloud
-        tables = after.grid.draw_all_tables(cloud.events, cloud.initial, record, self.generator)
-        return replace(
-            after, state=self._state_on(after, before.state, replace(cloud, tables=tables), record)
-        )
-
-    @staticmethod
-    def _state_on(after: Running, old: State, cloud: Cloud, record: Record) -> State:
-        data = {name: value[None] for name, value in data_of(record).items()}
-        return after.state.replace(
-            values={**data, **values_of(cloud)},
-            length=len(record),
-            log_weights=old.log_weights,
-            ancestors=old.ancestors,
-            log_evidence=old.log_evidence,
-            sweeps=old.sweeps,
-            cache={},
-        )
+        same_events = int(old.effects.known.sum()) == new.num_events
+        same_tokens = self.settled == len(new.tokens.members)
+        return sizes != tuple(old.past.transition.shape[1:]) or not (same_events and same_tokens)
 
     # -- sweeps ------------------------------------------------------------------------------------
 
     def sweep(self) -> None:
         """Re-infer the history of the running episode once."""
-        now = self.now
-        state, acceptance = now.engine.visit(now.state, self.generator, adapt=False)
-        self.acceptance = {site: float(value) for site, value in acceptance.items()}
-        self.running = replace(now, state=state)
+        self.running, self.acceptance = self.now.sweep(self.generator)
 
-    def log_joint(self) -> float:
-        """log p(data, particles), averaged over particles, nats."""
-        now = self.now
-        return float((now.weights * log_joint(now.state)[:, 0]).sum())
-
-    def refresh(self, episode: Episode, events: Tensor, num_sweeps: int) -> tuple[Tensor, Counts]:
+    def reinfer(
+        self, episode: ObservedEpisode, events: Tensor, num_sweeps: int
+    ) -> tuple[Tensor, Counts]:
         """Infer a stored episode afresh, its own old counts taken out of `past` by the caller.
 
         Returns:
             new event sequences `(K, T)` and the episode's counts per particle.
         """
-        record = episode.record(self.vocabulary, self.view.unseen_token)
-        now = self._engine_on(record)
-        cloud = now.grid.revive(events, record, self.generator)
-        state = self._state_on(now, now.state, cloud, record)
+        history = episode.history(self.vocabulary, self.view.unseen_token)
+        now = self._set_up(history)
+        particles = now.grid.replay(events, history, self.generator)
+        now = now.holding(particles, history, now.state)
         for _ in range(num_sweeps):
-            state, _ = now.engine.visit(state, self.generator, adapt=False)
-        cloud = cloud_of(state.values)
-        return cloud.events, now.grid.counts(cloud.events, cloud.initial, record)
+            now, _ = now.sweep(self.generator)
+        return now.particles.events, now.counts_by_particle()
 
     def counts(self) -> Counts:
         """Expected counts of the running episode."""
-        now = self.now
-        return now.grid.counts(now.cloud.events, now.cloud.initial, now.record).average(now.weights)
+        return self.now.counts_by_particle().average(self.now.weights)
 
     # -- what the planner is told ------------------------------------------------------------------
 
     def belief(self, total: Counts) -> Belief:
         """The present state of the world, particles averaged."""
         now = self.now
-        path, _, _ = now.grid.trace(now.cloud.events, now.record)
+        trajectory, _, _ = now.grid.trace(now.particles.events, now.history)
         best = int(now.weights.argmax())
-        cells = map_belief(now.grid, now.cloud, now.record, now.weights, total)
-        pose = torch.cat(
-            [path.position[:, -1], now.record.heading[-1].expand(len(now.weights), 1)], 1
-        )
+        cells = map_belief(now.grid, now.particles, now.history, now.weights, total)
+        heading = now.history.heading[-1].expand(len(now.weights), 1)
+        pose = torch.cat([trajectory.position[:, -1], heading], 1)
         return Belief(
             cells=cells.double().numpy(),
             unseen=now.grid.prior.mean_token_prior(total).double().numpy(),
-            seen=self._seen(path, best),
+            seen=self._seen(trajectory, best),
             pose=pose.numpy(),
             weights=now.weights.double().numpy(),
-            hand=int(path.hand[best, -1]),
-            visited=_visited(path, now.record, best),
+            hand=int(trajectory.hand[best, -1]),
+            visited=_visited(trajectory, now.history, best),
         )
 
-    def _seen(self, path: Path, best: int) -> npt.NDArray[np.bool_]:
-        now, torus = self.now, self.geometry.torus
-        sights, anchor = now.grid.sightings(now.record), path.anchor[best]
+    def _seen(self, trajectory: Trajectory, best: int) -> npt.NDArray[np.bool_]:
+        """Which map cells the best particle has seen or stood on, `(M,)`."""
+        now = self.now
+        torus = self.geometry.torus
+        sights = now.grid.sightings(now.history)
+        anchor = trajectory.anchor[best]
         seen = np.zeros(self.geometry.size**2, dtype=bool)
         seen[torus.cell(anchor[sights.time] + sights.shift).numpy()] = True
         seen[torus.cell(anchor + torus.here).numpy()] = True
         return seen
 
-    def knowledge(self, total: Counts) -> Knowledge:
+    def posterior_tables(self, total: Counts) -> PosteriorTables:
         """The tables, given expected counts of all episodes."""
-        grid, known = self.now.grid, self.vocabulary.num_events
-        transition, newness, transition_again = self.summaries[0].update(
+        grid = self.now.grid
+        known = self.vocabulary.num_events
+        of_events, of_outcomes = self.summaries
+        transition, transition_novelty, transition_later = of_events.update(
             total.transition, grid.events
         )
-        outcome, outcome_newness, outcome_again = self.summaries[1].update(
-            total.outcome, grid.outcomes
-        )
+        outcome, outcome_novelty, outcome_later = of_outcomes.update(total.outcome, grid.outcomes)
         effects = grid.effects
         self.misread = float(grid.prior.mean_misread(total))
-        return Knowledge(
+        return PosteriorTables(
             transition=_folded(transition, known),
-            transition_again=_folded(transition_again, known),
-            transition_novelty=newness.double().numpy(),
+            transition_without_optimism=_folded(transition_later, known),
+            transition_novelty=transition_novelty.double().numpy(),
             outcome=outcome.double().numpy(),
-            outcome_again=outcome_again.double().numpy(),
-            outcome_novelty=outcome_newness.double().numpy(),
+            outcome_without_optimism=outcome_later.double().numpy(),
+            outcome_novelty=outcome_novelty.double().numpy(),
             transparency=self.transparency.mean(),
             misread=self.misread,
             num_tokens=grid.num_tokens,
@@ -324,11 +249,12 @@ class Tracker:
 
     def forget(self) -> None:
         """Drop the running episode."""
-        self.episode, self.running = Episode(), None
+        self.episode = ObservedEpisode()
+        self.running = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain tensors, numbers, lists and dicts."""
-        state: dict[str, Any] = {
+        """Everything but the settings, as plain tensors, numbers, lists and dicts."""
+        return {
             "vocabulary": self.vocabulary.state_dict(),
             "past": dict(vars(self.past)),
             "misread": self.misread,
@@ -336,20 +262,8 @@ class Tracker:
             "transparency": torch.as_tensor(self.transparency.counts),
             "summaries": [summary.state_dict() for summary in self.summaries],
             "episode": self.episode.tensors(),
-            "running": None,
+            "running": None if self.running is None else self.running.saved(),
         }
-        if self.running is not None:
-            cloud, state_now = self.running.cloud, self.running.state
-            state["running"] = {
-                "events": cloud.events,
-                "initial": cloud.initial,
-                "tables": dict(vars(cloud.tables)),
-                "log_weights": state_now.log_weights,
-                "ancestors": state_now.ancestors,
-                "log_evidence": state_now.log_evidence,
-                "sweeps": state_now.sweeps,
-            }
-        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
@@ -358,19 +272,13 @@ class Tracker:
         for summary, kept in zip(self.summaries, state["summaries"], strict=True):
             summary.load_state_dict(kept)
         self.transparency = Transparency(np.array(state["transparency"]))
-        self.misread, self.settled = float(state["misread"]), int(state["settled"])
-        self.episode, self.running = Episode.from_tensors(state["episode"]), None
-        saved = state["running"]
-        if saved is not None:
-            cloud = Cloud(saved["events"], saved["initial"], Tables(**saved["tables"]))
-            record = self.episode.record(self.vocabulary, self.view.unseen_token)
-            fresh = self._engine_on(record)
-            kept = {
-                name: saved[name] for name in ("log_weights", "ancestors", "log_evidence", "sweeps")
-            }
-            self.running = replace(
-                fresh, state=self._state_on(fresh, fresh.state.replace(**kept), cloud, record)
-            )
+        self.misread = float(state["misread"])
+        self.settled = int(state["settled"])
+        self.episode = ObservedEpisode.from_tensors(state["episode"])
+        self.running = None
+        if state["running"] is not None:
+            history = self.episode.history(self.vocabulary, self.view.unseen_token)
+            self.running = self._set_up(history).restored(state["running"])
 
 
 def _folded(table: Tensor, known: int) -> Floats:
@@ -380,11 +288,11 @@ def _folded(table: Tensor, known: int) -> Floats:
     return folded
 
 
-def _visited(path: Path, record: Record, best: int) -> dict[tuple[int, int, int], Ints]:
+def _visited(
+    trajectory: Trajectory, history: History, best: int
+) -> dict[tuple[int, int, int], Ints]:
     """What was last seen from each pose, on the best particle's path."""
-    position, heading, view = (
-        path.position[best].tolist(),
-        record.heading.tolist(),
-        record.view.numpy(),
-    )
-    return {(*position[t], heading[t]): view[t] for t in range(len(record))}
+    position = trajectory.position[best].tolist()
+    heading = history.heading.tolist()
+    view = history.view.numpy()
+    return {(*position[t], heading[t]): view[t] for t in range(len(history))}

@@ -11,7 +11,9 @@ from aif_dcpc.agents.gridworld.planning.belief import Belief
 CELL = 24  # pixels along a cell
 LEAST = 9  # cells along a side of the picture, at least
 POSE = np.array([255.0, 255.0, 255.0])
-UNKNOWN, LINE = 25.0, 45.0  # grey levels of cells never seen, and of the lines between cells
+# grey levels of cells never seen, and of the lines between cells
+UNKNOWN = 25.0
+LINE = 45.0
 
 
 def token_colours(num_slots: int) -> npt.NDArray[np.float64]:
@@ -40,7 +42,8 @@ def map_picture(belief: Belief, size: int) -> npt.NDArray[np.uint8]:
     sure = np.exp(-entropy)[:, None] * belief.seen[:, None]
     cells = (belief.cells @ colours) * sure + UNKNOWN * (1 - sure)
     picture = cells.reshape(size, size, 3).repeat(CELL, 0).repeat(CELL, 1)
-    picture[::CELL], picture[:, ::CELL] = LINE, LINE
+    picture[::CELL] = LINE
+    picture[:, ::CELL] = LINE
     for (y, x, heading), weight in zip(belief.pose.tolist(), belief.weights.tolist(), strict=True):
         _draw_pose(picture, y % size, x % size, heading, weight)
     top, left, side = _square(belief.seen.reshape(size, size))

@@ -15,12 +15,12 @@ from torch import Tensor
 from torchrl.data import ListStorage
 
 from aif_dcpc.agents.arrays import Ints
-from aif_dcpc.agents.gridworld.model.paths import Record
+from aif_dcpc.agents.gridworld.model.paths import History
 from aif_dcpc.agents.gridworld.model.vocabulary import Vocabulary
 
 
 @dataclass
-class Episode:
+class ObservedEpisode:
     """What was observed in one episode, raw; slice 0 comes before the first action.
 
     Attributes:
@@ -38,24 +38,24 @@ class Episode:
         return len(self.action)
 
     def append(self, action: int, heading: int, carried: int, outcome: int, view: Ints) -> None:
-        """One more slice."""
+        """Add one more slice to the end."""
         self.action.append(action)
         self.heading.append(heading)
         self.carried.append(carried)
         self.outcome.append(outcome)
         self.view.append(view)
 
-    def record(self, vocabulary: Vocabulary, unseen_token: int) -> Record:
+    def history(self, vocabulary: Vocabulary, unseen_token: int) -> History:
         """The episode in the vocabulary's codes."""
         hands = [vocabulary.hands.index(c, 0) for c in self.carried]
         view = vocabulary.encode(np.stack(self.view), unseen_token)
         action, heading, hand, outcome = map(
             torch.tensor, (self.action, self.heading, hands, self.outcome)
         )
-        return Record(action, heading, hand, torch.as_tensor(view), outcome)
+        return History(action, heading, hand, torch.as_tensor(view), outcome)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything as tensors."""
+        """Everything that was observed, as tensors."""
         view = (
             torch.as_tensor(np.stack(self.view))
             if self.view
@@ -68,8 +68,8 @@ class Episode:
         }
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor]) -> "Episode":
-        """Inverse of `tensors`."""
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> "ObservedEpisode":
+        """Rebuild an episode from what `tensors` gave."""
         lists = {n: tensors[n].tolist() for n in ("action", "heading", "carried", "outcome")}
         return cls(**lists, view=list(tensors["view"].numpy()))
 
@@ -78,7 +78,7 @@ class Episode:
 class StoredEpisode:
     """An episode with its particles: `events` `(K, T)`, `log_weights` `(K,)`."""
 
-    episode: Episode
+    episode: ObservedEpisode
     events: Tensor
     log_weights: Tensor
 
@@ -116,7 +116,9 @@ class EpisodeStore:
         """The episode in a place."""
         row = self.storage.get(place)
         tensors = {name: row[name] for name in ("action", "heading", "carried", "outcome", "view")}
-        return StoredEpisode(Episode.from_tensors(tensors), row["events"], row["log_weights"])
+        return StoredEpisode(
+            ObservedEpisode.from_tensors(tensors), row["events"], row["log_weights"]
+        )
 
     def __iter__(self) -> Iterator[StoredEpisode]:
         return (self.get(place) for place in range(len(self)))

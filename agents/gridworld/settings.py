@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from aif_dcpc.agents.errors import AgentError, unknown
+from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.gridworld.model.counts import TablePrior
-from aif_dcpc.agents.gridworld.planning.configurations import SearchBudget
+from aif_dcpc.agents.gridworld.planning.abstract_states import SearchBudget
 from aif_dcpc.agents.preferences import Preferences
+from aif_dcpc.misspelt import unknown_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +34,8 @@ class HierarchicalSettings:
     """Everything that can be set.
 
     Attributes:
-        knowledge: prior knowledge given to the agent; "egocentric_view" is where the cells of a view lie, and that a
-            step moves by one cell or turns by quarter turns.
+        knowledge: prior knowledge given to the agent; "egocentric_view" is where the cells of a
+            view lie, and that a step moves by one cell or turns by quarter turns.
         map_size: cells along a side of the agent's own map.
         precision: inverse temperature of sampled actions, per nat of expected free energy.
         preferences, prior, search, replay, inference: see their classes.
@@ -81,7 +82,7 @@ def _build(kind: type, values: Any, where: str) -> Any:
     for key, value in values.items():
         if key not in known:
             raise AgentError(
-                unknown("agent setting", f"{where}{key}", (f"{where}{name}" for name in known))
+                unknown_name("agent setting", f"{where}{key}", (f"{where}{name}" for name in known))
             )
         _check_type(f"{where}{key}", value, known[key].type)
     return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
@@ -103,7 +104,8 @@ def _two_positive(values: Any) -> bool:
 
 
 def _check(settings: HierarchicalSettings) -> None:
-    inference, likes = settings.inference, settings.preferences
+    inference = settings.inference
+    preferences = settings.preferences
     rules = {
         "knowledge must be 'egocentric_view'": settings.knowledge == "egocentric_view",
         "inference.update must be 'exact'": inference.update == "exact",
@@ -111,8 +113,8 @@ def _check(settings: HierarchicalSettings) -> None:
         "inference.num_sweeps must be at least 0": inference.num_sweeps >= 0,
         "map_size must be at least 8": settings.map_size >= 8,
         "precision must be positive": settings.precision > 0,
-        "preferences.step_cost must be positive": likes.step_cost > 0,
-        "preferences.discount must lie between 0 and 1": 0 < likes.discount < 1,
+        "preferences.step_cost must be positive": preferences.step_cost > 0,
+        "preferences.discount must lie between 0 and 1": 0 < preferences.discount < 1,
         "replay.capacity must be at least 1": settings.replay.capacity >= 1,
         "prior.stay must lie between 0 and 1": 0 < settings.prior.stay < 1,
         "prior.nothing must lie between 0 and 1": 0 < settings.prior.nothing < 1,

@@ -1,6 +1,6 @@
 """What a training run counts: steps, episodes, successes, times."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import Any
@@ -10,7 +10,7 @@ STREAK = 10  # successes in a row that count as having learned the task
 
 
 @dataclass
-class Tally:
+class EpisodeStatistics:
     """Counts of a run; a checkpoint carries them.
 
     Attributes:
@@ -32,7 +32,7 @@ class Tally:
     steps_to_streak: int | None = None
 
     def take_step(self, action: int, reward: float) -> None:
-        """Count one step."""
+        """Count one step of the running episode."""
         self.step += 1
         self.actions.append(action)
         self.episode_return += reward
@@ -53,7 +53,9 @@ class Tally:
         if self.in_a_row == STREAK and self.steps_to_streak is None:
             self.steps_to_streak = self.step
             numbers[f"train/env_steps_to_{STREAK}_successes"] = self.step
-        self.episode, self.actions, self.episode_return = self.episode + 1, [], 0.0
+        self.episode += 1
+        self.actions = []
+        self.episode_return = 0.0
         return numbers
 
     @property
@@ -90,16 +92,17 @@ class Times:
         """Medians of what every step does, the mean of learning, which comes in bursts."""
         if not self.parts["environment"]:
             return {}
-        acting = [
-            sum(pair) for pair in zip(self.parts["inference"], self.parts["planning"], strict=True)
-        ]
-        rows = {
-            "inference + planning": f"{median(acting):.1f} ms a step (median)",
-            **{
-                part: f"{median(self.parts[part]):.1f} ms a step (median)"
-                for part in ("inference", "planning")
-            },
+        inference = self.parts["inference"]
+        planning = self.parts["planning"]
+        acting = [sum(pair) for pair in zip(inference, planning, strict=True)]
+        return {
+            "inference + planning": _median(acting),
+            "inference": _median(inference),
+            "planning": _median(planning),
             "learning": f"{fmean(self.parts['learning']):.1f} ms a step (mean)",
-            "environment": f"{median(self.parts['environment']):.1f} ms a step (median)",
+            "environment": _median(self.parts["environment"]),
         }
-        return rows
+
+
+def _median(milliseconds: Sequence[float]) -> str:
+    return f"{median(milliseconds):.1f} ms a step (median)"

@@ -5,6 +5,8 @@ agent = Agent.load("runs/...")
 action = agent.act(observation)
 """
 
+from collections.abc import Sequence
+
 from aif_dcpc.agent_runs.assembly import Env, make_agent, make_env, restore_agent
 from aif_dcpc.agents.protocol import Agent as AgentProtocol
 from aif_dcpc.randomness import AGENT_SEED, derive
@@ -16,17 +18,18 @@ class Agent:
     """Where a trained agent comes from."""
 
     @staticmethod
-    def load(run: str, *, seed: int = 0) -> AgentProtocol:
+    def load(run: str, *, seed: int = 0, trust: Sequence[str] = ()) -> AgentProtocol:
         """Load the agent of a run folder, its parameters frozen, at the beginning of an episode.
 
         Args:
             run: path of the run folder.
             seed: of its random choices, such as ties.
+            trust: names of code from outside the package, `module:Name`, that the run may import.
 
         Raises:
             UserError: the run is missing, foreign or damaged.
         """
-        agent, env = load_agent_and_env(run)
+        agent, env = load_agent_and_env(run, trust=trust)
         env.close()
         agent.begin(seed=seed)
         return agent
@@ -36,7 +39,11 @@ load_agent = Agent.load
 
 
 def load_agent_and_env(
-    run: str, change: EnvChange | None = None, *, render: bool = False
+    run: str,
+    change: EnvChange | None = None,
+    *,
+    render: bool = False,
+    trust: Sequence[str] = (),
 ) -> tuple[AgentProtocol, Env]:
     """Load a frozen agent and an environment like the one it was trained in, but for the given changes.
 
@@ -45,7 +52,7 @@ def load_agent_and_env(
             environment.
     """
     folder = open_run(run)
-    config = folder.config()
+    config = folder.config(trust=trust)
     world: EnvConfig = config.env if change is None else change.applied_to(config.env)
     env = make_env(world, render=render)
     agent = make_agent(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from aif_dcpc.agent_runs.assembly import Env, restore_agent
-from aif_dcpc.agent_runs.episode_statistics import Tally, Times
+from aif_dcpc.agent_runs.episode_statistics import EpisodeStatistics, Times
 from aif_dcpc.agents.protocol import Agent, Observation
 from aif_dcpc.errors import RunFolderError
 from aif_dcpc.metrics import Averages
@@ -52,21 +52,27 @@ class AgentLoop:
         log_every: int,
         before_step: Callable[[], None] = lambda: None,
     ) -> None:
-        self.env, self.agent, self.seed, self.greedy = env, agent, seed, greedy
-        self.log_every, self.before_step = log_every, before_step
-        self.tally, self.averages, self.times = Tally(), Averages(), Times()
+        self.env = env
+        self.agent = agent
+        self.seed = seed
+        self.greedy = greedy
+        self.log_every = log_every
+        self.before_step = before_step
+        self.statistics = EpisodeStatistics()
+        self.averages = Averages()
+        self.times = Times()
         self.observation: Observation = {}
         self.clock = time.perf_counter()
 
     def start_episode(self) -> None:
         """Begin the episode that is next."""
         self.observation = self._reset()
-        self.agent.begin(seed=derive(self.seed, AGENT_EPISODE, self.tally.episode))
+        self.agent.begin(seed=derive(self.seed, AGENT_EPISODE, self.statistics.episode))
 
     def _reset(self) -> Observation:
         observation: Observation
         observation, _ = self.env.reset(
-            seed=derive(self.seed, ENVIRONMENT_EPISODE, self.tally.episode)
+            seed=derive(self.seed, ENVIRONMENT_EPISODE, self.statistics.episode)
         )
         return observation
 
@@ -81,11 +87,11 @@ class AgentLoop:
         answered = time.perf_counter()
         self.agent.feedback(self.observation, float(reward), terminated, truncated)
         learned = time.perf_counter()
-        self.tally.take_step(action, float(reward))
+        self.statistics.take_step(action, float(reward))
         self._note(acting=acted - start, environment=answered - asked, learning=learned - answered)
-        record = self._diagnostics() if self.tally.step % self.log_every == 0 else {}
+        record = self._diagnostics() if self.statistics.step % self.log_every == 0 else {}
         if terminated or truncated:
-            record |= self.tally.end_episode(info)
+            record |= self.statistics.end_episode(info)
             self.start_episode()
         return record
 
@@ -104,7 +110,8 @@ class AgentLoop:
 
     def _diagnostics(self) -> Record:
         now = time.perf_counter()
-        speed, self.clock = self.log_every / (now - self.clock), now
+        speed = self.log_every / (now - self.clock)
+        self.clock = now
         return {**self.averages.take(), "speed/env_steps_per_second": speed}
 
     # -- stopping and going on ---------------------------------------------------------------------
@@ -113,12 +120,12 @@ class AgentLoop:
         """Everything needed to go on bit for bit."""
         return {
             "agent": self.agent.state_dict(),
-            "tally": asdict(self.tally),
+            "tally": asdict(self.statistics),
             "averages": self.averages.sums,
             "random": random_states(),
             "environment": {
-                "seed": derive(self.seed, ENVIRONMENT_EPISODE, self.tally.episode),
-                "actions": list(self.tally.actions),
+                "seed": derive(self.seed, ENVIRONMENT_EPISODE, self.statistics.episode),
+                "actions": list(self.statistics.actions),
                 "observation": {
                     key: torch.as_tensor(value) for key, value in self.observation.items()
                 },
@@ -134,7 +141,7 @@ class AgentLoop:
         """
         restore_agent(self.agent, checkpoint)
         try:
-            self.tally = Tally(**checkpoint["tally"])
+            self.statistics = EpisodeStatistics(**checkpoint["tally"])
             self.averages.sums = checkpoint["averages"]
             self._replay(checkpoint["environment"]["observation"])
             restore_random_states(checkpoint["random"])
@@ -146,11 +153,11 @@ class AgentLoop:
     def _replay(self, expected: Mapping[str, Any]) -> None:
         """Rebuild the environment from its seed and the actions of the running episode."""
         self.observation = self._reset()
-        for action in self.tally.actions:
+        for action in self.statistics.actions:
             self.observation, *_ = self.env.step(action)
         for key, value in expected.items():
             if not np.array_equal(np.asarray(self.observation[key]), value.numpy()):
                 raise RunFolderError(
                     f"the environment no longer answers as it did (stream {key!r} differs after replaying "
-                    f"{len(self.tally.actions)} actions): was it changed or updated since?"
+                    f"{len(self.statistics.actions)} actions): was it changed or updated since?"
                 )

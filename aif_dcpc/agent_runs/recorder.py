@@ -35,7 +35,10 @@ class Recorder:
     """
 
     def __init__(self, env: Env, agent: Agent, folder: Path, log: MetricsLog) -> None:
-        self.env, self.agent, self.folder, self.log = env, agent, folder, log
+        self.env = env
+        self.agent = agent
+        self.folder = folder
+        self.log = log
         self.frames: list[Picture] = []
 
     def frame(self) -> Picture:
@@ -54,10 +57,9 @@ class Recorder:
 
     def _name(self, token: int) -> str:
         """What the environment calls a token, for the reader: the agent is never told."""
-        named = self.env.has_wrapper_attr("describe_token")
-        return (
-            str(self.env.get_wrapper_attr("describe_token")(token)) if named else f"token {token}"
-        )
+        if not self.env.has_wrapper_attr("describe_token"):
+            return f"token {token}"
+        return str(self.env.get_wrapper_attr("describe_token")(token))
 
     def picture(self, step: int) -> None:
         """Save a picture and show it on the board."""
@@ -71,15 +73,17 @@ class Recorder:
 
     def finish(self, step: int, name: str, tag: str) -> None:
         """Save the running recording, show it on the board, and start afresh."""
-        frames, self.frames = same_size(self.frames), []
+        frames = same_size(self.frames)
+        self.frames = []
         save(self.folder / "videos" / f"{name}.gif", gif_bytes(frames, FRAMES_PER_SECOND))
         self.log.animation(step, tag, frames, FRAMES_PER_SECOND)
 
     def join(self, pattern: str, name: str) -> None:
         """Join the recordings whose names fit a pattern, in order of their names, into one."""
         videos = self.folder / "videos"
-        frames = [frame for path in sorted(videos.glob(pattern)) for frame in read_gif(path)][
-            :MOST_FRAMES
-        ]
+        frames: list[Picture] = []
+        for path in sorted(videos.glob(pattern)):
+            frames += read_gif(path)
         if frames:
-            save(videos / f"{name}.gif", gif_bytes(same_size(frames), FRAMES_PER_SECOND))
+            joined = same_size(frames[:MOST_FRAMES])
+            save(videos / f"{name}.gif", gif_bytes(joined, FRAMES_PER_SECOND))

@@ -39,7 +39,7 @@ class Episode:
 
     @property
     def length(self) -> int:
-        """Environment steps."""
+        """The number of environment steps."""
         return len(self.milliseconds)
 
 
@@ -51,11 +51,13 @@ def play(
     greedy: bool,
     before_step: Callable[[], None] = lambda: None,
 ) -> Episode:
-    """Play one episode."""
+    """Play one episode, from a seed to its end."""
     observation, _ = env.reset(seed=seed)
     agent.begin(seed=seed)
     shortest = shortest_path(env)
-    total, milliseconds, over = 0.0, [], False
+    total = 0.0
+    milliseconds = []
+    over = False
     info: Mapping[str, Any] = {}
     while not over:
         start = time.perf_counter()
@@ -64,7 +66,8 @@ def play(
         before_step()
         observation, reward, terminated, truncated, info = env.step(action)
         agent.feedback(observation, float(reward), terminated, truncated)
-        total, over = total + float(reward), terminated or truncated
+        total += float(reward)
+        over = terminated or truncated
     success = succeeded(info, total)
     ratio = len(milliseconds) / shortest if success and shortest else None
     return Episode(total, success, milliseconds, ratio)
@@ -101,7 +104,7 @@ def rollout(config: RolloutConfig) -> dict[str, Any]:
         raise RunFolderError("which run? write run=RUN_DIR.")
     set_up(config.device, config.threads)
     folder = open_run(config.run)
-    agent, env = load_agent_and_env(config.run, config.env, render=config.video)
+    agent, env = load_agent_and_env(config.run, config.env, render=config.video, trust=config.trust)
     trained = folder.load_checkpoint()["tally"]["step"]
     with MetricsLog(folder.path, file="rollouts.jsonl") as log:
         recorder = Recorder(env, agent, folder.path, log) if config.video else None

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 import yaml
 
 from aif_dcpc.agent_runs.assembly import make_agent, make_env
-from aif_dcpc.agent_runs.episode_statistics import Tally, Times
+from aif_dcpc.agent_runs.episode_statistics import EpisodeStatistics, Times
 from aif_dcpc.agent_runs.loop import AgentLoop
 from aif_dcpc.agent_runs.recorder import Recorder
 from aif_dcpc.devices import set_up
@@ -15,7 +15,7 @@ from aif_dcpc.interruption import Interruption, interruptible
 from aif_dcpc.metrics import MetricsLog
 from aif_dcpc.progress import LiveProgress
 from aif_dcpc.randomness import AGENT_SEED, derive, seed_everything
-from aif_dcpc.runs import Checkpoint, RunFolder, keeping, new_run
+from aif_dcpc.runs import Checkpoint, RunFolder, new_run, report_disk_errors
 from aif_dcpc.schema import TrainConfig
 
 
@@ -25,7 +25,7 @@ class Outcome:
 
     reason: str
     folder: RunFolder
-    tally: Tally
+    statistics: EpisodeStatistics
     times: Times
     seconds: float
 
@@ -64,10 +64,13 @@ def continue_agent_run(folder: RunFolder, config: TrainConfig) -> Outcome:
     loop = _loop(config)
     checkpoint = folder.load_checkpoint()
     loop.restore(checkpoint)
-    folder.set_aside_newer(loop.tally.step)
+    folder.quarantine(loop.statistics.step)
     length = checkpoint["metrics_length"]
-    with keeping(folder), MetricsLog(folder.path, length=length, step=loop.tally.step) as log:
-        if loop.tally.step == 0:
+    with (
+        report_disk_errors(folder),
+        MetricsLog(folder.path, length=length, step=loop.statistics.step) as log,
+    ):
+        if loop.statistics.step == 0:
             log.text("config", yaml.safe_dump(asdict(config), sort_keys=False))
         return AgentRun(config, folder, loop, log).run()
 
@@ -95,7 +98,10 @@ class AgentRun:
     def __init__(
         self, config: TrainConfig, folder: RunFolder, loop: AgentLoop, log: MetricsLog
     ) -> None:
-        self.config, self.folder, self.loop, self.log = config, folder, loop, log
+        self.config = config
+        self.folder = folder
+        self.loop = loop
+        self.log = log
         self.recorder = Recorder(loop.env, loop.agent, folder.path, log)
         self.start = time.monotonic()
         self.free_energy = float("nan")
@@ -103,59 +109,63 @@ class AgentRun:
 
     def run(self) -> Outcome:
         """Step until something ends the run."""
-        tally = self.loop.tally
+        statistics = self.loop.statistics
         with (
             interruptible() as interruption,
-            LiveProgress(self.config.total_env_steps, done=tally.step) as progress,
+            LiveProgress(self.config.total_env_steps, done=statistics.step) as progress,
         ):
             while (reason := self._reason_to_stop(interruption)) is None:
                 self._step()
-                progress.update(tally.step, self._numbers())
+                progress.update(statistics.step, self._numbers())
         self._save()
         self.recorder.join("episode-*.gif", "learning")
         self.loop.env.close()
-        return Outcome(reason, self.folder, tally, self.loop.times, time.monotonic() - self.start)
+        return Outcome(
+            reason, self.folder, statistics, self.loop.times, time.monotonic() - self.start
+        )
 
     def _reason_to_stop(self, interruption: Interruption) -> str | None:
-        tally, config = self.loop.tally, self.config
+        statistics = self.loop.statistics
+        config = self.config
         minutes = (time.monotonic() - self.start) / 60
         reasons: dict[str, bool] = {
             "interrupted": interruption.requested,
-            "finished": tally.step >= config.total_env_steps,
-            "learned": 0 < (config.stop_after_successes_in_a_row or 0) <= tally.in_a_row,
+            "finished": statistics.step >= config.total_env_steps,
+            "learned": 0 < (config.stop_after_successes_in_a_row or 0) <= statistics.in_a_row,
             "out of time": config.max_minutes is not None and minutes >= config.max_minutes,
         }
         return next((reason for reason, holds in reasons.items() if holds), None)
 
     def _step(self) -> None:
-        episode = self.loop.tally.episode
+        episode = self.loop.statistics.episode
         record = self.loop.step()
-        step = self.loop.tally.step
+        step = self.loop.statistics.step
         if record:
             self.log.scalars(step, record)
             self.free_energy = record.get("inference/free_energy", self.free_energy)
-        if self.loop.tally.episode > episode and self.recorder.frames:
+        if self.loop.statistics.episode > episode and self.recorder.frames:
             self.recorder.finish(step, f"episode-{episode:06d}", "episode/beside_truth")
         if step % self.config.checkpoint_every == 0:
             self._save()
 
     def _draw(self) -> None:
         """Take the pictures that are due, when the agent has chosen and the world has not moved yet."""
-        tally, config = self.loop.tally, self.config
-        if config.picture_every and tally.step % config.picture_every == 0:
-            self.recorder.picture(tally.step)
-        if config.video_every and tally.episode % config.video_every == 0:
-            words = f"episode {tally.episode + 1}   step {tally.step}   success rate {tally.success_rate:.2f}"
+        statistics = self.loop.statistics
+        config = self.config
+        if config.picture_every and statistics.step % config.picture_every == 0:
+            self.recorder.picture(statistics.step)
+        if config.video_every and statistics.episode % config.video_every == 0:
+            words = f"episode {statistics.episode + 1}   step {statistics.step}   success rate {statistics.success_rate:.2f}"
             self.recorder.film(words)
 
     def _save(self) -> None:
         content: Checkpoint = {**self.loop.state(), "metrics_length": self.log.length()}
-        self.folder.save_checkpoint(self.loop.tally.step, content)
+        self.folder.save_checkpoint(self.loop.statistics.step, content)
 
     def _numbers(self) -> dict[str, float]:
-        tally = self.loop.tally
+        statistics = self.loop.statistics
         return {
-            "success": tally.success_rate,
-            "return": tally.mean_return,
+            "success": statistics.success_rate,
+            "return": statistics.mean_return,
             "free energy": self.free_energy,
         }

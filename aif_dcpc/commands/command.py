@@ -4,8 +4,9 @@ Overrides are checked before Hydra sees them, so that a misspelt group, choice, 
 the wrong type never reaches a job, not even the third of a sweep.
 """
 
+import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import hydra
@@ -15,9 +16,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aif_dcpc.commands.overrides import check_overrides
+from aif_dcpc.configuration import OUTSIDE, offer_outside_choices
 from aif_dcpc.errors import ConfigError, UserError
 
 Job = Callable[[Mapping[str, Any], list[str]], None]
+NAMES_CODE = (
+    "agent",
+    "env",
+    "env.id",
+    "images.model",
+    "trust",
+)  # keys that may name code as `module:Name`
 
 
 def run_command(config_name: str, job: Job) -> None:
@@ -30,6 +39,8 @@ def run_command(config_name: str, job: Job) -> None:
             fail(error)
 
     arguments, _ = get_args_parser().parse_known_args()
+    offer_outside_choices(arguments.overrides)
+    _let_own_modules_be_found(arguments.overrides)
     try:
         if arguments.config_dir is None and arguments.config_name is None:
             check_overrides(config_name, arguments.overrides, sweep=arguments.multirun)
@@ -38,6 +49,13 @@ def run_command(config_name: str, job: Job) -> None:
     hydra.main(config_path="pkg://aif_dcpc.configs", config_name=config_name, version_base="1.3")(
         task
     )()
+
+
+def _let_own_modules_be_found(overrides: Sequence[str]) -> None:
+    """Look for modules in the working folder as well, after all others, where a command names one."""
+    given = [override.partition("=") for override in overrides]
+    if any(key in NAMES_CODE and OUTSIDE.search(value) for key, _, value in given):
+        sys.path.append(os.getcwd())
 
 
 def run_script(main: Callable[[], None]) -> None:

@@ -14,7 +14,7 @@ from aif_dcpc.schema import evaluate_config
 
 
 def main() -> None:
-    """Run the command."""
+    """Run the command `aif-evaluate`."""
     run_command("evaluate", evaluate)
 
 

@@ -14,13 +14,14 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aif_dcpc.errors import ConfigError
 from aif_dcpc.misspelt import unknown_name
+from aif_dcpc.outside import is_outside
 from aif_dcpc.schema import typed
 
 OPEN_KEYS = (
@@ -37,36 +38,54 @@ def check_overrides(config_name: str, overrides: Sequence[str], *, sweep: bool) 
     """
     with initialize_config_module("aif_dcpc.configs", version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
-        own = [
-            parsed
-            for parsed in _parsed(overrides, loader)
-            if not parsed.key_or_group.startswith("hydra")
-        ]
+        own = _parsed(overrides, loader)
         groups = set(loader.list_groups("")) - {"hydra"}
-        chosen = [parsed for parsed in own if parsed.key_or_group in groups]
-        for parsed in own:
-            if parsed.is_sweep_override() and not sweep:
-                raise ConfigError(
-                    f"{parsed.input_line} asks for several runs: add -m, or put the value in quotes."
-                )
-        for parsed in chosen:
-            _check_choice(loader, parsed)
-        for choices in product(*([f"{p.key_or_group}={c}" for c in _choices(p)] for p in chosen)):
+        chosen = [entry for entry in own if entry.key_or_group in groups]
+        if not sweep:
+            _refuse_several(own)
+        for entry in chosen:
+            _check_choice(loader, entry)
+        keys = [entry for entry in own if entry not in chosen]
+        for choices in _combinations(chosen):
             defaults = _defaults(config_name, choices)
-            for parsed in own:
-                if parsed not in chosen:
-                    _check_key(defaults, groups, parsed)
+            for entry in keys:
+                _check_key(defaults, groups, entry)
 
 
-def _parsed(overrides: Sequence[str], loader: ConfigLoader) -> Iterator[Override]:
+def _refuse_several(own: Sequence[Override]) -> None:
+    """Refuse several values for a key outside a sweep."""
+    for entry in own:
+        if entry.is_sweep_override():
+            raise ConfigError(
+                f"{entry.input_line} asks for several runs: add -m, or put the value in quotes."
+            )
+
+
+def _combinations(chosen: Sequence[Override]) -> Iterator[tuple[str, ...]]:
+    """Return the choices of every job: `("agent=random", "env=TMaze")` and so on."""
+    return product(*(_texts(entry) for entry in chosen))
+
+
+def _texts(entry: Override) -> list[str]:
+    """Return the choices of one group as they would be typed, one at a time."""
+    sign = "+" if entry.is_add() else ""
+    return [f"{sign}{entry.key_or_group}={choice}" for choice in _choices(entry)]
+
+
+def _parsed(overrides: Sequence[str], loader: ConfigLoader) -> list[Override]:
+    """Parse the overrides, and leave out those of Hydra's own keys."""
     parser = OverridesParser.create(config_loader=loader)
+    found = []
     for override in overrides:
         try:
-            yield parser.parse_override(override)
+            entry = parser.parse_override(override)
         except HydraException:
             raise ConfigError(
                 f"cannot read {override!r}: write KEY=VALUE, with quotes around odd characters."
             ) from None
+        if not entry.key_or_group.startswith("hydra"):
+            found.append(entry)
+    return found
 
 
 def _choices(parsed: Override) -> list[Any]:
@@ -100,14 +119,30 @@ def _defaults(config_name: str, choices: Sequence[str]) -> Mapping[str, Any]:
 
 def _check_key(defaults: Mapping[str, Any], groups: set[str], parsed: Override) -> None:
     path = parsed.key_or_group
-    if any(path.startswith(f"{group}.") for group in OPEN_KEYS):
-        return
     found = dict(_leaves(defaults))
-    if path not in found:
+    if path in found:
+        _check_type(path, found[path], parsed)
+    elif not _is_open(path, defaults):
         raise ConfigError(unknown_name("key", path, _neighbours(path, {*found, *groups})))
+    elif parsed.type == OverrideType.CHANGE:
+        raise ConfigError(f"key {path!r} is new: write +{parsed.input_line}.")
+
+
+def _check_type(path: str, default: Any, parsed: Override) -> None:
+    """Refuse a value of another type than the default; anything goes where that is null or free."""
+    free = any(path.startswith(f"{group}.") for group in OPEN_KEYS)
+    if default is None or free or parsed.is_delete():
+        return
     for value in _choices(parsed):
-        if found[path] is not None and not parsed.is_delete():
-            typed(path, value, type(found[path]))
+        typed(path, value, type(default))
+
+
+def _is_open(path: str, defaults: Mapping[str, Any]) -> bool:
+    """Tell whether a key may be added: to a group that is somebody else's, or to an agent from outside."""
+    groups = list(OPEN_KEYS)
+    if is_outside(defaults.get("agent", {}).get("name")):
+        groups.append("agent")
+    return any(path.startswith(f"{group}.") for group in groups)
 
 
 def _neighbours(path: str, keys: set[str]) -> set[str]:

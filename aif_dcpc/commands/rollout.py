@@ -12,7 +12,7 @@ from aif_dcpc.schema import rollout_config
 
 
 def main() -> None:
-    """Run the command."""
+    """Run the command `aif-rollout`."""
     run_command("rollout", rollout)
 
 

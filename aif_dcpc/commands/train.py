@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aif_dcpc.commands.command import run_command, sweep_folder
 from aif_dcpc.errors import ConfigError
+from aif_dcpc.outside import as_trust, outside_names
 from aif_dcpc.schema import TrainConfig, train_config
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ RENEWABLE = (
 
 
 def main() -> None:
-    """Run the command."""
+    """Run the command `aif-train`."""
     run_command("train", train)
 
 
@@ -56,7 +57,7 @@ def create_agent(config: TrainConfig) -> "tuple[RunFolder, TrainConfig]":
     from aif_dcpc.agent_runs.run import create_agent_run
 
     folder = create_agent_run(config)
-    return folder, folder.config()
+    return folder, folder.config(trust=outside_names(config))
 
 
 def create_images(config: TrainConfig) -> "tuple[RunFolder, TrainConfig]":
@@ -65,14 +66,16 @@ def create_images(config: TrainConfig) -> "tuple[RunFolder, TrainConfig]":
 
     folder = create_image_run(config)
     print(folder.model(), flush=True)
-    return folder, folder.config()
+    return folder, folder.config(trust=outside_names(config))
 
 
 def continue_agent(folder: "RunFolder", config: TrainConfig) -> None:
     """Let an agent learn until a budget ends, and print how it ended."""
     from aif_dcpc.agent_runs.run import continue_agent_run
 
-    print_outcome(continue_agent_run(folder, config))
+    outcome = continue_agent_run(folder, config)
+    print_outcome(outcome)
+    _print_next(config, folder, outcome.reason, f"aif-rollout run={folder} video=true")
 
 
 def continue_images(folder: "RunFolder", config: TrainConfig) -> None:
@@ -84,21 +87,21 @@ def continue_images(folder: "RunFolder", config: TrainConfig) -> None:
     rows = {"learning steps": str(outcome.steps), "time": f"{outcome.seconds:.0f} s"}
     rows |= {name: f"{value:.4g}" for name, value in outcome.numbers.items()}
     print_table(f"{outcome.reason}: {folder}", rows)
-    _print_next(folder, outcome.reason, f"aif-evaluate run={folder}")
+    _print_next(config, folder, outcome.reason, f"aif-evaluate run={folder}")
 
 
 def reopened(asked: TrainConfig, given: Sequence[str]) -> "tuple[RunFolder, TrainConfig]":
     """Open a run to go on under its own configuration, with the budgets given anew."""
     from aif_dcpc.runs import open_run
 
-    foreign = [key for key in given if key not in (*RENEWABLE, "resume")]
+    foreign = [key for key in given if key not in (*RENEWABLE, "resume", "trust")]
     if foreign:
         raise ConfigError(
             f"a resumed run keeps its own {foreign[0]}: beside resume= only {', '.join(RENEWABLE)} may be set."
         )
     folder = open_run(str(asked.resume))
     renewed: dict[str, Any] = {key: getattr(asked, key) for key in RENEWABLE if key in given}
-    return folder, replace(folder.config(), run_dir=str(folder), **renewed)
+    return folder, replace(folder.config(trust=asked.trust), run_dir=str(folder), **renewed)
 
 
 def _in_sweep(config: TrainConfig, given: Sequence[str]) -> TrainConfig:
@@ -110,27 +113,32 @@ def _in_sweep(config: TrainConfig, given: Sequence[str]) -> TrainConfig:
 
 
 def print_outcome(outcome: "Outcome") -> None:
-    """Print the summary and the next command to type."""
+    """Print how a run of an agent ended."""
     from aif_dcpc.agent_runs.episode_statistics import STREAK
     from aif_dcpc.progress import print_table
 
-    tally, folder = outcome.tally, outcome.folder
+    statistics = outcome.statistics
+    folder = outcome.folder
     rows = {
-        "environment steps": str(tally.step),
-        "episodes": str(tally.episode),
-        "success rate (last 20)": f"{tally.success_rate:.2f}",
-        "mean return (last 20)": f"{tally.mean_return:.3f}",
-        f"steps to {STREAK} successes in a row": str(tally.steps_to_streak or "not reached"),
+        "environment steps": str(statistics.step),
+        "episodes": str(statistics.episode),
+        "success rate (last 20)": f"{statistics.success_rate:.2f}",
+        "mean return (last 20)": f"{statistics.mean_return:.3f}",
+        f"steps to {STREAK} successes in a row": str(statistics.steps_to_streak or "not reached"),
         "time": f"{outcome.seconds:.0f} s",
         **outcome.times.summary(),
     }
     print_table(f"{outcome.reason}: {folder}", rows)
-    _print_next(folder, outcome.reason, f"aif-rollout run={folder} video=true")
 
 
-def _print_next(folder: "RunFolder", reason: str, command: str) -> None:
+def _print_next(config: TrainConfig, folder: "RunFolder", reason: str, command: str) -> None:
     """Print what to type next, and leave quietly after an interruption."""
-    print(f"next:    {f'aif-train resume={folder}' if reason == 'interrupted' else command}")
+    if reason == "interrupted":
+        command = f"aif-train resume={folder}"
+    names = outside_names(config)
+    if names:
+        command = f"{command} {as_trust(names)}"
+    print(f"next:    {command}")
     print(f"curves:  tensorboard --logdir {folder}")
     if reason == "interrupted":
         raise SystemExit(0)  # also ends a sweep

@@ -18,6 +18,7 @@ from aif_dcpc.inference.learning import Learner, parameter_groups
 from aif_dcpc.inference.moves.schedule import UPDATES
 from aif_dcpc.inference.stores import ParticleStore
 from aif_dcpc.misspelt import unknown_name
+from aif_dcpc.outside import find_builder, is_outside
 from aif_dcpc.randomness import IMAGE_PARTICLES, derive
 from aif_dcpc.schema import ImageConfig, TrainConfig
 
@@ -64,16 +65,30 @@ def make_model(config: TrainConfig, data: ImageData) -> GraphicalModel:
         ConfigError: the graph is unknown or does not take its options.
     """
     images = image_config(config)
-    if images.model not in GRAPHS:
-        raise ConfigError(unknown_name("image model", images.model, GRAPHS))
+    build = find_graph(images.model)
     try:
-        model = GRAPHS[images.model](image_shape=data.image_shape, **images.options)
+        model = build(image_shape=data.image_shape, **images.options)
     except (TypeError, ValueError, InferenceError) as error:
         raise ConfigError(
             f"images.options do not fit the graph {images.model!r}: {error}"
         ) from None
+    if not isinstance(model, GraphicalModel) or IMAGE not in model.sites:
+        raise ConfigError(f"the graph {images.model!r} must be a model with a site {IMAGE!r}.")
     start_at_mean(model, data.train)
     return model
+
+
+def find_graph(name: str) -> Callable[..., GraphicalModel]:
+    """Return the function that builds a graph: one of `GRAPHS`, or one's own by `module:function`.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if is_outside(name):
+        return find_builder("images.model", name)
+    if name not in GRAPHS:
+        raise ConfigError(unknown_name("image model", name, GRAPHS))
+    return GRAPHS[name]
 
 
 def start_at_mean(model: GraphicalModel, images: Tensor) -> None:
@@ -104,7 +119,8 @@ def make_engine(
 
 def with_method(engine: DCPC, images: ImageConfig) -> DCPC:
     """The engine itself, or a baseline's sweep in its place."""
-    step, steps = images.langevin_step, images.langevin_steps
+    step = images.langevin_step
+    steps = images.langevin_steps
     if images.method == "pgd":
         return UnadjustedLangevin(engine, step=step)
     if images.method == "lpc":
@@ -124,7 +140,8 @@ def early_engine(engine: DCPC, images: ImageConfig) -> DCPC:
     """
     if not images.paper_share or images.method != "dcpc":
         return engine
-    number, step = engine.num_particles, engine.options.step
+    number = engine.num_particles
+    step = engine.options.step
     early = DCPC(engine.model, num_particles=number, update="paper", step=step, seed=engine.seed)
     early.generator = engine.generator
     return early
@@ -166,7 +183,7 @@ def make_learner(
         template,
         store,
         num_sweeps=sweeps,
-        visits=images.visits,
+        steps_per_batch=images.visits,
         recycle=images.recycle,
     )
 

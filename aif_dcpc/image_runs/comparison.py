@@ -22,11 +22,12 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from aif_dcpc.configuration import composed
+from aif_dcpc.configuration import load_config
 from aif_dcpc.image_runs.assembly import make_data, make_model
 from aif_dcpc.image_runs.evaluation import evaluate
 from aif_dcpc.image_runs.loop import ImageLoop
 from aif_dcpc.image_runs.run import LearningError, continue_image_run, create_image_run
+from aif_dcpc.outside import outside_names
 from aif_dcpc.runs import open_run
 from aif_dcpc.schema import TrainConfig, evaluate_config, train_config
 
@@ -50,7 +51,7 @@ class Results:
         ]
 
     def append(self, row: Row) -> None:
-        """Add a line."""
+        """Append one line to the file."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         cut_short = self.path.exists() and self.path.read_bytes()[-1:] not in (b"", b"\n")
         with self.path.open("a", encoding="utf-8") as file:
@@ -58,9 +59,7 @@ class Results:
 
     def once(self, key: Row, measure: Callable[[], Row]) -> Row:
         """The line with this key, measured and appended if there is none yet."""
-        known = [
-            row for row in self.rows() if all(row.get(name) == value for name, value in key.items())
-        ]
+        known = [row for row in self.rows() if {name: row.get(name) for name in key} == key]
         if known:
             return known[0]
         row = {**key, **measure()}
@@ -83,7 +82,8 @@ class Protocol:
     Attributes:
         experiment: name of a group in `configs/experiment`.
         methods: method -> its overrides of `aif-train`.
-        settings: method -> the settings to choose from, each some overrides; as many for every method.
+        settings: method -> the settings to choose from, each some overrides; as many for every
+            method.
         measure: the numbers of a finished run, from its folder and its key: the line so far, of which `stage` is
             "tuning" or "final".
         common: overrides of `aif-train` for all.
@@ -113,7 +113,7 @@ def evaluations(*, tuning: Sequence[str], final: Sequence[str]) -> Measure:
 
     def measure(run: Path, key: Row) -> Row:
         found = evaluate(
-            evaluate_config(composed("evaluate", f"run={run}", *overrides[key["stage"]]))
+            evaluate_config(load_config("evaluate", f"run={run}", *overrides[key["stage"]]))
         )
         return {name: value for name, value in found.items() if name != "run"}
 
@@ -135,7 +135,9 @@ class Comparison:
     """
 
     def __init__(self, protocol: Protocol, results: Results, folder: Path) -> None:
-        self.protocol, self.results, self.folder = protocol, results, folder
+        self.protocol = protocol
+        self.results = results
+        self.folder = folder
 
     def run(self, methods: Iterable[str], *, number: int | None = None) -> None:
         """Measure whatever is still missing of these methods, seed by seed.
@@ -165,7 +167,8 @@ class Comparison:
 
     def tune(self, method: str) -> Sequence[str]:
         """The best of a method's settings by the criterion, on held-out training images."""
-        protocol, found = self.protocol, {}
+        protocol = self.protocol
+        found = {}
         for setting in map(tuple, protocol.settings[method]):
             key = self._key(
                 "tuning", method, setting, protocol.tuning_seed, protocol.tuning_seconds
@@ -232,7 +235,9 @@ class Comparison:
         ]
         protocol = self.protocol
         mine = [*protocol.common, *protocol.methods[method], *overrides, f"seed={seed}"]
-        return train_config(composed("train", f"experiment={protocol.experiment}", *quiet, *mine))
+        return train_config(
+            load_config("train", f"experiment={protocol.experiment}", *quiet, *mine)
+        )
 
 
 def _loop(config: TrainConfig) -> ImageLoop:
@@ -253,7 +258,7 @@ def _learned(config: TrainConfig, place: Path) -> Row:
     begun = place.exists()
     folder = open_run(str(place)) if begun else create_image_run(config)
     start = time.process_time()
-    outcome = continue_image_run(folder, folder.config())
+    outcome = continue_image_run(folder, folder.config(trust=outside_names(config)))
     spent = {} if begun else {"cpu_seconds": round(time.process_time() - start, 1)}
     if outcome.reason != "finished":
         raise KeyboardInterrupt
@@ -272,20 +277,22 @@ def table(rows: Sequence[Row], columns: Mapping[str, int], *, order: str) -> str
     for row in rows:
         groups.setdefault((row["method"], row["setting"]), []).append(row)
     lines = [["method", "setting", "runs", *columns], ["---"] * (len(columns) + 3)]
-    for key in sorted(
-        groups, key=lambda key: fmean(row.get(order, float("inf")) for row in groups[key])
-    ):
-        cells = [
-            _cell([row[name] for row in groups[key] if name in row], digits)
-            for name, digits in columns.items()
-        ]
+    means = {key: _mean(group, order) for key, group in groups.items()}
+    for key in sorted(groups, key=lambda key: means[key]):
+        cells = [_cell(groups[key], name, digits) for name, digits in columns.items()]
         lines.append([*key, str(len(groups[key])), *cells])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _cell(values: Sequence[float], digits: int) -> str:
+def _mean(rows: Sequence[Row], name: str) -> float:
+    """Mean of a number over runs; infinity if one of them broke down."""
+    return fmean(row.get(name, float("inf")) for row in rows)
+
+
+def _cell(rows: Sequence[Row], name: str, digits: int) -> str:
+    """A number's mean and standard deviation over the runs that have it."""
+    values = [row[name] for row in rows if name in row]
     if not values:
         return "failed"
-    return f"{fmean(values):.{digits}f}" + (
-        f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
-    )
+    mean = f"{fmean(values):.{digits}f}"
+    return f"{mean} ± {stdev(values):.{digits}f}" if len(values) > 1 else mean

@@ -37,7 +37,7 @@ class ImageData:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """`(C, H, W)`."""
+        """The shape `(C, H, W)` of one image."""
         return tuple(self.train.shape[1:])
 
     def first(self, number: int | None) -> "ImageData":
@@ -50,7 +50,8 @@ class ImageData:
         """The last `number` training images in the place of the test images, for choosing settings; 0: unchanged."""
         if not number:
             return self
-        images, labels = self.train, self.train_labels
+        images = self.train
+        labels = self.train_labels
         return ImageData(images[:-number], images[-number:], labels[:-number], labels[-number:])
 
 
@@ -87,7 +88,8 @@ def _digits(data_dir: Path, image_size: int, folder: str | None) -> ImageData:
     order = torch.randperm(
         len(images), generator=torch.Generator().manual_seed(0)
     )  # the split, always the same
-    test, train = order[:297], order[297:]
+    test = order[:297]
+    train = order[297:]
     return ImageData(images[train], images[test], labels[train], labels[test])
 
 
@@ -171,12 +173,12 @@ def _celeba(data_dir: Path, image_size: int, folder: str | None) -> ImageData:
             f"CelebA is not in {place}: load img_align_celeba.zip from its authors' page (they ask for consent, so "
             "that no program can do it for you), unpack it there, or say where it is with data_dir=."
         )
-    parts, paths = _parts(data_dir / "celeba" / "list_eval_partition.txt"), _found(place)
+    parts = _parts(data_dir / "celeba" / "list_eval_partition.txt")
+    paths = _found(place)
     train, test = _last_tenth_out(paths)
     if parts:
-        train, test = (
-            [path for path in paths if parts.get(path.name) == part] for part in ("0", "2")
-        )
+        train = [path for path in paths if parts.get(path.name) == "0"]
+        test = [path for path in paths if parts.get(path.name) == "2"]
     return _read(place, train, test, image_size, crop=148)
 
 
@@ -197,17 +199,17 @@ def _folder(data_dir: Path, image_size: int, folder: str | None) -> ImageData:
         raise ConfigError("data=folder needs images.folder=PATH, a folder with pictures.")
     place = Path(folder)
     paths = _found(place)
-    order = torch.randperm(
-        len(paths), generator=torch.Generator().manual_seed(0)
-    )  # the split, always the same
+    always_the_same = torch.Generator().manual_seed(0)
+    order = torch.randperm(len(paths), generator=always_the_same)
     train, test = _last_tenth_out([paths[i] for i in order])
     data = _read(place, train, test, image_size, crop=None)
     above = {path: path.relative_to(place).parts[0] for path in paths}
     classes = sorted(set(above.values()))
     if len(classes) < 2 or any(path.parent == place for path in paths):
         return data
-    labels = [torch.tensor([classes.index(above[path]) for path in part]) for part in (train, test)]
-    return ImageData(data.train, data.test, *labels)
+    train_labels = [classes.index(above[path]) for path in train]
+    test_labels = [classes.index(above[path]) for path in test]
+    return ImageData(data.train, data.test, torch.tensor(train_labels), torch.tensor(test_labels))
 
 
 def _found(place: Path) -> list[Path]:
@@ -227,7 +229,7 @@ def _last_tenth_out(paths: list[Path]) -> tuple[list[Path], list[Path]]:
 def _read(
     place: Path, train: list[Path], test: list[Path], image_size: int, *, crop: int | None
 ) -> ImageData:
-    """Pictures without labels."""
+    """Read pictures that have no labels."""
     if not train or not test:
         raise ConfigError(
             f"{place} holds {len(_found(place))} pictures, {len(train)} to learn from and {len(test)} held out: expected at "
@@ -263,7 +265,8 @@ def _picture(path: Path, size: int, crop: int | None) -> Tensor:
         raise ConfigError(
             f"{path} is {picture.size[0]} x {picture.size[1]} pixels: expected at least {size} a side."
         )
-    left, top = (picture.size[0] - side) // 2, (picture.size[1] - side) // 2
+    left = (picture.size[0] - side) // 2
+    top = (picture.size[1] - side) // 2
     square = picture.crop((left, top, left + side, top + side)).resize(
         (size, size), Image.Resampling.BOX
     )

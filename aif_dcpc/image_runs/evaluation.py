@@ -70,28 +70,28 @@ def evaluate(config: EvaluateConfig) -> Result:
     """Measure the models of one or several run folders, and leave figures in each.
 
     Raises:
-        UserError: a run is missing, foreign or damaged, the runs are of different experiments, or features are not to
-            be had.
+        UserError: a run is missing, foreign or damaged, the runs are of different experiments, or
+            features are not to be had.
     """
     device = set_up(config.device, config.threads)
     if not config.run:
         raise ConfigError("which run? Write run=RUN_DIR.")
-    names = sorted({open_run(run).config().name for run in config.run})
+    names = sorted({open_run(run).config(trust=config.trust).name for run in config.run})
     if len(names) > 1:
         raise ConfigError(
             f"run=[...] averages runs of one experiment, not of {' and '.join(names)}."
         )
-    evaluations = (
-        Evaluation(config, run, device=device) for run in config.run
-    )  # one in memory at a time
+    # a generator: one in memory at a time
+    evaluations = (Evaluation(config, run, device=device) for run in config.run)
     facts, measures = zip(*((one.facts(), one.run()) for one in evaluations), strict=True)
     if len(measures) == 1:
         return {**facts[0], **measures[0]}
-    means = [
-        {key: value for key, value in found.items() if not key.endswith("_sd")}
-        for found in measures
-    ]
+    means = [_without_deviations(found) for found in measures]
     return {**facts[0], "run": list(config.run), **averaged(means)}
+
+
+def _without_deviations(found: Measures) -> Measures:
+    return {key: value for key, value in found.items() if not key.endswith("_sd")}
 
 
 def averaged(found: Sequence[Measures]) -> Measures:
@@ -122,8 +122,11 @@ class Evaluation:
     """
 
     def __init__(self, config: EvaluateConfig, run: str, *, device: str = "cpu") -> None:
-        self.config, self.device = config, device
-        self.trained = TrainedImages.load(run, data_dir=config.data_dir, device=device)
+        self.config = config
+        self.device = device
+        self.trained = TrainedImages.load(
+            run, data_dir=config.data_dir, device=device, trust=config.trust
+        )
         self.held_out = self.trained.held_out(config.held_out)
         self.features = self._features() if config.samples else None
 
@@ -140,7 +143,8 @@ class Evaluation:
 
     def facts(self) -> Result:
         """What was measured, and how."""
-        asked, data = self.config, self.trained.data
+        asked = self.config
+        data = self.trained.data
         facts: Result = {
             "run": str(self.trained.folder),
             "data": self.trained.config.name,
@@ -188,7 +192,8 @@ class Evaluation:
 
     def reconstructions(self, seed: int) -> Measures:
         """Means over the held-out images, particles inferred afresh."""
-        engine, asked = self.trained.engine(seed), self.config
+        engine = self.trained.engine(seed)
+        asked = self.config
         batches = self.held_out.split(asked.batch_size)
         found = [
             reconstruct(infer(engine, batch, asked.sweeps, warm_step=asked.warm_step))
@@ -207,7 +212,8 @@ class Evaluation:
 
     def _completions(self, seed: int) -> Measures:
         """Mean squared error of hidden pixels, particles averaged."""
-        images, found = self.held_out[:HIDDEN_IMAGES], {}
+        images = self.held_out[:HIDDEN_IMAGES]
+        found = {}
         for kind, name in (("recall-from-half", "recall_mse"), ("inpainting", "inpainting_mse")):
             visible = HIDDEN[kind](self.trained.data.image_shape).to(images.device)
             means = completed(
@@ -247,7 +253,8 @@ class Evaluation:
     def _bound(
         self, engine: DCPC, images: Tensor, seed: int, reverse: State | None = None
     ) -> AnnealedEvidence:
-        temperatures, chains = self.config.temperatures, self.config.chains
+        temperatures = self.config.temperatures
+        chains = self.config.chains
         return annealed_log_evidence(
             engine,
             {IMAGE: images},
@@ -295,7 +302,8 @@ class Evaluation:
         return self.features(unit(self.trained.data.test))
 
     def _distances(self, features: Features, seed: int) -> Measures:
-        number, found = self.config.samples, {}
+        number = self.config.samples
+        found = {}
         drawn = {
             "prior": prior_samples(self.trained, number, seed=seed + 3),
             "mixture": self.mixture.samples(number, seed=seed + 4),
@@ -310,7 +318,9 @@ class Evaluation:
 
     def _draw(self) -> None:
         """Leave the figures in the run folder."""
-        trained, sweeps, seed = self.trained, self.config.sweeps, self.config.seed
+        trained = self.trained
+        sweeps = self.config.sweeps
+        seed = self.config.seed
         self._keep("evaluation-reconstructions", reconstructions(trained, sweeps=sweeps, seed=seed))
         for kind in HIDDEN:
             self._keep(

@@ -6,7 +6,6 @@ picture = traversals(trained)
 
 import io
 import json
-from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -18,8 +17,8 @@ from aif_dcpc.image_runs.inference import IMAGE, image_law, infer
 from aif_dcpc.image_runs.samples import RootMixture, prior_samples
 from aif_dcpc.image_runs.trained import TrainedImages
 from aif_dcpc.inference import State
-from aif_dcpc.inference.model.ancestral import quiet_distributions
-from aif_dcpc.inference.stores import rebind
+from aif_dcpc.inference.queries.law import law
+from aif_dcpc.inference.stores import with_batch
 from aif_dcpc.pictures import Picture, image_grid
 from aif_dcpc.runs import RunFolder
 
@@ -88,10 +87,8 @@ def completions(trained: TrainedImages, kind: str, *, sweeps: int = 100, seed: i
         sweeps: from the prior.
         seed: of inference.
     """
-    images, visible = (
-        trained.held_out(COLUMNS),
-        HIDDEN[kind](trained.data.image_shape).to(trained.device),
-    )
+    images = trained.held_out(COLUMNS)
+    visible = HIDDEN[kind](trained.data.image_shape).to(trained.device)
     means = completed(trained, images, visible, sweeps=sweeps, seed=seed)
     return grid(torch.cat([images, images * visible + 0.5 * (1 - visible), means[0], means[-1]]))
 
@@ -138,18 +135,11 @@ def propagated(state: State, root: str, moved: Tensor) -> Tensor:
         name: value.expand(-1, len(moved), *value.shape[2:]) for name, value in state.values.items()
     }
     values[root] = moved[None]
-    for name in state.problem.latent:
-        if state.problem.site(name).parents:
-            values[name] = _mean(state, name, values)
-    latents = {name: values[name] for name in state.problem.latent}
-    return image_law(rebind(state, {IMAGE: values[IMAGE][0]}, latents)).mean[0]
-
-
-def _mean(state: State, name: str, values: Mapping[str, Tensor]) -> Tensor:
-    """Mean of a site's law given its parents."""
-    factor = next(f for f in state.problem.lowered.factors if f.site.name == name)
-    with torch.no_grad(), quiet_distributions():
-        return factor.distribution({leaf: values[leaf.site] for leaf in factor.inputs}).mean
+    for name in state.conditioning.latent:
+        if state.conditioning.site(name).parents:
+            values[name] = law(state.replace(values=values), name).mean
+    latents = {name: values[name] for name in state.conditioning.latent}
+    return image_law(with_batch(state, {IMAGE: values[IMAGE][0]}, latents)).mean[0]
 
 
 # -- the course of learning ------------------------------------------------------------------------

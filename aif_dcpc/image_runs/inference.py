@@ -13,9 +13,10 @@ from torch import Tensor
 
 from aif_dcpc.inference import DCPC, State
 from aif_dcpc.inference.baselines.langevin import UnadjustedLangevin
-from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import log_joint
 from aif_dcpc.inference.queries.diagnostics import effective_sample_size
+from aif_dcpc.inference.queries.law import law
 
 IMAGE = "image"
 WARM = 0.8  # share of the sweeps that are unadjusted, where a warm start is asked for
@@ -60,25 +61,24 @@ def infer(
             posterior of a large hierarchy faster than accepted ones, which then correct their bias.
         record: shown the cloud after every sweep that no longer adapts.
     """
-    state, warm = engine.init({IMAGE: images}), 0
+    state = engine.init({IMAGE: images})
+    warm = 0
     if warm_step:
         warm = round(WARM * num_sweeps)
         start = UnadjustedLangevin(engine, step=warm_step, inner_steps=warm)
-        state, _ = start.visit(state, engine.generator)
+        state, _ = start.sweep(state, engine.generator, log_joint=False)
         state = state.replace(cache={}, sweeps=0)
     for sweep in range(num_sweeps - warm):
         adapt = sweep < ADAPT * (num_sweeps - warm)
-        state, _ = engine.visit(state, adapt=adapt)
+        state, _ = engine.sweep(state, adapt=adapt, log_joint=False)
         if record is not None and not adapt:
             record(state)
     return state
 
 
 def image_law(state: State) -> torch.distributions.Distribution:
-    """p(image | particles), batch shape `(K, B)`."""
-    factor = next(f for f in state.problem.lowered.factors if f.site.name == IMAGE)
-    with torch.no_grad(), quiet_distributions():
-        return factor.distribution({leaf: state.natural[leaf.site] for leaf in factor.inputs})
+    """Return p(image | particles), batch shape `(K, B)`."""
+    return law(state, IMAGE)
 
 
 def reconstruct(state: State) -> Reconstruction:
@@ -87,7 +87,7 @@ def reconstruct(state: State) -> Reconstruction:
     means = image_law(state).mean.mean(0)
     clamped = means.clamp(1e-6, 1 - 1e-6)
     bce = -(images * clamped.log() + (1 - images) * (1 - clamped).log()).flatten(1).sum(1).mean()
-    with torch.no_grad(), quiet_distributions():
+    with torch.no_grad(), no_validation():
         energy = -log_joint(state).mean()
     return Reconstruction(
         images, means, float(bce), float((images - means).square().mean()), float(energy)

@@ -57,17 +57,22 @@ class Progress:
 
     def end_epoch(self, num_steps: int) -> None:
         """Take note of an epoch's mean energy."""
-        mean, self.epoch_energy = self.epoch_energy / num_steps, 0.0
-        gained = (
-            mean < self.best_energy - 1e-3 * abs(self.best_energy)
-            if math.isfinite(self.best_energy)
-            else True
-        )
-        self.best_energy, self.bad_epochs = (
-            (mean, 0) if gained else (self.best_energy, self.bad_epochs + 1)
-        )
+        mean = self.epoch_energy / num_steps
+        self.epoch_energy = 0.0
+        if self._is_gain(mean):
+            self.best_energy = mean
+            self.bad_epochs = 0
+        else:
+            self.bad_epochs += 1
         if self.bad_epochs >= PATIENCE:
-            self.factor, self.bad_epochs = self.factor / 2, 0
+            self.factor /= 2
+            self.bad_epochs = 0
+
+    def _is_gain(self, mean: float) -> bool:
+        """Tell whether an epoch's mean energy is below the lowest so far by more than a thousandth."""
+        if not math.isfinite(self.best_energy):
+            return True
+        return mean < self.best_energy - 1e-3 * abs(self.best_energy)
 
 
 class ImageLoop:
@@ -87,17 +92,19 @@ class ImageLoop:
         data: ImageData,
         particles: Path | None = None,
     ) -> None:
-        self.config, self.images, self.model, self.data = config, image_config(config), model, data
+        self.config = config
+        self.images = image_config(config)
+        self.model = model
+        self.data = data
         self.learner: Learner = make_learner(config, model, data, particles)
         self.base_rates = [group["lr"] for group in self.learner.optimizer.param_groups]
-        self.engine, self.early_engine = (
-            self.learner.engine,
-            early_engine(self.learner.engine, self.images),
-        )
+        self.engine = self.learner.engine
+        self.early_engine = early_engine(self.learner.engine, self.images)
         self.batch_size = batch_size(config, data)
         self.epoch_steps = len(data.train) // self.batch_size
         self.total_steps = self.images.steps or self.epoch_steps * (config.epochs or 1)
-        self.progress, self.averages = Progress(), Averages()
+        self.progress = Progress()
+        self.averages = Averages()
         self.order: tuple[int, Tensor] | None = None
 
     def step(self) -> Info:
@@ -111,6 +118,7 @@ class ImageLoop:
         self._set_update()
         indices = self._indices()
         info = self.learner.step({IMAGE: self._shown(indices).to(self.config.device)}, indices)
+        assert info.log_joint is not None  # every learner evaluates it
         energy = -float(info.log_joint.mean())
         self.progress.step += 1
         self.progress.epoch_energy += energy

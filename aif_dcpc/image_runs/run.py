@@ -21,7 +21,7 @@ from aif_dcpc.metrics import MetricsLog
 from aif_dcpc.pictures import image_grid, png_bytes, save
 from aif_dcpc.progress import LiveProgress
 from aif_dcpc.randomness import IMAGE_VALIDATION, derive, seed_everything
-from aif_dcpc.runs import RunFolder, keeping, new_run
+from aif_dcpc.runs import RunFolder, new_run, report_disk_errors
 from aif_dcpc.schema import TrainConfig
 
 SHOWN = 10  # pictures in a row of the figures
@@ -69,10 +69,10 @@ def continue_image_run(folder: RunFolder, config: TrainConfig) -> ImageOutcome:
     """
     set_up(config.device, config.threads)
     checkpoint = folder.load_checkpoint()
-    with keeping(folder):
+    with report_disk_errors(folder):
         loop = make_loop(config, folder.particles)
         loop.restore(checkpoint)
-        folder.set_aside_newer(loop.progress.step)
+        folder.quarantine(loop.progress.step)
         with MetricsLog(
             folder.path, length=checkpoint["metrics_length"], step=loop.progress.step
         ) as log:
@@ -112,8 +112,12 @@ class ImageRun:
     def __init__(
         self, config: TrainConfig, folder: RunFolder, loop: ImageLoop, log: MetricsLog
     ) -> None:
-        self.config, self.folder, self.loop, self.log = config, folder, loop, log
-        self.start, self.saved = time.monotonic(), loop.progress.step
+        self.config = config
+        self.folder = folder
+        self.loop = loop
+        self.log = log
+        self.start = time.monotonic()
+        self.saved = loop.progress.step
         self.numbers: dict[str, float] = {}
 
     def run(self) -> ImageOutcome:
@@ -162,7 +166,8 @@ class ImageRun:
 
     def _validate(self) -> None:
         """Infer held-out images afresh; record how well they are explained, and show them."""
-        step, images = self.loop.progress.step, self.loop.images
+        step = self.loop.progress.step
+        images = self.loop.images
         engine = make_engine(
             self.config, self.loop.model, seed=derive(self.config.seed, IMAGE_VALIDATION)
         )

@@ -33,7 +33,8 @@ class RootMixture:
     def __init__(self, trained: TrainedImages, *, seed: int) -> None:
         from sklearn.mixture import GaussianMixture
 
-        self.trained, self.roots = trained, trained.roots()
+        self.trained = trained
+        self.roots = trained.roots()
         points = torch.cat(list(self.roots.values()), -1).flatten(0, 1)
         chosen = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))[:FITTED]
         components = max(1, min(COMPONENTS, len(chosen) // 20))

@@ -4,6 +4,7 @@ trained = TrainedImages.load("runs/digits/<date-time>")
 state = infer(trained.engine(seed=0), trained.held_out(10), num_sweeps=100)
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,7 +16,7 @@ from aif_dcpc.image_runs.data import ImageData, unit
 from aif_dcpc.image_runs.inference import IMAGE
 from aif_dcpc.inference import DCPC, GraphicalModel, InferenceError, State
 from aif_dcpc.inference.images import with_visible
-from aif_dcpc.inference.stores import ParticleStore, rebind
+from aif_dcpc.inference.stores import ParticleStore, with_batch
 from aif_dcpc.runs import RunFolder, open_run
 from aif_dcpc.schema import TrainConfig
 
@@ -41,22 +42,26 @@ class TrainedImages:
     device: str
 
     @staticmethod
-    def load(run: str, *, data_dir: str | None = None, device: str = "cpu") -> "TrainedImages":
+    def load(
+        run: str, *, data_dir: str | None = None, device: str = "cpu", trust: Sequence[str] = ()
+    ) -> "TrainedImages":
         """Load a run folder.
 
         Args:
             run: path of the run folder.
             data_dir: where the data are; None looks where the run found them.
             device: cpu or cuda.
+            trust: names of code from outside the package, `module:Name`, that the run may import.
 
         Raises:
             UserError: the run is missing, foreign or damaged, or its data are not to be had.
         """
         folder = open_run(run)
-        config = folder.config()
+        config = folder.config(trust=trust)
         config = config if data_dir is None else replace(config, data_dir=data_dir)
         data = make_data(config)
-        model, checkpoint = make_model(config, data), folder.load_checkpoint()
+        model = make_model(config, data)
+        checkpoint = folder.load_checkpoint()
         try:
             model.load_state_dict(checkpoint["model"])
             store = ParticleStore.holding(checkpoint["learner"]["particles"])
@@ -98,7 +103,7 @@ class TrainedImages:
             name: value.to(self.device) for name, value in self.store.read(indices).items()
         }
         number = next(iter(particles.values())).shape[0]
-        return rebind(self.engine(0, num_particles=number).init(data), data, particles)
+        return with_batch(self.engine(0, num_particles=number).init(data), data, particles)
 
     def roots(self) -> dict[str, Tensor]:
         """Particles `(N, K, *event)` of the latents without parents."""

@@ -22,10 +22,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from aif_dcpc.commands.command import run_script
 from aif_dcpc.inference import DCPC, GraphicalModel, State, lag
-from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import active_factors, evaluate_all
 
-DIMENSION, PARTICLES = 4, 16
+DIMENSION = 4
+PARTICLES = 16
 
 
 def state_space(length: int, batch: int, device: str) -> tuple[GraphicalModel, dict[str, Tensor]]:
@@ -76,7 +77,7 @@ class Operations(TorchDispatchMode):
         self.count = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN204
-        """Count one operation."""
+        """Count one operation and run it."""
         self.count += 1
         return func(*args, **(kwargs or {}))
 
@@ -110,7 +111,7 @@ def _finish(device: str) -> None:
 
 def floor(state: State) -> None:
     """One evaluation of the log joint with its gradient, without argument validation (as in sweeps)."""
-    with quiet_distributions():
+    with no_validation():
         evaluate_all(state, active_factors(state))
 
 
@@ -146,10 +147,11 @@ def measure(
 
     def two_sweeps() -> None:
         for _ in range(2):
-            Clock.now, _acceptance = engine.visit(Clock.now)
+            Clock.now, _info = engine.sweep(Clock.now, log_joint=False)
 
     def one_kind() -> None:
-        Clock.now, _acceptance = engine.visit(Clock.now.replace(sweeps=100 if window > 1 else 101))
+        before = Clock.now.replace(sweeps=100 if window > 1 else 101)
+        Clock.now, _info = engine.sweep(before, log_joint=False)
 
     least, sweep, pair = median_seconds(lambda: floor(state), one_kind, two_sweeps, device=device)
     pair = pair / 2
@@ -192,7 +194,7 @@ def _peak_of_this_process(length: int, batch: int, window: int, device: str) -> 
 
 
 def main() -> None:
-    """Run the command."""
+    """Time every model and update, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--lengths", type=int, nargs="+", default=[100, 1000, 10000])

@@ -1,4 +1,4 @@
-"""Pictures of held-out films: truth, reconstruction and prediction, digits apart in colours, places drawn in."""
+"""Pictures of held-out films: truth, reconstruction, prediction, digits in colours, places."""
 
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from aif_dcpc.pictures import (
 )
 
 COLOURS = ((1.0, 0.2, 0.2), (0.2, 0.9, 0.2), (0.3, 0.5, 1.0), (1.0, 0.9, 0.2), (0.9, 0.3, 1.0))
-ENLARGED, ARM = 5, 6  # of an animation: screen pixels per pixel, and length of a cross's arms
+ENLARGED = 5  # screen pixels of an animation per pixel
+ARM = 6  # length of a cross's arms, screen pixels
 
 
 def draw_films(
@@ -32,7 +33,7 @@ def draw_films(
     seen: int,
     number: int = 4,
 ) -> None:
-    """Of each film rows of truth, reconstruction, its digits in colours, and the prediction of what was not seen.
+    """Draw of each film truth, reconstruction, digits in colours, and what was predicted unseen.
 
     Args:
         path: of the PNG.

@@ -1,4 +1,4 @@
-"""Digits that bounce in a canvas: what each is lasts for the episode, where it is changes from frame to frame.
+"""Digits that bounce in a canvas: appearance lasts for the episode, position changes by the frame.
 
     what_i ~ Normal(0, I);  velocity_i ~ Normal(0, speed^2 I);  position_i,0 ~ Normal(0, 1)
     position_i,t ~ Normal(position_i,t-1 + velocity_i, noise^2)
@@ -45,37 +45,43 @@ def bouncing_digits(
     candidates: int = 0,
     bank: Tensor | None = None,
 ) -> GraphicalModel:
-    """Build the graph: sites `what`, `velocity`, `position` (of several digits `what1`, `what2`, ...), and `frame`.
+    """Build the graph: sites `what`, `velocity`, `position` and `frame`.
+
+    Of several digits the sites are `what1`, `what2` and so on.
+
 
     Args:
         num_digits: digits in a frame.
         latents: size of `what`.
         hidden: units between `what` and the digit's pixels.
         patch, canvas: sides of the digit and of the frame, pixels.
-        speed, noise: standard deviations of the velocity and of its disturbance, in half free widths per frame.
+        speed, noise: standard deviations of the velocity and of its disturbance, in half free
+            widths per frame.
         scale: standard deviation of a pixel to start with.
-        candidates: whole paths or digits tried per sweep and particle; 0 leaves all to the engine's own moves.
-        bank: appearances `(N, latents)` to propose whole digits from, for example particles of films learned from; by
-            default none for one digit, and draws of the prior for several.
+        candidates: whole paths or digits tried per sweep and particle; 0 leaves all to the
+            engine's own moves.
+        bank: appearances `(N, latents)` to propose whole digits from, for example particles of
+            films learned from; by default none for one digit, and draws of the prior for several.
     """
-    model, digits = GraphicalModel(), names(num_digits)
+    model = GraphicalModel()
+    digits = names(num_digits)
     for digit in digits:
         add_digit(model, digit, latents, speed, noise)
     renderer = Renderer(latents, hidden, patch, canvas, scale)
-    seen = [site for digit in digits for site in (digit.what, digit.position)]
-    model.add_site("frame", renderer, parents=seen, scope="slice")
-    if candidates and num_digits == 1 and bank is None:
-        model.add_conditional(
-            ("velocity", "position"), StraightPaths(renderer, speed, noise, candidates)
+    model.add_site("frame", renderer, parents=list(refined(num_digits)), scope="slice")
+    if not candidates:
+        return model
+    if num_digits == 1 and bank is None:
+        paths = StraightPaths(renderer, speed, noise, candidates)
+        model.add_conditional(("velocity", "position"), paths)
+        return model
+    bank = torch.randn(BANK, latents) if bank is None else bank
+    for own in digits:
+        others = [digit for digit in digits if digit != own]
+        draw = WholeDigit(
+            renderer, own, others, speed=speed, noise=noise, candidates=candidates, bank=bank
         )
-    elif candidates:
-        bank = torch.randn(BANK, latents) if bank is None else bank
-        for own in digits:
-            others = [digit for digit in digits if digit != own]
-            draw = WholeDigit(
-                renderer, own, others, speed=speed, noise=noise, candidates=candidates, bank=bank
-            )  # fmt: skip
-            model.add_conditional(own, draw)
+        model.add_conditional(own, draw)
     return model
 
 

@@ -1,4 +1,4 @@
-"""Drawing digits into frames: a patch from a network, laid into an empty canvas where it is, canvases blended."""
+"""Drawing digits into frames: patches from a network, laid into canvases that are blended."""
 
 from functools import reduce
 
@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 
 
 class Renderer(nn.Module):
-    """p(frame | what and position of every digit): digits from one network, laid into an empty canvas and blended.
+    """p(frame | what and position of every digit): digits from one network, laid in and blended.
 
     Args:
         latents, hidden, patch, canvas, scale: as `bouncing_digits`.
@@ -17,7 +17,8 @@ class Renderer(nn.Module):
 
     def __init__(self, latents: int, hidden: int, patch: int, canvas: int, scale: float) -> None:
         super().__init__()
-        self.patch, self.canvas = patch, canvas
+        self.patch = patch
+        self.canvas = canvas
         last = nn.Linear(hidden, patch * patch)
         last.bias.data += spot(patch).flatten()
         self.network = nn.Sequential(nn.Linear(latents, hidden), nn.ReLU(), last)
@@ -40,7 +41,7 @@ class Renderer(nn.Module):
         return Independent(Normal(canvas, self.log_scale.exp()), 3)
 
     def log_fit(self, canvas: Tensor, frames: Tensor) -> Tensor:
-        """log p(frames | canvas) up to a constant, `(*batch)` nats: one pass, where many canvases are compared."""
+        """log p(frames | canvas) up to a constant, `(*batch)` nats, to compare many canvases."""
         return -0.5 * (frames - canvas).square().flatten(-3).sum(-1) / (2 * self.log_scale).exp()
 
     def layer(self, what: Tensor, position: Tensor) -> Tensor:
@@ -72,13 +73,13 @@ class Renderer(nn.Module):
 
 
 def spot(patch: int) -> Tensor:
-    """Logits `(patch, patch)` of a blurred spot: a digit of unknown shape is bright in the middle of its patch."""
+    """Logits `(patch, patch)` of a blurred spot: any digit is bright in the middle of its patch."""
     axis = torch.linspace(-1, 1, patch)
     return 1 - 5 * (axis[:, None].square() + axis.square())
 
 
 def blend(first: Tensor, second: Tensor) -> Tensor:
-    """Lay two canvases over each other, 1 - (1 - first) (1 - second): in any order, and a bright pixel stays bright."""
+    """Lay two canvases over each other, 1 - (1 - first) (1 - second): a bright pixel stays bright."""
     return first + second - first * second
 
 
@@ -121,7 +122,8 @@ def bounce(
     Returns:
         films `(B, T, 1, canvas, canvas)`, and unfolded positions `(B, T, 2)`.
     """
-    start, velocity = 2 * torch.rand(len(digits), 1, 2) - 1, speed * torch.randn(len(digits), 1, 2)
+    start = 2 * torch.rand(len(digits), 1, 2) - 1
+    velocity = speed * torch.randn(len(digits), 1, 2)
     position = start + velocity * torch.arange(frames)[:, None]
     return render(digits.unsqueeze(1), position, canvas), position
 

@@ -1,4 +1,4 @@
-"""Films of bouncing MNIST digits: learn what digits look like, find held-out ones from the prior, predict frames.
+"""Films of bouncing MNIST digits: learn appearances, find held-out digits, predict frames.
 
     python -m aif_dcpc.experiments.bouncing_digits.run --data-dir ... --seed 0
     python -m aif_dcpc.experiments.bouncing_digits.run --data-dir ... --seed 0 --digits 3
@@ -36,9 +36,13 @@ from aif_dcpc.inference.learning import Learner
 from aif_dcpc.inference.moves.schedule import UPDATES
 from aif_dcpc.inference.stores import ParticleStore
 
-PATCH, CANVAS, FRAMES, SEEN = 16, 32, 10, 8
+PATCH = 16
+CANVAS = 32
+FRAMES = 10
+SEEN = 8
 HALF_WIDTH = (CANVAS - PATCH) / 2  # pixels per unit of position
-PARTICLES, ANIMATED = 4, 3
+PARTICLES = 4
+ANIMATED = 3
 BASELINES = ("mse_of_black", "still_mse", "still_position_error")
 BANK = 1000  # appearances learned from, to propose others from
 
@@ -64,25 +68,30 @@ def main() -> None:
     whole, begun = (
         tuple(map(Belief.join, zip(*kind, strict=True))) for kind in zip(*parts, strict=True)
     )
+    scores = score(model, test, position, whole, begun)
+    seconds["cpu_seconds_in_all"] = time.process_time() - start
+    run = {"digits": args.digits, "seed": args.seed}
+    numbers = {name: round(value, 5) for name, value in (scores | seconds).items()}
+    print(json.dumps({**run, **numbers}))
+    draw(model, args, test, whole, begun)
+
+
+def score(
+    model: GraphicalModel, test: Tensor, position: Tensor, whole: Beliefs, begun: Beliefs
+) -> dict[str, float]:
+    """Scores of the cloud and, under `best_`, of its best particle; baselines once."""
     scores: dict[str, float] = {}
     for prefix, seen, ahead in zip(("", "best_"), whole, begun, strict=True):
         found = reconstruction_scores(seen, renderer(model), test, position, HALF_WIDTH)
         found |= prediction_scores(ahead, renderer(model), test, position, HALF_WIDTH, seen=SEEN)
-        scores |= {
-            prefix + name: value
-            for name, value in found.items()
-            if not prefix or name not in BASELINES
-        }
-    seconds["cpu_seconds_in_all"] = time.process_time() - start
-    run = {"digits": args.digits, "seed": args.seed}
-    print(
-        json.dumps({**run, **{name: round(value, 5) for name, value in (scores | seconds).items()}})
-    )
-    draw(model, args, test, whole, begun)
+        for name, value in found.items():
+            if not prefix or name not in BASELINES:
+                scores[prefix + name] = value
+    return scores
 
 
 def parse() -> argparse.Namespace:
-    """Command line."""
+    """Read the command line of the experiment."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data-dir", default="data")
     parser.add_argument("--seed", type=int, default=0)
@@ -119,7 +128,11 @@ def parse() -> argparse.Namespace:
 
 
 def films(digits: Tensor, number: int = 1) -> tuple[Tensor, Tensor]:
-    """Films `(B, T, 1, 32, 32)`, each of `number` digits scaled to 16 x 16; unfolded positions `(B, T, number, 2)`."""
+    """Film `number` digits, scaled to 16 x 16, at a time.
+
+    Returns:
+        films `(B, T, 1, 32, 32)`, and unfolded positions `(B, T, number, 2)`.
+    """
     small = interpolate(unit(digits), (PATCH, PATCH), mode="bilinear", antialias=True)
     clips, positions = zip(
         *(bounce(part, frames=FRAMES, canvas=CANVAS) for part in small.chunk(number)), strict=True
@@ -142,7 +155,11 @@ def learned_model(train: Tensor, args: argparse.Namespace) -> GraphicalModel:
 
 
 def appearance(model: GraphicalModel, train: Tensor, args: argparse.Namespace) -> Tensor:
-    """Learn (or read) the parameters; returns the embeddings `(films, latents)` of the films learned from."""
+    """Learn (or read) the parameters.
+
+    Returns:
+        the embeddings `(films, latents)` of the films learned from.
+    """
     if args.appearance and args.appearance.exists():
         known = torch.load(args.appearance, weights_only=True)
         model.load_state_dict(known["parameters"])
@@ -167,7 +184,7 @@ def learn(model: GraphicalModel, train: Tensor, args: argparse.Namespace) -> Ten
     )
     optimizer = torch.optim.Adam(model.parameters(), lr=args.rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.steps)
-    learner = Learner(engine, optimizer, template, store, visits=args.visits)
+    learner = Learner(engine, optimizer, template, store, steps_per_batch=args.visits)
     for step in range(args.steps):
         indices = torch.randint(len(train), (args.batch_size,))
         info = learner.step({"frame": train[indices]}, indices)
@@ -186,7 +203,7 @@ def learn(model: GraphicalModel, train: Tensor, args: argparse.Namespace) -> Ten
 def find(
     model: GraphicalModel, films: Tensor, args: argparse.Namespace, number: int
 ) -> tuple[Beliefs, Beliefs]:
-    """What is found in held-out films from all frames, and from the first eight with a forecast of the rest."""
+    """Infer held-out films from all frames, and from the first eight with a forecast."""
     moves = dict.fromkeys(refined(args.digits), "langevin")
     seed = args.seed + 1 + 100 * number
     engine = DCPC(model, num_particles=PARTICLES, moves=moves, warmup=args.sweeps // 2, seed=seed)
@@ -195,11 +212,12 @@ def find(
 
 
 def infer(engine: DCPC, frames: Tensor, args: argparse.Namespace, ahead: int = 0) -> Beliefs:
-    """What the cloud, and what its best particle, says of films after sweeps from the prior; with a forecast."""
+    """Tell what the cloud and its best particle say of films, and forecast the rest."""
     state, info = engine.run(engine.init({"frame": frames}), args.sweeps)
     belief = Belief.of(state.particles, args.digits)
     if ahead:
         belief = belief.then(engine.forecast(state, length=ahead))
+    assert info.log_joint is not None  # a run ends with it
     return belief, belief.best(info.log_joint)
 
 
@@ -217,11 +235,13 @@ def draw(
     whole: Beliefs,
     begun: Beliefs,
 ) -> None:
-    """The figures."""
-    kernel, several = renderer(model), args.digits > 1
+    """Draw the figures of held-out films."""
+    kernel = renderer(model)
+    several = args.digits > 1
     name = f"films_{args.digits}_digits_{args.seed}" if several else f"films_{args.seed}"
     apart = coloured(whole[1], kernel) if several else None
-    shown, predicted = whole[0].frames(kernel), begun[0].frames(kernel)
+    shown = whole[0].frames(kernel)
+    predicted = begun[0].frames(kernel)
     draw_films(args.figures / f"{name}.png", test, shown, predicted, apart, seen=SEEN)
     if several:
         first = Belief(begun[1].what[:, :ANIMATED], begun[1].position[:, :ANIMATED])

@@ -1,4 +1,4 @@
-"""What a cloud says of a film of digits, and how far it is from the truth, digits matched up to their order."""
+"""What a cloud says of a film, and how far that is from the truth, digits matched in any order."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -45,7 +45,8 @@ class Belief:
 
     def best(self, log_joint: Tensor) -> "Belief":
         """Of each film the one particle with the greatest log joint `(K, B)`."""
-        films, index = torch.arange(log_joint.shape[1]), log_joint.argmax(0)
+        films = torch.arange(log_joint.shape[1])
+        index = log_joint.argmax(0)
         return Belief(self.what[index, films][None], self.position[index, films][None])
 
     def layers(self, renderer: Renderer) -> Tensor:

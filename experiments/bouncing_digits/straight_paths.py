@@ -43,13 +43,18 @@ class StraightPaths:
     """
 
     def __init__(self, renderer: "Renderer", speed: float, noise: float, candidates: int) -> None:
-        self.renderer, self.speed, self.noise, self.candidates = renderer, speed, noise, candidates
+        self.renderer = renderer
+        self.speed = speed
+        self.noise = noise
+        self.candidates = candidates
 
     def __call__(
         self, values: Mapping[str, Tensor], generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Draw `velocity` `(K, B, 2)` and `position` `(K, B, T, 2)` given `what` and `frame`."""
-        what, frames, position = values["what"], values["frame"], values["position"]
+        what = values["what"]
+        frames = values["frame"]
+        position = values["position"]
         velocity = draw_velocity(position, self.speed, self.noise, generator)
         lines = Lines.through(self.renderer.best_positions(what, frames), self.speed)
         start, speed = lines.draw(self.candidates, generator)
@@ -112,7 +117,8 @@ class Lines:
     """
 
     def __init__(self, fit: Tensor, speed: float) -> None:
-        self.speed, (self.starts, self.velocities) = speed, (axis.to(fit) for axis in grid(speed))
+        self.speed = speed
+        self.starts, self.velocities = (axis.to(fit) for axis in grid(speed))
         self.width = 8 * speed / CELLS_OF_VELOCITY
         prior = -0.5 * (self.velocities / speed).square().repeat(len(self.starts))
         self.log_cells = (fit + prior).log_softmax(-1)
@@ -126,7 +132,8 @@ class Lines:
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Starts and velocities, `(count, K, B, axes)` each."""
-        cells, device = self.log_cells, generator.device
+        cells = self.log_cells
+        device = generator.device
         shape = (count, *cells.shape[:-1])
         uniform = torch.rand(*shape[1:], count, generator=generator, device=device).to(cells)
         cell = (

@@ -1,4 +1,4 @@
-"""A whole digit at once, appearance and path, given the other digits of the film: a draw that leaves wrong explanations.
+"""A whole digit at once, appearance and path, given the others: a draw that leaves wrong modes.
 
 Two latent digits may share one digit of the film, or one may explain a bit of two: local moves
 never leave such a place. What the others leave unexplained says by itself where a further digit may
@@ -82,8 +82,13 @@ class WholeDigit:
         candidates: int,
         bank: Tensor,
     ) -> None:
-        self.renderer, self.own, self.others = renderer, own, tuple(others)
-        self.speed, self.noise, self.candidates, self.bank = speed, noise, candidates, bank
+        self.renderer = renderer
+        self.own = own
+        self.others = tuple(others)
+        self.speed = speed
+        self.noise = noise
+        self.candidates = candidates
+        self.bank = bank
 
     def __call__(
         self, values: Mapping[str, Tensor], generator: torch.Generator
@@ -132,9 +137,12 @@ class Rest:
     """
 
     def __init__(self, renderer: "Renderer", frames: Tensor, background: Tensor) -> None:
-        self.renderer, self.frames, self.background = renderer, frames, background
+        self.renderer = renderer
+        self.frames = frames
+        self.background = background
         light = 1 - background
-        self.wanted, self.light = light * (frames - background), light.square()
+        self.wanted = light * (frames - background)
+        self.light = light.square()
 
     def log_fit(self, what: Tensor, paths: Tensor) -> Tensor:
         """log p(frames | digit, others) up to a constant, `(M, K, B)` nats."""
@@ -168,7 +176,8 @@ class Tracks:
     """
 
     def __init__(self, places: Tensor, speed: float) -> None:
-        self.places, self.speed = places, speed
+        self.places = places
+        self.speed = speed
         self.across = self._lines(places.logsumexp(-2))
 
     def draw(
@@ -224,11 +233,13 @@ class Looks:
     """
 
     def __init__(self, fit: Tensor, bank: Tensor) -> None:
-        self.log_shares, self.bank = fit.log_softmax(-1), bank
+        self.log_shares = fit.log_softmax(-1)
+        self.bank = bank
 
     def draw(self, generator: torch.Generator) -> Tensor:
         """One appearance each, `(M, K, B, L)`."""
-        shares, device = self.log_shares, generator.device
+        shares = self.log_shares
+        device = generator.device
         uniform = torch.rand(*shares.shape[:-1], 1, generator=generator, device=device).to(shares)
         index = (
             torch.searchsorted(shares.exp().cumsum(-1), uniform)

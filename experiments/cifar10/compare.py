@@ -58,7 +58,8 @@ def comparison(asked: argparse.Namespace, results: Results) -> Comparison:
 
 def floor(asked: argparse.Namespace, measure: Measure) -> Row:
     """How far as many training images are from the test images."""
-    images, test = measure.held_out.images[: asked.samples], measure.test
+    images = measure.held_out.images[: asked.samples]
+    test = measure.test
     save_samples(asked.out, "real", test.images)
     found = measure.distances("real", images, test)
     return {
@@ -70,7 +71,7 @@ def floor(asked: argparse.Namespace, measure: Measure) -> Row:
 
 
 def measured(asked: argparse.Namespace, measure: Measure, place: Path, key: Row) -> Row:
-    """Distances of a run's samples from held-out training images, or, of a final run, from test images."""
+    """Measure a run's samples against held-out training images, a final run's against test images."""
     final = key["stage"] == "final"
     reference: Reference = measure.test if final else measure.held_out
     model = [
@@ -88,7 +89,7 @@ def measured(asked: argparse.Namespace, measure: Measure, place: Path, key: Row)
 
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Read the command line of the comparison."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

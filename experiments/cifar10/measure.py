@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aif_dcpc.configuration import composed
+from aif_dcpc.configuration import load_config
 from aif_dcpc.image_runs.data import ImageData, unit
 from aif_dcpc.image_runs.distances import frechet_estimate, kernel_estimate
 from aif_dcpc.image_runs.evaluation import Evaluation
@@ -30,7 +30,7 @@ class Reference:
 
 
 class Measure:
-    """One classifier, learned from the training images that are not held out, and what it makes of real images.
+    """One classifier, learned from the images that are not held out, and its features of real images.
 
     Args:
         data: all images.
@@ -39,7 +39,8 @@ class Measure:
     """
 
     def __init__(self, data: ImageData, folder: Path, *, steps: int) -> None:
-        self.data, self.learning = data, learning_part(data)
+        self.data = data
+        self.learning = learning_part(data)
         self.classifier = self._classifier(folder / "classifier.pt", steps)
         self.scale = self.classifier.features(unit(self.learning.train)).square().mean().sqrt()
         self.test = self._reference(data.test)
@@ -108,7 +109,7 @@ def distances_of_run(
         the distances, `kid` their mean over both ways; and way -> images `(samples, C, H, W)`.
     """
     model = Evaluation(
-        evaluate_config(composed("evaluate", f"run={place}", *overrides)), str(place)
+        evaluate_config(load_config("evaluate", f"run={place}", *overrides)), str(place)
     )
     seed = model.config.seed
     drawn = {

@@ -1,4 +1,4 @@
-"""What is compared: five ways to learn the same generator, each with the five settings among which it is tuned.
+"""What is compared: five ways to learn the same generator, each with the settings it is tuned among.
 
 `exact` and `vae` have one knob, the rate; the others have the size of a Langevin step too, which
 matters more. Every method is tried at five settings for the same processor time.

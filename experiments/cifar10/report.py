@@ -33,7 +33,7 @@ class Budget(NamedTuple):
 
 
 def tries(rows: Sequence[Row]) -> str:
-    """What tuning found, one line a setting, methods together (several processes may have written the rows)."""
+    """What tuning found, one line a setting; several processes may have written the rows."""
     lines = ["| method | setting | steps | KID, mean of both ways to sample |", "|---|---|---|---|"]
     for row in sorted(rows, key=lambda row: str(row["method"])):
         words = ", ".join(
@@ -72,7 +72,8 @@ def table(results: Results, budget: Budget) -> str:
     for method in sorted(by_method, key=lambda m: fmean(row["kid_prior"] for row in by_method[m])):
         lines.append(_line(method, by_method[method]))
     for row in results.rows(stage="floor"):
-        kernel, frechet = interval([row], "kid_real"), interval([row], "fid_real")
+        kernel = interval([row], "kid_real")
+        frechet = interval([row], "fid_real")
         lines.append(
             f"| training images | | | {_number(kernel, 3)} | | {_number(frechet, 1)} | | |"
         )
@@ -84,15 +85,15 @@ def table(results: Results, budget: Budget) -> str:
 
 
 def differences(by_method: Mapping[str, Sequence[Row]]) -> str:
-    """Mean difference of KID between two methods on the same seeds, with its 95 % t-interval; the better one first."""
+    """Mean difference of KID between two methods on the same seeds; the better one first, 95 % t-interval."""
     lines = [
         "| KID of samples from | first | second | first minus second | seeds in which the first is ahead |"
     ]
     lines.append("|---|---|---|---|---|")
     for mode in MODES:
-        found = {
-            m: {row["seed"]: row[f"kid_{mode}"] for row in rows} for m, rows in by_method.items()
-        }
+        found: dict[str, dict[int, float]] = {}
+        for method, rows in by_method.items():
+            found[method] = {row["seed"]: row[f"kid_{mode}"] for row in rows}
         order = sorted(found, key=lambda m: fmean(found[m].values()))
         for first, second in combinations(order, 2):
             by = [
@@ -111,7 +112,8 @@ def differences(by_method: Mapping[str, Sequence[Row]]) -> str:
 
 def _line(method: str, rows: Sequence[Row]) -> str:
     cells = [_number(interval(rows, name), 3 if name.startswith("kid") else 1) for name in COLUMNS]
-    steps, mse = fmean(row["steps"] for row in rows), [row["mse"] for row in rows]
+    steps = fmean(row["steps"] for row in rows)
+    mse = [row["mse"] for row in rows]
     spread = f" (sd {stdev(mse):.4f})" if len(mse) > 1 else ""
     return (
         f"| {method} | {len(rows)} | {steps:.0f} | {' | '.join(cells)} | {fmean(mse):.4f}{spread} |"

@@ -1,4 +1,4 @@
-"""A 12-layer classifier of scikit-learn's digits, three ways: by prediction errors, by backpropagation, last layer only.
+"""A 12-layer classifier of digits: by prediction errors, by backpropagation, or last layer only.
 
     python -m aif_dcpc.experiments.deep_nets.digits
 
@@ -28,7 +28,8 @@ class Residual(nn.Module):
 
     def __init__(self, width: int, gain: float) -> None:
         super().__init__()
-        self.linear, self.gain = nn.Linear(width, width), gain
+        self.linear = nn.Linear(width, width)
+        self.gain = gain
         nn.init.orthogonal_(self.linear.weight)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -43,7 +44,10 @@ def classifier(width: int, depth: int, gain: float) -> nn.Sequential:
 
 
 def digits(hold_out: bool = False) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Standardised pixels and labels, 1347 to train on and 450 to test on; or a fifth of the 1347 held out for choices."""
+    """Standardised pixels and labels, 1347 to train on and 450 to test on.
+
+    Or a fifth of the 1347 in the place of the test images, to choose settings by.
+    """
     pixels, labels = load_digits(return_X_y=True)
     x = torch.tensor(pixels, dtype=torch.float32)
     train, test = train_test_split(
@@ -63,7 +67,7 @@ def accuracy(net: nn.Module, data: tuple[Tensor, Tensor]) -> float:
 
 
 def falling(net: nn.Module, args: argparse.Namespace) -> tuple[Optimizer, LRScheduler]:
-    """Adam at a rate that falls to zero along a cosine: late steps average the noise of the particles' errors."""
+    """Adam at a rate that falls to zero along a cosine, so that late steps average the particles' noise."""
     optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=args.rate)
     return optimizer, CosineAnnealingLR(optimizer, args.steps)
 
@@ -148,7 +152,8 @@ def main() -> None:
     for way in args.ways:
         torch.manual_seed(args.seed)
         net = classifier(args.width, args.depth, args.gain)
-        step, start = WAYS[way](net, *train, args), time.process_time()
+        step = WAYS[way](net, *train, args)
+        start = time.process_time()
         for number in range(1, args.steps + 1):
             step()
             if number % args.every == 0:

@@ -21,7 +21,8 @@ from aif_dcpc.experiments.deep_nets.digits import falling
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.learning import learn_step
 
-TOKENS, LENGTH = 6, 8
+TOKENS = 6
+LENGTH = 8
 
 
 class Embedding(nn.Module):
@@ -29,10 +30,8 @@ class Embedding(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.tokens, self.places = (
-            nn.Embedding(TOKENS, width),
-            nn.Parameter(torch.randn(LENGTH, width)),
-        )
+        self.tokens = nn.Embedding(TOKENS, width)
+        self.places = nn.Parameter(torch.randn(LENGTH, width))
 
     def forward(self, x: Tensor) -> Tensor:
         """`(N, LENGTH)` integers to `(N, LENGTH, width)`."""
@@ -59,7 +58,7 @@ class Block(nn.Module):
 
 
 def transformer(width: int, heads: int, blocks: int) -> nn.Sequential:
-    """Embedding, blocks, logits."""
+    """Stack an embedding, attention blocks and a layer of logits."""
     return nn.Sequential(
         Embedding(width), *[Block(width, heads) for _ in range(blocks)], nn.Linear(width, TOKENS)
     )
@@ -81,7 +80,7 @@ def accuracy(net: nn.Module, generator: torch.Generator) -> float:
 
 
 def learn(net: nn.Sequential, args: argparse.Namespace, generator: torch.Generator) -> None:
-    """Prediction errors: fresh sequences each step, latents from the forward pass with noise, then some sweeps."""
+    """Learn by prediction errors, from fresh sequences each step; latents begin at the noisy forward pass."""
     seen = args.repeats
     model = GraphicalModel.from_sequential(
         net, args.noise, output=lambda logits: Independent(Multinomial(seen, logits=logits), 1)
@@ -97,7 +96,8 @@ def learn(net: nn.Sequential, args: argparse.Namespace, generator: torch.Generat
             adaptation=adaptation, sweeps=sweeps
         )
         state, _ = learn_step(engine, state, optimizer, num_sweeps=args.sweeps)
-        adaptation, sweeps = state.adaptation, state.sweeps
+        adaptation = state.adaptation
+        sweeps = state.sweeps
         schedule.step()
         if number % args.every == 0:
             print(f"prediction errors, step {number}: {accuracy(net, generator):.3f}", flush=True)
@@ -137,7 +137,8 @@ def main() -> None:
     args = parser.parse_args()
     for way in (learn, backpropagate):
         torch.manual_seed(args.seed)
-        net, start = transformer(args.width, args.heads, args.blocks), time.process_time()
+        net = transformer(args.width, args.heads, args.blocks)
+        start = time.process_time()
         way(net, args, torch.Generator().manual_seed(args.seed))
         print(f"{way.__name__}: {time.process_time() - start:.0f} CPU seconds", flush=True)
 

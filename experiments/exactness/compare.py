@@ -81,25 +81,23 @@ def draw(rows: list[Row], path: Path) -> None:
     for axis in axes:
         panel(axis, names)
     for row in rows:
-        kind = next(k for k in COLOURS if row.method.startswith(k))
-        place = names.index(row.case) + 0.2 * (list(COLOURS).index(kind) - 1.5)
-        sound = row.z <= LIMIT_Z
-        for axis, value in zip(
-            axes, (row.mean_error, row.covariance_error, row.variance_ratio), strict=True
-        ):
-            fill = COLOURS[kind] if sound else "white"
-            axis.plot(
-                max(value, 1e-3),
-                place,
-                "o" if sound else "X",
-                color=COLOURS[kind],
-                mfc=fill,
-                ms=8,
-                mew=1.6,
-            )
+        mark(axes, row, names.index(row.case))
     dress(axes, names)
     figure.legend(handles=legend(), loc="outside upper center", ncols=6, frameon=False, fontsize=12)
     figure.savefig(path, dpi=110)
+
+
+def mark(axes: Any, row: Row, place: float) -> None:
+    """One row in its three panels, at the height of its case."""
+    kind = next(k for k in COLOURS if row.method.startswith(k))
+    height = place + 0.2 * (list(COLOURS).index(kind) - 1.5)
+    colour = COLOURS[kind]
+    sound = row.z <= LIMIT_Z
+    shape = "o" if sound else "X"
+    fill = colour if sound else "white"
+    values = (row.mean_error, row.covariance_error, row.variance_ratio)
+    for axis, value in zip(axes, values, strict=True):
+        axis.plot(max(value, 1e-3), height, shape, color=colour, mfc=fill, ms=8, mew=1.6)
 
 
 def panel(axis: Any, names: list[str]) -> None:

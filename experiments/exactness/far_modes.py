@@ -49,10 +49,8 @@ def two_modes(size: int) -> tuple[GraphicalModel, float]:
 def tempered(options: argparse.Namespace, seed: int) -> tuple[Tensor, Tensor, float]:
     """Share of the first mode and error of the log evidence of each cloud, and processor seconds a cloud."""
     model, evidence = two_modes(options.size)
-    engine, data = (
-        DCPC(model, num_particles=options.particles),
-        {"x": torch.zeros(options.clouds, options.size)},
-    )
+    engine = DCPC(model, num_particles=options.particles)
+    data = {"x": torch.zeros(options.clouds, options.size)}
     start = time.process_time()
     state, _ = engine.temper(
         data,
@@ -65,7 +63,7 @@ def tempered(options: argparse.Namespace, seed: int) -> tuple[Tensor, Tensor, fl
 
 
 def untempered(size: int, seed: int) -> tuple[float, bool]:
-    """Share of the first mode without tempering, 64 particles, and whether the diagnosis warns and names the remedy."""
+    """Share of the first mode without tempering, and whether the diagnosis names the remedy."""
     engine = DCPC(two_modes(size)[0], num_particles=64)
     state, _ = engine.run(engine.init({"x": torch.zeros(1, size)}, seed=seed), 100)
     state, info = engine.run(state, 100, record=["z"])
@@ -83,7 +81,7 @@ def first_mode(z: Tensor) -> Tensor:
 
 
 def main() -> None:
-    """Run the command."""
+    """Measure several seeds, and print a table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -95,7 +93,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(6)))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    weights, errors = [], []
+    weights = []
+    errors = []
     print(HEADER, flush=True)
     for seed in options.seeds:
         found, error, seconds = tempered(options, seed)

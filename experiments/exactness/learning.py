@@ -101,7 +101,8 @@ class Scaled(nn.Module):
 def state_space_gap(number: int = 50, length: int = 40) -> float:
     """Nats per datum and slice between the Kalman maximum and what was learned."""
     observed = simulated(number, length)
-    transition, emission = Scaled(0.5), Scaled(1.0)
+    transition = Scaled(0.5)
+    emission = Scaled(1.0)
     model = GraphicalModel()
     first: Callable[[], Distribution] = lambda: Normal(torch.zeros(()), 1.0)  # noqa: E731
     model.add_site("s", transition, parents=[lag("s")], initial=first, scope="slice")
@@ -115,7 +116,8 @@ def state_space_gap(number: int = 50, length: int = 40) -> float:
 
 def simulated(number: int, length: int) -> Tensor:
     """Series `(number, length)` with coefficient .8, transition noise .5, observations scaled by 1.5 with noise .7."""
-    state, rows = torch.randn(number), []
+    state = torch.randn(number)
+    rows = []
     for step in range(length):
         state = state if step == 0 else 0.8 * state + 0.5 * torch.randn(number)
         rows.append(1.5 * state + 0.7 * torch.randn(number))
@@ -126,14 +128,17 @@ def kalman_log_likelihood(
     observed: Tensor, a: Tensor, log_q: Tensor, c: Tensor, log_r: Tensor
 ) -> Tensor:
     """Summed log p(observed), nats, by the filter's one-step predictions."""
-    mean, variance = torch.zeros(len(observed)), torch.ones(())
+    mean = torch.zeros(len(observed))
+    variance = torch.ones(())
     total = torch.zeros(())
     for seen in observed.unbind(1):
         predicted = c.square() * variance + (2 * log_r).exp()
         total = total + Normal(c * mean, predicted.sqrt()).log_prob(seen).sum()
         gain = c * variance / predicted
-        mean, variance = mean + gain * (seen - c * mean), variance * (1 - gain * c)
-        mean, variance = a * mean, a.square() * variance + (2 * log_q).exp()
+        mean = mean + gain * (seen - c * mean)
+        variance = variance * (1 - gain * c)
+        mean = a * mean
+        variance = a.square() * variance + (2 * log_q).exp()
     return total
 
 

@@ -1,4 +1,4 @@
-"""Samplers that are compared: the engine's exact sweeps, the published update, Pyro's NUTS, a bootstrap filter."""
+"""Samplers compared: exact sweeps, the published update, Pyro's NUTS, a bootstrap filter."""
 
 import math
 import time
@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aif_dcpc.experiments.exactness.cases import Case
+from aif_dcpc.experiments.exactness.case import Case
 from aif_dcpc.experiments.exactness.moments import MAX_ALL_PAIRS, Moments, Row, flatten
 from aif_dcpc.inference import DCPC, NonFiniteError, State
-from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import active_factors, factor_slices, log_density
 from aif_dcpc.inference.model.factor_graph import align
 from aif_dcpc.inference.queries.evidence import estimate_evidence
@@ -26,7 +26,7 @@ FILTER_PARTICLES = 1024
 
 
 def wanted(engine: DCPC, case: Case) -> Callable[[State], Mapping[str, Tensor]]:
-    """What is read off a cloud: its latents, or what they would have been, natural values `(K, B, [T,] *event)`."""
+    """Read a cloud: its latents, or what they would have been, natural values `(K, B, [T,] *event)`."""
 
     def read(state: State) -> Mapping[str, Tensor]:
         if not case.counterfactual:
@@ -51,7 +51,10 @@ def is_shared(case: Case) -> bool:
 
 
 def exact(case: Case) -> Iterator[Row]:
-    """The engine's default: once moves are frozen every particle is a chain of its own; until precise, or `LIMIT`."""
+    """Sweep as the engine does by default until the moments are precise, or `LIMIT` is reached.
+
+    Once moves are frozen, every particle is a chain of its own.
+    """
     start = time.process_time()
     moments = tempered(case) if case.temper else swept(case, start)
     seconds = time.process_time() - start
@@ -59,14 +62,18 @@ def exact(case: Case) -> Iterator[Row]:
     yield moments.row(f"exact ({method})", moments.errors(), seconds, evidences)
 
 
+def particles_for(size: int) -> int:
+    """Particles of an engine for a posterior of so many dimensions, the fewer the more it has."""
+    if size <= 20:
+        return 2048
+    return 256 if size <= MAX_ALL_PAIRS else 128
+
+
 def swept(case: Case, start: float) -> Moments:
     """400 sweeps of burn-in, 100 of them with adaptation, then as many as the resolution asks for."""
     size = len(case.mean)
-    particles = 2048 if size <= 20 else 256 if size <= MAX_ALL_PAIRS else 128
-    engine, moments = (
-        DCPC(case.model, num_particles=particles, moves=case.moves, warmup=100),
-        Moments(case),
-    )
+    engine = DCPC(case.model, num_particles=particles_for(size), moves=case.moves, warmup=100)
+    moments = Moments(case)
     state, _ = engine.run(engine.init(case.data, seed=1, **case.setup), 400)
     while moments.count < 4 * CHUNK or (is_coarse(moments) and time.process_time() - start < LIMIT):
         state, info = engine.run(state, CHUNK, record=wanted(engine, case), adapt=False)
@@ -80,8 +87,9 @@ def is_coarse(moments: Moments) -> bool:
 
 
 def tempered(case: Case) -> Moments:
-    """Clouds of 8192 particles, each a call of its own: its particles share ancestors, so a cloud is one chain."""
-    moments, clouds = Moments(case), []
+    """Clouds of 8192 particles, each a call: particles share ancestors, so that a cloud is one chain."""
+    moments = Moments(case)
+    clouds = []
     for seed in range(CLOUDS):
         engine = DCPC(case.model, num_particles=8192, moves=case.moves)
         state, _ = engine.temper(case.data, num_temperatures=20, seed=seed, **case.setup)
@@ -93,7 +101,7 @@ def tempered(case: Case) -> Moments:
 
 
 def evidence_of(case: Case) -> tuple[str, list[float]]:
-    """The engine's own estimates, from 5 seeds, and the method that it chose (annealed ones: 1024 chains, not 64)."""
+    """The engine's own estimates, from 5 seeds, and the method that it chose (annealed: 1024 chains)."""
     engine = DCPC(case.model, num_particles=64, moves=case.moves, warmup=100)
     found = [
         estimate_evidence(engine, case.data, **case.setup, seed=s, num_chains=1024)
@@ -106,7 +114,7 @@ def evidence_of(case: Case) -> tuple[str, list[float]]:
 
 
 def paper(case: Case) -> Iterator[Row]:
-    """Algorithm 1 with 16 particles: at step .1, and where that breaks down at the largest smaller step that does not."""
+    """Algorithm 1 with 16 particles, at step .1 or the largest smaller one that does not break down."""
     for step in STEPS:
         try:
             yield published(case, step)
@@ -118,7 +126,9 @@ def paper(case: Case) -> Iterator[Row]:
 
 def published(case: Case, step: float) -> Row:
     """500 sweeps of burn-in and 500 more of 32 clouds; a cloud is one chain, for its particles are resampled."""
-    start, moments, shared = time.process_time(), Moments(case), is_shared(case)
+    start = time.process_time()
+    moments = Moments(case)
+    shared = is_shared(case)
     sweeps = 250 if shared else 500
     parts = [
         published_draws(case, step, 1 if shared else CLOUDS, sweeps, seed)
@@ -150,17 +160,19 @@ def nuts(case: Case) -> Iterator[Row]:
     """Pyro's NUTS on the same log joint in the same unconstrained coordinates: 2 chains, 200 + 500 samples."""
     from pyro.infer import MCMC, NUTS  # needed here only
 
-    start, moments, chains = time.process_time(), Moments(case), []
+    start = time.process_time()
+    moments = Moments(case)
+    chains = []
     for seed in range(2):
         torch.manual_seed(seed)
         engine = DCPC(case.model, num_particles=1)
         state = engine.init(case.data, seed=seed, **case.setup)
-        begin = {n: state.values[n] for n in state.problem.latent}
+        begin = {n: state.values[n] for n in state.conditioning.latent}
         kernel = NUTS(potential_fn=lambda z, s=state: potential(s, z))
         sampler = MCMC(
             kernel, num_samples=500, warmup_steps=200, initial_params=begin, disable_progbar=True
         )
-        with quiet_distributions():
+        with no_validation():
             sampler.run()
         drawn = {
             n: x[:, 0] for n, x in sampler.get_samples().items()
@@ -175,14 +187,20 @@ def nuts(case: Case) -> Iterator[Row]:
 
 def potential(state: State, values: Mapping[str, Tensor]) -> Tensor:
     """Minus the log joint, differentiable."""
-    current, total = {**state.values, **values}, torch.zeros(())
+    current = {**state.values, **values}
+    total = torch.zeros(())
     for factor in active_factors(state):
         start, stop = factor_slices(state, factor)
         aligned = {
-            leaf: align(
-                current[leaf.site], state.problem.site(leaf.site), leaf, factor.site, start, stop
+            argument: align(
+                current[argument.site],
+                state.conditioning.site(argument.site),
+                argument,
+                factor.site,
+                start,
+                stop,
             )
-            for leaf in factor.inputs
+            for argument in factor.inputs
         }
         total = total - log_density(state, factor, aligned, start, stop).sum()
     return total
@@ -190,23 +208,27 @@ def potential(state: State, values: Mapping[str, Tensor]) -> Tensor:
 
 def particle_filter(case: Case) -> Iterator[Row]:
     """Bootstrap filter: slices appended without a sweep, smoothed by surviving lineages; 32 runs (T = 200: 16)."""
-    start, moments = time.process_time(), Moments(case)
+    start = time.process_time()
+    moments = Moments(case)
     runs = CLOUDS if len(case.mean) <= MAX_ALL_PAIRS else CLOUDS // 2
-    parts = (
-        [filtered(case, 1, seed) for seed in range(runs)]
-        if is_shared(case)
-        else [filtered(case, runs, 1)]
-    )
-    draws, weights, evidences = (torch.cat([p[i] for p in parts], -1 if i else 1) for i in range(3))
-    moments.add(draws, weights)
+    if is_shared(case):
+        parts = [filtered(case, 1, seed) for seed in range(runs)]
+    else:
+        parts = [filtered(case, runs, 1)]
+    draws, weights, evidences = zip(*parts, strict=True)
+    moments.add(torch.cat(draws, 1), torch.cat(weights, -1))
     yield moments.row(
-        "bootstrap filter", moments.errors(), time.process_time() - start, evidences.tolist()
+        "bootstrap filter",
+        moments.errors(),
+        time.process_time() - start,
+        torch.cat(evidences, -1).tolist(),
     )
 
 
 def filtered(case: Case, runs: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Lineages `(K, runs, D)`, their weights `(K, runs)` and log evidences `(runs,)` of a batch of runs."""
-    engine, data = DCPC(case.model, num_particles=FILTER_PARTICLES), copies(case.data, runs)
+    engine = DCPC(case.model, num_particles=FILTER_PARTICLES)
+    data = copies(case.data, runs)
     state = engine.init({n: x[:, :1] for n, x in data.items()}, seed=seed)
     weights = log_likelihood(state)
     level = torch.logsumexp(weights, 0) - math.log(FILTER_PARTICLES)
@@ -231,9 +253,9 @@ def methods_for(case: Case) -> Iterator[Callable[[Case], Iterator[Row]]]:
     """
     state = DCPC(case.model, num_particles=2).init(case.data, **case.setup)
     yield exact
-    if state.problem.discrete != set(state.problem.latent):
+    if state.conditioning.discrete != set(state.conditioning.latent):
         yield paper
-    if not state.problem.discrete:
+    if not state.conditioning.discrete:
         yield nuts
     if state.length and not case.setup:
         yield particle_filter

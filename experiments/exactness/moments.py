@@ -1,4 +1,4 @@
-"""Means and covariances found by a sampler, their errors against a case, and how large Monte Carlo lets those errors be."""
+"""Means and covariances of a sampler, their errors, and how large Monte Carlo lets those be."""
 
 import math
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aif_dcpc.experiments.exactness.cases import Case
+from aif_dcpc.experiments.exactness.case import Case
 from aif_dcpc.inference.queries.diagnostics import effective_sample_size
 
 MAX_ALL_PAIRS = (
@@ -55,7 +55,8 @@ def pairs_of(case: Case) -> tuple[Tensor, Tensor]:
     if size > MAX_ALL_PAIRS:
         width = size // next(iter(case.data.values())).shape[1]
         near = rows // width + 1 >= columns // width
-        rows, columns = rows[near], columns[near]
+        rows = rows[near]
+        columns = columns[near]
     return rows, columns
 
 
@@ -69,11 +70,14 @@ class Moments:
     """Running means of every chain: of deviations from the exact mean, and of their products."""
 
     def __init__(self, case: Case) -> None:
-        self.case, self.pairs = case, pairs_of(case)
+        self.case = case
+        self.pairs = pairs_of(case)
         self.deviation = case.covariance.diagonal().clamp_min(1e-300).sqrt()
         self.exact = case.covariance[self.pairs]
         self.scale = self.deviation[self.pairs[0]] * self.deviation[self.pairs[1]]
-        self.count, self.first, self.second = 0.0, torch.zeros(()), torch.zeros(())
+        self.count = 0.0
+        self.first = torch.zeros(())
+        self.second = torch.zeros(())
 
     def add(self, draws: Tensor, weights: Tensor | None = None) -> None:
         """Take in `(S, chains, D)`, weighted by `(S, chains)` where draws are not equally good."""
@@ -94,7 +98,7 @@ class Moments:
         return (left.permute(1, 2, 0) @ right.transpose(0, 1))[:, rows, columns]
 
     def errors(self) -> tuple[Tensor, Tensor]:
-        """Relative errors of means and covariances averaged over chains, and their standard errors, `(D + pairs,)`."""
+        """Relative errors of means and covariances over chains, and standard errors, `(D + pairs,)`."""
         means = self.first / self.count / self.deviation
         products = (self.second / self.count - self.exact) / self.scale
         both = torch.cat([means, products], -1)
@@ -119,7 +123,8 @@ class Moments:
         evidences: list[float] | None = None,
     ) -> Row:
         """Sum up errors and standard errors `(D + pairs,)`."""
-        (error, spread), size = found, len(self.deviation)
+        error, spread = found
+        size = len(self.deviation)
         own = error[size:][self.pairs[0] == self.pairs[1]]
         missed = torch.tensor(evidences or NONE).double() - self.case.log_evidence
         return Row(

@@ -22,7 +22,7 @@ from aif_dcpc.commands.command import run_script
 
 
 def main() -> None:
-    """Draw."""
+    """Draw the learning curves of some files."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -51,10 +51,8 @@ def main() -> None:
 
 
 def _draw(panel: Any, run: dict[str, Any]) -> None:
-    steps, lengths = (
-        [end for _, _, end in run["episodes"]],
-        [length for _, length, _ in run["episodes"]],
-    )
+    steps = [end for _, _, end in run["episodes"]]
+    lengths = [length for _, length, _ in run["episodes"]]
     (line,) = panel.plot(steps, lengths, lw=1, label=run["seed"])
     failed = [(end, length) for success, length, end in run["episodes"] if not success]
     panel.plot(*zip(*failed, strict=True), "x", color=line.get_color()) if failed else None

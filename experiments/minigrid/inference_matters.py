@@ -1,4 +1,4 @@
-"""What sweeps and particles are worth: agents of several kinds learn from the very same noisy episodes.
+"""What sweeps and particles are worth: several agents learn from the very same noisy episodes.
 
     python -m aif_dcpc.experiments.minigrid.inference_matters --seeds 6 --steps 400
 
@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from aif_dcpc import envs
-from aif_dcpc.agents.gridworld.agent import HierarchicalAgent, build_hierarchical
-from aif_dcpc.agents.gridworld.filter import Tracker
+from aif_dcpc.agents.gridworld.agent import HierarchicalAgent
+from aif_dcpc.agents.gridworld.filter import EpisodeFilter
 from aif_dcpc.agents.protocol import EgocentricView
 from aif_dcpc.commands.command import run_script
 
@@ -69,12 +69,17 @@ def _learn(seed: int, asked: argparse.Namespace) -> list[list[float]]:
     }
     world = env.observation_space, int(env.action_space.n), metadata
     kinds = [
-        build_hierarchical(*world, {"inference": settings}, seed) for settings in KINDS.values()
+        HierarchicalAgent.build(*world, {"inference": settings}, seed)
+        for settings in KINDS.values()
     ]
-    total, steps, episode = np.zeros((len(KINDS), len(MEASURES))), 0, 0
+    total = np.zeros((len(KINDS), len(MEASURES)))
+    steps = 0
+    episode = 0
     while steps < asked.steps:
         length, measures = _episode(env, kinds, 1000 * seed + episode)
-        total, steps, episode = total + length * np.array(measures), steps + length, episode + 1
+        total = total + length * np.array(measures)
+        steps += length
+        episode += 1
         print(
             json.dumps({"seed": seed, "steps": steps, "measures": np.round(measures, 3).tolist()}),
             flush=True,
@@ -88,7 +93,9 @@ def _episode(env: Any, kinds: list[HierarchicalAgent], seed: int) -> tuple[int, 
     observation, _ = env.reset(seed=seed)
     for agent in kinds:
         agent.begin(seed=seed)
-    start, places, over = np.array(env.unwrapped.agent_pos), [], False
+    start = np.array(env.unwrapped.agent_pos)
+    places = []
+    over = False
     now: list[list[float]] = [[] for _ in kinds]
     while not over:
         places.append(np.array(env.unwrapped.agent_pos) - start)
@@ -96,13 +103,13 @@ def _episode(env: Any, kinds: list[HierarchicalAgent], seed: int) -> tuple[int, 
         for agent, right in zip(kinds, now, strict=True):
             if agent is not kinds[0]:
                 _watch(agent, observation, action)
-            right.append(float(_right(agent.tracker, places)[-1]))
+            right.append(float(_right(agent.episode_filter, places)[-1]))
         observation, reward, terminated, truncated, _ = env.step(action)
         found = [
             [
-                float(a.tracker.now.state.log_evidence) / len(places),
+                float(a.episode_filter.now.state.log_evidence) / len(places),
                 float(np.mean(right)),
-                _hindsight(a.tracker, places),
+                _hindsight(a.episode_filter, places),
             ]
             for a, right in zip(kinds, now, strict=True)
         ]
@@ -115,22 +122,26 @@ def _episode(env: Any, kinds: list[HierarchicalAgent], seed: int) -> tuple[int, 
 @torch.inference_mode()
 def _watch(agent: HierarchicalAgent, observation: Mapping[str, Any], action: int) -> None:
     """Take in an observation as `act` does, but leave the next action to another agent."""
-    agent.tracker.take_in(observation, agent.action, agent.outcome)
-    agent.tracker.knowledge(
-        agent.tracker.counts() + agent.tracker.now.grid.past
+    agent.episode_filter.observe(observation, agent.action, agent.outcome)
+    agent.episode_filter.posterior_tables(
+        agent.episode_filter.counts() + agent.episode_filter.now.grid.past
     )  # the misread rate admits tokens
     agent.action = action
 
 
-def _hindsight(tracker: Tracker, places: list[Any]) -> float:
-    return float(_right(tracker, places).mean())
+def _hindsight(episode_filter: EpisodeFilter, places: list[Any]) -> float:
+    return float(_right(episode_filter, places).mean())
 
 
-def _right(tracker: Tracker, places: list[Any]) -> torch.Tensor:
+def _right(episode_filter: EpisodeFilter, places: list[Any]) -> torch.Tensor:
     """Posterior probability of the true position at every slice, `(T,)`; places are (x, y) from the first one."""
-    path, _, _ = tracker.now.grid.trace(tracker.now.cloud.events, tracker.now.record)
-    true = torch.tensor(np.array(places)[:, ::-1].copy()) + torch.tensor(tracker.geometry.start)
-    return tracker.now.weights @ (path.position == true).all(-1).float()
+    trajectory, _, _ = episode_filter.now.grid.trace(
+        episode_filter.now.particles.events, episode_filter.now.history
+    )
+    true = torch.tensor(np.array(places)[:, ::-1].copy()) + torch.tensor(
+        episode_filter.geometry.start
+    )
+    return episode_filter.now.weights @ (trajectory.position == true).all(-1).float()
 
 
 if __name__ == "__main__":

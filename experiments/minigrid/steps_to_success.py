@@ -101,13 +101,16 @@ def measure(id: str, seed: int, options: argparse.Namespace) -> Run:
         settings=settings,
         seed=seed,
     )
-    run, steps, row = Run(id, seed), 0, 0
+    run = Run(id, seed)
+    steps = 0
+    row = 0
     times: dict[str, list[float]] = {}
     while steps < options.budget and (options.go_on or run.steps_to_ten is None):
         reward, length = _episode(
             env, agent, seed * 1000 + len(run.episodes), options, times, options.budget - steps
         )
-        steps, row = steps + length, row + 1 if reward > 0 else 0
+        steps += length
+        row = row + 1 if reward > 0 else 0
         run.episodes.append((reward > 0, length, steps))
         if row == 10 and run.steps_to_ten is None:
             run.steps_to_ten = steps
@@ -125,12 +128,15 @@ def _episode(
 ) -> tuple[float, int]:
     observation, _ = env.reset(seed=seed)
     agent.begin(seed=seed)
-    reward, length, over = 0.0, 0, False
+    reward = 0.0
+    length = 0
+    over = False
     while not over and length < most:
         action = agent.act(observation, greedy=not options.sampled)
         observation, reward, terminated, truncated, _ = env.step(action)
         agent.feedback(observation, float(reward), terminated, truncated)
-        over, length = terminated or truncated, length + 1
+        over = terminated or truncated
+        length += 1
         for tag, value in agent.report().scalars.items():
             if tag in ("speed/ms_inference", "speed/ms_planning"):
                 times.setdefault(tag, []).append(value)

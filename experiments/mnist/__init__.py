@@ -1,1 +1,1 @@
-"""MNIST with the published deep latent Gaussian model: one run, and a comparison of methods on the same graph."""
+"""MNIST with the published deep latent Gaussian model: one run, and a comparison of methods."""

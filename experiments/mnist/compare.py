@@ -87,7 +87,7 @@ def side_by_side(runs: Path, methods: list[str], seed: int) -> Picture:
 
 
 def parse() -> argparse.Namespace:
-    """Command line."""
+    """Read the command line of the comparison."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -14,14 +14,16 @@ import torch
 from aif_dcpc.commands.command import run_script
 from aif_dcpc.inference import DCPC
 from aif_dcpc.inference.images import dlgm
-from aif_dcpc.inference.learning import local_log_joint, parameter_groups, recycled_step
+from aif_dcpc.inference.learning import local_log_joint, parameter_groups, reuse_gradients_step
 from aif_dcpc.inference.model.state import State
 
-BATCH, PARTICLES, REPEATS = 512, 4, 20
+BATCH = 512
+PARTICLES = 4
+REPEATS = 20
 
 
 def main() -> None:
-    """Measure and print."""
+    """Time steps beside evaluations, and print both."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = dlgm()
@@ -39,14 +41,15 @@ class Stepper:
     """A cloud that can be evaluated and learned from."""
 
     def __init__(self, engine: DCPC, state: State) -> None:
-        self.engine, self.state = engine, state
+        self.engine = engine
+        self.state = state
         self.optimizer = torch.optim.Adam(parameter_groups(engine.model, 1e-3), amsgrad=True)
 
     def bare(self) -> None:
         """One backward pass through the whole log joint."""
         latents = {
             name: self.state.values[name].detach().requires_grad_()
-            for name in self.state.problem.latent
+            for name in self.state.conditioning.latent
         }
         total = torch.stack(
             [
@@ -59,8 +62,8 @@ class Stepper:
         self.optimizer.zero_grad()
 
     def step(self) -> None:
-        """One learning step."""
-        self.state, _ = recycled_step(self.engine, self.state, self.optimizer)
+        """Take one learning step."""
+        self.state, _ = reuse_gradients_step(self.engine, self.state, self.optimizer)
 
 
 def seconds(*actions: Callable[[], None]) -> list[float]:

@@ -1,4 +1,4 @@
-"""Which tests run which lines of `inference/`, and how long each takes: coverage with one context per test."""
+"""Which tests run which lines of `inference/`, and how long each takes: coverage, a context a test."""
 
 import hashlib
 import json
@@ -43,7 +43,10 @@ class Map:
     lines: dict[str, dict[str, set[int]]]
 
     def tests(self, mutant: Mutant, limit: float) -> dict[str, float]:
-        """Tests that can notice a mutant with their times, fastest first, as many as fit into a time limit (seconds)."""
+        """Tests that can notice a mutant, with their times, fastest first.
+
+        As many as fit into a time limit, seconds.
+        """
         found: list[str] = []
         for first, last in mutant.spans:
             span = set(range(first, last + 1))
@@ -59,7 +62,7 @@ class Map:
 
 
 def measure(store: Path, files: tuple[str, ...] = TESTS, *, budget: float = math.inf) -> Map:
-    """Run every test file that has changed since the map in `store` was made (all, if `inference/` has).
+    """Run every test file that has changed since the map in `store` (all, if `inference/` has).
 
     Raises:
         RuntimeError: a test fails: mutants say nothing then.
@@ -73,18 +76,20 @@ def measure(store: Path, files: tuple[str, ...] = TESTS, *, budget: float = math
         if known.get(file, {}).get("stamp") != stamp:
             if spent() > budget:
                 raise SystemExit("the budget is spent: call again to go on")
-            code, found = in_child(lambda connection, file=file: _run(connection, file))  # type: ignore[misc]
-            if code or not found or found["failed"]:
-                raise RuntimeError(
-                    f"{file}: its tests do not pass as they are ({code}, {found and found['failed']})"
-                )
-            known[file] = {"stamp": stamp, **found}
+            known[file] = {"stamp": stamp, **_measure_file(file)}
             store.write_text(json.dumps(known))
-        print(
-            f"{file}: {len(known[file]['seconds'])} tests, {sum(known[file]['seconds'].values()):.0f} s",
-            flush=True,
-        )
+        seconds = known[file]["seconds"].values()
+        print(f"{file}: {len(seconds)} tests, {sum(seconds):.0f} s", flush=True)
     return _joined(_digest([ROOT / file for file in files]), [known[file] for file in files])
+
+
+def _measure_file(file: str) -> dict[str, Any]:
+    """Run the tests of one file in a child."""
+    code, found = in_child(lambda connection: _run(connection, file))
+    if code or not found or found["failed"]:
+        failed = found and found["failed"]
+        raise RuntimeError(f"{file}: its tests do not pass as they are ({code}, {failed})")
+    return dict(found)
 
 
 def _digest(paths: list[Path]) -> str:

@@ -1,4 +1,4 @@
-"""The mutants of `inference/`: Cosmic Ray's operators on its parso trees, less what cannot mean anything.
+"""The mutants of `inference/`: Cosmic Ray's operators, less what cannot mean anything.
 
 What is left out, by rule:
 
@@ -41,10 +41,11 @@ class Mutant:
     Attributes:
         module: path below `inference/`.
         operator, occurrence: Cosmic Ray's name and number of the change.
-        digest: of the module's text, so that results of another text are not taken for those of this one.
+        digest: of the module's text, so that results of another text are not taken for those of
+            this one.
         line: where it is.
-        spans: first and last line of the parts of the module whose tests are asked, the narrowest first; a test
-            counts if it runs a line of the first span that any test runs.
+        spans: first and last line of the parts of the module whose tests are asked, the narrowest
+            first; a test counts if it runs a line of the first span that any test runs.
     """
 
     module: str
@@ -71,7 +72,7 @@ class Mutant:
 
 
 def modules() -> list[str]:
-    """Paths below `inference/`."""
+    """List the files of `inference/` by their paths in it."""
     return sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
 
 
@@ -114,38 +115,53 @@ def mutants(module: str) -> Iterator[Mutant]:
 
 
 def _is_idle(leaf: Any) -> bool:
-    """Whether a place is in an annotation, a decorator, a message or what only type checkers read."""
-    child, node = leaf, leaf.parent
+    """Whether a place changes nothing: an annotation, a decorator, a message, a block for type checkers."""
+    child = leaf
+    node = leaf.parent
     while node is not None:
         if node.type in {"decorator", "raise_stmt", "fstring"}:
             return True
-        if (node.type == "tfpdef" and child is node.children[2]) or (
-            node.type == "funcdef" and child is node.annotation
-        ):
+        if _is_annotation(child, node) or _is_for_type_checkers(node):
             return True
-        if node.type == "annassign" and child is node.children[1]:
-            return True
-        if node.type == "if_stmt" and node.children[1].get_code().strip() == "TYPE_CHECKING":
-            return True
-        child, node = node, node.parent
+        child = node
+        node = node.parent
     return False
+
+
+def _is_annotation(child: Any, node: Any) -> bool:
+    """Whether a child annotates a parameter, a returned value or a variable."""
+    if node.type == "tfpdef":
+        return child is node.children[2]
+    if node.type == "funcdef":
+        return child is node.annotation
+    return bool(node.type == "annassign" and child is node.children[1])
+
+
+def _is_for_type_checkers(node: Any) -> bool:
+    """Whether a statement begins with `if TYPE_CHECKING`."""
+    return bool(node.type == "if_stmt" and node.children[1].get_code().strip() == "TYPE_CHECKING")
 
 
 # -- which lines run with a mutant -----------------------------------------------------------------
 
 
 def _spans(source: str, line: int) -> Iterator[tuple[int, int]]:
-    """The statement (or the head of a compound one) around a line; if it runs on import, then what it belongs to."""
+    """The statement around a line (of a compound one, its head); if it runs on import, its surroundings."""
     chain = [node for node in _statements(source) if node.lineno <= line <= (node.end_lineno or 0)]
     if any(isinstance(node, ast.FunctionDef) and node.body[0].lineno <= line for node in chain):
-        body = getattr(chain[-1], "body", None)
-        yield chain[-1].lineno, body[0].lineno - 1 if body else chain[-1].end_lineno or 0
-    else:  # which test happens to import it says nothing
-        scopes = [
-            node for node in reversed(chain) if isinstance(node, ast.FunctionDef | ast.ClassDef)
-        ]
-        yield from ((node.lineno, node.end_lineno or 0) for node in scopes)
-        yield 1, len(source.splitlines())
+        yield _own_lines(chain[-1])
+        return
+    # which test happens to import it says nothing
+    for node in reversed(chain):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.lineno, node.end_lineno or 0
+    yield 1, len(source.splitlines())
+
+
+def _own_lines(node: ast.stmt) -> tuple[int, int]:
+    """First and last line of a statement, of a compound one without its body."""
+    body = getattr(node, "body", None)
+    return node.lineno, body[0].lineno - 1 if body else node.end_lineno or 0
 
 
 @cache
@@ -158,7 +174,7 @@ def _statements(source: str) -> list[ast.stmt]:
 
 
 def sample(everything: Mapping[str, Sequence[Mutant]], size: int, seed: int) -> list[Mutant]:
-    """Draw about `size` mutants, from every module in proportion to its number of mutants and at least one.
+    """Draw about `size` mutants, from every module in proportion to its own and at least one.
 
     A module's mutants are taken in the order of a hash, so that a sample stays what it was when
     others come or go.

@@ -56,25 +56,26 @@ def arguments() -> argparse.Namespace:
 
 
 def attempt(mutant: Mutant, tests: Map, limit: float) -> Record:
-    """Try one mutant."""
-    chosen, start = tests.tests(mutant, limit), spent()
-    original, changed = (PACKAGE / mutant.module).read_text(), mutant.source()
-    verdict, where = (
-        run(changed, PACKAGE / mutant.module, chosen) if chosen else ("survived", "no test runs it")
-    )
+    """Try one mutant against the tests that run its line."""
+    chosen = tests.tests(mutant, limit)
+    start = spent()
+    original = (PACKAGE / mutant.module).read_text()
+    changed = mutant.source()
+    verdict = "survived"
+    where = "no test runs it"
+    if chosen:
+        verdict, where = run(changed, PACKAGE / mutant.module, chosen)
     difference = [
         d for d in difflib.ndiff(original.splitlines(), changed.splitlines()) if d[0] in "+-"
     ]
-    record = {
+    return {
         "key": mutant.key,
         "module": mutant.module,
         "line": mutant.line,
         "operator": mutant.operator,
-    }
-    change = {"change": [" ".join(d.split()) for d in difference], "verdict": verdict, "by": where}
-    return {
-        **record,
-        **change,
+        "change": [" ".join(d.split()) for d in difference],
+        "verdict": verdict,
+        "by": where,
         "tests": len(chosen),
         "suite": tests.suite,
         "seconds": round(spent() - start, 1),
@@ -88,8 +89,10 @@ def _is_due(record: Record, tests: Map) -> bool:
 
 def wilson(killed: int, tried: int, z: float = 1.96) -> tuple[float, float]:
     """95 % confidence interval of a fraction (Wilson 1927)."""
-    p, n = killed / tried, tried
-    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    p = killed / tried
+    n = tried
+    middle = p + z * z / (2 * n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
 
 
@@ -100,28 +103,38 @@ def report(
 ) -> None:
     """Print a table by module, the fraction with its interval, and the survivors."""
     done = [known[m.key] for m in chosen if m.key in known]
+    _print_table(everything, done)
+    if done:
+        _print_fraction(done, to_try=len(chosen) - len(done))
+    _print_survivors(done)
+
+
+def _print_table(everything: Mapping[str, Sequence[Mutant]], done: Sequence[Record]) -> None:
     tried = Counter(r["module"] for r in done)
     killed = Counter(r["module"] for r in done if r["verdict"] != "survived")
     print("| module | mutants | tried | killed |\n|---|---|---|---|")
     for module, found in everything.items():
         if found:
             print(f"| {module} | {len(found)} | {tried[module]} | {killed[module]} |")
-    total, dead = len(done), killed.total()
-    print(f"| all | {sum(map(len, everything.values()))} | {total} | {dead} |")
-    if total:
-        low, high = wilson(dead, total)
-        print(
-            f"\nkilled {dead} of {total}: {dead / total:.3f} ({low:.3f} to {high:.3f}); {len(chosen) - total} to try"
-        )
-        print(
-            f"verdicts {dict(Counter(r['verdict'] for r in done))}, {sum(r['seconds'] for r in done):.0f} s"
-        )
+    print(f"| all | {sum(map(len, everything.values()))} | {len(done)} | {killed.total()} |")
+
+
+def _print_fraction(done: Sequence[Record], *, to_try: int) -> None:
+    verdicts = Counter(r["verdict"] for r in done)
+    total = len(done)
+    dead = total - verdicts["survived"]
+    low, high = wilson(dead, total)
+    fraction = f"{dead / total:.3f} ({low:.3f} to {high:.3f})"
+    print(f"\nkilled {dead} of {total}: {fraction}; {to_try} to try")
+    print(f"verdicts {dict(verdicts)}, {sum(r['seconds'] for r in done):.0f} s")
+
+
+def _print_survivors(done: Sequence[Record]) -> None:
     for record in sorted(done, key=lambda r: (r["module"], r["line"])):
         if record["verdict"] == "survived":
-            print(
-                f"{record['module']}:{record['line']} {record['operator']} {record['by']}\n    "
-                + "\n    ".join(record["change"])
-            )
+            print(f"{record['module']}:{record['line']} {record['operator']} {record['by']}")
+            for line in record["change"]:
+                print(f"    {line}")
 
 
 def main() -> None:
@@ -129,31 +142,42 @@ def main() -> None:
     args = arguments()
     args.folder.mkdir(parents=True, exist_ok=True)
     everything = {module: list(mutants(module)) for module in modules()}
-    others = [map(int, other.split(":")) for other in args.unlike]
-    left_out = {m.key for seed, size in others for m in sample(everything, size, seed)}
-    candidates = {
-        module: [m for m in found if m.key not in left_out] for module, found in everything.items()
-    }
-    chosen = sample(candidates, args.sample, args.seed)
-    chosen.sort(key=lambda m: m.module in args.last)
+    chosen = _chosen(everything, args)
     results = args.folder / f"seed-{args.seed}.jsonl"
     lines = results.read_text().splitlines() if results.exists() else []
     known: dict[str, Record] = {record["key"]: record for record in map(json.loads, lines)}
     if not args.report:
-        torch.set_num_threads(1)
-        imports = args.folder / "imports.json"
-        if not imports.exists():
-            imports.write_text(json.dumps(imported(list(TESTS))))
-        preload(json.loads(imports.read_text()))
-        tests = measure(args.folder / "map.json", budget=args.budget)
-        for mutant in chosen:
-            if spent() < args.budget and (
-                mutant.key not in known or (args.again and _is_due(known[mutant.key], tests))
-            ):
-                known[mutant.key] = attempt(mutant, tests, args.limit)
-                with results.open("a") as file:
-                    file.write(json.dumps(known[mutant.key]) + "\n")
+        _try_all(chosen, known, results, args)
     report(everything, chosen, known)
+
+
+def _chosen(everything: Mapping[str, Sequence[Mutant]], args: argparse.Namespace) -> list[Mutant]:
+    """Sample from the mutants that other samples have left."""
+    others = [map(int, other.split(":")) for other in args.unlike]
+    left_out = {m.key for seed, size in others for m in sample(everything, size, seed)}
+    candidates: dict[str, list[Mutant]] = {}
+    for module, found in everything.items():
+        candidates[module] = [m for m in found if m.key not in left_out]
+    chosen = sample(candidates, args.sample, args.seed)
+    return sorted(chosen, key=lambda m: m.module in args.last)
+
+
+def _try_all(
+    chosen: Sequence[Mutant], known: dict[str, Record], results: Path, args: argparse.Namespace
+) -> None:
+    """Try what is not known yet until the budget is spent, and keep what comes of it."""
+    torch.set_num_threads(1)
+    imports = args.folder / "imports.json"
+    if not imports.exists():
+        imports.write_text(json.dumps(imported(list(TESTS))))
+    preload(json.loads(imports.read_text()))
+    tests = measure(args.folder / "map.json", budget=args.budget)
+    for mutant in chosen:
+        record = known.get(mutant.key)
+        if spent() < args.budget and (record is None or (args.again and _is_due(record, tests))):
+            known[mutant.key] = attempt(mutant, tests, args.limit)
+            with results.open("a") as file:
+                file.write(json.dumps(known[mutant.key]) + "\n")
 
 
 if __name__ == "__main__":

@@ -33,10 +33,9 @@ OPTIONS = (
     "--timeout=0",
     f"--rootdir={ROOT}",
 )
-PATIENCE, GRACE = (
-    5,
-    15,
-)  # a test may take this many times its usual processor time, and so many seconds more
+# a test may take this many times its usual processor time, and so many seconds more
+PATIENCE = 5
+GRACE = 15
 MEMORY = 8 << 30  # bytes that a child may map on top of what it starts with
 
 
@@ -51,7 +50,8 @@ class Chosen:
     def __init__(
         self, seconds: Mapping[str, float] | None, around: Callable[[str], object]
     ) -> None:
-        self.seconds, self.around = seconds, around
+        self.seconds = seconds
+        self.around = around
         self.taken: dict[str, float] = {}
         self.failed: list[str] = []
 
@@ -73,7 +73,7 @@ class Chosen:
         return done
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note failures."""
+        """Note the tests that fail."""
         if report.failed:
             self.failed.append(report.nodeid)
 
@@ -117,7 +117,11 @@ def _is_ours(name: str, file: str | None) -> bool:
 
 
 def in_child(task: Callable[[Connection], None]) -> tuple[int, Any]:
-    """Run a task in a silent forked child; its exit code (minus the signal that ended it) and the last thing it sent."""
+    """Run a task in a silent forked child.
+
+    Returns:
+        its exit code (minus the signal that ended it), and the last thing it sent.
+    """
     fork = multiprocessing.get_context("fork")
     ours, theirs = fork.Pipe(duplex=False)
 
@@ -139,7 +143,8 @@ def in_child(task: Callable[[Connection], None]) -> tuple[int, Any]:
 
 def plant(path: Path, source: str) -> None:
     """Have this process compile a text in the place of a file when it is imported."""
-    usual, target = importlib.machinery.SourceFileLoader.get_code, os.path.realpath(path)
+    usual = importlib.machinery.SourceFileLoader.get_code
+    target = os.path.realpath(path)
 
     def get_code(self: importlib.machinery.SourceFileLoader, fullname: str) -> Any:
         if os.path.realpath(self.path) == target:

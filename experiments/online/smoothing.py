@@ -71,7 +71,8 @@ def simulate(model: GraphicalModel, length: int) -> Tensor:
 
 def kalman(data: Tensor) -> tuple[Tensor, Tensor]:
     """Smoothed means and variances `(T, D)` of the linear model, from its joint precision."""
-    length, turn = data.shape[0], _turn().double()
+    length = data.shape[0]
+    turn = _turn().double()
     size = length * DIMENSION
     precision = torch.zeros(size, size).double()
     eye = torch.eye(DIMENSION).double()
@@ -133,7 +134,7 @@ def squared_bias(errors: Tensor) -> tuple[float, float]:
 def report(
     name: str, state: State, mean: Tensor, variance: Tensor, seconds: list[float], passes: str
 ) -> None:
-    """Print one row."""
+    """Print one row of the table."""
     weights = state.weights()[..., None, None].double()
     particles = state.particles["s"].double()
     errors = ((weights * particles).sum(0) - mean) / variance.sqrt()
@@ -141,9 +142,11 @@ def report(
         0
     ) / variance  # around the exact mean: no 1/K bias
     square, chance = squared_bias(errors)
-    bias, most = max(square, 0.0) ** 0.5, max(square + 2 * chance, 0.0) ** 0.5
+    bias = max(square, 0.0) ** 0.5
+    most = max(square + 2 * chance, 0.0) ** 0.5
     by_copy = spread.flatten(1).mean(1)
-    ratio, doubt = by_copy.mean(), by_copy.std() / len(by_copy) ** 0.5
+    ratio = by_copy.mean()
+    doubt = by_copy.std() / len(by_copy) ** 0.5
     times = " | ".join(
         f"{1e3 * sorted(seconds[t - 20 : t])[10]:.0f}" for t in AGES if t < len(seconds) + 2
     )
@@ -154,7 +157,7 @@ def report(
 
 
 def main() -> None:
-    """Run the command."""
+    """Measure every move and number of passes, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--length", type=int, default=200)
     parser.add_argument("--particles", type=int, default=16)

@@ -31,7 +31,7 @@ def by_engine(program: Program, args: argparse.Namespace) -> tuple[Draws, float]
     model, data = GraphicalModel.from_pyro(program[0], *program[1])
     engine = DCPC(model, num_particles=args.particles, warmup=args.warmup)
     state, _ = engine.run(engine.init(data, seed=0), args.warmup)
-    names = [n for n in state.problem.latent if n not in state.problem.discrete]
+    names = [n for n in state.conditioning.latent if n not in state.conditioning.discrete]
     start = time.process_time()
     _, info = engine.run(state, args.sweeps, record=names)
     seconds = time.process_time() - start
@@ -70,7 +70,8 @@ def summary(draws: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def scores(first: Draws, second: Draws) -> tuple[float, int]:
     """Largest difference in joint standard errors, and the number of differences."""
-    largest, number = 0.0, 0
+    largest = 0.0
+    number = 0
     for name in first:
         for power in (1, 2):
             (m, e, _), (n, f, _) = (summary(d[name] ** power) for d in (first, second))

@@ -80,7 +80,8 @@ def programs() -> dict[str, Program]:
     x = normal(60, 5)
     chances = torch.sigmoid(x @ torch.tensor([1.0, -1.0, 0.5, 0.0, 0.0]) + 0.5)
     answers = torch.bernoulli(chances, generator=generator)
-    group, covariate = torch.arange(48) % 6, normal(48)
+    group = torch.arange(48) % 6
+    covariate = normal(48)
     line = 1 + normal(6, 2)
     response = line[group, 0] + line[group, 1] * covariate + 0.6 * normal(48)
     points = torch.cat([normal(12) - 1.5, normal(18) + 2])

@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """Command line."""
+    """Read the command line of the experiment."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--data-dir", default="data")
@@ -119,7 +119,9 @@ class Task:
     """
 
     def __init__(self, data: ImageData, known: Tensor, args: argparse.Namespace) -> None:
-        self.data, self.known, self.args = data, known, args
+        self.data = data
+        self.known = known
+        self.args = args
         self.by_class = args.graph == "classes"
         latents = LATENTS[args.graph]
         self.unlabelled = labelled_embedding(CLASSES, data.image_shape, latents=latents)
@@ -144,7 +146,8 @@ class Task:
 
     def warm_up(self) -> Encoder:
         """A variational encoder and a first decoder, from all images and no label."""
-        rate, engine = self.args.rate, DCPC(self.unlabelled, num_particles=1, seed=self.args.seed)
+        rate = self.args.rate
+        engine = DCPC(self.unlabelled, num_particles=1, seed=self.args.seed)
         optimizer = torch.optim.Adam(self.unlabelled.parameters(), lr=rate)
         learner = VariationalLearner(
             engine, optimizer, *self.cloud(engine), site="image", rate=rate
@@ -156,7 +159,7 @@ class Task:
         return learner.encoder
 
     def learn(self, encoder: Encoder) -> None:
-        """Particles from the encoder, then exact sweeps and the joint likelihood of images and given labels."""
+        """Draw particles from the encoder, sweep, and learn from images and given labels."""
         template, store = self.cloud(self.engine)
         with torch.no_grad():
             drawn = torch.cat(
@@ -179,8 +182,12 @@ class Task:
             schedule.step()
 
     def _begin(self, drawn: Tensor) -> Tensor:
-        """Gaussians at the labelled images' embeddings, the decoder as it is; labels `(N,)`, at random where not given."""
-        gaussians, known = self.model.sites["embedding"].kernel, self.known
+        """Begin with the classes' Gaussians at the labelled images' embeddings.
+
+        Labels `(N,)`, at random where not given; the decoder stays as it is.
+        """
+        gaussians = self.model.sites["embedding"].kernel
+        known = self.known
         assert isinstance(gaussians, ClassGaussians)
         gaussians.start(drawn[known], self.data.train_labels[known])
         pixels, learned = (
@@ -190,7 +197,10 @@ class Task:
         return torch.where(known, self.data.train_labels, torch.randint(CLASSES, known.shape))
 
     def classify(self, encoder: Encoder) -> Tensor:
-        """p(label | image) of the test images `(N, classes)`: 4 particles, averaged over the latter half of the sweeps."""
+        """Estimate p(label | image) of the test images, `(N, classes)`.
+
+        By 4 particles, averaged over the latter half of the sweeps.
+        """
         engine = DCPC(self.model, num_particles=4, seed=self.args.seed + 1)
         return torch.cat(
             [self._classify(engine, encoder, images) for images in self.data.test.split(2000)]
@@ -205,7 +215,7 @@ class Task:
             state = state.with_values({"embedding": encoder(unit(images), 4)[0][0]})
         total = torch.zeros(len(images), CLASSES)
         for sweep in range(self.args.sweeps):
-            state, _ = engine.visit(state, adapt=sweep < self.args.sweeps // 2)
+            state, _ = engine.sweep(state, adapt=sweep < self.args.sweeps // 2, log_joint=False)
             if sweep >= self.args.sweeps // 2:
                 total = total + self._probabilities(engine, state)
         return total / total.sum(-1, keepdim=True)
@@ -254,7 +264,7 @@ def accuracy(probabilities: Tensor, labels: Tensor) -> float:
 
 
 def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """Expected calibration error: mean distance between confidence and accuracy in equally wide bins of confidence."""
+    """Expected calibration error: mean distance of confidence from accuracy, over equal bins."""
     confidence, chosen = probabilities.max(-1)
     right = (chosen == labels).float()
     where = (confidence * bins).long().clamp(max=bins - 1)

@@ -1,4 +1,4 @@
-"""A sequence of MNIST images, memorised in the weights of a state-space model and recalled from a cue of its first image.
+"""A sequence of MNIST images, memorised by a state-space model and recalled from its first image.
 
     python -m aif_dcpc.experiments.sequential_memory.run --data-dir ... --seed 0
 
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """Command line."""
+    """Read the command line of the experiment."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data-dir", default="data")
     parser.add_argument("--seed", type=int, default=0)
@@ -104,7 +104,10 @@ def visible(image: Tensor, kind: str) -> Tensor:
 def recall(
     model: GraphicalModel, sequence: Tensor, cue: Tensor, kind: str, args: argparse.Namespace
 ) -> Tensor:
-    """The images after the first, `(T - 1, 1, 28, 28)`: means over 16 forecasts from the state that the cue tells."""
+    """Recall the images after the first, `(T - 1, 1, 28, 28)`.
+
+    Means over 16 forecasts from the state that the cue tells.
+    """
     masked = with_visible(
         model, "image", visible(cue, kind)
     )  # hidden pixels do not matter, whatever their value
@@ -127,7 +130,7 @@ def scores(found: Tensor, sequence: Tensor) -> dict[str, float]:
 
 
 def hopfield_scores(sequence: Tensor, cue: Tensor) -> dict[str, dict[str, float]]:
-    """Of the networks with linear and with softmax strengths, from the noisy cue, against the same binary images."""
+    """Score networks with linear and with softmax strengths, from the noisy cue, on binary images."""
     binary = (sequence > 0.5).float()
     kinds = {"hopfield": None, "softmax_hopfield": 20.0}
     return {
@@ -161,7 +164,9 @@ def asymmetric_hopfield(
     Returns:
         `(length, *image_shape)`, pixels 0 and 1.
     """
-    stored, now, recalled = signs(sequence).flatten(1), signs(cue).flatten(), []
+    stored = signs(sequence).flatten(1)
+    now = signs(cue).flatten()
+    recalled = []
     for _ in range(length):
         overlap = stored[:-1] @ now / len(now)
         strength = overlap if sharpness is None else torch.softmax(sharpness * overlap, 0)
@@ -171,7 +176,7 @@ def asymmetric_hopfield(
 
 
 def signs(images: Tensor, threshold: float = 0.5) -> Tensor:
-    """-1 and 1."""
+    """Turn grey values into -1 and 1."""
     return torch.where(images > threshold, 1.0, -1.0)
 
 

@@ -189,7 +189,7 @@ def partial_density(density: Density, others: tuple[Tensor, ...]) -> Density:
 
 def names_outside(block: Block) -> tuple[str, ...]:
     """Latents that the block does not hold, parents first."""
-    return tuple(n for n in block.state.problem.latent if n not in block.names)
+    return tuple(n for n in block.state.conditioning.latent if n not in block.names)
 
 
 def charts_of(block: Block) -> tuple[Chart, ...]:

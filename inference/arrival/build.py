@@ -62,9 +62,7 @@ def build_sampler(
     return BlockSampler(state, block, moves, maps, rest, point, "standardised", engine.generator)
 
 
-def _choose_num_particles(
-    engine: Any, data: Mapping[str, Tensor] | None, **setup: Any
-) -> int:
+def _choose_num_particles(engine: Any, data: Mapping[str, Tensor] | None, **setup: Any) -> int:
     state = engine.with_num_particles(TRIED).init(data, **setup)
     block = Block.of(state, block_names(state, engine.moves))
     return fitting_num_particles(block, few(state.log_weights, block)) if block.names else MOST
@@ -72,14 +70,16 @@ def _choose_num_particles(
 
 def block_names(state: State, overrides: Mapping[str, Any]) -> tuple[str, ...]:
     """Continuous latents that have neither a move of the user's nor a conditional of the model's."""
-    problem = state.problem
-    given = {n for sites in problem.lowered.model.conditionals for n in sites} | set(overrides)
-    return tuple(n for n in problem.latent if n not in problem.discrete and n not in given)
+    conditioning = state.conditioning
+    given = {n for sites in conditioning.factor_graph.model.conditionals for n in sites} | set(
+        overrides
+    )
+    return tuple(
+        n for n in conditioning.latent if n not in conditioning.discrete and n not in given
+    )
 
 
-def _without_block(
-    state: State, block: Block, rest: RestMoves | None, engine: Any
-) -> BlockSampler:
+def _without_block(state: State, block: Block, rest: RestMoves | None, engine: Any) -> BlockSampler:
     height = log_joint(state)
     empty = height.new_zeros(*height.shape, 0)
     point = Point(empty, height, empty)

@@ -7,14 +7,13 @@ dimensions: in the typical set's neighbourhood, not at the mode.
 Reference: Nocedal and Wright 2006, algorithm 7.4; Zhang et al. 2022 (Pathfinder) for the idea.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-Density = Callable[..., tuple[Tensor, Tensor]]
+Density = Callable[..., tuple[Tensor, ...]]
 HISTORY = 8
 ENOUGH = 0.1  # nats of expected gain per dimension below which a chain has arrived
 SHRINK = 0.3  # of the step, after a failure
@@ -90,7 +89,9 @@ def _direction(found: Climb) -> tuple[Tensor, Tensor]:
     inverse = torch.where(known, 1 / products.where(known, torch.ones_like(products)), 0.0)
     direction = found.score
     shares = []
-    for s, y, rho in zip(reversed(found.steps), reversed(found.falls), inverse.flip(0), strict=True):
+    for s, y, rho in zip(
+        reversed(found.steps), reversed(found.falls), inverse.flip(0), strict=True
+    ):
         share = rho * (s * direction).sum(-1)
         direction = direction - share.unsqueeze(-1) * y
         shares.append(share)

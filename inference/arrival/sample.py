@@ -20,8 +20,9 @@ from aif_dcpc.inference.arrival.draws import Draws
 from aif_dcpc.inference.arrival.judge import Verdict, judge
 from aif_dcpc.inference.arrival.warm_up import warm_up
 from aif_dcpc.inference.errors import ConvergenceWarning
-from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import log_joint
+from aif_dcpc.inference.model.joint import Chart
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.queries.ranks import bulk_ess, rank_r_hat, tail_ess
 
@@ -64,7 +65,7 @@ def sample(
 ) -> Draws:
     """Draw from the posterior (see `DCPC.sample`)."""
     began = time.process_time()
-    with quiet_distributions(), torch.no_grad():
+    with no_validation(), torch.no_grad():
         sampler = build_sampler(engine, data, num_particles, seed=seed, **setup)
         sweeps = warm_up(sampler, began + WARM_SHARE * max_seconds)
         kept, verdict = _draw(sampler, began + max_seconds)
@@ -116,7 +117,7 @@ def _keep(sampler: BlockSampler, kept: Kept) -> None:
         kept.rest.setdefault(name, []).append(sampler.state.constrained(name))
 
 
-def _least(acceptances: Mapping[str, Tensor], like: Tensor) -> Tensor:
+def _least(acceptances: Mapping[Chart, Tensor], like: Tensor) -> Tensor:
     """The least acceptance of a chain's moves; 1 where it has none."""
     found = list(acceptances.values())
     return torch.stack(found).amin(0) if found else torch.ones_like(like)
@@ -140,7 +141,7 @@ def _finish(
     state = sampler.state.with_values(block.unflatten(flat[-1]))
     values = _natural(state, block, flat)
     values |= {n: torch.stack(x) for n, x in kept.rest.items()}
-    ordered = {n: values[n] for n in state.problem.latent}
+    ordered = {n: values[n] for n in state.conditioning.latent}
     return Draws(
         values=ordered,
         log_joint=torch.stack(kept.log_prob),
@@ -160,7 +161,7 @@ def _natural(state: State, block: Any, flat: Tensor) -> dict[str, Tensor]:
     number, width = flat.shape[:2]
     found = {}
     for name, value in block.unflatten(flat.flatten(0, 1)).items():
-        bijection = state.problem.bijections.get(name)
+        bijection = state.conditioning.bijections.get(name)
         natural = value if bijection is None else bijection(value)
         found[name] = natural.unflatten(0, (number, width))
     return found

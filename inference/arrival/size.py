@@ -26,7 +26,11 @@ class Counter(TorchDispatchMode):
         self.numbers = 0
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run an operation and add the size of its result."""
         found = func(*args, **(kwargs or {}))

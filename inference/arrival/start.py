@@ -14,7 +14,7 @@ from aif_dcpc.inference.arrival.climb import Climb, climb
 from aif_dcpc.inference.arrival.metric import metric_of_pairs
 from aif_dcpc.inference.moves.hamiltonian import Metric
 
-Density = Callable[..., tuple[Tensor, Tensor]]
+Density = Callable[..., tuple[Tensor, ...]]
 WIDTH = 2.0
 FAR = 20.0  # nats below the best, or two per dimension, at which a chain has not arrived
 
@@ -25,7 +25,9 @@ def scatter(shape: tuple[int, int, int], like: Tensor, generator: torch.Generato
     return (2 * uniform - 1) * WIDTH
 
 
-def arrive(density: Density, start: Tensor, generator: torch.Generator | None) -> tuple[Climb, Metric]:
+def arrive(
+    density: Density, start: Tensor, generator: torch.Generator | None
+) -> tuple[Climb, Metric]:
     """Climb, drop what has not arrived, spread; the metric is that of the pairs met on the way."""
     found = climb(density, start)
     _replace_far(found, generator)

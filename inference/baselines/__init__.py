@@ -1,1 +1,4 @@
-"""What the engine is compared with, on the same graphs; nothing in the engine imports this package."""
+"""What the engine is compared with, on the same graphs.
+
+Nothing in the engine imports this package.
+"""

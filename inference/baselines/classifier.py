@@ -54,7 +54,7 @@ class Classifier(nn.Module):
 def train_classifier(
     images: Tensor, labels: Tensor, *, steps: int = 600, batch_size: int = 128, seed: int = 0
 ) -> Classifier:
-    """Fit a classifier.
+    """Fit a classifier to labelled images by backpropagation.
 
     Args:
         images: `(N, C, H, W)` in [0, 1].

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference.engine import DCPC
-from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import fill_cache, is_continuous, prediction_error
 from aif_dcpc.inference.model.state import State
 
@@ -45,14 +45,16 @@ class UnadjustedLangevin(DCPC):
         persistent: bool = True,
     ) -> None:
         super().__init__(engine.model, num_particles=engine.num_particles, seed=engine.seed)
-        self.step_size, self.temperature = step, temperature
-        self.inner_steps, self.persistent = inner_steps, persistent
+        self.step_size = step
+        self.temperature = temperature
+        self.inner_steps = inner_steps
+        self.persistent = persistent
 
-    def visit(
-        self, state: State, generator: torch.Generator | None = None, *, adapt: bool | None = None
+    def _update_latents(
+        self, state: State, generator: torch.Generator | None, adapt: bool | None
     ) -> tuple[State, dict[str, Tensor]]:
-        """`inner_steps` steps of all latents; nothing is ever rejected."""
-        with quiet_distributions(), torch.no_grad():
+        """Make `inner_steps` steps of all latents; nothing is ever rejected."""
+        with no_validation(), torch.no_grad():
             if not self.persistent:
                 state = state.with_values(self._afresh(state))
             for _ in range(self.inner_steps):
@@ -62,10 +64,10 @@ class UnadjustedLangevin(DCPC):
     def _afresh(self, state: State) -> dict[str, Tensor]:
         """Particles from the prior."""
         drawn = self.init(batch_size=state.batch_size).values
-        return {name: drawn[name] for name in state.problem.latent}
+        return {name: drawn[name] for name in state.conditioning.latent}
 
     def _move(self, state: State, generator: torch.Generator | None) -> State:
-        names = tuple(n for n in state.problem.latent if is_continuous(state.problem, n))
+        names = tuple(n for n in state.conditioning.latent if is_continuous(state.conditioning, n))
         state = fill_cache(state, names)
         scale = math.sqrt(2 * self.step_size * self.temperature)
         moved = {}

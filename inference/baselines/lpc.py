@@ -15,7 +15,7 @@ from torch import Tensor
 from aif_dcpc.inference.baselines.vae import AmortisedLearner
 from aif_dcpc.inference.learning import learn_step
 from aif_dcpc.inference.model.state import Info
-from aif_dcpc.inference.stores import rebind
+from aif_dcpc.inference.stores import with_batch
 
 
 class LangevinCodingLearner(AmortisedLearner):
@@ -37,7 +37,9 @@ class LangevinCodingLearner(AmortisedLearner):
         images = data[self.site]
         with torch.no_grad():
             started, _ = self.encoder(images, self.engine.num_particles)
-        state = rebind(self.template, data, dict(zip(self.latents, started, strict=True)), masks)
+        state = with_batch(
+            self.template, data, dict(zip(self.latents, started, strict=True)), masks
+        )
         state, info = learn_step(self.engine, state, self.optimizer)
         fit = self.encoder.log_prob(images, [state.values[name].detach() for name in self.latents])
         self.optimizer.zero_grad(set_to_none=True)

@@ -15,11 +15,10 @@ from torch.distributions import Independent, Normal
 from aif_dcpc.inference.engine import DCPC
 from aif_dcpc.inference.errors import ModelError, NonFiniteError
 from aif_dcpc.inference.learning import Learner
-from aif_dcpc.inference.model.ancestral import quiet_distributions
-from aif_dcpc.inference.model.densities import log_density
-from aif_dcpc.inference.model.factor_graph import Leaf
+from aif_dcpc.inference.model.ancestral import no_validation
+from aif_dcpc.inference.model.densities import aligned_inputs, log_density
 from aif_dcpc.inference.model.state import Info, State
-from aif_dcpc.inference.stores import ParticleStore, rebind
+from aif_dcpc.inference.stores import ParticleStore, with_batch
 
 HIDDEN = 256
 
@@ -43,7 +42,8 @@ class Encoder(nn.Module):
     def forward(self, images: Tensor, num_particles: int) -> tuple[list[Tensor], Tensor]:
         """Draws `(K, B, size)` of each latent, z_L first, and their summed log density `(K, B)`."""
         below = images.flatten(1).expand(num_particles, len(images), -1)
-        drawn, log_prob = [], torch.zeros(below.shape[:2], dtype=images.dtype, device=images.device)
+        drawn = []
+        log_prob = torch.zeros(below.shape[:2], dtype=images.dtype, device=images.device)
         for layer in self.layers:
             law = _law(layer, below)
             below = law.rsample()
@@ -74,7 +74,7 @@ def chain_encoder(template: State, site: str) -> Encoder:
     Raises:
         ModelError: the latents are no vectors.
     """
-    latents = tuple(reversed(template.problem.latent))
+    latents = tuple(reversed(template.conditioning.latent))
     if any(template.values[name].ndim != 3 for name in latents):
         raise ModelError("an encoder needs latents that are vectors: choose a graph such as dlgm.")
     pixels = template.values[site][0, 0].numel()
@@ -105,7 +105,8 @@ class AmortisedLearner(Learner):
         rate: float,
     ) -> None:
         super().__init__(engine, optimizer, template, store)
-        self.site, self.latents = site, tuple(reversed(template.problem.latent))
+        self.site = site
+        self.latents = tuple(reversed(template.conditioning.latent))
         self.encoder: Encoder = chain_encoder(template, site)
         optimizer.add_param_group({"params": list(self.encoder.parameters()), "lr": rate})
 
@@ -120,12 +121,17 @@ class AmortisedLearner(Learner):
 
 
 class VariationalLearner(AmortisedLearner):
-    """Learns decoder and encoder by the evidence lower bound; the store keeps the encoder's last draws."""
+    """Learns decoder and encoder by the evidence lower bound.
+
+    The store keeps the encoder's last draws.
+    """
 
     def step(
         self, data: Mapping[str, Tensor], indices: Tensor, masks: Mapping[str, Tensor] | None = None
     ) -> Info:
-        """Climb the evidence lower bound of some data; `info.log_joint` holds log p at the encoder's draws.
+        """Climb the evidence lower bound of some data.
+
+        `info.log_joint` holds log p at the encoder's draws.
 
         `info.trace["bound"]` holds log p - log q, `(K, B)` nats.
 
@@ -133,7 +139,7 @@ class VariationalLearner(AmortisedLearner):
             NonFiniteError: the bound is not finite.
         """
         drawn, log_q = self.encoder(data[self.site], self.engine.num_particles)
-        state = rebind(self.template, data, dict(zip(self.latents, drawn, strict=True)), masks)
+        state = with_batch(self.template, data, dict(zip(self.latents, drawn, strict=True)), masks)
         log_p = _log_joint(state)
         loss = -(log_p - log_q).mean(0).sum()
         if not bool(torch.isfinite(loss)):
@@ -151,8 +157,8 @@ class VariationalLearner(AmortisedLearner):
 def _log_joint(state: State) -> Tensor:
     """log p(x, z) `(K, B)`, differentiable in values and parameters; for models without time."""
     total = torch.zeros_like(state.log_weights)
-    with quiet_distributions():
-        for factor in state.problem.lowered.factors:
-            inputs: dict[Leaf, Tensor] = {leaf: state.values[leaf.site] for leaf in factor.inputs}
+    with no_validation():
+        for factor in state.conditioning.factor_graph.factors:
+            inputs = aligned_inputs(state, factor)
             total = total + log_density(state, factor, inputs, 0, 0)  # masked terms are zero
     return total

@@ -5,7 +5,9 @@
     >>> from aif_dcpc.inference import GraphicalModel
     >>> model = GraphicalModel()
     >>> model.add_site("z", lambda: Normal(torch.zeros(3), 1.0))
-    >>> model.add_site("x", lambda z: Normal(z.mean(0, keepdim=True).expand_as(z), 1.0), parents=["z"])
+    >>> def averaged(z):
+    ...     return Normal(z.mean(0, keepdim=True).expand_as(z), 1.0)
+    >>> model.add_site("x", averaged, parents=["z"])
     >>> for sentence in check_model(model):
     ...     print(sentence.split(" (")[0])
     site 'x': the log density of a datum changes with the other particles or data
@@ -13,7 +15,7 @@
 What is checked, on a small cloud drawn from the model itself, data clamped where they are given:
 
 1. every kernel gives a log density of shape `(K, B, [T])`, finite, whatever K, B and T are;
-2. particle k of datum i at slice t has the same log density alone as in the cloud (batch
+2. particle k of data point i at slice t has the same log density alone as in the cloud (batch
 normalisation does not);
 3. scores equal finite differences (a detached value, a number read from a tensor, a rounded value
 are found);
@@ -33,7 +35,7 @@ from torch import Tensor
 from aif_dcpc.inference.checks.geweke import SIZES, joint_test
 from aif_dcpc.inference.engine import DCPC
 from aif_dcpc.inference.errors import cause
-from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import (
     active_factors,
     evaluate,
@@ -41,7 +43,7 @@ from aif_dcpc.inference.model.densities import (
     is_continuous,
     log_density,
 )
-from aif_dcpc.inference.model.factor_graph import Factor, Leaf, align
+from aif_dcpc.inference.model.factor_graph import Argument, Factor, align
 from aif_dcpc.inference.model.graph import GraphicalModel
 from aif_dcpc.inference.model.state import State
 
@@ -77,7 +79,7 @@ def check_model(
         state = _cloud(model, data, seed)
     except Exception as error:  # kernels may raise anything
         return (f"the model cannot be sampled from: {cause(error)}",)
-    with quiet_distributions():
+    with no_validation():
         faults = [
             sentence
             for factor in active_factors(state)
@@ -95,62 +97,70 @@ def check_model(
 
 
 def _cloud(model: GraphicalModel, data: Mapping[str, Tensor] | None, seed: int) -> State:
-    """A small cloud from the prior."""
+    """Draw a small cloud from the prior, of the sizes that the data do not tell."""
+    given = [model.sites[name] for name in data or {} if name in model.sites]
+    batch_told = any(site.scope != "global" for site in given)
     timed = any(site.period is not None for site in model.sites.values())
-    sized = any(model.sites[n].scope != "global" for n in data or {} if n in model.sites)
-    lasting = any(model.sites[n].period == 1 for n in data or {} if n in model.sites)
-    return DCPC(model, num_particles=SIZES["num_particles"]).init(
-        data,
-        batch_size=None if sized else SIZES["batch_size"],
-        length=SIZES["length"] if timed and not lasting else None,
-        seed=seed,
-    )
+    length_told = any(site.period == 1 for site in given)
+    batch_size = None if batch_told else SIZES["batch_size"]
+    length = SIZES["length"] if timed and not length_told else None
+    engine = DCPC(model, num_particles=SIZES["num_particles"])
+    return engine.init(data, batch_size=batch_size, length=length, seed=seed)
 
 
 # -- shapes and independence -----------------------------------------------------------------------
 
 
-def _aligned(state: State, factor: Factor) -> tuple[dict[Leaf, Tensor], int, int]:
+def _aligned(state: State, factor: Factor) -> tuple[dict[Argument, Tensor], int, int]:
     start, stop = factor_slices(state, factor)
-    sites = {leaf: state.problem.site(leaf.site) for leaf in factor.inputs}
+    sites = {argument: state.conditioning.site(argument.site) for argument in factor.inputs}
     values = {
-        leaf: align(state.values[leaf.site], site, leaf, factor.site, start, stop)
-        for leaf, site in sites.items()
+        argument: align(state.values[argument.site], site, argument, factor.site, start, stop)
+        for argument, site in sites.items()
     }
     return values, start, stop
 
 
 def _check_factor(state: State, factor: Factor) -> Iterator[str]:
-    """Shape, finiteness, and that every entry is a matter of its own particle, datum and slice."""
+    """Check shape, finiteness, and that no entry depends on other particles, data or slices."""
     where = f"site {factor.site.name!r}"
     aligned, start, stop = _aligned(state, factor)
-    lead = torch.broadcast_shapes(*(v.shape[: factor.site.num_lead] for v in aligned.values()))
+    axes = factor.site.batch_ndim
+    expected = tuple(torch.broadcast_shapes(*(v.shape[:axes] for v in aligned.values())))
     try:
         whole = log_density(state, factor, aligned, start, stop)
     except Exception as error:  # as above
-        yield f"{where}: its kernel fails on parents with leading axes {tuple(lead)} (K, B, [T]): {cause(error)}"
-        return
-    if tuple(whole.shape) != tuple(lead):
         yield (
-            f"{where}: its log density has shape {tuple(whole.shape)}, expected {tuple(lead)} (K, B, [T]); the "
-            "distribution's batch shape must start with the leading axes of the parents."
+            f"{where}: its kernel fails on parents with leading axes {expected} (K, B, [T]): "
+            f"{cause(error)}"
+        )
+        return
+    if tuple(whole.shape) != expected:
+        yield (
+            f"{where}: its log density has shape {tuple(whole.shape)}, expected {expected} "
+            "(K, B, [T]); the distribution's batch shape must start with the leading axes of the "
+            "parents."
         )
     elif not bool(torch.isfinite(whole).all()):
-        yield f"{where}: its log density is not finite at draws from the model itself; check its scale parameters."
+        yield (
+            f"{where}: its log density is not finite at draws from the model itself; check its "
+            "scale parameters."
+        )
     else:
         yield from _check_entries(state, factor, aligned, whole)
 
 
 def _check_entries(
-    state: State, factor: Factor, aligned: Mapping[Leaf, Tensor], whole: Tensor
+    state: State, factor: Factor, aligned: Mapping[Argument, Tensor], whole: Tensor
 ) -> Iterator[str]:
-    worst, where = 0.0, f"site {factor.site.name!r}"
+    where = f"site {factor.site.name!r}"
+    worst = 0.0
     for place in (
         torch.cartesian_prod(*(torch.arange(n) for n in whole.shape))
         .reshape(-1, whole.ndim)
         .tolist()
     ):
-        alone = {leaf: _entry(value, place) for leaf, value in aligned.items()}
+        alone = {argument: _entry(value, place) for argument, value in aligned.items()}
         start = factor_slices(state, factor)[0] + (place[2] if len(place) > 2 else 0)
         unmasked = state.replace(masks={})
         try:
@@ -160,8 +170,9 @@ def _check_entries(
             return
         if value.numel() != 1:
             yield (
-                f"{where}: given one particle of one datum, its log density has shape {tuple(value.shape)}, expected "
-                f"{(1,) * whole.ndim}; its kernel holds values of all data: declare them with add_input, as a parent."
+                f"{where}: given one particle of one datum, its log density has shape "
+                f"{tuple(value.shape)}, expected {(1,) * whole.ndim}; its kernel holds values of "
+                "all data: declare them with add_input, as a parent."
             )
             return
         expected = whole[tuple(place)]
@@ -173,9 +184,9 @@ def _check_entries(
         )
     if worst > 1e-3:
         yield (
-            f"{where}: the log density of a datum changes with the other particles or data (largest "
-            f"difference {worst:.2g} of 1 + its size); a kernel must treat its leading axes (K, B, [T]) apart: look for "
-            "batch normalisation, or a reduction over a wrong axis."
+            f"{where}: the log density of a datum changes with the other particles or data "
+            f"(largest difference {worst:.2g} of 1 + its size); a kernel must treat its leading "
+            "axes (K, B, [T]) apart: look for batch normalisation, or a reduction over a wrong axis."
         )
 
 
@@ -191,7 +202,7 @@ def _entry(value: Tensor, place: list[int]) -> Tensor:
 def _check_scores(
     model: GraphicalModel, data: Mapping[str, Tensor] | None, seed: int
 ) -> Iterator[str]:
-    """Directional derivatives against central differences, in float64 where the kernels allow it."""
+    """Check directional derivatives against central differences, in float64 where kernels allow it."""
     state = _cloud(model, data, seed)
     try:
         fine = _doubled(_cloud(copy.deepcopy(model).double(), data, seed))
@@ -205,18 +216,23 @@ def _check_scores(
         try:
             yield from _check_slopes(state, factor, generator)
         except Exception as error:  # as above
-            yield f"site {factor.site.name!r}: its log density cannot be differentiated: {cause(error)}"
+            yield (
+                f"site {factor.site.name!r}: its log density cannot be differentiated: "
+                f"{cause(error)}"
+            )
 
 
 def _check_slopes(state: State, factor: Factor, generator: torch.Generator) -> Iterator[str]:
-    for leaf in factor.inputs:
-        if is_continuous(state.problem, leaf.site):
+    for argument in factor.inputs:
+        if is_continuous(state.conditioning, argument.site):
             # some densities compute in float32 whatever they are given: a fault shows at both step
             # sizes
-            wrong = min(_wrong_slopes(state, factor, leaf, *sizes, generator) for sizes in STEPS)
+            wrong = min(
+                _wrong_slopes(state, factor, argument, *sizes, generator) for sizes in STEPS
+            )
             if wrong > 0.25:  # a kink between the two points is no fault
                 yield (
-                    f"site {factor.site.name!r}: the gradient of its log density towards {leaf.site!r} is not its "
+                    f"site {factor.site.name!r}: the gradient of its log density towards {argument.site!r} is not its "
                     f"slope ({wrong:.0%} of the entries differ); look for .detach(), .item(), rounding or a wrong "
                     "backward."
                 )
@@ -230,26 +246,25 @@ def _doubled(state: State) -> State:
 def _wrong_slopes(
     state: State,
     factor: Factor,
-    leaf: Leaf,
+    argument: Argument,
     step: float,
     tolerance: float,
     generator: torch.Generator,
 ) -> float:
-    """Fraction of particles, data and slices whose slope along a random direction is not what the score says."""
+    """Return the fraction of entries whose slope along a random direction contradicts the score."""
     aligned, start, stop = _aligned(state, factor)
-    value = aligned[leaf]
+    value = aligned[argument]
     direction = torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value)
     moved = [
-        log_density(state, factor, {**aligned, leaf: value + s * step * direction}, start, stop)
+        log_density(state, factor, {**aligned, argument: value + s * step * direction}, start, stop)
         for s in (1, -1)
     ]
     difference = (moved[0] - moved[1]).detach() / (2 * step)
-    slope = evaluate(state, factor).scores[leaf] * direction
-    lead = difference.ndim
-    slope = slope.flatten(lead).sum(-1) if slope.ndim > lead else slope
-    for axis in range(
-        lead
-    ):  # a value shared by several rows (a global site) collects the slopes of all of them
+    slope = evaluate(state, factor).scores[argument] * direction
+    axes = difference.ndim
+    slope = slope.flatten(axes).sum(-1) if slope.ndim > axes else slope
+    for axis in range(axes):
+        # a value shared by several rows (a global site) collects the slopes of all of them
         if slope.shape[axis] == 1 < difference.shape[axis]:
             difference = difference.sum(axis, keepdim=True)
     size = 1 + difference.abs().median()

@@ -1,4 +1,4 @@
-"""Geweke's joint distribution test: sweeps and fresh data must keep the joint distribution of latents and data.
+"""Geweke's joint distribution test: sweeps and fresh data must keep the joint distribution.
 
 Exact draws of (latents, data) are made in many independent replicates along the batch axis. Each
 round then sweeps the latents given the data, with frozen step sizes, and redraws the data given the
@@ -44,7 +44,7 @@ def joint_test(
     start = engine.init(inputs, seed=seed + 1, batch_size=replicates, length=length).natural
     try:
         state = _clamped(engine, start, observed)
-        if not state.problem.latent:
+        if not state.conditioning.latent:
             return []
         adaptation = _adapted(engine, state)
         end = _rounds(engine, start, observed, adaptation, num_sweeps, (replicates, length))
@@ -54,7 +54,7 @@ def joint_test(
 
 
 def _observed(model: GraphicalModel, data: Mapping[str, Tensor] | None) -> tuple[str, ...]:
-    """Sites clamped in the test: those with data, else the leaves of the graph."""
+    """List the sites clamped in the test: those with data, else the leaves of the graph."""
     names = [n for n, s in model.sites.items() if s.kind == "stochastic"]
     given = [n for n in names if n in (data or {})]
     return tuple(given or [n for n in names if not model.children_of(n)])
@@ -83,8 +83,8 @@ def _clamped(engine: DCPC, natural: Mapping[str, Tensor], observed: Sequence[str
     timed = [v.shape[2] for n, v in natural.items() if sites[n].period == 1]
     batch = max(v.shape[1] for v in natural.values())
     state = engine.init(data, batch_size=batch, length=timed[0] if timed else None)
-    latents = {n: natural[n] for n in state.problem.latent}
-    return state.with_values(state.problem.unconstrain(latents))
+    latents = {n: natural[n] for n in state.conditioning.latent}
+    return state.with_values(state.conditioning.unconstrain(latents))
 
 
 def _adapted(engine: DCPC, state: State) -> Mapping[str, object]:
@@ -128,8 +128,9 @@ def _compare(
         if z > max(threshold, worst.get(site, (0.0, ""))[0]):
             worst[site] = (z, what)
     return [
-        f"site {site!r}: sweeping changes the joint distribution (Geweke's test: {what} is off by {z:.1f} standard "
-        f"errors, limit {threshold:.1f}); its draws and its density differ, or its conditional or move is not exact."
+        f"site {site!r}: sweeping changes the joint distribution (Geweke's test: {what} is off by "
+        f"{z:.1f} standard errors, limit {threshold:.1f}); its draws and its density differ, or its "
+        "conditional or move is not exact."
         for site, (z, what) in worst.items()
     ]
 
@@ -151,7 +152,10 @@ def _statistics(
 
 
 def _bounded(reference: Tensor, values: Tensor) -> Tensor:
-    """`(replicates, elements)` in (-1, 1): standardised by the fresh draws and squashed, so that tails do not matter."""
+    """Standardise by the fresh draws and squash, so that tails do not matter.
+
+    The result is `(replicates, elements)` in (-1, 1).
+    """
     flat, base = (
         v[0].double().reshape(v.shape[1], -1)[:, :MAX_ELEMENTS] for v in (values, reference)
     )
@@ -167,7 +171,7 @@ def _z(first: Tensor, second: Tensor) -> Tensor:
 
 
 def as_episodes(model: GraphicalModel) -> GraphicalModel:
-    """The same model with global sites once per datum, so that data are independent replicates."""
+    """Copy a model with global sites once per data point, so that data are independent replicates."""
     copied = copy.copy(model)
     copied.sites = {
         name: replace(site, scope="episode") if site.scope == "global" else site

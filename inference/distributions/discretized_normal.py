@@ -27,7 +27,9 @@ class Grid(constraints.Constraint):
     is_discrete = True
 
     def __init__(self, low: float, high: float, levels: int) -> None:
-        self.low, self.high, self.levels = low, high, levels
+        self.low = low
+        self.high = high
+        self.levels = levels
         super().__init__()
 
     def check(self, value: Tensor) -> Tensor:
@@ -67,10 +69,13 @@ class DiscretizedNormal(Distribution):
     ) -> None:
         if levels < 2 or not low < high:
             raise ValueError(
-                f"DiscretizedNormal: expected low < high and 2 levels, found {low}, {high}, {levels}."
+                f"DiscretizedNormal: expected low < high and 2 levels, found {low}, {high}, "
+                f"{levels}."
             )
         self.loc, self.scale = broadcast_all(loc, scale)
-        self.low, self.high, self.levels = low, high, levels
+        self.low = low
+        self.high = high
+        self.levels = levels
         super().__init__(self.loc.shape, validate_args=validate_args)
 
     @property
@@ -80,18 +85,19 @@ class DiscretizedNormal(Distribution):
 
     @property
     def support(self) -> Grid:
-        """The grid."""
+        """The grid of possible values."""
         return Grid(self.low, self.high, self.levels)
 
     @property
     def mean(self) -> Tensor:
-        """Mean before rounding."""
+        """Mean of the normal before rounding."""
         return self.loc
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "DiscretizedNormal":
         """The same distribution with another batch shape."""
         shape = torch.Size(batch_shape)
-        loc, scale = self.loc.expand(shape), self.scale.expand(shape)
+        loc = self.loc.expand(shape)
+        scale = self.scale.expand(shape)
         return DiscretizedNormal(
             loc,
             scale,
@@ -114,7 +120,8 @@ class DiscretizedNormal(Distribution):
         if self._validate_args:
             self._validate_sample(value)
         half = 0.5 * self.width
-        first, last = value < self.low + half, value > self.high - half
+        first = value < self.low + half
+        last = value > self.high - half
         place = torch.where(first, self.low, torch.where(last, self.high, value))
         middle = (place - self.loc) / self.scale
         # reflect to the lower tail, where log_ndtr is exact: the mass of [a, b] is that of [-b, -a]

@@ -12,7 +12,7 @@
     {'y': (1, 3)}
     >>> state, info = DCPC(model).run(DCPC(model).init(data), num_sweeps=10)
 
-The program runs a few times, for one particle and one datum, exactly as Pyro would run it: it need
+The program runs a few times, for one particle and one data point, exactly as Pyro would run it: it need
 not broadcast. The log density of every site becomes a graph of tensor operations (`tensor_graphs`),
 whose inputs are the site's parents; neither Pyro nor the program is called afterwards (but for
 draws by rejection, which no graph can hold). A program may index with its latents (`table[z]`),
@@ -45,9 +45,10 @@ from aif_dcpc.inference.frontends.pyro_statements import (
     statements,
 )
 from aif_dcpc.inference.frontends.tensor_graphs import BatchedGraph, cut, record
-from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import likelihood_power
-from aif_dcpc.inference.model.factor_graph import widen
+from aif_dcpc.inference.model.draws import gumbel_argmax
+from aif_dcpc.inference.model.factor_graph import expand_trailing
 from aif_dcpc.inference.model.graph import GraphicalModel
 from aif_dcpc.inference.model.location_scale import LocationScale, location_scale
 from aif_dcpc.inference.model.state import State
@@ -56,7 +57,7 @@ from aif_dcpc.inference.model.state import State
 def from_pyro(program: Program, *arguments: Any) -> tuple[GraphicalModel, dict[str, Tensor]]:
     """Read a Pyro program as a model and its data (see `GraphicalModel.from_pyro`)."""
     model = GraphicalModel()
-    with quiet_distributions(), torch.random.fork_rng(devices=[]), pyro.poutine.block():
+    with no_validation(), torch.random.fork_rng(devices=[]), pyro.poutine.block():
         torch.manual_seed(0)
         sites = statements(program, arguments, {})
         check_statements(program, arguments, sites)
@@ -176,7 +177,7 @@ def _recorded(
 
 @dataclass(frozen=True)
 class ProgramDraw:
-    """Draw one statement by running the program, for draws that cannot be recorded; one particle after the other."""
+    """Draw one statement by running the program, particle by particle, where no graph can hold it."""
 
     program: Program
     arguments: tuple[Any, ...]
@@ -185,7 +186,7 @@ class ProgramDraw:
 
     def __call__(self, *parents: Tensor) -> Tensor:
         """One draw `(*plates, *event)` given the parents' values `(*shape)`."""
-        with quiet_distributions(), pyro.poutine.block():
+        with no_validation(), pyro.poutine.block():
             site = statements(
                 self.program, self.arguments, dict(zip(self.parents, parents, strict=True))
             )[self.name]
@@ -194,7 +195,7 @@ class ProgramDraw:
 
 
 class TracedKernel(nn.Module):
-    """p(site | parents) of one sample statement, as recorded graphs of its log density and of its draw."""
+    """p(site | parents) of one sample statement: recorded graphs of its log density and its draw."""
 
     def __init__(
         self,
@@ -209,30 +210,38 @@ class TracedKernel(nn.Module):
         super().__init__()
         self.statement: Distribution = site["fn"]
         self.plates = tuple(site["fn"].batch_shape)
-        self.event = tuple(
-            site["value"].shape[len(self.plates) :]
-        )  # a law over time may not know how long its series is
+        # from the value: a law over time may not know how long its series is
+        self.event = tuple(site["value"].shape[len(self.plates) :])
         own = names.index(site["name"])
         self.places = tuple(-1 if i == own else parents.index(names[i]) for i in density_inputs)
         self.draw_places = tuple(parents.index(names[i]) for i in draw_inputs)
-        self.density, self.draw = BatchedGraph(density), BatchedGraph(draw, random=True)
+        self.density = BatchedGraph(density)
+        self.draw = BatchedGraph(draw, random=True)
         self.learns = any(True for _ in self.draw.parameters())
         self.standard: tuple[PartGraph, PartGraph] | None = None
 
     def forward(self, *parents: Tensor) -> "TracedDistribution":
         """The site's distribution given parents `(K, B, *shape)`."""
-        lead = torch.broadcast_shapes(*(p.shape[:2] for p in parents)) if parents else torch.Size()
-        return TracedDistribution(self, parents, lead)
+        return TracedDistribution(
+            self, parents, torch.broadcast_shapes(*(p.shape[:2] for p in parents))
+        )
 
 
 class TracedDistribution(Distribution):
-    """One statement's distribution for a whole cloud: batch shape `(K, B, *plates)`, without leading axes for a root."""
+    """One statement's distribution for a whole cloud, batch shape `(K, B, *plates)`.
+
+    Without parents it has no leading axes, `(*plates)`.
+    """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012
 
-    def __init__(self, kernel: TracedKernel, parents: tuple[Tensor, ...], lead: torch.Size) -> None:
-        self.kernel, self.parents, self.lead = kernel, parents, lead
-        super().__init__(lead + kernel.plates, torch.Size(kernel.event), validate_args=False)
+    def __init__(
+        self, kernel: TracedKernel, parents: tuple[Tensor, ...], cloud_shape: torch.Size
+    ) -> None:
+        self.kernel = kernel
+        self.parents = parents
+        self.cloud_shape = cloud_shape  # (K, B), or () for a root
+        super().__init__(cloud_shape + kernel.plates, torch.Size(kernel.event), validate_args=False)
 
     @property
     def support(self) -> constraints.Constraint | None:  # type: ignore[override]
@@ -274,22 +283,22 @@ class TracedDistribution(Distribution):
         return result
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draw for every particle and datum, `(K, B, *plates, *event)`."""
+        """Draw for every particle and data point, `(K, B, *plates, *event)`."""
         kernel = self.kernel
         if not kernel.draw_places and not kernel.learns:
-            return kernel.statement.sample(torch.Size(sample_shape) + self.lead)
+            return kernel.statement.sample(torch.Size(sample_shape) + self.cloud_shape)
         wide = [
-            self.parents[p].expand(*self.lead, *self.parents[p].shape[2:])
+            self.parents[p].expand(*self.cloud_shape, *self.parents[p].shape[2:])
             for p in kernel.draw_places
         ]
-        return kernel.draw.drawn(self.lead, *wide)
+        return kernel.draw.drawn(self.cloud_shape, *wide)
 
 
 # -- plated discrete sites -------------------------------------------------------------------------
 
 
 def _add_plated_conditional(model: GraphicalModel, name: str, sites: dict[str, Message]) -> None:
-    """Let a discrete site inside plates be drawn at once: its elements are independent given everything else."""
+    """Let a discrete site inside plates be drawn at once: given all else, its elements are independent."""
     site = sites[name]
     children = model.children_of(name)
     if (
@@ -302,7 +311,7 @@ def _add_plated_conditional(model: GraphicalModel, name: str, sites: dict[str, M
 
 
 def _elementwise(site: Message, sites: dict[str, Message], children: tuple[str, ...]) -> bool:
-    """Whether the plates cover the whole batch shape of the site, and its children lie in the same plates."""
+    """Tell whether plates cover the site's whole batch shape, and its children lie in the same ones."""
     frames = {f for f in site["cond_indep_stack"] if f.vectorized}
     shape = site["fn"].batch_shape
     covered = {f.dim for f in frames}
@@ -356,16 +365,16 @@ class PlatedConditional:
                 for s in support
             ]
         )
-        noise = torch.rand(
-            scores.shape, dtype=scores.dtype, device=scores.device, generator=generator
-        )
-        gumbel = -torch.log(-torch.log(noise.clamp_min(torch.finfo(noise.dtype).tiny)))
-        chosen = (scores + gumbel).argmax(0)
+        chosen = gumbel_argmax(scores, generator, 0)
         event = kernel.statement.event_shape
         drawn = support.reshape(len(support), *event).index_select(0, chosen.flatten())
         drawn = drawn.reshape(*chosen.shape, *event).expand_as(now).to(now.dtype)
         known = masks.get(self.name)
-        return {self.name: drawn if known is None else torch.where(widen(known, now), now, drawn)}
+        return {
+            self.name: drawn
+            if known is None
+            else torch.where(expand_trailing(known, now), now, drawn)
+        }
 
     def _score(
         self, values: Mapping[str, Tensor], kernel: TracedKernel, masks: Mapping[str, Tensor]
@@ -378,31 +387,31 @@ class PlatedConditional:
             log_prob = density(*(values[str(p)] for p in site.parents)).log_prob(values[name])
             if (counts := self._where(name, masks)) is not None:
                 log_prob = torch.where(
-                    widen(counts, log_prob), log_prob, torch.zeros_like(log_prob)
+                    expand_trailing(counts, log_prob), log_prob, torch.zeros_like(log_prob)
                 )
             total = total + _onto(self._counted(name, log_prob), kernel.plates)
         return total
 
     def _where(self, name: str, masks: Mapping[str, Tensor]) -> Tensor | None:
-        """True where a site's density counts: not where data are hidden, nor where `do` has set part of a latent."""
+        """Return the mask of what counts of a density: not missing data, nor what `do` has set."""
         if name not in masks or name == self.name:
             return None
         if self.state is None:
             return masks[name]
-        if name in getattr(self.state.problem, "partly_severed", ()):
+        if name in getattr(self.state.conditioning, "partly_intervened", ()):
             return ~masks[name]
-        return None if name in self.state.problem.latent else masks[name]
+        return None if name in self.state.conditioning.latent else masks[name]
 
     def _counted(self, name: str, log_prob: Tensor) -> Tensor:
-        """What the state counts of a density: nothing where an intervention cuts it, a power of it when tempered."""
+        """Count what the state counts of a density: nothing where `do` cuts it, its power when tempered."""
         if self.state is None:
             return log_prob
-        around = self.state.problem.touching(self.name, self.state.length)
+        around = self.state.conditioning.factors_of(self.name, self.state.length)
         factor = next((f for f in around if f.site.name == name), None)
         if factor is None:
             return torch.zeros_like(log_prob)
         power = likelihood_power(self.state, factor, 0, 0)
-        return log_prob if power is None else log_prob * widen(power, log_prob)
+        return log_prob if power is None else log_prob * expand_trailing(power, log_prob)
 
 
 def _onto(log_prob: Tensor, plates: tuple[int, ...]) -> Tensor:

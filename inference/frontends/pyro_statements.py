@@ -1,4 +1,4 @@
-"""The sample statements of a Pyro program, and what must hold for them to be sites of a graphical model."""
+"""The sample statements of a Pyro program, and what must hold for them to be sites of a model."""
 
 import contextlib
 import copy
@@ -28,7 +28,7 @@ LIBRARIES = tuple(
     str(Path(place).parent) for place in (torch.__file__ or "", pyro.__file__ or "", __file__)
 )
 STANDARD_LIBRARY = str(Path(contextlib.__file__).parent)
-REDRAWS = 8  # a masked value of a fair coin that is read elsewhere stays unnoticed with probability 2 ** -8
+REDRAWS = 8  # a masked fair coin that is read elsewhere stays unnoticed with probability 2 ** -8
 
 
 @dataclass
@@ -47,10 +47,12 @@ class Statements(Messenger):
         if isinstance(message["fn"], Distribution):
             message["fn"] = _sound(message["fn"])
         while isinstance(message["fn"], pyro.distributions.MaskedDistribution):
-            mask, message["fn"] = message["fn"]._mask, message["fn"].base_dist
+            mask = message["fn"]._mask
+            message["fn"] = message["fn"].base_dist
             message["mask"] = mask if message["mask"] is None else message["mask"] & mask
         if message["name"] in self.values:
-            message["value"], message["done"] = self.values[message["name"]], True
+            message["value"] = self.values[message["name"]]
+            message["done"] = True
 
     def _pyro_post_sample(self, message: Message) -> None:
         if not site_is_subsample(message) and not message["infer"].get("_deterministic"):
@@ -71,7 +73,7 @@ class _LKJCholesky(LKJCholesky, TorchDistributionMixin):  # type: ignore[misc]
 
 
 def _sound(distribution: Distribution) -> Distribution:
-    """A copy that draws as its density says, and does not look at numbers to validate them; parts included."""
+    """Copy a distribution, parts included, so that it draws as its density says and validates nothing."""
     if isinstance(distribution, TorchLKJCholesky):
         return _LKJCholesky(distribution.dim, distribution.concentration, validate_args=False)
     found = copy.copy(distribution)
@@ -83,11 +85,11 @@ def _sound(distribution: Distribution) -> Distribution:
 
 
 def log_density(site: Message, value: Tensor) -> Tensor:
-    """A statement's log density, `(*plates)` nats; masked-off elements of an observed one count nothing.
+    """Return a statement's log density, `(*plates)` nats.
 
-    A latent statement keeps its density everywhere: `check_statements` has seen that nothing else
-    reads what is masked off, so that those elements follow their prior and leave the posterior of
-    all others as it is.
+    Masked-off elements of an observed statement count nothing. A latent statement keeps its density
+    everywhere: `check_statements` has seen that nothing else reads what is masked off, so that
+    those elements follow their prior and leave the posterior of all others as it is.
     """
     log_prob: Tensor = site["fn"].log_prob(value)
     if site["mask"] is None or not site["is_observed"]:
@@ -112,36 +114,48 @@ def check_statements(
     if list(first) != list(second):
         differing = sorted(set(first) ^ set(second)) or list(first)
         raise ModelError(
-            f"program: its sites differ from run to run ({', '.join(differing)}); give it one structure."
+            f"program: its sites differ from run to run ({', '.join(differing)}); give it one "
+            "structure."
         )
     for name, site in first.items():
-        if not isinstance(site["scale"], float | int) or site["scale"] != 1:
-            raise ModelError(
-                f"site {name!r} is subsampled or scaled: give the program whole plates and no scale."
-            )
-        if (
-            torch.broadcast_shapes(_shape(site["mask"]), site["fn"].batch_shape)
-            != site["fn"].batch_shape
-        ):
-            raise ModelError(
-                f"site {name!r}: its mask {tuple(_shape(site['mask']))} is wider than its batch shape "
-                f"{tuple(site['fn'].batch_shape)}; put it inside the plates that the mask goes over."
-            )
-        if site["is_observed"]:
-            continue
-        if isinstance(_innermost(site["fn"]), pyro.distributions.Delta):
-            raise ModelError(
-                f"site {name!r} is a Delta: write pyro.deterministic({name!r}, value) for a known value."
-            )
-        if not _same_support(site["fn"].support, second[name]["fn"].support):
-            raise ModelError(
-                f"site {name!r}: its support depends on other latents; rescale a site of fixed support."
-            )
+        _check_plates(site)
+        if not site["is_observed"]:
+            _check_latent(site, second[name])
     masked = {
         n: s["mask"] for n, s in first.items() if s["mask"] is not None and not s["is_observed"]
     }
     if masked:
         _check_masked_latents(program, arguments, first, masked)
+
+
+def _check_plates(site: Message) -> None:
+    """Refuse subsampling, scales, and a mask that is wider than its statement."""
+    name = site["name"]
+    if not isinstance(site["scale"], float | int) or site["scale"] != 1:
+        raise ModelError(
+            f"site {name!r} is subsampled or scaled: give the program whole plates and no scale."
+        )
+    batch_shape = site["fn"].batch_shape
+    mask_shape = _shape(site["mask"])
+    if torch.broadcast_shapes(mask_shape, batch_shape) != batch_shape:
+        raise ModelError(
+            f"site {name!r}: its mask {tuple(mask_shape)} is wider than its batch shape "
+            f"{tuple(batch_shape)}; put it inside the plates that the mask goes over."
+        )
+
+
+def _check_latent(site: Message, again: Message) -> None:
+    """Refuse a latent statement of known value, or of another support in a second run."""
+    name = site["name"]
+    if isinstance(_innermost(site["fn"]), pyro.distributions.Delta):
+        raise ModelError(
+            f"site {name!r} is a Delta: write pyro.deterministic({name!r}, value) for a known "
+            "value."
+        )
+    if not _same_support(site["fn"].support, again["fn"].support):
+        raise ModelError(
+            f"site {name!r}: its support depends on other latents; rescale a site of fixed support."
+        )
 
 
 def _shape(mask: Tensor | bool | None) -> torch.Size:
@@ -177,13 +191,13 @@ def _check_masked_latents(
     before = statements(program, arguments, values)
     for _ in range(REDRAWS):
         fresh = statements(program, arguments, {})
-        hidden = {n: _where(mask, sites[n], fresh[n]["value"]) for n, mask in masked.items()}
-        after = statements(program, arguments, {**values, **hidden})
+        redrawn = {n: _where(mask, sites[n], fresh[n]["value"]) for n, mask in masked.items()}
+        after = statements(program, arguments, {**values, **redrawn})
         for name in sites:
             if not torch.equal(_counted(before[name]), _counted(after[name])):
                 raise ModelError(
-                    f"site {name!r} reads latent values that are masked off ({', '.join(masked)}), whose density then "
-                    "is not one of a graphical model; leave the mask out there."
+                    f"site {name!r} reads latent values that are masked off ({', '.join(masked)}), "
+                    "whose density then is not one of a graphical model; leave the mask out there."
                 )
 
 
@@ -201,7 +215,7 @@ def _where(mask: Tensor | bool, site: Message, other: Tensor) -> Tensor:
 
 
 def plain_value(site: Message) -> Tensor:
-    """A statement's value in the shape that the statement gives it; what is masked off is drawn (it may be NaN)."""
+    """Return a statement's value in full shape; what is masked off, maybe NaN, is drawn."""
     value: Tensor = site["value"]
     shape = torch.broadcast_shapes(value.shape, site["fn"].shape())
     value = value.detach().expand(shape).clone(memory_format=torch.contiguous_format)
@@ -214,17 +228,18 @@ def plain_value(site: Message) -> Tensor:
 
 
 def not_static(error: Exception) -> ModelError:
-    """The refusal of a program that ran, but cannot be recorded: why, and at which of its own lines."""
+    """Refuse a program that ran, but cannot be recorded: say why, and at which of its own lines."""
     place = _own_line(error)
     if "_local_scalar_dense" in str(error):
         return ModelError(
-            "program: it reads the numbers in a latent or observed site (a branch on a sample, .item(), a data-dependent "
-            f"shape), so its structure is not static{place}; compute with the sample instead, for example with "
-            "torch.where, or branch on the data themselves."
+            "program: it reads the numbers in a latent or observed site (a branch on a sample, "
+            f".item(), a data-dependent shape), so its structure is not static{place}; compute with "
+            "the sample instead, for example with torch.where, or branch on the data themselves."
         )
     cause = (str(error).strip().splitlines() or [""])[0][:200]
     return ModelError(
-        f"program: it cannot be recorded as tensor operations{place}: {type(error).__name__}: {cause}"
+        f"program: it cannot be recorded as tensor operations{place}: {type(error).__name__}: "
+        f"{cause}"
     )
 
 

@@ -5,10 +5,13 @@
     >>> from torch.distributions import Categorical
     >>> from aif_dcpc.inference import DCPC, GraphicalModel
     >>> net = nn.Sequential(nn.Sequential(nn.Linear(4, 8), nn.Tanh()), nn.Linear(8, 3))
-    >>> model = GraphicalModel.from_sequential(net, 0.1, output=lambda logits: Categorical(logits=logits))
+    >>> def output(logits):
+    ...     return Categorical(logits=logits)
+    >>> model = GraphicalModel.from_sequential(net, 0.1, output=output)
     >>> model.order
     ('input', 'layer1', 'output')
-    >>> state = DCPC(model, num_particles=2).init({"input": torch.zeros(5, 4), "output": torch.zeros(5).long()})
+    >>> data = {"input": torch.zeros(5, 4), "output": torch.zeros(5).long()}
+    >>> state = DCPC(model, num_particles=2).init(data)
     >>> state.particles["layer1"].shape
     torch.Size([2, 5, 8])
 
@@ -43,7 +46,8 @@ class LayerKernel(nn.Module):
 
     def __init__(self, layer: nn.Module, head: Head) -> None:
         super().__init__()
-        self.layer, self.head = layer, head
+        self.layer = layer
+        self.head = head
 
     def forward(self, parent: Tensor) -> Distribution:
         """The distribution given a parent `(K, B, *event)`."""
@@ -62,7 +66,7 @@ def gaussian(noise: float) -> Head:
 def from_sequential(
     net: nn.Sequential, noise: float | Sequence[float], *, output: Head | None = None
 ) -> GraphicalModel:
-    """Put a Gaussian latent between the layers of a network (see `GraphicalModel.from_sequential`)."""
+    """Put Gaussian latents between a network's layers (see `GraphicalModel.from_sequential`)."""
     layers = list(net)
     scales = [noise] * len(layers) if isinstance(noise, float | int) else list(noise)
     if not layers or len(scales) != len(layers):
@@ -91,11 +95,12 @@ def _check_layer(place: int, layer: nn.Module) -> None:
     for module in layer.modules():
         if isinstance(module, COUPLING):
             raise ModelError(
-                f"from_sequential: layer {place} holds {type(module).__name__}, which couples the data of a batch, so "
-                "that no datum has a posterior of its own; use GroupNorm or LayerNorm."
+                f"from_sequential: layer {place} holds {type(module).__name__}, which couples the "
+                "data of a batch, so that no datum has a posterior of its own; use GroupNorm or "
+                "LayerNorm."
             )
         if isinstance(module, RANDOM) and module.p > 0:
             raise ModelError(
-                f"from_sequential: layer {place} holds {type(module).__name__}, so its density would differ from call "
-                "to call; leave it out: the latents' noise does its work."
+                f"from_sequential: layer {place} holds {type(module).__name__}, so its density "
+                "would differ from call to call; leave it out: the latents' noise does its work."
             )

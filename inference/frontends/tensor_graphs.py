@@ -1,6 +1,6 @@
-"""Functions of tensors recorded once as graphs of operations, cut per output, and run for a whole cloud.
+"""Functions of tensors recorded as graphs of operations, cut per output, run for a whole cloud.
 
-A recorded function sees one particle of one datum. `BatchedGraph` runs it on arguments with leading
+A recorded function sees one particle of one data point. `BatchedGraph` runs it on arguments with leading
 axes `(K, B)`: it is mapped over both axes and recorded again for each new pair of sizes, so that
 later calls are plain batched tensor operations, differentiable and without any Python of the
 original function.
@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from aif_dcpc.inference.model.recording import flat_graph
-
 from aif_dcpc.inference.frontends.tracing import ReadableConstants, StaticIndexing
+from aif_dcpc.inference.model.recording import flat_graph
 
 Function = Callable[..., Any]
 
@@ -52,7 +51,7 @@ def record(
 
     with torch.no_grad():
         module = make_fx(traced)(*arguments)
-        if pure:  # what is rewritten are operations alone: a function may hold what functionalize cannot enter
+        if pure:  # rewrites operations alone: a function may hold what functionalize cannot enter
             _lift_constants(module)
             module = make_fx(torch.func.functionalize(module))(*arguments)
     for name, value in list(vars(module).items()) + list(module.named_buffers(recurse=False)):
@@ -64,7 +63,7 @@ def record(
 
 
 def _lift_constants(module: fx.GraphModule) -> None:
-    """Let `functionalize` see the tensors that a graph holds, of which it wraps none by itself (undone below)."""
+    """Let `functionalize` see the tensors that a graph holds: it wraps none by itself (undone below)."""
     for node in list(module.graph.nodes):
         if node.op == "get_attr":
             with module.graph.inserting_after(node):
@@ -76,7 +75,7 @@ def _lift_constants(module: fx.GraphModule) -> None:
 
 
 def _simplify(module: fx.GraphModule) -> None:
-    """Drop copies of constants (they synchronise with the host); rewrite what cannot be mapped (filling with noise)."""
+    """Drop copies of constants, which synchronise with the host; rewrite what cannot be mapped."""
     for node in list(module.graph.nodes):
         if node.op != "call_function":
             continue
@@ -153,29 +152,38 @@ def cut(module: fx.GraphModule, index: int) -> tuple[fx.GraphModule, tuple[int, 
 
 
 def _ancestors(output: fx.Node, nodes: list[fx.Node]) -> set[fx.Node]:
-    """Everything a node is computed from, writes through views included."""
+    """Collect everything that a node is computed from, writes through views included."""
     roots = {node: _root(node) for node in nodes}
-    writes = [n for n in nodes if n.op == "call_function" and _writes(n)]
+    writes = [node for node in nodes if _writes(node)]
     needed: set[fx.Node] = set()
-    waiting = [output]
-    while waiting:
-        while waiting:
-            node = waiting.pop()
-            if node not in needed:
-                needed.add(node)
-                waiting += node.all_input_nodes
-        touched = {roots[n] for n in needed}
-        waiting = [w for w in writes if w not in needed and roots[w] in touched]
+    missing = [output]
+    while missing:
+        _add_with_inputs(needed, missing)
+        read = {roots[node] for node in needed}
+        missing = [w for w in writes if w not in needed and roots[w] in read]
     return needed
 
 
+def _add_with_inputs(needed: set[fx.Node], nodes: list[fx.Node]) -> None:
+    """Add nodes, in place, with everything that they are computed from."""
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if node not in needed:
+            needed.add(node)
+            waiting += node.all_input_nodes
+
+
 def _writes(node: fx.Node) -> bool:
+    """Tell whether a node changes a tensor in place."""
+    if node.op != "call_function":
+        return False
     schema = getattr(node.target, "_schema", None)
     return schema is not None and bool(schema.is_mutable)
 
 
 def _root(node: fx.Node) -> fx.Node:
-    """The tensor that a view looks at."""
+    """Find the tensor that a view looks at."""
     while node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload):
         returns = node.target._schema.returns
         if not (
@@ -191,20 +199,22 @@ class BatchedGraph(nn.Module):
 
     Args:
         graph: the recorded function; one tensor out.
-        random: whether it draws random numbers (each particle and datum gets its own; never
-            recorded again).
+        random: whether it draws random numbers (each particle and data point gets its own;
+            never recorded again).
     """
 
     def __init__(self, graph: Function, *, random: bool = False) -> None:
         super().__init__()
-        self.graph, self.random = graph, random
+        self.graph = graph
+        self.random = random
         self.recorded: dict[tuple[Any, ...], Function] = {}
 
     def forward(self, *arguments: Tensor) -> Tensor:
         """Map the function over the leading axes of at least one argument; `(K, B, *shape)`."""
         if self.random:
-            lead = torch.broadcast_shapes(*(a.shape[:2] for a in arguments))
-            return self.drawn(lead, *(a.expand(*lead, *a.shape[2:]) for a in arguments))
+            batch_shape = torch.broadcast_shapes(*(a.shape[:2] for a in arguments))
+            wide = (a.expand(*batch_shape, *a.shape[2:]) for a in arguments)
+            return self.drawn(batch_shape, *wide)
         signature = tuple((a.shape, a.dtype, a.device) for a in arguments)
         if signature not in self.recorded:
             examples = [a.detach().clone() for a in arguments]
@@ -213,23 +223,23 @@ class BatchedGraph(nn.Module):
                 self.recorded[signature] = flat_graph(lambda *given: (batched(*given),), *examples)
         return self.recorded[signature](*arguments)[0]
 
-    def drawn(self, lead: tuple[int, ...], *arguments: Tensor) -> Tensor:
-        """A draw of its own for each particle and datum: `lead` is `(K, B)`, or () for a single one.
+    def drawn(self, batch_shape: tuple[int, ...], *arguments: Tensor) -> Tensor:
+        """Draw for each particle and data point: `batch_shape` is `(K, B)`, or () for a single draw.
 
         What cannot be mapped over both axes is drawn one after the other.
         """
-        if not lead:
+        if not batch_shape:
             single: Tensor = self.graph(*arguments)
             return single
         if isinstance(self.graph, fx.GraphModule):
-            places = torch.zeros(lead, device=arguments[0].device if arguments else None)
+            places = torch.zeros(batch_shape, device=arguments[0].device if arguments else None)
             with contextlib.suppress(RuntimeError):  # an operation that cannot be mapped
                 return _over_both_axes(lambda _, *rest: self.graph(*rest), "different")(
                     places, *arguments
                 )
         rows = [
-            torch.stack([self.graph(*(a[k, b] for a in arguments)) for b in range(lead[1])])
-            for k in range(lead[0])
+            torch.stack([self.graph(*(a[k, b] for a in arguments)) for b in range(batch_shape[1])])
+            for k in range(batch_shape[0])
         ]
         return torch.stack(rows)
 
@@ -239,7 +249,7 @@ class BatchedGraph(nn.Module):
 
 
 def _over_both_axes(function: Function, randomness: str) -> Callable[..., Tensor]:
-    """A function mapped over two leading axes, either of which may have size 1 in some arguments."""
+    """Map a function over two leading axes, either of which may have size 1 in some arguments."""
 
     def over(axis_function: Function, arguments: tuple[Tensor, ...]) -> Tensor:
         shared = [a.shape[0] == 1 for a in arguments]

@@ -63,7 +63,7 @@ class StandardNormal(nn.Module):
         self.register_buffer("zero", torch.zeros(size), persistent=False)
 
     def forward(self) -> Distribution:
-        """The prior."""
+        """The prior, whatever the data."""
         return Independent(Normal(self.zero, torch.ones_like(self.zero)), 1)
 
 
@@ -78,7 +78,9 @@ class PixelLayer(nn.Module):
             raise ModelError(
                 f"likelihood {likelihood!r}: expected one of {', '.join(LIKELIHOODS)}."
             )
-        self.image_shape, self.likelihood, self.levels = tuple(image_shape), likelihood, levels
+        self.image_shape = tuple(image_shape)
+        self.likelihood = likelihood
+        self.levels = levels
         if likelihood == "discretized_normal":
             self.log_scale = nn.Parameter(torch.tensor(-1.5))
         self.linear = nn.Linear(inputs, int(torch.Size(self.image_shape).numel()))

@@ -40,9 +40,10 @@ def generator(
         width: channels of the widest feature map, a multiple of 16; 64 by default.
         likelihood: "discretized_normal" (256 levels) or "normal", with one learned scale.
         scale: standard deviation of a pixel to start with.
-        prior: of z: "standard" normal, as published, or a "learned" normal. The first layer is linear, so that both
-            describe the same images; but a decoder that spreads its latents wider than the prior takes very long to be
-            called back by it, where a learned prior follows at once (parameter expansion: Liu, Rubin and Wu 1998).
+        prior: of z: "standard" normal, as published, or a "learned" normal. The first layer is
+            linear, so that both describe the same images; but a decoder that spreads its latents
+            wider than the prior takes very long to be called back by it, where a learned prior
+            follows at once (parameter expansion: Liu, Rubin and Wu 1998).
 
     Raises:
         ModelError: another size, width, likelihood or prior.
@@ -80,10 +81,9 @@ class ConvolutionalKernel(nn.Module):
             raise ModelError(
                 f"likelihood {likelihood!r}: expected one of {', '.join(LIKELIHOODS)}."
             )
-        self.body, self.likelihood = (
-            body.to(memory_format=torch.channels_last),
-            likelihood,
-        )  # a fifth faster on CPUs
+        # channels last: a fifth faster on CPUs
+        self.body = body.to(memory_format=torch.channels_last)
+        self.likelihood = likelihood
         self.log_scale = nn.Parameter(torch.tensor(float(scale)).log())
 
     def forward(self, z: Tensor) -> Distribution:
@@ -129,7 +129,7 @@ def _body_32(latents: int, width: int, channels: int) -> nn.Module:
 
 
 class Residual(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x))))))."""
+    """A residual block: x + conv(silu(norm(conv(silu(norm(x))))))."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

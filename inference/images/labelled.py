@@ -20,6 +20,7 @@ from aif_dcpc.inference.images.dlgm import PUBLISHED_SIZES, StandardNormal, dlgm
 from aif_dcpc.inference.images.layers import GreyBernoulli, WhitenedNormal, image_logits
 from aif_dcpc.inference.model.graph import GraphicalModel
 from aif_dcpc.inference.model.state import State
+from aif_dcpc.inference.queries.law import law
 
 
 def labelled_dlgm(
@@ -100,12 +101,14 @@ class UniformLabel(nn.Module):
         self.register_buffer("logits", torch.zeros(num_classes), persistent=False)
 
     def forward(self) -> Distribution:
-        """The prior."""
+        """The prior of a label."""
         return Categorical(logits=self.logits, validate_args=False)
 
 
 class ClassGaussians(nn.Module):
-    """p(z | label) = Normal(mean_label, covariance_label), each with a full covariance; standard normal at first.
+    """p(z | label) = Normal(mean_label, covariance_label), each with a full covariance.
+
+    Standard normal at first.
 
     Args:
         num_classes: number of Gaussians.
@@ -189,6 +192,5 @@ class LabelLayer(nn.Module):
 @torch.no_grad()
 def class_probabilities(state: State, site: str = "label") -> Tensor:
     """p(label | data) averaged over particles, `(B, num_classes)`; rows sum to one."""
-    factor = next(f for f in state.problem.lowered.factors if f.site.name == site)
-    law: Any = factor.distribution({leaf: state.natural[leaf.site] for leaf in factor.inputs})
-    return (law.probs * state.weights().unsqueeze(-1)).sum(0)
+    labels: Any = law(state, site)
+    return (labels.probs * state.weights().unsqueeze(-1)).sum(0)

@@ -34,17 +34,19 @@ class WhitenedNormal(Distribution):
     has_rsample = True
 
     def __init__(self, mean: Tensor, whitening: Tensor) -> None:
-        self.mean_, self.whitening = mean, whitening
+        self.mean_ = mean
+        self.whitening = whitening
         super().__init__(mean.shape[:-1], mean.shape[-1:], validate_args=False)
 
     @property
     def mean(self) -> Tensor:
-        """`(*batch, D)`."""
+        """Mean of the normal, `(*batch, D)`."""
         return self.mean_
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "WhitenedNormal":
         """The same law for more data."""
-        size, whitening = self.mean_.shape[-1], self.whitening
+        size = self.mean_.shape[-1]
+        whitening = self.whitening
         wide = whitening if whitening.ndim == 2 else whitening.expand(*batch_shape, size, size)
         return WhitenedNormal(self.mean_.expand(*batch_shape, size), wide)
 
@@ -63,8 +65,9 @@ class WhitenedNormal(Distribution):
         return self.mean_ + solved.reshape(shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log density, `(*batch)`."""
-        away, shared = value - self.mean_, self.whitening.ndim == 2
+        """Log density at a value, `(*batch)` nats."""
+        away = value - self.mean_
+        shared = self.whitening.ndim == 2
         white = (
             away @ self.whitening.mT
             if shared
@@ -160,7 +163,7 @@ class LearnedNormal(nn.Module):
         )  # strictly lower part of the whitening matrix
 
     def forward(self) -> Distribution:
-        """The prior."""
+        """The prior of z, as learned so far."""
         return WhitenedNormal(
             self.mean, self.lower_scale.tril(-1) + torch.diag((-self.log_scale).exp())
         )

@@ -22,7 +22,8 @@ class VisiblePixels(Distribution):
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012
 
     def __init__(self, law: Distribution, visible: Tensor) -> None:
-        self.law, self.visible = law, visible
+        self.law = law
+        self.visible = visible
         super().__init__(law.batch_shape, law.event_shape, validate_args=False)
 
     @property
@@ -35,7 +36,7 @@ class VisiblePixels(Distribution):
         return VisiblePixels(self.law.expand(batch_shape), self.visible)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draw whole images."""
+        """Draw whole images, hidden pixels included."""
         return self.law.sample(sample_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:

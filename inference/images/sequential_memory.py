@@ -31,7 +31,7 @@ def sequential_memory(
     noise: float = 0.2,
     scale: float = 0.1,
 ) -> GraphicalModel:
-    """Build the graph.
+    """Build the graph: the latent site `state` and the site `image`, both with time.
 
     Args:
         image_shape: of one image.
@@ -76,7 +76,8 @@ class Decoder(nn.Module):
         self, latents: int, hidden: int, image_shape: tuple[int, ...], scale: float
     ) -> None:
         super().__init__()
-        self.image_shape, self.scale = image_shape, scale
+        self.image_shape = image_shape
+        self.scale = scale
         self.network = nn.Sequential(
             nn.Linear(latents, hidden),
             nn.Tanh(),

@@ -17,7 +17,7 @@ def summary(model: GraphicalModel) -> str:
     rows = [("site", "shape", "parents", "parameters")]
     for name, site in model.sites.items():
         shape = (
-            " x ".join(map(str, drawn[name].shape[site.num_lead :]))
+            " x ".join(map(str, drawn[name].shape[site.batch_ndim :]))
             if name in drawn
             else "function"
         )

@@ -10,20 +10,20 @@ from torch.distributions import Distribution
 
 from aif_dcpc.inference.errors import ClampError, InferenceError, ModelError, cause
 from aif_dcpc.inference.model.factor_graph import (
+    Argument,
+    Expression,
     Factor,
-    Leaf,
-    LoweredModel,
-    Node,
-    evaluate_node,
-    leaves_of,
+    FactorGraph,
+    arguments_of,
+    evaluate_expression,
+    expand_trailing,
     num_slices,
-    widen,
 )
 from aif_dcpc.inference.model.graph import Site
 
 
 @contextmanager
-def quiet_distributions() -> Iterator[None]:
+def no_validation() -> Iterator[None]:
     """Switch off argument validation, which synchronises with the host, for the duration."""
     before = Distribution._validate_args
     Distribution.set_default_validate_args(False)
@@ -34,26 +34,34 @@ def quiet_distributions() -> Iterator[None]:
 
 
 @contextmanager
-def seeded(generator: torch.Generator | None) -> Iterator[None]:
-    """Make global random draws (distributions know no generator) follow `generator`, and restore them after."""
+def rng_from(generator: torch.Generator | None) -> Iterator[None]:
+    """Make global draws (distributions know no generator) follow `generator`; restore them after."""
     if generator is None:
         yield
         return
     seed = torch.randint(2**62, (1,), generator=generator, device=generator.device)
-    devices = [torch.cuda.current_device()] if generator.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(int(seed))
+    with _global_rng(int(seed), generator.device):
         yield
 
 
 @contextmanager
-def reproducible(generator: torch.Generator | None, *labels: object) -> Iterator[None]:
-    """As `seeded`, but without reading from the device: the stream follows the generator's first seed and `labels`."""
+def rng_from_labels(generator: torch.Generator | None, *labels: object) -> Iterator[None]:
+    """Do as `rng_from`, but let draws follow the generator's first seed and `labels`.
+
+    Nothing is read from the device, and the generator stays where it is.
+    """
     if generator is None:
         yield
         return
     seed = zlib.crc32(repr((generator.initial_seed(), *labels)).encode())
-    devices = [torch.cuda.current_device()] if generator.device.type == "cuda" else []
+    with _global_rng(seed, generator.device):
+        yield
+
+
+@contextmanager
+def _global_rng(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed the global generators of the host and of a GPU for the duration."""
+    devices = [torch.cuda.current_device()] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
@@ -76,134 +84,180 @@ def drawing(site: Site) -> Iterator[None]:
         ) from error
 
 
-def expand_to(distribution: Distribution, lead: tuple[int, ...], *, root: bool) -> Distribution:
-    """Give a kernel's distribution the leading axes `lead`."""
+def expand_to(
+    distribution: Distribution, batch_shape: tuple[int, ...], *, root: bool
+) -> Distribution:
+    """Give a kernel's distribution leading axes.
+
+    Args:
+        distribution: what the kernel returned.
+        batch_shape: the leading axes, `(K, B, [T])`.
+        root: whether the kernel has no parents: its distribution then has no leading axes yet.
+    """
     if not hasattr(distribution, "batch_shape"):
         raise TypeError(
             f"it returned {type(distribution).__name__}, expected a torch or Pyro distribution."
         )
-    batch = tuple(distribution.batch_shape)
-    if root or len(batch) < len(lead):
-        return distribution.expand(lead + batch)
-    head = torch.broadcast_shapes(batch[: len(lead)], lead)
-    return distribution.expand(tuple(head) + batch[len(lead) :])
+    own = tuple(distribution.batch_shape)
+    axes = len(batch_shape)
+    if root or len(own) < axes:
+        return distribution.expand(batch_shape + own)
+    head = torch.broadcast_shapes(own[:axes], batch_shape)
+    return distribution.expand(tuple(head) + own[axes:])
 
 
 class AncestorSampler:
     """Draws sites forward in time; observed values are taken as given.
 
     Args:
-        lowered: the model.
+        factor_graph: the model.
         num_particles: K.
         batch_size: B.
         length: T (0 without time).
         given: site -> `(K or 1, B or 1, [T,] *event)` values not to be drawn; masked ones are drawn
-            where not shown.
-        shown: site -> `(1, B, [T])` True where `given` holds, for partly given sites.
+            where they are not observed.
+        observed: site -> `(1, B, [T])` True where `given` holds, for partly given sites.
     """
 
     def __init__(
         self,
-        lowered: LoweredModel,
+        factor_graph: FactorGraph,
         num_particles: int,
         batch_size: int,
         length: int,
         given: Mapping[str, Tensor],
-        shown: Mapping[str, Tensor] | None = None,
+        observed: Mapping[str, Tensor] | None = None,
     ) -> None:
-        self.lowered, self.length = lowered, length
-        self.lead, self.sizes = (num_particles, batch_size), (batch_size, length)
-        self.given, self.shown = dict(given), dict(shown or {})
+        self.factor_graph = factor_graph
+        self.num_particles = num_particles
+        self.sizes = (batch_size, length)
+        self.given = dict(given)
+        self.observed = dict(observed or {})
         self.values: dict[str, Tensor] = {}
         self.slices: dict[str, list[Tensor]] = {}
         self.distributions: dict[str, Distribution] = {}
 
     def sample(self, start: int = 0, past: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """Values of every stochastic site and input; slices before `start` are taken from `past`."""
-        sites = [s for s in self.lowered.model.sites.values() if s.kind != "deterministic"]
+        """Draw every stochastic site and input; slices before `start` are taken from `past`."""
+        sites = [s for s in self.factor_graph.model.sites.values() if s.kind != "deterministic"]
         for site in sites:
             if site.period is None:
                 self.values[site.name] = self._timeless(site, past)
-        for site in sites:
-            if site.period is not None:
-                have = num_slices(site, start)
-                self.slices[site.name] = (
-                    [] if past is None or not have else list(past[site.name].split(1, 2))[:have]
-                )
-        for t in range(start, self.length):
-            for site in sites:
-                if site.period is not None and t % site.period == 0:
-                    self.slices[site.name].append(self._slice(site, t // site.period))
-        timed = {name: _join(parts) for name, parts in self.slices.items() if parts}
-        return {**self.values, **timed}
+        timed = [site for site in sites if site.period is not None]
+        for site in timed:
+            self.slices[site.name] = _past_slices(site, start, past)
+        for t in range(start, self.sizes[1]):
+            self._extend(timed, t)
+        return {**self.values, **_series(self.slices)}
+
+    def _extend(self, timed: list[Site], t: int) -> None:
+        """Draw one slice of every site with time that has a new value there."""
+        for site in timed:
+            period = site.period or 1
+            if t % period == 0:
+                self.slices[site.name].append(self._value(site, t // period))
 
     def _timeless(self, site: Site, past: Mapping[str, Tensor] | None) -> Tensor:
         if past is not None and site.name in past:
             return past[site.name]
-        with drawing(site):
-            return self._value(site, self._lead(site), None)
+        return self._value(site, None)
 
-    def _slice(self, site: Site, index: int) -> Tensor:
-        with drawing(site):
-            return self._value(site, self._lead(site), index)
-
-    def _lead(self, site: Site) -> tuple[int, ...]:
+    def _batch_shape(self, site: Site) -> tuple[int, ...]:
+        """Leading axes of one value of a site: `(K, B)`, or `(K, B, 1)` with time."""
         if site.scope == "global":
-            return (self.lead[0], 1)
-        return self.lead if site.period is None else (*self.lead, 1)
+            return (self.num_particles, 1)
+        time = () if site.period is None else (1,)
+        return (self.num_particles, self.sizes[0], *time)
 
-    def _value(self, site: Site, lead: tuple[int, ...], index: int | None) -> Tensor:
-        given = self.given.get(site.name)
-        if given is not None and index is not None:
-            given = given[:, :, index : index + 1]
-        mask = self.shown.get(site.name)
-        if site.kind == "input" and given is None:
-            raise AssertionError(f"input {site.name} is not given")
-        if given is not None and mask is None:
-            return given
+    def _value(self, site: Site, index: int | None) -> Tensor:
+        """Take or draw a site's value, at slice `index` of its scope if it has time."""
+        given = _at(self.given.get(site.name), index)
+        observed = _at(self.observed.get(site.name), index)
+        with drawing(site):
+            if site.kind == "input" and given is None:
+                raise AssertionError(f"input {site.name} is not given")
+            if given is None:
+                return self._draw(site, index)
+            if observed is None:
+                return given
+            return _mixed(site, observed, given, self._draw(site, index))
+
+    def _draw(self, site: Site, index: int | None) -> Tensor:
+        """Draw a site's value, and keep the distribution that it was drawn from."""
         factor = self._factor(site, index or 0)
-        args = tuple(self._argument(node, site, index) for node in factor.args)
-        distribution = expand_to(factor.kernel(*args), lead, root=not args)
+        args = tuple(self._evaluated(expression, site, index) for expression in factor.args)
+        distribution = expand_to(factor.kernel(*args), self._batch_shape(site), root=not args)
         self.distributions[factor.key] = distribution
-        drawn = self.draw(site, index, distribution)
-        if given is None or mask is None:
-            return drawn
-        if given.shape[len(lead) :] != drawn.shape[len(lead) :]:
-            raise ClampError(
-                f"site {site.name!r}: its kernel draws events of shape {tuple(drawn.shape[len(lead) :])}, found data "
-                f"with events of shape {tuple(given.shape[len(lead) :])}."
-            )
-        keep = mask if index is None else mask[:, :, index : index + 1]
-        same_kind = given.is_floating_point() == drawn.is_floating_point()
-        return torch.where(widen(keep, drawn), given if same_kind else given.to(drawn.dtype), drawn)
+        return self.draw(site, index, distribution)
 
     def draw(self, site: Site, index: int | None, distribution: Distribution) -> Tensor:
-        """One value of a site (at one slice of its scope); subclasses may draw otherwise."""
+        """Draw one value of a site (at one slice of its scope); subclasses may draw otherwise."""
         return distribution.sample()
 
     def _factor(self, site: Site, index: int) -> Factor:
-        own = (f for f in self.lowered.factors if f.site is site)
+        own = (f for f in self.factor_graph.factors if f.site is site)
         return next(f for f in own if f.start <= index and (f.stop is None or index < f.stop))
 
-    def factors_of(self, name: str) -> list[Factor]:
-        """The factors of a site from which values were drawn."""
+    def drawn_factors(self, name: str) -> list[Factor]:
+        """List the factors of a site from which values were drawn."""
         return [
-            f for f in self.lowered.factors if f.site.name == name and f.key in self.distributions
+            f
+            for f in self.factor_graph.factors
+            if f.site.name == name and f.key in self.distributions
         ]
 
-    def _argument(self, node: Node, site: Site, index: int | None) -> Tensor:
-        return evaluate_node(
-            node, {leaf: self._leaf(leaf, site, index) for leaf in leaves_of(node)}
-        )
+    def _evaluated(self, expression: Expression, site: Site, index: int | None) -> Tensor:
+        """Compute what a kernel is called with, from the values drawn so far."""
+        values = {a: self._read(a, site, index) for a in arguments_of(expression)}
+        return evaluate_expression(expression, values)
 
-    def _leaf(self, leaf: Leaf, reader: Site, index: int | None) -> Tensor:
-        source = self.lowered.model.sites[leaf.site]
+    def _read(self, argument: Argument, reader: Site, index: int | None) -> Tensor:
+        """Look up the value of an argument for slice `index` of the site that reads it."""
+        source = self.factor_graph.model.sites[argument.site]
         if source.period is None:
-            value = self.values[leaf.site]
+            value = self.values[argument.site]
             return value if reader.period is None else value.unsqueeze(2)
         if index is None or reader.period is None:
             raise AssertionError("a site without time cannot read one with time")
-        return self.slices[leaf.site][(index * reader.period) // source.period - leaf.offset]
+        return self.slices[argument.site][(index * reader.period) // source.period - argument.lag]
+
+
+def _past_slices(site: Site, start: int, past: Mapping[str, Tensor] | None) -> list[Tensor]:
+    """Cut a site's values before slice `start` of the series into single slices."""
+    known = num_slices(site, start)
+    if past is None or not known:
+        return []
+    return list(past[site.name].split(1, 2))[:known]
+
+
+def _at(values: Tensor | None, index: int | None) -> Tensor | None:
+    """Take one slice of `(K, B, T, ...)`; all of what has no time."""
+    if values is None or index is None:
+        return values
+    return values[:, :, index : index + 1]
+
+
+def _mixed(site: Site, observed: Tensor, given: Tensor, drawn: Tensor) -> Tensor:
+    """Take given values where they are observed, else drawn ones.
+
+    Raises:
+        ClampError: if their events differ in shape.
+    """
+    event = tuple(drawn.shape[site.batch_ndim :])
+    found = tuple(given.shape[site.batch_ndim :])
+    if event != found:
+        raise ClampError(
+            f"site {site.name!r}: its kernel draws events of shape {event}, found data with events "
+            f"of shape {found}."
+        )
+    if given.is_floating_point() != drawn.is_floating_point():
+        given = given.to(drawn.dtype)
+    return torch.where(expand_trailing(observed, drawn), given, drawn)
+
+
+def _series(slices: Mapping[str, list[Tensor]]) -> dict[str, Tensor]:
+    """Join the slices of every site that has any."""
+    return {name: _join(parts) for name, parts in slices.items() if parts}
 
 
 def _join(parts: list[Tensor]) -> Tensor:

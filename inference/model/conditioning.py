@@ -1,27 +1,30 @@
-"""Clamping data: which sites become observed, latent or severed, and a first cloud drawn from the prior."""
+"""Clamping data: which sites are observed, latent or set, and a first cloud from the prior."""
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, biject_to
+from torch.distributions import Distribution, Transform, biject_to
+from torch.distributions.constraints import Constraint
 
-from aif_dcpc.inference.errors import ClampError, ModelError, unknown_name
-from aif_dcpc.inference.model.ancestral import AncestorSampler, quiet_distributions, seeded
+from aif_dcpc.inference.errors import ClampError, ModelError
+from aif_dcpc.inference.model.ancestral import AncestorSampler, no_validation, rng_from
 from aif_dcpc.inference.model.clamping import (
+    add_particle_axis,
     by_element,
     check_names,
+    check_tensor,
     check_values,
-    fill,
-    lead_axes,
-    mask_axes,
+    device_of,
+    impute_placeholder,
+    mask_with_particle_axis,
     sizes,
 )
 from aif_dcpc.inference.model.densities import SPLIT
-from aif_dcpc.inference.model.factor_graph import LoweredModel
-from aif_dcpc.inference.model.state import Problem, State
+from aif_dcpc.inference.model.factor_graph import FactorGraph
+from aif_dcpc.inference.model.state import Conditioning, State
 from aif_dcpc.inference.model.supports import (
     base_law,
     fixed,
@@ -32,10 +35,32 @@ from aif_dcpc.inference.model.supports import (
     support_of,
     unlike_supports,
 )
+from aif_dcpc.misspelt import unknown_name
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Clamped:
+    """What is given of a model, every value and mask with an axis for particles in front.
+
+    Attributes:
+        values: site -> `(1, B, [T,] *event)`, placeholders where nothing is observed.
+        observed: for partly given sites, `(1, B, [T,] *elements)` True where `values` hold.
+        inferred: partly given sites that are latent elsewhere, since others read them.
+        drawn: partly given sites that a first cloud draws where they are not observed.
+        do: sites that are set by hand.
+    """
+
+    values: Mapping[str, Tensor]
+    observed: Mapping[str, Tensor]
+    inferred: frozenset[str]
+    drawn: frozenset[str]
+    do: frozenset[str]
 
 
 def build_state(
-    lowered: LoweredModel,
+    factor_graph: FactorGraph,
     num_particles: int,
     data: dict[str, Tensor],
     *,
@@ -46,97 +71,113 @@ def build_state(
     generator: torch.Generator | None,
 ) -> State:
     """Check the data, sort the sites into roles and draw the latents from the prior."""
-    sites = lowered.model.sites
-    check_names(lowered, data, masks, do)
-    given = {**data, **do}
-    batch, time = sizes(sites, given, batch_size, length)
-    values = {name: lead_axes(sites[name], value, batch, time) for name, value in given.items()}
-    shown = {name: mask_axes(sites[name], mask, values[name]) for name, mask in masks.items()}
-    values = {name: fill(v, shown[name]) if name in shown else v for name, v in values.items()}
-
-    partly_latent = {n for n in shown if n in do or has_readers(lowered, n)}
-    partly = {
-        n: m
-        for n, m in shown.items()
-        if n in partly_latent or by_element(sites[n], m) or not bool(m.any())
-    }
-    values = check_values(lowered, values, shown, do=do)
-    sampler = AncestorSampler(lowered, num_particles, batch, time, values, partly)
-    with seeded(generator):
+    check_names(factor_graph, data, masks, do)
+    batch, time = sizes(factor_graph.model.sites, {**data, **do}, batch_size, length)
+    clamped = _clamp(factor_graph, data, masks, do, (batch, time))
+    values = check_values(factor_graph, clamped.values, clamped.observed, do=clamped.do)
+    observed = {n: m for n, m in clamped.observed.items() if n in clamped.drawn}
+    sampler = AncestorSampler(factor_graph, num_particles, batch, time, values, observed)
+    with rng_from(generator):
         drawn = sampler.sample()
-    values = check_values(lowered, values, shown, drawn, do=do)
-    drawn = {**drawn, **{n: v for n, v in values.items() if n not in partly}}
-    drawn = {**drawn, **{n: drawn[n][:1] for n in partly if n not in partly_latent}}
-    latent = tuple(
-        n
-        for n, s in sites.items()
-        if s.kind == "stochastic" and (n not in values or n in partly_latent)
+    values = check_values(factor_graph, values, clamped.observed, drawn, do=clamped.do)
+    natural = {**drawn, **{n: v for n, v in values.items() if n not in clamped.drawn}}
+    for name in clamped.drawn - clamped.inferred:
+        natural[name] = drawn[name][:1]
+    conditioning = _condition(factor_graph, clamped, sampler, natural)
+    for name, mask in observed.items():
+        _check_elements(conditioning, sampler, name, mask)
+    return _first_cloud(conditioning, clamped.observed, natural, (num_particles, batch, time))
+
+
+def _clamp(
+    factor_graph: FactorGraph,
+    data: Mapping[str, Tensor],
+    masks: Mapping[str, Tensor],
+    do: Mapping[str, Tensor],
+    sizes: tuple[int, int],
+) -> Clamped:
+    """Give data and masks an axis for particles, and see what of partly given sites is inferred."""
+    sites = factor_graph.model.sites
+    values = {n: add_particle_axis(sites[n], v, *sizes) for n, v in {**data, **do}.items()}
+    observed = {n: mask_with_particle_axis(sites[n], m, values[n]) for n, m in masks.items()}
+    for name, mask in observed.items():
+        values[name] = impute_placeholder(values[name], mask)
+    inferred = {n for n in observed if n in do or has_readers(factor_graph, n)}
+    drawn = inferred | {
+        n for n, mask in observed.items() if by_element(sites[n], mask) or not bool(mask.any())
+    }
+    return Clamped(values, observed, frozenset(inferred), frozenset(drawn), frozenset(do))
+
+
+def _first_cloud(
+    conditioning: Conditioning,
+    masks: Mapping[str, Tensor],
+    natural: dict[str, Tensor],
+    sizes: tuple[int, int, int],
+) -> State:
+    """Make the cloud at values `(K or 1, B, [T,] *event)` in the sites' own supports."""
+    num_particles, batch, time = sizes
+    values = conditioning.unconstrain(natural)
+    for name in conditioning.latent:
+        value = values[name]
+        values[name] = value.expand(num_particles, *value.shape[1:]).clone()
+    weights = torch.zeros(
+        num_particles, batch, device=device_of(natural), dtype=_float_type(natural)
     )
-    problem = _problem(
-        lowered, latent, sampler, drawn, frozenset(do) - set(shown), frozenset(do) & set(shown)
-    )
-    for name in partly:
-        if by_element(sites[name], shown[name]):
-            _check_elements(problem, sampler, name, shown[name].ndim)
-    weights = torch.zeros(num_particles, batch, device=_device(drawn), dtype=_float_type(drawn))
-    ancestors = torch.arange(num_particles, device=weights.device)[:, None].expand(
-        num_particles, batch
-    )
+    ancestors = torch.arange(num_particles, device=weights.device)[:, None]
     return State(
-        problem=problem,
-        values={
-            n: _materialise(v, num_particles, n in latent)
-            for n, v in problem.unconstrain(drawn).items()
-        },
-        masks=shown,
+        conditioning=conditioning,
+        values=values,
+        masks=masks,
         log_weights=weights,
-        ancestors=ancestors,
+        ancestors=ancestors.expand(num_particles, batch),
         length=time,
         log_evidence=weights.new_zeros(batch),
     )
 
 
-def small_cloud(lowered: LoweredModel) -> State | None:
-    """One particle of everything from the prior, over a few slices; None where the model cannot be sampled unaided."""
-    slices = 2 + max((f.start for f in lowered.factors), default=0)
-    periods = [s.period for s in lowered.model.sites.values() if s.period is not None]
+def small_cloud(factor_graph: FactorGraph) -> State | None:
+    """Draw one particle over a few slices; None where that needs more than the model."""
+    slices = 2 + max((f.start for f in factor_graph.factors), default=0)
+    periods = [s.period for s in factor_graph.model.sites.values() if s.period is not None]
     length = slices * max(periods) if periods else None
     options: dict[str, Any] = {"masks": {}, "do": {}, "batch_size": 1, "length": length}
     try:
-        with quiet_distributions(), torch.no_grad():
+        with no_validation(), torch.no_grad():
             return build_state(
-                lowered, 1, {}, **options, generator=torch.Generator().manual_seed(0)
+                factor_graph, 1, {}, **options, generator=torch.Generator().manual_seed(0)
             )
     except Exception:  # a kernel may fail in any way; `init` and `check_model` tell which
         return None
 
 
-def started(state: State, particles: Mapping[str, Tensor]) -> State:
-    """The cloud at given particles `(K, B, [T,] *event)`, in the sites' own supports.
+def with_particles(state: State, particles: Mapping[str, Tensor]) -> State:
+    """Put a cloud at given particles `(K, B, [T,] *event)`, in the sites' own supports.
 
     Raises:
         ClampError: for sites that are not latent, or shapes that do not fit.
     """
+    if not particles:
+        return state
+    latent = state.conditioning.latent
+    natural = {}
     for name, value in particles.items():
-        if name not in state.problem.latent:
-            raise ClampError(
-                f"particles: {unknown_name('latent site', name, state.problem.latent)}"
-            )
+        if name not in latent:
+            raise ClampError(f"particles: {unknown_name('latent site', name, latent)}")
         expected = state.constrained(name).shape
         if value.shape != expected:
             raise ClampError(
-                f"particles of site {name!r}: expected {tuple(expected)}, found {tuple(value.shape)}."
+                f"particles of site {name!r}: expected {tuple(expected)}, "
+                f"found {tuple(value.shape)}."
             )
-    natural = {
-        n: v.to(state.values[n]) if n not in state.problem.discrete else v
-        for n, v in particles.items()
-    }
-    return state.with_values(state.problem.unconstrain(natural)) if particles else state
+        integer = name in state.conditioning.discrete
+        natural[name] = value if integer else value.to(state.values[name])
+    return state.with_values(state.conditioning.unconstrain(natural))
 
 
-def has_readers(lowered: LoweredModel, name: str) -> bool:
-    """Whether a site's value is read beyond its own density: by other sites, or by itself at later slices."""
-    return any(f.site.name != name or len(f.offsets(name)) > 1 for f in lowered.touching[name])
+def has_readers(factor_graph: FactorGraph, name: str) -> bool:
+    """Tell whether a site is read by others, or by itself at later slices."""
+    return any(f.site.name != name or len(f.lags(name)) > 1 for f in factor_graph.factors_of[name])
 
 
 def interventions(state: State, do: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -145,18 +186,20 @@ def interventions(state: State, do: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ClampError: for unknown or deterministic sites, or shapes that do not fit.
     """
-    sites, found = state.problem.lowered.model.sites, {}
+    sites = state.conditioning.factor_graph.model.sites
+    found = {}
     for name, value in do.items():
         if name not in sites:
             raise ClampError(unknown_name("site", name, sites))
-        if sites[name].kind == "deterministic":
+        site = sites[name]
+        if site.kind == "deterministic":
             raise ClampError(
                 f"deterministic site {name!r} cannot be set: set a stochastic site instead."
             )
-        _check_tensor(name, value)
-        found[name] = lead_axes(sites[name], value, state.batch_size, state.length)
-        event = state.constrained(name).shape[sites[name].num_lead :]
-        if found[name].shape[sites[name].num_lead :] != event:
+        check_tensor(name, value)
+        found[name] = add_particle_axis(site, value, state.batch_size, state.length)
+        event = state.constrained(name).shape[site.batch_ndim :]
+        if found[name].shape[site.batch_ndim :] != event:
             raise ClampError(
                 f"do: site {name!r} has events of shape {tuple(event)}, found {tuple(value.shape)}."
             )
@@ -164,113 +207,169 @@ def interventions(state: State, do: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def intervene(state: State, do: Mapping[str, Tensor]) -> State:
-    """Set sites by hand: their own densities are cut, latent ones stop moving; weights become equal.
+    """Set sites by hand: their own densities are cut, and latent ones stop moving.
 
-    The particles of the other sites stay where they are: sweep them towards the new posterior.
+    Weights become equal. The particles of the other sites stay where they are: sweep them towards
+    the new posterior.
     """
     if not do:
         return state
-    action, problem = interventions(state, do), state.problem
-    inputs = {n for n in action if problem.site(n).kind == "input"}
-    changed = replace(
-        problem,
-        latent=tuple(n for n in problem.latent if n not in action),
-        bijections={n: b for n, b in problem.bijections.items() if n not in action},
-        domains={n: d for n, d in problem.domains.items() if n not in action},
-        supports={n: s for n, s in problem.supports.items() if n not in action},
-        discrete=problem.discrete - set(action),
-        severed=problem.severed | (set(action) - inputs),
-        partly_severed=problem.partly_severed - set(action),
-    )
-    same = changed.latent == problem.latent and changed.severed == problem.severed
+    action = interventions(state, do)
+    before = state.conditioning
+    after = _without(before, set(action))
     masks = {n: m for n, m in state.masks.items() if n not in action}
     weights = torch.zeros_like(state.log_weights)
-    moved = state.with_values(action)
-    if same:
-        return moved.replace(masks=masks, log_weights=weights)
-    return moved.replace(
-        problem=changed, masks=masks, log_weights=weights, adaptation=state.reopened_adaptation()
+    moved = state.with_values(action).replace(masks=masks, log_weights=weights)
+    if after.latent == before.latent and after.intervened == before.intervened:
+        return moved
+    return moved.replace(conditioning=after, adaptation=state.reopened_adaptation())
+
+
+def _without(conditioning: Conditioning, action: set[str]) -> Conditioning:
+    """Take sites that are set by hand out of the latents, and cut their densities."""
+
+    def others(by_site: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in by_site.items() if name not in action}
+
+    inputs = {name for name in action if conditioning.site(name).kind == "input"}
+    return replace(
+        conditioning,
+        latent=tuple(name for name in conditioning.latent if name not in action),
+        bijections=others(conditioning.bijections),
+        domains=others(conditioning.domains),
+        supports=others(conditioning.supports),
+        discrete=conditioning.discrete - action,
+        intervened=conditioning.intervened | (action - inputs),
+        partly_intervened=conditioning.partly_intervened - action,
     )
 
 
-def _materialise(value: Tensor, num_particles: int, latent: bool) -> Tensor:
-    return value.expand(num_particles, *value.shape[1:]).clone() if latent else value
+# -- what is known of each latent ------------------------------------------------------------------
 
 
-def _problem(
-    lowered: LoweredModel,
-    latent: tuple[str, ...],
+@dataclass(frozen=True)
+class LatentSupport:
+    """What the distributions of one latent site say of its values; see `Conditioning`."""
+
+    discrete: bool
+    bounds: tuple[float, float] | None
+    values: Tensor | None
+    domain: Constraint | None
+
+    @property
+    def bijection(self) -> Transform | None:
+        """The map from unconstrained coordinates, for a constrained continuous site."""
+        if self.domain is None or self.discrete or is_real(self.domain):
+            return None
+        return biject_to(self.domain)
+
+
+def _condition(
+    factor_graph: FactorGraph,
+    clamped: Clamped,
     sampler: AncestorSampler,
-    drawn: dict[str, Tensor],
-    severed: frozenset[str],
-    partly_severed: frozenset[str],
-) -> Problem:
-    bijections, supports, discrete, bounds, domains = {}, {}, set(), {}, {}
-    lead = {n: lowered.model.sites[n].num_lead for n in drawn}
-    for name, laws in _laws(lowered, latent, sampler).items():
-        kept = [fixed(law, lead[name]) for law in laws]
-        support = support_of(laws[0])
-        if support is None:
-            continue
-        if support.is_discrete:
-            discrete.add(name)
-            if (found := integer_bounds([support_of(law) for law in laws], kept)) is not None:
-                bounds[name] = found
-            if same(kept) and (values := _enumerate(base_law(laws[0]))) is not None:
-                supports[name] = values
-        if not same(kept) and not (support.is_discrete and has_bounds(support)):
-            raise ModelError(unlike_supports(name, support, laws[-1]))
-        if kept[0] is not None:
-            domains[name] = kept[0]
-            if not support.is_discrete and not is_real(support):
-                bijections[name] = biject_to(kept[0])
-    event_dims = {n: v.ndim - lead[n] for n, v in drawn.items()}
-    return Problem(
-        lowered,
-        latent,
-        bijections,
-        supports,
-        frozenset(discrete),
-        bounds,
-        event_dims,
-        severed,
-        partly_severed,
-        domains,
+    natural: Mapping[str, Tensor],
+) -> Conditioning:
+    """Say which sites are latent and what values they can take."""
+    sites = factor_graph.model.sites
+    latent = _latents(factor_graph, clamped)
+    known = {
+        name: support
+        for name, laws in _laws(factor_graph, latent, sampler).items()
+        if (support := _support(name, laws, sites[name].batch_ndim)) is not None
+    }
+    return Conditioning(
+        factor_graph=factor_graph,
+        latent=latent,
+        bijections=_told({n: s.bijection for n, s in known.items()}),
+        supports=_told({n: s.values for n, s in known.items()}),
+        discrete=frozenset(n for n, s in known.items() if s.discrete),
+        bounds=_told({n: s.bounds for n, s in known.items()}),
+        event_dims={n: v.ndim - sites[n].batch_ndim for n, v in natural.items()},
+        intervened=clamped.do - frozenset(clamped.observed),
+        partly_intervened=clamped.do & frozenset(clamped.observed),
+        domains=_told({n: s.domain for n, s in known.items()}),
     )
 
 
-def _check_elements(problem: Problem, sampler: AncestorSampler, name: str, axes: int) -> None:
-    """Refuse a mask of so many axes where a kernel, or a bijection, does not treat its elements one by one."""
-    latent, domain = name in problem.latent, problem.domains.get(name)
-    whole = domain is not None and domain.event_dim > 0 and not is_real(domain)
-    apart = min(
-        len(base_law(sampler.distributions[f.key]).batch_shape) for f in sampler.factors_of(name)
-    )
-    if whole or (
-        axes > apart and (not latent or name in problem.discrete or name in problem.partly_severed)
-    ):
+def _latents(factor_graph: FactorGraph, clamped: Clamped) -> tuple[str, ...]:
+    """Name the random sites that are not given, or only in part."""
+    given = clamped.values.keys() - clamped.inferred
+    sites = factor_graph.model.sites.values()
+    return tuple(s.name for s in sites if s.kind == "stochastic" and s.name not in given)
+
+
+def _told(by_site: Mapping[str, T | None]) -> dict[str, T]:
+    """Leave out the sites of which nothing is known."""
+    return {name: value for name, value in by_site.items() if value is not None}
+
+
+def _support(name: str, laws: list[Distribution], batch_ndim: int) -> LatentSupport | None:
+    """Put together what a site's distributions say; None where they tell no support.
+
+    Raises:
+        ModelError: if the support of a continuous site, or the kind of support, differs from one
+            distribution to another.
+    """
+    support = support_of(laws[0])
+    if support is None:
+        return None
+    kept = [fixed(law, batch_ndim) for law in laws]
+    alike = same(kept)
+    discrete = bool(support.is_discrete)
+    if not alike and not (discrete and has_bounds(support)):
+        raise ModelError(unlike_supports(name, support, laws[-1]))
+    bounds = integer_bounds([support_of(law) for law in laws], kept) if discrete else None
+    values = _enumerate(base_law(laws[0])) if discrete and alike else None
+    return LatentSupport(discrete, bounds, values, kept[0])
+
+
+def _check_elements(
+    conditioning: Conditioning, sampler: AncestorSampler, name: str, mask: Tensor
+) -> None:
+    """Refuse a mask of elements where a kernel, or a bijection, does not treat them one by one."""
+    if not by_element(conditioning.site(name), mask):
+        return
+    domain = conditioning.domains.get(name)
+    coupled = domain is not None and domain.event_dim > 0 and not is_real(domain)
+    apart = _independent_axes(sampler, name)
+    continuous = name in conditioning.latent and name not in conditioning.discrete
+    scored = not continuous or name in conditioning.partly_intervened
+    if coupled or (scored and mask.ndim > apart):
         raise ClampError(
-            f"mask of site {name!r}: its kernel does not score the elements of an event one by one; mask whole events, "
-            f"or {SPLIT}"
+            f"mask of site {name!r}: its kernel does not score the elements of an event one "
+            f"by one; mask whole events, or {SPLIT}"
         )
 
 
+def _independent_axes(sampler: AncestorSampler, name: str) -> int:
+    """Count the axes of a site along which its kernels score elements one by one."""
+    laws = [sampler.distributions[factor.key] for factor in sampler.drawn_factors(name)]
+    return min(len(base_law(law).batch_shape) for law in laws)
+
+
 def _laws(
-    lowered: LoweredModel, latent: tuple[str, ...], sampler: AncestorSampler
+    factor_graph: FactorGraph, latent: tuple[str, ...], sampler: AncestorSampler
 ) -> dict[str, list[Distribution]]:
-    """The distributions from which each latent was drawn, by initial and usual kernel; bounded ones for other draws too."""
-    found = {n: [sampler.distributions[f.key] for f in sampler.factors_of(n)] for n in latent}
+    """Collect the distributions from which each latent was drawn, by initial and usual kernel.
+
+    Where a support has bounds, also those of other draws: the bounds may depend on parents.
+    """
+    found = {n: [sampler.distributions[f.key] for f in sampler.drawn_factors(n)] for n in latent}
     if any(has_bounds(support_of(law)) for laws in found.values() for law in laws):
-        again = AncestorSampler(lowered, 4, *sampler.sizes, sampler.given, sampler.shown)
+        again = AncestorSampler(factor_graph, 4, *sampler.sizes, sampler.given, sampler.observed)
         with torch.random.fork_rng(devices=[]):
             again.sample()
         for name, laws in found.items():
-            laws += [again.distributions[f.key] for f in again.factors_of(name)]
+            laws += [again.distributions[f.key] for f in again.drawn_factors(name)]
     return found
 
 
 def _enumerate(distribution: Distribution) -> Tensor | None:
-    """All values of one element `(M, *event_shape)`; further event axes are independent. None where elements differ."""
+    """List all values of one element, `(M, *event_shape)`; None where elements differ.
+
+    Further event axes are independent.
+    """
     if not distribution.has_enumerate_support:
         return None
     try:
@@ -278,15 +377,6 @@ def _enumerate(distribution: Distribution) -> Tensor | None:
     except NotImplementedError:  # elements with different supports
         return None
     return values.reshape(values.shape[0], *distribution.event_shape)
-
-
-def _check_tensor(name: str, value: object) -> None:
-    if not isinstance(value, Tensor):
-        raise ClampError(f"site {name!r}: expected a tensor, found {type(value).__name__}.")
-
-
-def _device(drawn: dict[str, Tensor]) -> torch.device:
-    return next((v.device for v in drawn.values()), torch.device("cpu"))
 
 
 def _float_type(drawn: dict[str, Tensor]) -> torch.dtype:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference.model.densities import factor_slices
-from aif_dcpc.inference.model.factor_graph import Factor, Leaf, align, evaluate_node
+from aif_dcpc.inference.model.factor_graph import Argument, Factor, align
 from aif_dcpc.inference.model.location_scale import LocationScale, location_scale
 from aif_dcpc.inference.model.state import State
 
@@ -43,14 +43,14 @@ class Block:
     @classmethod
     def of(cls, state: State, names: tuple[str, ...] | None = None) -> "Block":
         """The block of some sites; of all continuous latents by default."""
-        latent = state.problem.latent
-        found = [n for n in latent if n not in state.problem.discrete]
+        latent = state.conditioning.latent
+        found = [n for n in latent if n not in state.conditioning.discrete]
         return cls(state, tuple(n for n in found if names is None or n in names))
 
     @cached_property
     def is_coupled(self) -> bool:
         """Whether data share a latent, so that all of them make one chain."""
-        return any(self.state.problem.site(n).scope == "global" for n in self.names)
+        return any(self.state.conditioning.site(n).scope == "global" for n in self.names)
 
     @cached_property
     def num_chains(self) -> int:
@@ -65,9 +65,7 @@ class Block:
     @cached_property
     def sizes(self) -> tuple[int, ...]:
         """How many numbers of a chain each site takes."""
-        return tuple(
-            torch.Size(self.shapes[n]).numel() // self.num_chains for n in self.names
-        )
+        return tuple(torch.Size(self.shapes[n]).numel() // self.num_chains for n in self.names)
 
     @property
     def dimension(self) -> int:
@@ -137,15 +135,15 @@ class Block:
         if name in self.state.masks:
             return False
         factors = self._factors(name)
-        read = {leaf.site for f in factors for leaf in f.inputs} - {name}
+        read = {argument.site for f in factors for argument in f.inputs} - {name}
         if not read & set(self.names):
             return False
         return self._place(self.state.values, name) is not None
 
     def _factors(self, name: str) -> tuple[Factor, ...]:
-        problem = self.state.problem
-        own = (f for f in problem.lowered.factors if f.site.name == name)
-        return tuple(f for f in own if problem.is_active(f, self.state.length))
+        conditioning = self.state.conditioning
+        own = (f for f in conditioning.factor_graph.factors if f.site.name == name)
+        return tuple(f for f in own if conditioning.is_active(f, self.state.length))
 
     def _place(self, values: Mapping[str, Tensor], name: str) -> LocationScale | None:
         """Location and scale of a site given its parents, laid along the whole site."""
@@ -175,19 +173,21 @@ class Block:
             return None
         return LocationScale(_first_slice(start, like), _first_slice(law.scale, like))
 
-    def _law(self, factor: Factor, values: Mapping[str, Tensor]) -> torch.distributions.Distribution:
+    def _law(
+        self, factor: Factor, values: Mapping[str, Tensor]
+    ) -> torch.distributions.Distribution:
         natural = {}
-        for leaf in factor.inputs:
-            natural[leaf] = self._aligned(factor, leaf, values)
+        for argument in factor.inputs:
+            natural[argument] = self._aligned(factor, argument, values)
         return factor.distribution(natural)
 
-    def _aligned(self, factor: Factor, leaf: Leaf, values: Mapping[str, Tensor]) -> Tensor:
-        value = values[leaf.site]
-        bijection = self.state.problem.bijections.get(leaf.site)
+    def _aligned(self, factor: Factor, argument: Argument, values: Mapping[str, Tensor]) -> Tensor:
+        value = values[argument.site]
+        bijection = self.state.conditioning.bijections.get(argument.site)
         natural = value if bijection is None else bijection(value)
         start, stop = factor_slices(self.state, factor)
-        site = self.state.problem.site(leaf.site)
-        return align(natural, site, leaf, factor.site, start, stop)
+        site = self.state.conditioning.site(argument.site)
+        return align(natural, site, argument, factor.site, start, stop)
 
     def _log_det(self, place: LocationScale, value: Tensor) -> Tensor:
         if place.is_matrix:
@@ -198,7 +198,7 @@ class Block:
 
 
 def _reads_itself(factor: Factor) -> bool:
-    return any(leaf.site == factor.site.name and leaf.offset for leaf in factor.inputs)
+    return any(argument.site == factor.site.name and argument.lag for argument in factor.inputs)
 
 
 def _first_slice(value: Tensor, like: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Evaluating factors: log densities, their scores, and how both are laid onto the sites that they touch.
+"""Evaluating factors: log densities, their scores, and how both are laid onto the sites they read.
 
 One autograd call gives a factor's log density and its score towards *every* continuous latent that
 it reads; values are detached at each site, so that nothing propagates further than one edge (the
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from aif_dcpc.inference.errors import ModelError
-from aif_dcpc.inference.model.factor_graph import Factor, Leaf, align, widen
+from aif_dcpc.inference.errors import ModelError, NonFiniteError
+from aif_dcpc.inference.model.factor_graph import Argument, Factor, align, expand_trailing
 from aif_dcpc.inference.model.graph import Site
-from aif_dcpc.inference.model.state import FactorValue, Problem, State
+from aif_dcpc.inference.model.state import Conditioning, FactorValue, State
 from aif_dcpc.inference.model.supports import base_law
 
 SPLIT = "give what is observed and what is not sites of their own."
@@ -38,7 +38,7 @@ def evaluate_all(
     """Log densities of some factors, with their scores by one autograd call.
 
     Args:
-        state: problem, masks and the values not overridden.
+        state: conditioning, masks and the values not overridden.
         factors: which factors.
         values: overriding values, unconstrained coordinates.
         scores: whether to differentiate.
@@ -46,40 +46,57 @@ def evaluate_all(
             default.
 
     Returns:
-        by factor key, log density `(K, B, [T or R])` and, for each continuous latent leaf, the
-            score in the aligned
-        leaf's shape.
+        by factor key, log density `(K, B, [T or R])` and, for each continuous latent argument, the
+            score in the aligned argument's shape.
     """
     current = state.values if values is None else {**state.values, **values}
-    aligned, log_prob = {}, {}
-    wanted = [
-        (f.key, leaf)
-        for f in factors
-        for leaf in f.inputs
-        if scores and is_continuous(state.problem, leaf.site)
-    ]
-    with torch.enable_grad() if wanted else torch.no_grad():
+    wanted = {factor.key: _scored_arguments(state, factor) if scores else () for factor in factors}
+    inputs: dict[str, dict[Argument, Tensor]] = {}
+    log_prob: dict[str, Tensor] = {}
+    with torch.enable_grad() if any(wanted.values()) else torch.no_grad():
         for factor in factors:
             here = None if rows is None else rows[factor.key]
-            aligned[factor.key] = inputs = aligned_inputs(state, factor, current, here)
-            for key, leaf in wanted:
-                if key == factor.key:
-                    inputs[leaf] = inputs[leaf].detach().requires_grad_()
-            log_prob[factor.key] = log_density(
-                state, factor, inputs, *factor_slices(state, factor), here
-            )
-    places = [aligned[key][leaf] for key, leaf in wanted]
-    outputs = [p for p in log_prob.values() if p.requires_grad]
+            given = aligned_inputs(state, factor, current, here)
+            for argument in wanted[factor.key]:
+                given[argument] = given[argument].detach().requires_grad_()
+            slices = factor_slices(state, factor)
+            log_prob[factor.key] = log_density(state, factor, given, *slices, here)
+            inputs[factor.key] = given
+    found = _scores(log_prob, inputs, wanted)
+    return {key: FactorValue(p.detach(), found[key]) for key, p in log_prob.items()}
+
+
+def _scored_arguments(state: State, factor: Factor) -> tuple[Argument, ...]:
+    """Name the arguments of a factor towards which it has a score."""
+    return tuple(a for a in factor.inputs if is_continuous(state.conditioning, a.site))
+
+
+def _scores(
+    log_prob: Mapping[str, Tensor],
+    inputs: Mapping[str, Mapping[Argument, Tensor]],
+    wanted: Mapping[str, tuple[Argument, ...]],
+) -> dict[str, dict[Argument, Tensor]]:
+    """Differentiate all log densities in one call; what one does not depend on has score 0."""
+    pairs = [(key, argument) for key, arguments in wanted.items() for argument in arguments]
+    places = [inputs[key][argument] for key, argument in pairs]
+    gradients = _gradients(list(log_prob.values()), places)
+    found: dict[str, dict[Argument, Tensor]] = {key: {} for key in log_prob}
+    for (key, argument), gradient in zip(pairs, gradients, strict=True):
+        found[key][argument] = gradient
+    return found
+
+
+def _gradients(log_probs: Sequence[Tensor], places: Sequence[Tensor]) -> list[Tensor]:
+    """Return the gradient of the sum of all log densities at every place, in its shape."""
+    outputs = [p for p in log_probs if p.requires_grad]
+    if not outputs:
+        return [torch.zeros_like(place) for place in places]
     ones = [torch.ones_like(p) for p in outputs]
-    found = (
-        torch.autograd.grad(outputs, places, ones, allow_unused=True)
-        if outputs
-        else (None,) * len(places)
-    )
-    given: dict[str, dict[Leaf, Tensor]] = {f.key: {} for f in factors}
-    for (key, leaf), place, gradient in zip(wanted, places, found, strict=True):
-        given[key][leaf] = torch.zeros_like(place) if gradient is None else gradient
-    return {key: FactorValue(p.detach(), given[key]) for key, p in log_prob.items()}
+    found = torch.autograd.grad(outputs, places, ones, allow_unused=True)
+    return [
+        torch.zeros_like(place) if gradient is None else gradient
+        for place, gradient in zip(places, found, strict=True)
+    ]
 
 
 def aligned_inputs(
@@ -87,25 +104,34 @@ def aligned_inputs(
     factor: Factor,
     values: Mapping[str, Tensor] | None = None,
     rows: Tensor | None = None,
-) -> dict[Leaf, Tensor]:
-    """Every leaf that a factor reads, laid along its slices (or some `rows` of them), at the state's or other values."""
+) -> dict[Argument, Tensor]:
+    """Lay every argument that a factor reads along its slices, or along some `rows` of them.
+
+    The values are the state's, or those given: unconstrained or not, as they are.
+    """
     current = state.values if values is None else values
     start, stop = factor_slices(state, factor)
     return {
-        leaf: align(
-            current[leaf.site], state.problem.site(leaf.site), leaf, factor.site, start, stop, rows
+        argument: align(
+            current[argument.site],
+            state.conditioning.site(argument.site),
+            argument,
+            factor.site,
+            start,
+            stop,
+            rows,
         )
-        for leaf in factor.inputs
+        for argument in factor.inputs
     }
 
 
-def is_continuous(problem: Problem, name: str) -> bool:
-    """Whether a site is latent and has a score."""
-    return name in problem.latent and name not in problem.discrete
+def is_continuous(conditioning: Conditioning, name: str) -> bool:
+    """Tell whether a site is latent and has a score."""
+    return name in conditioning.latent and name not in conditioning.discrete
 
 
 def factor_slices(state: State, factor: Factor) -> tuple[int, int]:
-    """Slices that a factor covers in this state, in its own scope ((0, 0) without time)."""
+    """Return the slices that a factor covers in its own scope, (0, 0) without time."""
     if factor.site.period is None:
         return 0, 0
     return factor.slices(state.values[factor.site.name].shape[2])
@@ -114,58 +140,67 @@ def factor_slices(state: State, factor: Factor) -> tuple[int, int]:
 def log_density(
     state: State,
     factor: Factor,
-    aligned: Mapping[Leaf, Tensor],
+    aligned: Mapping[Argument, Tensor],
     start: int,
     stop: int,
     rows: Tensor | None = None,
 ) -> Tensor:
-    """log p at aligned inputs in unconstrained coordinates, `(K, B, [T])`; gradients flow to inputs and parameters.
+    """Return log p at aligned inputs in unconstrained coordinates, `(K, B, [T])` nats.
+
+    Gradients flow to inputs and parameters.
 
     The inputs are those of the slices `start .. stop - 1`, or of `rows` `(R,)` where these are
     given.
     """
-    bijections = state.problem.bijections
-    own = Leaf(factor.site.name)
-    natural = {
-        leaf: bijections[leaf.site](x) if leaf.site in bijections else x
-        for leaf, x in aligned.items()
-    }
-    law, lead, counted = (
-        factor.distribution(natural),
-        factor.site.num_lead,
-        _counted(state, factor, start, stop, rows),
-    )
-    log_prob = (base_law(law) if counted is not None and counted.ndim > lead else law).log_prob(
-        natural[own]
-    )
+    bijections = state.conditioning.bijections
+    own = Argument(factor.site.name)
+    batch_ndim = factor.site.batch_ndim
+    natural = dict(aligned)
+    for argument, value in aligned.items():
+        if argument.site in bijections:
+            natural[argument] = bijections[argument.site](value)
+    law = factor.distribution(natural)
+    counted = _counted(state, factor, start, stop, rows)
+    if counted is not None and counted.ndim > batch_ndim:
+        law = base_law(law)
+    log_prob = law.log_prob(natural[own])
     if counted is not None:
-        log_prob = torch.where(widen(counted, log_prob), log_prob, torch.zeros_like(log_prob))
-    if log_prob.ndim > lead:
-        log_prob = log_prob.flatten(lead).sum(-1)
+        flags = expand_trailing(counted, log_prob)
+        log_prob = torch.where(flags, log_prob, torch.zeros_like(log_prob))
+    log_prob = _sum_event(log_prob, batch_ndim)
     if own.site in bijections:
         jacobian = bijections[own.site].log_abs_det_jacobian(aligned[own], natural[own])
-        log_prob = log_prob + (jacobian.flatten(lead).sum(-1) if jacobian.ndim > lead else jacobian)
+        log_prob = log_prob + _sum_event(jacobian, batch_ndim)
     power = likelihood_power(state, factor, start, stop, rows)
     return log_prob if power is None else log_prob * power
+
+
+def _sum_event(values: Tensor, batch_ndim: int) -> Tensor:
+    """Sum over whatever follows the leading axes."""
+    if values.ndim > batch_ndim:
+        return values.flatten(batch_ndim).sum(-1)
+    return values
 
 
 def _counted(
     state: State, factor: Factor, start: int, stop: int, rows: Tensor | None
 ) -> Tensor | None:
-    """True where a factor's density counts, `(1, B, [T,] *elements)`; None for everywhere.
+    """Return the mask of elements whose log density is counted; None for all.
 
-    What is hidden of an observed leaf has none; what `do` has set of a series has its own density
-    cut.
+    Its shape is `(1, B, [T,] *elements)`. Missing elements of an observed site are not counted, nor
+    elements that are fixed by `do`.
     """
-    name, mask = factor.site.name, state.masks.get(factor.site.name)
-    if mask is None or (name in state.problem.latent and name not in state.problem.partly_severed):
+    name = factor.site.name
+    mask = state.masks.get(name)
+    fixed = name in state.conditioning.partly_intervened
+    if mask is None or (name in state.conditioning.latent and not fixed):
         return None
-    shown = _on_slices(mask, factor, start, stop, rows)
-    return ~shown if name in state.problem.partly_severed else shown
+    here = _on_slices(mask, factor, start, stop, rows)
+    return ~here if fixed else here
 
 
 def _on_slices(mask: Tensor, factor: Factor, start: int, stop: int, rows: Tensor | None) -> Tensor:
-    """A mask of a factor's site on some of its slices."""
+    """Take a mask of a factor's site on some of its slices."""
     if factor.site.period is None:
         return mask
     return mask[:, :, start:stop] if rows is None else mask.index_select(2, rows)
@@ -174,17 +209,21 @@ def _on_slices(mask: Tensor, factor: Factor, start: int, stop: int, rows: Tensor
 def likelihood_power(
     state: State, factor: Factor, start: int, stop: int, rows: Tensor | None = None
 ) -> Tensor | None:
-    """The power to which a tempered state raises a factor's density, `(1, B or 1, [1 or T])`; None for 1."""
-    power, site = state.inverse_temperature, factor.site
+    """Return the power to which a tempered state raises a factor's density; None for 1.
+
+    Its shape is `(1, B or 1, [1 or T])`.
+    """
+    site = factor.site
+    power = state.inverse_temperature
     mask = state.masks.get(site.name)
-    latent = site.name in state.problem.latent
+    latent = site.name in state.conditioning.latent
     if power is None or (latent and mask is None):
         return None
     power = power[:1] if site.scope == "global" else power
     wide = power[None] if site.period is None else power[None, :, None]
     if not latent or mask is None:
         return wide
-    if mask.ndim > site.num_lead:
+    if mask.ndim > site.batch_ndim:
         raise ModelError(
             f"site {site.name!r}: tempering cannot tell elements of a latent's event apart; {SPLIT}"
         )
@@ -192,19 +231,24 @@ def likelihood_power(
 
 
 def active_factors(state: State) -> tuple[Factor, ...]:
-    """All factors that are not severed by an intervention and cover at least one slice."""
+    """List all factors that are not cut by `do` and cover at least one slice."""
     return tuple(
-        f for f in state.problem.lowered.factors if state.problem.is_active(f, state.length)
+        f
+        for f in state.conditioning.factor_graph.factors
+        if state.conditioning.is_active(f, state.length)
     )
 
 
-def touching(state: State, name: str) -> tuple[Factor, ...]:
-    """Active factors that read a site: its own and its children's."""
-    return state.problem.touching(name, state.length)
+def factors_of(state: State, name: str) -> tuple[Factor, ...]:
+    """List the active factors that read a site: its own and its children's."""
+    return state.conditioning.factors_of(name, state.length)
 
 
 def log_joint(state: State) -> Tensor:
-    """log p(data, particles), `(K, B)` nats, in unconstrained coordinates; global factors count in every datum's row."""
+    """Return log p(data, particles), `(K, B)` nats, in unconstrained coordinates.
+
+    Global factors count in the row of every data point.
+    """
     total = torch.zeros_like(state.log_weights)
     for factor in active_factors(state):
         log_prob = (state.cache.get(factor.key) or evaluate(state, factor, scores=False)).log_prob
@@ -212,24 +256,42 @@ def log_joint(state: State) -> Tensor:
     return total
 
 
-def add_onto(
+def not_finite(state: State) -> NonFiniteError:
+    """Make the error of a cloud whose log joint is not finite; it names the site where one is found.
+
+    Reads from the device.
+    """
+    for factor in active_factors(state):
+        value = state.cache.get(factor.key) or evaluate(state, factor, scores=False)
+        if not bool(torch.isfinite(value.log_prob).all()):
+            return NonFiniteError(
+                f"site {factor.site.name!r}, by sweep {state.sweeps}: its log density is not "
+                "finite; check the kernel's scale parameters and the data's range, or start from "
+                "more plausible particles."
+            )
+    return NonFiniteError(
+        f"sweep {state.sweeps}: the log joint is not finite; run `check_model` to find the site."
+    )
+
+
+def accumulate(
     total: Tensor,
     state: State,
     site: Site,
     factor: Factor,
-    leaf: Leaf,
+    argument: Argument,
     part: Tensor,
     *,
     shift: int = 0,
 ) -> None:
-    """Add a factor's quantity, in place, to the values of the site behind one of its leaves.
+    """Add a factor's quantity, in place, to the values of the site behind an argument.
 
     Args:
         total: `(K, B, length, *rest)`, with one slice for a site without time.
         state: gives the factor's slices.
-        site: the site behind `leaf`.
-        factor: the factor.
-        leaf: the leaf.
+        site: the site behind `argument`.
+        factor: the factor that reads it.
+        argument: one of the factor's.
         part: `(K, B, [T_factor,] *rest)`, summed where the site is slower than the factor.
         shift: slice 0 of the site stands at this place of `total`.
     """
@@ -241,33 +303,39 @@ def add_onto(
         ratio = site.period // (factor.site.period or 1)
         after = -stop % ratio
         part = pad(part, (*(0, 0) * (part.ndim - 3), start, after)).unflatten(2, (-1, ratio)).sum(3)
-        start, stop = 0, (stop + after) // ratio
-    whole = total.shape[2] == stop - start
-    (total if whole else total.narrow(2, shift + start - leaf.offset, stop - start)).add_(part)
+        start = 0
+        stop = (stop + after) // ratio
+    if total.shape[2] != stop - start:
+        total = total.narrow(2, shift + start - argument.lag, stop - start)
+    total.add_(part)
 
 
 def collapse(site: Site, factor: Factor, part: Tensor) -> Tensor:
-    """A factor's quantity `(K, B, [T,] *rest)`, summed onto a site without time: `(K, B or 1, *rest)`."""
+    """Sum a factor's quantity `(K, B, [T,] *rest)` onto a site without time, `(K, B or 1, *rest)`."""
     if factor.site.period is not None:
         part = part.sum(2)
     return part.sum(1, keepdim=True) if site.scope == "global" and part.shape[1] > 1 else part
 
 
-def home_offset(factor: Factor, name: str) -> int:
-    """The offset to whose slice a factor's change is booked: the smallest, so that chunks share no factor."""
-    return min(factor.offsets(name))
+def first_lag(factor: Factor, name: str) -> int:
+    """Return the smallest lag at which a factor reads a site.
+
+    The factor's change is attributed to that slice, so that every factor belongs to exactly one
+    chunk.
+    """
+    return min(factor.lags(name))
 
 
 def fill_cache(state: State, names: tuple[str, ...]) -> State:
     """Evaluate the factors around `names` that are not cached."""
-    missing = {f.key: f for n in names for f in touching(state, n) if f.key not in state.cache}
+    missing = {f.key: f for n in names for f in factors_of(state, n) if f.key not in state.cache}
     if not missing:
         return state
     return state.replace(cache={**state.cache, **evaluate_all(state, tuple(missing.values()))})
 
 
-def mergeable(state: State, site: Site, factor: Factor) -> bool:
-    """Whether a cached score towards `site` can be kept slice by slice and datum by datum when others move."""
+def keeps_scores(state: State, site: Site, factor: Factor) -> bool:
+    """Tell whether a cached score can be kept slice by slice, row by row, when other sites move."""
     same_time = site.period == factor.site.period
     same_batch = (site.scope == "global") == (factor.site.scope == "global")
     return same_time and same_batch
@@ -276,29 +344,39 @@ def mergeable(state: State, site: Site, factor: Factor) -> bool:
 def merge(
     state: State, factor: Factor, accepted: Tensor, new: FactorValue, old: FactorValue
 ) -> FactorValue:
-    """Keep `new` where `accepted` `(K, B, [T])`, else `old`; scores that cannot be merged are dropped."""
+    """Keep `new` where `accepted` `(K, B, [T])`, else `old`; drop scores that cannot be merged."""
     log_prob = torch.where(accepted, new.log_prob, old.log_prob)
     scores = {}
-    for leaf, score in new.scores.items():
-        if mergeable(state, state.problem.site(leaf.site), factor) and leaf in old.scores:
-            scores[leaf] = torch.where(widen(accepted, score), score, old.scores[leaf])
+    for argument, score in new.scores.items():
+        if (
+            keeps_scores(state, state.conditioning.site(argument.site), factor)
+            and argument in old.scores
+        ):
+            scores[argument] = torch.where(
+                expand_trailing(accepted, score), score, old.scores[argument]
+            )
     return FactorValue(log_prob, scores)
 
 
 def prediction_error(state: State, name: str, current: Mapping[str, FactorValue]) -> Tensor:
-    """eps = sum of the scores of the factors around a site, `(K, B, [T,] *event)` (paper, equation 6)."""
-    site, value = state.problem.site(name), state.values[name]
-    total = torch.zeros_like(value if site.period is not None else value.unsqueeze(2))
+    """Sum the scores of the factors around a site, `(K, B, [T,] *event)` (paper, equation 6)."""
+    site = state.conditioning.site(name)
+    value = state.values[name]
+    if site.period is not None:
+        total = torch.zeros_like(value)
+        add_scores(total, state, site, current)
+        return total
+    total = torch.zeros_like(value.unsqueeze(2))
     add_scores(total, state, site, current)
-    return total if site.period is not None else total.squeeze(2)
+    return total.squeeze(2)
 
 
 def add_scores(
     total: Tensor, state: State, site: Site, current: Mapping[str, FactorValue], *, shift: int = 0
 ) -> None:
     """Add the scores of all factors around a site to `total` `(K, B, length, *event)`, in place."""
-    for factor in touching(state, site.name):
+    for factor in factors_of(state, site.name):
         scores = current[factor.key].scores
-        for offset in factor.offsets(site.name):
-            leaf = Leaf(site.name, offset)
-            add_onto(total, state, site, factor, leaf, scores[leaf], shift=shift)
+        for lag in factor.lags(site.name):
+            argument = Argument(site.name, lag)
+            accumulate(total, state, site, factor, argument, scores[argument], shift=shift)

@@ -1,4 +1,4 @@
-"""From declared sites to batched factors: which tensors each log density reads, and at which slices.
+"""From declared sites to batched factors: which values each log density reads, at which slices.
 
 A site with lagged parents gives two factors: its `initial` kernel on the first slices and its
 kernel on the rest. Each factor covers *all* its slices in one call. Deterministic sites are folded
@@ -14,59 +14,60 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from aif_dcpc.inference.errors import ModelError, unknown_name
+from aif_dcpc.inference.errors import ModelError
 from aif_dcpc.inference.model.graph import GraphicalModel, Lag, Parent, Site, parent_name
+from aif_dcpc.misspelt import unknown_name
 
 
-class Leaf(NamedTuple):
-    """The value of a stochastic or input site, `offset` slices back."""
+class Argument(NamedTuple):
+    """The value of a stochastic or input site, `lag` slices back."""
 
     site: str
-    offset: int = 0
+    lag: int = 0
 
 
 @dataclass(frozen=True)
 class Call:
-    """A deterministic function of other nodes."""
+    """A deterministic function of other expressions."""
 
     function: Callable[..., Tensor]
-    args: tuple["Node", ...]
+    args: tuple["Expression", ...]
 
 
-Node = Leaf | Call
+Expression = Argument | Call
 
 
-def leaves_of(node: Node) -> Iterator[Leaf]:
-    """All leaves below a node."""
-    if isinstance(node, Leaf):
-        yield node
+def arguments_of(expression: Expression) -> Iterator[Argument]:
+    """List the arguments that an expression is computed from, some of them perhaps twice."""
+    if isinstance(expression, Argument):
+        yield expression
     else:
-        for arg in node.args:
-            yield from leaves_of(arg)
+        for arg in expression.args:
+            yield from arguments_of(arg)
 
 
 @dataclass(frozen=True)
 class Factor:
-    """log p(site | parents) on the slices `start ..` of the site's scope (all of them for a site without time).
+    """log p(site | parents) on some slices of the site's scope; all there is for a site without time.
 
     Attributes:
         site: the site whose density this is.
         kernel: callable of `args`.
-        args: how each argument is computed.
+        args: how each of the kernel's arguments is computed.
         start, stop: first and one past the last slice; `stop` is None for "to the end".
-        inputs: every leaf that the density reads, the site's own value first.
+        inputs: every argument that the density reads, the site's own value first.
     """
 
     site: Site
     kernel: Callable[..., Any]
-    args: tuple[Node, ...]
+    args: tuple[Expression, ...]
     start: int
     stop: int | None
-    inputs: tuple[Leaf, ...] = field(default=())
+    inputs: tuple[Argument, ...] = field(default=())
 
     @cached_property
     def key(self) -> str:
-        """Unique name."""
+        """Name the factor uniquely: by its site, or "site@initial"."""
         return self.site.name if self.stop is None else f"{self.site.name}@initial"
 
     def slices(self, length: int) -> tuple[int, int]:
@@ -74,38 +75,41 @@ class Factor:
         stop = length if self.stop is None or self.stop > length else self.stop
         return (self.start if self.start < stop else stop), stop
 
-    def offsets(self, name: str) -> tuple[int, ...]:
-        """Offsets at which the factor reads site `name`."""
-        return self._offsets.get(name, ())
+    def lags(self, name: str) -> tuple[int, ...]:
+        """Return the lags at which the factor reads a site."""
+        return self._lags.get(name, ())
 
     @cached_property
-    def _offsets(self) -> dict[str, tuple[int, ...]]:
-        sites = dict.fromkeys(leaf.site for leaf in self.inputs)
+    def _lags(self) -> dict[str, tuple[int, ...]]:
+        sites = dict.fromkeys(argument.site for argument in self.inputs)
         return {
-            name: tuple(leaf.offset for leaf in self.inputs if leaf.site == name) for name in sites
+            name: tuple(argument.lag for argument in self.inputs if argument.site == name)
+            for name in sites
         }
 
     def covers(self, length: int) -> bool:
-        """Whether the factor has a slice in a series of `length` fast slices."""
+        """Tell whether the factor has a slice in a series of `length` fast slices."""
         if self.site.period is None:
             return True
         start, stop = self.slices(num_slices(self.site, length))
         return stop > start
 
-    def distribution(self, aligned: Mapping[Leaf, Tensor]) -> Distribution:
-        """The kernel's distribution at aligned inputs."""
-        result: Distribution = self.kernel(*(evaluate_node(node, aligned) for node in self.args))
+    def distribution(self, aligned: Mapping[Argument, Tensor]) -> Distribution:
+        """Make the kernel's distribution at aligned inputs."""
+        result: Distribution = self.kernel(
+            *(evaluate_expression(expression, aligned) for expression in self.args)
+        )
         return result
 
 
-def evaluate_node(node: Node, aligned: Mapping[Leaf, Tensor]) -> Tensor:
-    """A node's value, given its leaves'."""
-    if isinstance(node, Leaf):
-        return aligned[node]
-    return node.function(*(evaluate_node(arg, aligned) for arg in node.args))
+def evaluate_expression(expression: Expression, aligned: Mapping[Argument, Tensor]) -> Tensor:
+    """Compute an expression from the values of its arguments."""
+    if isinstance(expression, Argument):
+        return aligned[expression]
+    return expression.function(*(evaluate_expression(arg, aligned) for arg in expression.args))
 
 
-class LoweredModel:
+class FactorGraph:
     """Factors of a model, by site and by what they read.
 
     Args:
@@ -113,6 +117,8 @@ class LoweredModel:
 
     Attributes:
         factors: all factors, parents before children.
+        factors_by_key: the same by their keys: the site's name, or "name@initial".
+        factors_of: site -> the factors that read it, its own among them.
     """
 
     def __init__(self, model: GraphicalModel) -> None:
@@ -123,28 +129,32 @@ class LoweredModel:
             if site.kind == "stochastic"
             for f in self._factors_of(site)
         )
-        self.touching: dict[str, tuple[Factor, ...]] = {
-            name: tuple(f for f in self.factors if f.offsets(name)) for name in model.sites
+        self.factors_by_key: dict[str, Factor] = {f.key: f for f in self.factors}
+        self.factors_of: dict[str, tuple[Factor, ...]] = {
+            name: tuple(f for f in self.factors if f.lags(name)) for name in model.sites
         }
 
-    def node(self, name: str) -> Node:
-        """How a site's value follows from the leaves above it: by itself, if it is not deterministic."""
+    def expression(self, name: str) -> Expression:
+        """Say how a site's value is computed: it is its own argument unless it is deterministic."""
         return self._resolve(name, 0)
 
-    def _resolve(self, parent: Parent, offset: int) -> Node:
+    def _resolve(self, parent: Parent, steps_back: int) -> Expression:
         name = parent_name(parent)
         if name not in self.model.sites:
             raise ModelError(unknown_name("parent", name, self.model.sites))
         site = self.model.sites[name]
-        total = offset + (parent.steps if isinstance(parent, Lag) else 0)
+        total = steps_back + (parent.steps if isinstance(parent, Lag) else 0)
         if site.kind == "deterministic":
             function: Any = site.kernel
             return Call(function, tuple(self._resolve(p, total) for p in site.parents))
-        return Leaf(name, total)
+        return Argument(name, total)
 
     def _factors_of(self, site: Site) -> Iterator[Factor]:
         args = tuple(self._resolve(p, 0) for p in site.parents)
-        start = max((leaf.offset for node in args for leaf in leaves_of(node)), default=0)
+        start = max(
+            (argument.lag for expression in args for argument in arguments_of(expression)),
+            default=0,
+        )
         if start:
             direct = tuple(
                 a for a, p in zip(args, site.parents, strict=True) if not isinstance(p, Lag)
@@ -153,36 +163,38 @@ class LoweredModel:
         yield self._factor(site, site.kernel, args, start, None)
 
     def _factor(
-        self, site: Site, kernel: Any, args: tuple[Node, ...], start: int, stop: int | None
+        self, site: Site, kernel: Any, args: tuple[Expression, ...], start: int, stop: int | None
     ) -> Factor:
-        own = Leaf(site.name)
-        inputs = dict.fromkeys([own, *(leaf for node in args for leaf in leaves_of(node))])
-        for leaf in inputs:
-            self._check_level(site, leaf)
+        own = Argument(site.name)
+        inputs = dict.fromkeys(
+            [own, *(argument for expression in args for argument in arguments_of(expression))]
+        )
+        for argument in inputs:
+            self._check_level(site, argument)
         return Factor(site, kernel, args, start, stop, tuple(inputs))
 
-    def _check_level(self, site: Site, leaf: Leaf) -> None:
-        if leaf.offset and self.model.sites[leaf.site].period != site.period:
+    def _check_level(self, site: Site, argument: Argument) -> None:
+        if argument.lag and self.model.sites[argument.site].period != site.period:
             raise ModelError(
-                f"site {site.name!r}: lag({leaf.site!r}) needs a parent of the same scope; "
-                f"{leaf.site!r} has scope {self.model.sites[leaf.site].scope!r}."
+                f"site {site.name!r}: lag({argument.site!r}) needs a parent of the same scope; "
+                f"{argument.site!r} has scope {self.model.sites[argument.site].scope!r}."
             )
 
 
-def widen(flags: Tensor, like: Tensor) -> Tensor:
-    """Give per-value flags as many trailing axes of size 1 as `like` has event axes, so that they broadcast."""
+def expand_trailing(flags: Tensor, like: Tensor) -> Tensor:
+    """Give flags trailing axes of size 1 until they have as many axes as `like`, and broadcast."""
     return flags.reshape(flags.shape + (1,) * (like.ndim - flags.ndim))
 
 
 def num_slices(site: Site, length: int) -> int:
-    """Number of values of a site with time in a series of `length` fast slices."""
+    """Count the values of a site with time in a series of `length` fast slices."""
     return -(-length // (site.period or 1))
 
 
 def align(
     value: Tensor,
     own: Site,
-    leaf: Leaf,
+    argument: Argument,
     reader: Site,
     start: int,
     stop: int,
@@ -193,7 +205,7 @@ def align(
     Args:
         value: `(K, B, [T,] *event)`.
         own: the site read.
-        leaf: which offset.
+        argument: which of its lags.
         reader: the site whose factor reads it.
         start, stop: slices of the reader's scope.
         rows: `(R,)` slices of the reader's scope, where only these are wanted.
@@ -210,5 +222,5 @@ def align(
         return value.index_select(2, index // (own.period // reader.period))
     if rows is None:
         whole = value.shape[2] == stop - start
-        return value if whole else value[:, :, start - leaf.offset : stop - leaf.offset]
-    return value.index_select(2, rows - leaf.offset if leaf.offset else rows)
+        return value if whole else value[:, :, start - argument.lag : stop - argument.lag]
+    return value.index_select(2, rows - argument.lag if argument.lag else rows)

@@ -1,4 +1,4 @@
-"""Declaration of a directed acyclic graphical model: named sites, each with a kernel p(site | parents).
+"""Declaring a directed acyclic graphical model: named sites, each with a kernel p(site | parents).
 
 A *kernel* is any callable (or `nn.Module`) of the parents' values that returns a torch or Pyro
 distribution. Values carry leading axes `(K, B)` (particles, data) or `(K, B, T)` (with time);
@@ -8,9 +8,9 @@ whatever follows belongs to the event::
     model.add_site("z", lambda: Normal(torch.zeros(2), 1.0))
     model.add_site("x", lambda z: Normal(z.sum(-1), 0.1), parents=["z"])
 
-A *scope* says how often a site occurs: once per datum (`"episode"`, the default), per time slice
-(`"slice"`), per k slices (`every(k)`), or once for all data (`"global"`). Parents may lie at an
-earlier slice (`lag("s")`) or at a slower scope. This module only declares; `lowering` turns a
+A *scope* says how often a site occurs: once per data point (`"episode"`, the default), per time
+slice (`"slice"`), per k slices (`every(k)`), or once for all data (`"global"`). Parents may lie at an
+earlier slice (`lag("s")`) or at a slower scope. This module only declares; `factor_graph` turns a
 declaration into batched factors, and moves update sites.
 
 Reference: Sennesh, Wu, Salvatori (2024), arXiv 2408.05834, section 2.
@@ -26,13 +26,13 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from aif_dcpc.inference.errors import ModelError, unknown_name
+from aif_dcpc.inference.errors import ModelError
+from aif_dcpc.misspelt import unknown_name
 
 Kernel = Callable[..., Distribution]
-Conditional = Callable[
-    ..., Mapping[str, Tensor]
-]  # (values, generator) or (values, generator, masks=...)
-Arrival = Callable[
+# (values, generator) or (values, generator, masks=...) -> new values of the block
+ConditionalDraw = Callable[..., Mapping[str, Tensor]]
+SliceProposal = Callable[
     [Mapping[str, Tensor], Mapping[str, Tensor], torch.Generator],
     tuple[Mapping[str, Tensor], Tensor],
 ]
@@ -62,7 +62,8 @@ def lag(site: str, steps: int = 1) -> Lag:
     """
     if steps < 1:
         raise ModelError(
-            f"lag({site!r}, {steps}): expected at least 1 step back; for the same slice write {site!r}."
+            f"lag({site!r}, {steps}): expected at least 1 step back; for the same slice write "
+            f"{site!r}."
         )
     return Lag(site, steps)
 
@@ -75,10 +76,11 @@ class Every:
 
 
 def every(period: int) -> Every:
-    """Give a site one value per `period` slices (slices j*period .. (j+1)*period - 1 share value j)."""
+    """Give a site one value per `period` slices: slice t has value t // period."""
     if period < 2:
         raise ModelError(
-            f"every({period}): expected a period of at least 2; use scope='slice' for one value a slice."
+            f"every({period}): expected a period of at least 2; use scope='slice' for one value "
+            "a slice."
         )
     return Every(period)
 
@@ -89,7 +91,7 @@ Parent = str | Lag
 
 @dataclass(frozen=True)
 class Site:
-    """One declared variable.
+    """One variable of the graph, as it was declared.
 
     Attributes:
         name: unique name.
@@ -116,7 +118,7 @@ class Site:
         return self.scope.period if isinstance(self.scope, Every) else None
 
     @cached_property
-    def num_lead(self) -> int:
+    def batch_ndim(self) -> int:
         """Number of leading axes of a value: 3 with time, else 2."""
         return 2 if self.period is None else 3
 
@@ -147,8 +149,8 @@ class GraphicalModel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.sites: dict[str, Site] = {}
-        self.conditionals: dict[tuple[str, ...], Conditional] = {}
-        self.arrival: Arrival | None = None
+        self.conditionals: dict[tuple[str, ...], ConditionalDraw] = {}
+        self.slice_proposal: SliceProposal | None = None
         self.modules_of_sites = nn.ModuleDict()
 
     # -- declaration -------------------------------------------------------------------------------
@@ -161,25 +163,29 @@ class GraphicalModel(nn.Module):
         *,
         initial: Kernel | None = None,
         scope: Scope = "episode",
-        conditional: Conditional | None = None,
+        conditional: ConditionalDraw | None = None,
     ) -> None:
         """Add a random variable with density p(name | parents).
 
         Args:
             name: unique name of the site, such as "z" or "layer.weight".
-            kernel: callable of the parents' values, in order, that returns a distribution whose batch shape starts
-                with the leading axes of its arguments; a kernel without parents returns the event's distribution.
+            kernel: callable of the parents' values, in order, that returns a distribution whose
+                batch shape starts with the leading axes of its arguments; a kernel without parents
+                returns the event's distribution.
             parents: names of earlier sites, or `lag(...)` of any site with time (itself included).
-            initial: kernel of the first slices, a callable of the parents without lag; needed with lagged parents.
+            initial: kernel of the first slices, a callable of the parents without lag; needed with
+                lagged parents.
             scope: "slice", every(k), "episode" or "global".
-            conditional: an exact draw of this site given all other values, used instead of the engine's own move.
+            conditional: an exact draw of this site given all other values, used instead of the
+                engine's own move.
 
         Raises:
             ModelError: for a repeated name, an unknown parent, or scopes that do not fit.
         """
         if initial is None and any(isinstance(p, Lag) for p in parents):
             raise ModelError(
-                f"site {name!r} has lagged parents and no `initial` kernel: say how its first slices start."
+                f"site {name!r} has lagged parents and no `initial` kernel: say how its first "
+                "slices start."
             )
         self._register(Site(name, kernel, tuple(parents), initial, scope, "stochastic"))
         if conditional is not None:
@@ -201,23 +207,25 @@ class GraphicalModel(nn.Module):
         """
         if any(isinstance(p, Lag) for p in parents):
             raise ModelError(
-                f"deterministic site {name!r}: use parents of the same slice; lag the value where it is used."
+                f"deterministic site {name!r}: use parents of the same slice; lag the value where "
+                "it is used."
             )
         self._register(Site(name, function, tuple(parents), None, scope, "deterministic"))
 
     def add_input(self, name: str, *, scope: Scope = "slice") -> None:
-        """Add an observed quantity without a density of its own, such as an action; it must be clamped."""
+        """Add an observed quantity without a density, such as an action; it must be clamped."""
         self._register(Site(name, None, (), None, scope, "input"))
 
-    def add_conditional(self, sites: Sequence[str], draw: Conditional) -> None:
+    def add_conditional(self, sites: Sequence[str], draw: ConditionalDraw) -> None:
         """Hand the engine an exact draw of one block given everything else.
 
         Args:
             sites: the block, names of stochastic sites.
-            draw: `draw(values, generator) -> new values of the block`; `values` holds every site, latent ones
-                `(K, B, [T,] *event)`, observed ones `(1, B, [T,] *event)`. A draw that knows what to do with missing
-                data takes `masks=` too, site -> `(1, B, [T,] *elements)` True where observed, for data of which some
-                are missing and for the block itself (conditioned on what is observed of it, which is put back);
+            draw: `draw(values, generator) -> new values of the block`; `values` holds every site,
+                latent ones `(K, B, [T,] *event)`, observed ones `(1, B, [T,] *event)`. A draw that
+                knows what to do with missing data takes `masks=` too, site -> `(1, B, [T,]
+                *elements)` True where observed, for data of which some are missing and for the
+                block itself (conditioned on what is observed of it, which is put back);
                 without it the engine uses its own moves where the draw would not be exact.
 
         Raises:
@@ -227,15 +235,16 @@ class GraphicalModel(nn.Module):
             self._require(name)
         self.conditionals[tuple(sites)] = draw
 
-    def add_arrival(self, propose: Arrival) -> None:
+    def add_slice_proposal(self, propose: SliceProposal) -> None:
         """Hand the engine a proposal for one more slice.
 
         Args:
-            propose: `propose(values, observation, generator) -> (new values, log_incremental_weights (K, B))`; the new
-                values are whole tensors `(K, B, T + 1, *event)` of every latent site with time, and of any other
-                latent site that the proposal redraws.
+            propose: `propose(values, observation, generator) -> (new values,
+                log_incremental_weights (K, B))`; the new values are whole tensors `(K, B, T + 1,
+                *event)` of every latent site with time, and of any other latent site that the
+                proposal redraws.
         """
-        self.arrival = propose
+        self.slice_proposal = propose
 
     # -- from other declarations -------------------------------------------------------------------
 
@@ -246,16 +255,18 @@ class GraphicalModel(nn.Module):
         """Read a Pyro program of static structure (see `frontends.pyro_import`).
 
         Args:
-            program: the program; it may use plates, loops, `pyro.markov`, `pyro.param`, modules with random weights,
-                indices by latents, masks of what is observed, and handlers such as `condition`.
+            program: the program; it may use plates, loops, `pyro.markov`, `pyro.param`, modules
+                with random weights, indices by latents, masks of what is observed, and handlers
+                such as `condition`.
             args: its arguments, observations included.
 
         Returns:
             the model, and the observed sites' values to clamp, `(1, *plates, *event)` each.
 
         Raises:
-            ModelError: if the sites or their parents change from run to run, for subsampling and scales, and where masked
-                latents are read; the message holds the cause and the program's own line.
+            ModelError: if the sites or their parents change from run to run, for subsampling and
+                scales, and where masked latents are read; the message holds the cause and the
+                program's own line.
         """
         found: tuple[GraphicalModel, dict[str, Tensor]] = resolve_name(FROM_PYRO)(program, *args)
         return found
@@ -301,28 +312,15 @@ class GraphicalModel(nn.Module):
 
     def _check_parent(self, site: Site, parent: Parent) -> None:
         name = parent_name(parent)
-        if name == site.name and isinstance(parent, Lag):
-            return
+        lagged = isinstance(parent, Lag)
+        if lagged and (name == site.name or name not in self.sites):
+            return  # may be declared later: checked when the model is factored
         if name not in self.sites:
-            if isinstance(parent, Lag):  # may be declared later: checked when the model is lowered
-                return
             raise ModelError(
-                f"site {site.name!r}: {unknown_name('parent', name, self.sites)} Declare parents first."
+                f"site {site.name!r}: {unknown_name('parent', name, self.sites)} "
+                "Declare parents first."
             )
-        own, other = site.period, self.sites[name].period
-        if own is None and other is not None:
-            raise ModelError(
-                f"site {site.name!r} has no time, but its parent {name!r} has: give it scope='slice'."
-            )
-        if site.scope == "global" and self.sites[name].scope != "global":
-            raise ModelError(
-                f"global site {site.name!r} cannot depend on {name!r}, which differs between data."
-            )
-        if own is not None and other is not None and other % own:
-            raise ModelError(
-                f"site {site.name!r} (period {own}) cannot depend on {name!r} (period {other}): "
-                "a parent's period must be a multiple of the child's."
-            )
+        _check_scopes(site, self.sites[name])
 
     def _require(self, name: str) -> Site:
         if name not in self.sites:
@@ -355,3 +353,24 @@ class GraphicalModel(nn.Module):
             for s in self.sites.values()
         )
         return "\n".join(lines)
+
+
+def _check_scopes(site: Site, parent: Site) -> None:
+    """Refuse a parent that has values where its child has none, or in other places."""
+    own = site.period
+    other = parent.period
+    if own is None and other is not None:
+        raise ModelError(
+            f"site {site.name!r} has no time, but its parent {parent.name!r} has: give it "
+            "scope='slice'."
+        )
+    if site.scope == "global" and parent.scope != "global":
+        raise ModelError(
+            f"global site {site.name!r} cannot depend on {parent.name!r}, which differs between "
+            "data."
+        )
+    if own is not None and other is not None and other % own:
+        raise ModelError(
+            f"site {site.name!r} (period {own}) cannot depend on {parent.name!r} (period {other}): "
+            "a parent's period must be a multiple of the child's."
+        )

@@ -13,12 +13,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.coordinates import Block
 from aif_dcpc.inference.model.densities import (
     active_factors,
     aligned_inputs,
-    collapse,
     factor_slices,
     log_density,
 )
@@ -75,13 +74,13 @@ class JointDensity:
     @property
     def other_names(self) -> tuple[str, ...]:
         """Latents outside the block, in the order in which `value_and_score` takes them."""
-        latent = self.block.state.problem.latent
+        latent = self.block.state.conditioning.latent
         return tuple(n for n in latent if n not in self.block.names)
 
-    def recorded(self, flat: Tensor) -> Callable[..., tuple[Tensor, Tensor]]:
+    def recorded(self, flat: Tensor) -> Callable[..., tuple[Tensor, ...]]:
         """`value_and_score` for vectors of this shape, as a flat graph where that can be had."""
         others = [self.block.state.values[n] for n in self.other_names]
-        with quiet_distributions():
+        with no_validation():
             return flat_graph(self.value_and_score, flat, *others)
 
 
@@ -92,7 +91,9 @@ def recorded_map(block: Block, chart: Chart, example: Tensor) -> Callable[..., t
     def change(vector: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
         held = block.state.with_values(dict(zip(names, others, strict=True)))
         here = replace(block, state=held)
-        return (here.to_declared(vector)[0] if chart == "declared" else here.to_standardised(vector),)
+        return (
+            here.to_declared(vector)[0] if chart == "declared" else here.to_standardised(vector),
+        )
 
-    with quiet_distributions():
+    with no_validation():
         return flat_graph(change, example, *(block.state.values[n] for n in names))

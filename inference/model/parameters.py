@@ -1,4 +1,4 @@
-"""What densities depend on beside their sites: parameters and buffers of modules, tensors that kernels capture.
+"""What densities depend on beside their sites: parameters, buffers, tensors that kernels capture.
 
 A cloud caches densities and scores at its values. They are of use only as long as what they depend
 on is as it was, so a cloud remembers the *snapshot* that they were evaluated under: every tensor,
@@ -33,7 +33,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, model: GraphicalModel) -> "Snapshot":
-        """What the kernels of a model depend on now."""
+        """Take note of what the kernels of a model depend on now."""
         kernels = [
             kernel for site in model.sites.values() for kernel in (site.kernel, site.initial)
         ]
@@ -64,25 +64,32 @@ def _tensors(thing: Any, depth: int) -> Iterator[Tensor]:
 
 
 def _parts(thing: Any) -> Iterable[Any]:
+    """List what a container, a function or an object holds."""
     if isinstance(thing, functools.partial):
         return (thing.func, *thing.args, *thing.keywords.values())
     if isinstance(thing, MethodType):
-        return (thing.__func__, thing.__self__, *getattr(thing.__self__, "__dict__", {}).values())
+        return (thing.__func__, thing.__self__, *_attributes(thing.__self__))
     if isinstance(thing, FunctionType):
-        cells = [_content(cell) for cell in thing.__closure__ or ()]
-        return (
-            *cells,
-            *(thing.__defaults__ or ()),
-            *(thing.__kwdefaults__ or {}).values(),
-            *_globals(thing),
-        )
+        return _captured(thing)
     if isinstance(thing, Mapping):
         return thing.values()
     if isinstance(thing, Sequence) and not isinstance(thing, str | bytes):
         return thing
     if isinstance(thing, Distribution) or (callable(thing) and not isinstance(thing, type)):
-        return getattr(thing, "__dict__", {}).values()
+        return _attributes(thing)
     return ()
+
+
+def _attributes(thing: Any) -> Iterable[Any]:
+    return getattr(thing, "__dict__", {}).values()
+
+
+def _captured(function: FunctionType) -> Iterable[Any]:
+    """List what a function reads beside its arguments: closure, defaults and globals."""
+    cells = (_content(cell) for cell in function.__closure__ or ())
+    defaults = function.__defaults__ or ()
+    keyword_defaults = (function.__kwdefaults__ or {}).values()
+    return (*cells, *defaults, *keyword_defaults, *_globals(function))
 
 
 def _content(cell: CellType) -> Any:

@@ -118,13 +118,17 @@ class Recorder(TorchDispatchMode):
             self._name(example, self.graph.placeholder(f"argument_{number}"))
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run an operation, and write it down if an argument is known."""
         kwargs = kwargs or {}
         given = [x for x in _tensors((args, kwargs))]
         followed = any(self._find(x) is not None for x in given)
-        if followed and func in READS or torch.Tag.nondeterministic_seeded in func.tags:
+        if (followed and func in READS) or torch.Tag.nondeterministic_seeded in func.tags:
             raise CannotRecord(f"the function reads numbers or draws them ({func}).")
         before = self._before(func, args) if followed else None
         found = func(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Systematic resampling of whole lineages: every site of a particle moves together, so no pairing is broken."""
+"""Systematic resampling of whole lineages: all sites of a particle move, so no pairing is broken."""
 
 from collections.abc import Mapping
 
@@ -9,12 +9,17 @@ from aif_dcpc.inference.model.state import State
 
 
 def ess(log_weights: Tensor) -> Tensor:
-    """Effective sample size of weights `(K, B)`: 1 / sum of squared normalised weights, `(B,)` from 1 to K."""
+    """Return the effective sample size of weights `(K, B)`, `(B,)` from 1 to K.
+
+    It is 1 / (sum of squared normalised weights).
+    """
     return 1 / torch.softmax(log_weights, 0).square().sum(0)
 
 
 def systematic(log_weights: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Offspring indices `(K, B)`; a particle of normalised weight w gets floor(K w) or ceil(K w) offspring.
+    """Draw offspring indices `(K, B)`.
+
+    A particle of normalised weight w gets floor(K w) or ceil(K w) offspring.
 
     Reference: Douc and Cappe 2005.
     """
@@ -32,7 +37,7 @@ def systematic(log_weights: Tensor, generator: torch.Generator | None) -> Tensor
 
 
 def take(values: Tensor, indices: Tensor) -> Tensor:
-    """Pick particles `(K, B, *rest)` by `indices` `(K, B)`; global sites `(K, 1, *rest)` cannot be picked per datum."""
+    """Pick particles `(K, B, *rest)` by `indices` `(K, B)`; not for global sites `(K, 1, *rest)`."""
     batch = values.shape[1]
     rows = indices * batch + torch.arange(batch, device=indices.device)
     return values.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, indices.shape)
@@ -40,16 +45,19 @@ def take(values: Tensor, indices: Tensor) -> Tensor:
 
 def is_coupled(state: State) -> bool:
     """Whether a latent global site ties all data to one lineage."""
-    return any(state.problem.site(name).scope == "global" for name in state.problem.latent)
+    return any(
+        state.conditioning.site(name).scope == "global" for name in state.conditioning.latent
+    )
 
 
 def resample_lineages(
     state: State, generator: torch.Generator | None, *, threshold: float = 0.5
 ) -> State:
-    """Resample each datum's cloud where its ESS fell below `threshold * K`; its weights become equal there.
+    """Resample the cloud of each data point whose ESS fell below `threshold * K`.
 
-    The decision is taken on the device, without a host synchronisation. With global latents all
-    data share one lineage, and their weights, which are equal, are taken once.
+    Its weights become equal there. The decision is taken on the device, without a host
+    synchronisation. With global latents all data share one lineage, and their weights, which are
+    equal, are taken once.
     """
     poor = ess(state.log_weights) < threshold * state.num_particles
     identity = torch.arange(state.num_particles, device=poor.device)[:, None].expand_as(
@@ -73,7 +81,7 @@ def resample_lineages(
 def _own_particles(state: State) -> Mapping[str, Tensor]:
     return {
         n: state.values[n]
-        for n in state.problem.latent
+        for n in state.conditioning.latent
         if state.values[n].shape[0] == state.num_particles
     }
 

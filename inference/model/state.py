@@ -1,4 +1,4 @@
-"""What the next sweep needs (`State`), what is worth looking at (`Info`), and what stays fixed (`Problem`).
+"""What the next sweep needs (`State`), what is worth looking at (`Info`), what stays (`Conditioning`).
 
 Latent sites with a constrained support are held in unconstrained coordinates (`State.values`);
 `State.particles` shows them in their own support.
@@ -13,79 +13,85 @@ from torch import Tensor
 from torch.distributions import Transform
 from torch.distributions.constraints import Constraint
 
-from aif_dcpc.inference.errors import ModelError, unknown_name
+from aif_dcpc.inference.errors import ModelError
 from aif_dcpc.inference.model.factor_graph import (
+    Argument,
     Factor,
-    Leaf,
-    LoweredModel,
+    FactorGraph,
     align,
-    evaluate_node,
-    leaves_of,
+    arguments_of,
+    evaluate_expression,
     num_slices,
 )
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.parameters import Snapshot
+from aif_dcpc.misspelt import unknown_name
 
 
 @dataclass(frozen=True)
-class Problem:
-    """A lowered model with the roles that one data set gives to its sites.
+class Conditioning:
+    """A factor graph with the roles that one data set gives to its sites.
 
     Attributes:
-        lowered: factors.
+        factor_graph: the factors of the model.
         latent: names of latent sites, parents first.
         bijections: unconstrained -> support, for constrained continuous latent sites.
         supports: all values `(M, *event)` of latent sites with a finite support.
         discrete: names of latent sites with integer values (finite or not).
         bounds: least and greatest value (maybe infinite) of latent integer sites.
         event_dims: number of event axes of every site.
-        severed: sites whose density is cut by `do` (they are clamped and have no factor).
-        partly_severed: latent sites that `do` has set where their mask is True: their density is
+        intervened: sites whose density is cut by `do` (they are clamped and have no factor).
+        partly_intervened: latent sites that `do` has set where their mask is True: their density is
             cut there alone.
         domains: the support of one element of each latent site, where it is known.
     """
 
-    lowered: LoweredModel
+    factor_graph: FactorGraph
     latent: tuple[str, ...]
     bijections: Mapping[str, Transform] = field(default_factory=dict)
     supports: Mapping[str, Tensor] = field(default_factory=dict)
     discrete: frozenset[str] = frozenset()
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     event_dims: Mapping[str, int] = field(default_factory=dict)
-    severed: frozenset[str] = frozenset()
-    partly_severed: frozenset[str] = frozenset()
+    intervened: frozenset[str] = frozenset()
+    partly_intervened: frozenset[str] = frozenset()
     domains: Mapping[str, Constraint] = field(default_factory=dict)
     _active: dict[tuple[str, int], tuple[Factor, ...]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
-    def touching(self, name: str, length: int) -> tuple[Factor, ...]:
-        """Factors that read a site in a series of so many slices: its own and its children's, without severed ones."""
+    def factors_of(self, name: str, length: int) -> tuple[Factor, ...]:
+        """List the factors that read a site: its own and its children's, but for those that are cut.
+
+        `length` is the number of slices of the series.
+        """
         if (name, length) not in self._active:
             self._active[name, length] = tuple(
-                f for f in self.lowered.touching[name] if self.is_active(f, length)
+                f for f in self.factor_graph.factors_of[name] if self.is_active(f, length)
             )
         return self._active[name, length]
 
     def is_active(self, factor: Factor, length: int) -> bool:
-        """Whether a factor is not severed by an intervention and covers at least one of so many slices."""
-        return factor.site.name not in self.severed and factor.covers(length)
+        """Tell whether a factor is not cut by `do` and covers at least one of so many slices."""
+        return factor.site.name not in self.intervened and factor.covers(length)
 
     def site(self, name: str) -> Site:
-        """The declaration of a site.
+        """Look up the declaration of a site.
 
         Raises:
             ModelError: for an unknown name.
         """
-        sites = self.lowered.model.sites
+        sites = self.factor_graph.model.sites
         if name not in sites:
             raise ModelError(unknown_name("site", name, sites))
         return sites[name]
 
     def unconstrain(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Values in their own support to unconstrained coordinates; sites without a bijection stay as they are."""
-        bijections = self.bijections
-        return {n: bijections[n].inv(v) if n in bijections else v for n, v in values.items()}
+        """Bring values from their own support to unconstrained coordinates, where the two differ."""
+        found = dict(values)
+        for name in values.keys() & self.bijections.keys():
+            found[name] = self.bijections[name].inv(values[name])
+        return found
 
 
 @dataclass(frozen=True)
@@ -94,11 +100,11 @@ class FactorValue:
 
     Attributes:
         log_prob: `(K or 1, B or 1, [T])` nats.
-        scores: gradient of the log density by leaf, in the shape of the aligned leaf.
+        scores: gradient of the log density by argument, in the shape of the aligned argument.
     """
 
     log_prob: Tensor
-    scores: Mapping[Leaf, Tensor]
+    scores: Mapping[Argument, Tensor]
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ class State:
     """A particle cloud over one joint posterior.
 
     Attributes:
-        problem: what is latent.
+        conditioning: what is latent.
         values: every site; latent `(K, B, [T,] *event)` in unconstrained coordinates, observed `(1,
             B, [T,] *event)`.
         masks: for partly observed sites, `(1, B, [T])` True where observed.
@@ -122,7 +128,7 @@ class State:
         snapshot: the parameters that the cache was evaluated under; None where nobody has looked.
     """
 
-    problem: Problem
+    conditioning: Conditioning
     values: Mapping[str, Tensor]
     masks: Mapping[str, Tensor]
     log_weights: Tensor
@@ -137,44 +143,44 @@ class State:
 
     @property
     def num_particles(self) -> int:
-        """K."""
+        """The number of particles, K."""
         return self.log_weights.shape[0]
 
     @property
     def batch_size(self) -> int:
-        """B."""
+        """The number of data points, B."""
         return self.log_weights.shape[1]
 
     @property
     def particles(self) -> dict[str, Tensor]:
-        """Latent values in their own support, `(K, B, [T,] *event)` (global sites `(K, 1, *event)`)."""
-        return {name: self.constrained(name) for name in self.problem.latent}
+        """The latents in their own support, `(K, B, [T,] *event)`; global ones `(K, 1, *event)`."""
+        return {name: self.constrained(name) for name in self.conditioning.latent}
 
     def constrained(self, name: str) -> Tensor:
-        """One site's values in its own support."""
-        bijection = self.problem.bijections.get(name)
+        """Return the values of one site in its own support."""
+        bijection = self.conditioning.bijections.get(name)
         value = self.values[name]
         return value if bijection is None else bijection(value)
 
     def value(self, name: str) -> Tensor:
-        """One site's values in its own support, `(K or 1, B or 1, [T,] *event)`; deterministic sites are computed.
+        """Return a site's values in its own support; deterministic sites are computed.
+
+        The shape is `(K or 1, B or 1, [T,] *event)`.
 
         Raises:
             ModelError: for an unknown name.
         """
-        site = self.problem.site(name)
+        site = self.conditioning.site(name)
         if site.kind != "deterministic":
             return self.constrained(name)
-        node = self.problem.lowered.node(name)
-        stop = num_slices(site, self.length) if site.period is not None else 0
-        leaves = set(leaves_of(node))
-        return evaluate_node(
-            node,
-            {
-                n: align(self.constrained(n.site), self.problem.site(n.site), n, site, 0, stop)
-                for n in leaves
-            },
-        )
+        stop = 0 if site.period is None else num_slices(site, self.length)
+        expression = self.conditioning.factor_graph.expression(name)
+        aligned = {}
+        for argument in arguments_of(expression):
+            source = self.conditioning.site(argument.site)
+            value = self.constrained(argument.site)
+            aligned[argument] = align(value, source, argument, site, 0, stop)
+        return evaluate_expression(expression, aligned)
 
     @property
     def natural(self) -> dict[str, Tensor]:
@@ -182,22 +188,22 @@ class State:
         return {name: self.constrained(name) for name in self.values}
 
     def weights(self) -> Tensor:
-        """Normalised weights `(K, B)`."""
+        """Return the normalised weights, `(K, B)`."""
         return torch.softmax(self.log_weights, 0)
 
     def reopened_adaptation(self) -> dict[str, Any]:
-        """What moves have learned, ready to learn again after the target has moved."""
+        """Return what moves have learned, ready to learn again after the target has moved."""
         return {
             n: a.reopened() if hasattr(a, "reopened") else a for n, a in self.adaptation.items()
         }
 
     def replace(self, **changes: Any) -> "State":
-        """A copy with some fields changed."""
+        """Return a copy with some fields changed."""
         return replace(self, **changes)
 
     def with_values(self, changes: Mapping[str, Tensor]) -> "State":
-        """A copy with some values changed; cached factors that read them are dropped."""
-        stale = {f.key for name in changes for f in self.problem.lowered.touching[name]}
+        """Return a copy with some values changed; cached factors that read them are dropped."""
+        stale = {f.key for name in changes for f in self.conditioning.factor_graph.factors_of[name]}
         cache = {k: v for k, v in self.cache.items() if k not in stale}
         return replace(self, values={**self.values, **changes}, cache=cache)
 
@@ -208,10 +214,10 @@ class Info:
 
     Attributes:
         acceptance: site -> mean acceptance probability (0-dim tensor, 0 to 1).
-        log_joint: `(K, B)` nats, at the end.
+        log_joint: `(K, B)` nats, at the end; None where it was not asked for.
         trace: site -> `(num_sweeps, ...)` whatever `run(record=...)` asked for.
     """
 
     acceptance: Mapping[str, Tensor]
-    log_joint: Tensor
+    log_joint: Tensor | None
     trace: Mapping[str, Tensor] = field(default_factory=dict)

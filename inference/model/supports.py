@@ -1,4 +1,4 @@
-"""Supports: which values a kernel's distribution can take, whether that depends on its parents, whether data lie there."""
+"""Supports: which values a distribution can take, and whether data lie there."""
 
 import copy
 import math
@@ -17,9 +17,7 @@ CLOSED = {  # open constraints and the closed ones that have the same bijection
 INTEGER_SUPPORTS = tuple(
     type(c) for c in (constraints.nonnegative_integer, constraints.integer_interval(0, 1))
 )
-ROUNDING = (
-    1e-5  # values this close to an edge of the support, relative to their size, count as inside
-)
+ROUNDING = 1e-5  # values this close to an edge, relative to their size, count as inside
 
 
 def base_law(distribution: Distribution) -> Distribution:
@@ -30,7 +28,7 @@ def base_law(distribution: Distribution) -> Distribution:
 
 
 def support_of(distribution: Distribution) -> constraints.Constraint | None:
-    """The support of one element of the event, edges included; None where the distribution does not say."""
+    """Return the support of one element of the event, edges included; None where it is not told."""
     try:
         found: Any = base_law(distribution).support
     except NotImplementedError:
@@ -51,16 +49,19 @@ def has_bounds(support: constraints.Constraint | None) -> bool:
     return support is not None and any(isinstance(x, Tensor) for x in vars(support).values())
 
 
-def fixed(distribution: Distribution, lead: int) -> constraints.Constraint | None:
-    """The support without the `lead` leading axes of its bounds; None where they differ along them, or none is told."""
+def fixed(distribution: Distribution, batch_ndim: int) -> constraints.Constraint | None:
+    """Return the support without the leading axes of its bounds.
+
+    None where bounds differ along the `batch_ndim` leading axes, or the distribution tells none.
+    """
     support = support_of(distribution)
     if not has_bounds(support):
         return support
     shape = base_law(distribution).batch_shape
     found = copy.copy(support)
     for key, value in vars(support).items():
-        if isinstance(value, Tensor) and value.shape == shape and value.ndim >= lead:
-            first = value[(0,) * lead]
+        if isinstance(value, Tensor) and value.shape == shape and value.ndim >= batch_ndim:
+            first = value[(0,) * batch_ndim]
             if not torch.equal(value, first.expand_as(value)):
                 return None
             setattr(found, key, first)
@@ -83,19 +84,16 @@ def _alike(first: constraints.Constraint, second: constraints.Constraint) -> boo
 
 def _equal(first: object, second: object) -> bool:
     if isinstance(first, Tensor | Number) and isinstance(second, Tensor | Number):
-        return torch.equal(
-            *torch.broadcast_tensors(
-                torch.as_tensor(first).double(), torch.as_tensor(second).double()
-            )
-        )
+        numbers = (torch.as_tensor(first).double(), torch.as_tensor(second).double())
+        return torch.equal(*torch.broadcast_tensors(*numbers))
     return first is second or type(first) is type(second)
 
 
 def inside(distribution: Distribution, value: Tensor) -> Tensor | None:
-    """True where values are possible, up to rounding, in the shape that the support's check gives; None if unknown.
+    """Return True where values are possible, up to rounding; None where the support is not known.
 
-    Values between 0 and 1 count as possible where 0 and 1 are: grey pixels are expectations of
-        black and white ones.
+    The shape is that of the support's own check. Values between 0 and 1 count as possible where 0
+    and 1 are: grey pixels are expectations of black and white ones.
     """
     support = support_of(distribution)
     if support is None or type(support).__module__ != constraints.__name__:
@@ -104,13 +102,18 @@ def inside(distribution: Distribution, value: Tensor) -> Tensor | None:
         return (value >= -ROUNDING).all(-1) & ((value.sum(-1) - 1).abs() < 1e-3)
     if isinstance(support, type(constraints.boolean)):
         return (value >= 0) & (value <= 1)
-    shapes = [x.shape for x in vars(support).values() if isinstance(x, Tensor)]
-    if any(shape != base_law(distribution).batch_shape for shape in shapes):
+    if not _bounds_fit(support, base_law(distribution).batch_shape):
         return None  # recorded for other parents than these
     if support.event_dim or support.is_discrete:
         return support.check(value)
     slack = ROUNDING * value.abs().clamp_min(1.0)
     return support.check(value) | support.check(value + slack) | support.check(value - slack)
+
+
+def _bounds_fit(support: constraints.Constraint, batch_shape: torch.Size) -> bool:
+    """Tell whether all bounds that are tensors have the shape of the distribution's batch."""
+    bounds = [x for x in vars(support).values() if isinstance(x, Tensor)]
+    return all(bound.shape == batch_shape for bound in bounds)
 
 
 # -- what is said of a site ------------------------------------------------------------------------
@@ -119,7 +122,7 @@ def inside(distribution: Distribution, value: Tensor) -> Tensor | None:
 def integer_bounds(
     told: Sequence[constraints.Constraint | None], kept: Sequence[constraints.Constraint | None]
 ) -> tuple[float, float] | None:
-    """Least and greatest value of an ordered integer support; None for others (one-hot vectors, grids).
+    """Return least and greatest value of an ordered integer support; None for one-hot vectors, grids.
 
     A bound that depends on parents is left out: densities are zero beyond it.
 
@@ -133,9 +136,9 @@ def integer_bounds(
     if not isinstance(support, INTEGER_SUPPORTS):
         return None
     varies = has_bounds(support) and not same(kept)
-    return _bound(support, "lower_bound", -math.inf, varies), _bound(
-        support, "upper_bound", math.inf, varies
-    )
+    lower = _bound(support, "lower_bound", -math.inf, varies)
+    upper = _bound(support, "upper_bound", math.inf, varies)
+    return lower, upper
 
 
 def _bound(support: constraints.Constraint, key: str, extreme: float, varies: bool) -> float:
@@ -156,9 +159,9 @@ def unlike_supports(name: str, first: constraints.Constraint | None, law: Distri
     """
     if has_bounds(support_of(law)):
         return (
-            f"site {name!r}: its support depends on its parents ({support_of(law)!s:.80}); give it a fixed support "
-            "and compute with it, for example fraction ~ Uniform(0, 1) and a deterministic site a * fraction for "
-            "Uniform(0, a)."
+            f"site {name!r}: its support depends on its parents ({support_of(law)!s:.80}); give it "
+            "a fixed support and compute with it, for example fraction ~ Uniform(0, 1) and a "
+            "deterministic site a * fraction for Uniform(0, a)."
         )
     return (
         f"site {name!r}: its initial kernel has the support {first}, its kernel {support_of(law)}; "

@@ -41,7 +41,9 @@ class Secant:
     samples: Tensor
 
     def curvature(self) -> Tensor:
-        """Estimated negative Hessian, symmetric, `(N, N)` or `(N,)`; shrunk to its diagonal where data are few.
+        """Estimated negative Hessian, symmetric, `(N, N)` or `(N,)`.
+
+        It is shrunk to its diagonal where data are few.
 
         As long as no change could be used it is one, as before anything was learned: the step then
         shrinks until proposals are accepted, and the curvature is learned from those.
@@ -79,8 +81,9 @@ def root_of_inverse(precision: Tensor, *, magnitude: bool = False) -> Tensor:
 
     Args:
         precision: `(C, N, N)`, or diagonals `(C, N)`.
-        magnitude: whether an indefinite matrix is first tried with the absolute values of its eigenvalues, which keeps
-            the scales that are known, before ridges blur them; half a millisecond for N = 64.
+        magnitude: whether an indefinite matrix is first tried with the absolute values of its
+            eigenvalues, which keeps the scales that are known, before ridges blur them; half a
+            millisecond for N = 64.
 
     Returns:
         upper triangular `(C, N, N)`, or diagonals `(C, N)`.
@@ -111,10 +114,13 @@ def _magnitude(matrix: Tensor, least: Tensor) -> Tensor:
     eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device).expand_as(matrix)
     square = torch.baddbmm(least.square() * eye, matrix, matrix)
     norm = torch.linalg.matrix_norm(square)[:, None, None]
-    root, inverse, constant = square / norm, eye, 1.5 * eye
+    root = square / norm
+    inverse = eye
+    constant = 1.5 * eye
     for _ in range(NEWTON_STEPS):
         change = torch.baddbmm(constant, inverse, root, alpha=-0.5)
-        root, inverse = torch.bmm(root, change), torch.bmm(change, inverse)
+        root = torch.bmm(root, change)
+        inverse = torch.bmm(change, inverse)
     return norm.sqrt() * 0.5 * (root + root.mT)
 
 
@@ -151,7 +157,7 @@ class SiteAdaptation:
         secants: by factor key.
         roots: of the preconditioners, by (width, gap, phase, length); rebuilt after each change of
             the secants.
-        strides: what steps come to, by proposal and chunk width; rebuilt after each change of the
+        strides: step constants, by proposal and chunk width; rebuilt after each change of the
             steps.
         updates: number of updates so far, by proposal and chunk width (host integers).
     """
@@ -172,7 +178,8 @@ class SiteAdaptation:
         count = self.updates.get(key, 0)
         move = (count + 1) ** -0.6 * 2 * (acceptance - TARGET_ACCEPTANCE)
         log_step = (self.log_step(key, like) + move).clamp(math.log(MIN_STEP), math.log(MAX_STEP))
-        steps, updates = {**self.log_steps, key: log_step}, {**self.updates, key: count + 1}
+        steps = {**self.log_steps, key: log_step}
+        updates = {**self.updates, key: count + 1}
         return replace(self, log_steps=steps, updates=updates, strides={})
 
     def learned(
@@ -182,10 +189,13 @@ class SiteAdaptation:
         products = dx * dscore
         usable = _usable(products)
         if dense:
-            dx, dscore = _cleared(dx.clone(), usable), _cleared(dscore.clone(), usable)
-            xx, xy = dx.mT @ dx, dx.mT @ dscore
+            dx = _cleared(dx.clone(), usable)
+            dscore = _cleared(dscore.clone(), usable)
+            xx = dx.mT @ dx
+            xy = dx.mT @ dscore
         else:
-            xx, xy = _cleared(dx.square(), usable).sum(0), _cleared(products, usable).sum(0)
+            xx = _cleared(dx.square(), usable).sum(0)
+            xy = _cleared(products, usable).sum(0)
         number = dx.shape[0]
         known = self.secants.get(key)
         samples = (usable.sum() * (xx > 0).any()).to(dx.dtype)

@@ -7,6 +7,7 @@ phases 0 and 1 is even/odd updating.
 """
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -15,7 +16,9 @@ from torch.nn.functional import pad
 
 @dataclass(frozen=True)
 class Chunks:
-    """A partition of `length` slices; slice t lies at position (t + phase) mod (width + gap) of its chunk.
+    """A partition of `length` slices.
+
+    Slice t lies at position (t + phase) mod (width + gap) of its chunk.
 
     A negative phase means that the first chunk begins at slice -phase.
     """
@@ -27,7 +30,10 @@ class Chunks:
 
     @classmethod
     def fit(cls, length: int, width: int, gap: int, phase: int = 0) -> "Chunks":
-        """Chunks of at most `width` slices; a single chunk without gap where the series is short enough."""
+        """Chunks of at most `width` slices.
+
+        A series that is no longer is a single chunk without gap.
+        """
         if width >= length:
             return cls(length, length, 0)
         return cls(length, width, gap, phase % (width + gap))
@@ -43,7 +49,7 @@ class Chunks:
 
     @property
     def count(self) -> int:
-        """Number of chunks."""
+        """Number of chunks of the series, a partly empty one at either end included."""
         return -(-(self.length + self.phase) // self.stride)
 
     @property
@@ -79,3 +85,24 @@ class Chunks:
         """Flags of chunks `(count, K * B)` to all slices of the chunk, `(K * B, length)`."""
         wide = flags.T.unsqueeze(2).expand(-1, -1, self.stride).flatten(1)
         return wide[:, self.phase : self.phase + self.length]
+
+
+@lru_cache(maxsize=256)
+def chunk_rows(
+    chunks: Chunks, height: int, offset: int, start: int, stop: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """The `height` slices from `offset` after the start of every chunk on.
+
+    Returns:
+        the slices `(count * height,)`, those past the end (`stop`) replaced by the last one; their
+            distances from `start`; True where there was none to replace, or None where this is
+            everywhere; the slices before the end alone.
+    """
+    begin = offset - chunks.phase
+    last = begin + (chunks.count - 1) * chunks.stride + height
+    first = torch.arange(begin, begin + chunks.count * chunks.stride, chunks.stride, device=device)
+    slices = (first[:, None] + torch.arange(height, device=device)).flatten()
+    rows = slices.clamp_max(stop - 1)
+    inside = slices < stop if last > stop else None
+    before_the_end = slices[: slices.shape[0] - max(last - stop, 0)]
+    return rows, rows - start, inside, before_the_end

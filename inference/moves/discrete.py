@@ -16,26 +16,26 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from aif_dcpc.inference.model.densities import add_onto, evaluate, touching
-from aif_dcpc.inference.model.factor_graph import Leaf
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.state import State
+from aif_dcpc.inference.moves import SiteMove
+from aif_dcpc.inference.moves.acceptance import accept
 from aif_dcpc.inference.moves.adaptation import SiteAdaptation
+from aif_dcpc.inference.moves.complete_conditional import log_conditionals
 from aif_dcpc.inference.moves.layout import flatten_event, free_values, site_chunks
 
 REACH = 3
 STEPS = 16
 LONGEST = 4.0  # mean holding times of the fastest state, at step 1
 STEEPEST = 8.0
-PACES = (
-    ("jump", 1),
-    ("jump", 2),
-)  # keys of what the move learns: its step on even and on odd sweeps,
-WIDTH = ("width", 1)  # and the distance of the states between which odd sweeps jump
+# keys of what the move learns: its step on even and on odd sweeps, and the distance of the states
+# between which odd sweeps jump
+PACES = (("jump", 1), ("jump", 2))
+WIDTH = ("width", 1)
 
 
 @dataclass(frozen=True)
-class DiscreteLangevin:
+class DiscreteLangevin(SiteMove):
     """Move the slices of one colour of an integer site, all dimensions of the event at once.
 
     Attributes:
@@ -43,47 +43,35 @@ class DiscreteLangevin:
         phase: which colour.
     """
 
-    site: str
     phase: int = 0
-
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """Sites that the move changes."""
-        return (self.site,)
 
     def __call__(
         self, state: State, generator: torch.Generator | None, *, adapt: bool
     ) -> tuple[State, Tensor]:
-        """One pass: 2 (D + 1) evaluations of the factors around the site, D the size of its event."""
-        site, z = state.problem.site(self.site), state.values[self.site]
-        chunks = site_chunks(state, site, 1, self.phase)
-        free = free_values(state, site, chunks)
+        """Jump once; costs 2 (D + 1) evaluations of the factors around the site, D the size of its event."""
+        site = state.conditioning.site(self.site)
+        value = state.values[self.site]
+        free = free_values(state, site, site_chunks(state, site, 1, self.phase))
         learned: SiteAdaptation = state.adaptation.get(self.site, SiteAdaptation())
         pace = PACES[state.sweeps % 2]
-        time, unit = learned.log_step(pace, state.log_weights).exp(), _unit(learned, state)
-        now = flatten_event(site, z)
+        time = learned.log_step(pace, state.log_weights).exp()
+        unit = _unit(learned, state)
+
+        now = flatten_event(site, value)
         log_gamma, rows = _jumps(state, site, now, time, unit)
         place = _choose(rows, generator)
-        moved = torch.where(free.unsqueeze(-1), now + ((place - REACH) * unit).to(now.dtype), now)
+        jump = ((place - REACH) * unit).to(now.dtype)
+        moved = torch.where(free.unsqueeze(-1), now + jump, now)
         new_log_gamma, new_rows = _jumps(state, site, moved, time, unit)
         forward = _log_pick(rows, place)
         backward = _log_pick(new_rows, 2 * REACH - place)
         ratio = new_log_gamma - log_gamma + backward - forward
-        uniform = torch.rand(
-            ratio.shape, dtype=ratio.dtype, device=ratio.device, generator=generator
-        )
-        accepted = (uniform.log() < ratio) & free
-        values = torch.where(accepted.unsqueeze(-1), moved, now).reshape(z.shape)
-        probability = torch.where(
-            free, torch.nan_to_num(ratio.clamp(max=0).exp(), nan=0.0), torch.zeros_like(ratio)
-        )
-        mean = probability.sum() / free.expand_as(ratio).sum().clamp_min(1)
-        state = state.with_values({self.site: values})
+
+        state, mean = accept(state, site, free, moved.reshape(value.shape), ratio, generator)
         if adapt:
             learned = learned.stepped(pace, mean, state.log_weights)
-            learned = replace(
-                learned, log_steps={**learned.log_steps, WIDTH: _width(values.flatten(0, 1))}
-            )
+            width = _width(state.values[self.site].flatten(0, 1))
+            learned = replace(learned, log_steps={**learned.log_steps, WIDTH: width})
         return state.replace(adaptation={**state.adaptation, self.site: learned}), mean
 
 
@@ -105,12 +93,12 @@ def _jumps(
 ) -> tuple[Tensor, Tensor]:
     """log gamma `(K, B, T or 1)` at `flat` `(K, B, T or 1, D)`, and jump probabilities `(K, B, T or 1, D, 2 r + 1)`."""
     size = flat.shape[-1]
-    steps = torch.cat(
-        [flat.new_zeros(1, size), torch.eye(size, dtype=flat.dtype, device=flat.device) * unit]
-    )
-    tries = flat.unsqueeze(0) + steps[:, None, None, None]
-    low, high = state.problem.bounds[site.name]
-    log_gamma = _log_gamma(state, site, tries.clamp(low, high).to(flat.dtype))
+    none = flat.new_zeros(1, size)
+    one_each = torch.eye(size, dtype=flat.dtype, device=flat.device) * unit
+    tries = flat.unsqueeze(0) + torch.cat([none, one_each])[:, None, None, None]
+    low, high = state.conditioning.bounds[site.name]
+    tries = tries.clamp(low, high).to(flat.dtype)
+    log_gamma = log_conditionals(state, site, tries.reshape(-1, *state.values[site.name].shape))
     slope = (log_gamma[1:] - log_gamma[0]).movedim(0, -1)
     slope = torch.nan_to_num(slope, nan=0.0).clamp(-STEEPEST, STEEPEST)
     edge = flat + unit > high
@@ -121,6 +109,7 @@ def _jumps(
 
 
 def _offsets(like: Tensor) -> Tensor:
+    """Steps from the present state to every state in reach, `(2 r + 1,)`."""
     return torch.arange(-REACH, REACH + 1, device=like.device)
 
 
@@ -132,43 +121,24 @@ def _transition(slope: Tensor, inside: Tensor, time: Tensor) -> Tensor:
     down = pad(allowed[..., :-1] / rise, (1, 0))
     fastest = (up + down).amax(-1, keepdim=True).clamp_min(1e-12)
     span = time * (LONGEST / STEPS)
-    up, down = up * (span / fastest), down * (span / fastest)
+    up = up * (span / fastest)
+    down = down * (span / fastest)
     row = (_offsets(slope) == 0).to(slope.dtype).expand(up.shape)
     for _ in range(STEPS):
-        rising, falling = row * up, row * down
+        rising = row * up
+        falling = row * down
         row = row - rising - falling + pad(rising[..., :-1], (1, 0)) + pad(falling[..., 1:], (0, 1))
     return row.clamp_min(0)
 
 
 def _choose(rows: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Index drawn from each row, shape without the last axis."""
-    noise = torch.rand(rows.shape[:-1], dtype=rows.dtype, device=rows.device, generator=generator)
+    """Draw an index from each row of probabilities, in the shape of `rows` without its last axis."""
+    uniform = torch.rand(rows.shape[:-1], dtype=rows.dtype, device=rows.device, generator=generator)
     cumulative = rows.cumsum(-1)
-    return (
-        (cumulative < noise.unsqueeze(-1) * cumulative[..., -1:])
-        .sum(-1)
-        .clamp_max(rows.shape[-1] - 1)
-    )
+    passed = cumulative < uniform.unsqueeze(-1) * cumulative[..., -1:]
+    return passed.sum(-1).clamp_max(rows.shape[-1] - 1)
 
 
 def _log_pick(rows: Tensor, place: Tensor) -> Tensor:
     """Sum over dimensions of the log probability of each index, `(K, B, T or 1)`."""
     return rows.gather(-1, place.unsqueeze(-1)).squeeze(-1).log().sum(-1)
-
-
-def _log_gamma(state: State, site: Site, tries: Tensor) -> Tensor:
-    """Unnormalised log complete conditional of several values: `(M, K, B, T or 1, D)` to `(M, K, B, T or 1)`."""
-    count = tries.shape[0]
-    shape = state.values[site.name].shape
-    batched = tries.flatten(0, 1).reshape(count * shape[0], *shape[1:])
-    values = {
-        n: v.repeat(count, *([1] * (v.ndim - 1))) if n in state.problem.latent else v
-        for n, v in state.values.items()
-    }
-    repeated = state.replace(values=values)
-    total = state.log_weights.new_zeros(*batched.shape[:2], tries.shape[3])
-    for factor in touching(state, site.name):
-        log_prob = evaluate(repeated, factor, {site.name: batched}, scores=False).log_prob
-        for offset in factor.offsets(site.name):
-            add_onto(total, state, site, factor, Leaf(site.name, offset), log_prob)
-    return total.unflatten(0, (count, -1))

@@ -21,21 +21,28 @@ more than they save, they step through the slices.
 References: Rabiner 1989; Särkkä and García-Fernández 2021 (arXiv 1905.13002) for the scans.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import torch
 from torch import Tensor
 
 from aif_dcpc.inference.errors import MoveError
-from aif_dcpc.inference.model.densities import add_onto, factor_slices, log_density, touching
-from aif_dcpc.inference.model.factor_graph import Factor, Leaf, align
+from aif_dcpc.inference.model.densities import (
+    accumulate,
+    factor_slices,
+    factors_of,
+    log_density,
+)
+from aif_dcpc.inference.model.draws import gumbel_argmax, gumbel_noise
+from aif_dcpc.inference.model.factor_graph import Argument, Factor, align
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.state import State
-from aif_dcpc.inference.moves.gibbs import element_conditional, elements
+from aif_dcpc.inference.moves.gibbs import element_conditional, element_indices, elements
 from aif_dcpc.inference.moves.layout import longest_lag
 
 MAX_SCAN = 12
+Tables = list[tuple[Factor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -43,17 +50,17 @@ class ChainTables:
     """Log potentials of a discrete chain, or of independent discrete values.
 
     Attributes:
-        evidence: `(K or 1, B or 1, T, M)` of every factor that reads one slice, the initial law included (T = 1 for a
-            site without time).
-        transition: `(K or 1, B or 1, T - 1, M, M)`, entry [t, i, j] couples value i at slice t to j at t + 1; None
-            where slices are independent.
+        evidence: `(K or 1, B or 1, T, M)` of every factor that reads one slice, the initial law
+            included (T = 1 for a site without time).
+        transition: `(K or 1, B or 1, T - 1, M, M)`, entry [t, i, j] couples value i at slice t to j
+            at t + 1; None where slices are independent.
     """
 
     evidence: Tensor
     transition: Tensor | None
 
     def log_normaliser(self) -> Tensor:
-        """Log of the sum over all paths, `(K or 1, B or 1)` nats."""
+        """Sum over all paths, `(K or 1, B or 1)` in log nats."""
         if self.transition is None:
             return torch.logsumexp(self.evidence, -1).sum(-1)
         return torch.logsumexp(forward(self.evidence, self.transition)[:, :, -1], -1)
@@ -65,32 +72,28 @@ class ChainTables:
         ahead = forward(self.evidence, self.transition)
         back = forward(self.evidence.flip(2), self.transition.flip(2).mT).flip(2)
         possible = torch.isfinite(self.evidence)
-        both = torch.where(
-            possible, ahead + back - self.evidence, -torch.inf
-        )  # the evidence is in both messages
+        # the evidence is in both messages
+        both = torch.where(possible, ahead + back - self.evidence, -torch.inf)
         return torch.softmax(both, -1)
 
     def sample(
         self, num_particles: int, batch_size: int, generator: torch.Generator | None
     ) -> Tensor:
         """Draw whole paths by forward filtering and backward sampling, indices `(K, B, T)`."""
-        lead = (num_particles, batch_size)
+        sizes = (num_particles, batch_size)
         if self.transition is None:
-            return _gumbel_argmax(self.evidence.expand(*lead, *self.evidence.shape[2:]), generator)
+            logits = self.evidence.expand(*sizes, *self.evidence.shape[2:])
+            return gumbel_argmax(logits, generator)
         ahead = forward(self.evidence, self.transition)
-        last = _gumbel_argmax(ahead[:, :, -1].expand(*lead, -1), generator)
-        joint = (
-            ahead[:, :, :-1].unsqueeze(-1) + self.transition
-        ).mT  # [t, j, i]: value i now, j next
-        noise = _gumbel((*lead, *joint.shape[2:3], 1, joint.shape[-1]), joint, generator)
-        steps = (joint + noise).argmax(
-            -1
-        )  # (K, B, T - 1, M): the value now as a function of the next one
-        paths = (
-            compose(steps)
-            .gather(-1, last[..., None, None].expand(*steps.shape[:-1], 1))
-            .squeeze(-1)
-        )
+        last = gumbel_argmax(ahead[:, :, -1].expand(*sizes, -1), generator)
+        # [t, j, i]: value i now, j next
+        joint = (ahead[:, :, :-1].unsqueeze(-1) + self.transition).mT
+        shape = (*sizes, joint.shape[2], 1, joint.shape[-1])
+        noise = gumbel_noise(shape, joint, generator)
+        # (K, B, T - 1, M): the value now as a function of the next one
+        steps = (joint + noise).argmax(-1)
+        final = last[..., None, None].expand(*steps.shape[:-1], 1)
+        paths = compose(steps).gather(-1, final).squeeze(-1)
         return torch.cat([paths, last.unsqueeze(-1)], -1)
 
 
@@ -98,16 +101,15 @@ class ChainTables:
 
 
 def forward(evidence: Tensor, transition: Tensor) -> Tensor:
-    """Unnormalised log filter: entry [t, j] sums over all paths that end in value j at slice t, `(..., T, M)`."""
+    """Filter forwards: entry [t, j] sums over all paths that end in value j at slice t, log nats `(..., T, M)`."""
     lead = torch.broadcast_shapes(evidence.shape[:-2], transition.shape[:-3])
     evidence = evidence.expand(*lead, *evidence.shape[-2:])
     transition = transition.expand(*lead, *transition.shape[-3:])
     if evidence.shape[-1] > MAX_SCAN:
         return _step_forward(evidence, transition)
     size = evidence.shape[-1]
-    first = (
-        evidence[..., :1, :].unsqueeze(-2).expand(*lead, 1, size, size)
-    )  # every row the initial message
+    # every row the initial message
+    first = evidence[..., :1, :].unsqueeze(-2).expand(*lead, 1, size, size)
     products = torch.cat([first, transition + evidence[..., 1:, None, :]], -3)
     shift = 1
     while shift < products.shape[-3]:  # Hillis and Steele's prefix scan
@@ -118,6 +120,7 @@ def forward(evidence: Tensor, transition: Tensor) -> Tensor:
 
 
 def _step_forward(evidence: Tensor, transition: Tensor) -> Tensor:
+    """Filter as `forward`, slice after slice."""
     messages = [evidence[..., 0, :]]
     for t in range(1, evidence.shape[-2]):
         arrived = torch.logsumexp(messages[-1].unsqueeze(-1) + transition[..., t - 1, :, :], -2)
@@ -126,27 +129,18 @@ def _step_forward(evidence: Tensor, transition: Tensor) -> Tensor:
 
 
 def _log_product(left: Tensor, right: Tensor) -> Tensor:
-    """Log of the product of exponentiated matrices, safe for any entries."""
+    """Multiply matrices that are given by their logarithms, safe for any entries."""
     return torch.logsumexp(left.unsqueeze(-1) + right.unsqueeze(-3), -2)
 
 
 def compose(steps: Tensor) -> Tensor:
-    """Suffix compositions of maps: entry t is steps[t] after steps[t + 1] after ... the last, `(..., T, M)` indices."""
+    """Compose maps from the end: entry t is steps[t] after steps[t + 1] after ... the last, `(..., T, M)` indices."""
     shift = 1
     while shift < steps.shape[-2]:
         combined = steps[..., :-shift, :].gather(-1, steps[..., shift:, :])
         steps = torch.cat([combined, steps[..., -shift:, :]], -2)
         shift *= 2
     return steps
-
-
-def _gumbel(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    uniform = torch.rand(shape, dtype=like.dtype, device=like.device, generator=generator)
-    return -torch.log(-torch.log(uniform.clamp_min(torch.finfo(like.dtype).tiny)))
-
-
-def _gumbel_argmax(logits: Tensor, generator: torch.Generator | None) -> Tensor:
-    return (logits + _gumbel(tuple(logits.shape), logits, generator)).argmax(-1)
 
 
 def marginals(state: State, name: str) -> Tensor:
@@ -157,40 +151,39 @@ def marginals(state: State, name: str) -> Tensor:
 
     Returns:
         `(K, B, [T,] *elements, M)`; M runs over the support in order, `elements` are the
-            independent elements of the
-        site's event (none for a scalar). Average over K with the cloud's weights.
+            independent elements of the site's event (none for a scalar). Average over K with the
+            cloud's weights.
 
     Raises:
         MoveError: where the support is not finite.
     """
-    if name not in state.problem.supports:
+    if name not in state.conditioning.supports:
         raise MoveError(
-            f"site {name!r}: marginals need a latent site with finite support; average its particles instead."
+            f"site {name!r}: marginals need a latent site with finite support; average its "
+            "particles instead."
         )
-    site = state.problem.site(name)
-    lead = (state.num_particles, state.values[name].shape[1])
+    site = state.conditioning.site(name)
     if not is_tabular(state, name):
         return _single_marginals(state, site)
     found = chain_tables(state, name).marginals()
     found = found if site.period is not None else found.squeeze(2)
-    return found.expand(*lead, *found.shape[2:])
+    batch_size = state.values[name].shape[1]
+    return found.expand(state.num_particles, batch_size, *found.shape[2:])
 
 
 def _single_marginals(state: State, site: Site) -> Tensor:
+    """Probabilities of each value given all others, its own site's included, `(K, B, [T,] *elements, M)`."""
     colours = 1 + longest_lag(state, site.name) if site.period is not None else 1
     columns = []
-    for index in product(*(range(n) for n in elements(state, site.name))):
+    for index in element_indices(state, site.name):
         logits, _ = element_conditional(state, site, index, 0)
         for phase in range(1, colours):
             other, free = element_conditional(state, site, index, phase)
             logits = torch.where(free, other, logits)
         columns.append(torch.softmax(logits, 0).movedim(0, -1))
-    found = torch.stack(columns, site.num_lead)
-    return (
-        found.unflatten(site.num_lead, elements(state, site.name))
-        if elements(state, site.name)
-        else found.squeeze(site.num_lead)
-    )
+    found = torch.stack(columns, site.batch_ndim)
+    shape = elements(state, site.name)
+    return found.unflatten(site.batch_ndim, shape) if shape else found.squeeze(site.batch_ndim)
 
 
 # -- tables ----------------------------------------------------------------------------------------
@@ -198,26 +191,23 @@ def _single_marginals(state: State, site: Site) -> Tensor:
 
 def is_tabular(state: State, name: str) -> bool:
     """Whether a site has a finite support whose values are drawn as a whole, each slice coupled to its neighbours."""
-    if name not in state.problem.supports:
+    if name not in state.conditioning.supports:
         return False
-    site, value, support = (
-        state.problem.site(name),
-        state.values[name],
-        state.problem.supports[name],
-    )
-    if value.shape[site.num_lead :] != support.shape[1:]:
+    event_shape = state.values[name].shape[state.conditioning.site(name).batch_ndim :]
+    if event_shape != state.conditioning.supports[name].shape[1:]:
         return False  # several elements, each with this support
-    return all(_span(f, name) <= 1 for f in touching(state, name))
+    return all(_span(f, name) <= 1 for f in factors_of(state, name))
 
 
 def is_chain(state: State, name: str) -> bool:
     """Whether `chain_tables` describes a site and neighbouring slices are coupled."""
-    return is_tabular(state, name) and any(_span(f, name) == 1 for f in touching(state, name))
+    return is_tabular(state, name) and any(_span(f, name) == 1 for f in factors_of(state, name))
 
 
 def _span(factor: Factor, name: str) -> int:
-    offsets = factor.offsets(name)
-    return max(offsets) - min(offsets)
+    """Distance in slices between the earliest and the latest value of a site that a factor reads."""
+    lags = factor.lags(name)
+    return max(lags) - min(lags)
 
 
 def chain_tables(state: State, name: str) -> ChainTables:
@@ -228,85 +218,109 @@ def chain_tables(state: State, name: str) -> ChainTables:
     """
     if not is_tabular(state, name):
         raise MoveError(
-            f"site {name!r}: tables need a finite support, one element per slice and lags of at most 1; "
-            "draw it by single-site moves instead."
+            f"site {name!r}: tables need a finite support, one element per slice and lags of at "
+            "most 1; draw it by single-site moves instead."
         )
-    site, size = state.problem.site(name), len(state.problem.supports[name])
-    single = [f for f in touching(state, name) if _span(f, name) == 0]
-    double = [f for f in touching(state, name) if _span(f, name) == 1]
-    tables = {f.key: _tabulate(state, f, name) for f in (*single, *double)}
-    lead = torch.broadcast_shapes(*(t.shape[:2] for t in tables.values()))
-    length = 1 if site.period is None else state.values[name].shape[2]
-    like = state.log_weights
-    evidence = like.new_zeros(*_full_lead(state, site, lead), length, size)
-    for factor in single:
-        add_onto(
-            evidence, state, site, factor, Leaf(name, factor.offsets(name)[0]), tables[factor.key]
-        )
-    evidence = _pinned(state, site, evidence)
-    if not double:
-        return ChainTables(evidence, None)
-    transition = like.new_zeros(*lead, length - 1, size, size)
-    for factor in double:
+    site = state.conditioning.site(name)
+    tables = [(f, _tabulate(state, f, name)) for f in factors_of(state, name)]
+    batch_shape = torch.broadcast_shapes(*(table.shape[:2] for _, table in tables))
+    single = [(f, table) for f, table in tables if _span(f, name) == 0]
+    double = [(f, table) for f, table in tables if _span(f, name) == 1]
+    return ChainTables(
+        _only_observed(state, site, _evidence(state, site, single, batch_shape)),
+        _transition(state, site, double, batch_shape) if double else None,
+    )
+
+
+def _evidence(state: State, site: Site, tables: Tables, batch_shape: Sequence[int]) -> Tensor:
+    """Sum the tables of factors that read one slice, `(K or 1, B or 1, T, M)`.
+
+    Those of a global site are summed over the data as well.
+    """
+    particles, batch_size = batch_shape
+    batch_size = 1 if site.scope == "global" else batch_size
+    size = len(state.conditioning.supports[site.name])
+    total = state.log_weights.new_zeros(particles, batch_size, _length(state, site), size)
+    for factor, table in tables:
+        argument = Argument(site.name, factor.lags(site.name)[0])
+        accumulate(total, state, site, factor, argument, table)
+    return total
+
+
+def _transition(state: State, site: Site, tables: Tables, batch_shape: Sequence[int]) -> Tensor:
+    """Sum the tables of factors that read two neighbouring slices, `(K or 1, B or 1, T - 1, M, M)`."""
+    size = len(state.conditioning.supports[site.name])
+    total = state.log_weights.new_zeros(*batch_shape, _length(state, site) - 1, size, size)
+    for factor, table in tables:
         start, stop = factor_slices(state, factor)
-        back = max(factor.offsets(name))
-        transition[:, :, start - back : stop - back] += tables[factor.key]
-    return ChainTables(evidence, transition)
+        back = max(factor.lags(site.name))
+        total[:, :, start - back : stop - back] += table
+    return total
 
 
-def _full_lead(state: State, site: Site, lead: torch.Size) -> tuple[int, int]:
-    """Leading axes of the evidence: those of the tables, except that a global site sums over the data."""
-    return lead[0], 1 if site.scope == "global" else lead[1]
+def _length(state: State, site: Site) -> int:
+    """Number of slices of a site, 1 without time."""
+    return 1 if site.period is None else state.values[site.name].shape[2]
 
 
-def _pinned(state: State, site: Site, evidence: Tensor) -> Tensor:
-    """Only the observed value is possible where a partly observed site is shown."""
+def _only_observed(state: State, site: Site, evidence: Tensor) -> Tensor:
+    """Make every value but the observed one impossible where a partly observed site is observed."""
     mask = state.masks.get(site.name)
     if mask is None:
         return evidence
-    value, support = state.values[site.name][:1], state.problem.supports[site.name]
-    same = value.unsqueeze(site.num_lead) == support
-    same = same.flatten(site.num_lead + 1).all(-1) if support.ndim > 1 else same
-    shown = mask.unsqueeze(-1)
-    same, shown = (
-        (same, shown) if site.period is not None else (same.unsqueeze(2), shown.unsqueeze(2))
-    )
-    return torch.where(shown & ~same, -torch.inf, evidence)
+    value = state.values[site.name][:1]
+    support = state.conditioning.supports[site.name]
+    same = value.unsqueeze(site.batch_ndim) == support
+    if support.ndim > 1:
+        same = same.flatten(site.batch_ndim + 1).all(-1)
+    excluded = mask.unsqueeze(-1) & ~same
+    if site.period is None:
+        excluded = excluded.unsqueeze(2)
+    return torch.where(excluded, -torch.inf, evidence)
 
 
 def _tabulate(state: State, factor: Factor, name: str) -> Tensor:
-    """One factor's log density at every value of the site behind each of its leaves, `(K, B, [T], M)` or `(.., M, M)`.
+    """Tabulate a factor's log density at every value of each of the site's slices that it reads.
 
-    With two leaves the first index belongs to the earlier slice.
+    Returns:
+        `(K, B, [T], M)`, or `(K, B, T, M, M)` where it reads two slices: the first index then
+            belongs to the earlier one.
     """
-    support = state.problem.supports[name]
-    size, leaves = (
-        len(support),
-        sorted((Leaf(name, o) for o in factor.offsets(name)), key=lambda x: -x.offset),
-    )
-    grid = torch.cartesian_prod(*[torch.arange(size, device=support.device)] * len(leaves)).reshape(
-        -1, len(leaves)
-    )
+    support = state.conditioning.supports[name]
+    size = len(support)
+    arguments = [Argument(name, lag) for lag in sorted(factor.lags(name), reverse=True)]
+    every_value = torch.arange(size, device=support.device)
+    grid = torch.cartesian_prod(*[every_value] * len(arguments)).reshape(-1, len(arguments))
     start, stop = factor_slices(state, factor)
-    others = {
-        leaf: align(
-            state.values[leaf.site], state.problem.site(leaf.site), leaf, factor.site, start, stop
-        )
-        for leaf in factor.inputs
-        if leaf not in leaves
-    }
+    others = _other_inputs(state, factor, name)
     particles = max((x.shape[0] for x in others.values()), default=1)
-    batch = max((x.shape[1] for x in others.values()), default=1)
-    aligned = {
-        k: x.repeat(len(grid), *[1] * (x.ndim - 1)) if x.shape[0] > 1 else x
-        for k, x in others.items()
-    }
+    batch_size = max((x.shape[1] for x in others.values()), default=1)
+
+    aligned = {argument: _repeat(x, len(grid)) for argument, x in others.items()}
     time = () if factor.site.period is None else (stop - start,)
     event = support.shape[1:]
-    for column, leaf in enumerate(leaves):
+    for column, argument in enumerate(arguments):
         values = support[grid[:, column]].reshape(len(grid), 1, 1, *[1] * len(time), *event)
-        aligned[leaf] = values.expand(len(grid), particles, batch, *time, *event).flatten(0, 1)
+        values = values.expand(len(grid), particles, batch_size, *time, *event)
+        aligned[argument] = values.flatten(0, 1)
     log_prob = log_density(state, factor, aligned, start, stop)
     log_prob = log_prob.expand(len(grid) * particles, *log_prob.shape[1:])
     table = log_prob.unflatten(0, (len(grid), particles)).movedim(0, -1)
-    return table.unflatten(-1, (size,) * len(leaves))
+    return table.unflatten(-1, (size,) * len(arguments))
+
+
+def _other_inputs(state: State, factor: Factor, name: str) -> dict[Argument, Tensor]:
+    """Lay what a factor reads of other sites along its slices."""
+    start, stop = factor_slices(state, factor)
+    found = {}
+    for argument in factor.inputs:
+        if argument.site != name:
+            value = state.values[argument.site]
+            own = state.conditioning.site(argument.site)
+            found[argument] = align(value, own, argument, factor.site, start, stop)
+    return found
+
+
+def _repeat(x: Tensor, times: int) -> Tensor:
+    """Repeat the particle axis, unless all particles share one value."""
+    return x.repeat(times, *[1] * (x.ndim - 1)) if x.shape[0] > 1 else x

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-Density = Callable[..., tuple[Tensor, Tensor]]
+Density = Callable[..., tuple[Tensor, ...]]
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 

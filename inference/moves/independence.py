@@ -1,8 +1,10 @@
-"""Independence proposals: a whole site is proposed afresh, whatever its present value; accepted per particle.
+"""Independence proposals: a whole site is proposed afresh, whatever its present value.
 
-`FromPrior` draws from the site's own kernel given its parents (the children decide), `FromBank`
-from a Gaussian mixture around stored particles. They hop between modes where local moves cannot,
-and accept rarely where data say much.
+Each particle is accepted or rejected on its own.
+
+`FromPrior` draws from the site's own kernel given its parents (the children decide),
+`MixtureProposal` from a Gaussian mixture around stored particles. They hop between modes where
+local moves cannot, and accept rarely where data say much.
 """
 
 import math
@@ -10,18 +12,26 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
-from aif_dcpc.inference.model.ancestral import expand_to, reproducible
-from aif_dcpc.inference.model.densities import add_onto, evaluate, factor_slices, touching
-from aif_dcpc.inference.model.factor_graph import Factor, Leaf, align, widen
+from aif_dcpc.inference.model.ancestral import expand_to, rng_from_labels
+from aif_dcpc.inference.model.densities import (
+    accumulate,
+    aligned_inputs,
+    evaluate,
+    factor_slices,
+    factors_of,
+)
+from aif_dcpc.inference.model.factor_graph import Argument, Factor, expand_trailing
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.state import State
+from aif_dcpc.inference.moves import SiteMove
+from aif_dcpc.inference.moves.acceptance import accept
+from aif_dcpc.inference.moves.complete_conditional import log_conditional_ratio, zeros_by_slice
 from aif_dcpc.inference.moves.layout import flatten_event, free_values, site_chunks
 
 
 @dataclass(frozen=True)
-class FromPrior:
+class FromPrior(SiteMove):
     """Propose a site (one colour of its slices) from its kernel.
 
     Attributes:
@@ -29,40 +39,45 @@ class FromPrior:
         phase: which colour.
     """
 
-    site: str
     phase: int = 0
-
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """Sites that the move changes."""
-        return (self.site,)
 
     def __call__(
         self, state: State, generator: torch.Generator | None, *, adapt: bool
     ) -> tuple[State, Tensor]:
-        """One pass; the acceptance ratio is that of the children's densities."""
-        site, z = state.problem.site(self.site), state.values[self.site]
-        own = [f for f in touching(state, self.site) if f.site is site]
-        with reproducible(generator, self, state.sweeps):
+        """Propose once; the acceptance ratio is that of the children's densities."""
+        site = state.conditioning.site(self.site)
+        around = factors_of(state, self.site)
+        own = [f for f in around if f.site is site]
+        children = [f for f in around if f.site is not site]
+        free = free_values(state, site, site_chunks(state, site, 1, self.phase))
+        proposal = self._propose(state, site, own, free, generator)
+        ratio = log_conditional_ratio(state, site, proposal, children)
+        # a fixed later slice is a child as well; the free slice's own density cancels
+        for factor in own:
+            ratio = ratio + _later_gain(state, site, factor, proposal, free)
+        return accept(state, site, free, proposal, ratio, generator)
+
+    def _propose(
+        self,
+        state: State,
+        site: Site,
+        own: list[Factor],
+        free: Tensor,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """Draw the free slices from the site's kernels, `(K, B, [T,] *event)` in unconstrained coordinates."""
+        with rng_from_labels(generator, self, state.sweeps):
             parts = [_draw(state, factor) for factor in own]
         drawn = torch.cat(parts, 2) if site.period is not None else parts[0]
-        free = free_values(state, site, site_chunks(state, site, 1, self.phase))
-        flags = free.expand(*z.shape[:2], -1)
+        drawn = state.conditioning.unconstrain({self.site: drawn})[self.site]
+        value = state.values[self.site]
+        flags = free.expand(*value.shape[:2], -1)
         flags = flags if site.period is not None else flags.squeeze(2)
-        proposal = torch.where(
-            widen(flags, z), state.problem.unconstrain({self.site: drawn})[self.site], z
-        )
-        children = tuple(f for f in touching(state, self.site) if f not in own)
-        ratio = _gain(state, site, children, proposal)
-        for (
-            factor
-        ) in own:  # a fixed later slice is a child as well; the free slice's own density cancels
-            ratio = ratio + _later_gain(state, site, factor, proposal, free)
-        return accept(state, site, self.phase, proposal, ratio, generator)
+        return torch.where(expand_trailing(flags, value), drawn, value)
 
 
 @dataclass(frozen=True)
-class FromBank:
+class MixtureProposal(SiteMove):
     """Propose a site without time from a Gaussian mixture around a bank of values.
 
     Attributes:
@@ -72,101 +87,61 @@ class FromBank:
             dimension).
     """
 
-    site: str
     bank: Tensor
     bandwidth: float = 0.3
-
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """Sites that the move changes."""
-        return (self.site,)
 
     def __call__(
         self, state: State, generator: torch.Generator | None, *, adapt: bool
     ) -> tuple[State, Tensor]:
-        """One proposal per particle and datum."""
-        site, z = state.problem.site(self.site), state.values[self.site]
+        """Propose once for each particle and datum."""
+        site = state.conditioning.site(self.site)
+        z = state.values[self.site]
         flat = flatten_event(site, z)
-        centres = state.problem.unconstrain({self.site: self.bank})[self.site].reshape(
-            self.bank.shape[0], -1
-        )
+        bank = state.conditioning.unconstrain({self.site: self.bank})[self.site]
+        centres = bank.reshape(len(bank), -1)
         scale = (centres.std(0) * self.bandwidth).clamp_min(1e-6)
         index = torch.randint(len(centres), flat.shape[:3], device=z.device, generator=generator)
         noise = torch.randn(flat.shape, dtype=z.dtype, device=z.device, generator=generator)
         proposal = centres[index] + scale * noise
-        ratio = _gain(state, site, touching(state, self.site), proposal.reshape(z.shape))
+
+        moved = proposal.reshape(z.shape)
+        ratio = log_conditional_ratio(state, site, moved, factors_of(state, self.site))
         ratio = ratio + _log_mixture(flat, centres, scale) - _log_mixture(proposal, centres, scale)
-        return accept(state, site, 0, proposal.reshape(z.shape), ratio, generator)
+        free = free_values(state, site, site_chunks(state, site, 1, 0))
+        return accept(state, site, free, moved, ratio, generator)
 
 
-def accept(
-    state: State,
-    site: Site,
-    phase: int,
-    proposal: Tensor,
-    ratio: Tensor,
-    generator: torch.Generator | None,
-) -> tuple[State, Tensor]:
-    """Accept `proposal` where its log ratio `(K, B, T or 1)` says so, on the free slices of one colour."""
-    z = state.values[site.name]
-    free = free_values(state, site, site_chunks(state, site, 1, phase))
-    uniform = torch.rand(ratio.shape, dtype=ratio.dtype, device=ratio.device, generator=generator)
-    accepted = (uniform.log() < ratio) & free
-    flags = accepted if site.period is not None else accepted.squeeze(2)
-    probability = torch.nan_to_num(ratio.clamp(max=0).exp(), nan=0.0)
-    mean = torch.where(free, probability, torch.zeros_like(ratio)).sum() / free.expand_as(
-        ratio
-    ).sum().clamp_min(1)
-    return state.with_values({site.name: torch.where(widen(flags, z), proposal, z)}), mean
+FromBank = MixtureProposal  # its former name
 
 
 def _draw(state: State, factor: Factor) -> Tensor:
+    """Draw a site from one of its kernels given its parents, `(K, B, [T_factor,] *event)` in its own support."""
     start, stop = factor_slices(state, factor)
     natural = state.natural
-    sites = state.problem.site
-    aligned = {
-        leaf: align(natural[leaf.site], sites(leaf.site), leaf, factor.site, start, stop)
-        for leaf in factor.inputs
-    }
-    distribution: Distribution = factor.distribution(aligned)
-    own = natural[factor.site.name]
-    lead = own.shape[:2] if factor.site.period is None else (*own.shape[:2], stop - start)
-    drawn: Tensor = expand_to(distribution, tuple(lead), root=not factor.args).sample()
+    batch_shape = tuple(natural[factor.site.name].shape[:2])
+    if factor.site.period is not None:
+        batch_shape = (*batch_shape, stop - start)
+    kernel = factor.distribution(aligned_inputs(state, factor, natural))
+    drawn: Tensor = expand_to(kernel, batch_shape, root=not factor.args).sample()
     return drawn
 
 
-def _zeros(state: State, site: Site) -> Tensor:
-    z = state.values[site.name]
-    return state.log_weights.new_zeros(*z.shape[:2], z.shape[2] if site.period is not None else 1)
-
-
-def _gain(state: State, site: Site, factors: tuple[Factor, ...], proposal: Tensor) -> Tensor:
-    """Change of the log densities of some factors, by slice of the site, `(K, B, T or 1)`."""
-    total = _zeros(state, site)
-    for factor in factors:
-        new = evaluate(state, factor, {site.name: proposal}, scores=False).log_prob
-        old = evaluate(state, factor, scores=False).log_prob
-        for offset in factor.offsets(site.name):
-            add_onto(total, state, site, factor, Leaf(site.name, offset), new - old)
-    return total
-
-
 def _later_gain(state: State, site: Site, factor: Factor, proposal: Tensor, free: Tensor) -> Tensor:
-    """Change of a site's own later transitions, booked to the slice that moved, `(K, B, T or 1)`."""
-    total = _zeros(state, site)
-    lags = [offset for offset in factor.offsets(site.name) if offset > 0]
+    """Log ratio of a site's own later transitions, attributed to the slice that moved, `(K, B, T or 1)`."""
+    total = zeros_by_slice(state, site, proposal)
+    lags = [lag for lag in factor.lags(site.name) if lag > 0]
     if not lags:
         return total
     start, stop = factor_slices(state, factor)
     new = evaluate(state, factor, {site.name: proposal}, scores=False).log_prob
     old = evaluate(state, factor, scores=False).log_prob
     change = torch.where(free[..., start:stop], torch.zeros_like(new), new - old)
-    for offset in lags:
-        add_onto(total, state, site, factor, Leaf(site.name, offset), change)
+    for lag in lags:
+        accumulate(total, state, site, factor, Argument(site.name, lag), change)
     return total
 
 
 def _log_mixture(x: Tensor, centres: Tensor, scale: Tensor) -> Tensor:
-    """log density of the mixture at `x` `(K, B, 1, D)`, up to a constant."""
+    """Log density of the mixture at `x` `(K, B, 1, D)`, up to a constant."""
     distance = ((x.unsqueeze(-2) - centres) / scale).square().sum(-1)
     return torch.logsumexp(-0.5 * distance, -1) - math.log(len(centres))

@@ -13,20 +13,26 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.model.densities import add_onto, collapse, fill_cache, mergeable, touching
-from aif_dcpc.inference.model.factor_graph import Factor, Leaf, align
+from aif_dcpc.inference.model.densities import (
+    accumulate,
+    collapse,
+    factors_of,
+    fill_cache,
+    keeps_scores,
+)
+from aif_dcpc.inference.model.factor_graph import Argument, Factor, align
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.state import FactorValue, State
 from aif_dcpc.inference.moves.adaptation import TARGET_ACCEPTANCE, SiteAdaptation
 from aif_dcpc.inference.moves.layout import flatten_event, site_chunks
-from aif_dcpc.inference.moves.passes import Pass, Sparse, Whole
+from aif_dcpc.inference.moves.passes import FullUpdate, Pass, StridedUpdate
 from aif_dcpc.inference.moves.preconditioning import (
     MAX_DENSE,
     MAX_DENSE_STATIC,
     multiply,
     preconditioner,
 )
-from aif_dcpc.inference.moves.proposals import PROPOSALS, Proposal, Stride
+from aif_dcpc.inference.moves.proposals import PROPOSALS, Proposal, StepConstants
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ class Langevin:
     def __call__(
         self, state: State, generator: torch.Generator | None, *, adapt: bool
     ) -> tuple[State, Tensor]:
-        """One pass.
+        """Propose all chunks once and accept or reject each of them.
 
         Args:
             state: the cloud.
@@ -73,9 +79,9 @@ def _fresh(state: State, name: str) -> State:
     """Drop cached factors whose score towards the site was not kept."""
     lacking = {
         f.key
-        for f in touching(state, name)
+        for f in factors_of(state, name)
         if f.key in state.cache
-        and any(Leaf(name, o) not in state.cache[f.key].scores for o in f.offsets(name))
+        and any(Argument(name, o) not in state.cache[f.key].scores for o in f.lags(name))
     }
     return (
         state.replace(cache={k: v for k, v in state.cache.items() if k not in lacking})
@@ -87,30 +93,28 @@ def _fresh(state: State, name: str) -> State:
 def _pass(
     move: Langevin, state: State, generator: torch.Generator | None, adapt: bool
 ) -> tuple[State, Tensor]:
-    site, z, proposal = (
-        state.problem.site(move.site),
-        state.values[move.site],
-        PROPOSALS[move.noise],
-    )
+    site = state.conditioning.site(move.site)
+    z = state.values[move.site]
+    proposal = PROPOSALS[move.noise]
     chunks = site_chunks(state, site, move.width, move.phase, move.gap)
-    here: Pass = Sparse.of(state, site, chunks) or Whole(state, site, chunks)
+    here: Pass = StridedUpdate.of(state, site, chunks) or FullUpdate(state, site, chunks)
     learned: SiteAdaptation = state.adaptation.get(move.site, SiteAdaptation())
     root, learned = preconditioner(state, site, here.chunks, learned)
     key = (move.noise, chunks.width)
-    stride, learned = _stride(proposal, learned, key, z)
+    constants, learned = _constants(proposal, learned, key, z)
 
     w = multiply(root, here.errors(here.old), transposed=True)
-    u = proposal.draw(w, stride, generator)
+    u = proposal.draw(w, constants, generator)
     jump, moved = here.move(multiply(root, u))
     new = here.evaluate(moved)
     new_w = multiply(root, here.errors(new), transposed=True)
-    ratio = proposal.log_ratio(u, w, new_w, stride) + here.gain(new)
+    ratio = proposal.log_ratio(u, w, new_w, constants) + here.gain(new)
     uniform = torch.rand(ratio.shape, dtype=z.dtype, device=z.device, generator=generator)
 
     probabilities = torch.nan_to_num(ratio.clamp(max=0).exp(), nan=0.0)
     probability = _mean_probability(probabilities, here.movable)
     if adapt:
-        if isinstance(here, Whole):
+        if isinstance(here, FullUpdate):
             learned = _learn(
                 state, site, here.factors, new, jump, learned, learned.updates.get(key, 0)
             )
@@ -121,14 +125,14 @@ def _pass(
     return moved_state, probability
 
 
-def _stride(
+def _constants(
     proposal: Proposal, learned: SiteAdaptation, key: tuple[str, int], like: Tensor
-) -> tuple[Stride, SiteAdaptation]:
+) -> tuple[StepConstants, SiteAdaptation]:
     """What the current step comes to, kept until the step changes."""
     if key not in learned.strides:
-        stride = proposal.stride(learned.log_step(key, like).exp())
-        learned = replace(learned, strides={**learned.strides, key: stride})
-    return Stride(*learned.strides[key]), learned
+        constants = proposal.constants(learned.log_step(key, like).exp())
+        learned = replace(learned, strides={**learned.strides, key: constants})
+    return StepConstants(*learned.strides[key]), learned
 
 
 def _mean_probability(probability: Tensor, movable: Tensor | None) -> Tensor:
@@ -167,17 +171,22 @@ def _changes(
 ) -> tuple[Tensor, Tensor]:
     """Changes of a factor's inputs and of its scores, `(..., num_offsets * D)`."""
     old = state.cache[factor.key]
-    leaves = [Leaf(site.name, o) for o in factor.offsets(site.name)]
+    leaves = [Argument(site.name, o) for o in factor.lags(site.name)]
     if site.period is None:
         change = collapse(site, factor, new.scores[leaves[0]] - old.scores[leaves[0]])
         return flatten_event(site, jump), flatten_event(site, change)
-    if not mergeable(state, site, factor):
+    if not keeps_scores(state, site, factor):
         change = torch.zeros_like(jump)
-        add_onto(
+        accumulate(
             change, state, site, factor, leaves[0], new.scores[leaves[0]] - old.scores[leaves[0]]
         )
         return flatten_event(site, jump), flatten_event(site, change)
     start, stop = factor.slices(jump.shape[2])
-    dx = [flatten_event(site, align(jump, site, leaf, factor.site, start, stop)) for leaf in leaves]
-    dscore = [flatten_event(site, new.scores[leaf] - old.scores[leaf]) for leaf in leaves]
+    dx = [
+        flatten_event(site, align(jump, site, argument, factor.site, start, stop))
+        for argument in leaves
+    ]
+    dscore = [
+        flatten_event(site, new.scores[argument] - old.scores[argument]) for argument in leaves
+    ]
     return torch.cat(dx, -1), torch.cat(dscore, -1)

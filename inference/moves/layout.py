@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from aif_dcpc.inference.errors import MoveError
-from aif_dcpc.inference.model.densities import SPLIT, touching
+from aif_dcpc.inference.model.densities import SPLIT, factors_of
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.moves.chunks import Chunks
@@ -11,12 +11,15 @@ from aif_dcpc.inference.moves.chunks import Chunks
 
 def longest_lag(state: State, name: str) -> int:
     """Longest distance in slices between two values of a site that share a factor."""
-    spans = [max(f.offsets(name)) - min(f.offsets(name)) for f in touching(state, name)]
+    spans = [max(f.lags(name)) - min(f.lags(name)) for f in factors_of(state, name)]
     return max(spans, default=0)
 
 
 def site_chunks(state: State, site: Site, width: int, phase: int, gap: int = 0) -> Chunks:
-    """The chunks of a pass, at least `gap` slices apart; one chunk of one slice for a site without time."""
+    """The chunks of a pass, at least `gap` slices apart.
+
+    A site without time is one chunk of one slice.
+    """
     if site.period is None:
         return Chunks(1, 1, 0)
     gap = max(gap, longest_lag(state, site.name))
@@ -36,9 +39,9 @@ def free_values(state: State, site: Site, chunks: Chunks) -> Tensor:
     mask = state.masks.get(site.name)
     if mask is None:
         return free
-    if mask.ndim > site.num_lead:
+    if mask.ndim > site.batch_ndim:
         raise MoveError(
-            f"site {site.name!r}: this move draws whole events, of which the mask holds elements; choose 'langevin' or "
-            f"'gibbs', or {SPLIT}"
+            f"site {site.name!r}: this move draws whole events, of which the mask holds "
+            f"elements; choose 'langevin' or 'gibbs', or {SPLIT}"
         )
     return free & ~(mask if site.period is not None else mask.unsqueeze(-1))

@@ -13,17 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.model.densities import (
-    add_onto,
-    evaluate,
-    fill_cache,
-    prediction_error,
-    touching,
-)
-from aif_dcpc.inference.model.factor_graph import Leaf
-from aif_dcpc.inference.model.graph import Site
+from aif_dcpc.inference.model.densities import fill_cache, prediction_error
 from aif_dcpc.inference.model.resampling import systematic
-from aif_dcpc.inference.model.state import FactorValue, State
+from aif_dcpc.inference.model.state import State
+from aif_dcpc.inference.moves import SiteMove
+from aif_dcpc.inference.moves.complete_conditional import log_conditional
 from aif_dcpc.inference.moves.layout import flatten_event, free_values, site_chunks
 
 MAX_DENSE = 32
@@ -37,7 +31,7 @@ class SiteEvidence:
 
 
 @dataclass(frozen=True)
-class Paper:
+class Paper(SiteMove):
     """Propose by preconditioned Langevin, weigh by gamma / q, resample each datum's (and slice's) particles.
 
     Attributes:
@@ -47,58 +41,64 @@ class Paper:
         ridge: lambda, added as lambda / K to the covariance of the prediction errors.
     """
 
-    site: str
     phase: int = 0
     step: float = 0.1
     ridge: float = 1.0
 
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """Sites that the move changes."""
-        return (self.site,)
-
     def __call__(
         self, state: State, generator: torch.Generator | None, *, adapt: bool
     ) -> tuple[State, Tensor]:
-        """One update; the second value is the ESS of the weights as a fraction of K (nothing is ever rejected)."""
+        """Update once; the second value is the ESS of the weights as a fraction of K (nothing is ever rejected)."""
         state = fill_cache(state, self.sites)
-        site, z = state.problem.site(self.site), state.values[self.site]
-        flat, eps = (
-            flatten_event(site, z),
-            flatten_event(site, prediction_error(state, self.site, state.cache)),
-        )
+        site = state.conditioning.site(self.site)
+        z = state.values[self.site]
+        flat = flatten_event(site, z)
+        eps = flatten_event(site, prediction_error(state, self.site, state.cache))
+        free = free_values(state, site, site_chunks(state, site, 1, self.phase))
+
         covariance, root = _preconditioner(eps, self.ridge)
         noise = torch.randn(flat.shape, dtype=z.dtype, device=z.device, generator=generator)
-        proposal = (
-            flat
-            + self.step * _apply(covariance, eps)
-            + math.sqrt(2 * self.step) * _apply(root, noise)
-        )
-        free = free_values(state, site, site_chunks(state, site, 1, self.phase))
+        drift = self.step * _apply(covariance, eps)
+        proposal = flat + drift + math.sqrt(2 * self.step) * _apply(root, noise)
         proposal = torch.where(free.unsqueeze(-1), proposal, flat)
-        # log q up to terms that all particles of a datum share: the covariance is common to them
-        log_weights = _log_gamma(state, site, proposal.reshape(z.shape)) + 0.5 * noise.square().sum(
-            -1
-        )
+
+        log_gamma = log_conditional(state, site, proposal.reshape(z.shape))
+        # minus log q up to terms that all particles of a datum share: the covariance is common to them
+        log_weights = log_gamma + 0.5 * noise.square().sum(-1)
         ancestors = systematic(log_weights.flatten(1), generator).reshape(log_weights.shape)
         chosen = proposal.gather(0, ancestors.unsqueeze(-1).expand_as(proposal))
         moved = torch.where(free.unsqueeze(-1), chosen, flat)
+        evidence = self._evidence(state, log_weights, root, free)
+
+        state = state.with_values({self.site: moved.reshape(z.shape)})
+        state = state.replace(adaptation={**state.adaptation, self.site: evidence})
         shares = torch.softmax(log_weights, 0)
-        log_scale = _log_normaliser(root, self.step)
-        evidence = torch.logsumexp(log_weights, 0) - math.log(z.shape[0]) + log_scale
+        fraction = (1 / shares.square().sum(0)).mean() / z.shape[0]
+        return state, fraction
+
+    def _evidence(
+        self, state: State, log_weights: Tensor, root: Tensor, free: Tensor
+    ) -> SiteEvidence:
+        """Estimate log Z from the weights on the free slices.
+
+        What was estimated before stays on the others.
+        """
+        log_mean = torch.logsumexp(log_weights, 0) - math.log(log_weights.shape[0])
+        evidence = log_mean + _log_normaliser(root, self.step)
         old = state.adaptation.get(self.site)
         if isinstance(old, SiteEvidence):
-            evidence = torch.where(free[0] if free.ndim > 1 else free, evidence, old.log_evidence)
-        state = state.with_values({self.site: moved.reshape(z.shape)})
-        fraction = (1 / shares.square().sum(0)).mean() / z.shape[0]
-        return state.replace(
-            adaptation={**state.adaptation, self.site: SiteEvidence(evidence)}
-        ), fraction
+            fresh = free[0] if free.ndim > 1 else free
+            evidence = torch.where(fresh, evidence, old.log_evidence)
+        return SiteEvidence(evidence)
 
 
 def _preconditioner(eps: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-    """Sigma = I^-1 / (trace(I^-1) / d) with I = Cov_k(eps) + ridge / K, and its root; `(B, T, D, D)` or `(B, T, D)`."""
-    particles, size = eps.shape[0], eps.shape[-1]
+    """Sigma = I^-1 / (trace(I^-1) / d) with I = Cov_k(eps) + ridge / K, and its root.
+
+    Both are `(B, T, D, D)`, or diagonals `(B, T, D)` where D is large.
+    """
+    particles = eps.shape[0]
+    size = eps.shape[-1]
     centred = eps - eps.mean(0)
     if size > MAX_DENSE:
         inverse = 1 / (centred.square().sum(0) / max(particles - 1, 1) + ridge / particles)
@@ -119,26 +119,8 @@ def _apply(matrix: Tensor, x: Tensor) -> Tensor:
 
 
 def _log_normaliser(root: Tensor, step: float) -> Tensor:
-    """-log of the normaliser of q, so that weights are gamma / q in nats: `(B, T)`."""
+    """Minus the log of the normaliser of q, so that weights are gamma / q in nats, `(B, T)`."""
     diagonal = root if root.ndim == 3 else root.diagonal(dim1=-2, dim2=-1)
     size = diagonal.shape[-1]
-    return diagonal.abs().clamp_min(torch.finfo(root.dtype).tiny).log().sum(
-        -1
-    ) + 0.5 * size * math.log(4 * math.pi * step)
-
-
-def _log_gamma(state: State, site: Site, proposal: Tensor) -> Tensor:
-    """log gamma of the proposal, the unnormalised complete conditional, `(K, B, T or 1)`."""
-    factors = touching(state, site.name)
-    values: dict[str, FactorValue] = {
-        f.key: evaluate(state, f, {site.name: proposal}, scores=False) for f in factors
-    }
-    total = proposal.new_zeros(
-        *proposal.shape[:2], proposal.shape[2] if site.period is not None else 1
-    )
-    for factor in factors:
-        for offset in factor.offsets(site.name):
-            add_onto(
-                total, state, site, factor, Leaf(site.name, offset), values[factor.key].log_prob
-            )
-    return total
+    log_volume = diagonal.abs().clamp_min(torch.finfo(root.dtype).tiny).log().sum(-1)
+    return log_volume + 0.5 * size * math.log(4 * math.pi * step)

@@ -7,7 +7,7 @@ that it costs what it moves.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -15,19 +15,19 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from aif_dcpc.inference.model.densities import (
-    add_onto,
+    accumulate,
     add_scores,
     evaluate_all,
     factor_slices,
-    home_offset,
+    factors_of,
+    first_lag,
+    keeps_scores,
     merge,
-    mergeable,
-    touching,
 )
-from aif_dcpc.inference.model.factor_graph import Factor, Leaf, align, widen
+from aif_dcpc.inference.model.factor_graph import Argument, Factor, align, expand_trailing
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.state import FactorValue, State
-from aif_dcpc.inference.moves.chunks import Chunks
+from aif_dcpc.inference.moves.chunks import Chunks, chunk_rows
 from aif_dcpc.inference.moves.layout import flatten_event
 
 Values = Mapping[str, FactorValue]
@@ -38,7 +38,7 @@ class Pass(Protocol):
 
     @property
     def chunks(self) -> Chunks:
-        """Its chunks."""
+        """The chunks that it moves together."""
 
     @property
     def factors(self) -> tuple[Factor, ...]:
@@ -50,7 +50,10 @@ class Pass(Protocol):
 
     @property
     def movable(self) -> Tensor | None:
-        """`(count, 1, B)` True where a chunk has a value that is not observed; None where nothing is."""
+        """Say which chunks have a value that is not observed.
+
+        `(count, 1, B)`; None where no value of the site is observed.
+        """
 
     def errors(self, values: Values) -> Tensor:
         """Prediction errors of every chunk's free slices, zero where observed, `(count, K * B, N)`."""
@@ -69,7 +72,7 @@ class Pass(Protocol):
 
 
 @dataclass(frozen=True)
-class Whole:
+class FullUpdate:
     """A pass that evaluates every slice."""
 
     state: State
@@ -79,7 +82,7 @@ class Whole:
     @cached_property
     def factors(self) -> tuple[Factor, ...]:
         """The factors around the site."""
-        return touching(self.state, self.site.name)
+        return factors_of(self.state, self.site.name)
 
     @property
     def old(self) -> Values:
@@ -90,12 +93,12 @@ class Whole:
         """Prediction errors of every chunk's free slices, `(count, K * B, N)`."""
         value = self.state.values[self.site.name]
         total = value.new_zeros(
-            *value.shape[:2], self.chunks.padded, *value.shape[self.site.num_lead :]
+            *value.shape[:2], self.chunks.padded, *value.shape[self.site.batch_ndim :]
         )
         add_scores(total, self.state, self.site, values, shift=self.chunks.phase)
         if self.held is not None:
             inside = total.narrow(2, self.chunks.phase, self.held.shape[2])
-            inside.masked_fill_(widen(self.held, inside), 0.0)
+            inside.masked_fill_(expand_trailing(self.held, inside), 0.0)
         return self.chunks.cut(total.reshape(*total.shape[:3], -1))
 
     @cached_property
@@ -106,19 +109,24 @@ class Whole:
 
     @property
     def movable(self) -> Tensor | None:
-        """`(count, 1, B)` True where a chunk has a value that is not observed; None where nothing is."""
+        """Say which chunks have a value that is not observed.
+
+        `(count, 1, B)`; None where no value of the site is observed.
+        """
         if self.held is None:
             return None
-        before, free = self.chunks.phase, (~self.held).unsqueeze(-1).flatten(3).any(-1)
+        before = self.chunks.phase
+        free = (~self.held).unsqueeze(-1).flatten(3).any(-1)
         free = pad(free, (before, self.chunks.padded - before - free.shape[2]))
         return self.chunks.cut(free.unsqueeze(-1)).any(-1).unsqueeze(1)
 
     def move(self, jump: Tensor) -> tuple[Tensor, Tensor]:
         """The jump laid along the series, observed values held back, and the values with it."""
-        z, mask = self.state.values[self.site.name], self.state.masks.get(self.site.name)
+        z = self.state.values[self.site.name]
+        mask = self.state.masks.get(self.site.name)
         jump = self.chunks.join(jump).reshape(z.shape)
         if mask is not None:
-            jump = torch.where(widen(mask, jump), torch.zeros_like(jump), jump)
+            jump = torch.where(expand_trailing(mask, jump), torch.zeros_like(jump), jump)
         return jump, z + jump
 
     def evaluate(self, moved: Tensor) -> Values:
@@ -131,29 +139,35 @@ class Whole:
         total = value.new_zeros(*value.shape[:2], self.chunks.padded)
         for factor in self.factors:
             difference = new[factor.key].log_prob - self.old[factor.key].log_prob
-            leaf = Leaf(self.site.name, home_offset(factor, self.site.name))
-            add_onto(
-                total, self.state, self.site, factor, leaf, difference, shift=self.chunks.phase
+            argument = Argument(self.site.name, first_lag(factor, self.site.name))
+            accumulate(
+                total, self.state, self.site, factor, argument, difference, shift=self.chunks.phase
             )
         return self.chunks.sum(total)
 
     def accept(self, flags: Tensor, moved: Tensor, new: Values) -> State:
         """The state in which the chunks flagged in `(count, K * B)` have moved."""
-        z, cache = self.state.values[self.site.name], dict(self.state.cache)
+        z = self.state.values[self.site.name]
+        cache = dict(self.state.cache)
         flags = self.chunks.spread(flags)  # all slices of a chunk: fixed ones did not move
-        flags = flags.view(z.shape[: self.site.num_lead])
+        flags = flags.view(z.shape[: self.site.batch_ndim])
         for factor in self.factors:
-            leaf = Leaf(self.site.name, home_offset(factor, self.site.name))
-            covered = align(flags, self.site, leaf, factor.site, *factor_slices(self.state, factor))
+            argument = Argument(self.site.name, first_lag(factor, self.site.name))
+            covered = align(
+                flags, self.site, argument, factor.site, *factor_slices(self.state, factor)
+            )
             cache[factor.key] = merge(
                 self.state, factor, covered, new[factor.key], cache[factor.key]
             )
-        values = {**self.state.values, self.site.name: torch.where(widen(flags, z), moved, z)}
+        values = {
+            **self.state.values,
+            self.site.name: torch.where(expand_trailing(flags, z), moved, z),
+        }
         return self.state.replace(values=values, cache=cache)
 
 
 @dataclass(frozen=True)
-class Sparse:
+class StridedUpdate:
     """A pass that evaluates only the slices of factors that read a free value of its chunks.
 
     A factor's rows are, chunk by chunk, the slices that read one of the chunk's free values. Rows
@@ -166,12 +180,12 @@ class Sparse:
     chunks: Chunks
 
     @classmethod
-    def of(cls, state: State, site: Site, chunks: Chunks) -> "Sparse | None":
+    def of(cls, state: State, site: Site, chunks: Chunks) -> "StridedUpdate | None":
         """The pass, or None where it would touch half of the slices or more, or factors of another level."""
         if site.period is None or chunks.gap <= chunks.width:
             return None
         self = cls(state, site, chunks.from_first())
-        reach = max((max(f.offsets(site.name)) for f in touching(state, site.name)), default=0)
+        reach = max((max(f.lags(site.name)) for f in factors_of(state, site.name)), default=0)
         if self.chunks.count < 1 or 2 * (chunks.width + reach) >= chunks.stride:
             return None
         return self if all(self._is_regular(f) for f in self.factors) else None
@@ -180,7 +194,7 @@ class Sparse:
     def factors(self) -> tuple[Factor, ...]:
         """The factors that read a free value."""
         return tuple(
-            f for f in touching(self.state, self.site.name) if self._begin(f) < self._slices(f)[1]
+            f for f in factors_of(self.state, self.site.name) if self._begin(f) < self._slices(f)[1]
         )
 
     @cached_property
@@ -196,7 +210,7 @@ class Sparse:
     @cached_property
     def free(self) -> Tensor:
         """The free slices, in order."""
-        return _grid(
+        return chunk_rows(
             self.chunks, self.chunks.width, 0, 0, self.chunks.length, self.state.log_weights.device
         )[3]
 
@@ -209,12 +223,12 @@ class Sparse:
         """Prediction errors of every chunk's free slices, `(count, K * B, N)`."""
         parts = []
         for factor in self.factors:
-            for offset in factor.offsets(self.site.name):
-                score = values[factor.key].scores[Leaf(self.site.name, offset)]
+            for lag in factor.lags(self.site.name):
+                score = values[factor.key].scores[Argument(self.site.name, lag)]
                 part = self._by_chunk(factor, flatten_event(self.site, score))
                 narrow = part.shape[2] > self.chunks.width
                 parts.append(
-                    part.narrow(2, offset - self._offset(factor), self.chunks.width)
+                    part.narrow(2, lag - self._offset(factor), self.chunks.width)
                     if narrow
                     else part
                 )
@@ -228,35 +242,40 @@ class Sparse:
 
     @cached_property
     def _open(self) -> Tensor | None:
-        """`(1, B, count, width, D or 1)` True where a free slice is there and not observed; None if nothing is observed."""
-        z, mask = self.state.values[self.site.name], self.state.masks.get(self.site.name)
+        """Mask of the positions to update; None stands for all of them.
+
+        `(1, B, count, width, D or 1)`, True on free slices within the series that are not observed.
+        """
+        z = self.state.values[self.site.name]
+        mask = self.state.masks.get(self.site.name)
         if mask is None:
             return None
         free = ~mask.index_select(2, self.free)
         free = (
             free.unsqueeze(3)
             if free.ndim == 3
-            else widen(free, z).expand(*free.shape[:3], *z.shape[3:]).flatten(3)
+            else expand_trailing(free, z).expand(*free.shape[:3], *z.shape[3:]).flatten(3)
         )
         full = pad(free, (0, 0, 0, self.chunks.count * self.chunks.width - free.shape[2]))
         return full.unflatten(2, (self.chunks.count, self.chunks.width))
 
     @property
     def movable(self) -> Tensor | None:
-        """`(count, 1, B)` True where a chunk has a value that is not observed; None where nothing is."""
+        """Say which chunks have a value that is not observed.
+
+        `(count, 1, B)`; None where no value of the site is observed.
+        """
         return None if self._open is None else self._open.flatten(3).any(-1).permute(2, 0, 1)
 
     def move(self, jump: Tensor) -> tuple[Tensor, Tensor]:
         """The jump of the free slices, observed values held back, and the site's values with it."""
-        z, mask, now = (
-            self.state.values[self.site.name],
-            self.state.masks.get(self.site.name),
-            self._now,
-        )
+        z = self.state.values[self.site.name]
+        mask = self.state.masks.get(self.site.name)
+        now = self._now
         jump = jump.transpose(0, 1).reshape(*z.shape[:2], -1, *z.shape[3:])[:, :, : now.shape[2]]
         if mask is not None:
             jump = torch.where(
-                widen(mask.index_select(2, self.free), jump), torch.zeros_like(jump), jump
+                expand_trailing(mask.index_select(2, self.free), jump), torch.zeros_like(jump), jump
             )
         return jump, z.index_copy(2, self.free, now + jump)
 
@@ -274,26 +293,25 @@ class Sparse:
 
     def accept(self, flags: Tensor, moved: Tensor, new: Values) -> State:
         """The state in which the chunks flagged in `(count, K * B)` have moved."""
-        z, cache, width = (
-            self.state.values[self.site.name],
-            dict(self.state.cache),
-            self.chunks.width,
-        )
+        z = self.state.values[self.site.name]
+        cache = dict(self.state.cache)
+        width = self.chunks.width
         spread = {
             height: self._spread(flags, height)
             for height in {width, *map(self._height, self.factors)}
         }
         for f in self.factors:
             kept = merge(self.state, f, spread[self._height(f)], new[f.key], self.old[f.key])
-            before, places = cache[f.key], self._grids[f.key][1]
+            before = cache[f.key]
+            places = self._grids[f.key][1]
             cache[f.key] = FactorValue(
                 before.log_prob.index_copy(2, places, kept.log_prob),
                 {
-                    leaf: before.scores[leaf].index_copy(2, places, score)
-                    for leaf, score in kept.scores.items()
+                    argument: before.scores[argument].index_copy(2, places, score)
+                    for argument, score in kept.scores.items()
                 },
             )
-        chosen = widen(spread[width][:, :, : self.free.shape[0]], z)
+        chosen = expand_trailing(spread[width][:, :, : self.free.shape[0]], z)
         changed = z.index_copy(
             2, self.free, torch.where(chosen, moved.index_select(2, self.free), self._now)
         )
@@ -307,7 +325,7 @@ class Sparse:
         return factor_slices(self.state, factor)
 
     def _offset(self, factor: Factor) -> int:
-        return home_offset(factor, self.site.name)
+        return first_lag(factor, self.site.name)
 
     def _begin(self, factor: Factor) -> int:
         """The first row of a factor."""
@@ -329,15 +347,17 @@ class Sparse:
 
     def _height(self, factor: Factor) -> int:
         """Rows of a factor per chunk."""
-        offsets = factor.offsets(self.site.name)
-        return self.chunks.width + max(offsets) - min(offsets)
+        lags = factor.lags(self.site.name)
+        return self.chunks.width + max(lags) - min(lags)
 
     @cached_property
     def _grids(self) -> dict[str, tuple[Tensor, Tensor, Tensor | None, Tensor]]:
-        """By factor key, its rows (see `_grid`)."""
+        """By factor key, its rows (see `chunk_rows`)."""
         device = self.state.log_weights.device
         return {
-            f.key: _grid(self.chunks, self._height(f), self._offset(f), *self._slices(f), device)
+            f.key: chunk_rows(
+                self.chunks, self._height(f), self._offset(f), *self._slices(f), device
+            )
             for f in self.factors
         }
 
@@ -345,7 +365,7 @@ class Sparse:
         """`(K, B, rows, *rest)` to `(K * B, count, rows per chunk, *rest)`, rows past the end set to zero."""
         inside = self._grids[factor.key][2]
         if inside is not None:
-            x = torch.where(widen(inside, x[0, 0]), x, torch.zeros_like(x))
+            x = torch.where(expand_trailing(inside, x[0, 0]), x, torch.zeros_like(x))
         return x.reshape(-1, self.chunks.count, self._height(factor), *x.shape[3:])
 
     def _spread(self, flags: Tensor, height: int) -> Tensor:
@@ -355,37 +375,11 @@ class Sparse:
 
     def _taken(self, factor: Factor) -> FactorValue:
         """A factor's cached value on its rows."""
-        cached, places = self.state.cache[factor.key], self._grids[factor.key][1]
+        cached = self.state.cache[factor.key]
+        places = self._grids[factor.key][1]
         scores = {
-            leaf: score.index_select(2, places)
-            for leaf, score in cached.scores.items()
-            if mergeable(self.state, self.state.problem.site(leaf.site), factor)
+            argument: score.index_select(2, places)
+            for argument, score in cached.scores.items()
+            if keeps_scores(self.state, self.state.conditioning.site(argument.site), factor)
         }
         return FactorValue(cached.log_prob.index_select(2, places), scores)
-
-
-@lru_cache(maxsize=256)
-def _grid(
-    chunks: Chunks, height: int, offset: int, start: int, stop: int, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-    """The `height` slices from `offset` after the start of every chunk on.
-
-    Returns:
-        the slices `(count * height,)`, those past the end (`stop`) replaced by the last one; their
-            distances from `start`;
-        True where there was none to replace, or None where this is everywhere; the slices before
-            the end alone.
-    """
-    begin, last = (
-        offset - chunks.phase,
-        offset - chunks.phase + (chunks.count - 1) * chunks.stride + height,
-    )
-    first = torch.arange(begin, begin + chunks.count * chunks.stride, chunks.stride, device=device)
-    slices = (first[:, None] + torch.arange(height, device=device)).flatten()
-    rows = slices.clamp_max(stop - 1)
-    return (
-        rows,
-        rows - start,
-        (slices < stop if last > stop else None),
-        slices[: slices.shape[0] - max(last - stop, 0)],
-    )

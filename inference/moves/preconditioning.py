@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.model.densities import touching
+from aif_dcpc.inference.model.densities import factors_of
 from aif_dcpc.inference.model.factor_graph import Factor
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.state import State
@@ -21,9 +21,8 @@ from aif_dcpc.inference.moves.layout import flatten_event
 
 MAX_DENSE = 256
 MAX_DENSE_BLOCK = 1024  # a chunk of slices
-MAX_SEPARATE = (
-    2**22
-)  # numbers, up to which each chunk has a matrix of its own in memory, so that one product serves all
+# numbers, up to which each chunk has a matrix of its own in memory, so that one product serves all
+MAX_SEPARATE = 2**22
 MAX_DENSE_STATIC = 64  # sites without time: above this a full matrix costs more than it gains
 
 
@@ -41,12 +40,10 @@ def preconditioner(
     key = (chunks.width, chunks.gap, chunks.phase, chunks.length)
     if key not in learned.roots:
         precisions = _precisions(state, site, chunks, learned)
-        if (
-            chunks.count == 1
-        ):  # also a site without time: curvatures of far and near particles mix, and few are large
-            root = root_of_inverse(
-                precisions[:1], magnitude=precisions.shape[-1] <= MAX_DENSE_STATIC
-            )
+        if chunks.count == 1:
+            # also a site without time: curvatures of far and near particles mix, and few are large
+            magnitude = precisions.shape[-1] <= MAX_DENSE_STATIC
+            root = root_of_inverse(precisions[:1], magnitude=magnitude)
         else:
             root = root_of_inverse(precisions)
         few = chunks.count * root[0].numel() <= MAX_SEPARATE
@@ -80,18 +77,17 @@ def _along(root: Tensor, count: int) -> Tensor:
 def _precisions(state: State, site: Site, chunks: Chunks, learned: SiteAdaptation) -> Tensor:
     """Precision of the first, an inner and the last chunk given their fixed neighbours, `(3, N, N)` or `(3, N)`."""
     like = state.values[site.name]
-    size, width = flatten_event(site, like[:1, :1]).shape[-1], chunks.width
-    dense = size * width <= MAX_DENSE_BLOCK and all(
-        s.xx.ndim == 2 for s in learned.secants.values()
-    )
-    blocks = (
-        like.new_zeros(3, width, width, size, size) if dense else like.new_zeros(3, width, size)
-    )
-    for factor in touching(state, site.name):
+    size = flatten_event(site, like[:1, :1]).shape[-1]
+    width = chunks.width
+    full = all(secant.xx.ndim == 2 for secant in learned.secants.values())
+    dense = size * width <= MAX_DENSE_BLOCK and full
+    shape = (3, width, width, size, size) if dense else (3, width, size)
+    blocks = like.new_zeros(shape)
+    for factor in factors_of(state, site.name):
         if factor.key in learned.secants:
-            _add_factor(
-                blocks, chunks, site, factor, learned.secants[factor.key].curvature(), dense
-            )
+            curvature = learned.secants[factor.key].curvature()
+            add = _add_factor if dense else _add_diagonal
+            add(blocks, chunks, curvature, *_reach(chunks, site, factor))
     empty = 1 - _valid(chunks, range(width), 0, (0, chunks.length), like)
     if not dense:
         return (blocks + empty[..., None]).flatten(1)
@@ -99,28 +95,50 @@ def _precisions(state: State, site: Site, chunks: Chunks, learned: SiteAdaptatio
     return blocks.transpose(2, 3).flatten(3).flatten(1, 2)
 
 
+def _reach(chunks: Chunks, site: Site, factor: Factor) -> tuple[tuple[int, ...], tuple[int, int]]:
+    """Lags at which a factor reads the site, and its slices.
+
+    A factor of another level reads every slice once.
+    """
+    if site.period is not None and site.period == factor.site.period:
+        return factor.lags(site.name), factor.slices(chunks.length)
+    return (0,), (0, chunks.length)
+
+
 def _add_factor(
-    blocks: Tensor, chunks: Chunks, site: Site, factor: Factor, curvature: Tensor, dense: bool
+    blocks: Tensor,
+    chunks: Chunks,
+    curvature: Tensor,
+    lags: tuple[int, ...],
+    covered: tuple[int, int],
 ) -> None:
-    same_level = site.period is not None and site.period == factor.site.period
-    offsets = factor.offsets(site.name) if same_level else (0,)
-    covered = factor.slices(chunks.length) if same_level else (0, chunks.length)
-    size, width = blocks.shape[-1], chunks.width
-    if not dense:
-        curvature = curvature.diagonal() if curvature.ndim == 2 else curvature
-    for i, o in enumerate(offsets):
-        for j, p in enumerate(offsets):
-            rows = range(max(0, p - o), min(width, width + p - o))
-            if not len(rows) or (not dense and i != j):
+    """Add the curvature of one factor `(lags * size, lags * size)`, in place, to blocks `(3, width, width, size, size)`."""
+    size = blocks.shape[-1]
+    width = chunks.width
+    for i, lag in enumerate(lags):
+        for j, other in enumerate(lags):
+            rows = range(max(0, other - lag), min(width, width + other - lag))
+            if not len(rows):
                 continue
-            valid = _valid(chunks, rows, o, covered, blocks)
-            here = slice(i * size, (i + 1) * size)
-            if dense:
-                block = curvature[here, j * size : (j + 1) * size]
-                band = blocks.diagonal(o - p, dim1=1, dim2=2)  # (3, size, size, rows)
-                band += valid[:, None, None] * block[..., None]
-            else:
-                blocks[:, rows.start : rows.stop] += valid[:, :, None] * curvature[here]
+            valid = _valid(chunks, rows, lag, covered, blocks)
+            block = curvature[i * size : (i + 1) * size, j * size : (j + 1) * size]
+            band = blocks.diagonal(lag - other, dim1=1, dim2=2)  # (3, size, size, rows)
+            band += valid[:, None, None] * block[..., None]
+
+
+def _add_diagonal(
+    blocks: Tensor,
+    chunks: Chunks,
+    curvature: Tensor,
+    lags: tuple[int, ...],
+    covered: tuple[int, int],
+) -> None:
+    """Add the diagonal of the curvature of one factor, in place, to blocks `(3, width, size)`."""
+    size = blocks.shape[-1]
+    diagonal = curvature.diagonal() if curvature.ndim == 2 else curvature
+    for i, lag in enumerate(lags):
+        valid = _valid(chunks, range(chunks.width), lag, covered, blocks)
+        blocks += valid[:, :, None] * diagonal[i * size : (i + 1) * size]
 
 
 def _valid(

@@ -15,7 +15,7 @@ from torch.nn.functional import softplus
 LIMIT = 5.0  # standard deviations of the conditional, where the preconditioner is right
 
 
-class Stride(NamedTuple):
+class StepConstants(NamedTuple):
     """What a step size a comes to, 0-dim tensors: computed when the step changes, not at each pass.
 
     Attributes:
@@ -35,13 +35,15 @@ class Proposal(Protocol):
     Shapes: `w`, `new_w`, `u` are `(count, K * B, N)`; `step` is 0-dim.
     """
 
-    def stride(self, step: Tensor) -> Stride:
+    def constants(self, step: Tensor) -> StepConstants:
         """What a step size comes to."""
 
-    def draw(self, w: Tensor, stride: Stride, generator: torch.Generator | None) -> Tensor:
+    def draw(
+        self, w: Tensor, constants: StepConstants, generator: torch.Generator | None
+    ) -> Tensor:
         """Draw u given the whitened prediction error."""
 
-    def log_ratio(self, u: Tensor, w: Tensor, new_w: Tensor, stride: Stride) -> Tensor:
+    def log_ratio(self, u: Tensor, w: Tensor, new_w: Tensor, constants: StepConstants) -> Tensor:
         """log p(-u | w') - log p(u | w), `(count, K * B)` nats."""
 
 
@@ -56,22 +58,25 @@ class Gaussian:
         """Variance of the noise at step a."""
         return 2 * step
 
-    def stride(self, step: Tensor) -> Stride:
+    def constants(self, step: Tensor) -> StepConstants:
         """What a step size comes to."""
         variance = self.variance(step)
-        return Stride(step, variance.sqrt(), -step / variance)
+        return StepConstants(step, variance.sqrt(), -step / variance)
 
-    def draw(self, w: Tensor, stride: Stride, generator: torch.Generator | None) -> Tensor:
+    def draw(
+        self, w: Tensor, constants: StepConstants, generator: torch.Generator | None
+    ) -> Tensor:
         """Draw u given the whitened prediction error."""
         noise = torch.randn(w.shape, dtype=w.dtype, device=w.device, generator=generator)
-        return noise.mul_(stride.deviation).addcmul_(self.drift(w), stride.step)
+        return noise.mul_(constants.deviation).addcmul_(self.drift(w), constants.step)
 
-    def log_ratio(self, u: Tensor, w: Tensor, new_w: Tensor, stride: Stride) -> Tensor:
+    def log_ratio(self, u: Tensor, w: Tensor, new_w: Tensor, constants: StepConstants) -> Tensor:
         """log p(-u | w') - log p(u | w), `(count, K * B)` nats."""
-        w, new_w = self.drift(w), self.drift(new_w)
+        w = self.drift(w)
+        new_w = self.drift(new_w)
         # |u - a w|^2 - |u + a w'|^2 = -2 a (w + w') . (u + a / 2 (w' - w))
-        total = (w + new_w) * torch.addcmul(u, new_w - w, stride.step, value=0.5)
-        return total.sum(-1) * stride.slope
+        total = (w + new_w) * torch.addcmul(u, new_w - w, constants.step, value=0.5)
+        return total.sum(-1) * constants.slope
 
 
 class OrnsteinUhlenbeck(Gaussian):
@@ -101,20 +106,22 @@ class Barker:
     Reference: Livingstone and Zanella 2022, arXiv 1908.11812.
     """
 
-    def stride(self, step: Tensor) -> Stride:
+    def constants(self, step: Tensor) -> StepConstants:
         """What a step size comes to."""
-        return Stride(step, (2 * step).sqrt(), torch.full_like(step, -0.5))
+        return StepConstants(step, (2 * step).sqrt(), torch.full_like(step, -0.5))
 
-    def draw(self, w: Tensor, stride: Stride, generator: torch.Generator | None) -> Tensor:
+    def draw(
+        self, w: Tensor, constants: StepConstants, generator: torch.Generator | None
+    ) -> Tensor:
         """Draw u given the whitened prediction error."""
         noise = (
             torch.randn(w.shape, dtype=w.dtype, device=w.device, generator=generator)
-            * stride.deviation
+            * constants.deviation
         )
         uniform = torch.rand(w.shape, dtype=w.dtype, device=w.device, generator=generator)
         return torch.where(uniform < torch.sigmoid(noise * w), noise, -noise)
 
-    def log_ratio(self, u: Tensor, w: Tensor, new_w: Tensor, stride: Stride) -> Tensor:
+    def log_ratio(self, u: Tensor, w: Tensor, new_w: Tensor, constants: StepConstants) -> Tensor:
         """log p(-u | w') - log p(u | w), `(count, K * B)` nats."""
         return (softplus(-u * w) - softplus(u * new_w)).sum(-1)
 

@@ -1,14 +1,13 @@
 """Choosing which moves a sweep makes: from the data upwards, the best sound move for each site."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 
-from aif_dcpc.inference.errors import ModelError, MoveError, unknown_name
+from aif_dcpc.inference.errors import ModelError, MoveError
 from aif_dcpc.inference.model.conditioning import small_cloud
-from aif_dcpc.inference.model.factor_graph import LoweredModel
+from aif_dcpc.inference.model.factor_graph import FactorGraph
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.moves import Move
 from aif_dcpc.inference.moves.discrete import DiscreteLangevin
@@ -20,7 +19,8 @@ from aif_dcpc.inference.moves.langevin import Langevin
 from aif_dcpc.inference.moves.layout import longest_lag
 from aif_dcpc.inference.moves.paper import Paper
 from aif_dcpc.inference.moves.preconditioning import MAX_DENSE_BLOCK
-from aif_dcpc.inference.moves.supplied import Supplied, is_exact
+from aif_dcpc.inference.moves.user_conditional import UserConditional, is_exact
+from aif_dcpc.misspelt import unknown_name
 
 Passes = tuple[tuple[Move, ...], ...]
 Builder = Callable[[State, str, "Options"], Passes]
@@ -56,23 +56,80 @@ class MoveKind:
 
     Attributes:
         build: the moves of one sweep after the other for one site, to be repeated.
-        needs: "score" (a continuous site), "finite" (a finite support), "chain" (that and lag 1), "integer" (an ordered
-            integer support) or "density" (any site).
+        needs: "score" (a continuous site), "finite" (a finite support), "chain" (that and lag 1),
+            "integer" (an ordered integer support) or "density" (any site). It also tells the
+            contract test on which sites to try the kind.
+        is_exact: whether the kind leaves the posterior invariant.
     """
 
     build: Builder
     needs: str
+    is_exact: bool = True
 
 
-def langevin_moves(
-    state: State, name: str, window: int, noise: str = "ou", local: str | None = None
-) -> Passes:
-    """Windows and the slices between them on even sweeps, single slices on odd ones; every latent is visited in each.
+# -- builders --------------------------------------------------------------------------------------
+
+
+def langevin_moves(state: State, name: str, options: Options) -> Passes:
+    """Windows and the slices between them on even sweeps, single slices on odd ones.
+
+    Every slice moves in each sweep.
+    """
+    return _windowed(state, name, options.window, "ou", "mala")
+
+
+def block_moves(state: State, name: str, options: Options) -> Passes:
+    """The whole series in one proposal on even sweeps (or chunks as large as a full matrix may be), windows on odd ones.
+
+    Where the chain is far from Gaussian the whole series is seldom accepted: windows, twice and
+    overlapping, keep it moving.
+    """
+    if not _is_series(state, name):
+        return _windowed(state, name, 1, "ou", "ou")
+    window = options.window
+    size = max(state.values[name][0, 0, 0].numel(), 1)
+    lag = longest_lag(state, name)
+    overlap = state.values[name].shape[2] > window and lag > 0
+    phases = (0, (window + lag) // 2) if overlap else (0,)
+    windows = tuple(Langevin(name, window, phase) for phase in phases)
+    whole = _windowed(state, name, max(MAX_DENSE_BLOCK // size, 1), "ou", "ou")[::2]
+    return whole[0], windows, whole[-1], windows
+
+
+def slice_moves(noise: str) -> Builder:
+    """Make a builder of moves that propose single slices only, by one kind of noise."""
+
+    def passes(state: State, name: str, options: Options) -> Passes:
+        return _windowed(state, name, 1, noise, noise)
+
+    return passes
+
+
+def paper_moves(state: State, name: str, options: Options) -> Passes:
+    """One published update per colour of a site's slices."""
+    return (tuple(Paper(name, phase, options.step) for phase in range(_colours(state, name))),)
+
+
+def series_moves(state: State, name: str, options: Options) -> Passes:
+    """One exact joint draw of all slices of a discrete chain."""
+    return ((ForwardFilterBackwardSample(name),),)
+
+
+def per_colour(build: Callable[[str, int], Move]) -> Builder:
+    """Make a builder of one pass per colour of a site's slices."""
+
+    def passes(state: State, name: str, options: Options) -> Passes:
+        return (tuple(build(name, phase) for phase in range(_colours(state, name))),)
+
+    return passes
+
+
+def _windowed(state: State, name: str, window: int, noise: str, local: str) -> Passes:
+    """Windows and the slices between them on even sweeps, single slices on odd ones.
 
     The slices between the windows of one even sweep lie in the middle of those of the next. `local`
     is the proposal of odd sweeps, `noise` that of the others.
     """
-    local = local or noise
     if not _is_series(state, name):
         return (Langevin(name, noise=noise),), (Langevin(name, noise=local),)
     lag = longest_lag(state, name)
@@ -81,9 +138,8 @@ def langevin_moves(
         return tuple(Langevin(name, 1, phase, noise) for phase in range(1 + lag)), narrow
     if state.values[name].shape[2] <= window:
         return (Langevin(name, window, noise=noise),), narrow
-    first, second = (
-        _windows(name, window, lag, phase, noise) for phase in (0, (window + lag) // 2)
-    )
+    first = _windows(name, window, lag, 0, noise)
+    second = _windows(name, window, lag, (window + lag) // 2, noise)
     return first, narrow, second, narrow
 
 
@@ -92,59 +148,33 @@ def _windows(name: str, window: int, lag: int, phase: int, noise: str) -> tuple[
     return Langevin(name, window, phase, noise), Langevin(name, lag, phase + lag, noise, gap=window)
 
 
-def block_moves(state: State, name: str, window: int) -> Passes:
-    """The whole series in one proposal on even sweeps (or chunks as large as a full matrix may be), windows on odd ones.
-
-    Where the chain is far from Gaussian the whole series is seldom accepted: windows, twice and
-    overlapping, keep it moving.
-    """
-    if not _is_series(state, name):
-        return langevin_moves(state, name, 1)
-    size, lag = max(state.values[name][0, 0, 0].numel(), 1), longest_lag(state, name)
-    phases = (0, (window + lag) // 2) if state.values[name].shape[2] > window and lag else (0,)
-    windows = tuple(Langevin(name, window, phase) for phase in phases)
-    whole = langevin_moves(state, name, max(MAX_DENSE_BLOCK // size, 1))[::2]
-    return whole[0], windows, whole[-1], windows
-
-
-def coloured(build: Callable[[str, int], Move]) -> Builder:
-    """A builder that makes one pass per colour of a site's slices."""
-
-    def passes(state: State, name: str, options: Options) -> Passes:
-        colours = 1 + longest_lag(state, name) if _is_series(state, name) else 1
-        return (tuple(build(name, phase) for phase in range(colours)),)
-
-    return passes
+def _colours(state: State, name: str) -> int:
+    """Number of colours such that slices of one colour share no factor; 1 without time."""
+    return 1 + longest_lag(state, name) if _is_series(state, name) else 1
 
 
 def _is_series(state: State, name: str) -> bool:
-    return state.problem.site(name).period is not None and state.values[name].shape[2] > 1
+    """Whether a site has more than one slice."""
+    return state.conditioning.site(name).period is not None and state.values[name].shape[2] > 1
 
 
 KINDS: dict[str, MoveKind] = {
-    "langevin": MoveKind(
-        lambda state, name, options: langevin_moves(state, name, options.window, local="mala"),
-        "score",
-    ),
-    "block": MoveKind(
-        lambda state, name, options: block_moves(state, name, options.window), "score"
-    ),
-    "mala": MoveKind(lambda state, name, _: langevin_moves(state, name, 1, "mala"), "score"),
-    "barker": MoveKind(lambda state, name, _: langevin_moves(state, name, 1, "barker"), "score"),
-    "paper": MoveKind(
-        lambda state, name, options: coloured(partial(Paper, step=options.step))(
-            state, name, options
-        ),
-        "score",
-    ),
-    "gibbs": MoveKind(coloured(Gibbs), "finite"),
-    "ffbs": MoveKind(lambda state, name, _: ((ForwardFilterBackwardSample(name),),), "chain"),
-    "discrete_langevin": MoveKind(coloured(DiscreteLangevin), "integer"),
-    "prior": MoveKind(coloured(FromPrior), "density"),
+    "langevin": MoveKind(langevin_moves, "score"),
+    "block": MoveKind(block_moves, "score"),
+    "mala": MoveKind(slice_moves("mala"), "score"),
+    "barker": MoveKind(slice_moves("barker"), "score"),
+    "paper": MoveKind(paper_moves, "score", is_exact=False),
+    "gibbs": MoveKind(per_colour(Gibbs), "finite"),
+    "ffbs": MoveKind(series_moves, "chain"),
+    "discrete_langevin": MoveKind(per_colour(DiscreteLangevin), "integer"),
+    "prior": MoveKind(per_colour(FromPrior), "density"),
 }
 UPDATES = ("exact", "paper")
 DEFAULTS = Options()
 MAX_CHAIN_VALUES = 32  # above this, tables of all pairs of values cost more than joint draws gain
+
+
+# -- choices ---------------------------------------------------------------------------------------
 
 
 def choose_schedule(
@@ -166,37 +196,55 @@ def choose_schedule(
         MoveError: for an unknown move, or one that cannot update its site.
     """
     cycles: list[Passes] = []
-    conditionals = state.problem.lowered.model.conditionals
-    blocks = {name: block for block in conditionals if is_exact(state, block) for name in block}
+    blocks = _exact_blocks(state)
     done: set[str] = set()
-    for name in reversed(state.problem.latent):
+    for name in reversed(state.conditioning.latent):
         if name in done:
             continue
         if name in blocks and name not in overrides:
             block = blocks[name]
-            done |= {site for site in block if site not in overrides}
-            cycles.append(((Supplied(block),),))
+            done.update(site for site in block if site not in overrides)
+            cycles.append(((UserConditional(block),),))
         else:
-            cycles.append(
-                site_passes(
-                    state, name, overrides.get(name) or _default(state, name, update), options
-                )
-            )
+            kind = overrides.get(name) or _default(state, name, update)
+            cycles.append(site_passes(state, name, kind, options))
+    return Schedule(_side_by_side(cycles))
+
+
+def _exact_blocks(state: State) -> dict[str, tuple[str, ...]]:
+    """Site -> the block that the model draws exactly with it.
+
+    Where there are several, the one declared last.
+    """
+    blocks = {}
+    for block in state.conditioning.factor_graph.model.conditionals:
+        if is_exact(state, block):
+            blocks.update(dict.fromkeys(block, block))
+    return blocks
+
+
+def _side_by_side(cycles: Sequence[Passes]) -> Passes:
+    """Join the cycles of all sites: a sweep makes the pass of every site whose turn it is."""
     length = math.lcm(*(len(cycle) for cycle in cycles))
-    return Schedule(
-        tuple(tuple(chain.from_iterable(c[i % len(c)] for c in cycles)) for i in range(length))
-    )
+    sweeps = []
+    for sweep in range(length):
+        passes = [cycle[sweep % len(cycle)] for cycle in cycles]
+        sweeps.append(tuple(chain.from_iterable(passes)))
+    return tuple(sweeps)
 
 
 def _default(state: State, name: str, update: str) -> str:
-    if name not in state.problem.discrete:
+    """The engine's own choice of a kind of move for one latent site."""
+    conditioning = state.conditioning
+    if name not in conditioning.discrete:
         return "paper" if update == "paper" else "langevin"
-    if name in state.problem.supports:
-        small = len(state.problem.supports[name]) <= MAX_CHAIN_VALUES
+    if name in conditioning.supports:
+        small = len(conditioning.supports[name]) <= MAX_CHAIN_VALUES
         return "ffbs" if small and is_chain(state, name) else "gibbs"
-    if name not in state.problem.bounds:
+    if name not in conditioning.bounds:
         raise MoveError(
-            f"site {name!r}: its support is neither finite nor ordered; give it a conditional=... of its own."
+            f"site {name!r}: its support is neither finite nor ordered; give it a "
+            "conditional=... of its own."
         )
     return "discrete_langevin"
 
@@ -221,25 +269,31 @@ def site_passes(state: State, name: str, kind: str | Move, options: Options) -> 
         return ((kind,),)
     if kind not in KINDS:
         raise MoveError(f"site {name!r}: {unknown_name('move', kind, KINDS)}")
-    has = {
-        "score": name not in state.problem.discrete,
-        "finite": name in state.problem.supports,
-        "integer": name in state.problem.bounds,
-        "density": True,
-        "chain": is_chain(state, name) or (state.length == 1 and is_tabular(state, name)),
-    }
+    has = _properties(state, name)
     needs = KINDS[kind].needs
     if not has[needs]:
-        sound = sorted(k for k, v in KINDS.items() if has[v.needs])
+        sound = sorted(other for other, known in KINDS.items() if has[known.needs])
         raise MoveError(
-            f"site {name!r}: move {kind!r} needs a site with {needs}, which this is not. Sound here: "
-            f"{', '.join(sound)}."
+            f"site {name!r}: move {kind!r} needs a site with {needs}, which this is not. Sound "
+            f"here: {', '.join(sound)}."
         )
     return KINDS[kind].build(state, name, options)
 
 
+def _properties(state: State, name: str) -> dict[str, bool]:
+    """Which of the needs of moves a latent site meets."""
+    one_slice = state.length == 1 and is_tabular(state, name)
+    return {
+        "score": name not in state.conditioning.discrete,
+        "finite": name in state.conditioning.supports,
+        "integer": name in state.conditioning.bounds,
+        "density": True,
+        "chain": is_chain(state, name) or one_slice,
+    }
+
+
 def check_overrides(
-    lowered: LoweredModel, overrides: Mapping[str, str | Move], options: Options
+    factor_graph: FactorGraph, overrides: Mapping[str, str | Move], options: Options
 ) -> None:
     """Refuse overrides that cannot be: as far as a small cloud from the prior tells, which models with inputs lack.
 
@@ -247,7 +301,7 @@ def check_overrides(
         ModelError: for an unknown site.
         MoveError: for a move that is unknown or cannot update its site.
     """
-    sites = lowered.model.sites
+    sites = factor_graph.model.sites
     for name, kind in overrides.items():
         if name not in sites:
             raise ModelError(unknown_name("site", name, sites))
@@ -257,7 +311,7 @@ def check_overrides(
             )
         if isinstance(kind, str) and kind not in KINDS:
             raise MoveError(f"site {name!r}: {unknown_name('move', kind, KINDS)}")
-    state = small_cloud(lowered) if overrides else None
+    state = small_cloud(factor_graph) if overrides else None
     if state is not None:
         for name, kind in overrides.items():
             site_passes(state, name, kind, options)

@@ -36,7 +36,8 @@ MAX_R_HAT = 1.05
 MIN_ESS = 100
 MIN_ACCEPTANCE = 0.1
 STANDSTILL = 1e-4
-TIGHT = 0.15  # variance left within two clusters of chain means: .36 for a normal law, .25 for a uniform one
+# variance left within two clusters of chain means: .36 for a normal law, .25 for a uniform one
+TIGHT = 0.15
 MIN_CHAINS = 8  # with fewer particles two clusters can be told from one by luck only
 
 
@@ -66,13 +67,18 @@ class Diagnosis:
 
     def __str__(self) -> str:
         """One line per site, then the warnings."""
-        lines = [
-            f"{name:<12} R-hat {float(self.r_hat[name].max()):6.3f}   ESS {float(self.ess[name].min()):10.0f}   "
-            f"per particle and sweep {float(self.ess_per_sweep[name].min()):7.4f}   "
-            f"acceptance {self.acceptance.get(name, math.nan):5.2f}"
-            for name in self.r_hat
-        ]
-        return "\n".join([*lines, *(f"warning: {w}" for w in self.warnings)])
+        lines = [self._line(name) for name in self.r_hat]
+        return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
+
+    def _line(self, name: str) -> str:
+        """The numbers of one site, worst over data and coordinates."""
+        columns = (
+            f"{name:<12} R-hat {float(self.r_hat[name].max()):6.3f}",
+            f"ESS {float(self.ess[name].min()):10.0f}",
+            f"per particle and sweep {float(self.ess_per_sweep[name].min()):7.4f}",
+            f"acceptance {self.acceptance.get(name, math.nan):5.2f}",
+        )
+        return "   ".join(columns)
 
 
 def diagnose(info: Info, state: State | None = None, *, warn: bool = False) -> Diagnosis:
@@ -86,26 +92,50 @@ def diagnose(info: Info, state: State | None = None, *, warn: bool = False) -> D
     Raises:
         InferenceError: if nothing was recorded, or too little.
     """
+    trace = _recorded(info)
+    r_hat = {name: split_r_hat(x) for name, x in trace.items()}
+    size = {name: effective_sample_size(x) for name, x in trace.items()}
+    acceptance = {name: float(a) for name, a in info.acceptance.items()}
+    ancestors = None if state is None else unique_ancestors(state)
+    worst = {name: float(value.max()) for name, value in r_hat.items()}
+    apart = _separate_clusters(trace, worst)
+    agreed = {name: x for name, x in size.items() if worst[name] <= MAX_R_HAT}
+    said = [*_disagreement(r_hat, apart), *_scarcity(agreed, acceptance, ancestors)]
+    if warn:
+        _issue(said)
+    return Diagnosis(
+        r_hat=r_hat,
+        ess=size,
+        ess_per_sweep={name: x / math.prod(trace[name].shape[:2]) for name, x in size.items()},
+        acceptance=acceptance,
+        unique_ancestors=ancestors,
+        multimodal=tuple(apart),
+        warnings=tuple(said),
+    )
+
+
+def _recorded(info: Info) -> dict[str, Tensor]:
+    """The trace in double precision; refuse one that is too short."""
     if not info.trace or any(len(x) < 8 for x in info.trace.values()):
         raise InferenceError(
             "diagnose: expected a trace of at least 8 sweeps; pass record=[sites] to engine.run."
         )
-    trace = {name: x.double() for name, x in info.trace.items()}
-    r_hat = {name: split_r_hat(x) for name, x in trace.items()}
-    size = {name: effective_sample_size(x) for name, x in trace.items()}
-    per_sweep = {name: size[name] / math.prod(x.shape[:2]) for name, x in trace.items()}
-    acceptance = {name: float(a) for name, a in info.acceptance.items()}
-    ancestors = None if state is None else unique_ancestors(state)
-    apart = [n for n, x in trace.items() if float(r_hat[n].max()) > MAX_R_HAT and is_clustered(x)]
-    agreed = {name: x for name, x in size.items() if float(r_hat[name].max()) <= MAX_R_HAT}
-    said = [*_disagreement(r_hat, apart), *_scarcity(agreed, acceptance, ancestors)]
-    if warn:
-        for sentence in said:
-            warnings.warn(sentence, ConvergenceWarning, stacklevel=2)
-    return Diagnosis(r_hat, size, per_sweep, acceptance, ancestors, tuple(apart), tuple(said))
+    return {name: x.double() for name, x in info.trace.items()}
 
 
-def warn_of_standstill(info: Info) -> None:
+def _issue(sentences: list[str]) -> None:
+    """Warn the caller of `diagnose` of each problem."""
+    for sentence in sentences:
+        warnings.warn(sentence, ConvergenceWarning, stacklevel=3)
+
+
+def _separate_clusters(trace: Mapping[str, Tensor], worst: Mapping[str, float]) -> list[str]:
+    """Sites whose particles disagree because they sit in separate clusters; `worst` is their largest R-hat."""
+    disagreeing = [name for name in trace if worst[name] > MAX_R_HAT]
+    return [name for name in disagreeing if is_clustered(trace[name])]
+
+
+def warn_low_acceptance(info: Info) -> None:
     """Warn of sites whose moves are hardly ever accepted (reads from the device: call it outside sweeps).
 
     Warns:
@@ -114,26 +144,33 @@ def warn_of_standstill(info: Info) -> None:
     for name, rate in info.acceptance.items():
         if float(rate) < STANDSTILL:
             warnings.warn(
-                f"site {name!r}: its moves are accepted at a rate of {float(rate):.0e}; the particles stand still. "
-                f"Lengthen the engine's warmup, choose moves={{{name!r}: 'mala'}}, or check for values that are not finite.",
+                f"site {name!r}: its moves are accepted at a rate of {float(rate):.0e}; the "
+                "particles stand still. Lengthen the engine's warmup, choose "
+                f"moves={{{name!r}: 'mala'}}, or check for values that are not finite.",
                 ConvergenceWarning,
                 stacklevel=3,
             )
 
 
 def _disagreement(r_hat: Mapping[str, Tensor], apart: list[str]) -> list[str]:
+    """One sentence for each site whose particles disagree.
+
+    `apart` names those in separate clusters.
+    """
     said = []
     for name, value in r_hat.items():
         worst = float(value.max())
         if name in apart:
             said.append(
-                f"site {name!r}: the posterior looks multimodal (particles sit in separate clusters, R-hat {worst:.2f}); "
-                "local moves keep the modes' starting weights: use engine.temper(data) to weigh them."
+                f"site {name!r}: the posterior looks multimodal (particles sit in separate "
+                f"clusters, R-hat {worst:.2f}); local moves keep the modes' starting weights: "
+                "use engine.temper(data) to weigh them."
             )
         elif worst > MAX_R_HAT:
             said.append(
-                f"site {name!r}: particles disagree (R-hat {worst:.2f}, expected below {MAX_R_HAT}): not converged; run "
-                "more sweeps, or engine.temper(data) where several modes are possible."
+                f"site {name!r}: particles disagree (R-hat {worst:.2f}, expected below "
+                f"{MAX_R_HAT}): not converged; run more sweeps, or engine.temper(data) where "
+                "several modes are possible."
             )
     return said
 
@@ -141,20 +178,24 @@ def _disagreement(r_hat: Mapping[str, Tensor], apart: list[str]) -> list[str]:
 def _scarcity(
     size: Mapping[str, Tensor], acceptance: Mapping[str, float], ancestors: Tensor | None
 ) -> list[str]:
+    """One sentence for whatever there is too little of: effective samples, acceptance, lineages."""
     said = []
     for name, value in size.items():
         if float(value.min()) < MIN_ESS:
             said.append(
-                f"site {name!r}: {float(value.min()):.0f} effective samples in all; run more sweeps."
+                f"site {name!r}: {float(value.min()):.0f} effective samples in all; run more "
+                "sweeps."
             )
     for name, rate in acceptance.items():
         if rate < MIN_ACCEPTANCE:
             said.append(
-                f"site {name!r}: acceptance {rate:.3f}; lengthen the engine's warmup, or choose moves={{{name!r}: 'mala'}}."
+                f"site {name!r}: acceptance {rate:.3f}; lengthen the engine's warmup, or choose "
+                f"moves={{{name!r}: 'mala'}}."
             )
     if ancestors is not None and int(ancestors.min()) == 1 < len(ancestors):
         said.append(
-            "one lineage is left after resampling: sweep more between new slices, or use more particles."
+            "one lineage is left after resampling: sweep more between new slices, or use more "
+            "particles."
         )
     return said
 
@@ -184,10 +225,9 @@ def split_r_hat(trace: Tensor) -> Tensor:
 def autocovariance(chains: Tensor) -> Tensor:
     """Biased autocovariances of every chain at all lags, in the shape of `chains` `(S, ...)`."""
     centred = chains - chains.mean(0)
-    spectrum = torch.fft.rfft(centred, n=2 * len(chains), dim=0)
-    return torch.fft.irfft(spectrum.abs().square(), n=2 * len(chains), dim=0)[: len(chains)] / len(
-        chains
-    )
+    length = len(chains)
+    spectrum = torch.fft.rfft(centred, n=2 * length, dim=0)
+    return torch.fft.irfft(spectrum.abs().square(), n=2 * length, dim=0)[:length] / length
 
 
 def effective_sample_size(trace: Tensor) -> Tensor:

@@ -21,22 +21,24 @@ References: Vehtari, Simpson, Gelman, Yao, Gabry 2024 (arXiv 1507.02646) for k-h
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.errors import ModelError, unknown_name
-from aif_dcpc.inference.model.ancestral import quiet_distributions, seeded
-from aif_dcpc.inference.model.densities import active_factors, evaluate, touching
+from aif_dcpc.inference.errors import ModelError
+from aif_dcpc.inference.model.ancestral import no_validation, rng_from
+from aif_dcpc.inference.model.densities import active_factors, evaluate, factors_of
+from aif_dcpc.inference.model.graph import Scope
 from aif_dcpc.inference.model.resampling import ess
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.moves.forward_backward import chain_tables, is_tabular
 from aif_dcpc.inference.queries.gauss_markov import GaussMarkov
 from aif_dcpc.inference.sampler import Sampler
 from aif_dcpc.inference.smc.annealing import annealed_log_evidence, is_coupled
+from aif_dcpc.misspelt import unknown_name
 
 METHODS = ("auto", "gauss_markov", "annealed")
 MAX_PARETO_K = 0.7
@@ -53,8 +55,8 @@ class Evidence:
         ess_fraction: `(B or 1,)` importance ESS divided by the number of samples.
         pareto_k: `(B or 1,)` tail index of the weights; above .7 the estimate is unreliable.
         method: which method gave it.
-        free_energy: `(B,)` or `(1,)` nats, E_q[log q(z) - log p(data, z)] of the proposal q: minus the log evidence plus
-            the divergence of q from the posterior.
+        free_energy: `(B,)` or `(1,)` nats, E_q[log q(z) - log p(data, z)] of the proposal q: minus
+            the log evidence plus the divergence of q from the posterior.
     """
 
     log_evidence: Tensor
@@ -79,13 +81,13 @@ def estimate_evidence(
     batch_size: int | None = None,
     length: int | None = None,
 ) -> Evidence:
-    """Estimate log p(data).
+    """Estimate log p(data) and how far the estimate can be trusted.
 
     Args:
         engine: model and moves.
         data: as `engine.init`.
-        method: "gauss_markov", "annealed", or "auto": the first, unless its k-hat exceeds .7 or discrete sites cannot be
-            summed out, and then the second.
+        method: "gauss_markov", "annealed", or "auto": the first, unless its k-hat exceeds .7 or
+            discrete sites cannot be summed out, and then the second.
         num_samples: importance samples per datum.
         num_fit: particles times sweeps to which the proposal is fitted.
         num_temperatures, num_chains: of annealing (see `annealing.annealed_log_evidence`).
@@ -98,7 +100,7 @@ def estimate_evidence(
     if method not in METHODS:
         raise ModelError(unknown_name("method", method, METHODS))
     given: dict[str, Any] = {"masks": masks, "do": do, "batch_size": batch_size, "length": length}
-    with quiet_distributions(), torch.no_grad():
+    with no_validation(), torch.no_grad():
         sampler = engine.with_num_particles(max(engine.num_particles, MIN_CHAINS))
         state = sampler.init(data, seed=seed, **given)
         obstacle = _obstacle(state)
@@ -121,11 +123,14 @@ def estimate_evidence(
 def _evidence(log_weights: Tensor, method: str, log_evidence: Tensor | None = None) -> Evidence:
     """What importance weights `(num_samples, B or 1)` say."""
     number = log_weights.shape[0]
-    mean = (
-        torch.logsumexp(log_weights, 0) - math.log(number) if log_evidence is None else log_evidence
-    )
+    if log_evidence is None:
+        log_evidence = torch.logsumexp(log_weights, 0) - math.log(number)
     return Evidence(
-        mean, ess(log_weights) / number, pareto_k(log_weights), method, -log_weights.mean(0)
+        log_evidence=log_evidence,
+        ess_fraction=ess(log_weights) / number,
+        pareto_k=pareto_k(log_weights),
+        method=method,
+        free_energy=-log_weights.mean(0),
     )
 
 
@@ -134,31 +139,36 @@ def _evidence(log_weights: Tensor, method: str, log_evidence: Tensor | None = No
 
 def _obstacle(state: State) -> str:
     """Why the discrete sites cannot be summed out one by one; "" where they can."""
-    discrete = state.problem.discrete
+    discrete = state.conditioning.discrete
     for name in sorted(discrete):
         if not is_tabular(state, name):
             return f"site {name!r} has no small table of values to sum out."
-        for factor in touching(state, name):
-            others = {leaf.site for leaf in factor.inputs} & discrete - {name}
+        for factor in factors_of(state, name):
+            others = {argument.site for argument in factor.inputs} & discrete - {name}
             if others:
                 return f"discrete sites {name!r} and {min(others)!r} are coupled and cannot be summed out one by one."
     return ""
 
 
 def _importance(engine: Sampler, state: State, num_samples: int, num_fit: int) -> Evidence:
-    names = [n for n in state.problem.latent if n not in state.problem.discrete]
-    if not names:  # all latents are summed out: the answer is exact
-        log_weights = _log_joint(_with_particles(state, {}, 1))
-        one, found = torch.ones_like(log_weights[0]), log_weights[0]
-        return Evidence(found, one, torch.zeros_like(one), "exact", -found)
+    """Weigh draws of a Gauss-Markov proposal; exact where all latents are summed out."""
+    names = [n for n in state.conditioning.latent if n not in state.conditioning.discrete]
+    if not names:
+        return _exact(state)
     proposal = GaussMarkov(state, _posterior_draws(engine, state, names, num_fit))
     size = max(64, VALUES_PER_CHUNK // (state.batch_size * max(state.length, 1)))
     parts = []
-    with seeded(engine.generator):
+    with rng_from(engine.generator):
         for start in range(0, num_samples, size):
             parts.append(_log_weights(state, proposal, min(size, num_samples - start)))
-    log_weights = torch.cat(parts)
-    return _evidence(log_weights, "gauss_markov")
+    return _evidence(torch.cat(parts), "gauss_markov")
+
+
+def _exact(state: State) -> Evidence:
+    """The evidence where every latent is summed out."""
+    found = _log_joint(_with_values(state, {}, 1))[0]
+    one = torch.ones_like(found)
+    return Evidence(found, one, torch.zeros_like(one), "exact", -found)
 
 
 def _posterior_draws(
@@ -174,15 +184,16 @@ def _posterior_draws(
 
 
 def _log_weights(state: State, proposal: GaussMarkov, number: int) -> Tensor:
+    """Draw from the proposal and weigh, log p - log q, `(number, B)`, or `(number, 1)` where data are coupled."""
     values, own, shared = proposal.sample(number)
     log_q = own.sum(1, keepdim=True) + shared if is_coupled(state) else own
-    return _log_joint(_with_particles(state, values, number)) - log_q
+    return _log_joint(_with_values(state, values, number)) - log_q
 
 
-def _with_particles(state: State, values: Mapping[str, Tensor], number: int) -> State:
+def _with_values(state: State, values: Mapping[str, Tensor], number: int) -> State:
     """The state with other particles; discrete sites keep one, which is never read."""
     weights = state.log_weights.new_zeros(number, state.batch_size)
-    idle = {n: state.values[n][:1] for n in state.problem.discrete}
+    idle = {n: state.values[n][:1] for n in state.conditioning.discrete}
     return state.replace(
         values={**state.values, **idle, **values}, log_weights=weights, cache={}, adaptation={}
     )
@@ -190,30 +201,34 @@ def _with_particles(state: State, values: Mapping[str, Tensor], number: int) -> 
 
 def _log_joint(state: State) -> Tensor:
     """log p(data, continuous latents), discrete ones summed out, `(N, B)`, or `(N, 1)` where data are coupled."""
-    discrete = state.problem.discrete
-    own, shared = (
-        torch.zeros_like(state.log_weights).double(),
-        torch.zeros_like(state.log_weights[:, :1]).double(),
-    )
-    parts = [
-        (f.site.scope, evaluate(state, f, scores=False).log_prob)
-        for f in active_factors(state)
-        if not discrete & {leaf.site for leaf in f.inputs}
-    ]
-    parts += [
-        (state.problem.site(name).scope, chain_tables(state, name).log_normaliser())
-        for name in discrete
-    ]
-    for scope, log_prob in parts:
+    own = torch.zeros_like(state.log_weights).double()
+    shared = torch.zeros_like(state.log_weights[:, :1]).double()
+    for scope, log_prob in _log_joint_parts(state):
         total = (log_prob if log_prob.ndim == 2 else log_prob.sum(2)).double()
-        own, shared = (own, shared + total) if scope == "global" else (own + total, shared)
-    return (
-        own.sum(1, keepdim=True) + shared if is_coupled(state) else own + shared / state.batch_size
-    )
+        if scope == "global":
+            shared = shared + total
+        else:
+            own = own + total
+    if is_coupled(state):
+        return own.sum(1, keepdim=True) + shared
+    return own + shared / state.batch_size
+
+
+def _log_joint_parts(state: State) -> Iterator[tuple[Scope, Tensor]]:
+    """Terms of the log joint with their scopes, `(N, B, [T])`: factors of continuous latents, discrete sites summed out."""
+    discrete = state.conditioning.discrete
+    for factor in active_factors(state):
+        if discrete.isdisjoint(argument.site for argument in factor.inputs):
+            yield factor.site.scope, evaluate(state, factor, scores=False).log_prob
+    for name in discrete:
+        log_normaliser = chain_tables(state, name).log_normaliser()
+        yield state.conditioning.site(name).scope, log_normaliser
 
 
 def pareto_k(log_weights: Tensor) -> Tensor:
-    """Shape of the generalised Pareto law that fits the largest weights, `(N, B)` to `(B,)`; above .7 distrust them.
+    """Shape of the generalised Pareto law that fits the largest weights, `(N, B)` to `(B,)`.
+
+    Distrust the weights where it is above .7.
 
     Zhang and Stephens 2009 with the prior of Vehtari et al. 2024, on the min(N/5, 3 sqrt N) largest
     weights.
@@ -226,9 +241,8 @@ def pareto_k(log_weights: Tensor) -> Tensor:
     x = (largest[1:] - largest[0]).clamp_min(1e-300)
     grid = 30 + int(math.sqrt(tail))
     steps = torch.arange(1, grid + 1, device=x.device).double()[:, None]
-    theta = 1 / x[-1] + (1 - (grid / (steps - 0.5)).sqrt()) / (
-        3 * x[(tail + 2) // 4 - 1]
-    )  # (grid, B)
+    quartile = x[(tail + 2) // 4 - 1]
+    theta = 1 / x[-1] + (1 - (grid / (steps - 0.5)).sqrt()) / (3 * quartile)  # (grid, B)
     shape = torch.log1p(-theta[:, None] * x).mean(1)
     profile = tail * (torch.log((-theta / shape).clamp_min(1e-300)) - shape - 1)
     mean = (theta * torch.softmax(profile, 0)).sum(0)

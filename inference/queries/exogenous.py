@@ -74,6 +74,7 @@ def _uniform(distribution: Any, function: str, value: Tensor, site: str) -> Tens
             distribution.icdf(torch.full_like(value, 0.5))  # both directions are needed
             return getattr(distribution, function)(value)
     raise ModelError(
-        f"site {site!r}: the noise of {type(distribution).__name__} is {why}, so what would have been is not "
-        "determined; write the site as a deterministic function of a site with continuous noise."
+        f"site {site!r}: the noise of {type(distribution).__name__} is {why}, so what would have "
+        "been is not determined; write the site as a deterministic function of a site with "
+        "continuous noise."
     )

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from aif_dcpc.inference.errors import ModelError
 from aif_dcpc.inference.model.densities import SPLIT, active_factors, factor_slices
-from aif_dcpc.inference.model.factor_graph import Factor, Leaf
+from aif_dcpc.inference.model.factor_graph import Argument, Factor
 from aif_dcpc.inference.model.state import State
 
 RIDGE = 1e-6
@@ -34,7 +34,9 @@ class Node:
 
 @dataclass(frozen=True)
 class Conditional:
-    """Node given its parents in the proposal: Student-t around an affine mean; `B` is 1 for global sites.
+    """Node given its parents in the proposal: Student-t around an affine mean.
+
+    `B` is 1 for global sites.
 
     Attributes:
         node: the node.
@@ -61,19 +63,19 @@ class GaussMarkov:
 
     Args:
         state: gives the graph, the observed values and the device.
-        samples: site -> `(N, B or 1, [T,] *event)` approximate posterior draws in unconstrained coordinates, of every
-            continuous latent.
+        samples: site -> `(N, B or 1, [T,] *event)` approximate posterior draws in unconstrained
+            coordinates, of every continuous latent.
     """
 
     def __init__(self, state: State, samples: Mapping[str, Tensor]) -> None:
-        self.state, self.samples = state, samples
+        self.state = state
+        self.samples = samples
         nodes = _nodes(state, tuple(samples))
         parents = _triangulated(state, nodes)
         self.conditionals = tuple(self._fit(node, parents[node]) for node in nodes)
         size = sum(c.mean.shape[-1] for c in self.conditionals)
-        self.freedom = 5.0 + math.sqrt(
-            size
-        )  # each node costs about 1 / freedom^2 nats: many nodes want thin tails
+        # each node costs about 1 / freedom^2 nats: many nodes want thin tails
+        self.freedom = 5.0 + math.sqrt(size)
 
     def _column(self, values: Mapping[str, Tensor], node: Node) -> Tensor:
         """One node's values, `(N, B or 1, D)` in double precision."""
@@ -81,37 +83,47 @@ class GaussMarkov:
         return value.reshape(*value.shape[:2], -1).double()
 
     def _joined(self, columns: list[Tensor], like: Tensor) -> Tensor:
+        """Values of several nodes side by side, `(N, B or 1, P)`."""
         if not columns:
             return like.new_zeros(*like.shape[:2], 0)
         batch = max(like.shape[1], *(c.shape[1] for c in columns))
         return torch.cat([c.expand(-1, batch, -1) for c in columns], -1)
 
     def _fit(self, node: Node, parents: tuple[Node, ...]) -> Conditional:
+        """Regress a node on its parents over the particles."""
         y = self._column(self.samples, node)
         x = self._joined([self._column(self.samples, p) for p in parents], y)
-        mean, centre = y.mean(0), x.mean(0)
-        dx, dy = x - centre, y - mean
+        mean = y.mean(0)
+        centre = x.mean(0)
+        dx = x - centre
+        dy = y - mean
         xx = torch.einsum("nbi,nbj->bij", dx, dx) / len(y)
+        xy = torch.einsum("nbi,nbj->bij", dx, dy) / len(y)
         scale = xx.diagonal(dim1=-2, dim2=-1).clamp_min(1e-12)
-        gain = torch.linalg.solve(
-            xx + torch.diag_embed(RIDGE * scale), torch.einsum("nbi,nbj->bij", dx, dy) / len(y)
-        )
+        gain = torch.linalg.solve(xx + torch.diag_embed(RIDGE * scale), xy)
         rest = dy - torch.einsum("nbi,bij->nbj", dx, gain)
         covariance = torch.einsum("nbi,nbj->bij", rest, rest) / max(len(y) - x.shape[-1] - 1, 1)
         variance = covariance.diagonal(dim1=-2, dim2=-1).clamp_min(1e-12)
-        root = torch.linalg.cholesky(covariance + torch.diag_embed(RIDGE * variance + 1e-12))
-        event = self.samples[node.site].shape[2 if node.index is None else 3 :]
         return Conditional(
-            node, parents, mean, centre, gain, root, self._free(node, y), tuple(event)
+            node=node,
+            parents=parents,
+            mean=mean,
+            centre=centre,
+            gain=gain,
+            root=torch.linalg.cholesky(covariance + torch.diag_embed(RIDGE * variance + 1e-12)),
+            free=self._free(node, y),
+            shape=tuple(self.samples[node.site].shape[2 if node.index is None else 3 :]),
         )
 
     def _free(self, node: Node, like: Tensor) -> Tensor:
+        """`(B or 1,)` False where the node is observed."""
         mask = self.state.masks.get(node.site)
         if mask is None:
             return torch.ones(like.shape[1], dtype=torch.bool, device=like.device)
-        if mask.ndim > self.state.problem.site(node.site).num_lead:
+        if mask.ndim > self.state.conditioning.site(node.site).batch_ndim:
             raise ModelError(
-                f"site {node.site!r}: the evidence cannot tell elements of a latent's event apart; {SPLIT}"
+                f"site {node.site!r}: the evidence cannot tell elements of a latent's event "
+                f"apart; {SPLIT}"
             )
         return ~(mask[0] if node.index is None else mask[0, :, node.index])
 
@@ -120,17 +132,16 @@ class GaussMarkov:
 
         Returns:
             site -> `(number, B or 1, [T,] *event)` in the state's precision; log density of the
-                nodes that differ
-            between data `(number, B)`; log density of the global ones `(number, 1)`.
+                nodes that differ between data `(number, B)`; log density of the global ones
+                `(number, 1)`.
         """
         drawn: dict[Node, Tensor] = {}
-        own = torch.zeros(
-            number, self.state.batch_size, device=self.state.log_weights.device
-        ).double()
+        device = self.state.log_weights.device
+        own = torch.zeros(number, self.state.batch_size, device=device).double()
         shared = torch.zeros_like(own[:, :1])
         for c in self.conditionals:
             drawn[c.node], log_prob = self._draw(c, drawn, number)
-            if self.state.problem.site(c.node.site).scope == "global":
+            if self.state.conditioning.site(c.node.site).scope == "global":
                 shared = shared + log_prob
             else:
                 own = own + log_prob
@@ -139,6 +150,7 @@ class GaussMarkov:
     def _draw(
         self, c: Conditional, drawn: Mapping[Node, Tensor], number: int
     ) -> tuple[Tensor, Tensor]:
+        """Draw one node given its parents, `(number, B or 1, D)`, and its log density, 0 where it is observed."""
         like = c.mean.expand(number, *c.mean.shape)
         x = self._joined([drawn[p] for p in c.parents], like)
         mean = c.mean + torch.einsum("nbi,bij->nbj", x - c.centre, c.gain)
@@ -149,10 +161,9 @@ class GaussMarkov:
         value = mean + torch.einsum("bij,nbj->nbi", c.root, noise)
         log_root = c.root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         log_prob = _student_log_prob(noise, self.freedom) - log_root
-        seen = self._column(self.state.values, c.node)[:1]
-        value = torch.where(
-            c.free[:, None], value, seen.expand(1, *value.shape[1:]) if size else value
-        )
+        observed = self._column(self.state.values, c.node)[:1]
+        observed = observed.expand(1, *value.shape[1:]) if size else value
+        value = torch.where(c.free[:, None], value, observed)
         return value, torch.where(c.free, log_prob, torch.zeros_like(log_prob))
 
     def _stacked(self, drawn: Mapping[Node, Tensor]) -> dict[str, Tensor]:
@@ -163,12 +174,10 @@ class GaussMarkov:
             columns.setdefault(node.site, []).append(value)
         found = {}
         for name, parts in columns.items():
-            whole = (
-                parts[0] if self.state.problem.site(name).period is None else torch.stack(parts, 2)
-            )
-            found[name] = whole.reshape(*whole.shape[:-1], *shapes[name]).to(
-                self.samples[name].dtype
-            )
+            timeless = self.state.conditioning.site(name).period is None
+            whole = parts[0] if timeless else torch.stack(parts, 2)
+            whole = whole.reshape(*whole.shape[:-1], *shapes[name])
+            found[name] = whole.to(self.samples[name].dtype)
         return found
 
 
@@ -188,10 +197,10 @@ def _student_log_prob(noise: Tensor, freedom: float) -> Tensor:
 
 def _nodes(state: State, names: tuple[str, ...]) -> list[Node]:
     """All nodes in the order in which they are drawn: global, per datum, then slice by slice, slow sites first."""
-    rank = {name: i for i, name in enumerate(state.problem.lowered.model.sites)}
+    rank = {name: i for i, name in enumerate(state.conditioning.factor_graph.model.sites)}
     keyed = []
     for name in names:
-        site = state.problem.site(name)
+        site = state.conditioning.site(name)
         if site.period is None:
             keyed.append(((-2 if site.scope == "global" else -1, 0, rank[name]), Node(name, None)))
             continue
@@ -203,16 +212,7 @@ def _nodes(state: State, names: tuple[str, ...]) -> list[Node]:
 def _triangulated(state: State, nodes: list[Node]) -> dict[Node, tuple[Node, ...]]:
     """Parents of each node in the proposal: its earlier neighbours once all later nodes are eliminated."""
     position = {node: i for i, node in enumerate(nodes)}
-    neighbours: dict[Node, set[Node]] = {node: set() for node in nodes}
-    for factor in active_factors(state):
-        start, stop = factor_slices(state, factor)
-        for t in range(start, stop) if factor.site.period is not None else (0,):
-            clique = [
-                n
-                for n in (_read(state, factor, leaf, t) for leaf in factor.inputs)
-                if n in neighbours
-            ]
-            _link(neighbours, clique)
+    neighbours = _moral_graph(state, nodes)
     parents = {}
     for node in reversed(nodes):
         earlier = sorted(neighbours.pop(node), key=position.__getitem__)
@@ -223,15 +223,27 @@ def _triangulated(state: State, nodes: list[Node]) -> dict[Node, tuple[Node, ...
     return parents
 
 
+def _moral_graph(state: State, nodes: list[Node]) -> dict[Node, set[Node]]:
+    """Neighbours of each node: the other nodes that share a factor with it."""
+    neighbours: dict[Node, set[Node]] = {node: set() for node in nodes}
+    for factor in active_factors(state):
+        start, stop = factor_slices(state, factor)
+        for t in range(start, stop) if factor.site.period is not None else (0,):
+            read = [_read(state, factor, argument, t) for argument in factor.inputs]
+            _link(neighbours, [node for node in read if node in neighbours])
+    return neighbours
+
+
 def _link(neighbours: Mapping[Node, set[Node]], clique: list[Node]) -> None:
+    """Make all nodes of a clique neighbours, in place."""
     for a, b in combinations(dict.fromkeys(clique), 2):
         neighbours[a].add(b)
         neighbours[b].add(a)
 
 
-def _read(state: State, factor: Factor, leaf: Leaf, t: int) -> Node:
-    """The node behind a leaf when the factor stands at slice t of its scope."""
-    period = state.problem.site(leaf.site).period
+def _read(state: State, factor: Factor, argument: Argument, t: int) -> Node:
+    """The node behind an argument when the factor stands at slice t of its scope."""
+    period = state.conditioning.site(argument.site).period
     if period is None:
-        return Node(leaf.site, None)
-    return Node(leaf.site, t * (factor.site.period or 1) // period - leaf.offset)
+        return Node(argument.site, None)
+    return Node(argument.site, t * (factor.site.period or 1) // period - argument.lag)

@@ -21,14 +21,16 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from aif_dcpc.inference.errors import ClampError, unknown_name
-from aif_dcpc.inference.model.ancestral import AncestorSampler, expand_to, seeded
+from aif_dcpc.inference.errors import ClampError
+from aif_dcpc.inference.model.ancestral import AncestorSampler, rng_from
 from aif_dcpc.inference.model.conditioning import interventions
 from aif_dcpc.inference.model.densities import active_factors, factor_slices
-from aif_dcpc.inference.model.factor_graph import Factor, align, num_slices, widen
+from aif_dcpc.inference.model.factor_graph import expand_trailing, num_slices
 from aif_dcpc.inference.model.graph import Site, parent_name
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.queries.exogenous import from_noise, to_noise
+from aif_dcpc.inference.queries.law import factor_law
+from aif_dcpc.misspelt import unknown_name
 
 # -- the future ------------------------------------------------------------------------------------
 
@@ -58,58 +60,72 @@ def forecast(
     """
     inputs = dict(inputs or {})
     horizon = _horizon(state, inputs, length)
-    fixed = _future_inputs(state, inputs, horizon)
     sampler = AncestorSampler(
-        state.problem.lowered, state.num_particles, state.batch_size, state.length + horizon, fixed
+        state.conditioning.factor_graph,
+        state.num_particles,
+        state.batch_size,
+        state.length + horizon,
+        _future_inputs(state, inputs, horizon),
     )
-    with seeded(generator):
+    with rng_from(generator):
         drawn = sampler.sample(state.length, state.natural)
-    timed = {n: v for n, v in drawn.items() if state.problem.site(n).period is not None}
-    lead = (state.num_particles, state.batch_size)
-    return {
-        n: _wide(v[:, :, num_slices(state.problem.site(n), state.length) :], lead)
-        for n, v in timed.items()
-    }
-
-
-def _wide(value: Tensor, lead: tuple[int, int]) -> Tensor:
-    return value.expand(*lead, *value.shape[2:])
+    found = {}
+    for name, value in drawn.items():
+        site = state.conditioning.site(name)
+        if site.period is not None:
+            future = value[:, :, num_slices(site, state.length) :]
+            found[name] = future.expand(state.num_particles, state.batch_size, *future.shape[2:])
+    return found
 
 
 def _needed(state: State) -> list[str]:
     """Sites with time whose future must be told: inputs, and what an intervention has cut from its parents."""
-    sites = state.problem.lowered.model.sites.values()
+    sites = state.conditioning.factor_graph.model.sites.values()
     return [
         s.name
         for s in sites
-        if s.period is not None and (s.kind == "input" or s.name in state.problem.severed)
+        if s.period is not None and (s.kind == "input" or s.name in state.conditioning.intervened)
     ]
 
 
 def _horizon(state: State, inputs: Mapping[str, Tensor], length: int | None) -> int:
+    """Number of future slices that inputs or `length` tell.
+
+    Refuse what is unknown, missing or contradictory.
+    """
     needed = _needed(state)
     for name in inputs:
         if name not in needed:
             raise ClampError(f"forecast: {unknown_name('input', name, needed)}")
-    lengths = {v.shape[1] for n, v in inputs.items() if state.problem.site(n).period == 1}
-    lengths |= set() if length is None else {length}
+    lengths = _told_lengths(state, inputs, length)
     least = min(lengths, default=1)
     missing = sorted(n for n in set(needed) - set(inputs) if _num_new(state, n, least))
     if missing:
         raise ClampError(
-            f"forecast: the future of {missing[0]!r} is needed; pass inputs={{{missing[0]!r}: values}}."
+            f"forecast: the future of {missing[0]!r} is needed; pass "
+            f"inputs={{{missing[0]!r}: values}}."
         )
     if len(lengths) != 1 or state.length == 0:
         raise ClampError(
-            f"forecast: expected one number of future slices for a model with time, found {sorted(lengths)} and "
-            f"{state.length} past slices; pass length= or inputs of one length."
+            "forecast: expected one number of future slices for a model with time, found "
+            f"{sorted(lengths)} and {state.length} past slices; pass length= or inputs of one "
+            "length."
         )
     return int(lengths.pop())
 
 
+def _told_lengths(state: State, inputs: Mapping[str, Tensor], length: int | None) -> set[int]:
+    """Numbers of future slices: of every input with a value a slice, and the one asked for."""
+    lengths = set() if length is None else {length}
+    for name, value in inputs.items():
+        if state.conditioning.site(name).period == 1:
+            lengths.add(value.shape[1])
+    return lengths
+
+
 def _num_new(state: State, name: str, horizon: int) -> int:
     """How many values of a site begin within so many future slices."""
-    site = state.problem.site(name)
+    site = state.conditioning.site(name)
     return num_slices(site, state.length + horizon) - num_slices(site, state.length)
 
 
@@ -139,26 +155,13 @@ def predict(state: State, generator: torch.Generator | None = None) -> dict[str,
         site -> `(K, B, [T,] *event)`.
     """
     parts: dict[str, list[Tensor]] = {}
-    with seeded(generator):
+    with rng_from(generator):
         for factor in active_factors(state):
-            if factor.site.name not in state.problem.latent:
+            if factor.site.name not in state.conditioning.latent:
                 parts.setdefault(factor.site.name, []).append(
-                    _distribution(state, state.natural, factor).sample()
+                    factor_law(state, factor, state.natural).sample()
                 )
     return {name: x[0] if len(x) == 1 else torch.cat(x, 2) for name, x in parts.items()}
-
-
-def _distribution(state: State, values: Mapping[str, Tensor], factor: Factor) -> Distribution:
-    """A factor's distribution at natural values on all its slices, batch `(K, B or 1, [T])`."""
-    start, stop = factor_slices(state, factor)
-    site = factor.site
-    aligned = {
-        leaf: align(values[leaf.site], state.problem.site(leaf.site), leaf, site, start, stop)
-        for leaf in factor.inputs
-    }
-    lead = (state.num_particles, 1 if site.scope == "global" else state.batch_size)
-    time = () if site.period is None else (stop - start,)
-    return expand_to(factor.distribution(aligned), (*lead, *time), root=not factor.args)
 
 
 # -- what would have been --------------------------------------------------------------------------
@@ -195,10 +198,10 @@ def counterfactual(
     values = _factual(state, generator)
     changed = _downstream(state, set(action))
     noise = {name: _abduct(state, values, name) for name in changed}
-    set_before = {n: state.masks[n] for n in state.problem.partly_severed & set(changed)}
+    set_before = {n: state.masks[n] for n in state.conditioning.partly_intervened & set(changed)}
     fixed = {n: action.get(n, v) for n, v in values.items() if n not in changed or n in set_before}
     replay = Replay(
-        state.problem.lowered,
+        state.conditioning.factor_graph,
         state.num_particles,
         state.batch_size,
         state.length,
@@ -225,24 +228,25 @@ class Replay(AncestorSampler):
 def _factual(state: State, generator: torch.Generator | None) -> dict[str, Tensor]:
     """Natural values of every site; what was not observed of a partly observed outcome is drawn."""
     values = dict(state.natural)
-    hidden = [n for n in state.masks if n not in state.problem.latent]
+    hidden = [n for n in state.masks if n not in state.conditioning.latent]
     drawn = predict(state, generator) if hidden else {}
     for name in hidden:
         values[name] = torch.where(
-            widen(state.masks[name], values[name]), values[name], drawn[name]
+            expand_trailing(state.masks[name], values[name]), values[name], drawn[name]
         )
     return values
 
 
 def _downstream(state: State, roots: set[str]) -> list[str]:
     """Random sites that a change of `roots` can reach, those in `roots` and those already cut aside."""
-    sites = state.problem.lowered.model.sites
+    sites = state.conditioning.factor_graph.model.sites
     reached = set(roots)
     for _ in sites:
         reached |= {
             s.name
             for s in sites.values()
-            if reached & set(map(parent_name, s.parents)) and s.name not in state.problem.severed
+            if reached & set(map(parent_name, s.parents))
+            and s.name not in state.conditioning.intervened
         }
     return [n for n in sites if n in reached - roots and sites[n].kind == "stochastic"]
 
@@ -254,7 +258,7 @@ def _abduct(state: State, values: Mapping[str, Tensor], name: str) -> Tensor:
         if factor.site.name == name:
             start, stop = factor_slices(state, factor)
             value = values[name] if factor.site.period is None else values[name][:, :, start:stop]
-            distribution = _distribution(state, values, factor)
+            distribution = factor_law(state, factor, values)
             parts.append(
                 to_noise(distribution, value.expand(state.num_particles, *value.shape[1:]), name)
             )

@@ -28,13 +28,14 @@ References: Neal 2001; Wu, Burda, Salakhutdinov, Grosse 2017 (arXiv 1611.04273).
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from aif_dcpc.inference.errors import ModelError
-from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import active_factors, evaluate
 from aif_dcpc.inference.model.factor_graph import Factor
 from aif_dcpc.inference.model.resampling import ess
@@ -43,7 +44,8 @@ from aif_dcpc.inference.model.state import FactorValue, State
 from aif_dcpc.inference.moves.adaptation import SiteAdaptation
 from aif_dcpc.inference.sampler import Sampler
 
-PILOT_MEMORY = 10  # gains of the pilot's adaptation never fall below those after this many sweeps: its target moves
+# gains of the pilot's adaptation never fall below those after this many sweeps: its target moves
+PILOT_MEMORY = 10
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ class AnnealedEvidence:
     """What an annealed run found.
 
     Attributes:
-        log_evidence: `(B,)` nats, or `(1,)` for all data together where a latent site is global; a lower bound in
-            expectation (an upper one when run in reverse).
+        log_evidence: `(B,)` nats, or `(1,)` for all data together where a latent site is global; a
+            lower bound in expectation (an upper one when run in reverse).
         log_weights: `(num_chains, B or 1)` of the chains.
         ess_fraction: `(B or 1,)` importance ESS of the chains divided by their number.
         inverse_temperatures: `(num_temperatures,)` rising to 1.
@@ -92,42 +94,45 @@ class Path:
 
 def likelihood_factors(state: State) -> tuple[Factor, ...]:
     """Active factors whose density is (at some slices) that of observed values."""
-    names = state.problem.latent
+    names = state.conditioning.latent
     return tuple(
         f for f in active_factors(state) if f.site.name not in names or f.site.name in state.masks
     )
 
 
-def heat(state: State, power: Tensor) -> State:
-    """Set the inverse temperature to `power` `(B,)`, above 0; cached factors are rescaled, not evaluated again."""
-    old = torch.ones_like(power) if state.inverse_temperature is None else state.inverse_temperature
+def set_inverse_temperature(state: State, power: Tensor | None) -> State:
+    """Set the power of the likelihood; cached factors are rescaled, not evaluated again.
+
+    Args:
+        state: the cloud.
+        power: `(B,)`, above 0; None goes back to the posterior itself.
+    """
+    new = torch.ones(state.batch_size).to(state.log_weights) if power is None else power
+    old = torch.ones_like(new) if state.inverse_temperature is None else state.inverse_temperature
     cache = dict(state.cache)
     for factor in likelihood_factors(state):
         value = cache.pop(factor.key, None)
-        if value is not None and factor.site.name not in state.problem.latent:
-            ratio = (power / old)[:1] if factor.site.scope == "global" else power / old
+        if value is not None and factor.site.name not in state.conditioning.latent:
+            ratio = (new / old)[:1] if factor.site.scope == "global" else new / old
             cache[factor.key] = _scaled(value, ratio)
     return state.replace(cache=cache, inverse_temperature=power)
 
 
 def _scaled(value: FactorValue, ratio: Tensor) -> FactorValue:
+    """A factor's log density and scores times a ratio `(B or 1,)`."""
+
     def scale(x: Tensor) -> Tensor:
         return x * ratio.reshape(1, -1, *([1] * (x.ndim - 2)))
 
-    return FactorValue(
-        scale(value.log_prob), {leaf: scale(score) for leaf, score in value.scores.items()}
-    )
-
-
-def cool(state: State) -> State:
-    """Back to the posterior itself."""
-    return heat(state, torch.ones(state.batch_size).to(state.log_weights)).replace(
-        inverse_temperature=None
-    )
+    scores = {argument: scale(score) for argument, score in value.scores.items()}
+    return FactorValue(scale(value.log_prob), scores)
 
 
 def log_likelihood(state: State) -> Tensor:
-    """log p(data | latents) of the particles at temperature 1, `(K, B)` nats; `(K, 1)` summed where data are coupled."""
+    """log p(data | latents) of the particles at temperature 1, `(K, B)` nats.
+
+    Where data are coupled it is their sum, `(K, 1)`.
+    """
     plain = state.replace(inverse_temperature=None)
     total = torch.zeros_like(state.log_weights)
     shared = torch.zeros_like(state.log_weights[:, :1])
@@ -143,8 +148,10 @@ def log_likelihood(state: State) -> Tensor:
 
 
 def _plain_log_prob(state: State, plain: State, factor: Factor) -> Tensor:
-    cached, power = state.cache.get(factor.key), state.inverse_temperature
-    if cached is None or factor.site.name in state.problem.latent:
+    """A factor's log density at temperature 1, `(K or 1, B or 1, [T])`, from the cache where it is there."""
+    cached = state.cache.get(factor.key)
+    power = state.inverse_temperature
+    if cached is None or factor.site.name in state.conditioning.latent:
         return evaluate(plain, factor, scores=False).log_prob
     if power is None:
         return cached.log_prob
@@ -155,10 +162,11 @@ def _plain_log_prob(state: State, plain: State, factor: Factor) -> Tensor:
 def _observed_part(state: State, factor: Factor, log_prob: Tensor) -> Tensor:
     """Sum over the observed slices, `(K or 1, B or 1)`."""
     mask = state.masks.get(factor.site.name)
-    if mask is not None and factor.site.name in state.problem.latent:
-        start, stop = (0, None) if factor.site.period is None else factor.slices(mask.shape[2])
-        shown = mask if factor.site.period is None else mask[:, :, start:stop]
-        log_prob = torch.where(shown, log_prob, torch.zeros_like(log_prob))
+    if mask is not None and factor.site.name in state.conditioning.latent:
+        if factor.site.period is not None:
+            start, stop = factor.slices(mask.shape[2])
+            mask = mask[:, :, start:stop]
+        log_prob = torch.where(mask, log_prob, torch.zeros_like(log_prob))
     return log_prob if log_prob.ndim == 2 else log_prob.sum(2)
 
 
@@ -184,28 +192,29 @@ def fit_path(
     adaptations: list[Mapping[str, Any]] = []
     deviations = [_deviation(log_likelihood(state))]
     for knot in knots:
-        state = heat(state, torch.full((state.batch_size,), knot).to(state.log_weights))
+        state = set_inverse_temperature(
+            state, torch.full((state.batch_size,), knot).to(state.log_weights)
+        )
         state = state.replace(adaptation={n: _forgetful(a) for n, a in state.adaptation.items()})
         for _ in range(sweeps):
-            state, _ = engine.visit(state, adapt=True)
+            state, _ = engine.sweep(state, adapt=True, log_joint=False)
         adaptations.append(state.adaptation)
         deviations.append(_deviation(log_likelihood(state)))
-    return Path(
-        _even(torch.tensor([0.0, *knots]), torch.stack(deviations).cpu(), num_temperatures),
-        tuple(knots),
-        adaptations,
-    )
+    deviation = torch.stack(deviations).cpu()
+    powers = _even(torch.tensor([0.0, *knots]), deviation, num_temperatures)
+    return Path(powers, tuple(knots), adaptations)
 
 
 def _forgetful(adaptation: Any) -> Any:
+    """What a move has learned, with gains that stay large enough to follow a target that moves."""
     if not isinstance(adaptation, SiteAdaptation):
         return adaptation
-    return replace(
-        adaptation, updates={w: min(n, PILOT_MEMORY) for w, n in adaptation.updates.items()}
-    )
+    updates = {key: min(count, PILOT_MEMORY) for key, count in adaptation.updates.items()}
+    return replace(adaptation, updates=updates)
 
 
 def _deviation(log_likelihood: Tensor) -> Tensor:
+    """Standard deviation over particles of log likelihoods `(K, B or 1)`, root mean square over data."""
     finite = torch.nan_to_num(log_likelihood, neginf=-1e6).double()
     return finite.var(0).mean().sqrt()
 
@@ -214,9 +223,8 @@ def _even(knots: Tensor, deviations: Tensor, number: int) -> Tensor:
     """`number` inverse temperatures, the last 1, at equal steps of the integral of the deviations."""
     knots = knots.double()
     speed = deviations + 1e-3 * deviations.mean() + 1e-12
-    length = torch.cat(
-        [torch.zeros(1).double(), ((speed[1:] + speed[:-1]) / 2 * knots.diff()).cumsum(0)]
-    )
+    steps = (speed[1:] + speed[:-1]) / 2 * knots.diff()
+    length = torch.cat([torch.zeros(1).double(), steps.cumsum(0)])
     wanted = torch.linspace(0, 1, number + 1).double()[1:] * length[-1]
     right = torch.searchsorted(length, wanted).clamp(1, len(knots) - 1)
     share = (wanted - length[right - 1]) / (length[right] - length[right - 1])
@@ -248,9 +256,11 @@ def annealed_log_evidence(
         num_temperatures: steps between prior and posterior.
         num_chains: K, independent chains per datum.
         sweeps_per_temperature: sweeps at each step.
-        path: temperatures and frozen moves; fitted on a pilot cloud of `num_chains` (at least 2) by default.
-        reverse: for simulated data, a cloud whose particles are exact posterior draws (those that made the data): the
-            path is run from the posterior to the prior, and the estimate becomes an upper bound in expectation.
+        path: temperatures and frozen moves; fitted on a pilot cloud of `num_chains` (at least 2) by
+            default.
+        reverse: for simulated data, a cloud whose particles are exact posterior draws (those that
+            made the data): the path is run from the posterior to the prior, and the estimate
+            becomes an upper bound in expectation.
         seed: seeds the engine's generator.
         setup: `masks`, `do`, `batch_size`, `length`, as `engine.init`.
 
@@ -261,22 +271,17 @@ def annealed_log_evidence(
     if num_temperatures < 1:
         raise ModelError(f"num_temperatures={num_temperatures}: expected at least 1.")
     chains = engine.with_num_particles(num_chains)
-    with quiet_distributions(), torch.no_grad():
+    with no_validation(), torch.no_grad():
         if path is None:
             pilot = engine.with_num_particles(max(num_chains, 2))
             path = fit_path(pilot, pilot.init(data, seed=seed, **setup), num_temperatures)
-            chains.generator, seed = pilot.generator, None
+            chains.generator = pilot.generator
+            seed = None
         if reverse is not None:
-            return _walk(
-                chains, reverse.replace(cache={}), path, sweeps_per_temperature, reverse=True
-            )
-        return _walk(
-            chains,
-            chains.init(data, seed=seed, **setup),
-            path,
-            sweeps_per_temperature,
-            reverse=False,
-        )
+            start = reverse.replace(cache={})
+        else:
+            start = chains.init(data, seed=seed, **setup)
+        return _walk(chains, start, path, sweeps_per_temperature, reverse=reverse is not None)
 
 
 def _walk(
@@ -284,22 +289,25 @@ def _walk(
 ) -> AnnealedEvidence:
     """Follow the path and weigh by the increments of the likelihood's power."""
     powers = path.inverse_temperatures.tolist()
-    steps = [*zip([0.0, *powers[:-1]], powers, strict=True)]
+    steps = list(pairwise([0.0, *powers]))
+    if reverse:
+        steps = [(after, before) for before, after in reversed(steps)]
     fitted = list(path.adaptations)
     log_weights = torch.zeros_like(log_likelihood(state))
     acceptance: dict[str, Tensor] = {}
-    for before, after in [(b, a) for a, b in reversed(steps)] if reverse else steps:
+    for before, after in steps:
         log_weights = log_weights + (after - before) * log_likelihood(state)
         if after == 0:  # the prior needs no move: the walk ends here
             break
         knot = path.nearest(after)
-        state = heat(state, torch.full((state.batch_size,), after).to(state.log_weights))
+        state = set_inverse_temperature(
+            state, torch.full((state.batch_size,), after).to(state.log_weights)
+        )
         state = state.replace(adaptation=fitted[knot])
         for _ in range(sweeps):
-            state, accepted = engine.visit(state, adapt=False)
-            acceptance = {
-                n: acceptance.get(n, 0) + a / (sweeps * len(powers)) for n, a in accepted.items()
-            }
+            state, info = engine.sweep(state, adapt=False, log_joint=False)
+            for name, rate in info.acceptance.items():
+                acceptance[name] = acceptance.get(name, 0) + rate / (sweeps * len(powers))
         fitted[knot] = state.adaptation  # keeps the factorisations
     mean = torch.logsumexp(log_weights, 0) - math.log(log_weights.shape[0])
     return AnnealedEvidence(
@@ -308,5 +316,5 @@ def _walk(
         ess_fraction=ess(log_weights) / log_weights.shape[0],
         inverse_temperatures=path.inverse_temperatures,
         acceptance=acceptance,
-        state=state if reverse else cool(state),
+        state=state if reverse else set_inverse_temperature(state, None),
     )

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.errors import ClampError, ModelError, MoveError, unknown_name
-from aif_dcpc.inference.model.ancestral import AncestorSampler, seeded
+from aif_dcpc.inference.errors import ClampError, ModelError, MoveError
+from aif_dcpc.inference.model.ancestral import AncestorSampler, rng_from
 from aif_dcpc.inference.model.conditioning import has_readers
 from aif_dcpc.inference.model.densities import active_factors, evaluate
-from aif_dcpc.inference.model.factor_graph import widen
+from aif_dcpc.inference.model.factor_graph import expand_trailing
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.resampling import is_coupled, resample_lineages
-from aif_dcpc.inference.model.state import Problem, State
+from aif_dcpc.inference.model.state import Conditioning, State
 from aif_dcpc.inference.model.supports import fixed, same, unlike_supports
+from aif_dcpc.misspelt import unknown_name
 
 
 def append(
@@ -27,32 +28,31 @@ def append(
 
     Args:
         state: the cloud over T slices.
-        observation: site -> `(B, *event)` of the new slice, for every observed site and input with time; a site that is
-            partly observed in this cloud may be left out, and is then hidden.
+        observation: site -> `(B, *event)` of the new slice, for every observed site and input with
+            time; a site that is partly observed in this cloud may be left out, and is then missing.
         generator: source of randomness.
-        masks: site -> `(B,)` True where the new value is observed (everywhere by default); hidden values may be NaN.
+        masks: site -> `(B,)` True where the new value is observed (everywhere by default); missing
+            values may be NaN.
 
     Returns:
         the cloud over T + 1 slices, weighted, resampled where the ESS fell below K/2;
-            `log_evidence` grows by the log
-        mean incremental weight. With global latents all data share their weights, and their
-            evidence is that of all
-        data together.
+            `log_evidence` grows by the log mean incremental weight. With global latents all data
+            share their weights, and their evidence is that of all data together.
 
     Raises:
         ClampError: for unknown, missing or latent sites, or shapes that do not fit.
         ModelError: for a site whose kernel has another support than its initial kernel.
     """
-    arrived = _arrived(state, observation, masks or {})
-    model = state.problem.lowered.model
-    if model.arrival is not None:
-        if masks:
-            raise ClampError(
-                "append: this model extends its clouds itself and takes whole observations; leave masks out."
-            )
-        longer, increments = _supplied(state, arrived, observation, generator)
+    new = _new_slice(state, observation, masks or {})
+    if state.conditioning.factor_graph.model.slice_proposal is None:
+        longer, increments = _from_prior(state, new, generator)
+    elif masks:
+        raise ClampError(
+            "append: this model extends its clouds itself and takes whole observations; leave "
+            "masks out."
+        )
     else:
-        longer, increments = _from_prior(state, arrived, generator)
+        longer, increments = _from_user_proposal(state, new, observation, generator)
     if is_coupled(state):
         increments = increments.sum(1, keepdim=True).expand_as(state.log_weights)
     weights = state.log_weights + increments
@@ -63,86 +63,102 @@ def append(
 
 
 @dataclass(frozen=True)
-class Arrived:
+class NewSlice:
     """The data of one more slice.
 
     Attributes:
         data: observed site or input -> all its values, `(1, B, T + 1, *event)`.
-        shown: partly observed latent site that was seen -> its values, `(K, B, T + 1, *event)`, the
-            new ones as data.
+        observed: partly observed latent site that was observed -> its values,
+            `(K, B, T + 1, *event)`, the new ones as data.
         masks: all masks, those of sites with a new value extended by it.
     """
 
     data: dict[str, Tensor]
-    shown: dict[str, Tensor]
+    observed: dict[str, Tensor]
     masks: dict[str, Tensor]
 
 
-def _grows(site: Site, length: int) -> bool:
-    return site.period is not None and length % site.period == 0
-
-
-def _arrived(
+def _new_slice(
     state: State, observation: Mapping[str, Tensor], masks: Mapping[str, Tensor]
-) -> Arrived:
-    _check_arrival(state, observation, masks)
-    found = Arrived({}, {}, dict(state.masks))
-    for name, site in state.problem.lowered.model.sites.items():
-        if site.kind == "deterministic" or not _grows(site, state.length):
-            continue
-        latent, value = name in state.problem.latent, observation.get(name)
+) -> NewSlice:
+    """Check the data of the new slice and lay them after those of the cloud."""
+    _check_names(state, observation, masks)
+    for name, mask in masks.items():
+        _check_mask(state, observation, name, mask)
+    new = NewSlice({}, {}, dict(state.masks))
+    for name in _growing(state):
+        latent = name in state.conditioning.latent
+        value = observation.get(name)
         if value is None and not latent:
             raise ClampError(
-                f"site {name!r} is observed: its value in the new slice is missing; pass {name!r} as well."
+                f"site {name!r} is observed: its value in the new slice is missing; pass "
+                f"{name!r} as well."
             )
-        if value is None:
-            if name in state.masks:
-                found.masks[name] = _longer_mask(
-                    state, name, torch.zeros(state.batch_size, dtype=torch.bool)
-                )
-            continue
         if name in masks or name in state.masks:
-            seen = masks.get(
-                name, torch.ones(state.batch_size, dtype=torch.bool, device=value.device)
-            )
-            found.masks[name] = _longer_mask(state, name, seen)
-        (found.shown if latent else found.data)[name] = _longer(
-            state, name, value, found.masks.get(name)
-        )
-    return found
+            new.masks[name] = _longer_mask(state, name, _new_mask(state, value, masks.get(name)))
+        if value is not None:
+            values = new.observed if latent else new.data
+            values[name] = _longer(state, name, value, new.masks.get(name))
+    return new
 
 
-def _check_arrival(
+def _growing(state: State) -> list[str]:
+    """Random sites and inputs of which a value begins in the new slice."""
+    sites = state.conditioning.factor_graph.model.sites.values()
+    return [site.name for site in sites if site.kind != "deterministic" and _grows(site, state)]
+
+
+def _grows(site: Site, state: State) -> bool:
+    """Whether a value of a site begins in the new slice."""
+    return site.period is not None and state.length % site.period == 0
+
+
+def _new_mask(state: State, value: Tensor | None, mask: Tensor | None) -> Tensor:
+    """True where a partly observed site is observed in the new slice, `(B, *elements)`."""
+    if value is None:
+        return torch.zeros(state.batch_size, dtype=torch.bool)
+    if mask is None:
+        return torch.ones(state.batch_size, dtype=torch.bool, device=value.device)
+    return mask
+
+
+def _check_names(
     state: State, observation: Mapping[str, Tensor], masks: Mapping[str, Tensor]
 ) -> None:
-    problem = state.problem
+    """Refuse unknown sites, and observations of sites that are wholly latent in this cloud."""
+    conditioning = state.conditioning
+    sites = conditioning.factor_graph.model.sites
     for name in [*observation, *masks]:
-        if name not in problem.lowered.model.sites:
-            raise ClampError(unknown_name("site", name, problem.lowered.model.sites))
+        if name not in sites:
+            raise ClampError(unknown_name("site", name, sites))
     for name in observation:
-        if name in problem.latent and (name not in state.masks or name in problem.partly_severed):
+        observable = name in state.masks and name not in conditioning.partly_intervened
+        if name in conditioning.latent and not observable:
             raise ClampError(
                 f"site {name!r} is latent in this cloud: it cannot be observed in a new slice."
             )
-    for name, mask in masks.items():
-        if name not in observation:
-            raise ClampError(
-                f"site {name!r}: a mask needs data; pass its value in the new slice as well."
-            )
-        if problem.site(name).kind == "input":
-            raise ClampError(
-                f"input {name!r} cannot be masked: only random sites can be partly observed."
-            )
-        if mask.dtype != torch.bool or tuple(mask.shape[:1]) != (state.batch_size,):
-            raise ClampError(
-                f"mask of site {name!r}: expected bool of shape {(state.batch_size,)}, found {mask.dtype} "
-                f"{tuple(mask.shape)}."
-            )
-        if name not in state.masks and has_readers(problem.lowered, name):
-            raise ClampError(
-                f"site {name!r} is read by other values, so what is hidden of it must be inferred: begin with "
-                f"init(..., masks={{{name!r}: all True}})."
-            )
+
+
+def _check_mask(state: State, observation: Mapping[str, Tensor], name: str, mask: Tensor) -> None:
+    """Refuse a mask of the new slice that has no data, no random site or another shape, or that comes too late."""
+    if name not in observation:
+        raise ClampError(
+            f"site {name!r}: a mask needs data; pass its value in the new slice as well."
+        )
+    if state.conditioning.site(name).kind == "input":
+        raise ClampError(
+            f"input {name!r} cannot be masked: only random sites can be partly observed."
+        )
+    if mask.dtype != torch.bool or tuple(mask.shape[:1]) != (state.batch_size,):
+        raise ClampError(
+            f"mask of site {name!r}: expected bool of shape {(state.batch_size,)}, found "
+            f"{mask.dtype} {tuple(mask.shape)}."
+        )
+    if name not in state.masks and has_readers(state.conditioning.factor_graph, name):
+        raise ClampError(
+            f"site {name!r} is read by other values, so what is hidden of it must be inferred: "
+            f"begin with init(..., masks={{{name!r}: all True}})."
+        )
 
 
 def _longer_mask(state: State, name: str, new: Tensor) -> Tensor:
@@ -153,79 +169,106 @@ def _longer_mask(state: State, name: str, new: Tensor) -> Tensor:
         old = torch.ones(1, *values.shape[1:3], dtype=torch.bool, device=values.device)
     new = new.to(old.device)[None, :, None]
     axes = max(old.ndim, new.ndim)
-    wide = [
-        x.reshape(*x.shape, *[1] * (axes - x.ndim)).expand(*x.shape[:3], *values.shape[3:axes])
-        for x in (old, new)
-    ]
+    wide = []
+    for mask in (old, new):
+        mask = mask.reshape(*mask.shape, *[1] * (axes - mask.ndim))
+        wide.append(mask.expand(*mask.shape[:3], *values.shape[3:axes]))
     return torch.cat(wide, 2)
 
 
 def _longer(state: State, name: str, value: Tensor, mask: Tensor | None) -> Tensor:
-    """The site's values with those of one more slice; hidden ones repeat the slice before, so that they are possible."""
+    """The site's values with those of one more slice.
+
+    Missing ones repeat the slice before, so that they are possible.
+    """
     old = state.constrained(name)
-    if tuple(value.shape) != (state.batch_size, *old.shape[3:]):
-        expected = (state.batch_size, *old.shape[3:])
+    expected = (state.batch_size, *old.shape[3:])
+    if tuple(value.shape) != expected:
         raise ClampError(
             f"site {name!r}: expected one slice {expected}, found {tuple(value.shape)}."
         )
     new = value[None, :, None].expand(old.shape[0], *value.shape[:1], 1, *value.shape[1:])
     if mask is not None:
-        new = torch.where(widen(mask[:, :, -1:], new), new, old[:, :, -1:])
+        new = torch.where(expand_trailing(mask[:, :, -1:], new), new, old[:, :, -1:])
     return torch.cat([old, new], 2)
 
 
 def _from_prior(
-    state: State, arrived: Arrived, generator: torch.Generator | None
+    state: State, new: NewSlice, generator: torch.Generator | None
 ) -> tuple[State, Tensor]:
     """Draw the new latents from their kernels; the weight is the likelihood of the new data."""
-    problem = state.problem
-    given = (
-        {n: v for n, v in state.values.items() if n not in problem.latent}
-        | arrived.data
-        | arrived.shown
-    )
-    sizes = (state.num_particles, state.batch_size, state.length + 1)
+    conditioning = state.conditioning
+    fixed_values = {n: v for n, v in state.values.items() if n not in conditioning.latent}
     sampler = AncestorSampler(
-        problem.lowered, *sizes, given, {n: arrived.masks[n] for n in arrived.shown}
+        conditioning.factor_graph,
+        state.num_particles,
+        state.batch_size,
+        state.length + 1,
+        {**fixed_values, **new.data, **new.observed},
+        {name: new.masks[name] for name in new.observed},
     )
-    with seeded(generator):
+    with rng_from(generator):
         drawn = sampler.sample(state.length, state.natural)
-    _check_domains(problem, sampler)
-    values = {**state.values, **problem.unconstrain(drawn), **arrived.data}
-    longer = state.replace(values=values, masks=arrived.masks, length=state.length + 1, cache={})
-    increments = torch.zeros_like(state.log_weights)
-    for factor in active_factors(longer):
-        if factor.site.name in arrived.data and (factor.stop is None or state.length < factor.stop):
-            increments = increments + evaluate(longer, factor, scores=False).log_prob[:, :, -1]
-    for name in arrived.shown:
-        law = sampler.distributions[sampler.factors_of(name)[0].key]
-        log_prob = law.log_prob(drawn[name][:, :, -1:]).flatten(2).sum(2)
-        increments = increments + torch.where(
-            arrived.masks[name][:, :, -1], log_prob, torch.zeros_like(log_prob)
-        )
+    _check_domains(conditioning, sampler)
+    longer = _extended(state, new, conditioning.unconstrain(drawn))
+    increments = _log_likelihood_of_data(longer, new)
+    for name in new.observed:
+        increments = increments + _log_likelihood_of_latent(sampler, new, drawn, name)
     return longer, increments
 
 
-def _check_domains(problem: Problem, sampler: AncestorSampler) -> None:
-    for name, domain in problem.domains.items():
-        for factor in sampler.factors_of(name):
+def _extended(state: State, new: NewSlice, values: Mapping[str, Tensor]) -> State:
+    """The cloud over one more slice, not yet weighted."""
+    return state.replace(
+        values={**state.values, **values, **new.data},
+        masks=new.masks,
+        length=state.length + 1,
+        cache={},
+    )
+
+
+def _log_likelihood_of_data(longer: State, new: NewSlice) -> Tensor:
+    """Log density of the new data given the particles, `(K, B)` nats."""
+    total = torch.zeros_like(longer.log_weights)
+    for factor in active_factors(longer):
+        covers_last = factor.stop is None or longer.length <= factor.stop
+        if factor.site.name in new.data and covers_last:
+            total = total + evaluate(longer, factor, scores=False).log_prob[:, :, -1]
+    return total
+
+
+def _log_likelihood_of_latent(
+    sampler: AncestorSampler, new: NewSlice, drawn: Mapping[str, Tensor], name: str
+) -> Tensor:
+    """Log density of what was observed of a latent site in the new slice, `(K, B)` nats.
+
+    It is 0 where the value is missing.
+    """
+    law = sampler.distributions[sampler.drawn_factors(name)[0].key]
+    log_prob = law.log_prob(drawn[name][:, :, -1:]).flatten(2).sum(2)
+    return torch.where(new.masks[name][:, :, -1], log_prob, torch.zeros_like(log_prob))
+
+
+def _check_domains(conditioning: Conditioning, sampler: AncestorSampler) -> None:
+    """Refuse kernels with another support than that of the first slices."""
+    for name, domain in conditioning.domains.items():
+        for factor in sampler.drawn_factors(name):
             law = sampler.distributions[factor.key]
-            if not same([domain, fixed(law, factor.site.num_lead)]):
+            if not same([domain, fixed(law, factor.site.batch_ndim)]):
                 raise ModelError(unlike_supports(name, domain, law))
 
 
-def _supplied(
+def _from_user_proposal(
     state: State,
-    arrived: Arrived,
+    new: NewSlice,
     observation: Mapping[str, Tensor],
     generator: torch.Generator | None,
 ) -> tuple[State, Tensor]:
     """Let the model's own proposal extend the cloud."""
-    propose = state.problem.lowered.model.arrival
+    propose = state.conditioning.factor_graph.model.slice_proposal
     if propose is None or generator is None:
-        raise MoveError("arrival: a proposal and a generator are needed; call engine.init first.")
+        raise MoveError(
+            "slice proposal: a proposal and a generator are needed; call engine.init first."
+        )
     changes, increments = propose(state.natural, observation, generator)
-    values = {**state.values, **arrived.data, **state.problem.unconstrain(changes)}
-    return state.replace(
-        values=values, masks=arrived.masks, length=state.length + 1, cache={}
-    ), increments
+    return _extended(state, new, state.conditioning.unconstrain(changes)), increments

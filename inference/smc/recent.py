@@ -6,12 +6,13 @@ the past does not matter.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.model.state import Problem, State
+from aif_dcpc.inference.model.state import Conditioning, State
 
 
 def recent_slices(state: State, length: int) -> State:
@@ -27,44 +28,57 @@ def recent_slices(state: State, length: int) -> State:
     start = _start(state, length)
     if start <= 0:
         return state
-    sites = state.problem.lowered.model.sites
-    cut = {n: start // (sites[n].period or 1) for n in state.values if sites[n].period is not None}
-    values = {n: v[:, :, cut[n] :] if n in cut else v for n, v in state.values.items()}
-    masks = {n: m[:, :, cut[n] :] if n in cut else m for n, m in state.masks.items()}
-    latent = tuple(n for n in state.problem.latent if n in cut)
-    held = {n: _held(values[n], masks.get(n), _longest(state.problem)) for n in latent}
-    problem = replace(state.problem, latent=latent)
+    past = _past(state, start)
+    values = _without_past(state.values, past)
+    masks = _without_past(state.masks, past)
+    latent = tuple(name for name in state.conditioning.latent if name in past)
+    for name in latent:
+        masks[name] = _held(values[name], masks.get(name), _longest(state.conditioning))
     return state.replace(
-        problem=problem,
+        conditioning=replace(state.conditioning, latent=latent),
         values=values,
-        masks={**masks, **held},
+        masks=masks,
         length=state.length - start,
         cache={},
     )
 
 
-def rejoin(state: State, part: State) -> State:
+def merge_window(state: State, part: State) -> State:
     """The whole cloud with its last slices replaced by those of `part`, a swept `recent_slices(state, ...)`."""
-    if part.problem is state.problem:
+    if part.conditioning is state.conditioning:
         return part
     values = dict(state.values)
-    for name in part.problem.latent:
+    for name in part.conditioning.latent:
         past = state.values[name].shape[2] - part.values[name].shape[2]
         values[name] = torch.cat([state.values[name][:, :, :past], part.values[name]], 2)
     return state.replace(values=values, cache={}, adaptation=part.adaptation, sweeps=part.sweeps)
 
 
+def _past(state: State, start: int) -> dict[str, int]:
+    """How many values of each site with time begin before a slice."""
+    sites = state.conditioning.factor_graph.model.sites
+    periods = {name: sites[name].period for name in state.values}
+    return {name: start // period for name, period in periods.items() if period is not None}
+
+
+def _without_past(tensors: Mapping[str, Tensor], past: Mapping[str, int]) -> dict[str, Tensor]:
+    """Values or masks `(K or 1, B, T, ...)` without those of the past.
+
+    Sites without time stay as they are.
+    """
+    return {name: x[:, :, past[name] :] if name in past else x for name, x in tensors.items()}
+
+
 def _start(state: State, length: int) -> int:
     """First slice that is kept, a multiple of every period."""
-    period = math.lcm(
-        *(s.period for s in state.problem.lowered.model.sites.values() if s.period is not None)
-    )
-    return (state.length - length - _longest(state.problem)) // period * period
+    sites = state.conditioning.factor_graph.model.sites.values()
+    period = math.lcm(*(site.period for site in sites if site.period is not None))
+    return (state.length - length - _longest(state.conditioning)) // period * period
 
 
-def _longest(problem: Problem) -> int:
+def _longest(conditioning: Conditioning) -> int:
     """Longest lag of the model, in slices of the site that has it."""
-    return max((f.start for f in problem.lowered.factors), default=0)
+    return max((f.start for f in conditioning.factor_graph.factors), default=0)
 
 
 def _held(value: Tensor, mask: Tensor | None, count: int) -> Tensor:

@@ -17,12 +17,18 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference.errors import ConvergenceWarning, ModelError
-from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import log_joint
 from aif_dcpc.inference.model.resampling import ess, systematic, take
 from aif_dcpc.inference.model.state import Info, State
 from aif_dcpc.inference.sampler import Sampler
-from aif_dcpc.inference.smc.annealing import Path, cool, fit_path, heat, is_coupled, log_likelihood
+from aif_dcpc.inference.smc.annealing import (
+    Path,
+    fit_path,
+    is_coupled,
+    log_likelihood,
+    set_inverse_temperature,
+)
 
 POOR = 0.1  # an importance ESS below this fraction of K calls for more temperatures
 
@@ -40,10 +46,11 @@ def temper(
     """Draw a cloud from the posterior by tempering.
 
     Args:
-        engine: model, moves and K; weights of modes have a standard error of about sqrt(w (1 - w) / K).
+        engine: model, moves and K; weights of modes have a standard error of about sqrt(w (1 - w) /
+            K).
         data: as `engine.init`.
-        num_temperatures: steps between prior and posterior; about as many as the posterior is nats away from the prior
-            divided by the square root of its dimension.
+        num_temperatures: steps between prior and posterior; about as many as the posterior is nats
+            away from the prior divided by the square root of its dimension.
         sweeps_per_temperature: sweeps after each resampling.
         num_pilot: particles of the pilot cloud.
         seed: seeds the engine's generator.
@@ -64,7 +71,7 @@ def temper(
     if num_temperatures < 1:
         raise ModelError(f"num_temperatures={num_temperatures}: expected at least 1.")
     engine = engine.with_num_particles(engine.num_particles)
-    with quiet_distributions(), torch.no_grad():
+    with no_validation(), torch.no_grad():
         pilot = engine.with_num_particles(num_pilot)
         path = fit_path(pilot, pilot.init(data, seed=seed, **setup), num_temperatures)
         engine.generator = pilot.generator
@@ -74,7 +81,8 @@ def temper(
     worst = float(fractions.min())
     if worst < POOR:
         warnings.warn(
-            f"tempering: a step left an ESS of {worst:.3f} K; raise num_temperatures (now {num_temperatures}).",
+            f"tempering: a step left an ESS of {worst:.3f} K; raise num_temperatures (now "
+            f"{num_temperatures}).",
             ConvergenceWarning,
             stacklevel=3,
         )
@@ -86,29 +94,34 @@ def _climb(
     engine: Sampler, state: State, path: Path, sweeps: int
 ) -> tuple[State, Mapping[str, Tensor], Tensor]:
     """Resample and sweep at rising inverse temperatures."""
-    acceptance: dict[str, Tensor] = {}
-    evidence, fractions, before = torch.zeros_like(state.log_evidence), [], 0.0
+    acceptance: Mapping[str, Tensor] = {}
+    evidence = torch.zeros_like(state.log_evidence)
+    fractions = []
+    before = 0.0
     for after in path.inverse_temperatures.tolist():
         weights = (after - before) * log_likelihood(state)
         fractions.append(ess(weights) / state.num_particles)
         evidence = evidence + torch.logsumexp(weights, 0) - math.log(state.num_particles)
         state = _select(state, systematic(weights, engine.generator))
-        state = heat(state, torch.full_like(state.log_weights[0], after))
+        state = set_inverse_temperature(state, torch.full_like(state.log_weights[0], after))
         state = state.replace(adaptation=path.adaptations[path.nearest(after)])
         for _ in range(sweeps):
-            state, acceptance = engine.visit(state, adapt=False)
+            state, info = engine.sweep(state, adapt=False, log_joint=False)
+            acceptance = info.acceptance
         before = after
-    return cool(state).replace(log_evidence=evidence), acceptance, torch.stack(fractions)
+    return (
+        set_inverse_temperature(state, None).replace(log_evidence=evidence),
+        acceptance,
+        torch.stack(fractions),
+    )
 
 
 def _select(state: State, indices: Tensor) -> State:
     """Keep the lineages `indices` `(K, B)`, or `(K, 1)` where all data share one."""
     wide = indices.expand(state.num_particles, state.batch_size)
-    moved = {
-        n: take(
-            state.values[n],
-            indices if is_coupled(state) and state.values[n].shape[1] == 1 else wide,
-        )
-        for n in state.problem.latent
-    }
+    moved = {}
+    for name in state.conditioning.latent:
+        value = state.values[name]
+        is_global = is_coupled(state) and value.shape[1] == 1
+        moved[name] = take(value, indices if is_global else wide)
     return state.with_values(moved).replace(ancestors=state.ancestors.gather(0, wide))

@@ -17,7 +17,9 @@ from torch.distributions import Beta, Categorical, ExpTransform, Gamma, Independ
 from aif_dcpc.inference import DCPC, GraphicalModel, NonFiniteError, lag
 from aif_dcpc.inference.moves.chunks import Chunks
 
-PARTICLES, DATA_SETS, FALSE_ALARM = 9, 500, 1e-4
+PARTICLES = 9
+DATA_SETS = 500
+FALSE_ALARM = 1e-4
 
 
 def hierarchy():
@@ -96,18 +98,15 @@ def misfit(case, model=None, seed=0):
 
 def uniformity(particles, truth):
     """Chi-square of the ranks; of several elements of a site, one drawn per data set (elements are dependent)."""
-    flat, true = (
-        particles.flatten(2) if particles.ndim > 2 else particles[..., None],
-        truth[0].reshape(DATA_SETS, -1),
-    )
+    flat = particles.flatten(2) if particles.ndim > 2 else particles[..., None]
+    true = truth[0].reshape(DATA_SETS, -1)
     generator = torch.Generator().manual_seed(0)
     chosen = torch.randint(flat.shape[-1], (DATA_SETS, 1), generator=generator)
     draws = flat.gather(2, chosen.expand(PARTICLES, DATA_SETS, 1)).squeeze(-1)
     value = true.gather(1, chosen).squeeze(-1)
-    below, equal = (
-        (draws < value).sum(0),
-        (draws == value).sum(0),
-    )  # ties of discrete sites are broken at random
+    # ties of discrete sites are broken at random
+    below = (draws < value).sum(0)
+    equal = (draws == value).sum(0)
     ranks = below + (torch.rand(DATA_SETS, generator=generator) * (equal + 1)).long()
     counts = torch.bincount(ranks, minlength=PARTICLES + 1).double()
     expected = DATA_SETS / (PARTICLES + 1)

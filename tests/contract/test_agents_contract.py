@@ -1,5 +1,11 @@
-"""Every registered agent through one checklist, on a corridor world of four cells with its own tokens."""
+"""Whatever is registered as an agent, through one checklist, in the smallest world that it can act in.
 
+An agent is tried on the smallest instance of every registered environment, and on a world from outside the package: it
+acts there, or refuses in one sentence. A module with a builder may say under `TRY_WITH` which settings are quick.
+"""
+
+from functools import cache
+from importlib import import_module
 from typing import Any
 
 import gymnasium
@@ -7,130 +13,130 @@ import numpy as np
 import pytest
 import torch
 
-from aif_dcpc.agents import NAMES, Agent, AgentError, make
-from aif_dcpc.agents.protocol import EgocentricView
+from aif_dcpc import envs
+from aif_dcpc.agent_runs.assembly import agent_metadata
+from aif_dcpc.agents import BUILDERS, NAMES, Agent, AgentError, make
+from aif_dcpc.envs.registry import ADAPTERS
 
-FLOOR, WALL, GOAL, UNSEEN, EMPTY = 5, 9, 2, 0, 7
-VIEW = EgocentricView(
-    rows=3, columns=3, own_cell=(2, 1), num_tokens=10, unseen_token=UNSEEN, empty_hand_token=EMPTY
-)
-SPACE = gymnasium.spaces.Dict(
-    view=gymnasium.spaces.Box(0, 9, (3, 3), np.int64),
-    carried=gymnasium.spaces.Discrete(10),
-    heading=gymnasium.spaces.Discrete(4),
-)
-SETTINGS = {
-    "hierarchical": {"map_size": 12, "inference": {"num_particles": 4, "num_sweeps": 1}},
-    "random": {},
-}
+OUTSIDE = ("outside_agents:Stubborn", "outside_agents:build_stubborn")
+AGENTS = (*NAMES, *OUTSIDE)
+WORLDS = {"worlds:Corridor": {}, **{name: adapter.smallest for name, adapter in ADAPTERS.items()}}
+CORRIDOR = "worlds:Corridor"
 
 
-class Corridor:
-    """Cells 0..3 in a row, walls around, a goal in cell 3; action 2 steps ahead, 0 and 1 turn left and right."""
-
-    def reset(self) -> dict[str, Any]:
-        self.x, self.heading = 0, 2
-        return self.look()
-
-    def token(self, y: int, x: int) -> int:
-        return (GOAL if x == 3 else FLOOR) if y == 0 and 0 <= x <= 3 else WALL
-
-    def look(self) -> dict[str, Any]:
-        ahead = [(0, 1), (1, 0), (0, -1), (-1, 0)]
-        (fy, fx), (ry, rx) = ahead[self.heading], ahead[(self.heading + 1) % 4]
-        view = np.full((3, 3), UNSEEN)
-        for row in range(3):
-            for column in range(3):
-                f, r = 2 - row, column - 1
-                view[row, column] = self.token(f * fy + r * ry, self.x + f * fx + r * rx)
-        view[2, 1] = UNSEEN
-        return {"view": view, "carried": np.int64(EMPTY), "heading": np.int64(self.heading)}
-
-    def step(self, action: int) -> tuple[dict[str, Any], float, bool]:
-        self.heading = (self.heading + {0: 3, 1: 1}.get(action, 0)) % 4
-        if action == 2 and self.heading in (0, 2):
-            self.x = min(max(self.x + 1 - self.heading, 0), 3)
-        return self.look(), float(self.x == 3), self.x == 3
+def quick_settings(name: str) -> dict[str, Any]:
+    module = import_module(BUILDERS[name].partition(":")[0]) if name in BUILDERS else None
+    return dict(getattr(module, "TRY_WITH", {}))
 
 
-class Renamed(Corridor):
-    """The same with other tokens; only "unseen" and "empty hand" keep their names, which the agent is told."""
-
-    def token(self, y: int, x: int) -> int:
-        return {FLOOR: 8, WALL: 1, GOAL: 6}[super().token(y, x)]
-
-
-def build(name: str, seed: int = 0) -> Agent:
-    return make(
-        name,
-        observation_space=SPACE,
-        action_space=gymnasium.spaces.Discrete(3),
-        metadata={"egocentric_view": VIEW},
-        settings=SETTINGS[name],
-        seed=seed,
-    )
+def build(name: str, world: gymnasium.Env, *, seed: int = 0, **change: Any) -> Agent:
+    given = {
+        "observation_space": world.observation_space,
+        "action_space": world.action_space,
+        "metadata": agent_metadata(world),
+        "settings": quick_settings(name),
+        "seed": seed,
+    }
+    return make(name, **(given | change))
 
 
-def play(
-    agent: Agent, steps: int, *, seed: int = 0, start: tuple[Corridor, dict[str, Any]] | None = None
-) -> list[int]:
-    """Actions of so many steps, over as many episodes as they take (30 steps at most each)."""
-    world, observation = start or (Corridor(), {})
-    chosen: list[int] = []
-    if start is None:
-        observation = world.reset()
-        agent.begin(seed=seed)
-    for step in range(steps):
-        action = agent.act(observation)
-        chosen.append(action)
-        observation, reward, terminated = world.step(action)
-        truncated = step % 30 == 29
-        agent.feedback(observation, reward, terminated, truncated)
-        if terminated or truncated:
-            observation = world.reset()
-            agent.begin(seed=seed + step + 1)
-    return chosen
+@cache
+def homes(name: str) -> tuple[str, ...]:
+    """The worlds that an agent does not refuse; every refusal is one sentence."""
+    found = []
+    for world, settings in WORLDS.items():
+        try:
+            build(name, envs.make(world, **settings))
+        except AgentError as error:
+            assert "\n" not in str(error)
+            assert str(error).endswith(".")
+        else:
+            found.append(world)
+    return tuple(found)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_acts_and_reports(name: str) -> None:
-    agent = build(name)
-    assert isinstance(agent, Agent)
-    assert set(play(agent, 12)) <= {0, 1, 2}
-    report = agent.report(pictures=True)
-    assert all(np.isfinite(value) for value in report.scalars.values())
-    for picture in report.pictures.values():
-        assert picture.dtype == np.uint8
-        assert picture.ndim == 3
+def at_home(name: str, *, seed: int = 0) -> "Life":
+    """An agent in the first world that it can act in."""
+    world = homes(name)[0]
+    env = envs.make(world, **WORLDS[world])
+    return Life(build(name, env, seed=seed), env)
 
 
-@pytest.mark.parametrize("name", NAMES)
+class Life:
+    """An agent in its world, episode after episode."""
+
+    def __init__(self, agent: Agent, world: gymnasium.Env, *, first_seed: int = 0) -> None:
+        self.agent, self.world, self.seed = agent, world, first_seed
+        self.begin()
+
+    def begin(self) -> None:
+        self.observation, _ = self.world.reset(seed=self.seed)
+        self.agent.begin(seed=self.seed)
+        self.actions: list[int] = []
+
+    def step(self) -> bool:
+        """Act once; whether the episode ended."""
+        action = self.agent.act(self.observation)
+        self.actions.append(action)
+        self.observation, reward, terminated, truncated, _ = self.world.step(action)
+        self.agent.feedback(self.observation, float(reward), terminated, truncated)
+        return terminated or truncated
+
+    def live(self, steps: int) -> list[int]:
+        """Actions of so many steps, over as many episodes as they take."""
+        chosen: list[int] = []
+        for _ in range(steps):
+            ended = self.step()
+            chosen.append(self.actions[-1])
+            if ended:
+                self.seed += 1
+                self.begin()
+        return chosen
+
+    def copied(self, agent: Agent, world: gymnasium.Env) -> "Life":
+        """The same moment with another agent, in a world that has been through the same."""
+        twin = Life(agent, world, first_seed=self.seed)
+        for action in self.actions:
+            twin.observation, *_ = world.step(action)
+        twin.actions = list(self.actions)
+        return twin
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_acts_somewhere(name: str) -> None:
+    assert homes(name)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_acts_and_reports_wherever_it_does_not_refuse(name: str) -> None:
+    for place in homes(name):
+        world = envs.make(place, **WORLDS[place])
+        life = Life(build(name, world), world)
+        assert isinstance(life.agent, Agent)
+        assert all(world.action_space.contains(action) for action in life.live(12))
+        report = life.agent.report(pictures=True)
+        assert all(np.isfinite(value) for value in report.scalars.values())
+        for picture in report.pictures.values():
+            assert picture.dtype == np.uint8
+            assert picture.ndim == 3
+
+
+@pytest.mark.parametrize("name", AGENTS)
 def test_same_seed_same_actions(name: str) -> None:
-    assert play(build(name), 15) == play(build(name), 15)
+    assert at_home(name).live(15) == at_home(name).live(15)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", AGENTS)
 @pytest.mark.parametrize("before", [3, 20])
 def test_goes_on_bit_for_bit_from_its_state(name: str, before: int) -> None:
-    first = build(name)
-    world = Corridor()
-    observation = world.reset()
-    first.begin(seed=0)
-    for _ in range(before):
-        observation, reward, terminated = world.step(first.act(observation))
-        first.feedback(observation, reward, terminated, False)
-        if terminated:
-            observation = world.reset()
-            first.begin(seed=1)
-    second = build(name, seed=0)
-    second.load_state_dict(first.state_dict())
-    twin = Corridor()
-    twin.x, twin.heading = world.x, world.heading
-    actions = [
-        play(a, 12, start=(w, dict(observation))) for a, w in ((first, world), (second, twin))
-    ]
-    assert actions[0] == actions[1]
-    assert same(without_times(first.report().scalars), without_times(second.report().scalars))
+    first = at_home(name)
+    first.live(before)
+    other = at_home(name)
+    second = first.copied(other.agent, other.world)
+    second.agent.load_state_dict(first.agent.state_dict())
+    assert first.live(12) == second.live(12)
+    reports = [without_times(life.agent.report().scalars) for life in (first, second)]
+    assert same(*reports)
 
 
 def without_times(scalars: Any) -> dict[str, float]:
@@ -145,10 +151,10 @@ def same(a: Any, b: Any) -> bool:
     return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", AGENTS)
 def test_state_is_plain_data(name: str) -> None:
-    agent = build(name)
-    play(agent, 8)
+    life = at_home(name)
+    life.live(8)
     plain = (int, float, str, bool, type(None), torch.Tensor)
 
     def check(value: Any) -> None:
@@ -162,63 +168,71 @@ def test_state_is_plain_data(name: str) -> None:
         else:
             assert isinstance(value, plain), type(value)
 
-    check(agent.state_dict())
+    check(life.agent.state_dict())
+
+
+# -- the hierarchical agent in its corridor --------------------------------------------------------
+
+
+def in_corridor(world: str = CORRIDOR) -> Life:
+    env = envs.make(world)
+    return Life(build("hierarchical", env), env)
 
 
 def test_a_frozen_agent_learns_nothing() -> None:
-    agent = build("hierarchical")
-    play(agent, 40)
-    agent.freeze()
-    before = agent.state_dict()["tracker"]["past"]
-    play(agent, 30, seed=5)
-    assert same(before, agent.state_dict()["tracker"]["past"])
+    life = in_corridor()
+    life.live(40)
+    life.agent.freeze()
+    before = life.agent.state_dict()["tracker"]["past"]
+    life.live(30)
+    assert same(before, life.agent.state_dict()["tracker"]["past"])
 
 
 def test_the_hierarchical_agent_learns_the_corridor() -> None:
-    agent = build("hierarchical")
-    play(agent, 60)
-    agent.freeze()
-    world = Corridor()
-    observation = world.reset()
-    agent.begin(seed=99)
-    for length in range(1, 8):
-        observation, _, done = world.step(agent.act(observation))
-        if done:
-            break
-    assert done
-    assert length == 5  # turn around, three steps
+    life = in_corridor()
+    life.live(60)
+    life.agent.freeze()
+    life.seed = 99
+    life.begin()
+    while not life.step():
+        assert len(life.actions) < 8
+    assert len(life.actions) == 5  # turn around, three steps
 
 
 def test_renaming_tokens_changes_nothing() -> None:
-    actions = []
-    for world in (Corridor(), Renamed()):
-        agent = build("hierarchical")
-        observation = world.reset()
-        agent.begin(seed=0)
-        actions.append(play(agent, 40, start=(world, observation)))
-    assert actions[0] == actions[1]
+    assert in_corridor().live(40) == in_corridor("worlds:Renamed").live(40)
+
+
+# -- requests that cannot be met -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("name", "change", "said"),
     [
-        ({"name": "hierachical"}, "Did you mean 'hierarchical'"),
-        ({"settings": {"map_sise": 3}}, "Did you mean 'map_size'"),
-        ({"settings": {"inference": {"num_particles": 0}}}, "at least 1"),
-        ({"settings": {"precision": "high"}}, "precision must be of type float"),
-        ({"metadata": {}}, "egocentric symbolic views"),
-        ({"action_space": gymnasium.spaces.Box(0, 1, (2,))}, "discrete actions"),
+        ("hierachical", {}, "Did you mean 'hierarchical'"),
+        ("hierarchical", {"settings": {"map_sise": 3}}, "Did you mean 'map_size'"),
+        ("hierarchical", {"settings": {"inference": {"num_particles": 0}}}, "at least 1"),
+        ("hierarchical", {"settings": {"precision": "high"}}, "precision must be of type float"),
+        ("hierarchical", {"metadata": {}}, "egocentric symbolic views"),
+        ("hierarchical", {"action_space": gymnasium.spaces.Box(0, 1, (2,))}, "discrete actions"),
+        ("no_such_module:Agent", {}, "'no_such_module' cannot be imported"),
+        ("outside_agents:Stuborn", {}, "has no 'Stuborn'"),
+        ("outside_agents:NUMBER", {}, "neither a builder nor a class"),
+        ("outside_agents:takes_too_little", {}, "neither a builder nor a class"),
+        ("outside_agents:ActsOnly", {}, "has no begin, feedback, report, freeze, state_dict"),
+        ("outside_agents:Stubborn", {"settings": {"favorite": 1}}, "Did you mean 'favourite'"),
+        (":Stubborn", {}, "module:name"),
     ],
 )
-def test_bad_requests_get_one_clear_sentence(change: dict[str, Any], said: str) -> None:
-    given: dict[str, Any] = {
-        "name": "hierarchical",
-        "observation_space": SPACE,
-        "action_space": gymnasium.spaces.Discrete(3),
-        "metadata": {"egocentric_view": VIEW},
-        "settings": {},
-        "seed": 0,
-    }
-    given |= change
-    with pytest.raises(AgentError, match=said):
-        make(given.pop("name"), **given)
+def test_bad_requests_get_one_clear_sentence(name: str, change: dict[str, Any], said: str) -> None:
+    with pytest.raises(AgentError, match=said) as refused:
+        build(name, envs.make(CORRIDOR), **({"settings": {}} | change))
+    assert "\n" not in str(refused.value)
+
+
+def test_settings_reach_an_agent_from_outside() -> None:
+    world = envs.make(CORRIDOR)
+    observation, _ = world.reset(seed=0)
+    chosen = build("outside_agents:Stubborn", world, settings={"favourite": 2, "inference": {}})
+    built = build("outside_agents:build_stubborn", world, settings={"often": 1})
+    assert (chosen.act(observation), built.act(observation)) == (2, 1)

@@ -1,19 +1,102 @@
-"""The examples in the engine's docstrings run and print what they say."""
+"""The examples in docstrings, README and guides run and print what they say; importing a module does no work."""
 
+import ast
 import doctest
 import importlib
 import pkgutil
+import re
+import tomllib
+from pathlib import Path
 
 import pytest
+import torch
 
-import aif_dcpc.inference
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PACKAGES = PROJECT["tool"]["setuptools"]["packages"]
+OPTIONAL = {"arviz", "cosmic_ray", "coverage", "moviepy", "torch_fidelity", "torchmetrics"}
 
-MODULES = sorted(
-    m.name for m in pkgutil.walk_packages(aif_dcpc.inference.__path__, "aif_dcpc.inference.")
-)
+
+def modules_of(package):
+    """The package itself and the modules that lie in its folder, not those of packages within it."""
+    within = pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}.")
+    return [package, *(module.name for module in within if not module.ispkg)]
+
+
+MODULES = [name for package in PACKAGES for name in modules_of(package)]
+
+
+def imported(name):
+    """The module, or a skipped test where it needs what only an extra of the project installs."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in OPTIONAL:
+            raise
+        pytest.skip(f"{name} needs {error.name}")
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_run(name):
-    module = importlib.import_module(name)
-    assert doctest.testmod(module).failed == 0
+def test_examples_in_docstrings_run(name):
+    assert doctest.testmod(imported(name), optionflags=doctest.ELLIPSIS).failed == 0
+
+
+def test_the_examples_are_found():
+    """Of every part of the project, so that a walk that finds nothing does not pass for a success."""
+    finder = doctest.DocTestFinder()
+    parts = {
+        name.split(".")[1]
+        for name in MODULES
+        if name.count(".") and not name.startswith("aif_dcpc.experiments")
+        for found in finder.find(importlib.import_module(name))
+        if found.examples
+    }
+    assert parts >= {"agents", "inference", "schema", "pictures", "image_runs"}
+
+
+def is_work(statement):
+    """Whether a statement of a module does more than to name, define or import something."""
+    if isinstance(statement, (ast.For, ast.While, ast.With)):
+        return True
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted((ROOT / "experiments").rglob("*.py")),
+    ids=lambda path: f"{path.parent.name}/{path.name}",
+)
+def test_importing_an_experiment_does_no_work(path):
+    statements = ast.parse(path.read_text(encoding="utf-8")).body
+    work = [ast.unparse(statement) for statement in statements if is_work(statement)]
+    assert [call for call in work if not call.startswith("matplotlib.use(")] == []
+
+
+def blocks(path):
+    return re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_readme_runs_its_engine():
+    """The series of 20 slices that it clamps has 21 in the end, and every particle has a path of them."""
+    (block,) = [text for text in blocks(ROOT / "README.md") if "DCPC" in text]
+    names = {}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        exec(compile(block, "README.md", "exec"), names)
+    state = names["state"]
+    assert state.particles["s"].shape == (64, 1, 21)
+    assert state.particles["s"].isfinite().all()
+    assert 0 < names["info"].acceptance["s"] <= 1
+
+
+def test_every_program_of_the_documentation_has_a_test_that_runs_it():
+    """README: the engine, above, and a trained agent's three lines; the guides: `end_to_end/test_guide.py`."""
+    found = {
+        str(path.relative_to(ROOT)): len(blocks(path))
+        for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))
+    }
+    assert {name: number for name, number in found.items() if number} == {
+        "README.md": 2,
+        "docs/your_own_agent.md": 1,
+        "docs/your_own_data.md": 1,
+    }

@@ -1,18 +1,27 @@
-"""Every adapter against Gymnasium's own checker, and the conventions of the egocentric view."""
+"""Whatever is registered as an environment against Gymnasium's own checker, and the conventions of streams and views."""
 
+import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
 from aif_dcpc import envs
 from aif_dcpc.envs.minigrid import UNSEEN, to_token
+from aif_dcpc.envs.registry import ADAPTERS
 
+SMALLEST = {name: dict(adapter.smallest) for name, adapter in ADAPTERS.items()}
+SYMBOLIC = [name for name, adapter in ADAPTERS.items() if adapter.symbolic]
 CASES = [
-    {"name": "TMaze"},
-    {"name": "MiniGrid"},
+    *({"name": name, **settings} for name, settings in SMALLEST.items()),
+    *(
+        {"name": name, **settings, "slip": 0.1, "max_steps": 5}
+        for name, settings in SMALLEST.items()
+    ),
+    *({"name": name, **SMALLEST[name], "misread": 0.05} for name in SYMBOLIC),
+    *({"name": name, **SMALLEST[name], "permute_seed": 3} for name in SYMBOLIC),
     {"name": "MiniGrid", "id": "MiniGrid-FourRooms-v0"},
-    {"name": "MiniGrid", "slip": 0.1, "misread": 0.05},
-    {"name": "MiniGrid", "permute_seed": 3},
+    {"name": "worlds:Corridor"},
+    {"name": "Gymnasium", "id": "worlds:Bare-v0"},
 ]
 
 
@@ -20,6 +29,51 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_gymnasium_checker(case):
     check_env(envs.make(**case), skip_render_check=True)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_observations_are_streams_and_say_whether_they_are_a_view(case):
+    env = envs.make(**case)
+    assert isinstance(env.observation_space, gymnasium.spaces.Dict)
+    assert isinstance(env.action_space, gymnasium.spaces.Discrete)
+    observation, _ = env.reset(seed=0)
+    assert observation.keys() == env.observation_space.spaces.keys()
+    view = env.metadata["egocentric_view"]
+    assert view is not None or case["name"] not in SYMBOLIC
+    if view is not None:
+        assert observation["view"].shape == (view["rows"], view["columns"])
+        assert observation["view"][view["own_cell"]] == view["unseen_token"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_same_seed_and_actions_same_episode(case):
+    runs = []
+    for _ in range(2):
+        env = envs.make(**case)
+        observation, _ = env.reset(seed=9)
+        seen = [observation]
+        for action in range(8):
+            observation, _, terminated, truncated, _ = env.step(action % int(env.action_space.n))
+            seen.append(observation)
+            if terminated or truncated:
+                break
+        runs.append(seen)
+    assert len(runs[0]) == len(runs[1])
+    for first, second in zip(*runs, strict=True):
+        for name, value in first.items():
+            assert np.array_equal(value, second[name])
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if "max_steps" in case], ids=str)
+def test_an_episode_ends_after_max_steps(case):
+    env = envs.make(**case)
+    env.reset(seed=0)
+    for step in range(1, 6):
+        _, _, terminated, truncated, _ = env.step(0)
+        if terminated or truncated:
+            break
+    assert terminated or truncated
+    assert terminated or step == 5
 
 
 def test_view_is_the_grid_seen_from_the_agent():
@@ -63,15 +117,40 @@ def test_same_seed_same_noise():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"name": "MiniGird"}, "MiniGrid"),
+        ({"name": "MiniGird"}, "Did you mean 'MiniGrid'"),
         ({"name": "MiniGrid", "id": "MiniGrid-DoorKy-5x5-v0"}, "DoorKey"),
+        ({"name": "MiniGrid", "id": "CartPole-v1"}, "not a registered MiniGrid environment"),
         ({"name": "MiniGrid", "slip": 1.5}, "slip"),
+        ({"name": "TMaze", "max_steps": 0}, "at least 1"),
+        ({"name": "TMaze", "misread": 0.5}, "leave them out"),
         ({"name": "Gymnasium"}, "env.id"),
+        (
+            {"name": "Gymnasium", "id": "no_such_module:World-v0"},
+            "'no_such_module' cannot be imported",
+        ),
+        ({"name": "Gymnasium", "id": "worlds:Bear-v0"}, "Did you mean 'Bare-v0'"),
+        ({"name": "no_such_module:World"}, "'no_such_module' cannot be imported"),
+        ({"name": "worlds:Coridor"}, "has no 'Coridor'"),
+        ({"name": "worlds:WALL"}, "expected an environment class or a function"),
+        ({"name": "worlds:not_a_world"}, "expected a Gymnasium environment, found str"),
+        ({"name": ":Corridor"}, "module:name"),
     ],
+    ids=str,
 )
 def test_bad_settings_are_one_sentence(settings, words):
-    with pytest.raises(envs.EnvironmentError_, match=words):
+    with pytest.raises(envs.EnvironmentError_, match=words) as refused:
         envs.make(**settings)
+    assert "\n" not in str(refused.value)
+
+
+def test_options_reach_an_environment_from_outside():
+    assert (
+        envs.make("worlds:Corridor", max_steps=7, slip=0.5).unwrapped.max_steps == 30
+    )  # a wrapper counts
+    assert envs.make("TMaze", cue_reliability=0.7).unwrapped.cue_reliability == 0.7
+    assert envs.make(
+        "gymnasium.envs.toy_text:CliffWalkingEnv", is_slippery=True
+    ).unwrapped.is_slippery
 
 
 def test_shortest_path_of_the_empty_room():

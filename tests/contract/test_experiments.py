@@ -1,22 +1,16 @@
-"""Every image experiment under `configs/`, and the graph of every other one, learns by both updates."""
+"""Every image experiment under `configs/`, and every graph of the project, learns by both updates."""
 
 import json
 from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
+from image_graphs import GRAPHS, drawn_data, small_overrides, smallest
 
-from aif_dcpc.experiments.bouncing_digits.graph import bouncing_digits
+from aif_dcpc.configuration import load_config
+from aif_dcpc.image_runs import assembly
 from aif_dcpc.image_runs.run import continue_image_run, create_image_run
 from aif_dcpc.inference import DCPC
-from aif_dcpc.inference.images import (
-    class_embedding,
-    labelled_dlgm,
-    labelled_embedding,
-    sequential_memory,
-)
 from aif_dcpc.inference.learning import learn_step
 from aif_dcpc.inference.moves.schedule import UPDATES
 from aif_dcpc.schema import train_config
@@ -32,36 +26,30 @@ SMALL = (
     "inference.num_particles=2",
     "inference.num_sweeps=1",
 )
-GRAPHS = {
-    "dlgm": ("images.options.sizes=[3, 6]",),
-    "generator": ("++images.options.width=16", "++images.options.latents=4"),
-}
 
 
-def composed(*overrides):
-    with initialize_config_module("aif_dcpc.configs", version_base="1.3"):
-        return train_config(
-            OmegaConf.to_container(compose("train", overrides=list(overrides)), resolve=True)
-        )
+def configured(*overrides):
+    return train_config(load_config("train", *overrides))
 
 
-def named():
-    return sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
+def is_of_images(experiment):
+    return configured(f"experiment={experiment}").images is not None
 
 
-EXPERIMENTS = [name for name in named() if composed(f"experiment={name}").images is not None]
+NAMED = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
+EXPERIMENTS = [name for name in NAMED if is_of_images(name)]
 
 
 @pytest.mark.parametrize("update", UPDATES)
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_learns_by_both_updates(experiment, update, image_files, tmp_path):
-    images = composed(f"experiment={experiment}").images
+    images = configured(f"experiment={experiment}").images
     asked = (
-        *GRAPHS[images.model],
+        *small_overrides(images.model),
         f"inference.update={update}",
         f"data_dir={image_files(images.data)}",
     )
-    config = composed(f"experiment={experiment}", *SMALL, *asked, f"run_dir={tmp_path / 'run'}")
+    config = configured(f"experiment={experiment}", *SMALL, *asked, f"run_dir={tmp_path / 'run'}")
     folder = create_image_run(config)
     outcome = continue_image_run(folder, folder.config())
     assert outcome.reason == "finished" and outcome.steps == 2
@@ -70,41 +58,28 @@ def test_every_experiment_learns_by_both_updates(experiment, update, image_files
     assert 0 < outcome.numbers["mse"] < 1
 
 
-FILMS = {"frame": torch.rand(3, 4, 1, 8, 8, generator=torch.Generator().manual_seed(0))}
-LABELLED = {"image": torch.ones(3, 1, 2, 2), "label": torch.tensor([0, 1, 2])}
-OTHERS = {
-    "labelled_dlgm": (lambda: labelled_dlgm(3, (2, 4), (1, 2, 2)), LABELLED),
-    "labelled_embedding": (
-        lambda: labelled_embedding(3, (1, 2, 2), latents=2, hidden=4, label_hidden=4),
-        LABELLED,
-    ),
-    "class_embedding": (lambda: class_embedding(3, (1, 2, 2), latents=2, hidden=4), LABELLED),
-    "bouncing_digits": (lambda: bouncing_digits(latents=2, hidden=4, patch=4, canvas=8), FILMS),
-    "bouncing_digits, paths": (
-        lambda: bouncing_digits(latents=2, hidden=4, patch=4, canvas=8, candidates=3),
-        FILMS,
-    ),
-    "sequential_memory": (
-        lambda: sequential_memory((1, 2, 2), latents=2, hidden=4),
-        {"image": torch.ones(3, 4, 1, 2, 2)},
-    ),
-}
+def test_every_graph_that_a_command_knows_is_tried():
+    assert {graph.__name__ for graph in assembly.GRAPHS.values()} <= set(GRAPHS)
+
+
+# options that put another kernel or draw into a graph
+VARIANTS = [(name, {}) for name in GRAPHS] + [
+    ("generator", {"prior": "learned"}),
+    ("bouncing_digits", {"candidates": 3}),
+    ("bouncing_digits", {"candidates": 3, "num_digits": 2}),
+]
 
 
 @pytest.mark.parametrize("update", UPDATES)
-@pytest.mark.parametrize("graph", OTHERS)
-def test_graphs_of_the_other_experiments_learn_by_both_updates(graph, update):
-    make, data = OTHERS[graph]
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = make()
+@pytest.mark.parametrize(("graph", "options"), VARIANTS, ids=str)
+def test_every_parameter_of_every_graph_learns_by_both_updates(graph, options, update):
+    model = smallest(GRAPHS[graph], **options)
     engine = DCPC(model, num_particles=3, update=update)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    before = [parameter.detach().clone() for parameter in model.parameters()]
-    state = engine.init(data, seed=0)
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    state = engine.init(drawn_data(model), seed=0)
     for _ in range(2):
         state, info = learn_step(engine, state, optimizer)
     assert torch.isfinite(info.log_joint).all()
-    assert all(
-        not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True)
-    )
+    learned = dict(model.named_parameters())
+    assert [name for name in before if torch.equal(before[name], learned[name])] == []

@@ -1,11 +1,11 @@
 """Every registered move through one checklist: it keeps the exact joint distribution, and it never waits for the device.
 
-A move registered in `schedule.KINDS` is picked up unaided, on every model below whose site it can
-update.
+A move registered in `schedule.KINDS` is picked up unaided: what it `needs` says on which of the
+models below it is tried.
 """
 
+import sys
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,10 +16,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from aif_dcpc.inference import DCPC, GraphicalModel, MoveError, every, lag
 from aif_dcpc.inference.checks.geweke import joint_test
 from aif_dcpc.inference.moves.chunks import Chunks
-from aif_dcpc.inference.moves.passes import Sparse
+from aif_dcpc.inference.moves.independence import FromBank, MixtureProposal
+from aif_dcpc.inference.moves.passes import StridedUpdate
 from aif_dcpc.inference.moves.schedule import KINDS
 
-UNSOUND = {"paper"}  # the published update, kept for comparison
+EXACT = [kind for kind, known in KINDS.items() if known.is_exact]
 
 
 def static() -> tuple[GraphicalModel, str]:
@@ -85,6 +86,15 @@ def tokens() -> tuple[GraphicalModel, str]:
 
 
 MODELS = {f.__name__: f for f in (static, constrained, series, discrete, tokens)}
+EXAMPLES = {  # what a move needs -> models whose site "z" has it
+    "score": ("static", "constrained", "series"),
+    "finite": ("discrete", "tokens"),
+    "integer": ("discrete", "tokens"),
+    "chain": ("discrete",),
+    "density": tuple(MODELS),
+}
+PAIRS = [(kind, name) for kind, known in KINDS.items() for name in EXAMPLES[known.needs]]
+SERIES = [(kind, name) for kind, name in PAIRS if name in ("series", "discrete")]
 
 
 def observed(model: GraphicalModel, batch: int) -> dict[str, torch.Tensor]:
@@ -97,33 +107,26 @@ def observed(model: GraphicalModel, batch: int) -> dict[str, torch.Tensor]:
     return {n: v[0] for n, v in drawn.items() if not model.children_of(n)}
 
 
-def pairs() -> Iterator[tuple[str, str]]:
-    for kind in KINDS:
-        for name, build in MODELS.items():
-            model, site = build()
-            try:
-                engine = DCPC(model, num_particles=2, moves={site: kind})
-                engine.schedule(engine.init(observed(model, 2)))
-            except MoveError:
-                continue
-            yield kind, name
+def chosen(kind: str, name: str, window: int, length: int = 14) -> tuple:
+    """The moves of one cycle of sweeps, by a kind on a model with time."""
+    model, site = MODELS[name]()
+    engine = DCPC(model, num_particles=2, moves={site: kind}, window=window)
+    return engine.schedule(engine.init({"x": torch.zeros(1, length)})).cycle
 
 
-PAIRS = list(pairs())
-
-
-def test_every_move_is_covered():
-    assert {kind for kind, _ in PAIRS} == set(KINDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_is_refused_where_its_need_is_not_met(kind):
+    for name, build in MODELS.items():
+        if name not in EXAMPLES[KINDS[kind].needs]:
+            with pytest.raises(MoveError, match="needs a site with"):
+                DCPC(build()[0], moves={"z": kind})
 
 
 # -- stationarity ----------------------------------------------------------------------------------
 
 
-SLOW = {"discrete_langevin"}  # a matrix exponential per element: fewer replicates
-
-
 def disturbances(kind: str, name: str, *, rounds: int = 5) -> list[str]:
-    replicates = 300 if kind in SLOW else 3000
+    replicates = 300 if KINDS[kind].needs == "integer" else 3000  # jumps are many evaluations
     model, site = MODELS[name]()
     moves = {site: kind, **({"c": kind} if name == "series" else {})}
     return joint_test(
@@ -131,13 +134,24 @@ def disturbances(kind: str, name: str, *, rounds: int = 5) -> list[str]:
     )
 
 
-@pytest.mark.parametrize("kind, name", [p for p in PAIRS if p[0] not in UNSOUND])
+@pytest.mark.parametrize("kind, name", [p for p in PAIRS if p[0] in EXACT])
 def test_sweeps_from_exact_draws_stay_exact(kind, name):
     """Geweke's joint test; a right move fails it once in 1e5 pairs of seeds."""
     assert disturbances(kind, name) == []
 
 
-@pytest.mark.parametrize("kind", ["langevin", "block"])
+WINDOWED = [
+    k
+    for k in EXACT
+    if ("series" in EXAMPLES[KINDS[k].needs]) and chosen(k, "series", 4) != chosen(k, "series", 1)
+]
+
+
+def test_windows_are_used():
+    assert {"langevin", "block"} <= set(WINDOWED)
+
+
+@pytest.mark.parametrize("kind", WINDOWED)
 def test_windows_and_the_slices_between_them_stay_exact(kind, monkeypatch):
     """As above, with windows of four: the rounds go through a whole cycle of sweeps."""
     model, site = series()
@@ -145,8 +159,8 @@ def test_windows_and_the_slices_between_them_stay_exact(kind, monkeypatch):
     options = {"moves": {site: kind}, "replicates": 5000, "seed": 0, "window": 4}
     assert joint_test(model, data, num_sweeps=5, **options) == []
     if kind == "langevin":  # and proposals to one side alone are noticed
-        move = Sparse.move
-        monkeypatch.setattr(Sparse, "move", lambda self, jump: move(self, jump.abs()))
+        move = StridedUpdate.move
+        monkeypatch.setattr(StridedUpdate, "move", lambda self, jump: move(self, jump.abs()))
         assert joint_test(model, data, num_sweeps=12, **options)
 
 
@@ -231,17 +245,94 @@ class Operations(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("window", [1, 4])
-@pytest.mark.parametrize(
-    "kind", ["langevin", "barker", "discrete_langevin", "gibbs", "prior", "paper"]
-)
-def test_a_sweep_of_a_long_series_takes_as_many_operations_as_one_of_a_short_one(kind, window):
-    model, site = discrete() if kind in ("discrete_langevin", "gibbs") else series()
+@pytest.mark.parametrize("kind, name", [p for p in SERIES if KINDS[p[0]].needs != "chain"])
+def test_a_sweep_of_a_long_series_takes_as_many_operations_as_one_of_a_short_one(
+    kind, name, window
+):
+    model, site = MODELS[name]()
     counts = []
     for length in (12, 602):  # which end alike: the last slice is within a window
         engine = DCPC(model, num_particles=2, moves={site: kind}, window=window, warmup=2)
         state, _ = engine.run(engine.init({"x": torch.zeros(1, length)}, seed=0), 8)
         with Operations() as operations:
             for _ in range(4):
-                state, _ = engine.visit(state)
+                state, _ = engine.sweep(state, log_joint=False)
         counts.append(operations.count)
     assert counts[0] == counts[1]
+
+
+# -- moves of one's own ----------------------------------------------------------------------------
+
+OWN = """
+from dataclasses import dataclass
+from aif_dcpc.inference.moves import SiteMove
+
+@dataclass(frozen=True)
+class Negate(SiteMove):
+    def __call__(self, state, generator, *, adapt):
+        moved = {self.site: -state.values[self.site]}
+        return state.with_values(moved), state.log_weights.new_ones(())
+
+negate_z = Negate("z")
+
+def make(site):
+    return Negate(site)
+
+def fail(site):
+    raise KeyError("no such thing")
+
+nothing = 3
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A module outside the package, `moves_of_mine`."""
+    (tmp_path / "moves_of_mine.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("moves_of_mine", None)
+
+
+@pytest.mark.parametrize("name", ["Negate", "negate_z", "make"])
+def test_a_move_from_outside_the_package_is_found_by_its_path(own, name):
+    model, _ = static()
+    engine = DCPC(model, num_particles=3, moves={"z": f"moves_of_mine:{name}"})
+    state = engine.init(observed(model, 2), seed=0)
+    moved, info = engine.sweep(state)
+    assert torch.equal(moved.values["z"], -state.values["z"]) and info.acceptance["z"] == 1
+
+
+def test_a_kind_of_the_package_is_found_by_its_path_as_well():
+    model, _ = discrete()
+    path = "aif_dcpc.inference.moves.ffbs:ForwardFilterBackwardSample"
+    engines = [DCPC(model, num_particles=3, moves={"z": move}) for move in ("ffbs", path)]
+    states = [engine.sweep(engine.init(observed(model, 2), seed=0))[0] for engine in engines]
+    assert torch.equal(states[0].values["z"], states[1].values["z"])
+
+
+@pytest.mark.parametrize(
+    "path, sentence",
+    [
+        ("moves_of_theirs:Negate", "ModuleNotFoundError"),
+        ("moves_of_mine:Negative", "AttributeError"),
+        ("moves_of_mine:fail", "KeyError: 'no such thing'"),
+        ("moves_of_mine:nothing", "cannot be imported or made"),
+        ("builtins:str", "is no move: expected a callable with `sites`"),
+    ],
+)
+def test_a_path_that_leads_to_no_move_is_refused_in_one_sentence(own, path, sentence):
+    model, _ = discrete()
+    with pytest.raises(MoveError, match=sentence) as refused:
+        DCPC(model, moves={"z": path})
+    assert str(refused.value).startswith("site 'z': ") and "\n" not in str(refused.value)
+
+
+def test_a_move_of_another_site_is_refused(own):
+    model, _ = series()
+    with pytest.raises(MoveError, match="updates z"):
+        DCPC(model, moves={"c": "moves_of_mine:negate_z"})
+
+
+def test_the_former_name_of_mixture_proposals_still_leads_to_them():
+    assert FromBank is MixtureProposal

@@ -128,7 +128,8 @@ def test_results_are_plain_lines(tmp_path):
 
 
 def test_held_out_images_are_the_last_ones_of_training_and_are_not_learned_from():
-    images, labels = torch.arange(5).reshape(5, 1, 1, 1), torch.arange(5)
+    images = torch.arange(5).reshape(5, 1, 1, 1)
+    labels = torch.arange(5)
     held = ImageData(images, images[:1] + 9, labels, labels[:1] + 9).hold_out(2)
     assert held.train_labels.tolist() == [0, 1, 2] and held.train.flatten().tolist() == [0, 1, 2]
     assert held.test_labels.tolist() == [3, 4] and held.test.flatten().tolist() == [3, 4]

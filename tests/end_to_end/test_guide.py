@@ -53,10 +53,8 @@ def test_the_program_classifies_held_out_pictures(tmp_path, monkeypatch):
 def test_the_program_takes_cats_and_dogs_from_their_folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     generator = np.random.default_rng(0)
-    for name, left in (
-        ("cats", True),
-        ("dogs", False),
-    ):  # cats are bright on the left, dogs on the right
+    # cats are bright on the left, dogs on the right
+    for name, left in (("cats", True), ("dogs", False)):
         (tmp_path / "pictures" / name).mkdir(parents=True)
         for i in range(140):
             pixels = generator.integers(0, 60, (20, 24, 3), dtype=np.uint8)
@@ -77,7 +75,8 @@ def test_the_program_takes_cats_and_dogs_from_their_folders(tmp_path, monkeypatc
 
 def test_the_agent_asks_the_cue_and_learns_how_far_to_trust_it():
     names = executed(program("your_own_agent.md"))
-    agent, cue = names["agent"], names["CUE"]
+    agent = names["agent"]
+    cue = names["CUE"]
     told = [dict(episode) for episode in agent.episodes]  # place -> reading
     assert len(told) == 40 and all(episode[1][0] == cue for episode in agent.episodes)
     baited_right = [readings[2] == 4 if 2 in readings else readings[1] == 3 for readings in told]
@@ -89,15 +88,16 @@ def test_the_agent_asks_the_cue_and_learns_how_far_to_trust_it():
     mean = (2 + honest) / 43
     assert abs(agent.reliability - mean) < 5 * (mean * (1 - mean) / 44 / 32) ** 0.5
     won = sum(episode.success for episode in names["episodes"])
-    assert (
-        won == honest > 28
-    )  # a coin wins more than 28 times in 40 less than once in 300 runs of the program
+    # a coin wins more than 28 times in 40 less than once in 300 runs of the program
+    assert won == honest > 28
 
 
 def test_the_agent_goes_on_from_what_it_saved(tmp_path):
     text = program("your_own_agent.md")
     names = executed(text.replace("range(40)", "range(2)"))
-    agent, again, env = names["agent"], names["CueAgent"](), names["env"]
+    agent = names["agent"]
+    again = names["CueAgent"]()
+    env = names["env"]
     assert isinstance(agent, Agent)
     torch.save(agent.state_dict(), tmp_path / "agent.pt")
     again.load_state_dict(torch.load(tmp_path / "agent.pt", weights_only=True))

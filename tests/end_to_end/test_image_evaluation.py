@@ -7,12 +7,12 @@ from statistics import fmean, stdev
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
+from image_graphs import small_overrides
 from PIL import Image
 
 from aif_dcpc.commands import evaluate as evaluate_command
 from aif_dcpc.commands import train as train_command
+from aif_dcpc.configuration import load_config
 from aif_dcpc.errors import ConfigError, RunFolderError
 from aif_dcpc.image_runs.distances import inception_features
 from aif_dcpc.image_runs.evaluation import Evaluation, evaluate
@@ -48,20 +48,15 @@ FIGURES = {
 }
 
 
-def values(name, overrides):
-    with initialize_config_module("aif_dcpc.configs", version_base="1.3"):
-        return OmegaConf.to_container(compose(name, overrides=list(overrides)), resolve=True)
-
-
 def trained(place, *overrides):
     folder = create_image_run(
-        train_config(values("train", (*SMALL, *overrides, f"run_dir={place}")))
+        train_config(load_config("train", *SMALL, *overrides, f"run_dir={place}"))
     )
     return str(continue_image_run(folder, folder.config()).folder)
 
 
 def asked(*overrides):
-    return evaluate_config(values("evaluate", overrides))
+    return evaluate_config(load_config("evaluate", *overrides))
 
 
 @pytest.fixture(scope="module")
@@ -143,9 +138,8 @@ def test_evaluation_ends_with_one_json_object_and_leaves_figures(runs):
     assert 10 < result["neg_log_marginal"] < 64 * 0.6931 + 5
     figures = TrainedImages.load(runs[0]).folder.path / "figures"
     assert {path.name for path in figures.iterdir()} >= FIGURES
-    assert all(
-        np.asarray(Image.open(figures / name)).std() > 1 for name in FIGURES
-    )  # none is blank
+    # none is blank
+    assert all(np.asarray(Image.open(figures / name)).std() > 1 for name in FIGURES)
 
 
 def test_several_runs_give_the_mean_and_deviation_of_runs(runs):
@@ -154,9 +148,8 @@ def test_several_runs_give_the_mean_and_deviation_of_runs(runs):
     each = [evaluate(asked(f"run={run}", *quick)) for run in runs]
     for key in ("mse", "neg_log_marginal", "recall_mse", "train_mse"):
         found = [one[key] for one in each]
-        assert both[key] == pytest.approx(fmean(found)) and both[f"{key}_sd"] == pytest.approx(
-            stdev(found)
-        )
+        assert both[key] == pytest.approx(fmean(found))
+        assert both[f"{key}_sd"] == pytest.approx(stdev(found))
         assert f"{key}_sd" not in each[0]
     assert both["run"] == runs and "neg_log_marginal_se_sd" not in both
 
@@ -165,9 +158,8 @@ def test_seeds_give_the_mean_and_deviation_of_seeds(runs):
     quick = (f"run={runs[0]}", "held_out=20", "sweeps=3", "annealed_images=0", "samples=0")
     both = evaluate(asked(*quick, "seeds=2", "seed=5"))
     each = [evaluate(asked(*quick, "seeds=1", f"seed={seed}"))["mse"] for seed in (5, 15)]
-    assert both["mse"] == pytest.approx(fmean(each)) and both["mse_sd"] == pytest.approx(
-        stdev(each)
-    )
+    assert both["mse"] == pytest.approx(fmean(each))
+    assert both["mse_sd"] == pytest.approx(stdev(each))
 
 
 def test_frozen_particles_are_those_that_learning_left(runs):
@@ -184,7 +176,8 @@ def test_a_traversal_runs_through_the_means_of_the_levels(runs):
     model = TrainedImages.load(runs[0])
     state = model.engine(0, num_particles=1).init({"image": model.held_out(1)})
     moved = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-    middle, last = model.model.sites["z2"].kernel.linear, model.model.sites["image"].kernel.linear
+    middle = model.model.sites["z2"].kernel.linear
+    last = model.model.sites["image"].kernel.linear
     expected = torch.sigmoid(last(torch.relu(middle(torch.relu(moved)))))
     assert torch.allclose(propagated(state, "z1", moved).flatten(1), expected, atol=1e-6)
 
@@ -213,7 +206,7 @@ def test_what_cannot_be_evaluated_is_refused_in_one_sentence(runs, tmp_path):
 
 def test_a_run_without_records_has_no_curve(runs, tmp_path):
     folder = create_image_run(
-        train_config(values("train", (*SMALL, f"run_dir={tmp_path / 'new'}")))
+        train_config(load_config("train", *SMALL, f"run_dir={tmp_path / 'new'}"))
     )
     with pytest.raises(RunFolderError, match="no records"):
         free_energy_curve(folder)
@@ -239,9 +232,8 @@ def test_inception_features_where_the_weights_are(runs, tmp_path, monkeypatch):
     from torchmetrics.image.fid import NoTrainInceptionV3
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with (
-        torch.random.fork_rng()
-    ):  # the network's own shape, weights by chance: what it says of images is of no matter
+    # the network's own shape, weights by chance: what it says of images is of no matter
+    with torch.random.fork_rng():
         torch.manual_seed(0)
         monkeypatch.setattr(
             "torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url",
@@ -276,12 +268,7 @@ def test_inception_features_where_the_weights_are(runs, tmp_path, monkeypatch):
     assert result["fid_prior"] > 0 and result["fid_mixture"] > 0
 
 
-WHOLE = {
-    "emnist": ("images.options.sizes=[3,6]",),
-    "fashion_mnist": ("images.options.sizes=[3,6]",),
-    "celeba_32": ("+images.options.width=16", "+images.options.latents=4"),
-    "celeba_64": ("+images.options.width=16", "+images.options.latents=4"),
-}
+WHOLE = ("emnist", "fashion_mnist", "celeba_32", "celeba_64")
 
 
 @pytest.fixture
@@ -299,7 +286,8 @@ def typed(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("experiment", WHOLE)
 def test_the_pipeline_from_files_to_numbers(experiment, image_files, typed, tmp_path):
-    place = image_files("celeba" if experiment.startswith("celeba") else experiment)
+    images = train_config(load_config("train", f"experiment={experiment}")).images
+    place = image_files(images.data)
     budget = (
         "epochs=1",
         "images.batch_size=9",
@@ -307,7 +295,11 @@ def test_the_pipeline_from_files_to_numbers(experiment, image_files, typed, tmp_
         "inference.num_sweeps=1",
         "log_every=1",
     )
-    small = ("images.validation_sweeps=8", "images.validation_images=2", *WHOLE[experiment])
+    small = (
+        "images.validation_sweeps=8",
+        "images.validation_images=2",
+        *small_overrides(images.model),
+    )
     learned = typed(
         train_command,
         f"experiment={experiment}",

@@ -60,7 +60,8 @@ def wait_for_step(run, step, process):
 
 
 def test_an_image_run_that_is_signalled_and_killed_loses_nothing(spawn_quickly, tmp_path):
-    run, whole = RunFolder(tmp_path / "parts"), RunFolder(tmp_path / "whole")
+    run = RunFolder(tmp_path / "parts")
+    whole = RunFolder(tmp_path / "whole")
     asked = (*SMALL, "run_dir=parts")
     for number, step in ((signal.SIGINT, 2), (signal.SIGKILL, 6), (signal.SIGTERM, 10)):
         process = spawn_quickly("train", *asked)
@@ -91,15 +92,14 @@ def test_a_full_disk_is_told_in_one_sentence_and_keeps_the_last_checkpoint(spawn
         ]
 
     assert trained(*SMALL, "run_dir=whole")[0] == 0
-    whole, run = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "run")
+    whole = RunFolder(tmp_path / "whole")
+    run = RunFolder(tmp_path / "run")
     later = (whole.path / "checkpoints" / "step-0000000018.pt").stat().st_size
     particles = 1500 * 4 * 6 * 4  # of z2, the largest
     refused = "error: cannot write to run_dir run: File too large."
     sentence = "error: cannot write to run (File too large): make room and go on with resume=run; what was learned up to "
-    assert trained(*SMALL, "run_dir=run", limit=particles // 2) == (
-        2,
-        [refused],
-    )  # no checkpoint fits
+    # no checkpoint fits
+    assert trained(*SMALL, "run_dir=run", limit=particles // 2) == (2, [refused])
     assert {path.name for path in tmp_path.iterdir()} == {"whole", "output.txt"}
     # the first checkpoint fits, those with an optimiser's state do not; then the particles do not
     assert trained(*SMALL, "run_dir=run", limit=later - 1000) == (2, [f"{sentence}step 0 is kept."])
@@ -119,10 +119,8 @@ def test_pictures_that_are_damaged_or_missing_are_told_before_there_is_a_run(
     assert "000003.jpg is not a whole picture" in refused and len(refused.splitlines()) == 1
     Image.new("RGB", (20, 30)).save(faces / "000003.jpg")
     refused = command("train", *asked, rc=2).stderr
-    assert (
-        "000003.jpg is 20 x 30 pixels: expected at least 32 a side." in refused
-        and len(refused.splitlines()) == 1
-    )
+    assert "000003.jpg is 20 x 30 pixels: expected at least 32 a side." in refused
+    assert len(refused.splitlines()) == 1
     for path in faces.iterdir():
         path.unlink()
     refused = command("train", *asked, rc=2).stderr

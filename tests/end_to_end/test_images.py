@@ -6,10 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
 from PIL import Image
 
+from aif_dcpc.configuration import load_config
 from aif_dcpc.errors import ConfigError
 from aif_dcpc.image_runs.data import load_images, unit
 from aif_dcpc.image_runs.run import continue_image_run, create_image_run
@@ -28,9 +27,7 @@ SMALL = (
 
 
 def config(*overrides):
-    with initialize_config_module("aif_dcpc.configs", version_base="1.3"):
-        values = OmegaConf.to_container(compose("train", overrides=list(overrides)), resolve=True)
-    return train_config(values)
+    return train_config(load_config("train", *overrides))
 
 
 def metrics(run):
@@ -128,9 +125,8 @@ def test_faces_are_parted_by_the_list_of_their_authors(image_files):
     everything = torch.cat([by_list.train, by_list.test])
     (place / "celeba" / "list_eval_partition.txt").unlink()
     last_tenth = load_images("celeba", str(place), image_size=32)
-    assert torch.equal(last_tenth.train[:18], everything[:18]) and torch.equal(
-        last_tenth.test[-2:], everything[-2:]
-    )
+    assert torch.equal(last_tenth.train[:18], everything[:18])
+    assert torch.equal(last_tenth.test[-2:], everything[-2:])
     assert last_tenth.train.shape[0] == 20
     (place / "celeba" / "list_eval_partition.txt").write_text("000001.jpg zero\n")
     with pytest.raises(ConfigError, match=r"list_eval_partition.txt is damaged"):

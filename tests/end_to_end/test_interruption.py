@@ -124,10 +124,8 @@ def test_a_damaged_checkpoint_costs_the_newest_steps_only(command, tmp_path):
     for path in run.checkpoints():
         path.write_bytes(b"torn")
     refused = command("train", "resume=run", "total_env_steps=60", rc=2)
-    assert (
-        refused.stderr.startswith("error: the checkpoint ")
-        and len(refused.stderr.splitlines()) == 1
-    )
+    assert refused.stderr.startswith("error: the checkpoint ")
+    assert len(refused.stderr.splitlines()) == 1
 
 
 def test_a_checkpoint_of_another_agent_is_refused(command, tmp_path):

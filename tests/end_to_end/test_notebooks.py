@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from aif_dcpc.configuration import composed
+from aif_dcpc.configuration import load_config
 from aif_dcpc.image_runs.run import continue_image_run, create_image_run
 from aif_dcpc.schema import train_config
 
@@ -24,7 +24,7 @@ SMALL = (
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     place = tmp_path_factory.mktemp("notebook") / "run"
-    folder = create_image_run(train_config(composed("train", *SMALL, f"run_dir={place}")))
+    folder = create_image_run(train_config(load_config("train", *SMALL, f"run_dir={place}")))
     return str(continue_image_run(folder, folder.config()).folder)
 
 
@@ -64,6 +64,5 @@ def test_notebooks_are_committed_without_outputs(path):
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert cells and all(not cell.outputs and cell.execution_count is None for cell in cells)
     lines = [line for cell in cells for line in cell.source.splitlines()]
-    assert not [
-        line for line in lines if line.startswith(("def ", "class ", "for ", "if "))
-    ]  # no logic of their own
+    # no logic of their own
+    assert not [line for line in lines if line.startswith(("def ", "class ", "for ", "if "))]

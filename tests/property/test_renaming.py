@@ -23,28 +23,41 @@ def build(permute_seed: int | None) -> tuple[Env, HierarchicalAgent]:
     return env, agent
 
 
+def centred(values: np.ndarray) -> np.ndarray:
+    return values - values.mean()
+
+
 @pytest.mark.parametrize("permute_seed", [1, 2])
 def test_expected_free_energies_are_renamed_with_the_world(permute_seed: int) -> None:
-    """Both live through the same random walk; every action of one is worth what its namesake is to the other."""
-    (plain, first), (renamed, second) = build(None), build(permute_seed)
+    """Both live through the same random walk; every action of one is worth what its namesake is to the other.
+
+    Up to rounding: the draws of both are the same, since nothing is drawn in the order of the names.
+    """
+    plain, first = build(None)
+    renamed, second = build(permute_seed)
     meaning = renamed.get_wrapper_attr("actions")  # what each of the new action ids does
     name = np.argsort(meaning)
     walk = np.random.default_rng(permute_seed).integers(7, size=16)
-    (ours, _), (theirs, _) = plain.reset(seed=5), renamed.reset(seed=5)
+    ours, _ = plain.reset(seed=5)
+    theirs, _ = renamed.reset(seed=5)
     first.begin(seed=0)
     second.begin(seed=0)
-    differences, spreads = [], []
+    by_name = []  # largest difference of expected free energies, nats, at each step
+    by_number = []  # the same where actions are not renamed
     for action in walk.tolist():
         first.act(ours)
         second.act(theirs)
         assert first.plan is not None and second.plan is not None
-        expected, found = first.plan.expected_free_energy, second.plan.expected_free_energy[name]
-        differences.append(np.abs((found - found.mean()) - (expected - expected.mean())).max())
-        spreads.append(np.ptp(expected))
-        first.action, second.action = action, int(name[action])
+        expected = centred(first.plan.expected_free_energy)
+        found = centred(second.plan.expected_free_energy)
+        by_name.append(np.abs(found[name] - expected).max())
+        by_number.append(np.abs(found - expected).max())
+        first.action = action
+        second.action = int(name[action])
         ours, reward, ended, cut, _ = plain.step(first.action)
         theirs, *_ = renamed.step(second.action)
         first.feedback(ours, float(reward), ended, cut)
         second.feedback(theirs, float(reward), ended, cut)
         assert not (ended or cut)
-    assert max(differences) < 0.3
+    assert max(by_name) < 1e-6
+    assert max(by_number) > 0.1  # the names matter

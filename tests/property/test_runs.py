@@ -113,7 +113,7 @@ def test_the_newest_two_checkpoints_are_kept_and_the_newest_whole_one_is_read(fo
     assert folder.load_checkpoint()["step"] == 200
     folder.checkpoints()[0].write_bytes(b"torn")
     assert folder.load_checkpoint()["step"] == 10
-    folder.set_aside_newer(10)
+    folder.quarantine(10)
     assert [path.name for path in folder.checkpoints()] == ["step-0000000010.pt"]
     folder.checkpoints()[0].write_bytes(b"")
     with pytest.raises(RunFolderError, match="cannot be read"):

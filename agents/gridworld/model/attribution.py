@@ -5,15 +5,19 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from aif_dcpc.agents.gridworld.model.conditionals import Cloud, Grid
+from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridParticles
 from aif_dcpc.agents.gridworld.model.counts import Counts
-from aif_dcpc.agents.gridworld.model.paths import Record
+from aif_dcpc.agents.gridworld.model.paths import History
 from aif_dcpc.agents.gridworld.model.segments import misread_log_odds
 from aif_dcpc.agents.gridworld.tables.posterior import evidence_gain
 
 
-def shift_effects(grid: Grid, cloud: Cloud, record: Record, generator: torch.Generator) -> Cloud:
-    """Let one effect per particle change places with the step before or after it, the tables integrated out.
+def shift_effects(
+    grid: GridConditionals, particles: GridParticles, history: History, generator: torch.Generator
+) -> GridParticles:
+    """Let one effect per particle change places with the step before or after it.
+
+    The tables are integrated out.
 
     When a change is noticed late (the first sight of it was misread, or the step slipped), the step
     that did it is uncertain. Tables drawn given one attribution make the other look impossible, so
@@ -21,30 +25,34 @@ def shift_effects(grid: Grid, cloud: Cloud, record: Record, generator: torch.Gen
     of all counts. Accepted by Metropolis; the pair of steps is chosen in a way that the exchange
     does not change. Where it is accepted, tables are drawn anew.
     """
-    trial = _exchanged(grid, cloud.events, record, generator)
-    tried = (trial != cloud.events).any(1).nonzero()[:, 0]
+    trial = _exchanged(grid, particles.events, history, generator)
+    tried = (trial != particles.events).any(1).nonzero()[:, 0]
     if not len(tried):
-        return cloud
-    gain = _collapsed_gain(grid, cloud.events[tried], trial[tried], cloud, tried, record)
+        return particles
+    gain = _collapsed_gain(grid, particles.events[tried], trial[tried], particles, tried, history)
     moved = tried[torch.rand(len(tried), generator=generator).log() < gain]
     if not len(moved):
-        return cloud
-    fresh = grid.draw_all_tables(trial[moved], cloud.initial[moved], record, generator)
+        return particles
+    fresh = grid.draw_all_tables(trial[moved], particles.initial[moved], history, generator)
     tables = replace(
-        cloud.tables,
-        transition=cloud.tables.transition.index_copy(0, moved, fresh.transition),
-        outcome=cloud.tables.outcome.index_copy(0, moved, fresh.outcome),
+        particles.tables,
+        transition=particles.tables.transition.index_copy(0, moved, fresh.transition),
+        outcome=particles.tables.outcome.index_copy(0, moved, fresh.outcome),
     )
-    return replace(cloud, events=cloud.events.index_copy(0, moved, trial[moved]), tables=tables)
+    return replace(
+        particles, events=particles.events.index_copy(0, moved, trial[moved]), tables=tables
+    )
 
 
-def _exchanged(grid: Grid, events: Tensor, record: Record, generator: torch.Generator) -> Tensor:
-    """The sequences with one effect (any, evenly) and the step before or after it (evenly) exchanged.
+def _exchanged(
+    grid: GridConditionals, events: Tensor, history: History, generator: torch.Generator
+) -> Tensor:
+    """Exchange one effect (any, evenly) and the step before or after it (evenly) in each sequence.
 
     Steps that turn are passed over: their events are known. Sequences without an effect stay as
         they are.
     """
-    still = ((record.heading[1:] - record.heading[:-1]) % 4 == 0).nonzero()[:, 0] + 1
+    still = ((history.heading[1:] - history.heading[:-1]) % 4 == 0).nonzero()[:, 0] + 1
     acts = (events[:, still] >= grid.effects.num_motions).float()
     has = acts.any(1, keepdim=True)
     if not bool(has.any()):
@@ -57,12 +65,21 @@ def _exchanged(grid: Grid, events: Tensor, record: Record, generator: torch.Gene
 
 
 def _collapsed_gain(
-    grid: Grid, old: Tensor, new: Tensor, cloud: Cloud, which: Tensor, record: Record
+    grid: GridConditionals,
+    old: Tensor,
+    new: Tensor,
+    particles: GridParticles,
+    which: Tensor,
+    history: History,
 ) -> Tensor:
-    """log of p(new events, observations | map, misread) over that of the old, the tables integrated out, `(N,)`."""
-    initial, misread = cloud.initial[which], cloud.tables.misread[which]
+    """log p(new events, observations | map, misread) less that of the old ones, `(N,)`.
+
+    The tables are integrated out.
+    """
+    initial = particles.initial[which]
+    misread = particles.tables.misread[which]
     (before, possible_before), (after, possible_after) = (
-        _fit(grid, events, initial, record) for events in (old, new)
+        _fit(grid, events, initial, history) for events in (old, new)
     )
     right = after.sightings[:, 0] - before.sightings[:, 0]
     gain = possible_after - possible_before + right * misread_log_odds(misread, grid.num_tokens)
@@ -70,7 +87,9 @@ def _collapsed_gain(
     return gain + evidence_gain(grid.memory.outcomes, before.outcome, after.outcome)
 
 
-def _fit(grid: Grid, events: Tensor, initial: Tensor, record: Record) -> tuple[Counts, Tensor]:
+def _fit(
+    grid: GridConditionals, events: Tensor, initial: Tensor, history: History
+) -> tuple[Counts, Tensor]:
     """Counts, and log p(heading, hand | events)."""
-    counts = grid.counts(events, initial, record)
-    return counts, grid.log_bodily(events, grid.trace(events, record)[0], record)
+    counts = grid.counts(events, initial, history)
+    return counts, grid.log_bodily(events, grid.trace(events, history)[0], history)

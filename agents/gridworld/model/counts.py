@@ -8,16 +8,16 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from aif_dcpc.agents.gridworld.model.loops import tally_steps
-from aif_dcpc.agents.gridworld.model.paths import Effects, Path, Record, Sightings
+from aif_dcpc.agents.gridworld.model.paths import Effects, History, Sightings, Trajectory
 from aif_dcpc.agents.gridworld.model.segments import Segments
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME, Vocabulary
 from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior
 from aif_dcpc.agents.gridworld.tables.prior import (
-    Structured,
+    PooledDirichletPrior,
     base_measure,
-    dirichlet,
     numpy_generator,
 )
+from aif_dcpc.inference.model.draws import dirichlet
 
 ALPHAS = (0.1, 1.0)  # total concentrations of table rows: nearly deterministic, or noisy
 NEITHER_MATTERS = 1 / 3  # prior probability that neither token nor hand matters to an action
@@ -36,8 +36,8 @@ class Counts:
 
     Attributes:
         transition: `(..., A, V, C, E)` event, by action, token ahead, hand.
-        outcome: `(..., A + E, V, O)` outcome, by row and token ahead; row = action if nothing moved or changed, else
-            A + event.
+        outcome: `(..., A + E, V, O)` outcome, by row and token ahead; row = action if nothing moved
+            or changed, else A + event.
         tokens: `(..., V)` initial tokens of the cells that were seen.
         sightings: `(..., 2)` correct and misread sightings.
     """
@@ -65,11 +65,9 @@ class Counts:
 
     def resized(self, num_actions: int, vocabulary: Vocabulary) -> "Counts":
         """Zero-padded to the vocabulary's present capacities."""
-        slots, hands, events = (
-            vocabulary.tokens.capacity,
-            vocabulary.hands.capacity,
-            vocabulary.max_events,
-        )
+        slots = vocabulary.tokens.capacity
+        hands = vocabulary.hands.capacity
+        events = vocabulary.max_events
         return replace(
             self,
             transition=_grow(self.transition, (slots, hands, events)),
@@ -85,12 +83,10 @@ def _grow(counts: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def no_counts(num_actions: int, vocabulary: Vocabulary) -> Counts:
-    """Zero everywhere."""
-    slots, hands, events = (
-        vocabulary.tokens.capacity,
-        vocabulary.hands.capacity,
-        vocabulary.max_events,
-    )
+    """Counts of nothing, with room for everything in the vocabulary."""
+    slots = vocabulary.tokens.capacity
+    hands = vocabulary.hands.capacity
+    events = vocabulary.max_events
     return Counts(
         torch.zeros(num_actions, slots, hands, events),
         torch.zeros(num_actions + events, slots, NUM_OUTCOMES),
@@ -104,27 +100,33 @@ def outcome_row(events: Tensor, action: Tensor, num_actions: int) -> Tensor:
     return torch.where(events == 0, action, num_actions + events)
 
 
-def tokens_in_front(segments: Segments, initial: Tensor) -> Tensor:
+def tokens_ahead(segments: Segments, initial: Tensor) -> Tensor:
     """Token ahead at each slice, `(N, T)`, given the initial map `(N, M)`."""
-    return segments.initial_tokens(initial).gather(1, segments.front)
+    return segments.initial_tokens(initial).gather(1, segments.cell_ahead)
 
 
 def count(
     events: Tensor,
     initial: Tensor,
-    path: Path,
+    trajectory: Trajectory,
     segments: Segments,
-    record: Record,
+    history: History,
     sightings: Sightings,
     like: Counts,
 ) -> Counts:
     """Counts of event sequences `(N, T)` with initial maps `(N, M)`; `like` gives the sizes."""
     order, hand, action, outcome = (
-        part.contiguous().numpy() for part in (events, path.hand, record.action, record.outcome)
+        part.contiguous().numpy()
+        for part in (events, trajectory.hand, history.action, history.outcome)
     )
-    front, seen, code = (part.numpy() for part in (segments.front, segments.seen, sightings.code))
-    token, used = segments.initial_tokens(initial).numpy(), len(segments.cells)
-    counted = tally_steps(order, hand, action, outcome, front, seen, code, token, used, like.sizes)
+    cell_ahead, seen, code = (
+        part.numpy() for part in (segments.cell_ahead, segments.seen, sightings.code)
+    )
+    token = segments.initial_tokens(initial).numpy()
+    used = len(segments.cells)
+    counted = tally_steps(
+        order, hand, action, outcome, cell_ahead, seen, code, token, used, like.sizes
+    )
     return Counts(*(torch.from_numpy(part) for part in counted))
 
 
@@ -146,7 +148,7 @@ class Tables:
 
 
 def _favour(possible: Tensor, mass: float, odds: Tensor) -> Tensor:
-    """Put `mass` on event 0 and spread the rest over the other possible events in proportion to `odds`."""
+    """Put `mass` on event 0; spread the rest over the other possible events by their `odds`."""
     others = possible * odds
     others[..., 0] = 0
     base = (1 - mass) * others / others.sum(-1, keepdim=True)
@@ -175,13 +177,15 @@ class TablePrior:
     token_concentration: float = 2.0
     misread: tuple[float, float] = (0.5, 100.0)
 
-    def events(self, effects: Effects, slots: int, hands: int) -> Structured:
-        """Prior of the transition table: neither token nor hand matters, or the token does, and at some tokens the hand.
+    def events(self, effects: Effects, slots: int, hands: int) -> PooledDirichletPrior:
+        """Prior of the transition table, a mixture over what matters to an action.
 
-        If neither matters, nothing but motion happens. Where the hand does not matter, it does not
-        change. An effect that would leave everything as it is, is no effect.
+        Neither token nor hand matters, or the token does, and at some tokens the hand. If neither
+        matters, nothing but motion happens. Where the hand does not matter, it does not change. An
+        effect that would leave everything as it is, is no effect.
         """
-        writes, takes = effects.writes, effects.takes
+        writes = effects.writes
+        takes = effects.takes
         rewrites = (writes == SAME) | (writes == torch.arange(slots)[:, None, None])
         retakes = (takes == SAME) | (takes == torch.arange(hands)[:, None])
         motion = (torch.arange(len(writes)) < effects.num_motions)[None, None]
@@ -193,12 +197,12 @@ class TablePrior:
             for possible in (motion, motion | alone, motion | active)
         ]
         chances = NEITHER_MATTERS, 1 - self.hand_matters, self.hand_matters
-        return Structured.of((slots, hands), ((0, 1), (1,), ()), bases, ALPHAS, chances)
+        return PooledDirichletPrior.of((slots, hands), ((0, 1), (1,), ()), bases, ALPHAS, chances)
 
-    def outcomes(self, slots: int) -> Structured:
+    def outcomes(self, slots: int) -> PooledDirichletPrior:
         """Prior of the outcome table: the token ahead does not matter, or it does."""
         base = base_measure(NUM_OUTCOMES, NOTHING, self.nothing)
-        return Structured.of((slots,), ((0,), ()), (base, base), ALPHAS, (0.5, 1.0))
+        return PooledDirichletPrior.of((slots,), ((0,), ()), (base, base), ALPHAS, (0.5, 1.0))
 
     def mean_misread(self, counts: Counts) -> Tensor:
         """Posterior mean of the misread rate."""
@@ -214,7 +218,7 @@ class TablePrior:
 
 @dataclass(frozen=True)
 class Memory:
-    """What stored episodes say about the tables; counts of the running episode `(K, ...)` come on top.
+    """What stored episodes say about the tables; the running episode's counts `(K, ...)` come on top.
 
     Attributes:
         prior: of the tables.
@@ -236,8 +240,10 @@ class Memory:
 
     def draw_rates(self, own: Counts, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Exact draws of the token prior and the misread rate."""
-        tokens, sightings = own.tokens + self.past.tokens, own.sightings + self.past.sightings
-        slots, (wrong, right) = tokens.shape[-1], self.prior.misread
+        tokens = own.tokens + self.past.tokens
+        sightings = own.sightings + self.past.sightings
+        slots = tokens.shape[-1]
+        (wrong, right) = self.prior.misread
         token_prior = dirichlet(tokens + self.prior.token_concentration / slots, generator)
         pair = dirichlet(
             torch.stack([sightings[:, 1] + wrong, sightings[:, 0] + right], 1), generator
@@ -255,9 +261,9 @@ class Memory:
         actions: Tensor,
         rows: Tensor,
     ) -> Tables:
-        """Exact draws of the rates and of the tables of some actions and some outcome rows; the other heads are kept.
+        """Exact draws of the rates, and of the tables of some actions and some outcome rows.
 
-        Heads are independent given the counts, so that redrawing some of them is a Gibbs update.
+        The other heads are kept. Heads are independent given the counts, so that redrawing some of them is a Gibbs update.
         """
         token_prior, misread = self.draw_rates(own, generator)
         source = numpy_generator(generator)

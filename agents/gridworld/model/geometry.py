@@ -1,6 +1,6 @@
 """Egocentric geometry: where the cells of a view lie on the map, and what each motion does to a pose.
 
-This is the one piece of prior knowledge that a grid agent is given (`knowledge: egocentric_view`):
+This is the one piece of prior knowledge that a grid agent is given (`tables: egocentric_view`):
 a view is laid around the agent, and a step moves it by at most one cell or turns it by quarter
 turns. Which action does which, and on which tokens, is learned.
 
@@ -34,7 +34,7 @@ class Geometry:
     Attributes:
         size: cells along a side of the map.
         offsets: `(4, rows * columns, 2)` (dy, dx) of every view cell from the agent, by heading.
-        front: `(4, 2)` (dy, dx) of the cell ahead.
+        cell_ahead: `(4, 2)` (dy, dx) of the cell ahead.
         steps: `(num_motions, 4, 2)` displacement of a motion that starts with a heading.
         turns: `(num_motions,)` quarter turns clockwise.
         nearer: `(rows * columns, 3)` the up to three neighbours of a view cell that lie nearer to
@@ -46,7 +46,7 @@ class Geometry:
 
     size: int
     offsets: Ints
-    front: Ints
+    cell_ahead: Ints
     steps: Ints
     turns: Ints
     nearer: Ints
@@ -77,7 +77,7 @@ class Torus:
         cells: `(stride^2,)` map cell of every place in the wide frame.
         here: shift of the cell that the agent stands on.
         views: `(4, P)` shift of every view cell, by heading.
-        fronts: `(4,)` shift of the cell ahead, by heading.
+        cells_ahead: `(4,)` shift of the cell ahead, by heading.
     """
 
     size: int
@@ -85,20 +85,21 @@ class Torus:
     cells: Tensor
     here: int
     views: Tensor
-    fronts: Tensor
+    cells_ahead: Tensor
 
     @classmethod
     def of(cls, geometry: Geometry) -> "Torus":
         """The lookup for a view on a map."""
-        reach = int(max(np.abs(geometry.offsets).max(), np.abs(geometry.front).max()))
+        reach = int(max(np.abs(geometry.offsets).max(), np.abs(geometry.cell_ahead).max()))
         stride = geometry.size + 2 * reach
         along = (np.arange(stride) - reach) % geometry.size
         here = reach * stride + reach
-        views, fronts = (
-            torch.as_tensor(at @ [stride, 1] + here) for at in (geometry.offsets, geometry.front)
+        views, cells_ahead = (
+            torch.as_tensor(at @ [stride, 1] + here)
+            for at in (geometry.offsets, geometry.cell_ahead)
         )
         cells = torch.as_tensor(along[:, None] * geometry.size + along).flatten()
-        return cls(geometry.size, stride, cells, here, views, fronts)
+        return cls(geometry.size, stride, cells, here, views, cells_ahead)
 
     def anchor(self, position: Tensor) -> Tensor:
         """Anchors of positions (y, x) `(..., 2)`, which need not be wrapped."""
@@ -113,7 +114,8 @@ class Torus:
 def geometry_of(view: EgocentricView, size: int) -> Geometry:
     """Lay a view onto a map of `size` x `size` cells."""
     rows, columns = np.divmod(np.arange(view.rows * view.columns), view.columns)
-    ahead, right = view.own_cell[0] - rows, columns - view.own_cell[1]
+    ahead = view.own_cell[0] - rows
+    right = columns - view.own_cell[1]
     offsets = ahead[None, :, None] * AHEAD[:, None] + right[None, :, None] * RIGHT[:, None]
     steps = MOTIONS[:, None, 1:2] * AHEAD + MOTIONS[:, None, 2:3] * RIGHT
     nearer: Ints = np.array(

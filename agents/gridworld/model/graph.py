@@ -1,6 +1,7 @@
-"""The grid world as the engine's `GraphicalModel`: sites, kernels, and the exact pieces that the engine calls.
+"""The grid world as the engine's `GraphicalModel`: its sites, their kernels, and exact updates.
 
-    global    transition, outcome_table (structured Dirichlet tables), token_prior (Dirichlet), misread (Beta)
+    global    transition, outcome_table (pooled Dirichlet tables),
+              token_prior (Dirichlet), misread (Beta)
     episode   map: initial token of every cell
     slice     event (latent); heading, carried, view, outcome (observed); action (input)
 
@@ -17,21 +18,22 @@ from torch import Tensor
 from torch.distributions import Beta, Categorical, Dirichlet, Distribution, Independent, constraints
 
 from aif_dcpc.agents.gridworld.model.attribution import shift_effects
-from aif_dcpc.agents.gridworld.model.conditionals import HAND_ERROR, Cloud, Grid
+from aif_dcpc.agents.gridworld.model.conditionals import HAND_ERROR, GridConditionals, GridParticles
 from aif_dcpc.agents.gridworld.model.counts import Tables, draw_heads, outcome_row
-from aif_dcpc.agents.gridworld.model.paths import Path, Record, Sightings, follow
+from aif_dcpc.agents.gridworld.model.paths import History, Sightings, Trajectory, follow
 from aif_dcpc.agents.gridworld.model.segments import Segments, segment
+from aif_dcpc.agents.gridworld.model.slice_proposal import propose
 from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior
 from aif_dcpc.agents.gridworld.tables.prior import TINY, numpy_generator
 from aif_dcpc.inference import GraphicalModel, lag
 from aif_dcpc.inference.model.graph import Parent
 
-Values = Mapping[str, Tensor]
+SiteValues = Mapping[str, Tensor]
 TABLES = ("transition", "outcome_table", "token_prior", "misread")
 
 
-class StructuredTable(Distribution):
-    """The prior of a structured table, given past counts: drawn and updated exactly, never differentiated.
+class PooledTable(Distribution):
+    """The prior of a pooled table, given past counts: drawn and updated exactly.
 
     Its log density counts as zero: rows that are shared between contexts have none on a common
     measure, and no move needs it.
@@ -52,9 +54,9 @@ class StructuredTable(Distribution):
         """Reals: only exact conditionals move these sites, and they need no other coordinates."""
         return constraints.independent(constraints.real, self.table.past.ndim)
 
-    def expand(self, batch_shape: Sequence[int], _instance: object = None) -> "StructuredTable":
+    def expand(self, batch_shape: Sequence[int], _instance: object = None) -> "PooledTable":
         """The same with other leading axes."""
-        return StructuredTable(self.table, batch_shape)
+        return PooledTable(self.table, batch_shape)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Independent draws, seeded from torch's global generator."""
@@ -65,18 +67,21 @@ class StructuredTable(Distribution):
         )
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Zero, see above."""
+        """Zero for every value: no move needs the density (see the class)."""
         return torch.zeros(value.shape[: value.ndim - self.table.past.ndim])
 
 
 class PlainDirichlet(Dirichlet):
-    """A Dirichlet whose site is moved by its exact conditional only, and needs no unconstrained coordinates."""
+    """A Dirichlet whose site is moved by its exact conditional only.
+
+    It needs no unconstrained coordinates.
+    """
 
     support = constraints.independent(constraints.real, 1)  # type: ignore[assignment]
 
 
 class PlainBeta(Beta):
-    """A Beta, likewise."""
+    """A Beta whose site is moved by its exact conditional only, likewise."""
 
     support = constraints.real  # type: ignore[assignment]
 
@@ -93,7 +98,9 @@ class Readings(Distribution):
     arg_constraints = {}  # noqa: RUF012
 
     def __init__(self, token: Tensor, right: Tensor, wrong: Tensor) -> None:
-        self.token, self.right, self.wrong = token, right, wrong
+        self.token = token
+        self.right = right
+        self.wrong = wrong
         super().__init__(token.shape[:3], token.shape[3:], validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -103,15 +110,15 @@ class Readings(Distribution):
 
 
 class GridModel:
-    """Joins a `Grid` to the engine (B = 1).
+    """Joins a `GridConditionals` to the engine (B = 1).
 
     Args:
         grid: the world as it is known now.
     """
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, grid: GridConditionals) -> None:
         self.grid = grid
-        self._last: tuple[Tensor, Tensor, tuple[Path, Segments]] | None = None
+        self._last: tuple[Tensor, Tensor, tuple[Trajectory, Segments]] | None = None
 
     def build(self) -> GraphicalModel:
         """Declare every site, the two conditional blocks and the arrival."""
@@ -141,25 +148,27 @@ class GridModel:
             initial=self.any_heading,
             scope="slice",
         )
-        path = ["event", "heading", "first_hand"]
-        model.add_site("carried", self.carried_kernel, path, scope="slice")
-        model.add_site("view", self.view_kernel, [*path, "map", "misread"], scope="slice")
+        moves = ["event", "heading", "first_hand"]
+        model.add_site("carried", self.carried_kernel, moves, scope="slice")
+        model.add_site("view", self.view_kernel, [*moves, "map", "misread"], scope="slice")
         model.add_site(
-            "outcome", self.outcome_kernel, [*path, "map", "outcome_table", "action"], scope="slice"
+            "outcome",
+            self.outcome_kernel,
+            [*moves, "map", "outcome_table", "action"],
+            scope="slice",
         )
         model.add_conditional(("event", "map", *TABLES), self.draw_history)
-        model.add_arrival(self.propose)
+        model.add_slice_proposal(self.propose)
         return model
 
     def _add_globals(self, model: GraphicalModel) -> None:
-        past, prior = self.grid.past, self.grid.prior
+        past = self.grid.past
+        prior = self.grid.prior
         tokens = past.tokens + prior.token_concentration / self.grid.num_slots
         wrong, right = prior.misread
+        model.add_site("transition", lambda: PooledTable(self.grid.memory.events), scope="global")
         model.add_site(
-            "transition", lambda: StructuredTable(self.grid.memory.events), scope="global"
-        )
-        model.add_site(
-            "outcome_table", lambda: StructuredTable(self.grid.memory.outcomes), scope="global"
+            "outcome_table", lambda: PooledTable(self.grid.memory.outcomes), scope="global"
         )
         model.add_site("token_prior", lambda: PlainDirichlet(tokens), scope="global")
         model.add_site(
@@ -180,12 +189,13 @@ class GridModel:
         action: Tensor,
     ) -> Distribution:
         """p(event_t | action_t, token ahead and hand at t - 1)."""
-        path, segments = self._trace(event, heading, hand)
-        front = segments.initial_tokens(initial[:, 0, 0].expand(len(event), -1)).gather(
-            1, segments.front
-        )
+        trajectory, segments = self._trace(event, heading, hand)
+        tokens = segments.initial_tokens(initial[:, 0, 0].expand(len(event), -1))
+        token_ahead = tokens.gather(1, segments.cell_ahead)
         rows = torch.arange(len(table))[:, None].expand(len(event), 1)
-        chances = table[:, 0, 0][rows, action[0, 0].expand_as(front), front, path.hand]
+        chances = table[:, 0, 0][
+            rows, action[0, 0].expand_as(token_ahead), token_ahead, trajectory.hand
+        ]
         return Categorical(probs=chances.clamp_min(TINY)[:, None])
 
     def first_event(
@@ -202,25 +212,24 @@ class GridModel:
         return Categorical(probs=torch.nn.functional.one_hot(turned, 4).float().clamp_min(TINY))
 
     def any_heading(self, event: Tensor) -> Distribution:
-        """Slice 0: even."""
+        """Every heading is as likely as any other at slice 0."""
         return Categorical(probs=torch.full((*event.shape, 4), 0.25))
 
     def carried_kernel(self, event: Tensor, heading: Tensor, hand: Tensor) -> Distribution:
         """What is in hand, seen almost without error."""
-        path, _ = self._trace(event, heading, hand)
+        trajectory, _ = self._trace(event, heading, hand)
         return Readings(
-            path.hand[:, None, :, None], torch.zeros(()), torch.tensor(HAND_ERROR).log()
+            trajectory.hand[:, None, :, None], torch.zeros(()), torch.tensor(HAND_ERROR).log()
         )
 
     def view_kernel(
         self, event: Tensor, heading: Tensor, hand: Tensor, initial: Tensor, misread: Tensor
     ) -> Distribution:
         """The map's present tokens around the pose, misread with a small probability."""
-        length, places = event.shape[2], self.grid.geometry.offsets.shape[1]
-        time, shift = (
-            torch.arange(length).repeat_interleave(places),
-            self.grid.geometry.torus.views[heading[0, 0]],
-        )
+        length = event.shape[2]
+        places = self.grid.geometry.offsets.shape[1]
+        time = torch.arange(length).repeat_interleave(places)
+        shift = self.grid.geometry.torus.views[heading[0, 0]]
         _, segments = self._trace(event, heading, hand, Sightings(time, shift.flatten(), time))
         token = (
             segments.initial_tokens(initial[:, 0, 0])
@@ -241,16 +250,22 @@ class GridModel:
     ) -> Distribution:
         """p(outcome_t | row_t, token ahead at t - 1); even at slice 0."""
         _, segments = self._trace(event, heading, hand)
-        front = segments.initial_tokens(initial[:, 0, 0]).gather(1, segments.front)[:, :-1]
-        row = outcome_row(event[:, 0, 1:], action[0, 0, 1:].expand_as(front), self.grid.num_actions)
-        chances = table[:, 0, 0][torch.arange(len(event))[:, None], row, front]
+        tokens = segments.initial_tokens(initial[:, 0, 0])
+        token_ahead = tokens.gather(1, segments.cell_ahead)[:, :-1]
+        row = outcome_row(
+            event[:, 0, 1:], action[0, 0, 1:].expand_as(token_ahead), self.grid.num_actions
+        )
+        chances = table[:, 0, 0][torch.arange(len(event))[:, None], row, token_ahead]
         first = torch.full((len(event), 1, chances.shape[-1]), 1 / chances.shape[-1])
         return Categorical(probs=torch.cat([first, chances], 1).clamp_min(TINY)[:, None])
 
     def _trace(
         self, event: Tensor, heading: Tensor, hand: Tensor, sightings: Sightings | None = None
-    ) -> tuple[Path, Segments]:
-        """Follow `(K, 1, T)` events from the first hand; without sightings the last result serves the next kernel."""
+    ) -> tuple[Trajectory, Segments]:
+        """Follow `(K, 1, T)` events from the first hand.
+
+        Without sightings, the last result serves the next kernel.
+        """
         none = torch.zeros(0, dtype=torch.long)
         last = self._last
         if (
@@ -261,39 +276,42 @@ class GridModel:
         ):
             return last[2]
         hands = hand.flatten()[0].expand(event.shape[2])
-        record = Record(hands, heading[0, 0], hands, none, hands)
-        path = follow(event[:, 0], record, self.grid.effects, self.grid.geometry)
-        trace = path, segment(path, sightings or Sightings(none, none, none), self.grid.geometry)
+        history = History(hands, heading[0, 0], hands, none, hands)
+        trajectory = follow(event[:, 0], history, self.grid.effects, self.grid.geometry)
+        trace = (
+            trajectory,
+            segment(trajectory, sightings or Sightings(none, none, none), self.grid.geometry),
+        )
         if sightings is None:
             self._last = event, heading, trace
         return trace
 
     # -- what the engine calls ---------------------------------------------------------------------
 
-    def draw_history(self, values: Values, generator: torch.Generator) -> Values:
+    def draw_history(self, values: SiteValues, generator: torch.Generator) -> SiteValues:
         """One visit of all latents: events (by one of two updates, evenly), the map, tables."""
         alone = bool(torch.rand((), generator=generator) < 0.5)
         update = self.draw_events if alone else self.draw_attribution
         values = {**values, **update(values, generator)}
-        initial = self.grid.redraw_map(cloud_of(values), record_of(values), generator)[:, None]
+        initial = self.grid.redraw_map(particles_of(values), history_of(values), generator)[:, None]
         tables = self.draw_tables({**values, "map": initial}, generator)
         return {"event": values["event"], "map": initial, **tables}
 
-    def draw_attribution(self, values: Values, generator: torch.Generator) -> Values:
+    def draw_attribution(self, values: SiteValues, generator: torch.Generator) -> SiteValues:
         """Move effects in time, tables integrated out; leaves p(event, tables | rest) invariant."""
-        cloud = shift_effects(self.grid, cloud_of(values), record_of(values), generator)
-        return {"event": cloud.events[:, None], **_values_of(cloud.tables)}
+        particles = shift_effects(self.grid, particles_of(values), history_of(values), generator)
+        return {"event": particles.events[:, None], **_values_of(particles.tables)}
 
-    def draw_events(self, values: Values, generator: torch.Generator) -> Values:
-        """Update events with the map integrated out; leaves p(event | tables, data) invariant; the map comes next."""
-        return {
-            "event": self.grid.redraw_events(cloud_of(values), record_of(values), generator)[
-                :, None
-            ]
-        }
+    def draw_events(self, values: SiteValues, generator: torch.Generator) -> SiteValues:
+        """Update events with the map integrated out, which is to be drawn next.
 
-    def draw_tables(self, values: Values, generator: torch.Generator) -> Values:
-        """Draw the tables of one action and two outcome rows, token prior and misread rate, given events and map.
+        It leaves p(event | tables, data) invariant.
+        """
+        events = self.grid.redraw_events(particles_of(values), history_of(values), generator)
+        return {"event": events[:, None]}
+
+    def draw_tables(self, values: SiteValues, generator: torch.Generator) -> SiteValues:
+        """Draw the tables of one action and two outcome rows, and the rates, given events and map.
 
         The other heads stay: they are independent given the counts, so that this is a Gibbs update
             of the block.
@@ -302,35 +320,35 @@ class GridModel:
         actions = torch.randperm(grid.num_actions, generator=generator)[:1]
         rows = torch.randperm(len(grid.past.outcome), generator=generator)[:2]
         tables = grid.redraw_tables(
-            cloud_of(values), record_of(values), generator, actions=actions, rows=rows
+            particles_of(values), history_of(values), generator, actions=actions, rows=rows
         )
         return _values_of(tables)
 
     def propose(
-        self, values: Values, observation: Values, generator: torch.Generator
-    ) -> tuple[Values, Tensor]:
+        self, values: SiteValues, observation: SiteValues, generator: torch.Generator
+    ) -> tuple[SiteValues, Tensor]:
         """Take in one more slice; log incremental weights `(K, 1)`."""
         series = {
             n: torch.cat([values[n], new[None, :, None]], 2) for n, new in observation.items()
         }
-        cloud, gain = self.grid.propose(
-            cloud_of(values), record_of({**values, **series}), generator
+        particles, gain = propose(
+            self.grid, particles_of(values), history_of({**values, **series}), generator
         )
-        return values_of(cloud), gain[:, None]
+        return values_of(particles), gain[:, None]
 
 
-def cloud_of(values: Values) -> Cloud:
+def particles_of(values: SiteValues) -> GridParticles:
     """Particles from the engine's values."""
     tables = Tables(*(values[name][:, 0] for name in TABLES))
-    return Cloud(values["event"][:, 0], values["map"][:, 0], tables)
+    return GridParticles(values["event"][:, 0], values["map"][:, 0], tables)
 
 
-def values_of(cloud: Cloud) -> dict[str, Tensor]:
+def values_of(particles: GridParticles) -> dict[str, Tensor]:
     """The engine's values from particles."""
     return {
-        "event": cloud.events[:, None],
-        "map": cloud.initial[:, None],
-        **_values_of(cloud.tables),
+        "event": particles.events[:, None],
+        "map": particles.initial[:, None],
+        **_values_of(particles.tables),
     }
 
 
@@ -338,30 +356,30 @@ def _values_of(tables: Tables) -> dict[str, Tensor]:
     return {name: value[:, None] for name, value in zip(TABLES, vars(tables).values(), strict=True)}
 
 
-def record_of(values: Values) -> Record:
+def history_of(values: SiteValues) -> History:
     """The observed series from the engine's values; a carried thing is one reading."""
     names = ("action", "heading", "carried", "view", "outcome")
     action, heading, carried, view, outcome = (values[name][0, 0] for name in names)
-    return Record(action, heading, carried[:, 0], view, outcome)
+    return History(action, heading, carried[:, 0], view, outcome)
 
 
-def slice_of(record: Record) -> dict[str, Tensor]:
+def slice_of(history: History) -> dict[str, Tensor]:
     """The last slice, `(B = 1, ...)`."""
-    data = data_of(record)
+    data = data_of(history)
     return {name: value[:, -1] for name, value in data.items() if name != "first_hand"}
 
 
-def data_of(record: Record) -> dict[str, Tensor]:
+def data_of(history: History) -> dict[str, Tensor]:
     """What to clamp, `(B = 1, T, ...)`."""
-    carried = record.hand[None, :, None]
+    carried = history.hand[None, :, None]
     series = {
-        "action": record.action,
-        "heading": record.heading,
-        "view": record.view,
-        "outcome": record.outcome,
+        "action": history.action,
+        "heading": history.heading,
+        "view": history.view,
+        "outcome": history.outcome,
     }
     return {
         "carried": carried,
-        "first_hand": record.hand[:1],
+        "first_hand": history.hand[:1],
         **{name: value[None] for name, value in series.items()},
     }

@@ -1,4 +1,4 @@
-"""The loops of `paths` and `evidence`, compiled: N event sequences are followed step by step."""
+"""The loops of `paths`, `segments` and `counts`, compiled: N event sequences are followed step by step."""
 
 import numpy as np
 
@@ -32,30 +32,69 @@ def walk(
         wrap, stride: cells along a side of the map and of the wide frame, see `Torus`.
 
     Returns:
-        `(N, T, 2)` position without wrapping, `(N, T)` its anchor, `(N, T)` slot in hand, and `(N,
-            T)` token written on
-        the way into the slice, or SAME.
+        `(N, T, 2)` position without wrapping, `(N, T)` its anchor, `(N, T)` slot in hand, and
+        `(N, T)` token written on the way into the slice, or SAME.
     """
     number, length = events.shape
-    position, anchor = np.empty((number, length, 2), np.int64), np.empty((number, length), np.int64)
-    held, written = np.empty((number, length), np.int64), np.full((number, length), SAME)
+    position = np.empty((number, length, 2), np.int64)
+    anchor = np.empty((number, length), np.int64)
+    held = np.empty((number, length), np.int64)
+    written = np.full((number, length), SAME)
     for case in range(number):
-        y, x, thing = start[0], start[1], hand[0]
+        y = start[0]
+        x = start[1]
+        thing = hand[0]
         for time in range(length):
             if time:
-                event, facing = events[case, time], heading[time - 1]
-                y, x = y + steps[event, facing, 0], x + steps[event, facing, 1]
+                event = events[case, time]
+                facing = heading[time - 1]
+                y = y + steps[event, facing, 0]
+                x = x + steps[event, facing, 1]
                 thing = takes[event] if takes[event] >= 0 else thing
                 written[case, time] = writes[event]
-            position[case, time, 0], position[case, time, 1] = y, x
-            anchor[case, time], held[case, time] = (y % wrap) * stride + x % wrap, thing
+            position[case, time, 0] = y
+            position[case, time, 1] = x
+            anchor[case, time] = (y % wrap) * stride + x % wrap
+            held[case, time] = thing
     return position, anchor, held, written
+
+
+@compiled
+def cells_in_use(
+    anchor: Ints, cell_ahead: Ints, sighting_time: Ints, sighting_shift: Ints, wide: Ints, size: int
+) -> tuple[Ints, Ints]:
+    """Number the map cells that some sequence saw or faced.
+
+    Args:
+        anchor, cell_ahead, sighting_time, sighting_shift, wide, size: as `divide`.
+
+    Returns:
+        the numbered cells `(U,)`, and the number of every map cell, or -1, `(size,)`.
+    """
+    place = np.full(size, -1)
+    for case in range(len(cell_ahead)):
+        for time in range(cell_ahead.shape[1]):
+            place[cell_ahead[case, time]] = 0
+        for sighting in range(len(sighting_time)):
+            place[wide[anchor[case, sighting_time[sighting]] + sighting_shift[sighting]]] = 0
+    cells = np.flatnonzero(place == 0)
+    place[cells] = np.arange(len(cells))
+    return cells, place
+
+
+@compiled
+def most_writes(written: Ints) -> int:
+    """How many steps of a sequence wrote a token, at most over sequences `(N, T)`."""
+    most = 0
+    for case in range(len(written)):
+        most = max(most, np.sum(written[case] != SAME))
+    return most
 
 
 @compiled
 def divide(
     anchor: Ints,
-    front: Ints,
+    cell_ahead: Ints,
     written: Ints,
     sighting_time: Ints,
     sighting_shift: Ints,
@@ -65,50 +104,33 @@ def divide(
     """Number the map cells in use, and divide their histories into segments (see `Segments`).
 
     Args:
-        anchor, front, written: `(N, T)`, see `Path`.
+        anchor, cell_ahead, written: `(N, T)`, see `Trajectory`.
         sighting_time, sighting_shift: `(S,)`, see `Sightings`.
         wide: map cell of every place in the wide frame, see `Torus`.
         size: number of map cells.
 
     Returns:
-        cells `(U,)`, seen `(N, S)`, front `(N, T)`, home and token `(N, J)`.
+        cells `(U,)`, seen `(N, S)`, cell_ahead `(N, T)`, home and token `(N, J)`.
     """
-    number, length = front.shape
-    most, place = 0, np.full(size, -1)
-    for case in range(number):
-        writes = 0
-        for time in range(length):
-            place[front[case, time]] = 0
-            writes += written[case, time] != SAME
-        most = max(most, writes)
-        for sighting in range(len(sighting_time)):
-            place[wide[anchor[case, sighting_time[sighting]] + sighting_shift[sighting]]] = 0
-    used = 0
-    for cell in range(size):
-        if place[cell] == 0:
-            place[cell] = used
-            used += 1
-    cells = np.empty(used, np.int64)
-    for cell in range(size):
-        if place[cell] >= 0:
-            cells[place[cell]] = cell
+    number, length = cell_ahead.shape
+    cells, place = cells_in_use(anchor, cell_ahead, sighting_time, sighting_shift, wide, size)
+    most = most_writes(written)
+    used = len(cells)
     seen = np.empty((number, len(sighting_time)), np.int64)
-    ahead, home = np.empty((number, length), np.int64), np.zeros((number, most), np.int64)
-    token, now = np.full((number, most), SAME), np.empty(used, np.int64)
+    ahead = np.empty((number, length), np.int64)
+    home = np.zeros((number, most), np.int64)
+    token = np.full((number, most), SAME)
     for case in range(number):
-        for cell in range(used):
-            now[cell] = cell
+        now = np.arange(used)  # the present segment of every cell
         writes = sighting = 0
         for time in range(length):
             if written[case, time] != SAME:  # the cell that was ahead of the slice before
-                cell = place[front[case, time - 1]]
-                home[case, writes], token[case, writes], now[cell] = (
-                    cell,
-                    written[case, time],
-                    used + writes,
-                )
+                cell = place[cell_ahead[case, time - 1]]
+                home[case, writes] = cell
+                token[case, writes] = written[case, time]
+                now[cell] = used + writes
                 writes += 1
-            ahead[case, time] = now[place[front[case, time]]]
+            ahead[case, time] = now[place[cell_ahead[case, time]]]
             while sighting < len(sighting_time) and sighting_time[sighting] == time:
                 cell = wide[anchor[case, time] + sighting_shift[sighting]]
                 seen[case, sighting] = now[place[cell]]
@@ -154,7 +176,7 @@ def tally_steps(
     hand: Ints,
     action: Ints,
     outcome: Ints,
-    front: Ints,
+    cell_ahead: Ints,
     seen: Ints,
     code: Ints,
     token: Ints,
@@ -166,27 +188,29 @@ def tally_steps(
     Args:
         events, hand: `(N, T)`.
         action, outcome: `(T,)`.
-        front, seen, code: `(N, T)`, `(N, S)`, `(S,)`, see `Segments` and `Sightings`.
+        cell_ahead, seen, code: `(N, T)`, `(N, S)`, `(S,)`, see `Segments` and `Sightings`.
         token: `(N, U + J)` of every segment; the first `used` are initial ones.
         used: U.
         sizes: of the tables, see `Counts`.
     """
     number, length = events.shape
     num_actions, slots, hands, num_events, num_outcomes = sizes
-    moved = np.zeros((number, num_actions, slots, hands, num_events), np.float32)
-    fate = np.zeros((number, num_actions + num_events, slots, num_outcomes), np.float32)
-    initial, readings = np.zeros((number, slots), np.float32), np.zeros((number, 2), np.float32)
+    event_counts = np.zeros((number, num_actions, slots, hands, num_events), np.float32)
+    outcome_counts = np.zeros((number, num_actions + num_events, slots, num_outcomes), np.float32)
+    initial = np.zeros((number, slots), np.float32)
+    readings = np.zeros((number, 2), np.float32)
     shown = np.full(used, -1)
     for case in range(number):
         for time in range(1, length):
-            event, ahead = events[case, time], token[case, front[case, time - 1]]
-            moved[case, action[time], ahead, hand[case, time - 1], event] += 1
+            event = events[case, time]
+            ahead = token[case, cell_ahead[case, time - 1]]
+            event_counts[case, action[time], ahead, hand[case, time - 1], event] += 1
             row = action[time] if event == 0 else num_actions + event
-            fate[case, row, ahead, outcome[time]] += 1
+            outcome_counts[case, row, ahead, outcome[time]] += 1
         for sighting in range(len(code)):
             segment = seen[case, sighting]
             readings[case, 0 if token[case, segment] == code[sighting] else 1] += 1
             if segment < used and shown[segment] != case:
                 shown[segment] = case
                 initial[case, token[case, segment]] += 1
-    return moved, fate, initial, readings
+    return event_counts, outcome_counts, initial, readings

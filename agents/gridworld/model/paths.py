@@ -37,8 +37,9 @@ class Effects:
 
 
 def effects_of(geometry: Geometry, vocabulary: Vocabulary) -> Effects:
-    """Motions first, then the registered effects, then free slots (which do nothing and never happen)."""
-    size, motions = vocabulary.max_events, len(geometry.turns)
+    """Motions first, then the registered effects, then free slots, which never happen."""
+    size = vocabulary.max_events
+    motions = len(geometry.turns)
     turns = torch.zeros(size, dtype=torch.long)
     turns[:motions] = torch.as_tensor(geometry.turns)
     steps = torch.zeros(size, 4, 2, dtype=torch.long)
@@ -48,7 +49,7 @@ def effects_of(geometry: Geometry, vocabulary: Vocabulary) -> Effects:
 
 
 @dataclass(frozen=True)
-class Record:
+class History:
     """What was observed in one episode; T slices, slice 0 before the first action.
 
     Attributes:
@@ -68,19 +69,19 @@ class Record:
     def __len__(self) -> int:
         return self.action.shape[0]
 
-    def head(self, length: int) -> "Record":
-        """The first slices."""
-        return Record(*(v[:length] for v in vars(self).values()))
+    def head(self, length: int) -> "History":
+        """The history as it was after its first slices."""
+        return History(*(v[:length] for v in vars(self).values()))
 
 
 @dataclass(frozen=True)
-class Path:
+class Trajectory:
     """Where N event sequences lead.
 
     Attributes:
         position: `(N, T, 2)` (y, x) without wrapping.
         anchor: `(N, T)` of the positions, see `Torus`.
-        front: `(N, T)` map cell ahead at each slice.
+        cell_ahead: `(N, T)` map cell ahead at each slice.
         hand: `(N, T)` slot in hand.
         written: `(N, T)` token that the step into the slice wrote to the cell ahead of the slice
             before, or SAME.
@@ -88,26 +89,31 @@ class Path:
 
     position: Tensor
     anchor: Tensor
-    front: Tensor
+    cell_ahead: Tensor
     hand: Tensor
     written: Tensor
 
 
-def follow(events: Tensor, record: Record, effects: Effects, geometry: Geometry) -> Path:
+def follow(events: Tensor, history: History, effects: Effects, geometry: Geometry) -> Trajectory:
     """Trace event sequences `(N, T)`; the event of slice 0 is ignored."""
-    torus, start = geometry.torus, np.array(geometry.start)
+    torus = geometry.torus
+    start = np.array(geometry.start)
     order, heading, hand = (
-        part.contiguous().numpy() for part in (events, record.heading, record.hand)
+        part.contiguous().numpy() for part in (events, history.heading, history.hand)
     )
     steps, takes, writes = (part.numpy() for part in (effects.steps, effects.takes, effects.writes))
     parts = walk(order, heading, hand, steps, takes, writes, start, torus.size, torus.stride)
     position, anchor, held, written = (torch.from_numpy(part) for part in parts)
-    return Path(position, anchor, torus.cell(anchor + torus.fronts[record.heading]), held, written)
+    return Trajectory(
+        position, anchor, torus.cell(anchor + torus.cells_ahead[history.heading]), held, written
+    )
 
 
 @dataclass(frozen=True)
 class Sightings:
-    """The view cells of an episode in which something was seen, flattened; the same for every particle.
+    """The view cells of an episode in which something was seen, flattened.
+
+    They are the same for every particle.
 
     Attributes:
         time: `(S,)` slice.
@@ -120,11 +126,11 @@ class Sightings:
     code: Tensor
 
 
-def sightings_of(record: Record, geometry: Geometry) -> Sightings:
+def sightings_of(history: History, geometry: Geometry) -> Sightings:
     """Every cell in sight but the agent's own."""
-    seen = record.view != -1
+    seen = history.view != -1
     seen[:, geometry.own] = False
     time, place = seen.nonzero(as_tuple=True)
     return Sightings(
-        time, geometry.torus.views[record.heading[time], place], record.view[time, place]
+        time, geometry.torus.views[history.heading[time], place], history.view[time, place]
     )

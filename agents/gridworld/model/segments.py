@@ -1,4 +1,4 @@
-"""What sightings say about the map, given where the agent was: counts per cell, with the map integrated out.
+"""What sightings say about the map, given where the agent was: the map is integrated out.
 
 A *segment* is a stretch of a cell's history with one token: the initial map has one segment per
 cell, and every write opens a new one. Given the path, segments are independent, so that the map is
@@ -16,18 +16,20 @@ from torch import Tensor
 
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
 from aif_dcpc.agents.gridworld.model.loops import divide
-from aif_dcpc.agents.gridworld.model.paths import Path, Sightings
+from aif_dcpc.agents.gridworld.model.paths import Sightings, Trajectory
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME
 
 
 @dataclass(frozen=True)
 class Segments:
-    """Where each sighting and each cell ahead belongs; only map cells that some sequence saw or faced are numbered.
+    """Where each sighting and each cell ahead belongs.
+
+    Only map cells that some sequence saw or faced are numbered.
 
     Attributes:
         cells: `(U,)` the map cell of each of the first U segments: these are initial ones.
         seen: `(N, S)` segment of every sighting.
-        front: `(N, T)` segment of the cell ahead at each slice.
+        cell_ahead: `(N, T)` segment of the cell ahead at each slice.
         home: `(N, J)` the initial segment of the cell that the j-th write of a sequence changed.
         token: `(N, J)` token of the j-th write, segment U + j (SAME where a sequence has fewer
             writes).
@@ -35,13 +37,13 @@ class Segments:
 
     cells: Tensor
     seen: Tensor
-    front: Tensor
+    cell_ahead: Tensor
     home: Tensor
     token: Tensor
 
     @property
     def count(self) -> int:
-        """U + J."""
+        """How many segments there are, U + J."""
         return len(self.cells) + self.token.shape[1]
 
     def initial_tokens(self, initial: Tensor) -> Tensor:
@@ -58,27 +60,29 @@ class Segments:
         return last
 
 
-def segment(path: Path, sightings: Sightings, geometry: Geometry) -> Segments:
+def segment(trajectory: Trajectory, sightings: Sightings, geometry: Geometry) -> Segments:
     """Assign sightings and fronts to segments."""
-    anchor, front, written = (
-        part.contiguous().numpy() for part in (path.anchor, path.front, path.written)
+    anchor, cell_ahead, written = (
+        part.contiguous().numpy()
+        for part in (trajectory.anchor, trajectory.cell_ahead, trajectory.written)
     )
-    time, shift = sightings.time.numpy(), sightings.shift.numpy()
+    time = sightings.time.numpy()
+    shift = sightings.shift.numpy()
     parts = divide(
-        anchor, front, written, time, shift, geometry.torus.cells.numpy(), geometry.size**2
+        anchor, cell_ahead, written, time, shift, geometry.torus.cells.numpy(), geometry.size**2
     )
     return Segments(*(torch.from_numpy(part) for part in parts))
 
 
-def add_front_evidence(logits: Tensor, segments: Segments, steps: Tensor) -> Tensor:
-    """Add what events and outcomes say about the cell ahead of the slice before to `(N, segments, V)`, in place.
+def add_step_evidence(logits: Tensor, segments: Segments, steps: Tensor) -> Tensor:
+    """Add, in place, log p(event_t, outcome_t | token ahead at t - 1) to the segment of that cell.
 
     Args:
-        logits: log p(token of every segment, its sightings).
+        logits: `(N, segments, V)` log p(token of every segment, its sightings).
         segments: where the cells ahead belong.
         steps: `(N, T - 1, V)` log p(event, outcome | token ahead) of every step.
     """
-    return logits.scatter_add_(1, segments.front[:, :-1, None].expand_as(steps), steps)
+    return logits.scatter_add_(1, segments.cell_ahead[:, :-1, None].expand_as(steps), steps)
 
 
 def misread_log_odds(misread: Tensor, num_tokens: int) -> Tensor:

@@ -15,10 +15,9 @@ import numpy as np
 from aif_dcpc.agents.arrays import Ints
 from aif_dcpc.agents.gridworld.model.geometry import MOTIONS
 
-UNSEEN, OTHER = (
-    -1,
-    -2,
-)  # codes of view cells that are out of sight, or hold a token that was not admitted
+# codes of view cells that are out of sight, or hold a token that was not admitted
+OUT_OF_SIGHT = -1
+OTHER = -2
 SAME = -1  # an effect that leaves the token ahead, or the hand, as it was
 
 
@@ -75,18 +74,21 @@ class Vocabulary:
                 self.max_events += 4
 
     def effect_arrays(self) -> tuple[Ints, Ints]:
-        """`(max_events,)` token written ahead, and thing in hand afterwards; SAME for motions and free slots."""
+        """Token written ahead, and thing in hand afterwards, both `(max_events,)`.
+
+        They are SAME for motions and free slots.
+        """
         arrays = np.full((2, self.max_events), SAME)
         for number, effect in enumerate(self.effects, len(MOTIONS)):
             arrays[:, number] = effect
         return arrays[0], arrays[1]
 
     def encode(self, view: Ints, unseen_token: int) -> Ints:
-        """Codes of a view's raw tokens: slot, `UNSEEN` or `OTHER`."""
+        """Codes of a view's raw tokens: slot, `OUT_OF_SIGHT` or `OTHER`."""
         codes = np.full(view.shape, OTHER)
         for slot, token in enumerate(self.tokens.members):
             codes[view == token] = slot
-        codes[view == unseen_token] = UNSEEN
+        codes[view == unseen_token] = OUT_OF_SIGHT
         return codes
 
     def state_dict(self) -> dict[str, Any]:
@@ -102,7 +104,7 @@ class Vocabulary:
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any]) -> "Vocabulary":
-        """Inverse of `state_dict`."""
+        """Rebuild a vocabulary from what `state_dict` gave."""
         return cls(
             Slots(state["token_capacity"], list(state["tokens"])),
             Slots(state["hand_capacity"], list(state["hands"])),

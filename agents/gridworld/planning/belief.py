@@ -1,4 +1,4 @@
-"""What a planner is told: posterior means and novelties of the tables, the belief over the map, the poses."""
+"""What a planner is told: means and novelties of the tables, beliefs over the map and the pose."""
 
 from dataclasses import dataclass
 
@@ -10,16 +10,18 @@ from aif_dcpc.agents.gridworld.model.geometry import Geometry
 
 
 @dataclass(frozen=True)
-class Knowledge:
+class PosteriorTables:
     """Tables as a planner sees them, the free event slots left out.
 
     Attributes:
         transition: `(A, V, C, E)` posterior mean p(event | action, token ahead, hand); free slots
             count as event 0.
-        transition_again: the same after one more trial that did nothing; see `Planner`.
+        transition_without_optimism: the same after one pseudo-observation of "nothing happened";
+            used on every step but the informative one, so that optimism about untried rows counts
+            once.
         transition_novelty: `(A, V, C)` nats, I(event; table).
         outcome: `(A + E', V, O)` posterior mean p(outcome | row, token ahead).
-        outcome_again: the same after one more trial that gave nothing.
+        outcome_without_optimism: likewise, after one pseudo-observation of "nothing gained".
         outcome_novelty: `(A + E', V)` nats.
         transparency: `(V,)` probability that one sees past a token.
         misread: probability of a misread sighting.
@@ -28,10 +30,10 @@ class Knowledge:
     """
 
     transition: Floats
-    transition_again: Floats
+    transition_without_optimism: Floats
     transition_novelty: Floats
     outcome: Floats
-    outcome_again: Floats
+    outcome_without_optimism: Floats
     outcome_novelty: Floats
     transparency: Floats
     misread: float
@@ -43,17 +45,18 @@ class Knowledge:
 
     @property
     def num_actions(self) -> int:
-        """A."""
+        """How many actions there are, A."""
         return self.transition.shape[0]
 
     @property
     def num_events(self) -> int:
-        """E."""
+        """How many events there are, E."""
         return self.transition.shape[3]
 
     def outcome_rows(self) -> Ints:
         """`(A, E)` row of the outcome table."""
-        actions, events = np.arange(self.num_actions)[:, None], np.arange(self.num_events)[None]
+        actions = np.arange(self.num_actions)[:, None]
+        events = np.arange(self.num_events)[None]
         return np.where(events == 0, actions, self.num_actions + events)
 
 
@@ -68,8 +71,7 @@ class Belief:
         pose: `(K, 3)` (y, x, heading) of the particles.
         weights: `(K,)` normalised.
         hand: slot in hand.
-        visited: pose (y, x, heading) -> `(P,)` codes of the view that was last seen there (`UNSEEN`
-            where out of sight).
+        visited: pose (y, x, heading) -> `(P,)` codes of the view that was last seen there.
     """
 
     cells: Floats
@@ -82,7 +84,9 @@ class Belief:
 
 
 def cell_information(cells: Floats, misread: float, num_tokens: int) -> Floats:
-    """I(o; z) in nats of one sighting of each cell: entropy of what will be read minus that of misreading.
+    """I(o; z) in nats of one sighting of each cell.
+
+    It is the entropy of what will be read, less that of misreading.
 
     Args:
         cells: `(..., V)` belief over tokens.
@@ -110,16 +114,16 @@ class Region:
     Attributes:
         index: `(cells,)` map cell of each region cell.
         next: `(S, E)` state after each event (blocked at the border).
-        front: `(S,)` cell ahead.
+        cell_ahead: `(S,)` cell ahead.
         view: `(S, P)` cells in the view.
         shape: (rows, columns).
         corner: map (y, x) of the first cell.
-        steps, turns: what events do, see `Knowledge`.
+        steps, turns: what events do, see `PosteriorTables`.
     """
 
     index: Ints
     next: Ints
-    front: Ints
+    cell_ahead: Ints
     view: Ints
     shape: tuple[int, int]
     corner: tuple[int, int]
@@ -139,28 +143,30 @@ class Region:
 
 
 def region_of(
-    belief: Belief, knowledge: Knowledge, geometry: Geometry, last: Region | None = None
+    belief: Belief, tables: PosteriorTables, geometry: Geometry, last: Region | None = None
 ) -> Region:
-    """The bounding box of seen cells and poses, with a margin of one; the last region is returned if it still fits."""
+    """The bounding box of seen cells and poses, with a margin of one.
+
+    The last region is returned if it still fits.
+    """
     ys, xs = np.divmod(belief.seen.nonzero()[0], geometry.size)
-    ys, xs = (
-        np.append(ys, belief.pose[:, 0] % geometry.size),
-        np.append(xs, belief.pose[:, 1] % geometry.size),
-    )
-    top, left = int(ys.min()) - 1, int(xs.min()) - 1
-    rows, columns = int(ys.max()) - top + 2, int(xs.max()) - left + 2
+    ys = np.append(ys, belief.pose[:, 0] % geometry.size)
+    xs = np.append(xs, belief.pose[:, 1] % geometry.size)
+    top = int(ys.min()) - 1
+    left = int(xs.min()) - 1
+    rows = int(ys.max()) - top + 2
+    columns = int(xs.max()) - left + 2
     if last is not None and (last.shape, last.corner) == ((rows, columns), (top, left)):
-        if np.array_equal(last.steps, knowledge.steps) and np.array_equal(
-            last.turns, knowledge.turns
-        ):
+        if np.array_equal(last.steps, tables.steps) and np.array_equal(last.turns, tables.turns):
             return last
-    return _lay_out((rows, columns), (top, left), knowledge, geometry)
+    return _lay_out((rows, columns), (top, left), tables, geometry)
 
 
 def _lay_out(
-    shape: tuple[int, int], corner: tuple[int, int], knowledge: Knowledge, geometry: Geometry
+    shape: tuple[int, int], corner: tuple[int, int], tables: PosteriorTables, geometry: Geometry
 ) -> Region:
-    (rows, columns), (top, left) = shape, corner
+    (rows, columns) = shape
+    (top, left) = corner
     y, x = (a.ravel() for a in np.mgrid[:rows, :columns])
     index = ((y + top) % geometry.size) * geometry.size + (x + left) % geometry.size
     place = np.stack([y, x], -1)
@@ -169,10 +175,10 @@ def _lay_out(
         inside = (at >= 0).all(-1) & (at[..., 0] < rows) & (at[..., 1] < columns)
         return np.where(inside, at[..., 0] * columns + at[..., 1], rows * columns)
 
-    front = cell(place + geometry.front[:, None]).ravel()
+    cell_ahead = cell(place + geometry.cell_ahead[:, None]).ravel()
     view = cell(place[:, None] + geometry.offsets[:, None]).reshape(4 * rows * columns, -1)
-    target = cell(place[:, None] + knowledge.steps.transpose(1, 0, 2)[:, None])
+    target = cell(place[:, None] + tables.steps.transpose(1, 0, 2)[:, None])
     target = np.where(target == rows * columns, np.arange(rows * columns)[:, None], target)
-    heading = (np.arange(4)[:, None] + knowledge.turns) % 4
+    heading = (np.arange(4)[:, None] + tables.turns) % 4
     following = (heading[:, None] * rows * columns + target).reshape(4 * rows * columns, -1)
-    return Region(index, following, front, view, shape, corner, knowledge.steps, knowledge.turns)
+    return Region(index, following, cell_ahead, view, shape, corner, tables.steps, tables.turns)

@@ -21,7 +21,8 @@ def distances(successor: Ints, allowed: npt.NDArray[np.bool_], entries: Ints) ->
     size = 0
     for entry in entries:
         if steps[entry] > 0:
-            steps[entry], queue[size] = 0, entry
+            steps[entry] = 0
+            queue[size] = entry
             size += 1
     done = 0
     while done < size:
@@ -30,26 +31,29 @@ def distances(successor: Ints, allowed: npt.NDArray[np.bool_], entries: Ints) ->
         for event in range(successor.shape[1]):
             after = successor[state, event]
             if allowed[state, event] and np.isinf(steps[after]):
-                steps[after], queue[size] = steps[state] + 1, after
+                steps[after] = steps[state] + 1
+                queue[size] = after
                 size += 1
     return steps
 
 
 @compiled
 def least_effort(
-    distance: Floats, chance: Floats, front: Ints, num_cells: int, min_chance: float
+    distance: Floats, chance: Floats, cell_ahead: Ints, num_cells: int, min_chance: float
 ) -> Floats:
-    """Steps until an event has happened at each cell, `(num_cells,)`: the way to it, and 1 / chance trials.
+    """Steps until an event has happened at each cell, `(num_cells,)`.
+
+    They are the way to it, and 1 / chance trials.
 
     Args:
         distance: `(S,)` steps to every state.
         chance: `(S,)` of the event in every state; infinite effort where it is less than
             `min_chance`.
-        front: `(S,)` cell ahead.
+        cell_ahead: `(S,)` cell ahead.
     """
     effort = np.full(num_cells, np.inf)
-    for state in range(len(front)):
-        cell = front[state]
+    for state in range(len(cell_ahead)):
+        cell = cell_ahead[state]
         if cell < num_cells and chance[state] >= min_chance:
             effort[cell] = min(effort[cell], distance[state] + 1 / chance[state])
     return effort

@@ -1,7 +1,7 @@
 """Action choice by expected free energy, searched over predicted outcomes.
 
-Policies branch on what happens: within a configuration by value iteration over poses, between
-configurations along predicted effects. The negative expected free energy of doing `a` in `s` and
+Policies branch on what happens: within an abstract state by value iteration over poses, between
+abstract states along predicted effects. The negative expected free energy of doing `a` in `s` and
 the best afterwards is
 
     Q(s, a) = E[log preference(outcome)] + epistemic(s, a) + discount E[goes on] V(s')
@@ -22,14 +22,14 @@ import numpy.typing as npt
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.expected_free_energy import entropy
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
+from aif_dcpc.agents.gridworld.planning.abstract_states import Key, Search, SearchBudget
 from aif_dcpc.agents.gridworld.planning.belief import (
     Belief,
-    Knowledge,
+    PosteriorTables,
     Region,
     cell_information,
     region_of,
 )
-from aif_dcpc.agents.gridworld.planning.configurations import Key, Search, SearchBudget
 from aif_dcpc.agents.gridworld.planning.distances import distances
 from aif_dcpc.agents.gridworld.planning.policy_iteration import optimal_value
 from aif_dcpc.agents.gridworld.planning.visibility import information_at
@@ -45,9 +45,10 @@ class Plan:
 
     Attributes:
         expected_free_energy: `(A,)` nats, of each first action followed by the best policy.
-        risk, ambiguity, information_gain, novelty: `(A,)` nats, the terms of the first step: risk + ambiguity =
-            -E[log preference] - information gain, with log preferences up to a constant.
-        num_configurations: how many configurations were searched.
+        risk, ambiguity, information_gain, novelty: `(A,)` nats, the terms of the first step:
+            risk + ambiguity = -E[log preference] - information gain, with log preferences up to a
+            constant.
+        num_abstract_states: how many abstract states were searched.
     """
 
     expected_free_energy: Floats
@@ -55,12 +56,12 @@ class Plan:
     ambiguity: Floats
     information_gain: Floats
     novelty: Floats
-    num_configurations: int
+    num_abstract_states: int
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One-step quantities of every flat state; N = configurations * S.
+    """One-step quantities of every flat state; N = abstract states * S.
 
     Attributes:
         preference: `(N, A)` expected log preference, endings included.
@@ -68,11 +69,12 @@ class Stage:
         information: `(N, A)` information gain about the map.
         novelty: `(N, A)` information gain about the tables.
         flow: `(N, A, E)` discounted probability of each event with the episode going on.
-        preference_again, flow_again: the same for a step that is not the informative one.
+        preference_without_optimism, flow_without_optimism: the same for a step that is not the
+            informative one.
         successor: `(N, E)` flat state after each event.
-        bound: `(N, E)` flat state whose value bounds that after an effect that was not opened;
-            elsewhere the successor.
-        configuration: `(N,)` the configuration that each state belongs to.
+        bound: `(N, E)` flat state whose value caps the value after an interaction that the search
+            did not expand, so that a foreseen harm is not forgotten; elsewhere the successor.
+        abstract_state: `(N,)` the abstract state that each state belongs to.
     """
 
     preference: Floats
@@ -80,14 +82,14 @@ class Stage:
     information: Floats
     novelty: Floats
     flow: Floats
-    preference_again: Floats
-    flow_again: Floats
+    preference_without_optimism: Floats
+    flow_without_optimism: Floats
     successor: Ints
     bound: Ints
-    configuration: Ints
+    abstract_state: Ints
 
     def later(self, value: Floats) -> Floats:
-        """`(N, E)` value of what follows each event; effects not opened are worth no more than their bound."""
+        """`(N, E)` value of what follows each event, capped by the bound."""
         later: Floats = np.minimum(value.take(self.successor), value.take(self.bound))
         return later
 
@@ -99,7 +101,8 @@ class Stage:
     def plain(self, value: Floats) -> Floats:
         """`(N, A)` Q of any other step."""
         return (
-            self.preference_again + np.matmul(self.flow_again, self.later(value)[..., None])[..., 0]
+            self.preference_without_optimism
+            + np.matmul(self.flow_without_optimism, self.later(value)[..., None])[..., 0]
         )
 
 
@@ -123,30 +126,33 @@ class Planner:
         tolerance: float = 0.1,
         max_iterations: int = 30,
     ) -> None:
-        self.geometry, self.preferences, self.budget = geometry, preferences, budget
-        self.tolerance, self.max_iterations = tolerance, max_iterations
+        self.geometry = geometry
+        self.preferences = preferences
+        self.budget = budget
+        self.tolerance = tolerance
+        self.max_iterations = max_iterations
         self.intended: list[Key] = []
         self._region: Region | None = None
 
-    def plan(self, belief: Belief, knowledge: Knowledge) -> Plan:
+    def plan(self, belief: Belief, tables: PosteriorTables) -> Plan:
         """Expected free energy of every action at the present belief."""
-        region = self._region = region_of(belief, knowledge, self.geometry, self._region)
-        search = Search(belief, knowledge, region, self.budget, self.intended)
+        region = self._region = region_of(belief, tables, self.geometry, self._region)
+        search = Search(belief, tables, region, self.budget, self.intended)
         roots = region.state(belief.pose)
-        stage, at = self._stage(search, belief, knowledge, region, roots)
-        pragmatic = self._value(stage)
+        stage, at = self._stage(search, belief, tables, region, roots)
+        never = np.full(len(stage.preference), self.preferences.log_preference_of_never)
+        pragmatic = self._value(stage, never, np.full(len(never), -np.inf))
         informative = stage.informative(pragmatic)
-        value = self._value(stage, (pragmatic, informative.max(1)))
+        value = self._value(stage, pragmatic, informative.max(1))
         scores = np.maximum(stage.plain(value), informative)
         expected = -np.tensordot(belief.weights, scores[at], 1)
         ahead = self._predicted(stage, scores, int(at[belief.weights.argmax()]))
-        self.intended = [
-            search.absolute(number) for number in dict.fromkeys(stage.configuration[ahead].tolist())
-        ]
-        first = stage.preference[at], stage.ambiguity[at], stage.information[at], stage.novelty[at]
-        preference, ambiguity, information, novelty = (
-            np.tensordot(belief.weights, term, 1) for term in first
-        )
+        goals = dict.fromkeys(stage.abstract_state[ahead].tolist())  # in order, each once
+        self.intended = [search.absolute(number) for number in goals]
+        preference = np.tensordot(belief.weights, stage.preference[at], 1)
+        ambiguity = np.tensordot(belief.weights, stage.ambiguity[at], 1)
+        information = np.tensordot(belief.weights, stage.information[at], 1)
+        novelty = np.tensordot(belief.weights, stage.novelty[at], 1)
         risk = -preference - information - ambiguity
         return Plan(expected, risk, ambiguity, information, novelty, len(search.found))
 
@@ -155,87 +161,102 @@ class Planner:
         path = [state]
         for _ in range(PREDICTED_STEPS):
             action = scores[path[-1]].argmax()
-            path.append(int(stage.successor[path[-1], stage.flow[path[-1], action].argmax()]))
+            event = stage.flow[path[-1], action].argmax()
+            path.append(int(stage.successor[path[-1], event]))
         return path
 
-    def _value(self, stage: Stage, informed: tuple[Floats, Floats] | None = None) -> Floats:
-        """Value of every state: without informative outcomes, or with one.
+    def _value(self, stage: Stage, start: Floats, value_of_information_step: Floats) -> Floats:
+        """Value of every state, if the informative step may be taken once for its value.
 
         Args:
             stage: one-step quantities.
-            informed: the value without, and the value of taking the best informative step now.
+            start: `(N,)` values to start from.
+            value_of_information_step: `(N,)`; minus infinity where there is none.
         """
-        size = len(stage.preference)
-        start, once = informed or (np.full(size, self.preferences.forever), np.full(size, -np.inf))
-        step = stage.preference_again, stage.flow_again, stage.successor, stage.bound
-        return optimal_value(*step, once, start, self.tolerance, self.max_iterations)
+        return optimal_value(
+            stage.preference_without_optimism,
+            stage.flow_without_optimism,
+            stage.successor,
+            stage.bound,
+            value_of_information_step,
+            start,
+            self.tolerance,
+            self.max_iterations,
+        )
 
     def _stage(
-        self, search: Search, belief: Belief, knowledge: Knowledge, region: Region, roots: Ints
+        self, search: Search, belief: Belief, tables: PosteriorTables, region: Region, roots: Ints
     ) -> tuple[Stage, Ints]:
         """One-step quantities of the states within reach, and where the roots are among them."""
         chance = np.concatenate([node.chance for node in search.found])
         after, bounds = search.successors()
         kept, number = _within_reach(chance >= REACHABLE, after, roots)
-        here = np.arange(len(kept))[:, None]
-        successor, worse = number[after[kept]], number[bounds[kept]]
-        successor = np.where(successor >= 0, successor, here)
-        bound = np.where(worse >= 0, worse, successor)
-        which, state = np.divmod(kept, len(region.front))
-        ahead = np.stack([node.cells for node in search.found])[
-            which, region.front[state]
-        ]  # (N, V)
+        successor = number[after[kept]]
+        successor = np.where(successor >= 0, successor, np.arange(len(kept))[:, None])
+        bound = number[bounds[kept]]
+        bound = np.where(bound >= 0, bound, successor)
+        which, state = np.divmod(kept, len(region.cell_ahead))
+        cells = np.stack([node.cells for node in search.found])
+        token_ahead = cells[which, region.cell_ahead[state]]  # (N, V)
         hand = np.array([node.hand for node in search.found])[which]
-        sums, flows = self._expected(ahead, hand, knowledge)
-        (preference, ambiguity, novelty, preference_again), (flow, flow_again, events) = sums, flows
-        sight = self._information(search, belief, knowledge, region, kept, number)
-        information = np.matmul(events, sight[successor][..., None])[..., 0]
-        again = preference_again, flow_again
-        return Stage(
-            preference, ambiguity, information, novelty, flow, *again, successor, bound, which
-        ), number[roots]
+        sums, flows = self._expected(token_ahead, hand, tables)
+        preference, ambiguity, novelty, preference_without_optimism = sums
+        flow, flow_without_optimism, chance_of_event = flows
+        sight = self._information(search, belief, tables, region, kept, number)
+        stage = Stage(
+            preference=preference,
+            ambiguity=ambiguity,
+            information=np.matmul(chance_of_event, sight[successor][..., None])[..., 0],
+            novelty=novelty,
+            flow=flow,
+            preference_without_optimism=preference_without_optimism,
+            flow_without_optimism=flow_without_optimism,
+            successor=successor,
+            bound=bound,
+            abstract_state=which,
+        )
+        return stage, number[roots]
 
     def _expected(
-        self, ahead: Floats, hand: Ints, knowledge: Knowledge
+        self, token_ahead: Floats, hand: Ints, tables: PosteriorTables
     ) -> tuple[list[Floats], list[Floats]]:
-        """Expectations of `_one_step` under beliefs over the token ahead `(N, V)`, with things in hand `(N,)`."""
-        each, events = knowledge.num_actions, knowledge.num_events
-        tables = self._one_step(knowledge)
-        whole = np.empty((len(ahead), tables.shape[2]))
+        """Expectations of `_one_step` given beliefs over the token ahead `(N, V)` and hands `(N,)`.
+
+        Returns:
+            the four sums, `(N, A)` each, and the three flows, `(N, A, E)` each.
+        """
+        actions = tables.num_actions
+        quantities = self._one_step(tables)
+        expected = np.empty((len(token_ahead), quantities.shape[2]))
         for held in np.unique(hand):
             rows = (hand == held).nonzero()[0]
-            whole[rows] = ahead[rows] @ tables[held]
-        sums, flows = (
-            whole[:, : 4 * each],
-            whole[:, 4 * each :].reshape(len(whole), 3, each, events),
-        )
-        return [sums[:, i * each : (i + 1) * each] for i in range(4)], [
-            flows[:, i] for i in range(3)
-        ]
+            expected[rows] = token_ahead[rows] @ quantities[held]
+        sums = [expected[:, i * actions : (i + 1) * actions] for i in range(4)]
+        flows = expected[:, 4 * actions :].reshape(len(expected), 3, actions, tables.num_events)
+        return sums, [flows[:, i] for i in range(3)]
 
-    def _one_step(self, knowledge: Knowledge) -> Floats:
+    def _one_step(self, tables: PosteriorTables) -> Floats:
         """One-step quantities by thing in hand and token ahead, `(C, V, 4 * A + 3 * A * E)`.
 
         They are, for every action: expected log preference, ambiguity of the outcome, novelty, and
         the preference of a step that is not informative, nats; then, for every event, the
         discounted flow, that of a step that is not informative, and the plain probability.
         """
-        rows = knowledge.outcome_rows()
-        table = knowledge.transition.transpose(2, 1, 0, 3)  # (C, V, A, E)
-        unsure, new = (
-            part[rows].transpose(2, 0, 1)
-            for part in (entropy(knowledge.outcome, -1), knowledge.outcome_novelty)
-        )  # (V, A, E)
-        novelty = knowledge.transition_novelty.transpose(2, 1, 0) + (table * new).sum(-1)
-        preference, flow = self._prospects(table, knowledge.outcome[rows])
-        again = knowledge.transition_again.transpose(2, 1, 0, 3)
-        preference_again, flow_again = self._prospects(again, knowledge.outcome_again[rows])
-        flows = np.concatenate(
-            [part.reshape(*part.shape[:2], -1) for part in (flow, flow_again, table)], -1
+        rows = tables.outcome_rows()
+        table = tables.transition.transpose(2, 1, 0, 3)  # (C, V, A, E)
+        unsure = entropy(tables.outcome, -1)[rows].transpose(2, 0, 1)  # (V, A, E)
+        new = tables.outcome_novelty[rows].transpose(2, 0, 1)
+        ambiguity = (table * unsure).sum(-1)
+        novelty = tables.transition_novelty.transpose(2, 1, 0) + (table * new).sum(-1)
+        preference, flow = self._prospects(table, tables.outcome[rows])
+        preference_without_optimism, flow_without_optimism = self._prospects(
+            tables.transition_without_optimism.transpose(2, 1, 0, 3),
+            tables.outcome_without_optimism[rows],
         )
-        return np.concatenate(
-            [preference, (table * unsure).sum(-1), novelty, preference_again, flows], -1
-        )
+        sums = [preference, ambiguity, novelty, preference_without_optimism]
+        flows = [flow, flow_without_optimism, table]
+        flat = [part.reshape(*part.shape[:2], -1) for part in flows]
+        return np.concatenate([*sums, *flat], -1)
 
     def _prospects(self, table: Floats, outcome: Floats) -> tuple[Floats, Floats]:
         """Expected log preference `(C, V, A)` and discounted flow `(C, V, A, E)`.
@@ -244,31 +265,32 @@ class Planner:
             table: `(C, V, A, E)` p(event | thing in hand, token ahead, action).
             outcome: `(A, E, V, O)` p(outcome | action, event, token ahead).
         """
-        likes = self.preferences
-        gain = (outcome @ (likes.log_preference() + likes.discount * likes.tail())).transpose(
-            2, 0, 1
-        )
-        stays = (outcome @ likes.goes_on()).transpose(2, 0, 1)
-        return (table * gain).sum(-1), likes.discount * table * stays
+        preferences = self.preferences
+        log_preference = preferences.log_preference() + preferences.discount * preferences.tail()
+        gain = (outcome @ log_preference).transpose(2, 0, 1)
+        stays = (outcome @ preferences.goes_on()).transpose(2, 0, 1)
+        return (table * gain).sum(-1), preferences.discount * table * stays
 
     def _information(
         self,
         search: Search,
         belief: Belief,
-        knowledge: Knowledge,
+        tables: PosteriorTables,
         region: Region,
         kept: Ints,
         number: Ints,
     ) -> Floats:
         """Information gain about the map of arriving in every kept state, `(N,)`."""
         cells = np.stack([node.cells for node in search.found])
-        worth = cell_information(cells, knowledge.misread, knowledge.num_tokens)
-        which, state = np.divmod(kept, len(region.front))
+        information = cell_information(cells, tables.misread, tables.num_tokens)
+        which, state = np.divmod(kept, len(region.cell_ahead))
         memory, views = _remembered(belief, region, number.reshape(len(cells), -1), len(kept))
-        view, clear, geometry = region.view[state], cells @ knowledge.transparency, self.geometry
+        view = region.view[state]
+        clear = cells @ tables.transparency
+        geometry = self.geometry
         layout = geometry.nearer, geometry.outwards, geometry.own
         return information_at(
-            clear, worth, which, view, *layout, memory, views, knowledge.transparency
+            clear, information, which, view, *layout, memory, views, tables.transparency
         )
 
 
@@ -277,20 +299,23 @@ def _remembered(belief: Belief, region: Region, number: Ints, size: int) -> tupl
 
     Args:
         belief, region: what is known.
-        number: `(configurations, S)` row of each state, or -1.
+        number: `(n, S)` row of each state, or -1.
         size: N.
     """
     memory = np.full(size, -1)
     if not belief.visited:
         return memory, np.zeros((1, 1), np.int64)
     rows = number[:, region.state(np.array(list(belief.visited)))]
-    config, visit = (rows >= 0).nonzero()
-    memory[rows[config, visit]] = visit
+    abstract_state, visit = (rows >= 0).nonzero()
+    memory[rows[abstract_state, visit]] = visit
     return memory, np.stack(list(belief.visited.values()))
 
 
 def _within_reach(likely: npt.NDArray[np.bool_], successor: Ints, roots: Ints) -> tuple[Ints, Ints]:
-    """Flat states that likely events lead to from the roots, and the number of each flat state among them (or -1)."""
+    """Flat states that likely events lead to from the roots, and the number of each among them.
+
+    States out of reach have the number -1.
+    """
     reached = np.isfinite(distances(successor, likely, np.unique(roots))).nonzero()[0]
     number = np.full(len(successor), -1)
     number[reached] = np.arange(len(reached))

@@ -1,4 +1,4 @@
-"""Value of every state by modified policy iteration: one improvement over all actions, then cheap sweeps of the policy.
+"""Value of every state by modified policy iteration: an improvement, then cheap evaluations.
 
 Puterman and Shin (1978), "Modified policy iteration algorithms for discounted Markov decision
 problems".
@@ -24,8 +24,10 @@ def merged(flow: Floats, successor: Ints, bound: Ints) -> tuple[Floats, Ints, In
             their number `(N,)`.
     """
     number, actions, events = flow.shape
-    total, size = np.zeros(flow.shape), np.zeros(number, np.int64)
-    after, limit = successor.copy(), bound.copy()
+    total = np.zeros(flow.shape)
+    size = np.zeros(number, np.int64)
+    after = successor.copy()
+    limit = bound.copy()
     for state in range(number):
         for event in range(events):
             place = 0
@@ -35,14 +37,82 @@ def merged(flow: Floats, successor: Ints, bound: Ints) -> tuple[Floats, Ints, In
             ):
                 place += 1
             if place == size[state]:
-                after[state, place], limit[state, place] = (
-                    successor[state, event],
-                    bound[state, event],
-                )
+                after[state, place] = successor[state, event]
+                limit[state, place] = bound[state, event]
                 size[state] += 1
             for action in range(actions):
                 total[state, action, place] += flow[state, action, event]
     return total, after, limit, size
+
+
+@compiled
+def improve(
+    preference: Floats,
+    flow: Floats,
+    successor: Ints,
+    bound: Ints,
+    size: Ints,
+    value_of_information_step: Floats,
+    value: Floats,
+    policy: Ints,
+    improved: Floats,
+) -> float:
+    """Choose the best action in every state; return the largest change of a value.
+
+    Args:
+        preference, value_of_information_step: as `optimal_value`.
+        flow, successor, bound, size: as `merged` returns them.
+        value: `(N,)` of the states, as it stands.
+        policy: `(N,)`, overwritten: the best action, or -1 for the informative step.
+        improved: `(N,)`, overwritten: the value of the best action.
+    """
+    number, actions, events = flow.shape
+    later = np.empty(events)
+    change = 0.0
+    for state in range(number):
+        for event in range(size[state]):
+            later[event] = min(value[successor[state, event]], value[bound[state, event]])
+        best = value_of_information_step[state]
+        policy[state] = -1
+        for action in range(actions):
+            score = preference[state, action]
+            for event in range(size[state]):
+                score += flow[state, action, event] * later[event]
+            if score > best:
+                best = score
+                policy[state] = action
+        improved[state] = best
+        change = max(change, abs(best - value[state]))
+    return change
+
+
+@compiled
+def evaluate(
+    preference: Floats,
+    flow: Floats,
+    successor: Ints,
+    bound: Ints,
+    size: Ints,
+    policy: Ints,
+    value: Floats,
+) -> None:
+    """Evaluate a policy by sweeps in place, back and forth: so news travels both ways.
+
+    Args:
+        preference, flow, successor, bound, size, policy: as `improve`.
+        value: `(N,)` of the states, brought up to date.
+    """
+    number = len(value)
+    for sweep in range(POLICY_SWEEPS):
+        for place in range(number):
+            state = place if sweep % 2 else number - 1 - place
+            action = policy[state]
+            if action >= 0:
+                score = preference[state, action]
+                for event in range(size[state]):
+                    after = min(value[successor[state, event]], value[bound[state, event]])
+                    score += flow[state, action, event] * after
+                value[state] = score
 
 
 @compiled
@@ -51,7 +121,7 @@ def optimal_value(
     flow: Floats,
     successor: Ints,
     bound: Ints,
-    once: Floats,
+    value_of_information_step: Floats,
     start: Floats,
     tolerance: float,
     max_improvements: int,
@@ -64,43 +134,30 @@ def optimal_value(
         successor: `(N, E)` state after each event.
         bound: `(N, E)` state whose value the value after the event does not exceed (the successor
             itself: no bound).
-        once: `(N,)` value of stopping the policy for something else; minus infinity if that cannot
-            be.
+        value_of_information_step: `(N,)` value of stopping the policy for an informative step;
+            minus infinity if that cannot be.
         start: `(N,)` values to start from.
         tolerance: no further improvement once no value changes by more.
         max_improvements: nor after so many.
     """
     flow, successor, bound, size = merged(flow, successor, bound)
-    number, actions, events = flow.shape
-    value, improved, later = start.copy(), np.empty(number), np.empty(events)
-    policy = np.zeros(number, np.int64)
+    value = start.copy()
+    improved = np.empty(len(start))
+    policy = np.zeros(len(start), np.int64)
     for _ in range(max_improvements):
-        change = 0.0
-        for state in range(number):
-            for event in range(size[state]):
-                later[event] = min(value[successor[state, event]], value[bound[state, event]])
-            best, policy[state] = once[state], -1
-            for action in range(actions):
-                score = preference[state, action]
-                for event in range(size[state]):
-                    score += flow[state, action, event] * later[event]
-                if score > best:
-                    best, policy[state] = score, action
-            improved[state] = best
-            change = max(change, abs(best - value[state]))
+        change = improve(
+            preference,
+            flow,
+            successor,
+            bound,
+            size,
+            value_of_information_step,
+            value,
+            policy,
+            improved,
+        )
         value, improved = improved, value
         if change < tolerance:
             break
-        for sweep in range(POLICY_SWEEPS):
-            for place in range(number):
-                state = (
-                    place if sweep % 2 else number - 1 - place
-                )  # back and forth: in place, news travels both ways
-                action = policy[state]
-                if action >= 0:
-                    score = preference[state, action]
-                    for event in range(size[state]):
-                        after = min(value[successor[state, event]], value[bound[state, event]])
-                        score += flow[state, action, event] * after
-                    value[state] = score
+        evaluate(preference, flow, successor, bound, size, policy, value)
     return value

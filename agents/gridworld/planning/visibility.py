@@ -12,7 +12,7 @@ import numpy as np
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.compiled import compiled
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
-from aif_dcpc.agents.gridworld.model.vocabulary import UNSEEN
+from aif_dcpc.agents.gridworld.model.vocabulary import OUT_OF_SIGHT
 
 SEES_AS_WELL = 0.5  # tokens whose transparencies differ by less are as good to see past
 
@@ -33,7 +33,7 @@ class Transparency:
         return cls(np.zeros((num_slots, 2)))
 
     def update(self, view: Ints, geometry: Geometry) -> None:
-        """Count one view `(P,)` of codes: cells whose nearer neighbours in sight all show one token."""
+        """Count, in a view `(P,)` of codes, the cells whose nearer neighbours all show one token."""
         near = np.where(geometry.nearer >= 0, view[geometry.nearer], -1)
         touches_own = (geometry.nearer == geometry.own).any(1)
         top = near.max(1)
@@ -56,7 +56,7 @@ class Transparency:
 @compiled
 def visible_information(
     clear: Floats,
-    worth: Floats,
+    information: Floats,
     view: Ints,
     nearer: Ints,
     outwards: Ints,
@@ -64,14 +64,14 @@ def visible_information(
     remembered: Ints,
     transparency: Floats,
 ) -> float:
-    """Information gain of looking at a view, nats: the worth of its cells, each as far as it will be in sight.
+    """Information gain of looking at a view, nats: that of its cells, as far as they will be in sight.
 
-    Where the agent has been, what is in sight is known, while all that was in sight lets as much
-    sight through.
+    At a pose visited before, the remembered visibility is used as long as no visible cell has
+    changed its transparency; else visibility is propagated outwards by noisy-or.
 
     Args:
         clear: `(cells,)` probability that one sees past each cell of a region, were it in sight.
-        worth: `(cells,)` information gain of a sighting of each cell.
+        information: `(cells,)` information gain of a sighting of each cell.
         view: `(P,)` cells in the view.
         nearer, outwards, own: see `Geometry`.
         remembered: `(P,)` codes of the view that was seen here; empty if there is none.
@@ -81,25 +81,27 @@ def visible_information(
     for place in outwards:
         if known and remembered[place] >= 0:
             known = abs(clear[view[place]] - transparency[remembered[place]]) < SEES_AS_WELL
-    total, through = 0.0, np.zeros(len(view) + 1)  # the last place stands for no neighbour
+    # the last place stands for no neighbour
+    total = 0.0
+    through = np.zeros(len(view) + 1)
     through[own] = 1.0
     for place in outwards:
         if known:
-            sight = 1.0 if remembered[place] != UNSEEN else 0.0
+            sight = 1.0 if remembered[place] != OUT_OF_SIGHT else 0.0
         else:
             dark = 1.0
             for neighbour in nearer[place]:
                 dark *= 1 - through[neighbour]
             sight = 1 - dark
             through[place] = sight * clear[view[place]]
-        total += sight * worth[view[place]]
+        total += sight * information[view[place]]
     return total
 
 
 @compiled
 def information_at(
     clear: Floats,
-    worth: Floats,
+    information: Floats,
     which: Ints,
     view: Ints,
     nearer: Ints,
@@ -112,8 +114,8 @@ def information_at(
     """`visible_information` in N states.
 
     Args:
-        clear, worth: `(configurations, cells)`.
-        which: `(N,)` configuration of each state.
+        clear, information: `(n, cells)` in n abstract states.
+        which: `(N,)` abstract state of each state.
         view: `(N, P)`.
         nearer, outwards, own, transparency: as `visible_information`.
         memory: `(N,)` row of `views` that was seen in a state, or -1.
@@ -121,9 +123,17 @@ def information_at(
     """
     result = np.empty(len(which))
     for state in range(len(which)):
-        here, one = which[state], memory[state]
+        here = which[state]
+        one = memory[state]
         remembered = views[one] if one >= 0 else views[0, :0]
         result[state] = visible_information(
-            clear[here], worth[here], view[state], nearer, outwards, own, remembered, transparency
+            clear[here],
+            information[here],
+            view[state],
+            nearer,
+            outwards,
+            own,
+            remembered,
+            transparency,
         )
     return result

@@ -1,7 +1,7 @@
 """Loops over the pooled counts of structured tables: their cells are few and mostly empty.
 
 N cases `(N, ...)` each belong to a head; a table has R rows of X values, laid out for L poolings,
-and H concentrations (see `Structured`).
+and H concentrations (see `PooledDirichletPrior`).
 """
 
 import math
@@ -121,15 +121,20 @@ def choose(source: np.random.Generator, weights: Array) -> int:
 
 @compiled
 def choose_structures(source: np.random.Generator, weights: Array) -> tuple[Ints, Ints]:
-    """Draw a structure of every case: its concentration `(N,)`, and its pooling of each value of the first axis `(N, G)`.
+    """Draw a structure of every case: its concentration, and its pooling of each first-axis value.
 
     Args:
         source: of randomness.
         weights: `(N, H, L, G)`, see `structure_posterior`.
+
+    Returns:
+        concentration `(N,)` and pooling `(N, G)`.
     """
     number, alphas, poolings, groups = weights.shape
-    alpha, pooling = np.empty(number, np.int64), np.zeros((number, groups), np.int64)
-    either, one = np.empty(2 * alphas), np.empty(poolings - 1)
+    alpha = np.empty(number, np.int64)
+    pooling = np.zeros((number, groups), np.int64)
+    either = np.empty(2 * alphas)
+    one = np.empty(poolings - 1)
     for case in range(number):
         for each in range(alphas):
             either[2 * each] = weights[case, each, 0, 0]
@@ -170,14 +175,16 @@ def draw_tables(
     number, num_rows, width = pooled.shape
     result = np.empty((number, index.shape[1], width), np.float32)
     each = index.shape[1] // weights.shape[3]  # contexts with one value of the first axis
-    drawn, last = np.empty((num_rows, width)), np.full(num_rows, -1)
+    drawn = np.empty((num_rows, width))
+    last = np.full(num_rows, -1)
     alpha, pooling = choose_structures(source, weights)
     for case in range(number):
         for context in range(index.shape[1]):
             row = index[pooling[case, context // each], context]
             if last[row] != case:
                 last[row] = case
-                top, total = -np.inf, 0.0
+                top = -np.inf
+                total = 0.0
                 for x in range(width):
                     if base[row, x] > 0:
                         size = rows[alpha[case], head[case], row, x] + pooled[case, row, x]

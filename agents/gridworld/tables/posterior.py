@@ -26,7 +26,12 @@ from aif_dcpc.agents.gridworld.tables.loops import (
     pool,
     row_parameters,
 )
-from aif_dcpc.agents.gridworld.tables.prior import TINY, Array, Structured, structure_posterior
+from aif_dcpc.agents.gridworld.tables.prior import (
+    TINY,
+    Array,
+    PooledDirichletPrior,
+    structure_posterior,
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class TablePosterior:
         past: `(head, *context, x)`.
     """
 
-    prior: Structured
+    prior: PooledDirichletPrior
     past: Tensor
 
     # -- what the past alone says ------------------------------------------------------------------
@@ -50,9 +55,11 @@ class TablePosterior:
 
     @cached_property
     def _rows(self) -> Array:
-        """Dirichlet parameters of every row given the past, and at X their sum, `(H, head, R, X + 1)`."""
-        prior, pooled = self.prior, self._pooled_past
-        alphas, base = prior.alphas.astype(float), prior.base.astype(float)
+        """Dirichlet parameters of every row given the past, `(H, head, R, X + 1)`; at X their sum."""
+        prior = self.prior
+        pooled = self._pooled_past
+        alphas = prior.alphas.astype(float)
+        base = prior.base.astype(float)
         rows = np.maximum(pooled + alphas[:, None, None, None] * base, TINY)
         totals = pooled.sum(-1) + alphas[:, None, None]
         return np.concatenate([rows, totals[..., None]], -1)
@@ -76,8 +83,9 @@ class TablePosterior:
         return pool(counts, self.prior.index, len(self.prior.base))
 
     def _structures(self, pooled: Array, head: Ints) -> tuple[Array, Array]:
-        """See `structure_posterior`."""
-        prior, evidence = self.prior, self._log_evidence[head]
+        """What past and own counts say about structures, see `structure_posterior`."""
+        prior = self.prior
+        evidence = self._log_evidence[head]
         layout = prior.base, prior.level, prior.group
         add_new_evidence(evidence, pooled, head, *layout, self._rows, self._log_gammas)
         return structure_posterior(evidence, prior.chances)
@@ -88,13 +96,11 @@ class TablePosterior:
         return torch.from_numpy(evidence).to(own.dtype)
 
     def mean_at(self, own: Tensor, head: Tensor, context: Tensor) -> Tensor:
-        """Posterior mean of the row that each case has in one context (its flat number, `(N,)`), `(N, x)`."""
-        prior, pooled, heads, at = (
-            self.prior,
-            self._pooled(own),
-            head.contiguous().numpy(),
-            context.numpy(),
-        )
+        """Posterior mean `(N, x)` of the row of each case in one context (flat number, `(N,)`)."""
+        prior = self.prior
+        pooled = self._pooled(own)
+        heads = head.contiguous().numpy()
+        at = context.numpy()
         rows = row_parameters(
             pooled, heads, prior.base, self._rows, np.ascontiguousarray(prior.index[:, at].T)
         )
@@ -104,12 +110,14 @@ class TablePosterior:
         return torch.from_numpy(mean).to(own.dtype)
 
     def draw(self, own: Tensor, head: Tensor, source: np.random.Generator) -> Tensor:
-        """An exact draw of every case's table: a structure, then its rows; pooled rows are drawn once.
+        """Draw every case's table exactly: a structure, then its rows; pooled rows are drawn once.
 
         Returns:
             probabilities in the shape of `own`.
         """
-        prior, pooled, heads = self.prior, self._pooled(own), head.contiguous().numpy()
+        prior = self.prior
+        pooled = self._pooled(own)
+        heads = head.contiguous().numpy()
         weights, _ = self._structures(pooled, heads)
         drawn = draw_tables(source, pooled, heads, prior.base, self._rows, prior.index, weights)
         return torch.from_numpy(drawn).to(own.dtype).view(own.shape)

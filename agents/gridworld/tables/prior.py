@@ -35,11 +35,11 @@ IMPOSSIBLE = -12.0  # log evidence of one (perhaps fractional) count where the b
 
 
 @dataclass(frozen=True)
-class Structured:
-    """The prior of a table. Rows of all poolings are laid out one after the other: R rows for L poolings.
+class PooledDirichletPrior:
+    """The prior of a table: a mixture over poolings of its rows.
 
-    Tables are small, so that the arithmetic is done by numpy, on the memory of the tensors that
-    come and go.
+    Rows of all poolings are laid out one after the other: R rows for L poolings. Tables are small,
+    so that the arithmetic is done by numpy, on the memory of the tensors that come and go.
 
     Attributes:
         base: `(R, X)` base measure of every row; zero where x is impossible.
@@ -65,7 +65,7 @@ class Structured:
         bases: Sequence[Tensor],
         alphas: Sequence[float],
         chances: Sequence[float],
-    ) -> "Structured":
+    ) -> "PooledDirichletPrior":
         """Lay out the rows.
 
         Args:
@@ -78,7 +78,9 @@ class Structured:
             chances: prior probability that the context does not matter, and of each other pooling
                 if it does.
         """
-        rows, index, start = [], [], 0
+        rows = []
+        index = []
+        start = 0
         for pool, base in zip(pools, bases, strict=True):
             sizes = tuple(1 if axis in pool else size for axis, size in enumerate(context))
             number = math.prod(sizes)
@@ -114,7 +116,7 @@ class Structured:
 
     @cached_property
     def group(self) -> Array:
-        """`(R,)` value of the first axis that each row belongs to; 0 where the context is ignored."""
+        """`(R,)` value of the first axis that a row belongs to; 0 where the context is ignored."""
         groups = np.zeros(len(self.base), np.int64)
         for rows in self.index[1:]:
             groups[rows] = self.group_of_context
@@ -154,7 +156,7 @@ class Structured:
     # -- inference ---------------------------------------------------------------------------------
 
     def log_evidences(self, pooled: Array) -> Array:
-        """log p(counts | concentration, pooling) of the rows of each value of the first axis, `(..., head, H, L, G)`."""
+        """log p(counts | concentration, pooling) by value of the first axis, `(..., head, H, L, G)`."""
         prior, log_gamma = (self._upright(value, pooled) for value in self._prior[:2])
         gain = gammaln(pooled + prior) - log_gamma
         cells = np.where(self.base > 0, gain, IMPOSSIBLE * pooled).sum(-1)
@@ -177,90 +179,103 @@ class Structured:
         return np.moveaxis(by_row, -2, 0)
 
     def _onto_contexts(self, rows: Array, axis: int) -> Array:
-        """Sum over poolings of what a context's rows hold; the axis of rows becomes the context axes."""
+        """Sum over poolings of what a context's rows hold; the context axes replace that of rows."""
         at = axis % rows.ndim
         spread = rows.take(self.index, at).sum(at)
         return spread.reshape(*rows.shape[:at], *self.context, *rows.shape[at + 1 :])
 
-    def summary(self, counts: Tensor, nothing: int) -> tuple[Tensor, Tensor, Tensor]:
+    def summary(self, counts: Tensor, nothing: int) -> "Triple":
         """What planning needs of every row `(..., head, *context)`.
 
         Returns:
             the posterior mean; I(x; table) in nats; and the mean after one more trial of the row
-                that gave x = `nothing`
-            (structures as likely as before): a known row stays as it is, an untried one loses what
-                it promised.
+            that gave x = `nothing` (structures as likely as before): a known row stays as it is, an
+            untried one loses what it promised.
 
         novelty = H[mean] - E_h E[H(row) | h], with E[H] of a Dirichlet = digamma(a0 + 1) - sum_x
         m_x digamma(a_x + 1).
         """
         pooled = self.pooled(counts.numpy())
-        rows, weights = self._rows(pooled), self._row_weights(pooled)
+        rows = self._rows(pooled)
+        weights = self._row_weights(pooled)
         total = rows.sum(-1, keepdims=True)
         means = rows / total
         spread = digamma(total[..., 0] + 1) - (means * digamma(rows + 1)).sum(-1)
         idle = rows.copy()
         idle[..., nothing] += 1
-        mean, again = (
-            self._onto_contexts((weights[..., None] * part).sum(0), -2)
-            for part in (means, idle / (total + 1))
-        )
+        mean = self._onto_contexts((weights[..., None] * means).sum(0), -2)
+        after_idle = idle / (total + 1)
+        without_optimism = self._onto_contexts((weights[..., None] * after_idle).sum(0), -2)
         novelty = entr(mean).sum(-1) - self._onto_contexts((weights * spread).sum(0), -1)
         return (
             torch.from_numpy(mean),
             torch.from_numpy(np.maximum(novelty, 0)),
-            torch.from_numpy(again),
+            torch.from_numpy(without_optimism),
         )
+
+
+Triple = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass
 class Summary:
-    """Posterior mean, novelty and mean after an idle trial, recomputed only for the heads whose counts have changed.
+    """Posterior mean, novelty and mean after an idle trial, recomputed where counts have changed.
 
     Attributes:
         nothing: what an idle trial gives.
-        counts, mean, novelty, again: as they were last; None before the first use.
-        base: of the prior that they were computed under.
+        counts: at which the summary was computed last; None before the first use.
+        last: the summary at those counts.
+        base: base measure of the prior that it was computed under.
     """
 
     nothing: int
     counts: Tensor | None = None
-    mean: Tensor | None = None
-    novelty: Tensor | None = None
-    again: Tensor | None = None
+    last: Triple | None = None
     base: Tensor | None = None
 
-    def update(self, counts: Tensor, prior: Structured) -> tuple[Tensor, Tensor, Tensor]:
-        """Posterior mean, novelty, and mean after an idle trial at `counts` `(head, *context, x)`."""
-        mean, novelty, again = self.mean, self.novelty, self.again
-        old, base, now = self.counts, self.base, torch.from_numpy(prior.base)
-        if mean is None or novelty is None or again is None or old is None or base is None:
-            mean, novelty, again = prior.summary(counts, self.nothing)
-        elif counts.shape != old.shape or not torch.equal(now, base):
-            mean, novelty, again = prior.summary(counts, self.nothing)
-        else:
-            changed = (counts != old).flatten(1).any(1).nonzero()[:, 0]
-            mean, novelty, again = mean.clone(), novelty.clone(), again.clone()
-            mean[changed], novelty[changed], again[changed] = prior.summary(
-                counts[changed], self.nothing
-            )
-        self.counts, self.mean, self.novelty, self.again, self.base = (
-            counts,
-            mean,
-            novelty,
-            again,
-            now,
+    def update(self, counts: Tensor, prior: PooledDirichletPrior) -> Triple:
+        """Posterior mean, novelty, and mean after an idle trial, at `(head, *context, x)` counts."""
+        base = torch.from_numpy(prior.base)
+        self.last = self._changed_heads(counts, base, prior) or prior.summary(counts, self.nothing)
+        self.counts = counts
+        self.base = base
+        return self.last
+
+    def _changed_heads(
+        self, counts: Tensor, base: Tensor, prior: PooledDirichletPrior
+    ) -> Triple | None:
+        """The last summary with the changed heads computed anew; None if it does not fit any more."""
+        if self.last is None or self.counts is None or self.base is None:
+            return None
+        if counts.shape != self.counts.shape or not torch.equal(base, self.base):
+            return None
+        changed = (counts != self.counts).flatten(1).any(1).nonzero()[:, 0]
+        mean, novelty, without_optimism = (part.clone() for part in self.last)
+        mean[changed], novelty[changed], without_optimism[changed] = prior.summary(
+            counts[changed], self.nothing
         )
-        return mean, novelty, again
+        return mean, novelty, without_optimism
 
     def state_dict(self) -> dict[str, Any]:
         """Plain tensors; recomputing all heads at once could differ in the last bit."""
-        return dict(vars(self))
+        mean, novelty, without_optimism = self.last or (None, None, None)
+        return {
+            "nothing": self.nothing,
+            "counts": self.counts,
+            "mean": mean,
+            "novelty": novelty,
+            "again": without_optimism,
+            "base": self.base,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
-        for name, value in state.items():
-            setattr(self, name, value)
+        self.nothing = state["nothing"]
+        self.counts = state["counts"]
+        self.base = state["base"]
+        self.last = None
+        if state["mean"] is not None:
+            self.last = state["mean"], state["novelty"], state["again"]
 
 
 @compiled
@@ -270,21 +285,24 @@ def structure_posterior(evidence: Array, chances: Array) -> tuple[Array, Array]:
     Args:
         evidence: `(N, H, L, G)` log p(counts | concentration, pooling) of every value of the first
             axis.
-        chances: `(L,)`, see `Structured`.
+        chances: `(L,)`, see `PooledDirichletPrior`.
 
     Returns:
         p(concentration, pooling of a value of the first axis | counts) `(N, H, L, G)`, and log
             p(counts) `(N,)`.
     """
     number, alphas, poolings, groups = evidence.shape
-    weights, total = np.zeros(evidence.shape), np.empty(number)
+    weights = np.zeros(evidence.shape)
+    total = np.empty(number)
     logits = np.empty((alphas, 2))
     for case in range(number):
         for alpha in range(alphas):
-            logits[alpha, 0], logits[alpha, 1] = math.log(chances[0]), math.log(1 - chances[0])
+            logits[alpha, 0] = math.log(chances[0])
+            logits[alpha, 1] = math.log(1 - chances[0])
             for group in range(groups):
                 logits[alpha, 0] += evidence[case, alpha, 0, group]
-                top, sum_ = -np.inf, 0.0
+                top = -np.inf
+                sum_ = 0.0
                 for pooling in range(1, poolings):
                     top = max(top, evidence[case, alpha, pooling, group])
                 for pooling in range(1, poolings):
@@ -306,18 +324,6 @@ def structure_posterior(evidence: Array, chances: Array) -> tuple[Array, Array]:
                 for pooling in range(1, poolings):
                     weights[case, alpha, pooling, group] *= matters
     return weights, total
-
-
-def dirichlet(concentration: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw from Dirichlet distributions along the last axis, safe for tiny concentrations.
-
-    Gamma(a) = Gamma(a + 1) U^(1/a) in log space, so that a draw never underflows to a row of zeros.
-    """
-    gamma = torch._standard_gamma(concentration + 1, generator=generator).clamp_min(TINY).log()
-    uniform = torch.rand(
-        concentration.shape, generator=generator, dtype=concentration.dtype
-    ).clamp_min(TINY)
-    return torch.softmax(gamma + uniform.log() / concentration, -1)
 
 
 def numpy_generator(generator: torch.Generator) -> np.random.Generator:

@@ -9,7 +9,9 @@ from aif_dcpc.agents.gridworld.planning.distances import distances, least_effort
 from aif_dcpc.agents.gridworld.planning.policy_iteration import optimal_value
 from aif_dcpc.agents.gridworld.planning.visibility import visible_information
 
-STATES, ACTIONS, EVENTS = 12, 3, 4
+STATES = 12
+ACTIONS = 3
+EVENTS = 4
 NONE = np.zeros(0, np.int64)
 
 
@@ -25,20 +27,26 @@ def process(seed):
 @pytest.mark.parametrize("stop", [-np.inf, -3.0])
 def test_the_optimal_value_solves_its_equation(seed, stop):
     preference, flow, successor, bound = process(seed)
-    once = np.full(STATES, stop)
+    value_of_information_step = np.full(STATES, stop)
     value = optimal_value(
-        preference, flow, successor, bound, once, np.full(STATES, -10.0), 1e-10, 1000
+        preference,
+        flow,
+        successor,
+        bound,
+        value_of_information_step,
+        np.full(STATES, -10.0),
+        1e-10,
+        1000,
     )
     later = np.minimum(value[successor], value[bound])
     best = (preference + np.einsum("nae,ne->na", flow, later)).max(1)
-    assert np.allclose(value, np.maximum(best, once), atol=1e-8)
+    assert np.allclose(value, np.maximum(best, value_of_information_step), atol=1e-8)
     assert np.isfinite(value).all() and value.std() > 0
 
 
 def test_distances_and_efforts_by_hand():
-    successor = np.array(
-        [[1, 0], [2, 0], [3, 0], [3, 0]]
-    )  # a row of four: event 0 steps on, event 1 goes to the start
+    # a row of four: event 0 steps on, event 1 goes to the start
+    successor = np.array([[1, 0], [2, 0], [3, 0], [3, 0]])
     allowed = np.array([[True, True], [True, True], [False, True], [True, True]])
     found = distances(successor, allowed, np.array([0]))
     assert found.tolist() == [0, 1, 2, np.inf]
@@ -48,21 +56,16 @@ def test_distances_and_efforts_by_hand():
 
 def test_information_is_what_comes_into_sight():
     """A corridor: own cell, then three cells one behind the other; what lies behind a wall is out of sight."""
-    nearer, outwards = (
-        np.array([[-1, -1, -1], [0, -1, -1], [1, -1, -1], [2, -1, -1]]),
-        np.array([1, 2, 3]),
-    )
-    clear, worth, view = (
-        np.array([1.0, 0.75, 0.5, 0.2]),
-        np.array([9.0, 1.0, 2.0, 4.0]),
-        np.arange(4),
-    )
+    nearer = np.array([[-1, -1, -1], [0, -1, -1], [1, -1, -1], [2, -1, -1]])
+    outwards = np.array([1, 2, 3])
+    clear = np.array([1.0, 0.75, 0.5, 0.2])
+    information = np.array([9.0, 1.0, 2.0, 4.0])
+    view = np.arange(4)
     transparency = np.array([0.9, 0.05])
-    ask = (clear, worth, view, nearer, outwards, 0)
+    ask = (clear, information, view, nearer, outwards, 0)
     assert visible_information(*ask, NONE, transparency) == pytest.approx(1 + 0.75 * 2 + 0.375 * 4)
-    seen = np.array(
-        [0, 0, 0, -1]
-    )  # it was seen that the last cell is out of sight, with tokens as clear as now
+    # it was seen that the last cell is out of sight, with tokens as clear as now
+    seen = np.array([0, 0, 0, -1])
     assert visible_information(*ask, seen, transparency) == pytest.approx(1 + 2)
     wall = np.array([0, 1, 0, -1])  # a wall stood there: the memory says nothing about the present
     assert visible_information(*ask, wall, transparency) == pytest.approx(1 + 0.75 * 2 + 0.375 * 4)

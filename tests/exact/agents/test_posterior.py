@@ -2,50 +2,57 @@
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 from math import exp, lgamma, log
 
 import pytest
 import torch
 
 from aif_dcpc.agents.gridworld.model import counts as counts_module
-from aif_dcpc.agents.gridworld.model.conditionals import HAND_ERROR, Cloud, Grid, prior_cloud
+from aif_dcpc.agents.gridworld.model.conditionals import HAND_ERROR, GridConditionals, GridParticles
 from aif_dcpc.agents.gridworld.model.counts import Counts, TablePrior, Tables, no_counts
 from aif_dcpc.agents.gridworld.model.geometry import MOTIONS, geometry_of
-from aif_dcpc.agents.gridworld.model.graph import GridModel, cloud_of, data_of, values_of
-from aif_dcpc.agents.gridworld.model.paths import Record, effects_of
+from aif_dcpc.agents.gridworld.model.graph import GridModel, data_of, particles_of, values_of
+from aif_dcpc.agents.gridworld.model.paths import History, effects_of
 from aif_dcpc.agents.gridworld.model.segments import misread_log_odds
+from aif_dcpc.agents.gridworld.model.slice_proposal import prior_particles, propose
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME, Slots, Vocabulary
 from aif_dcpc.agents.gridworld.tables.posterior import evidence_gain
 from aif_dcpc.agents.protocol import EgocentricView
 from aif_dcpc.inference import DCPC
 
-SIZE, ACTIONS, TOKENS, ALPHABET, NUM_EVENTS = 3, 2, 2, 4, 9
+SIZE = 3
+ACTIONS = 2
+TOKENS = 2
+ALPHABET = 4
+NUM_EVENTS = 9
 PRIOR = TablePrior(
     stay=0.4, effect_odds=1.0, nothing=0.6, token_concentration=3.0, misread=(1.0, 6.0)
 )
-FLOOR, WALL = 0, 1
+FLOOR = 0
+WALL = 1
 
 
 VOCABULARY = Vocabulary(Slots(TOKENS, [0, 1]), Slots(1, [0]), [(FLOOR, SAME)], NUM_EVENTS)
 
 
-def small_world() -> Grid:
+def small_world() -> GridConditionals:
     """A torus of nine cells, two tokens, one effect (it turns a wall ahead into floor), a view of the cell ahead."""
     view = EgocentricView(
         rows=2, columns=1, own_cell=(1, 0), num_tokens=ALPHABET, unseen_token=3, empty_hand_token=0
     )
     geometry = geometry_of(view, SIZE)
-    return Grid(
+    return GridConditionals(
         geometry, effects_of(geometry, VOCABULARY), PRIOR, no_counts(ACTIONS, VOCABULARY), ALPHABET
     )
 
 
 RECORDS = {
-    "opened or moved": Record(
+    "opened or moved": History(
         torch.tensor([0, 1, 1, 0]), torch.tensor([0, 0, 0, 0]), torch.zeros(4, dtype=torch.long),
         torch.tensor([[1, -1], [0, -1], [0, -1], [1, -1]]), torch.tensor([1, 1, 1, 5]),
     ),
-    "turned and misread": Record(
+    "turned and misread": History(
         torch.tensor([0, 1, 0, 1]), torch.tensor([0, 1, 1, 1]), torch.zeros(4, dtype=torch.long),
         torch.tensor([[0, -1], [1, -1], [-2, -1], [0, -1]]), torch.tensor([1, 1, 1, 1]),
     ),
@@ -90,7 +97,8 @@ def log_transitions(steps: list[tuple[int, int, int]]) -> float:
 
 def log_outcomes(steps: list[tuple[int, int, int]]) -> float:
     """As `log_transitions`; steps are (row, token ahead, outcome)."""
-    base, total = [0.08, 0.6, 0.08, 0.08, 0.08, 0.08], 0.0
+    base = [0.08, 0.6, 0.08, 0.08, 0.08, 0.08]
+    total = 0.0
     for row in {r for r, _, _ in steps}:
         own = [(f, o) for r, f, o in steps if r == row]
         terms = []
@@ -103,37 +111,51 @@ def log_outcomes(steps: list[tuple[int, int, int]]) -> float:
 
 
 def walk(
-    events: tuple[int, ...], record: Record
+    events: tuple[int, ...], history: History
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """Positions and cells ahead, by hand: heading 0 is +x, 1 is +y, and so on clockwise."""
     ahead = [(0, 1), (1, 0), (0, -1), (-1, 0)]
-    y, x, places, fronts = 1, 1, [], []
+    y = 1
+    x = 1
+    places = []
+    fronts = []
     for t, event in enumerate((0, *events)):
         if t:
             _, forward, right = MOTIONS[event] if event < 8 else (0, 0, 0)
-            h = int(record.heading[t - 1])
+            h = int(history.heading[t - 1])
             y += forward * ahead[h][0] + right * ahead[(h + 1) % 4][0]
             x += forward * ahead[h][1] + right * ahead[(h + 1) % 4][1]
-        dy, dx = ahead[int(record.heading[t])]
+        dy, dx = ahead[int(history.heading[t])]
         places.append((y % SIZE, x % SIZE))
         fronts.append(((y + dy) % SIZE, (x + dx) % SIZE))
     return places, fronts
 
 
-def log_joint(events: tuple[int, ...], world: dict[tuple[int, int], int], record: Record) -> float:
+def log_joint(
+    events: tuple[int, ...], world: dict[tuple[int, int], int], history: History
+) -> float:
     """log p(events, tokens of the cells that matter, observations)."""
-    _, fronts = walk(events, record)
-    now, moves, fates, right, wrong = dict(world), [], [], 0, 0
-    for t in range(len(record)):
+    _, fronts = walk(events, history)
+    now = dict(world)
+    moves = []
+    fates = []
+    right = 0
+    wrong = 0
+    for t in range(len(history)):
         if t:
-            event, action, token = events[t - 1], int(record.action[t]), now[fronts[t - 1]]
+            event = events[t - 1]
+            action = int(history.action[t])
+            token = now[fronts[t - 1]]
             moves.append((action, token, event))
-            fates.append((action if event == 0 else ACTIONS + event, token, int(record.outcome[t])))
+            fates.append(
+                (action if event == 0 else ACTIONS + event, token, int(history.outcome[t]))
+            )
             if event == 8:
                 now[fronts[t - 1]] = FLOOR
-        code = int(record.view[t, 0])
+        code = int(history.view[t, 0])
         if code != -1:
-            right, wrong = right + (code == now[fronts[t]]), wrong + (code != now[fronts[t]])
+            right = right + (code == now[fronts[t]])
+            wrong = wrong + (code != now[fronts[t]])
     return (
         log_transitions(moves) + log_outcomes(fates)
         + dirichlet_multinomial(Counter(world.values()), 3.0, [0.5, 0.5])
@@ -142,17 +164,17 @@ def log_joint(events: tuple[int, ...], world: dict[tuple[int, int], int], record
     )  # fmt: skip
 
 
-def exact_events(record: Record) -> list[torch.Tensor]:
+def exact_events(history: History) -> list[torch.Tensor]:
     """p(event_t | observations) of every step by enumeration."""
-    turns = [(int(b) - int(a)) % 4 for a, b in itertools.pairwise(record.heading)]
+    turns = [(int(b) - int(a)) % 4 for a, b in itertools.pairwise(history.heading)]
     allowed = [
         [e for e in range(NUM_EVENTS) if (MOTIONS[e][0] if e < 8 else 0) == turn] for turn in turns
     ]
     weights: Counter[tuple[int, ...]] = Counter()
     for events in itertools.product(*allowed):
-        cells = sorted(set(walk(events, record)[1]))
+        cells = sorted(set(walk(events, history)[1]))
         for tokens in itertools.product(range(TOKENS), repeat=len(cells)):
-            value = log_joint(events, dict(zip(cells, tokens, strict=True)), record)
+            value = log_joint(events, dict(zip(cells, tokens, strict=True)), history)
             weights[events] += exp(value) if value > -1e300 else 0.0
     total = sum(weights.values())
     result = [torch.zeros(NUM_EVENTS) for _ in turns]
@@ -162,11 +184,14 @@ def exact_events(record: Record) -> list[torch.Tensor]:
     return result
 
 
-def one_sweep(grid: Grid, cloud: Cloud, record: Record, generator: torch.Generator) -> Cloud:
+def one_sweep(
+    grid: GridConditionals, particles: GridParticles, history: History, generator: torch.Generator
+) -> GridParticles:
     """The conditional block of the model, once."""
-    model, data = GridModel(grid), {name: value[None] for name, value in data_of(record).items()}
-    values = {**data, **values_of(cloud)}
-    return cloud_of({**values, **model.draw_history(values, generator)})
+    model = GridModel(grid)
+    data = {name: value[None] for name, value in data_of(history).items()}
+    values = {**data, **values_of(particles)}
+    return particles_of({**values, **model.draw_history(values, generator)})
 
 
 def assert_close(
@@ -181,67 +206,86 @@ def assert_close(
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_arrivals_alone_are_properly_weighted(name: str) -> None:
-    grid, record, generator = small_world(), RECORDS[name], torch.Generator().manual_seed(0)
-    cloud, log_weights = prior_cloud(grid, record.head(1), 20000, generator)
-    for end in range(2, len(record) + 1):
-        fresh = Grid(grid.geometry, grid.effects, grid.prior, grid.past, grid.num_tokens)
-        cloud, gain = fresh.propose(cloud, record.head(end), generator)
+    grid = small_world()
+    history = RECORDS[name]
+    generator = torch.Generator().manual_seed(0)
+    particles, log_weights = prior_particles(grid, history.head(1), 20000, generator)
+    for end in range(2, len(history) + 1):
+        fresh = GridConditionals(
+            grid.geometry, grid.effects, grid.prior, grid.past, grid.num_tokens
+        )
+        particles, gain = propose(fresh, particles, history.head(end), generator)
         log_weights += gain
     weights = log_weights.softmax(0)
-    assert_close(cloud.events, exact_events(record), weights, float(1 / weights.square().sum()))
+    assert_close(
+        particles.events, exact_events(history), weights, float(1 / weights.square().sum())
+    )
 
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_sweeps_keep_the_exact_posterior(name: str) -> None:
     """Starts from weighted arrivals, resampled, so that any drift is the sweeps' own."""
-    grid, record, generator = small_world(), RECORDS[name], torch.Generator().manual_seed(1)
-    cloud, log_weights = prior_cloud(grid, record.head(1), 10000, generator)
-    for end in range(2, len(record) + 1):
-        cloud, gain = small_world().propose(cloud, record.head(end), generator)
+    grid = small_world()
+    history = RECORDS[name]
+    generator = torch.Generator().manual_seed(1)
+    particles, log_weights = prior_particles(grid, history.head(1), 10000, generator)
+    for end in range(2, len(history) + 1):
+        particles, gain = propose(small_world(), particles, history.head(end), generator)
         log_weights += gain
     index = torch.multinomial(log_weights.softmax(0), 4000, replacement=True, generator=generator)
-    tables = Tables(*(t[index] for t in vars(cloud.tables).values()))
-    cloud = Cloud(cloud.events[index], cloud.initial[index], tables)
-    before = cloud.events
+    tables = Tables(*(t[index] for t in vars(particles.tables).values()))
+    particles = GridParticles(particles.events[index], particles.initial[index], tables)
+    before = particles.events
     for _ in range(20):
-        cloud = one_sweep(grid, cloud, record, generator)
-    assert float((cloud.events != before).any(1).float().mean()) > 0.3  # they do move
-    assert_close(cloud.events, exact_events(record), torch.full((4000,), 1 / 4000), 1500.0)
+        particles = one_sweep(grid, particles, history, generator)
+    assert float((particles.events != before).any(1).float().mean()) > 0.3  # they do move
+    assert_close(particles.events, exact_events(history), torch.full((4000,), 1 / 4000), 1500.0)
 
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_the_engine_on_the_clamped_history_reaches_the_exact_posterior(name: str) -> None:
     """`DCPC.run` from its own start (events drawn without looking at the data)."""
-    record = RECORDS[name]
+    history = RECORDS[name]
     engine = DCPC(GridModel(small_world()).build(), num_particles=300)
-    state = engine.init(data_of(record), seed=0)
+    state = engine.init(data_of(history), seed=0)
     state, _ = engine.run(state, 200)
     state, info = engine.run(state, 200, record=["event"])
     sampled = info.trace["event"][::10, :, 0].flatten(0, 1)
     assert_close(
-        sampled, exact_events(record), torch.full((len(sampled),), 1 / len(sampled)), 1000.0
+        sampled, exact_events(history), torch.full((len(sampled),), 1 / len(sampled)), 1000.0
     )
 
 
 def test_a_sweep_moves_every_latent() -> None:
     """A block that is never redrawn leaves the posterior invariant, but is never reached from elsewhere."""
-    grid, record, generator = (
-        small_world(),
-        RECORDS["turned and misread"],
-        torch.Generator().manual_seed(2),
-    )
-    cloud, _ = prior_cloud(grid, record.head(1), 50, generator)
-    for end in range(2, len(record) + 1):
-        cloud, _ = grid.propose(cloud, record.head(end), generator)
-    after = one_sweep(grid, cloud, record, generator)
+    grid = small_world()
+    history = RECORDS["turned and misread"]
+    generator = torch.Generator().manual_seed(2)
+    particles, _ = prior_particles(grid, history.head(1), 50, generator)
+    for end in range(2, len(history) + 1):
+        particles, _ = propose(grid, particles, history.head(end), generator)
+    after = one_sweep(grid, particles, history, generator)
     assert all(
         not torch.equal(old, new)
-        for old, new in zip(vars(cloud.tables).values(), vars(after.tables).values(), strict=True)
+        for old, new in zip(
+            vars(particles.tables).values(), vars(after.tables).values(), strict=True
+        )
     )
-    assert not torch.equal(cloud.initial, after.initial)
+    assert not torch.equal(particles.initial, after.initial)
 
 
-def test_hand_errors_are_rare_but_possible() -> None:
+@pytest.mark.parametrize("wrong", [0, 1, 3])
+def test_a_hand_that_nothing_was_taken_into_is_a_rare_error_of_the_senses(wrong: int) -> None:
+    """Each slice at which the hand is not what the events say costs log HAND_ERROR, and no more."""
+    grid = small_world()
+    history = RECORDS["opened or moved"]
+    nothing_happens = torch.zeros(1, len(history), dtype=torch.long)
+    path, *_ = grid._trace(nothing_happens, history)
+    seen = replace(history, hand=torch.tensor([0] * (4 - wrong) + [1] * wrong))
+    cost = grid.log_bodily(nothing_happens, path, seen) - grid.log_bodily(
+        nothing_happens, path, history
+    )
+    assert cost.item() == pytest.approx(wrong * log(HAND_ERROR), rel=1e-5)
     assert 0 < HAND_ERROR < 1e-3
 
 
@@ -256,6 +300,5 @@ def test_tables_survive_the_edges_of_random_numbers(monkeypatch):
         misread_log_odds(tables.misread, ALPHABET)
     ).all()  # drawn as 0, kept away from it
     same = counts.transition
-    assert torch.equal(
-        evidence_gain(grid.memory.events, same, same), torch.zeros(1)
-    )  # nothing to compare
+    # nothing to compare
+    assert torch.equal(evidence_gain(grid.memory.events, same, same), torch.zeros(1))

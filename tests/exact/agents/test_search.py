@@ -1,25 +1,23 @@
-"""What the search over configurations opens first, and how it values the effects that it does not open."""
+"""What the search over abstract states opens first, and how it values the effects that it does not open."""
 
 import numpy as np
 import pytest
 
 from aif_dcpc.agents.gridworld.model.geometry import MOTIONS, Geometry, geometry_of
-from aif_dcpc.agents.gridworld.planning.belief import Belief, Knowledge, Region, region_of
-from aif_dcpc.agents.gridworld.planning.configurations import Search, SearchBudget
+from aif_dcpc.agents.gridworld.planning.abstract_states import Search, SearchBudget
+from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables, Region, region_of
 from aif_dcpc.agents.protocol import EgocentricView
 
 FLOOR, WALL, GOAL, KEY = range(4)
 FORWARD, TURN, GRASP = range(3)
-AHEAD, SPOILED, GRASPED = (
-    4,
-    8,
-    9,
-)  # motion ahead; the goal becomes a wall; the key is in hand, its cell empty
+AHEAD = 4  # motion by one cell
+SPOILED = 8  # the goal becomes a wall
+GRASPED = 9  # the key is in hand, its cell empty
 
 
 def corridor(
     tokens: list[int], *, spoils: float, grasps: float
-) -> tuple[Belief, Knowledge, Region, Geometry]:
+) -> tuple[Belief, PosteriorTables, Region, Geometry]:
     """A corridor in which all is known; the agent stands on its first cell and looks along it."""
     view = EgocentricView(
         rows=3, columns=3, own_cell=(2, 1), num_tokens=4, unseen_token=99, empty_hand_token=0
@@ -47,12 +45,12 @@ def corridor(
     none = np.zeros((3, 4, 2)), np.zeros((13, 4))
     effects = np.array([[-1] * 8 + [WALL, FLOOR], [-1] * 8 + [-1, 1]])
     steps = geometry_of(view, 16).steps
-    knowledge = Knowledge(
+    tables = PosteriorTables(
         transition=transition,
-        transition_again=transition,
+        transition_without_optimism=transition,
         transition_novelty=none[0],
         outcome=outcome,
-        outcome_again=outcome,
+        outcome_without_optimism=outcome,
         outcome_novelty=none[1],
         transparency=np.ones(4),
         misread=0.0,
@@ -62,27 +60,24 @@ def corridor(
         writes=effects[0],
         takes=effects[1],
     )
-    return belief, knowledge, region_of(belief, knowledge, geometry), geometry
+    return belief, tables, region_of(belief, tables, geometry), geometry
 
 
 def test_a_harm_that_was_foreseen_is_not_forgotten_after_a_detour() -> None:
-    """Three configurations: as it is, goal spoiled, key taken. With the key in hand the search opens nothing more."""
-    belief, knowledge, region, _ = corridor(
-        [FLOOR, GOAL, FLOOR, FLOOR, KEY], spoils=0.5, grasps=1.0
-    )
-    search = Search(belief, knowledge, region, SearchBudget(configurations=3))
+    """Three abstract states: as it is, goal spoiled, key taken. With the key in hand the search opens nothing more."""
+    belief, tables, region, _ = corridor([FLOOR, GOAL, FLOOR, FLOOR, KEY], spoils=0.5, grasps=1.0)
+    search = Search(belief, tables, region, SearchBudget(configurations=3))
     hands = [node.hand for node in search.found]
-    spoiled, taken = (hands.index(0, 1), hands.index(1))
+    spoiled = hands.index(0, 1)
+    taken = hands.index(1)
     assert not search.found[taken].children
-    size = len(region.front)
+    size = len(region.cell_ahead)
     start = int(region.state(belief.pose[0]))
     after, bound = search.successors()
-    assert (
-        after[taken * size + start, SPOILED] == taken * size + start
-    )  # as if nothing had changed ...
-    assert (
-        bound[taken * size + start, SPOILED] == spoiled * size + start
-    )  # ... but no better than the goal spoiled
+    # as if nothing had changed ...
+    assert after[taken * size + start, SPOILED] == taken * size + start
+    # ... but no better than the goal spoiled
+    assert bound[taken * size + start, SPOILED] == spoiled * size + start
     opened = (0 * size + start, SPOILED)
     assert after[opened] == bound[opened] == spoiled * size + start
     motions = slice(0, len(MOTIONS))
@@ -94,9 +89,9 @@ def test_what_happens_soonest_is_opened_first(
     spoils: float, grasps: float, first_hand: int
 ) -> None:
     """Two steps away or three: what decides is the steps until it has happened, 1 / chance of them trying."""
-    belief, knowledge, region, _ = corridor([FLOOR, FLOOR, GOAL, KEY], spoils=spoils, grasps=grasps)
-    search = Search(belief, knowledge, region, SearchBudget(configurations=2))
-    second = Search(belief, knowledge, region, SearchBudget(configurations=3))
+    belief, tables, region, _ = corridor([FLOOR, FLOOR, GOAL, KEY], spoils=spoils, grasps=grasps)
+    search = Search(belief, tables, region, SearchBudget(configurations=2))
+    second = Search(belief, tables, region, SearchBudget(configurations=3))
     assert len(search.found) == 2
-    order = sorted(second.found[1:], key=lambda node: node.key != search.found[1].key)
-    assert order[0].hand == search.found[1].hand == first_hand
+    assert search.found[1].hand == first_hand
+    assert second.found[1].key == search.found[1].key  # a larger budget begins alike

@@ -8,14 +8,18 @@ import pytest
 import torch
 
 from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior
-from aif_dcpc.agents.gridworld.tables.prior import Structured
+from aif_dcpc.agents.gridworld.tables.prior import PooledDirichletPrior
 
-BASE, ALPHAS, CHANCES = np.array([0.5, 0.3, 0.2]), (0.1, 1.0), (0.4, 0.7, 0.3)
-HEADS, TOKENS, HANDS = 2, 3, 2
+BASE = np.array([0.5, 0.3, 0.2])
+ALPHAS = (0.1, 1.0)
+CHANCES = (0.4, 0.7, 0.3)
+HEADS = 2
+TOKENS = 3
+HANDS = 2
 
 
 def log_evidence(counts, alpha):
-    """Of one row."""
+    """Log evidence of the counts of one row under a Dirichlet prior of mass alpha."""
     cells = sum(
         lgamma(alpha * b + n) - lgamma(alpha * b) for b, n in zip(BASE, counts, strict=True)
     )
@@ -28,7 +32,8 @@ def mean(counts, alpha):
 
 def enumerated(counts):
     """Log evidence and posterior mean of one head's counts `(TOKENS, HANDS, 3)`: 2 * (1 + 2^TOKENS) structures."""
-    logs, means = [], []
+    logs = []
+    means = []
     for alpha in ALPHAS:
         logs.append(log(0.5 * CHANCES[0]) + log_evidence(counts.sum((0, 1)), alpha))
         means.append(np.broadcast_to(mean(counts.sum((0, 1)), alpha), counts.shape))
@@ -55,7 +60,9 @@ def table(request):
     """A table, counts of stored episodes, and counts of the running one."""
     source = np.random.default_rng(request.param)
     base = torch.tensor(BASE)
-    prior = Structured.of((TOKENS, HANDS), ((0, 1), (1,), ()), [base] * 3, ALPHAS, CHANCES)
+    prior = PooledDirichletPrior.of(
+        (TOKENS, HANDS), ((0, 1), (1,), ()), [base] * 3, ALPHAS, CHANCES
+    )
     past, own = (
         torch.tensor(source.integers(0, 4, (HEADS, TOKENS, HANDS, 3))).double() for _ in range(2)
     )
@@ -64,7 +71,8 @@ def table(request):
 
 def test_evidence_and_means_are_those_of_all_structures(table):
     prior, past, own = table
-    posterior, heads = TablePosterior(prior, past), torch.arange(HEADS)
+    posterior = TablePosterior(prior, past)
+    heads = torch.arange(HEADS)
     evidence, means = zip(
         *(enumerated((past + own)[head].numpy()) for head in range(HEADS)), strict=True
     )
@@ -79,7 +87,8 @@ def test_draws_have_the_posterior_mean(table):
     """Within 5 standard errors of 36 entries: a false alarm in 50,000."""
     prior, past, own = table
     number = 20_000
-    cases, heads = own.repeat(number, 1, 1, 1), torch.arange(HEADS).repeat(number)
+    cases = own.repeat(number, 1, 1, 1)
+    heads = torch.arange(HEADS).repeat(number)
     drawn = (
         TablePosterior(prior, past)
         .draw(cases, heads, np.random.default_rng(1))
@@ -93,10 +102,12 @@ def test_draws_have_the_posterior_mean(table):
 def test_one_exception_is_found_where_nothing_else_depends_on_the_hand():
     """Nine failures with an empty hand, one success with a thing in it, while all other tokens behave alike."""
     base = torch.tensor(BASE)
-    prior = Structured.of(
+    prior = PooledDirichletPrior.of(
         (TOKENS, HANDS), ((0, 1), (1,), ()), [base] * 3, ALPHAS, (1 / 3, 0.8, 0.2)
     )
     counts = torch.zeros(1, TOKENS, HANDS, 3, dtype=torch.float64)
-    counts[0, 0, 0, 0], counts[0, 0, 1, 2] = 9, 1
-    counts[0, 1, :, 1], counts[0, 2, :, 0] = 5, 5
+    counts[0, 0, 0, 0] = 9
+    counts[0, 0, 1, 2] = 1
+    counts[0, 1, :, 1] = 5
+    counts[0, 2, :, 0] = 5
     assert float(prior.summary(counts, 0)[0][0, 0, 1, 2]) > 0.5

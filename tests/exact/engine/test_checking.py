@@ -78,7 +78,7 @@ def test_batch_normalisation_is_found():
         def forward(self, z):
             return Normal(self.norm(z.flatten(0, 1)).unflatten(0, z.shape[:2]), 1.0)
 
-    single_fault(with_child(Normed()), "x", "")
+    single_fault(with_child(Normed()), "x", "fails on one particle of one datum alone")
 
 
 def test_a_sum_over_the_batch_is_found():
@@ -90,11 +90,13 @@ def test_a_sum_over_the_batch_is_found():
 
 
 def test_a_wrong_shape_is_found():
-    single_fault(with_child(lambda z: Normal(z.sum((0, 2)), 1.0)), "x", "")
+    single_fault(with_child(lambda z: Normal(z.sum((0, 2)), 1.0)), "x", "changes with the other")
 
 
 def test_a_kernel_without_leading_axes_is_found():
-    single_fault(with_child(lambda z: Independent(Normal(z, 1.0), 2)), "x", "")
+    single_fault(
+        with_child(lambda z: Independent(Normal(z, 1.0), 2)), "x", "changes with the other"
+    )
 
 
 def test_a_kernel_that_fails_on_time_is_found():
@@ -151,9 +153,8 @@ def test_a_wrong_conditional_is_found():
 
     def draw(values, generator):
         x = values["x"].expand_as(values["z"])
-        return {
-            "z": 0.5 * x + 0.5 * torch.randn(x.shape, generator=generator)
-        }  # variance .25 for .5
+        # variance .25 for .5
+        return {"z": 0.5 * x + 0.5 * torch.randn(x.shape, generator=generator)}
 
     model.add_site("z", lambda: Normal(0.0, 1.0), conditional=draw)
     model.add_site("x", lambda z: Normal(z, 1.0), ["z"])

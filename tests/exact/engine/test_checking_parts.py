@@ -60,9 +60,8 @@ def test_a_gradient_wrong_at_few_entries_is_a_kink():
 
 
 def test_kernels_in_single_precision_are_checked_with_longer_steps():
-    weight = torch.randn(
-        3, 3, generator=torch.Generator().manual_seed(0)
-    )  # float32 whatever is asked for
+    # float32 whatever is asked for
+    weight = torch.randn(3, 3, generator=torch.Generator().manual_seed(0))
     assert faults(child(lambda z: Normal(z @ weight, 1.0), 3)) == ()
     wrong = faults(child(lambda z: Normal(Bent.apply(z @ weight, 0.0), 1.0), 3))
     assert len(wrong) == 1 and "site 'x'" in wrong[0]
@@ -120,10 +119,8 @@ def test_models_that_cannot_be_sampled_say_why():
 
 
 def test_two_sample_scores():
-    first, second = (
-        torch.tensor([[0.0, 1], [2, 1], [4, 1]]).double(),
-        torch.tensor([[3.0, 1], [5, 1]]).double(),
-    )
+    first = torch.tensor([[0.0, 1], [2, 1], [4, 1]]).double()
+    second = torch.tensor([[3.0, 1], [5, 1]]).double()
     assert _z(first, second)[0].item() == pytest.approx(2 / (4 / 3 + 2 / 2) ** 0.5)
     assert _z(first, second)[1].item() == 0
 
@@ -184,7 +181,7 @@ def test_replicates_start_at_the_given_draws():
     drawn = engine.init(batch_size=6, seed=0).natural
     state = _clamped(engine, drawn, ("b",))
     assert torch.equal(state.values["a"], drawn["a"]) and torch.equal(state.values["b"], drawn["b"])
-    assert state.problem.latent == ("a",)
+    assert state.conditioning.latent == ("a",)
 
 
 def test_models_without_latents_have_nothing_to_sweep():

@@ -1,9 +1,11 @@
 """Roles, coordinates and fillings of a first cloud; predictions and interventions on small models."""
 
 import math
+from inspect import signature
 
 import pytest
 import torch
+from models import gaussian_pair, gaussian_pair_evidence, gaussian_pair_posterior
 from torch import distributions as d
 
 from aif_dcpc.inference import (
@@ -49,23 +51,28 @@ SUPPORTS = {
 def test_roles_of_supports(name):
     law, constrained, bounds = SUPPORTS[name]
     state = DCPC(one(law), num_particles=2).init(batch_size=3, seed=0)
-    problem = state.problem
+    conditioning = state.conditioning
     discrete = bool(law.support.is_discrete)
-    assert (("z" in problem.discrete), ("z" in problem.bijections)) == (discrete, constrained)
-    assert problem.bounds.get("z") == bounds
-    assert ("z" in problem.supports) == (law.has_enumerate_support or name == "tokens")
+    assert (("z" in conditioning.discrete), ("z" in conditioning.bijections)) == (
+        discrete,
+        constrained,
+    )
+    assert conditioning.bounds.get("z") == bounds
+    assert ("z" in conditioning.supports) == (law.has_enumerate_support or name == "tokens")
     assert law.support.check(state.particles["z"]).all()
-    assert torch.allclose(problem.unconstrain(state.particles)["z"], state.values["z"], atol=1e-4)
+    assert torch.allclose(
+        conditioning.unconstrain(state.particles)["z"], state.values["z"], atol=1e-4
+    )
 
 
 def test_supports_list_every_value():
-    assert DCPC(one(d.Categorical(torch.ones(3)))).init().problem.supports["z"].tolist() == [
+    assert DCPC(one(d.Categorical(torch.ones(3)))).init().conditioning.supports["z"].tolist() == [
         0,
         1,
         2,
     ]
     assert (
-        DCPC(one(d.OneHotCategorical(torch.ones(3)))).init().problem.supports["z"].tolist()
+        DCPC(one(d.OneHotCategorical(torch.ones(3)))).init().conditioning.supports["z"].tolist()
         == torch.eye(3).tolist()
     )
 
@@ -73,10 +80,11 @@ def test_supports_list_every_value():
 def test_what_is_not_observed_is_filled_with_something_possible():
     model = one(d.Gamma(2.0, 1.0), "x")
     nan = float("nan")
-    data, shown = torch.tensor([nan, 3.0, nan, 4.0]), torch.tensor([False, True, False, True])
+    data = torch.tensor([nan, 3.0, nan, 4.0])
+    shown = torch.tensor([False, True, False, True])
     state = DCPC(model, num_particles=2).init({"x": data}, masks={"x": shown}, seed=0)
     assert state.values["x"].tolist() == [[3.0, 3.0, 3.0, 4.0]]
-    assert state.problem.latent == () and state.values["x"].shape[0] == 1
+    assert state.conditioning.latent == () and state.values["x"].shape[0] == 1
     expected = d.Gamma(2.0, 1.0).log_prob(torch.tensor([3.0, 4.0]))
     log_joint = DCPC(model).log_joint(state)
     assert torch.allclose(
@@ -129,9 +137,8 @@ def test_the_log_joint_that_is_not_finite_names_its_site():
     engine = DCPC(model)
     state = engine.init({"x": torch.zeros(1)})
     engine.check_finite(state, Info({}, torch.zeros(1, 1)))
-    with pytest.raises(
-        NonFiniteError, match="check_model"
-    ):  # nothing to see in the factors themselves
+    # nothing to see in the factors themselves
+    with pytest.raises(NonFiniteError, match="check_model"):
         engine.check_finite(state, Info({}, torch.full((1, 1), math.inf)))
 
 
@@ -204,7 +211,14 @@ def test_series_move_in_windows_and_slice_by_slice():
 def test_a_site_without_a_sound_move_is_refused():
     with pytest.raises(MoveError, match="neither finite nor ordered"):
         passes(one(d.Multinomial(3, torch.ones(2))), length=None)
-    assert schedules.DEFAULTS.window == 16 and schedules.DEFAULTS.step == 0.1
+
+
+def test_an_engine_that_is_told_nothing_has_the_defaults_of_the_schedule():
+    default = {name: entry.default for name, entry in signature(DCPC).parameters.items()}
+    assert schedules.DEFAULTS == schedules.Options(window=default["window"], step=default["step"])
+    untold = passes(walk(), length=40)
+    assert untold == passes(walk(), length=40, window=default["window"])
+    assert untold != passes(walk(), length=40, window=default["window"] + 1)
 
 
 # -- predictions -----------------------------------------------------------------------------------
@@ -292,19 +306,17 @@ def test_lineages_are_selected_whole():
 
 
 def test_tempering_estimates_the_evidence_of_each_datum():
-    model = GraphicalModel()
-    model.add_site("z", lambda: d.Normal(0.0, 1.0))
-    model.add_site("x", lambda z: d.Normal(z, 0.5), ["z"])
     x = torch.tensor([0.0, 2.0])
-    state, info = DCPC(model, num_particles=3000).temper({"x": x}, num_temperatures=8, seed=0)
-    assert (state.log_evidence - d.Normal(0.0, 1.25**0.5).log_prob(x)).abs().max() < 0.1
-    assert info.trace["inverse_temperature"].shape == (8,) and info.trace["ess_fraction"].shape == (
-        8,
-        2,
+    mean, variance = gaussian_pair_posterior(x)
+    state, info = DCPC(gaussian_pair(), num_particles=3000).temper(
+        {"x": x}, num_temperatures=8, seed=0
     )
+    assert (state.log_evidence - gaussian_pair_evidence(x)).abs().max() < 0.1
+    assert info.trace["inverse_temperature"].shape == (8,)
+    assert info.trace["ess_fraction"].shape == (8, 2)
     assert ((info.trace["ess_fraction"] > 0) & (info.trace["ess_fraction"] <= 1 + 1e-5)).all()
-    assert (state.values["z"].mean(0) - 0.8 * x).abs().max() < 5 * (0.2 / 3000) ** 0.5 * 2
-    assert (state.values["z"].var(0) / 0.2 - 1).abs().max() < 0.15
+    assert (state.values["z"].mean(0) - mean).abs().max() < 5 * (variance / 3000) ** 0.5 * 2
+    assert (state.values["z"].var(0) / variance - 1).abs().max() < 0.15
     assert state.inverse_temperature is None and set(info.acceptance) == {"z"}
 
 

@@ -43,7 +43,8 @@ def test_impossible_values_are_refused_by_name(name):
 
 
 def test_impossible_values_of_roots_are_refused_before_their_children_read_them():
-    model, table = GraphicalModel(), torch.eye(3)
+    model = GraphicalModel()
+    table = torch.eye(3)
     model.add_site("c", lambda: d.Categorical(torch.ones(3)))
     model.add_site("z", lambda c: d.Normal(table[c].sum(-1), 1.0), ["c"])
     with pytest.raises(ClampError, match="site 'c': found 7"):
@@ -67,7 +68,8 @@ def test_events_of_another_shape_are_refused(shape):
 
 
 def test_events_of_a_partly_observed_latent_are_compared_too():
-    data, masks = {"z": torch.zeros(2, 3), "x": torch.zeros(2)}, {"z": torch.tensor([True, False])}
+    data = {"z": torch.zeros(2, 3), "x": torch.zeros(2)}
+    masks = {"z": torch.tensor([True, False])}
     with pytest.raises(ClampError, match=r"site 'z': its kernel draws events of shape \(\)"):
         DCPC(of(lambda z: d.Normal(z, 1.0))).init(data, masks=masks)
 
@@ -127,7 +129,8 @@ def test_a_value_is_possible_if_it_is_for_some_particles():
 
 def test_what_is_hidden_is_not_checked():
     model = of(lambda z: d.Gamma(2.0 + 0 * z, z.exp()), scope="slice")
-    x, shown = torch.tensor([[-1.0, 2.0, float("nan")]]), torch.tensor([[False, True, False]])
+    x = torch.tensor([[-1.0, 2.0, float("nan")]])
+    shown = torch.tensor([[False, True, False]])
     state = DCPC(model, num_particles=3).init({"x": x}, masks={"x": shown}, seed=0)
     assert torch.isfinite(DCPC(model).log_joint(state)).all()
     with pytest.raises(ClampError, match=r"found -1\.0"):
@@ -221,7 +224,8 @@ def test_counts_out_of_an_unknown_number():
     model.add_site("x", lambda k: d.Normal(k, 0.7), ["k"])
     engine = DCPC(model, num_particles=1500)
     state = engine.init({"x": torch.tensor([2.0])}, seed=0)
-    assert state.problem.bounds["k"] == (0.0, float("inf")) and "k" not in state.problem.supports
+    assert state.conditioning.bounds["k"] == (0.0, float("inf"))
+    assert "k" not in state.conditioning.supports
     state, _ = engine.run(state, 60)
     n = torch.arange(30.0)
     joint = d.Poisson(3.0).log_prob(n)[:, None] + d.Binomial(
@@ -263,7 +267,7 @@ def test_elements_of_independent_discrete_vectors_are_drawn_exactly(law):
     state = engine.init({"x": torch.tensor([1.2])}, seed=0)
     assert engine.schedule(state).moves(0) == (Gibbs("z"),)
     state, _ = engine.run(state, 8)
-    size = len(state.problem.supports["z"])
+    size = len(state.conditioning.supports["z"])
     every = torch.cartesian_prod(*[torch.arange(size)] * 3).to(state.values["z"].dtype)
     joint = law.log_prob(every).sum(-1) + d.Normal(every.sum(-1).float(), 0.8).log_prob(
         torch.tensor(1.2)

@@ -8,7 +8,7 @@ from torch import nn
 from torch.distributions import Independent, Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel, NonFiniteError
-from aif_dcpc.inference.learning import Learner, learn_step, parameter_groups, recycled_step
+from aif_dcpc.inference.learning import Learner, learn_step, parameter_groups, reuse_gradients_step
 from aif_dcpc.inference.stores import ParticleStore
 
 
@@ -129,7 +129,7 @@ def test_a_recycled_gradient_is_that_of_the_particles_that_came():
     x = torch.tensor([[2.0], [1.0]])
     came = engine.init({"x": x}, seed=0)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    state, info = recycled_step(engine, came, optimizer)
+    state, info = reuse_gradients_step(engine, came, optimizer)
     expected = ((x - came.values["z"]) / 0.25).mean(0).sum().item()
     assert model.modules_of_sites["x:kernel"].shift.item() == pytest.approx(expected, rel=1e-4)
     assert not state.cache and not torch.equal(state.values["z"], came.values["z"])
@@ -138,8 +138,9 @@ def test_a_recycled_gradient_is_that_of_the_particles_that_came():
 
 
 def test_a_recycled_sweep_is_the_same_sweep():
-    x, swept = torch.tensor([[2.0], [1.0]]), []
-    for move in (learn_step, recycled_step):
+    x = torch.tensor([[2.0], [1.0]])
+    swept = []
+    for move in (learn_step, reuse_gradients_step):
         model = shifted_model()
         engine = DCPC(model, num_particles=3)
         state, _ = move(
@@ -149,7 +150,7 @@ def test_a_recycled_sweep_is_the_same_sweep():
     assert torch.allclose(*swept, atol=1e-6)
 
 
-@pytest.mark.parametrize(("move", "sweep"), [(learn_step, 1), (recycled_step, 0)])
+@pytest.mark.parametrize(("move", "sweep"), [(learn_step, 1), (reuse_gradients_step, 0)])
 def test_a_non_finite_objective_is_refused_and_nothing_is_learned(move, sweep):
     model = shifted_model()
     engine = DCPC(model, num_particles=2)

@@ -26,7 +26,7 @@ from aif_dcpc.inference.learning import (
     plain_adaptation,
     revived_adaptation,
 )
-from aif_dcpc.inference.stores import ParticleStore, rebind
+from aif_dcpc.inference.stores import ParticleStore, with_batch
 
 X = torch.tensor([[2.0], [1.0], [-1.0], [0.5], [3.0], [0.0]])
 
@@ -72,7 +72,7 @@ def stepped(made, steps, start=0):
     ("kind", "options"),
     [
         (Learner, {"num_sweeps": 2}),
-        (Learner, {"visits": 2, "recycle": True}),
+        (Learner, {"steps_per_batch": 2, "recycle": True}),
         (VariationalLearner, {"site": "x", "rate": 0.01}),
     ],
 )
@@ -107,19 +107,20 @@ def test_what_moves_have_learned_survives_as_plain_data():
 
 def sweeps_of(made, steps):
     """Numbers of the sweeps that a learner makes."""
-    seen, visit = [], made.engine.visit
+    seen = []
+    sweep = made.engine.sweep
 
     def watched(state, *args, **options):
         seen.append(state.sweeps)
-        return visit(state, *args, **options)
+        return sweep(state, *args, **options)
 
-    made.engine.visit = watched
+    made.engine.sweep = watched
     stepped(made, steps)
     return seen
 
 
 def test_steps_visits_and_sweeps_are_counted():
-    made = learner(num_sweeps=2, visits=3)
+    made = learner(num_sweeps=2, steps_per_batch=3)
     assert sweeps_of(made, 2) == list(range(12)) and made.steps == 2
     assert sweeps_of(learner(), 2) == [0, 1]  # by default one visit of one sweep
     assert learner().move is learn_step
@@ -159,9 +160,8 @@ def test_gradients_run_through_values_only_when_asked():
     state = DCPC(model(), num_particles=2).init({"x": X}, seed=0)
     z = state.values["z"].clone().requires_grad_()
     state = state.replace(values={**state.values, "z": z})
-    assert (
-        not local_log_joint(state)["z"].requires_grad and local_log_joint(state)["x"].requires_grad
-    )
+    assert not local_log_joint(state)["z"].requires_grad
+    assert local_log_joint(state)["x"].requires_grad
     total = sum(t.sum() for t in local_log_joint(state, detach=False).values())
     (gradient,) = torch.autograd.grad(total, [z])
     scale = math.exp(-0.5)
@@ -245,9 +245,9 @@ def test_a_cloud_is_bound_to_other_data():
     state = DCPC(model(), num_particles=3).init({"x": X[:2]}, seed=0)
     state = state.replace(log_weights=torch.randn(3, 2))
     seen = torch.tensor([True, False, True, True])
-    bound = rebind(state, {"x": X[2:]}, {"z": torch.zeros(3, 4, 1)}, {"x": seen})
+    bound = with_batch(state, {"x": X[2:]}, {"z": torch.zeros(3, 4, 1)}, {"x": seen})
     assert bound.batch_size == 4 and bound.num_particles == 3 and not bound.cache
     assert (bound.log_weights == 0).all() and bound.log_evidence.tolist() == [0] * 4
     assert torch.equal(bound.ancestors, torch.arange(3)[:, None].expand(3, 4))
     assert torch.equal(bound.values["x"], X[None, 2:]) and torch.equal(bound.masks["x"], seen[None])
-    assert rebind(state, {"x": X[2:]}, {"z": torch.zeros(3, 4, 1)}).masks == {}
+    assert with_batch(state, {"x": X[2:]}, {"z": torch.zeros(3, 4, 1)}).masks == {}

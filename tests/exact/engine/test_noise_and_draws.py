@@ -5,9 +5,9 @@ import torch
 from torch import distributions as d
 
 from aif_dcpc.inference import DCPC, GraphicalModel, ModelError, every, lag
-from aif_dcpc.inference.model.ancestral import expand_to, quiet_distributions, reproducible, seeded
+from aif_dcpc.inference.model.ancestral import expand_to, no_validation, rng_from, rng_from_labels
 from aif_dcpc.inference.queries.exogenous import from_noise, to_noise
-from aif_dcpc.inference.smc.recent import recent_slices, rejoin
+from aif_dcpc.inference.smc.recent import merge_window, recent_slices
 
 LOWER = torch.tensor([[1.0, 0.0], [0.5, 2.0]])
 FAMILIES = {
@@ -59,7 +59,7 @@ def test_seeded_draws_follow_the_generator_and_leave_the_global_one():
         generator = torch.Generator().manual_seed(seed)
         found = []
         for _ in range(2):
-            with seeded(generator):
+            with rng_from(generator):
                 found.append(torch.rand(3))
         return found
 
@@ -71,7 +71,7 @@ def test_seeded_draws_follow_the_generator_and_leave_the_global_one():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    with seeded(None), reproducible(None):
+    with rng_from(None), rng_from_labels(None):
         assert torch.equal(torch.rand(3), expected)
 
 
@@ -79,7 +79,7 @@ def test_reproducible_draws_follow_seed_and_labels():
     def draw(seed, *labels):
         generator = torch.Generator().manual_seed(seed)
         torch.rand(4, generator=generator)  # where the generator stands does not matter
-        with reproducible(generator, *labels):
+        with rng_from_labels(generator, *labels):
             return torch.rand(3)
 
     before = torch.random.get_rng_state()
@@ -94,7 +94,7 @@ def test_validation_is_off_for_the_duration():
     for setting in (True, False):
         d.Distribution.set_default_validate_args(setting)
         try:
-            with pytest.raises(KeyError), quiet_distributions():
+            with pytest.raises(KeyError), no_validation():
                 assert not d.Distribution._validate_args
                 raise KeyError
             assert d.Distribution._validate_args is setting
@@ -142,7 +142,8 @@ def test_sites_are_drawn_parents_first_slice_by_slice():
     assert {n: tuple(v.shape) for n, v in state.values.items()} == {
         "g": (2, 1), "c": (2, 3), "slow": (2, 3, 3), "s": (2, 3, 5), "o": (2, 3, 5)
     }  # fmt: skip
-    slow, s = torch.tensor([13.0, 16, 19]), torch.tensor([13.0, 26, 42, 58, 77])
+    slow = torch.tensor([13.0, 16, 19])
+    s = torch.tensor([13.0, 26, 42, 58, 77])
     assert torch.allclose(state.values["c"], torch.tensor(4.0))
     assert torch.allclose(state.values["slow"], slow.expand(2, 3, 3), atol=1e-3)
     assert torch.allclose(state.values["s"], s.expand(2, 3, 5), atol=1e-3)
@@ -166,24 +167,20 @@ def test_recent_slices_are_whole_periods_with_the_lag_held():
     state = engine.init({"o": torch.randn(3, 11)}, seed=0)
     assert recent_slices(state, 11) is state and recent_slices(state, 10) is state
     part = recent_slices(state, 4)  # 11 - 4 - 1 (the lag) = 6, a multiple of 2
-    assert part.length == 5 and part.problem.latent == ("slow", "s")
+    assert part.length == 5 and part.conditioning.latent == ("slow", "s")
     assert torch.equal(part.values["s"], state.values["s"][:, :, 6:])
     assert torch.equal(part.values["slow"], state.values["slow"][:, :, 3:])
-    assert torch.equal(part.values["o"], state.values["o"][:, :, 6:]) and torch.equal(
-        part.values["g"], state.values["g"]
-    )
+    assert torch.equal(part.values["o"], state.values["o"][:, :, 6:])
+    assert torch.equal(part.values["g"], state.values["g"])
     assert part.masks["s"][0, 0].tolist() == [True, False, False, False, False]
     assert recent_slices(state, 3).length == 5 and recent_slices(state, 2).length == 3
     changed = part.with_values({"s": part.values["s"] + 1}).replace(sweeps=7)
-    whole = rejoin(state, changed)
-    assert (
-        torch.equal(whole.values["s"][:, :, :6], state.values["s"][:, :, :6]) and whole.sweeps == 7
-    )
-    assert (
-        torch.equal(whole.values["s"][:, :, 6:], state.values["s"][:, :, 6:] + 1)
-        and whole.length == 11
-    )
-    assert rejoin(state, state.replace(sweeps=3)).sweeps == 3
+    whole = merge_window(state, changed)
+    assert torch.equal(whole.values["s"][:, :, :6], state.values["s"][:, :, :6])
+    assert whole.sweeps == 7
+    assert torch.equal(whole.values["s"][:, :, 6:], state.values["s"][:, :, 6:] + 1)
+    assert whole.length == 11
+    assert merge_window(state, state.replace(sweeps=3)).sweeps == 3
 
 
 def test_what_is_shown_stays_held_in_recent_slices():

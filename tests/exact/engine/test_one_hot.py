@@ -11,7 +11,8 @@ from torch.distributions import Normal, OneHotCategorical
 from aif_dcpc.inference import DCPC, GraphicalModel, lag
 
 COPIES = 24
-PRIOR, MEANS = torch.tensor([0.5, 0.3, 0.2]), torch.tensor([0.0, 1.0, 3.0])
+PRIOR = torch.tensor([0.5, 0.3, 0.2])
+MEANS = torch.tensor([0.0, 1.0, 3.0])
 MOVE = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.3, 0.3, 0.4]])
 
 

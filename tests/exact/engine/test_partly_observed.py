@@ -7,16 +7,24 @@ fixed.
 import pytest
 import torch
 from clouds import agrees
+from models import (
+    gaussian_pair,
+    gaussian_pair_evidence,
+    gaussian_pair_posterior,
+    hidden_markov,
+    random_walk,
+    random_walk_covariance,
+)
 from torch.distributions import Bernoulli, Categorical, MultivariateNormal, Normal, Poisson
 
-from aif_dcpc.inference import DCPC, GraphicalModel, lag
+from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.model.densities import evaluate, fill_cache
 from aif_dcpc.inference.queries.evidence import estimate_evidence
 from aif_dcpc.inference.smc.annealing import (
     annealed_log_evidence,
-    heat,
     likelihood_factors,
     log_likelihood,
+    set_inverse_temperature,
 )
 
 COPIES = 24
@@ -35,17 +43,16 @@ def swept(model, data, kind, value, site="z"):
 
 @pytest.mark.parametrize("kind", ["langevin", "mala", "barker", "prior"])
 def test_a_continuous_site(kind):
-    model = GraphicalModel()
-    model.add_site("z", lambda: Normal(0.0, 1.0))
-    model.add_site("x", lambda z: Normal(z, 0.5), ["z"])
-    shown, hidden = swept(model, {"x": torch.tensor(1.0)}, kind, torch.tensor(3.0))
+    shown, hidden = swept(gaussian_pair(), {"x": torch.tensor(1.0)}, kind, torch.tensor(3.0))
+    mean, variance = gaussian_pair_posterior(1.0)
     assert (shown == 3).all()
-    assert agrees(hidden, 0.8) and agrees(hidden.square(), 0.2 + 0.64)
+    assert agrees(hidden, mean) and agrees(hidden.square(), variance + mean**2)
 
 
 @pytest.mark.parametrize("kind", ["gibbs", "prior", "discrete_langevin"])
 def test_a_categorical_site(kind):
-    prior, means = torch.tensor([0.5, 0.3, 0.2]), torch.tensor([0.0, 1.0, 3.0])
+    prior = torch.tensor([0.5, 0.3, 0.2])
+    means = torch.tensor([0.0, 1.0, 3.0])
     model = GraphicalModel()
     model.add_site("z", lambda: Categorical(prior))
     model.add_site("x", lambda z: Normal(means[z], 1.0), ["z"])
@@ -83,49 +90,27 @@ def test_counts():
     assert agrees(hidden, (posterior * support).sum())
 
 
-def markov_chain():
-    start, move = (
-        torch.tensor([0.5, 0.3, 0.2]),
-        torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.3, 0.3, 0.4]]),
-    )
-    model = GraphicalModel()
-    model.add_site(
-        "z",
-        lambda z: Categorical(move[z]),
-        [lag("z")],
-        initial=lambda: Categorical(start),
-        scope="slice",
-    )
-    model.add_site("x", lambda z: Normal(z.float(), 1.0), ["z"], scope="slice")
-    return model, start, move
-
-
 @pytest.mark.parametrize("kind", ["gibbs", "ffbs", "prior", "discrete_langevin"])
 def test_slices_of_a_chain(kind):
-    model, start, move = markov_chain()
-    x, shown = torch.tensor([1.0, 0.2, 1.4]), torch.tensor([False, True, False])
-    engine = DCPC(model, num_particles=32, moves={"z": kind}, warmup=40)
-    data = {"z": torch.tensor([0, 2, 0]).expand(COPIES, -1), "x": x.expand(COPIES, -1)}
-    state, _ = engine.run(engine.init(data, masks={"z": shown.expand(COPIES, -1)}, seed=0), 40)
-    _, info = engine.run(state, 100, record=["z"])
-    likelihood = Normal(torch.arange(3.0)[:, None], 1.0).log_prob(x).exp()
-    first, last = start * move[:, 2] * likelihood[:, 0], move[2] * likelihood[:, 2]
-    assert (info.trace["z"][..., 1] == 2).all()
+    start = torch.tensor([0.5, 0.3, 0.2])
+    move = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.3, 0.3, 0.4]])
+    model = hidden_markov(start, move, lambda s: Normal(s.float(), 1.0))
+    o = torch.tensor([1.0, 0.2, 1.4])
+    shown = torch.tensor([False, True, False])
+    engine = DCPC(model, num_particles=32, moves={"s": kind}, warmup=40)
+    data = {"s": torch.tensor([0, 2, 0]).expand(COPIES, -1), "o": o.expand(COPIES, -1)}
+    state, _ = engine.run(engine.init(data, masks={"s": shown.expand(COPIES, -1)}, seed=0), 40)
+    _, info = engine.run(state, 100, record=["s"])
+    likelihood = Normal(torch.arange(3.0)[:, None], 1.0).log_prob(o).exp()
+    first = start * move[:, 2] * likelihood[:, 0]
+    last = move[2] * likelihood[:, 2]
+    assert (info.trace["s"][..., 1] == 2).all()
     for value in range(3):
-        assert agrees(info.trace["z"][..., 0] == value, first[value] / first.sum())
-        assert agrees(info.trace["z"][..., 2] == value, last[value] / last.sum())
+        assert agrees(info.trace["s"][..., 0] == value, first[value] / first.sum())
+        assert agrees(info.trace["s"][..., 2] == value, last[value] / last.sum())
 
 
 # -- evidence --------------------------------------------------------------------------------------
-
-
-def random_walk():
-    model = GraphicalModel()
-    model.add_site(
-        "s", lambda s: Normal(s, 0.8), [lag("s")], initial=lambda: Normal(0.0, 1.0), scope="slice"
-    )
-    model.add_site("o", lambda s: Normal(s, 0.5), ["s"], scope="slice")
-    return model
 
 
 @pytest.mark.parametrize(
@@ -138,9 +123,11 @@ def random_walk():
 def test_shown_slices_count_as_data(options):
     """log p(o, shown values of s) by the joint Gaussian, for slices shown first, last and nowhere."""
     shown = torch.tensor([[True, False, False], [False, False, True], [False, False, False]])
-    s, o = torch.tensor([0.5, -1.0, 2.0]), torch.tensor([1.0, 0.0, 1.5])
-    prior = torch.tensor([[1.0, 1, 1], [1, 1.64, 1.64], [1, 1.64, 2.28]])
-    engine, setup = DCPC(random_walk(), num_particles=64), {"s": shown}
+    s = torch.tensor([0.5, -1.0, 2.0])
+    o = torch.tensor([1.0, 0.0, 1.5])
+    prior = random_walk_covariance(3)
+    engine = DCPC(random_walk(), num_particles=64)
+    setup = {"s": shown}
     data = {"s": s.expand(3, -1), "o": o.expand(3, -1)}
     found = (
         estimate_evidence(
@@ -161,17 +148,13 @@ def test_shown_slices_count_as_data(options):
 
 
 def test_a_shown_datum_counts_as_data():
-    model = GraphicalModel()
-    model.add_site("z", lambda: Normal(0.0, 1.0))
-    model.add_site("x", lambda z: Normal(z, 1.0), ["z"])
-    data, masks = (
-        {"z": torch.tensor([0.7, 0.0]), "x": torch.tensor([1.0, 1.0])},
-        {"z": torch.tensor([True, False])},
-    )
+    model = gaussian_pair(noise=1.0)
+    data = {"z": torch.tensor([0.7, 0.0]), "x": torch.tensor([1.0, 1.0])}
+    masks = {"z": torch.tensor([True, False])}
     one = torch.tensor(1.0)
     exact = [
         Normal(0.0, 1.0).log_prob(data["z"][0]) + Normal(0.7, 1.0).log_prob(one),
-        Normal(0.0, 2**0.5).log_prob(one),
+        gaussian_pair_evidence(one, noise=1.0),
     ]
     found = annealed_log_evidence(
         DCPC(model), data, masks=masks, num_temperatures=40, num_chains=400, seed=0
@@ -198,25 +181,26 @@ def everything():
 
 
 def test_reheated_factors_are_what_they_would_be_evaluated_anew():
-    state = heat(everything(), torch.full((3,), 0.3))
-    state = heat(fill_cache(state, ("g", "z")), torch.full((3,), 0.8))
+    state = set_inverse_temperature(everything(), torch.full((3,), 0.3))
+    state = set_inverse_temperature(fill_cache(state, ("g", "z")), torch.full((3,), 0.8))
     assert {f.site.name for f in likelihood_factors(state)} == {"h", "z", "o"}
     assert set(state.cache) >= {"h", "o"}
-    for factor in state.problem.lowered.factors:
+    for factor in state.conditioning.factor_graph.factors:
         fresh = evaluate(state, factor)
         kept = state.cache.get(factor.key, fresh)
         assert torch.allclose(kept.log_prob, fresh.log_prob, atol=1e-5)
         assert all(
-            torch.allclose(kept.scores[leaf], score, atol=1e-5)
-            for leaf, score in fresh.scores.items()
+            torch.allclose(kept.scores[argument], score, atol=1e-5)
+            for argument, score in fresh.scores.items()
         )
 
 
 @pytest.mark.parametrize("cached", [True, False])
 def test_the_likelihood_is_that_of_what_is_observed_at_temperature_one(cached):
-    state = heat(everything(), torch.full((3,), 0.25))
+    state = set_inverse_temperature(everything(), torch.full((3,), 0.25))
     state = fill_cache(state, ("g", "z")) if cached else state
-    g, z = state.values["g"], state.values["z"]
+    g = state.values["g"]
+    z = state.values["z"]
     series = Normal(z[..., None], 0.5).log_prob(state.values["o"]).sum((1, 2))
     shown = Normal(g[:, 0], 1.0).log_prob(z[:, 0])
     expected = series + shown + Normal(g[:, 0], 2.0).log_prob(torch.tensor(0.3))
@@ -229,7 +213,8 @@ def test_what_all_data_share_is_divided_among_them():
     model.add_site("g", lambda: Normal(0.0, 1.0), scope="global")
     model.add_site("z", lambda g: Normal(g, 1.0), ["g"])
     model.add_site("x", lambda z: Normal(z, 1.0), ["z"])
-    x, g = torch.tensor([0.0, 1.0, 2.0]), torch.tensor(0.5)
+    x = torch.tensor([0.0, 1.0, 2.0])
+    g = torch.tensor(0.5)
     exact = Normal(0.5, 2**0.5).log_prob(x).sum() + Normal(0.0, 1.0).log_prob(g)
     for method in ("gauss_markov", "annealed"):
         found = estimate_evidence(DCPC(model), {"g": g, "x": x}, method=method, seed=0)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from models import random_walk
 from torch.distributions import Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel, MoveError, lag
@@ -72,9 +73,8 @@ def test_lineages_are_resampled_where_the_effective_sample_size_is_low():
     state = state.replace(log_weights=weights)
     moved = resample_lineages(state, torch.Generator().manual_seed(0))
     assert torch.equal(moved.log_weights[:, [0, 2]], weights[:, [0, 2]])
-    assert torch.allclose(
-        moved.log_weights[:, 1], torch.full((6,), 5 + math.log(2 / 6))
-    )  # the same mean weight
+    # the same mean weight
+    assert torch.allclose(moved.log_weights[:, 1], torch.full((6,), 5 + math.log(2 / 6)))
     for name in "ab":
         assert torch.equal(moved.values[name][:, [0, 2]], state.values[name][:, [0, 2]])
         kept = state.values[name][:2, 1].repeat_interleave(3)
@@ -86,24 +86,17 @@ def test_lineages_are_resampled_where_the_effective_sample_size_is_low():
     again = resample_lineages(
         moved.replace(log_weights=weights.flip(0)), torch.Generator().manual_seed(0)
     )
-    assert unique_ancestors(again).tolist() == [
-        6,
-        1,
-        6,
-    ]  # the last two both descend from particle 1
+    # the last two both descend from particle 1
+    assert unique_ancestors(again).tolist() == [6, 1, 6]
 
 
 # -- arrivals --------------------------------------------------------------------------------------
 
 
-def walk(arrival=None):
-    model = GraphicalModel()
-    model.add_site(
-        "s", lambda s: Normal(s, 1.0), [lag("s")], initial=lambda: Normal(0.0, 1.0), scope="slice"
-    )
-    model.add_site("o", lambda s: Normal(s, 1.0), ["s"], scope="slice")
-    if arrival is not None:
-        model.add_arrival(arrival)
+def walk(slice_proposal=None):
+    model = random_walk(step=1.0, noise=1.0)
+    if slice_proposal is not None:
+        model.add_slice_proposal(slice_proposal)
     engine = DCPC(model, num_particles=5)
     return engine, engine.init({"o": torch.tensor([[0.5], [-0.5]])}, seed=0)
 
@@ -133,10 +126,8 @@ def test_an_observed_site_with_lags_is_scored_by_its_initial_kernel_first():
     )
     engine = DCPC(model, num_particles=3)
     state = engine.init({"o": torch.tensor([[1.0]])}, seed=0)
-    for law in (
-        lambda s: Normal(s, 2.0),
-        lambda s: Normal(s + 1.0, 3.0),
-    ):  # flat: nothing is resampled
+    # flat: nothing is resampled
+    for law in (lambda s: Normal(s, 2.0), lambda s: Normal(s + 1.0, 3.0)):
         state = state.replace(log_weights=torch.zeros(3, 1))
         state = engine.append(state, {"o": torch.tensor([0.5])})
         expected = law(state.values["s"][..., -1]).log_prob(torch.tensor(0.5))
@@ -159,10 +150,8 @@ def test_functions_of_other_sites_need_no_observation():
     engine = DCPC(model, num_particles=5)
     state = engine.init({"u": torch.zeros(2, 1), "o": torch.zeros(2, 1)}, seed=0)
     longer = engine.append(state, {"u": torch.ones(2), "o": torch.tensor([0.5, -0.5])})
-    assert set(longer.values) == {"u", "s", "o"} and longer.values["u"][0, :, 1].tolist() == [
-        1.0,
-        1.0,
-    ]
+    assert set(longer.values) == {"u", "s", "o"}
+    assert longer.values["u"][0, :, 1].tolist() == [1.0, 1.0]
     expected = Normal(2 * longer.values["s"][..., 1], 3.0).log_prob(torch.tensor([0.5, -0.5]))
     assert torch.allclose(longer.log_weights, expected, atol=1e-5)
 
@@ -188,11 +177,14 @@ def test_a_model_may_extend_its_cloud_itself():
         DCPC(engine.model).append(state, {"o": torch.tensor([2.0, 3.0])})
 
 
-def test_global_particles_are_not_resampled_by_datum():
-    state = cloud()
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_a_global_particle_is_resampled_with_its_data_as_one_lineage(batch):
+    """Particles 1 and 4 share the weight: three offspring each, the same ones for all data."""
+    state = cloud(batch=batch)
     assert state.values["g"].shape[:2] == (6, 1)
-    single = cloud(batch=1)
-    weights = torch.tensor([0.0, -90, -90, -90, -90, -90])[:, None]
-    moved = resample_lineages(single.replace(log_weights=weights), torch.Generator().manual_seed(0))
-    assert torch.equal(moved.values["g"], single.values["g"][:1].expand(6, 1))
-    assert torch.equal(moved.values["z"], single.values["z"][:1].expand(6, 1))
+    weights = torch.tensor([-90.0, 0, -90, -90, 0, -90])[:, None].expand(6, batch)
+    moved = resample_lineages(state.replace(log_weights=weights), torch.Generator().manual_seed(0))
+    kept = torch.tensor([1, 1, 1, 4, 4, 4])
+    assert torch.equal(moved.ancestors, kept[:, None].expand(6, batch))
+    assert torch.equal(moved.values["g"], state.values["g"][kept])
+    assert torch.equal(moved.values["z"], state.values["z"][kept])

@@ -29,8 +29,10 @@ def linear_net():
 
 def joint(net, noises, x):
     """Mean and covariance of (layer1, layer2, output) given the input."""
-    means, maps = [], []
-    value, noise_map = x.double(), torch.zeros(len(x), 7).double()
+    means = []
+    maps = []
+    value = x.double()
+    noise_map = torch.zeros(len(x), 7).double()
     start = 0
     for layer, noise in zip(net, noises, strict=True):
         weight = layer.weight.detach().double()
@@ -46,8 +48,10 @@ def joint(net, noises, x):
 
 
 def test_latents_of_a_linear_net_have_the_gaussian_posterior():
-    net, noises = linear_net(), (0.5, 0.7, 0.3)
-    x, y = torch.tensor([1.0, -1.0]), torch.tensor([0.5, 2.0])
+    net = linear_net()
+    noises = (0.5, 0.7, 0.3)
+    x = torch.tensor([1.0, -1.0])
+    y = torch.tensor([0.5, 2.0])
     mean, covariance = joint(net, noises, x)
     gain = covariance[:5, 5:] @ covariance[5:, 5:].inverse()
     expected = mean[:5] + gain @ (y.double() - mean[5:])
@@ -71,7 +75,8 @@ def test_gradients_stay_within_their_layer():
     )
     terms = local_log_joint(state)
     (gradient,) = torch.autograd.grad(objective(state, terms), [net[1].weight], retain_graph=True)
-    below, here = state.values["layer1"], state.values["layer2"]
+    below = state.values["layer1"]
+    here = state.values["layer2"]
     error = (here - below @ net[1].weight.T - net[1].bias) / 0.25
     assert torch.allclose(gradient, torch.einsum("kbi,kbj->ij", error, below) / 2, atol=1e-5)
     assert torch.autograd.grad(terms["output"].sum(), [net[0].weight], allow_unused=True) == (None,)

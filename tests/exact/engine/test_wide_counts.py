@@ -8,7 +8,9 @@ from aif_dcpc.inference.checks.geweke import joint_test
 
 
 def counts():
-    model, rate, scale = GraphicalModel(), torch.tensor(400.0), torch.tensor(30.0)
+    model = GraphicalModel()
+    rate = torch.tensor(400.0)
+    scale = torch.tensor(30.0)
     model.add_site("z", lambda: Poisson(rate))
     model.add_site("x", lambda z: Normal(z, scale), ["z"])
     return model

@@ -22,9 +22,8 @@ def test_walls_are_mirrors():
 def test_a_digit_is_drawn_where_it_is():
     digit = torch.rand(1, 1, 4, 4)
     frames = render(digit, torch.tensor([[-1.0, -1.0], [1.0, -1.0], [0.0, 0.0]]), 12)
-    wanted = torch.zeros(
-        3, 1, 12, 12
-    )  # the free width is 8 pixels: corners at 0 and 8, the centre at 4
+    # the free width is 8 pixels: corners at 0 and 8, the centre at 4
+    wanted = torch.zeros(3, 1, 12, 12)
     for frame, (x, y) in zip(wanted, [(0, 0), (8, 0), (4, 4)], strict=True):
         frame[0, y : y + 4, x : x + 4] = digit[0, 0]
     assert torch.allclose(frames, wanted, atol=1e-5)
@@ -52,6 +51,8 @@ def test_positions_are_found_from_nearby_and_the_forecast_bounces():
     model = bouncing_digits(latents=2, hidden=8, patch=8, canvas=16)
     blob = known_blob(model)
     films, position = bounce(blob.expand(6, 1, 8, 8), frames=10, canvas=16)
+    bounces = fold(position[:, 7:]).diff(dim=1).sign() != position[:, 7:].diff(dim=1).sign()
+    assert bounces.any()  # after the frames that are seen
     seen = films[:, :8] + 0.1 * torch.randn_like(films[:, :8])
     engine = DCPC(model, num_particles=4)
     state = engine.init({"frame": seen}, seed=0)
@@ -100,7 +101,8 @@ def test_whole_paths_weighed_without_their_proposal_are_caught(coarse_lines, mon
 def test_the_best_place_of_a_frame_is_where_the_digit_was_drawn():
     torch.manual_seed(0)
     renderer = bouncing_digits(latents=2, hidden=4, patch=4, canvas=12).sites["frame"].kernel
-    what, corner = torch.randn(5, 2), torch.randint(9, (5, 3, 2))
+    what = torch.randn(5, 2)
+    corner = torch.randint(9, (5, 3, 2))
     position = corner / 4 - 1.0  # whole pixels: the free width is 8
     with torch.no_grad():
         frames = render(renderer.digit(what).unsqueeze(1), position, 12)
@@ -150,14 +152,16 @@ def residual_score(num_sweeps=4, seed=1):
     the pixels' residuals over their scale stay independent standard normal, and the sum of their
     squares is chi-squared.
     """
-    model, films, scale = whole_model(scale=0.3, candidates=20), 300, 0.3
+    model = whole_model(scale=0.3, candidates=20)
+    films = 300
+    scale = 0.3
     with torch.no_grad():  # digits that differ
         for layer in (0, -1):
             model.sites["frame"].kernel.network[layer].weight.mul_(5)
     engine = DCPC(model, num_particles=1, warmup=0)
     fresh = engine.init(batch_size=films, length=4, seed=seed).natural
     state = engine.init({"frame": fresh["frame"][0]})
-    state = state.with_values({name: fresh[name] for name in state.problem.latent})
+    state = state.with_values({name: fresh[name] for name in state.conditioning.latent})
     state, _ = engine.run(state, num_sweeps)
     mean = Belief.of(state.particles, 2).frames(model.sites["frame"].kernel)
     squares = ((fresh["frame"][0] - mean) / scale).square()
@@ -190,11 +194,9 @@ def test_what_the_others_leave_says_where_a_digit_fits():
     """The gain of a whole-pixel place is half the fall of the squared error, found here by drawing the digit there."""
     torch.manual_seed(0)
     renderer = bouncing_digits(latents=2, hidden=4, patch=4, canvas=8).sites["frame"].kernel
-    frames, background, digit = (
-        torch.rand(1, 1, 1, 1, 8, 8),
-        torch.rand(1, 1, 1, 1, 8, 8),
-        torch.rand(1, 4, 4),
-    )
+    frames = torch.rand(1, 1, 1, 1, 8, 8)
+    background = torch.rand(1, 1, 1, 1, 8, 8)
+    digit = torch.rand(1, 4, 4)
     rest = whole_digits.Rest(renderer, frames, background)
     gain = rest.places(digit)[0, 0, 0] * whole_digits.PLACE_SCALE**2
     for x, y in ((0, 0), (4, 1), (2, 4)):
@@ -208,7 +210,8 @@ def test_what_the_others_leave_says_where_a_digit_fits():
 
 
 def test_digits_are_matched_by_whole_films_in_any_order():
-    truth, what = torch.randn(2, 5, 3, 2), torch.randn(1, 2, 3, 4)
+    truth = torch.randn(2, 5, 3, 2)
+    what = torch.randn(1, 2, 3, 4)
     shuffled = Belief(what[:, :, [2, 0, 1]], truth[None, :, :, [2, 0, 1]])
     matched = shuffled.matched(truth[:, :4])
     assert torch.equal(matched.position[0], truth)
@@ -222,7 +225,8 @@ def test_three_blobs_are_found_from_the_prior():
     clips, positions = zip(
         *(bounce(blob.expand(4, 1, 8, 8), frames=8, canvas=24) for _ in range(3)), strict=True
     )
-    films, truth = reduce(blend, clips), torch.stack(positions, 2)
+    films = reduce(blend, clips)
+    truth = torch.stack(positions, 2)
     engine = DCPC(model, num_particles=2, moves=dict.fromkeys(refined(3), "langevin"), warmup=10)
     state, info = engine.run(
         engine.init({"frame": films + 0.1 * torch.randn_like(films)}, seed=0), num_sweeps=20
@@ -236,7 +240,8 @@ def test_three_blobs_are_found_from_the_prior():
 def test_lines_fit_as_places_along_them_do_and_any_frame_may_be_wrong():
     """sum over frames of log((1 - e) p(place on the line) + e / width), places weighed between whole pixels."""
     generator = torch.Generator().manual_seed(0)
-    places, speed = 3 * torch.randn(1, 1, 4, 6, 6, generator=generator), 0.2
+    places = 3 * torch.randn(1, 1, 4, 6, 6, generator=generator)
+    speed = 0.2
     lines = whole_digits.Tracks(places, speed).across
     starts, velocities = straight_paths.grid(speed)
     told = places.logsumexp(-2)[0, 0].softmax(-1)

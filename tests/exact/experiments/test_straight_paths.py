@@ -35,10 +35,9 @@ def lines(monkeypatch):
 
 def cells_by_hand(places):
     """Probabilities of the cells `(starts, velocities)` of one axis: exp(-|line - places|^2 / 2 spread^2) p(velocity)."""
-    starts, velocities = (
-        torch.arange(-0.875, 1, 0.25),
-        (torch.arange(16) - 7.5) * 0.1,
-    )  # 8 sd / 16 wide
+    # 8 sd / 16 wide
+    starts = torch.arange(-0.875, 1, 0.25)
+    velocities = (torch.arange(16) - 7.5) * 0.1
     lines = fold(starts[:, None, None] + velocities[:, None] * torch.arange(3))
     fit = -(lines - places).square().sum(-1) / (2 * 0.1**2) - (velocities / SPEED).square() / 2
     return torch.softmax(fit.flatten(), 0).unflatten(0, (8, 16))
@@ -71,7 +70,8 @@ def test_draws_follow_the_density(lines):
     start, velocity = lines.draw(number, generator)
     assert start.shape == velocity.shape == (number, 2, 1, 2)
     cells = cells_by_hand(torch.tensor([0.0, 0.1, 0.2]))
-    i, j = (start[:, 0, 0, 0] + 1) / 0.25, velocity[:, 0, 0, 0] / 0.1 + 8
+    i = (start[:, 0, 0, 0] + 1) / 0.25
+    j = velocity[:, 0, 0, 0] / 0.1 + 8
     edges = torch.arange(-1.0, 1.01, 0.25), torch.arange(-0.8, 0.81, 0.1)
     of_prior = (
         (Normal(0.0, 1.0).cdf(edges[0]).diff()[:, None]) * Normal(0.0, SPEED).cdf(edges[1]).diff()
@@ -105,7 +105,8 @@ def test_velocities_follow_their_conditional():
 
 
 def test_paths_wander_about_their_lines():
-    start, velocity = torch.zeros(3000, 2, 1, 2), torch.full((3000, 2, 1, 2), 0.3)
+    start = torch.zeros(3000, 2, 1, 2)
+    velocity = torch.full((3000, 2, 1, 2), 0.3)
     paths = draw_paths(start, velocity, 4, 0.1, torch.Generator().manual_seed(0)).flatten(0, 2)
     assert (paths[:, 0] == 0).all()
     steps = paths.diff(dim=1)
@@ -144,12 +145,10 @@ def test_films_bounce_as_told():
 def test_the_spot_is_bright_in_the_middle():
     """Logits 1 - 5 r^2 of the distance r from the centre, sides at 1."""
     found = spot(5)
-    assert (
-        found[2, 2] == 1
-        and found[0, 0] == -9
-        and found[2, 0] == -4
-        and found[1, 2] == pytest.approx(-0.25)
-    )
+    assert found[2, 2] == 1
+    assert found[0, 0] == -9
+    assert found[2, 0] == -4
+    assert found[1, 2] == pytest.approx(-0.25)
     renderer = Renderer(2, 3, 5, 9, 0.4)
     renderer.network[-1].weight.data.zero_()
     bias = renderer.network[-1].bias.data
@@ -165,9 +164,8 @@ def test_the_spot_is_bright_in_the_middle():
 
 def test_digits_lie_between_pixels_bilinearly():
     digit = torch.ones(1, 1, 1, 1)
-    frame = render(digit, torch.tensor([[-0.5, 0.25]]), 3)[
-        0, 0
-    ]  # corner at (.5, 1.25) of a free width of 2
+    # corner at (.5, 1.25) of a free width of 2
+    frame = render(digit, torch.tensor([[-0.5, 0.25]]), 3)[0, 0]
     expected = torch.tensor([0.0, 0.75, 0.25])[:, None] * torch.tensor([0.5, 0.5, 0.0])
     assert torch.allclose(frame, expected)
 
@@ -178,9 +176,8 @@ def test_the_graph_has_its_laws():
     )
     assert model.sites["velocity"].kernel().base_dist.scale.unique().item() == pytest.approx(0.3)
     law = model.sites["position"].kernel(torch.tensor([0.1, 0.2]), torch.tensor([0.5, -0.5]))
-    assert torch.allclose(law.mean, torch.tensor([0.6, -0.3])) and law.base_dist.scale[
-        0
-    ].item() == pytest.approx(0.05)
+    assert torch.allclose(law.mean, torch.tensor([0.6, -0.3]))
+    assert law.base_dist.scale[0].item() == pytest.approx(0.05)
     first = model.sites["position"].initial(torch.tensor([0.5, -0.5]))
     assert (first.mean == 0).all() and (first.base_dist.scale == 1).all()
     assert not model.conditionals

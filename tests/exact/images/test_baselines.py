@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from models import gaussian_vectors
 from torch import nn
 from torch.distributions import Independent, Normal
 
@@ -13,21 +14,14 @@ from aif_dcpc.inference.baselines.vae import Encoder, VariationalLearner
 from aif_dcpc.inference.stores import ParticleStore
 
 
-def gaussian():
-    model = GraphicalModel()
-    model.add_site("z", lambda: Independent(Normal(torch.zeros(1), 1.0), 1))
-    model.add_site("x", lambda z: Independent(Normal(z, 0.5), 1), parents=["z"])
-    return model
-
-
 @pytest.mark.parametrize("step", [0.05, 0.2])
 def test_unadjusted_langevin_has_its_known_bias(step):
     # target variance s = .2: z' = (1 - step / s) z + sqrt(2 step) noise is stationary at s / (1 -
     # step / (2 s))
-    engine = UnadjustedLangevin(DCPC(gaussian(), num_particles=20_000), step=step)
+    engine = UnadjustedLangevin(DCPC(gaussian_vectors(1), num_particles=20_000), step=step)
     state = engine.init({"x": torch.ones(1, 1)}, seed=0)
     for _ in range(40):
-        state, _ = engine.visit(state)
+        state, _ = engine.sweep(state, log_joint=False)
     wanted = 0.2 / (1 - step / 0.4)
     # 20,000 independent chains: the sample variance is off by sqrt(2 / 20000) = 1 %; 5 standard
     # errors
@@ -37,13 +31,13 @@ def test_unadjusted_langevin_has_its_known_bias(step):
 
 def test_without_noise_particles_climb_to_the_mode():
     engine = UnadjustedLangevin(
-        DCPC(gaussian(), num_particles=2),
+        DCPC(gaussian_vectors(1), num_particles=2),
         step=0.1,
         temperature=0.0,
         inner_steps=60,
         persistent=False,
     )
-    state, _ = engine.visit(engine.init({"x": torch.ones(3, 1)}, seed=0))
+    state, _ = engine.sweep(engine.init({"x": torch.ones(3, 1)}, seed=0), log_joint=False)
     assert torch.allclose(state.values["z"], torch.full((2, 3, 1), 0.8), atol=1e-4)
 
 
@@ -51,7 +45,7 @@ def test_the_variational_bound_reaches_the_evidence_where_the_encoder_can_be_exa
     # x ~ Normal(0, 1.25): the posterior is Gaussian with a linear mean, so the best bound is the
     # evidence itself
     torch.manual_seed(0)
-    engine = DCPC(gaussian(), num_particles=8)
+    engine = DCPC(gaussian_vectors(1), num_particles=8)
     x = 1.118 * torch.randn(64, 1)
     template = engine.init({"x": x}, seed=0)
     optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
@@ -103,17 +97,20 @@ def test_an_encoder_scores_its_own_draws_as_it_drew_them():
 
 
 def test_baselines_sweeps_are_counted():
-    engine = UnadjustedLangevin(DCPC(gaussian(), num_particles=2), step=0.1, inner_steps=3)
+    engine = UnadjustedLangevin(DCPC(gaussian_vectors(1), num_particles=2), step=0.1, inner_steps=3)
     state = engine.init({"x": torch.ones(3, 1)}, seed=0)
-    assert [(state := engine.visit(state)[0]).sweeps for _ in range(3)] == [1, 2, 3]
+    assert [(state := engine.sweep(state, log_joint=False)[0]).sweeps for _ in range(3)] == [
+        1,
+        2,
+        3,
+    ]
 
 
 def test_accuracy_is_the_share_of_images_given_their_label():
     torch.manual_seed(0)
-    classifier, images = (
-        Classifier((1, 8, 8), 3),
-        torch.rand(700, 1, 8, 8),
-    )  # more than are looked at in one piece
+    # more than are looked at in one piece
+    classifier = Classifier((1, 8, 8), 3)
+    images = torch.rand(700, 1, 8, 8)
     given = classifier(images).argmax(1)
     wrong = torch.arange(700) % 4 == 0
     assert classifier.accuracy(images, torch.where(wrong, (given + 1) % 3, given)) == pytest.approx(

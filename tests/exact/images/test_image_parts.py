@@ -30,6 +30,7 @@ from aif_dcpc.inference.images.layers import (
 )
 from aif_dcpc.inference.images.masking import VisiblePixels
 from aif_dcpc.inference.learning import learn_step
+from aif_dcpc.inference.queries.law import law
 
 
 def count(module):
@@ -121,7 +122,8 @@ def test_likelihoods_of_pixels():
     ):
         made = PixelLayer(4, (1, 2, 3), likelihood, 5)
         logits = (z.clamp_min(0) @ made.linear.weight.T + made.linear.bias).reshape(2, 3, 1, 2, 3)
-        law, image = made(z), torch.randint(0, 5, (2, 3, 1, 2, 3)) / 4
+        law = made(z)
+        image = torch.randint(0, 5, (2, 3, 1, 2, 3)) / 4
         expected = {
             "bernoulli": lambda: image * logits - nn.functional.softplus(logits),
             "continuous_bernoulli": lambda: ContinuousBernoulli(logits=logits).log_prob(image),
@@ -159,13 +161,10 @@ def test_the_rest_of_a_graph_stays_when_pixels_are_hidden():
     model = sequential_memory((1, 2, 2), latents=2, hidden=3)
     hidden = with_visible(model, "image", torch.zeros(1, 2, 2))
     assert hidden.order == ("state", "image")
-    assert hidden.sites["state"] == model.sites["state"] and hidden.sites["state"].parents == (
-        lag("state"),
-    )
+    assert hidden.sites["state"] == model.sites["state"]
+    assert hidden.sites["state"].parents == (lag("state"),)
     state = DCPC(hidden, num_particles=2).init({"image": torch.rand(1, 3, 1, 2, 2)}, seed=0)
-    factor = next(f for f in state.problem.lowered.factors if f.site.name == "image")
-    law = factor.distribution({leaf: state.values[leaf.site] for leaf in factor.inputs})
-    assert (law.log_prob(state.values["image"]) == 0).all()
+    assert (law(state, "image").log_prob(state.values["image"]) == 0).all()
 
 
 # -- graphs ----------------------------------------------------------------------------------------
@@ -218,7 +217,12 @@ def test_a_residual_block_adds():
     x = torch.randn(2, 16, 5, 5)
     assert torch.equal(block(x), x)
     assert [type(m).__name__ for m in block.inner] == ["GroupNorm", "SiLU", "Conv2d"] * 2
-    assert ConvolutionalKernel(nn.Identity(), "normal", 1.0).log_scale.item() == 0
+
+
+def test_the_scale_of_a_convolutional_kernel_starts_as_told():
+    for scale in (1.0, 0.25):
+        kernel = ConvolutionalKernel(nn.Identity(), "normal", scale)
+        assert kernel.log_scale.item() == pytest.approx(math.log(scale))
 
 
 def test_labels():
@@ -231,16 +235,14 @@ def test_labels():
         read(z).logits, (z.clamp_min(0) @ read.linear.weight.T + read.linear.bias).log_softmax(-1)
     )
     other = labelled_embedding(3, (1, 2, 2), latents=4, hidden=6, label_hidden=5)
-    label, image = other.sites["label"].kernel, other.sites["image"].kernel
+    label = other.sites["label"].kernel
+    image = other.sites["image"].kernel
     hidden = (z @ label.hidden.weight.T + label.hidden.bias).clamp_min(0)
-    assert (
-        torch.allclose(label(z).logits, label.linear(hidden).log_softmax(-1))
-        and hidden.shape[-1] == 5
-    )
+    assert torch.allclose(label(z).logits, label.linear(hidden).log_softmax(-1))
+    assert hidden.shape[-1] == 5
     hidden = (z @ image.hidden.weight.T + image.hidden.bias).clamp_min(0)
-    assert (
-        torch.allclose(image(z).logits.flatten(2), image.linear(hidden)) and hidden.shape[-1] == 6
-    )
+    assert torch.allclose(image(z).logits.flatten(2), image.linear(hidden))
+    assert hidden.shape[-1] == 6
     data = {"image": torch.rand(2, 1, 2, 2), "label": torch.zeros(2).long()}
     state = DCPC(model, num_particles=3).init(data, seed=0)
     weights = torch.tensor([[0.5, 0.1], [0.2, 0.2], [0.3, 0.7]])
@@ -264,13 +266,8 @@ def test_published_sizes_of_labelled_models():
         10,
     )
     deep = labelled_dlgm(10)
-    assert deep.sites["label"].kernel.linear.in_features == 256 and deep.sites[
-        "image"
-    ].kernel.image_shape == (
-        1,
-        28,
-        28,
-    )
+    assert deep.sites["label"].kernel.linear.in_features == 256
+    assert deep.sites["image"].kernel.image_shape == (1, 28, 28)
 
 
 def test_memories():
@@ -279,17 +276,15 @@ def test_memories():
     transition, decoder = (model.sites[n].kernel for n in ("state", "image"))
     before = torch.randn(7, 4)
     assert torch.allclose(transition(before).mean, transition.network(before))
-    assert torch.allclose(transition(before).variance, torch.tensor(0.09)) and transition(
-        before
-    ).event_shape == (4,)
+    assert torch.allclose(transition(before).variance, torch.tensor(0.09))
+    assert transition(before).event_shape == (4,)
     law = decoder(before)
     assert law.event_shape == (1, 2, 3) and torch.allclose(law.variance, torch.tensor(0.0025))
     assert ((law.mean > 0) & (law.mean < 1)).all()
     assert count(transition) == 4 * 5 + 5 + 5 * 4 + 4 and count(decoder) == 4 * 5 + 5 + 5 * 6 + 6
     defaults = sequential_memory()
-    assert (
-        defaults.sites["state"].kernel.noise == 0.2 and defaults.sites["image"].kernel.scale == 0.1
-    )
+    assert defaults.sites["state"].kernel.noise == 0.2
+    assert defaults.sites["image"].kernel.scale == 0.1
     assert defaults.sites["image"].kernel.image_shape == (1, 28, 28)
     assert [
         m.out_features for m in defaults.sites["state"].kernel.network if isinstance(m, nn.Linear)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, MultivariateNormal, Normal
 
-from aif_dcpc.image_runs.distances import frechet_distance, kernel_distance
+from aif_dcpc.image_runs.distances import frechet_distance, kernel_distance, kernel_estimate
 from aif_dcpc.inference import DCPC, check_model
 from aif_dcpc.inference.images import (
     class_embedding,
@@ -42,10 +42,8 @@ def test_a_whitened_normal_is_the_normal_with_precision_p_transposed_p():
 
 def test_whitened_normals_may_each_have_a_matrix_of_their_own():
     laws = [whitened(seed=seed) for seed in range(3)]
-    mean, whitening = (
-        torch.stack([law.mean[0] for law in laws]),
-        torch.stack([law.whitening for law in laws]),
-    )
+    mean = torch.stack([law.mean[0] for law in laws])
+    whitening = torch.stack([law.whitening for law in laws])
     together = WhitenedNormal(mean, whitening)
     x = torch.randn(5, 3, 4)
     alone = [
@@ -83,7 +81,8 @@ def test_every_covariance_gives_a_law_of_the_right_shape(covariance):
 
 
 def test_grey_pixels_score_the_expected_binarisation():
-    logits, grey = torch.randn(2, 1, 2, 2), torch.rand(2, 1, 2, 2)
+    logits = torch.randn(2, 1, 2, 2)
+    grey = torch.rand(2, 1, 2, 2)
     expected = grey * Bernoulli(logits=logits).log_prob(torch.ones(1))
     expected = expected + (1 - grey) * Bernoulli(logits=logits).log_prob(torch.zeros(1))
     assert torch.allclose(
@@ -114,7 +113,8 @@ def test_hidden_pixels_do_not_matter(likelihood):
     def score(model, images):
         state = DCPC(model, num_particles=2).init({"image": images}, seed=0)
         return evaluate(
-            state, next(f for f in state.problem.lowered.factors if f.site.name == "image")
+            state,
+            next(f for f in state.conditioning.factor_graph.factors if f.site.name == "image"),
         ).log_prob
 
     assert torch.equal(
@@ -125,18 +125,45 @@ def test_hidden_pixels_do_not_matter(likelihood):
     assert torch.allclose(score(everything, images), score(model, images), atol=1e-4)
 
 
-def test_the_summary_names_every_site():
-    table = summary(dlgm((2, 3), (1, 4, 4), covariance="diagonal"))
-    # z2: 2 * 3 weights, 3 biases, 3 scales; image: 3 * 16 weights, 16 biases
-    assert [line.split()[-1] for line in table.splitlines()[1:]] == ["0", "12", "64", "76"]
+def test_the_summary_names_every_site_and_counts_its_parameters():
+    """z2: 2 * 3 weights, 3 biases, 3 scales; image: 3 * 16 weights, 16 biases."""
+    lines = summary(dlgm((2, 3), (1, 4, 4), covariance="diagonal")).splitlines()[1:]
+    found = {line.split()[0]: int(line.split()[-1]) for line in lines}
+    assert found == {"z1": 0, "z2": 12, "image": 64, "total": 76}
 
 
-def test_distances_of_gaussian_features():
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(4000, 2, generator=generator).double()
-    # ||difference||^2 + trace((1 - 3)^2 I)
-    assert frechet_distance(x, 3 * x + 1) == pytest.approx(2 + 2 * 4, rel=0.05)
-    assert abs(kernel_distance(x[:2000], x[2000:])) < 0.05 < kernel_distance(x[:2000], x[2000:] + 1)
+def features(number, seed, shift=0.0, size=3):
+    generator = torch.Generator().manual_seed(seed)
+    return shift + torch.randn(number, size, generator=generator).double()
+
+
+def test_the_frechet_distance_of_a_stretched_set():
+    """y = 3 x + 1: means differ by 2 m + 1, and trace(S + 9 S - 2 * 3 S) = 4 trace S."""
+    x = features(40, 0)
+    expected = (2 * x.mean(0) + 1).square().sum() + 4 * x.var(0).sum()
+    assert frechet_distance(x, 3 * x + 1) == pytest.approx(expected.item(), rel=1e-6)
+    assert frechet_distance(x, x) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_kernel_distance_is_that_of_all_pairs():
+    x = features(7, 0)
+    y = features(5, 1, 0.5)
+
+    def kernel(a, b):
+        return (float(a @ b) / 3 + 1) ** 3
+
+    within = sum(
+        kernel(s[i], s[j]) / (len(s) * (len(s) - 1))
+        for s in (x, y)
+        for i in range(len(s))
+        for j in range(len(s))
+        if i != j
+    )
+    across = sum(kernel(a, b) for a in x for b in y) / 35
+    assert kernel_estimate(x, y, blocks=2).value == pytest.approx(within - 2 * across)
+    assert kernel_distance(x, x + 1, size=7) == pytest.approx(
+        kernel_estimate(x, x + 1, blocks=2).value
+    )
 
 
 @pytest.mark.parametrize("side", [32, 64])
@@ -146,14 +173,13 @@ def test_convolutional_generators_keep_data_independent(side):
     state = DCPC(model, num_particles=2).init(
         {"image": torch.randint(0, 256, (3, 3, side, side)) / 255}, seed=0
     )
-    factor = next(f for f in state.problem.lowered.factors if f.site.name == "image")
+    factor = next(f for f in state.conditioning.factor_graph.factors if f.site.name == "image")
     before = evaluate(state, factor, scores=False).log_prob
     moved = state.values["z"].clone()
     moved[:, 0] += 1
     after = evaluate(state, factor, {"z": moved}, scores=False).log_prob
-    assert torch.allclose(before[:, 1:], after[:, 1:], rtol=1e-5) and not torch.allclose(
-        before[:, 0], after[:, 0]
-    )
+    assert torch.allclose(before[:, 1:], after[:, 1:], rtol=1e-5)
+    assert not torch.allclose(before[:, 0], after[:, 0])
 
 
 def test_a_missing_label_is_not_scored():
@@ -162,10 +188,10 @@ def test_a_missing_label_is_not_scored():
     engine = DCPC(model, num_particles=2)
     data = {"image": torch.rand(2, 1, 2, 2), "label": torch.tensor([1, 2])}
     state = engine.init(data, masks={"label": torch.tensor([True, False])}, seed=0)
-    factor = next(f for f in state.problem.lowered.factors if f.site.name == "label")
+    factor = next(f for f in state.conditioning.factor_graph.factors if f.site.name == "label")
     log_prob = evaluate(state, factor, scores=False).log_prob
     assert (log_prob[:, 0] < 0).all() and (log_prob[:, 1] == 0).all()
-    assert "label" not in state.problem.latent
+    assert "label" not in state.conditioning.latent
     probabilities = class_probabilities(state)
     assert probabilities.shape == (2, 3) and torch.allclose(probabilities.sum(-1), torch.ones(2))
 
@@ -228,10 +254,8 @@ def test_classes_have_their_posterior_by_quadrature():
 
 def test_gaussians_of_classes_start_at_their_moments():
     torch.manual_seed(0)
-    labels, z = (
-        torch.arange(3).repeat(50),
-        torch.randn(150, 2) @ torch.tensor([[1.0, 0.5], [0.0, 0.2]]),
-    )
+    labels = torch.arange(3).repeat(50)
+    z = torch.randn(150, 2) @ torch.tensor([[1.0, 0.5], [0.0, 0.2]])
     gaussians = ClassGaussians(3, 2)
     gaussians.start(z + labels[:, None], labels, ridge=0.0)
     law = gaussians(torch.arange(3))

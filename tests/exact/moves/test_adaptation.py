@@ -51,11 +51,8 @@ def test_the_curvature_of_a_quadratic_is_its_negative_hessian():
 def test_few_changes_tell_the_diagonal_alone():
     xx = torch.tensor([[2.0, 1.9], [1.9, 2.0]]).double()
     xy = -torch.tensor([[2.0, 1.0], [1.0, 6.0]]).double()
-    for samples, weight in (
-        (1e-9, 1.0),
-        (2.0, 0.5),
-        (6.0, 0.25),
-    ):  # the diagonal weighs D / (D + samples)
+    # the diagonal weighs D / (D + samples)
+    for samples, weight in ((1e-9, 1.0), (2.0, 0.5), (6.0, 0.25)):
         found = Secant(xx, xy, torch.tensor(samples)).curvature()
         left = xx * (1 - weight) + torch.diag(xx.diagonal()) * weight
         right = -xy * (1 - weight) - torch.diag(xy.diagonal()) * weight
@@ -69,9 +66,9 @@ def test_moments_move_by_their_gain():
     old = Secant(torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor(10.0))
     new = (torch.tensor([3.0]), torch.tensor([6.0]))
     moved = old.updated(*new, torch.tensor(4.0), 0.25)
-    assert (
-        moved.xx.item() == 1.5 and moved.xy.item() == 3.0 and moved.samples.item() == 10 * 0.75 + 4
-    )
+    assert moved.xx.item() == 1.5
+    assert moved.xy.item() == 3.0
+    assert moved.samples.item() == 10 * 0.75 + 4
     assert old.updated(*new, torch.tensor(0.0), 0.25) == old
     empty = Secant(torch.tensor([9.0]), torch.tensor([9.0]), torch.tensor(0.0))
     first = empty.updated(*new, torch.tensor(4.0), 0.25)
@@ -79,13 +76,12 @@ def test_moments_move_by_their_gain():
 
 
 def test_later_changes_count_by_a_falling_gain():
-    one, two = torch.ones(4, 1), 2 * torch.ones(4, 1)
+    one = torch.ones(4, 1)
+    two = 2 * torch.ones(4, 1)
     learned = SiteAdaptation(roots={(1, 0, 1): one}).learned("f", one, -one, False, 0)
-    assert (
-        learned.secants["f"].xx.item() == 1
-        and learned.secants["f"].samples.item() == 4
-        and not learned.roots
-    )
+    assert learned.secants["f"].xx.item() == 1
+    assert learned.secants["f"].samples.item() == 4
+    assert not learned.roots
     learned = learned.learned("f", two, -two, False, 3)
     gain = 4**-0.6
     assert learned.secants["f"].xx.item() == pytest.approx(1 + gain * (4 - 1))
@@ -94,12 +90,14 @@ def test_later_changes_count_by_a_falling_gain():
 def test_changes_far_out_or_not_finite_are_left_out():
     dx = torch.ones(100, 2)
     dscore = torch.ones(100, 2)
-    dscore[7], dscore[8], dscore[9, 0], dscore[10] = 0.5 * FAR, 4 * FAR, math.inf, 0.0
+    dscore[7] = 0.5 * FAR
+    dscore[8] = 4 * FAR
+    dscore[9, 0] = math.inf
+    dscore[10] = 0.0
     expected = torch.ones(100, dtype=torch.bool)
     expected[8] = expected[9] = False
-    assert torch.equal(
-        _usable(dx * dscore).squeeze(-1), expected
-    )  # the geometric mean of the sizes is 2.5
+    # the geometric mean of the sizes is 2.5
+    assert torch.equal(_usable(dx * dscore).squeeze(-1), expected)
     assert torch.equal(_usable(1e3 * dx * dscore).squeeze(-1), expected)
 
 
@@ -130,7 +128,8 @@ def test_roots_of_diagonals():
 
 
 def test_steps_follow_robbins_and_monro():
-    key, like = ("ou", 1), torch.zeros(())
+    key = ("ou", 1)
+    like = torch.zeros(())
     learned = SiteAdaptation()
     assert learned.log_step(key, like).exp().item() == pytest.approx(0.5, abs=0.005)
     start = learned.log_step(key, like).item()
@@ -153,7 +152,8 @@ def test_steps_follow_robbins_and_monro():
 
 def test_a_large_site_is_whitened_by_coordinates():
     """Independent coordinates of different scales: the learned diagonal is exact, and draws are independent."""
-    size, copies = 70, 8
+    size = 70
+    copies = 8
     scales = torch.logspace(-0.5, 0.5, size)
     model = GraphicalModel()
     model.add_site(
@@ -164,9 +164,8 @@ def test_a_large_site_is_whitened_by_coordinates():
     state, _ = engine.run(engine.init({"x": scales.expand(copies, -1)}, seed=0), 60)
     assert all(s.xx.ndim == 1 for s in state.adaptation["z"].secants.values())
     state, info = engine.run(state, 100, record=["z"])
-    whitened = (
-        (info.trace["z"] - scales / 2) / scales * 2**0.5
-    )  # standard normal in every coordinate
+    # standard normal in every coordinate
+    whitened = (info.trace["z"] - scales / 2) / scales * 2**0.5
     draws = whitened.flatten(0, 2)
     assert info.acceptance["z"] > 0.2
     assert (
@@ -177,7 +176,8 @@ def test_a_large_site_is_whitened_by_coordinates():
 
 def test_a_long_and_large_series_moves():
     """More than 64 chunks of 130 coordinates: unit Gaussians, whatever the preconditioner."""
-    size, length = 130, 132
+    size = 130
+    length = 132
     model = GraphicalModel()
     model.add_site(
         "s",
@@ -198,7 +198,8 @@ def test_a_long_and_large_series_moves():
 @pytest.mark.parametrize("limit", [100, 1000])  # numbers; 66 matrices of 4 have 264
 def test_many_chunks_share_the_matrix_of_inner_ones(limit, monkeypatch):
     """One matrix for each chunk while all of them fit, else three; the steps are the same."""
-    model, runs = GraphicalModel(), []
+    model = GraphicalModel()
+    runs = []
     model.add_site(
         "s",
         lambda s: Normal(s, 1.0),
@@ -219,7 +220,8 @@ def test_many_chunks_share_the_matrix_of_inner_ones(limit, monkeypatch):
 @pytest.mark.parametrize("window", [1, 3])
 def test_a_large_series_is_whitened_by_coordinates(window):
     """130 independent walks of three slices (a full matrix of two slices would have 260 rows)."""
-    size, copies = 130, 8
+    size = 130
+    copies = 8
     model = GraphicalModel()
     model.add_site(
         "s",
@@ -238,9 +240,8 @@ def test_a_large_series_is_whitened_by_coordinates(window):
     walk = torch.tensor([[1.0, 1, 1], [1, 1.25, 1.25], [1, 1.25, 1.5]]).double()
     precision = walk.inverse() + torch.eye(3) / 0.49
     mean = precision.inverse() @ (data.double() / 0.49)
-    found = (
-        info.trace["s"].double().mean((0, 1))
-    )  # (copies, 3, size): copies * size independent walks
+    # (copies, 3, size): copies * size independent walks
+    found = info.trace["s"].double().mean((0, 1))
     flat = found.transpose(1, 2).flatten(0, 1)
     assert ((flat.mean(0) - mean).abs() < 5 * flat.std(0) / len(flat) ** 0.5).all()
     spread = torch.cov(info.trace["s"].double().transpose(-1, -2).flatten(0, -2).T)

@@ -28,7 +28,8 @@ def chain(scope="global"):
 
 def test_rows_are_looked_up():
     table = torch.rand(2, 1, 1, 3, 4, 5)
-    a, b = torch.randint(3, (2, 6, 7)), torch.randint(4, (2, 6, 7))
+    a = torch.randint(3, (2, 6, 7))
+    b = torch.randint(4, (2, 6, 7))
     found = look_up(table, a, b)
     expected = torch.stack([table[k, 0, 0][a[k], b[k]] for k in range(2)])
     assert torch.equal(found, expected)
@@ -49,7 +50,8 @@ def test_tables_given_all_values(scope):
             counts[datum, before, now] += 1
     counts = counts.sum(0, keepdim=True) if scope == "global" else counts
     for datum, count in enumerate(counts):
-        exact, draws = Dirichlet(PRIOR + count), state.particles["P"][:, datum]
+        exact = Dirichlet(PRIOR + count)
+        draws = state.particles["P"][:, datum]
         assert ((draws.mean(0) - exact.mean).abs() < 5 * (exact.variance / len(draws)).sqrt()).all()
         assert ((draws.var(0) / exact.variance - 1).abs() < 0.1).all()
 
@@ -59,11 +61,11 @@ def test_missing_values_are_not_counted():
     model.add_site("p", lambda: Dirichlet(torch.ones(2)), scope="global")
     model.add_site("x", lambda p: Categorical(p), ["p"])
     engine = DCPC(model, num_particles=20_000, moves={"p": DirichletTable("p", "x")})
-    data, masks = {"x": torch.tensor([1, 1, 1, 0])}, {"x": torch.tensor([True, True, False, True])}
+    data = {"x": torch.tensor([1, 1, 1, 0])}
+    masks = {"x": torch.tensor([True, True, False, True])}
     state, _ = engine.run(engine.init(data, masks=masks, seed=0), 1)
-    assert abs(state.particles["p"][..., 1].mean() - 3 / 5) < 5 * math.sqrt(
-        0.04 / 20_000
-    )  # Beta(3, 2)
+    # Beta(3, 2)
+    assert abs(state.particles["p"][..., 1].mean() - 3 / 5) < 5 * math.sqrt(0.04 / 20_000)
 
 
 def test_tables_and_hidden_values_together():
@@ -71,7 +73,8 @@ def test_tables_and_hidden_values_together():
     model = chain()
     model.add_site("o", lambda s: Normal(s.float(), 0.7), ["s"], scope="slice")
     seen = torch.tensor([[0.3, 1.4, 1.1]])
-    total, mean = 0.0, torch.zeros(3, 3)
+    total = 0.0
+    mean = torch.zeros(3, 3)
     for path in itertools.product(range(3), repeat=3):
         counts = torch.zeros(3, 3)
         for before, now in itertools.pairwise(path):
@@ -85,7 +88,8 @@ def test_tables_and_hidden_values_together():
             + torch.lgamma(PRIOR.sum(1)).sum()
             + Normal(torch.tensor(path).float(), 0.7).log_prob(seen).sum()
         )
-        total, mean = total + weight, mean + weight * alpha / alpha.sum(1, keepdim=True)
+        total = total + weight
+        mean = mean + weight * alpha / alpha.sum(1, keepdim=True)
     engine = DCPC(model, num_particles=4000, moves={"P": DirichletTable("P", "s", rows=("s",))})
     state, _ = engine.run(engine.init({"o": seen}, seed=0), 20)
     _, info = engine.run(state, 40, record=["P"])

@@ -8,8 +8,10 @@ from itertools import pairwise
 
 import pytest
 import torch
+from models import by_table, every_path, hidden_markov
 from scipy.stats import chi2
 from torch.distributions import Bernoulli, Categorical, Normal
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from aif_dcpc.inference import DCPC, GraphicalModel, MoveError, lag
 from aif_dcpc.inference.moves import forward_backward as chains
@@ -24,24 +26,10 @@ DATA = torch.tensor([[0, 2, 1, 1], [2, 2, 0, 1]])
 PATHS = torch.cartesian_prod(*[torch.arange(3)] * LENGTH)
 
 
-def hidden_markov_model(move):
-    model = GraphicalModel()
-    model.add_site(
-        "s",
-        lambda s: Categorical(move[s]),
-        parents=[lag("s")],
-        initial=lambda: Categorical(START),
-        scope="slice",
-    )
-    model.add_site("o", lambda s: Categorical(EMIT[s]), parents=["s"], scope="slice")
-    return model
-
-
 def path_probabilities(move, data):
-    """p(path, data) for every path."""
-    joint = START[PATHS[:, 0]] * EMIT[PATHS, data].prod(1)
-    for before, after in pairwise(range(LENGTH)):
-        joint = joint * move[PATHS[:, before], PATHS[:, after]]
+    """p(path, data) for every path of `PATHS`."""
+    paths, joint = every_path(START, move, EMIT[:, data])
+    assert torch.equal(paths, PATHS)
     return joint.double()
 
 
@@ -63,9 +51,10 @@ def fits(draws, probabilities):
 @pytest.mark.parametrize("scan", [0, 12], ids=["steps", "scan"])
 def test_marginals_normaliser_and_draws(move, scan, monkeypatch):
     monkeypatch.setattr(chains, "MAX_SCAN", scan)
-    engine = DCPC(hidden_markov_model(move), num_particles=5000)
+    engine = DCPC(hidden_markov(START, move, by_table(EMIT)), num_particles=5000)
     state = engine.init({"o": DATA}, seed=0)
-    tables, found = chain_tables(state, "s"), engine.marginals(state, "s")
+    tables = chain_tables(state, "s")
+    found = engine.marginals(state, "s")
     state, _ = engine.run(state, 1)
     for datum in range(2):
         joint = path_probabilities(move, DATA[datum])
@@ -81,12 +70,37 @@ def test_marginals_normaliser_and_draws(move, scan, monkeypatch):
         assert not fits(state.particles["s"][:, datum], path_probabilities(EMIT, DATA[datum]))
 
 
+def sharp_chain(length):
+    """Two values that change once in a hundred steps, without evidence."""
+    move = torch.tensor([[0.99, 0.01], [0.01, 0.99]]).log().expand(1, 1, length - 1, 2, 2)
+    return ChainTables(torch.zeros(1, 1, length, 2), move)
+
+
+class Counted(TorchDispatchMode):
+    """Counts the operations on tensors."""
+
+    number = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.number += 1
+        return function(*args, **(kwargs or {}))
+
+
 def test_draws_of_long_chains_need_few_operations():
-    """Total correlation along a sharp chain of 300 slices: neighbours agree as often as the two-slice marginals say."""
-    generator = torch.Generator().manual_seed(0)
-    evidence = torch.zeros(1, 1, 300, 2)
-    move = torch.tensor([[0.99, 0.01], [0.01, 0.99]]).log().expand(1, 1, 299, 2, 2)
-    paths = ChainTables(evidence, move).sample(2000, 1, generator)
+    """A prefix scan: as many more for each doubling of the length, not twice as many."""
+    numbers = []
+    for length in (64, 128, 256, 512):
+        with Counted() as counted:
+            sharp_chain(length).sample(3, 1, torch.Generator().manual_seed(0))
+        numbers.append(counted.number)
+    more = [after - before for before, after in pairwise(numbers)]
+    assert more[0] > 0 and more == [more[0]] * 3
+    assert numbers[-1] < 512
+
+
+def test_draws_of_long_chains_change_as_often_as_they_should():
+    """300 slices: neighbours differ once in a hundred times, and either value is as likely as the other."""
+    paths = sharp_chain(300).sample(2000, 1, torch.Generator().manual_seed(0))
     changes = (paths.diff(dim=-1) != 0).double().mean()
     assert abs(changes - 0.01) < 5 * (0.01 * 0.99 / (2000 * 299)) ** 0.5
     assert abs(paths.double().mean() - 0.5) < 5 * 0.5 / 2000**0.5
@@ -94,12 +108,11 @@ def test_draws_of_long_chains_need_few_operations():
 
 def test_switching_linear_system_against_enumeration():
     """Given the continuous path, every regime path is enumerated; sweeps of both sites keep the joint posterior."""
-    move, slopes, noise = (
-        torch.tensor([[0.9, 0.1], [0.2, 0.8]]),
-        torch.tensor([0.9, -0.5]),
-        torch.tensor([0.3, 1.0]),
-    )
-    start, length = torch.tensor([0.5, 0.5]), 3
+    move = torch.tensor([[0.9, 0.1], [0.2, 0.8]])
+    slopes = torch.tensor([0.9, -0.5])
+    noise = torch.tensor([0.3, 1.0])
+    start = torch.tensor([0.5, 0.5])
+    length = 3
     data = torch.tensor([0.5, -1.0, 1.5])
     model = GraphicalModel()
     model.add_site(
@@ -118,7 +131,8 @@ def test_switching_linear_system_against_enumeration():
     )
     model.add_site("o", lambda z: Normal(z, 0.5), parents=["z"], scope="slice")
     paths = torch.cartesian_prod(*[torch.arange(2)] * length)
-    weights, means = [], []
+    weights = []
+    means = []
     for path in paths:
         prior = start[path[0]] * move[path[0], path[1]] * move[path[1], path[2]]
         dynamics = torch.eye(3) - torch.diag(slopes[path[1:]], -1)
@@ -133,9 +147,8 @@ def test_switching_linear_system_against_enumeration():
         means.append(covariance @ torch.linalg.solve(seen, data))
     posterior = torch.stack(weights).softmax(0)
     copies = 40
-    engine = DCPC(
-        model, num_particles=32, moves={"z": "mala"}
-    )  # heavier-tailed than the default's proposal
+    # heavier-tailed than the default's proposal
+    engine = DCPC(model, num_particles=32, moves={"z": "mala"})
     state, _ = engine.run(engine.init({"o": data.expand(copies, -1)}, seed=0), 60)
     _, info = engine.run(state, 200, record=["r", "z"])
     for path, probability in zip(paths, posterior, strict=True):
@@ -154,7 +167,8 @@ def test_marginals_of_sites_that_are_no_chain():
     model.add_site("x", lambda c, f: Normal(means[c] + f.sum(-1), 1.0), parents=["c", "f"])
     engine = DCPC(model, num_particles=50)
     state = engine.init({"x": torch.tensor([1.5])}, seed=0)
-    c, f = state.particles["c"], state.particles["f"]
+    c = state.particles["c"]
+    f = state.particles["f"]
     found = engine.marginals(state, "c")
     weight = (
         torch.tensor([0.7, 0.3])
@@ -171,7 +185,7 @@ def test_marginals_of_sites_that_are_no_chain():
 
 
 def test_shown_slices_are_certain():
-    model = hidden_markov_model(MILD)
+    model = hidden_markov(START, MILD, by_table(EMIT))
     model.add_site("e", lambda s: Normal(s.float(), 1.0), parents=["s"], scope="slice")
     shown = torch.tensor([[True, False, True, False]])
     engine = DCPC(model, num_particles=3000)

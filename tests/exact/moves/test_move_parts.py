@@ -12,7 +12,7 @@ from aif_dcpc.inference import DCPC, GraphicalModel, every, lag
 from aif_dcpc.inference.moves import discrete
 from aif_dcpc.inference.moves.chunks import Chunks
 from aif_dcpc.inference.moves.discrete import DiscreteLangevin, _choose, _transition
-from aif_dcpc.inference.moves.independence import FromBank, _log_mixture
+from aif_dcpc.inference.moves.independence import MixtureProposal, _log_mixture
 from aif_dcpc.inference.moves.proposals import LIMIT, PROPOSALS
 
 STEP = torch.tensor(0.4)
@@ -41,7 +41,7 @@ def test_ratios_are_those_of_the_laws(kind):
     u, w, new_w = (3 * torch.randn(4, 2, 3, 2, generator=generator).double() for _ in range(3))
     expected = law(kind, new_w)(-u) - law(kind, w)(u)
     assert torch.allclose(
-        PROPOSALS[kind].log_ratio(u, w, new_w, PROPOSALS[kind].stride(STEP)), expected, atol=1e-4
+        PROPOSALS[kind].log_ratio(u, w, new_w, PROPOSALS[kind].constants(STEP)), expected, atol=1e-4
     )
 
 
@@ -49,7 +49,7 @@ def test_ratios_are_those_of_the_laws(kind):
 def test_draws_follow_the_laws(kind):
     """E over draws of f / p is the integral of f: one, for a Gaussian f whose mean is told by w."""
     w = torch.tensor([-1.5, 0.7]).double().expand(100_000, 1, 1, 2)
-    u = PROPOSALS[kind].draw(w, PROPOSALS[kind].stride(STEP), torch.Generator().manual_seed(0))
+    u = PROPOSALS[kind].draw(w, PROPOSALS[kind].constants(STEP), torch.Generator().manual_seed(0))
     for mean in (-0.5, 0.5):
         ratio = (Normal(mean, 0.6).log_prob(u).sum(-1) - law(kind, w)(u)).exp()
         assert abs(ratio.mean() - 1) < 5 * ratio.std() / len(ratio) ** 0.5 < 0.1
@@ -156,9 +156,8 @@ def test_chunks_by_enumeration(length, width, gap, phase):
 
 
 def test_a_short_series_is_one_chunk():
-    assert Chunks.fit(4, 4, 1, 3) == Chunks(4, 4, 0) and Chunks.fit(5, 4, 1, 8) == Chunks(
-        5, 4, 1, 3
-    )
+    assert Chunks.fit(4, 4, 1, 3) == Chunks(4, 4, 0)
+    assert Chunks.fit(5, 4, 1, 8) == Chunks(5, 4, 1, 3)
 
 
 # -- jumps -----------------------------------------------------------------------------------------
@@ -208,7 +207,8 @@ def test_jumps_stay_within_bounds_and_reach():
 
 
 def test_mixtures_of_a_bank():
-    centres, scale = torch.tensor([[0.0, 1.0], [2.0, -1.0], [0.5, 0.5]]), torch.tensor([0.3, 2.0])
+    centres = torch.tensor([[0.0, 1.0], [2.0, -1.0], [0.5, 0.5]])
+    scale = torch.tensor([0.3, 2.0])
     x = torch.randn(4, 2, 1, 2, generator=torch.Generator().manual_seed(0))
     components = torch.stack([Normal(c, scale).log_prob(x).sum(-1) for c in centres], -1)
     expected = torch.logsumexp(components, -1) - math.log(3)
@@ -224,7 +224,8 @@ def test_proposals_from_a_bank_of_vectors_are_exact():
     engine = DCPC(model, num_particles=32)
     state = engine.init({"x": torch.full((64,), 2.0)}, seed=0)
     bank = torch.tensor([[0.0, 0.0], [1.0, 3.0], [-1.0, 2.0], [0.5, -1.0]])
-    move, kept = FromBank("z", bank, bandwidth=0.8), []
+    move = MixtureProposal("z", bank, bandwidth=0.8)
+    kept = []
     for _ in range(150):
         state, _ = move(state, engine.generator, adapt=False)
         kept.append(state.values["z"])
@@ -247,7 +248,9 @@ def test_draws_from_a_bank_lie_around_its_values():
     engine = DCPC(model, num_particles=4000)
     state = engine.init(batch_size=1, seed=0).with_values({"z": torch.zeros(4000, 1)})
     bank = torch.tensor([-10.0, 0.0, 10.0])
-    moved, accepted = FromBank("z", bank, bandwidth=0.01)(state, engine.generator, adapt=False)
+    moved, accepted = MixtureProposal("z", bank, bandwidth=0.01)(
+        state, engine.generator, adapt=False
+    )
     drawn = moved.values["z"].flatten()
     near = [(drawn - b).abs() < 1 for b in bank]
     assert accepted > 0.7 and torch.stack(near).any(0).all()

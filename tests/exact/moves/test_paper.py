@@ -4,20 +4,13 @@ import math
 
 import pytest
 import torch
-from torch.distributions import Independent, Normal
+from models import gaussian_vectors
+from torch.distributions import Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel, lag
 from aif_dcpc.inference.model.densities import fill_cache, prediction_error
 from aif_dcpc.inference.moves import paper
 from aif_dcpc.inference.moves.paper import Paper
-
-
-def gaussian(size):
-    """z ~ Normal(0, I), x ~ Normal(z, .5 I)."""
-    model = GraphicalModel()
-    model.add_site("z", lambda: Independent(Normal(torch.zeros(size), 1.0), 1))
-    model.add_site("x", lambda z: Independent(Normal(z, 0.5), 1), parents=["z"])
-    return model
 
 
 @pytest.mark.parametrize("dense", [True, False])
@@ -61,8 +54,9 @@ def test_a_preconditioner_is_applied_datum_by_datum_and_slice_by_slice(dense):
 
 def test_one_particle_makes_unadjusted_langevin_steps():
     """With K = 1 nothing is weighed and Sigma is the identity: z' = z + step eps + sqrt(2 step) noise."""
-    copies, step = 20_000, 0.3
-    engine = DCPC(gaussian(2), num_particles=1)
+    copies = 20_000
+    step = 0.3
+    engine = DCPC(gaussian_vectors(2), num_particles=1)
     state = engine.init({"x": torch.ones(copies, 2)}, seed=0)
     eps = -state.values["z"] + 4 * (1 - state.values["z"])
     moved, fraction = Paper("z", step=step)(state, engine.generator, adapt=False)
@@ -78,7 +72,7 @@ def test_weights_estimate_the_normaliser_of_the_complete_conditional(dense, monk
     """Z = integral of p(z) p(x | z) dz = Normal(x; 0, 1.25); proposals of a step that covers it have light weights."""
     monkeypatch.setattr(paper, "MAX_DENSE", 3 if dense else 2)
     x = torch.tensor([[0.0, 1.0, -1.0], [2.0, 0.5, 0.5]])
-    engine = DCPC(gaussian(3), num_particles=20_000)
+    engine = DCPC(gaussian_vectors(3), num_particles=20_000)
     state, _ = engine.run(engine.init({"x": x}, seed=0), 30)
     exact = Normal(0.0, 1.25**0.5).log_prob(x).sum(1)
     for step in (0.1, 0.3):  # Cov(eps) is 5 I, so that Sigma is about I: steps below 2 / 5 contract
@@ -104,14 +98,15 @@ def test_slices_of_one_colour_move_and_keep_their_own_estimates():
     changed = (even.values["s"] != state.values["s"]).all(0).all(0)
     assert changed.tolist() == [True, False, True, False, True]
     odd, _ = Paper("s", phase=1)(even, engine.generator, adapt=False)
-    before, after = even.adaptation["s"].log_evidence, odd.adaptation["s"].log_evidence
+    before = even.adaptation["s"].log_evidence
+    after = odd.adaptation["s"].log_evidence
     assert torch.equal(after[:, ::2], before[:, ::2]) and (after[:, 1::2] != before[:, 1::2]).all()
     assert torch.equal(odd.values["s"][:, :, ::2], even.values["s"][:, :, ::2])
 
 
 def test_offspring_are_drawn_in_proportion_to_gamma_over_q():
     """One far particle of two: its weight is nil, so that both offspring are the other's proposal."""
-    engine = DCPC(gaussian(1), num_particles=2)
+    engine = DCPC(gaussian_vectors(1), num_particles=2)
     state = engine.init({"x": torch.zeros(1, 1)}, seed=0)
     state = fill_cache(state.with_values({"z": torch.tensor([[[0.0]], [[50.0]]])}), ("z",))
     assert prediction_error(state, "z", state.cache).flatten().tolist() == [0.0, -250.0]

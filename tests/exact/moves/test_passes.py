@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.distributions import Independent, Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel, State, every, lag
-from aif_dcpc.inference.model.ancestral import quiet_distributions
+from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import (
     active_factors,
     aligned_inputs,
@@ -19,12 +19,13 @@ from aif_dcpc.inference.model.densities import (
     log_density,
 )
 from aif_dcpc.inference.moves.layout import site_chunks
-from aif_dcpc.inference.moves.passes import Sparse, Whole
+from aif_dcpc.inference.moves.passes import FullUpdate, StridedUpdate
 
 
 def second_order(event: tuple[int, ...] = ()) -> GraphicalModel:
     """A chain that remembers two slices, under a slower level, read by two children, one of them later."""
-    half, rest = torch.full(event, 0.5), len(event)
+    half = torch.full(event, 0.5)
+    rest = len(event)
     model = GraphicalModel()
     model.add_site("c", lambda: Independent(Normal(0 * half, half), rest), scope=every(3))
     model.add_site(
@@ -46,8 +47,10 @@ def second_order(event: tuple[int, ...] = ()) -> GraphicalModel:
 
 
 def is_sparse(state: State, move) -> bool:
-    chunks = site_chunks(state, state.problem.site(move.site), move.width, move.phase, move.gap)
-    return Sparse.of(state, state.problem.site(move.site), chunks) is not None
+    chunks = site_chunks(
+        state, state.conditioning.site(move.site), move.width, move.phase, move.gap
+    )
+    return StridedUpdate.of(state, state.conditioning.site(move.site), chunks) is not None
 
 
 @settings(max_examples=25, deadline=None)
@@ -65,11 +68,12 @@ def test_what_is_kept_is_what_a_fresh_evaluation_gives(length, window, event, ma
     data = {n: drawn[n][0] for n in ("x", "y")}
     masks = {"x": torch.rand(2, length) < 0.7}
     if masked:  # part of the chain itself is known
-        data, masks = {**data, "z": drawn["z"][0]}, {**masks, "z": torch.rand(2, length) < 0.3}
+        data = {**data, "z": drawn["z"][0]}
+        masks = {**masks, "z": torch.rand(2, length) < 0.3}
     state, _ = engine.run(engine.init(data, masks=masks, seed=seed), 4)
     known = state.values["z"]
     kinds = set()
-    with quiet_distributions(), torch.no_grad():
+    with no_validation(), torch.no_grad():
         for sweep in range(4):
             for move in engine.schedule(state).moves(sweep):
                 kinds.add(move.site == "z" and is_sparse(state, move))
@@ -93,7 +97,7 @@ def joint(state: State, **values: torch.Tensor) -> torch.Tensor:
     return total
 
 
-@pytest.mark.parametrize("kind", [Whole, Sparse])
+@pytest.mark.parametrize("kind", [FullUpdate, StridedUpdate])
 @pytest.mark.parametrize("length", [24, 33])  # 24: the last slice is between windows
 def test_errors_and_gains_are_those_of_the_log_joint(kind, length):
     """Gradient of the log joint by automatic differentiation; its change when one chunk moves alone."""
@@ -104,16 +108,22 @@ def test_errors_and_gains_are_those_of_the_log_joint(kind, length):
     state = fill_cache(
         state.replace(values={n: v.double() for n, v in state.values.items()}), ("z",)
     )
-    site, z = state.problem.site("z"), state.values["z"]
+    site = state.conditioning.site("z")
+    z = state.values["z"]
     chunks = site_chunks(state, site, 2, 2, gap=10)
-    here = Sparse.of(state, site, chunks) if kind is Sparse else Whole(state, site, chunks)
+    here = (
+        StridedUpdate.of(state, site, chunks)
+        if kind is StridedUpdate
+        else FullUpdate(state, site, chunks)
+    )
     leaf = z.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(joint(state, z=leaf).sum(), leaf)
     _, moved = here.move(torch.randn(here.chunks.count, 6, 4).double())
     changed = (moved != z).any(3).any(1).any(0)
     firsts = [int(t) for t in changed.nonzero() if t == 0 or not changed[t - 1]]
     assert [t % 12 for t in firsts] == [10] * len(firsts) and len(firsts) == (length + 1) // 12
-    gains, before = here.gain(here.evaluate(moved)), joint(state)
+    gains = here.gain(here.evaluate(moved))
+    before = joint(state)
     errors = here.errors(here.old).unflatten(2, (2, 2))
     free = changed.nonzero().flatten().tolist()
     for number, first in enumerate(firsts, start=here.chunks.count - len(firsts)):
@@ -142,7 +152,8 @@ def dense(
 
 def test_second_order_chain_under_a_slower_level_against_gaussian_conditioning():
     """Means of 64 independent clouds: 5 standard errors of 38 + 13 entries, exceeded once in 3e4 seeds."""
-    copies, length = 64, 38
+    copies = 64
+    length = 38
     model = second_order()
     drawn = DCPC(model, num_particles=1).init(batch_size=1, length=length, seed=3).natural
     data = {n: drawn[n][0] for n in ("x", "y")}

@@ -20,9 +20,8 @@ def regression(x, y):
     scale = pyro.sample("scale", dist.LogNormal(0.0, 1.0))
     weights = pyro.sample("weights", dist.Normal(torch.zeros(3), 1.0).to_event(1))
     with pyro.plate("data", len(x)):
-        pyro.sample(
-            "y", dist.Normal(x @ weights, scale), obs=y
-        )  # does not broadcast over particles
+        # does not broadcast over particles
+        pyro.sample("y", dist.Normal(x @ weights, scale), obs=y)
 
 
 def nested(y):
@@ -52,7 +51,8 @@ def mixture(y):
 
 
 def written_in_place(y):
-    a, b = pyro.sample("a", dist.Normal(0.0, 1.0)), pyro.sample("b", dist.Gamma(2.0, 1.0))
+    a = pyro.sample("a", dist.Normal(0.0, 1.0))
+    b = pyro.sample("b", dist.Gamma(2.0, 1.0))
     loc = torch.zeros(2)
     loc[0] = a
     loc[1] = 2 * b
@@ -138,7 +138,8 @@ def test_conjugate_counts():
         with pyro.plate("counts", len(counts)):
             pyro.sample("count", dist.Poisson(rate), obs=counts)
 
-    coins, counts = torch.tensor([1.0, 1, 0, 1, 1, 0]), torch.tensor([4.0, 2.0])
+    coins = torch.tensor([1.0, 1, 0, 1, 1, 0])
+    counts = torch.tensor([4.0, 2.0])
     found = imported_posterior(
         GraphicalModel.from_pyro(program, coins, counts), names=["p", "rate"]
     )
@@ -221,9 +222,8 @@ def test_parameters_are_learnable():
     log_prob = model.sites["z"].kernel().log_prob(z)
     assert torch.allclose(log_prob, dist.Normal(0.0, 2.0).log_prob(z))
     (gradient,) = torch.autograd.grad(log_prob.sum(), [parameter])
-    assert torch.allclose(
-        gradient, torch.tensor(-1 + 0.25 / 4)
-    )  # d/d log scale of log N(z; 0, scale)
+    # d/d log scale of log N(z; 0, scale)
+    assert torch.allclose(gradient, torch.tensor(-1 + 0.25 / 4))
 
 
 def branching(y):

@@ -12,7 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.frontends.pyro_import import _onto
 from aif_dcpc.inference.frontends.tensor_graphs import REWRITTEN, BatchedGraph, cut, record
-from aif_dcpc.inference.moves.supplied import Supplied
+from aif_dcpc.inference.moves.user_conditional import UserConditional
 from aif_dcpc.inference.queries.evidence import _posterior_draws
 
 
@@ -37,7 +37,8 @@ def test_a_part_keeps_what_is_written_through_views():
 
 def test_a_graph_is_mapped_over_particles_and_data():
     mapped = BatchedGraph(make_fx(lambda a, b: a @ b + 1)(torch.ones(3), torch.ones(3)))
-    a, b = torch.randn(4, 1, 3), torch.randn(1, 2, 3)
+    a = torch.randn(4, 1, 3)
+    b = torch.randn(1, 2, 3)
     assert torch.allclose(mapped(a, b), (a * b).sum(-1) + 1)
     assert mapped(a[:1], b[:, :1]).shape == (1, 1)
     assert len(mapped.recorded) == 2 and len(mapped.double().recorded) == 0
@@ -88,7 +89,8 @@ def test_discrete_sites_above_plates_by_enumeration():
     state = engine.init({n: v.expand(copies, *v.shape[1:]) for n, v in data.items()}, seed=0)
     state, _ = engine.run(state, 15)
     _, info = engine.run(state, 60, record=["kind", "which"])
-    levels, prior = torch.arange(3.0), torch.tensor([0.5, 0.3, 0.2]).log()
+    levels = torch.arange(3.0)
+    prior = torch.tensor([0.5, 0.3, 0.2]).log()
     joint = torch.stack(
         [
             prior + dist.Normal(levels[:, None] + kind, 1.0).log_prob(y[group]).sum(-1)
@@ -137,9 +139,8 @@ def coins(y):
 
 Y = torch.tensor([0.5, 2.0, 1.5])
 PRIOR = math.log(0.3 / 0.7)
-EVIDENCE = dist.Normal(2.0, 1.0).log_prob(Y) - dist.Normal(0.0, 1.0).log_prob(
-    Y
-)  # log odds of heads
+# log odds of heads
+EVIDENCE = dist.Normal(2.0, 1.0).log_prob(Y) - dist.Normal(0.0, 1.0).log_prob(Y)
 SHOWN = torch.tensor([[True, False, True]])
 CONDITIONS = {
     "all is seen": ({}, None, PRIOR + EVIDENCE),
@@ -156,7 +157,7 @@ def test_plated_draws_count_what_the_state_counts(setup, power, log_odds):
     model, data = GraphicalModel.from_pyro(coins, Y)
     state = DCPC(model, num_particles=20000).init({} if "do" in setup else data, **setup, seed=0)
     state = state.replace(inverse_temperature=None if power is None else torch.tensor([power]))
-    drawn, _ = Supplied(("coin",))(state, torch.Generator().manual_seed(1), adapt=False)
+    drawn, _ = UserConditional(("coin",))(state, torch.Generator().manual_seed(1), adapt=False)
     expected = torch.sigmoid(log_odds)
     error = (expected * (1 - expected) / 20000).sqrt()
     assert ((drawn.values["coin"].mean((0, 1)) - expected).abs() < 5 * error).all()
@@ -168,7 +169,7 @@ def test_plated_draws_leave_what_is_known():
     masks = torch.tensor([True, False])
     engine = DCPC(model, num_particles=2000)
     state = engine.init({"y": Y.expand(2, 3), "coin": known}, masks={"coin": masks}, seed=0)
-    drawn, _ = Supplied(("coin",))(state, torch.Generator().manual_seed(1), adapt=False)
+    drawn, _ = UserConditional(("coin",))(state, torch.Generator().manual_seed(1), adapt=False)
     assert (drawn.values["coin"][:, 0] == known[0]).all()
     expected = torch.sigmoid(PRIOR + EVIDENCE)
     error = (expected * (1 - expected) / 2000).sqrt()

@@ -56,7 +56,8 @@ def indices(y):
 
 def written(y):
     """A latent number says where to write."""
-    i, z = pyro.sample("i", dist.Categorical(INITIAL)), pyro.sample("z", dist.Normal(0.0, 1.0))
+    i = pyro.sample("i", dist.Categorical(INITIAL))
+    z = pyro.sample("z", dist.Normal(0.0, 1.0))
     mean = torch.zeros(3, 2)
     mean[i] = z
     mean[i, 1] += 1.0
@@ -84,7 +85,8 @@ MIXED = dist.MixtureSameFamily(
 
 def declared_outside(y):
     """Distributions that were made with validation on."""
-    weights, other = pyro.sample("weights", OUTSIDE), pyro.sample("other", MIXED)
+    weights = pyro.sample("weights", OUTSIDE)
+    other = pyro.sample("other", MIXED)
     pyro.sample("y", dist.Normal(weights.sum() + other, 1.0), obs=y[0])
 
 
@@ -112,10 +114,8 @@ def masked(y):
 def filled(y):
     """Densities that write where a condition holds, or by slices from the end, and lists of samples."""
     p = pyro.sample("p", dist.Dirichlet(torch.ones(3)))
-    z, cuts = (
-        pyro.sample("z", dist.Normal(0.0, 1.0)),
-        pyro.sample("cuts", dist.Normal(torch.zeros(2), 1.0).to_event(1)),
-    )
+    z = pyro.sample("z", dist.Normal(0.0, 1.0))
+    cuts = pyro.sample("cuts", dist.Normal(torch.zeros(2), 1.0).to_event(1))
     pyro.sample("counts", dist.Multinomial(6, p), obs=torch.tensor([1.0, 2.0, 3.0]))
     with pyro.plate("data", len(y)):
         pyro.sample(
@@ -205,7 +205,8 @@ class Regression(PyroModule):
 
 def test_a_module_with_random_weights_against_the_conjugate_posterior():
     generator = torch.Generator().manual_seed(0)
-    x, y = torch.randn(6, 2, generator=generator), torch.randn(6, generator=generator)
+    x = torch.randn(6, 2, generator=generator)
+    y = torch.randn(6, generator=generator)
     model, data = GraphicalModel.from_pyro(Regression(), x, y)
     design = torch.cat([x, torch.ones(6, 1)], 1).double()
     covariance = torch.linalg.inv(torch.eye(3).double() + design.T @ design / 0.49)
@@ -337,9 +338,8 @@ def test_draws_follow_what_is_learned():
         next(model.parameters()).fill_(7.0)
     z = DCPC(model, num_particles=2000).init(batch_size=2, seed=0).particles["z"]
     assert z.unique().numel() > 7900
-    assert (z.mean(0) - 7).abs().max() < 5 / 2000**0.5 and (z.var(0) - 1).abs().max() < 5 * (
-        2 / 2000
-    ) ** 0.5
+    assert (z.mean(0) - 7).abs().max() < 5 / 2000**0.5
+    assert (z.var(0) - 1).abs().max() < 5 * (2 / 2000) ** 0.5
 
 
 # -- refusals --------------------------------------------------------------------------------------

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 import torch
-from torch.distributions import Normal
+from models import gaussian_pair
 
-from aif_dcpc.inference import DCPC, GraphicalModel, InferenceError
+from aif_dcpc.inference import DCPC, InferenceError
 from aif_dcpc.inference.model.state import Info
 from aif_dcpc.inference.queries.diagnostics import (
     autocovariance,
@@ -18,7 +18,9 @@ from aif_dcpc.inference.queries.diagnostics import (
     to_arviz,
 )
 
-SWEEPS, K, B = 2000, 16, 3
+SWEEPS = 2000
+K = 16
+B = 3
 
 
 def noise(*shape, seed=0):
@@ -68,7 +70,8 @@ def test_clusters_are_told_from_slow_chains():
 
 
 def test_diagnosis_names_site_and_remedy():
-    good, acceptance = noise(200, K, B), {"z": torch.tensor(0.6)}
+    good = noise(200, K, B)
+    acceptance = {"z": torch.tensor(0.6)}
     assert diagnose(Info(acceptance, torch.zeros(K, B), {"z": good})).warnings == ()
     slow = diagnose(
         Info(
@@ -84,10 +87,7 @@ def test_diagnosis_names_site_and_remedy():
 
 def test_independent_draws_of_the_engine():
     """A Gaussian conditional is drawn afresh at every sweep: close to one effective sample per particle and sweep."""
-    model = GraphicalModel()
-    model.add_site("z", lambda: Normal(0.0, 1.0))
-    model.add_site("x", lambda z: Normal(z, 1.0), parents=["z"])
-    engine = DCPC(model, num_particles=16)
+    engine = DCPC(gaussian_pair(noise=1.0), num_particles=16)
     state, _ = engine.run(engine.init({"x": torch.ones(1)}, seed=0), 60)
     state, info = engine.run(state, 300, record=["z"])
     found = diagnose(info, state)

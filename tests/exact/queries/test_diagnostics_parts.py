@@ -57,7 +57,8 @@ def geyer(trace):
     for shift in range(1, number):
         covariance = (centred[: number - shift] * centred[shift:]).sum(0).mean() / (number - 1)
         rho.append(float(1 - (within - covariance) / pooled))
-    total, least = 0.0, math.inf
+    total = 0.0
+    least = math.inf
     for k in range(number // 2):
         pair = rho[2 * k] + rho[2 * k + 1]
         if pair <= 0:
@@ -70,7 +71,8 @@ def geyer(trace):
 @pytest.mark.parametrize("sweeps", [8, 21, 60])
 @pytest.mark.parametrize("rho", [-0.9, 0.0, 0.8])
 def test_effective_sample_sizes_by_their_definition(sweeps, rho):
-    shocks, values = noise(sweeps, 3, seed=sweeps), [noise(3, seed=1)]
+    shocks = noise(sweeps, 3, seed=sweeps)
+    values = [noise(3, seed=1)]
     for shock in shocks[1:]:
         values.append(rho * values[-1] + shock)
     trace = torch.stack(values)
@@ -113,13 +115,11 @@ def test_disagreement_above_its_threshold():
         {"a": torch.tensor([1.0, 1.05]), "b": torch.tensor([1.0, 1.06]), "c": torch.tensor([3.0])},
         ["c"],
     )
-    assert (
-        len(said) == 2
-        and "'b'" in said[0]
-        and "1.06" in said[0]
-        and "'c'" in said[1]
-        and "multimodal" in said[1]
-    )
+    assert len(said) == 2
+    assert "'b'" in said[0]
+    assert "1.06" in said[0]
+    assert "'c'" in said[1]
+    assert "multimodal" in said[1]
 
 
 def test_scarcity_below_its_thresholds():
@@ -135,9 +135,9 @@ def test_eight_sweeps_are_enough():
     trace = noise(8, 4, 1)
     found = diagnose(Info({"z": torch.tensor(0.5)}, torch.zeros(4, 1), {"z": trace}))
     assert found.ess_per_sweep["z"].item() == pytest.approx(found.ess["z"].item() / 32)
-    assert (
-        found.acceptance == {"z": 0.5} and found.unique_ancestors is None and found.multimodal == ()
-    )
+    assert found.acceptance == {"z": 0.5}
+    assert found.unique_ancestors is None
+    assert found.multimodal == ()
     with pytest.raises(InferenceError, match="at least 8"):
         diagnose(Info({}, torch.zeros(4, 1), {"z": trace[:7]}))
 

@@ -2,27 +2,28 @@
 
 import pytest
 import torch
+from models import gaussian_pair, gaussian_pair_evidence
 from torch.distributions import Categorical, Normal
 
-from aif_dcpc.experiments.exactness import cases
+from aif_dcpc.experiments.exactness import discrete, linear_gaussian
 from aif_dcpc.inference import DCPC, GraphicalModel, ModelError
 from aif_dcpc.inference.queries import evidence as evidence_module
 from aif_dcpc.inference.queries.evidence import estimate_evidence, pareto_k
 
 QUICK = {
-    "chain": cases.chain_of_two,
-    "collider": cases.collider,
-    "levels": cases.levels,
-    "series": lambda: cases.state_space(8, size=2),
-    "missing": lambda: cases.state_space(8, size=2, missing=True),
-    "mild": lambda: cases.hidden_markov_model(False),
-    "sharp": lambda: cases.hidden_markov_model(True),
-    "switching": cases.switching_system,
-    "beta": cases.beta_bernoulli,
-    "gamma": cases.gamma_poisson,
-    "dirichlet": cases.dirichlet_categorical,
-    "mixture": cases.mixture,
-    "intervention": cases.intervention,
+    "chain": linear_gaussian.chain_of_two,
+    "collider": linear_gaussian.collider,
+    "levels": linear_gaussian.levels,
+    "series": lambda: linear_gaussian.state_space(8, size=2),
+    "missing": lambda: linear_gaussian.state_space(8, size=2, missing=True),
+    "mild": lambda: discrete.hidden_markov_model(False),
+    "sharp": lambda: discrete.hidden_markov_model(True),
+    "switching": discrete.switching_system,
+    "beta": discrete.beta_bernoulli,
+    "gamma": discrete.gamma_poisson,
+    "dirichlet": discrete.dirichlet_categorical,
+    "mixture": discrete.mixture,
+    "intervention": linear_gaussian.intervention,
 }
 
 
@@ -38,7 +39,7 @@ def test_log_evidence_within_a_tenth_of_a_nat(name):
 
 
 def test_a_proposal_density_that_forgets_its_scale_is_noticed(monkeypatch):
-    case = cases.collider()
+    case = linear_gaussian.collider()
     kept = evidence_module.GaussMarkov.sample
 
     def careless(self, number):
@@ -55,12 +56,9 @@ def test_a_proposal_density_that_forgets_its_scale_is_noticed(monkeypatch):
 
 
 def test_data_of_a_batch_are_estimated_apart():
-    model = GraphicalModel()
-    model.add_site("z", lambda: Normal(0.0, 1.0))
-    model.add_site("x", lambda z: Normal(z, 0.5), parents=["z"])
     data = torch.tensor([-2.0, 0.0, 5.0])
-    found = DCPC(model).log_evidence({"x": data}, num_fit=2048, seed=0)
-    assert (found - Normal(0.0, 1.25**0.5).log_prob(data)).abs().max() < 0.05
+    found = DCPC(gaussian_pair()).log_evidence({"x": data}, num_fit=2048, seed=0)
+    assert (found - gaussian_pair_evidence(data)).abs().max() < 0.05
 
 
 def test_tail_index_of_pareto_weights():
@@ -93,4 +91,6 @@ def test_coupled_discrete_sites_fall_back_to_annealing():
 
 def test_unknown_method_is_refused():
     with pytest.raises(ModelError, match="Did you mean 'annealed'"):
-        DCPC(cases.collider().model).log_evidence(cases.collider().data, method="aneal")
+        DCPC(linear_gaussian.collider().model).log_evidence(
+            linear_gaussian.collider().data, method="aneal"
+        )

@@ -53,9 +53,8 @@ def test_the_proposal_has_the_moments_that_it_was_fitted_to():
     values, own, shared = proposal.sample(200_000)
     assert own.shape == (200_000, 1) and (shared == 0).all()
     draws = torch.cat([values["a"][:, 0], values["b"]], 1).double()
-    inflation = proposal.freedom / (
-        proposal.freedom - 2
-    )  # variance of Student's t over its squared scale
+    # variance of Student's t over its squared scale
+    inflation = proposal.freedom / (proposal.freedom - 2)
     first = next(c for c in proposal.conditionals if c.node.site == "a")
     assert torch.allclose(first.root[0] @ first.root[0].T, covariance[:2, :2], atol=0.02)
     assert torch.allclose(torch.cov(draws[:, :2].T) / inflation, covariance[:2, :2], atol=0.03)
@@ -125,7 +124,7 @@ def test_the_share_of_effective_samples_is_that_of_a_student_proposal():
 
 def test_nodes_are_drawn_slow_before_fast_and_read_their_neighbours():
     state = DCPC(walks(), num_particles=2).init(batch_size=1, length=4, seed=0)
-    nodes = _nodes(state, state.problem.latent)
+    nodes = _nodes(state, state.conditioning.latent)
     order = [
         Node("g", None),
         Node("e", None),
@@ -139,10 +138,8 @@ def test_nodes_are_drawn_slow_before_fast_and_read_their_neighbours():
     assert parents[Node("e", None)] == (Node("g", None),)
     assert parents[Node("s", 3)] == (Node("slow", 1), Node("s", 2))
     assert parents[Node("s", 2)] == (Node("s", 1), Node("slow", 1))
-    assert parents[Node("slow", 1)] == (
-        Node("e", None),
-        Node("s", 1),
-    )  # linked by eliminating s at slice 2
+    # linked by eliminating s at slice 2
+    assert parents[Node("slow", 1)] == (Node("e", None), Node("s", 1))
     assert parents[Node("s", 1)] == (Node("e", None), Node("slow", 0), Node("s", 0))
     assert parents[Node("slow", 0)] == (Node("e", None),)
 
@@ -156,9 +153,8 @@ def test_discrete_latents_alone_are_summed_out_exactly():
     exact = torch.logsumexp(
         torch.tensor([0.2, 0.8]).log() + Normal(torch.arange(2.0), 1.0).log_prob(x[:, None]), 1
     )
-    assert found.method == "exact" and torch.allclose(
-        found.log_evidence, exact.to(found.log_evidence), atol=1e-5
-    )
+    assert found.method == "exact"
+    assert torch.allclose(found.log_evidence, exact.to(found.log_evidence), atol=1e-5)
     assert (found.ess_fraction == 1).all() and (found.pareto_k == 0).all()
 
 

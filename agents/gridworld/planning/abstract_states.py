@@ -1,6 +1,6 @@
 """Configurations: what the world can be made into by acting on it.
 
-A configuration is what is in hand and which cells have been changed. Inside one, the agent only
+An abstract state is what is in hand and which cells have been changed. Inside one, the agent only
 moves; an interaction whose predicted effect is likely enough leads to another. They are opened
 nearest first, under a budget: near in the steps until the effect has happened, of which trying
 takes 1 / chance.
@@ -14,18 +14,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from aif_dcpc.agents.arrays import Floats, Ints
-from aif_dcpc.agents.gridworld.planning.belief import Belief, Knowledge, Region
+from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables, Region
 from aif_dcpc.agents.gridworld.planning.distances import distances, least_effort
 
 Key = tuple[int, tuple[tuple[int, int], ...]]
 Interaction = tuple[int, int]  # region cell ahead, event
-Step = tuple[
-    float, int, int, Interaction | None, Ints
-]  # effort, tie break, configuration, interaction, states
+# effort, tie break, abstract state, interaction, states
+Step = tuple[float, int, int, Interaction | None, Ints]
 
 
 @dataclass
-class Configuration:
+class AbstractState:
     """One node of the search.
 
     Attributes:
@@ -34,8 +33,8 @@ class Configuration:
         cells: `(cells + 1, V)` belief over tokens, the last row for everything outside.
         chance: `(S, E)` the most that any action makes of each event (an upper bound where the
             token ahead is uncertain).
-        parent: number of the configuration that it was found from; its own number for the first.
-        children: (region cell ahead, event) -> number of the configuration it leads to.
+        parent: number of the abstract state that it was found from; its own number for the first.
+        children: (region cell ahead, event) -> number of the abstract state it leads to.
     """
 
     hand: int
@@ -47,12 +46,12 @@ class Configuration:
 
     @property
     def key(self) -> Key:
-        """Identity."""
+        """What tells it from every other abstract state."""
         return key_of(self.hand, self.changes)
 
 
 def key_of(hand: int, changes: dict[int, int]) -> Key:
-    """Identity of the configuration with these changes."""
+    """Identity of the abstract state with these changes."""
     return hand, tuple(sorted(changes.items()))
 
 
@@ -61,8 +60,8 @@ class SearchBudget:
     """How far the search looks.
 
     Attributes:
-        configurations: how many at most.
-        per_event: how many cells (the nearest) each kind of effect is tried on, per configuration.
+        configurations: how many abstract states at most.
+        per_event: how many cells (the nearest) each kind of effect is tried on, per abstract state.
         min_probability: predicted effects less likely than this are not followed.
         passable: motions less likely than this do not count as a way.
     """
@@ -74,24 +73,26 @@ class SearchBudget:
 
 
 class Search:
-    """Best-first expansion of configurations from the present one.
+    """Best-first expansion of abstract states from the present one.
 
     Args:
-        belief, knowledge, region: what is known.
+        belief, tables, region: what is known.
         budget: how far to look.
-        intended: configurations that the last plan was heading for, with map cells: they are found in any case, so that a
-            plan is not dropped for another one only because it went out of the search's sight.
+        intended: goals of the previous plan, with map cells: they are always expanded, so that
+            replanning cannot lose them to the search budget.
     """
 
     def __init__(
         self,
         belief: Belief,
-        knowledge: Knowledge,
+        tables: PosteriorTables,
         region: Region,
         budget: SearchBudget,
         intended: Sequence[Key] = (),
     ) -> None:
-        self.knowledge, self.region, self.budget = knowledge, region, budget
+        self.tables = tables
+        self.region = region
+        self.budget = budget
         place = {int(cell): number for number, cell in enumerate(region.index)}
         self.intended = {
             (hand, tuple(sorted((place[cell], token) for cell, token in changes)))
@@ -99,21 +100,20 @@ class Search:
             if all(cell in place for cell, _ in changes)
         }
         self.effects = [
-            e
-            for e in range(knowledge.num_events)
-            if max(knowledge.writes[e], knowledge.takes[e]) >= 0
+            e for e in range(tables.num_events) if max(tables.writes[e], tables.takes[e]) >= 0
         ]
         outside = belief.unseen[None]
         self.present = np.concatenate([belief.cells[region.index], outside])
-        self.found: list[Configuration] = []
+        self.found: list[AbstractState] = []
         self.numbers: dict[Key, int] = {}
         self._run(int(region.state(belief.pose[belief.weights.argmax()])), belief.hand)
 
     def _run(self, state: int, hand: int) -> None:
-        """Nearest first, in steps until it has happened: a configuration is expanded, an interaction opened."""
+        """Expand abstract states and open interactions, nearest first in steps until they happen."""
         self._number(key_of(hand, {}), 0)
         start: Step = (0.0, 0, 0, None, np.array([state]))
-        queue, ticks = [start], itertools.count(1)
+        queue = [start]
+        ticks = itertools.count(1)
         while queue:
             cost, _, number, interaction, states = heapq.heappop(queue)
             if interaction is None:
@@ -125,38 +125,40 @@ class Search:
                     heapq.heappush(queue, (cost, next(ticks), child, None, states))
 
     def _interactions(self, number: int, entries: Ints) -> list[tuple[float, Interaction, Ints]]:
-        """What can be tried in a configuration: effort, (cell, event), and the states from which it can."""
+        """What can be tried in an abstract state: effort, (cell, event), and states to try it from."""
         node = self.found[number]
         if not self.effects or (self._full and number and node.key not in self.intended):
             return []
         distance = self._distances(node.chance, entries)
         found: list[tuple[float, Interaction, Ints]] = []
         for event in self.effects:
-            chance, least = node.chance[:, event], self.budget.min_probability
-            effort = least_effort(distance, chance, self.region.front, self.region.num_cells, least)
+            chance = node.chance[:, event]
+            least = self.budget.min_probability
+            effort = least_effort(
+                distance, chance, self.region.cell_ahead, self.region.num_cells, least
+            )
+            possible = (chance >= least) & np.isfinite(distance)
             for cell in self._nearest(number, event, effort):
-                states = (
-                    (self.region.front == cell) & (chance >= least) & np.isfinite(distance)
-                ).nonzero()[0]
+                states = (possible & (self.region.cell_ahead == cell)).nonzero()[0]
                 found.append((float(effort[cell]), (cell, event), states))
         return found
 
     def _nearest(self, number: int, event: int, effort: Floats) -> list[int]:
-        """The cells that an event takes least effort at, and those that the last plan was heading for."""
+        """The cells that an event takes least effort at, and those that the last plan headed for."""
         order = effort.argsort(kind="stable")
-        near, far = (
-            order[: self.budget.per_event],
-            order[self.budget.per_event :] if self.intended else order[:0],
-        )
-        wanted = [
-            c
-            for c in far[effort[far] < np.inf].tolist()
-            if self._key_after(number, c, event) in self.intended
-        ]
-        return near[effort[near] < np.inf].tolist() + wanted
+        within_reach: list[int] = order[effort[order] < np.inf].tolist()
+        near = within_reach[: self.budget.per_event]
+        if not self.intended:
+            return near
+        far = within_reach[self.budget.per_event :]
+        return near + [c for c in far if self._key_after(number, c, event) in self.intended]
 
     def _open(self, number: int, cell: int, event: int) -> int | None:
-        """Follow an interaction while there is room; the number of the configuration that it leads to, if it is new."""
+        """Follow an interaction while there is room.
+
+        Returns:
+            the number of the abstract state that it leads to, if that is new.
+        """
         key = self._key_after(number, cell, event)
         known = key in self.numbers
         if self._full and not known and key not in self.intended:
@@ -166,74 +168,70 @@ class Search:
         return None if known else child
 
     def _key_after(self, number: int, cell: int, event: int) -> Key:
-        """The configuration that an event at a cell makes of this one."""
-        node, takes, writes = (
-            self.found[number],
-            int(self.knowledge.takes[event]),
-            int(self.knowledge.writes[event]),
-        )
+        """The abstract state that an event at a cell makes of this one."""
+        node = self.found[number]
+        takes = int(self.tables.takes[event])
+        writes = int(self.tables.writes[event])
         hand = takes if takes >= 0 else node.hand
-        return key_of(
-            hand, self._changed(node.changes, cell, writes) if writes >= 0 else node.changes
-        )
+        changes = self._changed(node.changes, cell, writes) if writes >= 0 else node.changes
+        return key_of(hand, changes)
 
     @property
     def _full(self) -> bool:
         return len(self.found) >= self.budget.configurations
 
     def absolute(self, number: int) -> Key:
-        """A configuration's identity in map cells."""
+        """An abstract state's identity in map cells."""
         hand, changes = self.found[number].key
         return hand, tuple((int(self.region.index[cell]), token) for cell, token in changes)
 
     def _changed(self, changes: dict[int, int], cell: int, token: int) -> dict[int, int]:
         """Changes after writing a token; a cell that is back to what it surely was is no change."""
         rest = {c: t for c, t in changes.items() if c != cell}
-        return (
-            rest
-            if self.present[cell, token] > 1 - self.budget.min_probability
-            else {**rest, cell: token}
-        )
+        if self.present[cell, token] > 1 - self.budget.min_probability:
+            return rest
+        return {**rest, cell: token}
 
     def _number(self, key: Key, parent: int) -> int:
-        """Number of a configuration, which is laid out if it is new."""
+        """Number of an abstract state, which is laid out if it is new."""
         if key not in self.numbers:
-            hand, changes = key[0], dict(key[1])
+            hand = key[0]
+            changes = dict(key[1])
             cells = self.present.copy()
             for cell, token in changes.items():
                 cells[cell] = np.eye(cells.shape[1])[token]
-            chance = (cells @ self.knowledge.transition[:, :, hand].max(0))[self.region.front]
+            chance = (cells @ self.tables.transition[:, :, hand].max(0))[self.region.cell_ahead]
             self.numbers[key] = len(self.found)
-            self.found.append(Configuration(hand, changes, cells, chance, parent))
+            self.found.append(AbstractState(hand, changes, cells, chance, parent))
         return self.numbers[key]
 
     def _distances(self, chance: Floats, entries: Ints) -> Floats:
         """Steps from the nearest entry to each state along passable motions."""
-        motions = len(self.knowledge.turns)
+        motions = len(self.tables.turns)
         passable = chance[:, :motions] >= self.budget.passable
         return distances(self.region.next[:, :motions], passable, entries)
 
     def successors(self) -> tuple[Ints, Ints]:
         """What follows every event, and what bounds its value.
 
+        An interaction may have been opened in the abstract state that this one was found from (or
+        that one's, and so on) and not here. What it led to there bounds what it leads to here, so
+        that a harm that was foreseen before a detour is not forgotten after it.
+
         Returns:
-            `(n * S, E)` flat state (configuration * S + state) after every event; effects not
-                opened change nothing;
-            and the flat state that is no better than the one after an event that was not opened
-                here: where the same
-            event at the same cell was opened in the configuration that this one was found from (or
-                that one's, and so
-            on), the state there, so that a harm that was foreseen before a detour is not forgotten
-                after it.
+            `(n * S, E)` flat state (abstract state * S + state) after every event, where effects
+            that were not opened change nothing; and the flat state whose value bounds that: itself
+            where nothing is inherited.
         """
-        size = len(self.region.front)
+        size = len(self.region.cell_ahead)
         after = np.arange(len(self.found))[:, None, None] * size + self.region.next
-        bound, inherited = after.copy(), list[dict[Interaction, int]]()
+        bound = after.copy()
+        inherited = list[dict[Interaction, int]]()
         for number, node in enumerate(self.found):
             above = {**inherited[node.parent], **self.found[node.parent].children} if number else {}
             inherited.append(above)
             for (cell, event), child in {**above, **node.children}.items():
-                at = (self.region.front == cell).nonzero()[0]
+                at = (self.region.cell_ahead == cell).nonzero()[0]
                 bound[number, at, event] = child * size + at
                 if (cell, event) in node.children:
                     after[number, at, event] = child * size + at

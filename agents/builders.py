@@ -1,0 +1,83 @@
+"""Builders of agents: those of the package by name, any other by `module:name`.
+
+A builder takes the observation space, the number of actions, the environment's metadata, the
+settings and a seed, and returns an agent. A class with a classmethod `build` of that kind, such as
+any heir of `BaseAgent`, will do.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from pkgutil import resolve_name
+from typing import Any
+
+import gymnasium
+
+from aif_dcpc.agents.errors import AgentError
+from aif_dcpc.agents.protocol import Agent
+from aif_dcpc.misspelt import unknown_name
+
+Builder = Callable[[gymnasium.Space[Any], int, Mapping[str, Any], Mapping[str, Any], int], Agent]
+ARGUMENTS = ("observation_space", "num_actions", "metadata", "settings", "seed")
+
+
+def find_builder(name: str, known: Mapping[str, str]) -> Builder:
+    """Find the builder of an agent, importing its module.
+
+    Args:
+        name: a name in `known`, or `module:name` of a builder or an agent class anywhere.
+        known: name -> `module:builder` of the agents of the package.
+
+    Raises:
+        AgentError: there is no such name or module, or what stands there is no builder.
+    """
+    if ":" not in name and name not in known:
+        raise AgentError(unknown_name("agent", name, known))
+    found = resolve_name(known[name]) if name in known else _resolve(name)
+    build = getattr(found, "build", None) if inspect.isclass(found) else found
+    if not callable(build) or not _takes_arguments(build):
+        raise AgentError(
+            f"agent {name!r} is neither a builder nor a class with a classmethod build: "
+            f"either takes ({', '.join(ARGUMENTS)})."
+        )
+    builder: Builder = build
+    return builder
+
+
+def check_agent(name: str, agent: Agent) -> Agent:
+    """Return the agent that a builder has made, or refuse it.
+
+    Raises:
+        AgentError: it lacks a method of the protocol.
+    """
+    methods = [method for method in vars(Agent) if not method.startswith("_")]
+    missing = [method for method in methods if not callable(getattr(agent, method, None))]
+    if missing:
+        raise AgentError(
+            f"agent {name!r} has no {', '.join(missing)}: "
+            "derive it from aif_dcpc.agents.protocol.BaseAgent, which has defaults."
+        )
+    return agent
+
+
+def _resolve(name: str) -> Any:
+    """Import what stands at `module:name`."""
+    module, _, attribute = name.partition(":")
+    try:
+        return resolve_name(name)
+    except ImportError as error:
+        raise AgentError(
+            f"agent {name!r}: module {module!r} cannot be imported: {error}."
+        ) from error
+    except AttributeError as error:
+        raise AgentError(f"agent {name!r}: module {module!r} has no {attribute!r}.") from error
+    except ValueError as error:
+        raise AgentError(f"agent {name!r} must be written as module:name.") from error
+
+
+def _takes_arguments(build: Callable[..., Any]) -> bool:
+    """Whether a callable takes the arguments of a builder."""
+    try:
+        inspect.signature(build).bind(*ARGUMENTS)
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -1,0 +1,237 @@
+"""Agents, environments and image graphs from outside the package, by `module:Name`; a run folder cannot have them imported."""
+
+import json
+import sys
+
+import gymnasium
+import pytest
+import yaml
+
+from aif_dcpc import load_agent
+from aif_dcpc.commands import evaluate as evaluate_command
+from aif_dcpc.commands import rollout as rollout_command
+from aif_dcpc.commands import train as train_command
+from aif_dcpc.configuration import load_config
+from aif_dcpc.errors import RunFolderError
+from aif_dcpc.runs import open_run
+
+AGENTS = """
+from aif_dcpc.agents import BaseAgent
+
+class Curious(BaseAgent):
+    def __init__(self, num_actions, seed, *, favourite=0):
+        super().__init__(num_actions, seed)
+        self.favourite = favourite
+
+    def act(self, observation, *, greedy=True):
+        return self.favourite
+"""
+WORLDS = """
+import gymnasium
+from gymnasium.spaces import Discrete
+
+class Corridor(gymnasium.Env):
+    observation_space = Discrete(9)
+    action_space = Discrete(2)
+
+    def __init__(self, length=9):
+        self.length = length
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.cell = 0
+        return self.cell, {}
+
+    def step(self, action):
+        self.cell += int(action)
+        end = self.cell == self.length - 1
+        return self.cell, float(end), end, False, {}
+
+gymnasium.register("Corridor-v0", Corridor, max_episode_steps=20)
+"""
+MODELS = """
+from aif_dcpc.inference.images import dlgm
+
+def graph(image_shape, width=3):
+    return dlgm(sizes=(2, width), image_shape=image_shape)
+
+def nothing(image_shape):
+    return None
+
+number = 3
+"""
+QUIET = ("picture_every=0", "video_every=0")
+CURIOUS = ("agent=my_agents:Curious", "+agent.favourite=1")
+CORRIDOR = ("env=my_worlds:Corridor", "+env.options.length=4")
+TRUST = "trust=[my_agents:Curious,my_worlds:Corridor]"
+SMALL = ("images.train_images=20", "images.validation_images=2", "images.validation_sweeps=1")
+
+
+@pytest.fixture(autouse=True)
+def beside_own_modules(tmp_path, monkeypatch):
+    """Work in a folder with modules of one's own, which no other test has imported."""
+    for name, text in {
+        "my_agents": AGENTS,
+        "my_worlds": WORLDS,
+        "my_models": MODELS,
+        "broken": "x = = 3",
+    }.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    forget()
+
+
+def forget():
+    """Let own modules be imported as if for the first time."""
+    for name in ("my_agents", "my_worlds", "my_models"):
+        sys.modules.pop(name, None)
+    gymnasium.registry.pop("Corridor-v0", None)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run a command in this process, and return what it prints; it must end with the given code."""
+
+    def run(main, *arguments, code=0):
+        monkeypatch.setattr(sys, "argv", ["aif", *arguments])
+        if code:
+            with pytest.raises(SystemExit) as left:
+                main()
+            assert left.value.code == code
+        else:
+            main()
+        printed = capsys.readouterr()
+        return printed.err if code else printed.out
+
+    return run
+
+
+def train_outside(run, *arguments):
+    return run(train_command.main, *CURIOUS, *CORRIDOR, *QUIET, "run_dir=run", *arguments)
+
+
+def test_an_agent_and_an_environment_of_ones_own_are_trained(run):
+    printed = train_outside(run, "total_env_steps=12")
+    # a corridor of 4 cells is walked in 3 steps by an agent that goes ahead always
+    assert open_run("run").load_checkpoint()["tally"]["episode"] == 4
+    assert f"next:    aif-rollout run=run video=true '{TRUST}'" in printed
+
+
+def test_a_run_folder_has_its_code_imported_on_demand_alone(run):
+    train_outside(run, "total_env_steps=6")
+    forget()
+    for main, arguments in (
+        (train_command.main, ("resume=run", "total_env_steps=9")),
+        (rollout_command.main, ("run=run", "episodes=1")),
+        (rollout_command.main, ("run=run", "episodes=1", "trust=my_agents:Curious")),
+    ):
+        assert f"only if you add '{TRUST}'" in run(main, *arguments, code=2)
+    with pytest.raises(RunFolderError, match="code from outside"):
+        load_agent("run")
+    assert not {"my_agents", "my_worlds"} & set(sys.modules)
+    run(train_command.main, "resume=run", "total_env_steps=9", TRUST)
+    assert open_run("run").load_checkpoint()["tally"]["step"] == 9
+    result = json.loads(run(rollout_command.main, "run=run", "episodes=2", TRUST).splitlines()[-1])
+    assert result["mean_length"] == 3
+    agent = load_agent("run", trust=["my_agents:Curious", "my_worlds:Corridor"])
+    assert agent.act({}) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"agent": {"name": "my_agents:Curious"}},
+        {"agent": {"name": "random", "deep": [{"er": "my_agents:Curious"}]}},
+        {"env": {"name": "my_agents:Curious"}},
+        {"env": {"id": "my_agents:Curious-v0"}},
+        {"env": {"options": {"id": "my_agents:Curious-v0"}}},
+        {"inference": {"moves": {"z": "my_agents:Curious"}}},
+    ],
+    ids=str,
+)
+def test_nothing_in_a_run_folder_can_name_code(run, change, tmp_path):
+    run(train_command.main, "agent=random", "env=TMaze", *QUIET, "total_env_steps=2", "run_dir=run")
+    path = tmp_path / "run" / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    for group, values in change.items():
+        config[group] |= values
+    assert "trust" not in config
+    path.write_text(yaml.safe_dump(config))
+    sys.path.append(str(tmp_path))  # it could be imported
+    assert "my_agents:Curious" in run(rollout_command.main, "run=run", "episodes=1", code=2)
+    assert "my_agents:Curious" in run(train_command.main, "resume=run", code=2)
+    assert "my_agents" not in sys.modules
+
+
+def test_an_environment_registered_by_ones_own_module(run):
+    run(
+        train_command.main,
+        "agent=random",
+        "env=Gymnasium",
+        "env.id=my_worlds:Corridor-v0",
+        *QUIET,
+        "total_env_steps=3",
+        "run_dir=run",
+    )
+    run(rollout_command.main, "run=run", "episodes=1", "trust=my_worlds:Corridor-v0")
+
+
+def test_a_graph_of_ones_own_learns_images(run):
+    graph = ("images.model=my_models:graph", "+images.options.width=5")
+    run(train_command.main, "+images=default", *graph, *SMALL, "epochs=1", "run_dir=run")
+    assert "z2     5" in open_run("run").model()
+    assert "trust=my_models:graph" in run(evaluate_command.main, "run=run", code=2)
+    asked = ("held_out=2", "sweeps=1", "annealed_images=0", "simulated_images=0", "samples=0")
+    printed = run(evaluate_command.main, "run=run", "seeds=1", *asked, "trust=my_models:graph")
+    assert json.loads(printed.splitlines()[-1])
+
+
+def test_programs_name_them_like_commands():
+    values = load_config("train", *CURIOUS, *CORRIDOR)
+    assert values["agent"] == {"name": "my_agents:Curious", "favourite": 1}
+    assert values["env"]["options"] == {"length": 4}
+
+
+IMAGES = ("+images=default", *SMALL, "epochs=1")
+REFUSED = [
+    (("agent=nowhere:X",), "agent=nowhere:X cannot be imported"),
+    (("agent=my_agents:X",), "has no 'X'"),
+    (("agent=broken:X",), "SyntaxError"),
+    (("agent=a:b:c",), "unknown agent 'a:b:c'"),
+    (("env=broken:X",), "env=broken:X cannot be imported: SyntaxError"),
+    (("env=my_worlds:X",), "has no 'X'"),
+    (("env=Gymnasium", "env.id=nowhere:X-v0"), "env.id=nowhere:X-v0 cannot be imported"),
+    (("env=Gymnasium", "env.id=my_worlds:X-v0"), "not a registered environment"),
+    ((*CURIOUS[:1], "agent.favourite=1"), "write +agent.favourite=1"),
+    ((*CURIOUS[:1], "+agent.favorite=1", "env=TMaze"), "Did you mean 'favourite'"),
+    ((*IMAGES, "images.model=broken:graph"), "images.model=broken:graph cannot be imported"),
+    ((*IMAGES, "images.model=my_models:grap"), "has no attribute 'grap'"),
+    ((*IMAGES, "images.model=my_models:number"), "must be something to call"),
+    ((*IMAGES, "images.model=my_models:nothing"), "a model with a site 'image'"),
+    ((*IMAGES, "images.model=my_models:graph", "+images.options.depth=1"), "'depth'"),
+    (("trust=3",), "trust must be a text"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), REFUSED, ids=[" ".join(c[0]) for c in REFUSED])
+def test_what_is_not_there_is_told_in_one_sentence(run, arguments, sentence, tmp_path):
+    before = sorted(tmp_path.rglob("*.py"))
+    error = run(train_command.main, *arguments, *QUIET, code=2)
+    assert sentence in error
+    assert len(error.splitlines()) == 1
+    assert sorted(tmp_path.rglob("*.py")) == before and not (tmp_path / "runs").exists()
+
+
+def test_a_run_folder_cannot_say_what_to_trust(run, tmp_path):
+    train_outside(run, "total_env_steps=2", TRUST)
+    forget()
+    path = tmp_path / "run" / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    assert "trust" not in config
+    path.write_text(
+        yaml.safe_dump({**config, "trust": ["my_agents:Curious", "my_worlds:Corridor"]})
+    )
+    assert "'trust' is not allowed" in run(rollout_command.main, "run=run", code=2)
+    assert "my_agents" not in sys.modules
