@@ -12,7 +12,6 @@ run that was interrupted, and several may work on different methods at a time.
     Path("runs/comparison")).run(["vae"])
 """
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +19,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
 
 from aif_dcpc.configuration import load_config
 from aif_dcpc.image_runs.assembly import make_data, make_model
@@ -28,51 +26,13 @@ from aif_dcpc.image_runs.evaluation import evaluate
 from aif_dcpc.image_runs.loop import ImageLoop
 from aif_dcpc.image_runs.run import LearningError, continue_image_run, create_image_run
 from aif_dcpc.outside import outside_names
+from aif_dcpc.results import Results, Row
 from aif_dcpc.runs import open_run
 from aif_dcpc.schema import TrainConfig, evaluate_config, train_config
 
 ROUNDS = 12  # of timing a learning step of every method; the quickest time counts
 SAVE_EVERY = 120.0  # seconds of processor time between checkpoints
-Row = dict[str, Any]
 Measure = Callable[[Path, Row], Row]
-
-
-class Results:
-    """A file of JSON lines, each measured once: `{**key, **numbers}`."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def rows(self, **key: object) -> list[Row]:
-        """All lines with these entries; a line that was cut short is left out."""
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        return [
-            row for row in map(_parsed, lines) if row is not None and key.items() <= row.items()
-        ]
-
-    def append(self, row: Row) -> None:
-        """Append one line to the file."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        cut_short = self.path.exists() and self.path.read_bytes()[-1:] not in (b"", b"\n")
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(("\n" if cut_short else "") + json.dumps(row) + "\n")
-
-    def once(self, key: Row, measure: Callable[[], Row]) -> Row:
-        """The line with this key, measured and appended if there is none yet."""
-        known = [row for row in self.rows() if {name: row.get(name) for name in key} == key]
-        if known:
-            return known[0]
-        row = {**key, **measure()}
-        self.append(row)
-        return row
-
-
-def _parsed(line: str) -> Row | None:
-    try:
-        row: Row = json.loads(line)
-    except json.JSONDecodeError:
-        return None
-    return row
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,9 @@ from aif_dcpc.errors import ConfigError
 from aif_dcpc.experiments.cifar10.measure import Measure, Reference, distances_of_run, learning_part
 from aif_dcpc.experiments.cifar10.methods import COMMON, METHODS, SETTINGS
 from aif_dcpc.experiments.cifar10.report import Budget, figure, save_samples, table
-from aif_dcpc.image_runs.comparison import Comparison, Protocol, Results, Row
+from aif_dcpc.image_runs.comparison import Comparison, Protocol
 from aif_dcpc.image_runs.data import load_images
+from aif_dcpc.results import Results, Row
 
 HERE = Path(__file__).parent
 TUNING_SEED = 100

@@ -12,8 +12,8 @@ import torch
 from scipy.stats import t
 
 from aif_dcpc.errors import UserError
-from aif_dcpc.image_runs.comparison import Results, Row
 from aif_dcpc.pictures import captioned_file, image_grid, png_bytes, same_size, save
+from aif_dcpc.results import Results, Row
 
 NORMAL_95 = 1.96
 COLUMNS = ("kid_prior", "kid_mixture", "fid_prior", "fid_mixture")

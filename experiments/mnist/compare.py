@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from aif_dcpc.commands.command import run_script
-from aif_dcpc.image_runs.comparison import Comparison, Protocol, Results, evaluations, rates, table
+from aif_dcpc.image_runs.comparison import Comparison, Protocol, evaluations, rates, table
 from aif_dcpc.pictures import Picture, captioned_file, png_bytes, same_size, save
+from aif_dcpc.results import Results
 
 HERE = Path(__file__).parent
 AFRESH = [

@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 
-from aif_dcpc.image_runs.comparison import Comparison, Protocol, Results, evaluations, rates, table
+from aif_dcpc.image_runs.comparison import Comparison, Protocol, evaluations, rates, table
 from aif_dcpc.image_runs.data import ImageData
 from aif_dcpc.image_runs.run import ImageRun
+from aif_dcpc.results import Results
 
 PROTOCOL = Protocol(
     experiment="digits",

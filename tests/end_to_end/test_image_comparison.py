@@ -10,7 +10,7 @@ from aif_dcpc.errors import ConfigError
 from aif_dcpc.experiments.cifar10 import compare
 from aif_dcpc.experiments.cifar10.methods import METHODS, SETTINGS
 from aif_dcpc.experiments.cifar10.report import NoRowsError, differences
-from aif_dcpc.image_runs.comparison import Results
+from aif_dcpc.results import Results
 
 TINY = "--train-images 12 --batch-size 6 --samples 20 --held-out 2 --sweeps 1".split()
 BRIEF = "--classifier-steps 2 --cpu-minutes 0.001 --tune-minutes 0.0001 --seeds 0".split()
