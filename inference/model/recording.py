@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch._functorch.compile_utils import fx_graph_cse
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from aif_dcpc.inference.errors import InferenceError
@@ -23,12 +24,8 @@ Function = Callable[..., tuple[Tensor, ...]]
 aten = torch.ops.aten
 
 COPIES = (aten.detach.default, aten.lift_fresh.default, aten.alias.default)
-READS = (
-    aten._local_scalar_dense.default,
-    aten.nonzero.default,
-    aten.equal.default,
-    aten.is_nonzero.default,
-)
+READS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+LEAVES = {Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.__dlpack__}  # by no operation
 RESHAPES = (aten.expand.default, aten.view.default, aten._unsafe_view.default)
 NEUTRAL = {
     aten.mul.Tensor: 1.0,
@@ -80,7 +77,7 @@ def record(function: Function, *examples: Tensor) -> Function:
         CannotRecord: for a function whose operations depend on numbers.
     """
     recorder = Recorder(examples)
-    with recorder:
+    with recorder, StaysInTensors(recorder):
         outputs = function(*examples)
     module = recorder.module(outputs)
     module.graph = fx_graph_cse(module.graph)
@@ -114,6 +111,8 @@ class Recorder(TorchDispatchMode):
         self.nodes: dict[Any, fx.Node] = {}
         self.kept: list[Any] = []  # so that no address is used twice
         self.constants: dict[Any, fx.Node] = {}
+        self.held: set[int] = set()  # memory of the constants
+        self.writes: dict[int, int] = {}  # how often memory was overwritten by what follows
         for number, example in enumerate(examples):
             self._name(example, self.graph.placeholder(f"argument_{number}"))
 
@@ -128,9 +127,10 @@ class Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         given = [x for x in _tensors((args, kwargs))]
         followed = any(self._find(x) is not None for x in given)
-        if (followed and func in READS) or torch.Tag.nondeterministic_seeded in func.tags:
+        if (followed and _reads(func, args)) or torch.Tag.nondeterministic_seeded in func.tags:
             raise CannotRecord(f"the function reads numbers or draws them ({func}).")
         before = self._before(func, args) if followed else None
+        self._count_writes(_overwritten(func, args, kwargs), followed=followed)
         found = func(*args, **kwargs)
         self.kept.append((args, found))
         if followed and func not in FROM_SHAPE:
@@ -145,15 +145,33 @@ class Recorder(TorchDispatchMode):
         return value.data_ptr(), tuple(value.shape), value.stride(), value.dtype
 
     def _find(self, value: Tensor) -> fx.Node | None:
-        found = self.nodes.get(id(value))
-        return self.nodes.get(self._key(value)) if found is None else found
+        """The node of a value, None where it follows from no argument.
+
+        Raises:
+            CannotRecord: for one whose memory was overwritten under another name, such as a view's.
+        """
+        writes = self.writes.get(_memory(value), 0)
+        found = self.nodes.get((id(value), writes))
+        found = self.nodes.get((self._key(value), writes)) if found is None else found
+        if found is None and writes:
+            raise CannotRecord("the function reads a tensor that it has overwritten by a view.")
+        return found
 
     def _name(self, value: Tensor, node: fx.Node) -> None:
         node.meta["shape"] = tuple(value.shape)
         node.meta["dtype"] = value.dtype
-        self.nodes[id(value)] = node
-        self.nodes[self._key(value)] = node
+        writes = self.writes.get(_memory(value), 0)
+        self.nodes[id(value), writes] = node
+        self.nodes[self._key(value), writes] = node
         self.kept.append(value)
+
+    def _count_writes(self, values: list[Tensor], *, followed: bool) -> None:
+        """Remember that memory is overwritten, so that other names of it are not trusted."""
+        for value in values:
+            if _memory(value) in self.held:
+                raise CannotRecord("the function overwrites a constant that it has used.")
+            if followed:
+                self.writes[_memory(value)] = self.writes.get(_memory(value), 0) + 1
 
     def _node(self, value: Any) -> Any:
         """An argument as the graph knows it."""
@@ -174,12 +192,17 @@ class Recorder(TorchDispatchMode):
             node.meta["dtype"] = value.dtype
             node.meta["value"] = None if value.requires_grad else value
             self.constants[key] = node
+            self.held.add(_memory(value))
+            self.kept.append(value)
         return self.constants[key]
 
     # -- operations --------------------------------------------------------------------------------
 
     def _before(self, func: Any, args: tuple[Any, ...]) -> Any:
         """The arguments' nodes, looked up before an operation that may overwrite them."""
+        first = args[0] if args else None
+        if func._schema.is_mutable and isinstance(first, Tensor) and self._find(first) is None:
+            args = (first.clone(), *args[1:])
         return self._node(tuple(args))
 
     def _write(
@@ -208,6 +231,47 @@ class Recorder(TorchDispatchMode):
         self.graph.output(tuple(self._node(x) for x in outputs))
         module = fx.GraphModule(self.root, self.graph)
         return module
+
+
+def _memory(value: Tensor) -> int:
+    """Where a value and all its views lie."""
+    return value.untyped_storage().data_ptr()
+
+
+def _reads(func: Any, args: tuple[Any, ...]) -> bool:
+    """Whether an operation, or the shape of what it returns, depends on numbers."""
+    if func is aten.index.Tensor:
+        return any(x.dtype in (torch.bool, torch.uint8) for x in _tensors(args[1]))
+    return not READS.isdisjoint(func.tags)
+
+
+def _overwritten(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """The tensors that an operation writes into."""
+    if not func._schema.is_mutable:
+        return []
+    named = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
+    writes = (a for a in func._schema.arguments if a.alias_info and a.alias_info.is_write)
+    return [x for a in writes for x in _tensors([named.get(a.name)])]
+
+
+class StaysInTensors(TorchFunctionMode):
+    """Refuses what hands the numbers of a known tensor to Python or NumPy."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call a function of torch, unless it lets numbers out."""
+        if func in LEAVES and self.recorder._find(args[0]) is not None:
+            raise CannotRecord(f"the function reads numbers ({func}).")
+        return func(*args, **(kwargs or {}))
 
 
 def _take(parts: Any, place: int) -> Any:
