@@ -148,7 +148,7 @@ class Block:
     def _place(self, values: Mapping[str, Tensor], name: str) -> LocationScale | None:
         """Location and scale of a site given its parents, laid along the whole site."""
         factors = self._factors(name)
-        if name in self.state.masks or not factors:
+        if name in self.state.masks or not factors or self._reads_later(factors):
             return None
         current = {**self.state.values, **values}
         first = location_scale(self._law(factors[0], current))
@@ -157,6 +157,11 @@ class Block:
         if len(factors) == 1 and not _reads_itself(factors[0]):
             return first
         return self._place_of_path(factors, current, first)
+
+    def _reads_later(self, factors: tuple[Factor, ...]) -> bool:
+        """Whether a site reads, slices back, one that comes after it, so that neither is placed first."""
+        later = self.names[self.names.index(factors[0].site.name) + 1 :]
+        return any(argument.site in later for f in factors for argument in f.inputs)
 
     def _place_of_path(
         self, factors: tuple[Factor, ...], values: Values, first: LocationScale
