@@ -131,7 +131,7 @@ class BlockSampler:
 
     def sweep_rest(self, rest: RestMoves, *, adapt: bool) -> None:
         """Visit the latents outside the block, given where the block stands."""
-        declared = self.declared()
+        declared, _ = self.declared()
         state = self.state.with_values(self.block.unflatten(declared))
         self.state = rest.sweep(state, self.generator, adapt=adapt)
         for move in self.moves:
@@ -141,11 +141,14 @@ class BlockSampler:
                     place = self.maps["standardised"](declared, *self.others())[0]
                 self.stand(move, place)
 
-    def declared(self) -> Tensor:
-        """Where the chains stand, in declared coordinates `(K, G, D)`."""
+    def declared(self) -> tuple[Tensor, Tensor]:
+        """Where the chains stand, in declared coordinates `(K, G, D)`, and the log joint `(K, G)`."""
+        place = self.point.place
+        log_prob = self.point.log_prob - self.block.idle_log_prob(place)
         if self.chart == "declared":
-            return self.point.place
-        return self.maps["declared"](self.point.place, *self.others())[0]
+            return place, log_prob
+        declared, log_det = self.maps["declared"](place, *self.others())
+        return declared, log_prob - log_det
 
     def change_chart(self, move: ChartMove) -> None:
         """Stand in a move's chart; the density is evaluated there if it was not."""

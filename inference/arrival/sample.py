@@ -42,7 +42,7 @@ class Kept:
     Attributes:
         places: vectors by chart, a list of `(K, G, D)`.
         declared: vectors in declared coordinates, after the last chart's move.
-        log_prob: a list of `(K, G)`.
+        log_prob: the log joint, a list of `(K, G)`.
         acceptance: sum over draws, `(K, G)`.
         rest: latents outside the block, a list for each.
     """
@@ -108,10 +108,11 @@ def _draw(sampler: BlockSampler, deadline: float) -> tuple[Kept, Verdict]:
 
 def _keep(sampler: BlockSampler, kept: Kept) -> None:
     acceptances, points = sampler.sweep(adapt=False)
-    kept.declared.append(sampler.declared())
+    declared, log_prob = sampler.declared()
+    kept.declared.append(declared)
     for chart, point in points.items():
         kept.places[chart].append(point.place)
-    kept.log_prob.append(sampler.point.log_prob if points else log_joint(sampler.state))
+    kept.log_prob.append(log_prob if points else log_joint(sampler.state))
     kept.acceptance += _least(acceptances, kept.acceptance)
     for name in names_outside(sampler.block):
         kept.rest.setdefault(name, []).append(sampler.state.constrained(name))

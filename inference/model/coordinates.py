@@ -9,10 +9,14 @@ particle of one data point (G = B), or, with global latents, one particle of all
   parents. A path through time is standardised as a whole: its location is where it starts, its scale
   that of one transition, so that a variance and its whole path move apart.
 
+Observed elements of a latent have coordinates as well, so that all chains have as many; these stand
+for nothing, follow a standard normal law of their own, and are the same in both charts.
+
 The two are the centred and the non-centred parametrisation of every hierarchy; moving in both in turn
 mixes well where either does (Yu and Meng 2011, interweaving).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -78,7 +82,10 @@ class Block:
         return torch.cat(parts, -1)
 
     def unflatten(self, flat: Tensor) -> Values:
-        """Inverse of `flatten`."""
+        """Values of a vector: inverse of `flatten`, but for elements that are observed."""
+        free = self.free()
+        if free is not None:
+            flat = torch.where(free, flat, self.flatten(self.state.values)[:1])
         parts = flat.split(self.sizes, -1)
         return {
             n: part.reshape(flat.shape[0], *self.shapes[n])
@@ -86,7 +93,7 @@ class Block:
         }
 
     def free(self) -> Tensor | None:
-        """True where a coordinate moves, `(G, D)`; None where all do (observed elements stay)."""
+        """True where a coordinate stands for something, `(G, D)`; None where all do."""
         masks = self.state.masks
         if not any(n in masks for n in self.names):
             return None
@@ -115,7 +122,7 @@ class Block:
                 continue
             found[name] = _forward(place, whole[name])
             log_det = log_det + self._log_det(place, whole[name])
-        return self.flatten(found), log_det
+        return self._with_idle(self.flatten(found), standardised), log_det
 
     def to_standardised(self, declared: Tensor) -> Tensor:
         """Inverse of `to_declared`."""
@@ -124,7 +131,20 @@ class Block:
         for name in self.names:
             place = self._place(values, name)
             found[name] = values[name] if place is None else _backward(place, values[name])
-        return self.flatten(found)
+        return self._with_idle(self.flatten(found), declared)
+
+    def _with_idle(self, flat: Tensor, before: Tensor) -> Tensor:
+        """A vector in a new chart, its coordinates of observed elements as they were before."""
+        free = self.free()
+        return flat if free is None else torch.where(free, flat, before)
+
+    def idle_log_prob(self, flat: Tensor) -> Tensor:
+        """Log density of the coordinates of observed elements, `(K, G)` nats."""
+        free = self.free()
+        if free is None:
+            return flat.new_zeros(flat.shape[:2])
+        squares = torch.where(free, torch.zeros_like(flat), flat.square() + math.log(2 * math.pi))
+        return -0.5 * squares.sum(-1)
 
     @cached_property
     def has_two_charts(self) -> bool:

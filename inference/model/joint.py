@@ -54,13 +54,14 @@ class JointDensity:
     chart: Chart
 
     def log_prob(self, flat: Tensor, others: Mapping[str, Tensor]) -> Tensor:
-        """Log density in this chart, `(K, G)` nats."""
+        """Log density in this chart, `(K, G)` nats; that of idle coordinates is part of it."""
         state = self.block.state.with_values(others)
         block = replace(self.block, state=state)
+        idle = block.idle_log_prob(flat)
         if self.chart == "declared":
-            return block_log_joint(state, block, flat)
+            return block_log_joint(state, block, flat) + idle
         declared, log_det = block.to_declared(flat)
-        return block_log_joint(state, block, declared) + log_det
+        return block_log_joint(state, block, declared) + log_det + idle
 
     def value_and_score(self, flat: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
         """Log density `(K, G)` and its gradient `(K, G, D)`, by one autograd call."""
@@ -85,15 +86,16 @@ class JointDensity:
 
 
 def recorded_map(block: Block, chart: Chart, example: Tensor) -> Callable[..., tuple[Tensor, ...]]:
-    """How vectors arrive at a chart from the other one, given the latents outside the block."""
+    """How vectors arrive at a chart from the other one, given the latents outside the block.
+
+    The way to declared coordinates gives log |det| `(K, G)` as well.
+    """
     names = JointDensity(block, chart).other_names
 
     def change(vector: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
         held = block.state.with_values(dict(zip(names, others, strict=True)))
         here = replace(block, state=held)
-        return (
-            here.to_declared(vector)[0] if chart == "declared" else here.to_standardised(vector),
-        )
+        return here.to_declared(vector) if chart == "declared" else (here.to_standardised(vector),)
 
     with no_validation():
         return flat_graph(change, example, *(block.state.values[n] for n in names))
