@@ -3,12 +3,13 @@
 Each chain is looked at on its own: a mean over many hides the one that stands still.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.queries.ranks import rank_r_hat
+from aif_dcpc.inference.queries.diagnostics import split_r_hat
 
 MAX_R_HAT = 1.05
 AIM_R_HAT = 1.03  # draws go on until here, or the budget ends
@@ -34,6 +35,11 @@ class Verdict:
     stuck: float
     astray: float
     lowest: float
+
+    def with_ranks(self, r_hats: Mapping[str, Tensor]) -> "Verdict":
+        """The verdict once R-hat on ranks is known by site."""
+        worst, site = max((float(x.max()), name) for name, x in r_hats.items())
+        return replace(self, r_hat=worst, site=site) if worst > self.r_hat else self
 
     @property
     def is_good(self) -> bool:
@@ -88,9 +94,9 @@ def judge(
         acceptance: `(K, G)`, mean of each chain.
         sites: name of the site of each of the D coordinates.
     """
-    r_hats = [(float(rank_r_hat(x).max()), name) for name, x in outside]
+    r_hats = [(float(quick_r_hat(x).max()), name) for name, x in outside]
     if places:
-        found = torch.stack([rank_r_hat(x) for x in places]).amax((0, 1))
+        found = torch.stack([quick_r_hat(x) for x in places]).amax((0, 1))
         r_hats += list(zip(found.tolist(), sites, strict=True))
     worst, site = max(r_hats)
     height = log_prob.double().mean(0)
@@ -105,3 +111,10 @@ def judge(
         float(astray.double().mean()),
         float(acceptance.min()),
     )
+
+
+def quick_r_hat(draws: Tensor) -> Tensor:
+    """Split R-hat of draws `(S, K, *rest)` and of their distances from the mean, without ranks."""
+    x = draws.double()
+    folded = (x - x.mean((0, 1))).abs()
+    return torch.maximum(split_r_hat(x), split_r_hat(folded))

@@ -8,7 +8,7 @@ trajectories and smaller steps, and what still does not is said.
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import log_joint
 from aif_dcpc.inference.model.joint import Chart
 from aif_dcpc.inference.model.state import State
-from aif_dcpc.inference.queries.ranks import bulk_ess, rank_r_hat, tail_ess
+from aif_dcpc.inference.queries.ranks import rank_diagnostics
 
 CHUNK = 100  # draws of each chain between looks at them
 MOST_DRAWS = 400
@@ -68,14 +68,14 @@ def sample(
     with no_validation(), torch.no_grad():
         sampler = build_sampler(engine, data, num_particles, seed=seed, **setup)
         sweeps = warm_up(sampler, began + WARM_SHARE * max_seconds)
-        kept, verdict = _draw(sampler, began + max_seconds)
-        if not verdict.is_good:
+        draws = _finish(sampler, *_draw(sampler, began + max_seconds))
+        if draws.warnings and sampler.moves:
             again = time.process_time()
             end = began + 2 * max_seconds
             _escalate(sampler)
             sweeps += warm_up(sampler, again + WARM_SHARE * (end - again))
-            kept, verdict = _draw(sampler, end)
-        draws = _finish(sampler, kept, verdict, sweeps, began)
+            draws = _finish(sampler, *_draw(sampler, end))
+    draws = replace(draws, warmup_sweeps=sweeps, seconds=time.process_time() - began)
     for sentence in draws.warnings:
         warnings.warn(sentence, ConvergenceWarning, stacklevel=3)
     return draws
@@ -134,26 +134,26 @@ def _judge(sampler: BlockSampler, kept: Kept) -> Verdict:
     )
 
 
-def _finish(
-    sampler: BlockSampler, kept: Kept, verdict: Verdict, sweeps: int, began: float
-) -> Draws:
+def _finish(sampler: BlockSampler, kept: Kept, verdict: Verdict) -> Draws:
     block = sampler.block
     flat = torch.stack(kept.declared)
     state = sampler.state.with_values(block.unflatten(flat[-1]))
     values = _natural(state, block, flat)
     values |= {n: torch.stack(x) for n, x in kept.rest.items()}
     ordered = {n: values[n] for n in state.conditioning.latent}
+    found = {n: rank_diagnostics(x) for n, x in ordered.items()}
+    r_hats = {n: x.r_hat for n, x in found.items()}
     return Draws(
         values=ordered,
         log_joint=torch.stack(kept.log_prob),
         acceptance=kept.acceptance / len(kept.log_prob),
-        r_hat={n: rank_r_hat(x) for n, x in ordered.items()},
-        bulk_ess={n: bulk_ess(x) for n, x in ordered.items()},
-        tail_ess={n: tail_ess(x) for n, x in ordered.items()},
-        warnings=verdict.warnings(),
+        r_hat=r_hats,
+        bulk_ess={n: x.bulk_ess for n, x in found.items()},
+        tail_ess={n: x.tail_ess for n, x in found.items()},
+        warnings=verdict.with_ranks(r_hats).warnings(),
         state=state,
-        warmup_sweeps=sweeps,
-        seconds=time.process_time() - began,
+        warmup_sweeps=0,
+        seconds=0.0,
     )
 
 

@@ -65,10 +65,10 @@ def location_scale(law: Distribution) -> LocationScale | None:
     Laws that know better (such as recorded statements) answer for themselves by a method of the
     same name.
     """
+    law = base_law(law)
     own = getattr(law, "location_scale", None)
     if own is not None:
         return own()
-    law = base_law(law)
     for kind in type(law).__mro__:
         if kind in READERS:
             return READERS[kind](law)

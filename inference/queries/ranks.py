@@ -4,41 +4,98 @@ Reference: Vehtari, Gelman, Simpson, Carpenter, Bürkner 2021, "Rank-normalizati
 localization: an improved R-hat".
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from aif_dcpc.inference.queries.diagnostics import effective_sample_size, split_r_hat
 
+LOW = 0.05
+HIGH = 0.95
+
+
+class RankDiagnostics(NamedTuple):
+    """What ranks say of draws `(S, K, *rest)`, each `(*rest)`.
+
+    Attributes:
+        r_hat: split R-hat on ranks, the larger of plain and folded.
+        bulk_ess: effective number of independent draws for the middle of the distribution.
+        tail_ess: that for the 5 % and the 95 % quantile, the smaller of both.
+    """
+
+    r_hat: Tensor
+    bulk_ess: Tensor
+    tail_ess: Tensor
+
+
+def rank_diagnostics(draws: Tensor) -> RankDiagnostics:
+    """All three at the price of two sorts."""
+    flat = draws.flatten(0, 1)
+    columns = flat.reshape(len(flat), -1).T.contiguous()
+    ordered, order = columns.sort(-1)
+    scores = _scores(ordered, order, draws)
+    folded = (columns - _at(ordered, 0.5)).abs()
+    folded_scores = _scores(*folded.sort(-1), draws)
+    return RankDiagnostics(
+        torch.maximum(split_r_hat(scores), split_r_hat(folded_scores)),
+        effective_sample_size(scores),
+        _tail_ess(draws, ordered),
+    )
+
 
 def rank_r_hat(draws: Tensor) -> Tensor:
     """Split R-hat on ranks, folded and not, of draws `(S, K, *rest)`: `(*rest)`."""
-    folded = (draws - draws.flatten(0, 1).median(0).values).abs()
-    return torch.maximum(split_r_hat(normal_scores(draws)), split_r_hat(normal_scores(folded)))
+    return rank_diagnostics(draws).r_hat
 
 
 def bulk_ess(draws: Tensor) -> Tensor:
     """Effective number of independent draws for the middle of the distribution, `(*rest)`."""
-    return effective_sample_size(normal_scores(draws))
+    return rank_diagnostics(draws).bulk_ess
 
 
 def tail_ess(draws: Tensor) -> Tensor:
     """Effective number for the 5 % and the 95 % quantile, the smaller of both, `(*rest)`."""
-    flat = draws.flatten(0, 1)
-    ordered = flat.sort(0).values
-    low = ordered[int(0.05 * (len(flat) - 1))]
-    high = ordered[int(0.95 * (len(flat) - 1))]
-    below = effective_sample_size((draws <= low).double())
-    above = effective_sample_size((draws <= high).double())
-    return torch.minimum(below, above)
+    return rank_diagnostics(draws).tail_ess
 
 
 def normal_scores(draws: Tensor) -> Tensor:
-    """Ranks among all chains' draws as quantiles of a standard normal, float64; ties share a rank."""
+    """Ranks among all chains' draws as quantiles of a standard normal; ties share a rank."""
     flat = draws.flatten(0, 1)
-    columns = flat.reshape(len(flat), -1).T.contiguous()
-    ordered = columns.sort(-1).values
-    below = torch.searchsorted(ordered, columns)
-    up_to = torch.searchsorted(ordered, columns, right=True)
-    ranks = (below + up_to + 1).double() / 2
-    scores = torch.special.ndtri((ranks - 0.375) / (len(flat) + 0.25))
-    return scores.T.reshape(draws.shape)
+    return _scores(*flat.reshape(len(flat), -1).T.contiguous().sort(-1), draws)
+
+
+def _scores(ordered: Tensor, order: Tensor, like: Tensor) -> Tensor:
+    """Normal scores of sorted columns `(C, N)`, put back in the places that `order` came from."""
+    number = ordered.shape[-1]
+    places = torch.arange(1.0, number + 1, dtype=torch.float64, device=ordered.device)
+    if bool((ordered[:, 1:] == ordered[:, :-1]).any()):
+        places = _shared_ranks(ordered, places)
+    quantiles = torch.special.ndtri((places - 0.375) / (number + 0.25)).expand(ordered.shape)
+    scores = torch.empty_like(quantiles.contiguous()).scatter_(-1, order, quantiles)
+    return scores.T.reshape(like.shape)
+
+
+def _shared_ranks(ordered: Tensor, places: Tensor) -> Tensor:
+    """The mean rank of each group of equal values."""
+    places = places.expand(ordered.shape)
+    differs = ordered[:, 1:] != ordered[:, :-1]
+    edge = torch.ones_like(differs[:, :1])
+    first = torch.where(torch.cat([edge, differs], 1), places, 0.0).cummax(-1).values
+    far = float(ordered.shape[-1] + 1)
+    last = torch.where(torch.cat([differs, edge], 1), places, far)
+    last = last.flip(-1).cummin(-1).values.flip(-1)
+    return (first + last) / 2
+
+
+def _at(ordered: Tensor, share: float) -> Tensor:
+    """A quantile of sorted columns `(C, N)`, `(C, 1)`."""
+    return ordered[:, round(share * (ordered.shape[-1] - 1)), None]
+
+
+def _tail_ess(draws: Tensor, ordered: Tensor) -> Tensor:
+    low = _at(ordered, LOW).reshape(draws.shape[2:])
+    high = _at(ordered, HIGH).reshape(draws.shape[2:])
+    below = effective_sample_size((draws <= low).double())
+    above = effective_sample_size((draws <= high).double())
+    return torch.minimum(below, above)
