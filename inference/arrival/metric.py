@@ -71,9 +71,9 @@ def _covariance(x: Tensor) -> Tensor:
     number, dimension = x.shape[0], x.shape[-1]
     c = torch.einsum("ngi,ngj->gij", x, x) / number
     share = dimension / (dimension + number / 5) if number < 3 * dimension else 0.0
-    diagonal = torch.diag_embed(c.diagonal(dim1=-2, dim2=-1))
-    tiny = 1e-9 * torch.eye(dimension, dtype=c.dtype, device=c.device)
-    return (1 - share) * c + share * diagonal + tiny
+    diagonal = c.diagonal(dim1=-2, dim2=-1)
+    tiny = 1e-9 * diagonal.clamp_min(1e-30)  # in units of the rows: a cloud may be very narrow
+    return (1 - share) * c + torch.diag_embed(share * diagonal + tiny)
 
 
 def _geometric_mean(c: Tensor, f: Tensor) -> Tensor:
