@@ -12,6 +12,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.envs.registration import load_env_creator
 
 from aif_dcpc.envs.errors import BadSetting, UnknownEnvironment, UnsupportedEnvironment
 from aif_dcpc.envs.gymnasium_adapter import Streams
@@ -154,7 +155,8 @@ def _gymnasium(request: Request) -> Env:
     id = _imported(request.id)
     _check_registered(id, "environment", gym.registry)
     limit = {} if request.max_steps is None else {"max_episode_steps": request.max_steps}
-    settings: Settings = {**request.drawing, **limit, **request.options}
+    drawing = request.drawing if _can_draw(_creator(id)) else {}
+    settings: Settings = {**drawing, **limit, **request.options}
     return Streams(gym.make(id, **settings))
 
 
@@ -176,7 +178,7 @@ def _from_outside(name: str, request: Request) -> Env:
         raise UnknownEnvironment(
             f"env={name}: expected an environment class or a function that makes one, not {make!r}."
         )
-    drawing = request.drawing if _takes(make, "render_mode") else {}
+    drawing = request.drawing if _can_draw(make) else {}
     env = make(**drawing, **request.options)
     if not isinstance(env, gym.Env):
         raise UnsupportedEnvironment(
@@ -221,10 +223,16 @@ def _check_registered(id: str, kind: str, known: Iterable[str]) -> None:
         raise UnknownEnvironment(f"env.id={id}: not a registered {kind}.{closest(id, known)}")
 
 
-def _takes(make: Callable[..., Any], keyword: str) -> bool:
-    """Whether a callable takes a keyword."""
-    try:
-        parameters = inspect.signature(make).parameters
-    except ValueError:  # it does not tell
-        return False
-    return keyword in parameters
+def _creator(id: str) -> Any:
+    """What makes the environment that is registered under an id."""
+    creator = gym.spec(id).entry_point
+    return load_env_creator(creator) if isinstance(creator, str) else creator
+
+
+def _can_draw(make: Any) -> bool:
+    """Whether what `make` makes can return pictures: it says so, or takes the keyword."""
+    metadata = getattr(make, "metadata", None)
+    if metadata is not None:
+        return "rgb_array" in metadata.get("render_modes", ())
+    parameters = inspect.signature(make).parameters.values()
+    return any(p.name == "render_mode" or p.kind is p.VAR_KEYWORD for p in parameters)

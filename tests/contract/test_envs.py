@@ -153,6 +153,15 @@ def test_options_reach_an_environment_from_outside():
     ).unwrapped.is_slippery
 
 
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_pictures_may_be_asked_of_any_environment(case):
+    """One that cannot draw is made without; the recorder then shows the agent's pictures alone."""
+    env = envs.make(**case, render=True)
+    env.reset(seed=0)
+    if env.render_mode == "rgb_array":
+        assert env.render().shape[-1] == 3
+
+
 def test_shortest_path_of_the_empty_room():
     env = envs.make("MiniGrid", id="MiniGrid-Empty-5x5-v0")
     env.reset(seed=0)
