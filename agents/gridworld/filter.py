@@ -17,11 +17,15 @@ from aif_dcpc.agents.gridworld.effect_discovery import suspected_effect
 from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, map_belief
 from aif_dcpc.agents.gridworld.model.counts import NOTHING, Counts, no_counts
 from aif_dcpc.agents.gridworld.model.geometry import geometry_of
-from aif_dcpc.agents.gridworld.model.paths import History, Trajectory, effects_of
+from aif_dcpc.agents.gridworld.model.paths import (
+    History,
+    ObservedEpisode,
+    Trajectory,
+    effects_of,
+)
 from aif_dcpc.agents.gridworld.model.vocabulary import new_vocabulary
 from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables
 from aif_dcpc.agents.gridworld.planning.visibility import Transparency
-from aif_dcpc.agents.gridworld.replay import ObservedEpisode
 from aif_dcpc.agents.gridworld.running import Running, regrown, set_up, start
 from aif_dcpc.agents.gridworld.settings import HierarchicalSettings
 from aif_dcpc.agents.gridworld.tables.prior import Summary
