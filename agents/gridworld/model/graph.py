@@ -59,10 +59,10 @@ class PooledTable(Distribution):
         return PooledTable(self.table, batch_shape)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Independent draws, seeded from torch's global generator."""
+        """Independent draws, seeded by a draw of torch's."""
         lead = (*sample_shape, *self.batch_shape)
         nothing = torch.zeros(math.prod(lead), *self.event_shape)
-        return draw_heads(self.table, nothing, numpy_generator(torch.default_generator)).reshape(
+        return draw_heads(self.table, nothing, numpy_generator(None)).reshape(
             *lead, *self.event_shape
         )
 
