@@ -196,18 +196,21 @@ def test_programs_name_them_like_commands():
 
 IMAGES = ("+images=default", *SMALL, "epochs=1")
 REFUSED = [
-    (("agent=nowhere:X",), "agent=nowhere:X cannot be imported"),
+    (("agent=nowhere:X",), "agent 'nowhere:X': there is no module 'nowhere'"),
     (("agent=my_agents:X",), "has no 'X'"),
     (("agent=broken:X",), "SyntaxError"),
     (("agent=a:b:c",), "unknown agent 'a:b:c'"),
-    (("env=broken:X",), "env=broken:X cannot be imported: SyntaxError"),
+    (("env=broken:X",), "env=broken:X: module 'broken' cannot be imported: SyntaxError"),
     (("env=my_worlds:X",), "has no 'X'"),
-    (("env=Gymnasium", "env.id=nowhere:X-v0"), "env.id=nowhere:X-v0 cannot be imported"),
+    (("env=Gymnasium", "env.id=nowhere:X-v0"), "env.id=nowhere:X-v0: there is no module 'nowhere'"),
     (("env=Gymnasium", "env.id=my_worlds:X-v0"), "not a registered environment"),
     ((*CURIOUS[:1], "agent.favourite=1"), "write +agent.favourite=1"),
     ((*CURIOUS[:1], "+agent.favorite=1", "env=TMaze"), "Did you mean 'favourite'"),
-    ((*IMAGES, "images.model=broken:graph"), "images.model=broken:graph cannot be imported"),
-    ((*IMAGES, "images.model=my_models:grap"), "has no attribute 'grap'"),
+    (
+        (*IMAGES, "images.model=broken:graph"),
+        "images.model=broken:graph: module 'broken' cannot be imported: SyntaxError",
+    ),
+    ((*IMAGES, "images.model=my_models:grap"), "has no 'grap'. Did you mean 'graph'"),
     ((*IMAGES, "images.model=my_models:number"), "must be something to call"),
     ((*IMAGES, "images.model=my_models:nothing"), "a model with a site 'image'"),
     ((*IMAGES, "images.model=my_models:graph", "+images.options.depth=1"), "'depth'"),
