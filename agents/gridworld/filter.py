@@ -1,6 +1,6 @@
 """Following the running episode: vocabulary, history, and the engine's particles.
 
-Each new observation is taken in by the arrival proposal; then sweeps re-infer the full latent
+Each new observation is taken in by the slice proposal; then sweeps re-infer the full latent
 history of the episode.
 """
 
@@ -206,7 +206,7 @@ class EpisodeFilter:
             raise RuntimeError("no episode is running: call act with the first observation.")
         return self.running
 
-    # -- arrival -----------------------------------------------------------------------------------
+    # -- one more observation ----------------------------------------------------------------------
 
     def observe(self, observation: Observation, action: int, outcome: int) -> None:
         """Append what was observed after an action, and sweep."""
@@ -219,7 +219,7 @@ class EpisodeFilter:
         history = self.episode.history(self.vocabulary, self.view.unseen_token)
         self.transparency.update(history.view[-1].numpy(), self.geometry)
         self._discover_effects(history, slices=RECENT if admitted else 0)
-        self._arrive(history)
+        self._append(history)
         started = time.perf_counter()
         num_sweeps = self.settings.inference.num_sweeps
         for _ in range(num_sweeps):
@@ -266,7 +266,7 @@ class EpisodeFilter:
             self.vocabulary.tokens.capacity + 1,
         )
 
-    def _arrive(self, history: History) -> None:
+    def _append(self, history: History) -> None:
         """Let the particles take in the last slice of a history."""
         before = self.running
         if before is None:
