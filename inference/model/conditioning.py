@@ -134,6 +134,7 @@ def _first_cloud(
         ancestors=ancestors.expand(num_particles, batch),
         length=time,
         log_evidence=weights.new_zeros(batch),
+        opened_length=time,
     )
 
 
@@ -223,7 +224,7 @@ def intervene(state: State, do: Mapping[str, Tensor]) -> State:
     moved = state.with_values(action).replace(masks=masks, log_weights=weights)
     if after.latent == before.latent and after.intervened == before.intervened:
         return moved
-    return moved.replace(conditioning=after, adaptation=state.reopened_adaptation())
+    return moved.replace(conditioning=after).reopened()
 
 
 def _without(conditioning: Conditioning, action: set[str]) -> Conditioning:

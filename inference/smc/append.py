@@ -67,7 +67,7 @@ def append(
     weights = state.log_weights + increments
     gain = torch.logsumexp(weights, 0) - torch.logsumexp(state.log_weights, 0)
     longer = longer.replace(log_weights=weights, log_evidence=state.log_evidence + gain)
-    return resample_lineages(longer.replace(adaptation=state.reopened_adaptation()), generator)
+    return resample_lineages(longer.followed(), generator)
 
 
 def _check_explained(increments: Tensor, new: "NewSlice") -> None:
