@@ -1,4 +1,4 @@
-.PHONY: check format lint types test
+.PHONY: check format lint types test picture
 
 check: lint types test
 
@@ -16,3 +16,6 @@ types:
 
 test:
 	python -m pytest -n 2
+
+picture:
+	python docs/picture.py

@@ -1,7 +1,7 @@
 """Agents by name: of this package by a line in `BUILDERS`, from anywhere else as `module:name`.
 
->>> sorted(NAMES)
-['hierarchical', 'random']
+>>> "random" in NAMES
+True
 """
 
 if not __name__.startswith("aif_dcpc."):

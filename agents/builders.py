@@ -7,7 +7,6 @@ any heir of `BaseAgent`, will do.
 
 import inspect
 from collections.abc import Callable, Mapping
-from pkgutil import resolve_name
 from typing import Any
 
 import gymnasium
@@ -15,6 +14,7 @@ import gymnasium
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.protocol import Agent
 from aif_dcpc.misspelt import unknown_name
+from aif_dcpc.named_code import NotThere, import_named
 
 Builder = Callable[[gymnasium.Space[Any], int, Mapping[str, Any], Mapping[str, Any], int], Agent]
 ARGUMENTS = ("observation_space", "num_actions", "metadata", "settings", "seed")
@@ -32,7 +32,10 @@ def find_builder(name: str, known: Mapping[str, str]) -> Builder:
     """
     if ":" not in name and name not in known:
         raise AgentError(unknown_name("agent", name, known))
-    found = resolve_name(known[name]) if name in known else _resolve(name)
+    try:
+        found = import_named(known.get(name, name))
+    except NotThere as error:
+        raise AgentError(f"agent {name!r}: {error}") from error
     build = getattr(found, "build", None) if inspect.isclass(found) else found
     if not callable(build) or not _takes_arguments(build):
         raise AgentError(
@@ -57,21 +60,6 @@ def check_agent(name: str, agent: Agent) -> Agent:
             "derive it from aif_dcpc.agents.protocol.BaseAgent, which has defaults."
         )
     return agent
-
-
-def _resolve(name: str) -> Any:
-    """Import what stands at `module:name`."""
-    module, _, attribute = name.partition(":")
-    try:
-        return resolve_name(name)
-    except ImportError as error:
-        raise AgentError(
-            f"agent {name!r}: module {module!r} cannot be imported: {error}."
-        ) from error
-    except AttributeError as error:
-        raise AgentError(f"agent {name!r}: module {module!r} has no {attribute!r}.") from error
-    except ValueError as error:
-        raise AgentError(f"agent {name!r} must be written as module:name.") from error
 
 
 def _takes_arguments(build: Callable[..., Any]) -> bool:

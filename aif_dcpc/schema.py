@@ -82,6 +82,7 @@ class ImageConfig:
     schedule: str = bounded(choices=("constant", "cosine", "plateau"))
     validation_images: int = bounded(at_least=1)
     validation_sweeps: int = bounded(at_least=1)
+    metrics: list[str] = field(default_factory=list)  # which runs of before do not hold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +166,7 @@ class EvaluateConfig:
     temperatures: int = bounded(at_least=1)
     chains: int = bounded(at_least=1)
     samples: int = bounded(at_least=0)
+    metrics: list[str]
     features: str = bounded(choices=("classifier", "inception"))
     device: str = bounded(choices=("auto", "cpu", "cuda"))
     threads: int | None = bounded(at_least=1)
@@ -174,8 +176,7 @@ class EvaluateConfig:
 
 def evaluate_config(values: Mapping[str, Any]) -> EvaluateConfig:
     """Build and check the configuration of `aif-evaluate`; `run` may be one folder or a list of them."""
-    lists = {key: texts(key, values.get(key)) for key in ("run", "trust")}
-    return build(EvaluateConfig, {**values, **lists})
+    return build(EvaluateConfig, values)
 
 
 def texts(path: str, value: Any) -> list[str]:
@@ -192,7 +193,7 @@ def texts(path: str, value: Any) -> list[str]:
 
 def train_config(values: Mapping[str, Any]) -> TrainConfig:
     """Build and check the configuration of `aif-train`."""
-    config = build(TrainConfig, {**values, "trust": texts("trust", values.get("trust"))})
+    config = build(TrainConfig, values)
     if not isinstance(config.agent.get("name"), str):
         raise ConfigError("agent has no name: write agent=NAME, e.g. agent=hierarchical.")
     return config
@@ -200,7 +201,7 @@ def train_config(values: Mapping[str, Any]) -> TrainConfig:
 
 def rollout_config(values: Mapping[str, Any]) -> RolloutConfig:
     """Build and check the configuration of `aif-rollout`."""
-    return build(RolloutConfig, {**values, "trust": texts("trust", values.get("trust"))})
+    return build(RolloutConfig, values)
 
 
 def build(schema: type[T], values: Mapping[str, Any], where: str = "") -> T:
@@ -236,7 +237,12 @@ def _entry(entry: "Field[Any]", kind: Any, values: Mapping[str, Any], where: str
 
 
 def typed(path: str, value: Any, kind: Any) -> Any:
-    """Return `value` as `kind`, or refuse it: whole floats pass as integers, integers as floats, nothing else."""
+    """Return `value` as `kind`, or refuse it.
+
+    Whole floats pass as integers, integers as floats, and one text or null as a list of texts.
+    """
+    if kind == list[str]:
+        return texts(path, value)
     if get_origin(kind) in (Union, types.UnionType):
         return None if value is None else typed(path, value, _without_none(kind))
     if is_dataclass(kind):

@@ -1,23 +1,22 @@
 """Making environments: those of the package by name, any other by `module:name`.
 
-A new environment of the package is a function that makes it, and a line in `ADAPTERS`.
+A new environment of the package is a class anywhere in it, and a line in `ADAPTERS`.
 """
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import import_module
-from pkgutil import resolve_name
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.envs.registration import load_env_creator
 
 from aif_dcpc.envs.errors import BadSetting, UnknownEnvironment, UnsupportedEnvironment
 from aif_dcpc.envs.gymnasium_adapter import Streams
 from aif_dcpc.envs.noise import Permute, Slip
-from aif_dcpc.envs.tmaze import TMaze
 from aif_dcpc.misspelt import closest
+from aif_dcpc.named_code import NotThere, import_named, import_named_module
 
 Env = gym.Env[Any, Any]
 Settings = dict[str, Any]
@@ -77,7 +76,8 @@ def make(
         slip: probability (0 to 1) that a uniformly drawn action replaces the chosen one.
         misread: probability (0 to 1) that a seen cell is misread; MiniGrid only.
         permute_seed: renames tokens and actions by this seed; MiniGrid only.
-        max_steps: steps until truncation, at least 1; the environment's own by default.
+        max_steps: steps until truncation, at least 1; the environment's own by default, and counted
+            by the environment itself where that takes such a keyword.
         render: make `env.render()` return pictures.
         **options: the environment's own.
 
@@ -115,18 +115,84 @@ def _adapter(name: str) -> Adapter:
     if name in ADAPTERS:
         return ADAPTERS[name]
     if ":" in name:
-        return Adapter(partial(_from_outside, name))
+        return Adapter(by_path(name))
     raise UnknownEnvironment(
         f"env={name}: no such environment.{closest(name, NAMES)} Known: {', '.join(NAMES)}."
     )
 
 
+# -- environments by module:name -------------------------------------------------------------------
+
+
+def by_path(path: str) -> Callable[[Request], Env]:
+    """Make what stands at `module:name`: an environment class, or a function that makes an environment."""
+    return partial(_made_by, path)
+
+
+def _made_by(path: str, request: Request) -> Env:
+    """Make the environment whose class, or the function that makes it, stands at `module:name`."""
+    if request.id is not None:
+        raise BadSetting(f"env.id={request.id}: env={path} has no ids; leave env.id out.")
+    make = _told(f"env={path}", import_named, path)
+    if not callable(make):
+        raise UnknownEnvironment(
+            f"env={path}: expected an environment class or a function that makes one, not {make!r}."
+        )
+    drawing = request.drawing if _can_draw(make) else {}
+    counts_itself = request.max_steps is not None and _takes(make, "max_steps")
+    limit = {"max_steps": request.max_steps} if counts_itself else {}
+    env = make(**drawing, **limit, **request.options)
+    if not isinstance(env, gym.Env):
+        raise UnsupportedEnvironment(
+            f"env={path}: expected a Gymnasium environment, found {type(env).__name__}."
+        )
+    if request.max_steps is not None and not counts_itself:
+        env = gym.wrappers.TimeLimit(env, request.max_steps)
+    return Streams(env)
+
+
+def _imported(id: str) -> str:
+    """Import the module of a `module:id`, which registers the id; return the id."""
+    module, colon, registered = id.rpartition(":")
+    if colon:
+        _told(f"env.id={id}", import_named_module, module)
+    return registered
+
+
+def _told(setting: str, find: Callable[[str], Any], name: str) -> Any:
+    """Find code by its name; where it is not there, say so of the setting that names it."""
+    try:
+        return find(name)
+    except NotThere as error:
+        raise UnknownEnvironment(f"{setting}: {error}") from error
+
+
+def _check_registered(id: str, kind: str, known: Iterable[str]) -> None:
+    if id not in known:
+        raise UnknownEnvironment(f"env.id={id}: not a registered {kind}.{closest(id, known)}")
+
+
+def _creator(id: str) -> Any:
+    """What makes the environment that is registered under an id."""
+    creator = gym.spec(id).entry_point
+    return load_env_creator(creator) if isinstance(creator, str) else creator
+
+
+def _can_draw(make: Any) -> bool:
+    """Whether what `make` makes can return pictures: it says so, or takes the keyword."""
+    metadata = getattr(make, "metadata", None)
+    if metadata is not None:
+        return "rgb_array" in metadata.get("render_modes", ())
+    parameters = inspect.signature(make).parameters.values()
+    return _takes(make, "render_mode") or any(p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def _takes(make: Any, keyword: str) -> bool:
+    """Whether what `make` makes takes a setting of that name."""
+    return keyword in inspect.signature(make).parameters
+
+
 # -- the environments of the package ---------------------------------------------------------------
-
-
-def _tmaze(request: Request) -> Env:
-    limit = {} if request.max_steps is None else {"max_steps": request.max_steps}
-    return TMaze(**request.options, **limit)
 
 
 def _minigrid(request: Request) -> Env:
@@ -154,77 +220,14 @@ def _gymnasium(request: Request) -> Env:
     id = _imported(request.id)
     _check_registered(id, "environment", gym.registry)
     limit = {} if request.max_steps is None else {"max_episode_steps": request.max_steps}
-    settings: Settings = {**request.drawing, **limit, **request.options}
+    drawing = request.drawing if _can_draw(_creator(id)) else {}
+    settings: Settings = {**drawing, **limit, **request.options}
     return Streams(gym.make(id, **settings))
 
 
 ADAPTERS = {
     "MiniGrid": Adapter(_minigrid, {"id": "MiniGrid-Empty-5x5-v0"}, symbolic=True),
-    "TMaze": Adapter(_tmaze),
+    "TMaze": Adapter(by_path("aif_dcpc.envs.tmaze:TMaze")),
     "Gymnasium": Adapter(_gymnasium, {"id": "FrozenLake-v1"}),
 }
 NAMES = tuple(ADAPTERS)
-
-
-# -- environments from anywhere --------------------------------------------------------------------
-
-
-def _from_outside(name: str, request: Request) -> Env:
-    """Make the environment `module:name`, as streams."""
-    make = _resolve(name)
-    if not callable(make):
-        raise UnknownEnvironment(
-            f"env={name}: expected an environment class or a function that makes one, not {make!r}."
-        )
-    drawing = request.drawing if _takes(make, "render_mode") else {}
-    env = make(**drawing, **request.options)
-    if not isinstance(env, gym.Env):
-        raise UnsupportedEnvironment(
-            f"env={name}: expected a Gymnasium environment, found {type(env).__name__}."
-        )
-    if request.max_steps is not None:
-        env = gym.wrappers.TimeLimit(env, request.max_steps)
-    return Streams(env)
-
-
-def _resolve(name: str) -> Any:
-    """Import what stands at `module:name`."""
-    module, _, attribute = name.partition(":")
-    try:
-        return resolve_name(name)
-    except ImportError as error:
-        raise _no_module(f"env={name}", module, error) from error
-    except AttributeError as error:
-        raise UnknownEnvironment(f"env={name}: module {module!r} has no {attribute!r}.") from error
-    except ValueError as error:
-        raise UnknownEnvironment(f"env={name}: expected module:name.") from error
-
-
-def _imported(id: str) -> str:
-    """Import the module of a `module:id`, which registers the id; return the id."""
-    module, colon, registered = id.rpartition(":")
-    if not colon:
-        return id
-    try:
-        import_module(module)
-    except (ImportError, ValueError) as error:
-        raise _no_module(f"env.id={id}", module, error) from error
-    return registered
-
-
-def _no_module(setting: str, module: str, error: Exception) -> UnknownEnvironment:
-    return UnknownEnvironment(f"{setting}: module {module!r} cannot be imported: {error}.")
-
-
-def _check_registered(id: str, kind: str, known: Iterable[str]) -> None:
-    if id not in known:
-        raise UnknownEnvironment(f"env.id={id}: not a registered {kind}.{closest(id, known)}")
-
-
-def _takes(make: Callable[..., Any], keyword: str) -> bool:
-    """Whether a callable takes a keyword."""
-    try:
-        parameters = inspect.signature(make).parameters
-    except ValueError:  # it does not tell
-        return False
-    return keyword in parameters

@@ -55,9 +55,11 @@ from aif_dcpc.inference.queries.evidence import Evidence, estimate_evidence
 from aif_dcpc.inference.queries.law import law
 from aif_dcpc.inference.queries.predictions import counterfactual, forecast, predict
 from aif_dcpc.inference.sampler import Readout
+from aif_dcpc.inference.settings import check_integer, check_seed
 from aif_dcpc.inference.smc.append import append
-from aif_dcpc.inference.smc.recent import merge_window, recent_slices
+from aif_dcpc.inference.smc.recent import merge_window
 from aif_dcpc.inference.smc.tempering import temper
+from aif_dcpc.inference.sweeping import Record, part_to_sweep, readout
 from aif_dcpc.misspelt import unknown_name
 
 
@@ -95,9 +97,10 @@ class DCPC:
         warmup: int = 50,
         seed: int = 0,
     ) -> None:
-        _check_least("num_particles", num_particles, 1)
-        _check_least("window", window, 1)
-        _check_least("warmup", warmup, 0)
+        check_integer("num_particles", num_particles, 1)
+        check_integer("window", window, 1)
+        check_integer("warmup", warmup, 0)
+        check_seed(seed)
         self.model = model
         self.factor_graph = FactorGraph(model)
         if update not in UPDATES:
@@ -148,6 +151,9 @@ class DCPC:
                 slice to slice.
             MoveError: for a move of the user's that cannot update its site.
         """
+        for setting, size in {"batch_size": batch_size, "length": length}.items():
+            if size is not None:
+                check_integer(setting, size, 1)
         where = device_of(data or {}) if device is None else torch.device(device)
         self._seed(where, seed)
         with no_validation(), torch.no_grad():
@@ -169,8 +175,9 @@ class DCPC:
     def _seed(self, device: torch.device, seed: int | None) -> None:
         """Make a generator if there is none on the device, or if a seed is given."""
         kept = self.generator
+        chosen = self.seed if seed is None else check_seed(seed)
         if kept is None or seed is not None or kept.device.type != device.type:
-            kept = torch.Generator(device=device).manual_seed(self.seed if seed is None else seed)
+            kept = torch.Generator(device=device).manual_seed(chosen)
         self.generator = kept
 
     # -- sweeps ------------------------------------------------------------------------------------
@@ -188,7 +195,8 @@ class DCPC:
         Args:
             state: the cloud.
             generator: source of randomness; the engine's own by default.
-            adapt: learn step sizes and curvatures (default: during the first `warmup` sweeps).
+            adapt: learn step sizes and curvatures (default: during the first `warmup` sweeps, and
+                again after an intervention and where appended slices have moved the posterior).
             log_joint: evaluate the log joint for the diagnostics. False is for inner loops: it also
                 takes the model's parameters to be as they were at the last sweep; where they have
                 changed, pass `engine.refresh_cache(state)`.
@@ -219,6 +227,10 @@ class DCPC:
             return state
         return state.replace(cache={}, snapshot=now)
 
+    def adapts(self, state: State) -> bool:
+        """Tell whether the moves of a cloud still learn: for `warmup` sweeps after its target moved."""
+        return state.sweeps - state.opened < self.warmup
+
     def _update_latents(
         self, state: State, generator: torch.Generator | None, adapt: bool | None
     ) -> tuple[State, dict[str, Tensor]]:
@@ -228,7 +240,7 @@ class DCPC:
             the new state, and site -> mean acceptance probability (0-dim).
         """
         if adapt is None:
-            adapt = state.sweeps < self.warmup
+            adapt = self.adapts(state)
         passes: dict[str, list[Tensor]] = {}
         with no_validation(), torch.no_grad():
             for move in self.schedule(state).moves(state.sweeps):
@@ -266,43 +278,32 @@ class DCPC:
             adapt: as in `sweep`.
             recent: sweep only about the last so many slices, given the past and all sites without
                 time: the cost no longer grows with the series. `info.log_joint` is then that of
-                these slices.
+                these slices. Latents without time move whenever the series has grown by a fortieth:
+                that call sweeps all of it, which costs the same per slice at any length.
 
         Raises:
             ClampError: for interventions that do not fit.
-            ModelError: for unknown sites, a negative number of sweeps, or a cloud of another model.
+            ModelError: for unknown sites, numbers out of range, or a cloud of another model.
             NonFiniteError: if the log joint stops being finite; names the site and the sweep.
 
         Warns:
             ConvergenceWarning: where a site's moves, after warming up, are hardly ever accepted.
         """
-        if num_sweeps < 0:
-            raise ModelError(f"num_sweeps={num_sweeps}: expected at least 0.")
-        read = self._readout(record)
-        trace: dict[str, list[Tensor]] = {}
-        acceptance: Mapping[str, Tensor] = {}
+        check_integer("num_sweeps", num_sweeps, 0)
         state = self.refresh_cache(intervene(state, do or {}))
-        part = state if recent is None else recent_slices(state, recent)
+        part = whole = part_to_sweep(state, recent)
+        found = Record(readout(state, record))
         for _ in range(num_sweeps):
-            part, info = self.sweep(part, generator, adapt=adapt, log_joint=False)
-            acceptance = info.acceptance
-            for name, value in read(part).items():
-                trace.setdefault(name, []).append(value)
-        stacked = {name: torch.stack(values) for name, values in trace.items()}
-        info = Info(acceptance, self.log_joint(part), stacked)
+            adapting = self.adapts(part) if adapt is None else adapt
+            if adapt is None and part.sweeps == part.opened + self.warmup:
+                found.rates.clear()  # of moves that were still learning
+            part, info = self.sweep(part, generator, adapt=adapting, log_joint=False)
+            found.add(part, info)
+        info = Info(found.acceptance, self.log_joint(part), found.trace)
         self.check_finite(part, info)
-        if part.sweeps > self.warmup:
+        if part.sweeps > part.opened + self.warmup:
             warn_low_acceptance(info)
-        return part if recent is None else merge_window(state, part), info
-
-    def _readout(self, record: Sequence[str] | Readout) -> Readout:
-        """Turn the names of sites into a function that reads their values."""
-        if callable(record):
-            return record
-        for name in record:
-            if name not in self.model.sites:
-                raise ModelError(unknown_name("site", name, self.model.sites))
-        return lambda state: {name: state.value(name) for name in record}
+        return part if whole is state else merge_window(state, part), info
 
     def append(
         self,
@@ -406,9 +407,3 @@ class DCPC:
             return
         with no_validation(), torch.no_grad():
             raise not_finite(state)
-
-
-def _check_least(setting: str, value: int, least: int) -> None:
-    """Refuse a setting that is too small."""
-    if value < least:
-        raise ModelError(f"{setting}={value}: expected at least {least}.")

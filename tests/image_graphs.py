@@ -7,10 +7,9 @@ import pkgutil
 
 import torch
 
-import aif_dcpc.inference.images
 from aif_dcpc import experiments
 from aif_dcpc.image_runs import assembly
-from aif_dcpc.inference import DCPC, GraphicalModel
+from aif_dcpc.inference import DCPC, GraphicalModel, images
 
 # small values of arguments, by the words that graphs share; other arguments keep their defaults
 SMALLEST = {
@@ -24,8 +23,8 @@ SMALLEST = {
 
 
 def builds_a_graph(function):
-    """Whether a function makes a `GraphicalModel` out of anything but another one."""
-    if not inspect.isfunction(function):
+    """Whether a public function makes a `GraphicalModel` out of anything but another one."""
+    if not inspect.isfunction(function) or function.__name__.startswith("_"):
         return False
     signature = inspect.signature(function, eval_str=True)
     taken = [parameter.annotation for parameter in signature.parameters.values()]
@@ -33,8 +32,9 @@ def builds_a_graph(function):
 
 
 def graph_modules():
-    """`inference/images` and the modules `graph` of the experiments."""
-    yield aif_dcpc.inference.images
+    """The modules of `inference/images`, and the modules `graph` of the experiments."""
+    for module in pkgutil.iter_modules(images.__path__):
+        yield importlib.import_module(f"{images.__name__}.{module.name}")
     for package in pkgutil.iter_modules(experiments.__path__):
         folder = importlib.import_module(f"{experiments.__name__}.{package.name}")
         if "graph" in [module.name for module in pkgutil.iter_modules(folder.__path__)]:
@@ -45,7 +45,7 @@ GRAPHS = {
     name: function
     for module in graph_modules()
     for name, function in sorted(vars(module).items())
-    if builds_a_graph(function) and function.__module__.startswith(module.__name__)
+    if builds_a_graph(function) and function.__module__ == module.__name__
 }
 
 
@@ -57,7 +57,7 @@ def small_options(graph):
 
 def small_overrides(name):
     """The same as a command is told them, for a graph that `images.model` can name."""
-    options = small_options(assembly.GRAPHS[name])
+    options = small_options(assembly.find_graph(name))
     return [f"++images.options.{key}={json.dumps(value)}" for key, value in options.items()]
 
 

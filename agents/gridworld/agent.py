@@ -17,14 +17,13 @@ import torch
 
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.gridworld.explain import explain
-from aif_dcpc.agents.gridworld.filter import EpisodeFilter
+from aif_dcpc.agents.gridworld.filter import EpisodeFilter, Running
 from aif_dcpc.agents.gridworld.model.categorical import draw_categorical
 from aif_dcpc.agents.gridworld.model.counts import NOTHING, Counts, outcome_code
 from aif_dcpc.agents.gridworld.pictures import map_picture, token_legend
-from aif_dcpc.agents.gridworld.planning.belief import Belief
+from aif_dcpc.agents.gridworld.planning.belief import Belief, belief_of
 from aif_dcpc.agents.gridworld.planning.planner import Plan, Planner
 from aif_dcpc.agents.gridworld.replay import EpisodeStore, StoredEpisode
-from aif_dcpc.agents.gridworld.running import Running
 from aif_dcpc.agents.gridworld.settings import HierarchicalSettings, hierarchical_settings
 from aif_dcpc.agents.protocol import BaseAgent, EgocentricView, Observation, StepReport
 from aif_dcpc.inference.model.resampling import unique_ancestors
@@ -101,8 +100,9 @@ class HierarchicalAgent(BaseAgent):
         start = time.perf_counter()
         self.episode_filter.observe(observation, self.action, self.outcome)
         inferred = time.perf_counter()
-        total = self.episode_filter.counts() + self.episode_filter.now.grid.past
-        self.belief = self.episode_filter.belief(total)
+        now = self.episode_filter.now
+        total = self.episode_filter.counts() + now.grid.past
+        self.belief = belief_of(now.grid, now.particles, now.history, now.weights, total)
         self.plan = self.planner.plan(self.belief, self.episode_filter.posterior_tables(total))
         self.action = self._choose(self.plan, greedy)
         self.recent.append(self.action)

@@ -1,35 +1,165 @@
-"""Following the running episode: vocabulary, history, particles.
+"""Following the running episode: vocabulary, history, and the engine's particles.
 
-Each new observation is taken in by the arrival proposal; then sweeps re-infer the full latent
+Each new observation is taken in by the slice proposal; then sweeps re-infer the full latent
 history of the episode.
 """
 
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.effect_discovery import suspected_effect
-from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, map_belief
-from aif_dcpc.agents.gridworld.model.counts import NOTHING, Counts, no_counts
+from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridParticles
+from aif_dcpc.agents.gridworld.model.counts import NOTHING, Counts, Tables, no_counts
 from aif_dcpc.agents.gridworld.model.geometry import geometry_of
-from aif_dcpc.agents.gridworld.model.paths import History, Trajectory, effects_of
+from aif_dcpc.agents.gridworld.model.graph import (
+    GridModel,
+    data_of,
+    history_of,
+    particles_of,
+    slice_of,
+    values_of,
+)
+from aif_dcpc.agents.gridworld.model.paths import History, ObservedEpisode, effects_of
+from aif_dcpc.agents.gridworld.model.slice_proposal import prior_particles
 from aif_dcpc.agents.gridworld.model.vocabulary import new_vocabulary
-from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables
+from aif_dcpc.agents.gridworld.planning.belief import PosteriorTables, tables_of
 from aif_dcpc.agents.gridworld.planning.visibility import Transparency
-from aif_dcpc.agents.gridworld.replay import ObservedEpisode
-from aif_dcpc.agents.gridworld.running import Running, regrown, set_up, start
 from aif_dcpc.agents.gridworld.settings import HierarchicalSettings
 from aif_dcpc.agents.gridworld.tables.prior import Summary
 from aif_dcpc.agents.protocol import EgocentricView, Observation
+from aif_dcpc.inference import DCPC, State
+from aif_dcpc.inference.model.densities import log_joint
+from aif_dcpc.inference.model.resampling import ess, resample_lineages
 
 RECENT = 5  # slices over which sightings of a new token are counted
 SIGHTINGS = 2  # needed where misreading is common
 RARE_MISREADING = 0.02
+WEIGHTS = ("log_weights", "ancestors", "log_evidence", "sweeps")  # what a state holds of its past
+
+
+@dataclass(frozen=True)
+class Running:
+    """An episode that is being followed.
+
+    Attributes:
+        grid: the fixed parts of the model.
+        engine: infers.
+        state: the engine's state: what was observed, and K particles.
+    """
+
+    grid: GridConditionals
+    engine: DCPC
+    state: State
+
+    @property
+    def history(self) -> History:
+        """What was observed, in the codes of the vocabulary, as the engine holds it."""
+        return history_of(self.state.values)
+
+    @property
+    def particles(self) -> GridParticles:
+        """The latents of the K particles."""
+        return particles_of(self.state.values)
+
+    @property
+    def weights(self) -> Tensor:
+        """The normalised weights of the particles, `(K,)`."""
+        return self.state.weights()[:, 0]
+
+    @property
+    def free_energy(self) -> float:
+        """Minus the sum of log mean incremental weights, nats."""
+        return -float(self.state.log_evidence)
+
+    @property
+    def ess(self) -> float:
+        """Effective sample size of the weights."""
+        return float(ess(self.state.log_weights)[0])
+
+    @property
+    def log_joint(self) -> float:
+        """log p(data, particles), averaged over particles, nats."""
+        return float((self.weights * log_joint(self.state)[:, 0]).sum())
+
+    def counts_by_particle(self) -> Counts:
+        """What happened how often, `(K, ...)`."""
+        particles = self.particles
+        return self.grid.counts(particles.events, particles.initial, self.history)
+
+    def append(self, history: History, generator: torch.Generator) -> "Running":
+        """Take in the last slice of a history."""
+        state = self.engine.append(self.state, slice_of(history), generator)
+        return replace(self, state=state)
+
+    def sweep(self, generator: torch.Generator) -> tuple["Running", dict[str, float]]:
+        """Re-infer the whole history once; return the acceptance rates of the sites, too."""
+        state, info = self.engine.sweep(self.state, generator, adapt=False, log_joint=False)
+        accepted = {site: float(value) for site, value in info.acceptance.items()}
+        return replace(self, state=state), accepted
+
+    def holding(self, particles: GridParticles, history: History, old: State) -> "Running":
+        """The same model with other particles of a history, with the weights of another state."""
+        data = {name: value[None] for name, value in data_of(history).items()}
+        state = self.state.replace(
+            values={**data, **values_of(particles)},
+            length=len(history),
+            cache={},
+            **{name: getattr(old, name) for name in WEIGHTS},
+        )
+        return replace(self, state=state)
+
+    def saved(self) -> dict[str, Any]:
+        """The particles and their weights as plain tensors."""
+        particles = self.particles
+        return {
+            "events": particles.events,
+            "initial": particles.initial,
+            "tables": dict(vars(particles.tables)),
+            **{name: getattr(self.state, name) for name in WEIGHTS},
+        }
+
+    def restored(self, saved: Mapping[str, Any], history: History) -> "Running":
+        """The same model with the particles of a history that `saved` gave."""
+        particles = GridParticles(saved["events"], saved["initial"], Tables(**saved["tables"]))
+        old = self.state.replace(**{name: saved[name] for name in WEIGHTS})
+        return self.holding(particles, history, old)
+
+
+def set_up(grid: GridConditionals, history: History, num_particles: int) -> Running:
+    """Set the engine up on slice 0 of a history, with placeholders for particles."""
+    engine = DCPC(GridModel(grid).build(), num_particles=num_particles)
+    return Running(grid, engine, engine.init(data_of(history.head(1)), seed=0))
+
+
+def start(first: Running, generator: torch.Generator) -> Running:
+    """Draw the particles of slice 0, weighed by how well they predicted the first view."""
+    number = len(first.state.log_weights)
+    particles, gain = prior_particles(first.grid, first.history, number, generator)
+    evidence = torch.logsumexp(gain, 0) - np.log(len(gain))
+    state = first.state.with_values(values_of(particles))
+    weighed = state.replace(log_weights=gain[:, None], log_evidence=evidence[None])
+    resampled = resample_lineages(weighed, generator)
+    fresh = torch.arange(len(gain))[:, None]
+    return replace(first, state=resampled.replace(ancestors=fresh))
+
+
+def regrown(
+    before: Running, after: Running, history: History, generator: torch.Generator
+) -> Running:
+    """The particles of `before` under the grown vocabulary of `after`, with new tables.
+
+    All tables are drawn anew given events and map; `history` is in the codes of the grown
+    vocabulary.
+    """
+    particles = before.particles
+    tables = after.grid.draw_all_tables(particles.events, particles.initial, history, generator)
+    return after.holding(replace(particles, tables=tables), history, before.state)
 
 
 class EpisodeFilter:
@@ -76,7 +206,7 @@ class EpisodeFilter:
             raise RuntimeError("no episode is running: call act with the first observation.")
         return self.running
 
-    # -- arrival -----------------------------------------------------------------------------------
+    # -- one more observation ----------------------------------------------------------------------
 
     def observe(self, observation: Observation, action: int, outcome: int) -> None:
         """Append what was observed after an action, and sweep."""
@@ -89,7 +219,7 @@ class EpisodeFilter:
         history = self.episode.history(self.vocabulary, self.view.unseen_token)
         self.transparency.update(history.view[-1].numpy(), self.geometry)
         self._discover_effects(history, slices=RECENT if admitted else 0)
-        self._arrive(history)
+        self._append(history)
         started = time.perf_counter()
         num_sweeps = self.settings.inference.num_sweeps
         for _ in range(num_sweeps):
@@ -136,15 +266,15 @@ class EpisodeFilter:
             self.vocabulary.tokens.capacity + 1,
         )
 
-    def _arrive(self, history: History) -> None:
+    def _append(self, history: History) -> None:
         """Let the particles take in the last slice of a history."""
         before = self.running
         if before is None:
             self.running = start(self._set_up(history), self.generator)
             return
         if self._grown(before):
-            after = self._set_up(history.head(len(before.history)))
-            before = regrown(before, after, self.generator)
+            earlier = history.head(len(history) - 1)
+            before = regrown(before, self._set_up(earlier), earlier, self.generator)
         self.running = before.append(history, self.generator)
 
     def _set_up(self, history: History) -> Running:
@@ -187,63 +317,12 @@ class EpisodeFilter:
         """Expected counts of the running episode."""
         return self.now.counts_by_particle().average(self.now.weights)
 
-    # -- what the planner is told ------------------------------------------------------------------
-
-    def belief(self, total: Counts) -> Belief:
-        """The present state of the world, particles averaged."""
-        now = self.now
-        trajectory, _, _ = now.grid.trace(now.particles.events, now.history)
-        best = int(now.weights.argmax())
-        cells = map_belief(now.grid, now.particles, now.history, now.weights, total)
-        heading = now.history.heading[-1].expand(len(now.weights), 1)
-        pose = torch.cat([trajectory.position[:, -1], heading], 1)
-        return Belief(
-            cells=cells.double().numpy(),
-            unseen=now.grid.prior.mean_token_prior(total).double().numpy(),
-            seen=self._seen(trajectory, best),
-            pose=pose.numpy(),
-            weights=now.weights.double().numpy(),
-            hand=int(trajectory.hand[best, -1]),
-            visited=_visited(trajectory, now.history, best),
-        )
-
-    def _seen(self, trajectory: Trajectory, best: int) -> npt.NDArray[np.bool_]:
-        """Which map cells the best particle has seen or stood on, `(M,)`."""
-        now = self.now
-        torus = self.geometry.torus
-        sights = now.grid.sightings(now.history)
-        anchor = trajectory.anchor[best]
-        seen = np.zeros(self.geometry.size**2, dtype=bool)
-        seen[torus.cell(anchor[sights.time] + sights.shift).numpy()] = True
-        seen[torus.cell(anchor + torus.here).numpy()] = True
-        return seen
-
     def posterior_tables(self, total: Counts) -> PosteriorTables:
         """The tables, given expected counts of all episodes."""
-        grid = self.now.grid
         known = self.vocabulary.num_events
-        of_events, of_outcomes = self.summaries
-        transition, transition_novelty, transition_later = of_events.update(
-            total.transition, grid.events
-        )
-        outcome, outcome_novelty, outcome_later = of_outcomes.update(total.outcome, grid.outcomes)
-        effects = grid.effects
-        self.misread = float(grid.prior.mean_misread(total))
-        return PosteriorTables(
-            transition=_folded(transition, known),
-            transition_without_optimism=_folded(transition_later, known),
-            transition_novelty=transition_novelty.double().numpy(),
-            outcome=outcome.double().numpy(),
-            outcome_without_optimism=outcome_later.double().numpy(),
-            outcome_novelty=outcome_novelty.double().numpy(),
-            transparency=self.transparency.mean(),
-            misread=self.misread,
-            num_tokens=grid.num_tokens,
-            steps=effects.steps[:known].numpy(),
-            turns=effects.turns[:known].numpy(),
-            writes=effects.writes[:known].numpy(),
-            takes=effects.takes[:known].numpy(),
-        )
+        tables = tables_of(self.now.grid, self.summaries, self.transparency, total, known)
+        self.misread = tables.misread
+        return tables
 
     # -- persistence -------------------------------------------------------------------------------
 
@@ -278,21 +357,4 @@ class EpisodeFilter:
         self.running = None
         if state["running"] is not None:
             history = self.episode.history(self.vocabulary, self.view.unseen_token)
-            self.running = self._set_up(history).restored(state["running"])
-
-
-def _folded(table: Tensor, known: int) -> Floats:
-    """A transition table without its free event slots, whose probability goes to event 0."""
-    folded = table.double().numpy()[..., :known].copy()
-    folded[..., 0] += table.double().numpy()[..., known:].sum(-1)
-    return folded
-
-
-def _visited(
-    trajectory: Trajectory, history: History, best: int
-) -> dict[tuple[int, int, int], Ints]:
-    """What was last seen from each pose, on the best particle's path."""
-    position = trajectory.position[best].tolist()
-    heading = history.heading.tolist()
-    view = history.view.numpy()
-    return {(*position[t], heading[t]): view[t] for t in range(len(history))}
+            self.running = self._set_up(history).restored(state["running"], history)

@@ -9,7 +9,6 @@ import gymnasium
 from aif_dcpc import agents, envs
 from aif_dcpc.agents.protocol import Agent, EgocentricView
 from aif_dcpc.errors import ConfigError, RunFolderError
-from aif_dcpc.outside import import_module_of
 from aif_dcpc.runs import Checkpoint
 from aif_dcpc.schema import EnvConfig, Settings
 
@@ -23,11 +22,8 @@ def make_env(config: EnvConfig, *, render: bool = False) -> Env:
         ConfigError: it does not exist, does not take its options, or is of a kind that is not
             supported.
     """
-    arguments = config.arguments()
-    import_module_of("env", config.name)
-    import_module_of("env.id", arguments["id"])
     with _told_in_one_sentence():
-        return envs.make(config.name, render=render, **arguments)
+        return envs.make(config.name, render=render, **config.arguments())
 
 
 def make_agent(name: str, settings: Settings, env: Env, seed: int) -> Agent:
@@ -37,7 +33,6 @@ def make_agent(name: str, settings: Settings, env: Env, seed: int) -> Agent:
         ConfigError: it does not exist, its settings do not fit, or it cannot model the
             observations.
     """
-    import_module_of("agent", name)
     with _told_in_one_sentence():
         return agents.make(
             name,

@@ -25,6 +25,8 @@ NAMES_CODE = (
     "env",
     "env.id",
     "images.model",
+    "images.metrics",
+    "metrics",
     "trust",
 )  # keys that may name code as `module:Name`
 

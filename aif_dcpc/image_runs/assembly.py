@@ -13,17 +13,20 @@ from aif_dcpc.inference import DCPC, GraphicalModel, InferenceError
 from aif_dcpc.inference.baselines.langevin import UnadjustedLangevin
 from aif_dcpc.inference.baselines.lpc import LangevinCodingLearner
 from aif_dcpc.inference.baselines.vae import AmortisedLearner, VariationalLearner
-from aif_dcpc.inference.images import dlgm, generator
 from aif_dcpc.inference.learning import Learner, parameter_groups
 from aif_dcpc.inference.moves.schedule import UPDATES
 from aif_dcpc.inference.stores import ParticleStore
 from aif_dcpc.misspelt import unknown_name
-from aif_dcpc.outside import find_builder, is_outside
+from aif_dcpc.outside import find_function
 from aif_dcpc.randomness import IMAGE_PARTICLES, derive
 from aif_dcpc.schema import ImageConfig, TrainConfig
 
 IMAGE = "image"  # the observed site of every image model
-GRAPHS: dict[str, Callable[..., GraphicalModel]] = {"dlgm": dlgm, "generator": generator}
+# name -> module:function, imported when it is asked for
+GRAPHS = {
+    "dlgm": "aif_dcpc.inference.images.dlgm:dlgm",
+    "generator": "aif_dcpc.inference.images.generators:generator",
+}
 AMORTISED: dict[str, type[AmortisedLearner]] = {
     "vae": VariationalLearner,
     "lpc": LangevinCodingLearner,
@@ -84,11 +87,9 @@ def find_graph(name: str) -> Callable[..., GraphicalModel]:
     Raises:
         ConfigError: there is none of that name.
     """
-    if is_outside(name):
-        return find_builder("images.model", name)
-    if name not in GRAPHS:
+    if ":" not in name and name not in GRAPHS:
         raise ConfigError(unknown_name("image model", name, GRAPHS))
-    return GRAPHS[name]
+    return find_function("images.model", GRAPHS.get(name, name))
 
 
 def start_at_mean(model: GraphicalModel, images: Tensor) -> None:

@@ -3,8 +3,10 @@
 reconstruction_bce, mse: the paper's formulas ("NLL", "MSE") between grey held-out images and the
     mean of their particles' images, particles inferred afresh from the prior. These are no
     likelihoods.
-train_reconstruction_bce, train_mse: the same of training images, with the particles that learning
-    left, as they are.
+free_energy: mean of minus the log joint of held-out images and those particles, nats per image.
+    Like the two before it a line of `reconstruction.METRICS`; `metrics=` adds one's own.
+train_reconstruction_bce, train_mse, ...: the same of training images, with the particles that
+    learning left, as they are.
 neg_log_marginal: minus log p(image) of stochastically binarised images (of the images as they are
     for other likelihoods), by annealed importance sampling: an upper bound in expectation.
     `neg_log_marginal_simulated_gap` is the distance between the bounds from either side on images
@@ -19,7 +21,7 @@ standard deviation over seeds. Of several runs, trained with different seeds, th
 are averaged: `<key>_sd` is over runs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from statistics import fmean, stdev
@@ -30,6 +32,7 @@ from torch import Tensor
 
 from aif_dcpc.devices import set_up
 from aif_dcpc.errors import ConfigError, RunFolderError
+from aif_dcpc.image_runs.assembly import image_config
 from aif_dcpc.image_runs.data import unit
 from aif_dcpc.image_runs.distances import (
     Features,
@@ -46,7 +49,8 @@ from aif_dcpc.image_runs.figures import (
     reconstructions,
     traversals,
 )
-from aif_dcpc.image_runs.inference import IMAGE, Reconstruction, image_law, infer, reconstruct
+from aif_dcpc.image_runs.inference import IMAGE, image_law, infer, reconstruct
+from aif_dcpc.image_runs.reconstruction import find_metrics, measured
 from aif_dcpc.image_runs.samples import RootMixture, prior_samples
 from aif_dcpc.image_runs.trained import TrainedImages, first
 from aif_dcpc.inference import DCPC, State
@@ -85,9 +89,23 @@ def evaluate(config: EvaluateConfig) -> Result:
     evaluations = (Evaluation(config, run, device=device) for run in config.run)
     facts, measures = zip(*((one.facts(), one.run()) for one in evaluations), strict=True)
     if len(measures) == 1:
-        return {**facts[0], **measures[0]}
+        return joined(facts[0], measures[0])
     means = [_without_deviations(found) for found in measures]
-    return {**facts[0], "run": list(config.run), **averaged(means)}
+    return joined({**facts[0], "run": list(config.run)}, averaged(means))
+
+
+def joined(*parts: Result) -> Result:
+    """Join what was found, each number under a name of its own.
+
+    Raises:
+        ConfigError: two have one name.
+    """
+    result: Result = {}
+    for part in parts:
+        for name in part.keys() & result.keys():
+            raise ConfigError(f"metrics: aif-evaluate reports another {name!r}; rename yours.")
+        result |= part
+    return result
 
 
 def _without_deviations(found: Measures) -> Measures:
@@ -127,6 +145,8 @@ class Evaluation:
         self.trained = TrainedImages.load(
             run, data_dir=config.data_dir, device=device, trust=config.trust
         )
+        own = dict.fromkeys([*image_config(self.trained.config).metrics, *config.metrics])
+        self.metrics = find_metrics("metrics", list(own))
         self.held_out = self.trained.held_out(config.held_out)
         self.features = self._features() if config.samples else None
 
@@ -171,19 +191,21 @@ class Evaluation:
 
     def measure(self, seed: int) -> Measures:
         """What depends on the seed of inference."""
-        found = self.reconstructions(seed) | self._completions(seed + 5)
+        found = [self.reconstructions(seed), self._completions(seed + 5)]
         if self.config.annealed_images:
-            found |= self._marginals(seed + 1)
+            found.append(self._marginals(seed + 1))
         if self.features is not None:
-            found |= self._distances(self.features, seed)
-        return found
+            found.append(self._distances(self.features, seed))
+        return joined(*found)
 
     def _once(self) -> Measures:
         """What does not, or is too dear to repeat."""
         remembered = reconstruct(
             self.trained.remembered(first(self.config.held_out, of=len(self.trained.data.train)))
         )
-        found = {"train_reconstruction_bce": remembered.bce, "train_mse": remembered.mse}
+        found = {
+            f"train_{name}": value for name, value in measured(self.metrics, remembered).items()
+        }
         if self.config.annealed_images and self.config.simulated_images:
             found["neg_log_marginal_simulated_gap"] = self._simulated_gap(self.config.seed + 2)
         return found
@@ -194,21 +216,12 @@ class Evaluation:
         """Means over the held-out images, particles inferred afresh."""
         engine = self.trained.engine(seed)
         asked = self.config
-        batches = self.held_out.split(asked.batch_size)
-        found = [
-            reconstruct(infer(engine, batch, asked.sweeps, warm_step=asked.warm_step))
-            for batch in batches
-        ]
-        sizes = [len(batch) / len(self.held_out) for batch in batches]
-
-        def mean(of: Callable[[Reconstruction], float]) -> float:
-            return sum(size * of(part) for size, part in zip(sizes, found, strict=True))
-
-        return {
-            "reconstruction_bce": mean(lambda r: r.bce),
-            "mse": mean(lambda r: r.mse),
-            "energy": mean(lambda r: r.energy),
-        }
+        means = dict.fromkeys(self.metrics, 0.0)
+        for batch in self.held_out.split(asked.batch_size):
+            found = reconstruct(infer(engine, batch, asked.sweeps, warm_step=asked.warm_step))
+            for name, value in measured(self.metrics, found).items():
+                means[name] += value * len(batch) / len(self.held_out)
+        return means
 
     def _completions(self, seed: int) -> Measures:
         """Mean squared error of hidden pixels, particles averaged."""

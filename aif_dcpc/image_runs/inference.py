@@ -6,11 +6,11 @@ at a model does not change how its training goes on.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from aif_dcpc.image_runs.reconstruction import Reconstruction
 from aif_dcpc.inference import DCPC, State
 from aif_dcpc.inference.baselines.langevin import UnadjustedLangevin
 from aif_dcpc.inference.model.ancestral import no_validation
@@ -21,26 +21,6 @@ from aif_dcpc.inference.queries.law import law
 IMAGE = "image"
 WARM = 0.8  # share of the sweeps that are unadjusted, where a warm start is asked for
 ADAPT = 0.5  # share of the sweeps during which moves adapt; then they are frozen
-
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """Images beside the means that their particles give.
-
-    Attributes:
-        images: `(B, C, H, W)`.
-        means: `(B, C, H, W)`, averaged over particles.
-        bce: nats per image, binary cross-entropy between pixels and the averaged mean (the paper's
-            "NLL").
-        mse: mean squared difference per pixel (the paper's "MSE").
-        energy: mean of minus the log joint, nats per image.
-    """
-
-    images: Tensor
-    means: Tensor
-    bce: float
-    mse: float
-    energy: float
 
 
 def infer(
@@ -82,16 +62,13 @@ def image_law(state: State) -> torch.distributions.Distribution:
 
 
 def reconstruct(state: State) -> Reconstruction:
-    """Mean images of a cloud, and how far they are from what was seen."""
-    images = state.values[IMAGE][0]
-    means = image_law(state).mean.mean(0)
-    clamped = means.clamp(1e-6, 1 - 1e-6)
-    bce = -(images * clamped.log() + (1 - images) * (1 - clamped).log()).flatten(1).sum(1).mean()
+    """Lay the images of a cloud beside the means that its particles give."""
     with torch.no_grad(), no_validation():
-        energy = -log_joint(state).mean()
-    return Reconstruction(
-        images, means, float(bce), float((images - means).square().mean()), float(energy)
-    )
+        return Reconstruction(
+            images=state.values[IMAGE][0],
+            means=image_law(state).mean.mean(0),
+            log_joint=log_joint(state),
+        )
 
 
 def infer_watched(engine: DCPC, images: Tensor, num_sweeps: int) -> tuple[Reconstruction, float]:

@@ -10,10 +10,11 @@ import yaml
 
 from aif_dcpc.devices import set_up
 from aif_dcpc.errors import ConfigError, UserError
-from aif_dcpc.image_runs.assembly import make_data, make_engine, make_model
+from aif_dcpc.image_runs.assembly import image_config, make_data, make_engine, make_model
 from aif_dcpc.image_runs.data import unit
 from aif_dcpc.image_runs.inference import infer_watched, sample_prior
 from aif_dcpc.image_runs.loop import ImageLoop
+from aif_dcpc.image_runs.reconstruction import find_metrics, measured
 from aif_dcpc.inference import InferenceError
 from aif_dcpc.inference.images import summary
 from aif_dcpc.interruption import Interruption, interruptible
@@ -50,6 +51,7 @@ def create_image_run(config: TrainConfig) -> RunFolder:
     """
     if config.epochs is None:
         raise ConfigError("an image model's budget is epochs: set epochs=N.")
+    find_metrics("images.metrics", image_config(config).metrics)  # before anything is learned
     config = replace(config, device=set_up(config.device, config.threads))
     seed_everything(config.seed)
     loop = make_loop(config)
@@ -173,13 +175,10 @@ class ImageRun:
         )
         held_out = unit(self.loop.data.test[: images.validation_images]).to(self.config.device)
         found, ess = infer_watched(engine, held_out, images.validation_sweeps)
-        record = {
-            "valid/reconstruction_bce": found.bce,
-            "valid/mse": found.mse,
-            "valid/free_energy": found.energy,
-        }
+        numbers = measured(find_metrics("images.metrics", images.metrics), found)
+        record = {f"valid/{name}": value for name, value in numbers.items()}
         self.log.scalars(step, {**record, "inference/ess": ess})
-        self.numbers |= {name.removeprefix("valid/"): value for name, value in record.items()}
+        self.numbers |= numbers
         self._show(step, "reconstructions", torch.cat([found.images[:SHOWN], found.means[:SHOWN]]))
         self._show(step, "samples", sample_prior(engine, 4 * SHOWN))
 

@@ -38,7 +38,7 @@ def arrive(
 
 def _replace_far(found: Climb, generator: torch.Generator | None) -> None:
     """Chains far below the best take the place of one that is not."""
-    height = torch.nan_to_num(found.log_prob, nan=-torch.inf)
+    height = torch.nan_to_num(found.log_prob, nan=-torch.inf, posinf=-torch.inf)
     near = height > height.amax(0) - max(FAR, 2.0 * found.place.shape[-1])
     sources = healthy_sources(near, generator)
     wide = sources.unsqueeze(-1).expand_as(found.place)

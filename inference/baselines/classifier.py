@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from aif_dcpc.inference.model.isolation import DrawsFrom
+
 FEATURES = 64
 
 
@@ -63,8 +65,7 @@ def train_classifier(
         batch_size: images per step.
         seed: of the first weights and the order of images; the global generator is left as it was.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with DrawsFrom(seed):
         classifier = Classifier(tuple(images.shape[1:]), int(labels.max()) + 1)
         optimizer = torch.optim.Adam(classifier.parameters(), lr=2e-3)
         for _ in range(steps):

@@ -50,6 +50,7 @@ from aif_dcpc.inference.model.densities import likelihood_power
 from aif_dcpc.inference.model.draws import gumbel_argmax
 from aif_dcpc.inference.model.factor_graph import expand_trailing
 from aif_dcpc.inference.model.graph import GraphicalModel
+from aif_dcpc.inference.model.isolation import DrawsFrom
 from aif_dcpc.inference.model.location_scale import LocationScale, location_scale
 from aif_dcpc.inference.model.state import State
 
@@ -57,8 +58,7 @@ from aif_dcpc.inference.model.state import State
 def from_pyro(program: Program, *arguments: Any) -> tuple[GraphicalModel, dict[str, Tensor]]:
     """Read a Pyro program as a model and its data (see `GraphicalModel.from_pyro`)."""
     model = GraphicalModel()
-    with no_validation(), torch.random.fork_rng(devices=[]), pyro.poutine.block():
-        torch.manual_seed(0)
+    with no_validation(), DrawsFrom(0), pyro.poutine.block():
         sites = statements(program, arguments, {})
         check_statements(program, arguments, sites)
         values = {name: plain_value(site) for name, site in sites.items()}

@@ -1,6 +1,5 @@
 """Ancestor sampling: drawing sites from their kernels, parents first, slice by slice."""
 
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -20,51 +19,9 @@ from aif_dcpc.inference.model.factor_graph import (
     num_slices,
 )
 from aif_dcpc.inference.model.graph import Site
-
-
-@contextmanager
-def no_validation() -> Iterator[None]:
-    """Switch off argument validation, which synchronises with the host, for the duration."""
-    before = Distribution._validate_args
-    Distribution.set_default_validate_args(False)
-    try:
-        yield
-    finally:
-        Distribution.set_default_validate_args(before)
-
-
-@contextmanager
-def rng_from(generator: torch.Generator | None) -> Iterator[None]:
-    """Make global draws (distributions know no generator) follow `generator`; restore them after."""
-    if generator is None:
-        yield
-        return
-    seed = torch.randint(2**62, (1,), generator=generator, device=generator.device)
-    with _global_rng(int(seed), generator.device):
-        yield
-
-
-@contextmanager
-def rng_from_labels(generator: torch.Generator | None, *labels: object) -> Iterator[None]:
-    """Do as `rng_from`, but let draws follow the generator's first seed and `labels`.
-
-    Nothing is read from the device, and the generator stays where it is.
-    """
-    if generator is None:
-        yield
-        return
-    seed = zlib.crc32(repr((generator.initial_seed(), *labels)).encode())
-    with _global_rng(seed, generator.device):
-        yield
-
-
-@contextmanager
-def _global_rng(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed the global generators of the host and of a GPU for the duration."""
-    devices = [torch.cuda.current_device()] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
+from aif_dcpc.inference.model.isolation import no_validation as no_validation
+from aif_dcpc.inference.model.isolation import rng_from as rng_from
+from aif_dcpc.inference.model.isolation import rng_from_labels as rng_from_labels
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from aif_dcpc.inference.model.factor_graph import (
     num_slices,
 )
 from aif_dcpc.inference.model.graph import Site
+from aif_dcpc.inference.model.isolation import DrawsFrom
 from aif_dcpc.inference.model.supports import has_bounds, inside, support_of
 from aif_dcpc.misspelt import unknown_name
 
@@ -208,7 +209,7 @@ def check_values(
     values = {**(others or {}), **given}
     found = dict(given)
     certain = given.keys() - observed.keys()
-    with torch.random.fork_rng(devices=[]):
+    with DrawsFrom(0):  # only the type of a draw is of interest
         for factor in factor_graph.factors:
             name = factor.site.name
             if name not in given or not _covers(factor, given[name]):

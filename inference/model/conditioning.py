@@ -24,6 +24,7 @@ from aif_dcpc.inference.model.clamping import (
 )
 from aif_dcpc.inference.model.densities import SPLIT
 from aif_dcpc.inference.model.factor_graph import FactorGraph
+from aif_dcpc.inference.model.isolation import DrawsFrom
 from aif_dcpc.inference.model.state import Conditioning, State
 from aif_dcpc.inference.model.supports import (
     base_law,
@@ -133,6 +134,7 @@ def _first_cloud(
         ancestors=ancestors.expand(num_particles, batch),
         length=time,
         log_evidence=weights.new_zeros(batch),
+        opened_length=time,
     )
 
 
@@ -222,7 +224,7 @@ def intervene(state: State, do: Mapping[str, Tensor]) -> State:
     moved = state.with_values(action).replace(masks=masks, log_weights=weights)
     if after.latent == before.latent and after.intervened == before.intervened:
         return moved
-    return moved.replace(conditioning=after, adaptation=state.reopened_adaptation())
+    return moved.replace(conditioning=after).reopened()
 
 
 def _without(conditioning: Conditioning, action: set[str]) -> Conditioning:
@@ -358,7 +360,7 @@ def _laws(
     found = {n: [sampler.distributions[f.key] for f in sampler.drawn_factors(n)] for n in latent}
     if any(has_bounds(support_of(law)) for laws in found.values() for law in laws):
         again = AncestorSampler(factor_graph, 4, *sampler.sizes, sampler.given, sampler.observed)
-        with torch.random.fork_rng(devices=[]):
+        with DrawsFrom(0):
             again.sample()
         for name, laws in found.items():
             laws += [again.distributions[f.key] for f in again.drawn_factors(name)]

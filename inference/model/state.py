@@ -27,6 +27,9 @@ from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.parameters import Snapshot
 from aif_dcpc.misspelt import unknown_name
 
+GROWTH = 1.025  # of a series that constants stand beside, before moves learn again
+SERIES_GROWTH = 2  # of a series alone
+
 
 @dataclass(frozen=True)
 class Conditioning:
@@ -126,6 +129,8 @@ class State:
         inverse_temperature: `(B,)` power of the likelihood, from 0 (prior) to 1; None means 1 (see
             `annealing`).
         snapshot: the parameters that the cache was evaluated under; None where nobody has looked.
+        opened: number of sweeps made when moves last began to adapt.
+        opened_length: number of slices then.
     """
 
     conditioning: Conditioning
@@ -140,6 +145,8 @@ class State:
     log_evidence: Tensor = field(default_factory=lambda: torch.zeros(1))
     inverse_temperature: Tensor | None = None
     snapshot: Snapshot | None = None
+    opened: int = 0
+    opened_length: int = 0
 
     @property
     def num_particles(self) -> int:
@@ -191,11 +198,32 @@ class State:
         """Return the normalised weights, `(K, B)`."""
         return torch.softmax(self.log_weights, 0)
 
-    def reopened_adaptation(self) -> dict[str, Any]:
-        """Return what moves have learned, ready to learn again after the target has moved."""
-        return {
+    def reopened(self) -> "State":
+        """Return the cloud with moves that learn again, after the target has moved elsewhere."""
+        learned = {
             n: a.reopened() if hasattr(a, "reopened") else a for n, a in self.adaptation.items()
         }
+        return replace(self, adaptation=learned, opened=self.sweeps, opened_length=self.length)
+
+    def followed(self) -> "State":
+        """Return a cloud that has grown with moves that learn on, where it has grown by so much.
+
+        The conditionals of latents without time sharpen with every slice, and only sweeps of the
+        whole series move them: a fortieth more is enough. Those of a series are alike everywhere,
+        once it is long.
+        """
+        growth = GROWTH if self.has_timeless_latents else SERIES_GROWTH
+        if self.length < growth * self.opened_length:
+            return self
+        learned = {
+            n: a.resumed() if hasattr(a, "resumed") else a for n, a in self.adaptation.items()
+        }
+        return replace(self, adaptation=learned, opened=self.sweeps, opened_length=self.length)
+
+    @property
+    def has_timeless_latents(self) -> bool:
+        """Whether a latent has one value for the whole series."""
+        return any(self.conditioning.site(n).period is None for n in self.conditioning.latent)
 
     def replace(self, **changes: Any) -> "State":
         """Return a copy with some fields changed."""

@@ -7,7 +7,8 @@ so that for a linear-Gaussian model a step of size 1 is an exact Gibbs draw of t
 follow Robbins-Monro towards an acceptance of .57.
 
 Adapting from the very particles that move does not preserve the target: the engine adapts while
-    warming up only.
+warming up, and for as many sweeps whenever the target has moved (a series that has grown, an
+intervention).
 """
 
 import math
@@ -20,6 +21,7 @@ from torch import Tensor
 TARGET_ACCEPTANCE = 0.57
 MAX_STEP = 1.5
 MIN_STEP = 1e-5
+FOLLOWING = 20  # updates made when learning resumes: later gains would be too small to follow
 FAR = 1e4  # changes of a score this many times the usual size are left out of the curvature
 LEAST_CURVATURE = 0.01  # of the mean, for eigenvalues of an indefinite curvature
 NEWTON_STEPS = 24  # enough for eigenvalues a thousand times smaller than the matrix
@@ -204,6 +206,17 @@ class SiteAdaptation:
         else:
             secant = known.updated(xx / number, xy / number, samples, (count + 1) ** -0.6)
         return replace(self, secants={**self.secants, key: secant}, roots={})
+
+    def resumed(self) -> "SiteAdaptation":
+        """Return the same knowledge with gains that can follow a target that drifts, as series grow."""
+        return replace(self, updates={k: min(n, FOLLOWING) for k, n in self.updates.items()})
+
+    def kept_root(self, key: tuple[int, int, int, int], root: Tensor) -> "SiteAdaptation":
+        """Remember a root, and those for one other length of the series (the window's, or the whole's)."""
+        others = [k for k in self.roots if k[-1] != key[-1]]
+        lengths = {key[-1], *(k[-1] for k in others[-1:])}
+        roots = {k: r for k, r in self.roots.items() if k[-1] in lengths}
+        return replace(self, roots={**roots, key: root})
 
     def reopened(self) -> "SiteAdaptation":
         """The same knowledge with gains restarted, for a target that has moved (other factors may be active)."""

@@ -1,11 +1,11 @@
 """Moves of one's own by name: `package.module:name`, from any module that can be imported."""
 
 from collections.abc import Mapping
-from pkgutil import resolve_name
 from typing import Any, TypeGuard
 
 from aif_dcpc.inference.errors import MoveError, cause
 from aif_dcpc.inference.moves import Move
+from aif_dcpc.named_code import NotThere, import_named
 
 
 def find_moves(moves: Mapping[str, str | Move]) -> dict[str, str | Move]:
@@ -35,12 +35,12 @@ def find_move(site: str, path: str) -> Move:
         MoveError: it cannot be imported or made, or what was found is no move.
     """
     try:
-        found = resolve_name(path)
+        found = import_named(path)
         move = found if _is_move(found) else found(site)
-    except Exception as error:  # the user's own module may fail in any way
-        raise MoveError(
-            f"site {site!r}: move {path!r} cannot be imported or made: {cause(error)}"
-        ) from error
+    except NotThere as error:
+        raise MoveError(f"site {site!r}: move {path!r}: {error}") from error
+    except Exception as error:  # the user's own code may fail in any way
+        raise MoveError(f"site {site!r}: move {path!r} cannot be made: {cause(error)}") from error
     if not _is_move(move):
         raise MoveError(
             f"site {site!r}: {path!r} is no move: expected a callable with `sites`, or a class "

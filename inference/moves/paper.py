@@ -20,7 +20,7 @@ from aif_dcpc.inference.moves import SiteMove
 from aif_dcpc.inference.moves.complete_conditional import log_conditional
 from aif_dcpc.inference.moves.layout import flatten_event, free_values, site_chunks
 
-MAX_DENSE = 32
+MAX_FULL_COVARIANCE = 32
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _preconditioner(eps: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
     particles = eps.shape[0]
     size = eps.shape[-1]
     centred = eps - eps.mean(0)
-    if size > MAX_DENSE:
+    if size > MAX_FULL_COVARIANCE:
         inverse = 1 / (centred.square().sum(0) / max(particles - 1, 1) + ridge / particles)
         covariance = inverse / inverse.mean(-1, keepdim=True)
         return covariance, covariance.sqrt()

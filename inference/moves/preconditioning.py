@@ -6,8 +6,6 @@ exactly. The first, the inner and the last chunk differ (they hold other factors
 so there are three of each.
 """
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -48,7 +46,7 @@ def preconditioner(
             root = root_of_inverse(precisions)
         few = chunks.count * root[0].numel() <= MAX_SEPARATE
         root = _along(root, chunks.count) if root.ndim == 2 or few else root
-        learned = replace(learned, roots={**learned.roots, key: root})
+        learned = learned.kept_root(key, root)
     return learned.roots[key], learned
 
 

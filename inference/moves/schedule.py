@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from itertools import chain
 
 from aif_dcpc.inference.errors import ModelError, MoveError
@@ -266,7 +266,7 @@ def site_passes(state: State, name: str, kind: str | Move, options: Options) -> 
             raise MoveError(
                 f"site {name!r}: the move given for it updates {', '.join(kind.sites)}."
             )
-        return ((kind,),)
+        return (_in_every_phase(kind, _colours(state, name)),)
     if kind not in KINDS:
         raise MoveError(f"site {name!r}: {unknown_name('move', kind, KINDS)}")
     has = _properties(state, name)
@@ -278,6 +278,13 @@ def site_passes(state: State, name: str, kind: str | Move, options: Options) -> 
             f"here: {', '.join(sound)}."
         )
     return KINDS[kind].build(state, name, options)
+
+
+def _in_every_phase(move: Move, colours: int) -> tuple[Move, ...]:
+    """Repeat a move of one colour of a site's slices for the others, which would stand still; any other move is one."""
+    if not is_dataclass(move) or not hasattr(move, "phase"):
+        return (move,)
+    return tuple(replace(move, phase=move.phase + shift) for shift in range(colours))
 
 
 def _properties(state: State, name: str) -> dict[str, bool]:

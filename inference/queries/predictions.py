@@ -228,9 +228,9 @@ class Replay(AncestorSampler):
 def _factual(state: State, generator: torch.Generator | None) -> dict[str, Tensor]:
     """Natural values of every site; what was not observed of a partly observed outcome is drawn."""
     values = dict(state.natural)
-    hidden = [n for n in state.masks if n not in state.conditioning.latent]
-    drawn = predict(state, generator) if hidden else {}
-    for name in hidden:
+    missing = [n for n in state.masks if n not in state.conditioning.latent]
+    drawn = predict(state, generator) if missing else {}
+    for name in missing:
         values[name] = torch.where(
             expand_trailing(state.masks[name], values[name]), values[name], drawn[name]
         )

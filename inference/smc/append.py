@@ -1,4 +1,8 @@
-"""One more slice: lineages are weighed by how well they predicted the new data, and resampled where that is due."""
+"""One more slice: lineages are weighed by how well they predicted the new data, and resampled where that is due.
+
+Only the last slices are looked at, those that the new one reads: what is computed does not grow
+with the series. What is moved in memory does (each lineage that is resampled is copied whole).
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,14 +11,17 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference.errors import ClampError, ModelError, MoveError
-from aif_dcpc.inference.model.ancestral import AncestorSampler, rng_from
+from aif_dcpc.inference.model.ancestral import AncestorSampler
+from aif_dcpc.inference.model.clamping import check_tensor, check_values
 from aif_dcpc.inference.model.conditioning import has_readers
 from aif_dcpc.inference.model.densities import active_factors, evaluate
-from aif_dcpc.inference.model.factor_graph import expand_trailing
+from aif_dcpc.inference.model.factor_graph import expand_trailing, num_slices
 from aif_dcpc.inference.model.graph import Site
+from aif_dcpc.inference.model.isolation import rng_from
 from aif_dcpc.inference.model.resampling import is_coupled, resample_lineages
 from aif_dcpc.inference.model.state import Conditioning, State
 from aif_dcpc.inference.model.supports import fixed, same, unlike_supports
+from aif_dcpc.inference.smc.recent import last_slices, past_values, without_past
 from aif_dcpc.misspelt import unknown_name
 
 
@@ -40,7 +47,8 @@ def append(
             share their weights, and their evidence is that of all data together.
 
     Raises:
-        ClampError: for unknown, missing or latent sites, or shapes that do not fit.
+        ClampError: for unknown, missing or latent sites, shapes that do not fit, values outside a
+            kernel's support, or values that are impossible at every particle.
         ModelError: for a site whose kernel has another support than its initial kernel.
     """
     new = _new_slice(state, observation, masks or {})
@@ -55,22 +63,37 @@ def append(
         longer, increments = _from_user_proposal(state, new, observation, generator)
     if is_coupled(state):
         increments = increments.sum(1, keepdim=True).expand_as(state.log_weights)
+    _check_explained(increments, new)
     weights = state.log_weights + increments
     gain = torch.logsumexp(weights, 0) - torch.logsumexp(state.log_weights, 0)
     longer = longer.replace(log_weights=weights, log_evidence=state.log_evidence + gain)
-    longer = longer.replace(adaptation=state.reopened_adaptation())
-    return resample_lineages(longer, generator)
+    return resample_lineages(longer.followed(), generator)
+
+
+def _check_explained(increments: Tensor, new: "NewSlice") -> None:
+    """Refuse data that have density zero at every particle, or none at all (reads from the device)."""
+    possible = torch.isfinite(increments).any(0)
+    if not bool(possible.all()):
+        names = " and ".join(map(repr, {**new.data, **new.observed}))
+        raise ClampError(
+            f"append: datum {int(possible.int().argmin())}: no particle explains the new slice of "
+            f"{names} (log density not finite at all {len(increments)}); check the value, mark it "
+            "as missing with masks=, or use more particles."
+        )
+
+
+# -- the new data ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class NewSlice:
-    """The data of one more slice.
+    """The data of one more slice, missing ones in the place of the slice before.
 
     Attributes:
-        data: observed site or input -> all its values, `(1, B, T + 1, *event)`.
-        observed: partly observed latent site that was observed -> its values,
-            `(K, B, T + 1, *event)`, the new ones as data.
-        masks: all masks, those of sites with a new value extended by it.
+        data: observed site or input -> its new value, `(1, B, 1, *event)`.
+        observed: partly observed latent site that was observed -> its new value, in its own
+            support, `(K, B, 1, *event)`.
+        masks: all masks `(1, B, T + 1, *elements)`, those of sites with a new value extended by it.
     """
 
     data: dict[str, Tensor]
@@ -81,7 +104,7 @@ class NewSlice:
 def _new_slice(
     state: State, observation: Mapping[str, Tensor], masks: Mapping[str, Tensor]
 ) -> NewSlice:
-    """Check the data of the new slice and lay them after those of the cloud."""
+    """Check names and shapes of the new slice and give it the axes of the cloud."""
     _check_names(state, observation, masks)
     for name, mask in masks.items():
         _check_mask(state, observation, name, mask)
@@ -98,7 +121,7 @@ def _new_slice(
             new.masks[name] = _longer_mask(state, name, _new_mask(state, value, masks.get(name)))
         if value is not None:
             values = new.observed if latent else new.data
-            values[name] = _longer(state, name, value, new.masks.get(name))
+            values[name] = _wide(state, name, value, new.masks.get(name))
     return new
 
 
@@ -128,9 +151,10 @@ def _check_names(
     """Refuse unknown sites, and observations of sites that are wholly latent in this cloud."""
     conditioning = state.conditioning
     sites = conditioning.factor_graph.model.sites
-    for name in [*observation, *masks]:
+    for name, value in [*observation.items(), *masks.items()]:
         if name not in sites:
             raise ClampError(unknown_name("site", name, sites))
+        check_tensor(name, value)
     for name in observation:
         observable = name in state.masks and name not in conditioning.partly_intervened
         if name in conditioning.latent and not observable:
@@ -162,8 +186,9 @@ def _check_mask(state: State, observation: Mapping[str, Tensor], name: str, mask
 
 
 def _longer_mask(state: State, name: str, new: Tensor) -> Tensor:
-    """The site's mask with that of one more slice, by element of the event where either is."""
-    values = state.constrained(name)
+    """Extend a site's mask by that of one more slice, by element of the event where either is."""
+    values = state.values[name]
+    event = _last_value(state, name).shape[3:]
     old = state.masks.get(name)
     if old is None:
         old = torch.ones(1, *values.shape[1:3], dtype=torch.bool, device=values.device)
@@ -172,25 +197,32 @@ def _longer_mask(state: State, name: str, new: Tensor) -> Tensor:
     wide = []
     for mask in (old, new):
         mask = mask.reshape(*mask.shape, *[1] * (axes - mask.ndim))
-        wide.append(mask.expand(*mask.shape[:3], *values.shape[3:axes]))
+        wide.append(mask.expand(*mask.shape[:3], *event[: axes - 3]))
     return torch.cat(wide, 2)
 
 
-def _longer(state: State, name: str, value: Tensor, mask: Tensor | None) -> Tensor:
-    """The site's values with those of one more slice.
+def _last_value(state: State, name: str) -> Tensor:
+    """Return a site's value in the last slice of its scope, in its own support, `(K or 1, B, 1, *event)`."""
+    value = state.values[name][:, :, -1:]
+    bijection = state.conditioning.bijections.get(name)
+    return value if bijection is None else bijection(value)
 
-    Missing ones repeat the slice before, so that they are possible.
-    """
-    old = state.constrained(name)
-    expected = (state.batch_size, *old.shape[3:])
+
+def _wide(state: State, name: str, value: Tensor, mask: Tensor | None) -> Tensor:
+    """Give a new value `(B, *event)` the axes of the cloud; where it is missing the last one stands."""
+    last = _last_value(state, name)
+    expected = (state.batch_size, *last.shape[3:])
     if tuple(value.shape) != expected:
         raise ClampError(
             f"site {name!r}: expected one slice {expected}, found {tuple(value.shape)}."
         )
-    new = value[None, :, None].expand(old.shape[0], *value.shape[:1], 1, *value.shape[1:])
-    if mask is not None:
-        new = torch.where(expand_trailing(mask[:, :, -1:], new), new, old[:, :, -1:])
-    return torch.cat([old, new], 2)
+    new = value[None, :, None].expand(last.shape[0], *value.shape[:1], 1, *value.shape[1:])
+    if mask is None:
+        return new
+    return torch.where(expand_trailing(mask[:, :, -1:], new), new, last)
+
+
+# -- extending the cloud ---------------------------------------------------------------------------
 
 
 def _from_prior(
@@ -198,55 +230,97 @@ def _from_prior(
 ) -> tuple[State, Tensor]:
     """Draw the new latents from their kernels; the weight is the likelihood of the new data."""
     conditioning = state.conditioning
-    fixed_values = {n: v for n, v in state.values.items() if n not in conditioning.latent}
+    tail = _tail(state)
+    masks = _without_cut(new.masks, state, tail)
+    given = {n: v for n, v in tail.values.items() if n not in conditioning.latent}
+    for name, value in {**new.data, **new.observed}.items():
+        given[name] = torch.cat([tail.constrained(name), value], 2)
     sampler = AncestorSampler(
         conditioning.factor_graph,
         state.num_particles,
         state.batch_size,
-        state.length + 1,
-        {**fixed_values, **new.data, **new.observed},
-        {name: new.masks[name] for name in new.observed},
+        tail.length + 1,
+        given,
+        {name: masks[name] for name in new.observed},
     )
+    _check_alone(tail, new, given, masks)
     with rng_from(generator):
-        drawn = sampler.sample(state.length, state.natural)
+        drawn = sampler.sample(tail.length, tail.natural)
     _check_domains(conditioning, sampler)
-    longer = _extended(state, new, conditioning.unconstrain(drawn))
-    increments = _log_likelihood_of_data(longer, new)
-    for name in new.observed:
-        increments = increments + _log_likelihood_of_latent(sampler, new, drawn, name)
-    return longer, increments
-
-
-def _extended(state: State, new: NewSlice, values: Mapping[str, Tensor]) -> State:
-    """The cloud over one more slice, not yet weighted."""
-    return state.replace(
-        values={**state.values, **values, **new.data},
-        masks=new.masks,
-        length=state.length + 1,
+    checked = check_values(
+        conditioning.factor_graph, _told(new, given), masks, drawn, do=conditioning.intervened
+    )
+    drawn.update({n: v.to(tail.values[n].dtype) for n, v in checked.items() if n in new.data})
+    values = {n: v for n, v in drawn.items() if conditioning.site(n).period is not None}
+    extended = tail.replace(
+        values={**tail.values, **conditioning.unconstrain(values)},
+        masks=masks,
+        length=tail.length + 1,
         cache={},
     )
+    increments = _log_likelihood_of_data(extended, new)
+    for name in new.observed:
+        increments = increments + _log_likelihood_of_latent(sampler, extended, drawn, name)
+    return _joined(state, tail, extended, new), increments
+
+
+def _tail(state: State) -> State:
+    """Cut a cloud to the slices that a new one reads."""
+    factors = state.conditioning.factor_graph.factors
+    reach = max((f.start * (f.site.period or 1) for f in factors), default=0)
+    return last_slices(state, reach + 1)
+
+
+def _without_cut(masks: Mapping[str, Tensor], state: State, tail: State) -> dict[str, Tensor]:
+    """Cut longer masks as `tail` has been cut."""
+    return without_past(masks, past_values(state, state.length - tail.length))
+
+
+def _told(new: NewSlice, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Choose the sites that have a new value from what is given."""
+    return {name: given[name] for name in {**new.data, **new.observed}}
+
+
+def _check_alone(
+    tail: State, new: NewSlice, given: Mapping[str, Tensor], masks: Mapping[str, Tensor]
+) -> None:
+    """Check new data that depend on data alone, before anything is drawn from them."""
+    data = {n: v for n, v in given.items() if n in new.data or n not in tail.conditioning.latent}
+    do = tail.conditioning.intervened
+    check_values(tail.conditioning.factor_graph, data, masks, do=do)
+
+
+def _joined(state: State, tail: State, extended: State, new: NewSlice) -> State:
+    """Lay the new slice of the extended tail after all slices of the cloud."""
+    values = dict(state.values)
+    for name, before in tail.values.items():
+        if tail.conditioning.site(name).period is not None:
+            last = extended.values[name][:, :, before.shape[2] :]
+            values[name] = torch.cat([values[name], last], 2) if last.shape[2] else values[name]
+    return state.replace(values=values, masks=new.masks, length=state.length + 1, cache={})
 
 
 def _log_likelihood_of_data(longer: State, new: NewSlice) -> Tensor:
-    """Log density of the new data given the particles, `(K, B)` nats."""
+    """Sum the log densities of the new data given the particles, `(K, B)` nats."""
     total = torch.zeros_like(longer.log_weights)
     for factor in active_factors(longer):
-        covers_last = factor.stop is None or longer.length <= factor.stop
+        length = num_slices(factor.site, longer.length)
+        covers_last = factor.stop is None or length <= factor.stop
         if factor.site.name in new.data and covers_last:
             total = total + evaluate(longer, factor, scores=False).log_prob[:, :, -1]
     return total
 
 
 def _log_likelihood_of_latent(
-    sampler: AncestorSampler, new: NewSlice, drawn: Mapping[str, Tensor], name: str
+    sampler: AncestorSampler, longer: State, drawn: Mapping[str, Tensor], name: str
 ) -> Tensor:
-    """Log density of what was observed of a latent site in the new slice, `(K, B)` nats.
+    """Return the log density of what was observed of a latent site in the new slice, `(K, B)` nats.
 
     It is 0 where the value is missing.
     """
     law = sampler.distributions[sampler.drawn_factors(name)[0].key]
     log_prob = law.log_prob(drawn[name][:, :, -1:]).flatten(2).sum(2)
-    return torch.where(new.masks[name][:, :, -1], log_prob, torch.zeros_like(log_prob))
+    return torch.where(longer.masks[name][:, :, -1], log_prob, torch.zeros_like(log_prob))
 
 
 def _check_domains(conditioning: Conditioning, sampler: AncestorSampler) -> None:
@@ -271,4 +345,8 @@ def _from_user_proposal(
             "slice proposal: a proposal and a generator are needed; call engine.init first."
         )
     changes, increments = propose(state.natural, observation, generator)
-    return _extended(state, new, state.conditioning.unconstrain(changes)), increments
+    values = {**state.values, **state.conditioning.unconstrain(changes)}
+    for name, value in new.data.items():
+        values[name] = torch.cat([state.values[name], value], 2)
+    length = state.length + 1
+    return state.replace(values=values, masks=new.masks, length=length, cache={}), increments

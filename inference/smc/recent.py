@@ -25,19 +25,29 @@ def recent_slices(state: State, length: int) -> State:
     Returns:
         a cloud that moves conditionally on the past; `state` itself where the series is not longer.
     """
+    part = last_slices(state, length)
+    if part is state:
+        return state
+    masks = dict(part.masks)
+    latent = tuple(n for n in part.conditioning.latent if part.conditioning.site(n).period)
+    for name in latent:
+        masks[name] = _held(part.values[name], masks.get(name), _longest(state.conditioning))
+    return part.replace(conditioning=replace(state.conditioning, latent=latent), masks=masks)
+
+
+def last_slices(state: State, length: int) -> State:
+    """Cut a cloud to its last `length` slices and those that they read, rounded up to whole periods.
+
+    Returns:
+        the cut cloud; `state` itself where there is nothing to cut off.
+    """
     start = _start(state, length)
     if start <= 0:
         return state
-    past = _past(state, start)
-    values = _without_past(state.values, past)
-    masks = _without_past(state.masks, past)
-    latent = tuple(name for name in state.conditioning.latent if name in past)
-    for name in latent:
-        masks[name] = _held(values[name], masks.get(name), _longest(state.conditioning))
+    past = past_values(state, start)
     return state.replace(
-        conditioning=replace(state.conditioning, latent=latent),
-        values=values,
-        masks=masks,
+        values=without_past(state.values, past),
+        masks=without_past(state.masks, past),
         length=state.length - start,
         cache={},
     )
@@ -54,15 +64,15 @@ def merge_window(state: State, part: State) -> State:
     return state.replace(values=values, cache={}, adaptation=part.adaptation, sweeps=part.sweeps)
 
 
-def _past(state: State, start: int) -> dict[str, int]:
-    """How many values of each site with time begin before a slice."""
+def past_values(state: State, start: int) -> dict[str, int]:
+    """Count the values of each site with time that begin before a slice."""
     sites = state.conditioning.factor_graph.model.sites
     periods = {name: sites[name].period for name in state.values}
     return {name: start // period for name, period in periods.items() if period is not None}
 
 
-def _without_past(tensors: Mapping[str, Tensor], past: Mapping[str, int]) -> dict[str, Tensor]:
-    """Values or masks `(K or 1, B, T, ...)` without those of the past.
+def without_past(tensors: Mapping[str, Tensor], past: Mapping[str, int]) -> dict[str, Tensor]:
+    """Leave those of the past out of values or masks `(K or 1, B, T, ...)`.
 
     Sites without time stay as they are.
     """

@@ -126,14 +126,15 @@ def test_same_seed_same_noise():
         ({"name": "Gymnasium"}, "env.id"),
         (
             {"name": "Gymnasium", "id": "no_such_module:World-v0"},
-            "'no_such_module' cannot be imported",
+            "env.id=no_such_module:World-v0: there is no module 'no_such_module'",
         ),
         ({"name": "Gymnasium", "id": "worlds:Bear-v0"}, "Did you mean 'Bare-v0'"),
-        ({"name": "no_such_module:World"}, "'no_such_module' cannot be imported"),
-        ({"name": "worlds:Coridor"}, "has no 'Coridor'"),
+        ({"name": "no_such_module:World"}, "there is no module 'no_such_module'"),
+        ({"name": "worlds:Coridor"}, "has no 'Coridor'. Did you mean 'Corridor'"),
         ({"name": "worlds:WALL"}, "expected an environment class or a function"),
         ({"name": "worlds:not_a_world"}, "expected a Gymnasium environment, found str"),
         ({"name": ":Corridor"}, "module:name"),
+        ({"name": "TMaze", "id": "CartPole-v1"}, "leave env.id out"),
     ],
     ids=str,
 )
@@ -144,13 +145,20 @@ def test_bad_settings_are_one_sentence(settings, words):
 
 
 def test_options_reach_an_environment_from_outside():
-    assert (
-        envs.make("worlds:Corridor", max_steps=7, slip=0.5).unwrapped.max_steps == 30
-    )  # a wrapper counts
+    assert envs.make("worlds:Corridor", max_steps=70, slip=0.5).unwrapped.max_steps == 70
     assert envs.make("TMaze", cue_reliability=0.7).unwrapped.cue_reliability == 0.7
     assert envs.make(
         "gymnasium.envs.toy_text:CliffWalkingEnv", is_slippery=True
     ).unwrapped.is_slippery
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_pictures_may_be_asked_of_any_environment(case):
+    """One that cannot draw is made without; the recorder then shows the agent's pictures alone."""
+    env = envs.make(**case, render=True)
+    env.reset(seed=0)
+    if env.render_mode == "rgb_array":
+        assert env.render().shape[-1] == 3
 
 
 def test_shortest_path_of_the_empty_room():

@@ -60,6 +60,13 @@ def nothing(image_shape):
 
 number = 3
 """
+METRICS = """
+def brightness(found):
+    return found.images.mean()
+
+def recall_mse(found):
+    return 0.0
+"""
 QUIET = ("picture_every=0", "video_every=0")
 CURIOUS = ("agent=my_agents:Curious", "+agent.favourite=1")
 CORRIDOR = ("env=my_worlds:Corridor", "+env.options.length=4")
@@ -74,6 +81,7 @@ def beside_own_modules(tmp_path, monkeypatch):
         "my_agents": AGENTS,
         "my_worlds": WORLDS,
         "my_models": MODELS,
+        "my_metrics": METRICS,
         "broken": "x = = 3",
     }.items():
         (tmp_path / f"{name}.py").write_text(text)
@@ -85,7 +93,7 @@ def beside_own_modules(tmp_path, monkeypatch):
 
 def forget():
     """Let own modules be imported as if for the first time."""
-    for name in ("my_agents", "my_worlds", "my_models"):
+    for name in ("my_agents", "my_worlds", "my_models", "my_metrics"):
         sys.modules.pop(name, None)
     gymnasium.registry.pop("Corridor-v0", None)
 
@@ -188,6 +196,30 @@ def test_a_graph_of_ones_own_learns_images(run):
     assert json.loads(printed.splitlines()[-1])
 
 
+def test_metrics_of_ones_own_are_recorded_and_reported(run, tmp_path):
+    images = ("+images=default", *SMALL, "images.metrics=my_metrics:brightness")
+    run(train_command.main, *images, "epochs=1", "run_dir=run")
+    records = [json.loads(line) for line in open_run("run").metrics.read_text().splitlines()]
+    (seen,) = [entry["valid/brightness"] for entry in records if "valid/brightness" in entry]
+    # two held-out digits: the mean of their pixels is neither that of black nor of white paper
+    assert 0.1 < seen < 0.9
+    assert "trust=my_metrics:brightness" in run(train_command.main, "resume=run", code=2)
+    assert "trust=my_metrics:brightness" in run(evaluate_command.main, "run=run", code=2)
+    asked = ("run=run", "seeds=1", "held_out=2", "sweeps=1", "annealed_images=0", "samples=0")
+    asked = (*asked, "trust=my_metrics:brightness")
+    result = json.loads(run(evaluate_command.main, *asked).splitlines()[-1])
+    assert result["brightness"] == pytest.approx(seen) and "train_brightness" in result
+    error = run(evaluate_command.main, *asked, "metrics=my_metrics:recall_mse", code=2)
+    assert "another 'recall_mse'; rename yours" in error
+
+
+def test_a_metric_of_ones_own_is_asked_of_any_run(run):
+    run(train_command.main, "+images=default", *SMALL, "epochs=1", "run_dir=run")
+    asked = ("run=run", "seeds=1", "held_out=2", "sweeps=1", "annealed_images=0", "samples=0")
+    printed = run(evaluate_command.main, *asked, "metrics=[my_metrics:brightness]")
+    assert json.loads(printed.splitlines()[-1])["brightness"] > 0
+
+
 def test_programs_name_them_like_commands():
     values = load_config("train", *CURIOUS, *CORRIDOR)
     assert values["agent"] == {"name": "my_agents:Curious", "favourite": 1}
@@ -196,21 +228,26 @@ def test_programs_name_them_like_commands():
 
 IMAGES = ("+images=default", *SMALL, "epochs=1")
 REFUSED = [
-    (("agent=nowhere:X",), "agent=nowhere:X cannot be imported"),
+    (("agent=nowhere:X",), "agent 'nowhere:X': there is no module 'nowhere'"),
     (("agent=my_agents:X",), "has no 'X'"),
     (("agent=broken:X",), "SyntaxError"),
     (("agent=a:b:c",), "unknown agent 'a:b:c'"),
-    (("env=broken:X",), "env=broken:X cannot be imported: SyntaxError"),
+    (("env=broken:X",), "env=broken:X: module 'broken' cannot be imported: SyntaxError"),
     (("env=my_worlds:X",), "has no 'X'"),
-    (("env=Gymnasium", "env.id=nowhere:X-v0"), "env.id=nowhere:X-v0 cannot be imported"),
+    (("env=Gymnasium", "env.id=nowhere:X-v0"), "env.id=nowhere:X-v0: there is no module 'nowhere'"),
     (("env=Gymnasium", "env.id=my_worlds:X-v0"), "not a registered environment"),
     ((*CURIOUS[:1], "agent.favourite=1"), "write +agent.favourite=1"),
     ((*CURIOUS[:1], "+agent.favorite=1", "env=TMaze"), "Did you mean 'favourite'"),
-    ((*IMAGES, "images.model=broken:graph"), "images.model=broken:graph cannot be imported"),
-    ((*IMAGES, "images.model=my_models:grap"), "has no attribute 'grap'"),
+    (
+        (*IMAGES, "images.model=broken:graph"),
+        "images.model=broken:graph: module 'broken' cannot be imported: SyntaxError",
+    ),
+    ((*IMAGES, "images.model=my_models:grap"), "has no 'grap'. Did you mean 'graph'"),
     ((*IMAGES, "images.model=my_models:number"), "must be something to call"),
     ((*IMAGES, "images.model=my_models:nothing"), "a model with a site 'image'"),
     ((*IMAGES, "images.model=my_models:graph", "+images.options.depth=1"), "'depth'"),
+    ((*IMAGES, "images.metrics=my_metrics:contrast"), "has no 'contrast'"),
+    ((*IMAGES, "images.metrics=[3]"), "images.metrics must be a text"),
     (("trust=3",), "trust must be a text"),
 ]
 

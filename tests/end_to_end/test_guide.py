@@ -4,6 +4,7 @@ Oracles: the share of the most frequent label; the conjugate posterior of how fa
     trusted.
 """
 
+import ast
 import re
 from pathlib import Path
 
@@ -25,12 +26,10 @@ def program(guide="your_own_data.md"):
 
 @pytest.mark.parametrize(("guide", "most"), [("your_own_data.md", 59), ("your_own_agent.md", 65)])
 def test_a_graph_and_its_use_stay_short(guide, most):
-    lines = [
-        line
-        for line in program(guide).splitlines()
-        if line.strip() and not line.startswith(("import", "from"))
-    ]
-    assert len(lines) <= most
+    """Lines of code, however they are broken and explained: imports and comments aside."""
+    code = ast.unparse(ast.parse(program(guide)))
+    lines = [line for line in code.splitlines() if not line.startswith(("import", "from"))]
+    assert len([line for line in lines if line.strip()]) <= most
 
 
 def executed(text):

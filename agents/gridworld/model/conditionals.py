@@ -332,21 +332,3 @@ class GridConditionals:
         scores = self.log_marginal(trials, history, of_trials).view(len(events), each)
         picked = choices[draw(scores, generator)]
         return events.scatter(1, time[:, None], picked[:, None])
-
-
-def map_belief(
-    grid: GridConditionals,
-    particles: GridParticles,
-    history: History,
-    weights: Tensor,
-    counts: Counts,
-) -> Tensor:
-    """Belief over the token that every map cell holds now, `(M, V)`: particles averaged, cells in closed form."""
-    _, segments, sightings = grid.trace(particles.events, history)
-    num = len(weights)
-    misread = grid.prior.mean_misread(counts).expand(num)
-    token_prior = grid.prior.mean_token_prior(counts).expand(num, -1)
-    logits = grid.segment_logits(segments, sightings, misread, token_prior)
-    never_seen = (weights @ token_prior).expand(grid.geometry.size**2, -1)
-    seen = torch.tensordot(weights, grid.present(logits, segments), 1)
-    return never_seen.index_copy(0, segments.cells, seen)

@@ -1,6 +1,6 @@
 """Egocentric geometry: where the cells of a view lie on the map, and what each motion does to a pose.
 
-This is the one piece of prior knowledge that a grid agent is given (`tables: egocentric_view`):
+This is the one piece of prior knowledge that a grid agent is given (`knowledge: egocentric_view`):
 a view is laid around the agent, and a step moves it by at most one cell or turns it by quarter
 turns. Which action does which, and on which tokens, is learned.
 

@@ -40,14 +40,14 @@ class PooledTable(Distribution):
 
     Args:
         table: posterior given the stored episodes.
-        lead: leading axes of a value.
+        batch_shape: leading axes of a value.
     """
 
     arg_constraints = {}  # noqa: RUF012
 
-    def __init__(self, table: TablePosterior, lead: Sequence[int] = ()) -> None:
+    def __init__(self, table: TablePosterior, batch_shape: Sequence[int] = ()) -> None:
         self.table = table
-        super().__init__(torch.Size(lead), table.past.shape, validate_args=False)
+        super().__init__(torch.Size(batch_shape), table.past.shape, validate_args=False)
 
     @property
     def support(self) -> constraints.Constraint:
@@ -59,11 +59,11 @@ class PooledTable(Distribution):
         return PooledTable(self.table, batch_shape)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Independent draws, seeded from torch's global generator."""
-        lead = (*sample_shape, *self.batch_shape)
-        nothing = torch.zeros(math.prod(lead), *self.event_shape)
-        return draw_heads(self.table, nothing, numpy_generator(torch.default_generator)).reshape(
-            *lead, *self.event_shape
+        """Independent draws, seeded by a draw of torch's."""
+        shape = (*sample_shape, *self.batch_shape)
+        nothing = torch.zeros(math.prod(shape), *self.event_shape)
+        return draw_heads(self.table, nothing, numpy_generator(None)).reshape(
+            *shape, *self.event_shape
         )
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ class GridModel:
         self._last: tuple[Tensor, Tensor, tuple[Trajectory, Segments]] | None = None
 
     def build(self) -> GraphicalModel:
-        """Declare every site, the two conditional blocks and the arrival."""
+        """Declare every site, the conditional block and the slice proposal."""
         model = GraphicalModel()
         self._add_globals(model)
         cells = self.grid.geometry.size**2
@@ -289,7 +289,7 @@ class GridModel:
     # -- what the engine calls ---------------------------------------------------------------------
 
     def draw_history(self, values: SiteValues, generator: torch.Generator) -> SiteValues:
-        """One visit of all latents: events (by one of two updates, evenly), the map, tables."""
+        """Update all latents once: events (by one of two updates, evenly), the map, tables."""
         alone = bool(torch.rand((), generator=generator) < 0.5)
         update = self.draw_events if alone else self.draw_attribution
         values = {**values, **update(values, generator)}

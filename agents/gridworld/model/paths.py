@@ -1,15 +1,17 @@
-"""From event sequences to where the agent was, what it held, which cells it saw and which it wrote.
+"""What was observed in an episode, and where event sequences lead: poses, hands, cells seen and written.
 
-Everything is vectorised over N event sequences (particles, or particles times candidates) and over
-time.
+An episode is kept raw (`ObservedEpisode`) and read in the codes of the vocabulary (`History`).
+Everything else is vectorised over N event sequences (particles, or particles times candidates) and
+over time.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from aif_dcpc.agents.arrays import Ints
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
 from aif_dcpc.agents.gridworld.model.loops import walk
 from aif_dcpc.agents.gridworld.model.vocabulary import Vocabulary
@@ -72,6 +74,61 @@ class History:
     def head(self, length: int) -> "History":
         """The history as it was after its first slices."""
         return History(*(v[:length] for v in vars(self).values()))
+
+
+@dataclass
+class ObservedEpisode:
+    """What was observed in one episode, raw; slice 0 comes before the first action.
+
+    Attributes:
+        action, heading, carried, outcome: `(T,)` numbers as lists.
+        view: T arrays `(P,)` of raw tokens.
+    """
+
+    action: list[int] = field(default_factory=list)
+    heading: list[int] = field(default_factory=list)
+    carried: list[int] = field(default_factory=list)
+    outcome: list[int] = field(default_factory=list)
+    view: list[Ints] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.action)
+
+    def append(self, action: int, heading: int, carried: int, outcome: int, view: Ints) -> None:
+        """Add one more slice to the end."""
+        self.action.append(action)
+        self.heading.append(heading)
+        self.carried.append(carried)
+        self.outcome.append(outcome)
+        self.view.append(view)
+
+    def history(self, vocabulary: Vocabulary, unseen_token: int) -> History:
+        """The episode in the vocabulary's codes."""
+        hands = [vocabulary.hands.index(c, 0) for c in self.carried]
+        view = vocabulary.encode(np.stack(self.view), unseen_token)
+        action, heading, hand, outcome = map(
+            torch.tensor, (self.action, self.heading, hands, self.outcome)
+        )
+        return History(action, heading, hand, torch.as_tensor(view), outcome)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that was observed, as tensors."""
+        view = (
+            torch.as_tensor(np.stack(self.view))
+            if self.view
+            else torch.zeros(0, 0, dtype=torch.long)
+        )
+        names = ("action", "heading", "carried", "outcome")
+        return {
+            **{n: torch.tensor(getattr(self, n), dtype=torch.long) for n in names},
+            "view": view,
+        }
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> "ObservedEpisode":
+        """Rebuild an episode from what `tensors` gave."""
+        lists = {n: tensors[n].tolist() for n in ("action", "heading", "carried", "outcome")}
+        return cls(**lists, view=list(tensors["view"].numpy()))
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from aif_dcpc.agents.arrays import Floats, Ints
+from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridParticles
+from aif_dcpc.agents.gridworld.model.counts import Counts
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
+from aif_dcpc.agents.gridworld.model.paths import History, Trajectory
+from aif_dcpc.agents.gridworld.planning.visibility import Transparency
+from aif_dcpc.agents.gridworld.tables.prior import Summary
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,52 @@ class PosteriorTables:
         return np.where(events == 0, actions, self.num_actions + events)
 
 
+def tables_of(
+    grid: GridConditionals,
+    summaries: tuple[Summary, Summary],
+    transparency: Transparency,
+    counts: Counts,
+    num_events: int,
+) -> PosteriorTables:
+    """The tables as a planner sees them.
+
+    Args:
+        grid: the model.
+        summaries: of events and of outcomes; what has not changed since the last call is reused.
+        transparency: learned from the views.
+        counts: expected counts of all episodes.
+        num_events: motions and registered effects.
+    """
+    of_events, of_outcomes = summaries
+    transition, transition_novelty, transition_later = of_events.update(
+        counts.transition, grid.events
+    )
+    outcome, outcome_novelty, outcome_later = of_outcomes.update(counts.outcome, grid.outcomes)
+    effects = grid.effects
+    return PosteriorTables(
+        transition=_folded(transition, num_events),
+        transition_without_optimism=_folded(transition_later, num_events),
+        transition_novelty=transition_novelty.double().numpy(),
+        outcome=outcome.double().numpy(),
+        outcome_without_optimism=outcome_later.double().numpy(),
+        outcome_novelty=outcome_novelty.double().numpy(),
+        transparency=transparency.mean(),
+        misread=float(grid.prior.mean_misread(counts)),
+        num_tokens=grid.num_tokens,
+        steps=effects.steps[:num_events].numpy(),
+        turns=effects.turns[:num_events].numpy(),
+        writes=effects.writes[:num_events].numpy(),
+        takes=effects.takes[:num_events].numpy(),
+    )
+
+
+def _folded(table: Tensor, known: int) -> Floats:
+    """A transition table without its free event slots, whose probability goes to event 0."""
+    folded = table.double().numpy()[..., :known].copy()
+    folded[..., 0] += table.double().numpy()[..., known:].sum(-1)
+    return folded
+
+
 @dataclass(frozen=True)
 class Belief:
     """The present state of the world, as believed.
@@ -81,6 +134,78 @@ class Belief:
     weights: Floats
     hand: int
     visited: dict[tuple[int, int, int], Ints]
+
+
+def belief_of(
+    grid: GridConditionals,
+    particles: GridParticles,
+    history: History,
+    weights: Tensor,
+    counts: Counts,
+) -> Belief:
+    """The present state of the world, particles averaged.
+
+    Args:
+        grid: the model.
+        particles: of the running episode, K.
+        history: what was observed in it.
+        weights: `(K,)` normalised.
+        counts: expected counts of all episodes.
+    """
+    trajectory, _, _ = grid.trace(particles.events, history)
+    best = int(weights.argmax())
+    heading = history.heading[-1].expand(len(weights), 1)
+    pose = torch.cat([trajectory.position[:, -1], heading], 1)
+    return Belief(
+        cells=_cells(grid, particles, history, weights, counts).double().numpy(),
+        unseen=grid.prior.mean_token_prior(counts).double().numpy(),
+        seen=_seen(grid, history, trajectory, best),
+        pose=pose.numpy(),
+        weights=weights.double().numpy(),
+        hand=int(trajectory.hand[best, -1]),
+        visited=_visited(trajectory, history, best),
+    )
+
+
+def _cells(
+    grid: GridConditionals,
+    particles: GridParticles,
+    history: History,
+    weights: Tensor,
+    counts: Counts,
+) -> Tensor:
+    """Token that every map cell holds now, `(M, V)`: particles averaged, cells in closed form."""
+    _, segments, sightings = grid.trace(particles.events, history)
+    num = len(weights)
+    misread = grid.prior.mean_misread(counts).expand(num)
+    token_prior = grid.prior.mean_token_prior(counts).expand(num, -1)
+    logits = grid.segment_logits(segments, sightings, misread, token_prior)
+    never_seen = (weights @ token_prior).expand(grid.geometry.size**2, -1)
+    seen = torch.tensordot(weights, grid.present(logits, segments), 1)
+    return never_seen.index_copy(0, segments.cells, seen)
+
+
+def _seen(
+    grid: GridConditionals, history: History, trajectory: Trajectory, best: int
+) -> npt.NDArray[np.bool_]:
+    """Which map cells the best particle has seen or stood on, `(M,)`."""
+    torus = grid.geometry.torus
+    sights = grid.sightings(history)
+    anchor = trajectory.anchor[best]
+    seen = np.zeros(grid.geometry.size**2, dtype=bool)
+    seen[torus.cell(anchor[sights.time] + sights.shift).numpy()] = True
+    seen[torus.cell(anchor + torus.here).numpy()] = True
+    return seen
+
+
+def _visited(
+    trajectory: Trajectory, history: History, best: int
+) -> dict[tuple[int, int, int], Ints]:
+    """What was last seen from each pose, on the best particle's path."""
+    position = trajectory.position[best].tolist()
+    heading = history.heading.tolist()
+    view = history.view.numpy()
+    return {(*position[t], heading[t]): view[t] for t in range(len(history))}
 
 
 def cell_information(cells: Floats, misread: float, num_tokens: int) -> Floats:

@@ -326,8 +326,8 @@ def structure_posterior(evidence: Array, chances: Array) -> tuple[Array, Array]:
     return weights, total
 
 
-def numpy_generator(generator: torch.Generator) -> np.random.Generator:
-    """A new source of randomness for numpy, seeded by torch's."""
+def numpy_generator(generator: torch.Generator | None) -> np.random.Generator:
+    """A new source of randomness for numpy, seeded by torch's (for None: by whatever draws follow)."""
     return np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
 
 

@@ -16,7 +16,7 @@ from aif_dcpc.inference.moves.paper import Paper
 @pytest.mark.parametrize("dense", [True, False])
 def test_the_preconditioner_is_the_normalised_inverse_of_the_fisher_matrix(dense, monkeypatch):
     """Sigma = I^-1 / (trace(I^-1) / d), I = Cov_k(eps) + ridge / K (of which the diagonal where events are large)."""
-    monkeypatch.setattr(paper, "MAX_DENSE", 3 if dense else 2)
+    monkeypatch.setattr(paper, "MAX_FULL_COVARIANCE", 3 if dense else 2)
     eps = torch.randn(
         6, 2, 1, 3, generator=torch.Generator().manual_seed(0)
     ).double() * torch.tensor([1.0, 3.0, 0.2])
@@ -70,7 +70,7 @@ def test_one_particle_makes_unadjusted_langevin_steps():
 @pytest.mark.parametrize("dense", [True, False])
 def test_weights_estimate_the_normaliser_of_the_complete_conditional(dense, monkeypatch):
     """Z = integral of p(z) p(x | z) dz = Normal(x; 0, 1.25); proposals of a step that covers it have light weights."""
-    monkeypatch.setattr(paper, "MAX_DENSE", 3 if dense else 2)
+    monkeypatch.setattr(paper, "MAX_FULL_COVARIANCE", 3 if dense else 2)
     x = torch.tensor([[0.0, 1.0, -1.0], [2.0, 0.5, 0.5]])
     engine = DCPC(gaussian_vectors(3), num_particles=20_000)
     state, _ = engine.run(engine.init({"x": x}, seed=0), 30)

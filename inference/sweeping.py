@@ -1,0 +1,76 @@
+"""Sweep after sweep: what `DCPC.run` does, with what it records and how often moves were accepted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from aif_dcpc.inference.errors import ModelError
+from aif_dcpc.inference.model.state import Info, State
+from aif_dcpc.inference.sampler import Readout
+from aif_dcpc.inference.settings import check_integer
+from aif_dcpc.inference.smc.recent import recent_slices
+from aif_dcpc.misspelt import unknown_name
+
+
+@dataclass
+class Record:
+    """What is kept of the sweeps of one run.
+
+    Attributes:
+        read: what to keep of the cloud after every sweep.
+        values: name -> that, sweep by sweep.
+        rates: site -> mean acceptance probability (0-dim), sweep by sweep.
+    """
+
+    read: Readout
+    values: dict[str, list[Tensor]] = field(default_factory=dict)
+    rates: dict[str, list[Tensor]] = field(default_factory=dict)
+
+    def add(self, state: State, info: Info) -> None:
+        """Keep what one sweep has led to."""
+        for name, value in self.read(state).items():
+            self.values.setdefault(name, []).append(value)
+        for name, rate in info.acceptance.items():
+            self.rates.setdefault(name, []).append(rate)
+
+    @property
+    def trace(self) -> dict[str, Tensor]:
+        """What was read, stacked along a new first axis."""
+        return {name: torch.stack(values) for name, values in self.values.items()}
+
+    @property
+    def acceptance(self) -> dict[str, Tensor]:
+        """Mean acceptance probability over the sweeps that count, 0-dim."""
+        return {name: torch.stack(rates).mean() for name, rates in self.rates.items()}
+
+
+def readout(state: State, record: Sequence[str] | Readout) -> Readout:
+    """Turn the names of sites into a function that reads their values.
+
+    Raises:
+        ModelError: for an unknown name.
+    """
+    if callable(record):
+        return record
+    sites = state.conditioning.factor_graph.model.sites
+    for name in record:
+        if name not in sites:
+            raise ModelError(unknown_name("site", name, sites))
+    return lambda state: {name: state.value(name) for name in record}
+
+
+def part_to_sweep(state: State, recent: int | None) -> State:
+    """Choose what to sweep: the last slices, or everything where `recent` is None.
+
+    Latents without time need the whole series. Where there are any, it is swept as well in the
+    first call after `State.followed` has found that it has grown enough: in the long run that costs
+    the same for every slice.
+    """
+    if recent is None:
+        return state
+    check_integer("recent", recent, 1)
+    if state.has_timeless_latents and state.sweeps == state.opened:
+        return state
+    return recent_slices(state, recent)
