@@ -23,7 +23,7 @@ first. `LKJCholesky` and `LKJ` draw by `distributions.LKJCholesky`, since torch'
 follow its density.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
@@ -38,10 +38,11 @@ from aif_dcpc.inference.errors import ModelError
 from aif_dcpc.inference.frontends.pyro_statements import (
     Message,
     Program,
-    check_statements,
     log_density,
     not_static,
     plain_value,
+    read_statements,
+    run,
     statements,
 )
 from aif_dcpc.inference.frontends.tensor_graphs import BatchedGraph, cut, record
@@ -55,16 +56,20 @@ from aif_dcpc.inference.model.location_scale import LocationScale, location_scal
 from aif_dcpc.inference.model.state import State
 
 
-def from_pyro(program: Program, *arguments: Any) -> tuple[GraphicalModel, dict[str, Tensor]]:
+def from_pyro(
+    function: Callable[..., Any], *arguments: Any, **options: Any
+) -> tuple[GraphicalModel, dict[str, Tensor]]:
     """Read a Pyro program as a model and its data (see `GraphicalModel.from_pyro`)."""
     model = GraphicalModel()
     with no_validation(), DrawsFrom(0), pyro.poutine.block():
-        sites = statements(program, arguments, {})
-        check_statements(program, arguments, sites)
+        program, sites = read_statements(Program(function, options), arguments)
         values = {name: plain_value(site) for name, site in sites.items()}
         kernels = _kernels(program, arguments, sites, values)
+        named = _deterministics(program, arguments, values)
     for name, (kernel, parents) in kernels.items():
         model.add_site(name, kernel, parents)
+    for name, (function, parents) in named.items():
+        model.add_deterministic(name, function, parents)
     for name in sites:
         _add_plated_conditional(model, name, sites)
     return model, {name: values[name][None] for name, site in sites.items() if site["is_observed"]}
@@ -158,6 +163,28 @@ class PartGraph:
         arguments = [parents[p] for p in self.places]
         found: Tensor = self.graph(*arguments) if arguments else self.graph.graph()
         return found
+
+
+def _deterministics(
+    program: Program, arguments: tuple[Any, ...], values: dict[str, Tensor]
+) -> dict[str, tuple[BatchedGraph, tuple[str, ...]]]:
+    """Recorded values of deterministic, and of reparameterised, statements; constants are left out."""
+    names = list(values)
+    computed = list(run(program, arguments, values).computed)
+    if not computed:
+        return {}
+
+    def function(*given: Tensor) -> tuple[Tensor, ...]:
+        found = run(program, arguments, dict(zip(names, given, strict=True))).computed
+        return tuple(found[n] for n in computed)
+
+    whole = _recorded(function, values, {}, pure=True)
+    parts = {name: cut(whole, index) for index, name in enumerate(computed)}
+    return {
+        name: (BatchedGraph(part), tuple(names[i] for i in inputs))
+        for name, (part, inputs) in parts.items()
+        if inputs
+    }
 
 
 def _recorded(

@@ -83,9 +83,18 @@ def _simplify(module: fx.GraphModule) -> None:
         if name.startswith("lift_fresh"):
             node.replace_all_uses_with(node.args[0])
             module.graph.erase_node(node)
+        elif name == "squeeze" and _is_number(node.args[0]):
+            node.replace_all_uses_with(node.args[0])  # its rule for mapping knows no number
+            module.graph.erase_node(node)
         elif name in REWRITTEN:
             node.target = REWRITTEN[name]
     module.recompile()
+
+
+def _is_number(node: Any) -> bool:
+    """Whether a node is a tensor without axes."""
+    value = node.meta.get("val")
+    return isinstance(value, Tensor) and value.ndim == 0
 
 
 def _normal(like: Tensor, mean: float = 0.0, std: float = 1.0, **_: Any) -> Tensor:

@@ -5,10 +5,11 @@ it reads; values are detached at each site, so that nothing propagates further t
 locality of predictive coding).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 from torch.nn.functional import pad
 
 from aif_dcpc.inference.errors import ModelError, NonFiniteError
@@ -16,6 +17,7 @@ from aif_dcpc.inference.model.factor_graph import Argument, Factor, align, expan
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.state import Conditioning, FactorValue, State
 from aif_dcpc.inference.model.supports import base_law
+from aif_dcpc.inference.model.supports import log_prob as log_prob_of
 
 SPLIT = "give what is observed and what is not sites of their own."
 
@@ -144,13 +146,15 @@ def log_density(
     start: int,
     stop: int,
     rows: Tensor | None = None,
+    *,
+    density: Callable[[Distribution, Tensor], Tensor] = log_prob_of,
 ) -> Tensor:
     """Return log p at aligned inputs in unconstrained coordinates, `(K, B, [T])` nats.
 
     Gradients flow to inputs and parameters.
 
     The inputs are those of the slices `start .. stop - 1`, or of `rows` `(R,)` where these are
-    given.
+    given; `density` may replace the distribution's own.
     """
     bijections = state.conditioning.bijections
     own = Argument(factor.site.name)
@@ -163,7 +167,7 @@ def log_density(
     counted = _counted(state, factor, start, stop, rows)
     if counted is not None and counted.ndim > batch_ndim:
         law = base_law(law)
-    log_prob = law.log_prob(natural[own])
+    log_prob = density(law, natural[own])
     if counted is not None:
         flags = expand_trailing(counted, log_prob)
         log_prob = torch.where(flags, log_prob, torch.zeros_like(log_prob))

@@ -250,7 +250,7 @@ class GraphicalModel(nn.Module):
 
     @staticmethod
     def from_pyro(
-        program: Callable[..., Any], *args: Any
+        program: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> tuple["GraphicalModel", dict[str, Tensor]]:
         """Read a Pyro program of static structure (see `frontends.pyro_import`).
 
@@ -259,6 +259,7 @@ class GraphicalModel(nn.Module):
                 with random weights, indices by latents, masks of what is observed, and handlers
                 such as `condition`.
             args: its arguments, observations included.
+            kwargs: its keyword arguments.
 
         Returns:
             the model, and the observed sites' values to clamp, `(1, *plates, *event)` each.
@@ -268,7 +269,9 @@ class GraphicalModel(nn.Module):
                 scales, and where masked latents are read; the message holds the cause and the
                 program's own line.
         """
-        found: tuple[GraphicalModel, dict[str, Tensor]] = resolve_name(FROM_PYRO)(program, *args)
+        found: tuple[GraphicalModel, dict[str, Tensor]] = resolve_name(FROM_PYRO)(
+            program, *args, **kwargs
+        )
         return found
 
     @staticmethod

@@ -16,22 +16,23 @@ def ess(log_weights: Tensor) -> Tensor:
     return 1 / torch.softmax(log_weights, 0).square().sum(0)
 
 
-def systematic(log_weights: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Draw offspring indices `(K, B)`.
+def systematic(
+    log_weights: Tensor, generator: torch.Generator | None, number: int | None = None
+) -> Tensor:
+    """Draw offspring indices `(K, B)`, or `(number, B)`.
 
     A particle of normalised weight w gets floor(K w) or ceil(K w) offspring.
 
     Reference: Douc and Cappe 2005.
     """
     num_particles, batch = log_weights.shape
+    number = num_particles if number is None else number
     cumulative = torch.softmax(log_weights, 0).cumsum(0)
     cumulative = cumulative / cumulative[-1]
     start = torch.rand(
         1, batch, dtype=log_weights.dtype, device=log_weights.device, generator=generator
     )
-    points = (
-        torch.arange(num_particles, device=log_weights.device)[:, None] + start
-    ) / num_particles
+    points = (torch.arange(number, device=log_weights.device)[:, None] + start) / number
     found = torch.searchsorted(cumulative.mT.contiguous(), points.mT.contiguous())
     return found.mT.clamp_max(num_particles - 1)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, constraints
+from torch.distributions import Bernoulli, Categorical, Distribution, Independent, constraints
 
 CLOSED = {  # open constraints and the closed ones that have the same bijection
     type(constraints.greater_than(0.0)): constraints.greater_than_eq,
@@ -27,6 +27,33 @@ def base_law(distribution: Distribution) -> Distribution:
     return distribution
 
 
+def log_prob(distribution: Distribution, value: Tensor) -> Tensor:
+    """Log density of a value as the distribution gives it."""
+    return distribution.log_prob(value)
+
+
+def exact_log_prob(distribution: Distribution, value: Tensor) -> Tensor:
+    """Log density of a value, minus infinity where it is said to have probability zero.
+
+    `Bernoulli` and `Categorical` clamp the probabilities that they are given to about 1e-7.
+    """
+    found = distribution.log_prob(value)
+    law = base_law(distribution)
+    probs = vars(law).get("probs")
+    if probs is None or not isinstance(law, Bernoulli | Categorical):
+        return found
+    if isinstance(law, Bernoulli):
+        chance = torch.where(value > 0, probs, 1 - probs)
+    else:
+        index = value.long().unsqueeze(-1)
+        shape = torch.broadcast_shapes(index.shape[:-1], probs.shape[:-1])
+        chance = probs.expand(*shape, -1).gather(-1, index.expand(*shape, 1)).squeeze(-1)
+    impossible = chance.expand(torch.broadcast_shapes(chance.shape, value.shape)) == 0
+    if impossible.ndim > found.ndim:
+        impossible = impossible.flatten(found.ndim).any(-1)
+    return torch.where(impossible, -torch.inf, found)
+
+
 def support_of(distribution: Distribution) -> constraints.Constraint | None:
     """Return the support of one element of the event, edges included; None where it is not told."""
     try:
@@ -35,8 +62,19 @@ def support_of(distribution: Distribution) -> constraints.Constraint | None:
         return None
     while isinstance(found, constraints.independent):
         found = found.base_constraint
+    if isinstance(found, constraints.MixtureSameFamilyConstraint):
+        return _hull(found.base_constraint)
     closed = CLOSED.get(type(found))
     return found if closed is None else closed(**vars(found))
+
+
+def _hull(support: constraints.Constraint) -> constraints.Constraint:
+    """Return the least support of its kind that holds those of all components of a mixture (last axis)."""
+    found = copy.copy(support)
+    for key, bound in vars(support).items():
+        if isinstance(bound, Tensor) and bound.ndim:
+            setattr(found, key, bound.amin(-1) if key == "lower_bound" else bound.amax(-1))
+    return found
 
 
 def is_real(support: constraints.Constraint) -> bool:

@@ -1,9 +1,12 @@
 """Log evidence: how probable the model finds the data, all latents integrated out, with a check of the estimate itself.
 
-`gauss_markov` importance-samples from a Gauss-Markov proposal fitted to swept particles (see
-`gauss_markov`); discrete sites of finite support are summed out exactly. Its Pareto k-hat says
-whether the weights can be trusted (below .7). `annealed` follows a path from the prior (see
-`annealing`); it needs no good proposal, and costs more.
+Where all latents are discrete and of small support they are summed out (`elimination`): the result
+is exact, and minus infinity for impossible data. Otherwise `gauss_markov` importance-samples from a
+proposal fitted to swept particles (`importance`). It is believed where its weights have a light
+tail (k-hat below .7) and little spread, where the bridge estimate, which also sees the posterior's
+own draws, agrees, and where the particles agreed about the posterior. `annealed` carries islands of
+particles from the prior to the posterior (`tempering`), more of them until they agree; its draws
+then serve a second proposal. What is not known to .1 nats is said.
 
     >>> import torch
     >>> from torch.distributions import Normal
@@ -16,34 +19,36 @@ whether the weights can be trusted (below .7). `annealed` follows a path from th
     >>> exact = Normal(0.0, 2.0**0.5).log_prob(data)
     >>> bool((found - exact).abs().max() < 0.05)
     True
-
-References: Vehtari, Simpson, Gelman, Yao, Gabry 2024 (arXiv 1507.02646) for k-hat.
 """
 
-import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.errors import ModelError
-from aif_dcpc.inference.model.ancestral import no_validation, rng_from
-from aif_dcpc.inference.model.densities import active_factors, evaluate, factors_of
-from aif_dcpc.inference.model.graph import Scope
-from aif_dcpc.inference.model.resampling import ess
+from aif_dcpc.inference.errors import ConvergenceWarning, ModelError, NonFiniteError
+from aif_dcpc.inference.model.ancestral import no_validation
+from aif_dcpc.inference.model.elimination import MAX_CELLS, largest_table, obstacle
+from aif_dcpc.inference.model.resampling import ess, systematic
 from aif_dcpc.inference.model.state import State
-from aif_dcpc.inference.moves.forward_backward import chain_tables, is_tabular
-from aif_dcpc.inference.queries.gauss_markov import GaussMarkov
+from aif_dcpc.inference.queries.diagnostics import split_r_hat
+from aif_dcpc.inference.queries.importance import Importance, marginal_log_joint, pareto_k, weigh
 from aif_dcpc.inference.sampler import Sampler
-from aif_dcpc.inference.smc.annealing import annealed_log_evidence, is_coupled
+from aif_dcpc.inference.smc.annealing import select
+from aif_dcpc.inference.smc.paths import choose_path, respaced
+from aif_dcpc.inference.smc.tempering import NUM_PILOT, Climb, climb_until
 from aif_dcpc.misspelt import unknown_name
 
 METHODS = ("auto", "gauss_markov", "annealed")
 MAX_PARETO_K = 0.7
+MAX_ERROR = 0.03  # standard error, nats, of an estimate that shall be right to .1
+MAX_DISAGREEMENT = 0.1  # nats
+MAX_R_HAT = 1.2  # of the draws that a proposal is fitted to
 MIN_CHAINS = 64
-VALUES_PER_CHUNK = 2**21
+FEW_CELLS = 2**8  # largest table of discrete sites next to continuous ones: it stands at each draw
 
 
 @dataclass(frozen=True)
@@ -52,18 +57,26 @@ class Evidence:
 
     Attributes:
         log_evidence: `(B,)` nats, or `(1,)` for all data together where a latent site is global.
+        standard_error: `(B or 1,)` nats, by the spread of weights or of islands; 0 where exact.
         ess_fraction: `(B or 1,)` importance ESS divided by the number of samples.
         pareto_k: `(B or 1,)` tail index of the weights; above .7 the estimate is unreliable.
         method: which method gave it.
         free_energy: `(B,)` or `(1,)` nats, E_q[log q(z) - log p(data, z)] of the proposal q: minus
             the log evidence plus the divergence of q from the posterior.
+        second_opinion: `(B or 1,)` nats, the estimate of another method from the same call; the
+            estimate itself where there was none.
+        warnings: why it may be wrong by more than .1 nats, one sentence each with its remedy;
+            empty if all is well.
     """
 
     log_evidence: Tensor
+    standard_error: Tensor
     ess_fraction: Tensor
     pareto_k: Tensor
     method: str
     free_energy: Tensor
+    second_opinion: Tensor
+    warnings: tuple[str, ...] = ()
 
 
 def estimate_evidence(
@@ -73,8 +86,8 @@ def estimate_evidence(
     method: str = "auto",
     num_samples: int = 8192,
     num_fit: int = 16384,
-    num_temperatures: int = 200,
-    num_chains: int = 256,
+    num_temperatures: int | None = None,
+    num_chains: int = 2048,
     seed: int | None = None,
     masks: Mapping[str, Tensor] | None = None,
     do: Mapping[str, Tensor] | None = None,
@@ -86,16 +99,22 @@ def estimate_evidence(
     Args:
         engine: model and moves.
         data: as `engine.init`.
-        method: "gauss_markov", "annealed", or "auto": the first, unless its k-hat exceeds .7 or
-            discrete sites cannot be summed out, and then the second.
+        method: "gauss_markov", "annealed", or "auto": exact sums where they can be had, else the
+            first, unless it is not to be trusted or discrete sites cannot be summed out, and then
+            the second.
         num_samples: importance samples per datum.
         num_fit: particles times sweeps to which the proposal is fitted.
-        num_temperatures, num_chains: of annealing (see `annealing.annealed_log_evidence`).
+        num_temperatures, num_chains: of annealing; a pilot chooses the temperatures by default, and
+            chains are multiplied by 4, and 16, where their islands disagree.
         seed: seeds the engine's generator.
         masks, do, batch_size, length: as `engine.init`.
 
     Raises:
-        ModelError: for an unknown method, or discrete sites that "gauss_markov" cannot sum out.
+        ModelError: for an unknown method, discrete sites that "gauss_markov" cannot sum out, or
+            data that no draw from the prior can have given (annealed).
+
+    Warns:
+        ConvergenceWarning: each of the estimate's own `warnings`.
     """
     if method not in METHODS:
         raise ModelError(unknown_name("method", method, METHODS))
@@ -103,149 +122,191 @@ def estimate_evidence(
     with no_validation(), torch.no_grad():
         sampler = engine.with_num_particles(max(engine.num_particles, MIN_CHAINS))
         state = sampler.init(data, seed=seed, **given)
-        obstacle = _obstacle(state)
-        if method == "gauss_markov" and obstacle:
-            raise ModelError(f"method='gauss_markov': {obstacle} Use method='annealed'.")
-        if method != "annealed" and not obstacle:
-            found = _importance(sampler, state, num_samples, num_fit)
-            if method == "gauss_markov" or float(found.pareto_k.max()) <= MAX_PARETO_K:
-                return found
-    options = {
-        "num_temperatures": num_temperatures,
-        "num_chains": num_chains,
-        "seed": seed,
-        **given,
-    }
-    annealed = annealed_log_evidence(engine, data, **options)
-    return _evidence(annealed.log_weights, "annealed", annealed.log_evidence)
+        blocked = _obstacle(state)
+        if method == "gauss_markov" and blocked:
+            raise ModelError(f"method='gauss_markov': {blocked} Use method='annealed'.")
+        found = None
+        if method != "annealed" and not blocked:
+            found = _by_importance(sampler, state, num_samples, num_fit, strict=method != "auto")
+        if found is None or (found.warnings and method == "auto"):
+            annealer = sampler.with_num_particles(num_chains)
+            climbed = _climb(annealer, data, num_temperatures, given)
+            found = _by_annealing(climbed)
+            if found.warnings and method == "auto" and not blocked:
+                found = _second_proposal(sampler, climbed, found, num_samples, num_fit)
+    for sentence in found.warnings:
+        warnings.warn(sentence, ConvergenceWarning, stacklevel=3)
+    return found
 
 
-def _evidence(log_weights: Tensor, method: str, log_evidence: Tensor | None = None) -> Evidence:
-    """What importance weights `(num_samples, B or 1)` say."""
-    number = log_weights.shape[0]
-    if log_evidence is None:
-        log_evidence = torch.logsumexp(log_weights, 0) - math.log(number)
-    return Evidence(
-        log_evidence=log_evidence,
-        ess_fraction=ess(log_weights) / number,
-        pareto_k=pareto_k(log_weights),
-        method=method,
-        free_energy=-log_weights.mean(0),
-    )
+def _continuous(state: State) -> list[str]:
+    return [n for n in state.conditioning.latent if n not in state.conditioning.discrete]
+
+
+def _obstacle(state: State) -> str:
+    """Say why the discrete sites cannot be summed out; "" where they can."""
+    cells = FEW_CELLS if _continuous(state) else MAX_CELLS
+    return obstacle(state, state.conditioning.discrete, cells)
+
+
+def _agree(one: Tensor, other: Tensor) -> bool:
+    """Whether two estimates lie within a tenth of a nat."""
+    return bool(((one - other).abs() <= MAX_DISAGREEMENT).all())
 
 
 # -- importance sampling ---------------------------------------------------------------------------
 
 
-def _obstacle(state: State) -> str:
-    """Why the discrete sites cannot be summed out one by one; "" where they can."""
-    discrete = state.conditioning.discrete
-    for name in sorted(discrete):
-        if not is_tabular(state, name):
-            return f"site {name!r} has no small table of values to sum out."
-        for factor in factors_of(state, name):
-            others = {argument.site for argument in factor.inputs} & discrete - {name}
-            if others:
-                return f"discrete sites {name!r} and {min(others)!r} are coupled and cannot be summed out one by one."
-    return ""
+def _by_importance(
+    engine: Sampler, state: State, num_samples: int, num_fit: int, *, strict: bool
+) -> Evidence | None:
+    """Weigh draws of a proposal fitted to swept particles; exact where all latents are summed out.
 
-
-def _importance(engine: Sampler, state: State, num_samples: int, num_fit: int) -> Evidence:
-    """Weigh draws of a Gauss-Markov proposal; exact where all latents are summed out."""
-    names = [n for n in state.conditioning.latent if n not in state.conditioning.discrete]
+    None where the particles did not reach the posterior at all, unless `strict`.
+    """
+    names = _continuous(state)
     if not names:
         return _exact(state)
-    proposal = GaussMarkov(state, _posterior_draws(engine, state, names, num_fit))
-    size = max(64, VALUES_PER_CHUNK // (state.batch_size * max(state.length, 1)))
-    parts = []
-    with rng_from(engine.generator):
-        for start in range(0, num_samples, size):
-            parts.append(_log_weights(state, proposal, min(size, num_samples - start)))
-    return _evidence(torch.cat(parts), "gauss_markov")
+    try:
+        trace = _posterior_trace(engine, state, names, num_fit)
+    except NonFiniteError:
+        if strict:
+            raise
+        return None
+    said = _disagreement(trace)
+    found = _weighed(engine, state, trace, num_samples)
+    return _judged(found, said)
 
 
 def _exact(state: State) -> Evidence:
     """The evidence where every latent is summed out."""
-    found = _log_joint(_with_values(state, {}, 1))[0]
+    found = marginal_log_joint(state, {}, 1)[0].to(state.log_weights.dtype)
     one = torch.ones_like(found)
-    return Evidence(found, one, torch.zeros_like(one), "exact", -found)
+    zero = torch.zeros_like(found)
+    return Evidence(found, zero, one, zero, "exact", -found, found)
 
 
-def _posterior_draws(
+def _posterior_trace(
     engine: Sampler, state: State, names: list[str], num_fit: int
 ) -> dict[str, Tensor]:
-    """Particles of many sweeps after the warm-up, unconstrained coordinates, `(N, B, [T,] *event)`."""
+    """Particles of many sweeps after the warm-up (see `_trace`)."""
     state, _ = engine.run(state, 2 * engine.warmup + 50)
+    return _trace(engine, state, names, num_fit)
+
+
+def _trace(engine: Sampler, state: State, names: list[str], num_fit: int) -> dict[str, Tensor]:
+    """Particles of some more sweeps, `(num_sweeps, K, B or 1, [T,] *event)`, unconstrained coordinates."""
     num_sweeps = max(1, num_fit // state.num_particles)
     _, info = engine.run(
         state, num_sweeps, record=lambda s: {n: s.values[n] for n in names}, adapt=False
     )
-    return {n: x.flatten(0, 1) for n, x in info.trace.items()}
+    return dict(info.trace)
 
 
-def _log_weights(state: State, proposal: GaussMarkov, number: int) -> Tensor:
-    """Draw from the proposal and weigh, log p - log q, `(number, B)`, or `(number, 1)` where data are coupled."""
-    values, own, shared = proposal.sample(number)
-    log_q = own.sum(1, keepdim=True) + shared if is_coupled(state) else own
-    return _log_joint(_with_values(state, values, number)) - log_q
+def _disagreement(trace: Mapping[str, Tensor]) -> list[str]:
+    """Say which sites' particles had not agreed about the posterior."""
+    said = []
+    for name, value in trace.items():
+        worst = float(split_r_hat(value.double()).max()) if len(value) >= 8 else 1.0
+        if worst > MAX_R_HAT:
+            said.append(
+                f"evidence: the particles of site {name!r}, to which the proposal is fitted, disagree "
+                f"(R-hat {worst:.3g}, expected below {MAX_R_HAT}); use method='annealed'."
+            )
+    return said
 
 
-def _with_values(state: State, values: Mapping[str, Tensor], number: int) -> State:
-    """The state with other particles; discrete sites keep one, which is never read."""
-    weights = state.log_weights.new_zeros(number, state.batch_size)
-    idle = {n: state.values[n][:1] for n in state.conditioning.discrete}
-    return state.replace(
-        values={**state.values, **idle, **values}, log_weights=weights, cache={}, adaptation={}
+def _weighed(
+    engine: Sampler, state: State, trace: Mapping[str, Tensor], num_samples: int
+) -> Importance:
+    draws = {n: x.flatten(0, 1) for n, x in trace.items()}
+    cells = largest_table(state, state.conditioning.discrete)
+    return weigh(state, draws, num_samples, engine.generator, cells)
+
+
+def _judged(found: Importance, said: list[str]) -> Evidence:
+    """Turn weights into an estimate, with what speaks against it."""
+    k = pareto_k(found.log_weights)
+    error = found.standard_error
+    bridge = found.bridge
+    remedy = "raise num_samples and num_fit, or use method='annealed'."
+    if not bool((k <= MAX_PARETO_K).all()):
+        said.append(
+            f"evidence: the importance weights have a heavy tail (k-hat {float(k.max()):.2f}, "
+            f"expected below {MAX_PARETO_K}): {remedy}"
+        )
+    if not bool((error <= MAX_ERROR).all()):
+        said.append(
+            f"evidence: its standard error is {float(error.max()):.2f} nats by the spread of the "
+            f"weights: {remedy}"
+        )
+    if not _agree(found.log_evidence, bridge):
+        apart = float((found.log_evidence - bridge).abs().max())
+        said.append(
+            f"evidence: the proposal's draws and the posterior's tell it {apart:.2f} nats apart; the "
+            f"proposal does not cover the posterior: {remedy}"
+        )
+    number = len(found.log_weights)
+    return Evidence(
+        log_evidence=found.log_evidence,
+        standard_error=error,
+        ess_fraction=ess(found.log_weights) / number,
+        pareto_k=k,
+        method="gauss_markov",
+        free_energy=-found.log_weights.mean(0),
+        second_opinion=bridge,
+        warnings=tuple(said),
     )
 
 
-def _log_joint(state: State) -> Tensor:
-    """log p(data, continuous latents), discrete ones summed out, `(N, B)`, or `(N, 1)` where data are coupled."""
-    own = torch.zeros_like(state.log_weights).double()
-    shared = torch.zeros_like(state.log_weights[:, :1]).double()
-    for scope, log_prob in _log_joint_parts(state):
-        total = (log_prob if log_prob.ndim == 2 else log_prob.sum(2)).double()
-        if scope == "global":
-            shared = shared + total
-        else:
-            own = own + total
-    if is_coupled(state):
-        return own.sum(1, keepdim=True) + shared
-    return own + shared / state.batch_size
+# -- annealing -------------------------------------------------------------------------------------
 
 
-def _log_joint_parts(state: State) -> Iterator[tuple[Scope, Tensor]]:
-    """Terms of the log joint with their scopes, `(N, B, [T])`: factors of continuous latents, discrete sites summed out."""
-    discrete = state.conditioning.discrete
-    for factor in active_factors(state):
-        if discrete.isdisjoint(argument.site for argument in factor.inputs):
-            yield factor.site.scope, evaluate(state, factor, scores=False).log_prob
-    for name in discrete:
-        log_normaliser = chain_tables(state, name).log_normaliser()
-        yield state.conditioning.site(name).scope, log_normaliser
+def _climb(
+    engine: Sampler,
+    data: Mapping[str, Tensor],
+    num_temperatures: int | None,
+    given: Mapping[str, Any],
+) -> Climb:
+    """Carry islands of particles from the prior to the posterior until they agree."""
+    pilot = engine.with_num_particles(NUM_PILOT)
+    path = choose_path(pilot, pilot.init(data, **given))
+    if num_temperatures is not None:
+        path = respaced(path, num_temperatures)
+    return climb_until(engine, path, lambda found: found.is_within(MAX_ERROR), data, **given)
 
 
-def pareto_k(log_weights: Tensor) -> Tensor:
-    """Shape of the generalised Pareto law that fits the largest weights, `(N, B)` to `(B,)`.
+def _by_annealing(climbed: Climb) -> Evidence:
+    """What the islands say."""
+    error = climbed.evidence_error
+    number = climbed.state.num_particles
+    said = []
+    if not climbed.is_within(MAX_ERROR):
+        said.append(
+            f"evidence: independent islands of annealed chains disagree (standard error "
+            f"{float(error.max()):.2f} nats, expected below {MAX_ERROR}); raise num_chains to "
+            f"{4 * number}."
+        )
+    return Evidence(
+        log_evidence=climbed.log_evidence,
+        standard_error=error,
+        ess_fraction=ess(climbed.log_weights) / number,
+        pareto_k=pareto_k(climbed.log_weights),
+        method="annealed",
+        free_energy=-climbed.log_evidences.mean(0),
+        second_opinion=climbed.log_evidence,
+        warnings=tuple(said),
+    )
 
-    Distrust the weights where it is above .7.
 
-    Zhang and Stephens 2009 with the prior of Vehtari et al. 2024, on the min(N/5, 3 sqrt N) largest
-    weights.
-    """
-    number = len(log_weights)
-    tail = int(min(0.2 * number, 3 * math.sqrt(number)))
-    if tail < 5:
-        return torch.full_like(log_weights[0], math.inf)
-    largest = (log_weights - log_weights.max(0).values).double().sort(0).values[-tail - 1 :].exp()
-    x = (largest[1:] - largest[0]).clamp_min(1e-300)
-    grid = 30 + int(math.sqrt(tail))
-    steps = torch.arange(1, grid + 1, device=x.device).double()[:, None]
-    quartile = x[(tail + 2) // 4 - 1]
-    theta = 1 / x[-1] + (1 - (grid / (steps - 0.5)).sqrt()) / (3 * quartile)  # (grid, B)
-    shape = torch.log1p(-theta[:, None] * x).mean(1)
-    profile = tail * (torch.log((-theta / shape).clamp_min(1e-300)) - shape - 1)
-    mean = (theta * torch.softmax(profile, 0)).sum(0)
-    k = torch.log1p(-mean * x).mean(0)
-    k = (tail * k + 5) / (tail + 10)
-    return torch.nan_to_num(k, nan=math.inf).to(log_weights.dtype)
+def _second_proposal(
+    engine: Sampler, climbed: Climb, annealed: Evidence, num_samples: int, num_fit: int
+) -> Evidence:
+    """Fit a proposal to the annealed particles; believe it where nothing speaks against it."""
+    state = select(climbed.state, systematic(climbed.log_weights, engine.generator))
+    names = _continuous(state)
+    found = _judged(_weighed(engine, state, _trace(engine, state, names, num_fit), num_samples), [])
+    apart = (found.log_evidence - annealed.log_evidence).abs()
+    if found.warnings or bool((apart > MAX_DISAGREEMENT + 4 * annealed.standard_error).any()):
+        return replace(annealed, second_opinion=found.log_evidence)
+    return replace(found, second_opinion=annealed.log_evidence)

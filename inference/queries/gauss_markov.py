@@ -11,25 +11,16 @@ covered.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations
 
 import torch
 from torch import Tensor
 
 from aif_dcpc.inference.errors import ModelError
-from aif_dcpc.inference.model.densities import SPLIT, active_factors, factor_slices
-from aif_dcpc.inference.model.factor_graph import Argument, Factor
+from aif_dcpc.inference.model.densities import SPLIT
+from aif_dcpc.inference.model.nodes import Node, link, moral_graph, nodes_of
 from aif_dcpc.inference.model.state import State
 
 RIDGE = 1e-6
-
-
-@dataclass(frozen=True)
-class Node:
-    """The value of one continuous latent site at one slice of its scope (None without time)."""
-
-    site: str
-    index: int | None
 
 
 @dataclass(frozen=True)
@@ -151,20 +142,49 @@ class GaussMarkov:
         self, c: Conditional, drawn: Mapping[Node, Tensor], number: int
     ) -> tuple[Tensor, Tensor]:
         """Draw one node given its parents, `(number, B or 1, D)`, and its log density, 0 where it is observed."""
-        like = c.mean.expand(number, *c.mean.shape)
-        x = self._joined([drawn[p] for p in c.parents], like)
-        mean = c.mean + torch.einsum("nbi,bij->nbj", x - c.centre, c.gain)
+        mean = self._mean(c, drawn, number)
         size = c.mean.shape[-1]
         freedom = torch.full((number, c.mean.shape[0], 1), self.freedom).to(mean)
         chi = torch.distributions.Chi2(freedom).sample() / freedom
         noise = torch.randn_like(mean) * chi.rsqrt()
         value = mean + torch.einsum("bij,nbj->nbi", c.root, noise)
-        log_root = c.root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        log_prob = _student_log_prob(noise, self.freedom) - log_root
         observed = self._column(self.state.values, c.node)[:1]
         observed = observed.expand(1, *value.shape[1:]) if size else value
         value = torch.where(c.free[:, None], value, observed)
-        return value, torch.where(c.free, log_prob, torch.zeros_like(log_prob))
+        return value, self._node_log_prob(c, noise)
+
+    def _mean(self, c: Conditional, values: Mapping[Node, Tensor], number: int) -> Tensor:
+        """A node's mean given its parents, `(number, B or 1, D)`."""
+        like = c.mean.expand(number, *c.mean.shape)
+        x = self._joined([values[p] for p in c.parents], like)
+        return c.mean + torch.einsum("nbi,bij->nbj", x - c.centre, c.gain)
+
+    def _node_log_prob(self, c: Conditional, noise: Tensor) -> Tensor:
+        """Log density of a node by its standardised noise `(N, B, D)`, 0 where it is observed."""
+        log_root = c.root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        log_prob = _student_log_prob(noise, self.freedom) - log_root
+        return torch.where(c.free, log_prob, torch.zeros_like(log_prob))
+
+    def log_prob(self, values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Log density at given values, those of `sample`: of the data's own nodes, of the global ones.
+
+        Args:
+            values: site -> `(N, B or 1, [T,] *event)`, unconstrained coordinates.
+        """
+        nodes = {c.node: self._column(values, c.node) for c in self.conditionals}
+        number = len(next(iter(nodes.values())))
+        device = self.state.log_weights.device
+        own = torch.zeros(number, self.state.batch_size, device=device).double()
+        shared = torch.zeros_like(own[:, :1])
+        for c in self.conditionals:
+            rest = nodes[c.node] - self._mean(c, nodes, number)
+            noise = torch.linalg.solve_triangular(c.root, rest.unsqueeze(-1), upper=False)
+            log_prob = self._node_log_prob(c, noise.squeeze(-1))
+            if self.state.conditioning.site(c.node.site).scope == "global":
+                shared = shared + log_prob
+            else:
+                own = own + log_prob
+        return own, shared
 
     def _stacked(self, drawn: Mapping[Node, Tensor]) -> dict[str, Tensor]:
         """Node values back into one tensor per site."""
@@ -201,49 +221,23 @@ def _nodes(state: State, names: tuple[str, ...]) -> list[Node]:
     keyed = []
     for name in names:
         site = state.conditioning.site(name)
-        if site.period is None:
-            keyed.append(((-2 if site.scope == "global" else -1, 0, rank[name]), Node(name, None)))
-            continue
-        for index in range(state.values[name].shape[2]):
-            keyed.append(((index * site.period, -site.period, rank[name]), Node(name, index)))
+        early = -2 if site.scope == "global" else -1
+        period = site.period or 0
+        for node in nodes_of(state, name):
+            time = early if node.index is None else node.index * period
+            keyed.append(((time, -period, rank[name]), node))
     return [node for _, node in sorted(keyed, key=lambda item: item[0])]
 
 
 def _triangulated(state: State, nodes: list[Node]) -> dict[Node, tuple[Node, ...]]:
     """Parents of each node in the proposal: its earlier neighbours once all later nodes are eliminated."""
     position = {node: i for i, node in enumerate(nodes)}
-    neighbours = _moral_graph(state, nodes)
+    neighbours = moral_graph(state, nodes)
     parents = {}
     for node in reversed(nodes):
         earlier = sorted(neighbours.pop(node), key=position.__getitem__)
         for other in earlier:
             neighbours[other].discard(node)
-        _link(neighbours, earlier)
+        link(neighbours, earlier)
         parents[node] = tuple(earlier)
     return parents
-
-
-def _moral_graph(state: State, nodes: list[Node]) -> dict[Node, set[Node]]:
-    """Neighbours of each node: the other nodes that share a factor with it."""
-    neighbours: dict[Node, set[Node]] = {node: set() for node in nodes}
-    for factor in active_factors(state):
-        start, stop = factor_slices(state, factor)
-        for t in range(start, stop) if factor.site.period is not None else (0,):
-            read = [_read(state, factor, argument, t) for argument in factor.inputs]
-            _link(neighbours, [node for node in read if node in neighbours])
-    return neighbours
-
-
-def _link(neighbours: Mapping[Node, set[Node]], clique: list[Node]) -> None:
-    """Make all nodes of a clique neighbours, in place."""
-    for a, b in combinations(dict.fromkeys(clique), 2):
-        neighbours[a].add(b)
-        neighbours[b].add(a)
-
-
-def _read(state: State, factor: Factor, argument: Argument, t: int) -> Node:
-    """The node behind an argument when the factor stands at slice t of its scope."""
-    period = state.conditioning.site(argument.site).period
-    if period is None:
-        return Node(argument.site, None)
-    return Node(argument.site, t * (factor.site.period or 1) // period - argument.lag)

@@ -38,7 +38,7 @@ from aif_dcpc.inference.errors import ModelError
 from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import active_factors, evaluate
 from aif_dcpc.inference.model.factor_graph import Factor
-from aif_dcpc.inference.model.resampling import ess
+from aif_dcpc.inference.model.resampling import ess, take
 from aif_dcpc.inference.model.resampling import is_coupled as is_coupled
 from aif_dcpc.inference.model.state import FactorValue, State
 from aif_dcpc.inference.moves.adaptation import SiteAdaptation
@@ -78,11 +78,13 @@ class Path:
         inverse_temperatures: `(num_temperatures,)` rising to 1.
         knots: inverse temperatures at which moves were fitted, rising.
         adaptations: what moves learned at each knot.
+        sweeps: at each knot; empty where whoever follows the path decides.
     """
 
     inverse_temperatures: Tensor
     knots: tuple[float, ...]
     adaptations: list[Mapping[str, Any]]
+    sweeps: tuple[int, ...] = ()
 
     def nearest(self, power: float) -> int:
         """The knot whose moves serve this inverse temperature."""
@@ -170,6 +172,22 @@ def _observed_part(state: State, factor: Factor, log_prob: Tensor) -> Tensor:
     return log_prob if log_prob.ndim == 2 else log_prob.sum(2)
 
 
+def select(state: State, indices: Tensor) -> State:
+    """Keep the lineages `indices` `(K', B)`, or `(K', 1)` where all data share one.
+
+    Weights and ancestors of the cloud are those of the lineages kept.
+    """
+    wide = indices.expand(-1, state.batch_size)
+    moved = {}
+    for name in state.conditioning.latent:
+        value = state.values[name]
+        is_global = is_coupled(state) and value.shape[1] == 1
+        moved[name] = take(value, indices if is_global else wide)
+    return state.with_values(moved).replace(
+        ancestors=state.ancestors.gather(0, wide), log_weights=state.log_weights.gather(0, wide)
+    )
+
+
 # -- paths -----------------------------------------------------------------------------------------
 
 
@@ -195,7 +213,7 @@ def fit_path(
         state = set_inverse_temperature(
             state, torch.full((state.batch_size,), knot).to(state.log_weights)
         )
-        state = state.replace(adaptation={n: _forgetful(a) for n, a in state.adaptation.items()})
+        state = state.replace(adaptation={n: forget(a) for n, a in state.adaptation.items()})
         for _ in range(sweeps):
             state, _ = engine.sweep(state, adapt=True, log_joint=False)
         adaptations.append(state.adaptation)
@@ -205,7 +223,7 @@ def fit_path(
     return Path(powers, tuple(knots), adaptations)
 
 
-def _forgetful(adaptation: Any) -> Any:
+def forget(adaptation: Any) -> Any:
     """What a move has learned, with gains that stay large enough to follow a target that moves."""
     if not isinstance(adaptation, SiteAdaptation):
         return adaptation

@@ -13,7 +13,7 @@ from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.frontends.pyro_import import _onto
 from aif_dcpc.inference.frontends.tensor_graphs import REWRITTEN, BatchedGraph, cut, record
 from aif_dcpc.inference.moves.user_conditional import UserConditional
-from aif_dcpc.inference.queries.evidence import _posterior_draws
+from aif_dcpc.inference.queries.evidence import _posterior_trace
 
 
 def written(a, b):
@@ -187,10 +187,8 @@ def test_a_proposal_is_fitted_to_whole_clouds(wanted, found):
     model = GraphicalModel()
     model.add_site("z", lambda: dist.Normal(0.0, 1.0))
     engine = DCPC(model, num_particles=64, warmup=2)
-    assert _posterior_draws(engine, engine.init(batch_size=2), ["z"], wanted)["z"].shape == (
-        found,
-        2,
-    )
+    drawn = _posterior_trace(engine, engine.init(batch_size=2), ["z"], wanted)["z"]
+    assert drawn.flatten(0, 1).shape == (found, 2)
 
 
 def check(drawn, quantiles):

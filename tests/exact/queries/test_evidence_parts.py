@@ -8,18 +8,19 @@ import torch
 from scipy.stats import multivariate_t
 from torch.distributions import Categorical, MultivariateNormal, Normal
 
-from aif_dcpc.inference import DCPC, GraphicalModel, every, lag
+from aif_dcpc.inference import DCPC, GraphicalModel, ModelError, every, lag
+from aif_dcpc.inference.model.nodes import Node
 from aif_dcpc.inference.moves.adaptation import SiteAdaptation
-from aif_dcpc.inference.queries import evidence as module
-from aif_dcpc.inference.queries.evidence import estimate_evidence, pareto_k
+from aif_dcpc.inference.queries import importance
+from aif_dcpc.inference.queries.evidence import estimate_evidence
 from aif_dcpc.inference.queries.gauss_markov import (
     GaussMarkov,
-    Node,
     _nodes,
     _student_log_prob,
     _triangulated,
 )
-from aif_dcpc.inference.smc.annealing import _even, _forgetful, fit_path
+from aif_dcpc.inference.queries.importance import pareto_k
+from aif_dcpc.inference.smc.annealing import _even, fit_path, forget
 
 # -- the proposal ----------------------------------------------------------------------------------
 
@@ -162,7 +163,7 @@ def test_elements_without_a_small_table_are_annealed():
     model = GraphicalModel()
     model.add_site("f", lambda: torch.distributions.Bernoulli(torch.tensor([0.2, 0.6])))
     model.add_site("x", lambda f: Normal(f.sum(-1), 1.0), ["f"])
-    with pytest.raises(module.ModelError, match="no small table"):
+    with pytest.raises(ModelError, match="no small table"):
         estimate_evidence(DCPC(model), {"x": torch.zeros(1)}, method="gauss_markov")
     found = estimate_evidence(
         DCPC(model), {"x": torch.zeros(1)}, num_temperatures=20, num_chains=300, seed=0
@@ -173,7 +174,7 @@ def test_elements_without_a_small_table_are_annealed():
 
 
 def test_many_samples_are_drawn_in_parts(monkeypatch):
-    monkeypatch.setattr(module, "VALUES_PER_CHUNK", 100)
+    monkeypatch.setattr(importance, "VALUES_PER_CHUNK", 100)
     model = correlated()
     found = estimate_evidence(
         DCPC(model), {"b": torch.zeros(3)}, method="gauss_markov", num_samples=2000, seed=0
@@ -240,8 +241,8 @@ def test_a_path_serves_the_nearest_temperature():
     assert path.knots == pytest.approx([(i / 4) ** 4 for i in range(1, 5)])
     assert len(path.adaptations) == 4 and len(path.inverse_temperatures) == 5
     assert [path.nearest(p) for p in (1e-4, 1 / 256, 0.04, 0.2, 0.7, 1.0)] == [0, 0, 1, 2, 3, 3]
-    assert _forgetful(SiteAdaptation(updates={("ou", 1): 50, ("ou", 2): 3})).updates == {
+    assert forget(SiteAdaptation(updates={("ou", 1): 50, ("ou", 2): 3})).updates == {
         ("ou", 1): 10,
         ("ou", 2): 3,
     }
-    assert _forgetful("anything else") == "anything else"
+    assert forget("anything else") == "anything else"

@@ -1,0 +1,1 @@
+"""Log evidence and weights of modes against exact answers, seed by seed."""
