@@ -218,8 +218,13 @@ def _moments(chains: Tensor) -> tuple[Tensor, Tensor]:
 def split_r_hat(trace: Tensor) -> Tensor:
     """Square root of pooled over within-chain variance, halves of particles as chains, `(B, *event)`."""
     within, pooled = _moments(_split(trace))
-    still = pooled <= 1e-12 * trace.square().mean((0, 1)).clamp_min(1e-300)
-    return torch.where(still, torch.ones_like(pooled), (pooled / within.clamp_min(1e-300)).sqrt())
+    ratio = (pooled / within.clamp_min(1e-300)).sqrt()
+    return torch.where(_is_constant(trace, pooled), torch.ones_like(pooled), ratio)
+
+
+def _is_constant(trace: Tensor, variance: Tensor) -> Tensor:
+    """Whether a coordinate has the same value throughout, but for rounding."""
+    return variance <= 1e-12 * trace.square().mean((0, 1)).clamp_min(1e-300)
 
 
 def autocovariance(chains: Tensor) -> Tensor:
@@ -234,7 +239,7 @@ def effective_sample_size(trace: Tensor) -> Tensor:
     """Independent draws that would give the same error of the mean, `(B, *event)`, all particles together.
 
     Geyer's initial monotone sequence on the autocorrelation of all chains (Vehtari et al. 2021,
-    equations 10 to 13).
+    equations 10 to 13). What is constant is known exactly: every draw of it counts.
     """
     chains = _split(trace)
     within, pooled = _moments(chains)
@@ -246,7 +251,8 @@ def effective_sample_size(trace: Tensor) -> Tensor:
     positive = (pairs > 0).to(pairs.dtype).cumprod(0)
     time = -1 + 2 * (pairs.cummin(0).values * positive).sum(0)
     total = math.prod(chains.shape[:2])
-    return total / time.clamp_min(1 / math.log10(max(total, 10)))
+    time = time.clamp_min(1 / math.log10(max(total, 10)))
+    return total / torch.where(_is_constant(trace, pooled), torch.ones_like(time), time)
 
 
 def is_clustered(trace: Tensor) -> bool:

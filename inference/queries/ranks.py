@@ -35,7 +35,7 @@ def rank_diagnostics(draws: Tensor) -> RankDiagnostics:
     columns = flat.reshape(len(flat), -1).T.contiguous()
     ordered, order = columns.sort(-1)
     scores = _scores(ordered, order, draws)
-    folded = (columns - _at(ordered, 0.5)).abs()
+    folded = (columns - _median(ordered)).abs()
     folded_scores = _scores(*folded.sort(-1), draws)
     return RankDiagnostics(
         torch.maximum(split_r_hat(scores), split_r_hat(folded_scores)),
@@ -88,9 +88,15 @@ def _shared_ranks(ordered: Tensor, places: Tensor) -> Tensor:
     return (first + last) / 2
 
 
+def _median(ordered: Tensor) -> Tensor:
+    """The middle of sorted columns `(C, N)`, or the mean of both middle ones, `(C, 1)`."""
+    number = ordered.shape[-1]
+    return (ordered[:, (number - 1) // 2, None] + ordered[:, number // 2, None]) / 2
+
+
 def _at(ordered: Tensor, share: float) -> Tensor:
-    """A quantile of sorted columns `(C, N)`, `(C, 1)`."""
-    return ordered[:, round(share * (ordered.shape[-1] - 1)), None]
+    """The largest value of sorted columns `(C, N)` that does not exceed a quantile, `(C, 1)`."""
+    return ordered[:, int(share * (ordered.shape[-1] - 1)), None]
 
 
 def _tail_ess(draws: Tensor, ordered: Tensor) -> Tensor:
