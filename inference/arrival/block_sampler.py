@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from aif_dcpc.inference.arrival.progress import SampleProgress
 from aif_dcpc.inference.arrival.rest import RestMoves
 from aif_dcpc.inference.model.coordinates import Block
 from aif_dcpc.inference.model.joint import Chart
@@ -101,6 +102,7 @@ class BlockSampler:
 
     def __post_init__(self) -> None:
         self.jitter = jitter()
+        self.progress = SampleProgress(show=False)
 
     def sweep(
         self, *, adapt: bool, adapt_chains: bool = False
@@ -127,6 +129,7 @@ class BlockSampler:
             points[move.chart] = self.point
         if self.rest is not None:
             self.sweep_rest(self.rest, adapt=adapt)
+        self.progress.advance()
         return acceptances, points
 
     def sweep_rest(self, rest: RestMoves, *, adapt: bool) -> None:

@@ -18,6 +18,7 @@ from aif_dcpc.inference.arrival.block_sampler import BlockSampler, names_outside
 from aif_dcpc.inference.arrival.build import build_sampler
 from aif_dcpc.inference.arrival.draws import Draws
 from aif_dcpc.inference.arrival.judge import Verdict, judge
+from aif_dcpc.inference.arrival.progress import SampleProgress
 from aif_dcpc.inference.arrival.warm_up import warm_up
 from aif_dcpc.inference.errors import ConvergenceWarning
 from aif_dcpc.inference.model.ancestral import no_validation
@@ -61,24 +62,35 @@ def sample(
     num_particles: int | None,
     max_seconds: float,
     seed: int | None,
+    progress: bool | None = None,
     **setup: Any,
 ) -> Draws:
     """Draw from the posterior (see `DCPC.sample`)."""
     began = time.process_time()
     with no_validation(), torch.no_grad():
         sampler = build_sampler(engine, data, num_particles, seed=seed, **setup)
-        sweeps = warm_up(sampler, began + WARM_SHARE * max_seconds)
-        draws = _finish(sampler, *_draw(sampler, began + max_seconds))
-        if draws.warnings and sampler.moves:
-            again = time.process_time()
-            end = began + 2 * max_seconds
-            _escalate(sampler)
-            sweeps += warm_up(sampler, again + WARM_SHARE * (end - again))
-            draws = _finish(sampler, *_draw(sampler, end))
+        with SampleProgress(progress) as sampler.progress:
+            sweeps = warm_up(sampler, began + WARM_SHARE * max_seconds)
+            draws = _finish(sampler, *_draw(sampler, began + max_seconds))
+            if draws.warnings and sampler.moves:
+                again = time.process_time()
+                end = began + 2 * max_seconds
+                _escalate(sampler)
+                sweeps += warm_up(sampler, again + WARM_SHARE * (end - again))
+                draws = better(draws, _finish(sampler, *_draw(sampler, end)))
     draws = replace(draws, warmup_sweeps=sweeps, seconds=time.process_time() - began)
     for sentence in draws.warnings:
         warnings.warn(sentence, ConvergenceWarning, stacklevel=3)
     return draws
+
+
+def better(first: Draws, second: Draws) -> Draws:
+    """The draws that fewer warnings stand against; of equals, those that agree better."""
+
+    def faults(draws: Draws) -> tuple[int, float]:
+        return len(draws.warnings), max(float(x.max()) for x in draws.r_hat.values())
+
+    return min(first, second, key=faults)
 
 
 def _escalate(sampler: BlockSampler) -> None:
@@ -95,6 +107,7 @@ def _draw(sampler: BlockSampler, deadline: float) -> tuple[Kept, Verdict]:
     kept = Kept(
         {m.chart: [] for m in sampler.moves}, [], [], torch.zeros_like(sampler.point.log_prob), {}
     )
+    sampler.progress.begin("drawing", CHUNK)
     while True:
         for _ in range(CHUNK):
             _keep(sampler, kept)
@@ -104,6 +117,7 @@ def _draw(sampler: BlockSampler, deadline: float) -> tuple[Kept, Verdict]:
         enough = len(kept.log_prob) >= MOST_DRAWS or time.process_time() > deadline
         if verdict.is_settled or enough:
             return kept, verdict
+        sampler.progress.extend(CHUNK)
 
 
 def _keep(sampler: BlockSampler, kept: Kept) -> None:

@@ -47,6 +47,7 @@ def warm_up(sampler: BlockSampler, deadline: float, *, more: int = MORE) -> int:
     if not sampler.moves:
         return _warm_up_rest(sampler)
     sweeps = 0
+    sampler.progress.begin("warming up", sum(WINDOWS) + SETTLE)
     for number, size in enumerate((*WINDOWS, *[WINDOWS[-1]] * more)):
         window = run_window(sampler, size, adapt_chains=True)
         sweeps += size
@@ -57,6 +58,8 @@ def warm_up(sampler: BlockSampler, deadline: float, *, more: int = MORE) -> int:
         late = time.process_time() > deadline
         if late or (number >= len(WINDOWS) - 1 and have_mixed(window)):
             break
+        if number >= len(WINDOWS) - 1:
+            sampler.progress.extend(size)
     run_window(sampler, SETTLE, adapt_chains=False)
     for move in sampler.moves:
         move.relative = move.relative.clamp_min(0.25)

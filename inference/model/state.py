@@ -27,7 +27,6 @@ from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.parameters import Snapshot
 from aif_dcpc.misspelt import unknown_name
 
-
 GROWTH = 1.025  # of a series that constants stand beside, before moves learn again
 SERIES_GROWTH = 2  # of a series alone
 
