@@ -173,19 +173,21 @@ class BlockSampler:
 
     def replace_chains(self, sources: Tensor) -> None:
         """Put chain `sources[k, g]` in the place of chain k, latents outside the block included."""
-        wide = sources.unsqueeze(-1).expand_as(self.point.place)
-        self.point = Point(
-            self.point.place.gather(0, wide),
-            self.point.log_prob.gather(0, sources),
-            self.point.score.gather(0, wide),
+        place = self.point.place.gather(0, sources.unsqueeze(-1).expand_as(self.point.place))
+        self.state = self.state.with_values(
+            {n: _replaced(self.state.values[n], sources) for n in names_outside(self.block)}
         )
         for move in self.moves:
             move.relative = move.relative.gather(0, sources)
-        outside = names_outside(self.block)
-        if outside:
-            self.state = self.state.with_values(
-                {n: take(self.state.values[n], sources) for n in outside}
-            )
+            if move.chart == self.chart:
+                self.stand(move, place)
+
+
+def _replaced(value: Tensor, sources: Tensor) -> Tensor:
+    """Values `(K, B or 1, ...)` by sources `(K, G)`; what chains of several data share stays."""
+    if value.shape[1] < sources.shape[1]:
+        return value
+    return take(value, sources.expand(-1, value.shape[1]))
 
 
 def partial_density(density: Density, others: tuple[Tensor, ...]) -> Density:
