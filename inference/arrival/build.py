@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from aif_dcpc.inference.arrival.block_sampler import (
@@ -12,11 +13,13 @@ from aif_dcpc.inference.arrival.block_sampler import (
     names_outside,
     partial_density,
 )
+from aif_dcpc.inference.arrival.climb import Climb
 from aif_dcpc.inference.arrival.rest import RestMoves
 from aif_dcpc.inference.arrival.size import MOST, TRIED, few, fitting_num_particles
 from aif_dcpc.inference.arrival.start import arrive, scatter
+from aif_dcpc.inference.errors import ModelError
 from aif_dcpc.inference.model.coordinates import Block
-from aif_dcpc.inference.model.densities import log_joint
+from aif_dcpc.inference.model.densities import log_joint, not_finite
 from aif_dcpc.inference.model.joint import Chart, JointDensity, recorded_map
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.moves.hamiltonian import Density, Point
@@ -27,11 +30,20 @@ FIRST_LOG_STEP = -1.0
 def build_sampler(
     engine: Any, data: Mapping[str, Tensor] | None, num_particles: int | None, **setup: Any
 ) -> BlockSampler:
-    """Clamp the data and bring chains of the block of all continuous latents near the posterior."""
+    """Clamp the data and bring chains of the block of all continuous latents near the posterior.
+
+    Raises:
+        ModelError: where nothing is latent.
+        NonFiniteError: where no chain finds a finite density.
+    """
     if num_particles is None:
         num_particles = _choose_num_particles(engine, data, **setup)
     engine = engine.with_num_particles(num_particles)
     state = engine.init(data, **setup)
+    if not state.conditioning.latent:
+        raise ModelError(
+            "sample: every site is given, nothing is left to draw; leave out the data of one."
+        )
     block = Block.of(state, block_names(state, engine.moves))
     outside = frozenset(names_outside(block))
     rest = RestMoves(engine.schedule, outside) if outside else None
@@ -44,6 +56,7 @@ def build_sampler(
     densities = {c: JointDensity(block, c).recorded(start) for c in charts}
     first = partial_density(densities["standardised"], others)
     found, metric = arrive(first, start, engine.generator)
+    _check_arrived(state, block, found)
     moves = tuple(
         ChartMove(
             chart,
@@ -60,6 +73,13 @@ def build_sampler(
     }
     point = Point(found.place, found.log_prob, found.score)
     return BlockSampler(state, block, moves, maps, rest, point, "standardised", engine.generator)
+
+
+def _check_arrived(state: State, block: Block, found: Climb) -> None:
+    """Refuse to go on where no chain of a datum has a finite density (reads a number)."""
+    if not bool(torch.isfinite(found.log_prob).any(0).all()):
+        declared, _ = block.to_declared(found.place)
+        raise not_finite(state.with_values(block.unflatten(declared)))
 
 
 def _choose_num_particles(engine: Any, data: Mapping[str, Tensor] | None, **setup: Any) -> int:

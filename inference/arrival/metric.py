@@ -34,7 +34,7 @@ def metric_of_pairs(x: Tensor, g: Tensor, *, like: Tensor | None = None) -> Metr
         return _as_metric(scale, like)
     c = _covariance(x / scale)
     f = _covariance(g * scale)
-    return _as_metric(scale.unsqueeze(-1) * _root(_geometric_mean(c, f)), like)
+    return _as_metric(scale.unsqueeze(-1) * _geometric_root(c, f), like)
 
 
 def covariance_metric(places: Tensor) -> Metric:
@@ -76,24 +76,14 @@ def _covariance(x: Tensor) -> Tensor:
     return (1 - share) * c + torch.diag_embed(share * diagonal + tiny)
 
 
-def _geometric_mean(c: Tensor, f: Tensor) -> Tensor:
-    """C # F^-1 = F^-1/2 (F^1/2 C F^1/2)^1/2 F^-1/2."""
-    half = _power(f, 0.5)
-    inverse = _power(f, -0.5)
-    return inverse @ _power(half @ c @ half, 0.5) @ inverse
-
-
-def _power(matrix: Tensor, exponent: float) -> Tensor:
-    values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
+def _geometric_root(c: Tensor, f: Tensor) -> Tensor:
+    """A with A A' = C # F^-1, the solution S of S F S = C: with F = L L', A = L'^-1 (L' C L)^(1/4)."""
+    lower = torch.linalg.cholesky_ex(f)[0]
+    inner = lower.mT @ c @ lower
+    values, vectors = torch.linalg.eigh((inner + inner.mT) / 2)
     least = values.amax(-1, keepdim=True) * 1e-12
-    return (vectors * values.clamp_min(least).pow(exponent).unsqueeze(-2)) @ vectors.mT
-
-
-def _root(matrix: Tensor) -> Tensor:
-    symmetric = (matrix + matrix.mT) / 2
-    size = symmetric.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
-    eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-    return torch.linalg.cholesky_ex(symmetric + 1e-10 * size * eye)[0]
+    halves = vectors * values.clamp_min(least).pow(0.25).unsqueeze(-2)
+    return torch.linalg.solve_triangular(lower.mT, halves, upper=True)
 
 
 def _as_metric(factor: Tensor, like: Tensor) -> Metric:
