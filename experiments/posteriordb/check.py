@@ -9,7 +9,6 @@ Everything is in double precision.
 """
 
 import argparse
-import json
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +23,8 @@ from torch.distributions import biject_to
 from aif_dcpc.commands.command import run_script
 from aif_dcpc.experiments.posteriordb.by_sites import BY_SITES
 from aif_dcpc.experiments.posteriordb.densities import DENSITIES
-from aif_dcpc.experiments.posteriordb.posterior import FOLDER, Program, reference
+from aif_dcpc.experiments.posteriordb.files import raw, reference
+from aif_dcpc.experiments.posteriordb.posterior import Program
 from aif_dcpc.experiments.posteriordb.programs import POSTERIORS
 from aif_dcpc.inference import DCPC, GraphicalModel
 
@@ -107,9 +107,8 @@ def program_density(program: Program, point: Point) -> float:
 
 def hand_density(name: str, point: Point) -> float:
     """The log density by hand at one point."""
-    file = FOLDER / "data" / f"{name.partition('-')[0]}.json"
-    raw = json.loads(file.read_text(encoding="utf-8"))
-    data = {k: np.array(v, dtype=float) if isinstance(v, list) else v for k, v in raw.items()}
+    plain = raw(name.partition("-")[0])
+    data = {k: np.array(v, dtype=float) if isinstance(v, list) else v for k, v in plain.items()}
     return DENSITIES[name]({k: v.numpy() for k, v in point.items()}, data)
 
 

@@ -1,15 +1,13 @@
 """What every posterior of this folder states: its data, its program and its parameters."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-FOLDER = Path(__file__).parent
+from aif_dcpc.experiments.posteriordb.files import raw
+
 Data = Mapping[str, Tensor]
 Draws = Mapping[str, Tensor]
 Program = Callable[[], None]
@@ -39,14 +37,8 @@ class Posterior:
 
 def load(name: str) -> dict[str, Tensor]:
     """Read one data set, every entry in the default dtype of now."""
-    raw = json.loads((FOLDER / "data" / f"{name}.json").read_text(encoding="utf-8"))
-    return {key: torch.tensor(value, dtype=torch.get_default_dtype()) for key, value in raw.items()}
-
-
-def reference() -> dict[str, Any]:
-    """Read the reference statistics: posterior -> data, model, source, parameters."""
-    found: dict[str, Any] = json.loads((FOLDER / "reference.json").read_text(encoding="utf-8"))
-    return found
+    dtype = torch.get_default_dtype()
+    return {key: torch.tensor(value, dtype=dtype) for key, value in raw(name).items()}
 
 
 def elements(name: str, vector: Tensor) -> dict[str, Tensor]:

@@ -14,7 +14,16 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PACKAGES = PROJECT["tool"]["setuptools"]["packages"]
-OPTIONAL = {"arviz", "cosmic_ray", "coverage", "moviepy", "torch_fidelity", "torchmetrics"}
+OPTIONAL = {
+    "arviz",
+    "cosmic_ray",
+    "coverage",
+    "jax",
+    "moviepy",
+    "numpyro",
+    "torch_fidelity",
+    "torchmetrics",
+}
 
 
 def modules_of(package):

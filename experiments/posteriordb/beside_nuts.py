@@ -1,0 +1,200 @@
+"""The engine beside NumPyro's NUTS: effective draws per processor second, and the time to a thousand.
+
+    python -m aif_dcpc.experiments.posteriordb.beside_nuts
+
+Joins the lines of `measure` (programs and simulated posteriors) and of `nuts.run`, and measures
+nothing. Of NUTS the way counts that serves it best on each posterior: fewest wrong runs, then most
+effective draws per second, among forms, numbers of chains and precisions that were tried. Seconds
+hold both warm-ups. "Compiled" is what remains once tracing and compiling are done: for the engine
+without recording its densities, for NUTS the bare loop. "Waiting" is all of it, the model's
+construction or import included.
+
+A ratio is the engine's figure over that of NUTS, geometric means over seeds. A wrong run of the
+engine counts as .01 times NUTS; one of NUTS counts at its full speed, so that errors of the
+comparison fall on the engine's side.
+"""
+
+import argparse
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+
+from aif_dcpc.commands.command import run_script
+from aif_dcpc.errors import ConfigError
+from aif_dcpc.experiments.posteriordb.files import FOLDER
+from aif_dcpc.experiments.posteriordb.report import cells, newest
+from aif_dcpc.results import Results, Row
+
+WRONG_RATIO = 0.01
+ENOUGH = 1000  # effective draws of the worst scalar
+WAY = ("form", "chains", "double", "dense")
+BAD = ("wrong", "silently wrong", "failed")
+HEADER = (
+    "posterior",
+    "engine",
+    "ESS/s",
+    "NUTS",
+    "ESS/s",
+    "ratio",
+    "the same, waiting",
+    "s to 1,000: engine, NUTS",
+    "the same, waiting",
+)
+Seconds = Callable[[Row], tuple[float, float]]  # row -> before the draws, and of drawing them
+
+
+def engine_compiled(row: Row) -> tuple[float, float]:
+    """Seconds before the kept draws and of drawing, without recording."""
+    return row["seconds"] - row["recording"] - row["drawing"], row["drawing"]
+
+
+def engine_waiting(row: Row) -> tuple[float, float]:
+    """Seconds before the kept draws, the model's import included, and of drawing."""
+    return row["building"] + row["seconds"] - row["drawing"], row["drawing"]
+
+
+def nuts_compiled(row: Row) -> tuple[float, float]:
+    """Seconds of warming up and of drawing."""
+    return row["warm_up"], row["drawing"]
+
+
+def nuts_waiting(row: Row) -> tuple[float, float]:
+    """Seconds of tracing, compiling and warming up; and of drawing."""
+    return row["tracing"] + row["compiling"] + row["warm_up"], row["drawing"]
+
+
+def is_wrong(row: Row) -> bool:
+    """Whether a run is off by more than .2 sd or 20 %, or has failed."""
+    return row["verdict"] in BAD
+
+
+def speed(row: Row, seconds: Seconds) -> float:
+    """Effective draws of the worst scalar per processor second."""
+    return row["ess"] / sum(seconds(row))
+
+
+def time_to_enough(row: Row, seconds: Seconds) -> float:
+    """Seconds until the worst scalar has `ENOUGH` effective draws, at the rate of the run."""
+    before, drawing = seconds(row)
+    return before + drawing * ENOUGH / max(row["ess"], 1e-9)
+
+
+def geometric(values: Iterable[float]) -> float:
+    """Geometric mean; not a number where there is nothing."""
+    logs = [math.log(max(value, 1e-300)) for value in values]
+    return math.exp(fmean(logs)) if logs else math.nan
+
+
+def best_way(rows: Sequence[Row]) -> list[Row]:
+    """The runs of NUTS in the way that serves it best: fewest wrong runs, then the highest speed."""
+    ways: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        ways.setdefault(tuple(row[name] for name in WAY), []).append(row)
+    return min(ways.values(), key=_demerits)
+
+
+def _demerits(runs: Sequence[Row]) -> tuple[float, float]:
+    wrong = fmean(is_wrong(row) for row in runs)
+    return wrong, -geometric(speed(row, nuts_compiled) for row in runs)
+
+
+def ratio(
+    engine: Sequence[Row], nuts: Sequence[Row], of_engine: Seconds, of_nuts: Seconds
+) -> float:
+    """Effective draws per second, engine over NUTS; a wrong run of the engine counts as .01."""
+    other = geometric(speed(row, of_nuts) for row in nuts)
+    return geometric(
+        WRONG_RATIO if is_wrong(row) else speed(row, of_engine) / other for row in engine
+    )
+
+
+def by_posterior(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Rows by every posterior that they stand for."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        for name in row.get("posteriors", [row["posterior"]]):
+            found.setdefault(name, []).append(row)
+    return found
+
+
+def table(engine: Sequence[Row], nuts: Sequence[Row]) -> str:
+    """A Markdown table of what both have sampled, and geometric means of its ratios.
+
+    Raises:
+        ConfigError: there is no such posterior.
+    """
+    ours = by_posterior(newest(engine, "posterior", "seed"))
+    theirs = by_posterior(newest(nuts, "posterior", *WAY, "seed"))
+    both = {name: (ours[name], best_way(theirs[name])) for name in ours if name in theirs}
+    if not both:
+        raise ConfigError("no posterior has been sampled by both: call measure and nuts.run first.")
+    lines = [cells(*HEADER), "|---" * len(HEADER) + "|"]
+    lines += [_line(name, *runs) for name, runs in both.items()]
+    return "\n".join([*lines, "", closing(both)])
+
+
+def closing(both: Mapping[str, tuple[Sequence[Row], Sequence[Row]]]) -> str:
+    """Geometric means over posteriors, in one sentence each."""
+    compiled = [ratio(*runs, engine_compiled, nuts_compiled) for runs in both.values()]
+    waiting = [ratio(*runs, engine_waiting, nuts_waiting) for runs in both.values()]
+    wrong = sum(is_wrong(row) for runs in both.values() for row in runs[0])
+    return (
+        f"{len(both)} posteriors, geometric mean of the ratios: {geometric(compiled):.2f} compiled, "
+        f"{geometric(waiting):.2f} waiting; smallest {min(compiled):.2f}; "
+        f"{wrong} wrong runs of the engine."
+    )
+
+
+def _line(name: str, engine: Sequence[Row], nuts: Sequence[Row]) -> str:
+    good = [row for row in engine if not is_wrong(row)]
+    return cells(
+        name,
+        _wrong(engine),
+        _number(geometric(speed(row, engine_compiled) for row in good)),
+        f"{_way(nuts[0])}, {_wrong(nuts)}",
+        _number(geometric(speed(row, nuts_compiled) for row in nuts)),
+        f"{ratio(engine, nuts, engine_compiled, nuts_compiled):.2f}",
+        f"{ratio(engine, nuts, engine_waiting, nuts_waiting):.2f}",
+        _times(good, nuts, engine_compiled, nuts_compiled),
+        _times(good, nuts, engine_waiting, nuts_waiting),
+    )
+
+
+def _way(row: Row) -> str:
+    parts = [row["form"], f"{row['chains']} chains" if row["chains"] > 1 else "1 chain"]
+    parts += [word for word in ("double", "dense") if row[word]]
+    return ", ".join(parts)
+
+
+def _wrong(runs: Sequence[Row]) -> str:
+    return f"{sum(map(is_wrong, runs))} of {len(runs)} wrong"
+
+
+def _times(engine: Sequence[Row], nuts: Sequence[Row], of_engine: Seconds, of_nuts: Seconds) -> str:
+    ours = geometric(time_to_enough(row, of_engine) for row in engine)
+    theirs = geometric(time_to_enough(row, of_nuts) for row in nuts)
+    return f"{_number(ours)}, {_number(theirs)}"
+
+
+def _number(value: float) -> str:
+    """Three digits, or a dash for what is not there."""
+    if math.isnan(value):
+        return "-"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--engine", type=Path, default=FOLDER / "results.jsonl")
+    parser.add_argument("--nuts", type=Path, default=FOLDER / "nuts.jsonl")
+    asked = parser.parse_args(given)
+    engine = Results(asked.engine).rows(way="program")
+    print(table(engine, Results(asked.nuts).rows()))
+
+
+if __name__ == "__main__":
+    run_script(main)
