@@ -14,6 +14,7 @@ from torch.distributions import Transform
 from torch.distributions.constraints import Constraint
 
 from aif_dcpc.inference.errors import ModelError
+from aif_dcpc.inference.model.bijections import coordinates
 from aif_dcpc.inference.model.factor_graph import (
     Argument,
     Factor,
@@ -26,7 +27,6 @@ from aif_dcpc.inference.model.factor_graph import (
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.parameters import Snapshot
 from aif_dcpc.misspelt import unknown_name
-
 
 GROWTH = 1.025  # of a series that constants stand beside, before moves learn again
 SERIES_GROWTH = 2  # of a series alone
@@ -91,10 +91,13 @@ class Conditioning:
         return sites[name]
 
     def unconstrain(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Bring values from their own support to unconstrained coordinates, where the two differ."""
+        """Bring values from their own support to unconstrained coordinates, where the two differ.
+
+        Values at the edge of a support get finite coordinates (see `bijections`).
+        """
         found = dict(values)
         for name in values.keys() & self.bijections.keys():
-            found[name] = self.bijections[name].inv(values[name])
+            found[name] = coordinates(self.bijections[name], values[name])
         return found
 
 

@@ -30,6 +30,7 @@ from aif_dcpc.inference.model.graph import Site, parent_name
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.queries.exogenous import from_noise, to_noise
 from aif_dcpc.inference.queries.law import factor_law
+from aif_dcpc.inference.settings import check_integer
 from aif_dcpc.misspelt import unknown_name
 
 # -- the future ------------------------------------------------------------------------------------
@@ -116,7 +117,7 @@ def _horizon(state: State, inputs: Mapping[str, Tensor], length: int | None) -> 
 
 def _told_lengths(state: State, inputs: Mapping[str, Tensor], length: int | None) -> set[int]:
     """Numbers of future slices: of every input with a value a slice, and the one asked for."""
-    lengths = set() if length is None else {length}
+    lengths = set() if length is None else {check_integer("forecast: length", length, 1)}
     for name, value in inputs.items():
         if state.conditioning.site(name).period == 1:
             lengths.add(value.shape[1])
