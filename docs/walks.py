@@ -1,4 +1,4 @@
-"""Walk through the code with one datum and note which files it meets: `python docs/walks.py`.
+"""Walk through the code with one observation and note which files it meets: `python docs/walks.py`.
 
 The walks of docs/structure.md, measured: every call of a function of the project, in order. A call
 crosses from one file to another if its nearest caller of the project stands in another file; what

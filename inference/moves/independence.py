@@ -93,7 +93,7 @@ class MixtureProposal(SiteMove):
     def __call__(
         self, state: State, generator: torch.Generator | None, *, adapt: bool
     ) -> tuple[State, Tensor]:
-        """Propose once for each particle and datum."""
+        """Propose once for each particle and data point."""
         site = state.conditioning.site(self.site)
         z = state.values[self.site]
         flat = flatten_event(site, z)

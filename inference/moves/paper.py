@@ -32,7 +32,7 @@ class SiteEvidence:
 
 @dataclass(frozen=True)
 class Paper(SiteMove):
-    """Propose by preconditioned Langevin, weigh by gamma / q, resample each datum's (and slice's) particles.
+    """Propose by preconditioned Langevin, weigh by gamma / q, resample each data point's (and slice's) particles.
 
     Attributes:
         site: name of a continuous site.
@@ -63,7 +63,7 @@ class Paper(SiteMove):
         proposal = torch.where(free.unsqueeze(-1), proposal, flat)
 
         log_gamma = log_conditional(state, site, proposal.reshape(z.shape))
-        # minus log q up to terms that all particles of a datum share: the covariance is common to them
+        # minus log q up to terms that all particles of a data point share: the covariance is common to them
         log_weights = log_gamma + 0.5 * noise.square().sum(-1)
         ancestors = systematic(log_weights.flatten(1), generator).reshape(log_weights.shape)
         chosen = proposal.gather(0, ancestors.unsqueeze(-1).expand_as(proposal))
@@ -114,7 +114,7 @@ def _preconditioner(eps: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
 
 
 def _apply(matrix: Tensor, x: Tensor) -> Tensor:
-    """Multiply `(K, B, T, D)` by a matrix or a diagonal per datum and slice."""
+    """Multiply `(K, B, T, D)` by a matrix or a diagonal per data point and slice."""
     return x * matrix if matrix.ndim == 3 else torch.einsum("btij,kbtj->kbti", matrix, x)
 
 

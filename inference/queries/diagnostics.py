@@ -1,7 +1,7 @@
 """Has the cloud converged, and is it worth trusting? Diagnostics from the trace of a run, with remedies.
 
 Particles are independent chains, so a trace `(num_sweeps, K, B, *event)` shows both how fast each
-forgets (its autocorrelation) and whether they agree (R-hat). All numbers are per datum and
+forgets (its autocorrelation) and whether they agree (R-hat). All numbers are per data point and
 coordinate; `diagnose` sums them up.
 
     >>> import torch
@@ -296,7 +296,7 @@ def _two_clusters(means: Tensor) -> float:
 
 
 def to_arviz(info: Info, *, datum: int = 0) -> Any:
-    """The trace of one datum as ArviZ's data object: particles are chains, sweeps are draws.
+    """The trace of one data point as ArviZ's data object: particles are chains, sweeps are draws.
 
     Raises:
         InferenceError: if ArviZ is not installed, or nothing was recorded.

@@ -272,7 +272,7 @@ def annealed_log_evidence(
         engine: model and moves.
         data: as `engine.init`.
         num_temperatures: steps between prior and posterior.
-        num_chains: K, independent chains per datum.
+        num_chains: K, independent chains per data point.
         sweeps_per_temperature: sweeps at each step.
         path: temperatures and frozen moves; fitted on a pilot cloud of `num_chains` (at least 2) by
             default.
