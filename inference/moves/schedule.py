@@ -23,7 +23,7 @@ from aif_dcpc.inference.moves.user_conditional import UserConditional, is_exact
 from aif_dcpc.misspelt import unknown_name
 
 Passes = tuple[tuple[Move, ...], ...]
-Builder = Callable[[State, str, "Options"], Passes]
+PassBuilder = Callable[[State, str, "Options"], Passes]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class MoveKind:
         is_exact: whether the kind leaves the posterior invariant.
     """
 
-    build: Builder
+    build: PassBuilder
     needs: str
     is_exact: bool = True
 
@@ -96,7 +96,7 @@ def block_moves(state: State, name: str, options: Options) -> Passes:
     return whole[0], windows, whole[-1], windows
 
 
-def slice_moves(noise: str) -> Builder:
+def slice_moves(noise: str) -> PassBuilder:
     """Make a builder of moves that propose single slices only, by one kind of noise."""
 
     def passes(state: State, name: str, options: Options) -> Passes:
@@ -115,7 +115,7 @@ def series_moves(state: State, name: str, options: Options) -> Passes:
     return ((ForwardFilterBackwardSample(name),),)
 
 
-def per_colour(build: Callable[[str, int], Move]) -> Builder:
+def per_colour(build: Callable[[str, int], Move]) -> PassBuilder:
     """Make a builder of one pass per colour of a site's slices."""
 
     def passes(state: State, name: str, options: Options) -> Passes:
