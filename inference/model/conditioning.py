@@ -77,9 +77,9 @@ def build_state(
     clamped = _clamp(factor_graph, data, masks, do, (batch, time))
     values = check_values(factor_graph, clamped.values, clamped.observed, do=clamped.do)
     observed = {n: m for n, m in clamped.observed.items() if n in clamped.drawn}
-    sampler = AncestorSampler(factor_graph, num_particles, batch, time, values, observed)
-    with rng_from(generator):
-        drawn = sampler.sample()
+    draws = rng_from(generator)
+    sampler = AncestorSampler(factor_graph, num_particles, batch, time, values, observed, draws)
+    drawn = sampler.sample()
     values = check_values(factor_graph, values, clamped.observed, drawn, do=clamped.do)
     natural = {**drawn, **{n: v for n, v in values.items() if n not in clamped.drawn}}
     for name in clamped.drawn - clamped.inferred:

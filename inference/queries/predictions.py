@@ -67,9 +67,9 @@ def forecast(
         state.batch_size,
         state.length + horizon,
         _future_inputs(state, inputs, horizon),
+        draws=rng_from(generator),
     )
-    with rng_from(generator):
-        drawn = sampler.sample(state.length, state.natural)
+    drawn = sampler.sample(state.length, state.natural)
     found = {}
     for name, value in drawn.items():
         site = state.conditioning.site(name)
