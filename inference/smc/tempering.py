@@ -44,7 +44,7 @@ MAX_SHARE_ERROR = 0.03
 MAX_EVIDENCE_ERROR = 0.1  # nats
 AIM = 0.7  # of these, before which clouds grow
 GROWTH = (1, 4, 16)
-MOST_CHAINS = 2**17  # particles times data, to which clouds grow at most
+MOST_CHAINS = 2**16  # particles times data, to which clouds grow at most
 
 
 @dataclass(frozen=True)
