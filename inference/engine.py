@@ -36,7 +36,6 @@ from aif_dcpc.inference.model.factor_graph import FactorGraph
 from aif_dcpc.inference.model.graph import GraphicalModel
 from aif_dcpc.inference.model.parameters import Snapshot
 from aif_dcpc.inference.model.state import Info, State
-from aif_dcpc.inference.model.trial import check_scored
 from aif_dcpc.inference.moves import Move
 from aif_dcpc.inference.moves.by_name import find_moves
 from aif_dcpc.inference.moves.schedule import (
@@ -165,9 +164,7 @@ class DCPC(Estimates):
             for name in self.moves:
                 if name in state.conditioning.latent:
                     site_passes(state, name, self.moves[name], self.options)
-            state = with_particles(state, particles or {})
-            check_scored(state)
-            return state
+            return with_particles(state, particles or {})
 
     def _seed(self, device: torch.device, seed: int | None) -> None:
         """Make a generator if there is none on the device, or if a seed is given."""

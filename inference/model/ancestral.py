@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from aif_dcpc.inference.errors import ClampError, InferenceError, ModelError, cause
+from aif_dcpc.inference.errors import ClampError, ModelError, named_failure
 from aif_dcpc.inference.model.clamping import PRECISIONS, needs_double
 from aif_dcpc.inference.model.factor_graph import (
     Argument,
@@ -34,14 +34,8 @@ def drawing(site: Site) -> Iterator[None]:
     Raises:
         ModelError: for whatever a kernel, or a deterministic site above it, raises.
     """
-    try:
+    with named_failure(f"site {site.name!r}: its kernel cannot be drawn from"):
         yield
-    except InferenceError:
-        raise
-    except Exception as error:
-        raise ModelError(
-            f"site {site.name!r}: its kernel cannot be drawn from: {cause(error)}"
-        ) from error
 
 
 def expand_to(
@@ -236,7 +230,12 @@ def _mixed(site: Site, observed: Tensor, given: Tensor, drawn: Tensor) -> Tensor
 
 def _series(slices: Mapping[str, list[Tensor]]) -> dict[str, Tensor]:
     """Join the slices of every site that has any."""
-    return {name: _join(parts) for name, parts in slices.items() if parts}
+    found = {}
+    for name, parts in slices.items():
+        if parts:
+            with named_failure(f"site {name!r}: its slices differ in shape"):
+                found[name] = _join(parts)
+    return found
 
 
 def _join(parts: list[Tensor]) -> Tensor:

@@ -1,29 +1,26 @@
-"""Is every kernel able to score what it draws? Tried once on a first cloud, so that no sweep fails later."""
+"""Is every kernel able to score what it draws? Tried once on a first cloud, before the first sweep."""
 
 import torch
 
-from aif_dcpc.inference.errors import InferenceError, ModelError, cause
+from aif_dcpc.inference.errors import ModelError, named_failure
 from aif_dcpc.inference.model.densities import active_factors, evaluate
 from aif_dcpc.inference.model.factor_graph import Factor
 from aif_dcpc.inference.model.state import FactorValue, State
 
 
-def check_scored(state: State) -> None:
-    """Evaluate every factor with its scores.
+def scored(state: State) -> State:
+    """Evaluate every factor with its scores, and keep them in the cache.
 
     Raises:
         ModelError: for one that fails, or whose log density does not lie along particles and data.
     """
+    cache = dict(state.cache)
     for factor in active_factors(state):
-        try:
+        with named_failure(f"site {factor.site.name!r}: its kernel cannot score a value"):
             found = evaluate(state, factor)
-        except InferenceError:
-            raise
-        except Exception as error:  # a kernel may raise anything
-            raise ModelError(
-                f"site {factor.site.name!r}: its kernel cannot score a value: {cause(error)}"
-            ) from error
         _check_shape(state, factor, found)
+        cache[factor.key] = found
+    return state.replace(cache=cache)
 
 
 def _check_shape(state: State, factor: Factor, found: FactorValue) -> None:

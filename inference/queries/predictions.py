@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from aif_dcpc.inference.errors import ClampError
-from aif_dcpc.inference.model.ancestral import AncestorSampler, rng_from
+from aif_dcpc.inference.model.ancestral import AncestorSampler, drawing, rng_from
 from aif_dcpc.inference.model.conditioning import interventions
 from aif_dcpc.inference.model.densities import active_factors, factor_slices
 from aif_dcpc.inference.model.factor_graph import expand_trailing, num_slices
@@ -159,9 +159,9 @@ def predict(state: State, generator: torch.Generator | None = None) -> dict[str,
     with rng_from(generator):
         for factor in active_factors(state):
             if factor.site.name not in state.conditioning.latent:
-                parts.setdefault(factor.site.name, []).append(
-                    factor_law(state, factor, state.natural).sample()
-                )
+                with drawing(factor.site):
+                    drawn = factor_law(state, factor, state.natural).sample()
+                parts.setdefault(factor.site.name, []).append(drawn)
     return {name: x[0] if len(x) == 1 else torch.cat(x, 2) for name, x in parts.items()}
 
 

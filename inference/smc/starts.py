@@ -16,6 +16,7 @@ from aif_dcpc.inference.model.bijections import at_edge
 from aif_dcpc.inference.model.densities import log_joint
 from aif_dcpc.inference.model.resampling import is_coupled
 from aif_dcpc.inference.model.state import State
+from aif_dcpc.inference.model.trial import scored
 from aif_dcpc.inference.smc.annealing import select
 
 WIDTH = 2.0
@@ -27,11 +28,14 @@ def with_possible_start(state: State, generator: torch.Generator | None) -> Stat
     """Return a cloud whose particles can all move (reads from the device: call it before sweeps).
 
     One that has been swept, or is tempered and stands for the prior, is returned as it is.
+
+    Raises:
+        ModelError: for a kernel that cannot score a value.
     """
     if state.sweeps or state.inverse_temperature is not None:
         return state
     with no_validation(), torch.no_grad():
-        return _possible(_off_the_edge(state, generator))
+        return _possible(scored(_off_the_edge(state, generator)))
 
 
 def _off_the_edge(state: State, generator: torch.Generator | None) -> State:
