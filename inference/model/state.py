@@ -90,6 +90,11 @@ class Conditioning:
             raise ModelError(unknown_name("site", name, sites))
         return sites[name]
 
+    @property
+    def circular(self) -> frozenset[str]:
+        """Names of latent angles, whose coordinates go round and round."""
+        return frozenset(n for n, bijection in self.bijections.items() if not bijection.bijective)
+
     def unconstrain(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Bring values from their own support to unconstrained coordinates, where the two differ.
 

@@ -144,7 +144,9 @@ def _continuous(state: State) -> list[str]:
 
 
 def _obstacle(state: State) -> str:
-    """Say why the discrete sites cannot be summed out; "" where they can."""
+    """Say why no proposal can be fitted, or the discrete sites not summed out; "" where all can."""
+    for name in state.conditioning.circular:
+        return f"site {name!r} is an angle, to which no Gaussian can be fitted."
     cells = FEW_CELLS if _continuous(state) else MAX_CELLS
     return obstacle(state, state.conditioning.discrete, cells)
 
