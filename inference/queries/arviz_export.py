@@ -39,13 +39,24 @@ class KeptDraws(Protocol):
     """
 
     @property
-    def values(self) -> Mapping[str, Tensor]: ...
+    def values(self) -> Mapping[str, Tensor]:
+        """Latents by site."""
+        ...
+
     @property
-    def log_joint(self) -> Tensor: ...
+    def log_joint(self) -> Tensor:
+        """The log joint of every draw."""
+        ...
+
     @property
-    def acceptance(self) -> Tensor: ...
+    def acceptance(self) -> Tensor:
+        """Mean acceptance of every chain."""
+        ...
+
     @property
-    def state(self) -> State: ...
+    def state(self) -> State:
+        """The cloud."""
+        ...
 
 
 def inference_data(draws: KeptDraws, *, seed: int = 0) -> Any:
