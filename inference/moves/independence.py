@@ -9,6 +9,7 @@ local moves cannot, and accept rarely where data say much.
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -87,6 +88,7 @@ class MixtureProposal(SiteMove):
             dimension).
     """
 
+    needs: ClassVar[str] = "score"
     bank: Tensor
     bandwidth: float = 0.3
 

@@ -9,6 +9,7 @@ Reference: Sennesh, Wu, Salvatori (2024), arXiv 2408.05834, Algorithm 1 and equa
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -41,6 +42,7 @@ class Paper(SiteMove):
         ridge: lambda, added as lambda / K to the covariance of the prediction errors.
     """
 
+    needs: ClassVar[str] = "score"
     phase: int = 0
     step: float = 0.1
     ridge: float = 1.0
