@@ -166,7 +166,7 @@ def _width(stop: Stop) -> float:
 
 def _title(room: Room) -> str:
     if room[0] == FOR_EVERYONE:
-        return "imports nothing of the project"
+        return "imports nothing else of the project"
     inside = room[0].removeprefix(package_of(room) + "/")
     return f"{inside}/*.py" if room[1] or inside == package_of(room) else inside
 

@@ -4,8 +4,8 @@ Every folder is a room. Files that lie directly in a folder with rooms of its ow
 which of these rooms they use, since the door of a package stands above its rooms and its errors
 below them. An arrow says how many import lines lead from one room to another; between two packages
 there is one arrow for all of their rooms. Files of `aif_dcpc` that the packages below import, which
-themselves import nothing of the project, are for everyone: they have a room at the bottom and no
-arrows.
+themselves import nothing else of the project, are for everyone: they have a room at the bottom and
+no arrows.
 """
 
 import ast

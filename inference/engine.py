@@ -22,15 +22,12 @@ resamples each site on its own, which does not.
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
-from aif_dcpc.inference.arrival.draws import Draws
-from aif_dcpc.inference.arrival.sample import sample
 from aif_dcpc.inference.errors import ModelError
+from aif_dcpc.inference.estimates import Estimates
 from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.clamping import device_of
 from aif_dcpc.inference.model.conditioning import build_state, intervene, with_particles
@@ -41,7 +38,6 @@ from aif_dcpc.inference.model.parameters import Snapshot
 from aif_dcpc.inference.model.state import Info, State
 from aif_dcpc.inference.moves import Move
 from aif_dcpc.inference.moves.by_name import find_moves
-from aif_dcpc.inference.moves.forward_backward import marginals
 from aif_dcpc.inference.moves.schedule import (
     UPDATES,
     Options,
@@ -51,19 +47,17 @@ from aif_dcpc.inference.moves.schedule import (
     site_passes,
 )
 from aif_dcpc.inference.queries.diagnostics import warn_low_acceptance
-from aif_dcpc.inference.queries.evidence import Evidence, estimate_evidence
-from aif_dcpc.inference.queries.law import law
-from aif_dcpc.inference.queries.predictions import counterfactual, forecast, predict
+from aif_dcpc.inference.queries.edges import warn_at_edge
 from aif_dcpc.inference.sampler import Readout
 from aif_dcpc.inference.settings import check_integer, check_seed
 from aif_dcpc.inference.smc.append import append
 from aif_dcpc.inference.smc.recent import merge_window
-from aif_dcpc.inference.smc.tempering import temper
+from aif_dcpc.inference.smc.starts import with_possible_start
 from aif_dcpc.inference.sweeping import Record, part_to_sweep, readout
 from aif_dcpc.misspelt import unknown_name
 
 
-class DCPC:
+class DCPC(Estimates):
     """An inference engine: clouds, sweeps and estimates for one graphical model.
 
     Args:
@@ -287,10 +281,13 @@ class DCPC:
             NonFiniteError: if the log joint stops being finite; names the site and the sweep.
 
         Warns:
-            ConvergenceWarning: where a site's moves, after warming up, are hardly ever accepted.
+            ConvergenceWarning: where a site's moves, after warming up, are hardly ever accepted, or
+                its particles lie at the edge of its support.
         """
         check_integer("num_sweeps", num_sweeps, 0)
         state = self.refresh_cache(intervene(state, do or {}))
+        if num_sweeps:
+            state = with_possible_start(state, generator or self.generator)
         part = whole = part_to_sweep(state, recent)
         found = Record(readout(state, record))
         for _ in range(num_sweeps):
@@ -303,6 +300,7 @@ class DCPC:
         self.check_finite(part, info)
         if part.sweeps > part.opened + self.warmup:
             warn_low_acceptance(info)
+            warn_at_edge(part)
         return part if whole is state else merge_window(state, part), info
 
     def append(
@@ -316,62 +314,6 @@ class DCPC:
         """Extend the series by one slice (see `smc.append`); sweeps then re-infer its history."""
         with no_validation(), torch.no_grad():
             return append(state, observation, generator or self.generator, masks)
-
-    # -- estimates ---------------------------------------------------------------------------------
-
-    def marginals(self, state: State, site: str) -> Tensor:
-        """Return exact probabilities of a discrete site's values, `(K, B, [T,] M)`."""
-        with no_validation(), torch.no_grad():
-            return marginals(state, site)
-
-    def law(self, state: State, site: str) -> Distribution:
-        """Return p(site | parents) at the particles, batch shape `(K, B, [T])` (see `law.law`)."""
-        return law(state, site)
-
-    def forecast(
-        self, state: State, inputs: Mapping[str, Tensor] | None = None, *, length: int | None = None
-    ) -> dict[str, Tensor]:
-        """Draw H future slices of every site at every particle (see `predictions.forecast`)."""
-        with no_validation(), torch.no_grad():
-            return forecast(state, inputs, length=length, generator=self.generator)
-
-    def predict(self, state: State) -> dict[str, Tensor]:
-        """Draw every observed site anew at the particles (see `predictions.predict`)."""
-        with no_validation(), torch.no_grad():
-            return predict(state, self.generator)
-
-    def counterfactual(self, state: State, do: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return what would have been, had sites been set (see `predictions.counterfactual`)."""
-        with no_validation(), torch.no_grad():
-            return counterfactual(state, do, self.generator)
-
-    def log_evidence(self, data: Mapping[str, Tensor], **options: Any) -> Tensor:
-        """Return log p(data), `(B,)` nats, or `(1,)` with global latents (see `evidence`)."""
-        return self.evidence(data, **options).log_evidence
-
-    def evidence(self, data: Mapping[str, Tensor], **options: Any) -> Evidence:
-        """Return log p(data) with its quality (options: those of `estimate_evidence`)."""
-        return estimate_evidence(self, data, **options)
-
-    def sample(
-        self,
-        data: Mapping[str, Tensor] | None = None,
-        *,
-        num_particles: int | None = None,
-        max_seconds: float = 30.0,
-        seed: int | None = None,
-        **setup: Any,
-    ) -> Draws:
-        """Draw from the posterior: start, warm up until mixed, draw, diagnose."""
-        return sample(
-            self, data, num_particles=num_particles, max_seconds=max_seconds, seed=seed, **setup
-        )
-
-    def temper(
-        self, data: Mapping[str, Tensor] | None = None, **options: Any
-    ) -> tuple[State, Info]:
-        """Draw a cloud by tempering, for multimodal posteriors (options: `tempering.temper`)."""
-        return temper(self, data, **options)
 
     def with_num_particles(self, num_particles: int) -> "DCPC":
         """Return the same engine with another number of particles and exact moves."""

@@ -1,5 +1,8 @@
 """Errors of the engine: each says where, what was expected, what was found and what to try."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class InferenceError(Exception):
     """Base of everything the engine raises on purpose."""
@@ -31,3 +34,18 @@ def cause(error: Exception) -> str:
         return str(error)
     first_line = (str(error).strip().splitlines() or [""])[0][:300]
     return f"{type(error).__name__}: {first_line}".removesuffix(": ")
+
+
+@contextmanager
+def named_failure(what: str) -> Iterator[None]:
+    """Say what failed where somebody else's code may raise anything.
+
+    Raises:
+        ModelError: for whatever is raised inside, but for the engine's own sentences.
+    """
+    try:
+        yield
+    except InferenceError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{what}: {cause(error)}") from error

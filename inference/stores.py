@@ -76,18 +76,42 @@ class ParticleStore:
         return store
 
     def read(self, indices: Tensor) -> dict[str, Tensor]:
-        """Read the particles of some data, `(K, B, *event)` by site."""
-        where = indices.cpu()
+        """Read the particles of some data, `(K, B, *event)` by site.
+
+        Raises:
+            ClampError: no indices, or such that the store has no data for.
+        """
+        where = self._within(indices)
         return {
             name: torch.as_tensor(value[where]).transpose(0, 1).contiguous()
             for name, value in self.values.items()
         }
 
     def write(self, indices: Tensor, values: Mapping[str, Tensor]) -> None:
-        """Put particles `(K, B, *event)` back; sites that the store does not keep are ignored."""
-        where = indices.cpu()
+        """Put particles `(K, B, *event)` back; sites that the store does not keep are ignored.
+
+        Raises:
+            ClampError: as `read`.
+        """
+        where = self._within(indices)
         for name, kept in self.values.items():
             kept[where] = values[name].detach().transpose(0, 1).to(kept.device, kept.dtype)
+
+    def _within(self, indices: Tensor) -> Tensor:
+        """Return indices on the CPU, all of them from 0 to N - 1."""
+        where = indices.cpu()
+        if where.ndim != 1 or where.is_floating_point() or where.dtype == torch.bool:
+            raise ClampError(
+                f"indices: expected whole numbers (B,), found {where.dtype} {tuple(where.shape)}."
+            )
+        if not where.numel():
+            raise ClampError("indices: expected at least one data point, found none.")
+        low, high = int(where.min()), int(where.max())
+        if low < 0 or high >= self.num_data:
+            raise ClampError(
+                f"indices: expected numbers from 0 to {self.num_data - 1}, found {low} to {high}."
+            )
+        return where
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all particles, for a checkpoint (not copied)."""

@@ -27,7 +27,7 @@ from aif_dcpc.randomness import (
 )
 from aif_dcpc.runs import Checkpoint
 
-Record = dict[str, float]
+StepMetrics = dict[str, float]
 
 
 class AgentLoop:
@@ -76,7 +76,7 @@ class AgentLoop:
         )
         return observation
 
-    def step(self) -> Record:
+    def step(self) -> StepMetrics:
         """Act once and learn from it; return the numbers to record at this step, often none."""
         start = time.perf_counter()
         action = self.agent.act(self.observation, greedy=self.greedy)
@@ -108,7 +108,7 @@ class AgentLoop:
         )
         self.averages.add({**reported, **times})
 
-    def _diagnostics(self) -> Record:
+    def _diagnostics(self) -> StepMetrics:
         now = time.perf_counter()
         speed = self.log_every / (now - self.clock)
         self.clock = now

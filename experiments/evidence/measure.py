@@ -9,6 +9,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -49,7 +50,7 @@ def evidence_row(name: str, seeds: range) -> str:
     methods = set()
     for seed in seeds:
         engine = DCPC(known.model)
-        found, warned, taken = heard(lambda e=engine, s=seed: e.evidence(known.data, seed=s))
+        found, warned, taken = heard(partial(engine.evidence, known.data, seed=seed))
         errors.append(float(found.log_evidence.sum()) - known.log_evidence)
         flags.append(warned)
         seconds.append(taken)
@@ -73,7 +74,7 @@ def modes_row(size: int, seeds: range) -> str:
     seconds = 0.0
     for seed in seeds:
         engine = DCPC(known.model, num_particles=PARTICLES)
-        (state, info), warned, taken = heard(lambda e=engine, s=seed: e.temper(known.data, seed=s))
+        (state, info), warned, taken = heard(partial(engine.temper, known.data, seed=seed))
         flags += warned
         seconds += taken
         for coordinate in range(size):

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 import torch
@@ -162,7 +163,7 @@ def selection() -> Known:
 
 KNOWN: Mapping[str, Callable[[], Known]] = {
     "conjugate regression": regression,
-    **{f"vague prior, sd 1e{n}": (lambda n=n: vague(10.0**n)) for n in (2, 3, 4, 5)},
+    **{f"vague prior, sd 1e{n}": partial(vague, 10.0**n) for n in (2, 3, 4, 5)},
     "Kalman, T = 50": series,
     "funnel": funnel,
     "32 modes": lambda: modes(5)[0],

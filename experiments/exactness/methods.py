@@ -38,7 +38,7 @@ def wanted(engine: DCPC, case: Case) -> Callable[[State], Mapping[str, Tensor]]:
 
 
 def copies(data: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
-    """One datum repeated, `(number, ...)`."""
+    """One data point repeated, `(number, ...)`."""
     return {n: x.expand(number, *x.shape[1:]) for n, x in data.items()}
 
 

@@ -25,7 +25,7 @@ from aif_dcpc.experiments.mutation.coverage_map import TESTS, Map, measure
 from aif_dcpc.experiments.mutation.mutants import PACKAGE, Mutant, modules, mutants, sample
 from aif_dcpc.experiments.mutation.trials import imported, preload, run, spent
 
-Verdict = dict[str, Any]
+Attempt = dict[str, Any]
 
 
 def arguments() -> argparse.Namespace:
@@ -55,7 +55,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def attempt(mutant: Mutant, tests: Map, limit: float) -> Verdict:
+def attempt(mutant: Mutant, tests: Map, limit: float) -> Attempt:
     """Try one mutant against the tests that run its line."""
     chosen = tests.tests(mutant, limit)
     start = spent()
@@ -82,7 +82,7 @@ def attempt(mutant: Mutant, tests: Map, limit: float) -> Verdict:
     }
 
 
-def _is_due(record: Verdict, tests: Map) -> bool:
+def _is_due(record: Attempt, tests: Map) -> bool:
     """Whether a mutant survived another state of the tests than the present one."""
     return bool(record["verdict"] == "survived" and record.get("suite") != tests.suite)
 
@@ -99,7 +99,7 @@ def wilson(killed: int, tried: int, z: float = 1.96) -> tuple[float, float]:
 def report(
     everything: Mapping[str, Sequence[Mutant]],
     chosen: Sequence[Mutant],
-    known: Mapping[str, Verdict],
+    known: Mapping[str, Attempt],
 ) -> None:
     """Print a table by module, the fraction with its interval, and the survivors."""
     done = [known[m.key] for m in chosen if m.key in known]
@@ -109,7 +109,7 @@ def report(
     _print_survivors(done)
 
 
-def _print_table(everything: Mapping[str, Sequence[Mutant]], done: Sequence[Verdict]) -> None:
+def _print_table(everything: Mapping[str, Sequence[Mutant]], done: Sequence[Attempt]) -> None:
     tried = Counter(r["module"] for r in done)
     killed = Counter(r["module"] for r in done if r["verdict"] != "survived")
     print("| module | mutants | tried | killed |\n|---|---|---|---|")
@@ -119,7 +119,7 @@ def _print_table(everything: Mapping[str, Sequence[Mutant]], done: Sequence[Verd
     print(f"| all | {sum(map(len, everything.values()))} | {len(done)} | {killed.total()} |")
 
 
-def _print_fraction(done: Sequence[Verdict], *, to_try: int) -> None:
+def _print_fraction(done: Sequence[Attempt], *, to_try: int) -> None:
     verdicts = Counter(r["verdict"] for r in done)
     total = len(done)
     dead = total - verdicts["survived"]
@@ -129,7 +129,7 @@ def _print_fraction(done: Sequence[Verdict], *, to_try: int) -> None:
     print(f"verdicts {dict(verdicts)}, {sum(r['seconds'] for r in done):.0f} s")
 
 
-def _print_survivors(done: Sequence[Verdict]) -> None:
+def _print_survivors(done: Sequence[Attempt]) -> None:
     for record in sorted(done, key=lambda r: (r["module"], r["line"])):
         if record["verdict"] == "survived":
             print(f"{record['module']}:{record['line']} {record['operator']} {record['by']}")
@@ -145,7 +145,7 @@ def main() -> None:
     chosen = _chosen(everything, args)
     results = args.folder / f"seed-{args.seed}.jsonl"
     lines = results.read_text().splitlines() if results.exists() else []
-    known: dict[str, Verdict] = {record["key"]: record for record in map(json.loads, lines)}
+    known: dict[str, Attempt] = {record["key"]: record for record in map(json.loads, lines)}
     if not args.report:
         _try_all(chosen, known, results, args)
     report(everything, chosen, known)
@@ -163,7 +163,7 @@ def _chosen(everything: Mapping[str, Sequence[Mutant]], args: argparse.Namespace
 
 
 def _try_all(
-    chosen: Sequence[Mutant], known: dict[str, Verdict], results: Path, args: argparse.Namespace
+    chosen: Sequence[Mutant], known: dict[str, Attempt], results: Path, args: argparse.Namespace
 ) -> None:
     """Try what is not known yet until the budget is spent, and keep what comes of it."""
     torch.set_num_threads(1)

@@ -32,7 +32,9 @@ def drift_and_noise() -> GraphicalModel:
         initial=lambda drift: Normal(0.0 * drift, 1.0),
         scope="slice",
     )
-    model.add_site("o", lambda level, noise: Normal(level, noise), ["level", "noise"], scope="slice")
+    model.add_site(
+        "o", lambda level, noise: Normal(level, noise), ["level", "noise"], scope="slice"
+    )
     return model
 
 
@@ -48,7 +50,9 @@ def two_noises() -> GraphicalModel:
         initial=lambda step: Normal(0.0 * step, 1.0),
         scope="slice",
     )
-    model.add_site("o", lambda level, noise: Normal(level, noise), ["level", "noise"], scope="slice")
+    model.add_site(
+        "o", lambda level, noise: Normal(level, noise), ["level", "noise"], scope="slice"
+    )
     return model
 
 
@@ -97,3 +101,63 @@ def exact(data: Tensor, name: str) -> dict[str, tuple[float, float]]:
         mean = (weights * value).sum()
         found[site] = (float(mean), float((weights * (value - mean) ** 2).sum().sqrt()))
     return found
+
+
+def compare(weights: Tensor, draws: Tensor, reference: tuple[float, float]) -> str:
+    """Say how far weighted draws are from a mean (in its sd) and a standard deviation (ratio)."""
+    weights = weights.double() / weights.double().sum()
+    mean = (weights * draws.double()).sum()
+    spread = (weights * (draws.double() - mean) ** 2).sum().sqrt()
+    return f"{float((mean - reference[0]) / reference[1]):+.3f} x{float(spread / reference[1]):.3f}"
+
+
+def online(
+    build: Callable[[], GraphicalModel], data: Tensor, args: argparse.Namespace, seed: int
+) -> tuple[DCPC, State]:
+    """Append slice after slice, with one call of `run` after each."""
+    engine = DCPC(build(), num_particles=args.particles)
+    state = engine.init({"o": data[:, : args.start]}, seed=seed)
+    state, _ = engine.run(state, 60)
+    for t in range(args.start, data.shape[1]):
+        state = engine.append(state, {"o": data[:, t]})
+        state, _ = engine.run(state, args.sweeps, recent=args.recent)
+    return engine, state
+
+
+def main() -> None:
+    """Print one line for each model and seed."""
+    torch.set_num_threads(1)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--length", type=int, default=200)
+    parser.add_argument("--start", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--particles", type=int, default=256)
+    parser.add_argument("--sweeps", type=int, default=1)
+    parser.add_argument("--recent", type=int, default=None)
+    parser.add_argument("--frozen", type=int, default=500)
+    args = parser.parse_args()
+    for name, (build, first) in MODELS.items():
+        for seed in range(args.seeds):
+            data = series(args.length, seed)
+            reference = exact(data[0], first)
+            begin = time.process_time()
+            engine, state = online(build, data, args, seed)
+            seconds = time.process_time() - begin
+            cloud = {
+                n: compare(state.weights(), state.particles[n], reference[n]) for n in reference
+            }
+            state, _ = engine.run(state, 50, adapt=True)
+            _, info = engine.run(state, args.frozen, adapt=False, record=list(reference))
+            for site, known in reference.items():
+                draws = info.trace[site]
+                after = compare(torch.ones_like(draws), draws, known)
+                rate = float(info.acceptance[site])
+                print(
+                    f"{name} seed {seed} {site}: cloud {cloud[site]}  draws {after}  "
+                    f"acceptance {rate:.2f}  online {seconds:.1f} s",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()

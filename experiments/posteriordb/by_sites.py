@@ -1,6 +1,6 @@
 """Eighteen of the posteriors declared by `GraphicalModel.add_site`, named as in the programs.
 
-All rows of a data set lie in the events of one datum, B = 1; the autoregression is a series of
+All rows of a data set lie in the events of one data point, B = 1; the autoregression is a series of
 slices. Kernels take values with leading axes `(K, B)`: a scalar site is `(K, B)`, a vector
 `(K, B, n)`, and an axis for the rows comes last.
 """
@@ -50,7 +50,7 @@ def row(value: Tensor) -> Tensor:
 
 
 def many(law: Distribution, size: int) -> Distribution:
-    """Independent elements along a last axis, one law for each datum: `(K, B, size)`."""
+    """Independent elements along a last axis, one law for each data point: `(K, B, size)`."""
     shape = law.batch_shape
     return law.expand((*shape[:-1], size) if shape and shape[-1] == 1 else (*shape, size))
 

@@ -89,14 +89,13 @@ def _choose_num_particles(engine: Any, data: Mapping[str, Tensor] | None, **setu
 
 
 def block_names(state: State, overrides: Mapping[str, Any]) -> tuple[str, ...]:
-    """Continuous latents that have neither a move of the user's nor a conditional of the model's."""
+    """Continuous latents but angles that have neither a user's move nor a conditional of the model's."""
     conditioning = state.conditioning
     given = {n for sites in conditioning.factor_graph.model.conditionals for n in sites} | set(
         overrides
     )
-    return tuple(
-        n for n in conditioning.latent if n not in conditioning.discrete and n not in given
-    )
+    apart = given | conditioning.discrete | conditioning.circular
+    return tuple(n for n in conditioning.latent if n not in apart)
 
 
 def _without_block(state: State, block: Block, rest: RestMoves | None, engine: Any) -> BlockSampler:

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from aif_dcpc.inference.model.state import State
+from aif_dcpc.inference.queries.arviz_export import inference_data
 
 COLUMNS = ("mean", "sd", "5 %", "50 %", "95 %", "R-hat", "bulk ESS", "tail ESS")
 MOST_ROWS = 40  # of a printed summary
@@ -46,6 +48,10 @@ class Draws:
     def num_draws(self) -> int:
         """S, draws kept of each particle."""
         return self.log_joint.shape[0]
+
+    def to_arviz(self, *, seed: int = 0) -> Any:
+        """All of it as ArviZ's data object (see `queries.arviz_export`); `seed` is of predictive draws."""
+        return inference_data(self, seed=seed)
 
     def summary(self) -> list[tuple[str, list[float]]]:
         """One row for each number: its name, and the values of `COLUMNS`."""

@@ -3,7 +3,7 @@
     z' = z + step * grad_z log p(x, z) + sqrt(2 step temperature) * noise,    no accept/reject
 
 - PGD, particle gradient descent (Kuntz, Lim, Johansen 2023, arXiv 2204.12965): K particles per
-  datum that persist, one noisy step before each step of the parameters.
+  data point that persist, one noisy step before each step of the parameters.
 - MCPC, Monte Carlo predictive coding (Oliviers, Bogacz, Meulemans 2024, arXiv 2402.19384):
   particles started afresh for every batch, many noisy steps, then one step of the parameters.
 - MAP predictive coding (Rao and Ballard 1999; Whittington and Bogacz 2017): as MCPC without noise.

@@ -4,7 +4,7 @@ Each step draws particles from q(z | x), moves them along the gradient of the lo
 learns the generative parameters from where they end, and lets the encoder climb log q at the moved
 particles, the forward divergence KL(posterior || q) up to a constant (Zahid, Guo, Fountas 2023,
 arXiv 2311.13664, whose forward-divergence variant this is). Particles start afresh at every visit
-of a datum; the store keeps the last ones.
+of a data point; the store keeps the last ones.
 """
 
 from collections.abc import Mapping

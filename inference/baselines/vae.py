@@ -2,7 +2,7 @@
 
 q(z | x) = q(z_L | x) ... q(z_1 | z_2), each a diagonal Gaussian whose mean and scale a hidden layer
 computes from the layer below; decoder and encoder climb the evidence lower bound by reparameterised
-gradients (Kingma and Welling 2014, arXiv 1312.6114; Rezende et al. 2014), K samples per datum.
+gradients (Kingma and Welling 2014, arXiv 1312.6114; Rezende et al. 2014), K samples per data point.
 """
 
 from collections.abc import Mapping, Sequence

@@ -38,8 +38,8 @@ def joint_test(
     """One sentence per site whose distribution the rounds change (see the module)."""
     model = as_episodes(model)
     engine = DCPC(model, num_particles=1, moves=moves, window=window, warmup=25, seed=seed)
-    inputs, length = _inputs(model, data, replicates)
-    observed = _observed(model, data)
+    inputs, length = inputs_of(model, data, replicates)
+    observed = observed_of(model, data)
     fresh = engine.init(inputs, seed=seed, batch_size=replicates, length=length).natural
     start = engine.init(inputs, seed=seed + 1, batch_size=replicates, length=length).natural
     try:
@@ -53,14 +53,14 @@ def joint_test(
     return _compare(model, fresh, end)
 
 
-def _observed(model: GraphicalModel, data: Mapping[str, Tensor] | None) -> tuple[str, ...]:
+def observed_of(model: GraphicalModel, data: Mapping[str, Tensor] | None) -> tuple[str, ...]:
     """List the sites clamped in the test: those with data, else the leaves of the graph."""
     names = [n for n, s in model.sites.items() if s.kind == "stochastic"]
     given = [n for n in names if n in (data or {})]
     return tuple(given or [n for n in names if not model.children_of(n)])
 
 
-def _inputs(
+def inputs_of(
     model: GraphicalModel, data: Mapping[str, Tensor] | None, replicates: int
 ) -> tuple[dict[str, Tensor], int | None]:
     """Inputs, repeated to the number of replicates, and the number of slices."""

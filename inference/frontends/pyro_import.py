@@ -1,29 +1,6 @@
-"""Pyro programs of static structure as graphical models.
+"""Kernels of the statements of a Pyro program: recorded graphs of their densities and draws."""
 
-    >>> import pyro, torch
-    >>> import pyro.distributions as dist
-    >>> from aif_dcpc.inference import DCPC, GraphicalModel
-    >>> def program(y):
-    ...     z = pyro.sample("z", dist.Normal(0.0, 1.0))
-    ...     with pyro.plate("data", len(y)):
-    ...         pyro.sample("y", dist.Normal(z, 1.0), obs=y)
-    >>> model, data = GraphicalModel.from_pyro(program, torch.tensor([1.0, 2.0, 0.0]))
-    >>> {name: tuple(value.shape) for name, value in data.items()}
-    {'y': (1, 3)}
-    >>> state, info = DCPC(model).run(DCPC(model).init(data), num_sweeps=10)
-
-The program runs a few times, for one particle and one data point, exactly as Pyro would run it: it need
-not broadcast. The log density of every site becomes a graph of tensor operations (`tensor_graphs`),
-whose inputs are the site's parents; neither Pyro nor the program is called afterwards (but for
-draws by rejection, which no graph can hold). A program may index with its latents (`table[z]`),
-read its data (`int(y.max())`) and mask what it observes (`obs_mask=` gives the sites "y_observed"
-and "y_unobserved"). One that looks at the numbers in its latents (`if z > 0`) has no static
-structure and is refused, with its line. Sites keep the shape that they have in the program, plates
-first. `LKJCholesky` and `LKJ` draw by `distributions.LKJCholesky`, since torch's draws do not
-follow its density.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
@@ -40,8 +17,6 @@ from aif_dcpc.inference.frontends.pyro_statements import (
     Program,
     log_density,
     not_static,
-    plain_value,
-    read_statements,
     run,
     statements,
 )
@@ -51,39 +26,19 @@ from aif_dcpc.inference.model.densities import likelihood_power
 from aif_dcpc.inference.model.draws import gumbel_argmax
 from aif_dcpc.inference.model.factor_graph import expand_trailing
 from aif_dcpc.inference.model.graph import GraphicalModel
-from aif_dcpc.inference.model.isolation import DrawsFrom
 from aif_dcpc.inference.model.location_scale import LocationScale, location_scale
 from aif_dcpc.inference.model.state import State
-
-
-def from_pyro(
-    function: Callable[..., Any], *arguments: Any, **options: Any
-) -> tuple[GraphicalModel, dict[str, Tensor]]:
-    """Read a Pyro program as a model and its data (see `GraphicalModel.from_pyro`)."""
-    model = GraphicalModel()
-    with no_validation(), DrawsFrom(0), pyro.poutine.block():
-        program, sites = read_statements(Program(function, options), arguments)
-        values = {name: plain_value(site) for name, site in sites.items()}
-        kernels = _kernels(program, arguments, sites, values)
-        named = _deterministics(program, arguments, values)
-    for name, (kernel, parents) in kernels.items():
-        model.add_site(name, kernel, parents)
-    for name, (function, parents) in named.items():
-        model.add_deterministic(name, function, parents)
-    for name in sites:
-        _add_plated_conditional(model, name, sites)
-    return model, {name: values[name][None] for name, site in sites.items() if site["is_observed"]}
-
 
 # -- kernels ---------------------------------------------------------------------------------------
 
 
-def _kernels(
+def read_kernels(
     program: Program,
     arguments: tuple[Any, ...],
     sites: dict[str, Message],
     values: dict[str, Tensor],
 ) -> dict[str, tuple["TracedKernel", tuple[str, ...]]]:
+    """Record the kernel of every statement, with the names of its parents."""
     names = list(sites)
 
     def densities(*given: Tensor) -> tuple[Tensor, ...]:
@@ -165,7 +120,7 @@ class PartGraph:
         return found
 
 
-def _deterministics(
+def read_deterministics(
     program: Program, arguments: tuple[Any, ...], values: dict[str, Tensor]
 ) -> dict[str, tuple[BatchedGraph, tuple[str, ...]]]:
     """Recorded values of deterministic, and of reparameterised, statements; constants are left out."""
@@ -324,10 +279,12 @@ class TracedDistribution(Distribution):
 # -- plated discrete sites -------------------------------------------------------------------------
 
 
-def _add_plated_conditional(model: GraphicalModel, name: str, sites: dict[str, Message]) -> None:
+def add_plated_conditional(model: GraphicalModel, name: str, sites: dict[str, Message]) -> None:
     """Let a discrete site inside plates be drawn at once: given all else, its elements are independent."""
     site = sites[name]
     children = model.children_of(name)
+    if any(_reads_elements(model, child) for child in children):
+        return
     if (
         site["is_observed"]
         or not site["fn"].has_enumerate_support
@@ -335,6 +292,12 @@ def _add_plated_conditional(model: GraphicalModel, name: str, sites: dict[str, M
     ):
         return
     model.add_conditional((name,), PlatedConditional(model, name))
+
+
+def _reads_elements(model: GraphicalModel, name: str) -> bool:
+    """Whether a site is, or reads, a deterministic one."""
+    site = model.sites[name]
+    return any(model.sites[str(p)].kind == "deterministic" for p in (name, *site.parents))
 
 
 def _elementwise(site: Message, sites: dict[str, Message], children: tuple[str, ...]) -> bool:

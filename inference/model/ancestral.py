@@ -1,13 +1,14 @@
 """Ancestor sampling: drawing sites from their kernels, parents first, slice by slice."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from aif_dcpc.inference.errors import ClampError, InferenceError, ModelError, cause
+from aif_dcpc.inference.errors import ClampError, ModelError, named_failure
+from aif_dcpc.inference.model.clamping import PRECISIONS, needs_double
 from aif_dcpc.inference.model.factor_graph import (
     Argument,
     Expression,
@@ -23,6 +24,8 @@ from aif_dcpc.inference.model.isolation import no_validation as no_validation
 from aif_dcpc.inference.model.isolation import rng_from as rng_from
 from aif_dcpc.inference.model.isolation import rng_from_labels as rng_from_labels
 
+AS_THEY_ARE: AbstractContextManager[object] = nullcontext()
+
 
 @contextmanager
 def drawing(site: Site) -> Iterator[None]:
@@ -31,14 +34,8 @@ def drawing(site: Site) -> Iterator[None]:
     Raises:
         ModelError: for whatever a kernel, or a deterministic site above it, raises.
     """
-    try:
+    with named_failure(f"site {site.name!r}: its kernel cannot be drawn from"):
         yield
-    except InferenceError:
-        raise
-    except Exception as error:
-        raise ModelError(
-            f"site {site.name!r}: its kernel cannot be drawn from: {cause(error)}"
-        ) from error
 
 
 def expand_to(
@@ -74,6 +71,7 @@ class AncestorSampler:
         given: site -> `(K or 1, B or 1, [T,] *event)` values not to be drawn; masked ones are drawn
             where they are not observed.
         observed: site -> `(1, B, [T])` True where `given` holds, for partly given sites.
+        draws: within which values are drawn, as `rng_from` gives it.
     """
 
     def __init__(
@@ -84,18 +82,22 @@ class AncestorSampler:
         length: int,
         given: Mapping[str, Tensor],
         observed: Mapping[str, Tensor] | None = None,
+        draws: AbstractContextManager[object] = AS_THEY_ARE,
     ) -> None:
         self.factor_graph = factor_graph
         self.num_particles = num_particles
         self.sizes = (batch_size, length)
         self.given = dict(given)
         self.observed = dict(observed or {})
+        self.draws = draws
         self.values: dict[str, Tensor] = {}
         self.slices: dict[str, list[Tensor]] = {}
         self.distributions: dict[str, Distribution] = {}
+        self.double = needs_double(self.given)
 
     def sample(self, start: int = 0, past: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Draw every stochastic site and input; slices before `start` are taken from `past`."""
+        self.double |= any(value.dtype == torch.float64 for value in (past or {}).values())
         sites = [s for s in self.factor_graph.model.sites.values() if s.kind != "deterministic"]
         for site in sites:
             if site.period is None:
@@ -145,11 +147,25 @@ class AncestorSampler:
         args = tuple(self._evaluated(expression, site, index) for expression in factor.args)
         distribution = expand_to(factor.kernel(*args), self._batch_shape(site), root=not args)
         self.distributions[factor.key] = distribution
-        return self.draw(site, index, distribution)
+        return self._precise(site, self.draw(site, index, distribution))
+
+    def _precise(self, site: Site, drawn: Tensor) -> Tensor:
+        """Give a draw the precision of the data.
+
+        Raises:
+            ModelError: for numbers in which the engine cannot compute.
+        """
+        if drawn.is_floating_point() and drawn.dtype not in PRECISIONS:
+            raise ModelError(
+                f"site {site.name!r}: its kernel draws {drawn.dtype}, expected torch.float32 or "
+                "torch.float64; make its parameters so, for example by model.float()."
+            )
+        return drawn.double() if self.double and drawn.is_floating_point() else drawn
 
     def draw(self, site: Site, index: int | None, distribution: Distribution) -> Tensor:
         """Draw one value of a site (at one slice of its scope); subclasses may draw otherwise."""
-        return distribution.sample()
+        with self.draws:
+            return distribution.sample()
 
     def _factor(self, site: Site, index: int) -> Factor:
         own = (f for f in self.factor_graph.factors if f.site is site)
@@ -214,7 +230,12 @@ def _mixed(site: Site, observed: Tensor, given: Tensor, drawn: Tensor) -> Tensor
 
 def _series(slices: Mapping[str, list[Tensor]]) -> dict[str, Tensor]:
     """Join the slices of every site that has any."""
-    return {name: _join(parts) for name, parts in slices.items() if parts}
+    found = {}
+    for name, parts in slices.items():
+        if parts:
+            with named_failure(f"site {name!r}: its slices differ in shape"):
+                found[name] = _join(parts)
+    return found
 
 
 def _join(parts: list[Tensor]) -> Tensor:

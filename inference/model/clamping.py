@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from aif_dcpc.inference.errors import ClampError
+from aif_dcpc.inference.errors import ClampError, named_failure
 from aif_dcpc.inference.model.factor_graph import (
     Argument,
     Factor,
@@ -22,6 +22,10 @@ from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.isolation import DrawsFrom
 from aif_dcpc.inference.model.supports import has_bounds, inside, support_of
 from aif_dcpc.misspelt import unknown_name
+
+PRECISIONS = (torch.float32, torch.float64)
+LONG_INTEGERS = (torch.int32, torch.int64)
+EXACT_IN_FLOAT32 = 2**24
 
 
 def check_names(
@@ -47,13 +51,36 @@ def check_names(
 
 
 def check_tensor(name: str, value: object) -> None:
-    """Refuse what is no tensor.
+    """Refuse what is no tensor of numbers that the engine computes with.
 
     Raises:
         ClampError: for anything else.
     """
     if not isinstance(value, Tensor):
         raise ClampError(f"site {name!r}: expected a tensor, found {type(value).__name__}.")
+    if value.layout != torch.strided:
+        raise ClampError(
+            f"site {name!r}: expected a dense tensor, found {value.layout}; clamp value.to_dense()."
+        )
+    if value.is_complex():
+        raise ClampError(
+            f"site {name!r}: expected real numbers, found {value.dtype}; clamp value.real and "
+            "value.imag as sites of their own, or torch.view_as_real(value)."
+        )
+    if value.is_floating_point() and value.dtype not in PRECISIONS:
+        raise ClampError(
+            f"site {name!r}: expected torch.float32 or torch.float64, found {value.dtype}; clamp "
+            "value.float()."
+        )
+
+
+def needs_double(given: Mapping[str, Tensor]) -> bool:
+    """Tell whether data have digits that float32 lacks: float64, or integers beyond 2**24."""
+    return any(
+        value.dtype == torch.float64
+        or (value.dtype in LONG_INTEGERS and bool((value.abs() > EXACT_IN_FLOAT32).any()))
+        for value in given.values()
+    )
 
 
 def _check_role(site: Site, *, given: bool, masked: bool) -> None:
@@ -95,6 +122,7 @@ def sizes(
     lengths |= {v.shape[1] for n, v in given.items() if sites[n].period == 1}
     timed = any(s.period is not None for s in sites.values())
     _check_sizes(batches, lengths, timed)
+    _check_any(given, batches, lengths)
     return int(next(iter(batches), 1) or 1), int(next(iter(lengths), 0) or 0)
 
 
@@ -113,6 +141,17 @@ def _check_sizes(batches: set[int], lengths: set[int], timed: bool) -> None:
         raise ClampError(
             "the model has sites with time, but no data with time were clamped: pass length=."
         )
+
+
+def _check_any(given: Mapping[str, Tensor], batches: set[int], lengths: set[int]) -> None:
+    """Refuse data of which there are none: B = 0, or T = 0."""
+    for what, found in (("data points", batches), ("slices", lengths)):
+        if 0 in found:
+            names = ", ".join(repr(name) for name in given)
+            raise ClampError(
+                f"data of {names} hold no {what}; leave them out to draw from the prior, with "
+                f"{'batch_size' if found is batches else 'length'}= for the number of {what}."
+            )
 
 
 def _check_axes(sites: Mapping[str, Site], given: Mapping[str, Tensor]) -> None:
@@ -217,7 +256,8 @@ def check_values(
             known = all(a.site in certain for a in factor.inputs if a.site != name)
             if known == (others is None):
                 mask = _nowhere(factor.site, given[name]) if name in do else observed.get(name)
-                found[name] = _checked(factor_graph, factor, values, found[name], mask)
+                with named_failure(f"site {name!r}: its kernel cannot tell what data are possible"):
+                    found[name] = _checked(factor_graph, factor, values, found[name], mask)
     return found
 
 
@@ -248,10 +288,15 @@ def _checked(
         part = given[:, :, slice(*slices)]
         flags = None if mask is None else mask[:, :, slice(*slices)]
     outside = _outside(law, part, flags)
+    remedy = "change the value or the kernel, or mark it as missing with masks="
     if bool(outside.any()) and has_bounds(support_of(law)):
         # bounds that depend on parents: the value may be possible for some particles
         outside = _outside(_law(factor_graph, factor, values, slices, None), part, flags)
-    _check_possible(site, law, part, outside.all(0))
+        remedy += (
+            "; where it depends on a latent, raise num_particles, so that some draw from the prior "
+            "allows the value"
+        )
+    _check_possible(site, law, part, outside.all(0), remedy)
     return _cast(law, given)
 
 
@@ -270,7 +315,9 @@ def _check_event(factor: Factor, law: Distribution, given: Tensor) -> None:
         )
 
 
-def _check_possible(site: Site, law: Distribution, value: Tensor, impossible: Tensor) -> None:
+def _check_possible(
+    site: Site, law: Distribution, value: Tensor, impossible: Tensor, remedy: str
+) -> None:
     """Refuse values outside a kernel's support, with an example."""
     if not bool(impossible.any()):
         return
@@ -278,7 +325,7 @@ def _check_possible(site: Site, law: Distribution, value: Tensor, impossible: Te
     example = value[0].expand(*impossible.shape, *event)[impossible][0]
     raise ClampError(
         f"site {site.name!r}: found {example.tolist()}, which lies outside its kernel's support, "
-        f"{support_of(law)}; change the value or the kernel, or mark it as missing with masks=."
+        f"{' '.join(str(support_of(law)).split())}; {remedy}."
     )
 
 
@@ -319,4 +366,6 @@ def _cast(law: Distribution, value: Tensor) -> Tensor:
         drawn = law.sample().dtype
     except NotImplementedError:
         return value
-    return value if drawn.is_floating_point == value.is_floating_point() else value.to(drawn)
+    if drawn.is_floating_point == value.is_floating_point():
+        return value
+    return value.double() if needs_double({"": value}) else value.to(drawn)

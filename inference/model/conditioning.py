@@ -6,11 +6,12 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Transform, biject_to
+from torch.distributions import Distribution, Transform
 from torch.distributions.constraints import Constraint
 
 from aif_dcpc.inference.errors import ClampError, ModelError
 from aif_dcpc.inference.model.ancestral import AncestorSampler, no_validation, rng_from
+from aif_dcpc.inference.model.bijections import Wrap, bijection_to, is_circular, moves_angles
 from aif_dcpc.inference.model.clamping import (
     add_particle_axis,
     by_element,
@@ -77,9 +78,9 @@ def build_state(
     clamped = _clamp(factor_graph, data, masks, do, (batch, time))
     values = check_values(factor_graph, clamped.values, clamped.observed, do=clamped.do)
     observed = {n: m for n, m in clamped.observed.items() if n in clamped.drawn}
-    sampler = AncestorSampler(factor_graph, num_particles, batch, time, values, observed)
-    with rng_from(generator):
-        drawn = sampler.sample()
+    draws = rng_from(generator)
+    sampler = AncestorSampler(factor_graph, num_particles, batch, time, values, observed, draws)
+    drawn = sampler.sample()
     values = check_values(factor_graph, values, clamped.observed, drawn, do=clamped.do)
     natural = {**drawn, **{n: v for n, v in values.items() if n not in clamped.drawn}}
     for name in clamped.drawn - clamped.inferred:
@@ -257,13 +258,27 @@ class LatentSupport:
     bounds: tuple[float, float] | None
     values: Tensor | None
     domain: Constraint | None
+    circular: bool
 
-    @property
-    def bijection(self) -> Transform | None:
-        """The map from unconstrained coordinates, for a constrained continuous site."""
-        if self.domain is None or self.discrete or is_real(self.domain):
-            return None
-        return biject_to(self.domain)
+
+def _bijection(name: str, support: LatentSupport) -> Transform | None:
+    """Return the map from unconstrained coordinates, for a constrained continuous site.
+
+    Raises:
+        ModelError: for a support that has none.
+    """
+    if support.circular:
+        return Wrap()
+    if support.domain is None or support.discrete or is_real(support.domain):
+        return None
+    try:
+        return bijection_to(support.domain)
+    except NotImplementedError:
+        raise ModelError(
+            f"site {name!r}: its support, {support.domain}, has no unconstrained coordinates to "
+            "move in; clamp the site, or build its value in a deterministic site from others that "
+            "have, such as LKJCholesky factors and positive scales for a covariance."
+        ) from None
 
 
 def _condition(
@@ -283,7 +298,7 @@ def _condition(
     return Conditioning(
         factor_graph=factor_graph,
         latent=latent,
-        bijections=_told({n: s.bijection for n, s in known.items()}),
+        bijections=_told({n: _bijection(n, s) for n, s in known.items()}),
         supports=_told({n: s.values for n, s in known.items()}),
         discrete=frozenset(n for n, s in known.items() if s.discrete),
         bounds=_told({n: s.bounds for n, s in known.items()}),
@@ -316,6 +331,11 @@ def _support(name: str, laws: list[Distribution], batch_ndim: int) -> LatentSupp
     support = support_of(laws[0])
     if support is None:
         return None
+    if any(map(moves_angles, laws)):
+        raise ModelError(
+            f"site {name!r}: its law transforms angles, and the circle of the result is not known; "
+            "let the site have the angles' own law and transform it in a deterministic site."
+        )
     kept = [fixed(law, batch_ndim) for law in laws]
     alike = same(kept)
     discrete = bool(support.is_discrete)
@@ -323,7 +343,7 @@ def _support(name: str, laws: list[Distribution], batch_ndim: int) -> LatentSupp
         raise ModelError(unlike_supports(name, support, laws[-1]))
     bounds = integer_bounds([support_of(law) for law in laws], kept) if discrete else None
     values = _enumerate(base_law(laws[0])) if discrete and alike else None
-    return LatentSupport(discrete, bounds, values, kept[0])
+    return LatentSupport(discrete, bounds, values, kept[0], any(map(is_circular, laws)))
 
 
 def _check_elements(

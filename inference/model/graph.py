@@ -38,7 +38,7 @@ SliceProposal = Callable[
 ]
 
 # doors to what builds on this module, imported when asked for
-FROM_PYRO = "aif_dcpc.inference.frontends.pyro_import:from_pyro"
+FROM_PYRO = "aif_dcpc.inference.frontends.pyro_program:from_pyro"
 FROM_SEQUENTIAL = "aif_dcpc.inference.frontends.sequential:from_sequential"
 
 
@@ -252,7 +252,7 @@ class GraphicalModel(nn.Module):
     def from_pyro(
         program: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> tuple["GraphicalModel", dict[str, Tensor]]:
-        """Read a Pyro program of static structure (see `frontends.pyro_import`).
+        """Read a Pyro program of static structure (see `frontends.pyro_program`).
 
         Args:
             program: the program; it may use plates, loops, `pyro.markov`, `pyro.param`, modules

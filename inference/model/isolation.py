@@ -9,7 +9,7 @@ import functools
 import threading
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -86,28 +86,27 @@ def _device(args: tuple[Any, ...], options: Mapping[str, Any]) -> torch.device:
     return torch.get_default_device() if first is None else first.device
 
 
-@contextmanager
-def rng_from(generator: torch.Generator | None) -> Iterator[None]:
-    """Make draws that name no generator (distributions know none) follow `generator`."""
+def rng_from(generator: torch.Generator | None) -> AbstractContextManager[object]:
+    """Make draws that name no generator (distributions know none) follow `generator`.
+
+    It may be entered many times, and goes on where it was.
+    """
     if generator is None:
-        yield
-        return
+        return nullcontext()
     seed = torch.randint(2**62, (1,), generator=generator, device=generator.device)
-    with DrawsFrom(int(seed)):
-        yield
+    return DrawsFrom(int(seed))
 
 
-@contextmanager
-def rng_from_labels(generator: torch.Generator | None, *labels: object) -> Iterator[None]:
+def rng_from_labels(
+    generator: torch.Generator | None, *labels: object
+) -> AbstractContextManager[object]:
     """Do as `rng_from`, but let draws follow the generator's first seed and `labels`.
 
     Nothing is read from the device, and the generator stays where it is.
     """
     if generator is None:
-        yield
-        return
-    with DrawsFrom(zlib.crc32(repr((generator.initial_seed(), *labels)).encode())):
-        yield
+        return nullcontext()
+    return DrawsFrom(zlib.crc32(repr((generator.initial_seed(), *labels)).encode()))
 
 
 # -- validation ------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from torch.distributions import Transform
 from torch.distributions.constraints import Constraint
 
 from aif_dcpc.inference.errors import ModelError
+from aif_dcpc.inference.model.bijections import coordinates
 from aif_dcpc.inference.model.factor_graph import (
     Argument,
     Factor,
@@ -89,11 +90,19 @@ class Conditioning:
             raise ModelError(unknown_name("site", name, sites))
         return sites[name]
 
+    @property
+    def circular(self) -> frozenset[str]:
+        """Names of latent angles, whose coordinates go round and round."""
+        return frozenset(n for n, bijection in self.bijections.items() if not bijection.bijective)
+
     def unconstrain(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Bring values from their own support to unconstrained coordinates, where the two differ."""
+        """Bring values from their own support to unconstrained coordinates, where the two differ.
+
+        Values at the edge of a support get finite coordinates (see `bijections`).
+        """
         found = dict(values)
         for name in values.keys() & self.bijections.keys():
-            found[name] = self.bijections[name].inv(values[name])
+            found[name] = coordinates(self.bijections[name], values[name])
         return found
 
 

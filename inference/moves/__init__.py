@@ -21,7 +21,7 @@ then holds it to the exact joint and to never waiting for the device.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -62,9 +62,11 @@ class SiteMove:
     """Base of moves of one site.
 
     Attributes:
+        needs: what the site must have, as for `schedule.MoveKind`; by default nothing.
         site: name of the site.
     """
 
+    needs: ClassVar[str] = "density"
     site: str
 
     @property

@@ -1,4 +1,4 @@
-"""Accepting a proposed value slice by slice (Metropolis and Hastings), each particle and datum on its own."""
+"""Accepting a proposed value slice by slice (Metropolis and Hastings), each particle and data point on its own."""
 
 import torch
 from torch import Tensor

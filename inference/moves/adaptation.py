@@ -22,6 +22,7 @@ TARGET_ACCEPTANCE = 0.57
 MAX_STEP = 1.5
 MIN_STEP = 1e-5
 FOLLOWING = 20  # updates made when learning resumes: later gains would be too small to follow
+MOST_ROOTS = 12  # two lengths of a series, in every way of cutting it
 FAR = 1e4  # changes of a score this many times the usual size are left out of the curvature
 LEAST_CURVATURE = 0.01  # of the mean, for eigenvalues of an indefinite curvature
 NEWTON_STEPS = 24  # enough for eigenvalues a thousand times smaller than the matrix
@@ -212,11 +213,9 @@ class SiteAdaptation:
         return replace(self, updates={k: min(n, FOLLOWING) for k, n in self.updates.items()})
 
     def kept_root(self, key: tuple[int, int, int, int], root: Tensor) -> "SiteAdaptation":
-        """Remember a root, and those for one other length of the series (the window's, or the whole's)."""
-        others = [k for k in self.roots if k[-1] != key[-1]]
-        lengths = {key[-1], *(k[-1] for k in others[-1:])}
-        roots = {k: r for k, r in self.roots.items() if k[-1] in lengths}
-        return replace(self, roots={**roots, key: root})
+        """Remember a root, and forget the oldest: those of a series that grows would pile up."""
+        newest = list(self.roots.items())[1 - MOST_ROOTS :]
+        return replace(self, roots={**dict(newest), key: root})
 
     def reopened(self) -> "SiteAdaptation":
         """The same knowledge with gains restarted, for a target that has moved (other factors may be active)."""

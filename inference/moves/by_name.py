@@ -17,6 +17,8 @@ def find_moves(moves: Mapping[str, str | Move]) -> dict[str, str | Move]:
     Raises:
         MoveError: a move cannot be imported or made, or what was found is no move.
     """
+    if not isinstance(moves, Mapping):
+        raise MoveError(f"moves={moves!r}: expected site -> move, such as {{'z': 'mala'}}.")
     return {
         site: find_move(site, move) if isinstance(move, str) and ":" in move else move
         for site, move in moves.items()

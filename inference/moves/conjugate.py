@@ -47,7 +47,7 @@ class DirichletTable(SiteMove):
     """Draw a table given all values that it governs, missing ones left out.
 
     Attributes:
-        site: the table, `(*rows, M)` with a Dirichlet kernel; global, or one per datum.
+        site: the table, `(*rows, M)` with a Dirichlet kernel; global, or one per data point.
         child: the site whose kernel is Categorical with the table's row as probabilities.
         rows: the child's parents that name the row, in the order of the table's axes; none for a
             table of one row. An initial kernel of the child that lacks them must not use the table.

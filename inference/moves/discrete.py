@@ -11,6 +11,7 @@ arXiv 2206.09914; Sun et al. (2023), arXiv 2206.14897.
 """
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -43,6 +44,7 @@ class DiscreteLangevin(SiteMove):
         phase: which colour.
     """
 
+    needs: ClassVar[str] = "integer"
     phase: int = 0
 
     def __call__(

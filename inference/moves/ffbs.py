@@ -5,6 +5,7 @@ sites' particles. The number of tensor operations grows with log T (see `forward
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +22,8 @@ class ForwardFilterBackwardSample(SiteMove):
     Attributes:
         site: name of the site.
     """
+
+    needs: ClassVar[str] = "chain"
 
     def __call__(
         self, state: State, generator: torch.Generator | None, *, adapt: bool

@@ -102,14 +102,14 @@ class ChainTables:
 
 def forward(evidence: Tensor, transition: Tensor) -> Tensor:
     """Filter forwards: entry [t, j] sums over all paths that end in value j at slice t, log nats `(..., T, M)`."""
-    lead = torch.broadcast_shapes(evidence.shape[:-2], transition.shape[:-3])
-    evidence = evidence.expand(*lead, *evidence.shape[-2:])
-    transition = transition.expand(*lead, *transition.shape[-3:])
+    leading = torch.broadcast_shapes(evidence.shape[:-2], transition.shape[:-3])
+    evidence = evidence.expand(*leading, *evidence.shape[-2:])
+    transition = transition.expand(*leading, *transition.shape[-3:])
     if evidence.shape[-1] > MAX_SCAN:
         return _step_forward(evidence, transition)
     size = evidence.shape[-1]
     # every row the initial message
-    first = evidence[..., :1, :].unsqueeze(-2).expand(*lead, 1, size, size)
+    first = evidence[..., :1, :].unsqueeze(-2).expand(*leading, 1, size, size)
     products = torch.cat([first, transition + evidence[..., 1:, None, :]], -3)
     shift = 1
     while shift < products.shape[-3]:  # Hillis and Steele's prefix scan

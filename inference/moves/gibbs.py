@@ -6,7 +6,7 @@ with an own event shape, one element of the event after the other.
 
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ class Gibbs(SiteMove):
         phase: which colour.
     """
 
+    needs: ClassVar[str] = "finite"
     phase: int = 0
 
     def __call__(

@@ -9,6 +9,7 @@ local moves cannot, and accept rarely where data say much.
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -87,13 +88,14 @@ class MixtureProposal(SiteMove):
             dimension).
     """
 
+    needs: ClassVar[str] = "score"
     bank: Tensor
     bandwidth: float = 0.3
 
     def __call__(
         self, state: State, generator: torch.Generator | None, *, adapt: bool
     ) -> tuple[State, Tensor]:
-        """Propose once for each particle and datum."""
+        """Propose once for each particle and data point."""
         site = state.conditioning.site(self.site)
         z = state.values[self.site]
         flat = flatten_event(site, z)

@@ -9,6 +9,7 @@ are kept, so a pass costs one evaluation of the factors around the site.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from aif_dcpc.inference.model.densities import (
 from aif_dcpc.inference.model.factor_graph import Argument, Factor, align
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.state import FactorValue, State
+from aif_dcpc.inference.moves import SiteMove
 from aif_dcpc.inference.moves.adaptation import TARGET_ACCEPTANCE, SiteAdaptation
 from aif_dcpc.inference.moves.layout import flatten_event, site_chunks
 from aif_dcpc.inference.moves.passes import FullUpdate, Pass, StridedUpdate
@@ -36,7 +38,7 @@ from aif_dcpc.inference.moves.proposals import PROPOSALS, Proposal, StepConstant
 
 
 @dataclass(frozen=True)
-class Langevin:
+class Langevin(SiteMove):
     """Move one continuous site, chunk by chunk.
 
     Attributes:
@@ -47,16 +49,11 @@ class Langevin:
         gap: fixed slices between chunks, at least; never fewer than the longest lag.
     """
 
-    site: str
+    needs: ClassVar[str] = "score"
     width: int = 1
     phase: int = 0
     noise: str = "ou"
     gap: int = 0
-
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """Sites that the move changes."""
-        return (self.site,)
 
     def __call__(
         self, state: State, generator: torch.Generator | None, *, adapt: bool

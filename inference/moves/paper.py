@@ -9,6 +9,7 @@ Reference: Sennesh, Wu, Salvatori (2024), arXiv 2408.05834, Algorithm 1 and equa
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ class SiteEvidence:
 
 @dataclass(frozen=True)
 class Paper(SiteMove):
-    """Propose by preconditioned Langevin, weigh by gamma / q, resample each datum's (and slice's) particles.
+    """Propose by preconditioned Langevin, weigh by gamma / q, resample each data point's (and slice's) particles.
 
     Attributes:
         site: name of a continuous site.
@@ -41,6 +42,7 @@ class Paper(SiteMove):
         ridge: lambda, added as lambda / K to the covariance of the prediction errors.
     """
 
+    needs: ClassVar[str] = "score"
     phase: int = 0
     step: float = 0.1
     ridge: float = 1.0
@@ -63,7 +65,7 @@ class Paper(SiteMove):
         proposal = torch.where(free.unsqueeze(-1), proposal, flat)
 
         log_gamma = log_conditional(state, site, proposal.reshape(z.shape))
-        # minus log q up to terms that all particles of a datum share: the covariance is common to them
+        # minus log q up to terms that all particles of a data point share: the covariance is common to them
         log_weights = log_gamma + 0.5 * noise.square().sum(-1)
         ancestors = systematic(log_weights.flatten(1), generator).reshape(log_weights.shape)
         chosen = proposal.gather(0, ancestors.unsqueeze(-1).expand_as(proposal))
@@ -114,7 +116,7 @@ def _preconditioner(eps: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
 
 
 def _apply(matrix: Tensor, x: Tensor) -> Tensor:
-    """Multiply `(K, B, T, D)` by a matrix or a diagonal per datum and slice."""
+    """Multiply `(K, B, T, D)` by a matrix or a diagonal per data point and slice."""
     return x * matrix if matrix.ndim == 3 else torch.einsum("btij,kbtj->kbti", matrix, x)
 
 

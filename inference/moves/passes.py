@@ -370,8 +370,8 @@ class StridedUpdate:
 
     def _spread(self, flags: Tensor, height: int) -> Tensor:
         """Flags of chunks `(count, K * B)` to `(K, B, count * height)`."""
-        lead = self.state.values[self.site.name].shape[:2]
-        return flags.T.unsqueeze(2).expand(-1, -1, height).reshape(*lead, -1)
+        leading = self.state.values[self.site.name].shape[:2]
+        return flags.T.unsqueeze(2).expand(-1, -1, height).reshape(*leading, -1)
 
     def _taken(self, factor: Factor) -> FactorValue:
         """A factor's cached value on its rows."""

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from itertools import chain
+from typing import Protocol
 
 from aif_dcpc.inference.errors import ModelError, MoveError
 from aif_dcpc.inference.model.conditioning import small_cloud
@@ -23,7 +24,7 @@ from aif_dcpc.inference.moves.user_conditional import UserConditional, is_exact
 from aif_dcpc.misspelt import unknown_name
 
 Passes = tuple[tuple[Move, ...], ...]
-Builder = Callable[[State, str, "Options"], Passes]
+PassBuilder = Callable[[State, str, "Options"], Passes]
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,20 @@ class MoveKind:
         is_exact: whether the kind leaves the posterior invariant.
     """
 
-    build: Builder
+    build: PassBuilder
     needs: str
     is_exact: bool = True
+
+
+class MoveClass(Protocol):
+    """A class of moves of one site, which is called with the site's name."""
+
+    @property
+    def needs(self) -> str:
+        """What the site must have, as for `MoveKind`."""
+
+    def __call__(self, site: str) -> Move:
+        """Make the move of a site."""
 
 
 # -- builders --------------------------------------------------------------------------------------
@@ -96,7 +108,7 @@ def block_moves(state: State, name: str, options: Options) -> Passes:
     return whole[0], windows, whole[-1], windows
 
 
-def slice_moves(noise: str) -> Builder:
+def slice_moves(noise: str) -> PassBuilder:
     """Make a builder of moves that propose single slices only, by one kind of noise."""
 
     def passes(state: State, name: str, options: Options) -> Passes:
@@ -115,13 +127,13 @@ def series_moves(state: State, name: str, options: Options) -> Passes:
     return ((ForwardFilterBackwardSample(name),),)
 
 
-def per_colour(build: Callable[[str, int], Move]) -> Builder:
-    """Make a builder of one pass per colour of a site's slices."""
+def per_colour(move: MoveClass) -> MoveKind:
+    """Make a kind of move of a class of moves of one colour of a site's slices: every colour once in each sweep."""
 
     def passes(state: State, name: str, options: Options) -> Passes:
-        return (tuple(build(name, phase) for phase in range(_colours(state, name))),)
+        return (_in_every_phase(move(name), _colours(state, name)),)
 
-    return passes
+    return MoveKind(passes, move.needs)
 
 
 def _windowed(state: State, name: str, window: int, noise: str, local: str) -> Passes:
@@ -164,10 +176,10 @@ KINDS: dict[str, MoveKind] = {
     "mala": MoveKind(slice_moves("mala"), "score"),
     "barker": MoveKind(slice_moves("barker"), "score"),
     "paper": MoveKind(paper_moves, "score", is_exact=False),
-    "gibbs": MoveKind(per_colour(Gibbs), "finite"),
+    "gibbs": per_colour(Gibbs),
     "ffbs": MoveKind(series_moves, "chain"),
-    "discrete_langevin": MoveKind(per_colour(DiscreteLangevin), "integer"),
-    "prior": MoveKind(per_colour(FromPrior), "density"),
+    "discrete_langevin": per_colour(DiscreteLangevin),
+    "prior": per_colour(FromPrior),
 }
 UPDATES = ("exact", "paper")
 DEFAULTS = Options()
@@ -266,18 +278,25 @@ def site_passes(state: State, name: str, kind: str | Move, options: Options) -> 
             raise MoveError(
                 f"site {name!r}: the move given for it updates {', '.join(kind.sites)}."
             )
+        _check_needs(state, name, type(kind).__name__, getattr(kind, "needs", "density"))
         return (_in_every_phase(kind, _colours(state, name)),)
     if kind not in KINDS:
         raise MoveError(f"site {name!r}: {unknown_name('move', kind, KINDS)}")
+    _check_needs(state, name, kind, KINDS[kind].needs)
+    return KINDS[kind].build(state, name, options)
+
+
+def _check_needs(state: State, name: str, move: str, needs: str) -> None:
+    """Refuse a move for a site that lacks what it needs."""
     has = _properties(state, name)
-    needs = KINDS[kind].needs
+    if needs not in has:
+        raise MoveError(f"site {name!r}: move {move!r}: {unknown_name('need', needs, has)}")
     if not has[needs]:
         sound = sorted(other for other, known in KINDS.items() if has[known.needs])
         raise MoveError(
-            f"site {name!r}: move {kind!r} needs a site with {needs}, which this is not. Sound "
+            f"site {name!r}: move {move!r} needs a site with {needs}, which this is not. Sound "
             f"here: {', '.join(sound)}."
         )
-    return KINDS[kind].build(state, name, options)
 
 
 def _in_every_phase(move: Move, colours: int) -> tuple[Move, ...]:

@@ -1,7 +1,7 @@
 """Has the cloud converged, and is it worth trusting? Diagnostics from the trace of a run, with remedies.
 
 Particles are independent chains, so a trace `(num_sweeps, K, B, *event)` shows both how fast each
-forgets (its autocorrelation) and whether they agree (R-hat). All numbers are per datum and
+forgets (its autocorrelation) and whether they agree (R-hat). All numbers are per data point and
 coordinate; `diagnose` sums them up.
 
     >>> import torch
@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference.errors import ConvergenceWarning, InferenceError
+from aif_dcpc.inference.model.factor_graph import expand_trailing
 from aif_dcpc.inference.model.resampling import unique_ancestors
 from aif_dcpc.inference.model.state import Info, State
 
@@ -73,7 +74,7 @@ class Diagnosis:
     def _line(self, name: str) -> str:
         """The numbers of one site, worst over data and coordinates."""
         columns = (
-            f"{name:<12} R-hat {float(self.r_hat[name].max()):6.3f}",
+            f"{name:<12} R-hat {float(self.r_hat[name].max()):#6.4g}",
             f"ESS {float(self.ess[name].min()):10.0f}",
             f"per particle and sweep {float(self.ess_per_sweep[name].min()):7.4f}",
             f"acceptance {self.acceptance.get(name, math.nan):5.2f}",
@@ -86,7 +87,7 @@ def diagnose(info: Info, state: State | None = None, *, warn: bool = False) -> D
 
     Args:
         info: whose trace holds `(num_sweeps, K, B, *event)` per site, at least 8 sweeps.
-        state: the cloud, for its surviving lineages.
+        state: the cloud, for its surviving lineages, and for which elements are observed or set.
         warn: issue the warnings as `ConvergenceWarning` as well.
 
     Raises:
@@ -95,6 +96,9 @@ def diagnose(info: Info, state: State | None = None, *, warn: bool = False) -> D
     trace = _recorded(info)
     r_hat = {name: split_r_hat(x) for name, x in trace.items()}
     size = {name: effective_sample_size(x) for name, x in trace.items()}
+    for name, held in _held(state, r_hat).items():  # what is given cannot but stand still
+        r_hat[name] = r_hat[name].masked_fill(held, 1.0)
+        size[name] = size[name].masked_fill(held, math.prod(trace[name].shape[:2]))
     acceptance = {name: float(a) for name, a in info.acceptance.items()}
     ancestors = None if state is None else unique_ancestors(state)
     worst = {name: float(value.max()) for name, value in r_hat.items()}
@@ -121,6 +125,19 @@ def _recorded(info: Info) -> dict[str, Tensor]:
             "diagnose: expected a trace of at least 8 sweeps; pass record=[sites] to engine.run."
         )
     return {name: x.double() for name, x in info.trace.items()}
+
+
+def _held(state: State | None, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return where recorded sites are observed, or set by `do`, in the shapes of `like` `(B, *rest)`."""
+    masks = {} if state is None else state.masks
+    found = {}
+    for name, value in like.items():
+        if name in masks:
+            mask = masks[name][0]
+            if mask.ndim > 1:
+                mask = mask[:, -value.shape[1] :]  # a window's trace
+            found[name] = expand_trailing(mask, value).expand_as(value)
+    return found
 
 
 def _issue(sentences: list[str]) -> None:
@@ -163,12 +180,12 @@ def _disagreement(r_hat: Mapping[str, Tensor], apart: list[str]) -> list[str]:
         if name in apart:
             said.append(
                 f"site {name!r}: the posterior looks multimodal (particles sit in separate "
-                f"clusters, R-hat {worst:.2f}); local moves keep the modes' starting weights: "
+                f"clusters, R-hat {worst:.3g}); local moves keep the modes' starting weights: "
                 "use engine.temper(data) to weigh them."
             )
         elif worst > MAX_R_HAT:
             said.append(
-                f"site {name!r}: particles disagree (R-hat {worst:.2f}, expected below "
+                f"site {name!r}: particles disagree (R-hat {worst:.3g}, expected below "
                 f"{MAX_R_HAT}): not converged; run more sweeps, or engine.temper(data) where "
                 "several modes are possible."
             )
@@ -285,7 +302,7 @@ def _two_clusters(means: Tensor) -> float:
 
 
 def to_arviz(info: Info, *, datum: int = 0) -> Any:
-    """The trace of one datum as ArviZ's data object: particles are chains, sweeps are draws.
+    """The trace of one data point as ArviZ's data object: particles are chains, sweeps are draws.
 
     Raises:
         InferenceError: if ArviZ is not installed, or nothing was recorded.

@@ -102,7 +102,7 @@ def estimate_evidence(
         method: "gauss_markov", "annealed", or "auto": exact sums where they can be had, else the
             first, unless it is not to be trusted or discrete sites cannot be summed out, and then
             the second.
-        num_samples: importance samples per datum.
+        num_samples: importance samples per data point.
         num_fit: particles times sweeps to which the proposal is fitted.
         num_temperatures, num_chains: of annealing; a pilot chooses the temperatures by default, and
             chains are multiplied by 4, and 16, where their islands disagree.
@@ -144,7 +144,9 @@ def _continuous(state: State) -> list[str]:
 
 
 def _obstacle(state: State) -> str:
-    """Say why the discrete sites cannot be summed out; "" where they can."""
+    """Say why no proposal can be fitted, or the discrete sites not summed out; "" where all can."""
+    for name in state.conditioning.circular:
+        return f"site {name!r} is an angle, to which no Gaussian can be fitted."
     cells = FEW_CELLS if _continuous(state) else MAX_CELLS
     return obstacle(state, state.conditioning.discrete, cells)
 

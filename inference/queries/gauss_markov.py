@@ -216,7 +216,7 @@ def _student_log_prob(noise: Tensor, freedom: float) -> Tensor:
 
 
 def _nodes(state: State, names: tuple[str, ...]) -> list[Node]:
-    """All nodes in the order in which they are drawn: global, per datum, then slice by slice, slow sites first."""
+    """All nodes in the order in which they are drawn: global, per data point, then slice by slice, slow sites first."""
     rank = {name: i for i, name in enumerate(state.conditioning.factor_graph.model.sites)}
     keyed = []
     for name in names:

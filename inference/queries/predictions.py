@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from aif_dcpc.inference.errors import ClampError
-from aif_dcpc.inference.model.ancestral import AncestorSampler, rng_from
+from aif_dcpc.inference.model.ancestral import AncestorSampler, drawing, rng_from
 from aif_dcpc.inference.model.conditioning import interventions
 from aif_dcpc.inference.model.densities import active_factors, factor_slices
 from aif_dcpc.inference.model.factor_graph import expand_trailing, num_slices
@@ -30,6 +30,7 @@ from aif_dcpc.inference.model.graph import Site, parent_name
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.queries.exogenous import from_noise, to_noise
 from aif_dcpc.inference.queries.law import factor_law
+from aif_dcpc.inference.settings import check_integer
 from aif_dcpc.misspelt import unknown_name
 
 # -- the future ------------------------------------------------------------------------------------
@@ -66,9 +67,9 @@ def forecast(
         state.batch_size,
         state.length + horizon,
         _future_inputs(state, inputs, horizon),
+        draws=rng_from(generator),
     )
-    with rng_from(generator):
-        drawn = sampler.sample(state.length, state.natural)
+    drawn = sampler.sample(state.length, state.natural)
     found = {}
     for name, value in drawn.items():
         site = state.conditioning.site(name)
@@ -116,7 +117,7 @@ def _horizon(state: State, inputs: Mapping[str, Tensor], length: int | None) -> 
 
 def _told_lengths(state: State, inputs: Mapping[str, Tensor], length: int | None) -> set[int]:
     """Numbers of future slices: of every input with a value a slice, and the one asked for."""
-    lengths = set() if length is None else {length}
+    lengths = set() if length is None else {check_integer("forecast: length", length, 1)}
     for name, value in inputs.items():
         if state.conditioning.site(name).period == 1:
             lengths.add(value.shape[1])
@@ -158,9 +159,9 @@ def predict(state: State, generator: torch.Generator | None = None) -> dict[str,
     with rng_from(generator):
         for factor in active_factors(state):
             if factor.site.name not in state.conditioning.latent:
-                parts.setdefault(factor.site.name, []).append(
-                    factor_law(state, factor, state.natural).sample()
-                )
+                with drawing(factor.site):
+                    drawn = factor_law(state, factor, state.natural).sample()
+                parts.setdefault(factor.site.name, []).append(drawn)
     return {name: x[0] if len(x) == 1 else torch.cat(x, 2) for name, x in parts.items()}
 
 

@@ -71,7 +71,7 @@ class AnnealedEvidence:
 
 
 @dataclass(frozen=True)
-class Path:
+class AnnealingPath:
     """Inverse temperatures with moves fitted to each.
 
     Attributes:
@@ -193,7 +193,7 @@ def select(state: State, indices: Tensor) -> State:
 
 def fit_path(
     engine: Sampler, state: State, num_temperatures: int, *, num_knots: int = 24, sweeps: int = 4
-) -> Path:
+) -> AnnealingPath:
     """Adapt moves and place temperatures on a pilot cloud drawn from the prior.
 
     Temperatures lie at equal distances of the length element sd(log likelihood) db, along which the
@@ -220,7 +220,7 @@ def fit_path(
         deviations.append(_deviation(log_likelihood(state)))
     deviation = torch.stack(deviations).cpu()
     powers = _even(torch.tensor([0.0, *knots]), deviation, num_temperatures)
-    return Path(powers, tuple(knots), adaptations)
+    return AnnealingPath(powers, tuple(knots), adaptations)
 
 
 def forget(adaptation: Any) -> Any:
@@ -261,7 +261,7 @@ def annealed_log_evidence(
     num_temperatures: int = 200,
     num_chains: int = 16,
     sweeps_per_temperature: int = 1,
-    path: Path | None = None,
+    path: AnnealingPath | None = None,
     reverse: State | None = None,
     seed: int | None = None,
     **setup: Any,
@@ -272,7 +272,7 @@ def annealed_log_evidence(
         engine: model and moves.
         data: as `engine.init`.
         num_temperatures: steps between prior and posterior.
-        num_chains: K, independent chains per datum.
+        num_chains: K, independent chains per data point.
         sweeps_per_temperature: sweeps at each step.
         path: temperatures and frozen moves; fitted on a pilot cloud of `num_chains` (at least 2) by
             default.
@@ -303,7 +303,7 @@ def annealed_log_evidence(
 
 
 def _walk(
-    engine: Sampler, state: State, path: Path, sweeps: int, *, reverse: bool
+    engine: Sampler, state: State, path: AnnealingPath, sweeps: int, *, reverse: bool
 ) -> AnnealedEvidence:
     """Follow the path and weigh by the increments of the likelihood's power."""
     powers = path.inverse_temperatures.tolist()

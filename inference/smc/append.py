@@ -235,6 +235,7 @@ def _from_prior(
     given = {n: v for n, v in tail.values.items() if n not in conditioning.latent}
     for name, value in {**new.data, **new.observed}.items():
         given[name] = torch.cat([tail.constrained(name), value], 2)
+    _check_alone(tail, new, given, masks)
     sampler = AncestorSampler(
         conditioning.factor_graph,
         state.num_particles,
@@ -242,10 +243,9 @@ def _from_prior(
         tail.length + 1,
         given,
         {name: masks[name] for name in new.observed},
+        rng_from(generator),
     )
-    _check_alone(tail, new, given, masks)
-    with rng_from(generator):
-        drawn = sampler.sample(tail.length, tail.natural)
+    drawn = sampler.sample(tail.length, tail.natural)
     _check_domains(conditioning, sampler)
     checked = check_values(
         conditioning.factor_graph, _told(new, given), masks, drawn, do=conditioning.intervened

@@ -21,7 +21,7 @@ from aif_dcpc.inference.model.resampling import ess, systematic
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.sampler import Sampler
 from aif_dcpc.inference.smc.annealing import (
-    Path,
+    AnnealingPath,
     forget,
     log_likelihood,
     select,
@@ -39,7 +39,7 @@ MOST_TEMPERATURES = 1000
 
 def choose_path(
     engine: Sampler, state: State, *, share: float = SHARE, sweeps: int | None = None
-) -> Path:
+) -> AnnealingPath:
     """Let a pilot cloud choose temperatures, sweeps and moves on its way to the posterior.
 
     Args:
@@ -73,7 +73,7 @@ def choose_path(
         powers.append(power)
         adaptations.append(state.adaptation)
         counts.append(count)
-    return Path(torch.tensor(powers).double(), tuple(powers), adaptations, tuple(counts))
+    return AnnealingPath(torch.tensor(powers).double(), tuple(powers), adaptations, tuple(counts))
 
 
 def _check_possible(log_likelihood: Tensor) -> None:
@@ -145,7 +145,7 @@ def _centred(x: Tensor, finite: Tensor) -> Tensor:
     return torch.where(finite, kept - mean, torch.zeros_like(kept))
 
 
-def respaced(path: Path, number: int) -> Path:
+def respaced(path: AnnealingPath, number: int) -> AnnealingPath:
     """Take another number of temperatures from a path, as unevenly spaced as its own."""
     own = torch.cat([torch.zeros(1).double(), path.inverse_temperatures])
     wanted = torch.linspace(0, len(own) - 1, number + 1).double()[1:]

@@ -29,7 +29,7 @@ from aif_dcpc.inference.model.resampling import ess, systematic, unique_ancestor
 from aif_dcpc.inference.model.state import Info, State
 from aif_dcpc.inference.sampler import Sampler
 from aif_dcpc.inference.smc.annealing import (
-    Path,
+    AnnealingPath,
     log_likelihood,
     select,
     set_inverse_temperature,
@@ -44,7 +44,7 @@ MAX_SHARE_ERROR = 0.03
 MAX_EVIDENCE_ERROR = 0.1  # nats
 AIM = 0.7  # of these, before which clouds grow
 GROWTH = (1, 4, 16)
-MOST_CHAINS = 2**17  # particles times data, to which clouds grow at most
+MOST_CHAINS = 2**16  # particles times data, to which clouds grow at most
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def temper(
 
 def climb_until(
     engine: Sampler,
-    path: Path,
+    path: AnnealingPath,
     is_good: Callable[[Climb], bool],
     data: Mapping[str, Tensor] | None,
     **setup: Any,
@@ -179,7 +179,7 @@ def _is_good(found: Climb) -> bool:
     return share <= AIM * MAX_SHARE_ERROR and found.is_within(AIM * MAX_EVIDENCE_ERROR)
 
 
-def climb(engine: Sampler, state: State, path: Path, num_islands: int) -> Climb:
+def climb(engine: Sampler, state: State, path: AnnealingPath, num_islands: int) -> Climb:
     """Weigh, resample and sweep islands of particles along a path.
 
     Args:
@@ -243,7 +243,7 @@ def _resample(
     return select(state, indices), torch.where(poor, level, weights)
 
 
-def _thinned(found: Climb, path: Path, engine: Sampler) -> tuple[State, Info]:
+def _thinned(found: Climb, path: AnnealingPath, engine: Sampler) -> tuple[State, Info]:
     """Draw K equally weighted particles from all islands."""
     indices = systematic(found.log_weights, engine.generator, engine.num_particles)
     state = select(found.state, indices)

@@ -131,6 +131,36 @@ def test_what_is_named_exists(document):
     assert elsewhere - set(re.findall(r"[\w./-]+\w", document.read_text(encoding="utf-8"))) == set()
 
 
+def table_of_names() -> list[list[list[str]]]:
+    """What stands in backticks in the first two cells of every row: former names, present names."""
+    page = (ROOT / "docs/decisions/002-names.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:3] for line in page.splitlines() if line.startswith("| `")]
+    return [[CODE.findall(cell) for cell in row] for row in rows]
+
+
+@cache
+def words_of_the_code() -> frozenset[str]:
+    folders = [folder for folder in FOLDERS if folder not in ("docs", "tests")]
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    texts = " ".join(path.read_text(encoding="utf-8") for path in files)
+    return frozenset(re.findall(r"\w+", texts)) | {path.name for path in files}
+
+
+def test_present_names_are_in_the_code():
+    present = {name for _, names in table_of_names() for name in names}
+    words = {word for name in present for word in re.findall(r"\w+\.py|\w+", name)}
+    assert len(words) > 60
+    assert words - words_of_the_code() == set()
+
+
+def test_former_names_are_not():
+    """Those that are no words of their own; `FromBank` still leads to its successor."""
+    former = {name for names, _ in table_of_names() for name in names}
+    coined = {name for name in former if re.search(r"\w_\w|[a-z][A-Z]", name)} - {"MAX_DENSE"}
+    assert len(coined) > 10
+    assert coined & words_of_the_code() == {"FromBank"}
+
+
 def test_what_is_stale_is_noticed(tmp_path):
     """The checks see what they are for: each of these is stale, and nothing else."""
     document = tmp_path / "page.md"

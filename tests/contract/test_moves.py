@@ -243,6 +243,12 @@ negate_z = Negate("z")
 def make(site):
     return Negate(site)
 
+class Scored(Negate):
+    needs = "score"
+
+class Unscored(Negate):
+    needs = "scores"
+
 def fail(site):
     raise KeyError("no such thing")
 
@@ -259,7 +265,7 @@ def own(tmp_path, monkeypatch):
     sys.modules.pop("moves_of_mine", None)
 
 
-@pytest.mark.parametrize("name", ["Negate", "negate_z", "make"])
+@pytest.mark.parametrize("name", ["Negate", "negate_z", "make", "Scored"])
 def test_a_move_from_outside_the_package_is_found_by_its_path(own, name):
     model, _ = static()
     engine = DCPC(model, num_particles=3, moves={"z": f"moves_of_mine:{name}"})
@@ -287,6 +293,9 @@ def test_a_kind_of_the_package_is_found_by_its_path_as_well(kind, path):
         ("moves_of_mine:Negative", "has no 'Negative'. Did you mean 'Negate'"),
         ("moves_of_mine:fail", "cannot be made: KeyError: 'no such thing'"),
         ("moves_of_mine:nothing", "cannot be made: TypeError"),
+        ("moves_of_mine:Scored", "move 'Scored' needs a site with score, which this is not"),
+        ("moves_of_mine:Unscored", "Did you mean 'score'"),
+        ("aif_dcpc.inference.moves.langevin:Langevin", "needs a site with score"),
         ("builtins:str", "is no move: expected a callable with `sites`"),
     ],
 )

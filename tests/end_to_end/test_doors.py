@@ -246,7 +246,7 @@ REFUSED = [
     ((*IMAGES, "images.model=my_models:number"), "must be something to call"),
     ((*IMAGES, "images.model=my_models:nothing"), "a model with a site 'image'"),
     ((*IMAGES, "images.model=my_models:graph", "+images.options.depth=1"), "'depth'"),
-    ((*IMAGES, "images.metrics=my_metrics:contrast"), "has no 'contrast'"),
+    ((*IMAGES, "images.metrics=my_metrics:brightnes"), "Did you mean 'brightness'"),
     ((*IMAGES, "images.metrics=[3]"), "images.metrics must be a text"),
     (("trust=3",), "trust must be a text"),
 ]

@@ -143,8 +143,10 @@ class PooledDirichletPrior:
 
     def pooled(self, counts: Array) -> Array:
         """Counts of every row, `(..., head, R, X)`."""
-        lead = counts.shape[: counts.ndim - 1 - len(self.context)]
-        pooled: Array = self._pooling @ counts.reshape(*lead, self.index.shape[1], counts.shape[-1])
+        leading = counts.shape[: counts.ndim - 1 - len(self.context)]
+        pooled: Array = self._pooling @ counts.reshape(
+            *leading, self.index.shape[1], counts.shape[-1]
+        )
         return pooled
 
     def _upright(self, value: Array, like: Array) -> Array:

@@ -12,10 +12,10 @@ from aif_dcpc.inference.checks.geweke import (
     _bounded,
     _clamped,
     _compare,
-    _inputs,
-    _observed,
     _z,
     as_episodes,
+    inputs_of,
+    observed_of,
 )
 
 
@@ -167,13 +167,15 @@ def test_the_limit_is_that_of_the_declared_false_alarm():
 
 def test_what_is_clamped_in_the_test():
     model = chain()
-    assert _observed(model, None) == ("b",) and _observed(model, {"a": torch.zeros(2)}) == ("a",)
+    assert observed_of(model, None) == ("b",) and observed_of(model, {"a": torch.zeros(2)}) == (
+        "a",
+    )
     series = GraphicalModel()
     series.add_input("u")
     series.add_site("o", lambda u: Normal(u, 1.0), ["u"], scope="slice")
-    inputs, length = _inputs(series, {"u": torch.arange(6.0).reshape(2, 3)}, 5)
+    inputs, length = inputs_of(series, {"u": torch.arange(6.0).reshape(2, 3)}, 5)
     assert length == 3 and inputs["u"][:, 0].tolist() == [0, 3, 0, 3, 0]
-    assert _inputs(model, None, 5) == ({}, None) and _inputs(series, None, 5) == ({}, 5)
+    assert inputs_of(model, None, 5) == ({}, None) and inputs_of(series, None, 5) == ({}, 5)
 
 
 def test_replicates_start_at_the_given_draws():

@@ -1,16 +1,21 @@
 """Log evidence of models with closed forms, within .1 nats; tail indices of weights with a known law."""
 
+import math
+import warnings
+
 import pytest
 import torch
 from models import gaussian_pair, gaussian_pair_evidence
 from torch.distributions import Categorical, Normal
 
+from aif_dcpc.experiments.evidence.models import KNOWN
 from aif_dcpc.experiments.exactness import discrete, linear_gaussian
 from aif_dcpc.inference import DCPC, GraphicalModel, ModelError
 from aif_dcpc.inference.errors import ConvergenceWarning
 from aif_dcpc.inference.queries import importance
 from aif_dcpc.inference.queries.evidence import estimate_evidence
-from aif_dcpc.inference.queries.importance import pareto_k
+from aif_dcpc.inference.queries.importance import bridge_log_evidence, pareto_k
+from aif_dcpc.inference.smc import tempering
 
 QUICK = {
     "chain": linear_gaussian.chain_of_two,
@@ -101,3 +106,53 @@ def test_unknown_method_is_refused():
         DCPC(linear_gaussian.collider().model).log_evidence(
             linear_gaussian.collider().data, method="aneal"
         )
+
+
+def test_bridge_estimates_of_gaussians():
+    """log Z of p = 5 N(1, 1) from draws of N(0, 1.5) and of p itself, to 5 standard errors (about .007 each)."""
+    generator = torch.Generator().manual_seed(0)
+    q = Normal(torch.tensor(0.0).double(), 1.5)
+    p = Normal(torch.tensor(1.0).double(), 1.0)
+    noise = torch.randn(2, 40_000, 1, generator=generator).double()
+    ratios = [math.log(5) + p.log_prob(z) - q.log_prob(z) for z in (1.5 * noise[0], 1 + noise[1])]
+    assert abs(float(bridge_log_evidence(*ratios)) - math.log(5)) < 0.03
+    # draws of p where q hardly reaches pull the two apart
+    apart = bridge_log_evidence(ratios[0], ratios[1] + 3)
+    assert float(apart) > math.log(5) + 0.5
+
+
+def test_a_proposal_knows_its_density_at_its_own_draws():
+    case = linear_gaussian.levels()
+    state = DCPC(case.model, num_particles=400).init(case.data, **case.setup, seed=0)
+    names = [n for n in state.conditioning.latent if n not in state.conditioning.discrete]
+    proposal = importance.GaussMarkov(state, {n: state.values[n] for n in names})
+    values, own, shared = proposal.sample(300)
+    found = proposal.log_prob(values)
+    assert torch.allclose(found[0], own, atol=1e-3) and torch.allclose(found[1], shared, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["vague prior, sd 1e5", "variable selection", "32 modes"])
+def test_hard_evidence_is_right_or_warned(name):
+    known = KNOWN[name]()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = DCPC(known.model).evidence(known.data, seed=1)
+    assert abs(float(found.log_evidence) - known.log_evidence) < 0.1 or caught
+    assert len(caught) == len(found.warnings)
+
+
+def test_a_poor_proposal_is_said_to_be_poor():
+    known = KNOWN["32 modes"]()
+    with pytest.warns(ConvergenceWarning, match="method='annealed'"):
+        found = DCPC(known.model).evidence(known.data, method="gauss_markov", seed=0)
+    assert found.method == "gauss_markov" and found.warnings
+
+
+def test_islands_that_disagree_are_said_to(monkeypatch):
+    monkeypatch.setattr(tempering, "GROWTH", (1,))
+    known = KNOWN["32 modes"]()
+    with pytest.warns(ConvergenceWarning, match="raise num_chains to 8192"):
+        found = DCPC(known.model).evidence(
+            known.data, method="annealed", num_temperatures=5, seed=0
+        )
+    assert float(found.standard_error) > 0.03
