@@ -70,6 +70,7 @@ class Estimates(Sampler):
         num_particles: int | None = None,
         max_seconds: float = 30.0,
         seed: int | None = None,
+        progress: bool | None = None,
     ) -> Draws:
         """Draw from the posterior in one call: start, warm up until mixed, draw, diagnose.
 
@@ -84,6 +85,8 @@ class Estimates(Sampler):
             max_seconds: processor time after which warming up and drawing end; twice that where
                 the block had to warm up again.
             seed: seeds the engine's generator.
+            progress: shows how far it has come on standard error: None for a bar on a terminal and a
+                line a minute elsewhere.
 
         Returns:
             draws `(S, K, B, [T,] *event)` by site, their diagnosis and warnings (print it).
@@ -93,7 +96,13 @@ class Estimates(Sampler):
         """
         setup = {"masks": masks, "do": do, "batch_size": batch_size, "length": length}
         return sample(
-            self, data, num_particles=num_particles, max_seconds=max_seconds, seed=seed, **setup
+            self,
+            data,
+            num_particles=num_particles,
+            max_seconds=max_seconds,
+            seed=seed,
+            progress=progress,
+            **setup,
         )
 
     def temper(
