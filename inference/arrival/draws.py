@@ -3,13 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from aif_dcpc.inference.model.state import State
-from aif_dcpc.inference.queries.arviz_export import to_arviz
 from aif_dcpc.inference.queries.arviz_export import inference_data
 
 COLUMNS = ("mean", "sd", "5 %", "50 %", "95 %", "R-hat", "bulk ESS", "tail ESS")
@@ -68,10 +66,6 @@ class Draws:
             labels = element_names(name, tuple(value.shape[2:]))
             rows += list(zip(labels, table, strict=True))
         return rows
-
-    def to_arviz(self) -> Any:
-        """ArviZ's data object with all its groups (see `queries.arviz_export`; needs ArviZ)."""
-        return to_arviz(self)
 
     def __str__(self) -> str:
         """The summary as a table, then processor seconds and warnings."""

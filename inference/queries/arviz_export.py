@@ -84,7 +84,7 @@ def _arviz() -> Any:
         import arviz
     except ImportError as error:
         raise InferenceError(
-            "inference_data needs ArviZ: pip install 'aif_dcpc[diagnostics]'."
+            "to_arviz needs ArviZ: pip install 'aif_dcpc[diagnostics]'."
         ) from error
     return arviz
 
