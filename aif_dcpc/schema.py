@@ -48,10 +48,19 @@ class EnvConfig:
     options: Settings
 
     def arguments(self) -> Settings:
-        """Keyword arguments for `aif_dcpc.envs.make`, all but the name."""
+        """Return keyword arguments for `aif_dcpc.envs.make`, all but the name.
+
+        Raises:
+            ConfigError: an option of the environment has the name of a key of every environment.
+        """
         given = {
             key: value for key, value in asdict(self).items() if key not in ("name", "options")
         }
+        for key in self.options.keys() & given.keys():
+            raise ConfigError(
+                f"env.options.{key}={self.options[key]}: every environment has env.{key}; set that, "
+                "or give the option of yours another name."
+            )
         return {**given, **self.options}
 
 

@@ -32,7 +32,7 @@ EXIT_CODES = "Exit code 0: no fault found; 1: faults, a line for each; 2: it cou
 
 @dataclass(frozen=True)
 class Report:
-    """What was found.
+    """What a check has found.
 
     Attributes:
         faults: one sentence for each.

@@ -114,7 +114,7 @@ ASIA = {  # P(site = 1), by the values of its parents in the order of counting
 
 
 def _row(values: tuple[Tensor, ...]) -> Tensor:
-    """Count in binary."""
+    """Read values as the digits of a binary number."""
     return sum((v.long() * 2**i for i, v in enumerate(reversed(values))), torch.tensor(0))
 
 

@@ -12,6 +12,7 @@ coordinates are finite: those of a value at the edge are where the *span* ends.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -29,7 +30,8 @@ from torch.distributions import (
 )
 from torch.nn.functional import logsigmoid, pad
 
-from aif_dcpc.inference.model.supports import base_law
+from aif_dcpc.inference.errors import ModelError
+from aif_dcpc.inference.model.supports import base_law, is_real
 
 CIRCULAR = {"VonMises", "SineBivariateVonMises", "SineSkewed"}  # torch and Pyro call angles real
 
@@ -98,6 +100,38 @@ def _tiny(like: Tensor) -> float:
     return torch.finfo(like.dtype).tiny
 
 
+def bijection_for(
+    name: str, laws: Sequence[Distribution], domain: constraints.Constraint | None
+) -> Transform | None:
+    """Return the map from unconstrained coordinates to a continuous site's values; None where they are the same.
+
+    Args:
+        name: the site.
+        laws: its distributions.
+        domain: the support of one element, where it is known.
+
+    Raises:
+        ModelError: for values that have no such coordinates.
+    """
+    if any(map(_moves_angles, laws)):
+        raise ModelError(
+            f"site {name!r}: its law transforms angles, and the circle of the result is not known; "
+            "let the site have the angles' own law and transform it in a deterministic site."
+        )
+    if any(map(_is_circular, laws)):
+        return Wrap()
+    if domain is None or is_real(domain):
+        return None
+    try:
+        return bijection_to(domain)
+    except NotImplementedError:
+        raise ModelError(
+            f"site {name!r}: its support, {domain}, has no unconstrained coordinates to move in; "
+            "clamp the site, or build its value in a deterministic site from others that have, "
+            "such as LKJCholesky factors and positive scales for a covariance."
+        ) from None
+
+
 def bijection_to(domain: constraints.Constraint) -> Transform:
     """Return the map from unconstrained coordinates to a support.
 
@@ -146,15 +180,15 @@ def at_edge(bijection: Transform, coordinate: Tensor) -> Tensor:
     return (coordinate <= low) | (coordinate >= high)
 
 
-def is_circular(law: Distribution) -> bool:
+def _is_circular(law: Distribution) -> bool:
     """Tell whether a distribution is one of angles."""
     element = base_law(law)
     if isinstance(element, MixtureSameFamily):
-        return is_circular(element.component_distribution)
+        return _is_circular(element.component_distribution)
     return any(kind.__name__ in CIRCULAR for kind in type(element).__mro__)
 
 
-def moves_angles(law: Distribution) -> bool:
+def _moves_angles(law: Distribution) -> bool:
     """Tell whether a distribution is one of transformed angles, which are on no known circle."""
     element = base_law(law)
-    return isinstance(element, TransformedDistribution) and is_circular(element.base_dist)
+    return isinstance(element, TransformedDistribution) and _is_circular(element.base_dist)

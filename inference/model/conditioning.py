@@ -11,7 +11,7 @@ from torch.distributions.constraints import Constraint
 
 from aif_dcpc.inference.errors import ClampError, ModelError
 from aif_dcpc.inference.model.ancestral import AncestorSampler, no_validation, rng_from
-from aif_dcpc.inference.model.bijections import Wrap, bijection_to, is_circular, moves_angles
+from aif_dcpc.inference.model.bijections import bijection_for
 from aif_dcpc.inference.model.clamping import (
     add_particle_axis,
     by_element,
@@ -258,27 +258,7 @@ class LatentSupport:
     bounds: tuple[float, float] | None
     values: Tensor | None
     domain: Constraint | None
-    circular: bool
-
-
-def _bijection(name: str, support: LatentSupport) -> Transform | None:
-    """Return the map from unconstrained coordinates, for a constrained continuous site.
-
-    Raises:
-        ModelError: for a support that has none.
-    """
-    if support.circular:
-        return Wrap()
-    if support.domain is None or support.discrete or is_real(support.domain):
-        return None
-    try:
-        return bijection_to(support.domain)
-    except NotImplementedError:
-        raise ModelError(
-            f"site {name!r}: its support, {support.domain}, has no unconstrained coordinates to "
-            "move in; clamp the site, or build its value in a deterministic site from others that "
-            "have, such as LKJCholesky factors and positive scales for a covariance."
-        ) from None
+    bijection: Transform | None
 
 
 def _condition(
@@ -298,7 +278,7 @@ def _condition(
     return Conditioning(
         factor_graph=factor_graph,
         latent=latent,
-        bijections=_told({n: _bijection(n, s) for n, s in known.items()}),
+        bijections=_told({n: s.bijection for n, s in known.items()}),
         supports=_told({n: s.values for n, s in known.items()}),
         discrete=frozenset(n for n, s in known.items() if s.discrete),
         bounds=_told({n: s.bounds for n, s in known.items()}),
@@ -331,11 +311,6 @@ def _support(name: str, laws: list[Distribution], batch_ndim: int) -> LatentSupp
     support = support_of(laws[0])
     if support is None:
         return None
-    if any(map(moves_angles, laws)):
-        raise ModelError(
-            f"site {name!r}: its law transforms angles, and the circle of the result is not known; "
-            "let the site have the angles' own law and transform it in a deterministic site."
-        )
     kept = [fixed(law, batch_ndim) for law in laws]
     alike = same(kept)
     discrete = bool(support.is_discrete)
@@ -343,7 +318,8 @@ def _support(name: str, laws: list[Distribution], batch_ndim: int) -> LatentSupp
         raise ModelError(unlike_supports(name, support, laws[-1]))
     bounds = integer_bounds([support_of(law) for law in laws], kept) if discrete else None
     values = _enumerate(base_law(laws[0])) if discrete and alike else None
-    return LatentSupport(discrete, bounds, values, kept[0], any(map(is_circular, laws)))
+    bijection = None if discrete else bijection_for(name, laws, kept[0])
+    return LatentSupport(discrete, bounds, values, kept[0], bijection)
 
 
 def _check_elements(

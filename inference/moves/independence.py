@@ -22,13 +22,13 @@ from aif_dcpc.inference.model.densities import (
     factor_slices,
     factors_of,
 )
-from aif_dcpc.inference.model.factor_graph import Argument, Factor, expand_trailing
+from aif_dcpc.inference.model.factor_graph import Argument, Factor
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.moves import SiteMove
 from aif_dcpc.inference.moves.acceptance import accept
 from aif_dcpc.inference.moves.complete_conditional import log_conditional_ratio, zeros_by_slice
-from aif_dcpc.inference.moves.layout import flatten_event, free_values, site_chunks
+from aif_dcpc.inference.moves.layout import flatten_event, free_values, site_chunks, where_free
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,7 @@ class FromPrior(SiteMove):
             parts = [_draw(state, factor) for factor in own]
         drawn = torch.cat(parts, 2) if site.period is not None else parts[0]
         drawn = state.conditioning.unconstrain({self.site: drawn})[self.site]
-        value = state.values[self.site]
-        flags = free.expand(*value.shape[:2], -1)
-        flags = flags if site.period is not None else flags.squeeze(2)
-        return torch.where(expand_trailing(flags, value), drawn, value)
+        return where_free(site, free, drawn, state.values[self.site])
 
 
 @dataclass(frozen=True)

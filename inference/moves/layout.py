@@ -1,9 +1,11 @@
 """How a site's values lie in chunks: event axes flattened, which values are free, how far its slices couple."""
 
+import torch
 from torch import Tensor
 
 from aif_dcpc.inference.errors import MoveError
 from aif_dcpc.inference.model.densities import SPLIT, factors_of
+from aif_dcpc.inference.model.factor_graph import expand_trailing
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.moves.chunks import Chunks
@@ -45,3 +47,16 @@ def free_values(state: State, site: Site, chunks: Chunks) -> Tensor:
             f"elements; choose 'langevin' or 'gibbs', or {SPLIT}"
         )
     return free & ~(mask if site.period is not None else mask.unsqueeze(-1))
+
+
+def where_free(site: Site, free: Tensor, proposal: Tensor, value: Tensor) -> Tensor:
+    """Take a proposal where a value may move, and the present value elsewhere.
+
+    Args:
+        site: the site.
+        free: what `free_values` gave.
+        proposal, value: `(K, B, [T,] *event)`.
+    """
+    flags = free.expand(*value.shape[:2], -1)
+    flags = flags if site.period is not None else flags.squeeze(2)
+    return torch.where(expand_trailing(flags, value), proposal, value)

@@ -40,7 +40,7 @@ class KeptDraws(Protocol):
 
     @property
     def values(self) -> Mapping[str, Tensor]:
-        """Latents by site."""
+        """Draws of every latent, by site."""
         ...
 
     @property
@@ -55,7 +55,7 @@ class KeptDraws(Protocol):
 
     @property
     def state(self) -> State:
-        """The cloud."""
+        """The cloud with model and data."""
         ...
 
 
