@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.distributions import LogNormal, Normal
 
+from aif_dcpc.commands.command import run_script
 from aif_dcpc.inference import DCPC, GraphicalModel, State, lag
 
 LEVEL_NOISE = 0.3
@@ -160,4 +161,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -10,6 +10,7 @@ import time
 import torch
 from torch.distributions import Normal
 
+from aif_dcpc.commands.command import run_script
 from aif_dcpc.experiments.online.constants import drift_and_noise
 from aif_dcpc.inference import DCPC, GraphicalModel, lag
 
@@ -60,4 +61,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
