@@ -39,6 +39,10 @@ def unit_statement(message: Message, name: str, log_factor: Tensor) -> Message:
 
 
 def undoing_factor(message: Message) -> Message:
-    """Return the factor that turns the law q of a statement into the flat one."""
+    """Return the factor that makes the density of a statement one: everywhere, or where it is masked off."""
     log_factor = -message["fn"].log_prob(message["value"])
-    return unit_statement(message, f"{message['name']}_flat", log_factor)
+    if message["infer"].get("_is_flat"):
+        return unit_statement(message, f"{message['name']}_flat", log_factor)
+    kept = torch.as_tensor(message["mask"])
+    log_factor = torch.where(kept, torch.zeros_like(log_factor), log_factor)
+    return unit_statement(message, f"{message['name']}_mask", log_factor)

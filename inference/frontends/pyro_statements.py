@@ -44,11 +44,13 @@ class Program:
         options: its keyword arguments.
         factors: observed statements whose values are computed from latents, such as `obs=y - z`:
             they are no data but factors of the joint density.
+        unmasked: latents whose masked elements others read: there, a factor undoes their density.
     """
 
     function: Callable[..., Any]
     options: Mapping[str, Any] = field(default_factory=dict)
     factors: frozenset[str] = frozenset()
+    unmasked: frozenset[str] = frozenset()
 
     def __call__(self, *arguments: Any) -> Any:
         """Run the function."""
@@ -62,6 +64,7 @@ class Statements(Messenger):
     Attributes:
         values: site -> value; sites without one are drawn, or observed.
         factors: observed statements that become factors.
+        unmasked: masked latents whose density is undone by a factor.
         draws: entered around every draw of a statement.
         found: the sample statements, in order.
         computed: the values of deterministic statements.
@@ -69,6 +72,7 @@ class Statements(Messenger):
 
     values: Mapping[str, Tensor] = field(default_factory=dict)
     factors: frozenset[str] = frozenset()
+    unmasked: frozenset[str] = frozenset()
     draws: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
     found: dict[str, Message] = field(default_factory=dict)
     computed: dict[str, Tensor] = field(default_factory=dict)
@@ -99,7 +103,7 @@ class Statements(Messenger):
             self.found[name] = unit_statement(message, name, log_factor)
         elif not site_is_subsample(message):
             self.found[name] = message
-        if message["infer"].get("_is_flat"):
+        if message["infer"].get("_is_flat") or name in self.unmasked:
             factor = undoing_factor(message)
             self.found[factor["name"]] = factor
 
@@ -116,8 +120,10 @@ def _drawn(message: Message) -> Tensor:
     """Draw a statement's value.
 
     Raises:
-        ModelError: for a law that has no draws.
+        ModelError: for a law that has no draws, or a latent without coordinates.
     """
+    if isinstance(message["fn"], Distribution) and not message["infer"].get("_is_flat"):
+        _check_coordinates(message)
     try:
         drawn: Tensor = message["fn"](*message["args"], **message["kwargs"])
     except NotImplementedError as error:
@@ -137,7 +143,7 @@ def statements(
 
 def run(program: Program, arguments: tuple[Any, ...], values: Mapping[str, Tensor]) -> Statements:
     """Run the program at given values, and keep what it states."""
-    with Statements(values, program.factors) as found:
+    with Statements(values, program.factors, program.unmasked) as found:
         program(*arguments)
     return found
 
@@ -162,8 +168,8 @@ def log_density(site: Message, value: Tensor) -> Tensor:
     """Return a statement's log density, `(*plates)` nats.
 
     Masked-off elements of an observed statement count nothing. A latent statement keeps its density
-    everywhere: `check_statements` has seen that nothing else reads what is masked off, so that
-    those elements follow their prior and leave the posterior of all others as it is.
+    everywhere: either nothing else reads what is masked off, so that those elements follow their
+    prior and leave the posterior of all others as it is, or a factor undoes their density.
     """
     log_prob: Tensor = site["fn"].log_prob(value)
     if site["mask"] is None or not site["is_observed"]:
@@ -185,7 +191,7 @@ def read_statements(
 
     Raises:
         ModelError: for programs that fail, for sites that come and go, moving supports, random
-            numbers outside of statements, subsampling, and masked latents that others read.
+            numbers outside of statements, subsampling and scales.
     """
     try:
         first = statements(program, arguments, {})
@@ -198,6 +204,12 @@ def read_statements(
         raise _fails(error) from error
     first = statements(program, arguments, {})
     _check_statements(program, arguments, first)
+    masked = {
+        n: s["mask"] for n, s in first.items() if s["mask"] is not None and not s["is_observed"]
+    }
+    if masked and _reads_masked(program, arguments, first, masked):
+        program = replace(program, unmasked=frozenset(masked))
+        first = statements(program, arguments, {})
     return program, first
 
 
@@ -267,11 +279,6 @@ def _check_statements(
         if not site["is_observed"]:
             _check_latent(site, second[name])
     _check_repeats(program, arguments, first)
-    masked = {
-        n: s["mask"] for n, s in first.items() if s["mask"] is not None and not s["is_observed"]
-    }
-    if masked:
-        _check_masked_latents(program, arguments, first, masked)
 
 
 def _check_repeats(program: Program, arguments: tuple[Any, ...], first: dict[str, Message]) -> None:
@@ -311,10 +318,10 @@ def _check_latent(site: Message, again: Message) -> None:
             f"site {name!r} is a Delta: write pyro.deterministic({name!r}, value) for a known "
             "value."
         )
-    _check_coordinates(site)
     if not _same_support(site["fn"].support, again["fn"].support):
         raise ModelError(
-            f"site {name!r}: its support depends on other latents; rescale a site of fixed support."
+            f"site {name!r}: its support depends on other latents; rescale a site of fixed support, "
+            "and for counts write dist.Poisson(rate) or a Normal approximation."
         )
 
 
@@ -334,21 +341,20 @@ def _check_coordinates(site: Message) -> None:
                 "one_hot(trials, size).sum(0)."
             )
         return
-    if not _has_bijection(support, site["value"]):
+    if not _has_bijection(support):
         raise ModelError(
             f"site {name!r}: a latent {family} has no unconstrained coordinates; write it in terms "
             "of sites that have, for example LKJCholesky and standard deviations for a covariance."
         )
 
 
-def _has_bijection(support: constraints.Constraint, value: Tensor) -> bool:
+def _has_bijection(support: constraints.Constraint) -> bool:
     """Whether a support has coordinates with a Jacobian."""
     try:
-        bijection = biject_to(support)
-        plain = bijection.inv(value.detach())
-        return bool(bijection.log_abs_det_jacobian(plain, bijection(plain)).isfinite().all())
+        biject_to(support)
     except NotImplementedError:
         return False
+    return True
 
 
 def _shape(mask: Tensor | bool | None) -> torch.Size:
@@ -373,25 +379,34 @@ def _same_support(first: constraints.Constraint, second: constraints.Constraint)
     return True
 
 
-def _check_masked_latents(
+def _reads_masked(
     program: Program,
     arguments: tuple[Any, ...],
     sites: dict[str, Message],
     masked: Mapping[str, Tensor | bool],
-) -> None:
-    """See, by redrawing them, that no density reads the elements that are masked off."""
+) -> bool:
+    """Whether a density reads elements that are masked off, found by redrawing them."""
     values = {name: site["value"] for name, site in sites.items()}
     before = statements(program, arguments, values)
     for _ in range(REDRAWS):
         fresh = statements(program, arguments, {})
-        redrawn = {n: _where(mask, sites[n], fresh[n]["value"]) for n, mask in masked.items()}
+        redrawn = {n: _where(mask, sites[n], _any_value(fresh[n])) for n, mask in masked.items()}
         after = statements(program, arguments, {**values, **redrawn})
-        for name in sites:
-            if not torch.equal(_counted(before[name]), _counted(after[name])):
-                raise ModelError(
-                    f"site {name!r} reads latent values that are masked off ({', '.join(masked)}), "
-                    "whose density then is not one of a graphical model; leave the mask out there."
-                )
+        if not all(torch.equal(_counted(before[n]), _counted(after[n])) for n in sites):
+            return True
+    return False
+
+
+def _any_value(site: Message) -> Tensor:
+    """Draw among all values of a finite support, since some may have no probability, else from the law."""
+    value: Tensor = site["value"]
+    if not site["fn"].has_enumerate_support:
+        return value
+    support = (
+        site["fn"].enumerate_support(expand=False).flatten(0, -1 - len(site["fn"].event_shape))
+    )
+    chosen: Tensor = support[torch.randint(len(support), site["fn"].batch_shape)]
+    return chosen.expand_as(value)
 
 
 def _counted(site: Message) -> Tensor:

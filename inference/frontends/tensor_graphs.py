@@ -262,10 +262,19 @@ class BatchedGraph(nn.Module):
         signature = tuple((a.shape, a.dtype, a.device) for a in arguments)
         if signature not in self.recorded:
             examples = [a.detach().clone() for a in arguments]
+            batched = _over_both_axes(self.graph, "error")
             with torch.no_grad():
-                batched = _over_both_axes(self.graph, "error")
-                self.recorded[signature] = flat_graph(lambda *given: (batched(*given),), *examples)
+                self.recorded[signature] = self._record(lambda *given: (batched(*given),), examples)
         return self.recorded[signature](*arguments)[0]
+
+    def _record(self, function: Function, examples: Sequence[Tensor]) -> Function:
+        """Record the mapped function; what is computed from parameters alone is no constant."""
+        if not any(True for _ in self.parameters()):
+            return flat_graph(function, *examples)
+        recorded = make_fx(function)(*examples)
+        _simplify(recorded)
+        found: Function = recorded.forward
+        return found
 
     def drawn(self, batch_shape: tuple[int, ...], *arguments: Tensor) -> Tensor:
         """Draw for each particle and data point: `batch_shape` is `(K, B)`, or () for a single draw.

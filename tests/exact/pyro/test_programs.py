@@ -363,12 +363,6 @@ def by_numpy(y):
     pyro.sample("y", dist.Normal(loc, 1.0), obs=y)
 
 
-def masked_and_read(y):
-    with pyro.poutine.mask(mask=False):
-        z = pyro.sample("z", dist.Normal(0.0, 1.0))
-    pyro.sample("y", dist.Normal(z, 1.0), obs=y)
-
-
 def wide_mask(y):
     z = pyro.sample("z", dist.Normal(0.0, 1.0))
     with pyro.poutine.mask(mask=SHOWN):
@@ -387,7 +381,6 @@ def point(y):
         (branching, ["reads the numbers in a latent", "loc = 0.0 if z > 0 else 1.0"]),
         (in_a_list, ["reads the numbers in a latent", "loc = [0.0, 1.0, 2.0][which]"]),
         (by_numpy, ["reads the numbers in a latent", "loc = torch.from_numpy(z.numpy())"]),
-        (masked_and_read, ["'y' reads latent values that are masked off (z)"]),
         (wide_mask, ["'y': its mask (3,) is wider"]),
         (point, ["'twice' is a Delta", "pyro.deterministic('twice', value)"]),
     ],
