@@ -23,6 +23,12 @@ SUFFIXES = (".py", ".md", ".yaml", ".toml", ".ipynb", ".json", ".jsonl", ".png",
 HISTORY = ("CHANGELOG.md",)  # names files as they were called
 AUTHORS = {"training/data_modules.py"}  # of the published code
 ELSEWHERE = {  # places that a document names which are not this repository's
+    "CONTRIBUTING.md": {  # what its examples would be called inside the package, and what a run folder holds
+        "aif_dcpc.envs.corridor",
+        "aif_dcpc.agents.win_stay",
+        "aif_dcpc.inference.images.two_causes",
+        "metrics.jsonl",
+    },
     "README.md": {"videos/learning.gif", "config.yaml", "metrics.jsonl"},  # of a run folder
     "docs/your_own_agent.md": {
         "mine.py",

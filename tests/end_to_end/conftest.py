@@ -32,6 +32,24 @@ def command(tmp_path):
 
 
 @pytest.fixture
+def run(monkeypatch, capsys):
+    """Run a command in this process, and return what it prints; it must end with the given code."""
+
+    def run(main, *arguments, code=0):
+        monkeypatch.setattr(sys, "argv", ["aif", *arguments])
+        if code:
+            with pytest.raises(SystemExit) as left:
+                main()
+            assert left.value.code == code
+        else:
+            main()
+        printed = capsys.readouterr()
+        return printed.err if code else printed.out
+
+    return run
+
+
+@pytest.fixture
 def spawn_quickly(tmp_path):
     """Start a command without waiting for it; what it prints goes to `output.txt`.
 

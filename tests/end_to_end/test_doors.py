@@ -98,24 +98,6 @@ def forget():
     gymnasium.registry.pop("Corridor-v0", None)
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run a command in this process, and return what it prints; it must end with the given code."""
-
-    def run(main, *arguments, code=0):
-        monkeypatch.setattr(sys, "argv", ["aif", *arguments])
-        if code:
-            with pytest.raises(SystemExit) as left:
-                main()
-            assert left.value.code == code
-        else:
-            main()
-        printed = capsys.readouterr()
-        return printed.err if code else printed.out
-
-    return run
-
-
 def train_outside(run, *arguments):
     return run(train_command.main, *CURIOUS, *CORRIDOR, *QUIET, "run_dir=run", *arguments)
 
