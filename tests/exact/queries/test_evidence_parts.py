@@ -83,7 +83,6 @@ def test_where_nothing_is_observed_the_evidence_is_one():
             {},
             method="gauss_markov",
             seed=0,
-            num_fit=6000,
             length=4 if _timed(model) else None,
         )
         assert abs(float(found.log_evidence)) < 0.03
