@@ -185,7 +185,7 @@ def _number(value: float) -> str:
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    """Print the table."""
+    """Print the table of ratios."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -91,7 +91,7 @@ def blr(s: Values, d: Values) -> float:
 
 
 def kilpisjarvi(s: Values, d: Values) -> float:
-    """Temperatures by year."""
+    """Regress temperatures on the year."""
     prior = n(s["alpha"], d["pmualpha"], d["psalpha"]) + n(s["beta"], d["pmubeta"], d["psbeta"])
     mean = s["alpha"] + s["beta"] * d["x"]
     return prior + n(s["sigma"], 0, 100) + n(d["y"], mean, s["sigma"])
@@ -141,7 +141,7 @@ def garch(s: Values, d: Values) -> float:
 
 
 def lotka_volterra(s: Values, d: Values) -> float:
-    """Hares and lynxes."""
+    """Follow hares and lynxes by their equations."""
     one, two, three, four = s["theta"]
     total = n(s["theta"], [1, 0.05, 1, 0.05], [0.5, 0.05, 0.5, 0.05])
     total += ln(s["sigma"], -1, 1) + ln(s["z_init"], np.log(10), 1)
@@ -190,7 +190,7 @@ def pair(s: Values, name: str) -> Array:
 
 
 def hmm_example(s: Values, d: Values) -> float:
-    """Normal emissions."""
+    """Sum out states with normal emissions."""
     mu = pair(s, "mu")
     emitted = norm.logpdf(d["y"][:, None], mu, 1)
     return n(mu, [3, 10], 1) + forward(np.stack([s["theta1"], s["theta2"]]), emitted)
@@ -255,7 +255,7 @@ def rats(s: Values, d: Values) -> float:
 
 
 def seeds(s: Values, d: Values) -> float:
-    """Germinated seeds."""
+    """Count germinated seeds by plate."""
     total = sum(n(s[k], 0, 1) for k in ("alpha0", "alpha1", "alpha2", "alpha12"))
     total += c(s["sigma"], 1) + n(s["b"], 0, s["sigma"])
     x1, x2 = d["x1"], d["x2"]

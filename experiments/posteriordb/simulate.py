@@ -211,7 +211,7 @@ def entry(data: dict[str, Any], source: str, moments: Moments) -> dict[str, Any]
 
 
 def main() -> None:
-    """Write the file."""
+    """Write the file of simulated data."""
     level = level_data(np.random.default_rng(1)).round(4)
     returns = volatility_data(np.random.default_rng(2)).round(4)
     found = {

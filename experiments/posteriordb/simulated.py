@@ -19,7 +19,7 @@ FUNNEL_WIDTH = 9
 
 @dataclass(frozen=True)
 class Simulated:
-    """One simulated posterior.
+    """One posterior of simulated data.
 
     Attributes:
         build: the model and its data.

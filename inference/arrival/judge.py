@@ -85,7 +85,7 @@ def judge(
     acceptance: Tensor,
     sites: list[str],
 ) -> Verdict:
-    """Judge draws.
+    """Judge draws by chain and by coordinate.
 
     Args:
         places: by chart, `(S, K, G, D)`.

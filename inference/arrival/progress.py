@@ -31,7 +31,7 @@ class SampleProgress:
         self.last_line = time.monotonic()
 
     def __enter__(self) -> Self:
-        """Start the bar."""
+        """Start the bar, if there is one."""
         if self.bar is not None:
             self.bar.start()
         return self
@@ -63,7 +63,7 @@ class SampleProgress:
             self.bar.update(self.task, total=self.total)
 
     def advance(self) -> None:
-        """Count one sweep."""
+        """Count one sweep of the stage."""
         self.done += 1
         if self.bar is not None and self.task is not None:
             self.bar.advance(self.task)

@@ -125,7 +125,7 @@ class Block:
         return self._with_idle(self.flatten(found), standardised), log_det
 
     def to_standardised(self, declared: Tensor) -> Tensor:
-        """Inverse of `to_declared`."""
+        """Bring declared coordinates back to standardised ones."""
         values = self.unflatten(declared)
         found = {}
         for name in self.names:

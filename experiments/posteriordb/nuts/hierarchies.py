@@ -9,7 +9,7 @@ from aif_dcpc.experiments.posteriordb.nuts.target import Data, Model, Target, ta
 
 
 def eight_schools(d: Data) -> None:
-    """Rubin's eight schools."""
+    """Rubin's eight schools as NumPyro has them."""
     mu = numpyro.sample("mu", dist.Normal(0, 5))
     tau = numpyro.sample("tau", dist.HalfCauchy(5))
     with numpyro.plate("schools", len(d["y"])):
@@ -81,7 +81,7 @@ def item_response(d: Data) -> None:
 
 
 def targets() -> list[Target]:
-    """All of them."""
+    """All hierarchies, by their names."""
     kinds = {"variable": False, "hierarchical": True}
     return [
         target(

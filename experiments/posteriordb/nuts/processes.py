@@ -87,7 +87,7 @@ def gauss_mix(d: Data) -> None:
 
 
 def targets() -> list[Target]:
-    """All of them."""
+    """All processes, by their names."""
     return [
         target("gp_pois_regr-gp_regr", model=process_regression, parameters="rho alpha sigma"),
         target(

@@ -115,7 +115,7 @@ MODELS: dict[str, tuple[Model, str]] = {
 
 
 def targets() -> list[Target]:
-    """All of them."""
+    """All regressions, by their names."""
     found = []
     for name, design, width, scale in WIDE:
         noise = dist.HalfCauchy(CAUCHY) if scale is None else dist.HalfNormal(scale)

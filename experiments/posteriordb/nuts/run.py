@@ -69,7 +69,7 @@ def targets() -> dict[str, Target]:
 
 
 def prepare(model: Callable[[], None], *, chains: int, dense: bool, seed: int) -> Sampler:
-    """Trace and compile."""
+    """Trace and compile before the clock starts."""
     began = processor_seconds()
     kernel = NUTS(model, dense_mass=dense)
     key = random.PRNGKey(seed)

@@ -174,7 +174,7 @@ def one_compartment(d: Data) -> None:
 
 
 def targets() -> list[Target]:
-    """All of them."""
+    """All time series, by their names."""
     return [
         target("arK-arK", model=autoregression, parameters="alpha beta sigma"),
         target("arma-arma11", model=arma, parameters="mu phi theta sigma"),

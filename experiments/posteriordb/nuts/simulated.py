@@ -90,7 +90,7 @@ def funnel(_: Data) -> None:
 
 
 def targets() -> list[Target]:
-    """All of them."""
+    """All simulated posteriors, by their names."""
     volatility = {CENTRED: volatility_centred, NONCENTRED: volatility_noncentred}
     level = {CENTRED: level_centred, NONCENTRED: level_noncentred}
     return [

@@ -18,7 +18,7 @@ NONCENTRED = "non-centred"
 
 @dataclass(frozen=True)
 class Target:
-    """One posterior.
+    """One posterior as NUTS samples it.
 
     Attributes:
         posteriors: keys of `reference.json`; several where programs differ in their coordinates alone.
