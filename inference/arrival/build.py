@@ -22,6 +22,7 @@ from aif_dcpc.inference.model.coordinates import Block
 from aif_dcpc.inference.model.densities import log_joint, not_finite
 from aif_dcpc.inference.model.joint import Chart, JointDensity, recorded_map
 from aif_dcpc.inference.model.state import State
+from aif_dcpc.inference.moves.elimination import JointDiscreteDraw, coupled_groups
 from aif_dcpc.inference.moves.hamiltonian import Density, Point
 
 FIRST_LOG_STEP = -1.0
@@ -46,7 +47,7 @@ def build_sampler(
         )
     block = Block.of(state, block_names(state, engine.moves))
     outside = frozenset(names_outside(block))
-    rest = RestMoves(engine.schedule, outside) if outside else None
+    rest = _rest_moves(engine, state, outside) if outside else None
     if not block.names:
         return _without_block(state, block, rest, engine)
     like = state.log_weights
@@ -82,6 +83,18 @@ def _check_arrived(state: State, block: Block, found: Climb) -> None:
         raise not_finite(state.with_values(block.unflatten(declared)))
 
 
+def _rest_moves(engine: Any, state: State, outside: frozenset[str]) -> RestMoves:
+    given = _given_moves(state, engine.moves)
+    groups = coupled_groups(state, [n for n in state.conditioning.latent if n in outside - given])
+    return RestMoves(engine.schedule, outside, tuple(JointDiscreteDraw(g) for g in groups))
+
+
+def _given_moves(state: State, overrides: Mapping[str, Any]) -> set[str]:
+    """Sites that have a move of the user's, or a conditional of the model's."""
+    conditionals = state.conditioning.factor_graph.model.conditionals
+    return {n for sites in conditionals for n in sites} | set(overrides)
+
+
 def _choose_num_particles(engine: Any, data: Mapping[str, Tensor] | None, **setup: Any) -> int:
     state = engine.with_num_particles(TRIED).init(data, **setup)
     block = Block.of(state, block_names(state, engine.moves))
@@ -91,9 +104,7 @@ def _choose_num_particles(engine: Any, data: Mapping[str, Tensor] | None, **setu
 def block_names(state: State, overrides: Mapping[str, Any]) -> tuple[str, ...]:
     """Continuous latents but angles that have neither a user's move nor a conditional of the model's."""
     conditioning = state.conditioning
-    given = {n for sites in conditioning.factor_graph.model.conditionals for n in sites} | set(
-        overrides
-    )
+    given = _given_moves(state, overrides)
     apart = given | conditioning.discrete | conditioning.circular
     return tuple(n for n in conditioning.latent if n not in apart)
 
