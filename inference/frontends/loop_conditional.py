@@ -152,8 +152,9 @@ def _log_prob(model: GraphicalModel, name: str, values: Mapping[str, Tensor]) ->
         computed: Tensor = function(*(value(str(p)) for p in known.parents))
         return computed
 
-    law: Any = site.kernel
-    found: Tensor = law(*(value(str(p)) for p in site.parents)).log_prob(values[name])
+    kernel: Any = site.kernel
+    law = kernel(*(value(str(p)) for p in site.parents))
+    found: Tensor = getattr(law, "log_probs", law.log_prob)(values[name])  # of each statement
     return found
 
 

@@ -223,8 +223,12 @@ class LoopDistribution(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density of `(K, B, N, *plates, *event)`: of every statement, or of the whole chain."""
-        found = self.kernel.log_probs(self.parents, value)
+        found = self.log_probs(value)
         return found.flatten(2).sum(2) if self.kernel.is_chain else found
+
+    def log_probs(self, value: Tensor) -> Tensor:
+        """Log density of every statement, `(K, B, N, *plates)`."""
+        return self.kernel.log_probs(self.parents, value)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draw one statement after the other, `(K, B, N, *plates, *event)`."""

@@ -374,7 +374,8 @@ class PlatedConditional:
         for name in (self.name, *self.model.children_of(self.name)):
             site = self.model.sites[name]
             density: Any = site.kernel
-            log_prob = density(*(values[str(p)] for p in site.parents)).log_prob(values[name])
+            law = density(*(values[str(p)] for p in site.parents))
+            log_prob = getattr(law, "log_probs", law.log_prob)(values[name])  # of each statement
             if (counts := self._where(name, masks)) is not None:
                 log_prob = torch.where(
                     expand_trailing(counts, log_prob), log_prob, torch.zeros_like(log_prob)

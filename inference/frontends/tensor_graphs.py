@@ -188,10 +188,16 @@ def cut(module: fx.GraphModule, index: int) -> tuple[fx.GraphModule, tuple[int, 
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     inputs = [n for n in nodes if n.op == "placeholder"]
+
+    def copied(node: fx.Node) -> fx.Node:
+        if node not in copies:  # a constant: right before its first use, in every part alike
+            copies[node] = graph.node_copy(node)
+        return copies[node]
+
     for node in nodes:
-        if node in needed:
-            copies[node] = graph.node_copy(node, lambda n: copies[n])
-    graph.output(copies[output])
+        if node in needed and node.op != "get_attr":
+            copies[node] = graph.node_copy(node, copied)
+    graph.output(copied(output))
     return fx.GraphModule(module, graph), tuple(i for i, n in enumerate(inputs) if n in needed)
 
 
