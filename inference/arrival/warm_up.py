@@ -119,7 +119,7 @@ def new_metric(move: ChartMove, window: Window, *, use_scores: bool) -> Metric:
 def between_over_within(places: Tensor) -> Tensor:
     """Largest ratio of the variance of chains' means to the mean variance within chains (0-dim)."""
     within = places.var(0).mean(0)
-    return (places.mean(0).var(0) / within.clamp_min(1e-30)).max()
+    return (places.mean(0).var(0, correction=0) / within.clamp_min(1e-30)).max()
 
 
 def have_mixed(window: Window) -> bool:
