@@ -1,0 +1,381 @@
+"""`engine.sample` from data to draws, against closed forms, grids and enumeration.
+
+All chains are compared with each other: 128 chains are as good as independent, so that the mean of a
+chain has a standard error of its own, by Student's t; a right sampler exceeds 5 of them twice in a million.
+Warnings are errors: a right run is silent.
+"""
+
+import math
+
+import pytest
+import torch
+from block_models import MODELS, data
+from models import random_walk, random_walk_covariance, shared_mean, shared_mean_posterior
+from torch.distributions import (
+    Categorical,
+    HalfCauchy,
+    Independent,
+    LogNormal,
+    MultivariateNormal,
+    Normal,
+)
+
+from aif_dcpc.inference import DCPC, GraphicalModel, ModelError, NonFiniteError, lag
+
+
+def off(draws, expected):
+    """Standard errors between the mean of draws `(S, K, *rest)` and an expectation, at most over `rest`."""
+    chains = draws.double().mean(0)
+    error = chains.std(0) / math.sqrt(len(chains))
+    return float(((chains.mean(0) - expected).abs() / error).max())
+
+
+def agree(draws, mean, variance):
+    """Whether draws have a mean and a variance."""
+    spread = (draws.double() - mean).square()
+    return off(draws, mean) < 5 and off(spread, variance) < 5
+
+
+def pair(scale, dtype):
+    """z ~ Normal(0, scale), x ~ Normal(z, 1/2)."""
+    model = GraphicalModel()
+    zero, wide = torch.zeros((), dtype=dtype), torch.full((), scale, dtype=dtype)
+    model.add_site("z", lambda: Normal(zero, wide))
+    model.add_site("x", lambda z: Normal(z, 0.5), ["z"])
+    return model
+
+
+# -- Gaussians -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1.0, 1e3, 1e6])
+def test_a_vague_prior_does_not_matter(scale, dtype):
+    x = torch.tensor([1.0, -2.0], dtype=dtype)
+    draws = DCPC(pair(scale, dtype)).sample({"x": x}, seed=0)
+    variance = 1 / (1 / scale**2 + 4)
+    assert draws["z"].dtype is dtype
+    assert draws["z"].shape == (draws.num_draws, 128, 2)
+    assert agree(draws["z"], 4 * variance * x.double(), variance)
+    assert draws.warnings == ()
+
+
+def raw_units():
+    """Incomes explained by an age in years and a wealth in cents: coefficients from 1e3 to 1e-6."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(40, 3, generator=generator)
+    columns = [torch.ones(40), 45 + 12 * noise[:, 0], 1e7 * (0.5 * noise[:, 1]).exp()]
+    design = torch.stack(columns, -1)
+    return design, design @ torch.tensor([2000.0, -30.0, 1e-4]) + 300 * noise[:, 2]
+
+
+def test_a_regression_in_raw_units_is_that_of_least_squares():
+    """Coefficients given the noise are Gaussian around the least-squares fit; the noise is integrated on a grid."""
+    design, y = raw_units()
+    model = GraphicalModel()
+    model.add_site("beta", lambda: Independent(Normal(torch.zeros(3), 1e5), 1))
+    model.add_site("sigma", lambda: HalfCauchy(1000.0))
+    model.add_site(
+        "y",
+        lambda beta, sigma: Independent(Normal(beta @ design.T, sigma.unsqueeze(-1)), 1),
+        ["beta", "sigma"],
+    )
+    draws = DCPC(model).sample({"y": y[None]}, seed=0)
+    log_sigma, weight, fit = sigma_on_a_grid(design.double(), y.double())
+    mean = (weight * log_sigma).sum()
+    assert agree(draws["sigma"].log(), mean, (weight * (log_sigma - mean) ** 2).sum())
+    gram = torch.linalg.inv(design.double().T @ design.double())
+    variance = (weight * (2 * log_sigma).exp()).sum() * gram.diagonal()
+    assert agree(draws["beta"], fit, variance)
+
+
+def sigma_on_a_grid(design, y):
+    """Grid and weights of log sigma, and the fit; the prior of the coefficients counts as flat.
+
+    p(sigma | y) ~ p(sigma) sigma^-(n - 3) exp(-rest / 2 sigma^2), times sigma on the logarithm.
+    """
+    fit = torch.linalg.lstsq(design, y[:, None]).solution[:, 0]
+    rest = (y - design @ fit).square().sum()
+    log_sigma = torch.linspace(4, 8, 4001, dtype=torch.float64)
+    sigma = log_sigma.exp()
+    log_weight = HalfCauchy(1000.0).log_prob(sigma) - (len(y) - 4) * log_sigma
+    return log_sigma, torch.softmax(log_weight - rest / (2 * sigma**2), 0), fit
+
+
+def test_data_that_share_a_latent():
+    x = torch.tensor([1.0, 2.0, -1.0, 4.0])
+    draws = DCPC(shared_mean()).sample({"x": x}, seed=0)
+    assert draws["g"].shape[2] == 1
+    assert draws.log_joint.shape[2] == 1
+    assert agree(draws["g"], *shared_mean_posterior(x))
+
+
+def test_latents_of_each_datum_around_one_that_they_share():
+    """g ~ N(0, 2), z_b ~ N(g, 1), x_b ~ N(z_b, 1/2): jointly Gaussian."""
+    model = GraphicalModel()
+    model.add_site("g", lambda: Normal(0.0, 2.0), scope="global")
+    model.add_site("z", lambda g: Normal(g, 1.0), ["g"])
+    model.add_site("x", lambda z: Normal(z, 0.5), ["z"])
+    x = torch.tensor([1.0, 2.0, -1.0])
+    draws = DCPC(model).sample({"x": x}, seed=0)
+    latent = torch.cat([torch.full((1, 4), 4.0), torch.full((3, 4), 4.0)])
+    latent[1:, 1:] += torch.eye(3)
+    seen = latent[:, 1:]
+    gain = seen @ torch.linalg.inv(seen[1:] + 0.25 * torch.eye(3))
+    both = torch.cat([draws["g"], draws["z"]], -1)
+    assert agree(both, (gain @ x).double(), (latent - gain @ seen.T).diagonal().double())
+
+
+# -- series ----------------------------------------------------------------------------------------
+
+SERIES = torch.tensor([[0.3, 1.1, 0.2, 2.0, -0.5, 0.4]])
+
+
+@pytest.mark.parametrize("hidden", [(), (2, 3), (4, 5), (0, 3, 5)], ids=str)
+def test_a_series_with_gaps_and_a_missing_end(hidden):
+    seen = torch.ones(1, 6, dtype=torch.bool)
+    seen[0, list(hidden)] = False
+    series = SERIES.masked_fill(~seen, math.nan)
+    draws = DCPC(random_walk()).sample({"o": series}, masks={"o": seen}, seed=0)
+    prior = random_walk_covariance(6)
+    gain = prior[:, seen[0]] @ torch.linalg.inv(
+        prior[seen[0]][:, seen[0]] + 0.25 * torch.eye(int(seen.sum()))
+    )
+    mean = gain @ SERIES[seen]
+    assert agree(draws["s"], mean, (prior - gain @ prior[seen[0]]).diagonal())
+
+
+def test_a_known_slice_of_a_latent_path_stays_known():
+    known = torch.zeros(1, 6, dtype=torch.bool)
+    known[0, 3] = True
+    path = torch.full((1, 6), 5.0)
+    draws = DCPC(random_walk()).sample({"o": SERIES, "s": path}, masks={"s": known}, seed=0)
+    assert (draws["s"][..., 3] == 5.0).all()
+    prior = random_walk_covariance(6)
+    rows = torch.cat([torch.eye(6), torch.eye(6)[3:4]])  # six noisy looks and an exact one
+    noise = torch.diag(torch.tensor([0.25] * 6 + [0.0]))
+    gain = prior @ rows.T @ torch.linalg.inv(rows @ prior @ rows.T + noise)
+    mean = gain @ torch.cat([SERIES[0], torch.tensor([5.0])])
+    variance = (prior - gain @ rows @ prior).diagonal()
+    free = [0, 1, 2, 4, 5]
+    assert agree(draws["s"][..., free], mean[free], variance[free])
+
+
+def local_level():
+    """A random walk of unknown step, seen with unknown noise."""
+    model = GraphicalModel()
+    model.add_site("step", lambda: LogNormal(-1.0, 0.5))
+    model.add_site("noise", lambda: LogNormal(-1.0, 0.5))
+    model.add_site(
+        "s",
+        lambda s, step: Normal(s, step),
+        [lag("s"), "step"],
+        initial=lambda step: Normal(torch.zeros_like(step), 3.0),
+        scope="slice",
+    )
+    model.add_site("y", lambda s, noise: Normal(s, noise), ["s", "noise"], scope="slice")
+    return model
+
+
+def local_level_on_a_grid(y):
+    """Moments of log step, log noise and the path, by Gaussian conditioning at every point of a grid."""
+    points = torch.linspace(-6, 3, 91, dtype=torch.float64)
+    step, noise = torch.cartesian_prod(points, points).unbind(-1)
+    time = torch.arange(len(y), dtype=torch.float64)
+    walk = torch.minimum(time[:, None], time)
+    prior = 9 + (2 * step).exp()[:, None, None] * walk
+    seen = prior + (2 * noise).exp()[:, None, None] * torch.eye(len(y), dtype=torch.float64)
+    log_weight = MultivariateNormal(torch.zeros(len(y), dtype=torch.float64), seen).log_prob(y)
+    for place in (step, noise):
+        log_weight = log_weight + Normal(-1.0, 0.5).log_prob(place)
+    weight = torch.softmax(log_weight, 0)
+    gain = prior @ torch.linalg.inv(seen)
+    path = gain @ y
+    spread = (prior - gain @ prior).diagonal(dim1=-2, dim2=-1)
+    both = torch.cat([torch.stack([step, noise], -1), path], -1)
+    mean = weight @ both
+    within = torch.cat([torch.zeros_like(both[:, :2]), spread], -1)
+    return mean, weight @ (within + (both - mean) ** 2)
+
+
+def test_a_local_level_of_unknown_step_and_noise():
+    y = torch.tensor([0.1, 0.6, 0.4, 1.5, 1.1, 2.3, 1.9, 2.2])
+    draws = DCPC(local_level()).sample({"y": y[None]}, seed=0)
+    found = torch.cat([torch.stack([draws["step"], draws["noise"]], -1).log(), draws["s"]], -1)
+    assert agree(found, *local_level_on_a_grid(y.double()))
+
+
+# -- shapes that a single chart does not mix -------------------------------------------------------
+
+
+def test_the_neck_of_a_funnel():
+    """v ~ N(0, 3), nine effects ~ N(0, e^(v/2)): the scale has its own prior as marginal, at every quantile."""
+    model = GraphicalModel()
+    model.add_site("v", lambda: Normal(0.0, 3.0))
+    model.add_site(
+        "z",
+        lambda v: Independent(Normal(torch.zeros(*v.shape, 9), (v / 2).exp().unsqueeze(-1)), 1),
+        ["v"],
+    )
+    model.add_site("x", lambda z: Normal(torch.zeros(z.shape[:-1]), 1.0), ["z"])
+    draws = DCPC(model).sample({"x": torch.zeros(1)}, seed=0)
+    for share in (0.01, 0.05, 0.1, 0.5, 0.9, 0.95):
+        below = draws["v"] < Normal(0.0, 3.0).icdf(torch.tensor(share))
+        assert off(below, share) < 5
+    scaled = draws["z"] / (draws["v"] / 2).exp().unsqueeze(-1)
+    assert agree(scaled, 0.0, 1.0)
+
+
+# -- discrete sites --------------------------------------------------------------------------------
+
+
+def switching():
+    """Which of two levels a series is at changes now and then; both are shifted by an unknown offset."""
+    move = torch.tensor([[0.9, 0.1], [0.2, 0.8]])
+    model = GraphicalModel()
+    model.add_site(
+        "at",
+        lambda at: Categorical(move[at]),
+        [lag("at")],
+        initial=lambda: Categorical(torch.tensor([0.5, 0.5])),
+        scope="slice",
+    )
+    model.add_site("shift", lambda: Normal(0.0, 1.0))
+    model.add_site(
+        "y", lambda at, shift: Normal(2 * at + shift, 1.0), ["at", "shift"], scope="slice"
+    )
+    return model
+
+
+def switching_by_enumeration(y):
+    """P(at_t = 1), and mean and variance of the shift: over all paths, given which all is Gaussian."""
+    length = len(y)
+    paths = torch.cartesian_prod(*[torch.arange(2)] * length)
+    move = torch.tensor([[0.9, 0.1], [0.2, 0.8]]).double()
+    log_weight = torch.full((len(paths),), math.log(0.5)).double()
+    for t in range(1, length):
+        log_weight += move[paths[:, t - 1], paths[:, t]].log()
+    rest = y - 2 * paths
+    covariance = torch.eye(length).double() + 1
+    log_weight += MultivariateNormal(torch.zeros(length).double(), covariance).log_prob(rest)
+    weight = torch.softmax(log_weight, 0)
+    precision = 1 + length
+    shift = rest.sum(1) / precision
+    mean = weight @ shift
+    return weight @ paths.double(), mean, 1 / precision + weight @ (shift - mean) ** 2
+
+
+def test_discrete_and_continuous_latents_together():
+    y = torch.tensor([0.2, 1.6, 2.4, 0.5, 1.1])
+    draws = DCPC(switching()).sample({"y": y[None]}, seed=0)
+    at, mean, variance = switching_by_enumeration(y.double())
+    assert off(draws["at"], at) < 5
+    assert agree(draws["shift"], mean, variance)
+
+
+def test_a_model_of_discrete_latents_alone():
+    """A hidden Markov chain without any continuous latent."""
+    y = torch.tensor([[0.2, 1.6, 2.4, 0.5, 1.1]])
+    draws = DCPC(switching()).sample({"y": y}, do={"shift": torch.zeros(1)}, seed=0)
+    assert set(draws.values) == {"at"}
+    length = y.shape[1]
+    paths = torch.cartesian_prod(*[torch.arange(2)] * length)
+    move = torch.tensor([[0.9, 0.1], [0.2, 0.8]])
+    log_weight = Normal(2.0 * paths, 1.0).log_prob(y).sum(1)
+    log_weight += move[paths[:, :-1], paths[:, 1:]].log().sum(1)
+    assert off(draws["at"], torch.softmax(log_weight, 0) @ paths.float()) < 5
+
+
+def test_labels_of_each_datum_and_places_that_they_share():
+    """Which of two places each datum comes from; one place is known, so that nothing is symmetric."""
+    model = GraphicalModel()
+    model.add_site("which", lambda: Categorical(torch.tensor([0.3, 0.7])))
+    model.add_site("place", lambda: Normal(0.0, 2.0), scope="global")
+    model.add_site(
+        "x",
+        lambda which, place: Normal(torch.where(which == 1, place, 3.0), 0.8),
+        ["which", "place"],
+    )
+    x = torch.tensor([2.0, 0.1, 1.2, 2.9])
+    draws = DCPC(model).sample({"x": x}, seed=0)
+    grid = torch.linspace(-8, 8, 3201, dtype=torch.float64)
+    one = 0.7 * Normal(grid[:, None], 0.8).log_prob(x).exp()
+    zero = 0.3 * Normal(3.0, 0.8).log_prob(x).exp()
+    weight = torch.softmax(Normal(0.0, 2.0).log_prob(grid) + (one + zero).log().sum(1), 0)
+    mean = weight @ grid
+    assert off(draws["which"], weight @ (one / (one + zero))) < 5
+    assert agree(draws["place"], mean, weight @ (grid - mean) ** 2)
+
+
+# -- what draws carry ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["one_slice", "shared", "switched", "path"])
+def test_draws_carry_their_log_joint(name):
+    """That of the last draw is the engine's; where data share a latent, it counts once for all of them."""
+    model, observed = MODELS[name]()
+    engine = DCPC(model)
+    draws = engine.sample(observed, num_particles=32, seed=0)
+    last = engine.log_joint(draws.state)
+    if name == "shared":
+        common = (
+            sum(engine.law(draws.state, n).log_prob(draws[n][-1]) for n in ("mean", "spread"))
+            + draws["spread"][-1].log()
+        )
+        last = last.sum(1, keepdim=True) - 2 * common
+    assert torch.allclose(draws.log_joint[-1], last)
+    for site, values in draws.values.items():
+        assert torch.equal(values[-1], draws.state.particles[site])
+
+
+def test_the_same_seed_gives_the_same_bits():
+    engine = DCPC(pair(1.0, torch.float32))
+    observed = {"x": torch.tensor([1.0])}
+    first, second, other = (engine.sample(observed, num_particles=16, seed=s) for s in (3, 3, 4))
+    assert torch.equal(first["z"], second["z"])
+    assert torch.equal(first.log_joint, second.log_joint)
+    assert not torch.equal(first["z"][:20], other["z"][:20])
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_a_few_particles_are_enough_for_a_gaussian(number):
+    draws = DCPC(pair(1.0, torch.float64)).sample(
+        {"x": torch.tensor([1.0]).double()}, num_particles=number, seed=0
+    )
+    z = draws["z"].flatten()
+    error = math.sqrt(0.2 / float(draws.bulk_ess["z"]))
+    assert abs(float(z.mean()) - 0.8) < 5 * error
+
+
+def test_without_data_draws_are_those_of_the_prior():
+    draws = DCPC(pair(2.0, torch.float64)).sample(batch_size=2, seed=0)
+    assert agree(draws["z"], torch.zeros(2), torch.full((2,), 4.0))
+    assert agree(draws["x"], torch.zeros(2), torch.full((2,), 4.25))
+
+
+def test_a_move_of_the_users_takes_part():
+    """u is visited by its own move, z moves in the block: z, u given x jointly Gaussian."""
+    model = GraphicalModel()
+    model.add_site("z", lambda: Normal(0.0, 1.0))
+    model.add_site("u", lambda z: Normal(z, 1.0), ["z"])
+    model.add_site("x", lambda u: Normal(u, 1.0), ["u"])
+    draws = DCPC(model, moves={"u": "prior"}).sample({"x": torch.tensor([1.5])}, seed=0)
+    assert agree(draws["z"], 0.5, 2 / 3)
+    assert agree(draws["u"], 1.0, 2 / 3)
+
+
+# -- what is refused -------------------------------------------------------------------------------
+
+
+def test_a_model_of_which_all_is_given_is_refused():
+    model = pair(1.0, torch.float32)
+    with pytest.raises(ModelError, match="nothing is left to draw"):
+        DCPC(model).sample({"x": torch.zeros(1), "z": torch.zeros(1)})
+
+
+def test_a_posterior_without_density_is_refused_by_the_site_that_has_none():
+    model = GraphicalModel()
+    model.add_site("z", lambda: Normal(0.0, 1.0))
+    model.add_site("x", lambda z: Normal(z, torch.where(z > 50, 1.0, math.nan)), ["z"])
+    with pytest.raises(NonFiniteError, match="site 'x'"):
+        DCPC(model).sample({"x": data(2).float()}, seed=0)
