@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aif_dcpc.commands.command import run_script
 from aif_dcpc.experiments.pyro_programs import classics, references, series
 from aif_dcpc.inference import DCPC, GraphicalModel, ModelError
 
@@ -125,4 +126,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
