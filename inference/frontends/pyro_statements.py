@@ -42,7 +42,7 @@ class Program:
     unmasked: frozenset[str] = frozenset()
 
     def __call__(self, *arguments: Any) -> Any:
-        """Run the function."""
+        """Run the function with its keyword arguments."""
         return self.function(*arguments, **self.options)
 
 
