@@ -82,9 +82,9 @@ CASES: dict[str, Case] = {
 
 def score(case: Case, *, sweeps: int = 400, seed: int = 0) -> tuple[float, str]:
     """Largest distance of a posterior mean from its reference in standard errors, and the site."""
+    model, data = GraphicalModel.from_pyro(case.program, *case.arguments)
     if case.reference is None:
         raise AssertionError("the program was to be refused")
-    model, data = GraphicalModel.from_pyro(case.program, *case.arguments)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         means = case.reference()

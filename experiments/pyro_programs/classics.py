@@ -80,10 +80,10 @@ def partially_pooled_logits(at_bats: Tensor, hits: Tensor) -> None:
 
 # -- regressions -----------------------------------------------------------------------------------
 
-torch.manual_seed(3)
-X = torch.randn(12, 2)
-Y = X @ torch.tensor([1.0, 0.0]) + 0.5 + 0.5 * torch.randn(12)
-CHOICES = torch.bernoulli(torch.sigmoid(2 * X[:, 0]))
+NOISE = torch.Generator().manual_seed(3)
+X = torch.randn(12, 2, generator=NOISE)
+Y = X @ torch.tensor([1.0, 0.0]) + 0.5 + 0.5 * torch.randn(12, generator=NOISE)
+CHOICES = torch.bernoulli(torch.sigmoid(2 * X[:, 0]), generator=NOISE)
 
 
 class Regression(PyroModule):  # type: ignore[misc]

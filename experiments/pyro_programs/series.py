@@ -203,10 +203,18 @@ def sir(infections: Tensor) -> None:
 
 # -- deep models -----------------------------------------------------------------------------------
 
-torch.manual_seed(5)
-DECODER = nn.Sequential(nn.Linear(2, 8), nn.Softplus(), nn.Linear(8, 6))
+
+def _networks(seed: int) -> tuple[nn.Module, nn.Module]:
+    """Decoder of six pixels from two numbers, and the step from two numbers to the next."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        decoder = nn.Sequential(nn.Linear(2, 8), nn.Softplus(), nn.Linear(8, 6))
+        step = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 2))
+    return decoder, step
+
+
+DECODER, STEP = _networks(5)
 PIXELS = torch.tensor([[1.0, 0.0, 1.0, 1.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.0, 1.0, 0.0]])
-STEP = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 2))
 
 
 def vae(pixels: Tensor) -> None:
