@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aif_dcpc.commands.command import run_script
 from aif_dcpc.experiments.pyro_programs import classics, references, series
 from aif_dcpc.inference import DCPC, GraphicalModel, ModelError
 
@@ -81,9 +82,9 @@ CASES: dict[str, Case] = {
 
 def score(case: Case, *, sweeps: int = 400, seed: int = 0) -> tuple[float, str]:
     """Largest distance of a posterior mean from its reference in standard errors, and the site."""
+    model, data = GraphicalModel.from_pyro(case.program, *case.arguments)
     if case.reference is None:
         raise AssertionError("the program was to be refused")
-    model, data = GraphicalModel.from_pyro(case.program, *case.arguments)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         means = case.reference()
@@ -125,4 +126,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -4,6 +4,8 @@ They are small, so that enumeration, a grid or importance sampling tells their p
 (`references`); nothing in them was written for the engine.
 """
 
+from typing import Any
+
 import pyro
 import pyro.distributions as dist
 import torch
@@ -78,10 +80,10 @@ def partially_pooled_logits(at_bats: Tensor, hits: Tensor) -> None:
 
 # -- regressions -----------------------------------------------------------------------------------
 
-torch.manual_seed(3)
-X = torch.randn(12, 2)
-Y = X @ torch.tensor([1.0, 0.0]) + 0.5 + 0.5 * torch.randn(12)
-CHOICES = torch.bernoulli(torch.sigmoid(2 * X[:, 0]))
+NOISE = torch.Generator().manual_seed(3)
+X = torch.randn(12, 2, generator=NOISE)
+Y = X @ torch.tensor([1.0, 0.0]) + 0.5 + 0.5 * torch.randn(12, generator=NOISE)
+CHOICES = torch.bernoulli(torch.sigmoid(2 * X[:, 0]), generator=NOISE)
 
 
 class Regression(PyroModule):  # type: ignore[misc]
@@ -89,7 +91,8 @@ class Regression(PyroModule):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self.linear = PyroModule[nn.Linear](2, 1)
+        linear: Any = PyroModule[nn.Linear]
+        self.linear = linear(2, 1)
         self.linear.weight = PyroSample(dist.Normal(0.0, 1.0).expand([1, 2]).to_event(2))
         self.linear.bias = PyroSample(dist.Normal(0.0, 10.0).expand([1]).to_event(1))
 

@@ -61,12 +61,12 @@ def pooled() -> Means:
 
 
 def unpooled() -> Means:
-    """Beta laws."""
+    """A Beta law for every player."""
     return {"phi": exact((classics.HITS + 1) / (classics.AT_BATS + 2))}
 
 
 def partly_pooled() -> Means:
-    """Chances integrated out."""
+    """Chances of the players integrated out."""
     m = torch.rand(DRAWS, 1).double()
     kappa = law.Pareto(1.0, 1.5).sample((DRAWS, 1)).double()
     a = m * kappa
@@ -100,7 +100,7 @@ def pooled_logits() -> Means:
 
 
 def regression() -> Means:
-    """Conjugate."""
+    """The conjugate Gaussian of the weights."""
     design = torch.cat([classics.X, torch.ones(len(classics.X), 1)], 1).double()
     precision = design.T @ design / 0.25 + torch.diag(torch.tensor([1.0, 1.0, 0.01]).double())
     mean = torch.linalg.solve(precision, design.T @ classics.Y.double() / 0.25)
@@ -108,7 +108,7 @@ def regression() -> Means:
 
 
 def flat() -> Means:
-    """Least squares."""
+    """Least squares, the mean under flat priors."""
     x = classics.X.double()
     return {"beta": exact(torch.linalg.solve(x.T @ x, x.T @ classics.Y.double()))}
 
@@ -127,7 +127,7 @@ def sparse() -> Means:
 
 
 def logistic() -> Means:
-    """Prior draws."""
+    """Prior draws weighted by the choices."""
     beta = 2 * torch.randn(DRAWS, 2)
     scores = law.Bernoulli(logits=beta @ classics.X.T).log_prob(classics.CHOICES).sum(1)
     return {"beta": Cloud(scores).mean(beta.double())}
@@ -149,7 +149,7 @@ def correlation() -> Means:
 
 
 def mixture() -> Means:
-    """Assignments summed out."""
+    """Assignments of the points summed out."""
     weight = law.Beta(2.0, 2.0).sample((DRAWS, 1)).double()
     loc = torch.randn(DRAWS, 2).double() + torch.tensor([-1.0, 1.0])
     first = law.Normal(loc[:, :1], 1.0).log_prob(classics.POINTS) + (1 - weight).log()
@@ -187,7 +187,7 @@ def topics() -> Means:
 
 
 def change() -> Means:
-    """Rates integrated out."""
+    """Rates before and after integrated out."""
     y = classics.COUNTS.double()
     early = torch.arange(len(y))[None] < torch.arange(len(y))[:, None]
     scores = torch.zeros(len(y)).double()
@@ -202,7 +202,7 @@ def change() -> Means:
 
 
 def soft() -> Means:
-    """Gaussian."""
+    """The Gaussian of two numbers given their sum."""
     gain = torch.tensor([1.0, 4.0]).double() / (1 + 4 + 0.01)
     return {"a": exact(gain[0]), "b": exact(gain[1])}
 
@@ -347,7 +347,7 @@ def second_order() -> Means:
 
 
 def levels() -> Means:
-    """Gaussian."""
+    """The Gaussian of all levels at once."""
     size = len(series.LEVELS)
     precision = torch.eye(size).double() / 0.25
     precision[0, 0] += 1.0

@@ -1,5 +1,7 @@
 """Static programs in the manner of Pyro's own examples, through time: capture-recapture, hidden Markov models, deep ones."""
 
+from typing import Any
+
 import pyro
 import pyro.distributions as dist
 import torch
@@ -19,7 +21,8 @@ def _histories(caught: Tensor, survival: list[Tensor], recapture: Tensor) -> Non
         alive = torch.zeros(len(caught))
         is_known = torch.zeros(len(caught), dtype=torch.bool)
         for t in pyro.markov(range(caught.shape[1])):
-            with pyro.poutine.mask(mask=is_known):
+            known: Any = is_known  # Pyro types its masks by a class that tensors do not have
+            with pyro.poutine.mask(mask=known):
                 chance = torch.where(is_known, survival[t] * alive, torch.ones(()))
                 alive = pyro.sample(f"alive_{t}", dist.Bernoulli(chance))
                 pyro.sample(f"caught_{t}", dist.Bernoulli(recapture * alive), obs=caught[:, t])
@@ -87,7 +90,7 @@ def _tables(size: int = 2, tones: int = 2) -> tuple[Tensor, Tensor]:
 def hmm_0(notes: Tensor) -> None:
     """One series at a time, in sequential plates."""
     probs_x, probs_y = _tables()
-    for i in pyro.plate("series", len(notes)):
+    for i in map(int, pyro.plate("series", len(notes))):
         x: Tensor | int = 0
         for t in pyro.markov(range(notes.shape[1])):
             x = pyro.sample(f"x_{i}_{t}", dist.Categorical(probs_x[x]))
@@ -102,7 +105,8 @@ def hmm_1(notes: Tensor, lengths: Tensor) -> None:
     with pyro.plate("series", len(notes), dim=-2):
         x: Tensor = torch.zeros(len(notes), 1, dtype=torch.long)
         for t in pyro.markov(range(notes.shape[1])):
-            with pyro.poutine.mask(mask=(t < lengths).unsqueeze(-1)):
+            is_on: Any = (t < lengths).unsqueeze(-1)
+            with pyro.poutine.mask(mask=is_on):
                 x = pyro.sample(f"x_{t}", dist.Categorical(probs_x[x]))
                 with tones:
                     pyro.sample(f"y_{t}", dist.Bernoulli(probs_y[x.squeeze(-1)]), obs=notes[:, t])
@@ -199,10 +203,18 @@ def sir(infections: Tensor) -> None:
 
 # -- deep models -----------------------------------------------------------------------------------
 
-torch.manual_seed(5)
-DECODER = nn.Sequential(nn.Linear(2, 8), nn.Softplus(), nn.Linear(8, 6))
+
+def _networks(seed: int) -> tuple[nn.Module, nn.Module]:
+    """Decoder of six pixels from two numbers, and the step from two numbers to the next."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        decoder = nn.Sequential(nn.Linear(2, 8), nn.Softplus(), nn.Linear(8, 6))
+        step = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 2))
+    return decoder, step
+
+
+DECODER, STEP = _networks(5)
 PIXELS = torch.tensor([[1.0, 0.0, 1.0, 1.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.0, 1.0, 0.0]])
-STEP = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 2))
 
 
 def vae(pixels: Tensor) -> None:

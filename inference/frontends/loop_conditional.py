@@ -16,7 +16,7 @@ from torch import Tensor
 
 from aif_dcpc.inference.frontends.loop_kernels import LoopKernel
 from aif_dcpc.inference.frontends.loops import Kernels, Loop, Reader, readers_of, starts_of
-from aif_dcpc.inference.frontends.pyro_import import PlatedConditional, _onto
+from aif_dcpc.inference.frontends.plated_conditional import PlatedConditional, onto_plates
 from aif_dcpc.inference.model.draws import gumbel_argmax
 from aif_dcpc.inference.model.factor_graph import expand_trailing
 from aif_dcpc.inference.model.graph import GraphicalModel
@@ -98,7 +98,7 @@ class LoopConditional:
         site = self.model.sites[self.name]
         parents = [_copies(values[str(p)], copies, now.shape[0]) for p in site.parents]
         found = kernel.log_probs(parents, value, before).unflatten(0, (-1, size, now.shape[0]))
-        return PlatedConditional(self.model, self.name, self.state)._counted(self.name, found)
+        return PlatedConditional(self.model, self.name, self.state).counted(self.name, found)
 
     def _unary(
         self,
@@ -133,11 +133,11 @@ class LoopConditional:
         }
         found = _log_prob(self.model, reader.site, given)
         rules = PlatedConditional(self.model, self.name, self.state)
-        counts = rules._where(reader.site, masks)
+        counts = rules.counts_where(reader.site, masks)
         if counts is not None:
             flags = expand_trailing(counts, found)
             found = torch.where(flags, found, torch.zeros_like(found))
-        return rules._counted(reader.site, found).unflatten(0, (copies, -1))
+        return rules.counted(reader.site, found).unflatten(0, (copies, -1))
 
 
 def _log_prob(model: GraphicalModel, name: str, values: Mapping[str, Tensor]) -> Tensor:
@@ -180,7 +180,7 @@ def _onto_elements(found: Tensor, reader: Reader, shape: torch.Size) -> Tensor:
     index = [reader.elements[place] for place in counted]
     flat = scores.flatten(0, 2)  # (cloud, statements, *plates of the reader)
     rows = flat.flatten(0, 1)[None]
-    onto = _onto(rows, tuple(shape[1:])).squeeze(0)
+    onto = onto_plates(rows, tuple(shape[1:])).squeeze(0)
     onto = onto.unflatten(0, flat.shape[:2]).expand(*flat.shape[:2], *shape[1:])
     if len(counted) < onto.shape[1]:
         onto = onto[:, counted]

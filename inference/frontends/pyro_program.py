@@ -44,8 +44,9 @@ from aif_dcpc.inference.frontends.loops import (
     ordered,
     stacked,
 )
+from aif_dcpc.inference.frontends.plated_conditional import add_plated_conditional
+from aif_dcpc.inference.frontends.program_checks import read_statements
 from aif_dcpc.inference.frontends.pyro_import import (
-    add_plated_conditional,
     read_deterministics,
     read_kernels,
 )
@@ -53,7 +54,6 @@ from aif_dcpc.inference.frontends.pyro_statements import (
     Message,
     Program,
     plain_value,
-    read_statements,
 )
 from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.graph import GraphicalModel

@@ -17,7 +17,7 @@ What a kernel gives probability zero is impossible here: torch's own `log_prob` 
     >>> model.add_site("wet", lambda rain: Bernoulli(rain), parents=["rain"])
     >>> state = DCPC(model).init({"wet": torch.tensor([1.0, 0.0])}, seed=0)
     >>> own, shared = eliminate(state, {"rain"}).log_normaliser()
-    >>> (own + shared)[0].exp()
+    >>> (own + shared)[0].exp().float()
     tensor([0.2000, 0.8000])
 
 References: Koller and Friedman 2009, chapter 9.

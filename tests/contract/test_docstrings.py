@@ -86,12 +86,16 @@ def blocks(path):
 
 
 def test_the_readme_runs_its_engine():
-    """The series of 20 slices that it clamps has 21 in the end, and every particle has a path of them."""
-    (block,) = [text for text in blocks(ROOT / "README.md") if "DCPC" in text]
+    """A series of 20 slices has 21 in the end, a path of them each particle; draws have the data's length."""
+    programs = [text for text in blocks(ROOT / "README.md") if "engine" in text]
     names = {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        exec(compile(block, "README.md", "exec"), names)
+        for program in programs:
+            exec(compile(program, "README.md", "exec"), names)
+    assert len(programs) == 2
+    assert names["draws"]["s"].shape[2:] == (1, 20)
+    assert not names["draws"].warnings
     state = names["state"]
     assert state.particles["s"].shape == (64, 1, 21)
     assert state.particles["s"].isfinite().all()
@@ -99,13 +103,13 @@ def test_the_readme_runs_its_engine():
 
 
 def test_every_program_of_the_documentation_has_a_test_that_runs_it():
-    """README: the engine, above, and a trained agent's three lines; the guides: `end_to_end/test_guide.py`."""
+    """README: the engine twice, above, and a trained agent's three lines; the guides: `end_to_end/test_guide.py`."""
     found = {
         str(path.relative_to(ROOT)): len(blocks(path))
         for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))
     }
     assert {name: number for name, number in found.items() if number} == {
-        "README.md": 2,
+        "README.md": 3,
         "docs/your_own_agent.md": 1,
         "docs/your_own_data.md": 1,
     }

@@ -83,6 +83,7 @@ def beside_own_modules(tmp_path, monkeypatch):
         "my_models": MODELS,
         "my_metrics": METRICS,
         "broken": "x = = 3",
+        "leaving": "raise SystemExit(3)",
     }.items():
         (tmp_path / f"{name}.py").write_text(text)
     monkeypatch.chdir(tmp_path)
@@ -213,6 +214,7 @@ REFUSED = [
     (("agent=nowhere:X",), "agent 'nowhere:X': there is no module 'nowhere'"),
     (("agent=my_agents:X",), "has no 'X'"),
     (("agent=broken:X",), "SyntaxError"),
+    (("agent=leaving:X",), "module 'leaving' cannot be imported: SystemExit: 3"),
     (("agent=a:b:c",), "unknown agent 'a:b:c'"),
     (("env=broken:X",), "env=broken:X: module 'broken' cannot be imported: SyntaxError"),
     (("env=my_worlds:X",), "has no 'X'"),

@@ -23,7 +23,7 @@ from aif_dcpc.inference.moves.ffbs import ForwardFilterBackwardSample
 from aif_dcpc.inference.moves.gibbs import Gibbs
 from aif_dcpc.inference.moves.langevin import Langevin
 from aif_dcpc.inference.queries.predictions import _downstream
-from aif_dcpc.inference.smc.tempering import _select
+from aif_dcpc.inference.smc.annealing import select as _select
 
 
 def one(law, name="z"):

@@ -10,7 +10,7 @@ from clouds import agrees
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from aif_dcpc.inference import DCPC, GraphicalModel
-from aif_dcpc.inference.frontends.pyro_import import _onto
+from aif_dcpc.inference.frontends.plated_conditional import onto_plates
 from aif_dcpc.inference.frontends.tensor_graphs import REWRITTEN, BatchedGraph, cut, record
 from aif_dcpc.inference.moves.user_conditional import UserConditional
 from aif_dcpc.inference.queries.evidence import _posterior_trace
@@ -63,13 +63,13 @@ def test_recordings_hold_no_copies_of_constants_and_no_noise_written_in_place():
 
 def test_sums_over_the_plates_that_a_site_does_not_have():
     log_prob = torch.randn(2, 3, 4, 5)
-    assert torch.allclose(_onto(log_prob, ()), log_prob.sum((2, 3)))
-    assert torch.allclose(_onto(log_prob, (5,)), log_prob.sum(2))
-    assert torch.allclose(_onto(log_prob, (1, 5)), log_prob.sum(2, keepdim=True))
-    assert torch.allclose(_onto(log_prob, (4, 1)), log_prob.sum(3, keepdim=True))
-    assert torch.equal(_onto(log_prob, (4, 5)), log_prob)
+    assert torch.allclose(onto_plates(log_prob, ()), log_prob.sum((2, 3)))
+    assert torch.allclose(onto_plates(log_prob, (5,)), log_prob.sum(2))
+    assert torch.allclose(onto_plates(log_prob, (1, 5)), log_prob.sum(2, keepdim=True))
+    assert torch.allclose(onto_plates(log_prob, (4, 1)), log_prob.sum(3, keepdim=True))
+    assert torch.equal(onto_plates(log_prob, (4, 5)), log_prob)
     wide = torch.randn(2, 3, 6, 4, 5)
-    assert torch.allclose(_onto(wide, (5,)), wide.sum((2, 3)))
+    assert torch.allclose(onto_plates(wide, (5,)), wide.sum((2, 3)))
 
 
 def families(y):
