@@ -15,6 +15,7 @@ from torch import Tensor
 
 from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.coordinates import Block
+from aif_dcpc.inference.model.definite import NaNWhereNotDefinite
 from aif_dcpc.inference.model.densities import (
     active_factors,
     aligned_inputs,
@@ -54,14 +55,18 @@ class JointDensity:
     chart: Chart
 
     def log_prob(self, flat: Tensor, others: Mapping[str, Tensor]) -> Tensor:
-        """Log density in this chart, `(K, G)` nats; that of idle coordinates is part of it."""
+        """Log density in this chart, `(K, G)` nats; that of idle coordinates is part of it.
+
+        NaN where a kernel's covariance is not positive definite.
+        """
         state = self.block.state.with_values(others)
         block = replace(self.block, state=state)
         idle = block.idle_log_prob(flat)
-        if self.chart == "declared":
-            return block_log_joint(state, block, flat) + idle
-        declared, log_det = block.to_declared(flat)
-        return block_log_joint(state, block, declared) + log_det + idle
+        with NaNWhereNotDefinite():
+            if self.chart == "declared":
+                return block_log_joint(state, block, flat) + idle
+            declared, log_det = block.to_declared(flat)
+            return block_log_joint(state, block, declared) + log_det + idle
 
     def value_and_score(self, flat: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
         """Log density `(K, G)` and its gradient `(K, G, D)`, by one autograd call."""
@@ -95,7 +100,10 @@ def recorded_map(block: Block, chart: Chart, example: Tensor) -> Callable[..., t
     def change(vector: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
         held = block.state.with_values(dict(zip(names, others, strict=True)))
         here = replace(block, state=held)
-        return here.to_declared(vector) if chart == "declared" else (here.to_standardised(vector),)
+        with NaNWhereNotDefinite():
+            if chart == "declared":
+                return here.to_declared(vector)
+            return (here.to_standardised(vector),)
 
     with no_validation():
         return flat_graph(change, example, *(block.state.values[n] for n in names))

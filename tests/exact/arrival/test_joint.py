@@ -8,6 +8,7 @@ from block_models import MODELS, data, number, path, schools, shared, switched
 from torch.distributions import MultivariateNormal, Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel
+from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.coordinates import Block
 from aif_dcpc.inference.model.densities import log_joint
 from aif_dcpc.inference.model.joint import JointDensity, recorded_map
@@ -205,6 +206,34 @@ def test_tempered_states_have_tempered_densities(build):
     cold = state.replace(inverse_temperature=torch.zeros_like(power), cache={})
     prior = JointDensity(Block.of(cold), "declared").log_prob(flat, {})
     assert torch.allclose(found, prior + 0.3 * (whole - prior))
+
+
+def test_a_covariance_that_is_not_positive_definite_has_no_density():
+    """Chains with a correlation beyond 1 are told by NaN, all others as ever; the function is recorded."""
+
+    def kernel(r):
+        off = torch.stack([torch.ones_like(r), r, r, torch.ones_like(r)], -1)
+        return MultivariateNormal(torch.zeros(2, dtype=torch.float64), off.reshape(*r.shape, 2, 2))
+
+    model = GraphicalModel()
+    model.add_site("r", lambda: Normal(number(0.0), number(0.5)))
+    model.add_site("y", kernel, ["r"])
+    y = number([[0.3, -1.2]])
+    state = DCPC(model, num_particles=1).init({"y": y}, particles={"r": number([[0.0]])}, seed=0)
+    density = JointDensity(Block.of(state), "declared")
+    r = number([-1.5, -0.5, 0.0, 0.9, 1.5])
+    replay = density.recorded(r[:, None, None])
+    assert replay != density.value_and_score
+    broken = r.abs() > 1
+    quadratic = (0.09 + 2 * 0.36 * r + 1.44) / (1 - r**2)
+    expected = Normal(0.0, 0.5).log_prob(r) - 0.5 * (quadratic + torch.log1p(-(r**2)))
+    for function in (replay, density.value_and_score):
+        with no_validation():
+            log_prob, score = function(r[:, None, None])
+        assert torch.equal(torch.isnan(log_prob.flatten()), broken)
+        right = (expected - torch.log(2 * number(torch.pi)))[~broken]
+        assert torch.allclose(log_prob.flatten()[~broken], right)
+        assert torch.isfinite(score.flatten()[~broken]).all()
 
 
 def test_a_gaussian_joint_has_the_marginal_of_its_closed_form():

@@ -226,6 +226,33 @@ def test_the_neck_of_a_funnel():
     assert agree(scaled, 0.0, 1.0)
 
 
+def squared_exponential(log_length, x):
+    """Covariances of smooth functions at points `(N,)`, seen with noise of .1."""
+    distance = (x[:, None] - x).square()
+    smooth = torch.exp(-0.5 * distance / (2 * log_length).exp()[..., None, None])
+    return smooth + 0.01 * torch.eye(len(x), dtype=x.dtype)
+
+
+def test_a_gaussian_process_of_unknown_length():
+    """Covariances of long lengths are singular in single precision, where chains climb through them."""
+    x = torch.linspace(0, 1, 8)
+    y = torch.tensor([0.1, 0.9, 1.2, 0.7, -0.2, -1.0, -1.1, -0.4])
+    model = GraphicalModel()
+    model.add_site("log_length", lambda: Normal(0.0, 2.0))
+    model.add_site(
+        "y",
+        lambda log_length: MultivariateNormal(torch.zeros(8), squared_exponential(log_length, x)),
+        ["log_length"],
+    )
+    draws = DCPC(model).sample({"y": y[None]}, seed=0)
+    grid = torch.linspace(-12, 4, 3201, dtype=torch.float64)
+    covariance = squared_exponential(grid, x.double())
+    law = MultivariateNormal(torch.zeros(8, dtype=torch.float64), covariance)
+    weight = torch.softmax(Normal(0.0, 2.0).log_prob(grid) + law.log_prob(y.double()), 0)
+    mean = weight @ grid
+    assert agree(draws["log_length"], mean, weight @ (grid - mean) ** 2)
+
+
 # -- discrete sites --------------------------------------------------------------------------------
 
 
