@@ -3,15 +3,15 @@
     python -m aif_dcpc.experiments.posteriordb.beside_nuts
 
 Joins the lines of `measure` (programs and simulated posteriors) and of `nuts.run`, and measures
-nothing. Of NUTS the way counts that serves it best on each posterior: fewest wrong runs, then most
-effective draws per second, among forms, numbers of chains and precisions that were tried. Seconds
-hold both warm-ups. "Compiled" is what remains once tracing and compiling are done: for the engine
-without recording its densities, for NUTS the bare loop. "Waiting" is all of it, the model's
-construction or import included.
+nothing. Seconds hold both warm-ups. "Compiled" is what remains once tracing and compiling are done:
+for the engine without recording its densities, for NUTS the bare loop. "Waiting" is all of it, the
+model's construction or import included. Every figure of NUTS is that of the way that serves it best
+among the forms, numbers of chains and precisions that were tried: fewest wrong runs, then the best
+figure.
 
-A ratio is the engine's figure over that of NUTS, geometric means over seeds. A wrong run of the
-engine counts as .01 times NUTS; one of NUTS counts at its full speed, so that errors of the
-comparison fall on the engine's side.
+A ratio is the engine's effective draws per second over those of NUTS, geometric means over seeds. A
+wrong run of the engine counts as .01 times NUTS; one of NUTS counts at its full speed, and one that
+raised is left out.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from aif_dcpc.results import Results, Row
 WRONG_RATIO = 0.01
 ENOUGH = 1000  # effective draws of the worst scalar
 WAY = ("form", "chains", "double", "dense")
+LEAST_ESS = 1e-9  # of chains that do not move
 BAD = ("wrong", "silently wrong", "failed")
 HEADER = (
     "posterior",
@@ -71,13 +72,13 @@ def is_wrong(row: Row) -> bool:
 
 def speed(row: Row, seconds: Seconds) -> float:
     """Effective draws of the worst scalar per processor second."""
-    return row["ess"] / sum(seconds(row))
+    return max(row["ess"], LEAST_ESS) / sum(seconds(row))
 
 
 def time_to_enough(row: Row, seconds: Seconds) -> float:
     """Seconds until the worst scalar has `ENOUGH` effective draws, at the rate of the run."""
     before, drawing = seconds(row)
-    return before + drawing * ENOUGH / max(row["ess"], 1e-9)
+    return before + drawing * ENOUGH / max(row["ess"], LEAST_ESS)
 
 
 def geometric(values: Iterable[float]) -> float:
@@ -86,24 +87,29 @@ def geometric(values: Iterable[float]) -> float:
     return math.exp(fmean(logs)) if logs else math.nan
 
 
-def best_way(rows: Sequence[Row]) -> list[Row]:
-    """The runs of NUTS in the way that serves it best: fewest wrong runs, then the highest speed."""
+def best_way(rows: Sequence[Row], cost: Callable[[Row], float]) -> list[Row]:
+    """The runs of NUTS in the way that serves it best: fewest wrong runs, then the lowest cost."""
     ways: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
         ways.setdefault(tuple(row[name] for name in WAY), []).append(row)
-    return min(ways.values(), key=_demerits)
+    return min(ways.values(), key=lambda runs: (share_wrong(runs), geometric(map(cost, runs))))
 
 
-def _demerits(runs: Sequence[Row]) -> tuple[float, float]:
-    wrong = fmean(is_wrong(row) for row in runs)
-    return wrong, -geometric(speed(row, nuts_compiled) for row in runs)
+def share_wrong(runs: Sequence[Row]) -> float:
+    """Share of the runs that are wrong."""
+    return fmean(map(is_wrong, runs))
+
+
+def fastest(rows: Sequence[Row], seconds: Seconds) -> list[Row]:
+    """The runs of NUTS in the way that gives most effective draws per second."""
+    return best_way(rows, lambda row: 1 / speed(row, seconds))
 
 
 def ratio(
     engine: Sequence[Row], nuts: Sequence[Row], of_engine: Seconds, of_nuts: Seconds
 ) -> float:
     """Effective draws per second, engine over NUTS; a wrong run of the engine counts as .01."""
-    other = geometric(speed(row, of_nuts) for row in nuts)
+    other = geometric(speed(row, of_nuts) for row in fastest(nuts, of_nuts))
     return geometric(
         WRONG_RATIO if is_wrong(row) else speed(row, of_engine) / other for row in engine
     )
@@ -125,8 +131,9 @@ def table(engine: Sequence[Row], nuts: Sequence[Row]) -> str:
         ConfigError: there is no such posterior.
     """
     ours = by_posterior(newest(engine, "posterior", "seed"))
-    theirs = by_posterior(newest(nuts, "posterior", *WAY, "seed"))
-    both = {name: (ours[name], best_way(theirs[name])) for name in ours if name in theirs}
+    done = [row for row in newest(nuts, "posterior", *WAY, "seed") if row["verdict"] != "failed"]
+    theirs = by_posterior(done)
+    both = {name: (ours[name], theirs[name]) for name in ours if name in theirs}
     if not both:
         raise ConfigError("no posterior has been sampled by both: call measure and nuts.run first.")
     lines = [cells(*HEADER), "|---" * len(HEADER) + "|"]
@@ -148,12 +155,13 @@ def closing(both: Mapping[str, tuple[Sequence[Row], Sequence[Row]]]) -> str:
 
 def _line(name: str, engine: Sequence[Row], nuts: Sequence[Row]) -> str:
     good = [row for row in engine if not is_wrong(row)]
+    best = fastest(nuts, nuts_compiled)
     return cells(
         name,
         _wrong(engine),
         _number(geometric(speed(row, engine_compiled) for row in good)),
-        f"{_way(nuts[0])}, {_wrong(nuts)}",
-        _number(geometric(speed(row, nuts_compiled) for row in nuts)),
+        f"{_way(best[0])}, {_wrong(best)}",
+        _number(geometric(speed(row, nuts_compiled) for row in best)),
         f"{ratio(engine, nuts, engine_compiled, nuts_compiled):.2f}",
         f"{ratio(engine, nuts, engine_waiting, nuts_waiting):.2f}",
         _times(good, nuts, engine_compiled, nuts_compiled),
@@ -172,8 +180,9 @@ def _wrong(runs: Sequence[Row]) -> str:
 
 
 def _times(engine: Sequence[Row], nuts: Sequence[Row], of_engine: Seconds, of_nuts: Seconds) -> str:
+    quickest = best_way(nuts, lambda row: time_to_enough(row, of_nuts))
     ours = geometric(time_to_enough(row, of_engine) for row in engine)
-    theirs = geometric(time_to_enough(row, of_nuts) for row in nuts)
+    theirs = geometric(time_to_enough(row, of_nuts) for row in quickest)
     return f"{_number(ours)}, {_number(theirs)}"
 
 

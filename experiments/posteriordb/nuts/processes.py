@@ -6,10 +6,9 @@ import numpyro
 import numpyro.distributions as dist
 from jax import Array
 
-from aif_dcpc.experiments.posteriordb.nuts.target import Data, Target, target
+from aif_dcpc.experiments.posteriordb.nuts.target import Data, Pair, Target, ordered_target, target
 
 JITTER = 1e-10
-ORDERED = dist.constraints.ordered_vector
 
 
 def squared_exponential(x: Array, alpha: Array, rho: Array) -> Array:
@@ -75,10 +74,9 @@ def poisson_cubic(d: Data) -> None:
     numpyro.sample("C", dist.Poisson(jnp.exp(logs)), obs=d["C"])
 
 
-def gauss_mix(d: Data) -> None:
+def gauss_mix(d: Data, pair: Pair) -> None:
     """Two Gaussians in order, labels summed out."""
-    mu = numpyro.sample("mu", dist.ImproperUniform(ORDERED, (), (2,)))
-    numpyro.factor("mu_prior", dist.Normal(0, 2).log_prob(mu).sum())
+    mu = pair("mu", dist.Normal(0, 2).expand([2]))
     sigma = numpyro.sample("sigma", dist.HalfNormal(2).expand([2]))
     theta = numpyro.sample("theta", dist.Beta(5, 5))
     y = jnp.asarray(d["y"])[:, None]
@@ -108,9 +106,5 @@ def targets() -> list[Target]:
             model=poisson_cubic,
             parameters="alpha beta1 beta2 beta3",
         ),
-        target(
-            "low_dim_gauss_mix-low_dim_gauss_mix",
-            model=gauss_mix,
-            parameters="mu sigma theta",
-        ),
+        ordered_target("low_dim_gauss_mix-low_dim_gauss_mix", gauss_mix, "mu sigma theta"),
     ]

@@ -110,8 +110,16 @@ def parameters(target: Target, sites: Mapping[str, Any], chains: int) -> Draws:
 
 
 def run(target: Target, model: Model, key: Row) -> Row:
-    """Sample once, and return errors, mixing and processor seconds."""
+    """Sample once; a run that raises is reported, not let through."""
     _wake()
+    try:
+        return {"posteriors": target.posteriors, **sampled(target, model, key)}
+    except Exception as error:  # whatever goes wrong is what is measured
+        return {"verdict": "failed", "failure": f"{type(error).__name__}: {error}".splitlines()[0]}
+
+
+def sampled(target: Target, model: Model, key: Row) -> Row:
+    """Sample, and return errors, mixing and processor seconds."""
     bound = partial(model, target.data())
     sampler = prepare(bound, chains=key["chains"], dense=key["dense"], seed=key["seed"])
     state, _, warm_up = timed(sampler.loop, sampler.state)
@@ -122,7 +130,6 @@ def run(target: Target, model: Model, key: Row) -> Row:
     found = parameters(target, jax.jit(postprocess)(places), key["chains"])
     off = errors(key["posterior"], found, reference()[key["posterior"]]["parameters"])
     return {
-        "posteriors": target.posteriors,
         "verdict": off.verdict,
         "mean_error": off.mean,
         "mean_at": off.mean_at,
@@ -154,10 +161,12 @@ def line(row: Row) -> str:
     """One run in one line."""
     how = f"{row['form']}, {row['chains']} chains, {'double' if row['double'] else 'single'}"
     how += ", dense" if row["dense"] else ""
+    head = f"{row['posterior']:48s} {how:32s} seed {row['seed']}  {row['verdict']:8s}"
+    if row["verdict"] == "failed":
+        return f"{head} {row['failure']}"
     speed = row["ess"] / (row["warm_up"] + row["drawing"])
     return (
-        f"{row['posterior']:48s} {how:32s} seed {row['seed']}  {row['verdict']:8s} "
-        f"mean {row['mean_error']:.3f} sd ({row['mean_at']}), sd {row['sd_error']:.1%} "
+        f"{head} mean {row['mean_error']:.3f} sd ({row['mean_at']}), sd {row['sd_error']:.1%} "
         f"({row['sd_at']}), R-hat {row['r_hat']:.3f}, ESS {row['ess']:.0f}, {speed:.0f} a second, "
         f"{row['divergences']} divergences, {row['leapfrogs']:.0f} leapfrog steps"
     )

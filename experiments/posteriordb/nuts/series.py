@@ -11,12 +11,11 @@ import numpyro.distributions as dist
 from jax import Array, lax
 from jax.scipy.special import logsumexp
 
-from aif_dcpc.experiments.posteriordb.nuts.target import Data, Target, target
+from aif_dcpc.experiments.posteriordb.nuts.target import Data, Pair, Target, ordered_target, target
 
 STEPS = 6  # of fourth order in every interval, as in `equations.py`
 FIRST_STEPS = 12
 LATER_STEPS = 4
-ORDERED = dist.constraints.positive_ordered_vector
 
 
 def autoregression(d: Data) -> None:
@@ -69,12 +68,9 @@ def garch(d: Data) -> None:
 # -- hidden Markov models --------------------------------------------------------------------------
 
 
-def ordered_pair(name: str, first: float, second: float) -> Array:
-    """Sample a ~ N(first, 1), b ~ N(second, 1) on 0 < a < b, `(2,)`."""
-    pair = numpyro.sample(name, dist.ImproperUniform(ORDERED, (), (2,)))
-    prior = dist.Normal(jnp.array([first, second]), 1).log_prob(pair).sum()
-    numpyro.factor(f"{name}_prior", prior)
-    return pair
+def positive_normal(*means: float) -> dist.Distribution:
+    """N(mean, 1) cut to positive values, for each of the means."""
+    return dist.TruncatedNormal(jnp.array(means), 1.0, low=0.0)
 
 
 def forward(transition: Array, emitted: Array) -> Array:
@@ -88,20 +84,20 @@ def forward(transition: Array, emitted: Array) -> Array:
     return logsumexp(last)
 
 
-def hmm_example(d: Data) -> None:
+def hmm_example(d: Data, pair: Pair) -> None:
     """Two hidden states with normal observations of unit variance."""
     rows = [numpyro.sample(name, dist.Dirichlet(jnp.ones(2))) for name in ("theta1", "theta2")]
-    mu = ordered_pair("mu", 3, 10)
+    mu = pair("mu", positive_normal(3.0, 10.0))
     emitted = dist.Normal(mu, 1).log_prob(jnp.asarray(d["y"])[:, None])
     numpyro.factor("y", forward(jnp.stack(rows), emitted))
 
 
-def hmm_drive(d: Data) -> None:
+def hmm_drive(d: Data, pair: Pair) -> None:
     """Two hidden states with two exponential observations each."""
     prior = dict(zip(("theta1", "theta2"), jnp.asarray(d["alpha"]) * 1.0, strict=True))
     rows = [numpyro.sample(name, dist.Dirichlet(alpha)) for name, alpha in prior.items()]
-    phi = ordered_pair("phi", 0, 3)
-    rate = ordered_pair("lambda", 0, 3)
+    phi = pair("phi", positive_normal(0.0, 3.0))
+    rate = pair("lambda", positive_normal(0.0, 3.0))
     emitted = dist.Exponential(phi).log_prob(jnp.asarray(d["u"])[:, None])
     emitted = emitted + dist.Exponential(rate).log_prob(jnp.asarray(d["v"])[:, None])
     numpyro.factor("uv", forward(jnp.stack(rows), emitted))
@@ -179,12 +175,8 @@ def targets() -> list[Target]:
         target("arK-arK", model=autoregression, parameters="alpha beta sigma"),
         target("arma-arma11", model=arma, parameters="mu phi theta sigma"),
         target("garch-garch11", model=garch, parameters="mu alpha0 alpha1 beta1"),
-        target("hmm_example-hmm_example", model=hmm_example, parameters="theta1 theta2 mu"),
-        target(
-            "bball_drive_event_0-hmm_drive_0",
-            model=hmm_drive,
-            parameters="theta1 theta2 phi lambda",
-        ),
+        ordered_target("hmm_example-hmm_example", hmm_example, "theta1 theta2 mu"),
+        ordered_target("bball_drive_event_0-hmm_drive_0", hmm_drive, "theta1 theta2 phi lambda"),
         target(
             "hudson_lynx_hare-lotka_volterra",
             model=lotka_volterra,

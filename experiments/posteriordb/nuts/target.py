@@ -4,7 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from jax import Array
 from numpyro.handlers import reparam
 from numpyro.infer.reparam import LocScaleReparam
 
@@ -12,8 +16,11 @@ from aif_dcpc.experiments.posteriordb.files import raw
 
 Data = Mapping[str, Any]  # arrays and numbers
 Model = Callable[[Data], None]
+Pair = Callable[[str, dist.Distribution], Array]  # a name, laws `(2,)` -> two values in order
 CENTRED = "centred"
 NONCENTRED = "non-centred"
+ORDERED = "ordered by transformation"
+CUT = "ordered by rejection"
 
 
 @dataclass(frozen=True)
@@ -51,3 +58,29 @@ def target(
         config = {site: LocScaleReparam(0) for site in standardised.split()}
         forms[NONCENTRED] = reparam(model, config=config)
     return Target(posteriors, forms, tuple(parameters.split()), double)
+
+
+def ordered_target(posterior: str, model: Callable[[Data, Pair], None], parameters: str) -> Target:
+    """A target with ordered pairs, which its model takes a way to sample for."""
+    forms: dict[str, Model] = {
+        ORDERED: lambda d: model(d, transformed_pair),
+        CUT: lambda d: model(d, cut_pair),
+    }
+    return Target((posterior,), forms, tuple(parameters.split()))
+
+
+def transformed_pair(name: str, law: dist.Distribution) -> Array:
+    """Two values in order under independent laws `(2,)`, by a transformation of the plane."""
+    support = dist.constraints.positive_ordered_vector
+    if law.support is dist.constraints.real:
+        support = dist.constraints.ordered_vector
+    pair: Array = numpyro.sample(name, dist.ImproperUniform(support, (), (2,)))
+    numpyro.factor(f"{name}_law", law.log_prob(pair).sum())
+    return pair
+
+
+def cut_pair(name: str, law: dist.Distribution) -> Array:
+    """The same, where what is out of order has density zero: each value keeps its own coordinate."""
+    pair: Array = numpyro.sample(name, law)
+    numpyro.factor(f"{name}_order", jnp.where(pair[0] < pair[1], 0.0, -jnp.inf))
+    return pair

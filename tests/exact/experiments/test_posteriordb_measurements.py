@@ -9,7 +9,7 @@ from scipy.stats import lognorm, norm
 
 from aif_dcpc.errors import ConfigError
 from aif_dcpc.experiments.posteriordb import beside_nuts, report, verdict
-from aif_dcpc.experiments.posteriordb.beside_nuts import best_way, ratio
+from aif_dcpc.experiments.posteriordb.beside_nuts import fastest, ratio
 from aif_dcpc.experiments.posteriordb.simulated import SIMULATED
 from aif_dcpc.experiments.posteriordb.stopwatch import stopwatch
 from aif_dcpc.experiments.posteriordb.verdict import called, errors
@@ -146,9 +146,23 @@ def test_wrong_runs_count_against_the_engine_alone():
 def test_nuts_is_taken_in_the_way_that_serves_it_best():
     slow = [nuts_row(seed, chains=4, ess=100) for seed in range(2)]
     fast = [nuts_row(seed, ess=400) for seed in range(2)]
-    assert best_way([*slow, *fast]) == fast
+    assert fastest([*slow, *fast], beside_nuts.nuts_compiled) == fast
     broken = [nuts_row(0, ess=400), nuts_row(1, ess=400, verdict="wrong")]
-    assert best_way([*broken, *slow]) == slow
+    assert fastest([*broken, *slow], beside_nuts.nuts_compiled) == slow
+
+
+def test_each_figure_has_a_best_way_of_its_own():
+    """Four chains are faster at last, one chain has its thousand draws sooner when compiling counts."""
+    four = [nuts_row(0, chains=4, ess=2000) | {"compiling": 50.0}]
+    one = [nuts_row(0, ess=500)]
+    assert fastest([*four, *one], beside_nuts.nuts_compiled) == four
+    assert fastest([*four, *one], beside_nuts.nuts_waiting) == one
+    ours = [engine_row(0)]
+    waiting = ratio(ours, [*four, *one], beside_nuts.engine_waiting, beside_nuts.nuts_waiting)
+    assert waiting == pytest.approx((1000 / 5) / (500 / 10))
+    text = beside_nuts.table(ours, [*four, *one])
+    # 1 + 1 * 1000 / 2000; 3 + 5 + 1 + 1 * 1000 / 500
+    assert "| 2, 1.5 | 5, 11 |" in text
 
 
 def test_a_thousand_effective_draws_take_what_comes_before_and_their_share_of_drawing():
