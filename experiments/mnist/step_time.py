@@ -5,6 +5,7 @@ gradients towards every latent and every parameter, from one backward pass. Step
 the parameters' gradient, Adam. One thread.
 """
 
+import argparse
 import time
 from collections.abc import Callable
 from statistics import median
@@ -24,6 +25,9 @@ REPEATS = 20
 
 def main() -> None:
     """Time steps beside evaluations, and print both."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = dlgm()

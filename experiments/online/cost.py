@@ -5,6 +5,7 @@ particles, of a series alone and of one beside two unknown constants (which whol
 then: the mean holds them).
 """
 
+import argparse
 import time
 
 import torch
@@ -49,6 +50,9 @@ def measure(model: GraphicalModel, length: int, slices: int = 100) -> tuple[floa
 
 def main() -> None:
     """Print one line for each model and length."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     torch.set_num_threads(1)
     for build in (series_alone, drift_and_noise):
         for length in (200, 1000, 4000):

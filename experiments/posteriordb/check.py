@@ -21,12 +21,14 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from aif_dcpc.commands.command import run_script
+from aif_dcpc.errors import ConfigError
 from aif_dcpc.experiments.posteriordb.by_sites import BY_SITES
 from aif_dcpc.experiments.posteriordb.densities import DENSITIES
 from aif_dcpc.experiments.posteriordb.files import raw, reference
 from aif_dcpc.experiments.posteriordb.posterior import Program
 from aif_dcpc.experiments.posteriordb.programs import POSTERIORS
 from aif_dcpc.inference import DCPC, GraphicalModel
+from aif_dcpc.misspelt import unknown_name
 
 POINTS, TOLERANCE = 20, 1e-4
 # narrower clouds where independent scatter would drown every prior in the data's log density
@@ -156,6 +158,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_default_dtype(torch.double)
     for name in args.names:
+        if name not in POSTERIORS:
+            raise ConfigError(unknown_name("posterior", name, POSTERIORS))
         print(check(name), flush=True)
 
 

@@ -9,6 +9,7 @@ that vanish at both ends converge faster than any power of the spacing. The mode
 in `simulated.py`.
 """
 
+import argparse
 import json
 from typing import Any, NamedTuple
 
@@ -212,6 +213,9 @@ def entry(data: dict[str, Any], source: str, moments: Moments) -> dict[str, Any]
 
 def main() -> None:
     """Write the file of simulated data."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     level = level_data(np.random.default_rng(1)).round(4)
     returns = volatility_data(np.random.default_rng(2)).round(4)
     found = {

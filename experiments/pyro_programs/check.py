@@ -65,6 +65,7 @@ CASES: dict[str, Case] = {
     "cjs 1": Case(series.cjs_1, (series.CAUGHT,), partial(references.cjs, 1)),
     "cjs 2": Case(series.cjs_2, (series.CAUGHT,), partial(references.cjs, 2)),
     "cjs 3": Case(series.cjs_3, (series.CAUGHT,), partial(references.cjs, 3)),
+    "cjs 3, reparam": Case(series.cjs_3_reparam, (series.CAUGHT,), partial(references.cjs, 3)),
     "cjs 4": Case(series.cjs_4, (series.CAUGHT,), partial(references.cjs, 4)),
     "cjs 5": Case(series.cjs_5, (series.CAUGHT, series.SEX), partial(references.cjs, 5)),
     "hmm 0": Case(series.hmm_0, (series.NOTES,), partial(references.hmm, 0)),

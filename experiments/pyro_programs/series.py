@@ -5,6 +5,7 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro.infer.reparam import LocScaleReparam
 from torch import Tensor, nn
 
 # -- capture and recapture (Cormack, Jolly, Seber) -------------------------------------------------
@@ -53,6 +54,11 @@ def cjs_3(caught: Tensor) -> None:
         for t in range(caught.shape[1])
     ]
     _histories(caught, phi, rho)
+
+
+cjs_3_reparam = pyro.poutine.reparam(
+    cjs_3, config={f"logit_{t}": LocScaleReparam(0.0) for t in range(CAUGHT.shape[1])}
+)
 
 
 def cjs_4(caught: Tensor) -> None:

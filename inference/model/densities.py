@@ -227,11 +227,20 @@ def likelihood_power(
     wide = power[None] if site.period is None else power[None, :, None]
     if not latent or mask is None:
         return wide
+    refuse_masked_elements(site, mask)
+    return torch.where(_on_slices(mask, factor, start, stop, rows), wide, torch.ones_like(wide))
+
+
+def refuse_masked_elements(site: Site, mask: Tensor) -> None:
+    """Refuse a mask that tells the elements of a latent's event apart, where only whole ones have a power.
+
+    Raises:
+        ModelError: for such a mask.
+    """
     if mask.ndim > site.batch_ndim:
         raise ModelError(
             f"site {site.name!r}: tempering cannot tell elements of a latent's event apart; {SPLIT}"
         )
-    return torch.where(_on_slices(mask, factor, start, stop, rows), wide, torch.ones_like(wide))
 
 
 def active_factors(state: State) -> tuple[Factor, ...]:

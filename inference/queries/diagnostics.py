@@ -256,7 +256,7 @@ def effective_sample_size(trace: Tensor) -> Tensor:
     """Independent draws that would give the same error of the mean, `(B, *event)`, all particles together.
 
     Geyer's initial monotone sequence on the autocorrelation of all chains (Vehtari et al. 2021,
-    equations 10 to 13). What is constant is known exactly: every draw of it counts.
+    equations 10 to 13). What never moves has few: it may be stuck.
     """
     chains = _split(trace)
     within, pooled = _moments(chains)
@@ -268,8 +268,7 @@ def effective_sample_size(trace: Tensor) -> Tensor:
     positive = (pairs > 0).to(pairs.dtype).cumprod(0)
     time = -1 + 2 * (pairs.cummin(0).values * positive).sum(0)
     total = math.prod(chains.shape[:2])
-    time = time.clamp_min(1 / math.log10(max(total, 10)))
-    return total / torch.where(_is_constant(trace, pooled), torch.ones_like(time), time)
+    return total / time.clamp_min(1 / math.log10(max(total, 10)))
 
 
 def is_clustered(trace: Tensor) -> bool:

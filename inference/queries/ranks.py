@@ -39,7 +39,7 @@ def rank_diagnostics(draws: Tensor) -> RankDiagnostics:
     folded_scores = _scores(*folded.sort(-1), draws)
     return RankDiagnostics(
         torch.maximum(split_r_hat(scores), split_r_hat(folded_scores)),
-        effective_sample_size(scores),
+        _ess(scores),
         _tail_ess(draws, ordered),
     )
 
@@ -99,9 +99,17 @@ def _at(ordered: Tensor, share: float) -> Tensor:
     return ordered[:, int(share * (ordered.shape[-1] - 1)), None]
 
 
+def _ess(draws: Tensor) -> Tensor:
+    """Effective number of draws; what is constant is known exactly, so every draw of it counts."""
+    spread = draws.amax((0, 1)) - draws.amin((0, 1))
+    found = effective_sample_size(draws)
+    number = float(draws.shape[0] // 2 * 2 * draws.shape[1])
+    return torch.where(spread == 0, torch.full_like(found, number), found)
+
+
 def _tail_ess(draws: Tensor, ordered: Tensor) -> Tensor:
     low = _at(ordered, LOW).reshape(draws.shape[2:])
     high = _at(ordered, HIGH).reshape(draws.shape[2:])
-    below = effective_sample_size((draws <= low).double())
-    above = effective_sample_size((draws <= high).double())
+    below = _ess((draws <= low).double())
+    above = _ess((draws <= high).double())
     return torch.minimum(below, above)

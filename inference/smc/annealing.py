@@ -36,7 +36,7 @@ from torch import Tensor
 
 from aif_dcpc.inference.errors import ModelError
 from aif_dcpc.inference.model.ancestral import no_validation
-from aif_dcpc.inference.model.densities import active_factors, evaluate
+from aif_dcpc.inference.model.densities import active_factors, evaluate, refuse_masked_elements
 from aif_dcpc.inference.model.factor_graph import Factor
 from aif_dcpc.inference.model.resampling import ess, take
 from aif_dcpc.inference.model.resampling import is_coupled as is_coupled
@@ -165,6 +165,7 @@ def _observed_part(state: State, factor: Factor, log_prob: Tensor) -> Tensor:
     """Sum over the observed slices, `(K or 1, B or 1)`."""
     mask = state.masks.get(factor.site.name)
     if mask is not None and factor.site.name in state.conditioning.latent:
+        refuse_masked_elements(factor.site, mask)
         if factor.site.period is not None:
             start, stop = factor.slices(mask.shape[2])
             mask = mask[:, :, start:stop]

@@ -5,6 +5,7 @@ import doctest
 import importlib
 import pkgutil
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -79,6 +80,24 @@ def test_importing_an_experiment_does_no_work(path):
     statements = ast.parse(path.read_text(encoding="utf-8")).body
     work = [ast.unparse(statement) for statement in statements if is_work(statement)]
     assert [call for call in work if not call.startswith("matplotlib.use(")] == []
+
+
+SCRIPTS = [
+    ".".join(("aif_dcpc", *path.relative_to(ROOT).with_suffix("").parts))
+    for path in sorted((ROOT / "experiments").rglob("*.py"))
+    if "if __name__ ==" in path.read_text(encoding="utf-8")
+]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_says_what_it_does_and_does_nothing_else(name, monkeypatch, capsys):
+    main = imported(name).main
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 0
+    shown, *more = capsys.readouterr()
+    assert shown.startswith("usage: ") and more == [""]
 
 
 def blocks(path):

@@ -101,6 +101,16 @@ def test_engines_in_threads_give_what_they_give_one_by_one():
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
+@pytest.fixture
+def validating():
+    """Torch's own setting, which other libraries may have switched off, on for a test."""
+    kept = d.Distribution._validate_args
+    d.Distribution.set_default_validate_args(True)
+    yield
+    d.Distribution.set_default_validate_args(kept)
+
+
+@pytest.mark.usefixtures("validating")
 def test_another_thread_keeps_validating():
     within = threading.Event()
     seen = threading.Event()
@@ -122,6 +132,7 @@ def test_another_thread_keeps_validating():
     assert d.Distribution.__dict__["_validate_args"] is True
 
 
+@pytest.mark.usefixtures("validating")
 def test_threads_that_overlap_leave_the_flag_as_it_was():
     first = no_validation()
     second = no_validation()
