@@ -262,12 +262,13 @@ class GraphicalModel(nn.Module):
             kwargs: its keyword arguments.
 
         Returns:
-            the model, and the observed sites' values to clamp, `(1, *plates, *event)` each.
+            the model, and the observed sites' values to clamp, `(1, *plates, *event)` each; a loop
+            of eight or more statements y_0, y_1, ... is one site "y_*", `(1, N, *plates, *event)`.
 
         Raises:
             ModelError: if the sites or their parents change from run to run, for subsampling and
-                scales, and where masked latents are read; the message holds the cause and the
-                program's own line.
+                scales, for random numbers outside of statements and for latents that no move
+                updates; the message holds the cause and the program's own line.
         """
         found: tuple[GraphicalModel, dict[str, Tensor]] = resolve_name(FROM_PYRO)(
             program, *args, **kwargs
