@@ -3,9 +3,9 @@
     python -m aif_dcpc.experiments.posteriordb.check [NAME ...]
 
 At 20 points around the reference means, twice as wide as the posterior and wider for positive
-values, differences of log densities agree to 1e-4 of their size. Models written by `add_site` are
-then held against the imported programs, at the same points, by the engine's own log joint.
-Everything is in double precision.
+values, differences of log densities agree to 1e-4 of their size, or to 1e-3 where a differential
+equation is solved in few steps. Models written by `add_site` are then held against the imported
+programs, at the same points, by the engine's own log joint. Everything is in double precision.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from torch.distributions import biject_to
 
 from aif_dcpc.commands.command import run_script
 from aif_dcpc.errors import ConfigError
+from aif_dcpc.experiments.posteriordb import steps
 from aif_dcpc.experiments.posteriordb.by_sites import BY_SITES
 from aif_dcpc.experiments.posteriordb.densities import DENSITIES
 from aif_dcpc.experiments.posteriordb.files import raw, reference
@@ -138,7 +139,8 @@ def check(name: str) -> str:
     ours = torch.tensor([program_density(program, point) for point in cloud])
     theirs = torch.tensor([hand_density(name, point) for point in cloud])
     error = discrepancy(ours, theirs)
-    assert error < TOLERANCE, f"{name}: {error:.1e}; {ours - ours[0]}, {theirs - theirs[0]}"
+    bound = steps.TOLERANCE if name in steps.SOLVED else TOLERANCE
+    assert error < bound, f"{name}: {error:.1e}; {ours - ours[0]}, {theirs - theirs[0]}"
     line = f"{name:50s} {error:.0e} over {float(theirs.max() - theirs.min()):9.1f} nats"
     if name in BY_SITES:
         imported = site_densities(*GraphicalModel.from_pyro(program), cloud)

@@ -6,9 +6,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-STEPS = 4  # per interval of populations; the relative error is below 5e-4 in the posterior's bulk
-FIRST_STEPS = 8  # of concentrations, in the first interval
-LATER_STEPS = 2  # and in each of the others
+from aif_dcpc.experiments.posteriordb.steps import FIRST_STEPS, LATER_STEPS, STEPS
+
 LARGEST_LOG = 20.0  # of a population: keeps the steps of absurd parameters finite
 
 

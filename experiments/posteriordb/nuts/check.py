@@ -2,9 +2,10 @@
 
     python -m aif_dcpc.experiments.posteriordb.nuts.check [NAME ...]
 
-At 20 points around the reference means, differences of log densities agree to 5e-4 of their size, in
-double precision. The two paths that are standardised by hand are held to their centred forms too,
-by the determinant of the change; `LocScaleReparam` is NumPyro's own.
+At 20 points around the reference means, differences of log densities agree to 1e-4 of their size,
+or to 1e-3 where a differential equation is solved in few steps, in double precision. The two paths
+that are standardised by hand are held to their centred forms too, by the determinant of the change;
+`LocScaleReparam` is NumPyro's own.
 """
 
 import argparse
@@ -20,13 +21,14 @@ from numpyro.infer import init_to_uniform
 from scipy.stats import beta, norm
 
 from aif_dcpc.commands.command import run_script
+from aif_dcpc.experiments.posteriordb import steps
 from aif_dcpc.experiments.posteriordb.densities import DENSITIES, Density, Values
 from aif_dcpc.experiments.posteriordb.files import reference
 from aif_dcpc.experiments.posteriordb.nuts.run import set_up, targets
 from aif_dcpc.experiments.posteriordb.nuts.target import NONCENTRED, Model, Target
 
 POINTS = 20
-TOLERANCE = 5e-4  # differential equations are solved by fixed steps
+TOLERANCE = 1e-4
 # narrower clouds where independent scatter would drown every prior in the data's log density
 NARROW = {
     "mcycle_gp-accel_gp": 0.05,
@@ -118,7 +120,8 @@ def check(name: str, target: Target) -> str:
         error = max(error, discrepancy(ours, theirs))
     if name in LOG_DETERMINANTS:
         error = max(error, standardised_discrepancy(name, target, cloud, rng))
-    assert error < TOLERANCE, f"{name}: {error:.1e}"
+    bound = steps.TOLERANCE if name in steps.SOLVED else TOLERANCE
+    assert error < bound, f"{name}: {error:.1e}"
     return f"{name:50s} {error:.0e} over {max(theirs) - min(theirs):9.1f} nats"
 
 

@@ -12,10 +12,7 @@ from jax import Array, lax
 from jax.scipy.special import logsumexp
 
 from aif_dcpc.experiments.posteriordb.nuts.target import Data, Pair, Target, ordered_target, target
-
-STEPS = 6  # of fourth order in every interval, as in `equations.py`
-FIRST_STEPS = 12
-LATER_STEPS = 4
+from aif_dcpc.experiments.posteriordb.steps import FIRST_STEPS, LATER_STEPS, STEPS
 
 
 def autoregression(d: Data) -> None:
