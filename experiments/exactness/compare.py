@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from aif_dcpc.commands.command import run_script
+from aif_dcpc.errors import ConfigError
 from aif_dcpc.experiments.exactness.cases import CASES
 from aif_dcpc.experiments.exactness.methods import METHODS, methods_for
 from aif_dcpc.experiments.exactness.moments import Row
@@ -52,10 +53,14 @@ def line(row: Row) -> str:
 
 def measured(options: argparse.Namespace) -> Iterator[Row]:
     """Rows of what was asked for, as they come."""
-    for case in (make() for make in CASES):
-        if options.only in case.name:
-            for method in (m for m in methods_for(case) if m.__name__ in options.methods):
-                yield from method(case)
+    cases = [make() for make in CASES]
+    chosen = [case for case in cases if options.only in case.name]
+    if not chosen:
+        names = ", ".join(case.name for case in cases)
+        raise ConfigError(f"--only {options.only}: no case has that in its name. Known: {names}.")
+    for case in chosen:
+        for method in (m for m in methods_for(case) if m.__name__ in options.methods):
+            yield from method(case)
 
 
 def loaded(path: Path) -> list[Row]:
@@ -153,9 +158,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", default="", help="part of a case's name")
-    parser.add_argument(
-        "--methods", nargs="+", default=[m.__name__ for m in METHODS], help="which methods"
-    )
+    methods = [m.__name__ for m in METHODS]
+    parser.add_argument("--methods", nargs="+", default=methods, choices=methods)
     parser.add_argument(
         "--save", type=Path, help="where to append the rows, one JSON object a line"
     )

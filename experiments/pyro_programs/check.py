@@ -112,11 +112,11 @@ def distance(trace: Tensor, mean: Tensor, error: Tensor) -> float:
 def main() -> None:
     """Print a row for every program."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="all by default")
+    parser.add_argument("names", nargs="*", default=list(CASES), choices=list(CASES))
     parser.add_argument("--sweeps", type=int, default=400)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    for name in options.names or CASES:
+    for name in options.names:
         start = time.process_time()
         try:
             distance_found, site = score(CASES[name], sweeps=options.sweeps)

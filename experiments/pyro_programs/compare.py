@@ -91,7 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--programs", nargs="+", default=list(programs()))
+    parser.add_argument("--programs", nargs="+", default=list(programs()), choices=list(programs()))
     parser.add_argument("--particles", type=int, default=32)
     parser.add_argument("--warmup", type=int, default=200)
     parser.add_argument("--sweeps", type=int, default=500)
