@@ -28,12 +28,12 @@ from torch import Tensor
 
 from aif_dcpc.inference.errors import ModelError
 from aif_dcpc.inference.estimates import Estimates
-from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.clamping import device_of
 from aif_dcpc.inference.model.conditioning import build_state, intervene, with_particles
 from aif_dcpc.inference.model.densities import log_joint, not_finite
 from aif_dcpc.inference.model.factor_graph import FactorGraph
 from aif_dcpc.inference.model.graph import GraphicalModel
+from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.parameters import Snapshot
 from aif_dcpc.inference.model.state import Info, State
 from aif_dcpc.inference.moves import Move

@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 
 from aif_dcpc.inference.arrival.draws import Draws
 from aif_dcpc.inference.arrival.sample import sample
-from aif_dcpc.inference.model.ancestral import no_validation
+from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.state import Info, State
 from aif_dcpc.inference.moves.forward_backward import marginals
 from aif_dcpc.inference.queries.evidence import Evidence, estimate_evidence

@@ -35,7 +35,6 @@ from torch import Tensor, nn
 
 from aif_dcpc.inference.engine import DCPC
 from aif_dcpc.inference.errors import NonFiniteError
-from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import (
     active_factors,
     aligned_inputs,
@@ -44,6 +43,7 @@ from aif_dcpc.inference.model.densities import (
     log_density,
 )
 from aif_dcpc.inference.model.factor_graph import Argument, Factor
+from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.state import FactorValue, Info, State
 from aif_dcpc.inference.moves.adaptation import Secant, SiteAdaptation
 from aif_dcpc.inference.stores import ParticleStore, with_batch

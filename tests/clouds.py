@@ -30,6 +30,19 @@ def close(draws, mean, variance):
     return bool(near and abs(draws.var() / variance - 1) < 5 * math.sqrt(2 / number))
 
 
+def off(draws, expected):
+    """Standard errors between the mean of draws `(S, K, *rest)` and an expectation, at most over `rest`."""
+    chains = draws.double().mean(0)
+    error = chains.std(0) / math.sqrt(len(chains))
+    return float(((chains.mean(0) - expected).abs() / error).max())
+
+
+def chains_agree(draws, mean, variance):
+    """Whether draws `(S, K, *rest)` have a mean and a variance, each within 5 standard errors of chains."""
+    spread = (draws.double() - mean).square()
+    return off(draws, mean) < 5 and off(spread, variance) < 5
+
+
 def imported_posterior(imported, *, names, sweeps=150, warmup=60, num_particles=16, masks=None):
     """Traces `(sweeps, K, COPIES, *event)` of sites of a Pyro program, given what `GraphicalModel.from_pyro` returned."""
     model, data = imported

@@ -27,6 +27,15 @@ def gaussian_pair_evidence(x, noise=0.5):
     return Normal(0.0, (1 + noise**2) ** 0.5).log_prob(x)
 
 
+def wide_gaussian_pair(scale, dtype):
+    """z ~ Normal(0, scale), x ~ Normal(z, 1/2)."""
+    model = GraphicalModel()
+    zero, wide = torch.zeros((), dtype=dtype), torch.full((), scale, dtype=dtype)
+    model.add_site("z", lambda: Normal(zero, wide))
+    model.add_site("x", lambda z: Normal(z, 0.5), ["z"])
+    return model
+
+
 def gaussian_vectors(size):
     """z ~ Normal(0, I), x ~ Normal(z, .5 I), each a vector that is one event."""
     model = GraphicalModel()

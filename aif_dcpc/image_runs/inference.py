@@ -13,8 +13,8 @@ from torch import Tensor
 from aif_dcpc.image_runs.reconstruction import Reconstruction
 from aif_dcpc.inference import DCPC, State
 from aif_dcpc.inference.baselines.langevin import UnadjustedLangevin
-from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import log_joint
+from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.queries.diagnostics import effective_sample_size
 from aif_dcpc.inference.queries.law import law
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from aif_dcpc.experiments.exactness.case import Case
 from aif_dcpc.experiments.exactness.moments import MAX_ALL_PAIRS, Moments, Row, flatten
 from aif_dcpc.inference import DCPC, NonFiniteError, State
-from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import active_factors, factor_slices, log_density
 from aif_dcpc.inference.model.factor_graph import align
+from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.queries.evidence import estimate_evidence
 from aif_dcpc.inference.smc.annealing import log_likelihood
 

@@ -137,12 +137,11 @@ class BlockSampler:
         declared, _ = self.declared()
         state = self.state.with_values(self.block.unflatten(declared))
         self.state = rest.sweep(state, self.generator, adapt=adapt)
-        for move in self.moves:
-            if move.chart == self.chart:
-                place = declared
-                if self.chart == "standardised":
-                    place = self.maps["standardised"](declared, *self.others())[0]
-                self.stand(move, place)
+        if self.moves:
+            place = declared
+            if self.chart == "standardised":
+                place = self.maps["standardised"](declared, *self.others())[0]
+            self.stand(self.current_move, place)
 
     def declared(self) -> tuple[Tensor, Tensor]:
         """Where the chains stand, in declared coordinates `(K, G, D)`, and the log joint `(K, G)`."""
@@ -163,24 +162,28 @@ class BlockSampler:
         self.point = Point(place, *self.density(move)(place))
         self.chart = move.chart
 
+    @property
+    def current_move(self) -> ChartMove:
+        """The move of the chart in which the chains stand."""
+        return next(move for move in self.moves if move.chart == self.chart)
+
     def density(self, move: ChartMove) -> Density:
         """A move's density given the latents outside the block."""
         return partial_density(move.density, self.others())
 
     def others(self) -> tuple[Tensor, ...]:
         """Latents outside the block as they stand."""
-        return tuple(self.state.values[n] for n in names_outside(self.block))
+        return tuple(self.state.values[n] for n in self.block.outside)
 
     def replace_chains(self, sources: Tensor) -> None:
         """Put chain `sources[k, g]` in the place of chain k, latents outside the block included."""
         place = self.point.place.gather(0, sources.unsqueeze(-1).expand_as(self.point.place))
         self.state = self.state.with_values(
-            {n: _replaced(self.state.values[n], sources) for n in names_outside(self.block)}
+            {n: _replaced(self.state.values[n], sources) for n in self.block.outside}
         )
         for move in self.moves:
             move.relative = move.relative.gather(0, sources)
-            if move.chart == self.chart:
-                self.stand(move, place)
+        self.stand(self.current_move, place)
 
 
 def _replaced(value: Tensor, sources: Tensor) -> Tensor:
@@ -193,11 +196,6 @@ def _replaced(value: Tensor, sources: Tensor) -> Tensor:
 def partial_density(density: Density, others: tuple[Tensor, ...]) -> Density:
     """A density of the vector alone, the latents outside the block held."""
     return (lambda place: density(place, *others)) if others else density
-
-
-def names_outside(block: Block) -> tuple[str, ...]:
-    """Latents that the block does not hold, parents first."""
-    return tuple(n for n in block.state.conditioning.latent if n not in block.names)
 
 
 def charts_of(block: Block) -> tuple[Chart, ...]:

@@ -10,7 +10,6 @@ from aif_dcpc.inference.arrival.block_sampler import (
     BlockSampler,
     ChartMove,
     charts_of,
-    names_outside,
     partial_density,
 )
 from aif_dcpc.inference.arrival.climb import Climb
@@ -23,7 +22,7 @@ from aif_dcpc.inference.model.densities import log_joint, not_finite
 from aif_dcpc.inference.model.joint import Chart, JointDensity, recorded_map
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.moves.elimination import JointDiscreteDraw, coupled_groups
-from aif_dcpc.inference.moves.hamiltonian import Density, Point
+from aif_dcpc.inference.moves.hamiltonian import Point
 
 FIRST_LOG_STEP = -1.0
 
@@ -46,16 +45,15 @@ def build_sampler(
             "sample: every site is given, nothing is left to draw; leave out the data of one."
         )
     block = Block.of(state, block_names(state, engine.moves))
-    outside = frozenset(names_outside(block))
+    outside = frozenset(block.outside)
     rest = _rest_moves(engine, state, outside) if outside else None
     if not block.names:
         return _without_block(state, block, rest, engine)
     like = state.log_weights
     start = scatter((num_particles, block.num_chains, block.dimension), like, engine.generator)
-    others = tuple(state.values[n] for n in names_outside(block))
     charts = charts_of(block)
     densities = {c: JointDensity(block, c).recorded(start) for c in charts}
-    first = partial_density(densities["standardised"], others)
+    first = partial_density(densities["standardised"], block.others())
     found, metric = arrive(first, start, engine.generator)
     _check_arrived(state, block, found)
     moves = tuple(
@@ -68,10 +66,9 @@ def build_sampler(
         )
         for chart in charts
     )
-    maps: dict[Chart, Density] = {
-        "declared": recorded_map(block, "declared", start),
-        "standardised": recorded_map(block, "standardised", start),
-    }
+    goes_back = len(charts) > 1 or rest is not None
+    needed: tuple[Chart, ...] = ("declared", "standardised") if goes_back else ("declared",)
+    maps = {chart: recorded_map(block, chart, start) for chart in needed}
     point = Point(found.place, found.log_prob, found.score)
     return BlockSampler(state, block, moves, maps, rest, point, "standardised", engine.generator)
 

@@ -7,13 +7,13 @@ dimensions: in the typical set's neighbourhood, not at the mode.
 Reference: Nocedal and Wright 2006, algorithm 7.4; Zhang et al. 2022 (Pathfinder) for the idea.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-Density = Callable[..., tuple[Tensor, ...]]
+from aif_dcpc.inference.moves.hamiltonian import Density
+
 HISTORY = 8
 ENOUGH = 0.1  # nats of expected gain per dimension below which a chain has arrived
 SHRINK = 0.3  # of the step, after a failure

@@ -14,15 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.arrival.block_sampler import BlockSampler, names_outside
+from aif_dcpc.inference.arrival.block_sampler import BlockSampler
 from aif_dcpc.inference.arrival.build import build_sampler
 from aif_dcpc.inference.arrival.draws import Draws
 from aif_dcpc.inference.arrival.judge import Verdict, judge
 from aif_dcpc.inference.arrival.progress import SampleProgress
 from aif_dcpc.inference.arrival.warm_up import warm_up
 from aif_dcpc.inference.errors import ConvergenceWarning
-from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import log_joint
+from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.joint import Chart
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.queries.ranks import rank_diagnostics
@@ -128,7 +128,7 @@ def _keep(sampler: BlockSampler, kept: Kept) -> None:
         kept.places[chart].append(point.place)
     kept.log_prob.append(log_prob if points else log_joint(sampler.state))
     kept.acceptance += _least(acceptances, kept.acceptance)
-    for name in names_outside(sampler.block):
+    for name in sampler.block.outside:
         kept.rest.setdefault(name, []).append(sampler.state.constrained(name))
 
 

@@ -42,7 +42,7 @@ class Counter(TorchDispatchMode):
 def fitting_num_particles(block: Block, example: Tensor) -> int:
     """K for a block, from one gradient at a few chains `(K, G, D)`; the same on every machine."""
     density = JointDensity(block, "declared")
-    others = [block.state.values[n] for n in density.other_names]
+    others = block.others()
     counter = Counter()
     density.value_and_score(example, *others)
     with counter:

@@ -5,16 +5,13 @@ says nothing about where they begin; they climb; those that ended far below the 
 copies of others; all are spread by the curvature that the climb has met.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from aif_dcpc.inference.arrival.climb import Climb, climb
 from aif_dcpc.inference.arrival.metric import metric_of_pairs
-from aif_dcpc.inference.moves.hamiltonian import Metric
+from aif_dcpc.inference.moves.hamiltonian import Density, Metric
 
-Density = Callable[..., tuple[Tensor, ...]]
 WIDTH = 2.0
 FAR = 20.0  # nats below the best, or two per dimension, at which a chain has not arrived
 

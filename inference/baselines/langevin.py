@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference.engine import DCPC
-from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import fill_cache, is_continuous, prediction_error
+from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.state import State
 
 

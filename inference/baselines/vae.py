@@ -15,8 +15,8 @@ from torch.distributions import Independent, Normal
 from aif_dcpc.inference.engine import DCPC
 from aif_dcpc.inference.errors import ModelError, NonFiniteError
 from aif_dcpc.inference.learning import Learner
-from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import aligned_inputs, log_density
+from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.state import Info, State
 from aif_dcpc.inference.stores import ParticleStore, with_batch
 

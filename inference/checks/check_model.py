@@ -35,7 +35,6 @@ from torch import Tensor
 from aif_dcpc.inference.checks.geweke import SIZES, joint_test
 from aif_dcpc.inference.engine import DCPC
 from aif_dcpc.inference.errors import cause
-from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import (
     active_factors,
     evaluate,
@@ -45,6 +44,7 @@ from aif_dcpc.inference.model.densities import (
 )
 from aif_dcpc.inference.model.factor_graph import Argument, Factor, align
 from aif_dcpc.inference.model.graph import GraphicalModel
+from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.state import State
 
 STEPS = ((1e-6, 1e-4), (1e-2, 5e-2))  # step and relative tolerance of finite differences

@@ -20,7 +20,7 @@ from aif_dcpc.inference.frontends.pyro_statements import (
     statements,
 )
 from aif_dcpc.inference.frontends.tensor_graphs import BatchedGraph, cut, record
-from aif_dcpc.inference.model.ancestral import no_validation
+from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.location_scale import LocationScale, location_scale
 
 

@@ -55,9 +55,8 @@ from aif_dcpc.inference.frontends.pyro_statements import (
     Program,
     plain_value,
 )
-from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.graph import GraphicalModel
-from aif_dcpc.inference.model.isolation import DrawsFrom
+from aif_dcpc.inference.model.isolation import DrawsFrom, no_validation
 
 
 def from_pyro(

@@ -20,9 +20,6 @@ from aif_dcpc.inference.model.factor_graph import (
     num_slices,
 )
 from aif_dcpc.inference.model.graph import Site
-from aif_dcpc.inference.model.isolation import no_validation as no_validation
-from aif_dcpc.inference.model.isolation import rng_from as rng_from
-from aif_dcpc.inference.model.isolation import rng_from_labels as rng_from_labels
 
 AS_THEY_ARE: AbstractContextManager[object] = nullcontext()
 

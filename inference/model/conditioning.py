@@ -10,7 +10,7 @@ from torch.distributions import Distribution, Transform
 from torch.distributions.constraints import Constraint
 
 from aif_dcpc.inference.errors import ClampError, ModelError
-from aif_dcpc.inference.model.ancestral import AncestorSampler, no_validation, rng_from
+from aif_dcpc.inference.model.ancestral import AncestorSampler
 from aif_dcpc.inference.model.bijections import bijection_for
 from aif_dcpc.inference.model.clamping import (
     add_particle_axis,
@@ -25,7 +25,7 @@ from aif_dcpc.inference.model.clamping import (
 )
 from aif_dcpc.inference.model.densities import SPLIT
 from aif_dcpc.inference.model.factor_graph import FactorGraph
-from aif_dcpc.inference.model.isolation import DrawsFrom
+from aif_dcpc.inference.model.isolation import DrawsFrom, no_validation, rng_from
 from aif_dcpc.inference.model.state import Conditioning, State
 from aif_dcpc.inference.model.supports import (
     base_law,

@@ -76,6 +76,15 @@ class Block:
         """D, numbers per chain."""
         return sum(self.sizes)
 
+    @cached_property
+    def outside(self) -> tuple[str, ...]:
+        """Latents that the block does not hold, parents first."""
+        return tuple(n for n in self.state.conditioning.latent if n not in self.names)
+
+    def others(self) -> tuple[Tensor, ...]:
+        """Values of the latents outside the block, in the order of `outside`."""
+        return tuple(self.state.values[n] for n in self.outside)
+
     def flatten(self, values: Mapping[str, Tensor]) -> Tensor:
         """Values of the sites `(K, B or 1, [T,] *event)` as `(K, G, D)`."""
         parts = [values[n].reshape(values[n].shape[0], self.num_chains, -1) for n in self.names]

@@ -13,7 +13,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.coordinates import Block
 from aif_dcpc.inference.model.definite import NaNWhereNotDefinite
 from aif_dcpc.inference.model.densities import (
@@ -22,11 +21,11 @@ from aif_dcpc.inference.model.densities import (
     factor_slices,
     log_density,
 )
+from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.recording import flat_graph
 from aif_dcpc.inference.model.state import State
 
 Chart = Literal["declared", "standardised"]
-Density = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def block_log_joint(state: State, block: Block, declared: Tensor) -> Tensor:
@@ -48,7 +47,6 @@ class JointDensity:
     Attributes:
         block: which sites, of which cloud.
         chart: the coordinates of the vector.
-        others: discrete latents and whatever else the caller changes between calls.
     """
 
     block: Block
@@ -69,25 +67,21 @@ class JointDensity:
             return block_log_joint(state, block, declared) + log_det + idle
 
     def value_and_score(self, flat: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
-        """Log density `(K, G)` and its gradient `(K, G, D)`, by one autograd call."""
-        named = dict(zip(self.other_names, others, strict=True))
+        """Log density `(K, G)` and its gradient `(K, G, D)`, by one autograd call.
+
+        `others` are the latents outside the block, in the order of `block.outside`.
+        """
+        named = dict(zip(self.block.outside, others, strict=True))
         with torch.enable_grad():
             place = flat.detach().requires_grad_()
             log_prob = self.log_prob(place, named)
             (score,) = torch.autograd.grad(log_prob.sum(), place)
         return log_prob.detach(), score
 
-    @property
-    def other_names(self) -> tuple[str, ...]:
-        """Latents outside the block, in the order in which `value_and_score` takes them."""
-        latent = self.block.state.conditioning.latent
-        return tuple(n for n in latent if n not in self.block.names)
-
     def recorded(self, flat: Tensor) -> Callable[..., tuple[Tensor, ...]]:
         """`value_and_score` for vectors of this shape, as a flat graph where that can be had."""
-        others = [self.block.state.values[n] for n in self.other_names]
         with no_validation():
-            return flat_graph(self.value_and_score, flat, *others)
+            return flat_graph(self.value_and_score, flat, *self.block.others())
 
 
 def recorded_map(block: Block, chart: Chart, example: Tensor) -> Callable[..., tuple[Tensor, ...]]:
@@ -95,10 +89,9 @@ def recorded_map(block: Block, chart: Chart, example: Tensor) -> Callable[..., t
 
     The way to declared coordinates gives log |det| `(K, G)` as well.
     """
-    names = JointDensity(block, chart).other_names
 
     def change(vector: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
-        held = block.state.with_values(dict(zip(names, others, strict=True)))
+        held = block.state.with_values(dict(zip(block.outside, others, strict=True)))
         here = replace(block, state=held)
         with NaNWhereNotDefinite():
             if chart == "declared":
@@ -106,4 +99,4 @@ def recorded_map(block: Block, chart: Chart, example: Tensor) -> Callable[..., t
             return (here.to_standardised(vector),)
 
     with no_validation():
-        return flat_graph(change, example, *(block.state.values[n] for n in names))
+        return flat_graph(change, example, *block.others())

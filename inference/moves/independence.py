@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.model.ancestral import expand_to, rng_from_labels
+from aif_dcpc.inference.model.ancestral import expand_to
 from aif_dcpc.inference.model.densities import (
     accumulate,
     aligned_inputs,
@@ -24,6 +24,7 @@ from aif_dcpc.inference.model.densities import (
 )
 from aif_dcpc.inference.model.factor_graph import Argument, Factor
 from aif_dcpc.inference.model.graph import Site
+from aif_dcpc.inference.model.isolation import rng_from_labels
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.moves import SiteMove
 from aif_dcpc.inference.moves.acceptance import accept

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference.errors import InferenceError
-from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import active_factors, factor_slices
 from aif_dcpc.inference.model.factor_graph import expand_trailing
 from aif_dcpc.inference.model.graph import Site
+from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.model.supports import base_law
 from aif_dcpc.inference.queries.law import factor_law

@@ -30,8 +30,8 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference.errors import ConvergenceWarning, ModelError, NonFiniteError
-from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.elimination import MAX_CELLS, largest_table, obstacle
+from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.resampling import ess, systematic
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.queries.diagnostics import split_r_hat

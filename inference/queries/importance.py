@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.model.ancestral import rng_from
 from aif_dcpc.inference.model.densities import active_factors, evaluate
 from aif_dcpc.inference.model.elimination import eliminate
+from aif_dcpc.inference.model.isolation import rng_from
 from aif_dcpc.inference.model.resampling import is_coupled
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.queries.gauss_markov import GaussMarkov

@@ -7,9 +7,10 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from aif_dcpc.inference.errors import ModelError
-from aif_dcpc.inference.model.ancestral import expand_to, no_validation
+from aif_dcpc.inference.model.ancestral import expand_to
 from aif_dcpc.inference.model.densities import aligned_inputs, factor_slices
 from aif_dcpc.inference.model.factor_graph import Factor
+from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.state import State
 
 

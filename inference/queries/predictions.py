@@ -22,11 +22,12 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from aif_dcpc.inference.errors import ClampError
-from aif_dcpc.inference.model.ancestral import AncestorSampler, drawing, rng_from
+from aif_dcpc.inference.model.ancestral import AncestorSampler, drawing
 from aif_dcpc.inference.model.conditioning import interventions
 from aif_dcpc.inference.model.densities import active_factors, factor_slices
 from aif_dcpc.inference.model.factor_graph import expand_trailing, num_slices
 from aif_dcpc.inference.model.graph import Site, parent_name
+from aif_dcpc.inference.model.isolation import rng_from
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.queries.exogenous import from_noise, to_noise
 from aif_dcpc.inference.queries.law import factor_law

@@ -35,28 +35,12 @@ def rank_diagnostics(draws: Tensor) -> RankDiagnostics:
     columns = flat.reshape(len(flat), -1).T.contiguous()
     ordered, order = columns.sort(-1)
     scores = _scores(ordered, order, draws)
-    folded = (columns - _median(ordered)).abs()
-    folded_scores = _scores(*folded.sort(-1), draws)
+    folded = (draws - _median(ordered).reshape(draws.shape[2:])).abs()
     return RankDiagnostics(
-        torch.maximum(split_r_hat(scores), split_r_hat(folded_scores)),
+        torch.maximum(split_r_hat(scores), split_r_hat(normal_scores(folded))),
         _ess(scores),
         _tail_ess(draws, ordered),
     )
-
-
-def rank_r_hat(draws: Tensor) -> Tensor:
-    """Split R-hat on ranks, folded and not, of draws `(S, K, *rest)`: `(*rest)`."""
-    return rank_diagnostics(draws).r_hat
-
-
-def bulk_ess(draws: Tensor) -> Tensor:
-    """Effective number of independent draws for the middle of the distribution, `(*rest)`."""
-    return rank_diagnostics(draws).bulk_ess
-
-
-def tail_ess(draws: Tensor) -> Tensor:
-    """Effective number for the 5 % and the 95 % quantile, the smaller of both, `(*rest)`."""
-    return rank_diagnostics(draws).tail_ess
 
 
 def normal_scores(draws: Tensor) -> Tensor:

@@ -35,9 +35,9 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference.errors import ModelError
-from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import active_factors, evaluate, refuse_masked_elements
 from aif_dcpc.inference.model.factor_graph import Factor
+from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.resampling import ess, take
 from aif_dcpc.inference.model.resampling import is_coupled as is_coupled
 from aif_dcpc.inference.model.state import FactorValue, State

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Transform
 
-from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.bijections import at_edge
 from aif_dcpc.inference.model.densities import log_joint
+from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.resampling import is_coupled
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.model.trial import scored

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference.errors import ConvergenceWarning, ModelError
-from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import log_joint
+from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.resampling import ess, systematic, unique_ancestors
 from aif_dcpc.inference.model.state import Info, State
 from aif_dcpc.inference.sampler import Sampler

@@ -17,7 +17,7 @@ from torch.distributions import Beta, Categorical, ExpTransform, Gamma, Independ
 from aif_dcpc.inference import DCPC, GraphicalModel, NonFiniteError, lag
 from aif_dcpc.inference.arrival.build import build_sampler
 from aif_dcpc.inference.arrival.warm_up import warm_up
-from aif_dcpc.inference.model.ancestral import no_validation
+from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.moves.chunks import Chunks
 
 PARTICLES = 9

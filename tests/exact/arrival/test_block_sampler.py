@@ -13,9 +13,9 @@ from aif_dcpc.inference.arrival.block_sampler import ChartMove
 from aif_dcpc.inference.arrival.build import block_names, build_sampler
 from aif_dcpc.inference.arrival.size import LEAST, MOST, few, fitting_num_particles
 from aif_dcpc.inference.arrival.warm_up import run_window, warm_up
-from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.coordinates import Block
 from aif_dcpc.inference.model.densities import log_joint
+from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.moves.hamiltonian import Metric
 
 K = 12

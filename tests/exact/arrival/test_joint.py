@@ -8,9 +8,9 @@ from block_models import MODELS, data, number, path, schools, shared, switched
 from torch.distributions import MultivariateNormal, Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel
-from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.coordinates import Block
 from aif_dcpc.inference.model.densities import log_joint
+from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.joint import JointDensity, recorded_map
 
 K = 3
@@ -68,7 +68,7 @@ def cloud(setup):
 
 
 def others(density):
-    return [density.block.state.values[n] for n in density.other_names]
+    return [density.block.state.values[n] for n in density.block.outside]
 
 
 def vectors(block, seed=1):
@@ -169,7 +169,7 @@ def test_recordings_of_density_and_maps_are_those_of_the_block(setup, chart):
 def test_a_recording_follows_the_sites_outside_the_block(chart):
     _, block = cloud(SETUPS["switched"])
     density = JointDensity(block, chart)
-    assert density.other_names == ("which",)
+    assert density.block.outside == ("which",)
     w = vectors(block)
     replay = density.recorded(w)
     for which in (torch.zeros(K, 3).long(), torch.ones(K, 3).long(), torch.eye(3).long()):

@@ -9,8 +9,14 @@ import math
 
 import pytest
 import torch
-from block_models import MODELS, data
-from models import random_walk, random_walk_covariance, shared_mean, shared_mean_posterior
+from clouds import chains_agree, off
+from models import (
+    random_walk,
+    random_walk_covariance,
+    shared_mean,
+    shared_mean_posterior,
+    wide_gaussian_pair,
+)
 from torch.distributions import (
     Categorical,
     HalfCauchy,
@@ -20,30 +26,7 @@ from torch.distributions import (
     Normal,
 )
 
-from aif_dcpc.inference import DCPC, GraphicalModel, ModelError, NonFiniteError, lag
-
-
-def off(draws, expected):
-    """Standard errors between the mean of draws `(S, K, *rest)` and an expectation, at most over `rest`."""
-    chains = draws.double().mean(0)
-    error = chains.std(0) / math.sqrt(len(chains))
-    return float(((chains.mean(0) - expected).abs() / error).max())
-
-
-def agree(draws, mean, variance):
-    """Whether draws have a mean and a variance."""
-    spread = (draws.double() - mean).square()
-    return off(draws, mean) < 5 and off(spread, variance) < 5
-
-
-def pair(scale, dtype):
-    """z ~ Normal(0, scale), x ~ Normal(z, 1/2)."""
-    model = GraphicalModel()
-    zero, wide = torch.zeros((), dtype=dtype), torch.full((), scale, dtype=dtype)
-    model.add_site("z", lambda: Normal(zero, wide))
-    model.add_site("x", lambda z: Normal(z, 0.5), ["z"])
-    return model
-
+from aif_dcpc.inference import DCPC, GraphicalModel, lag
 
 # -- Gaussians -------------------------------------------------------------------------------------
 
@@ -52,11 +35,11 @@ def pair(scale, dtype):
 @pytest.mark.parametrize("scale", [1.0, 1e3, 1e6])
 def test_a_vague_prior_does_not_matter(scale, dtype):
     x = torch.tensor([1.0, -2.0], dtype=dtype)
-    draws = DCPC(pair(scale, dtype)).sample({"x": x}, seed=0)
+    draws = DCPC(wide_gaussian_pair(scale, dtype)).sample({"x": x}, seed=0)
     variance = 1 / (1 / scale**2 + 4)
     assert draws["z"].dtype is dtype
     assert draws["z"].shape == (draws.num_draws, 128, 2)
-    assert agree(draws["z"], 4 * variance * x.double(), variance)
+    assert chains_agree(draws["z"], 4 * variance * x.double(), variance)
     assert draws.warnings == ()
 
 
@@ -83,10 +66,10 @@ def test_a_regression_in_raw_units_is_that_of_least_squares():
     draws = DCPC(model).sample({"y": y[None]}, seed=0)
     log_sigma, weight, fit = sigma_on_a_grid(design.double(), y.double())
     mean = (weight * log_sigma).sum()
-    assert agree(draws["sigma"].log(), mean, (weight * (log_sigma - mean) ** 2).sum())
+    assert chains_agree(draws["sigma"].log(), mean, (weight * (log_sigma - mean) ** 2).sum())
     gram = torch.linalg.inv(design.double().T @ design.double())
     variance = (weight * (2 * log_sigma).exp()).sum() * gram.diagonal()
-    assert agree(draws["beta"], fit, variance)
+    assert chains_agree(draws["beta"], fit, variance)
 
 
 def sigma_on_a_grid(design, y):
@@ -107,7 +90,7 @@ def test_data_that_share_a_latent():
     draws = DCPC(shared_mean()).sample({"x": x}, seed=0)
     assert draws["g"].shape[2] == 1
     assert draws.log_joint.shape[2] == 1
-    assert agree(draws["g"], *shared_mean_posterior(x))
+    assert chains_agree(draws["g"], *shared_mean_posterior(x))
 
 
 def test_latents_of_each_datum_around_one_that_they_share():
@@ -123,7 +106,7 @@ def test_latents_of_each_datum_around_one_that_they_share():
     seen = latent[:, 1:]
     gain = seen @ torch.linalg.inv(seen[1:] + 0.25 * torch.eye(3))
     both = torch.cat([draws["g"], draws["z"]], -1)
-    assert agree(both, (gain @ x).double(), (latent - gain @ seen.T).diagonal().double())
+    assert chains_agree(both, (gain @ x).double(), (latent - gain @ seen.T).diagonal().double())
 
 
 # -- series ----------------------------------------------------------------------------------------
@@ -142,7 +125,7 @@ def test_a_series_with_gaps_and_a_missing_end(hidden):
         prior[seen[0]][:, seen[0]] + 0.25 * torch.eye(int(seen.sum()))
     )
     mean = gain @ SERIES[seen]
-    assert agree(draws["s"], mean, (prior - gain @ prior[seen[0]]).diagonal())
+    assert chains_agree(draws["s"], mean, (prior - gain @ prior[seen[0]]).diagonal())
 
 
 def test_a_known_slice_of_a_latent_path_stays_known():
@@ -158,7 +141,7 @@ def test_a_known_slice_of_a_latent_path_stays_known():
     mean = gain @ torch.cat([SERIES[0], torch.tensor([5.0])])
     variance = (prior - gain @ rows @ prior).diagonal()
     free = [0, 1, 2, 4, 5]
-    assert agree(draws["s"][..., free], mean[free], variance[free])
+    assert chains_agree(draws["s"][..., free], mean[free], variance[free])
 
 
 def local_level():
@@ -202,7 +185,7 @@ def test_a_local_level_of_unknown_step_and_noise():
     y = torch.tensor([0.1, 0.6, 0.4, 1.5, 1.1, 2.3, 1.9, 2.2])
     draws = DCPC(local_level()).sample({"y": y[None]}, seed=0)
     found = torch.cat([torch.stack([draws["step"], draws["noise"]], -1).log(), draws["s"]], -1)
-    assert agree(found, *local_level_on_a_grid(y.double()))
+    assert chains_agree(found, *local_level_on_a_grid(y.double()))
 
 
 # -- shapes that a single chart does not mix -------------------------------------------------------
@@ -223,7 +206,7 @@ def test_the_neck_of_a_funnel():
         below = draws["v"] < Normal(0.0, 3.0).icdf(torch.tensor(share))
         assert off(below, share) < 5
     scaled = draws["z"] / (draws["v"] / 2).exp().unsqueeze(-1)
-    assert agree(scaled, 0.0, 1.0)
+    assert chains_agree(scaled, 0.0, 1.0)
 
 
 def squared_exponential(log_length, x):
@@ -250,7 +233,7 @@ def test_a_gaussian_process_of_unknown_length():
     law = MultivariateNormal(torch.zeros(8, dtype=torch.float64), covariance)
     weight = torch.softmax(Normal(0.0, 2.0).log_prob(grid) + law.log_prob(y.double()), 0)
     mean = weight @ grid
-    assert agree(draws["log_length"], mean, weight @ (grid - mean) ** 2)
+    assert chains_agree(draws["log_length"], mean, weight @ (grid - mean) ** 2)
 
 
 # -- discrete sites --------------------------------------------------------------------------------
@@ -297,7 +280,7 @@ def test_discrete_and_continuous_latents_together():
     draws = DCPC(switching()).sample({"y": y[None]}, seed=0)
     at, mean, variance = switching_by_enumeration(y.double())
     assert off(draws["at"], at) < 5
-    assert agree(draws["shift"], mean, variance)
+    assert chains_agree(draws["shift"], mean, variance)
 
 
 def test_a_model_of_discrete_latents_alone():
@@ -331,78 +314,4 @@ def test_labels_of_each_datum_and_places_that_they_share():
     weight = torch.softmax(Normal(0.0, 2.0).log_prob(grid) + (one + zero).log().sum(1), 0)
     mean = weight @ grid
     assert off(draws["which"], weight @ (one / (one + zero))) < 5
-    assert agree(draws["place"], mean, weight @ (grid - mean) ** 2)
-
-
-# -- what draws carry ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["one_slice", "shared", "switched", "path"])
-def test_draws_carry_their_log_joint(name):
-    """That of the last draw is the engine's; where data share a latent, it counts once for all of them."""
-    model, observed = MODELS[name]()
-    engine = DCPC(model)
-    draws = engine.sample(observed, num_particles=32, seed=0)
-    last = engine.log_joint(draws.state)
-    if name == "shared":
-        common = (
-            sum(engine.law(draws.state, n).log_prob(draws[n][-1]) for n in ("mean", "spread"))
-            + draws["spread"][-1].log()
-        )
-        last = last.sum(1, keepdim=True) - 2 * common
-    assert torch.allclose(draws.log_joint[-1], last)
-    for site, values in draws.values.items():
-        assert torch.equal(values[-1], draws.state.particles[site])
-
-
-def test_the_same_seed_gives_the_same_bits():
-    engine = DCPC(pair(1.0, torch.float32))
-    observed = {"x": torch.tensor([1.0])}
-    first, second, other = (engine.sample(observed, num_particles=16, seed=s) for s in (3, 3, 4))
-    assert torch.equal(first["z"], second["z"])
-    assert torch.equal(first.log_joint, second.log_joint)
-    assert not torch.equal(first["z"][:20], other["z"][:20])
-
-
-@pytest.mark.parametrize("number", [1, 2, 5])
-def test_a_few_particles_are_enough_for_a_gaussian(number):
-    draws = DCPC(pair(1.0, torch.float64)).sample(
-        {"x": torch.tensor([1.0]).double()}, num_particles=number, seed=0
-    )
-    z = draws["z"].flatten()
-    error = math.sqrt(0.2 / float(draws.bulk_ess["z"]))
-    assert abs(float(z.mean()) - 0.8) < 5 * error
-
-
-def test_without_data_draws_are_those_of_the_prior():
-    draws = DCPC(pair(2.0, torch.float64)).sample(batch_size=2, seed=0)
-    assert agree(draws["z"], torch.zeros(2), torch.full((2,), 4.0))
-    assert agree(draws["x"], torch.zeros(2), torch.full((2,), 4.25))
-
-
-def test_a_move_of_the_users_takes_part():
-    """u is visited by its own move, z moves in the block: z, u given x jointly Gaussian."""
-    model = GraphicalModel()
-    model.add_site("z", lambda: Normal(0.0, 1.0))
-    model.add_site("u", lambda z: Normal(z, 1.0), ["z"])
-    model.add_site("x", lambda u: Normal(u, 1.0), ["u"])
-    draws = DCPC(model, moves={"u": "prior"}).sample({"x": torch.tensor([1.5])}, seed=0)
-    assert agree(draws["z"], 0.5, 2 / 3)
-    assert agree(draws["u"], 1.0, 2 / 3)
-
-
-# -- what is refused -------------------------------------------------------------------------------
-
-
-def test_a_model_of_which_all_is_given_is_refused():
-    model = pair(1.0, torch.float32)
-    with pytest.raises(ModelError, match="nothing is left to draw"):
-        DCPC(model).sample({"x": torch.zeros(1), "z": torch.zeros(1)})
-
-
-def test_a_posterior_without_density_is_refused_by_the_site_that_has_none():
-    model = GraphicalModel()
-    model.add_site("z", lambda: Normal(0.0, 1.0))
-    model.add_site("x", lambda z: Normal(z, torch.where(z > 50, 1.0, math.nan)), ["z"])
-    with pytest.raises(NonFiniteError, match="site 'x'"):
-        DCPC(model).sample({"x": data(2).float()}, seed=0)
+    assert chains_agree(draws["place"], mean, weight @ (grid - mean) ** 2)

@@ -5,7 +5,8 @@ import torch
 from torch import distributions as d
 
 from aif_dcpc.inference import DCPC, GraphicalModel, ModelError, every, lag
-from aif_dcpc.inference.model.ancestral import expand_to, no_validation, rng_from, rng_from_labels
+from aif_dcpc.inference.model.ancestral import expand_to
+from aif_dcpc.inference.model.isolation import no_validation, rng_from, rng_from_labels
 from aif_dcpc.inference.queries.exogenous import from_noise, to_noise
 from aif_dcpc.inference.smc.recent import merge_window, recent_slices
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from torch.distributions import Independent, Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel, State, every, lag
-from aif_dcpc.inference.model.ancestral import no_validation
 from aif_dcpc.inference.model.densities import (
     active_factors,
     aligned_inputs,
@@ -18,6 +17,7 @@ from aif_dcpc.inference.model.densities import (
     fill_cache,
     log_density,
 )
+from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.moves.layout import site_chunks
 from aif_dcpc.inference.moves.passes import FullUpdate, StridedUpdate
 
