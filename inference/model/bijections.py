@@ -73,10 +73,13 @@ class SimplexTransform(StickBreakingTransform):
     """Stick breaking in logarithms: small shares keep all their digits, and none is zero."""
 
     def _call(self, x: Tensor) -> Tensor:
+        return self.log_shares(x).exp().clamp_min(_tiny(x))
+
+    def log_shares(self, x: Tensor) -> Tensor:
+        """Logarithms of the shares, however small."""
         broken = x - _offset(x)
         left = logsigmoid(-broken).cumsum(-1)
-        shares = pad(logsigmoid(broken), [0, 1]) + pad(left, [1, 0])
-        return shares.exp().clamp_min(_tiny(x))
+        return pad(logsigmoid(broken), [0, 1]) + pad(left, [1, 0])
 
     def _inverse(self, y: Tensor) -> Tensor:
         safe = y.clamp_min(_tiny(y))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Transform
 from torch.nn.functional import pad
 
 from aif_dcpc.inference.errors import ModelError, NonFiniteError
@@ -18,6 +18,7 @@ from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.state import Conditioning, FactorValue, State
 from aif_dcpc.inference.model.supports import base_law
 from aif_dcpc.inference.model.supports import log_prob as log_prob_of
+from aif_dcpc.inference.model.unrounded import log_prob_at
 
 SPLIT = "give what is observed and what is not sites of their own."
 
@@ -167,7 +168,7 @@ def log_density(
     counted = _counted(state, factor, start, stop, rows)
     if counted is not None and counted.ndim > batch_ndim:
         law = base_law(law)
-    log_prob = density(law, natural[own])
+    log_prob = _log_prob(law, natural[own], aligned[own], bijections.get(own.site), density)
     if counted is not None:
         flags = expand_trailing(counted, log_prob)
         log_prob = torch.where(flags, log_prob, torch.zeros_like(log_prob))
@@ -177,6 +178,18 @@ def log_density(
         log_prob = log_prob + _sum_event(jacobian, batch_ndim)
     power = likelihood_power(state, factor, start, stop, rows)
     return log_prob if power is None else log_prob * power
+
+
+def _log_prob(
+    law: Distribution,
+    value: Tensor,
+    coordinate: Tensor,
+    bijection: Transform | None,
+    density: Callable[[Distribution, Tensor], Tensor],
+) -> Tensor:
+    if bijection is None:
+        return density(law, value)
+    return log_prob_at(law, bijection, value, coordinate)
 
 
 def _sum_event(values: Tensor, batch_ndim: int) -> Tensor:

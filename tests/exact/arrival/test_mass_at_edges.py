@@ -1,0 +1,68 @@
+"""Laws with much of their mass closer to an edge of the support than a number can tell."""
+
+import pytest
+import torch
+from clouds import chains_agree
+from torch.distributions import Beta, Dirichlet, Gamma, Independent, biject_to
+
+from aif_dcpc.inference import DCPC, GraphicalModel
+from aif_dcpc.inference.model.bijections import bijection_to
+from aif_dcpc.inference.model.supports import support_of
+from aif_dcpc.inference.model.unrounded import is_unrounded, log_prob_at
+
+
+def of(numbers, dtype=torch.float32):
+    return torch.tensor(numbers, dtype=dtype)
+
+
+LAWS = {
+    "beta": (lambda kind: Beta(of(0.05, kind), of(0.3, kind)), [-30.0, -3.0, 4.0, 22.0]),
+    "gamma": (lambda kind: Gamma(of(0.1, kind), of(2.0, kind)), [-30.0, -2.0, 0.0, 2.0]),
+    "dirichlet": (
+        lambda kind: Dirichlet(of([0.1, 2.0, 0.5], kind)),
+        [[-25.0, 1.0], [0.0, 25.0], [3.0, -2.0], [0.5, 0.0]],
+    ),
+    "several": (
+        lambda kind: Independent(Beta(of([0.1, 3.0], kind), of([0.2, 1.0], kind)), 1),
+        [[-30.0, 1.0], [22.0, 4.0], [0.0, -9.0]],
+    ),
+}
+
+
+@pytest.mark.parametrize("law, places", LAWS.values(), ids=LAWS)
+def test_densities_at_coordinates_keep_the_digits_that_values_lose(law, places):
+    """Single precision at a coordinate against double precision at the value there."""
+    exact = law(torch.float64)
+    bijection = bijection_to(support_of(exact))
+    value = bijection(of(places, torch.float64))
+    single = bijection(of(places))
+    assert is_unrounded(exact, bijection)
+    found = log_prob_at(law(torch.float32), bijection, single, of(places))
+    assert torch.allclose(found.double(), exact.log_prob(value), rtol=1e-5, atol=1e-4)
+
+
+def test_what_has_other_coordinates_keeps_its_own_density():
+    law = Gamma(of(2.0), of(1.0))
+    shifted = biject_to(torch.distributions.constraints.real)
+    assert not is_unrounded(law, shifted)
+    assert log_prob_at(law, shifted, of(1.5), of(9.0)) == law.log_prob(of(1.5))
+
+
+@pytest.mark.parametrize(
+    "a, b", [(0.05, 0.05), (0.2, 0.2), (0.3, 0.02)], ids=["even", "wide", "skewed"]
+)
+def test_a_beta_law_of_which_much_lies_at_the_edges(a, b):
+    """In single precision, where 1 - 1e-8 is 1; its mean is a / (a + b)."""
+    model = GraphicalModel()
+    model.add_site("z", lambda: Beta(of(a), of(b)))
+    draws = DCPC(model).sample(batch_size=1, seed=0)
+    mean = a / (a + b)
+    assert chains_agree(draws["z"], of([mean]), of([mean * (1 - mean) / (a + b + 1)]))
+
+
+def test_a_dirichlet_law_of_which_nearly_all_lies_in_the_corners():
+    model = GraphicalModel()
+    model.add_site("z", lambda: Dirichlet(of([0.02, 0.05, 0.1])))
+    draws = DCPC(model).sample(batch_size=1, seed=0)
+    mean = of([0.02, 0.05, 0.1]) / 0.17
+    assert chains_agree(draws["z"], mean, mean * (1 - mean) / 1.17)
