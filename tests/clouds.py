@@ -43,12 +43,15 @@ def chains_agree(draws, mean, variance):
     return off(draws, mean) < 5 and off(spread, variance) < 5
 
 
-def imported_posterior(imported, *, names, sweeps=150, warmup=60, num_particles=16, masks=None):
+def imported_posterior(
+    imported, *, names, sweeps=150, warmup=60, num_particles=16, masks=None, do=None
+):
     """Traces `(sweeps, K, COPIES, *event)` of sites of a Pyro program, given what `GraphicalModel.from_pyro` returned."""
     model, data = imported
     engine = DCPC(model, num_particles=num_particles, warmup=warmup)
     wide = {n: v.expand(COPIES, *v.shape[1:]) for n, v in data.items()}
     shown = {n: m.expand(COPIES, *m.shape[1:]) for n, m in (masks or {}).items()}
-    state, _ = engine.run(engine.init(wide, masks=shown, seed=0), warmup)
+    action = {n: v.expand(COPIES, *v.shape[1:]) for n, v in (do or {}).items()}
+    state, _ = engine.run(engine.init(wide, masks=shown, do=action, seed=0), warmup)
     _, info = engine.run(state, sweeps, record=names)
     return {n: v.double() for n, v in info.trace.items()}

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aif_dcpc.inference.errors import ModelError
+from aif_dcpc.inference.model.elements import names_of_elements
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.queries.arviz_export import inference_data
 
@@ -41,8 +43,21 @@ class Draws:
     seconds: float
 
     def __getitem__(self, name: str) -> Tensor:
-        """All draws of a site, `(S, K, B, [T,] *event)`."""
-        return self.values[name]
+        """All draws of a site, `(S, K, B, [T,] *event)`; deterministic ones are computed.
+
+        Raises:
+            ModelError: for an unknown name, or a site that was given.
+        """
+        if name in self.values:
+            return self.values[name]
+        site = self.state.conditioning.site(name)
+        if site.kind != "deterministic":
+            raise ModelError(f"site {name!r} was given: its data are draws.state.value({name!r}).")
+        flat = {n: value.flatten(0, 1) for n, value in self.values.items()}
+        given = self.state.constrained
+        found = self.state.computed(name, lambda n: flat[n] if n in flat else given(n))
+        shape = self.log_joint.shape[:2]
+        return found.expand(shape.numel(), *found.shape[1:]).unflatten(0, shape)
 
     @property
     def num_draws(self) -> int:
@@ -63,9 +78,16 @@ class Draws:
             for found in (self.r_hat, self.bulk_ess, self.tail_ess):
                 columns.append(found[name].flatten())
             table = torch.stack([c.double() for c in columns], 1).tolist()
-            labels = element_names(name, tuple(value.shape[2:]))
+            labels = self._labels(name, tuple(value.shape[2:]))
             rows += list(zip(labels, table, strict=True))
         return rows
+
+    def _labels(self, name: str, shape: tuple[int, ...]) -> list[str]:
+        """Names of the numbers of a site, by names of its elements where they have any."""
+        parts = names_of_elements(self.state.conditioning.factor_graph.model.sites, name)
+        if not parts or shape[0] != 1:
+            return element_names(name, shape)
+        return [label for part in parts for label in element_names(part, (1, *shape[2:]))]
 
     def __str__(self) -> str:
         """The summary as a table, then processor seconds and warnings."""

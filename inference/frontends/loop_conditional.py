@@ -98,6 +98,9 @@ class LoopConditional:
         site = self.model.sites[self.name]
         parents = [_copies(values[str(p)], copies, now.shape[0]) for p in site.parents]
         found = kernel.log_probs(parents, value, before).unflatten(0, (-1, size, now.shape[0]))
+        if self.state is not None and self.name in self.state.conditioning.partly_intervened:
+            is_set = expand_trailing(self.state.masks[self.name], now)  # its own law is cut there
+            found = found.masked_fill(is_set, 0.0)
         return PlatedConditional(self.model, self.name, self.state).counted(self.name, found)
 
     def _unary(
@@ -154,7 +157,7 @@ def _log_prob(model: GraphicalModel, name: str, values: Mapping[str, Tensor]) ->
 
     kernel: Any = site.kernel
     law = kernel(*(value(str(p)) for p in site.parents))
-    found: Tensor = getattr(law, "log_probs", law.log_prob)(values[name])  # of each statement
+    found: Tensor = base_law(law).log_prob(values[name])  # of each statement
     return found
 
 

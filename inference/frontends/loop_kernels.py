@@ -6,17 +6,19 @@ axis: their values, the parents that they read, and the constants that they hold
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution, Independent, constraints
 
 from aif_dcpc.inference.frontends.pyro_import import TracedKernel
 from aif_dcpc.inference.frontends.tensor_graphs import BatchedGraph
+from aif_dcpc.inference.model.location_scale import LocationScale
 
 OWN = -1  # the place of a loop's own value among the parents of its kernel
+MOST_RUNS = 4  # slices that are joined rather than gathered
 
 
 @dataclass(frozen=True)
@@ -27,50 +29,90 @@ class Element:
     index: int | None
 
 
+@dataclass(frozen=True)
+class Run:
+    """Elements of one value that statements one after the other read, at steps of one size."""
+
+    place: int
+    start: int | None
+    step: int
+    size: int
+
+    def follows(self, source: Element) -> bool:
+        """Whether an element is the next of this run."""
+        if source.index is None or self.start is None or source.place != self.place:
+            return False
+        return source.index == self.start + self.step * self.size or (
+            self.size == 1 and source.index > self.start
+        )
+
+    def grown(self, source: Element) -> "Run":
+        """The run with one element more."""
+        if self.size > 1:
+            return replace(self, size=self.size + 1)
+        return replace(self, size=2, step=(source.index or 0) - (self.start or 0))
+
+    def read(self, value: Tensor) -> Tensor:
+        """The elements, `(K, B, size, *event)`."""
+        if self.start is None:
+            return value.unsqueeze(2)
+        return value[:, :, self.start : self.start + self.step * self.size : self.step]
+
+
+def _runs(sources: Sequence[Element]) -> tuple[Run, ...]:
+    found: list[Run] = []
+    for source in sources:
+        if found and found[-1].follows(source):
+            found[-1] = found[-1].grown(source)
+        else:
+            found.append(Run(source.place, source.index, 1, 1))
+    return tuple(found)
+
+
 class Role(nn.Module):
     """What the statements of a loop read as one of their arguments.
 
     Args:
         sources: for every statement, where its argument stands.
+        own: where the values of the statements themselves stand.
     """
 
-    def __init__(self, sources: Sequence[Element]) -> None:
+    def __init__(self, sources: Sequence[Element], own: Sequence[Element]) -> None:
         super().__init__()
         self.sources = tuple(sources)
         self.is_shared = len(set(self.sources)) == 1 and self.sources[0].place != OWN
-        self.is_one_loop = (
-            len({s.place for s in self.sources}) == 1 and self.sources[0].index is not None
-        )
+        self.is_value = self.sources == tuple(own)
+        self.reads_own = any(s.place == OWN for s in self.sources)
+        self.runs = _runs(self.sources)
         index = [s.index or 0 for s in self.sources]
         self.register_buffer("index", torch.tensor(index), persistent=False)
 
-    @property
-    def own_indices(self) -> tuple[int | None, ...]:
-        """For every statement, which element of the loop itself it reads; None for another site."""
-        return tuple(s.index if s.place == OWN else None for s in self.sources)
-
-    @property
-    def is_identity(self) -> bool:
-        """Whether every statement reads its own value."""
-        return self.own_indices == tuple(range(len(self.sources)))
-
     def forward(self, parents: Sequence[Tensor], own: Tensor) -> Tensor:
         """The argument, `(K, B, *event)` where it is shared, else `(K, B, N, *event)`."""
-        if self.is_identity:
-            return own
         if self.is_shared:
             return _at(parents, own, self.sources[0])
-        if self.is_one_loop:
-            place = self.sources[0].place
+        places = {run.place for run in self.runs}
+        if len(self.runs) > len(places) + MOST_RUNS and len(places) == 1:
             index: Any = self.index
-            return (own if place == OWN else parents[place]).index_select(2, index)
-        parts = [_at(parents, own, source) for source in self.sources]
-        lead = torch.broadcast_shapes(*(p.shape[:2] for p in parts))
-        return torch.stack([p.expand(*lead, *p.shape[2:]) for p in parts], 2)
+            return _whole(parents, own, self.sources[0].place).index_select(2, index)
+        parts = [run.read(_whole(parents, own, run.place)) for run in self.runs]
+        return _joined(parts)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Elements one after the other, `(K, B, N, *event)`."""
+    if len(parts) == 1:
+        return parts[0]
+    lead = torch.broadcast_shapes(*(p.shape[:2] for p in parts))
+    return torch.cat([p.expand(*lead, *p.shape[2:]) for p in parts], 2)
+
+
+def _whole(parents: Sequence[Tensor], own: Tensor, place: int) -> Tensor:
+    return own if place == OWN else parents[place]
 
 
 def _at(parents: Sequence[Tensor], own: Tensor, source: Element) -> Tensor:
-    value = own if source.place == OWN else parents[source.place]
+    value = _whole(parents, own, source.place)
     return value if source.index is None else value.select(2, source.index)
 
 
@@ -128,39 +170,94 @@ def _with_arguments(module: fx.GraphModule, constants: Sequence[fx.Node]) -> fx.
     return fx.GraphModule(module, graph)
 
 
+class Alike(nn.Module):
+    """A recorded quantity of statements that do the same operations, in one batched call.
+
+    Args:
+        graphs: of single statements.
+        roles: for every argument, where the statements find it.
+    """
+
+    def __init__(self, graphs: Sequence[Any], roles: Sequence[Role]) -> None:
+        super().__init__()
+        self.roles = nn.ModuleList(roles)
+        self.graph = BatchedGraph(Stacked(graphs, [role.is_shared for role in roles]))
+
+    @property
+    def reads_own(self) -> bool:
+        """Whether some statement reads its own loop, its own value aside."""
+        roles: list[Any] = list(self.roles)
+        return any(role.reads_own and not role.is_value for role in roles)
+
+    def forward(self, parents: Sequence[Tensor], value: Tensor, previous: Tensor) -> Tensor:
+        """The quantity of every statement, `(K or 1, B or 1, N, *shape)`.
+
+        Args:
+            parents: values of the parents.
+            value: of the loop, `(K, B, N, *plates, *event)`.
+            previous: what a statement reads of its own loop.
+        """
+        roles: list[Any] = list(self.roles)
+        arguments = [r(parents, value if r.is_value else previous) for r in roles]
+        found: Tensor = self.graph(*arguments)
+        return found
+
+
+class Group(nn.Module):
+    """The statements of a loop that do the same operations.
+
+    Args:
+        positions: of the statements in the loop.
+        density: their log densities.
+        scale: of their laws in unconstrained coordinates, where these have one.
+        location: the same; of the first statement alone where others read their own loop.
+    """
+
+    def __init__(
+        self,
+        positions: Sequence[int],
+        density: Alike,
+        scale: Alike | None,
+        location: Alike | None,
+    ) -> None:
+        super().__init__()
+        self.positions = tuple(positions)
+        self.density = density
+        self.scale = scale
+        self.location = location
+
+
 class LoopKernel(nn.Module):
     """p(loop | parents): the product of the densities of its statements.
 
     Args:
         members: the statements' own kernels, in order.
-        roles: for every argument of their densities, where the statements find it.
+        groups: the same by what they do.
         draws: for every statement, where it finds the parents of its draw.
     """
 
     def __init__(
         self,
         members: Sequence[TracedKernel],
-        roles: Sequence[Role],
+        groups: Sequence[Group],
         draws: Sequence[Sequence[Element]],
     ) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
-        self.roles = nn.ModuleList(roles)
+        self.groups = nn.ModuleList(groups)
         self.draws = draws
-        graphs: list[Any] = [member.density.graph for member in members]
-        self.density = BatchedGraph(Stacked(graphs, [role.is_shared for role in roles]))
         self.statement: Distribution = members[0].statement
         self.plates = (len(members), *members[0].plates)
         self.event = tuple(members[0].event)
-        self.is_chain = any(
-            not role.is_identity and any(i is not None for i in role.own_indices) for role in roles
-        )
+        self.is_chain = any(group.density.reads_own for group in groups)
+        order = torch.tensor([i for group in groups for i in group.positions]).argsort()
+        self.register_buffer("order", order, persistent=False)
 
-    def forward(self, *parents: Tensor) -> "LoopDistribution":
-        """The loop's distribution given parents `(K, B, *shape)`."""
-        return LoopDistribution(
-            self, parents, torch.broadcast_shapes(*(p.shape[:2] for p in parents))
-        )
+    def forward(self, *parents: Tensor) -> Distribution:
+        """The loop's distribution given parents `(K, B, *shape)`; a chain is one event."""
+        cloud_shape = torch.broadcast_shapes(*(p.shape[:2] for p in parents))
+        law = LoopDistribution(self, parents, cloud_shape)
+        return Independent(law, len(self.plates)) if self.is_chain else law
 
     def log_probs(
         self, parents: Sequence[Tensor], value: Tensor, previous: Tensor | None = None
@@ -173,18 +270,37 @@ class LoopKernel(nn.Module):
             previous: what a statement reads of its own loop; `value` itself by default.
         """
         read = value if previous is None else previous
-        modules: list[Any] = list(self.roles)
-        arguments = [r(parents, value if r.is_identity else read) for r in modules]
-        found: Tensor = self.density(*arguments)
-        return found
+        groups: list[Any] = list(self.groups)
+        return self._in_order([group.density(parents, value, read) for group in groups])
+
+    def _in_order(self, parts: Sequence[Tensor]) -> Tensor:
+        """Quantities of all statements in the order of the program."""
+        if len(parts) == 1:
+            return parts[0]
+        order: Any = self.order
+        return _joined(parts).index_select(2, order)
+
+    def location_scale(self, parents: Sequence[Tensor]) -> LocationScale | None:
+        """Location and scale of the statements in unconstrained coordinates, where they have both.
+
+        Those of a chain are of its path as a whole: from where it starts, in units of single steps.
+        """
+        groups: list[Any] = list(self.groups)
+        if any(group.scale is None for group in groups):
+            return None
+        nothing = torch.zeros(())  # is not read: no scale and no location reads its own loop
+        scales = [group.scale(parents, nothing, nothing) for group in groups]
+        locations = [
+            torch.zeros_like(scale)
+            if group.location is None
+            else torch.broadcast_tensors(group.location(parents, nothing, nothing), scale)[0]
+            for group, scale in zip(groups, scales, strict=True)
+        ]
+        return LocationScale(self._in_order(locations), self._in_order(scales))
 
 
 class LoopDistribution(Distribution):
-    """The joint distribution of a loop's statements for a whole cloud.
-
-    Independent statements form the batch shape `(K, B, N, *plates)`; where statements read earlier
-    ones, the whole loop is one event.
-    """
+    """The distribution of a loop's statements for a whole cloud, batch shape `(K, B, N, *plates)`."""
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012
 
@@ -194,9 +310,7 @@ class LoopDistribution(Distribution):
         self.kernel = kernel
         self.parents = parents
         self.cloud_shape = cloud_shape  # (K, B), or () for a root
-        batch = () if kernel.is_chain else kernel.plates
-        event = (*kernel.plates, *kernel.event) if kernel.is_chain else kernel.event
-        super().__init__(cloud_shape + batch, torch.Size(event), validate_args=False)
+        super().__init__(cloud_shape + kernel.plates, torch.Size(kernel.event), validate_args=False)
 
     @property
     def support(self) -> constraints.Constraint | None:  # type: ignore[override]
@@ -205,6 +319,10 @@ class LoopDistribution(Distribution):
         if isinstance(support, constraints.MixtureSameFamilyConstraint):
             return support.base_constraint
         return support
+
+    def location_scale(self) -> LocationScale | None:
+        """Location and scale in unconstrained coordinates (see `LoopKernel`)."""
+        return self.kernel.location_scale(self.parents)
 
     @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]
@@ -218,30 +336,32 @@ class LoopDistribution(Distribution):
     def expand(self, batch_shape: Any, _instance: Any = None) -> "LoopDistribution":
         """The same for other leading axes."""
         shape = torch.Size(batch_shape)
-        own = 0 if self.kernel.is_chain else len(self.kernel.plates)
-        return LoopDistribution(self.kernel, self.parents, shape[: len(shape) - own])
+        return LoopDistribution(
+            self.kernel, self.parents, shape[: len(shape) - len(self.kernel.plates)]
+        )
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log density of `(K, B, N, *plates, *event)`: of every statement, or of the whole chain."""
-        found = self.log_probs(value)
-        return found.flatten(2).sum(2) if self.kernel.is_chain else found
-
-    def log_probs(self, value: Tensor) -> Tensor:
-        """Log density of every statement, `(K, B, N, *plates)`."""
+        """Log density of every statement at `(K, B, N, *plates, *event)`, `(K, B, N, *plates)` nats."""
         return self.kernel.log_probs(self.parents, value)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draw one statement after the other, `(K, B, N, *plates, *event)`."""
         found: list[Tensor] = []
-        for member, sources in zip(self.kernel.members, self.kernel.draws, strict=True):
-            given = [self._value(source, found) for source in sources]
-            law = member(*given) if given else member()
-            head = torch.Size(sample_shape) + self.cloud_shape
-            found.append(law.expand((*head, *member.plates)).sample())  # type: ignore[misc]
+        head = torch.Size(sample_shape) + self.cloud_shape
+        for index, member in enumerate(self.kernel.members):
+            law: Any = self.statement(index, found)
+            found.append(law.expand((*head, *member.plates)).sample())
         return torch.stack(found, len(sample_shape) + len(self.cloud_shape))
 
-    def _value(self, source: Element, found: Sequence[Tensor]) -> Tensor:
+    def statement(self, index: int, values: Sequence[Tensor]) -> Distribution:
+        """The law of one statement given the values of those before it."""
+        given = [self._value(source, values) for source in self.kernel.draws[index]]
+        member: Any = self.kernel.members[index]
+        law: Distribution = member(*given).expand((*self.cloud_shape, *member.plates))
+        return law
+
+    def _value(self, source: Element, values: Sequence[Tensor]) -> Tensor:
         if source.place == OWN:
-            return found[source.index or 0]
+            return values[source.index or 0]
         value = self.parents[source.place]
         return value if source.index is None else value.select(2, source.index)

@@ -1,21 +1,29 @@
 """Finding the loops of a program: statements that do the same operations become one site.
 
 A loop of statements z_0, z_1, ... is the site "z_*", whose elements are the statements in order; each
-statement's own name leads to its element, as a deterministic site, so that it can be recorded.
-Statements stay apart where there are few of them, where their graphs differ, or where a site of
-theirs would be its own ancestor through others.
+statement's own name leads to its element (`model.elements`). Loops of which each would be its own
+ancestor through the other, such as levels and trends that read each other's past, are one site
+together, "level_*+trend_*". Statements stay apart where there are few of them, where their graphs
+differ, or where a site of theirs would be its own ancestor all the same.
 """
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from aif_dcpc.inference.frontends.loop_kernels import OWN, Element, LoopKernel, Role
+from aif_dcpc.inference.frontends.loop_kernels import (
+    OWN,
+    Alike,
+    Element,
+    Group,
+    LoopKernel,
+    Role,
+)
 from aif_dcpc.inference.frontends.pyro_import import TracedKernel
 from aif_dcpc.inference.model.supports import base_law
 
@@ -26,10 +34,17 @@ Kernels = Mapping[str, tuple[TracedKernel, tuple[str, ...]]]
 
 @dataclass(frozen=True)
 class Loop:
-    """Statements that are one site: its name, and theirs in order."""
+    """Statements that are one site.
+
+    Attributes:
+        name: of the site.
+        members: names of the statements in order.
+        groups: the same by what they do, most often one group.
+    """
 
     name: str
     members: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...]
 
 
 def find_loops(kernels: Kernels, sites: Mapping[str, Message]) -> tuple[Loop, ...]:
@@ -39,15 +54,59 @@ def find_loops(kernels: Kernels, sites: Mapping[str, Message]) -> tuple[Loop, ..
         alike[_signature(name, kernel, sites[name])].append(name)
     taken = set(kernels)
     loops: list[Loop] = []
+    waiting: list[Loop] = []
     for members in alike.values():
         if len(members) < LEAST_STATEMENTS:
             continue
-        loop = Loop(_stem(members, taken), tuple(members))
-        fits = not is_drawn(sites[members[0]]) or _can_be_drawn(members, kernels, sites)
-        if fits and _is_acyclic([*loops, loop], kernels):
-            loops.append(loop)
-            taken.add(loop.name)
+        loop = Loop(_stem(members, taken), tuple(members), (tuple(members),))
+        if is_drawn(sites[members[0]]) and not _can_be_drawn(members, kernels, sites):
+            continue
+        fits = _is_acyclic([*loops, loop], kernels)
+        (loops if fits else waiting).append(loop)
+        taken.add(loop.name)
+    while waiting:
+        together = _entangled(waiting[0], [*loops, *waiting], kernels)
+        merged = _merged(together, kernels, sites)
+        apart = [loop for loop in loops if loop not in together]
+        if merged is not None and _is_acyclic([*apart, merged], kernels):
+            loops = [*apart, merged]
+            waiting = [loop for loop in waiting if loop not in together]
+        else:
+            waiting = waiting[1:]
     return tuple(loops)
+
+
+def _entangled(loop: Loop, loops: Sequence[Loop], kernels: Kernels) -> list[Loop]:
+    """List a loop and all that would be its ancestors and its descendants at once."""
+    parents = parents_of(loops, kernels)
+    up = {other.name: _ancestors(other.name, parents) for other in loops}
+    return [o for o in loops if o is loop or (o.name in up[loop.name] and loop.name in up[o.name])]
+
+
+def _merged(
+    together: Sequence[Loop], kernels: Kernels, sites: Mapping[str, Message]
+) -> Loop | None:
+    """Join loops; None for a single one, and where they differ in kind or are not continuous latents."""
+    first = sites[together[0].members[0]]
+    kinds = {_kind(sites[o.members[0]], kernels[o.members[0]][0]) for o in together}
+    if len(together) < 2 or len(kinds) > 1 or first["is_observed"] or is_drawn(first):
+        return None
+    groups = tuple(group for loop in together for group in loop.groups)
+    names = {member for group in groups for member in group}
+    members = tuple(name for name in kernels if name in names)
+    return Loop("+".join(loop.name for loop in together), members, groups)
+
+
+def _ancestors(name: str, parents: Mapping[str, Sequence[str]]) -> Set[str]:
+    """All ancestors of a site, itself only where it is one of them."""
+    found: set[str] = set()
+    waiting = list(parents[name])
+    while waiting:
+        other = waiting.pop()
+        if other not in found:
+            found.add(other)
+            waiting += parents[other]
+    return found
 
 
 def _stem(members: Sequence[str], taken: set[str]) -> str:
@@ -62,12 +121,15 @@ def _stem(members: Sequence[str], taken: set[str]) -> str:
 
 def _signature(name: str, kernel: TracedKernel, site: Message) -> Any:
     """What the statements of one loop have in common; no other statement has it."""
-    graph: Any = kernel.density.graph
     own = tuple(place < 0 for place in kernel.places)
-    value = site["value"]
+    return _kind(site, kernel), own, _operations(kernel.density.graph)
+
+
+def _kind(site: Message, kernel: TracedKernel) -> Any:
+    """What the values of one site have in common."""
     frames = tuple(sorted(f.dim for f in site["cond_indep_stack"] if f.vectorized))
-    shape = (kernel.plates, kernel.event, value.dtype, frames)
-    return site["is_observed"], shape, own, _support(site), tuple(map(str, _operations(graph)))
+    shape = (kernel.plates, kernel.event, site["value"].dtype, frames)
+    return site["is_observed"], shape, _support(site)
 
 
 def _support(site: Message) -> Any:
@@ -83,7 +145,7 @@ def _plain(value: Any) -> str:
     return str(value.tolist() if isinstance(value, Tensor) else value)
 
 
-def _operations(module: fx.GraphModule) -> list[Any]:
+def _operations(module: Any) -> tuple[str, ...]:
     """What a graph does, its constants left out."""
     places = {node: f"%{i}" for i, node in enumerate(module.graph.nodes)}
 
@@ -98,7 +160,7 @@ def _operations(module: fx.GraphModule) -> list[Any]:
             found.append(_held(getattr(module, node.target)))
         else:
             found.append((node.op, str(node.target), named(node.args), named(dict(node.kwargs))))
-    return found
+    return tuple(map(str, found))
 
 
 class _Name(str):
@@ -231,15 +293,65 @@ def loop_kernel(
     parents = parents_of(loops, kernels)[loop.name]
     where = elements(loop, loops, parents)
     members = [kernels[name][0] for name in loop.members]
-    roles = []
-    for number, place in enumerate(members[0].places):
-        if place < 0:
-            read = list(loop.members)
-        else:
-            read = [kernels[m][1][kernels[m][0].places[number]] for m in loop.members]
-        roles.append(Role([where[name] for name in read]))
     draws = [[where[name] for name in kernels[m][1]] for m in loop.members]
-    return LoopKernel(members, roles, draws), parents
+    groups = [_group(loop, names, where, kernels) for names in loop.groups]
+    return LoopKernel(members, groups, draws), parents
+
+
+def _group(
+    loop: Loop, names: Sequence[str], where: Mapping[str, Element], kernels: Kernels
+) -> Group:
+    """Batch what the statements of a group do."""
+    members = [kernels[name][0] for name in names]
+    density = _alike(
+        [member.density.graph for member in members],
+        [
+            [name if place < 0 else kernels[name][1][place] for place in kernels[name][0].places]
+            for name in names
+        ],
+        where,
+        [where[name] for name in names],
+    )
+    location = scale = None
+    standards = [member.standard for member in members]
+    if all(standard is not None for standard in standards):
+        location = _standard(names, where, kernels, 0)
+        scale = _standard(names, where, kernels, 1)
+        if location is not None and location.reads_own:  # a path: from where it starts
+            location = _standard(names[:1], where, kernels, 0)
+    return Group(
+        [loop.members.index(name) for name in names],
+        density,
+        None if scale is None or scale.reads_own else scale,
+        None if location is None or location.reads_own else location,
+    )
+
+
+def _standard(
+    names: Sequence[str], where: Mapping[str, Element], kernels: Kernels, which: int
+) -> Alike | None:
+    """Batch the locations (0) or scales (1) of statements; None where they do different things."""
+    parts: list[Any] = [kernels[name][0].standard for name in names]
+    graphs = [part[which].graph.graph for part in parts]
+    if len({_operations(graph) for graph in graphs}) > 1:
+        return None
+    read = [
+        [kernels[name][1][place] for place in part[which].places]
+        for name, part in zip(names, parts, strict=True)
+    ]
+    return _alike(graphs, read, where, [where[name] for name in names])
+
+
+def _alike(
+    graphs: Sequence[Any],
+    read: Sequence[Sequence[str]],
+    where: Mapping[str, Element],
+    own: Sequence[Element],
+) -> Alike:
+    """Batch graphs; `read` names their arguments, statement by statement."""
+    columns = zip(*read, strict=True)
+    roles = [Role([where[name] for name in names], own) for names in columns]
+    return Alike(graphs, roles)
 
 
 def elements(loop: Loop, loops: Sequence[Loop], parents: Sequence[str]) -> dict[str, Element]:
@@ -251,17 +363,6 @@ def elements(loop: Loop, loops: Sequence[Loop], parents: Sequence[str]) -> dict[
         place = OWN if other.name == loop.name else parents.index(other.name)
         found.update({name: Element(place, i) for i, name in enumerate(other.members)})
     return found
-
-
-@dataclass(frozen=True)
-class Pick:
-    """Read one statement's value from its loop's."""
-
-    index: int
-
-    def __call__(self, loop: Tensor) -> Tensor:
-        """`(K, B, *plates, *event)` of `(K, B, N, *plates, *event)`."""
-        return loop.select(2, self.index)
 
 
 def stacked(names: Sequence[str], values: Mapping[str, Tensor]) -> Tensor:

@@ -17,6 +17,7 @@ from aif_dcpc.inference.model.draws import gumbel_argmax
 from aif_dcpc.inference.model.factor_graph import expand_trailing
 from aif_dcpc.inference.model.graph import GraphicalModel
 from aif_dcpc.inference.model.state import State
+from aif_dcpc.inference.model.supports import base_law
 
 
 def add_plated_conditional(model: GraphicalModel, name: str, sites: dict[str, Message]) -> None:
@@ -115,7 +116,7 @@ class PlatedConditional:
             site = self.model.sites[name]
             density: Any = site.kernel
             law = density(*(values[str(p)] for p in site.parents))
-            log_prob = getattr(law, "log_probs", law.log_prob)(values[name])  # of each statement
+            log_prob = base_law(law).log_prob(values[name])  # of each statement
             if (counts := self.counts_where(name, masks)) is not None:
                 log_prob = torch.where(
                     expand_trailing(counts, log_prob), log_prob, torch.zeros_like(log_prob)

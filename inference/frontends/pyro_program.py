@@ -37,7 +37,6 @@ from aif_dcpc.inference.frontends.loop_conditional import add_loop_conditional
 from aif_dcpc.inference.frontends.loops import (
     Kernels,
     Loop,
-    Pick,
     find_loops,
     is_drawn,
     loop_kernel,
@@ -55,6 +54,7 @@ from aif_dcpc.inference.frontends.pyro_statements import (
     Program,
     plain_value,
 )
+from aif_dcpc.inference.model.elements import ByName, Pick
 from aif_dcpc.inference.model.graph import GraphicalModel
 from aif_dcpc.inference.model.isolation import DrawsFrom, no_validation
 
@@ -119,4 +119,5 @@ def _data(
     rows = {
         loop.name: stacked(loop.members, values) for loop in loops if loop.members[0] in observed
     }
-    return {name: value[None] for name, value in {**loose, **rows}.items()}
+    found = {name: value[None] for name, value in {**loose, **rows}.items()}
+    return ByName(found, model.sites, 1)

@@ -94,13 +94,13 @@ def _check_role(site: Site, *, given: bool, masked: bool) -> None:
         raise ClampError(
             f"deterministic site {name!r} cannot be clamped: clamp a stochastic site instead."
         )
-    if masked and site.kind != "stochastic":
-        raise ClampError(
-            f"{site.kind} site {name!r} cannot be masked: only random sites can be partly observed."
-        )
     if masked and not given:
         raise ClampError(
             f"site {name!r}: a mask needs data; clamp {name!r} too, or leave its mask out."
+        )
+    if masked and site.kind != "stochastic":
+        raise ClampError(
+            f"{site.kind} site {name!r} cannot be masked: only random sites can be partly observed."
         )
 
 

@@ -24,6 +24,7 @@ from aif_dcpc.inference.model.clamping import (
     sizes,
 )
 from aif_dcpc.inference.model.densities import SPLIT
+from aif_dcpc.inference.model.elements import gathered, gathered_whole, refilled
 from aif_dcpc.inference.model.factor_graph import FactorGraph
 from aif_dcpc.inference.model.isolation import DrawsFrom, no_validation, rng_from
 from aif_dcpc.inference.model.state import Conditioning, State
@@ -73,6 +74,8 @@ def build_state(
     generator: torch.Generator | None,
 ) -> State:
     """Check the data, sort the sites into roles and draw the latents from the prior."""
+    data, masks = gathered(factor_graph.model.sites, data, masks)
+    do, masks = gathered(factor_graph.model.sites, do, masks)
     check_names(factor_graph, data, masks, do)
     batch, time = sizes(factor_graph.model.sites, {**data, **do}, batch_size, length)
     clamped = _clamp(factor_graph, data, masks, do, (batch, time))
@@ -164,7 +167,8 @@ def with_particles(state: State, particles: Mapping[str, Tensor]) -> State:
         return state
     latent = state.conditioning.latent
     natural = {}
-    for name, value in particles.items():
+    sites = state.conditioning.factor_graph.model.sites
+    for name, value in refilled(sites, particles, state.constrained).items():
         if name not in latent:
             raise ClampError(f"particles: {unknown_name('latent site', name, latent)}")
         expected = state.constrained(name).shape
@@ -180,7 +184,9 @@ def with_particles(state: State, particles: Mapping[str, Tensor]) -> State:
 
 def has_readers(factor_graph: FactorGraph, name: str) -> bool:
     """Tell whether a site is read by others, or by itself at later slices."""
-    return any(f.site.name != name or len(f.lags(name)) > 1 for f in factor_graph.factors_of[name])
+    reads_itself = getattr(factor_graph.model.sites[name].kernel, "is_chain", False)
+    around = factor_graph.factors_of[name]
+    return reads_itself or any(f.site.name != name or len(f.lags(name)) > 1 for f in around)
 
 
 def interventions(state: State, do: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -191,7 +197,7 @@ def interventions(state: State, do: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     sites = state.conditioning.factor_graph.model.sites
     found = {}
-    for name, value in do.items():
+    for name, value in gathered_whole(sites, do).items():
         if name not in sites:
             raise ClampError(unknown_name("site", name, sites))
         site = sites[name]

@@ -4,7 +4,7 @@ Latent sites with a constrained support are held in unconstrained coordinates (`
 `State.particles` shows them in their own support.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.distributions.constraints import Constraint
 
 from aif_dcpc.inference.errors import ModelError
 from aif_dcpc.inference.model.bijections import coordinates
+from aif_dcpc.inference.model.elements import ByName
 from aif_dcpc.inference.model.factor_graph import (
     Argument,
     Factor,
@@ -170,7 +171,8 @@ class State:
     @property
     def particles(self) -> dict[str, Tensor]:
         """The latents in their own support, `(K, B, [T,] *event)`; global ones `(K, 1, *event)`."""
-        return {name: self.constrained(name) for name in self.conditioning.latent}
+        found = {name: self.constrained(name) for name in self.conditioning.latent}
+        return ByName(found, self.conditioning.factor_graph.model.sites, 2)
 
     def constrained(self, name: str) -> Tensor:
         """Return the values of one site in its own support."""
@@ -186,15 +188,27 @@ class State:
         Raises:
             ModelError: for an unknown name.
         """
+        return self.computed(name, self.constrained)
+
+    def computed(self, name: str, read: Callable[[str], Tensor]) -> Tensor:
+        """Return a site's values from those of random sites and inputs in their own support.
+
+        Args:
+            name: any site.
+            read: site -> `(K or 1, B or 1, [T,] *event)`.
+
+        Raises:
+            ModelError: for an unknown name.
+        """
         site = self.conditioning.site(name)
         if site.kind != "deterministic":
-            return self.constrained(name)
+            return read(name)
         stop = 0 if site.period is None else num_slices(site, self.length)
         expression = self.conditioning.factor_graph.expression(name)
         aligned = {}
         for argument in arguments_of(expression):
             source = self.conditioning.site(argument.site)
-            value = self.constrained(argument.site)
+            value = read(argument.site)
             aligned[argument] = align(value, source, argument, site, 0, stop)
         return evaluate_expression(expression, aligned)
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from aif_dcpc.inference.errors import ModelError, MoveError
 from aif_dcpc.inference.model.conditioning import small_cloud
+from aif_dcpc.inference.model.elements import element_at
 from aif_dcpc.inference.model.factor_graph import FactorGraph
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.moves import Move
@@ -331,6 +332,11 @@ def check_overrides(
     for name, kind in overrides.items():
         if name not in sites:
             raise ModelError(unknown_name("site", name, sites))
+        if (place := element_at(sites, name)) is not None:
+            raise MoveError(
+                f"site {name!r} is element {place.index} of {place.site!r}, whose elements move "
+                f"together: moves={{{place.site!r}: ...}}."
+            )
         if sites[name].kind != "stochastic":
             raise MoveError(
                 f"site {name!r} is {sites[name].kind}: only stochastic sites are moved."

@@ -1,6 +1,7 @@
 """The distribution of a site given its parents, at the particles of a cloud."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,9 +10,11 @@ from torch.distributions import Distribution
 from aif_dcpc.inference.errors import ModelError
 from aif_dcpc.inference.model.ancestral import expand_to
 from aif_dcpc.inference.model.densities import aligned_inputs, factor_slices
+from aif_dcpc.inference.model.elements import Element, element_at
 from aif_dcpc.inference.model.factor_graph import Factor
 from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.state import State
+from aif_dcpc.inference.model.supports import base_law
 
 
 def law(state: State, site: str) -> Distribution:
@@ -29,12 +32,33 @@ def law(state: State, site: str) -> Distribution:
     Raises:
         ModelError: for an unknown site, or one without a distribution.
     """
+    place = element_at(state.conditioning.factor_graph.model.sites, site)
+    if place is not None:
+        return _law_of_element(state, place)
     kind = state.conditioning.site(site).kind
     if kind != "stochastic":
         raise ModelError(f"{kind} site {site!r} has no distribution: ask for a stochastic site.")
     usual = state.conditioning.factor_graph.factors_by_key[site]
     with no_validation(), torch.no_grad():
         return factor_law(state, usual, state.natural)
+
+
+def _law_of_element(state: State, place: Element) -> Distribution:
+    """The law of one element of a site given what it reads.
+
+    Raises:
+        ModelError: where the site's law has none for single elements.
+    """
+    whole: Any = base_law(law(state, place.site))
+    if not hasattr(whole, "statement"):
+        raise ModelError(
+            f"site {place.site!r} has one law for all its elements: ask for that of "
+            f"{place.site!r}, and take element {place.index} of its draws."
+        )
+    values = state.constrained(place.site).unbind(2)
+    with no_validation(), torch.no_grad():
+        found: Distribution = whole.statement(place.index, values)
+    return found
 
 
 def factor_law(state: State, factor: Factor, natural: Mapping[str, Tensor]) -> Distribution:

@@ -25,6 +25,7 @@ from aif_dcpc.inference.errors import ClampError
 from aif_dcpc.inference.model.ancestral import AncestorSampler, drawing
 from aif_dcpc.inference.model.conditioning import interventions
 from aif_dcpc.inference.model.densities import active_factors, factor_slices
+from aif_dcpc.inference.model.elements import ByName
 from aif_dcpc.inference.model.factor_graph import expand_trailing, num_slices
 from aif_dcpc.inference.model.graph import Site, parent_name
 from aif_dcpc.inference.model.isolation import rng_from
@@ -163,7 +164,8 @@ def predict(state: State, generator: torch.Generator | None = None) -> dict[str,
                 with drawing(factor.site):
                     drawn = factor_law(state, factor, state.natural).sample()
                 parts.setdefault(factor.site.name, []).append(drawn)
-    return {name: x[0] if len(x) == 1 else torch.cat(x, 2) for name, x in parts.items()}
+    found = {name: x[0] if len(x) == 1 else torch.cat(x, 2) for name, x in parts.items()}
+    return ByName(found, state.conditioning.factor_graph.model.sites, 2)
 
 
 # -- what would have been --------------------------------------------------------------------------
@@ -211,7 +213,8 @@ def counterfactual(
         set_before,
     )
     replay.noise = noise
-    return {n: v.expand(state.num_particles, *v.shape[1:]) for n, v in replay.sample().items()}
+    found = {n: v.expand(state.num_particles, *v.shape[1:]) for n, v in replay.sample().items()}
+    return ByName(found, state.conditioning.factor_graph.model.sites, 2)
 
 
 class Replay(AncestorSampler):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from clouds import agrees, imported_posterior
 
-from aif_dcpc.inference import DCPC, ClampError, GraphicalModel
+from aif_dcpc.inference import DCPC, GraphicalModel
 
 torch.manual_seed(2)
 Y = torch.randn(10)
@@ -205,14 +205,6 @@ def test_independent_coins():
     names = [f"which_{i}" for i in range(10)]
     found = imported_posterior((model, data), names=names)
     assert agrees(torch.stack([found[n] for n in names], -1).double(), expected, floor=0.01)
-
-
-def test_missing_elements_of_observations_that_read_each_other_are_refused():
-    model, data = GraphicalModel.from_pyro(read_observations, Y)
-    shown = torch.ones(1, 9, dtype=torch.bool)
-    shown[0, 4] = False
-    with pytest.raises(ClampError, match="y_\\*"):
-        DCPC(model).init(data, masks={"y_*": shown}, seed=0)
 
 
 def test_parameters_in_a_loop_stay_one():
