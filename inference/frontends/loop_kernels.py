@@ -347,10 +347,11 @@ class LoopDistribution(Distribution):
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draw one statement after the other, `(K, B, N, *plates, *event)`."""
         found: list[Tensor] = []
-        head = torch.Size(sample_shape) + self.cloud_shape
-        for index, member in enumerate(self.kernel.members):
-            law: Any = self.statement(index, found)
-            found.append(law.expand((*head, *member.plates)).sample())
+        head = (*sample_shape, *self.cloud_shape)
+        members: list[Any] = list(self.kernel.members)
+        for index, member in enumerate(members):
+            law = self.statement(index, found)
+            found.append(law.expand((*head, *member.plates)).sample())  # type: ignore[no-untyped-call]
         return torch.stack(found, len(sample_shape) + len(self.cloud_shape))
 
     def statement(self, index: int, values: Sequence[Tensor]) -> Distribution:

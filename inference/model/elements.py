@@ -7,7 +7,6 @@ the element's slice.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,7 +30,8 @@ class Pick:
         return whole.select(2, self.index)
 
 
-class Element(NamedTuple):
+@dataclass(frozen=True)
+class Element:
     """Where an element stands: in a site, at an index of its first axis."""
 
     site: str
@@ -114,7 +114,7 @@ def gathered(
 
 def _sites_of_elements(sites: Sites, given: Given) -> dict[str, None]:
     """List the sites whose elements are named."""
-    found = {}
+    found: dict[str, None] = {}
     for name, value in given.items():
         place = element_at(sites, name)
         if place is not None:
