@@ -17,15 +17,15 @@ from torch import Tensor
 from aif_dcpc.inference.arrival.block_sampler import BlockSampler
 from aif_dcpc.inference.arrival.build import build_sampler
 from aif_dcpc.inference.arrival.draws import Draws
-from aif_dcpc.inference.arrival.judge import Verdict, judge
+from aif_dcpc.inference.arrival.judge import Verdict, leans_alike, stand_in
+from aif_dcpc.inference.arrival.kept import Kept
 from aif_dcpc.inference.arrival.progress import SampleProgress
 from aif_dcpc.inference.arrival.warm_up import warm_up
 from aif_dcpc.inference.errors import ConvergenceWarning
-from aif_dcpc.inference.model.densities import log_joint
 from aif_dcpc.inference.model.isolation import no_validation
-from aif_dcpc.inference.model.joint import Chart
 from aif_dcpc.inference.model.state import State
-from aif_dcpc.inference.queries.ranks import rank_diagnostics
+from aif_dcpc.inference.queries.edges import cut_off
+from aif_dcpc.inference.queries.ranks import RankDiagnostics, rank_diagnostics
 
 CHUNK = 100  # draws of each chain between looks at them
 MOST_DRAWS = 400
@@ -36,23 +36,19 @@ WARM_SHARE = 0.5  # of the time, at most, is spent on warming up
 LEAST_DRAWS = 20
 
 
-@dataclass
-class Kept:
-    """Draws as they come.
+@dataclass(frozen=True)
+class Attempt:
+    """Draws, and what is to be said of them.
 
     Attributes:
-        places: vectors by chart, a list of `(K, G, D)`.
-        declared: vectors in declared coordinates, after the last chart's move.
-        log_prob: the log joint, a list of `(K, G)`.
-        acceptance: sum over draws, `(K, G)`.
-        rest: latents outside the block, a list for each.
+        draws: the draws.
+        verdict: what stands against them.
+        scores: mean prediction error of each chain by chart, `(K, G, D)`.
     """
 
-    places: dict[str, list[Tensor]]
-    declared: list[Tensor]
-    log_prob: list[Tensor]
-    acceptance: Tensor
-    rest: dict[str, list[Tensor]]
+    draws: Draws
+    verdict: Verdict
+    scores: list[Tensor]
 
 
 def sample(
@@ -70,25 +66,44 @@ def sample(
     with no_validation(), torch.no_grad():
         sampler = build_sampler(engine, data, num_particles, seed=seed, **setup)
         with SampleProgress(progress) as sampler.progress:
-            sweeps = warm_up(sampler, began + WARM_SHARE * max_seconds)
-            draws = _finish(sampler, *_draw(sampler, began + max_seconds))
-            if draws.warnings and sampler.moves:
-                again = time.process_time()
-                end = began + 2 * max_seconds
-                _escalate(sampler)
-                sweeps += warm_up(sampler, again + WARM_SHARE * (end - again))
-                draws = better(draws, _finish(sampler, *_draw(sampler, end)))
-    draws = replace(draws, warmup_sweeps=sweeps, seconds=time.process_time() - began)
+            sweeps, found = _attempts(sampler, began, max_seconds)
+    seconds = time.process_time() - began
+    draws = replace(found.draws, warmup_sweeps=sweeps, seconds=seconds)
     for sentence in draws.warnings:
         warnings.warn(sentence, ConvergenceWarning, stacklevel=3)
     return draws
 
 
-def better(first: Draws, second: Draws) -> Draws:
-    """The draws that fewer warnings stand against; of equals, those that agree better."""
+def _attempts(sampler: BlockSampler, began: float, max_seconds: float) -> tuple[int, Attempt]:
+    """Warm up and draw, once more with longer trajectories where that may help; sweeps and the better."""
+    sweeps = warm_up(sampler, began + WARM_SHARE * max_seconds)
+    escalates = bool(sampler.moves)
+    first = _finish(sampler, *_draw(sampler, began + max_seconds, patient=not escalates))
+    if not escalates or not first.verdict.may_improve:
+        return sweeps, first
+    again = time.process_time()
+    end = began + 2 * max_seconds
+    _escalate(sampler)
+    sweeps += warm_up(sampler, again + WARM_SHARE * (end - again))
+    second = _finish(sampler, *_draw(sampler, end, patient=True))
+    return sweeps, better(first, calmed(first, second))
 
-    def faults(draws: Draws) -> tuple[int, float]:
-        return len(draws.warnings), max(float(x.max()) for x in draws.r_hat.values())
+
+def calmed(first: Attempt, second: Attempt) -> Attempt:
+    """The second attempt, without a word on prediction errors that are the density's own."""
+    if not second.verdict.lean or not leans_alike(first.scores, second.scores):
+        return second
+    calm = replace(second.verdict, lean=0.0)
+    over = set(second.verdict.warnings()) - set(calm.warnings())
+    said = tuple(sentence for sentence in second.draws.warnings if sentence not in over)
+    return replace(second, verdict=calm, draws=replace(second.draws, warnings=said))
+
+
+def better(first: Attempt, second: Attempt) -> Attempt:
+    """The attempt that fewer warnings stand against; of equals, the one that agrees better."""
+
+    def faults(attempt: Attempt) -> tuple[int, float]:
+        return len(attempt.draws.warnings), attempt.verdict.r_hat
 
     return min(first, second, key=faults)
 
@@ -102,53 +117,34 @@ def _escalate(sampler: BlockSampler) -> None:
         move.restart()
 
 
-def _draw(sampler: BlockSampler, deadline: float) -> tuple[Kept, Verdict]:
-    """Chunks of draws until they are settled or the time is up."""
-    kept = Kept(
-        {m.chart: [] for m in sampler.moves}, [], [], torch.zeros_like(sampler.point.log_prob), {}
-    )
+def _draw(sampler: BlockSampler, deadline: float, *, patient: bool) -> tuple[Kept, Verdict]:
+    """Chunks of draws until they are settled, or the time is up.
+
+    Where nothing but more draws would help and it is `patient`, it goes on with every second draw,
+    every fourth, ...; else it ends with the most that are kept.
+    """
+    kept = Kept(torch.zeros_like(sampler.point.log_prob))
     sampler.progress.begin("drawing", CHUNK)
     while True:
-        for _ in range(CHUNK):
-            _keep(sampler, kept)
-            if len(kept.log_prob) >= LEAST_DRAWS and time.process_time() > deadline:
-                break
-        verdict = _judge(sampler, kept)
-        enough = len(kept.log_prob) >= MOST_DRAWS or time.process_time() > deadline
-        if verdict.is_settled or enough:
+        _chunk(sampler, kept, deadline)
+        verdict = kept.verdict(sampler.block)
+        if verdict.is_settled or time.process_time() > deadline:
             return kept, verdict
-        sampler.progress.extend(CHUNK)
+        if len(kept) >= MOST_DRAWS:
+            if not (patient and verdict.is_slow):
+                return kept, verdict
+            kept.thin()
+        sampler.progress.extend(CHUNK * kept.every)
 
 
-def _keep(sampler: BlockSampler, kept: Kept) -> None:
-    acceptances, points = sampler.sweep(adapt=False)
-    declared, log_prob = sampler.declared()
-    kept.declared.append(declared)
-    for chart, point in points.items():
-        kept.places[chart].append(point.place)
-    kept.log_prob.append(log_prob if points else log_joint(sampler.state))
-    kept.acceptance += _least(acceptances, kept.acceptance)
-    for name in sampler.block.outside:
-        kept.rest.setdefault(name, []).append(sampler.state.constrained(name))
+def _chunk(sampler: BlockSampler, kept: Kept, deadline: float) -> None:
+    for _ in range(CHUNK * kept.every):
+        kept.sweep(sampler)
+        if len(kept) >= LEAST_DRAWS and time.process_time() > deadline:
+            break
 
 
-def _least(acceptances: Mapping[Chart, Tensor], like: Tensor) -> Tensor:
-    """The least acceptance of a chain's moves; 1 where it has none."""
-    found = list(acceptances.values())
-    return torch.stack(found).amin(0) if found else torch.ones_like(like)
-
-
-def _judge(sampler: BlockSampler, kept: Kept) -> Verdict:
-    block = sampler.block
-    names = [n for n, size in zip(block.names, block.sizes, strict=True) for _ in range(size)]
-    places = [torch.stack(x) for x in kept.places.values()]
-    outside = [(n, torch.stack(x).double()) for n, x in kept.rest.items()]
-    return judge(
-        places, outside, torch.stack(kept.log_prob), kept.acceptance / len(kept.log_prob), names
-    )
-
-
-def _finish(sampler: BlockSampler, kept: Kept, verdict: Verdict) -> Draws:
+def _finish(sampler: BlockSampler, kept: Kept, verdict: Verdict) -> Attempt:
     block = sampler.block
     flat = torch.stack(kept.declared)
     state = sampler.state.with_values(block.unflatten(flat[-1]))
@@ -156,19 +152,29 @@ def _finish(sampler: BlockSampler, kept: Kept, verdict: Verdict) -> Draws:
     values |= {n: torch.stack(x) for n, x in kept.rest.items()}
     ordered = {n: values[n] for n in state.conditioning.latent}
     found = {n: rank_diagnostics(x) for n, x in ordered.items()}
-    r_hats = {n: x.r_hat for n, x in found.items()}
-    return Draws(
+    verdict = verdict.with_ranks(_ranks_of_healthy(ordered, found, verdict))
+    draws = Draws(
         values=ordered,
         log_joint=torch.stack(kept.log_prob),
-        acceptance=kept.acceptance / len(kept.log_prob),
-        r_hat=r_hats,
+        acceptance=kept.mean_acceptance,
+        r_hat={n: x.r_hat for n, x in found.items()},
         bulk_ess={n: x.bulk_ess for n, x in found.items()},
         tail_ess={n: x.tail_ess for n, x in found.items()},
-        warnings=verdict.with_ranks(r_hats).warnings(),
+        warnings=(*verdict.warnings(), *cut_off(state, block.unflatten(flat.flatten(0, 1)))),
         state=state,
         warmup_sweeps=0,
         seconds=0.0,
     )
+    return Attempt(draws, verdict, kept.mean_scores)
+
+
+def _ranks_of_healthy(
+    values: Mapping[str, Tensor], found: Mapping[str, RankDiagnostics], verdict: Verdict
+) -> dict[str, Tensor]:
+    """R-hat on ranks by site, of the chains that are not lost."""
+    if not (verdict.stuck or verdict.astray):
+        return {n: x.r_hat for n, x in found.items()}
+    return {n: rank_diagnostics(stand_in(x, verdict.sources)).r_hat for n, x in values.items()}
 
 
 def _natural(state: State, block: Any, flat: Tensor) -> dict[str, Tensor]:

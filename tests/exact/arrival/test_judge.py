@@ -3,21 +3,27 @@
 A chain that stands still or lies astray is replaced while warming up; where it comes later, it is reported.
 """
 
+import math
 import re
+from dataclasses import replace
 
 import pytest
 import torch
-from torch.distributions import Cauchy, Normal
+from clouds import chains_agree
+from torch.distributions import Gamma, Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.arrival import sample as sampling
-from aif_dcpc.inference.arrival.judge import AIM_R_HAT, MAX_R_HAT, judge
+from aif_dcpc.inference.arrival.build import build_sampler
+from aif_dcpc.inference.arrival.judge import AIM_R_HAT, MAX_R_HAT, judge, leans_alike
+from aif_dcpc.inference.arrival.kept import Kept
 from aif_dcpc.inference.errors import ConvergenceWarning
 from aif_dcpc.inference.moves.hamiltonian import Point
 
 STILL = "stand still .* rewrite scale parameters"
 ASTRAY = "far below the others in log density: they have not arrived; .* another seed"
 MODES = r"separate regions .* use engine.temper\(data\)"
+LEANS = "do not average to zero .* narrower than the rest"
 SLOW = "mixing is slow; call sample with more max_seconds"
 
 
@@ -120,6 +126,54 @@ def test_slow_mixing_asks_for_more_draws_before_it_is_a_fault():
     assert verdict.is_good and not verdict.is_settled
 
 
+@pytest.mark.parametrize("lost", [math.nan, math.inf])
+def test_draws_that_are_no_numbers_are_reported(lost):
+    """One of 12,800, in the block or outside it; what is constant is known exactly."""
+    places = [x.clone() for x in draws()["places"]]
+    places[1][7, 5, 1, 2] = lost
+    (said,) = judge(**draws(places=places)).warnings()
+    assert said.startswith("site 'b': some of its draws are infinite or not a number")
+    constant = torch.full((200, 32, 2), 3.0)
+    assert judge(**draws(outside=[("c", constant)])).is_settled
+    constant[7, 5, 1] = lost
+    (said,) = judge(**draws(outside=[("c", constant)])).warnings()
+    assert said.startswith("site 'c': some of its draws")
+
+
+def test_an_r_hat_that_is_no_number_is_no_agreement():
+    verdict = judge(**draws()).with_ranks({"a": torch.tensor([1.0, math.nan])})
+    assert verdict.site == "a" and not verdict.is_good
+
+
+@pytest.mark.parametrize("lost", ["stuck", "astray"])
+def test_a_lost_chain_is_one_cause_and_one_sentence(lost):
+    """It disagrees with all others, which agree."""
+    places = [x.clone() for x in draws()["places"]]
+    for place in places:
+        place[:, 5, 1] = 50.0
+    flags = one_of(5, torch.zeros(32, 2))
+    acceptance = torch.full((32, 2), 0.8).masked_fill(flags & (lost == "stuck"), 0.0)
+    log_prob = draws()["log_prob"] - 900.0 * flags * (lost == "astray")
+    verdict = judge(**draws(places=places, acceptance=acceptance, log_prob=log_prob))
+    (said,) = verdict.warnings()
+    assert said.startswith("1.6% of the chains")
+    assert verdict.r_hat < AIM_R_HAT
+
+
+def test_prediction_errors_that_do_not_average_to_zero_are_reported():
+    """Means of 32 chains with a standard deviation of 1: the error of their mean is 1 / sqrt(32)."""
+    scores = normals(32, 2, 3, seed=5)
+    assert judge(**draws(), scores=[scores]).is_settled
+    leaning = scores.clone()
+    leaning[:, 1, 2] += 12 / math.sqrt(32)
+    verdict = judge(**draws(), scores=[scores, leaning])
+    (said,) = verdict.warnings()
+    assert said.startswith("site 'b': ") and re.search(LEANS, said)
+    assert 8 < verdict.lean < 16
+    assert leans_alike([leaning], [leaning + 0.1])
+    assert not leans_alike([scores], [leaning])
+
+
 # -- runs with a planted fault ---------------------------------------------------------------------
 
 
@@ -218,9 +272,84 @@ def test_modes_that_touch_are_no_fault():
     assert abs(float(positive.mean()) - 0.5) < 5 * float(positive.std()) / len(positive) ** 0.5
 
 
-def test_tails_too_heavy_to_mix_are_reported():
+# -- how long a run goes on ------------------------------------------------------------------------
+
+
+def slow_until(number):
+    """The verdict of draws that are settled after so many sweeps of either attempt, and slow before."""
+
+    def verdict(kept, block):
+        found = judge(**draws())
+        return found if kept.sweeps >= number else replace(found, r_hat=1.2, site="z")
+
+    return verdict
+
+
+def test_with_time_left_slow_chains_go_on_and_draws_are_thinned(monkeypatch):
+    """500 sweeps with room for 40 draws: 40, then every 2nd to 80, ..., every 16th to 640 sweeps."""
+    monkeypatch.setattr(sampling, "CHUNK", 20)
+    monkeypatch.setattr(sampling, "MOST_DRAWS", 40)
+    monkeypatch.setattr(Kept, "verdict", slow_until(500))
+    kept = []
+    finish = sampling._finish
+    monkeypatch.setattr(sampling, "_finish", lambda s, k, v: kept.append(k) or finish(s, k, v))
+    found = DCPC(model_of(Normal)).sample({"x": torch.zeros(1).double()}, seed=0)
+    impatient, patient = kept
+    assert (impatient.sweeps, impatient.every, len(impatient)) == (40, 1, 40)
+    assert (patient.sweeps, patient.every, len(patient)) == (640, 16, 40)
+    assert found.num_draws == 40 and found.warnings == ()
+
+
+def test_more_time_is_asked_for_only_where_time_was_what_lacked(monkeypatch):
+    monkeypatch.setattr(sampling, "CHUNK", 20)
+    monkeypatch.setattr(sampling, "MOST_DRAWS", 40)
+    monkeypatch.setattr(Kept, "verdict", slow_until(math.inf))
+    with pytest.warns(ConvergenceWarning, match=SLOW):
+        found = DCPC(model_of(Normal)).sample(
+            {"x": torch.zeros(1).double()}, seed=0, max_seconds=0.5
+        )
+    assert found.seconds > 1.0 and found.num_draws <= 40
+
+
+def test_thinned_draws_are_those_of_every_second_sweep():
+    kept = Kept(torch.zeros(2, 1))
+    engine = DCPC(model_of(Normal))
+    sampler = build_sampler(engine, {"x": torch.zeros(1).double()}, 2, seed=0)
+    with torch.no_grad():
+        for _ in range(6):
+            kept.sweep(sampler)
+        all_six = list(kept.declared)
+        kept.thin()
+        for _ in range(4):
+            kept.sweep(sampler)
+    assert len(kept) == len(kept.declared) == 5 and kept.sweeps == 10
+    assert all(torch.equal(a, b) for a, b in zip(kept.declared, all_six[1::2], strict=False))
+    assert torch.equal(kept.declared[-1], sampler.declared()[0])
+
+
+# -- narrow parts and jumps ------------------------------------------------------------------------
+
+
+def test_a_cliff_at_the_end_of_a_plain_is_explored():
+    """Gamma(.01, .01): its logarithm is flat over hundreds, then falls within 1; its mean, 1, lies there."""
     model = GraphicalModel()
-    model.add_site("z", lambda: Cauchy(0.0, 1.0))
-    model.add_site("x", lambda z: Normal(torch.zeros_like(z), 1.0), ["z"])
-    with pytest.warns(ConvergenceWarning, match="site 'z': chains disagree"):
-        DCPC(model).sample({"x": torch.zeros(1)}, seed=0, max_seconds=1.0)
+    model.add_site("z", lambda: Gamma(torch.tensor(0.01), torch.tensor(0.01)))
+    draws = DCPC(model).sample(batch_size=1, seed=0)
+    assert draws.warnings == ()
+    chains = draws["z"].double().mean(0)
+    assert abs(float(chains.mean()) - 1) < 5 * float(chains.std()) / len(chains) ** 0.5
+
+
+def test_a_density_with_a_jump_is_no_fault():
+    """A step in z at .3 is seen: prediction errors average to the height of the jump, not to zero."""
+    model = GraphicalModel()
+    model.add_site("z", lambda: Normal(0.0, 1.0))
+    model.add_site("x", lambda z: Normal(2.0 * (z > 0.3), 1.0), ["z"])
+    draws = DCPC(model).sample({"x": torch.tensor([1.5])}, seed=0, num_particles=32)
+    assert draws.warnings == ()
+    grid = torch.linspace(-8, 8, 32001, dtype=torch.float64)
+    height = Normal(0.0, 1.0).log_prob(grid) + Normal(2.0 * (grid > 0.3), 1.0).log_prob(
+        torch.tensor(1.5)
+    )
+    weight = torch.softmax(height, 0)
+    assert chains_agree(draws["z"], weight @ grid, weight @ (grid - weight @ grid) ** 2)

@@ -1,0 +1,81 @@
+"""Tails that chains explore, and tails that they do not, of laws whose index is known."""
+
+import pytest
+import torch
+from torch.distributions import Cauchy, HalfCauchy, LogNormal, Normal, StudentT
+
+from aif_dcpc.inference import DCPC, GraphicalModel
+from aif_dcpc.inference.arrival.tails import has_unexplored_tails, tail_index
+from aif_dcpc.inference.errors import ConvergenceWarning
+
+WARNED = "site 'z': its tails are too heavy .* scale mixture"
+
+
+def of(number):
+    return torch.tensor(number)
+
+
+def sampled(law, seed=0):
+    model = GraphicalModel()
+    model.add_site("z", law)
+    return DCPC(model).sample(batch_size=1, seed=seed)
+
+
+@pytest.mark.parametrize("index", [1.0, 2.0, 5.0])
+def test_the_index_of_an_exact_power_law_is_found(index):
+    """P(X > x) = x^-index: Hill's estimate from 1,000 has a standard error of index / sqrt(1000)."""
+    uniform = torch.rand(50_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = float(tail_index(uniform ** (-1 / index)))
+    assert abs(found - index) < 5 * index / 1000**0.5
+
+
+def test_independent_draws_explore_any_tail():
+    generator = torch.Generator().manual_seed(0)
+    normal = torch.randn(2, 100, 32, 1, 1, generator=generator, dtype=torch.float64)
+    cauchy = normal[0] / normal[1]
+    assert not has_unexplored_tails(cauchy).any()
+    lazy = cauchy[::10].repeat_interleave(10, 0)
+    assert has_unexplored_tails(lazy).all()
+    assert not has_unexplored_tails(normal[0, ::10].repeat_interleave(10, 0)).any()
+
+
+LAWS = {
+    "cauchy": lambda: Cauchy(of(0.0), of(1.0)),
+    "student": lambda: StudentT(of(1.5), of(0.0), of(1.0)),
+}
+
+
+@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
+def test_laws_without_a_variance_are_reported_with_their_remedy(law):
+    with pytest.warns(ConvergenceWarning, match=WARNED) as said:
+        draws = sampled(law)
+    assert draws.warnings == (str(said[0].message),)
+
+
+CALM = {
+    "normal": lambda: Normal(of(0.0), of(1.0)),
+    "student of 5": lambda: StudentT(of(5.0), of(0.0), of(1.0)),
+    "half-cauchy": lambda: HalfCauchy(of(1.0)),
+    "log-normal": lambda: LogNormal(of(0.0), of(2.0)),
+}
+
+
+@pytest.mark.parametrize("law", CALM.values(), ids=CALM)
+def test_other_laws_are_not(law):
+    """A half-Cauchy law is light in its logarithm, in which it moves."""
+    assert sampled(law).warnings == ()
+
+
+def test_the_remedy_is_one():
+    """A Cauchy law as a scale mixture: its outermost hundredth has its mass, within 5 standard errors."""
+    model = GraphicalModel()
+    model.add_site("scale", lambda: HalfCauchy(of(1.0)))
+    model.add_site("z", lambda scale: Normal(torch.zeros_like(scale), scale), ["scale"])
+    draws = DCPC(model).sample(batch_size=1, seed=0)
+    assert draws.warnings == ()
+    product = draws["z"] / draws["scale"]
+    chains = product.double().square().mean(0)
+    assert abs(float(chains.mean()) - 1) < 5 * float(chains.std()) / len(chains) ** 0.5
+    beyond = (draws["scale"] > 63.657).double().mean(0)  # tan(.495 pi)
+    error = float(beyond.std()) / len(beyond) ** 0.5
+    assert abs(float(beyond.mean()) - 0.01) < 5 * error
