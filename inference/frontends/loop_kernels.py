@@ -236,6 +236,8 @@ class LoopKernel(nn.Module):
         draws: for every statement, where it finds the parents of its draw.
     """
 
+    sees_one_particle = True  # its graphs index as the program does
+
     def __init__(
         self,
         members: Sequence[TracedKernel],

@@ -171,6 +171,8 @@ class ProgramDraw:
 class TracedKernel(nn.Module):
     """p(site | parents) of one sample statement: recorded graphs of its log density and its draw."""
 
+    sees_one_particle = True  # its graphs index as the program does
+
     def __init__(
         self,
         site: Message,

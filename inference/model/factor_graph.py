@@ -16,6 +16,7 @@ from torch.distributions import Distribution
 
 from aif_dcpc.inference.errors import ModelError
 from aif_dcpc.inference.model.graph import GraphicalModel, Lag, Parent, Site, parent_name
+from aif_dcpc.inference.model.indexing import IndexingCall
 from aif_dcpc.misspelt import unknown_name
 
 
@@ -136,9 +137,9 @@ class FactorGraph:
 
     def expression(self, name: str) -> Expression:
         """Say how a site's value is computed: it is its own argument unless it is deterministic."""
-        return self._resolve(name, 0)
+        return self._resolve(name, 0, self.model.sites[name].batch_ndim)
 
-    def _resolve(self, parent: Parent, steps_back: int) -> Expression:
+    def _resolve(self, parent: Parent, steps_back: int, lead: int) -> Expression:
         name = parent_name(parent)
         if name not in self.model.sites:
             raise ModelError(unknown_name("parent", name, self.model.sites))
@@ -146,11 +147,12 @@ class FactorGraph:
         total = steps_back + (parent.steps if isinstance(parent, Lag) else 0)
         if site.kind == "deterministic":
             function: Any = site.kernel
-            return Call(function, tuple(self._resolve(p, total) for p in site.parents))
+            args = tuple(self._resolve(p, total, lead) for p in site.parents)
+            return Call(IndexingCall(function, lead), args)
         return Argument(name, total)
 
     def _factors_of(self, site: Site) -> Iterator[Factor]:
-        args = tuple(self._resolve(p, 0) for p in site.parents)
+        args = tuple(self._resolve(p, 0, site.batch_ndim) for p in site.parents)
         start = max(
             (argument.lag for expression in args for argument in arguments_of(expression)),
             default=0,
@@ -171,7 +173,8 @@ class FactorGraph:
         )
         for argument in inputs:
             self._check_level(site, argument)
-        return Factor(site, kernel, args, start, stop, tuple(inputs))
+        call = IndexingCall(kernel, site.batch_ndim)
+        return Factor(site, call, args, start, stop, tuple(inputs))
 
     def _check_level(self, site: Site, argument: Argument) -> None:
         if argument.lag and self.model.sites[argument.site].period != site.period:
