@@ -15,7 +15,7 @@ from aif_dcpc.experiments.posteriordb.clock import processor_seconds
 from aif_dcpc.inference.arrival import sample
 from aif_dcpc.inference.model import joint
 
-RECORDING = (joint, "flat_graph")
+RECORDING = (joint, "replayed")
 DRAWING = (sample, "_draw")
 
 

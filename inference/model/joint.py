@@ -22,7 +22,7 @@ from aif_dcpc.inference.model.densities import (
     log_density,
 )
 from aif_dcpc.inference.model.isolation import no_validation
-from aif_dcpc.inference.model.recording import flat_graph
+from aif_dcpc.inference.model.replay import replayed
 from aif_dcpc.inference.model.state import State
 
 Chart = Literal["declared", "standardised"]
@@ -81,7 +81,7 @@ class JointDensity:
     def recorded(self, flat: Tensor) -> Callable[..., tuple[Tensor, ...]]:
         """`value_and_score` for vectors of this shape, as a flat graph where that can be had."""
         with no_validation():
-            return flat_graph(self.value_and_score, flat, *self.block.others())
+            return replayed(self.value_and_score, flat, *self.block.others())
 
 
 def recorded_map(block: Block, chart: Chart, example: Tensor) -> Callable[..., tuple[Tensor, ...]]:
@@ -99,4 +99,4 @@ def recorded_map(block: Block, chart: Chart, example: Tensor) -> Callable[..., t
             return (here.to_standardised(vector),)
 
     with no_validation():
-        return flat_graph(change, example, *block.others())
+        return replayed(change, example, *block.others())

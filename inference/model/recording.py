@@ -70,7 +70,7 @@ def flat_graph(function: Function, *examples: Tensor) -> Function:
     return graph if faithful else function
 
 
-def record(function: Function, *examples: Tensor) -> Function:
+def record(function: Function, *examples: Tensor) -> fx.GraphModule:
     """Call a function once and return what it did as a graph.
 
     Raises:
@@ -83,8 +83,7 @@ def record(function: Function, *examples: Tensor) -> Function:
     module.graph = fx_graph_cse(module.graph)
     module.graph.eliminate_dead_code()
     module.recompile()
-    replay: Function = module.forward
-    return replay
+    return module
 
 
 def _agrees_nearby(function: Function, graph: Function, examples: tuple[Tensor, ...]) -> bool:
