@@ -28,6 +28,10 @@ class ConvergenceWarning(UserWarning):
     """A cloud or an estimate that should not be trusted yet; the message names the remedy."""
 
 
+class CompileWarning(UserWarning):
+    """Something is computed without a compiler where one was asked for; the message names the cause."""
+
+
 def cause(error: Exception) -> str:
     """Say on one line what went wrong: the engine's own sentence, or kind and first line of another."""
     if isinstance(error, InferenceError):

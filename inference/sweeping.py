@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference.errors import ModelError
+from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.state import Info, State
+from aif_dcpc.inference.moves import Move
 from aif_dcpc.inference.sampler import Readout
 from aif_dcpc.inference.settings import check_integer
 from aif_dcpc.inference.smc.recent import recent_slices
@@ -44,6 +46,27 @@ class Record:
     def acceptance(self) -> dict[str, Tensor]:
         """Mean acceptance probability over the sweeps that count, 0-dim."""
         return {name: torch.stack(rates).mean() for name, rates in self.rates.items()}
+
+
+def make_moves(
+    moves: tuple[Move, ...], state: State, generator: torch.Generator | None, *, adapt: bool
+) -> tuple[State, dict[str, Tensor]]:
+    """Make moves one after the other.
+
+    Returns:
+        the new state, and site -> mean acceptance probability (0-dim).
+    """
+    passes: dict[str, list[Tensor]] = {}
+    with no_validation(), torch.no_grad():
+        for move in moves:
+            state, accepted = move(state, generator, adapt=adapt)
+            for name in move.sites:
+                passes.setdefault(name, []).append(accepted)
+    acceptance = {
+        name: torch.stack(found).mean() if len(found) > 1 else found[0]
+        for name, found in passes.items()
+    }
+    return state.replace(sweeps=state.sweeps + 1), acceptance
 
 
 def readout(state: State, record: Sequence[str] | Readout) -> Readout:

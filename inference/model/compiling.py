@@ -18,16 +18,17 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
+from torch._inductor import config
 from torch._inductor.compile_fx import compile_fx
 from torch._inductor.cpp_builder import get_cpp_compiler
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch._inductor.utils import clear_caches
 
-from aif_dcpc.inference.errors import cause
+from aif_dcpc.inference.errors import CompileWarning, InferenceError, cause
 from aif_dcpc.inference.model.recording import TOLERANCE, Function
 
 aten = torch.ops.aten
@@ -42,11 +43,7 @@ _lock = threading.Lock()
 _known: dict[Any, Function] = {}
 
 
-class CompileWarning(UserWarning):
-    """Something is computed without a compiler where one was asked for; the message names the cause."""
-
-
-class CannotCompile(Exception):
+class CannotCompile(InferenceError):
     """A graph was not compiled, or not to what it computes."""
 
 
@@ -91,13 +88,21 @@ def compiled_or_raise(graph: fx.GraphModule, *examples: Tensor) -> Function:
     return _bound(_known[key], constants)
 
 
-def has_compiler() -> bool:
-    """Tell whether a C++ compiler is found, without which nothing compiles on a CPU."""
+def check_compiler(device: torch.device) -> None:
+    """Refuse to compile for a CPU where there is no C++ compiler.
+
+    Raises:
+        CannotCompile: none is found.
+    """
+    if device.type != "cpu":
+        return
     try:
         get_cpp_compiler()
-    except Exception:  # each version has its own way to say so
-        return False
-    return True
+    except Exception as error:  # each version has its own way to say so
+        raise CannotCompile(
+            f"no C++ compiler was found ({config.cpp.cxx[-1]}); install one, such as g++, or name it "
+            "in the environment as CXX."
+        ) from error
 
 
 def _bound(function: Function, constants: tuple[Tensor, ...]) -> Function:
@@ -132,7 +137,7 @@ def _with_constants_as_arguments(
     copy = fx.Graph()
     copy.output(copy.graph_copy(graph.graph, {}))
     last = [node for node in copy.nodes if node.op == "placeholder"][-1]
-    constants = []
+    constants: list[Tensor] = []
     for node in [node for node in copy.nodes if node.op == "get_attr"]:
         value = _attribute(graph, str(node.target))
         if _is_uniform(value):
@@ -175,8 +180,7 @@ def _built(graph: fx.GraphModule, examples: tuple[Tensor, ...]) -> Function:
     Raises:
         CannotCompile: it gives other numbers than the graph.
     """
-    if all(x.device.type == "cpu" for x in examples):
-        get_cpp_compiler()  # raises by itself, before anything is tried twice
+    check_compiler(examples[0].device)
     try:
         with _checked_cache():
             return _compared(graph, examples)
@@ -186,9 +190,11 @@ def _built(graph: fx.GraphModule, examples: tuple[Tensor, ...]) -> Function:
 
 
 def _compared(graph: fx.GraphModule, examples: tuple[Tensor, ...]) -> Function:
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the compiler's own making
         plain = tuple(x.detach() for x in examples)
-        function: Function = compile_fx(fx.GraphModule(graph, _copied(graph.graph)), list(plain))
+        own = fx.GraphModule(graph, _copied(graph.graph))
+        function = cast("Function", compile_fx(own, list(plain)))
         for places in (plain, tuple(map(_moved, plain))):
             if not agree(graph(*places), tuple(function(*places))):
                 raise CannotCompile("the compiled graph gives other numbers than the graph.")
@@ -203,8 +209,11 @@ def _copied(graph: fx.Graph) -> fx.Graph:
 
 
 def _moved(value: Tensor) -> Tensor:
-    """A place near a value, of the same layout."""
-    return value.clone().mul_(0.97) if value.is_floating_point() else value
+    """A place near a value, where one of the same layout can be had."""
+    if not value.is_floating_point():
+        return value
+    moved = value.clone().mul_(0.97)
+    return moved if moved.stride() == value.stride() else value
 
 
 def agree(expected: tuple[Tensor, ...], found: tuple[Tensor, ...]) -> bool:
