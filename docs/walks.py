@@ -24,6 +24,7 @@ from aif_dcpc.inference.learning import Learner
 from aif_dcpc.inference.stores import ParticleStore
 
 ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = ("aif_dcpc", "agents", "envs", "inference")  # a virtual environment may lie beside them
 SET_UP = ("agents/gridworld/filter.py", "set_up")
 
 
@@ -67,7 +68,7 @@ def _file_of(frame: FrameType) -> str | None:
 @cache
 def _project_file(name: str) -> str | None:
     path = Path(name)
-    if not path.is_relative_to(ROOT) or path.parent == ROOT / "docs":
+    if not any(path.is_relative_to(ROOT / folder) for folder in FOLDERS):
         return None
     return path.relative_to(ROOT).as_posix()
 
