@@ -192,17 +192,20 @@ def _agreement(
     places: list[Tensor], outside: list[tuple[str, Tensor]], sites: list[str], sources: Tensor
 ) -> tuple[float, str, str]:
     """The worst R-hat and its site, and a site whose draws are not all finite."""
-    lost = [name for name, x in outside if not bool(torch.isfinite(x).all())]
-    known = [(n, quick_r_hat(stand_in(x, sources))) for n, x in outside if n not in lost]
-    r_hats = [(worst(x), name) for name, x in known]
-    for x in places:
-        finite = torch.isfinite(x).flatten(0, 2).all(0).tolist()
-        lost += [name for name, fine in zip(sites, finite, strict=True) if not fine]
-        found = quick_r_hat(stand_in(x, sources)).unbind(-1)
-        pairs = zip(found, sites, finite, strict=True)
-        r_hats += [(worst(r), name) for r, name, fine in pairs if fine]
-    highest, site = max(r_hats, default=(1.0, ""))
+    parts = [([name], x.unsqueeze(-1)) for name, x in outside] + [(sites, x) for x in places]
+    rows = [row for names, x in parts for row in _by_name(names, x, sources)]
+    lost = [name for name, finite, _ in rows if not finite]
+    known = [(r_hat, name) for name, _, r_hat in rows if name not in lost]
+    highest, site = max(known, default=(1.0, ""))
     return highest, site, lost[0] if lost else ""
+
+
+def _by_name(names: list[str], draws: Tensor, sources: Tensor) -> list[tuple[str, bool, float]]:
+    """Name, whether all is finite, and the worst R-hat along the last axis of draws `(S, K, B, .., N)`."""
+    finite = torch.isfinite(draws).flatten(0, -2).all(0)
+    r_hat = quick_r_hat(stand_in(draws, sources)).reshape(-1, len(names))
+    highest = torch.nan_to_num(r_hat, nan=math.inf).amax(0)
+    return list(zip(names, finite.tolist(), highest.tolist(), strict=True))
 
 
 def worst(r_hat: Tensor) -> float:

@@ -14,7 +14,8 @@ from torch import Tensor
 from aif_dcpc.inference.moves.hamiltonian import Metric
 
 DENSE = 1200  # more dimensions than this take a diagonal metric
-CLIP = 3.0  # medians beyond which a row of scores is shortened
+CLIP = 3.0  # medians beyond which a row of scores is shortened, in many dimensions
+CLIP_OF_ONE = 6.0  # in one, where lengths spread more: four standard deviations
 
 
 def fisher_metric(places: Tensor, scores: Tensor) -> Metric:
@@ -62,7 +63,8 @@ def _clipped(g: Tensor) -> Tensor:
     """Rows much longer than the median shortened: a few far chains must not set the scale."""
     scale = g.abs().median(0).values.clamp_min(1e-30)
     length = (g / scale).norm(dim=-1, keepdim=True)
-    most = CLIP * length.median(0).values
+    factor = max(CLIP, 1 + (CLIP_OF_ONE - 1) * g.shape[-1] ** -0.5)
+    most = factor * length.median(0).values
     return g * (most / length.clamp_min(1e-30)).clamp(max=1.0)
 
 

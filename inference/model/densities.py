@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Transform
+from torch.distributions import Distribution
 from torch.nn.functional import pad
 
 from aif_dcpc.inference.errors import ModelError, NonFiniteError
@@ -168,28 +168,20 @@ def log_density(
     counted = _counted(state, factor, start, stop, rows)
     if counted is not None and counted.ndim > batch_ndim:
         law = base_law(law)
-    log_prob = _log_prob(law, natural[own], aligned[own], bijections.get(own.site), density)
+    bijection = bijections.get(own.site)
+    if bijection is None:
+        log_prob = density(law, natural[own])
+    else:
+        log_prob = log_prob_at(law, bijection, natural[own], aligned[own])
     if counted is not None:
         flags = expand_trailing(counted, log_prob)
         log_prob = torch.where(flags, log_prob, torch.zeros_like(log_prob))
     log_prob = _sum_event(log_prob, batch_ndim)
-    if own.site in bijections:
-        jacobian = bijections[own.site].log_abs_det_jacobian(aligned[own], natural[own])
+    if bijection is not None:
+        jacobian = bijection.log_abs_det_jacobian(aligned[own], natural[own])
         log_prob = log_prob + _sum_event(jacobian, batch_ndim)
     power = likelihood_power(state, factor, start, stop, rows)
     return log_prob if power is None else log_prob * power
-
-
-def _log_prob(
-    law: Distribution,
-    value: Tensor,
-    coordinate: Tensor,
-    bijection: Transform | None,
-    density: Callable[[Distribution, Tensor], Tensor],
-) -> Tensor:
-    if bijection is None:
-        return density(law, value)
-    return log_prob_at(law, bijection, value, coordinate)
 
 
 def _sum_event(values: Tensor, batch_ndim: int) -> Tensor:

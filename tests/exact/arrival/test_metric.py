@@ -1,7 +1,6 @@
 """Metrics of Gaussian targets: the target's covariance, whatever the cloud that it is learned from.
 
-Scores are shortened beyond three medians, which at one dimension shortens one row in 25: the variance is
-then 5 % too large by design; from five dimensions on it is right to 1 %.
+Scores are shortened where they are far longer than most: of a Gaussian, hardly any.
 """
 
 import pytest
@@ -65,14 +64,14 @@ def error(metric, target):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("dimension, most", [(1, 0.07), (5, 0.01), (20, 0.01)])
+@pytest.mark.parametrize("dimension", [1, 2, 5, 20])
 @pytest.mark.parametrize("where", CLOUDS.values(), ids=CLOUDS)
-def test_a_gaussian_has_its_covariance_from_any_cloud(where, dimension, most, dtype):
+def test_a_gaussian_has_its_covariance_from_any_cloud(where, dimension, dtype):
     target = covariance(dimension)
     places, scores = cloud(target, *where)
     found = fisher_metric(places.to(dtype), scores.to(dtype))
     assert found.factor.dtype is dtype
-    assert error(found, target) < most
+    assert error(found, target) < 0.01
 
 
 def test_groups_of_chains_have_metrics_of_their_own():
