@@ -245,11 +245,12 @@ def _is_constant(trace: Tensor, variance: Tensor) -> Tensor:
 
 
 def autocovariance(chains: Tensor) -> Tensor:
-    """Biased autocovariances of every chain at all lags, in the shape of `chains` `(S, ...)`."""
+    """Biased autocovariances at all lags `(S, ...)` of chains `(S, C, ...)`, their mean over chains."""
     centred = chains - chains.mean(0)
     length = len(chains)
-    spectrum = torch.fft.rfft(centred, n=2 * length, dim=0)
-    return torch.fft.irfft(spectrum.abs().square(), n=2 * length, dim=0)[:length] / length
+    spectrum = torch.view_as_real(torch.fft.rfft(centred, n=2 * length, dim=0))
+    power = spectrum.square().mean(1).sum(-1)  # the inverse is linear: once for all chains
+    return torch.fft.irfft(power, n=2 * length, dim=0)[:length] / length
 
 
 def effective_sample_size(trace: Tensor) -> Tensor:
@@ -260,7 +261,7 @@ def effective_sample_size(trace: Tensor) -> Tensor:
     """
     chains = _split(trace)
     within, pooled = _moments(chains)
-    covariances = autocovariance(chains).mean(1) * len(chains) / (len(chains) - 1)
+    covariances = autocovariance(chains) * len(chains) / (len(chains) - 1)
     correlation = 1 - (within - covariances) / pooled.clamp_min(1e-300)
     correlation[0] = 1
     even = len(chains) // 2 * 2

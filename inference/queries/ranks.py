@@ -94,6 +94,6 @@ def _ess(draws: Tensor) -> Tensor:
 def _tail_ess(draws: Tensor, ordered: Tensor) -> Tensor:
     low = _at(ordered, LOW).reshape(draws.shape[2:])
     high = _at(ordered, HIGH).reshape(draws.shape[2:])
-    below = _ess((draws <= low).double())
-    above = _ess((draws <= high).double())
+    below = _ess((draws <= low).float())
+    above = _ess((draws <= high).float())
     return torch.minimum(below, above)

@@ -47,7 +47,7 @@ def test_autocovariance_matches_its_definition():
     x = noise(7, 2)
     centred = x - x.mean(0)
     expected = torch.stack([(centred[: 7 - lag] * centred[lag:]).sum(0) / 7 for lag in range(7)])
-    assert torch.allclose(autocovariance(x), expected)
+    assert torch.allclose(autocovariance(x), expected.mean(1))
 
 
 def test_r_hat_of_known_mixtures():
