@@ -50,6 +50,7 @@ from aif_dcpc.inference.moves.schedule import (
 )
 from aif_dcpc.inference.queries.diagnostics import warn_low_acceptance
 from aif_dcpc.inference.queries.edges import warn_at_edge
+from aif_dcpc.inference.queries.impossible import refuse_impossible
 from aif_dcpc.inference.sampler import Readout
 from aif_dcpc.inference.settings import check_integer, check_seed
 from aif_dcpc.inference.smc.append import append
@@ -281,7 +282,7 @@ class DCPC(Estimates):
                 that call sweeps all of it, which costs the same per slice at any length.
 
         Raises:
-            ClampError: for interventions that do not fit.
+            ClampError: for interventions that do not fit, and for data that have probability zero.
             ModelError: for unknown sites, numbers out of range, or a cloud of another model.
             NonFiniteError: if the log joint stops being finite; names the site and the sweep.
 
@@ -305,6 +306,8 @@ class DCPC(Estimates):
             found.add(part, info)
         info = Info(found.acceptance, self.log_joint(part), found.trace)
         self.check_finite(part, info)
+        if num_sweeps and state.sweeps - state.opened < self.warmup:
+            refuse_impossible(part)
         if part.sweeps > part.opened + self.warmup:
             warn_low_acceptance(info)
             warn_at_edge(part)

@@ -25,6 +25,7 @@ from aif_dcpc.inference.errors import ConvergenceWarning
 from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.queries.edges import cut_off
+from aif_dcpc.inference.queries.impossible import refuse_impossible
 from aif_dcpc.inference.queries.ranks import RankDiagnostics, rank_diagnostics
 
 CHUNK = 100  # draws of each chain between looks at them
@@ -77,6 +78,7 @@ def sample(
 def _attempts(sampler: BlockSampler, began: float, max_seconds: float) -> tuple[int, Attempt]:
     """Warm up and draw, once more with longer trajectories where that may help; sweeps and the better."""
     sweeps = warm_up(sampler, began + WARM_SHARE * max_seconds)
+    refuse_impossible(sampler.state)
     escalates = bool(sampler.moves)
     first = _finish(sampler, *_draw(sampler, began + max_seconds, patient=not escalates))
     if not escalates or not first.verdict.may_improve:
