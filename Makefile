@@ -1,4 +1,4 @@
-.PHONY: check format lint types test picture
+.PHONY: check format lint types test picture pictures
 
 check: lint types test
 
@@ -19,3 +19,6 @@ test:
 
 picture:
 	python docs/picture.py
+
+pictures:
+	python docs/guides/pictures.py

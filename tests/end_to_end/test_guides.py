@@ -1,0 +1,272 @@
+"""The pages of docs/guides say what their code prints, and their posteriors are right.
+
+A number that a page shows as printed lies within five Monte Carlo errors of what the code prints
+here, both runs having one. The error comes from the chains: the block is run again with each
+thirty-second of them alone, and what it prints differs as chains do (31 degrees of freedom: a right
+number fails 2 in 100,000 times; the pages show about a hundred). R-hat and effective sizes must be as
+good, or as bad, as shown; times are the machine's. Posteriors are compared with `guide_posteriors`.
+"""
+
+import re
+import sys
+import warnings
+from dataclasses import replace
+from decimal import Decimal
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import guide_posteriors
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from PIL import Image
+
+from aif_dcpc.inference.arrival.draws import Draws
+from aif_dcpc.inference.arrival.judge import MAX_R_HAT
+from aif_dcpc.inference.errors import ConvergenceWarning
+
+GUIDES = Path(__file__).resolve().parents[2] / "docs" / "guides"
+GROUPS = 32  # of chains
+ERRORS = 5 * 2**0.5  # two runs of the same error
+ENOUGH = 400  # effective draws (Vehtari et al. 2021)
+NUMBER = re.compile(r"(?<![\w.\[])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")  # but for those of names
+LARGEST = 60_000  # bytes of a picture
+
+
+def script(path):
+    """A script of docs/, which is no package."""
+    spec = spec_from_file_location(path.stem, path)
+    module = module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+pictures = script(GUIDES / "pictures.py")
+PAGES = pictures.PAGES
+
+
+# -- what is printed against what is shown ---------------------------------------------------------
+
+
+def words(line):
+    return NUMBER.sub("#", " ".join(line.split()))
+
+
+def numbers(line):
+    return [float(found) for found in NUMBER.findall(line)]
+
+
+def fits(shown, line):
+    """Whether a line is the one that is shown, but for its numbers and what `...` stands for."""
+    pattern = ".*".join(re.escape(words(part)) for part in shown.split("..."))
+    return re.fullmatch(pattern, words(line)) is not None
+
+
+def places(shown, printed):
+    """For each line that is shown, its place among those that are printed; `...` leaves out any number."""
+    found = []
+    place = 0
+    skips = False
+    lines = printed.splitlines()
+    for line in shown.splitlines():
+        if line == "...":
+            skips = True
+            continue
+        while skips and place < len(lines) and not fits(line, lines[place]):
+            place += 1
+        assert place < len(lines), f"{line!r} is not printed"
+        assert fits(line, lines[place]), f"{line!r} is shown, {lines[place]!r} is printed"
+        found.append((line, place))
+        place += 1
+        skips = False
+    assert skips or place == len(lines), f"{lines[place]!r} is printed and not shown"
+    return found
+
+
+def disagreements(shown, printed, others):
+    """Numbers that are shown and not printed; `others` are what groups of chains print."""
+    lines = printed.splitlines()
+    table = False
+    for line, place in places(shown, printed):
+        table = "R-hat" in line or (table and "draws," not in line)
+        if "..." in line or "draws," in line or not numbers(line):
+            continue
+        spread = [numbers(other.splitlines()[place]) for other in others]
+        errors = torch.tensor(spread, dtype=torch.float64).std(0) / len(others) ** 0.5
+        row = list(zip(NUMBER.findall(line), numbers(lines[place]), errors.tolist(), strict=True))
+        if table and "R-hat" not in line:
+            row = row[:-3]
+            if is_good(numbers(line)) != is_good(numbers(lines[place])):
+                yield line, "diagnosis", lines[place]
+        for text, value, error in row:
+            if abs(float(text) - value) > ERRORS * error + rounding(text, error):
+                yield line, text, value, error
+
+
+def is_good(row):
+    """Whether R-hat and effective sizes, at the end of a row, are as they should be."""
+    *_, r_hat, bulk, tail = row
+    return r_hat <= MAX_R_HAT and min(bulk, tail) >= ENOUGH
+
+
+def rounding(text, error):
+    """A unit of the last digit; whole numbers that have no error are exact."""
+    unit = 10.0 ** Decimal(text).as_tuple().exponent
+    return unit * (1 + 1e-9) if error or "." in text else 0.0
+
+
+def of_group(draws, index):
+    """The draws of some chains alone."""
+    own = slice(index, None, GROUPS)
+    values = {name: value[:, own] for name, value in draws.values.items()}
+    return replace(
+        draws,
+        values=values,
+        log_joint=draws.log_joint[:, own],
+        acceptance=draws.acceptance[own],
+    )
+
+
+def printed_by_groups(part, names):
+    """What a block prints if there are but the chains of one group, group by group; nothing is sampled anew."""
+    draws = {name: value for name, value in names.items() if isinstance(value, Draws)}
+    for index in range(GROUPS):
+        few = {name: of_group(value, index) for name, value in draws.items()}
+        yield part.run(names | few, given=few)
+
+
+# -- pages -----------------------------------------------------------------------------------------
+
+
+def agrees_with(draws, mean, variance):
+    """Whether mean and variance of draws `(S, K, 1, *rest)` lie within 5 standard errors of chains.
+
+    The expectations' own errors (of posteriordb's 10,000 draws) are smaller than the chains' or alike: the factor
+    of two runs; the floor is for what hardly ever varies.
+    """
+    for values, expected in ((draws, mean), (((draws - mean).square()), variance)):
+        chains = values.double().mean(0)
+        error = ERRORS * chains.std(0) / len(chains) ** 0.5
+        if bool(((chains.mean(0) - expected).abs() > error + 1e-3).any()):
+            return False
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_guide_prints_what_it_shows_and_draws_from_the_posterior(page):
+    names = {}
+    said = ""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always", ConvergenceWarning)
+        for part, printed in pictures.walk(page, names):
+            said += printed
+            if part.output is not None:
+                others = list(printed_by_groups(part, names))
+                assert list(disagreements(part.output, printed, others)) == []
+            assert (part.picture is not None) == bool(plt.get_fignums())
+    assert all(f"warning: {w.message}\n" in said for w in warned)
+    assert not names["draws"].warnings
+    for site, expected in getattr(guide_posteriors, page.stem)(names).items():
+        assert agrees_with(names["draws"][site], *expected), site
+
+
+def fenced(text):
+    return "\n".join(re.findall(r"^```\w+\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+
+
+def prose(text):
+    """A page without its blocks, code, targets of links and years."""
+    text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"`[^`]+`|\]\([^)]+\)|\b(19|20)\d\d\b", "", text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_prose_states_no_number_of_its_own(page):
+    """Each stands in the page's code, or in what it prints, or is a threshold."""
+    text = page.read_text(encoding="utf-8")
+    known = {*re.findall(r"[\d.]*\d", fenced(text)), str(MAX_R_HAT), str(ENOUGH)}
+    assert {*NUMBER.findall(prose(text))} - known == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_pictures_are_those_of_the_code(page):
+    shown = [part.picture for part in pictures.parts(page) if part.picture]
+    text = page.read_text(encoding="utf-8")
+    assert 1 <= len(shown) == text.count("](pictures/") <= 2
+    assert len(pictures.parts(page)) == text.count("```python")
+    for picture in shown:
+        advice = (
+            f"the code of {picture} has changed: draw it anew with `make pictures`, and look at it"
+        )
+        code = Image.open(GUIDES / picture).text["Description"]
+        assert code == pictures.code_until(page, picture), advice
+        assert (GUIDES / picture).stat().st_size < LARGEST
+
+
+def test_every_picture_is_shown():
+    shown = {part.picture for page in PAGES for part in pictures.parts(page)} - {None}
+    assert {f"pictures/{path.name}" for path in (GUIDES / "pictures").iterdir()} == shown
+
+
+# -- the check is checked --------------------------------------------------------------------------
+
+TABLE = "      mean   R-hat  bulk ESS  tail ESS\nz    {}    {}    {}    900\n3200 draws, {} s\n"
+SHOWN = TABLE.format("1.23", "1.01", "1000", "2.0")
+
+
+def group_tables():
+    """Means whose error is .01 * sqrt(33 / 31) / sqrt(32), about .0018."""
+    return [TABLE.format(1.23 + 0.01 * (-1) ** i, "1.01", "1000", "2.0") for i in range(32)]
+
+
+@pytest.mark.parametrize(
+    ("printed", "wrong"),
+    [
+        (SHOWN, 0),
+        (TABLE.format("1.25", "1.04", "401", "9.0"), 0),  # within 5 errors and a unit: .0225
+        (TABLE.format("1.26", "1.01", "1000", "2.0"), 1),
+        (TABLE.format("1.23", "1.06", "1000", "2.0"), 1),
+        (TABLE.format("1.23", "1.01", "399", "2.0"), 1),
+    ],
+)
+def test_a_number_that_is_off_is_noticed(printed, wrong):
+    assert len(list(disagreements(SHOWN, printed, group_tables()))) == wrong
+
+
+@pytest.mark.parametrize(
+    "shown", ["a 1\n", "a 1\nc 3\n", "...\nc 3\n", "b 1\n...\n", "a 1\n...\nd 3\n"]
+)
+def test_a_line_that_is_off_is_noticed(shown):
+    with pytest.raises(AssertionError, match=r"is (not )?printed"):
+        places(shown, "a 1\nb 2\n")
+
+
+def test_dots_stand_for_what_is_left_out():
+    assert places(
+        "a 7\n...\nwarning: some ... thing, 5\n", "a 1\nb 2\nc\nwarning: some 4 new thing, 5\n"
+    ) == [
+        ("a 7", 0),
+        ("warning: some ... thing, 5", 3),
+    ]
+
+
+def test_whole_numbers_without_error_are_exact():
+    assert len(list(disagreements("(32, 1)\n", "(33, 1)\n", ["(33, 1)\n"] * 32))) == 1
+    assert not list(disagreements("(33, 1)\n", "(33, 1)\n", ["(33, 1)\n"] * 32))
+
+
+def test_a_wrong_posterior_is_noticed():
+    draws = torch.randn(100, 32, 1, 3, generator=torch.Generator().manual_seed(0))
+    zero = torch.zeros(3)
+    assert agrees_with(draws, zero, zero + 1)
+    assert not agrees_with(draws, zero + 0.2, zero + 1)
+    assert not agrees_with(draws, zero, zero + 1.3)
+
+
+def test_pages_need_no_arviz_but_for_its_pictures(monkeypatch):
+    monkeypatch.setattr(pictures, "find_spec", lambda name: None)
+    left_out = [part for page in PAGES for part in pictures.parts(page) if not part.can_run]
+    assert len(left_out) >= len(PAGES)
+    assert all(part.output is None for part in left_out)
+    assert find_spec("matplotlib") is not None
