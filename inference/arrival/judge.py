@@ -41,6 +41,7 @@ class Verdict:
         heavy: site with tails that are too heavy to be explored; "" for none.
         lean: standard errors by which a mean prediction error misses zero, the worst.
         lean_site: where it is.
+        unseen: share of the mass in a spike that no chain stands in.
     """
 
     r_hat: float
@@ -53,6 +54,7 @@ class Verdict:
     heavy: str = ""
     lean: float = 0.0
     lean_site: str = ""
+    unseen: float = 0.0
 
     def with_ranks(self, r_hats: Mapping[str, Tensor]) -> "Verdict":
         """The verdict once R-hat on ranks is known by site."""
@@ -79,12 +81,13 @@ class Verdict:
     @property
     def may_improve(self) -> bool:
         """Whether smaller steps and longer trajectories may be a remedy."""
-        return not (self.is_good or self.heavy or self.not_finite)
+        is_known = replace(self, unseen=0.0).is_good
+        return not (is_known or self.heavy or self.not_finite)
 
     def warnings(self) -> tuple[str, ...]:
         """One sentence for each cause, with its remedy."""
         said = [self._not_finite(), self._stuck(), self._heavy() or self._astray()]
-        said += [self._disagreement(), self._leaning()]
+        said += [self._disagreement(), self._leaning(), self._unseen()]
         return tuple(sentence for sentence in said if sentence)
 
     def _not_finite(self) -> str:
@@ -144,6 +147,15 @@ class Verdict:
             "site a prior that spreads over fewer orders of magnitude, or rewrite it."
         )
 
+    def _unseen(self) -> str:
+        if not self.unseen or self.stuck:
+            return ""
+        return (
+            f"about {self.unseen:.0%} of the mass lies in a spike that the chains step over, and no draw comes from "
+            "it; use engine.temper(data), whose particles start from the prior, or write a mixture's value "
+            "as location[k] + scale[k] * w, with sites k and w of their own."
+        )
+
 
 def judge(
     places: list[Tensor],
@@ -154,6 +166,7 @@ def judge(
     *,
     scores: Sequence[Tensor] = (),
     declared: Tensor | None = None,
+    unseen: float = 0.0,
 ) -> Verdict:
     """Judge draws by chain and by coordinate.
 
@@ -165,6 +178,7 @@ def judge(
         sites: name of the site of each of the D coordinates.
         scores: by chart, the mean prediction error of each chain, `(K, G, D)`.
         declared: draws in declared coordinates, `(S, K, G, D)`, whose tails are looked at.
+        unseen: share of the mass in a spike without a draw.
     """
     height = log_prob.double().mean(0)
     middle = height.median(0).values
@@ -185,6 +199,7 @@ def judge(
         _heavy_site(declared, sites, sources),
         lean,
         lean_site,
+        unseen,
     )
 
 

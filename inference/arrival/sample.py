@@ -20,6 +20,7 @@ from aif_dcpc.inference.arrival.draws import Draws
 from aif_dcpc.inference.arrival.judge import Verdict, leans_alike, stand_in
 from aif_dcpc.inference.arrival.kept import Kept
 from aif_dcpc.inference.arrival.progress import SampleProgress
+from aif_dcpc.inference.arrival.unseen import watched
 from aif_dcpc.inference.arrival.warm_up import warm_up
 from aif_dcpc.inference.errors import ConvergenceWarning
 from aif_dcpc.inference.model.isolation import no_validation
@@ -127,8 +128,10 @@ def _draw(sampler: BlockSampler, deadline: float, *, patient: bool) -> tuple[Kep
     """
     kept = Kept(torch.zeros_like(sampler.point.log_prob))
     sampler.progress.begin("drawing", CHUNK)
-    while True:
+    with watched(sampler) as highest:
         _chunk(sampler, kept, deadline)
+    kept.look_for_unseen(sampler, highest)
+    while True:
         verdict = kept.verdict(sampler.block)
         if verdict.is_settled or time.process_time() > deadline:
             return kept, verdict
@@ -137,6 +140,7 @@ def _draw(sampler: BlockSampler, deadline: float, *, patient: bool) -> tuple[Kep
                 return kept, verdict
             kept.thin()
         sampler.progress.extend(CHUNK * kept.every)
+        _chunk(sampler, kept, deadline)
 
 
 def _chunk(sampler: BlockSampler, kept: Kept, deadline: float) -> None:
