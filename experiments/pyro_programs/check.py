@@ -1,7 +1,8 @@
 """Compare programs in the manner of Pyro's examples with references: `python -m ...pyro_programs.check [names]`.
 
 Prints, for each program, the largest distance of a posterior mean in joint standard errors (16
-independent clouds, and the reference's own), or the sentence by which it is refused.
+independent clouds, and the reference's own), or the sentence by which it is refused; with `--sample`
+that of the draws of `engine.sample` (chains for clouds), and what it warns of.
 """
 
 import argparse
@@ -16,7 +17,13 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.commands.command import run_script
-from aif_dcpc.experiments.pyro_programs import classics, references, series
+from aif_dcpc.experiments.pyro_programs import (
+    classics,
+    further,
+    further_references,
+    references,
+    series,
+)
 from aif_dcpc.inference import DCPC, GraphicalModel, ModelError
 
 COPIES = 16
@@ -78,11 +85,53 @@ CASES: dict[str, Case] = {
     "sir": Case(series.sir, (classics.COUNTS,), None),
     "vae": Case(series.vae, (series.PIXELS,), references.decoder),
     "dmm": Case(series.dmm, (series.PIXELS,), references.deep_chain),
+    "zero inflated": Case(
+        further.zero_inflated, (further.ZEROS,), further_references.zero_inflated
+    ),
+    "ordinal": Case(further.ordinal, (further.DOSES, further.ANSWERS), further_references.ordinal),
+    "dawid skene": Case(
+        further.dawid_skene,
+        (further.LABELS,),
+        further_references.dawid_skene,
+        {"is_first": ("truth", lambda t: (t == 0).double())},
+    ),
+    "bradley terry": Case(
+        further.bradley_terry, (further.GAMES,), further_references.bradley_terry
+    ),
+    "survival": Case(
+        further.survival, (further.LIVES, further.CENSORED), further_references.survival
+    ),
+    "gaussian process": Case(
+        further.gaussian_process,
+        (further.PLACES, further.HEIGHTS),
+        further_references.gaussian_process,
+    ),
+    "moving slope": Case(
+        further.moving_slope, (further.DRIVE, further.RESPONSE), further_references.moving_slope
+    ),
+    "hidden states": Case(
+        further.hidden_states, (further.SIGNAL,), further_references.hidden_states
+    ),
+    "imputation": Case(
+        further.imputation,
+        (further.AGES, further.CLASS, further.SURVIVED),
+        further_references.imputation,
+    ),
+    "oscillation": Case(further.oscillation, (further.TRACK,), further_references.oscillation),
+    "ordered mixture": Case(
+        further.ordered_mixture, (further.POINTS,), further_references.ordered_mixture
+    ),
+    "bounded walk": Case(further.bounded_walk, (further.TRACK,), None),
+    "subsampled": Case(further.subsampled, (further.POINTS,), None),
+    "heavy walk": Case(further.heavy_walk, (further.TRACK,), None),
+    "geometric": Case(further.geometric, (), None),
 }
 
 
-def score(case: Case, *, sweeps: int = 400, seed: int = 0) -> tuple[float, str]:
-    """Largest distance of a posterior mean from its reference in standard errors, and the site."""
+def score(
+    case: Case, *, sweeps: int = 400, seed: int = 0, by_sample: bool = False
+) -> tuple[float, str, tuple[str, ...]]:
+    """Largest distance of a posterior mean from its reference in standard errors, the site, and warnings."""
     model, data = GraphicalModel.from_pyro(case.program, *case.arguments)
     if case.reference is None:
         raise AssertionError("the program was to be refused")
@@ -91,19 +140,36 @@ def score(case: Case, *, sweeps: int = 400, seed: int = 0) -> tuple[float, str]:
         means = case.reference()
     sources = {name: case.derived.get(name, (name, Tensor.double)) for name in means}
     recorded = sorted({site for site, _ in sources.values()})
+    draw = _by_sample if by_sample else partial(_by_sweeps, sweeps=sweeps)
+    trace, said = draw(model, data, recorded, seed)
+    found = {name: distance(f(trace[s]), *means[name]) for name, (s, f) in sources.items()}
+    worst = max(found, key=found.__getitem__)
+    return found[worst], worst, said
+
+
+def _by_sweeps(
+    model: GraphicalModel, data: Trace, sites: list[str], seed: int, *, sweeps: int
+) -> tuple[Trace, tuple[str, ...]]:
+    """Traces `(sweeps, K, COPIES, *event)` of independent clouds."""
     engine = DCPC(model, num_particles=16, warmup=sweeps // 2)
     wide = {name: value.expand(COPIES, *value.shape[1:]) for name, value in data.items()}
     state, _ = engine.run(engine.init(wide, seed=seed), sweeps // 2)
-    _, info = engine.run(state, sweeps, record=recorded)
-    found = {name: distance(f(info.trace[s]), *means[name]) for name, (s, f) in sources.items()}
-    worst = max(found, key=found.__getitem__)
-    return found[worst], worst
+    _, info = engine.run(state, sweeps, record=sites)
+    return info.trace, ()
+
+
+def _by_sample(
+    model: GraphicalModel, data: Trace, sites: list[str], seed: int
+) -> tuple[Trace, tuple[str, ...]]:
+    """Draws `(S, 1, K, *event)`: chains are independent."""
+    draws = DCPC(model).sample(data, seed=seed)
+    return {name: draws[name].movedim(2, 1) for name in sites}, draws.warnings
 
 
 def distance(trace: Tensor, mean: Tensor, error: Tensor) -> float:
-    """Largest distance of `(sweeps, K, COPIES, *event)` from a mean in joint standard errors."""
+    """Largest distance of `(S, K, copies, *event)` from a mean in joint standard errors."""
     per_copy = trace.double().mean((0, 1))
-    own = per_copy.std(0) / COPIES**0.5
+    own = per_copy.std(0) / len(per_copy) ** 0.5
     difference = ((per_copy.mean(0) - mean.reshape(own.shape)).abs() - FLOOR).clamp_min(0)
     joint = (own.square() + error.reshape(own.shape).square()).sqrt().clamp_min(1e-12)
     return float((difference / joint).max())
@@ -114,13 +180,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=list(CASES), choices=list(CASES))
     parser.add_argument("--sweeps", type=int, default=400)
+    parser.add_argument("--sample", action="store_true")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     for name in options.names:
         start = time.process_time()
         try:
-            distance_found, site = score(CASES[name], sweeps=options.sweeps)
-            row = f"{distance_found:.1f} ({site})"
+            case = CASES[name]
+            far, site, said = score(case, sweeps=options.sweeps, by_sample=options.sample)
+            row = " ".join([f"{far:.1f} ({site})", *said])
         except ModelError as error:
             row = f"refused: {error}"
         print(f"| {name} | {row} | {time.process_time() - start:.0f} s |", flush=True)

@@ -34,6 +34,13 @@ def program_line() -> str:
 def not_static(error: Exception) -> ModelError:
     """Refuse a program that ran, but cannot be recorded: say why, and at which of its own lines."""
     place = _own_line(error)
+    if isinstance(error, ModelError):
+        return error
+    if "_local_scalar_dense" in str(error) and _checks_arguments(error):
+        return ModelError(
+            f"program: a law checks its arguments while it is recorded{place}: leave out "
+            "validate_args=True; data are checked when they are given."
+        )
     if "_local_scalar_dense" in str(error):
         return ModelError(
             "program: it reads the numbers in a latent or observed site (a branch on a sample, "
@@ -45,6 +52,13 @@ def not_static(error: Exception) -> ModelError:
         f"program: it cannot be recorded as tensor operations{place}: {type(error).__name__}: "
         f"{cause}"
     )
+
+
+def _checks_arguments(error: Exception) -> bool:
+    """Whether a law of torch was checking its arguments."""
+    last = traceback.extract_tb(error.__traceback__)
+    checks = Path("torch", "distributions", "distribution.py").parts
+    return any(Path(f.filename).parts[-3:] == checks and f.name == "__init__" for f in last)
 
 
 def _own_line(error: Exception) -> str:

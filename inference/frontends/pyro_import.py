@@ -220,6 +220,11 @@ class TracedDistribution(Distribution):
         super().__init__(cloud_shape + kernel.plates, torch.Size(kernel.event), validate_args=False)
 
     @property
+    def recorded_from(self) -> Distribution:
+        """The law of a statement as the program gave it."""
+        return self.kernel.statement
+
+    @property
     def support(self) -> constraints.Constraint | None:  # type: ignore[override]
         """The statement's support; that of the parts for a mixture."""
         support: constraints.Constraint | None = self.kernel.statement.support

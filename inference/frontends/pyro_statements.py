@@ -15,6 +15,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import Distribution
 from torch.distributions import LKJCholesky as TorchLKJCholesky
+from torch.nn.functional import logsigmoid
 
 from aif_dcpc.inference.distributions import LKJCholesky
 from aif_dcpc.inference.errors import ModelError
@@ -145,12 +146,51 @@ def _sound(distribution: Distribution) -> Distribution:
     """Copy a distribution, parts included, so that it draws as its density says and validates nothing."""
     if isinstance(distribution, TorchLKJCholesky):
         return _LKJCholesky(distribution.dim, distribution.concentration, validate_args=False)
+    if isinstance(distribution, pyro.distributions.OrderedLogistic):
+        logits = ordered_logits(distribution.predictor, distribution.cutpoints)
+        return pyro.distributions.Categorical(logits=logits, validate_args=False)
     found = copy.copy(distribution)
     found._validate_args = False
     for name, part in vars(distribution).items():
         if isinstance(part, Distribution):
             vars(found)[name] = _sound(part)
     return found
+
+
+def ordered_logits(predictor: Tensor, cutpoints: Tensor) -> Tensor:
+    """Log chances of ordered categories, `(*batch, C + 1)`, without the 1e-7 at which Pyro's are cut.
+
+    log(s(b) - s(a)) = log s(b) + log s(-a) + log(1 - exp(a - b)) for a < b and the logistic function s.
+    """
+    edges = cutpoints - predictor.unsqueeze(-1)
+    below = logsigmoid(edges)
+    above = logsigmoid(-edges)
+    tiny = torch.finfo(edges.dtype).tiny
+    gaps = (edges[..., 1:] - edges[..., :-1]).clamp_min(tiny)
+    between = below[..., 1:] + above[..., :-1] + torch.log(-torch.expm1(-gaps))
+    return torch.cat([below[..., :1], between, above[..., -1:]], -1)
+
+
+def _log_prob(site: Message, value: Tensor) -> Tensor:
+    """The log density of a statement's law.
+
+    Raises:
+        ModelError: for a law that has none.
+    """
+    try:
+        log_prob: Tensor = site["fn"].log_prob(value)
+    except (NotImplementedError, RuntimeError) as error:
+        family = type(innermost(site["fn"])).__name__
+        reads = "_local_scalar_dense" in str(error)
+        if not reads and not isinstance(error, NotImplementedError):
+            raise
+        what = "looks at its numbers" if reads else "cannot be computed"
+        raise ModelError(
+            f"site {site['name']!r}: the density of {family} {what}; write it as sites whose laws "
+            "have one: hidden states as a loop of sites, a stable law by "
+            "poutine.reparam(program, config={name: StableReparam()})."
+        ) from error
+    return log_prob
 
 
 def log_density(site: Message, value: Tensor) -> Tensor:
@@ -160,7 +200,7 @@ def log_density(site: Message, value: Tensor) -> Tensor:
     everywhere: either nothing else reads what is masked off, so that those elements follow their
     prior and leave the posterior of all others as it is, or a factor undoes their density.
     """
-    log_prob: Tensor = site["fn"].log_prob(value)
+    log_prob = _log_prob(site, value)
     if site["mask"] is None or not site["is_observed"]:
         return log_prob
     masked: Tensor = scale_and_mask(log_prob, mask=site["mask"])
@@ -169,7 +209,7 @@ def log_density(site: Message, value: Tensor) -> Tensor:
 
 def counted_density(site: Message) -> Tensor:
     """The log density that Pyro counts, masked for latents too."""
-    counted: Tensor = scale_and_mask(site["fn"].log_prob(site["value"]), mask=site["mask"])
+    counted: Tensor = scale_and_mask(_log_prob(site, site["value"]), mask=site["mask"])
     return counted
 
 

@@ -183,9 +183,15 @@ def at_edge(bijection: Transform, coordinate: Tensor) -> Tensor:
     return (coordinate <= low) | (coordinate >= high)
 
 
+def declared_law(law: Distribution) -> Distribution:
+    """The law of one element as the user declared it, whose kind tells what its numbers are."""
+    element = base_law(law)
+    return base_law(getattr(element, "recorded_from", element))
+
+
 def _is_circular(law: Distribution) -> bool:
     """Tell whether a distribution is one of angles."""
-    element = base_law(law)
+    element = declared_law(law)
     if isinstance(element, MixtureSameFamily):
         return _is_circular(element.component_distribution)
     return any(kind.__name__ in CIRCULAR for kind in type(element).__mro__)
@@ -193,5 +199,5 @@ def _is_circular(law: Distribution) -> bool:
 
 def _moves_angles(law: Distribution) -> bool:
     """Tell whether a distribution is one of transformed angles, which are on no known circle."""
-    element = base_law(law)
+    element = declared_law(law)
     return isinstance(element, TransformedDistribution) and _is_circular(element.base_dist)
