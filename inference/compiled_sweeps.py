@@ -26,7 +26,7 @@ from aif_dcpc.inference.model.parts import SWEPT, Parts
 from aif_dcpc.inference.model.recording import CannotRecord
 from aif_dcpc.inference.model.state import Conditioning, State
 from aif_dcpc.inference.moves import Move
-from aif_dcpc.inference.sweeping import make_moves
+from aif_dcpc.inference.sweeping import make_moves, mean_acceptance
 
 if TYPE_CHECKING:
     from aif_dcpc.inference.recorded_sweeps import Recording
@@ -50,6 +50,7 @@ class Kind:
         recording: what they do, once recorded.
         function: the compiled graph, once compared.
         refused: whether it stays as it is.
+        apart: whether its moves are kinds of their own, since not all of them can be recorded.
     """
 
     holds: tuple[Any, ...]
@@ -58,6 +59,7 @@ class Kind:
     recording: "Recording | None" = None
     function: Callable[..., tuple[Tensor, ...]] | None = None
     refused: bool = False
+    apart: bool = False
 
 
 class CompiledSweeps:
@@ -66,6 +68,8 @@ class CompiledSweeps:
     Args:
         setting: True compiles every kind of sweep that comes again; "auto" those for which the sweeps
             ahead (or, where nobody tells, as many as have been made) take longer than compiling.
+        warmup: sweeps in which moves learn before they stand. Those that learn are compiled when they
+            have come more often than that, as in learning steps, whose moves learn for ever.
 
     Attributes:
         ahead: how many sweeps are to come, as far as is known.
@@ -75,10 +79,11 @@ class CompiledSweeps:
         ModelError: for another setting.
     """
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, warmup: int) -> None:
         if setting not in (True, "auto"):
             raise ModelError(f"compile: expected False, True or 'auto', found {setting!r}.")
         self.always = setting is True
+        self.warmup = warmup
         self.ahead = 0
         self.causes: list[str] = []
         self._kinds: dict[Any, Kind] = {}
@@ -111,25 +116,57 @@ class CompiledSweeps:
         Warns:
             CompileWarning: where a kind of sweep stays as it is, the first time for each cause.
         """
+        self.ahead = max(self.ahead - 1, 0)
+        return self._swept(moves, period, state, generator, adapt=adapt)
+
+    def _swept(
+        self,
+        moves: tuple[Move, ...],
+        period: int,
+        state: State,
+        generator: torch.Generator | None,
+        *,
+        adapt: bool,
+    ) -> Swept:
         parts, shape = self._taken_apart(state)
         kind = self._kind(moves, period, state, shape, adapt)
-        self.ahead = max(self.ahead - 1, 0)
         if kind.function is not None and kind.recording is not None:
             outputs = kind.function(*kind.recording.arguments(parts, generator))
             state, parts, acceptance = kind.recording.result(state, parts, outputs)
             self._last = (state, parts, self._number(parts.rest))
             return state, acceptance
+        if kind.apart:
+            return self._one_by_one(moves, period, state, generator, adapt=adapt)
         call = Call(moves, state, parts, generator, adapt)
-        if kind.refused or not kind.met or not self._pays(kind, period):
+        if kind.refused or not kind.met or not self._pays(kind, period, adapt):
             return call.as_it_stands(kind)
         drawn = None if generator is None else generator.get_state()
         try:
             return self._record(kind, call) if kind.recording is None else self._compile(kind, call)
         except Exception as error:  # kernels and compilers may raise anything
-            self._refuse(kind, cause(error))
+            self._refuse(kind, error, apart=len(moves) > 1)
         if generator is not None and drawn is not None:
             generator.set_state(drawn)
         return call.as_it_stands(kind)
+
+    def _one_by_one(
+        self,
+        moves: tuple[Move, ...],
+        period: int,
+        state: State,
+        generator: torch.Generator | None,
+        *,
+        adapt: bool,
+    ) -> Swept:
+        """Make a sweep of moves of which each is a kind of its own."""
+        sweeps = state.sweeps
+        rates: dict[str, list[Tensor]] = {}
+        for move in moves:
+            state, acceptance = self._swept((move,), period, state, generator, adapt=adapt)
+            state = state.replace(sweeps=sweeps)
+            for name, rate in acceptance.items():
+                rates.setdefault(name, []).append(rate)
+        return state.replace(sweeps=sweeps + 1), mean_acceptance(rates)
 
     # -- kinds -------------------------------------------------------------------------------------
 
@@ -147,11 +184,11 @@ class CompiledSweeps:
             adapt,
             tuple(map(id, snapshot)),
         )
-        if key not in self._kinds:
-            self._kinds[key] = Kind((conditioning.factor_graph, snapshot))
-            while len(self._kinds) > KEPT:
-                del self._kinds[next(iter(self._kinds))]
-        return self._kinds[key]
+        kind = self._kinds.pop(key, None) or Kind((conditioning.factor_graph, snapshot))
+        self._kinds[key] = kind  # the last in use is forgotten last
+        if len(self._kinds) > KEPT:
+            del self._kinds[next(iter(self._kinds))]
+        return kind
 
     def _digest(self, conditioning: Conditioning) -> Any:
         """What tells one conditioning from another, by content: every `init` makes a new one."""
@@ -179,11 +216,13 @@ class CompiledSweeps:
     def _number(self, rest: Any) -> int:
         return self._rests.setdefault(rest, len(self._rests))
 
-    def _pays(self, kind: Kind, period: int) -> bool:
+    def _pays(self, kind: Kind, period: int, adapt: bool) -> bool:
         """Whether sweeps of a kind are likely to take longer from now on than compiling them.
 
         Where nobody tells how many are ahead, it is as many as were made.
         """
+        if adapt and kind.met * period <= self.warmup:
+            return False
         ahead = max(self.ahead / period, kind.met)
         return self.always or SAVED * ahead * kind.seconds > self._cost
 
@@ -223,12 +262,15 @@ class CompiledSweeps:
         kind.function = function
         return expected
 
-    def _refuse(self, kind: Kind, why: str) -> None:
-        kind.refused = True
-        if why not in self.causes:
+    def _refuse(self, kind: Kind, error: Exception, *, apart: bool) -> None:
+        """Leave a kind as it is, or try its moves one by one; say why, where this is new."""
+        kind.apart = apart and isinstance(error, CannotRecord)
+        kind.refused = not kind.apart
+        why = cause(error)
+        if kind.refused and why not in self.causes:
             self.causes.append(why)
             warnings.warn(
-                f"sweeps are made without a compiler, which takes longer: {why}",
+                f"sweeps, or some of their moves, are made without a compiler: {why}",
                 CompileWarning,
                 stacklevel=6,
             )

@@ -115,7 +115,7 @@ class DCPC(Estimates):
         self.seed = seed
         self.generator: torch.Generator | None = None
         self._last: tuple[tuple[object, ...], Schedule] | None = None
-        self.compiled = CompiledSweeps(compile) if compile is not False else None
+        self.compiled = CompiledSweeps(compile, warmup) if compile is not False else None
         check_overrides(self.factor_graph, self.moves, self.options)
 
     # -- clouds ------------------------------------------------------------------------------------

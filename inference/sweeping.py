@@ -1,6 +1,6 @@
 """Sweep after sweep: what `DCPC.run` does, with what it records and how often moves were accepted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -62,11 +62,15 @@ def make_moves(
             state, accepted = move(state, generator, adapt=adapt)
             for name in move.sites:
                 passes.setdefault(name, []).append(accepted)
-    acceptance = {
-        name: torch.stack(found).mean() if len(found) > 1 else found[0]
+    return state.replace(sweeps=state.sweeps + 1), mean_acceptance(passes)
+
+
+def mean_acceptance(passes: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
+    """Average the acceptance probabilities (0-dim) of the passes of each site."""
+    return {
+        name: torch.stack(list(found)).mean() if len(found) > 1 else found[0]
         for name, found in passes.items()
     }
-    return state.replace(sweeps=state.sweeps + 1), acceptance
 
 
 def readout(state: State, record: Sequence[str] | Readout) -> Readout:

@@ -26,8 +26,8 @@ def take_apart(thing: Any, leaves: list[Tensor]) -> Any:
     Two things with equal remainders can be put together from each other's tensors.
     """
     if isinstance(thing, Tensor):
-        leaves.append(thing)
-        return tuple(thing.shape), thing.stride(), thing.dtype, thing.device
+        leaves.append(thing.contiguous())  # a window's strides would tell the length of its series
+        return thing.shape, thing.dtype, thing.device
     if isinstance(thing, Mapping):
         return tuple((key, take_apart(value, leaves)) for key, value in thing.items())
     if isinstance(thing, tuple | list):
