@@ -25,6 +25,7 @@ from aif_dcpc.experiments.pyro_programs import (
     series,
 )
 from aif_dcpc.inference import DCPC, GraphicalModel, ModelError
+from aif_dcpc.misspelt import unknown_name
 
 COPIES = 16
 FLOOR = 2e-3  # of a difference of means that counts: float32, and the burn-in that is left
@@ -178,12 +179,15 @@ def distance(trace: Tensor, mean: Tensor, error: Tensor) -> float:
 def main() -> None:
     """Print a row for every program."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", default=list(CASES), choices=list(CASES))
+    parser.add_argument("names", nargs="*", metavar="name", help=f"of: {'; '.join(CASES)}")
     parser.add_argument("--sweeps", type=int, default=400)
     parser.add_argument("--sample", action="store_true")
     options = parser.parse_args()
-    warnings.simplefilter("ignore")
     for name in options.names:
+        if name not in CASES:
+            parser.error(unknown_name("program", name, CASES))
+    warnings.simplefilter("ignore")
+    for name in options.names or CASES:
         start = time.process_time()
         try:
             case = CASES[name]

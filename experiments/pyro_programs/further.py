@@ -4,6 +4,8 @@ Counts with too many zeros, ordered answers, annotators, pairs, censored lives, 
 imputation, laws with hidden states inside, loops that carry two numbers; and programs that are refused.
 """
 
+from typing import Any
+
 import pyro
 import pyro.distributions as dist
 import torch
@@ -75,9 +77,11 @@ def survival(lives: Tensor, censored: Tensor) -> None:
     shape = pyro.sample("shape", dist.LogNormal(0.0, 0.5))
     scale = pyro.sample("scale", dist.LogNormal(1.0, 0.5))
     with pyro.plate("data", len(lives)):
-        with poutine.mask(mask=~censored):
+        died: Any = ~censored  # Pyro types its masks by a class that tensors do not have
+        outlived: Any = censored
+        with poutine.mask(mask=died):
             pyro.sample("lives", dist.Weibull(scale, shape), obs=lives)
-        with poutine.mask(mask=censored):
+        with poutine.mask(mask=outlived):
             longer = torch.exp(-((lives / scale) ** shape))
             pyro.sample("longer", dist.Bernoulli(longer), obs=torch.ones(len(lives)))
 

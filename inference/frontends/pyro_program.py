@@ -16,15 +16,15 @@ The program runs a few times, for one particle and one data point, exactly as Py
 not broadcast. The log density of every site becomes a graph of tensor operations (`tensor_graphs`),
 whose inputs are the site's parents; neither Pyro nor the program is called afterwards (but for
 draws by rejection, which no graph can hold). Eight or more statements of a loop that do the same
-operations are one site, `loops`: "z_*" for z_0, z_1, ..., whose elements can be recorded by their own
-names. An observation that is computed from latents (`obs=y - z`) is a factor, and so is what makes a
-flat prior improper (`improper`); what a handler has reparameterised, or `pyro.deterministic` names,
-is a deterministic site. A program may index with its latents (`table[z]`),
-read its data (`int(y.max())`) and mask what it observes (`obs_mask=` gives the sites "y_observed"
-and "y_unobserved"). One that looks at the numbers in its latents (`if z > 0`) has no static
-structure and is refused, with its line. Sites keep the shape that they have in the program, plates
-first. `LKJCholesky` and `LKJ` draw by `distributions.LKJCholesky`, since torch's draws do not
-follow its density.
+operations are one site, `loops`: "z_*" for z_0, z_1, ...; data, masks, interventions, particles and
+results take the statements' own names as well (`model.elements`). An observation that is computed
+from latents (`obs=y - z`) is a factor, and so is what makes a flat prior improper (`improper`); what a
+handler has reparameterised, or `pyro.deterministic` names, is a deterministic site. A program may
+index with its latents (`table[z]`), read its data (`int(y.max())`) and mask what it observes
+(`obs_mask=` gives the sites "y_observed" and "y_unobserved"). One that looks at the numbers in its
+latents (`if z > 0`) has no static structure and is refused, with its line. Sites keep the shape that
+they have in the program, plates first. `LKJCholesky` and `LKJ` draw by `distributions.LKJCholesky`,
+since torch's draws do not follow its density; `OrderedLogistic` keeps the tails that Pyro's cuts off.
 """
 
 from collections.abc import Callable, Mapping

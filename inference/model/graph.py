@@ -171,7 +171,8 @@ class GraphicalModel(nn.Module):
             name: unique name of the site, such as "z" or "layer.weight".
             kernel: callable of the parents' values, in order, that returns a distribution whose
                 batch shape starts with the leading axes of its arguments; a kernel without parents
-                returns the event's distribution.
+                returns the event's distribution. `P[s]` picks by latent `s` from a table `P`,
+                constant or latent (see `model.indexing`).
             parents: names of earlier sites, or `lag(...)` of any site with time (itself included).
             initial: kernel of the first slices, a callable of the parents without lag; needed with
                 lagged parents.
@@ -263,7 +264,8 @@ class GraphicalModel(nn.Module):
 
         Returns:
             the model, and the observed sites' values to clamp, `(1, *plates, *event)` each; a loop
-            of eight or more statements y_0, y_1, ... is one site "y_*", `(1, N, *plates, *event)`.
+            of eight or more statements y_0, y_1, ... is one site "y_*", `(1, N, *plates, *event)`,
+            but wherever names are taken, or looked up, those of the statements are taken too.
 
         Raises:
             ModelError: if the sites or their parents change from run to run, for subsampling and

@@ -73,8 +73,8 @@ class LatentIndexing(TorchFunctionMode):
         if id(table) not in self.known or table.ndim <= self.lead:
             return False
         keys = index if isinstance(index, tuple) else (index,)
-        first = next((key for key in keys if isinstance(key, Tensor)), None)
-        return id(first) in self.known and is_integer(first) and first.ndim >= self.lead
+        first = [key for key in keys if isinstance(key, Tensor)][:1]
+        return any(id(k) in self.known and is_integer(k) and k.ndim >= self.lead for k in first)
 
 
 def is_integer(value: Any) -> bool:

@@ -116,6 +116,9 @@ def test_what_is_gathered_by_hand_stays_so():
     flat = IndexingCall(lambda P, s: P.flatten(0, 1)[torch.arange(20).view(4, 5), s], 2)
     assert torch.equal(flat(table, s), expected)
     assert torch.equal(IndexingCall(lambda P, s: ROWS[s % 2], 2)(table, s), ROWS[s % 2])
+    z = torch.randint(3, (4, 5, 2))
+    assert torch.equal(IndexingCall(lambda P, z: z[..., 0], 2)(table, z), z[..., 0])
+    assert torch.equal(IndexingCall(lambda P, z: P[:, :, 1], 2)(table, z), table[:, :, 1])
 
 
 def test_kernels_without_latent_indices_are_called_as_they_are():
