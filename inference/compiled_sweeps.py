@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference.errors import CompileWarning, ModelError, cause
+from aif_dcpc.inference.model.parameters import Snapshot
 from aif_dcpc.inference.model.parts import SWEPT, Parts
 from aif_dcpc.inference.model.recording import CannotRecord
 from aif_dcpc.inference.model.state import Conditioning, State
@@ -174,7 +175,7 @@ class CompiledSweeps:
         self, moves: tuple[Move, ...], period: int, state: State, shape: int, adapt: bool
     ) -> Kind:
         conditioning = state.conditioning
-        snapshot = () if state.snapshot is None else state.snapshot.tensors
+        snapshot = state.snapshot or Snapshot((), ())
         key = (
             moves,
             state.sweeps % math.lcm(period, 2),  # moves on integers alternate between two paces
@@ -182,7 +183,8 @@ class CompiledSweeps:
             state.length,
             shape,
             adapt,
-            tuple(map(id, snapshot)),
+            tuple(map(id, snapshot.tensors)),
+            snapshot.numbers,
         )
         kind = self._kinds.pop(key, None) or Kind((conditioning.factor_graph, snapshot))
         self._kinds[key] = kind  # the last in use is forgotten last

@@ -77,8 +77,7 @@ class DCPC(Estimates):
         seed: seeds the engine's generator when `init` gets none.
         compile: True compiles sweeps that come again, "auto" where this is likely to pay (see
             `compiled_sweeps`): 5 to 15 times as fast where tensors are small, after some ten seconds
-            for each kind of sweep. The same up to rounding, as long as what kernels read beside
-            tensors, such as Python's numbers, stays as it is.
+            for each kind of sweep. The same up to rounding.
 
     Raises:
         ModelError: for an unsound model or setting.

@@ -4,7 +4,8 @@ What a sweep reads becomes an argument of the graph: the cloud's tensors (values
 what moves have learned), every tensor that kernels hold (parameters, data that they close over), and
 the random numbers, which a replay draws from the given generator by the same calls in the same order.
 So a replay gives the numbers that the sweep itself would have given, but for rounding, also after
-parameters have changed in place. Numbers that kernels take from Python stay as they were recorded.
+parameters have changed in place. Numbers that kernels take from Python stay as they were recorded:
+a cloud's snapshot tells when they have changed.
 
 `recording.record` keeps what follows from no argument as a constant and refuses writing through views,
 which suits densities; sweeps add in place to slices of sums, so they are recorded by `make_fx`, which

@@ -1,8 +1,8 @@
-"""What densities depend on beside their sites: parameters, buffers, tensors that kernels capture.
+"""What densities depend on beside their sites: parameters, buffers, tensors and numbers that kernels capture.
 
 A cloud caches densities and scores at its values. They are of use only as long as what they depend
 on is as it was, so a cloud remembers the *snapshot* that they were evaluated under: every tensor,
-and how often it had been changed in place.
+how often it had been changed in place, and every number of Python's.
 """
 
 import functools
@@ -17,19 +17,23 @@ from torch.distributions import Distribution
 from aif_dcpc.inference.model.graph import GraphicalModel
 
 DEPTH = 5  # of containers and functions within functions
+Number = bool | int | float | str
+READ = Tensor | Number | nn.Module | functools.partial | Distribution  # of a module's globals
 
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """Tensors and their versions at one time.
+    """Tensors, their versions, and numbers at one time.
 
     Attributes:
         tensors: held, so that none can be mistaken for a later one in its place.
         versions: how often each had been changed in place.
+        numbers: numbers and names, as they are found.
     """
 
     tensors: tuple[Tensor, ...]
     versions: tuple[int, ...]
+    numbers: tuple[Number, ...] = ()
 
     @classmethod
     def of(cls, model: GraphicalModel) -> "Snapshot":
@@ -37,28 +41,31 @@ class Snapshot:
         kernels = [
             kernel for site in model.sites.values() for kernel in (site.kernel, site.initial)
         ]
-        found = {id(t): t for t in (*model.parameters(), *model.buffers(), *_all(kernels, DEPTH))}
-        tensors = tuple(found.values())
-        return cls(tensors, tuple(0 if t.is_inference() else t._version for t in tensors))
+        leaves = [*model.parameters(), *model.buffers(), *_all(kernels, DEPTH)]
+        tensors = tuple({id(x): x for x in leaves if isinstance(x, Tensor)}.values())
+        versions = tuple(0 if t.is_inference() else t._version for t in tensors)
+        return cls(tensors, versions, tuple(x for x in leaves if not isinstance(x, Tensor)))
 
     def same(self, other: "Snapshot | None") -> bool:
         """Whether nothing has changed."""
-        if other is None or self.versions != other.versions:
+        if other is None or self.versions != other.versions or self.numbers != other.numbers:
             return False
         return all(a is b for a, b in zip(self.tensors, other.tensors, strict=True))
 
 
-def _all(things: Iterable[Any], depth: int) -> Iterator[Tensor]:
+def _all(things: Iterable[Any], depth: int) -> Iterator[Tensor | Number]:
     for thing in things:
-        yield from _tensors(thing, depth)
+        yield from _leaves(thing, depth)
 
 
-def _tensors(thing: Any, depth: int) -> Iterator[Tensor]:
-    """Tensors that calling (or looking into) something may read."""
-    if isinstance(thing, Tensor):
+def _leaves(thing: Any, depth: int) -> Iterator[Tensor | Number]:
+    """Tensors and numbers that calling (or looking into) something may read."""
+    if isinstance(thing, Tensor | Number):
         yield thing
     elif isinstance(thing, nn.Module):
         yield from (*thing.parameters(), *thing.buffers())
+        for part in thing.modules():
+            yield from (x for x in vars(part).values() if isinstance(x, Number))
     elif depth:
         yield from _all(_parts(thing), depth - 1)
 
@@ -100,7 +107,7 @@ def _content(cell: CellType) -> Any:
 
 
 def _globals(function: FunctionType) -> Iterator[Any]:
-    """Tensors, modules and the module's own functions that a function names."""
+    """Tensors, numbers, modules and the module's own functions that a function names."""
     for name in function.__code__.co_names:
         value = function.__globals__.get(name)
         own = (
@@ -108,5 +115,5 @@ def _globals(function: FunctionType) -> Iterator[Any]:
             and value.__module__ == function.__module__
             and value is not function
         )
-        if own or isinstance(value, Tensor | nn.Module | functools.partial | Distribution):
+        if own or isinstance(value, READ):
             yield value

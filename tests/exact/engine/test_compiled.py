@@ -376,6 +376,25 @@ def test_learning_steps_are_recorded_and_learn_the_same(monkeypatch):
 
 
 @needs_compiler
+def test_numbers_that_change_between_runs_are_followed(monkeypatch):
+    monkeypatch.setattr(compiling, "compiled_or_raise", lambda graph, *examples: graph)
+    settings = {"noise": 1.0}
+    found = []
+    for setting in (False, True):
+        model = GraphicalModel()
+        model.add_site("z", lambda: Normal(0.0, 1.0))
+        model.add_site("x", lambda z: Normal(z, settings["noise"]), ["z"])
+        engine = DCPC(model, num_particles=8, warmup=4, compile=setting)
+        state = engine.init({"x": torch.ones(3)}, seed=0)
+        for noise in (1.0, 0.1):
+            settings["noise"] = noise
+            state, _ = engine.run(state, 16, adapt=False)
+        found.append(state.values["z"])
+    assert any(kind.function is not None for kind in engine.compiled._kinds.values())
+    assert torch.equal(*found)
+
+
+@needs_compiler
 def test_windows_of_constant_length_are_of_one_kind(monkeypatch):
     """A cycle of sweeps of the last ten slices is compiled once, however long the series grows."""
     monkeypatch.setattr(compiling, "compiled_or_raise", lambda graph, *examples: graph)
