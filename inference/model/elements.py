@@ -153,6 +153,11 @@ def _flags(
     found = []
     for index, (name, row) in enumerate(zip(names, rows, strict=True)):
         if name in masks:
+            if masks[name].dtype != torch.bool:
+                raise ClampError(
+                    f"mask of site {name!r}: expected bool (True where observed), found "
+                    f"{masks[name].dtype}."
+                )
             found.append(masks[name])
         elif name not in given and site in masks:
             found.append(masks[site] if masks[site].ndim == 1 else masks[site][:, index])

@@ -156,6 +156,12 @@ def _check_names(
             raise ClampError(unknown_name("site", name, sites))
         check_tensor(name, value)
     for name in observation:
+        if sites[name].period is None or sites[name].kind == "deterministic":
+            what = "deterministic" if sites[name].kind == "deterministic" else "a site without time"
+            raise ClampError(
+                f"append: site {name!r} is {what}, and has no value in a new slice; give its data "
+                "to init."
+            )
         observable = name in state.masks and name not in conditioning.partly_intervened
         if name in conditioning.latent and not observable:
             raise ClampError(

@@ -191,5 +191,11 @@ def test_names_of_elements_are_refused_where_only_whole_sites_can_be_named(impor
         engine.init({"z_1": 0.0})
     with pytest.raises(ClampError, match=r"\(B, 9\)"):
         engine.init({"y_*": Y[:8][None], "y_3": one(0.0)})
+    with pytest.raises(ClampError, match="mask of site 'y_3': expected bool"):
+        engine.init(data, masks={"y_3": one(1.0)})
+    with pytest.raises(ClampError, match="append: site 'y_3'"):
+        engine.append(state, {"y_3": one(0.0)})
+    with pytest.raises(ClampError, match="append: site 'y_\\*' is a site without time"):
+        engine.append(state, {"y_*": Y[None]})
     with pytest.raises(ClampError, match="particles of site 'z_3'"):
         engine.init(data, particles={"z_3": torch.ones(3, 1)})
