@@ -15,6 +15,9 @@ from clouds import agrees, imported_posterior, off
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.arrival.block_sampler import charts_of
 from aif_dcpc.inference.model.coordinates import Block
+from aif_dcpc.inference.model.elements import names_of_elements
+from aif_dcpc.inference.model.supports import base_law
+from aif_dcpc.inference.queries.law import law
 
 EFFECTS = torch.tensor([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
 ERRORS = torch.tensor([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
@@ -145,6 +148,19 @@ def test_loops_that_read_their_past_are_one_site_of_the_programs_density(program
         here = {name: state.value(name)[k, 0] for name in names}
         there = pyro.poutine.trace(pyro.condition(program, data=here)).get_trace(Y)
         assert math.isclose(joint[k, 0], there.log_prob_sum(), rel_tol=1e-4, abs_tol=1e-3)
+
+
+def test_densities_of_statements_stand_in_the_order_of_the_program():
+    """Each against the law of the statement by its own name."""
+    model, data = GraphicalModel.from_pyro(pair, Y)
+    state = DCPC(model, num_particles=3).init(data, seed=1)
+    name = "a_*+b_*"
+    statements = names_of_elements(model.sites, name)
+    assert statements[:4] == ["a_1", "b_1", "a_2", "b_2"]
+    found = base_law(law(state, name)).log_prob(state.value(name))
+    for index, statement in enumerate(statements):
+        expected = law(state, statement).log_prob(state.value(statement))
+        assert torch.allclose(found[..., index], expected, atol=1e-5)
 
 
 def test_second_order_states_are_those_of_linear_algebra():
