@@ -142,7 +142,7 @@ class IndexingCall:
         self.indexes: bool | None = None  # not known before the first call
 
     def __call__(self, *values: Tensor) -> Any:
-        """Call the function."""
+        """Call the function, followed where it may pick."""
         if self.indexes is None and getattr(self.function, "sees_one_particle", False):
             self.indexes = False
         if self.indexes is False or not self._may_index(values):
