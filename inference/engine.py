@@ -51,6 +51,7 @@ from aif_dcpc.inference.moves.schedule import (
 from aif_dcpc.inference.queries.diagnostics import warn_low_acceptance
 from aif_dcpc.inference.queries.edges import warn_at_edge
 from aif_dcpc.inference.queries.impossible import refuse_impossible
+from aif_dcpc.inference.queries.looks import Looks
 from aif_dcpc.inference.sampler import Readout
 from aif_dcpc.inference.settings import check_integer, check_seed
 from aif_dcpc.inference.smc.append import append
@@ -286,8 +287,8 @@ class DCPC(Estimates):
             NonFiniteError: if the log joint stops being finite; names the site and the sweep.
 
         Warns:
-            ConvergenceWarning: where a site's moves, after warming up, are hardly ever accepted, or
-                its particles lie at the edge of its support.
+            ConvergenceWarning: where a site's moves, after warming up, are hardly ever accepted, its
+                particles lie at the edge of its support, or stay apart from each other.
         """
         check_integer("num_sweeps", num_sweeps, 0)
         state = self.refresh_cache(intervene(state, do or {}))
@@ -295,6 +296,8 @@ class DCPC(Estimates):
             state = with_possible_start(state, generator or self.generator)
         part = whole = part_to_sweep(state, recent)
         found = Record(readout(state, record))
+        ready = max(part.opened + self.warmup, part.sweeps)
+        looks = Looks.over(part.sweeps + num_sweeps - ready if recent is None else 0)
         if self.compiled is not None:
             self.compiled.ahead = num_sweeps
         for _ in range(num_sweeps):
@@ -303,13 +306,15 @@ class DCPC(Estimates):
                 found.rates.clear()  # of moves that were still learning
             part, info = self.sweep(part, generator, adapt=adapting, log_joint=False)
             found.add(part, info)
+            if part.sweeps > ready:
+                looks.look(part)
         info = Info(found.acceptance, self.log_joint(part), found.trace)
         self.check_finite(part, info)
         if num_sweeps and state.sweeps - state.opened < self.warmup:
             refuse_impossible(part)
         if part.sweeps > part.opened + self.warmup:
-            warn_low_acceptance(info)
-            warn_at_edge(part)
+            if not (warn_low_acceptance(info) or warn_at_edge(part)):
+                looks.warn(part)
         return part if whole is state else merge_window(state, part), info
 
     def append(

@@ -139,7 +139,7 @@ class Verdict:
         )
 
     def _leaning(self) -> str:
-        if self.lean <= LEANING or self.stuck or self.heavy:
+        if self.lean <= LEANING or self.stuck or self.heavy or self._disagreement():
             return ""
         return (
             f"site {self.lean_site!r}: its prediction errors do not average to zero ({self.lean:.0f} standard "

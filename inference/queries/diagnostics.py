@@ -152,21 +152,25 @@ def _separate_clusters(trace: Mapping[str, Tensor], worst: Mapping[str, float]) 
     return [name for name in disagreeing if is_clustered(trace[name])]
 
 
-def warn_low_acceptance(info: Info) -> None:
+def warn_low_acceptance(info: Info) -> bool:
     """Warn of sites whose moves are hardly ever accepted (reads from the device: call it outside sweeps).
+
+    Returns:
+        whether there was anything to say.
 
     Warns:
         ConvergenceWarning: one sentence for each such site, with its remedy.
     """
-    for name, rate in info.acceptance.items():
-        if float(rate) < STANDSTILL:
-            warnings.warn(
-                f"site {name!r}: its moves are accepted at a rate of {float(rate):.0e}; the "
-                "particles stand still. Lengthen the engine's warmup, choose "
-                f"moves={{{name!r}: 'mala'}}, or check for values that are not finite.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
+    still = {n: rate for n, x in info.acceptance.items() if (rate := float(x)) < STANDSTILL}
+    for name, rate in still.items():
+        warnings.warn(
+            f"site {name!r}: its moves are accepted at a rate of {rate:.0e}; the "
+            "particles stand still. Lengthen the engine's warmup, choose "
+            f"moves={{{name!r}: 'mala'}}, or check for values that are not finite.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    return bool(still)
 
 
 def _disagreement(r_hat: Mapping[str, Tensor], apart: list[str]) -> list[str]:

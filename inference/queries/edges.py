@@ -25,14 +25,19 @@ ENOUGH = 1000  # coordinates, from which a series is read off
 LEAST_IN_STRIP = 0.005
 
 
-def warn_at_edge(state: State) -> None:
+def warn_at_edge(state: State) -> bool:
     """Warn of sites with particles at the edge (reads from the device: call it outside sweeps).
+
+    Returns:
+        whether there was anything to say.
 
     Warns:
         ConvergenceWarning: one sentence for each such site, with its remedy.
     """
-    for sentence in cut_off(state, state.values):
+    said = cut_off(state, state.values)
+    for sentence in said:
         warnings.warn(sentence, ConvergenceWarning, stacklevel=3)
+    return bool(said)
 
 
 def cut_off(state: State, coordinates: Mapping[str, Tensor]) -> tuple[str, ...]:
