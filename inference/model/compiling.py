@@ -244,8 +244,8 @@ def _alike(a: Tensor, b: Tensor) -> bool:
 def _checked_cache() -> Iterator[None]:
     """Compile in a folder of our own, whose libraries are those that were written there.
 
-    A library that was cut short, when a disk was full or a process ended, is not refused when it is
-    loaded: it ends the process. So what does not have its checksum is removed, and made anew.
+    A library of which bytes were overwritten is loaded like any other, and ends the process when it is
+    called. So what does not have its checksum is removed, and made anew.
     """
     folder = Path(cache_dir()) / OWN
     folder.mkdir(parents=True, exist_ok=True)
