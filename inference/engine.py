@@ -77,7 +77,7 @@ class DCPC(Estimates):
         warmup: sweeps during which moves adapt; they are frozen afterwards.
         seed: seeds the engine's generator when `init` gets none.
         compile: True compiles sweeps that come again, "auto" where this is likely to pay (see
-            `compiled_sweeps`): 5 to 15 times as fast where tensors are small, after some ten seconds
+            `compiled_sweeps`): 3 to 10 times as fast where tensors are small, after some ten seconds
             for each kind of sweep. The same up to rounding.
 
     Raises:
