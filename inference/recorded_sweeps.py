@@ -42,7 +42,7 @@ class Draw:
     options: dict[str, Any]
 
     def __call__(self, generator: torch.Generator | None) -> Tensor:
-        """Draw."""
+        """Make the call with another generator."""
         found: Tensor = self.function(*self.arguments, **self.options, generator=generator)
         return found
 
