@@ -11,6 +11,7 @@ included. Prints a table; asserts nothing.
 import argparse
 import os
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -113,7 +114,7 @@ def measure(model: GraphicalModel, data: Data, particles: int) -> list[float]:
         function = compiled_or_raise(recording.graph, *arguments)
         compiled = seconds_so_far()
         times = median_seconds(
-            lambda moves=moves, state=state: make_moves(moves, state, generator, adapt=False),
+            partial(make_moves, moves, state, generator, adapt=False),
             replayed(recording, recording.graph, state, generator),
             replayed(recording, function, state, generator),
             device="cpu",
