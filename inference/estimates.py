@@ -79,6 +79,10 @@ class Estimates(Sampler):
         the user's, by their own moves in between. Where the draws do not look as they should, the
         block warms up once more with longer trajectories; what still does not is said.
 
+        Slow chains go on for as long as `max_seconds` allows, and every second, every fourth ... draw
+        is kept. What cannot be seen: a mode that no start climbs to, and a spike that no trajectory
+        crosses, as one that is narrow in several directions at once.
+
         Args:
             data, masks, do, batch_size, length: as in `init`.
             num_particles: K; by default 32 to 128, by what one gradient costs.

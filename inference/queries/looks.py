@@ -16,7 +16,7 @@ from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.queries.ranks import rank_diagnostics
 
 NUMBER = 16
-LEAST_SWEEPS = 96  # after warming up, below which nothing is said
+LEAST_SWEEPS = 160  # after warming up; a shorter run is mostly somebody's pilot
 MAX_R_HAT = 1.5  # a run of less than about two times that it takes to forget
 MOST_COLUMNS = 1000  # numbers of a site that are compared, evenly chosen
 LEAST_PARTICLES = 4

@@ -9,7 +9,7 @@ from aif_dcpc.inference.errors import ConvergenceWarning
 from aif_dcpc.inference.queries.looks import Looks
 
 APART = (
-    r"site 'z': particles stay apart over the 120 sweeps .* engine.sample\(data\), or engine.temper"
+    r"site 'z': particles stay apart over the 200 sweeps .* engine.sample\(data\), or engine.temper"
 )
 
 
@@ -29,24 +29,24 @@ def by_size(z):
 def test_particles_in_two_modes_are_reported():
     """|z| is seen: at plus and minus 3, and no local move leads from one to the other."""
     with pytest.warns(ConvergenceWarning, match=APART):
-        z = run(by_size, 120)
+        z = run(by_size, 200)
     assert 0 < int((z > 0).sum()) < z.numel()
 
 
 def test_one_mode_is_not():
-    z = run(lambda z: Normal(z, 0.1), 120)
+    z = run(lambda z: Normal(z, 0.1), 200)
     assert bool((z > 2).all())
 
 
-@pytest.mark.parametrize("num_sweeps, num_particles", [(60, 16), (120, 3)])
+@pytest.mark.parametrize("num_sweeps, num_particles", [(150, 16), (200, 3)])
 def test_what_is_too_little_to_tell_is_passed_over(num_sweeps, num_particles):
     run(by_size, num_sweeps, num_particles)
 
 
 def test_looks_are_few_and_evenly_spread():
     """Whatever the length, 16 or a few more; none in a short run."""
-    assert Looks.over(95).every == 0
-    for number in (96, 100, 111, 112, 5000):
+    assert Looks.over(159).every == 0
+    for number in (160, 170, 175, 176, 5000):
         assert 16 <= number // Looks.over(number).every <= 18
 
 
