@@ -22,7 +22,7 @@ AIM_R_HAT = 1.03  # draws go on until here, or the budget ends
 STUCK = 0.1
 APART = 3.0
 FAR_MODES = 2.0  # R-hat above which chains sit in different places altogether
-LEANING = 6.0  # standard errors of a mean prediction error; about once in 1e7 coordinates by chance
+LEANING = 5.0  # standard errors of a mean prediction error; about twice in a million coordinates by chance
 LEAST_CHAINS = 16  # with fewer, a standard error over chains says little
 
 

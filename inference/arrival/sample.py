@@ -103,10 +103,11 @@ def calmed(first: Attempt, second: Attempt) -> Attempt:
 
 
 def better(first: Attempt, second: Attempt) -> Attempt:
-    """The attempt that fewer warnings stand against; of equals, the one that agrees better."""
+    """The attempt with fewer warnings; of equals, one that knows more than that it is slow, or agrees better."""
 
-    def faults(attempt: Attempt) -> tuple[int, float]:
-        return len(attempt.draws.warnings), attempt.verdict.r_hat
+    def faults(attempt: Attempt) -> tuple[int, bool, float]:
+        verdict = attempt.verdict
+        return len(attempt.draws.warnings), verdict.is_slow, verdict.r_hat
 
     return min(first, second, key=faults)
 
