@@ -14,6 +14,8 @@ from torch import Tensor
 from aif_dcpc.inference.moves.hamiltonian import Metric
 
 DENSE = 1200  # more dimensions than this take a diagonal metric
+FEW_ROWS = 3  # per dimension, below which a matrix is mostly its diagonal
+WORTHWHILE = 300  # dimensions beyond which such a matrix costs more than it gives
 CLIP = 3.0  # medians beyond which a row of scores is shortened, in many dimensions
 CLIP_OF_ONE = 6.0  # in one, where lengths spread more: four standard deviations
 
@@ -31,7 +33,7 @@ def metric_of_pairs(x: Tensor, g: Tensor, *, like: Tensor | None = None) -> Metr
     x = x.double()
     g = g.double()
     scale = _balanced_scale(x, g)
-    if x.shape[-1] > DENSE:
+    if not is_dense(*x.shape):
         return _as_metric(scale, like)
     c = _covariance(x / scale)
     f = _covariance(g * scale)
@@ -42,10 +44,17 @@ def covariance_metric(places: Tensor) -> Metric:
     """The covariance of rows `(N, G, D)` of places, shrunk to its diagonal where rows are few."""
     x = places.double() - places.double().mean(0)
     scale = x.square().mean(0).sqrt().clamp_min(1e-30)
-    if x.shape[-1] > DENSE:
+    if not is_dense(*x.shape):
         return _as_metric(scale, places)
     c = _covariance(x / scale)
     return _as_metric(scale.unsqueeze(-1) * torch.linalg.cholesky_ex(c)[0], places)
+
+
+def is_dense(number: int, groups: int, dimension: int) -> bool:
+    """Whether a metric from this many rows is a full matrix."""
+    if dimension > WORTHWHILE and number < FEW_ROWS * dimension:
+        return False
+    return dimension <= DENSE
 
 
 def within_chains(places: Tensor) -> Tensor:
@@ -72,7 +81,8 @@ def _covariance(x: Tensor) -> Tensor:
     """Second moments `(G, D, D)` of centred rows `(N, G, D)`, shrunk to the diagonal where N < 3 D."""
     number, dimension = x.shape[0], x.shape[-1]
     c = torch.einsum("ngi,ngj->gij", x, x) / number
-    share = dimension / (dimension + number / 5) if number < 3 * dimension else 0.0
+    is_short = number < FEW_ROWS * dimension
+    share = dimension / (dimension + number / 5) if is_short else 0.0
     diagonal = c.diagonal(dim1=-2, dim2=-1)
     tiny = 1e-9 * diagonal.clamp_min(1e-30)  # in units of the rows: a cloud may be very narrow
     return (1 - share) * c + torch.diag_embed(share * diagonal + tiny)

@@ -30,9 +30,12 @@ from aif_dcpc.inference.queries.impossible import refuse_impossible
 from aif_dcpc.inference.queries.ranks import RankDiagnostics, rank_diagnostics
 
 CHUNK = 100  # draws of each chain between looks at them
+ENOUGH_DRAWS = 6_400  # of all chains together
 MOST_DRAWS = 400
+NEARLY = 1.1  # R-hat at which a few more draws will do
 LONG_TARGET = 0.95
 LONG_LENGTH = 4.0  # of a long trajectory, in units of an ordinary one
+SLOW_LENGTH = 2.0
 LONG_STEPS = 64
 WARM_SHARE = 0.5  # of the time, at most, is spent on warming up
 LEAST_DRAWS = 20
@@ -86,7 +89,7 @@ def _attempts(sampler: BlockSampler, began: float, max_seconds: float) -> tuple[
         return sweeps, first
     again = time.process_time()
     end = began + 2 * max_seconds
-    _escalate(sampler)
+    _escalate(sampler, first.verdict)
     sweeps += warm_up(sampler, again + WARM_SHARE * (end - again))
     second = _finish(sampler, *_draw(sampler, end, patient=True))
     return sweeps, better(first, calmed(first, second))
@@ -112,20 +115,23 @@ def better(first: Attempt, second: Attempt) -> Attempt:
     return min(first, second, key=faults)
 
 
-def _escalate(sampler: BlockSampler) -> None:
-    """Let trajectories be longer, and their steps smaller."""
+def _escalate(sampler: BlockSampler, verdict: Verdict) -> None:
+    """Let trajectories be longer; their steps smaller too where more is wrong than that chains are slow."""
     for move in sampler.moves:
-        move.target = LONG_TARGET
-        move.length *= LONG_LENGTH
         move.most_steps = LONG_STEPS
+        if verdict.is_slow:
+            move.length *= SLOW_LENGTH
+        else:
+            move.target = LONG_TARGET
+            move.length *= LONG_LENGTH
         move.restart()
 
 
 def _draw(sampler: BlockSampler, deadline: float, *, patient: bool) -> tuple[Kept, Verdict]:
     """Chunks of draws until they are settled, or the time is up.
 
-    Where nothing but more draws would help and it is `patient`, it goes on with every second draw,
-    every fourth, ...; else it ends with the most that are kept.
+    Where nothing but more draws would help, and they nearly suffice or it is `patient`, it goes on with
+    every second draw, every fourth, ...; else it ends with the most that are kept.
     """
     kept = Kept(torch.zeros_like(sampler.point.log_prob))
     sampler.progress.begin("drawing", CHUNK)
@@ -134,10 +140,11 @@ def _draw(sampler: BlockSampler, deadline: float, *, patient: bool) -> tuple[Kep
     kept.look_for_unseen(sampler, highest)
     while True:
         verdict = kept.verdict(sampler.block)
-        if verdict.is_settled or time.process_time() > deadline:
+        is_enough = len(kept) * len(kept.acceptance) >= ENOUGH_DRAWS
+        if verdict.is_settled and is_enough or time.process_time() > deadline:
             return kept, verdict
         if len(kept) >= MOST_DRAWS:
-            if not (patient and verdict.is_slow):
+            if not (verdict.is_slow and (patient or verdict.r_hat < NEARLY)):
                 return kept, verdict
             kept.thin()
         sampler.progress.extend(CHUNK * kept.every)

@@ -14,7 +14,8 @@ from aif_dcpc.inference.model.joint import JointDensity
 
 MOST = 128
 LEAST = 32
-NUMBERS = 6_000_000  # results of operations in one batched gradient, beyond which arithmetic counts
+NUMBERS = 2_500_000  # results of operations in one batched gradient, beyond which arithmetic counts
+PRODUCT = 0.1  # numbers that a multiplication within a matrix product costs
 TRIED = 2
 
 
@@ -47,7 +48,7 @@ def fitting_num_particles(block: Block, example: Tensor) -> int:
     density.value_and_score(example, *others)
     with counter:
         density.value_and_score(example, *others)
-    per_chain = counter.numbers / len(example)
+    per_chain = counter.numbers / len(example) + PRODUCT * block.num_chains * block.dimension**2
     number = MOST
     while number > LEAST and number * per_chain > NUMBERS:
         number //= 2

@@ -22,6 +22,7 @@ MORE = 12  # further windows of the last size, at most
 SETTLE = 12  # sweeps of step learning alone, at the end
 FISHER_WINDOWS = 2
 MIXED = 1.05
+MIXED_EARLY = 1.02  # at which the last window is left out
 STUCK = 0.15  # mean acceptance below which a chain is replaced
 APART = 10.0  # variance between chains over that within them, at which they sit in different modes
 
@@ -55,8 +56,7 @@ def warm_up(sampler: BlockSampler, deadline: float, *, more: int = MORE) -> int:
         for move in sampler.moves:
             move.metric = new_metric(move, window, use_scores=number < FISHER_WINDOWS)
             move.restart()
-        late = time.process_time() > deadline
-        if late or (number >= len(WINDOWS) - 1 and have_mixed(window)):
+        if time.process_time() > deadline or is_enough(number, window):
             break
         if number >= len(WINDOWS) - 1:
             sampler.progress.extend(size)
@@ -122,10 +122,12 @@ def between_over_within(places: Tensor) -> Tensor:
     return (places.mean(0).var(0, correction=0) / within.clamp_min(1e-30)).max()
 
 
-def have_mixed(window: Window) -> bool:
-    """Whether the chains of a window agree, in every chart."""
-    worst = [float(grouped_r_hat(x)) for x in window.places.values()]
-    return max(worst) < MIXED
+def is_enough(number: int, window: Window) -> bool:
+    """Whether the chains of a window agree in every chart, or agree well one window before the last."""
+    if number < len(WINDOWS) - 2:
+        return False
+    bound = MIXED_EARLY if number == len(WINDOWS) - 2 else MIXED
+    return max(float(grouped_r_hat(x)) for x in window.places.values()) < bound
 
 
 def grouped_r_hat(places: Tensor) -> Tensor:

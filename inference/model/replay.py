@@ -14,6 +14,8 @@ from torch import Tensor, fx
 
 from aif_dcpc.inference.model.recording import Function, flat_graph
 
+SETTLING = 2  # calls in which the interpreter makes its plan
+
 
 def replayed(function: Function, *examples: Tensor) -> Function:
     """Record a function and run its operations at the least cost each; itself where it can't be recorded.
@@ -29,6 +31,8 @@ def replayed(function: Function, *examples: Tensor) -> Function:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of deprecation
             traced = torch.jit.trace(graph, examples, check_trace=False)
+            for _ in range(SETTLING):
+                traced(*examples)
     except Exception:  # whatever it has no words for
         return graph
     return cast("Function", traced)
