@@ -52,7 +52,8 @@ def build_sampler(
     like = state.log_weights
     start = scatter((num_particles, block.num_chains, block.dimension), like, engine.generator)
     charts = charts_of(block)
-    densities = {c: JointDensity(block, c).recorded(start) for c in charts}
+    compiles = engine.compiled is not None and engine.compiled.always
+    densities = {c: JointDensity(block, c).recorded(start, compiles=compiles) for c in charts}
     first = partial_density(densities["standardised"], block.others())
     found, metric = arrive(first, start, engine.generator)
     _check_arrived(state, block, found)

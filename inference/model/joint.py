@@ -78,10 +78,13 @@ class JointDensity:
             (score,) = torch.autograd.grad(log_prob.sum(), place)
         return log_prob.detach(), score
 
-    def recorded(self, flat: Tensor) -> Callable[..., tuple[Tensor, ...]]:
+    def recorded(
+        self, flat: Tensor, *, compiles: bool = False
+    ) -> Callable[..., tuple[Tensor, ...]]:
         """`value_and_score` for vectors of this shape, as a flat graph where that can be had."""
         with no_validation():
-            return replayed(self.value_and_score, flat, *self.block.others())
+            others = self.block.others()
+            return replayed(self.value_and_score, flat, *others, compiles=compiles)
 
 
 def recorded_map(block: Block, chart: Chart, example: Tensor) -> Callable[..., tuple[Tensor, ...]]:

@@ -12,21 +12,25 @@ from typing import cast
 import torch
 from torch import Tensor, fx
 
+from aif_dcpc.inference.model.compiling import compiled
 from aif_dcpc.inference.model.recording import Function, flat_graph
 
 SETTLING = 2  # calls in which the interpreter makes its plan
 
 
-def replayed(function: Function, *examples: Tensor) -> Function:
+def replayed(function: Function, *examples: Tensor, compiles: bool = False) -> Function:
     """Record a function and run its operations at the least cost each; itself where it can't be recorded.
 
     Args:
         function: takes tensors like the examples, returns a tuple of tensors; no gradient is needed.
         examples: arguments to record at; later ones have the same shapes, types and device.
+        compiles: fuse the operations, which takes seconds to begin with (see `compiling`).
     """
     graph = flat_graph(function, *examples)
     if not isinstance(graph, fx.GraphModule):
         return graph
+    if compiles:
+        return compiled(graph, *examples)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of deprecation
