@@ -297,11 +297,7 @@ class DCPC(Estimates):
             state = with_possible_start(state, generator or self.generator)
         part = whole = part_to_sweep(state, recent)
         found = Record(readout(state, record))
-        ready = max(part.opened + self.warmup, part.sweeps)
-        looks_on = recent is None and not callable(
-            record
-        )  # who reads for himself judges for himself
-        looks = Looks.over(part.sweeps + num_sweeps - ready if looks_on else 0)
+        looks = self._looks(part, num_sweeps, record, recent)
         if self.compiled is not None:
             self.compiled.ahead = num_sweeps
         for _ in range(num_sweeps):
@@ -310,16 +306,26 @@ class DCPC(Estimates):
                 found.rates.clear()  # of moves that were still learning
             part, info = self.sweep(part, generator, adapt=adapting, log_joint=False)
             found.add(part, info)
-            if part.sweeps > ready:
-                looks.look(part)
+            looks.look(part)
         info = Info(found.acceptance, self.log_joint(part), found.trace)
         self.check_finite(part, info)
-        if num_sweeps and state.sweeps - state.opened < self.warmup:
-            refuse_impossible(part)
-        if part.sweeps > part.opened + self.warmup:
-            if not (warn_low_acceptance(info) or warn_at_edge(part)):
-                looks.warn(part)
+        self._judge(part, info, looks, before=state)
         return part if whole is state else merge_window(state, part), info
+
+    def _looks(
+        self, state: State, num_sweeps: int, record: Sequence[str] | Readout, recent: int | None
+    ) -> Looks:
+        """Plan looks at a run; none where only slices move, or the caller reads and judges himself."""
+        judged = recent is None and not callable(record)
+        return Looks.over(state, num_sweeps, self.warmup, judged=judged)
+
+    def _judge(self, state: State, info: Info, looks: Looks, *, before: State) -> None:
+        """Refuse data of probability zero, and warn of what is no sample (reads from the device)."""
+        if state.sweeps > before.sweeps and self.adapts(before):
+            refuse_impossible(state)
+        if state.sweeps > state.opened + self.warmup:
+            if not (warn_low_acceptance(info) or warn_at_edge(state)):
+                looks.warn(state)
 
     def append(
         self,

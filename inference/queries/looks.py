@@ -27,24 +27,28 @@ class Looks:
     """Clouds of one run, now and then.
 
     Attributes:
+        since: of the cloud's sweeps, how many were made before the first that counts.
         every: sweeps between looks; 0 where the run is too short to tell.
         sweeps: how many have been made after warming up.
         clouds: values by site, unconstrained.
     """
 
+    since: int
     every: int
     sweeps: int = 0
     clouds: list[dict[str, Tensor]] = field(default_factory=list)
 
     @classmethod
-    def over(cls, num_sweeps: int) -> "Looks":
-        """Looks over so many sweeps after warming up."""
-        return cls(num_sweeps // NUMBER if num_sweeps >= LEAST_SWEEPS else 0)
+    def over(cls, state: State, num_sweeps: int, warmup: int, *, judged: bool) -> "Looks":
+        """Looks over so many sweeps of a cloud, those of its warm-up left out."""
+        since = max(state.opened + warmup, state.sweeps)
+        number = state.sweeps + num_sweeps - since
+        return cls(since, number // NUMBER if judged and number >= LEAST_SWEEPS else 0)
 
     def look(self, state: State) -> None:
         """Keep the cloud after a sweep if it is due."""
-        self.sweeps += 1
-        if self.every and self.sweeps % self.every == 0:
+        self.sweeps = max(state.sweeps - self.since, 0)
+        if self.every and self.sweeps and self.sweeps % self.every == 0:
             self.clouds.append({n: state.values[n] for n in state.conditioning.latent})
 
     def warn(self, state: State) -> None:

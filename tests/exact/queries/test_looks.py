@@ -44,16 +44,24 @@ def test_what_is_too_little_to_tell_is_passed_over(num_sweeps, num_particles):
 
 
 def test_looks_are_few_and_evenly_spread():
-    """Whatever the length, 16 or a few more; none in a short run."""
-    assert Looks.over(159).every == 0
+    """Whatever the length, 16 or a few more; none in a short run, nor in the sweeps of a warm-up."""
+    model = GraphicalModel()
+    model.add_site("z", lambda: Normal(0.0, 1.0))
+    state = DCPC(model).init(batch_size=1)
+    assert Looks.over(state, 209, 50, judged=True).every == 0
+    assert Looks.over(state, 900, 50, judged=False).every == 0
     for number in (160, 170, 175, 176, 5000):
-        assert 16 <= number // Looks.over(number).every <= 18
+        looks = Looks.over(state, 50 + number, 50, judged=True)
+        for sweep in range(1, 51 + number):
+            looks.look(state.replace(sweeps=sweep))
+        assert looks.sweeps == number
+        assert 16 <= len(looks.clouds) <= 18
 
 
 def test_a_run_of_independent_looks_agrees():
     generator = torch.Generator().manual_seed(0)
-    looks = Looks(1, 16, [{"z": torch.randn(16, 500, generator=generator)} for _ in range(16)])
+    looks = Looks(0, 1, 16, [{"z": torch.randn(16, 500, generator=generator)} for _ in range(16)])
     assert looks._r_hat("z") < 1.2
     shift = torch.randn(16, 500, generator=generator)
     drifting = [{"z": cloud["z"] + 2 * shift} for cloud in looks.clouds]
-    assert Looks(1, 16, drifting)._r_hat("z") > 1.5
+    assert Looks(0, 1, 16, drifting)._r_hat("z") > 1.5
