@@ -13,11 +13,11 @@ from aif_dcpc.inference.errors import ConvergenceWarning
 SPIKE = r"about (\d+)% of the mass lies in a spike .* engine.temper\(data\)"
 
 
-def spiked(share, width, others=0):
+def spiked(share, width, others=0, broad=1.0):
     """A wide and a narrow component of `z`, beside other latents that lean on it."""
     chances = torch.tensor([1 - share, share])
-    where = torch.tensor([0.0, 0.5])
-    wide = torch.tensor([1.0, width])
+    where = torch.tensor([0.0, 0.5 * broad])
+    wide = torch.tensor([broad, width])
     model = GraphicalModel()
     model.add_site("z", lambda: MixtureSameFamily(Categorical(chances), Normal(where, wide)))
     if others:
@@ -29,10 +29,10 @@ def spiked(share, width, others=0):
     return DCPC(model)
 
 
-@pytest.mark.parametrize("share, others", [(0.58, 0), (0.3, 0), (0.58, 4)])
-def test_a_spike_is_reported_with_its_share_and_its_remedy(share, others):
+@pytest.mark.parametrize("share, others, broad", [(0.58, 0, 1.0), (0.3, 0, 0.2), (0.58, 4, 1.0)])
+def test_a_spike_is_reported_with_its_share_and_its_remedy(share, others, broad):
     with pytest.warns(ConvergenceWarning, match=SPIKE) as said:
-        draws = spiked(share, 1e-4, others).sample(batch_size=1, seed=0)
+        draws = spiked(share, 1e-4, others, broad).sample(batch_size=1, seed=0)
     (sentence,) = draws.warnings
     assert sentence == str(said[0].message)
     found = re.search(SPIKE, sentence)
