@@ -23,6 +23,7 @@ STUCK = 0.1
 APART = 3.0
 FAR_MODES = 2.0  # R-hat above which chains sit in different places altogether
 LEANING = 5.0  # standard errors of a mean prediction error; about twice in a million coordinates by chance
+LEAST_SHARE = 0.1  # below which chains agree by having all begun in the same part
 LEAST_CHAINS = 16  # with fewer, a standard error over chains says little
 
 
@@ -42,6 +43,7 @@ class Verdict:
         lean: standard errors by which a mean prediction error misses zero, the worst.
         lean_site: where it is.
         unseen: share of the mass in a spike that no chain stands in.
+        share: effective draws of a sweep of one chain, the least of the block's sites, tails included.
     """
 
     r_hat: float
@@ -55,6 +57,7 @@ class Verdict:
     lean: float = 0.0
     lean_site: str = ""
     unseen: float = 0.0
+    share: float = 1.0
 
     def with_ranks(self, r_hats: Mapping[str, Tensor]) -> "Verdict":
         """The verdict once R-hat on ranks is known by site."""
@@ -76,12 +79,18 @@ class Verdict:
     def is_slow(self) -> bool:
         """Whether more draws would help, and nothing else is known to."""
         disagree = MAX_R_HAT < self.r_hat <= FAR_MODES or bool(self.astray)
-        return disagree and not (self.heavy or self.not_finite or self.stuck)
+        is_slow = disagree or self.share < LEAST_SHARE
+        return is_slow and not (self.heavy or self.not_finite or self.stuck)
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether more draws are what is missing, if only for chains to agree a little better."""
+        return self.is_slow or (self.is_good and not self.is_settled)
 
     @property
     def may_improve(self) -> bool:
-        """Whether smaller steps and longer trajectories may be a remedy."""
-        is_known = replace(self, unseen=0.0).is_good
+        """Whether smaller steps or longer trajectories may be a remedy."""
+        is_known = replace(self, unseen=0.0).is_good and self.share >= LEAST_SHARE
         return not (is_known or self.heavy or self.not_finite)
 
     def warnings(self) -> tuple[str, ...]:

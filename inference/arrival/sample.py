@@ -5,6 +5,7 @@ moves in between. Where draws do not look as they should, the block warms up onc
 trajectories and smaller steps, and what still does not is said.
 """
 
+import math
 import time
 import warnings
 from collections.abc import Mapping
@@ -35,7 +36,6 @@ MOST_DRAWS = 400
 NEARLY = 1.1  # R-hat at which a few more draws will do
 LONG_TARGET = 0.95
 LONG_LENGTH = 4.0  # of a long trajectory, in units of an ordinary one
-SLOW_LENGTH = 2.0
 LONG_STEPS = 64
 WARM_SHARE = 0.5  # of the time, at most, is spent on warming up
 LEAST_DRAWS = 20
@@ -92,7 +92,8 @@ def _attempts(sampler: BlockSampler, began: float, max_seconds: float) -> tuple[
     _escalate(sampler, first.verdict)
     sweeps += warm_up(sampler, again + WARM_SHARE * (end - again))
     second = _finish(sampler, *_draw(sampler, end, patient=True))
-    return sweeps, better(first, calmed(first, second))
+    second = calmed(first, second)
+    return sweeps, second if first.verdict.is_good else better(first, second)
 
 
 def calmed(first: Attempt, second: Attempt) -> Attempt:
@@ -118,12 +119,10 @@ def better(first: Attempt, second: Attempt) -> Attempt:
 def _escalate(sampler: BlockSampler, verdict: Verdict) -> None:
     """Let trajectories be longer; their steps smaller too where more is wrong than that chains are slow."""
     for move in sampler.moves:
+        move.length *= LONG_LENGTH
         move.most_steps = LONG_STEPS
-        if verdict.is_slow:
-            move.length *= SLOW_LENGTH
-        else:
+        if not verdict.is_slow:
             move.target = LONG_TARGET
-            move.length *= LONG_LENGTH
         move.restart()
 
 
@@ -141,10 +140,10 @@ def _draw(sampler: BlockSampler, deadline: float, *, patient: bool) -> tuple[Kep
     while True:
         verdict = kept.verdict(sampler.block)
         is_enough = len(kept) * len(kept.acceptance) >= ENOUGH_DRAWS
-        if verdict.is_settled and is_enough or time.process_time() > deadline:
+        if (verdict.is_settled and is_enough) or time.process_time() > deadline:
             return kept, verdict
         if len(kept) >= MOST_DRAWS:
-            if not (verdict.is_slow and (patient or verdict.r_hat < NEARLY)):
+            if not (verdict.wants_more and (patient or verdict.r_hat < NEARLY)):
                 return kept, verdict
             kept.thin()
         sampler.progress.extend(CHUNK * kept.every)
@@ -167,6 +166,7 @@ def _finish(sampler: BlockSampler, kept: Kept, verdict: Verdict) -> Attempt:
     ordered = {n: values[n] for n in state.conditioning.latent}
     found = {n: rank_diagnostics(x) for n, x in ordered.items()}
     verdict = verdict.with_ranks(_ranks_of_healthy(ordered, found, verdict))
+    verdict = replace(verdict, share=_least_share([found[n] for n in block.names], kept))
     draws = Draws(
         values=ordered,
         log_joint=torch.stack(kept.log_prob),
@@ -180,6 +180,12 @@ def _finish(sampler: BlockSampler, kept: Kept, verdict: Verdict) -> Attempt:
         seconds=0.0,
     )
     return Attempt(draws, verdict, kept.mean_scores)
+
+
+def _least_share(found: list[RankDiagnostics], kept: Kept) -> float:
+    """The least effective number of draws, for the middle and for tails, of a sweep of one chain."""
+    sizes = [float(torch.minimum(x.bulk_ess, x.tail_ess).min()) for x in found]
+    return min(sizes, default=math.inf) / (kept.sweeps * len(kept.acceptance))
 
 
 def _ranks_of_healthy(

@@ -20,6 +20,9 @@ from aif_dcpc.inference.queries.diagnostics import split_r_hat
 WINDOWS = (10, 15, 25, 40)
 MORE = 12  # further windows of the last size, at most
 SETTLE = 12  # sweeps of step learning alone, at the end
+MOST_SETTLES = 4
+LONGER = 2.0  # growth of trajectories, in steps, after which steps are learned once more
+ACCEPTED = 0.5  # mean acceptance, at least
 FISHER_WINDOWS = 2
 MIXED = 1.05
 MIXED_EARLY = 1.02  # at which the last window is left out
@@ -60,11 +63,24 @@ def warm_up(sampler: BlockSampler, deadline: float, *, more: int = MORE) -> int:
             break
         if number >= len(WINDOWS) - 1:
             sampler.progress.extend(size)
-    run_window(sampler, SETTLE, adapt_chains=False)
+    return sweeps + settle(sampler)
+
+
+def settle(sampler: BlockSampler) -> int:
+    """Learn steps alone, until they and the number of them in a trajectory go together; sweeps made."""
     for move in sampler.moves:
         move.relative = move.relative.clamp_min(0.25)
-        move.fix_length()
-    return sweeps + SETTLE
+    sweeps = 0
+    while sweeps < MOST_SETTLES * SETTLE:
+        before = [move.num_steps for move in sampler.moves]
+        window = run_window(sampler, SETTLE, adapt_chains=False)
+        sweeps += SETTLE
+        for move in sampler.moves:
+            move.fix_length()
+        growth = max(m.num_steps / n for m, n in zip(sampler.moves, before, strict=True))
+        if growth < LONGER and float(window.acceptance.mean()) > ACCEPTED:
+            break
+    return sweeps
 
 
 def _warm_up_rest(sampler: BlockSampler) -> int:
@@ -123,8 +139,8 @@ def between_over_within(places: Tensor) -> Tensor:
 
 
 def is_enough(number: int, window: Window) -> bool:
-    """Whether the chains of a window agree in every chart, or agree well one window before the last."""
-    if number < len(WINDOWS) - 2:
+    """Whether chains are accepted and agree in every chart, well if this is the last window but one."""
+    if number < len(WINDOWS) - 2 or float(window.acceptance.mean()) < ACCEPTED:
         return False
     bound = MIXED_EARLY if number == len(WINDOWS) - 2 else MIXED
     return max(float(grouped_r_hat(x)) for x in window.places.values()) < bound
