@@ -242,6 +242,9 @@ def test_sweeps_keep_the_exact_posterior(name: str) -> None:
     assert_close(particles.events, exact_events(history), torch.full((4000,), 1 / 4000), 1500.0)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:site 'event'. particles stay apart"
+)  # each one; all together are right
 @pytest.mark.parametrize("name", RECORDS)
 def test_the_engine_on_the_clamped_history_reaches_the_exact_posterior(name: str) -> None:
     """`DCPC.run` from its own start (events drawn without looking at the data)."""
