@@ -116,7 +116,7 @@ def logistic_model() -> Declared:
 
 
 def logistic(z: Tensor) -> Tensor:
-    """The same by hand."""
+    """Log density of the same weights, by hand."""
     x, y = answers()
     line = z @ x.mT
     return normal(z, 2.0).sum(-1) + (y * line - torch.nn.functional.softplus(line)).sum(-1)
