@@ -180,7 +180,7 @@ def measured(name: str, *, compiles: bool) -> str:
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    """Print the table."""
+    """Print the table, a line for each model."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
