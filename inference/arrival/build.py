@@ -16,7 +16,7 @@ from aif_dcpc.inference.arrival.climb import Climb
 from aif_dcpc.inference.arrival.rest import RestMoves
 from aif_dcpc.inference.arrival.size import MOST, TRIED, few, fitting_num_particles
 from aif_dcpc.inference.arrival.start import arrive, scatter
-from aif_dcpc.inference.errors import ModelError
+from aif_dcpc.inference.errors import ClampError, ModelError
 from aif_dcpc.inference.model.coordinates import Block
 from aif_dcpc.inference.model.densities import log_joint, not_finite
 from aif_dcpc.inference.model.joint import Chart, JointDensity, recorded_map
@@ -94,7 +94,10 @@ def _given_moves(state: State, overrides: Mapping[str, Any]) -> set[str]:
 
 
 def _choose_num_particles(engine: Any, data: Mapping[str, Tensor] | None, **setup: Any) -> int:
-    state = engine.with_num_particles(TRIED).init(data, **setup)
+    try:
+        state = engine.with_num_particles(TRIED).init(data, **setup)
+    except ClampError:  # of more draws from the prior, some may allow the data
+        return MOST
     block = Block.of(state, block_names(state, engine.moves))
     return fitting_num_particles(block, few(state.log_weights, block)) if block.names else MOST
 

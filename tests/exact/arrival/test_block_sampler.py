@@ -6,7 +6,7 @@ import pytest
 import torch
 from block_models import MODELS
 from synchronisation import NoSynchronisation
-from torch.distributions import Bernoulli, Categorical, Normal
+from torch.distributions import Bernoulli, Categorical, Gamma, Normal, Uniform
 
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.arrival.block_sampler import ChartMove
@@ -235,3 +235,13 @@ def test_many_particles_where_a_gradient_is_cheap_and_fewer_where_it_is_not(size
     state = DCPC(model, num_particles=2).init({"x": torch.zeros(1, size)}, seed=0)
     block = Block.of(state)
     assert fitting_num_particles(block, few(state.log_weights, block)) == expected
+
+
+def test_data_that_few_draws_from_the_prior_allow_are_tried_with_many_particles():
+    """One draw in eleven from the prior lies above 40: hardly one of two, but some of 128."""
+    model = GraphicalModel()
+    model.add_site("n", lambda: Gamma(2.0, 0.1))
+    model.add_site("x", lambda n: Uniform(torch.zeros_like(n), n), ["n"])
+    sampler = build_sampler(DCPC(model), {"x": torch.tensor([40.0])}, None, seed=0)
+    assert sampler.point.log_prob.shape == (MOST, 1)
+    assert bool((sampler.declared()[0].exp() >= 40.0).all())
