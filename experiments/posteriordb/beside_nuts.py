@@ -200,8 +200,9 @@ def main(given: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--engine", type=Path, default=FOLDER / "results.jsonl")
     parser.add_argument("--nuts", type=Path, default=FOLDER / "nuts.jsonl")
+    parser.add_argument("--compile", action="store_true", help="the engine's compiled runs")
     asked = parser.parse_args(given)
-    engine = Results(asked.engine).rows(way="program")
+    engine = Results(asked.engine).rows(way="compiled" if asked.compile else "program")
     print(table(engine, Results(asked.nuts).rows()))
 
 

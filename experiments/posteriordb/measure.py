@@ -1,6 +1,6 @@
 """Sample every posterior by the engine and hold the draws against the references.
 
-    python -m aif_dcpc.experiments.posteriordb.measure [NAME ...] [--seeds 0 1 2] [--sites]
+    python -m aif_dcpc.experiments.posteriordb.measure [NAME ...] [--seeds 0 1 2] [--sites | --compile]
 
 A run is `DCPC(model).sample(data, seed=seed)` and nothing else. Each finished run is one line of
 `--results`; a second call skips what is there (`--again` measures it once more, and the last line
@@ -36,6 +36,7 @@ from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.misspelt import unknown_name
 from aif_dcpc.results import Results, Row
 
+WAYS = ("program", "sites", "compiled")
 FIRST = "eight_schools-eight_schools_noncentered"
 
 
@@ -60,28 +61,29 @@ def array(value: Tensor) -> NDArray[np.float64]:
     return value.detach().double().T.contiguous().numpy()
 
 
-def run(name: str, seed: int, *, sites: bool, max_seconds: float) -> Row:
+def run(name: str, seed: int, *, way: str, max_seconds: float) -> Row:
     """Sample once; a run that raises is reported, not let through. Its row holds its warnings."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return sampled(name, seed, sites=sites, max_seconds=max_seconds)
+            return sampled(name, seed, way=way, max_seconds=max_seconds)
     except Exception as error:  # whatever goes wrong is what is measured
         return {"verdict": "failed", "failure": f"{type(error).__name__}: {error}".splitlines()[0]}
 
 
-def sampled(name: str, seed: int, *, sites: bool, max_seconds: float) -> Row:
-    """Sample, and return errors, mixing, processor seconds and warnings.
+def sampled(name: str, seed: int, *, way: str, max_seconds: float) -> Row:
+    """Sample one of `WAYS`, and return errors, mixing, processor seconds and warnings.
 
     Returns:
         `seconds` of the call of `sample`, of which `recording` went into tracing densities and
         `drawing` into the draws that are kept; `building` the model came before.
     """
     began = processor_seconds()
-    model, data = build(name, sites=sites)
+    model, data = build(name, sites=way == "sites")
     built = processor_seconds()
     with stopwatch() as parts:
-        draws = DCPC(model).sample(data, seed=seed, max_seconds=max_seconds)
+        engine = DCPC(model, compile=way == "compiled")
+        draws = engine.sample(data, seed=seed, max_seconds=max_seconds)
     seconds = processor_seconds() - built
     found = parameters(name, draws.values)
     off = errors(name, found, reference()[name]["parameters"])
@@ -119,7 +121,7 @@ def chosen(names: Sequence[str], *, sites: bool) -> list[str]:
 def measure(asked: argparse.Namespace, results: Results) -> None:
     """Measure what is not there yet, one line of text each."""
     set_up("cpu", 1)
-    way = "sites" if asked.sites else "program"
+    way = way_of(asked)
     for name, seed in product(chosen(asked.names, sites=asked.sites), asked.seeds):
         key = {"posterior": name, "way": way, "seed": seed}
         print(line(results.once(key, partial(_run, asked, key), again=asked.again)), flush=True)
@@ -127,13 +129,20 @@ def measure(asked: argparse.Namespace, results: Results) -> None:
 
 def _run(asked: argparse.Namespace, key: Row) -> Row:
     _wake()
-    return run(key["posterior"], key["seed"], sites=asked.sites, max_seconds=asked.max_seconds)
+    return run(key["posterior"], key["seed"], way=key["way"], max_seconds=asked.max_seconds)
 
 
 @cache
 def _wake() -> None:
     """Sample once before any clock starts: what a process imports and prepares is done then."""
-    run(FIRST, 0, sites=False, max_seconds=1.0)
+    run(FIRST, 0, way="program", max_seconds=1.0)
+
+
+def way_of(asked: argparse.Namespace) -> str:
+    """Which of `WAYS` the command line asks for."""
+    if asked.sites:
+        return "sites"
+    return "compiled" if asked.compile else "program"
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
@@ -144,6 +153,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--sites", action="store_true", help="the models of by_sites.py")
+    parser.add_argument("--compile", action="store_true", help="compile the programs' densities")
     parser.add_argument("--again", action="store_true", help="measure what is there once more")
     parser.add_argument("--report", action="store_true", help="print the table and measure nothing")
     parser.add_argument("--max-seconds", type=float, default=30.0, help="of processor time a run")
@@ -157,7 +167,7 @@ def main(given: Sequence[str] | None = None) -> None:
     results = Results(asked.results)
     if not asked.report:
         measure(asked, results)
-    print(table(results.rows(way="sites" if asked.sites else "program")))
+    print(table(results.rows(way=way_of(asked))))
 
 
 if __name__ == "__main__":

@@ -207,7 +207,7 @@ def measure():
 
 
 def test_a_run_is_sampled_and_judged(measure):
-    row = measure.run("dogs-dogs", 0, sites=False, max_seconds=30.0)
+    row = measure.run("dogs-dogs", 0, way="program", max_seconds=30.0)
     assert row["verdict"] == "right"
     assert row["recording"] + row["drawing"] < row["seconds"]
     assert min(row["recording"], row["drawing"], row["building"]) > 0
@@ -215,7 +215,7 @@ def test_a_run_is_sampled_and_judged(measure):
 
 
 def test_sites_lead_to_the_same_posterior(measure):
-    assert measure.run("dogs-dogs", 0, sites=True, max_seconds=30.0)["verdict"] == "right"
+    assert measure.run("dogs-dogs", 0, way="sites", max_seconds=30.0)["verdict"] == "right"
 
 
 def test_a_run_that_raises_is_a_row(measure, monkeypatch):
@@ -223,7 +223,7 @@ def test_a_run_that_raises_is_a_row(measure, monkeypatch):
         raise ValueError("no\nmore")
 
     monkeypatch.setattr(measure, "build", refuse)
-    row = measure.run("dogs-dogs", 0, sites=False, max_seconds=30.0)
+    row = measure.run("dogs-dogs", 0, way="program", max_seconds=30.0)
     assert row == {"verdict": "failed", "failure": "ValueError: no"}
 
 
