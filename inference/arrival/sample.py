@@ -30,7 +30,7 @@ from aif_dcpc.inference.queries.edges import cut_off
 from aif_dcpc.inference.queries.impossible import refuse_impossible
 from aif_dcpc.inference.queries.ranks import RankDiagnostics, rank_diagnostics
 
-CHUNK = 100  # draws of each chain between looks at them
+CHUNK = 100  # draws of each chain between looks at them, and at least for each chart
 ENOUGH_DRAWS = 6_400  # of all chains together
 MOST_DRAWS = 400
 NEARLY = 1.1  # R-hat at which a few more draws will do
@@ -139,7 +139,8 @@ def _draw(sampler: BlockSampler, deadline: float, *, patient: bool) -> tuple[Kep
     kept.look_for_unseen(sampler, highest)
     while True:
         verdict = kept.verdict(sampler.block)
-        is_enough = len(kept) * len(kept.acceptance) >= ENOUGH_DRAWS
+        of_all = len(kept) * len(kept.acceptance)
+        is_enough = of_all >= ENOUGH_DRAWS and len(kept) >= CHUNK * len(sampler.moves)
         if (verdict.is_settled and is_enough) or time.process_time() > deadline:
             return kept, verdict
         if len(kept) >= MOST_DRAWS:
