@@ -4,17 +4,12 @@ A replay draws the numbers that the sweep would have drawn, so a recording must 
 bit, at a cloud that it has not seen and after parameters have changed; a compiled graph up to rounding.
 """
 
-import os
-import subprocess
-import sys
-import textwrap
-
 import pytest
 import torch
 from clouds import agrees
+from compilers import NO_COMPILER, needs_compiler
 from models import hidden_markov, linear_gaussian, linear_gaussian_smoother
 from torch import nn
-from torch._inductor import config
 from torch.distributions import Categorical, HalfCauchy, Independent, Normal, Poisson
 
 from aif_dcpc.inference import DCPC, GraphicalModel, ModelError, lag
@@ -23,22 +18,9 @@ from aif_dcpc.inference.errors import CompileWarning
 from aif_dcpc.inference.learning import learn_step
 from aif_dcpc.inference.model import compiling
 from aif_dcpc.inference.model.parts import Parts
-from aif_dcpc.inference.model.recording import CannotRecord, record
+from aif_dcpc.inference.model.recording import CannotRecord
 from aif_dcpc.inference.recorded_sweeps import record_sweep
 from aif_dcpc.inference.sweeping import make_moves
-
-
-def _compiles():
-    try:
-        compiling.check_compiler(torch.device("cpu"))
-    except compiling.CannotCompile:
-        return False
-    return True
-
-
-NO_COMPILER = config.patch({"cpp.cxx": (None, "no_such_compiler")})
-needs_compiler = pytest.mark.skipif(not _compiles(), reason="there is no C++ compiler")
-
 
 # -- models ----------------------------------------------------------------------------------------
 
@@ -257,21 +239,6 @@ def test_without_a_compiler_sweeps_are_made_as_they_stand():
     assert same_values(found, values_after(mixture))
 
 
-def test_a_graph_without_a_compiler_is_used_as_it_is():
-    graph = record(lambda x: (x.sin() + 0.25,), torch.ones(3))
-    with NO_COMPILER, pytest.warns(CompileWarning, match=r"no C\+\+ compiler was found"):
-        function = compiling.compiled(graph, torch.ones(3))
-    assert torch.equal(function(torch.zeros(3))[0], torch.full((3,), 0.25))
-
-
-def test_a_graph_that_compiles_to_other_numbers_is_used_as_it_is(monkeypatch):
-    graph = record(lambda x: (x.sin() + 0.75,), torch.ones(3))
-    monkeypatch.setattr(compiling, "compile_fx", lambda *given: lambda *x: (x[0].cos(),))
-    with pytest.warns(CompileWarning, match="other numbers"):
-        function = compiling.compiled(graph, torch.ones(3))
-    assert torch.equal(function(torch.zeros(3))[0], torch.full((3,), 0.75))
-
-
 def test_few_sweeps_are_not_compiled():
     assert same_values(values_after(mixture, compile="auto"), values_after(mixture))
 
@@ -413,40 +380,3 @@ def test_windows_of_constant_length_are_of_one_kind(monkeypatch):
     compiled = [kind for kind in engine.compiled._kinds.values() if kind.function is not None]
     assert 0 < len(compiled) <= cycle
     assert torch.equal(*found)
-
-
-DAMAGED = """
-    import sys, pathlib, torch
-    from aif_dcpc.inference.model.compiling import compiled_or_raise
-    from aif_dcpc.inference.model.recording import record
-
-    graph = record(lambda x: ((x * 2).sin().cumsum(0) + 1,), torch.ones(3, 2))
-    function = compiled_or_raise(graph, torch.ones(3, 2))
-    assert torch.allclose(function(torch.zeros(3, 2))[0], torch.ones(3, 2))
-"""
-
-
-@needs_compiler
-def test_a_damaged_cache_is_survived(tmp_path):
-    """Calling a library whose code was overwritten ends a process, so each try has one of its own."""
-
-    def compile_once():
-        folder = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "TORCHINDUCTOR_VEC_ISA_OK": "0"}
-        environment = {**os.environ, **folder}
-        command = [sys.executable, "-W", "error", "-c", textwrap.dedent(DAMAGED)]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-    first = compile_once()
-    assert first.returncode == 0, first.stderr
-    files = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size]
-    libraries = [path for path in files if path.suffix == ".so"]
-    assert libraries
-    for path in libraries:
-        content = path.read_bytes()
-        path.write_bytes(content[:4096] + bytes(4096) + content[8192:])
-    second = compile_once()
-    assert second.returncode == 0, second.stderr
-    for path in set(files) - set(libraries):
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    third = compile_once()
-    assert third.returncode == 0, third.stderr
