@@ -1,0 +1,154 @@
+"""Expanding a graph of beliefs, breadth first, all beliefs of a level in array operations."""
+
+import time
+
+import numpy as np
+from scipy.special import xlogy
+
+from aif_dcpc.agents.arrays import Floats, Ints
+from aif_dcpc.agents.expected_free_energy import expectation
+from aif_dcpc.agents.planners.finite_steps import FiniteSteps, information_by_posteriors
+from aif_dcpc.agents.planners.graph_values import Graph
+
+RESOLUTION = 1e9  # beliefs that agree in every state to one part in so many are the same node
+CHUNK = 2**23  # numbers that are held at once, about
+
+
+class Expansion:
+    """A graph of beliefs that grows level by level.
+
+    Args:
+        steps: the model.
+        belief: `(S,)` the first node.
+    """
+
+    def __init__(self, steps: FiniteSteps, belief: Floats) -> None:
+        self.steps = steps
+        self.known = {keys_of(belief[None])[0]: 0}
+        self.levels = [belief[None]]
+        self.level_ends = [1]
+        self.costs: list[Floats] = []
+        self.counts: list[Ints] = []
+        self.chances: list[Floats] = []
+        self.children: list[Ints] = []
+
+    @property
+    def closed(self) -> bool:
+        """Whether no step leads to a belief that is not known yet."""
+        return not len(self.levels[-1])
+
+    @property
+    def beliefs(self) -> Floats:
+        """All nodes, `(nodes, S)`."""
+        return np.concatenate(self.levels)
+
+    @property
+    def rows_of_next_level(self) -> int:
+        """How many rows there will be in all when the newest nodes have been expanded."""
+        return self.level_ends[-1] * self.steps.model.num_actions
+
+    def expand(self, deadline: float) -> bool:
+        """Expand the newest nodes, all or none; tell whether they were, before the deadline."""
+        newest = self.levels[-1]
+        before = (len(self.costs), len(self.known))
+        size = chunk_size(self.steps)
+        found = []
+        for start in range(0, len(newest), size):
+            if time.monotonic() > deadline:
+                self._forget(*before)
+                return False
+            found.append(self._expand(newest[start : start + size]))
+        self.levels.append(np.concatenate(found) if found else newest[:0])
+        self.level_ends.append(len(self.known))
+        return True
+
+    def _expand(self, beliefs: Floats) -> Floats:
+        """Take every action at some nodes; return the beliefs that are new."""
+        predicted = self.steps.predict(beliefs)
+        outcomes = self.steps.outcomes(predicted)
+        self.costs.append(self.steps.costs(beliefs, predicted, outcomes))
+        rows, seen, after = self.steps.after(predicted, outcomes)
+        self.counts.append(np.bincount(rows, minlength=len(predicted)))
+        self.chances.append(outcomes[rows, seen])
+        known = len(self.known)
+        nodes = self.known
+        child = np.array([nodes.setdefault(key, len(nodes)) for key in keys_of(after)])
+        self.children.append(child)
+        new, first = np.unique(child, return_index=True)
+        return after[first[new >= known]]
+
+    def _forget(self, chunks: int, nodes: int) -> None:
+        """Drop what was found of a level that is not complete."""
+        for found in (self.costs, self.counts, self.chances, self.children):
+            del found[chunks:]
+        for key in list(self.known)[nodes:]:
+            del self.known[key]
+
+    def graph(self) -> Graph:
+        """Lay out what was found."""
+        ends = self.level_ends[:-1] if self.closed else self.level_ends
+        return Graph(
+            self.steps.model.num_actions,
+            np.concatenate(self.costs),
+            np.concatenate([[0], np.cumsum(np.concatenate(self.counts))]),
+            np.concatenate(self.chances),
+            np.concatenate(self.children),
+            tuple(ends),
+        )
+
+    def first_decompositions(self) -> tuple[Floats, Floats]:
+        """Compute the first step's expected free energy in both ways, `(A,)` nats each.
+
+        The first is the one that the graph holds, by entropies; in the second the information is
+        that of the beliefs after each outcome.
+        """
+        steps = self.steps
+        first = self.costs[0][: steps.model.num_actions]
+        belief = self.levels[0]
+        predicted = steps.predict(belief)
+        outcomes = steps.outcomes(predicted)
+        rows, seen, after = steps.after(predicted, outcomes)
+        gained = information_by_posteriors(predicted, rows, outcomes[rows, seen], after)
+        second = -expectation(predicted, steps.log_preference) - gained
+        if steps.novelty is not None:
+            second = second - steps.novelty_of(belief, steps.novelty)
+        return first, second
+
+
+def keys_of(beliefs: Floats) -> list[bytes]:
+    """Name beliefs `(n, S)` so that those, and only those, that are the same have the same name."""
+    codes = np.rint(beliefs * RESOLUTION).astype(np.int32)
+    whole = np.ascontiguousarray(codes).view(np.dtype((np.void, 4 * codes.shape[1])))
+    found: list[bytes] = whole.ravel().tolist()
+    return found
+
+
+def chunk_size(steps: FiniteSteps) -> int:
+    """How many beliefs to expand at once."""
+    each = steps.model.num_actions * steps.by_outcome.size
+    return max(1, CHUNK // each)
+
+
+def point_graph(steps: FiniteSteps, belief: Floats) -> tuple[Graph, Floats]:
+    """Lay out the graph of a model in which whatever is seen identifies the state.
+
+    Node 0 is the present belief, node 1 + s the belief that is sure of state s. What is seen tells
+    the state, so that the information about it is the entropy of the predicted state.
+
+    Returns:
+        the graph, and its beliefs `(1 + S, S)`.
+    """
+    model = steps.model
+    now = np.einsum("s,ast->at", belief, model.transitions)
+    then = model.transitions.transpose(1, 0, 2).reshape(-1, model.num_states)
+    predicted = np.concatenate([now, then])
+    rows, states = np.nonzero(predicted)
+    chance = predicted[rows, states]
+    beliefs = np.concatenate([belief[None], np.eye(model.num_states)])
+    starts = np.concatenate([[0], np.cumsum(np.bincount(rows))])
+    information = -np.add.reduceat(xlogy(chance, chance), starts[:-1])
+    cost = -expectation(predicted, steps.log_preference) - information
+    if steps.novelty is not None:
+        cost = cost - steps.novelty_of(beliefs, steps.novelty)
+    ends = (1, len(beliefs))
+    return Graph(model.num_actions, cost, starts, chance, 1 + states, ends), beliefs
