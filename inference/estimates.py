@@ -3,7 +3,7 @@
 Each question is a module of `queries`, `smc` or `arrival`; here stands its door.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.state import Info, State
 from aif_dcpc.inference.moves.forward_backward import marginals
 from aif_dcpc.inference.queries.evidence import Evidence, estimate_evidence
+from aif_dcpc.inference.queries.imagination import imagine
 from aif_dcpc.inference.queries.law import law
 from aif_dcpc.inference.queries.predictions import counterfactual, forecast, predict
 from aif_dcpc.inference.sampler import Sampler
@@ -40,6 +41,29 @@ class Estimates(Sampler):
         """Draw H future slices of every site at every particle (see `predictions.forecast`)."""
         with no_validation(), torch.no_grad():
             return forecast(state, inputs, length=length, generator=self.generator)
+
+    def imagine(
+        self,
+        state: State,
+        actions: Mapping[str, Tensor],
+        sites: Sequence[str] | None = None,
+        *,
+        inputs: Mapping[str, Tensor] | None = None,
+        log_prob: Sequence[str] = (),
+        cross_log_prob: Sequence[str] = (),
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """Draw what follows from N sequences of actions, `(K, N, H, *event)` (see `imagination.imagine`)."""
+        with no_validation(), torch.no_grad():
+            return imagine(
+                state,
+                actions,
+                sites,
+                inputs=inputs,
+                log_prob=log_prob,
+                cross_log_prob=cross_log_prob,
+                generator=generator or self.generator,
+            )
 
     def predict(self, state: State) -> dict[str, Tensor]:
         """Draw every observed site anew at the particles (see `predictions.predict`)."""

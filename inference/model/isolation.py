@@ -69,7 +69,11 @@ class DrawsFrom(TorchDispatchMode):
         if told is None or any(isinstance(x, torch.Generator) for x in (*args, *options.values())):
             return func(*args, **options)
         options["generator"] = self._generator(_device(args, options))
-        return told(*args[: _num_before_generator(told)], **options)
+        return self.draw(told, args[: _num_before_generator(told)], options)
+
+    def draw(self, operation: OpOverload, args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
+        """Make a random operation that has been told its generator; subclasses may draw otherwise."""
+        return operation(*args, **options)
 
     def _generator(self, device: torch.device) -> torch.Generator:
         if device not in self.generators:

@@ -4,6 +4,7 @@ Latent sites with a constrained support are held in unconstrained coordinates (`
 `State.particles` shows them in their own support.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,6 +27,7 @@ from aif_dcpc.inference.model.factor_graph import (
     num_slices,
 )
 from aif_dcpc.inference.model.graph import Site
+from aif_dcpc.inference.model.inputs import check_input, like_past
 from aif_dcpc.inference.model.parameters import Snapshot
 from aif_dcpc.misspelt import unknown_name
 
@@ -257,6 +259,59 @@ class State:
         stale = {f.key for name in changes for f in self.conditioning.factor_graph.factors_of[name]}
         cache = {k: v for k, v in self.cache.items() if k not in stale}
         return replace(self, values={**self.values, **changes}, cache=cache)
+
+    def last(self, length: int | None = None) -> "State":
+        """Cut a cloud to its last slices and those that they read, rounded up to whole periods.
+
+        Args:
+            length: how many slices; by default those that a new one reads.
+
+        Returns:
+            the cut cloud; the cloud itself where there is nothing to cut off.
+        """
+        factors = self.conditioning.factor_graph.factors
+        sites = self.conditioning.factor_graph.model.sites
+        if length is None:
+            length = 1 + max((f.start * (f.site.period or 1) for f in factors), default=0)
+        period = math.lcm(*(s.period for s in sites.values() if s.period is not None))
+        longest = max((f.start for f in factors), default=0)
+        start = (self.length - length - longest) // period * period
+        if start <= 0:
+            return self
+        past = {n: start // p for n in self.values if (p := sites[n].period) is not None}
+        return replace(
+            self,
+            values=without_past(self.values, past),
+            masks=without_past(self.masks, past),
+            length=self.length - start,
+            cache={},
+        )
+
+    def set_input(self, name: str, value: Tensor) -> "State":
+        """Set an input's value in the last slice, such as the action chosen there.
+
+        What reads it by `lag` only stands in later slices: then nothing is evaluated again.
+
+        Args:
+            name: an input with a value a slice.
+            value: `(B, *event)`.
+
+        Raises:
+            ClampError: for an unknown input, another shape, or fractions where it holds integers.
+        """
+        factor_graph = self.conditioning.factor_graph
+        check_input(factor_graph.model.sites, name)
+        past = self.values[name]
+        new = like_past(name, value, past, (self.batch_size, *past.shape[3:]))
+        values = torch.cat([past[:, :, :-1], new[None, :, None]], 2)
+        stale = {f.key for f in factor_graph.factors_of[name] if 0 in f.lags(name)}
+        cache = {key: found for key, found in self.cache.items() if key not in stale}
+        return replace(self, values={**self.values, name: values}, cache=cache)
+
+
+def without_past(tensors: Mapping[str, Tensor], past: Mapping[str, int]) -> dict[str, Tensor]:
+    """Leave the first values `past[name]` out of values or masks `(K or 1, B, T, ...)`."""
+    return {name: x[:, :, past[name] :] if name in past else x for name, x in tensors.items()}
 
 
 @dataclass(frozen=True)

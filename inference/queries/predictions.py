@@ -81,7 +81,7 @@ def forecast(
     return found
 
 
-def _needed(state: State) -> list[str]:
+def told_sites(state: State) -> list[str]:
     """Sites with time whose future must be told: inputs, and what an intervention has cut from its parents."""
     sites = state.conditioning.factor_graph.model.sites.values()
     return [
@@ -96,7 +96,7 @@ def _horizon(state: State, inputs: Mapping[str, Tensor], length: int | None) -> 
 
     Refuse what is unknown, missing or contradictory.
     """
-    needed = _needed(state)
+    needed = told_sites(state)
     for name in inputs:
         if name not in needed:
             raise ClampError(f"forecast: {unknown_name('input', name, needed)}")

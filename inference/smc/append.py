@@ -19,9 +19,8 @@ from aif_dcpc.inference.model.factor_graph import expand_trailing, num_slices
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.isolation import rng_from
 from aif_dcpc.inference.model.resampling import is_coupled, resample_lineages
-from aif_dcpc.inference.model.state import Conditioning, State
+from aif_dcpc.inference.model.state import Conditioning, State, without_past
 from aif_dcpc.inference.model.supports import fixed, same, unlike_supports
-from aif_dcpc.inference.smc.recent import last_slices, past_values, without_past
 from aif_dcpc.misspelt import unknown_name
 
 
@@ -236,7 +235,7 @@ def _from_prior(
 ) -> tuple[State, Tensor]:
     """Draw the new latents from their kernels; the weight is the likelihood of the new data."""
     conditioning = state.conditioning
-    tail = _tail(state)
+    tail = state.last()
     masks = _without_cut(new.masks, state, tail)
     given = {n: v for n, v in tail.values.items() if n not in conditioning.latent}
     for name, value in {**new.data, **new.observed}.items():
@@ -270,16 +269,11 @@ def _from_prior(
     return _joined(state, tail, extended, new), increments
 
 
-def _tail(state: State) -> State:
-    """Cut a cloud to the slices that a new one reads."""
-    factors = state.conditioning.factor_graph.factors
-    reach = max((f.start * (f.site.period or 1) for f in factors), default=0)
-    return last_slices(state, reach + 1)
-
-
 def _without_cut(masks: Mapping[str, Tensor], state: State, tail: State) -> dict[str, Tensor]:
     """Cut longer masks as `tail` has been cut."""
-    return without_past(masks, past_values(state, state.length - tail.length))
+    timed = [n for n in masks if state.conditioning.site(n).period is not None]
+    past = {n: state.values[n].shape[2] - tail.values[n].shape[2] for n in timed}
+    return without_past(masks, past)
 
 
 def _told(new: NewSlice, given: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,109 @@
+"""Common random numbers: candidates that lie side by side along the batch axis share all noise.
+
+Most random operations are a function of noise whose law is fixed (normal, uniform, Bernoulli,
+categorical ...): it is drawn once for all candidates. Others draw until they accept (Gamma, Poisson
+...): they are made for one candidate after the other, from generators of the same seed. Every
+candidate's draws have the law that they would have alone; two candidates differ in what their
+distributions differ in.
+
+Reference: Glasserman and Yao 1992, "Some guidelines and guarantees for common random numbers". A
+categorical draw is the winner of a race of exponentials, which is Gumbel noise (Maddison, Tarlow,
+Minka 2014, arXiv 1411.0030).
+"""
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+
+from aif_dcpc.inference.model.isolation import DrawsFrom
+
+FACTORIES = ("aten::rand", "aten::randn")
+
+
+class SharedDraws(DrawsFrom):
+    """Make draws of shape `(K, B * N, 1, *rest)` from noise `(K, B, 1, *rest)`.
+
+    What has another shape is drawn as it is.
+
+    Args:
+        seed: of all generators.
+        num_particles: K.
+        batch_size: B.
+        num_candidates: N; candidate n of datum b lies at b * N + n.
+    """
+
+    def __init__(self, seed: int, num_particles: int, batch_size: int, num_candidates: int) -> None:
+        super().__init__(seed)
+        self.sizes = (num_particles, batch_size, num_candidates)
+        self.seeds = random.Random(seed)
+
+    def draw(self, operation: OpOverload, args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
+        """Make a random operation, with noise that candidates share where it is theirs."""
+        name = operation._schema.name
+        if name in FACTORIES and self._is_wide(args[0]):
+            return self._spread(operation(self._narrow(args[0]), *args[1:], **options))
+        if name == "aten::multinomial" and self._is_table(*args):
+            return self._winners(*args[:2], options["generator"])
+        tensors = [x for x in args if isinstance(x, Tensor)]
+        if not tensors or not all(self._is_wide(x.shape) for x in tensors):
+            return operation(*args, **options)
+        if name.endswith("_") and len(tensors) == 1:
+            noise = operation(self._empty(args[0]), *args[1:], **options)
+            return args[0].copy_(self._spread(noise))
+        if name == "aten::normal":
+            noise = self._empty(tensors[0]).normal_(generator=options["generator"])
+            return args[0] + args[1] * self._spread(noise)
+        if name == "aten::bernoulli":
+            noise = self._empty(args[0]).uniform_(generator=options["generator"])
+            return (self._spread(noise) < args[0]).to(args[0].dtype)
+        return self._one_by_one(operation, args)
+
+    def _is_wide(self, shape: Any) -> bool:
+        """Whether a shape begins with particles, data by candidates, and one slice."""
+        particles, data, candidates = self.sizes
+        return tuple(shape[:3]) == (particles, data * candidates, 1)
+
+    def _narrow(self, shape: Any) -> tuple[int, ...]:
+        return (*self.sizes[:2], *shape[2:])
+
+    def _empty(self, like: Tensor) -> Tensor:
+        return like.new_empty(self._narrow(like.shape))
+
+    def _spread(self, noise: Tensor) -> Tensor:
+        """Noise `(K, B, *rest)` for all candidates, `(K, B * N, *rest)`."""
+        return noise.repeat_interleave(self.sizes[2], 1)
+
+    def _is_table(self, weights: Tensor, number: int, replacement: bool = False) -> bool:
+        """Whether rows of weights are those of all candidates, in their order."""
+        particles, data, candidates = self.sizes
+        is_whole = weights.ndim == 2 and len(weights) % (particles * data * candidates) == 0
+        return is_whole and (replacement or number == 1)
+
+    def _winners(self, weights: Tensor, number: int, generator: torch.Generator) -> Tensor:
+        """Draw `number` indices for each row of weights `(K * B * N * R, M)`, as `multinomial` does."""
+        particles, data, candidates = self.sizes
+        outcomes = weights.shape[-1]
+        rows = weights.view(particles, data, candidates, -1, 1, outcomes)
+        race = weights.new_empty(particles, data, 1, rows.shape[3], number, outcomes)
+        race.exponential_(generator=generator)
+        tiny = torch.finfo(weights.dtype).tiny
+        return (rows / race.clamp_min(tiny)).argmax(-1).view(-1, number)
+
+    def _one_by_one(self, operation: OpOverload, args: tuple[Any, ...]) -> Any:
+        """Make an operation for each candidate, each time from the same seed."""
+        seed = self.seeds.getrandbits(62)
+        device = next(x.device for x in args if isinstance(x, Tensor))
+        parts = []
+        for n in range(self.sizes[2]):
+            generator = torch.Generator(device=device).manual_seed(seed)
+            own = [self._candidate(x, n) if isinstance(x, Tensor) else x for x in args]
+            parts.append(operation(*own, generator=generator))
+        return torch.stack(parts, 2).flatten(1, 2)
+
+    def _candidate(self, value: Tensor, n: int) -> Tensor:
+        """One candidate's part of `(K, B * N, *rest)`, `(K, B, *rest)`."""
+        return value.unflatten(1, self.sizes[1:])[:, :, n].contiguous()
