@@ -83,12 +83,12 @@ class Paper(SiteMove):
     ) -> SiteEvidence:
         """Estimate log Z from the weights on the free slices.
 
-        What was estimated before stays on the others.
+        What was estimated before stays on the others, unless the series has grown since.
         """
         log_mean = torch.logsumexp(log_weights, 0) - math.log(log_weights.shape[0])
         evidence = log_mean + _log_normaliser(root, self.step)
         old = state.adaptation.get(self.site)
-        if isinstance(old, SiteEvidence):
+        if isinstance(old, SiteEvidence) and old.log_evidence.shape == evidence.shape:
             fresh = free[0] if free.ndim > 1 else free
             evidence = torch.where(fresh, evidence, old.log_evidence)
         return SiteEvidence(evidence)

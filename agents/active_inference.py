@@ -1,0 +1,302 @@
+"""An agent from one declared model: it infers what its history hides, plans on it, and learns.
+
+    model + preferences + planner = agent
+
+Each step appends one slice, sweeps the full latent history by the engine's own moves, hands the
+cloud to a planner, and takes the action of least expected free energy (see `life` for which slice
+an action belongs to). What the model calls global is inferred from all episodes; parameters of
+kernels follow local gradients at the end of each episode.
+
+The T-maze agent of the package, `agents/tmaze.py`, is the smallest whole example.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+
+from aif_dcpc.agents.errors import AgentError
+from aif_dcpc.agents.explain import explain
+from aif_dcpc.agents.life import Life, Reader, Streams
+from aif_dcpc.agents.one_life import as_one_life
+from aif_dcpc.agents.planners.protocol import Plan, Planner, Preference, Situation
+from aif_dcpc.agents.protocol import BaseAgent, Observation, StepReport
+from aif_dcpc.inference import DCPC, GraphicalModel
+from aif_dcpc.inference.learning import learn_step
+from aif_dcpc.inference.model.resampling import ess, unique_ancestors
+from aif_dcpc.misspelt import unknown_name
+
+TIED = 1e-3  # nats of expected free energy within which policies count as equally good
+
+
+class ActiveInferenceAgent(BaseAgent):
+    """Any graphical model over time with preferences, as an agent.
+
+    Args:
+        model: of one episode: `initial` kernels for its first slice, scope "episode" for what holds
+            all along, "global" for what is learned over all episodes (see `one_life`); or of a
+            whole life, with an input `reset` that is 1 where an episode begins.
+        action: name of the input that holds actions, read by `lag`.
+        action_space: Discrete or Box.
+        observed: observed sites (and further inputs) -> the stream that tells each, or a function
+            of all streams `(B, *shape)`; a sequence of names where sites are called like their
+            streams. Beside those of the environment there are `reward` and `terminated`, of the
+            action before.
+        preferences: observed site -> log preference of its values, nats up to a constant: `(O,)`
+            for a finite site, or a function of values.
+        planner: what chooses.
+        num_particles: K.
+        num_sweeps: sweeps of the full history at each step.
+        window: sweep only about the last so many slices; None sweeps all of them.
+        precision: inverse temperature of sampled actions, per nat of expected free energy.
+        learning_rate, learning_steps: of the kernels' parameters, if they have any, at the end of
+            each episode.
+        reset: name of the input that tells where episodes begin.
+        seed: every random choice follows from it and from the seeds of `begin`.
+
+    Attributes:
+        life: the history and its cloud.
+        plan: the last one.
+
+    Raises:
+        AgentError: for a model, names or spaces that do not fit each other.
+
+    Reference: Friston et al. (2017), "Active inference: a process theory".
+    """
+
+    def __init__(
+        self,
+        model: GraphicalModel,
+        *,
+        action: str,
+        action_space: gymnasium.Space[Any],
+        observed: Mapping[str, Reader] | Sequence[str],
+        preferences: Mapping[str, Preference],
+        planner: Planner,
+        num_particles: int = 16,
+        num_sweeps: int = 2,
+        window: int | None = None,
+        precision: float = 16.0,
+        learning_rate: float = 0.01,
+        learning_steps: int = 20,
+        reset: str = "reset",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(int(getattr(action_space, "n", 0)), seed)
+        model = as_one_life(model, reset)
+        self.model = model
+        self.action_space = action_space
+        self.preferences = preferences
+        self.planner = planner
+        self.precision = precision
+        self.learning_steps = learning_steps
+        if not isinstance(observed, Mapping):
+            observed = {name: name for name in observed}
+        self.life = Life(
+            DCPC(model, num_particles=num_particles, seed=seed),
+            observed=observed,
+            action=action,
+            placeholder=placeholder(action_space),
+            reset=reset,
+            num_sweeps=num_sweeps,
+            window=window,
+        )
+        for name in preferences:
+            if name not in observed:
+                raise AgentError(unknown_name("preferred site", name, observed))
+        parameters = list(model.parameters())
+        self.optimizer = torch.optim.Adam(parameters, lr=learning_rate) if parameters else None
+        self.plan: Plan | None = None
+        self.chosen = 0
+        self.consequences = {"reward": 0.0, "terminated": 0.0}
+        self.evidence = 0.0
+        self.milliseconds: dict[str, float] = {}
+        self.log_joint: float | None = None
+
+    # -- the loop ----------------------------------------------------------------------------------
+
+    def begin(self, *, seed: int) -> None:
+        """Begin an episode, and seed all choices of it."""
+        super().begin(seed=seed)
+        self.life.begin(self.generator)
+        self.consequences = {"reward": 0.0, "terminated": 0.0}
+        self.evidence = self._log_evidence()
+
+    def act(self, observation: Observation, *, greedy: bool = True) -> Any:
+        """Append the observation, re-infer the full history by sweeps, plan, and choose.
+
+        Returns:
+            an int for a Discrete action space, an array for a Box.
+        """
+        self._observe(observation)
+        start = time.perf_counter()
+        self.plan = self.planner.plan(self.situation())
+        self.chosen = self._choose(self.plan, greedy)
+        action = self.plan.first_actions[self.chosen]
+        self.life.act(action[None])
+        self.milliseconds["planning"] = 1e3 * (time.perf_counter() - start)
+        if isinstance(self.action_space, gymnasium.spaces.Box):
+            return action.cpu().numpy().astype(self.action_space.dtype)
+        return int(action)
+
+    def situation(self) -> Situation:
+        """What the planner is handed now."""
+        return Situation(
+            engine=self.life.engine,
+            state=self.life.present(self.generator),
+            action=self.life.action,
+            action_space=self.action_space,
+            preferences=self.preferences,
+            generator=self.generator,
+        )
+
+    def _observe(self, observation: Observation) -> None:
+        """Take in what is seen, together with what the last action led to."""
+        start = time.perf_counter()
+        self.life.observe(as_streams({**observation, **self.consequences}))
+        self.milliseconds["inference"] = 1e3 * (time.perf_counter() - start)
+
+    def _choose(self, plan: Plan, greedy: bool) -> int:
+        """Index of the policy taken: one of the best, or drawn by softmax(-precision EFE)."""
+        excess = (plan.expected_free_energy - plan.expected_free_energy.min()).double()
+        weights = (excess < TIED).double() if greedy else (-self.precision * excess).softmax(0)
+        return int(torch.multinomial(weights, 1, generator=self.generator))
+
+    def feedback(
+        self, observation: Observation, reward: float, terminated: bool, truncated: bool
+    ) -> None:
+        """Take in what the last action led to; at an episode's end learn from it, unless frozen."""
+        self.consequences = {"reward": float(reward), "terminated": float(terminated)}
+        if not (terminated or truncated):
+            return
+        start = time.perf_counter()
+        self._observe(observation)
+        if not self.frozen:
+            self._learn()
+        self.milliseconds["learning"] = 1e3 * (time.perf_counter() - start)
+
+    def _learn(self) -> None:
+        """Move the parameters of kernels, if there are any, by local gradients at the particles."""
+        state = self.life.state
+        assert state is not None
+        if self.optimizer is not None:
+            for _ in range(self.learning_steps):
+                state, _ = learn_step(self.life.engine, state, self.optimizer)
+            self.life.state = state
+        self.log_joint = float(self.life.engine.log_joint(state).mean())
+
+    def freeze(self, frozen: bool = True) -> None:
+        """Stop (or resume) learning: frozen episodes are inferred and planned in, then forgotten."""
+        super().freeze(frozen)
+        self.life.freeze(frozen)
+
+    # -- diagnostics -------------------------------------------------------------------------------
+
+    def report(self, *, pictures: bool = False) -> StepReport:
+        """Report on inference, the terms of the policy that was chosen, and times."""
+        if self.plan is None or self.life.state is None:
+            return StepReport()
+        times = {f"speed/ms_{name}": value for name, value in self.milliseconds.items()}
+        sweeps = max(self.life.num_sweeps, 1)
+        times["speed/ms_per_sweep"] = self.milliseconds["inference"] / sweeps
+        learned = {} if self.log_joint is None else {"learning/log_joint": self.log_joint}
+        scalars = {**self._inference_scalars(), **self._planning_scalars(), **learned, **times}
+        return StepReport(scalars=scalars)
+
+    def _inference_scalars(self) -> dict[str, float]:
+        """Free energy of the running episode, nats, and how many particles still count."""
+        state = self.life.state
+        assert state is not None
+        accepted = self.life.acceptance
+        return {
+            "inference/free_energy": self.evidence - self._log_evidence(),
+            "inference/ess": float(ess(state.log_weights).mean()),
+            "inference/unique_ancestors": float(unique_ancestors(state).double().mean()),
+            **{f"inference/acceptance/{site}": share for site, share in accepted.items()},
+        }
+
+    def _log_evidence(self) -> float:
+        """Estimated log evidence of the whole history, nats."""
+        return 0.0 if self.life.state is None else float(self.life.state.log_evidence.mean())
+
+    def _planning_scalars(self) -> dict[str, float]:
+        """Expected free energy of the policy that was chosen, and its terms, nats."""
+        plan = self.plan
+        assert plan is not None
+        terms = {f"efe/{name}": float(term[self.chosen]) for name, term in plan.terms.items()}
+        return {"efe/total": float(plan.expected_free_energy[self.chosen]), **terms}
+
+    def explain(self) -> str:
+        """Say why the last action was chosen, in words and numbers."""
+        return "nothing was planned yet" if self.plan is None else explain(self.plan)
+
+    # -- persistence -------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on bit for bit."""
+        optimizer = None if self.optimizer is None else self.optimizer.state_dict()
+        return {
+            **super().state_dict(),
+            "life": self.life.state_dict(),
+            "parameters": {name: p.detach().clone() for name, p in self._parameters().items()},
+            "optimizer": optimizer,
+            "consequences": dict(self.consequences),
+            "evidence": self.evidence,
+            "log_joint": self.log_joint,
+            "frozen": self.frozen,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        super().load_state_dict(state)
+        with torch.no_grad():
+            for name, parameter in self._parameters().items():
+                parameter.copy_(state["parameters"][name])
+        if self.optimizer is not None:
+            self.optimizer.load_state_dict(state["optimizer"])
+        self.life.load_state_dict(state["life"])
+        self.life.engine.generator = self.generator
+        self.consequences = dict(state["consequences"])
+        self.evidence = float(state["evidence"])
+        self.log_joint = state["log_joint"]
+        self.frozen = bool(state["frozen"])
+        self.plan = None
+
+    def _parameters(self) -> dict[str, Tensor]:
+        """Parameters of the kernels by a number each."""
+        return {str(number): p for number, p in enumerate(self.model.parameters())}
+
+
+def as_streams(observation: Mapping[str, Any]) -> Streams:
+    """Turn what one world shows into tensors `(1, *shape)`: int64 for integers, else floats."""
+    return {name: _as_tensor(value)[None] for name, value in observation.items()}
+
+
+def _as_tensor(value: Any) -> Tensor:
+    array = np.asarray(value)
+    if np.issubdtype(array.dtype, np.integer) or array.dtype == bool:
+        return torch.as_tensor(array.astype(np.int64))
+    return torch.as_tensor(array, dtype=torch.get_default_dtype())
+
+
+def placeholder(space: gymnasium.Space[Any]) -> Tensor:
+    """Return what stands for an action that has not been chosen, `(*event)`.
+
+    Raises:
+        AgentError: the space is neither Discrete nor Box.
+    """
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return torch.zeros((), dtype=torch.int64)
+    if isinstance(space, gymnasium.spaces.Box):
+        return torch.zeros(space.shape)
+    raise AgentError(
+        f"actions in {space}: an agent chooses among Discrete actions or in a Box; wrap the "
+        "environment."
+    )
+
+
+__all__ = ["ActiveInferenceAgent", "as_streams"]

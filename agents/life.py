@@ -1,0 +1,196 @@
+"""One life as one series: what was seen and done in all episodes, and the cloud over what it hides.
+
+Slice t holds what was observed at t and the action chosen after it. What follows from the action
+stands in slice t + 1, whose kernels read it by `lag`. Episodes follow each other: the input `reset`
+is 1 at the first slice of each and 0 elsewhere, and kernels start anew there (see `one_life`). What
+is global is learned from all episodes.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aif_dcpc.agents.errors import AgentError
+from aif_dcpc.inference import DCPC, State
+from aif_dcpc.inference.archive import pack, unpack
+from aif_dcpc.inference.model.resampling import resample_lineages
+from aif_dcpc.misspelt import unknown_name
+
+Streams = Mapping[str, Tensor]  # stream -> (B, *shape)
+Reader = str | Callable[[Streams], Tensor]  # a stream's name, or a function of all streams
+
+
+class Life:
+    """A history that grows by a slice a step, inferred afresh each time.
+
+    Args:
+        engine: of the agent's model.
+        observed: site or input -> the stream that tells its value, or a function of the streams
+            `(B, *shape)` that returns `(B, *event)`. Beside those of the environment there are
+            `reward` (float) and `terminated` (0 or 1), of the action before.
+        action: name of the input that holds actions.
+        placeholder: `(*event)` what stands for an action that has not been chosen yet.
+        reset: name of the input that says where episodes begin.
+        num_sweeps: sweeps of the full history at each step.
+        window: sweep only about the last so many slices, with everything before them and global
+            sites held; None sweeps all.
+
+    Raises:
+        AgentError: the model lacks what is named, or something is not told.
+    """
+
+    def __init__(
+        self,
+        engine: DCPC,
+        *,
+        observed: Mapping[str, Reader],
+        action: str,
+        placeholder: Tensor,
+        reset: str,
+        num_sweeps: int = 2,
+        window: int | None = None,
+    ) -> None:
+        self.engine = engine
+        self.observed = dict(observed)
+        self.action = action
+        self.placeholder = placeholder
+        self.reset = reset
+        self.num_sweeps = num_sweeps
+        self.window = window
+        self.state: State | None = None
+        self.learned: State | None = None
+        self.episode_length = 0
+        self.frozen = False
+        self.acceptance: dict[str, float] = {}
+        self._check()
+
+    def _check(self) -> None:
+        """Refuse a model that lacks what is named, or inputs that nobody tells."""
+        sites = self.engine.model.sites
+        inputs = [name for name, site in sites.items() if site.kind == "input"]
+        for name in (self.action, self.reset):
+            if name not in inputs:
+                raise AgentError(unknown_name("input", name, inputs))
+        for name in self.observed:
+            if name not in sites:
+                raise AgentError(unknown_name("observed site", name, sites))
+        untold = set(inputs) - {self.action, self.reset, *self.observed}
+        if untold:
+            raise AgentError(
+                f"input {min(untold)!r}: nothing tells its value; say which stream does with "
+                f"observed={{{min(untold)!r}: STREAM}}."
+            )
+
+    # -- one step ----------------------------------------------------------------------------------
+
+    def begin(self, generator: torch.Generator) -> None:
+        """Begin an episode; what was only evaluated since the last one is forgotten."""
+        self.engine.generator = generator
+        self.episode_length = 0
+        if self.frozen:
+            self.state = self.learned
+
+    def observe(self, streams: Streams) -> State:
+        """Append what is seen, `(B, *shape)`, and sweep the history; returns the cloud."""
+        new = self._slice(streams)
+        state = self._begun(new) if self.state is None else self.engine.append(self.state, new)
+        self.episode_length += 1
+        self.state = self._swept(state)
+        return self.state
+
+    def _slice(self, streams: Streams) -> dict[str, Tensor]:
+        """Site or input -> its value in the new slice, `(B, *event)`."""
+        new = {name: _read(name, reader, streams) for name, reader in self.observed.items()}
+        batch = len(next(iter(streams.values())))
+        new[self.action] = self.placeholder.expand(batch, *self.placeholder.shape)
+        new[self.reset] = torch.full((batch,), int(self.episode_length == 0))
+        return new
+
+    def _begun(self, new: Mapping[str, Tensor]) -> State:
+        """Make the cloud over the first slice."""
+        sites = self.engine.model.sites
+        data = {
+            name: value if sites[name].period is None else value[:, None]
+            for name, value in new.items()
+        }
+        return self.engine.init(data, length=1)
+
+    def _swept(self, state: State) -> State:
+        """Sweep the full history, or what the window and a frozen life leave of it."""
+        recent = self.window
+        if self.frozen and self.learned is not None:
+            recent = min(self.episode_length, self.window or self.episode_length)
+        state, info = self.engine.run(state, self.num_sweeps, recent=recent)
+        self.acceptance = {name: float(share) for name, share in info.acceptance.items()}
+        return state
+
+    def act(self, action: Tensor) -> None:
+        """Note the action `(B, *event)` that is taken after what was seen last."""
+        assert self.state is not None
+        self.state = self.state.set_input(self.action, action)
+
+    def present(self, generator: torch.Generator) -> State:
+        """Return the cloud over the last slices, its weights made equal by resampling lineages."""
+        assert self.state is not None
+        return resample_lineages(self.state.last(), generator, threshold=2.0)
+
+    # -- learning, keeping -------------------------------------------------------------------------
+
+    def freeze(self, frozen: bool) -> None:
+        """Keep what is learned from now on as it is, or go on learning from there."""
+        if frozen and not self.frozen:
+            self.learned = self.state
+        if self.frozen and not frozen:
+            self.state = self.learned
+        self.frozen = frozen
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on bit for bit."""
+        return {
+            "state": None if self.state is None else pack(self.state),
+            "learned": None if self.learned is None else pack(self.learned),
+            "episode_length": self.episode_length,
+            "frozen": self.frozen,
+        }
+
+    def load_state_dict(self, packed: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.state = self._unpacked(packed["state"])
+        self.learned = self._unpacked(packed["learned"])
+        self.episode_length = int(packed["episode_length"])
+        self.frozen = bool(packed["frozen"])
+
+    def _unpacked(self, packed: Mapping[str, Any] | None) -> State | None:
+        """Make a cloud again beside one over a first slice like that of this life."""
+        if packed is None:
+            return None
+        return unpack(packed, like=self._like(packed))
+
+    def _like(self, packed: Mapping[str, Any]) -> State:
+        """Make a cloud over the first slice of a packed one."""
+        values = dict(packed["values"]["items"])
+        sites = self.engine.model.sites
+        told = {*self.observed, self.action, self.reset}
+        data = {
+            name: values[name][0] if sites[name].period is None else values[name][0, :, :1]
+            for name in told
+        }
+        generator = self.engine.generator
+        like = self.engine.init(data, length=1, seed=0)
+        self.engine.generator = generator
+        return like
+
+
+def _read(name: str, reader: Reader, streams: Streams) -> Tensor:
+    """Read the value of a site from the streams, `(B, *event)`.
+
+    Raises:
+        AgentError: there is no such stream.
+    """
+    if callable(reader):
+        return reader(streams)
+    if reader not in streams:
+        raise AgentError(f"site {name!r}: {unknown_name('stream', reader, streams)}")
+    return streams[reader]
