@@ -47,8 +47,11 @@ class Expansion:
         """How many rows there will be in all when the newest nodes have been expanded."""
         return self.level_ends[-1] * self.steps.model.num_actions
 
-    def expand(self, deadline: float) -> bool:
-        """Expand the newest nodes, all or none; tell whether they were, before the deadline."""
+    def expand(self, deadline: float, *, last: bool = False) -> bool:
+        """Expand the newest nodes, all or none; tell whether they were, before the deadline.
+
+        Where this is the `last` level, what follows is of no account and not looked for.
+        """
         newest = self.levels[-1]
         before = (len(self.costs), len(self.known))
         size = chunk_size(self.steps)
@@ -57,16 +60,19 @@ class Expansion:
             if time.monotonic() > deadline:
                 self._forget(*before)
                 return False
-            found.append(self._expand(newest[start : start + size]))
+            found.append(self._expand(newest[start : start + size], last))
         self.levels.append(np.concatenate(found) if found else newest[:0])
         self.level_ends.append(len(self.known))
         return True
 
-    def _expand(self, beliefs: Floats) -> Floats:
+    def _expand(self, beliefs: Floats, last: bool) -> Floats:
         """Take every action at some nodes; return the beliefs that are new."""
         predicted = self.steps.predict(beliefs)
         outcomes = self.steps.outcomes(predicted)
         self.costs.append(self.steps.costs(beliefs, predicted, outcomes))
+        if last:
+            self._lead_nowhere(len(predicted))
+            return beliefs[:0]
         rows, seen, after = self.steps.after(predicted, outcomes)
         self.counts.append(np.bincount(rows, minlength=len(predicted)))
         self.chances.append(outcomes[rows, seen])
@@ -76,6 +82,12 @@ class Expansion:
         self.children.append(child)
         new, first = np.unique(child, return_index=True)
         return after[first[new >= known]]
+
+    def _lead_nowhere(self, rows: int) -> None:
+        """Give each row one edge, since every row has one; it leads to a node of no value."""
+        self.counts.append(np.ones(rows, np.int64))
+        self.chances.append(np.ones(rows))
+        self.children.append(np.zeros(rows, np.int64))
 
     def _forget(self, chunks: int, nodes: int) -> None:
         """Drop what was found of a level that is not complete."""

@@ -27,7 +27,7 @@ References: Friston, Da Costa, Hafner, Hesp, Parr (2021), "Sophisticated inferen
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -69,6 +69,7 @@ class BeliefGraph:
     seconds: float | None = None
     novelty: bool = True
     horizon_value: HorizonValue | None = None
+    _last: list[FiniteSteps] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.horizon < 1 or self.max_nodes < 1:
@@ -99,7 +100,7 @@ class BeliefGraph:
             DecompositionWarning: the two decompositions of the first step disagree.
         """
         check_chances("belief (S,)", belief, (finite.num_states,))
-        steps = FiniteSteps(finite, self.novelty)
+        steps = self._steps(finite)
         if steps.points and finite.num_actions * (1 + finite.num_states) <= self.max_nodes:
             graph, beliefs = point_graph(steps, belief)
             depth = self.horizon
@@ -112,16 +113,27 @@ class BeliefGraph:
                 warn_unless_equal(first, second)
         return self._evaluate(steps, graph, beliefs, depth)
 
+    def _steps(self, finite: FiniteModel) -> FiniteSteps:
+        """Lay out a model for planning, or find it where it was the last one."""
+        if not self._last or self._last[0].model is not finite:
+            self._last[:] = [FiniteSteps(finite, self.novelty)]
+        return self._last[0]
+
     def _expand(self, expansion: Expansion) -> int:
         """Expand level by level within the budget; return how many steps may be looked ahead."""
         deadline = np.inf if self.seconds is None else time.monotonic() + self.seconds
-        expansion.expand(np.inf)
+        expansion.expand(np.inf, last=self._is_last(1))
         for depth in range(1, self.horizon):
             if expansion.closed:
                 break
-            if expansion.rows_of_next_level > self.max_nodes or not expansion.expand(deadline):
+            too_many = expansion.rows_of_next_level > self.max_nodes
+            if too_many or not expansion.expand(deadline, last=self._is_last(depth + 1)):
                 return depth
         return self.horizon
+
+    def _is_last(self, depth: int) -> bool:
+        """Whether nothing that follows after so many steps counts."""
+        return depth == self.horizon and self.horizon_value is None
 
     def _evaluate(self, steps: FiniteSteps, graph: Graph, beliefs: Floats, depth: int) -> Plan:
         """Evaluate the graph, and say what each first action's number is made of."""

@@ -65,6 +65,11 @@ class FiniteSteps:
         return compact(self.by_outcome.T)
 
     @cached_property
+    def likelihoods(self) -> Mapping[str, Any]:
+        """Modality -> `(S, O_m)`, ready to multiply beliefs with."""
+        return {name: compact(table) for name, table in self.model.likelihood.items()}
+
+    @cached_property
     def transitions(self) -> Any:
         """Of all actions side by side, `(S, A * S')`, ready to multiply beliefs with."""
         size = self.model.num_states
@@ -118,11 +123,8 @@ class FiniteSteps:
 
     def predict_rows(self, beliefs: Floats, actions: Ints) -> Floats:
         """Predict the next state for beliefs `(rows, S)` with one action each, `(rows, S')`."""
-        found = np.empty_like(beliefs)
-        for action, table in enumerate(self.model.transitions):
-            chosen = actions == action
-            found[chosen] = beliefs[chosen] @ table
-        return found
+        found = self.predict(beliefs).reshape(len(beliefs), self.model.num_actions, -1)
+        return found[np.arange(len(beliefs)), actions]
 
     def outcomes(self, predicted: Floats) -> Floats:
         """Probabilities of all outcomes together, `(rows, O)`."""
@@ -172,8 +174,8 @@ class FiniteSteps:
         """
         found: dict[str, Floats] = {}
         alone = np.zeros(len(predicted))
-        for name, table in self.model.likelihood.items():
-            own = self._terms_of(name, entropy(predicted @ compact(table), 1), predicted)
+        for name, table in self.likelihoods.items():
+            own = self._terms_of(name, entropy(predicted @ table, 1), predicted)
             alone += own.pop("entropy")
             found.update({f"{term}/{name}": value for term, value in own.items()})
         together = entropy(self.outcomes(predicted), 1)
