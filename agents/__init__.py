@@ -14,7 +14,7 @@ from typing import Any
 
 import gymnasium
 
-from aif_dcpc.agents.builders import check_agent, find_builder
+from aif_dcpc.agents.builders import actions_for, check_agent, find_builder
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.protocol import Agent, BaseAgent
 
@@ -39,7 +39,8 @@ def make(
 
     Args:
         name: one of `NAMES`, or `module:name` of a builder or an agent class anywhere.
-        observation_space, action_space: of the environment; actions must be discrete.
+        observation_space, action_space: of the environment; a builder whose second parameter is
+            `num_actions` needs discrete actions.
         metadata: of the environment; grid agents need an `EgocentricView` under "egocentric_view".
         settings: the agent's own settings.
         seed: everything random in the agent follows from it and from the seeds of `begin`.
@@ -49,12 +50,8 @@ def make(
             fit.
     """
     build = find_builder(name, BUILDERS)
-    if not isinstance(action_space, gymnasium.spaces.Discrete):
-        raise AgentError(
-            f"agent {name!r} chooses among discrete actions, the environment has {action_space}."
-        )
-    agent = build(observation_space, int(action_space.n), metadata, settings, seed)
-    return check_agent(name, agent)
+    actions = actions_for(name, build, action_space)
+    return check_agent(name, build(observation_space, actions, metadata, settings, seed))
 
 
 __all__ = ["NAMES", "Agent", "AgentError", "BaseAgent", "make"]

@@ -1,8 +1,9 @@
 """Builders of agents: those of the package by name, any other by `module:name`.
 
-A builder takes the observation space, the number of actions, the environment's metadata, the
-settings and a seed, and returns an agent. A class with a classmethod `build` of that kind, such as
-any heir of `BaseAgent`, will do.
+A builder takes the observation space, the actions, the environment's metadata, the settings and a
+seed, and returns an agent. A class with a classmethod `build` of that kind, such as any heir of
+`BaseAgent`, will do. What it calls its second parameter decides what it is handed: `num_actions`
+is a number, and the agent is for discrete actions alone; `action_space` is their space.
 """
 
 import inspect
@@ -12,11 +13,11 @@ from typing import Any
 import gymnasium
 
 from aif_dcpc.agents.errors import AgentError
-from aif_dcpc.agents.protocol import Agent
+from aif_dcpc.agents.protocol import Agent, number_of
 from aif_dcpc.misspelt import unknown_name
 from aif_dcpc.named_code import NotThere, import_named
 
-Builder = Callable[[gymnasium.Space[Any], int, Mapping[str, Any], Mapping[str, Any], int], Agent]
+Builder = Callable[[gymnasium.Space[Any], Any, Mapping[str, Any], Mapping[str, Any], int], Agent]
 ARGUMENTS = ("observation_space", "num_actions", "metadata", "settings", "seed")
 
 
@@ -40,10 +41,20 @@ def find_builder(name: str, known: Mapping[str, str]) -> Builder:
     if not callable(build) or not _takes_arguments(build):
         raise AgentError(
             f"agent {name!r} is neither a builder nor a class with a classmethod build: "
-            f"either takes ({', '.join(ARGUMENTS)})."
+            f"either takes ({', '.join(ARGUMENTS)}), or action_space in the place of num_actions."
         )
     builder: Builder = build
     return builder
+
+
+def actions_for(name: str, build: Builder, action_space: gymnasium.Space[Any]) -> Any:
+    """Return what a builder takes for its second argument: the space of actions, or their number.
+
+    Raises:
+        AgentError: it takes a number, and the actions are not discrete.
+    """
+    second = list(inspect.signature(build).parameters)[1:2]
+    return action_space if second == ["action_space"] else number_of(action_space, name)
 
 
 def check_agent(name: str, agent: Agent) -> Agent:

@@ -14,7 +14,7 @@ geometry named in `EgocentricView`.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -26,7 +26,8 @@ import torch
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.misspelt import unknown_name
 
-Observation = Mapping[str, npt.NDArray[np.int64]]
+Observation = Mapping[str, npt.NDArray[Any]]
+Action = int | npt.NDArray[Any]  # a number for Discrete actions, else an array of the space's shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +77,8 @@ class Agent(Protocol):
     def begin(self, *, seed: int) -> None:
         """Forget the running episode, keep everything learned, seed every random choice of the new episode."""
 
-    def act(self, observation: Observation, *, greedy: bool = True) -> int:
-        """Append the observation, re-infer the full latent history by sweeps, plan, and return an action index."""
+    def act(self, observation: Observation, *, greedy: bool = True) -> Action:
+        """Append the observation, re-infer the full latent history by sweeps, plan, and return an action."""
 
     def feedback(
         self, observation: Observation, reward: float, terminated: bool, truncated: bool
@@ -95,6 +96,34 @@ class Agent(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave."""
+
+
+@runtime_checkable
+class BatchAgent(Protocol):
+    """What an agent has besides if it can live in B worlds at once, in all of which it learns the same.
+
+    Whatever `act` and `feedback` take and give for one world has a leading axis here. `begin` puts
+    the agent back into one world; `report` gives means over worlds, and pictures of the first.
+
+    An agent that cannot, may have a method `companion(number: int)` instead, which returns another
+    agent, for a world of its own: what one of them learns, all know, at once, and
+    `load_state_dict` restores in place what they share.
+    """
+
+    def begin_batch(self, *, seeds: Sequence[int | None]) -> None:
+        """Live in as many worlds as there are seeds: begin an episode in those that have one, go on in the others."""
+
+    def act_batch(self, observations: Observation, *, greedy: bool = True) -> npt.NDArray[Any]:
+        """Choose an action for each world, `(B, *event)`, given streams `(B, *event)`."""
+
+    def feedback_batch(
+        self,
+        observations: Observation,
+        rewards: npt.NDArray[np.float64],
+        terminated: npt.NDArray[np.bool_],
+        truncated: npt.NDArray[np.bool_],
+    ) -> None:
+        """Take in what the actions led to, `(B, ...)`: where an episode ended, its last observation."""
 
 
 class BaseAgent:
@@ -115,16 +144,23 @@ class BaseAgent:
     (2, True)
 
     Args:
-        num_actions: actions are 0 .. num_actions - 1.
+        actions: their space, or a number n of discrete ones, 0 .. n - 1. An heir whose constructor
+            takes `num_actions` is for discrete actions alone; one that takes `action_space` is
+            handed the space.
         seed: every random choice follows from it and from the seeds of `begin`.
 
     Attributes:
+        action_space: the space of actions.
+        num_actions: how many discrete ones there are; 0 where they are of another kind.
         generator: source of all randomness, seeded afresh at the beginning of every episode.
         frozen: whether it must not learn across episodes.
     """
 
-    def __init__(self, num_actions: int, seed: int) -> None:
-        self.num_actions = num_actions
+    def __init__(self, actions: int | gymnasium.Space[Any], seed: int) -> None:
+        number = isinstance(actions, int | np.integer)
+        space: Any = gymnasium.spaces.Discrete(int(actions)) if number else actions
+        self.action_space: gymnasium.Space[Any] = space
+        self.num_actions = int(space.n) if isinstance(space, gymnasium.spaces.Discrete) else 0
         self.seed = seed
         self.generator = torch.Generator().manual_seed(seed)
         self.frozen = False
@@ -133,7 +169,7 @@ class BaseAgent:
     def build(
         cls,
         observation_space: gymnasium.Space[Any],
-        num_actions: int,
+        action_space: Any,
         metadata: Mapping[str, Any],
         settings: Mapping[str, Any],
         seed: int,
@@ -141,23 +177,26 @@ class BaseAgent:
         """Build the agent: its settings are the keywords of its constructor, whatever it observes.
 
         Commands hand the engine's settings over under "inference"; an agent that does not take them
-        does not get them.
+        does not get them. The actions may be given as their space or as a number of discrete ones.
 
         Raises:
-            AgentError: for a setting that the constructor does not take.
+            AgentError: for a setting that the constructor does not take, or actions that it cannot
+                choose.
         """
         takes = [name for name in inspect.signature(cls).parameters if name not in _GIVEN]
         wanted = {key: value for key, value in settings.items() if key in takes}
         for key in settings:
             if key not in takes and key != "inference":
                 raise AgentError(unknown_name("agent setting", key, takes))
-        return cls(num_actions=num_actions, seed=seed, **wanted)
+        if "action_space" in inspect.signature(cls).parameters:
+            return cls(action_space=action_space, seed=seed, **wanted)
+        return cls(num_actions=number_of(action_space, cls.__name__), seed=seed, **wanted)
 
     def begin(self, *, seed: int) -> None:
         """Seed the random choices of the new episode."""
         self.generator.manual_seed(1_000_003 * self.seed + seed)
 
-    def act(self, observation: Observation, *, greedy: bool = True) -> int:
+    def act(self, observation: Observation, *, greedy: bool = True) -> Action:
         """Choose an action, given what is observed now: the one method that has no default."""
         raise NotImplementedError(f"{type(self).__name__} has no act of its own.")
 
@@ -183,4 +222,21 @@ class BaseAgent:
         self.generator.set_state(state["generator"])
 
 
-_GIVEN = ("num_actions", "seed")  # what every constructor is given besides its settings
+# what every constructor is given besides its settings
+_GIVEN = ("num_actions", "action_space", "seed")
+
+
+def number_of(actions: Any, agent: str) -> int:
+    """Return how many discrete actions there are, for an agent that can choose no others.
+
+    Raises:
+        AgentError: the actions are of another kind.
+    """
+    if isinstance(actions, int | np.integer):
+        return int(actions)
+    if not isinstance(actions, gymnasium.spaces.Discrete):
+        raise AgentError(
+            f"agent {agent!r} chooses among discrete actions, the environment has {actions}: choose "
+            "an agent for such actions, or wrap the environment with a discretisation of them."
+        )
+    return int(actions.n)

@@ -16,6 +16,7 @@ BLANK: dict[str, dict[str, Any]] = {
         "misread": 0.0,
         "permute_seed": None,
         "max_steps": None,
+        "action_repeat": 1,
         "options": {},
     },
 }

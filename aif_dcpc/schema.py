@@ -45,6 +45,7 @@ class EnvConfig:
     misread: float = bounded(at_least=0, at_most=1)
     permute_seed: int | None = bounded(at_least=0)
     max_steps: int | None = bounded(at_least=1)
+    action_repeat: int = bounded(at_least=1, default=1)
     options: Settings
 
     def arguments(self) -> Settings:
@@ -136,6 +137,7 @@ class EnvChange:
     misread: float | None = bounded(at_least=0, at_most=1)
     permute_seed: int | None = bounded(at_least=0)
     max_steps: int | None = bounded(at_least=1)
+    action_repeat: int | None = bounded(at_least=1)
 
     def applied_to(self, env: EnvConfig) -> EnvConfig:
         """Return `env` with the given changes."""
@@ -149,6 +151,7 @@ class RolloutConfig:
 
     run: str | None
     episodes: int = bounded(at_least=1)
+    num_envs: int = bounded(at_least=1)
     seed: int = bounded(at_least=0)
     policy: str = bounded(choices=("greedy", "sampled"))
     video: bool

@@ -6,21 +6,45 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from aif_dcpc.envs.errors import BadSetting
 
-class Slip(gym.Wrapper[Any, int, Any, int], gym.utils.RecordConstructorArgs):
-    """With probability `probability`, a uniformly drawn action is executed instead of the chosen one."""
+
+class Slip(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
+    """With probability `probability`, a uniformly drawn action is executed instead of the chosen one.
+
+    Raises:
+        BadSetting: actions without bounds, of which none can be drawn uniformly.
+    """
 
     def __init__(self, env: gym.Env[Any, Any], probability: float) -> None:
         gym.utils.RecordConstructorArgs.__init__(self, probability=probability)
         gym.Wrapper.__init__(self, env)
+        space = env.action_space
+        if isinstance(space, spaces.Box) and not space.is_bounded():
+            raise BadSetting(
+                f"env.slip={probability}: no action can be drawn uniformly from {space}, which has "
+                "no bounds; leave env.slip out."
+            )
         self.probability = probability
 
-    def step(self, action: int) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Act, perhaps otherwise than chosen."""
         generator = self.unwrapped.np_random
         if generator.random() < self.probability:
-            action = int(generator.integers(self.action_space.n))  # type: ignore[attr-defined]
+            action = uniform(self.action_space, generator)
         return self.env.step(action)
+
+
+def uniform(space: gym.Space[Any], generator: np.random.Generator) -> Any:
+    """Draw any action of a space that counts from 0, or of a bounded Box, all alike."""
+    if isinstance(space, spaces.Discrete):
+        return int(generator.integers(space.n))
+    if isinstance(space, spaces.MultiDiscrete):
+        return generator.integers(space.nvec)
+    if isinstance(space, spaces.MultiBinary):
+        return generator.integers(0, 2, space.shape).astype(space.dtype)
+    assert isinstance(space, spaces.Box)
+    return generator.uniform(space.low, space.high).astype(space.dtype)
 
 
 class Permute(gym.Wrapper[Any, int, Any, int], gym.utils.RecordConstructorArgs):

@@ -15,6 +15,7 @@ from gymnasium.envs.registration import load_env_creator
 from aif_dcpc.envs.errors import BadSetting, UnknownEnvironment, UnsupportedEnvironment
 from aif_dcpc.envs.gymnasium_adapter import Streams
 from aif_dcpc.envs.noise import Permute, Slip
+from aif_dcpc.envs.repeat import Repeat
 from aif_dcpc.misspelt import closest
 from aif_dcpc.named_code import NotThere, import_named, import_named_module
 
@@ -63,6 +64,7 @@ def make(
     misread: float = 0.0,
     permute_seed: int | None = None,
     max_steps: int | None = None,
+    action_repeat: int = 1,
     render: bool = False,
     **options: Any,
 ) -> Env:
@@ -71,20 +73,22 @@ def make(
     Args:
         name: one of `NAMES`, or `module:name` of a Gymnasium environment class, or of a function
             that makes an environment, anywhere; the options are its keywords.
-        id: registered id, for MiniGrid and Gymnasium; as Gymnasium has it, `module:id` imports the
-            module, which registers the id.
+        id: registered id, for MiniGrid (BabyAI included) and Gymnasium; as Gymnasium has it,
+            `module:id` imports the module, which registers the id.
         slip: probability (0 to 1) that a uniformly drawn action replaces the chosen one.
         misread: probability (0 to 1) that a seen cell is misread; MiniGrid only.
         permute_seed: renames tokens and actions by this seed; MiniGrid only.
         max_steps: steps until truncation, at least 1; the environment's own by default, and counted
             by the environment itself where that takes such a keyword.
+        action_repeat: steps of the environment for which an action is held, at least 1; steps are
+            counted by the environment everywhere.
         render: make `env.render()` return pictures.
         **options: the environment's own.
 
     Raises:
         EnvironmentError_: for unknown names or ids, and settings out of range.
     """
-    _check_ranges(slip, misread, max_steps)
+    _check_ranges(slip, misread, max_steps, action_repeat)
     adapter = _adapter(name)
     if not adapter.symbolic and (misread or permute_seed is not None):
         raise BadSetting(
@@ -94,7 +98,8 @@ def make(
         Request(id=id, misread=misread, max_steps=max_steps, render=render, options=options)
     )
     env = Slip(env, slip) if slip else env
-    return Permute(env, permute_seed) if permute_seed is not None else env
+    env = Permute(env, permute_seed) if permute_seed is not None else env
+    return Repeat(env, action_repeat) if action_repeat > 1 else env
 
 
 def make_vector(num_envs: int, name: str, **settings: Any) -> gym.vector.SyncVectorEnv:
@@ -103,12 +108,14 @@ def make_vector(num_envs: int, name: str, **settings: Any) -> gym.vector.SyncVec
     return gym.vector.SyncVectorEnv(builders, autoreset_mode=gym.vector.AutoresetMode.SAME_STEP)
 
 
-def _check_ranges(slip: float, misread: float, max_steps: int | None) -> None:
+def _check_ranges(slip: float, misread: float, max_steps: int | None, action_repeat: int) -> None:
     for key, value in (("slip", slip), ("misread", misread)):
         if not 0 <= value <= 1:
             raise BadSetting(f"env.{key}={value}: expected a probability from 0 to 1.")
     if max_steps is not None and max_steps < 1:
         raise BadSetting(f"env.max_steps={max_steps}: expected at least 1.")
+    if action_repeat < 1:
+        raise BadSetting(f"env.action_repeat={action_repeat}: expected at least 1.")
 
 
 def _adapter(name: str) -> Adapter:
@@ -204,7 +211,7 @@ def _minigrid(request: Request) -> Env:
         minigrid.register_minigrid_envs()  # type: ignore[no-untyped-call]
     given = request.id or DEFAULT_MINIGRID
     id = _imported(given)
-    own = [name for name in gym.registry if name.startswith("MiniGrid-")]
+    own = [name for name in gym.registry if name.startswith(("MiniGrid-", "BabyAI-"))]
     _check_registered(id, "MiniGrid environment", own if id == given else gym.registry)
     limit = {} if request.max_steps is None else {"max_steps": request.max_steps}
     settings: Settings = {**request.drawing, **request.options, **limit}

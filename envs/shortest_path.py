@@ -48,6 +48,8 @@ class Layout:
 def shortest_path(env: Any) -> int | None:
     """Least number of actions (turn, forward, pick up, toggle) to a goal cell; None if none is found."""
     layout = Layout.of(env)
+    if "goal" not in map(kind, layout.objects.values()):
+        return None
     x, y = map(int, env.agent_pos)
     start = WorldState(x, y, int(env.agent_dir), -1, frozenset(), frozenset())
     queue = deque([(start, 0)])

@@ -5,18 +5,43 @@ from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import Any
 
+from aif_dcpc.agent_runs.actions import Plain
+
 WINDOW = 20  # episodes in the running success rate
 STREAK = 10  # successes in a row that count as having learned the task
 
 
 @dataclass
-class EpisodeStatistics:
-    """Counts of a run; a checkpoint carries them.
+class RunningEpisode:
+    """An episode that has not ended; a checkpoint carries it.
 
     Attributes:
-        step, episode: environment steps and finished episodes so far.
-        actions: of the running episode: with its seed they rebuild the environment.
-        episode_return: of the running episode so far.
+        number: of all episodes of the run, in the order in which they began.
+        actions: as `actions.plain` writes them; with the episode's seed they rebuild the
+            environment.
+        steps: of the environment, of which an action may take several.
+        episode_return: sum of rewards so far.
+    """
+
+    number: int
+    actions: list[Plain] = field(default_factory=list)
+    steps: int = 0
+    episode_return: float = 0.0
+
+    def take(self, action: Plain, reward: float, steps: int) -> None:
+        """Count one action."""
+        self.actions.append(action)
+        self.steps += steps
+        self.episode_return += reward
+
+
+@dataclass
+class EpisodeStatistics:
+    """Counts of a run, over all its worlds; a checkpoint carries them.
+
+    Attributes:
+        step: environment steps so far.
+        episode, begun: finished episodes, and those that have begun.
         returns, successes: of the last `WINDOW` episodes.
         in_a_row: successes in a row up to now.
         steps_to_streak: steps at the end of the first `STREAK` successes in a row.
@@ -24,29 +49,27 @@ class EpisodeStatistics:
 
     step: int = 0
     episode: int = 0
-    actions: list[int] = field(default_factory=list)
-    episode_return: float = 0.0
+    begun: int = 0
     returns: list[float] = field(default_factory=list)
     successes: list[bool] = field(default_factory=list)
     in_a_row: int = 0
     steps_to_streak: int | None = None
 
-    def take_step(self, action: int, reward: float) -> None:
-        """Count one step of the running episode."""
-        self.step += 1
-        self.actions.append(action)
-        self.episode_return += reward
+    def begin_episode(self) -> RunningEpisode:
+        """Count the beginning of an episode."""
+        self.begun += 1
+        return RunningEpisode(self.begun - 1)
 
-    def end_episode(self, info: Mapping[str, Any]) -> dict[str, float]:
-        """Count an episode, start the next, and return the numbers to record."""
-        success = succeeded(info, self.episode_return)
+    def end_episode(self, ended: RunningEpisode, info: Mapping[str, Any]) -> dict[str, float]:
+        """Count the end of an episode, and return the numbers to record."""
+        success = succeeded(info, ended.episode_return)
         numbers: dict[str, float] = {
             "train/episode": self.episode,
-            "train/return": self.episode_return,
-            "train/episode_length": len(self.actions),
+            "train/return": ended.episode_return,
+            "train/episode_length": ended.steps,
             "train/success": float(success),
         }
-        self.returns = [*self.returns, self.episode_return][-WINDOW:]
+        self.returns = [*self.returns, ended.episode_return][-WINDOW:]
         self.successes = [*self.successes, success][-WINDOW:]
         self.in_a_row = self.in_a_row + 1 if success else 0
         numbers["train/success_rate"] = self.success_rate
@@ -54,8 +77,6 @@ class EpisodeStatistics:
             self.steps_to_streak = self.step
             numbers[f"train/env_steps_to_{STREAK}_successes"] = self.step
         self.episode += 1
-        self.actions = []
-        self.episode_return = 0.0
         return numbers
 
     @property

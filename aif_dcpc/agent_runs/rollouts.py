@@ -1,17 +1,21 @@
 """Episodes of a trained agent with frozen parameters, on seeds that it never saw, and what they amount to."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from statistics import fmean, median
 from typing import Any
 
+from aif_dcpc.agent_runs.actions import admitted
 from aif_dcpc.agent_runs.assembly import Env
-from aif_dcpc.agent_runs.episode_statistics import succeeded
+from aif_dcpc.agent_runs.episode_statistics import RunningEpisode, succeeded
+from aif_dcpc.agent_runs.inhabitants import AllAtOnce, Inhabitants, OneInEach
 from aif_dcpc.agent_runs.loading import load_agent_and_env
 from aif_dcpc.agent_runs.recorder import Recorder
-from aif_dcpc.agents.protocol import Agent
+from aif_dcpc.agent_runs.worlds import World
+from aif_dcpc.agents.protocol import Agent, BatchAgent
 from aif_dcpc.devices import set_up
 from aif_dcpc.errors import RunFolderError
 from aif_dcpc.metrics import MetricsLog
@@ -27,7 +31,8 @@ class Episode:
     Attributes:
         episode_return: sum of rewards.
         success: see `succeeded`.
-        milliseconds: of every `act`.
+        milliseconds: of every `act`; of a batch, each world's share.
+        length: environment steps, of which an action may take several.
         shortest_ratio: steps over the fewest possible, where the environment tells and the episode
             succeeded.
     """
@@ -35,12 +40,8 @@ class Episode:
     episode_return: float
     success: bool
     milliseconds: list[float]
+    length: int
     shortest_ratio: float | None
-
-    @property
-    def length(self) -> int:
-        """The number of environment steps."""
-        return len(self.milliseconds)
 
 
 def play(
@@ -56,21 +57,109 @@ def play(
     agent.begin(seed=seed)
     shortest = shortest_path(env)
     total = 0.0
+    steps = 0
     milliseconds = []
     over = False
     info: Mapping[str, Any] = {}
     while not over:
         start = time.perf_counter()
-        action = agent.act(observation, greedy=greedy)
+        action = admitted(agent.act(observation, greedy=greedy), env.action_space)
         milliseconds.append(1e3 * (time.perf_counter() - start))
         before_step()
         observation, reward, terminated, truncated, info = env.step(action)
-        agent.feedback(observation, float(reward), terminated, truncated)
+        agent.feedback(observation, float(reward), bool(terminated), bool(truncated))
         total += float(reward)
-        over = terminated or truncated
+        steps += int(info.get("env_steps", 1))
+        over = bool(terminated or truncated)
+    return _episode(total, steps, milliseconds, shortest, info)
+
+
+def _episode(
+    total: float,
+    steps: int,
+    milliseconds: list[float],
+    shortest: int | None,
+    info: Mapping[str, Any],
+) -> Episode:
     success = succeeded(info, total)
-    ratio = len(milliseconds) / shortest if success and shortest else None
-    return Episode(total, success, milliseconds, ratio)
+    ratio = steps / shortest if success and shortest else None
+    return Episode(total, success, milliseconds, steps, ratio)
+
+
+class SideBySide:
+    """Episodes of several worlds at a time: a world whose episode ends begins the next seed.
+
+    Args:
+        envs: the environment of each world.
+        inhabitants: a life for each, frozen.
+        seeds: an episode for each. A world that finds none left plays on, uncounted, until the
+            others are done.
+        greedy: whether the best action is taken, or one is sampled.
+    """
+
+    def __init__(
+        self, envs: Sequence[Env], inhabitants: Inhabitants, seeds: Sequence[int], *, greedy: bool
+    ) -> None:
+        self.worlds = [World(env) for env in envs]
+        self.inhabitants = inhabitants
+        self.seeds = seeds
+        self.greedy = greedy
+        self.numbers = count()
+        self.milliseconds: list[list[float]] = [[] for _ in envs]
+        self.shortest: list[int | None] = [None for _ in envs]
+        self.found: dict[int, Episode] = {}
+
+    def play(self, ended: Callable[[Sequence[Episode]], None]) -> list[Episode]:
+        """Play all episodes, and return them in the order of their seeds.
+
+        Args:
+            ended: called with those that are done whenever one is.
+        """
+        self.inhabitants.begin([self._begin(index) for index in range(len(self.worlds))])
+        while len(self.found) < len(self.seeds):
+            if self._step():
+                ended(list(self.found.values()))
+        return [self.found[number] for number in range(len(self.seeds))]
+
+    def _begin(self, index: int) -> int:
+        """Begin the next episode in one world; return its seed."""
+        number = next(self.numbers)
+        spare = number - len(self.seeds) + 1
+        seed = self.seeds[number] if spare <= 0 else self.seeds[-1] + spare
+        self.worlds[index].begin(RunningEpisode(number), seed)
+        self.shortest[index] = shortest_path(self.worlds[index].env)
+        self.milliseconds[index] = []
+        return seed
+
+    def _step(self) -> bool:
+        """Act once in every world; whether an episode ended."""
+        start = time.perf_counter()
+        observations = [world.observation for world in self.worlds]
+        actions = self.inhabitants.act(observations, greedy=self.greedy)
+        share = 1e3 * (time.perf_counter() - start) / len(self.worlds)
+        outcomes = [world.step(a) for world, a in zip(self.worlds, actions, strict=True)]
+        self.inhabitants.feedback(outcomes)
+        seeds: list[int | None] = []
+        for index, outcome in enumerate(outcomes):
+            self.milliseconds[index].append(share)
+            seeds.append(self._end(index, outcome.info) if outcome.ended else None)
+        over = any(seed is not None for seed in seeds)
+        if over:
+            self.inhabitants.begin(seeds)
+        return over
+
+    def _end(self, index: int, info: Mapping[str, Any]) -> int:
+        """Note the episode that ended in one world, and begin the next; return its seed."""
+        running = self.worlds[index].episode
+        if running.number < len(self.seeds):
+            self.found[running.number] = _episode(
+                running.episode_return,
+                running.steps,
+                self.milliseconds[index],
+                self.shortest[index],
+                info,
+            )
+        return self._begin(index)
 
 
 def shortest_path(env: Env) -> int | None:
@@ -130,23 +219,46 @@ def rollout(config: RolloutConfig) -> dict[str, Any]:
 def _play_all(
     config: RolloutConfig, env: Env, agent: Agent, recorder: Recorder | None, trained: int
 ) -> list[Episode]:
+    """Play the filmed episodes one by one, and the others as many at a time as is asked for."""
+    greedy = config.policy == "greedy"
+    seeds = range(config.seed, config.seed + config.episodes)
+    singly = config.episodes if config.num_envs == 1 else 0
+    filmed = min(config.video_episodes, config.episodes) if recorder is not None else 0
     episodes: list[Episode] = []
     with LiveProgress(config.episodes, unit="episodes") as progress:
-        for index in range(config.episodes):
-            filmed = recorder if index < config.video_episodes else None
-            seed = config.seed + index
-            before_step = (
-                partial(filmed.film, f"seed {seed}") if filmed is not None else lambda: None
-            )
-            episodes.append(
-                play(
-                    env, agent, seed=seed, greedy=config.policy == "greedy", before_step=before_step
-                )
-            )
-            if filmed is not None:
-                filmed.finish(trained, f"rollout-{config.policy}-{seed}", "eval/episode")
-            progress.update(index + 1, {"success": fmean(episode.success for episode in episodes)})
+
+        def show(done: Sequence[Episode]) -> None:
+            progress.update(len(done), {"success": fmean(episode.success for episode in done)})
+
+        for index, seed in enumerate(seeds[: max(singly, filmed)]):
+            film = recorder if index < filmed else None
+            before_step = partial(film.film, f"seed {seed}") if film is not None else _nothing
+            episodes.append(play(env, agent, seed=seed, greedy=greedy, before_step=before_step))
+            if film is not None:
+                film.finish(trained, f"rollout-{config.policy}-{seed}", "eval/episode")
+            show(episodes)
+        rest = seeds[len(episodes) :]
+        if rest:
+            envs, inhabitants = _lives(config, env, agent)
+            others = SideBySide(envs, inhabitants, rest, greedy=greedy)
+            episodes += others.play(lambda done: show([*episodes, *done]))
     return episodes
+
+
+def _nothing() -> None:
+    """Draw no picture before a step."""
+
+
+def _lives(config: RolloutConfig, env: Env, agent: Agent) -> tuple[list[Env], Inhabitants]:
+    """Load worlds beside the first; where the agent cannot live in all, one more for each: frozen, they are all alike."""
+    others = [
+        load_agent_and_env(str(config.run), config.env, trust=config.trust)
+        for _ in range(config.num_envs - 1)
+    ]
+    envs = [env, *(other for _, other in others)]
+    if isinstance(agent, BatchAgent):
+        return envs, AllAtOnce(agent)
+    return envs, OneInEach([agent, *(other for other, _ in others)])
 
 
 def env_name(env: Env) -> str:

@@ -7,6 +7,7 @@ import yaml
 
 from aif_dcpc.agent_runs.assembly import make_agent, make_env
 from aif_dcpc.agent_runs.episode_statistics import EpisodeStatistics, Times
+from aif_dcpc.agent_runs.inhabitants import settle
 from aif_dcpc.agent_runs.loop import AgentLoop
 from aif_dcpc.agent_runs.recorder import Recorder
 from aif_dcpc.devices import set_up
@@ -36,20 +37,16 @@ def create_agent_run(config: TrainConfig) -> RunFolder:
     Raises:
         UserError: the configuration cannot be met.
     """
-    if config.num_envs != 1:
-        raise ConfigError(
-            "num_envs must be 1: an agent lives one episode at a time; run several seeds with -m seed=1,2,3."
-        )
     if config.epochs is not None:
         raise ConfigError("epochs is the budget of image models: an agent's is total_env_steps.")
     config = replace(config, device=set_up(config.device, config.threads))
     seed_everything(config.seed)
     loop = _loop(config)
-    loop.start_episode()
+    loop.begin()
     with new_run(config.run_dir, config.name) as folder:
         folder.save_config(config)
         folder.save_checkpoint(0, {**loop.state(), "metrics_length": 0})
-    loop.env.close()
+    _close(loop)
     folder.save_config(replace(config, run_dir=str(folder)))
     return folder
 
@@ -76,13 +73,28 @@ def continue_agent_run(folder: RunFolder, config: TrainConfig) -> Outcome:
 
 
 def _loop(config: TrainConfig) -> AgentLoop:
-    env = make_env(config.env, render=bool(config.picture_every or config.video_every))
-    agent = make_agent(
-        config.agent["name"], config.agent_settings(), env, derive(config.seed, AGENT_SEED)
-    )
+    drawn = bool(config.picture_every or config.video_every)
+    envs = [make_env(config.env, render=drawn and not i) for i in range(config.num_envs)]
+    name = config.agent["name"]
+    seed = derive(config.seed, AGENT_SEED)
+    agent = make_agent(name, config.agent_settings(), envs[0], seed)
     return AgentLoop(
-        env, agent, seed=config.seed, greedy=config.policy == "greedy", log_every=config.log_every
+        envs,
+        settle(name, agent, config.num_envs),
+        seed=config.seed,
+        greedy=config.policy == "greedy",
+        log_every=config.log_every,
     )
+
+
+def _close(loop: AgentLoop) -> None:
+    for world in loop.worlds:
+        world.env.close()
+
+
+def _next_multiple(step: int, every: int) -> int:
+    """The first multiple of `every` that is no less than `step`."""
+    return -(-step // every) * every if every else 0
 
 
 class AgentRun:
@@ -102,7 +114,9 @@ class AgentRun:
         self.folder = folder
         self.loop = loop
         self.log = log
-        self.recorder = Recorder(loop.env, loop.agent, folder.path, log)
+        self.shown = loop.worlds[0]
+        self.recorder = Recorder(self.shown.env, loop.inhabitants.agent, folder.path, log)
+        self.next_picture = _next_multiple(loop.statistics.step, config.picture_every)
         self.start = time.monotonic()
         self.free_energy = float("nan")
         loop.before_step = self._draw
@@ -119,7 +133,7 @@ class AgentRun:
                 progress.update(statistics.step, self._numbers())
         self._save()
         self.recorder.join("episode-*.gif", "learning")
-        self.loop.env.close()
+        _close(self.loop)
         return Outcome(
             reason, self.folder, statistics, self.loop.times, time.monotonic() - self.start
         )
@@ -137,25 +151,29 @@ class AgentRun:
         return next((reason for reason, holds in reasons.items() if holds), None)
 
     def _step(self) -> None:
-        episode = self.loop.statistics.episode
-        record = self.loop.step()
+        before = self.loop.statistics.step
+        number = self.shown.episode.number
+        records = self.loop.step()
         step = self.loop.statistics.step
-        if record:
+        for record in records:
             self.log.scalars(step, record)
             self.free_energy = record.get("inference/free_energy", self.free_energy)
-        if self.loop.statistics.episode > episode and self.recorder.frames:
-            self.recorder.finish(step, f"episode-{episode:06d}", "episode/beside_truth")
-        if step % self.config.checkpoint_every == 0:
+        if self.shown.episode.number > number and self.recorder.frames:
+            self.recorder.finish(step, f"episode-{number:06d}", "episode/beside_truth")
+        every = self.config.checkpoint_every
+        if step // every > before // every:
             self._save()
 
     def _draw(self) -> None:
-        """Take the pictures that are due, when the agent has chosen and the world has not moved yet."""
+        """Take the pictures of the first world that are due, when the agent has chosen and no world has moved yet."""
         statistics = self.loop.statistics
-        config = self.config
-        if config.picture_every and statistics.step % config.picture_every == 0:
+        every = self.config.picture_every
+        if every and statistics.step >= self.next_picture:
+            self.next_picture = _next_multiple(statistics.step + 1, every)
             self.recorder.picture(statistics.step)
-        if config.video_every and statistics.episode % config.video_every == 0:
-            words = f"episode {statistics.episode + 1}   step {statistics.step}   success rate {statistics.success_rate:.2f}"
+        number = self.shown.episode.number
+        if self.config.video_every and number % self.config.video_every < len(self.loop.worlds):
+            words = f"episode {number + 1}   step {statistics.step}   success rate {statistics.success_rate:.2f}"
             self.recorder.film(words)
 
     def _save(self) -> None:

@@ -159,7 +159,10 @@ REFUSED = [
     (["-m", "seed=1,x"], "seed must be a whole number"),
     (["seed"], "write KEY=VALUE"),
     (["name=${nothing}"], "cannot be resolved"),
-    (["num_envs=2"], "num_envs must be 1"),
+    (
+        ["num_envs=2"],
+        "num_envs must be 1, not 2: agent 'hierarchical' lives in one world at a time",
+    ),
     (["epochs=3"], "total_env_steps"),
     (["resume=nowhere"], "there is no run folder nowhere"),
     (["resume=foreign"], "not a run folder"),
