@@ -29,6 +29,7 @@ from aif_dcpc.agents.protocol import BaseAgent, EgocentricView, Observation, Ste
 from aif_dcpc.inference.model.resampling import unique_ancestors
 
 TRY_WITH = {"map_size": 12, "inference": {"num_particles": 4, "num_sweeps": 1}}  # quick to try
+FORMAT = 2  # of what `state_dict` gives; 1 had maps of a fixed size
 COLLAPSE = 40  # so many equal actions in a row count as a collapsed policy
 
 
@@ -48,7 +49,7 @@ class HierarchicalAgent(BaseAgent):
         super().__init__(num_actions, seed)
         self.settings = settings
         self.episode_filter = EpisodeFilter(view, num_actions, settings, self.generator)
-        self.planner = Planner(self.episode_filter.geometry, settings.preferences, settings.search)
+        self.planner = Planner(settings.preferences, settings.search)
         self.store = EpisodeStore(settings.replay.capacity)
         self.stored_counts: list[Counts] = []
         self.action = 0
@@ -103,7 +104,8 @@ class HierarchicalAgent(BaseAgent):
         now = self.episode_filter.now
         total = self.episode_filter.counts() + now.grid.past
         self.belief = belief_of(now.grid, now.particles, now.history, now.weights, total)
-        self.plan = self.planner.plan(self.belief, self.episode_filter.posterior_tables(total))
+        tables = self.episode_filter.posterior_tables(total)
+        self.plan = self.planner.plan(self.belief, tables, now.grid.geometry)
         self.action = self._choose(self.plan, greedy)
         self.recent.append(self.action)
         planned = time.perf_counter()
@@ -179,7 +181,7 @@ class HierarchicalAgent(BaseAgent):
         }
         if not pictures:
             return StepReport(scalars=scalars)
-        drawn = {"belief/map": map_picture(self.belief, self.settings.map_size)}
+        drawn = {"belief/map": map_picture(self.belief)}
         colours = token_legend(self.episode_filter.vocabulary.tokens.members)
         return StepReport(scalars=scalars, pictures=drawn, legend=colours)
 
@@ -221,6 +223,7 @@ class HierarchicalAgent(BaseAgent):
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on bit for bit."""
         return {
+            "format": FORMAT,
             "tracker": self.episode_filter.state_dict(),
             "store": self.store.state_dict(),
             "stored_counts": [dict(vars(c)) for c in self.stored_counts],
@@ -237,7 +240,17 @@ class HierarchicalAgent(BaseAgent):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
+        """Restore what `state_dict` gave.
+
+        Raises:
+            AgentError: an earlier version gave it, whose tables meant something else.
+        """
+        if state.get("format", 1) != FORMAT:
+            raise AgentError(
+                f"this state of agent 'hierarchical' has format {state.get('format', 1)}, this "
+                f"version reads format {FORMAT}: its tables have another layout; train the agent "
+                "anew, or use the version of the package that made it."
+            )
         self.episode_filter.load_state_dict(state["tracker"])
         self.store.load_state_dict(state["store"])
         self.stored_counts = [Counts(**c) for c in state["stored_counts"]]
@@ -248,7 +261,8 @@ class HierarchicalAgent(BaseAgent):
         self.recent = deque(state["recent"], maxlen=COLLAPSE)
         self.log_joint = state["log_joint"]
         self.planner.intended = [
-            (hand, tuple((c, t) for c, t in changes)) for hand, changes in state["intended"]
+            (hand, tuple((y, x, token) for y, x, token in changes))
+            for hand, changes in state["intended"]
         ]
         self.plan = None
         self.belief = None

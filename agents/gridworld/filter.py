@@ -25,7 +25,7 @@ from aif_dcpc.agents.gridworld.model.graph import (
     slice_of,
     values_of,
 )
-from aif_dcpc.agents.gridworld.model.paths import History, ObservedEpisode, effects_of
+from aif_dcpc.agents.gridworld.model.paths import History, ObservedEpisode, effects_of, follow
 from aif_dcpc.agents.gridworld.model.slice_proposal import prior_particles
 from aif_dcpc.agents.gridworld.model.vocabulary import new_vocabulary
 from aif_dcpc.agents.gridworld.planning.belief import PosteriorTables, tables_of
@@ -152,12 +152,16 @@ def start(first: Running, generator: torch.Generator) -> Running:
 def regrown(
     before: Running, after: Running, history: History, generator: torch.Generator
 ) -> Running:
-    """The particles of `before` under the grown vocabulary of `after`, with new tables.
+    """The particles of `before` under the grown vocabulary and map of `after`, with new tables.
 
     All tables are drawn anew given events and map; `history` is in the codes of the grown
     vocabulary.
     """
     particles = before.particles
+    if after.grid.geometry.size > before.grid.geometry.size:
+        position = after.grid.trace(particles.events, history)[0].position
+        wider = after.grid.widened(particles, before.grid.geometry, position, generator)
+        particles = replace(particles, initial=wider)
     tables = after.grid.draw_all_tables(particles.events, particles.initial, history, generator)
     return after.holding(replace(particles, tables=tables), history, before.state)
 
@@ -272,10 +276,17 @@ class EpisodeFilter:
         if before is None:
             self.running = start(self._set_up(history), self.generator)
             return
+        earlier = history.head(len(history) - 1)
+        self._make_room(before.particles.events, earlier)
         if self._grown(before):
-            earlier = history.head(len(history) - 1)
             before = regrown(before, self._set_up(earlier), earlier, self.generator)
         self.running = before.append(history, self.generator)
+
+    def _make_room(self, events: Tensor, history: History) -> None:
+        """Let the map grow until it holds where event sequences lead."""
+        effects = effects_of(self.geometry, self.vocabulary)
+        trajectory = follow(events, history, effects, self.geometry)
+        self.geometry = self.geometry.holding(trajectory.position)
 
     def _set_up(self, history: History) -> Running:
         grid = self.grid()
@@ -283,13 +294,15 @@ class EpisodeFilter:
         return set_up(grid, history, self.settings.inference.num_particles)
 
     def _grown(self, before: Running) -> bool:
-        """Whether the vocabulary has grown since the engine was set up, be it in hindsight."""
+        """Whether vocabulary or map have grown since the engine was set up, be it in hindsight."""
         new = self.vocabulary
         old = before.grid
         sizes = new.tokens.capacity, new.hands.capacity, new.max_events
         same_events = int(old.effects.known.sum()) == new.num_events
         same_tokens = self.settled == len(new.tokens.members)
-        return sizes != tuple(old.past.transition.shape[1:]) or not (same_events and same_tokens)
+        same_sizes = sizes == tuple(old.past.transition.shape[1:])
+        same_map = old.geometry.size == self.geometry.size
+        return not (same_sizes and same_map and same_events and same_tokens)
 
     # -- sweeps ------------------------------------------------------------------------------------
 
@@ -306,6 +319,7 @@ class EpisodeFilter:
             new event sequences `(K, T)` and the episode's counts per particle.
         """
         history = episode.history(self.vocabulary, self.view.unseen_token)
+        self._make_room(events, history)
         now = self._set_up(history)
         particles = now.grid.replay(events, history, self.generator)
         now = now.holding(particles, history, now.state)
@@ -334,6 +348,7 @@ class EpisodeFilter:
     def state_dict(self) -> dict[str, Any]:
         """Everything but the settings, as plain tensors, numbers, lists and dicts."""
         return {
+            "map_size": self.geometry.size,
             "vocabulary": self.vocabulary.state_dict(),
             "past": dict(vars(self.past)),
             "misread": self.misread,
@@ -346,6 +361,7 @@ class EpisodeFilter:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
+        self.geometry = replace(self.geometry, size=int(state["map_size"]))
         self.vocabulary = self.vocabulary.from_state_dict(state["vocabulary"])
         self.past = Counts(**state["past"])
         for summary, kept in zip(self.summaries, state["summaries"], strict=True):

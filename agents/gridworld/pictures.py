@@ -1,5 +1,6 @@
 """The inferred map with the belief over the pose, as a picture."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,22 +32,26 @@ def token_legend(tokens: Sequence[int]) -> dict[int, tuple[int, int, int]]:
     }
 
 
-def map_picture(belief: Belief, size: int) -> npt.NDArray[np.uint8]:
+def map_picture(belief: Belief) -> npt.NDArray[np.uint8]:
     """Cells coloured by their tokens, as sure as they are; the poses of the particles as white arrowheads.
 
     Returns:
         `(H, H, 3)` uint8: a square around the part of the map that was seen.
     """
     colours = token_colours(belief.cells.shape[1])
+    size = math.isqrt(len(belief.cells))
     entropy = -(belief.cells * np.log(np.maximum(belief.cells, 1e-12))).sum(-1)
     sure = np.exp(-entropy)[:, None] * belief.seen[:, None]
     cells = (belief.cells @ colours) * sure + UNKNOWN * (1 - sure)
-    picture = cells.reshape(size, size, 3).repeat(CELL, 0).repeat(CELL, 1)
+    top, left = (belief.origin % size).tolist()
+    seen = np.roll(belief.seen.reshape(size, size), (-top, -left), (0, 1))
+    square = np.roll(cells.reshape(size, size, 3), (-top, -left), (0, 1))
+    picture = square.repeat(CELL, 0).repeat(CELL, 1)
     picture[::CELL] = LINE
     picture[:, ::CELL] = LINE
     for (y, x, heading), weight in zip(belief.pose.tolist(), belief.weights.tolist(), strict=True):
-        _draw_pose(picture, y % size, x % size, heading, weight)
-    top, left, side = _square(belief.seen.reshape(size, size))
+        _draw_pose(picture, (y - top) % size, (x - left) % size, heading, weight)
+    top, left, side = _square(seen)
     return picture[top : top + side, left : left + side].clip(0, 255).astype(np.uint8)
 
 

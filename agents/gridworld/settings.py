@@ -36,7 +36,7 @@ class HierarchicalSettings:
     Attributes:
         knowledge: prior knowledge given to the agent; "egocentric_view" is where the cells of a
             view lie, and that a step moves by one cell or turns by quarter turns.
-        map_size: cells along a side of the agent's own map.
+        map_size: cells along a side of the agent's own map to begin with; it grows as needed.
         precision: inverse temperature of sampled actions, per nat of expected free energy.
         preferences, prior, search, replay, inference: see their classes.
     """
@@ -111,7 +111,7 @@ def _check(settings: HierarchicalSettings) -> None:
         "inference.update must be 'exact'": inference.update == "exact",
         "inference.num_particles must be at least 1": inference.num_particles >= 1,
         "inference.num_sweeps must be at least 0": inference.num_sweeps >= 0,
-        "map_size must be at least 8": settings.map_size >= 8,
+        "map_size must be at least 8, and at most 1000": 8 <= settings.map_size <= 1000,
         "precision must be positive": settings.precision > 0,
         "preferences.step_cost must be positive": preferences.step_cost > 0,
         "preferences.discount must lie between 0 and 1": 0 < preferences.discount < 1,

@@ -4,11 +4,12 @@ This is the one piece of prior knowledge that a grid agent is given (`knowledge:
 a view is laid around the agent, and a step moves it by at most one cell or turns it by quarter
 turns. Which action does which, and on which tokens, is learned.
 
-The map is a torus of `size` x `size` cells in the agent's own frame: it starts in the middle,
-heading h in 0..3 turns clockwise, heading 0 looks along +x, y points down.
+The map is a torus of `size` x `size` cells in the agent's own frame: it starts at (0, 0),
+heading h in 0..3 turns clockwise, heading 0 looks along +x, y points down. It grows before anything
+that is seen could wrap around onto what was seen elsewhere.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -20,6 +21,7 @@ from aif_dcpc.agents.protocol import EgocentricView
 
 AHEAD: Ints = np.array([(0, 1), (1, 0), (0, -1), (-1, 0)])  # (dy, dx) by heading
 RIGHT: Ints = np.array([(1, 0), (0, -1), (-1, 0), (0, 1)])
+ROOM = 4  # cells that the map keeps free on every side of all that was seen
 
 # A motion is (quarter turns clockwise, cells ahead, cells to the right); motion 0 changes nothing.
 MOTIONS: Ints = np.array(
@@ -32,7 +34,7 @@ class Geometry:
     """Offsets of the view's cells and of motions, by heading.
 
     Attributes:
-        size: cells along a side of the map.
+        size: cells along a side of the map; the next larger one has twice as many.
         offsets: `(4, rows * columns, 2)` (dy, dx) of every view cell from the agent, by heading.
         cell_ahead: `(4, 2)` (dy, dx) of the cell ahead.
         steps: `(num_motions, 4, 2)` displacement of a motion that starts with a heading.
@@ -56,12 +58,41 @@ class Geometry:
     @property
     def start(self) -> tuple[int, int]:
         """Where every episode starts, (y, x)."""
-        return self.size // 2, self.size // 2
+        return 0, 0
 
     @cached_property
     def torus(self) -> "Torus":
         """Map cells around a position, by lookup."""
         return Torus.of(self)
+
+    @cached_property
+    def reach(self) -> int:
+        """How far from the agent a cell can lie that it sees or faces, along either axis."""
+        return int(max(np.abs(self.offsets).max(), np.abs(self.cell_ahead).max()))
+
+    def holding(self, positions: Tensor) -> "Geometry":
+        """The same on a map that is large enough, doubled as often as it takes.
+
+        Args:
+            positions: `(..., 2)` (y, x) without wrapping; there is room around them for what is
+                seen, and for a few cells more.
+        """
+        places = positions.flatten(0, -2)
+        extent = int((places.amax(0) - places.amin(0)).max()) + 1
+        size = self.size
+        while size < extent + 2 * (self.reach + ROOM):
+            size *= 2
+        return self if size == self.size else replace(self, size=size)
+
+    def origin(self, positions: Tensor) -> Ints:
+        """First row and column, without wrapping, of the map as laid out around positions."""
+        origin: Ints = positions.flatten(0, -2).amin(0).numpy() - self.reach - 1
+        return origin
+
+    def unwrapped(self, origin: Ints) -> Ints:
+        """(y, x) without wrapping of every map cell, `(size^2, 2)`, laid out from an origin."""
+        cells = np.stack(np.divmod(np.arange(self.size**2), self.size), -1)
+        return origin + (cells - origin) % self.size
 
 
 @dataclass(frozen=True)
@@ -90,7 +121,7 @@ class Torus:
     @classmethod
     def of(cls, geometry: Geometry) -> "Torus":
         """The lookup for a view on a map."""
-        reach = int(max(np.abs(geometry.offsets).max(), np.abs(geometry.cell_ahead).max()))
+        reach = geometry.reach
         stride = geometry.size + 2 * reach
         along = (np.arange(stride) - reach) % geometry.size
         here = reach * stride + reach

@@ -18,6 +18,7 @@ from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables, R
 from aif_dcpc.agents.gridworld.planning.distances import distances, least_effort
 
 Key = tuple[int, tuple[tuple[int, int], ...]]
+Goal = tuple[int, tuple[tuple[int, int, int], ...]]  # thing in hand; (y, x, token) of the changes
 Interaction = tuple[int, int]  # region cell ahead, event
 # effort, tie break, abstract state, interaction, states
 Step = tuple[float, int, int, Interaction | None, Ints]
@@ -78,8 +79,8 @@ class Search:
     Args:
         belief, tables, region: what is known.
         budget: how far to look.
-        intended: goals of the previous plan, with map cells: they are always expanded, so that
-            replanning cannot lose them to the search budget.
+        intended: goals of the previous plan, with places on the map: they are always expanded, so
+            that replanning cannot lose them to the search budget.
     """
 
     def __init__(
@@ -88,16 +89,14 @@ class Search:
         tables: PosteriorTables,
         region: Region,
         budget: SearchBudget,
-        intended: Sequence[Key] = (),
+        intended: Sequence[Goal] = (),
     ) -> None:
         self.tables = tables
         self.region = region
         self.budget = budget
-        place = {int(cell): number for number, cell in enumerate(region.index)}
         self.intended = {
-            (hand, tuple(sorted((place[cell], token) for cell, token in changes)))
+            (hand, tuple(sorted((region.cell(y, x), token) for y, x, token in changes)))
             for hand, changes in intended
-            if all(cell in place for cell, _ in changes)
         }
         self.effects = [
             e for e in range(tables.num_events) if max(tables.writes[e], tables.takes[e]) >= 0
@@ -180,10 +179,10 @@ class Search:
     def _full(self) -> bool:
         return len(self.found) >= self.budget.configurations
 
-    def absolute(self, number: int) -> Key:
-        """An abstract state's identity in map cells."""
+    def absolute(self, number: int) -> Goal:
+        """An abstract state's identity in places on the map."""
         hand, changes = self.found[number].key
-        return hand, tuple((int(self.region.index[cell]), token) for cell, token in changes)
+        return hand, tuple((*self.region.place(cell), token) for cell, token in changes)
 
     def _changed(self, changes: dict[int, int], cell: int, token: int) -> dict[int, int]:
         """Changes after writing a token; a cell that is back to what it surely was is no change."""

@@ -118,15 +118,17 @@ class Belief:
     """The present state of the world, as believed.
 
     Attributes:
+        origin: (y, x) without wrapping where the map is laid out from, see `Geometry.origin`.
         cells: `(M, V)` belief over the token of every map cell.
         unseen: `(V,)` belief over a cell that was never seen.
         seen: `(M,)` whether a cell was ever seen.
-        pose: `(K, 3)` (y, x, heading) of the particles.
+        pose: `(K, 3)` (y, x, heading) of the particles, without wrapping.
         weights: `(K,)` normalised.
         hand: slot in hand.
         visited: pose (y, x, heading) -> `(P,)` codes of the view that was last seen there.
     """
 
+    origin: Ints
     cells: Floats
     unseen: Floats
     seen: npt.NDArray[np.bool_]
@@ -157,6 +159,7 @@ def belief_of(
     heading = history.heading[-1].expand(len(weights), 1)
     pose = torch.cat([trajectory.position[:, -1], heading], 1)
     return Belief(
+        origin=grid.geometry.origin(trajectory.position),
         cells=_cells(grid, particles, history, weights, counts).double().numpy(),
         unseen=grid.prior.mean_token_prior(counts).double().numpy(),
         seen=_seen(grid, history, trajectory, best),
@@ -242,8 +245,9 @@ class Region:
         cell_ahead: `(S,)` cell ahead.
         view: `(S, P)` cells in the view.
         shape: (rows, columns).
-        corner: map (y, x) of the first cell.
+        corner: (y, x) of the first cell, without wrapping.
         steps, turns: what events do, see `PosteriorTables`.
+        size: cells along a side of the map.
     """
 
     index: Ints
@@ -254,16 +258,29 @@ class Region:
     corner: tuple[int, int]
     steps: Ints
     turns: Ints
+    size: int
 
     @property
     def num_cells(self) -> int:
         """Cells in the region."""
         return len(self.index)
 
+    def place(self, cell: int) -> tuple[int, int]:
+        """(y, x) without wrapping of a region cell."""
+        y, x = divmod(cell, self.shape[1])
+        return y + self.corner[0], x + self.corner[1]
+
+    def cell(self, y: int, x: int) -> int:
+        """Region cell at a place; `cells` outside."""
+        row = y - self.corner[0]
+        column = x - self.corner[1]
+        inside = 0 <= row < self.shape[0] and 0 <= column < self.shape[1]
+        return row * self.shape[1] + column if inside else self.num_cells
+
     def state(self, pose: Ints) -> Ints:
-        """States of poses `(..., 3)`."""
-        y = np.clip(pose[..., 0] - self.corner[0], 0, self.shape[0] - 1)
-        x = np.clip(pose[..., 1] - self.corner[1], 0, self.shape[1] - 1)
+        """States of poses `(..., 3)`, which lie inside."""
+        y = pose[..., 0] - self.corner[0]
+        x = pose[..., 1] - self.corner[1]
         return pose[..., 2] * self.num_cells + y * self.shape[1] + x
 
 
@@ -274,15 +291,13 @@ def region_of(
 
     The last region is returned if it still fits.
     """
-    ys, xs = np.divmod(belief.seen.nonzero()[0], geometry.size)
-    ys = np.append(ys, belief.pose[:, 0] % geometry.size)
-    xs = np.append(xs, belief.pose[:, 1] % geometry.size)
-    top = int(ys.min()) - 1
-    left = int(xs.min()) - 1
-    rows = int(ys.max()) - top + 2
-    columns = int(xs.max()) - left + 2
-    if last is not None and (last.shape, last.corner) == ((rows, columns), (top, left)):
-        if np.array_equal(last.steps, tables.steps) and np.array_equal(last.turns, tables.turns):
+    places = geometry.unwrapped(belief.origin)[belief.seen]
+    places = np.concatenate([places, belief.pose[:, :2]])
+    top, left = (places.min(0) - 1).tolist()
+    rows, columns = (places.max(0) - (top, left) + 2).tolist()
+    if last is not None and last.size == geometry.size:
+        same = (last.shape, last.corner) == ((rows, columns), (top, left))
+        if same and np.array_equal(last.steps, tables.steps) and np.array_equal(last.turns, tables.turns):
             return last
     return _lay_out((rows, columns), (top, left), tables, geometry)
 
@@ -306,4 +321,5 @@ def _lay_out(
     target = np.where(target == rows * columns, np.arange(rows * columns)[:, None], target)
     heading = (np.arange(4)[:, None] + tables.turns) % 4
     following = (heading[:, None] * rows * columns + target).reshape(4 * rows * columns, -1)
-    return Region(index, following, cell_ahead, view, shape, corner, tables.steps, tables.turns)
+    world = tables.steps, tables.turns, geometry.size
+    return Region(index, following, cell_ahead, view, shape, corner, *world)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.expected_free_energy import entropy
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
-from aif_dcpc.agents.gridworld.planning.abstract_states import Key, Search, SearchBudget
+from aif_dcpc.agents.gridworld.planning.abstract_states import Goal, Search, SearchBudget
 from aif_dcpc.agents.gridworld.planning.belief import (
     Belief,
     PosteriorTables,
@@ -110,7 +110,6 @@ class Planner:
     """Plans from a belief.
 
     Args:
-        geometry: the view.
         preferences: over outcomes.
         budget: of the search.
         tolerance: value iteration stops when no value changes by more, nats.
@@ -119,27 +118,25 @@ class Planner:
 
     def __init__(
         self,
-        geometry: Geometry,
         preferences: Preferences,
         budget: SearchBudget,
         *,
         tolerance: float = 0.1,
         max_iterations: int = 30,
     ) -> None:
-        self.geometry = geometry
         self.preferences = preferences
         self.budget = budget
         self.tolerance = tolerance
         self.max_iterations = max_iterations
-        self.intended: list[Key] = []
+        self.intended: list[Goal] = []
         self._region: Region | None = None
 
-    def plan(self, belief: Belief, tables: PosteriorTables) -> Plan:
+    def plan(self, belief: Belief, tables: PosteriorTables, geometry: Geometry) -> Plan:
         """Expected free energy of every action at the present belief."""
-        region = self._region = region_of(belief, tables, self.geometry, self._region)
+        region = self._region = region_of(belief, tables, geometry, self._region)
         search = Search(belief, tables, region, self.budget, self.intended)
         roots = region.state(belief.pose)
-        stage, at = self._stage(search, belief, tables, region, roots)
+        stage, at = self._stage(search, belief, tables, geometry, roots)
         never = np.full(len(stage.preference), self.preferences.log_preference_of_never)
         pragmatic = self._value(stage, never, np.full(len(never), -np.inf))
         informative = stage.informative(pragmatic)
@@ -185,9 +182,15 @@ class Planner:
         )
 
     def _stage(
-        self, search: Search, belief: Belief, tables: PosteriorTables, region: Region, roots: Ints
+        self,
+        search: Search,
+        belief: Belief,
+        tables: PosteriorTables,
+        geometry: Geometry,
+        roots: Ints,
     ) -> tuple[Stage, Ints]:
         """One-step quantities of the states within reach, and where the roots are among them."""
+        region = search.region
         chance = np.concatenate([node.chance for node in search.found])
         after, bounds = search.successors()
         kept, number = _within_reach(chance >= REACHABLE, after, roots)
@@ -202,7 +205,7 @@ class Planner:
         sums, flows = self._expected(token_ahead, hand, tables)
         preference, ambiguity, novelty, preference_without_optimism = sums
         flow, flow_without_optimism, chance_of_event = flows
-        sight = self._information(search, belief, tables, region, kept, number)
+        sight = self._information(search, belief, tables, geometry, kept, number)
         stage = Stage(
             preference=preference,
             ambiguity=ambiguity,
@@ -276,18 +279,18 @@ class Planner:
         search: Search,
         belief: Belief,
         tables: PosteriorTables,
-        region: Region,
+        geometry: Geometry,
         kept: Ints,
         number: Ints,
     ) -> Floats:
         """Information gain about the map of arriving in every kept state, `(N,)`."""
+        region = search.region
         cells = np.stack([node.cells for node in search.found])
         information = cell_information(cells, tables.misread, tables.num_tokens)
         which, state = np.divmod(kept, len(region.cell_ahead))
         memory, views = _remembered(belief, region, number.reshape(len(cells), -1), len(kept))
         view = region.view[state]
         clear = cells @ tables.transparency
-        geometry = self.geometry
         layout = geometry.nearer, geometry.outwards, geometry.own
         return information_at(
             clear, information, which, view, *layout, memory, views, tables.transparency

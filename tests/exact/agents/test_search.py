@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from aif_dcpc.agents.gridworld.model.geometry import MOTIONS, Geometry, geometry_of
 from aif_dcpc.agents.gridworld.planning.abstract_states import Search, SearchBudget
@@ -29,7 +30,10 @@ def corridor(
     for place, token in enumerate(tokens):
         cells[y * 16 + x + place] = np.eye(4)[token]
         seen[y * 16 + x + place] = True
-    belief = Belief(cells, np.eye(4)[WALL], seen, np.array([(y, x, 0)]), np.ones(1), 0, {})
+    origin = geometry.origin(torch.tensor([(y, x)]))
+    belief = Belief(
+        origin, cells, np.eye(4)[WALL], seen, np.array([(y, x, 0)]), np.ones(1), 0, {}
+    )
     transition = np.zeros((3, 4, 2, 10))
     transition[:, :, :, 0] = 1
     for token, event, chance in (
