@@ -11,3 +11,7 @@ class ConfigError(UserError, ValueError):
 
 class RunFolderError(UserError, ValueError):
     """A run folder is missing, foreign, corrupted or not writable."""
+
+
+class DataWarning(UserWarning):
+    """Something about the data that a user should know, though the work goes on; commands print it as a note."""

@@ -3,22 +3,25 @@
 `digits` comes with scikit-learn and needs no download. The others are torchvision's and lie under
 `data_dir`; where they are missing they are downloaded, and where that fails one sentence says what
 to put where. `folder` takes any folder of pictures; where they lie in subfolders, such as `cats/`
-and `dogs/`, these give the labels 0, 1, ... in order of their names.
+and `dogs/`, these give the labels 0, 1, ... in order of their names; `train/` and `test/` above
+them are the two parts.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from aif_dcpc.errors import ConfigError
+from aif_dcpc.image_runs.picture_files import SUFFIXES, one_line, open_picture
+from aif_dcpc.image_runs.picture_folders import PictureFolder, by_class, find_pictures, parts_of
 from aif_dcpc.misspelt import unknown_name
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,13 @@ def load_images(
     """
     if name not in DATA_SETS:
         raise ConfigError(unknown_name("data set", name, DATA_SETS))
-    return DATA_SETS[name](Path(data_dir), image_size or 64, folder)
+    data = DATA_SETS[name](Path(data_dir), image_size or 64, folder)
+    for images, labels in ((data.train, data.train_labels), (data.test, data.test_labels)):
+        if len(labels) not in (0, len(images)):
+            raise ConfigError(
+                f"the files of {name} hold {len(labels)} labels of {len(images)} images: load them again."
+            )
+    return data
 
 
 def _digits(data_dir: Path, image_size: int, folder: str | None) -> ImageData:
@@ -119,7 +128,7 @@ def _part(kind: str, where: str, data_dir: Path, train: bool, options: dict[str,
         return _downloaded(make, kind, where, data_dir, train=train, **options)
     except Exception as error:  # whatever a reader meets in a damaged file
         raise ConfigError(
-            f"{data_dir}/{where} is damaged: {_line(error)} Remove it and load it again."
+            f"{data_dir}/{where} is damaged: {one_line(error)} Remove it and load it again."
         ) from None
 
 
@@ -129,17 +138,13 @@ def _downloaded(make: Any, kind: str, where: str, data_dir: Path, **options: Any
     except Exception as error:  # whatever the network does
         if any((data_dir / where).glob("*")):
             raise ConfigError(
-                f"{data_dir}/{where} is damaged: {_line(error)} Remove it and load it again."
+                f"{data_dir}/{where} is damaged: {one_line(error)} Remove it and load it again."
             ) from None
         raise ConfigError(
-            f"{kind} is not in {data_dir}/{where} and cannot be downloaded here ({_line(error)}) Load it on another "
+            f"{kind} is not in {data_dir}/{where} and cannot be downloaded here ({one_line(error)}) Load it on another "
             f"machine with torchvision.datasets.{kind}('{data_dir}', download=True) and copy the folder {where}, "
             "or say where it is with data_dir=."
         ) from None
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:")[:160] + "."
 
 
 def _channels_first(images: np.ndarray) -> Tensor:
@@ -151,18 +156,31 @@ def _cifar10_subset(data_dir: Path, image_size: int, folder: str | None) -> Imag
     path = data_dir / "cifar10_subset.npz"
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            parts = [
-                arrays[key]
-                for key in ("train_images", "test_images", "train_labels", "test_labels")
-            ]
-    except (OSError, ValueError, KeyError) as error:
+            images = [_checked_images(arrays[f"{part}_images"]) for part in ("train", "test")]
+            labels = [_checked_labels(arrays[f"{part}_labels"]) for part in ("train", "test")]
+        for shown, named in zip(images, labels, strict=True):
+            if len(shown) != len(named):
+                raise ValueError(f"{len(named)} labels of {len(shown)} images")
+    except Exception as error:  # whatever a damaged archive holds
         raise ConfigError(
-            f"{path} cannot be read ({_line(error)}) It holds train_images and test_images (N, 32, 32, 3) uint8 and "
+            f"{path} cannot be read ({one_line(error)}) It holds train_images and test_images (N, 32, 32, 3) uint8 and "
             "train_labels and test_labels (N,); say where it is with data_dir=."
         ) from None
-    train, test = map(_channels_first, parts[:2])
-    labels = [torch.from_numpy(part.reshape(-1).astype(np.int64)) for part in parts[2:]]
-    return ImageData(train, test, *labels)
+    return ImageData(*images, *labels)
+
+
+def _checked_images(images: np.ndarray) -> Tensor:
+    """Images `(N, C, H, W)` of an array `(N, H, W, C)` of bytes."""
+    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
+        raise ValueError(f"images of shape {images.shape}, {images.dtype}")
+    return _channels_first(images)
+
+
+def _checked_labels(labels: np.ndarray) -> Tensor:
+    """Labels `(N,)`, whole numbers from 0."""
+    if not np.issubdtype(labels.dtype, np.integer) or (labels < 0).any():
+        raise ValueError(f"labels that are no whole numbers from 0, but {labels.dtype}")
+    return torch.from_numpy(labels.reshape(-1).astype(np.int64))
 
 
 def _celeba(data_dir: Path, image_size: int, folder: str | None) -> ImageData:
@@ -174,7 +192,7 @@ def _celeba(data_dir: Path, image_size: int, folder: str | None) -> ImageData:
             "that no program can do it for you), unpack it there, or say where it is with data_dir=."
         )
     parts = _parts(data_dir / "celeba" / "list_eval_partition.txt")
-    paths = _found(place)
+    paths = find_pictures(place)
     train, test = _last_tenth_out(paths)
     if parts:
         train = [path for path in paths if parts.get(path.name) == "0"]
@@ -194,36 +212,50 @@ def _parts(path: Path) -> dict[str, str]:
 
 
 def _folder(data_dir: Path, image_size: int, folder: str | None) -> ImageData:
-    """Any pictures, a tenth of them by chance held out; where all lie in subfolders, these are the classes, by name."""
+    """Any pictures; where all lie in subfolders, these are the classes, by name.
+
+    Parts are `train/` and `test/`, where there are just these; else a tenth by chance is held out.
+    """
     if folder is None:
-        raise ConfigError("data=folder needs images.folder=PATH, a folder with pictures.")
+        raise ConfigError("images.data=folder needs images.folder=PATH, a folder with pictures.")
     place = Path(folder)
-    paths = _found(place)
+    parts = parts_of(place)
+    if parts is not None:
+        return _given_parts(place, *map(by_class, parts), image_size)
+    found = by_class(place)
     always_the_same = torch.Generator().manual_seed(0)
-    order = torch.randperm(len(paths), generator=always_the_same)
-    train, test = _last_tenth_out([paths[i] for i in order])
-    data = _read(place, train, test, image_size, crop=None)
-    above = {path: path.relative_to(place).parts[0] for path in paths}
-    classes = sorted(set(above.values()))
-    if len(classes) < 2 or any(path.parent == place for path in paths):
-        return data
-    train_labels = [classes.index(above[path]) for path in train]
-    test_labels = [classes.index(above[path]) for path in test]
-    return ImageData(data.train, data.test, torch.tensor(train_labels), torch.tensor(test_labels))
-
-
-def _found(place: Path) -> list[Path]:
-    """Pictures in a folder and below, in order of their paths."""
-    return (
-        sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES)
-        if place.is_dir()
-        else []
+    order = torch.randperm(len(found.paths), generator=always_the_same).tolist()
+    train, test = _last_tenth_out(order)
+    data = _read(
+        place,
+        [found.paths[i] for i in train],
+        [found.paths[i] for i in test],
+        image_size,
+        crop=None,
     )
+    if len(found.classes) < 2:
+        return data
+    labels = torch.tensor(found.labels)
+    return ImageData(data.train, data.test, labels[train], labels[test])
 
 
-def _last_tenth_out(paths: list[Path]) -> tuple[list[Path], list[Path]]:
-    held_out = max(1, len(paths) // 10)
-    return paths[:-held_out], paths[-held_out:]
+def _given_parts(
+    place: Path, train: PictureFolder, test: PictureFolder, image_size: int
+) -> ImageData:
+    """Pictures whose parts are folders of their own."""
+    data = _read(place, train.paths, test.paths, image_size, crop=None)
+    if train.classes != test.classes:
+        raise ConfigError(
+            f"{place}: the classes of {train.place.name} ({', '.join(train.classes) or 'none'}) are not those of "
+            f"{test.place.name} ({', '.join(test.classes) or 'none'}): give both the same subfolders."
+        )
+    labels = [torch.tensor(part.labels, dtype=torch.int64) for part in (train, test)]
+    return ImageData(data.train, data.test, *labels)
+
+
+def _last_tenth_out(entries: list[T]) -> tuple[list[T], list[T]]:
+    held_out = max(1, len(entries) // 10)
+    return entries[:-held_out], entries[-held_out:]
 
 
 def _read(
@@ -232,8 +264,8 @@ def _read(
     """Read pictures that have no labels."""
     if not train or not test:
         raise ConfigError(
-            f"{place} holds {len(_found(place))} pictures, {len(train)} to learn from and {len(test)} held out: expected at "
-            f"least one of each, files ending in {', '.join(SUFFIXES)}."
+            f"{place} holds {len(train) + len(test)} pictures, {len(train)} to learn from and {len(test)} held out: "
+            f"expected at least one of each, files ending in {', '.join(SUFFIXES)}."
         )
     none = torch.zeros(0, dtype=torch.int64)
     return ImageData(
@@ -253,13 +285,7 @@ def _picture(path: Path, size: int, crop: int | None) -> Tensor:
     """One picture `(3, size, size)`: the centre square, scaled."""
     from PIL import Image
 
-    try:
-        with Image.open(path) as opened:
-            picture = opened.convert("RGB")
-    except Exception as error:  # whatever a decoder meets in a damaged file
-        raise ConfigError(
-            f"{path} is not a whole picture ({_line(error)}) Remove or replace it."
-        ) from None
+    picture = open_picture(path)
     side = min(*picture.size, crop or min(picture.size))
     if side < size:
         raise ConfigError(

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from aif_dcpc.configuration import load_config
-from aif_dcpc.errors import ConfigError
+from aif_dcpc.errors import ConfigError, DataWarning
 from aif_dcpc.image_runs.data import load_images, unit
 from aif_dcpc.image_runs.run import continue_image_run, create_image_run
 from aif_dcpc.schema import train_config
@@ -116,7 +116,10 @@ def test_subfolders_are_classes_and_both_parts_have_some_of_each(tmp_path):
         *range(100, 150),
     ]
     Image.new("L", (12, 12)).save(tmp_path / "neither.png")
-    assert not len(load_images("folder", "data", image_size=8, folder=str(tmp_path)).train_labels)
+    with pytest.warns(DataWarning, match="neither.png"):
+        assert not len(
+            load_images("folder", "data", image_size=8, folder=str(tmp_path)).train_labels
+        )
 
 
 def test_faces_are_parted_by_the_list_of_their_authors(image_files):
