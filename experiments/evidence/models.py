@@ -141,12 +141,17 @@ def asia() -> Known:
     return Known(model, data, math.log(total))
 
 
-def selection() -> Known:
-    """Ten predictors, each with a switch of probability .3 and a weight Normal(0, 1); forty data."""
+def selection_data() -> tuple[Tensor, Tensor]:
+    """Ten predictors `(40, 10)` of which three matter, and what they predict, `(40,)`, with noise 1."""
     generator = torch.Generator().manual_seed(1)
     inputs = torch.randn(40, SWITCHES, generator=generator)
     truth = torch.tensor([1.5, 0, 0, -0.7, 0, 0.3, 0, 0, 0, 0])
-    y = inputs @ truth + torch.randn(40, generator=generator)
+    return inputs, inputs @ truth + torch.randn(40, generator=generator)
+
+
+def selection() -> Known:
+    """Ten predictors, each with a switch of probability .3 and a weight Normal(0, 1); forty data."""
+    inputs, y = selection_data()
     model = GraphicalModel()
     model.add_site("g", lambda: Independent(Bernoulli(torch.full((SWITCHES,), 0.3)), 1))
     model.add_site("w", lambda: Independent(Normal(torch.zeros(SWITCHES), 1.0), 1))

@@ -43,6 +43,13 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--last", nargs="*", default=[], help="modules to try last")
     parser.add_argument(
+        "--only", nargs="*", default=[], metavar="MODULE", help="these modules or folders alone"
+    )
+    parser.add_argument("--each", type=int, help="mutants of every module, instead of --sample")
+    parser.add_argument(
+        "--tests", nargs="*", default=TESTS, metavar="FILE", help="test files that are asked"
+    )
+    parser.add_argument(
         "--again", action="store_true", help="try survivors again if tests have changed"
     )
     parser.add_argument(
@@ -141,7 +148,7 @@ def main() -> None:
     """Sample mutants, try them, print what is known."""
     args = arguments()
     args.folder.mkdir(parents=True, exist_ok=True)
-    everything = {module: list(mutants(module)) for module in modules()}
+    everything = {module: list(mutants(module)) for module in _asked(args.only)}
     chosen = _chosen(everything, args)
     results = args.folder / f"seed-{args.seed}.jsonl"
     lines = results.read_text().splitlines() if results.exists() else []
@@ -151,6 +158,12 @@ def main() -> None:
     report(everything, chosen, known)
 
 
+def _asked(only: Sequence[str]) -> list[str]:
+    """The modules that are named or lie in folders that are; all without a name."""
+    names = tuple(name if name.endswith(".py") else f"{name.rstrip('/')}/" for name in only)
+    return [module for module in modules() if not names or module.startswith(names)]
+
+
 def _chosen(everything: Mapping[str, Sequence[Mutant]], args: argparse.Namespace) -> list[Mutant]:
     """Sample from the mutants that other samples have left."""
     others = [map(int, other.split(":")) for other in args.unlike]
@@ -158,7 +171,10 @@ def _chosen(everything: Mapping[str, Sequence[Mutant]], args: argparse.Namespace
     candidates: dict[str, list[Mutant]] = {}
     for module, found in everything.items():
         candidates[module] = [m for m in found if m.key not in left_out]
-    chosen = sample(candidates, args.sample, args.seed)
+    if args.each is not None:
+        chosen = [m for c in candidates.values() for m in sample({"": c}, args.each, args.seed)]
+    else:
+        chosen = sample(candidates, args.sample, args.seed)
     return sorted(chosen, key=lambda m: m.module in args.last)
 
 
@@ -169,9 +185,9 @@ def _try_all(
     torch.set_num_threads(1)
     imports = args.folder / "imports.json"
     if not imports.exists():
-        imports.write_text(json.dumps(imported(list(TESTS))))
+        imports.write_text(json.dumps(imported(list(args.tests))))
     preload(json.loads(imports.read_text()))
-    tests = measure(args.folder / "map.json", budget=args.budget)
+    tests = measure(args.folder / "map.json", tuple(args.tests), budget=args.budget)
     for mutant in chosen:
         record = known.get(mutant.key)
         if spent() < args.budget and (record is None or (args.again and _is_due(record, tests))):
