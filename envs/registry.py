@@ -5,7 +5,7 @@ A new environment of the package is a class anywhere in it, and a line in `ADAPT
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -220,6 +220,11 @@ def _minigrid(request: Request) -> Env:
 
 
 def _gymnasium(request: Request) -> Env:
+    return Streams(_registered(request))
+
+
+def _registered(request: Request) -> Env:
+    """The environment that is registered under an id, as Gymnasium makes it."""
     if request.id is None:
         raise BadSetting(
             "env=Gymnasium: say which with env.id=..., for example env.id=CartPole-v1."
@@ -229,12 +234,26 @@ def _gymnasium(request: Request) -> Env:
     limit = {} if request.max_steps is None else {"max_episode_steps": request.max_steps}
     drawing = request.drawing if _can_draw(_creator(id)) else {}
     settings: Settings = {**drawing, **limit, **request.options}
-    return Streams(gym.make(id, **settings))
+    return gym.make(id, **settings)
+
+
+def _positions_only(request: Request) -> Env:
+    from aif_dcpc.envs.positions_only import PositionsOnly
+
+    options = dict(request.options)
+    noise = float(options.pop("noise", 0.0))
+    id = request.id or "CartPole-v1"
+    return Streams(
+        PositionsOnly(_registered(replace(request, id=id, options=options)), noise=noise)
+    )
 
 
 ADAPTERS = {
     "MiniGrid": Adapter(_minigrid, {"id": "MiniGrid-Empty-5x5-v0"}, symbolic=True),
     "TMaze": Adapter(by_path("aif_dcpc.envs.tmaze:TMaze")),
+    "CueChaining": Adapter(by_path("aif_dcpc.envs.cue_chaining:CueChaining")),
+    "Allostasis": Adapter(by_path("aif_dcpc.envs.allostasis:Allostasis")),
+    "PositionsOnly": Adapter(_positions_only),
     "Gymnasium": Adapter(_gymnasium, {"id": "FrozenLake-v1"}),
 }
 NAMES = tuple(ADAPTERS)

@@ -5,13 +5,15 @@ episode. The stream `cue` reads 0 away from the cue, else 1 or 2 for the side it
 `outcome` reads 0, or in an arm 1 (no reward) or 2.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
+import numpy.typing as npt
 from gymnasium import spaces
 
 CENTRE, LEFT, RIGHT, CUE = range(4)
+CELLS = {CENTRE: (0, 1), LEFT: (0, 0), RIGHT: (0, 2), CUE: (1, 1)}  # (row, column) in a picture
 
 
 class TMaze(gym.Env[dict[str, Any], int]):
@@ -23,13 +25,19 @@ class TMaze(gym.Env[dict[str, Any], int]):
         max_steps: steps after which the episode is truncated.
     """
 
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "egocentric_view": None}
+
     def __init__(
-        self, cue_reliability: float = 0.95, reward_probability: float = 1.0, max_steps: int = 10
+        self,
+        cue_reliability: float = 0.95,
+        reward_probability: float = 1.0,
+        max_steps: int = 10,
+        render_mode: str | None = None,
     ) -> None:
         self.cue_reliability = cue_reliability
         self.reward_probability = reward_probability
         self.max_steps = max_steps
-        self.metadata = {"render_modes": [], "egocentric_view": None}
+        self.render_mode = render_mode
         self.action_space = spaces.Discrete(4)  # type: ignore[assignment]
         self.observation_space = spaces.Dict(
             location=spaces.Discrete(4), cue=spaces.Discrete(3), outcome=spaces.Discrete(3)
@@ -38,6 +46,7 @@ class TMaze(gym.Env[dict[str, Any], int]):
         self.side = LEFT
         self.pointed = LEFT
         self.steps = 0
+        self.told = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -49,12 +58,14 @@ class TMaze(gym.Env[dict[str, Any], int]):
         self.pointed = self.side if honest else LEFT + RIGHT - self.side
         self.location = CENTRE
         self.steps = 0
+        self.told = False
         return self._observation(0), {}
 
     def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Go to a location; arms are terminal."""
         self.location = int(action)
         self.steps = self.steps + 1
+        self.told = self.told or self.location == CUE
         ended = self.location in (LEFT, RIGHT)
         chance = (
             self.reward_probability if self.location == self.side else 1 - self.reward_probability
@@ -77,3 +88,12 @@ class TMaze(gym.Env[dict[str, Any], int]):
             "cue": np.int64(cue),
             "outcome": np.int64(outcome),
         }
+
+    def render(self) -> npt.NDArray[np.uint8]:  # type: ignore[override]
+        """The maze from above: the rewarded arm in green, the cue with its word once it has been read."""
+        from aif_dcpc.envs.drawing import board
+
+        arms = {CELLS[arm]: ("win" if arm == self.side else "lose", "arm") for arm in (LEFT, RIGHT)}
+        word = ("left" if self.pointed == LEFT else "right") if self.told else "cue"
+        cells = {**arms, CELLS[CENTRE]: ("floor", ""), CELLS[CUE]: ("cue", word)}
+        return board(2, 3, cells, CELLS[self.location], missing="unseen")
