@@ -86,10 +86,9 @@ class ActiveInferenceAgent(BaseAgent):
         reset: str = "reset",
         seed: int = 0,
     ) -> None:
-        super().__init__(int(getattr(action_space, "n", 0)), seed)
+        super().__init__(action_space, seed)
         model = as_one_life(model, reset)
         self.model = model
-        self.action_space = action_space
         self.preferences = preferences
         self.planner = planner
         self.precision = precision

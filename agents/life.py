@@ -16,6 +16,8 @@ from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.inference import DCPC, State
 from aif_dcpc.inference.archive import pack, unpack
 from aif_dcpc.inference.model.resampling import resample_lineages
+from aif_dcpc.inference.model.state import Info
+from aif_dcpc.inference.smc.recent import hold_timeless
 from aif_dcpc.misspelt import unknown_name
 
 Streams = Mapping[str, Tensor]  # stream -> (B, *shape)
@@ -118,13 +120,21 @@ class Life:
         return self.engine.init(data, length=1)
 
     def _swept(self, state: State) -> State:
-        """Sweep the full history, or what the window and a frozen life leave of it."""
-        recent = self.window
-        if self.frozen and self.learned is not None:
-            recent = min(self.episode_length, self.window or self.episode_length)
-        state, info = self.engine.run(state, self.num_sweeps, recent=recent)
+        """Sweep the full history or the window of it; of a frozen life this episode alone."""
+        if self.frozen:
+            part, info = self._run(hold_timeless(state), self.episode_length)
+            swept = part.replace(conditioning=state.conditioning)
+        else:
+            swept, info = self._run(state, self.window)
         self.acceptance = {name: float(share) for name, share in info.acceptance.items()}
-        return state
+        return swept
+
+    def _run(self, state: State, recent: int | None) -> tuple[State, Info]:
+        """Make the sweeps of one step."""
+        if self.window is not None and recent is not None:
+            recent = min(recent, self.window)
+        with torch.no_grad():
+            return self.engine.run(state, self.num_sweeps, recent=recent)
 
     def act(self, action: Tensor) -> None:
         """Note the action `(B, *event)` that is taken after what was seen last."""

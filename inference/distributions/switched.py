@@ -105,9 +105,8 @@ class Switched(Distribution):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "Switched":
         """Return the same over a larger batch."""
-        return Switched(
-            self.condition, self.first.expand(batch_shape), self.second.expand(batch_shape)
-        )
+        condition = self.condition.expand(batch_shape)
+        return Switched(condition, self.first.expand(batch_shape), self.second.expand(batch_shape))
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draw from both, and keep what is chosen."""

@@ -33,6 +33,12 @@ def recent_slices(state: State, length: int) -> State:
     return part.replace(conditioning=replace(state.conditioning, latent=latent), masks=masks)
 
 
+def hold_timeless(state: State) -> State:
+    """Hold sites without time at their present values, particle by particle: sweeps move the series alone."""
+    latent = tuple(n for n in state.conditioning.latent if state.conditioning.site(n).period)
+    return state.replace(conditioning=replace(state.conditioning, latent=latent))
+
+
 def merge_window(state: State, part: State) -> State:
     """The whole cloud with its last slices replaced by those of `part`, a swept `recent_slices(state, ...)`."""
     if part.conditioning is state.conditioning:
