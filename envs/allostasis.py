@@ -12,7 +12,7 @@ those in the body should stay within -1 .. 1, one hour is
     stomach'     = .6 stomach + food                food: 1 eat by day
     energy'      = energy - .08 + .26 stomach'      + noise; shivering costs .03 more
 
-Actions: 0 rest, 1 eat, 2 shade, 3 sun, 4 shiver. Day is from 6 to 18 o'clock.
+No variable goes beyond -5 .. 5. Actions: 0 rest, 1 eat, 2 shade, 3 sun, 4 shiver. Day is from 6 to 18 o'clock.
 """
 
 from collections import deque
@@ -29,6 +29,7 @@ VARIABLES = ("energy", "temperature", "stomach", "skin")
 HOURS = 24
 DAY = (6, 18)
 ENOUGH = 0.95  # share of hours in range that makes an episode a success
+LIMIT = 5.0  # no variable, and nothing observed, goes beyond -5 .. 5
 SHOWN = 72  # hours in a picture
 
 
@@ -60,7 +61,7 @@ class Allostasis(gym.Env[dict[str, Any], int]):
         self.render_mode = render_mode
         self.action_space = spaces.Discrete(len(ACTIONS))  # type: ignore[assignment]
         streams: dict[str, spaces.Space[Any]] = {
-            name: spaces.Box(-np.inf, np.inf, (1,)) for name in VARIABLES
+            name: spaces.Box(-LIMIT, LIMIT, (1,)) for name in VARIABLES
         }
         self.observation_space = spaces.Dict({**streams, "clock": spaces.Box(-1, 1, (2,))})
         self.body = np.zeros(len(VARIABLES))
@@ -96,7 +97,8 @@ class Allostasis(gym.Env[dict[str, Any], int]):
         return self._observation(), float(kept), False, over, info
 
     def _observation(self) -> dict[str, Any]:
-        seen = self.body + self.noise * self.np_random.standard_normal(len(self.body))
+        noise = self.noise * self.np_random.standard_normal(len(self.body))
+        seen = np.clip(self.body + noise, -LIMIT, LIMIT)
         values = {n: np.array([v], np.float32) for n, v in zip(VARIABLES, seen, strict=True)}
         angle = 2 * np.pi * self.hour / HOURS
         return {**values, "clock": np.array([np.cos(angle), np.sin(angle)], np.float32)}
@@ -132,4 +134,4 @@ def following(
     stomach = 0.6 * stomach + day * (action == EAT)
     energy = energy - 0.08 - 0.03 * (action == SHIVER) + 0.26 * stomach
     temperature = 0.9 * temperature + 0.25 * skin
-    return np.stack([energy, temperature, stomach, skin], -1)
+    return np.clip(np.stack([energy, temperature, stomach, skin], -1), -LIMIT, LIMIT)

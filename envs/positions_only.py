@@ -11,6 +11,7 @@ from gymnasium import spaces
 
 from aif_dcpc.envs.errors import BadSetting, UnsupportedEnvironment
 
+FARTHEST = 5.0  # standard deviations that noise adds at most to what lies at a bound
 # class -> where positions stand in its observation, and within which width each lies while an
 # episode goes on
 POSITIONS: dict[str, tuple[tuple[int, ...], tuple[float, ...]]] = {
@@ -51,14 +52,13 @@ class PositionsOnly(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConst
         self.scale = noise * np.array(widths)
         full = env.observation_space
         assert isinstance(full, spaces.Box)
-        low = full.low[self.places]
-        high = full.high[self.places]
-        infinite = np.full_like(low, np.inf)
-        bounds = (-infinite, infinite) if noise else (low, high)
-        self.observation_space = spaces.Box(*bounds, dtype=np.float32)
+        reach = (FARTHEST * self.scale).astype(np.float32)
+        self.low = full.low[self.places] - reach
+        self.high = full.high[self.places] + reach
+        self.observation_space = spaces.Box(self.low, self.high, dtype=np.float32)
 
     def observation(self, observation: Any) -> Any:
         """The positions in one observation."""
         seen = np.asarray(observation, np.float64)[self.places]
         noise = self.unwrapped.np_random.standard_normal(len(seen)) if self.scale.any() else 0.0
-        return (seen + self.scale * noise).astype(np.float32)
+        return np.clip((seen + self.scale * noise).astype(np.float32), self.low, self.high)
