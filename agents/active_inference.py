@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aif_dcpc.agents.belief_pictures import belief_pictures
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.explain import explain
 from aif_dcpc.agents.life import Life, Reader, Streams
@@ -196,7 +197,7 @@ class ActiveInferenceAgent(BaseAgent):
     # -- diagnostics -------------------------------------------------------------------------------
 
     def report(self, *, pictures: bool = False) -> StepReport:
-        """Report on inference, the terms of the policy that was chosen, and times."""
+        """Report on inference, the terms of the policy that was chosen, and times; draw beliefs."""
         if self.plan is None or self.life.state is None:
             return StepReport()
         times = {f"speed/ms_{name}": value for name, value in self.milliseconds.items()}
@@ -204,7 +205,11 @@ class ActiveInferenceAgent(BaseAgent):
         times["speed/ms_per_sweep"] = self.milliseconds["inference"] / sweeps
         learned = {} if self.log_joint is None else {"learning/log_joint": self.log_joint}
         scalars = {**self._inference_scalars(), **self._planning_scalars(), **learned, **times}
-        return StepReport(scalars=scalars)
+        scalars = {**self._inference_scalars(), **self._planning_scalars(), **learned, **times}
+        if not pictures:
+            return StepReport(scalars=scalars)
+        drawn = belief_pictures(self.life.state, self.life.episode_length)
+        return StepReport(scalars=scalars, pictures=drawn)
 
     def _inference_scalars(self) -> dict[str, float]:
         """Free energy of the running episode, nats, and how many particles still count."""

@@ -240,3 +240,13 @@ def test_an_untold_input_and_a_missing_stream_are_named():
     agent.begin(seed=0)
     with pytest.raises(AgentError, match="position"):
         agent.act({"place": np.zeros(1)})
+
+
+def test_pictures_show_the_running_episode_slice_by_slice():
+    """A column of 12 pixels a slice; each column's ink squared sums to one."""
+    agent = agent_of(drifting(), num_particles=64)
+    live(agent, (4, 6))
+    (picture,) = agent.report(pictures=True).pictures.values()
+    assert picture.shape[1] == 6 * 12
+    ink = (255 - picture[::12, ::12, 0].astype(float)) / (255 - 20)
+    assert np.abs((ink**2).sum(0) - 1).max() < 0.05

@@ -1,0 +1,72 @@
+"""Pictures of what an agent believes about every slice of its running episode, as inferred now.
+
+One column a slice, from the episode's first to the present one; one row a value (of a finite site),
+or a bin of values (of a number). The darker, the more probable. What was believed about the past
+changes as more is seen: beliefs are revised in hindsight.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from aif_dcpc.inference import State
+
+CELL = 12  # pixels
+BINS = 24
+MOST_SITES = 6
+MOST_VALUES = 32
+INK = np.array([20, 60, 140])  # of what is certain; white is impossible
+
+
+def belief_pictures(state: State, episode_length: int) -> dict[str, npt.NDArray[np.uint8]]:
+    """Draw the marginal of every latent site with time, over the running episode.
+
+    Args:
+        state: the cloud over a life, one datum.
+        episode_length: how many of its last slices belong to the running episode.
+
+    Returns:
+        "belief/SITE" (with an index, for vectors) -> `(H, W, 3)` uint8, of at most `MOST_SITES`.
+    """
+    weights = state.weights()[:, 0].double()
+    found: dict[str, npt.NDArray[np.uint8]] = {}
+    for name in state.conditioning.latent:
+        if state.conditioning.site(name).period != 1:
+            continue
+        values = state.constrained(name)[:, 0, -episode_length:].detach().double()
+        for label, series in _parts(name, values):
+            if len(found) < MOST_SITES:
+                found[f"belief/{label}"] = _heat(_shares(state, name, series, weights))
+    return found
+
+
+def _parts(name: str, values: Tensor) -> list[tuple[str, Tensor]]:
+    """Split a site's values `(K, T, *event)` into series `(K, T)` with names."""
+    flat = values.flatten(2) if values.ndim > 2 else values.unsqueeze(-1)
+    if flat.shape[-1] == 1:
+        return [(name, flat[..., 0])]
+    return [(f"{name}_{index}", flat[..., index]) for index in range(flat.shape[-1])]
+
+
+def _shares(state: State, name: str, series: Tensor, weights: Tensor) -> Tensor:
+    """Probability of each value or bin in each slice, `(rows, T)`, large values on top."""
+    support = state.conditioning.supports.get(name)
+    if support is not None and support.ndim == 1 and len(support) <= MOST_VALUES:
+        edges = support.double()
+        place = (series.unsqueeze(-1) - edges).abs().argmin(-1)
+        rows = len(edges)
+    else:
+        low = series.min()
+        span = (series.max() - low).clamp_min(1e-12)
+        place = ((series - low) / span * BINS).long().clamp(0, BINS - 1)
+        rows = BINS
+    inside = torch.nn.functional.one_hot(place, rows).double()
+    return torch.einsum("k,ktr->rt", weights, inside).flip(0)
+
+
+def _heat(shares: Tensor) -> npt.NDArray[np.uint8]:
+    """Draw probabilities `(rows, T)` as cells between white and ink."""
+    ink = shares.clamp(0, 1).sqrt().numpy()[..., None]
+    cells = (255 * (1 - ink) + INK * ink).round().astype(np.uint8)
+    return cells.repeat(CELL, 0).repeat(CELL, 1)
