@@ -174,10 +174,9 @@ class CrossEntropy:
     judge: Judge = field(default=lambda s, p: {})
     _law: Law | None = field(default=None, init=False, repr=False)
     _best: Tensor | None = field(default=None, init=False, repr=False)
-    _length: int = field(default=-1, init=False, repr=False)
 
     def plan(self, situation: Situation) -> Plan:
-        """Search from the last plan on if it was made one slice ago, else from the start."""
+        """Search from the last plan on, one step later, or from the start."""
         law = self._start(situation)
         kept = self._best
         plan = None
@@ -192,15 +191,28 @@ class CrossEntropy:
         assert plan is not None
         self._law = law.shifted()
         self._best = torch.cat([kept[1:], kept[-1:]])
-        self._length = situation.state.length
         return plan
 
     def _start(self, situation: Situation) -> Law:
         """The law to begin with."""
-        if self._law is None or situation.state.length != self._length + 1:
-            self._best = None
-            return law_over(situation.action_space, self.horizon)
-        return self._law
+        return self._law or law_over(situation.action_space, self.horizon)
+
+    def forget(self) -> None:
+        """Forget the last plan: the next search begins from the start."""
+        self._law = None
+        self._best = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the next search begins, in tensors."""
+        return {"law": None if self._law is None else dict(vars(self._law)), "best": self._best}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.forget()
+        if state["law"] is not None:
+            kind = DiscreteLaw if "probs" in state["law"] else BoxLaw
+            self._law = kind(**state["law"])
+            self._best = state["best"]
 
     def _judged(self, situation: Situation, policies: Tensor) -> Plan:
         """Sum the terms over the horizon."""

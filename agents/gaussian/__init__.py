@@ -1,0 +1,1 @@
+"""Worlds of continuous values: dynamics that are linear in features, learned in closed form."""

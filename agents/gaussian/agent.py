@@ -1,0 +1,176 @@
+"""An agent for worlds of continuous values, which learns their dynamics as it goes.
+
+It stands on `ActiveInferenceAgent`: the engine draws the weights of the declared world from the
+whole life at each step, and sequences of actions are searched by cross-entropy under these draws.
+How smooth the world is (lengthscales) follows from the evidence, at growing intervals.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import torch
+from torch import Tensor
+
+from aif_dcpc.agents.active_inference import ActiveInferenceAgent
+from aif_dcpc.agents.errors import AgentError
+from aif_dcpc.agents.gaussian.judge import GaussianJudge
+from aif_dcpc.agents.gaussian.learning_life import LearningLife
+from aif_dcpc.agents.gaussian.model import declare
+from aif_dcpc.agents.gaussian.preferences import find_wish
+from aif_dcpc.agents.life import Streams
+from aif_dcpc.agents.planners.cross_entropy import CrossEntropy
+from aif_dcpc.agents.settings import read_settings
+
+# own settings; those of every agent stand in `settings.COMMON`
+DEFAULTS: Mapping[str, Any] = {
+    "preference": None,
+    "reward_scale": 1.0,
+    "num_waves": 128,
+    "horizon": 30,
+    "candidates": 64,
+    "iterations": 2,
+    "elites": 8,
+    "correlation": 0.75,
+    "discount": 1.0,
+    "novelty": True,
+    "growth": 1.3,
+}
+
+
+class GaussianAgent(ActiveInferenceAgent):
+    """Learn what actions do to continuous values, and choose them by what is preferred or rewarded.
+
+    Args:
+        observation_space: of streams, all of which are joined to one state.
+        action_space: Discrete or Box.
+        seed: of every random choice.
+        preference: name of a log preference (see `preferences`); None learns rewards and ends, and
+            prefers reward.
+        reward_scale: nats that a unit of learned reward is worth.
+        num_waves: random features.
+        horizon, candidates, iterations, elites, correlation, discount: see `CrossEntropy`.
+        novelty: whether what is learned about the world counts.
+        growth: of the series, between looks at its scales and smoothness.
+        common: of `ActiveInferenceAgent`.
+
+    Raises:
+        AgentError: for spaces that it cannot model.
+    """
+
+    def __init__(
+        self,
+        observation_space: gymnasium.Space[Any],
+        action_space: gymnasium.Space[Any],
+        *,
+        seed: int,
+        preference: str | None,
+        reward_scale: float,
+        num_waves: int,
+        horizon: int,
+        candidates: int,
+        iterations: int,
+        elites: int,
+        correlation: float,
+        discount: float,
+        novelty: bool,
+        growth: float,
+        **common: Any,
+    ) -> None:
+        self.streams, num_states = joined_streams(observation_space)
+        number = getattr(action_space, "n", None)
+        num_inputs = num_states + (number or math.prod(action_space.shape or ()))
+        wish = None if preference is None else find_wish(preference)
+        self.world = declare(
+            num_states=num_states,
+            num_inputs=int(num_inputs),
+            num_actions=None if number is None else int(number),
+            num_waves=num_waves,
+            outcomes=wish is None,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        judge = GaussianJudge(
+            world=self.world, wish=wish, reward_scale=reward_scale, novelty=novelty
+        )
+        search = CrossEntropy(
+            horizon=horizon,
+            candidates=candidates,
+            iterations=iterations,
+            elites=elites,
+            correlation=correlation,
+            discount=discount,
+            judge=judge,
+        )
+        readers = {"state": self._state, "ended": "terminated", "outcome": _outcome}
+        super().__init__(
+            self.world.model,
+            action="action",
+            action_space=action_space,
+            observed={n: r for n, r in readers.items() if n in self.world.model.sites},
+            preferences={},
+            planner=search,
+            seed=seed,
+            **common,
+        )
+        self.search = search
+        self.life = LearningLife(self.world, growth, self.life)
+
+    @classmethod
+    def build(
+        cls,
+        observation_space: gymnasium.Space[Any],
+        action_space: Any,
+        metadata: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        seed: int,
+    ) -> "GaussianAgent":
+        """Build the agent for spaces of numbers.
+
+        Raises:
+            AgentError: for spaces that it cannot model, or settings that do not fit.
+        """
+        common, own = read_settings(settings, **DEFAULTS)
+        return cls(observation_space, action_space, seed=seed, **common, **own)
+
+    def begin(self, *, seed: int) -> None:
+        """Begin an episode, with a fresh search."""
+        super().begin(seed=seed)
+        self.search.forget()
+
+    def _state(self, streams: Streams) -> Tensor:
+        """Join the streams to one state, `(B, D)`."""
+        parts = [streams[name].double().flatten(1) for name in self.streams]
+        return torch.cat(parts, 1)
+
+    # -- persistence -------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on bit for bit."""
+        return {**super().state_dict(), "search": self.search.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        super().load_state_dict(state)
+        self.search.load_state_dict(state["search"])
+
+
+def _outcome(streams: Streams) -> Tensor:
+    """Reward and end of the last step, `(B, 2)`."""
+    return torch.stack([streams["reward"].double(), streams["terminated"].double()], 1)
+
+
+def joined_streams(space: gymnasium.Space[Any]) -> tuple[tuple[str, ...], int]:
+    """Names of the streams of an observation space, and how many numbers they are together.
+
+    Raises:
+        AgentError: one of them is not of numbers.
+    """
+    streams = space.spaces if isinstance(space, gymnasium.spaces.Dict) else {"state": space}
+    for name, stream in streams.items():
+        if not isinstance(stream, gymnasium.spaces.Box):
+            raise AgentError(
+                f"agent 'gaussian' models continuous values; stream {name!r} is {stream}: choose "
+                "agent=discrete, or wrap the environment."
+            )
+    return tuple(streams), sum(math.prod(stream.shape) for stream in streams.values())

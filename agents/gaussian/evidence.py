@@ -1,0 +1,70 @@
+"""Scales and smoothness of features, by the evidence of the data.
+
+The log evidence of the regression is closed form and differentiable; lengthscales and prior scales
+climb it by Adam from where they are, under wide log-normal priors that hold them while data are few.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from aif_dcpc.agents.gaussian.features import Scales, Shape, prior_scale
+from aif_dcpc.agents.gaussian.regression import Regression, Sums
+
+STEPS = 20
+RATE = 0.1
+ROWS = 500  # of data, at most: half of them the latest
+TINY = 1e-6
+
+
+def scales_of(inputs: Tensor, changes: Tensor) -> Scales:
+    """Mean and standard deviation of inputs `(N, I)`, root mean square of changes `(N, D)`."""
+    spread = inputs.std(0, correction=0)
+    return Scales(
+        centre=inputs.mean(0),
+        spread=torch.where(spread > TINY, spread, torch.ones_like(spread)),
+        change=changes.square().mean(0).sqrt().clamp(min=TINY),
+    )
+
+
+def fit_shape(base: Tensor, phases: Tensor, inputs: Tensor, outputs: Tensor, start: Shape) -> Shape:
+    """Climb the evidence of normalised inputs `(N, I)` and outputs `(N, D)`."""
+    logs = torch.cat([start.lengthscales, start.linear[None], start.waves[None]]).log()
+    logs = logs.detach().clone().requires_grad_()
+    adam = torch.optim.Adam([logs], lr=RATE)
+    best = (math.inf, logs.detach().clone())
+    with torch.enable_grad():
+        for _ in range(STEPS):
+            loss = -log_posterior(logs, base, phases, inputs, outputs)
+            if float(loss.detach()) < best[0]:
+                best = (float(loss.detach()), logs.detach().clone())
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+    return _shape(best[1])
+
+
+def _shape(logs: Tensor) -> Shape:
+    values = logs.exp()
+    return Shape(lengthscales=values[:-2], linear=values[-2], waves=values[-1])
+
+
+def log_posterior(
+    logs: Tensor, base: Tensor, phases: Tensor, inputs: Tensor, outputs: Tensor
+) -> Tensor:
+    """Log evidence plus log prior of the logarithms of (lengthscales, linear, waves), nats."""
+    shape = _shape(logs)
+    waves = base.shape[1]
+    angles = (inputs / shape.lengthscales) @ base + phases
+    ones = inputs.new_ones(len(inputs), 1)
+    features = torch.cat([ones, inputs, math.sqrt(2 / waves) * angles.cos()], 1)
+    scale = prior_scale(shape, inputs.shape[1], waves)
+    found = Regression.given(Sums.of(features, outputs), scale)
+    return found.log_evidence() + log_prior(logs)
+
+
+def log_prior(logs: Tensor) -> Tensor:
+    """Log-normal priors: lengthscales about 3 (a factor of e^1), prior scales about 10 (e^2.5)."""
+    lengths = -0.5 * (logs[:-2] - math.log(3.0)).square().sum()
+    return lengths - 0.5 * ((logs[-2:] - math.log(10.0)) / 2.5).square().sum()

@@ -1,0 +1,79 @@
+"""What action sequences are worth: risk, ambiguity and novelty of their imagined futures."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from aif_dcpc.agents.gaussian.imagination import DTYPE, Futures, imagine, novelty, outcomes
+from aif_dcpc.agents.gaussian.model import World
+from aif_dcpc.agents.gaussian.preferences import Wish
+from aif_dcpc.agents.planners.protocol import Situation
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianJudge:
+    """Judge sequences in a learned world, for `CrossEntropy`.
+
+    Attributes:
+        world: the declared world; its weights' posterior is that of the last sweep.
+        wish: log preference of states and actions; None where rewards are learned and preferred.
+        reward_scale: nats a unit of reward is worth.
+        novelty: whether what is learned about the weights counts.
+    """
+
+    world: World
+    wish: Wish | None
+    reward_scale: float = 1.0
+    novelty: bool = True
+
+    def __call__(self, situation: Situation, policies: Tensor) -> Mapping[str, Tensor]:
+        """Return the terms of each step, `(N, H)` nats."""
+        particles = situation.state.particles
+        dynamics = self.world.learned["state"]
+        weights, noise = (particles[name][:, 0] for name in dynamics.linear.block)
+        number = dynamics.linear.num_actions
+        actions = policies.to(DTYPE) if number is None else one_hot(policies, number).to(DTYPE)
+        futures = imagine(
+            dynamics.linear.features,
+            situation.state.value("state")[:, 0, -1].expand(len(weights), -1),
+            actions,
+            weights,
+            noise,
+            situation.generator,
+        )
+        preferred = self._log_preference(situation, futures, actions).mean(0)
+        ambiguity = _entropy(noise, dynamics.linear.features.change).expand(policies.shape[:2])
+        return {
+            "risk": -preferred - ambiguity,
+            "ambiguity": ambiguity,
+            "novelty": self._novelty(futures),
+            "neg_expected_log_preference": -preferred,
+        }
+
+    def _novelty(self, futures: Futures) -> Tensor:
+        """What the states tell about the weights that they follow from, `(N, H)` nats."""
+        summed = self.world.learned["state"].last
+        if not self.novelty or summed is None:
+            return torch.zeros(futures.features.shape[:2])
+        return novelty(summed.regression, futures.features)
+
+    def _log_preference(self, situation: Situation, futures: Futures, actions: Tensor) -> Tensor:
+        """Log preference under each draw, `(K, N, H)` nats."""
+        if self.wish is not None:
+            return self.wish(futures.states, actions)
+        linear = self.world.learned["outcome"].linear
+        weights = situation.state.particles[linear.block[0]][:, 0]
+        reward, ended = outcomes(linear.features, futures, actions, weights).unbind(-1)
+        goes_on = (1 - ended.clamp(0, 1)).cumprod(-1)
+        before = torch.cat([torch.ones_like(goes_on[..., :1]), goes_on[..., :-1]], -1)
+        return self.reward_scale * before * reward
+
+
+def _entropy(noise: Tensor, change: Tensor) -> Tensor:
+    """Entropy of a state given the one before and the weights, mean over draws, nats."""
+    variance = 2 * math.pi * math.e * noise * change.square()
+    return 0.5 * variance.log().sum(-1).mean(0).to(DTYPE)

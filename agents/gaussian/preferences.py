@@ -1,0 +1,73 @@
+"""What is preferred in known worlds: log preferences of the next state and the action, in nats a step.
+
+Each is a function of states `(..., D)` and actions `(..., A)` (discrete ones one-hot), `(...)`, up
+to a constant. Another one is named as `module:function`.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from aif_dcpc.agents.errors import AgentError
+from aif_dcpc.misspelt import unknown_name
+from aif_dcpc.named_code import NotThere, import_named
+
+Wish = Callable[[Tensor, Tensor], Tensor]
+
+
+def pendulum(state: Tensor, action: Tensor) -> Tensor:
+    """Prefer to stand upright and still, with little torque: minus the cost of Pendulum."""
+    angle = torch.atan2(state[..., 1], state[..., 0])
+    effort = 0.001 * action[..., 0].square()
+    return -(angle.square() + 0.1 * state[..., 2].square() + effort)
+
+
+def cart_pole(state: Tensor, action: Tensor) -> Tensor:
+    """Prefer the pole upright (sd .1 rad) and the cart in the middle (sd 1)."""
+    return -0.5 * ((state[..., 2] / 0.1).square() + state[..., 0].square())
+
+
+def mountain_car(state: Tensor, action: Tensor) -> Tensor:
+    """Prefer positions at the flag or beyond (sd .5 below it), and little effort."""
+    below = (0.5 - state[..., 0]).clamp(min=0)
+    return -0.5 * (below / 0.5).square()
+
+
+def mountain_car_continuous(state: Tensor, action: Tensor) -> Tensor:
+    """Prefer positions at the flag or beyond, with little force."""
+    return mountain_car(state, action) - 0.1 * action[..., 0].square()
+
+
+def acrobot(state: Tensor, action: Tensor) -> Tensor:
+    """Prefer the free end above the line (sd .5 below it)."""
+    first = state[..., 0]
+    both = state[..., 0] * state[..., 2] - state[..., 1] * state[..., 3]
+    below = (1 + first + both).clamp(min=0)
+    return -0.5 * (below / 0.5).square()
+
+
+WISHES = {
+    wish.__name__: wish
+    for wish in (pendulum, cart_pole, mountain_car, mountain_car_continuous, acrobot)
+}
+
+
+def find_wish(name: str) -> Wish:
+    """Find a preference by its name here, or by `module:function`.
+
+    Raises:
+        AgentError: there is none of that name.
+    """
+    if name in WISHES:
+        return WISHES[name]
+    if ":" not in name:
+        raise AgentError(unknown_name("preference", name, WISHES))
+    try:
+        found = import_named(name)
+    except NotThere as error:
+        raise AgentError(f"preference {name!r}: {error}") from error
+    if not callable(found):
+        raise AgentError(f"preference {name!r}: expected a function of states and actions.")
+    wish: Wish = found
+    return wish
