@@ -172,7 +172,8 @@ def _chosen(everything: Mapping[str, Sequence[Mutant]], args: argparse.Namespace
     for module, found in everything.items():
         candidates[module] = [m for m in found if m.key not in left_out]
     if args.each is not None:
-        chosen = [m for c in candidates.values() for m in sample({"": c}, args.each, args.seed)]
+        some = [c for c in candidates.values() if c]
+        chosen = [m for c in some for m in sample({"": c}, args.each, args.seed)]
     else:
         chosen = sample(candidates, args.sample, args.seed)
     return sorted(chosen, key=lambda m: m.module in args.last)

@@ -9,7 +9,7 @@ from scipy.stats import lognorm, norm
 
 from aif_dcpc.errors import ConfigError
 from aif_dcpc.experiments.posteriordb import beside_nuts, report, verdict
-from aif_dcpc.experiments.posteriordb.beside_nuts import fastest, ratio
+from aif_dcpc.experiments.posteriordb.beside_nuts import fastest, ratio, times_shorter
 from aif_dcpc.experiments.posteriordb.simulated import SIMULATED
 from aif_dcpc.experiments.posteriordb.stopwatch import stopwatch
 from aif_dcpc.experiments.posteriordb.verdict import called, errors
@@ -130,6 +130,8 @@ def test_a_ratio_is_of_speeds_without_and_with_what_is_compiled():
     ours, theirs = [engine_row(0)], [nuts_row(0)]
     compiled = ratio(ours, theirs, beside_nuts.engine_compiled, beside_nuts.nuts_compiled)
     assert compiled == pytest.approx((1000 / 2) / (400 / 2))
+    soon = times_shorter(ours, theirs, beside_nuts.engine_compiled, beside_nuts.nuts_compiled)
+    assert soon == pytest.approx((1 + 2.5) / 2)
     waiting = ratio(ours, theirs, beside_nuts.engine_waiting, beside_nuts.nuts_waiting)
     assert waiting == pytest.approx((1000 / 5) / (400 / 10))
 
@@ -141,6 +143,7 @@ def test_wrong_runs_count_against_the_engine_alone():
     assert ratio([engine_row(0)], [nuts_row(0, verdict="wrong")], *seconds) == pytest.approx(2.5)
     failed = {"posterior": "p", "seed": 0, "verdict": "failed", "failure": "ModelError: no"}
     assert ratio([failed], [nuts_row(0)], *seconds) == pytest.approx(0.01)
+    assert times_shorter([failed], [nuts_row(0)], *seconds) == pytest.approx(0.01)
 
 
 def test_nuts_is_taken_in_the_way_that_serves_it_best():
@@ -179,6 +182,7 @@ def test_the_table_joins_posteriors_under_all_their_names():
     lines = [line for line in text.splitlines() if line.startswith(("| p", "| q", "| alone"))]
     assert [line.split(" | ")[0] for line in lines[1:]] == ["| p", "| q"]
     assert "2 posteriors, geometric mean of the ratios: 2.50 compiled, 5.00 waiting" in text
+    assert "1,000 effective draws, times shorter: 1.75 compiled, 2.30 waiting." in text
     with pytest.raises(ConfigError, match=r"call measure and nuts\.run first"):
         beside_nuts.table(ours, [])
 
