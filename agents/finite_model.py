@@ -23,6 +23,9 @@ from torch import Tensor
 from aif_dcpc.agents.arrays import Floats
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.expected_free_energy import dirichlet_information
+from aif_dcpc.agents.filtered_belief import FilteredBelief
+from aif_dcpc.agents.finite_reading import Reading
+from aif_dcpc.agents.planners.protocol import Situation
 from aif_dcpc.agents.table_checks import check_chances, check_counts, check_log_preferences
 
 
@@ -102,6 +105,44 @@ class FiniteModel:
             raise AgentError(
                 f"{what}: there is no modality {name!r}; there are {list(self.likelihood)}."
             )
+
+    # -- from a declared model ---------------------------------------------------------------------
+
+    @staticmethod
+    def read(situation: Situation) -> tuple["FiniteModel", Floats]:
+        """Read tables off the declared kernels of a finite graph, and the belief off its cloud.
+
+        Tables are averaged over the particles' parameters, whose spread is the novelty. Inputs
+        other than the action are 0, as in `engine.imagine`.
+
+        Returns:
+            the model, and the belief over its present state, `(S,)`.
+
+        Raises:
+            AgentError: the model is not finite; names the site and what to plan with instead.
+        """
+        reading = Reading(situation)
+        belief = FilteredBelief(reading)
+        weights = belief.weights
+        tables = reading.tables({a: reading.zero(a) for a in reading.inputs})
+        means = {name: table.mean(weights) for name, table in tables.items()}
+        actions = reading.values[reading.action]
+        transitions = reading.transitions(means)[0]
+        transitions = np.broadcast_to(transitions, (len(actions), *transitions.shape[1:]))
+        likelihood = {name: reading.likelihood(means[name])[0] for name in reading.leaves}
+        likelihood |= {name: reading.identity(name) for name in reading.told}
+        first = reading.tables(belief.given(0), first=True)
+        initial = {name: table.mean(weights) for name, table in first.items()}
+        finite = FiniteModel(
+            initial=reading.first_belief(initial)[0],
+            transitions=transitions,
+            likelihood=likelihood,
+            log_preferences=reading.log_preferences(),
+            novelty=reading.novelty(tables, weights, transitions),
+            actions=actions,
+            factors=dict(zip(reading.factors, reading.sizes, strict=True)),
+        )
+        return finite, belief.belief()
 
     # -- sizes -------------------------------------------------------------------------------------
 

@@ -1,0 +1,153 @@
+"""The belief over a finite model's present state, from a cloud: exact where its history is told.
+
+Filtering begins where an episode begins, with the state's own law, or where the cloud has been cut,
+with the states of its particles there. What follows is exact for each particle's parameters, so
+that the more slices a cloud holds the less of its belief is a count of particles.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aif_dcpc.agents.arrays import Floats
+from aif_dcpc.agents.errors import AgentError
+from aif_dcpc.agents.finite_reading import Reading, Tables
+from aif_dcpc.agents.kernel_tables import MAX_ENTRIES, indices
+from aif_dcpc.inference.model.factor_graph import Argument
+
+RESET = "reset"  # name of the input that is 1 where an episode begins
+Key = tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class FilteredBelief:
+    """The belief over the last slice's state, `(S,)`.
+
+    Args:
+        reading: the finite model behind a cloud.
+    """
+
+    reading: Reading
+    _tables: dict[Key, Tables] = field(default_factory=dict, init=False, repr=False)
+
+    def belief(self) -> Floats:
+        """Filter from the latest slice that tells all, or from the beginning of what is held.
+
+        Raises:
+            AgentError: what was seen is impossible under every particle.
+        """
+        last = self.reading.state.length - 1
+        if set(self.reading.told) == set(self.reading.factors) and not self.reading.state.masks:
+            return self._at_particles(last)[0]
+        start, chances = self._start()
+        for t in range(start + 1, last + 1):
+            chances = self._seen(self._moved(chances, t), t)
+        return self._averaged(chances)
+
+    def _averaged(self, chances: Floats) -> Floats:
+        """Average the particles' beliefs `(K or 1, S)`, of those whose parameters allow for what was seen."""
+        total = chances.sum(1)
+        weights = np.where(total > 0, 1.0, 0.0)
+        if len(chances) > 1:
+            weights = weights * self.weights
+        if not weights.any():
+            raise AgentError(
+                "what was seen is impossible under every particle's tables; use more particles or "
+                "more sweeps, or allow for it in a kernel."
+            )
+        shares = weights / np.where(total > 0, total, 1.0)
+        found: Floats = shares @ chances / weights.sum()
+        return found
+
+    # -- where to begin ----------------------------------------------------------------------------
+
+    def _start(self) -> tuple[int, Floats]:
+        """Return the slice to begin with, and the belief there, `(K or 1, S)`."""
+        begins = self._last_reset()
+        if begins is None:
+            return 0, self._at_particles(0)
+        if begins == 0:
+            tables = self.reading.tables(self.given(0), first=True)
+            return 0, self._seen(self.reading.first_belief(tables), 0, tables)
+        before = self._at_particles(begins - 1)
+        return begins, self._seen(self._moved(before, begins), begins)
+
+    def _last_reset(self) -> int | None:
+        """Return the slice in which the running episode began; None where it has been cut off.
+
+        A series of more slices than `state.last` leaves has not been cut, nor one of fewer.
+        """
+        state = self.reading.state
+        resets = state.values.get(RESET)
+        if resets is not None:
+            found = torch.nonzero(resets[0, 0].flatten() > 0)
+            return int(found[-1]) if len(found) else None
+        longest = max((factor.start for factor in self.reading.graph.factors), default=0)
+        return None if state.length == 1 + 2 * longest else 0
+
+    def _at_particles(self, t: int) -> Floats:
+        """Put all belief on each particle's own state in a slice, `(K, S)`."""
+        state = self.reading.state
+        found = np.zeros(state.num_particles, np.int64)
+        for name, size in zip(self.reading.factors, self.reading.sizes, strict=True):
+            value = state.value(name)[:, 0]
+            value = value if name in self.reading.kept else value[:, t]
+            own = indices(self.reading.values[name], value).cpu().numpy()
+            found = found * size + own
+        return np.eye(self.reading.num_states)[found]
+
+    # -- one slice ---------------------------------------------------------------------------------
+
+    @cached_property
+    def weights(self) -> Floats:
+        """Normalised weights of the particles, `(K,)`."""
+        found: Floats = self.reading.state.weights()[:, 0].double().cpu().numpy()
+        return found
+
+    def given(self, t: int) -> dict[Argument, Tensor]:
+        """Values of the other inputs that slice t reads."""
+        values = self.reading.state.values
+        return {a: values[a.site][0, 0, max(t - a.lag, 0)] for a in self.reading.inputs}
+
+    def _tables_at(self, t: int) -> Tables:
+        """Tables of one slice, read once for all slices with the same inputs.
+
+        Where tables of all particles together would be too large, they are averaged.
+        """
+        given = self.given(t)
+        key = tuple(value.cpu().numpy().tobytes() for value in given.values())
+        if key not in self._tables:
+            tables = self.reading.tables(given)
+            if self.reading.num_states**2 * len(self.weights) > MAX_ENTRIES:
+                tables = {name: table.mean(self.weights) for name, table in tables.items()}
+            self._tables[key] = tables
+        return self._tables[key]
+
+    def _moved(self, chances: Floats, t: int) -> Floats:
+        """Predict slice t from beliefs `(K or 1, S)` in the slice before."""
+        reading = self.reading
+        action = reading.state.values[reading.action][0, 0, t - 1]
+        index = int(indices(reading.values[reading.action], action))
+        tables = {
+            name: table.taken(reading.chosen, index) for name, table in self._tables_at(t).items()
+        }
+        moves = reading.transitions(tables)[:, 0]
+        found: Floats = (chances[:, None] @ moves)[:, 0]
+        return found
+
+    def _seen(self, predicted: Floats, t: int, tables: Tables | None = None) -> Floats:
+        """Weigh beliefs `(K or 1, S)` by what is seen in slice t."""
+        reading = self.reading
+        tables = self._tables_at(t) if tables is None else tables
+        for name in (*reading.told, *reading.leaves):
+            mask = reading.state.masks.get(name)
+            if mask is not None and not bool(mask[0, 0, t].all()):
+                continue
+            index = int(indices(reading.values[name], reading.state.value(name)[0, 0, t]))
+            told = name in reading.told
+            table = reading.identity(name)[None] if told else reading.likelihood(tables[name])
+            predicted = predicted * table[:, :, index]
+        return predicted
