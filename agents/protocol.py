@@ -103,7 +103,8 @@ class BatchAgent(Protocol):
     """What an agent has besides if it can live in B worlds at once, in all of which it learns the same.
 
     Whatever `act` and `feedback` take and give for one world has a leading axis here. `begin` puts
-    the agent back into one world; `report` gives means over worlds, and pictures of the first.
+    the agent back into one world; `report` gives means over worlds, and pictures of the first;
+    `state_dict` holds the running episodes of all.
 
     An agent that cannot, may have a method `companion(number: int)` instead, which returns another
     agent, for a world of its own: what one of them learns, all know, at once, and

@@ -25,7 +25,6 @@ class RandomAgent(BaseAgent):
 
     def __init__(self, action_space: gymnasium.Space[Any], seed: int) -> None:
         super().__init__(action_space, seed)
-        self.worlds = 1
 
     def act(self, observation: Observation, *, greedy: bool = True) -> Action:
         """Choose any action, all alike."""
@@ -36,12 +35,11 @@ class RandomAgent(BaseAgent):
 
     def begin_batch(self, *, seeds: Sequence[int | None]) -> None:
         """Seed the random choices of all worlds by the last seed that is given."""
-        self.worlds = len(seeds)
         self.begin(seed=next(seed for seed in reversed(seeds) if seed is not None))
 
     def act_batch(self, observations: Observation, *, greedy: bool = True) -> npt.NDArray[Any]:
         """Choose any action for each world, `(B, *event)`."""
-        return self._any(self.worlds)
+        return self._any(len(next(iter(observations.values()))))
 
     def feedback_batch(
         self,
