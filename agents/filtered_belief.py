@@ -5,6 +5,7 @@ with the states of its particles there. What follows is exact for each particle'
 that the more slices a cloud holds the less of its belief is a count of particles.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -112,28 +113,25 @@ class FilteredBelief:
         values = self.reading.state.values
         return {a: values[a.site][0, 0, max(t - a.lag, 0)] for a in self.reading.inputs}
 
-    def _tables_at(self, t: int) -> Tables:
-        """Tables of one slice, read once for all slices with the same inputs.
-
-        Where tables of all particles together would be too large, they are averaged.
-        """
-        given = self.given(t)
+    def tables_at(self, given: Mapping[Argument, Tensor]) -> Tables:
+        """Tables of a slice, read once for all slices with the same inputs."""
         key = tuple(value.cpu().numpy().tobytes() for value in given.values())
         if key not in self._tables:
-            tables = self.reading.tables(given)
-            if self.reading.num_states**2 * len(self.weights) > MAX_ENTRIES:
-                tables = {name: table.mean(self.weights) for name, table in tables.items()}
-            self._tables[key] = tables
+            self._tables[key] = self.reading.tables(given)
         return self._tables[key]
 
     def _moved(self, chances: Floats, t: int) -> Floats:
-        """Predict slice t from beliefs `(K or 1, S)` in the slice before."""
+        """Predict slice t from beliefs `(K or 1, S)` in the slice before.
+
+        Where tables of all particles together would be too large, they are averaged.
+        """
         reading = self.reading
         action = reading.state.values[reading.action][0, 0, t - 1]
         index = int(indices(reading.values[reading.action], action))
-        tables = {
-            name: table.taken(reading.chosen, index) for name, table in self._tables_at(t).items()
-        }
+        tables = self.tables_at(self.given(t))
+        if reading.num_states**2 * len(self.weights) > MAX_ENTRIES:
+            tables = {name: table.mean(self.weights) for name, table in tables.items()}
+        tables = {name: table.taken(reading.chosen, index) for name, table in tables.items()}
         moves = reading.transitions(tables)[:, 0]
         found: Floats = (chances[:, None] @ moves)[:, 0]
         return found
@@ -141,7 +139,7 @@ class FilteredBelief:
     def _seen(self, predicted: Floats, t: int, tables: Tables | None = None) -> Floats:
         """Weigh beliefs `(K or 1, S)` by what is seen in slice t."""
         reading = self.reading
-        tables = self._tables_at(t) if tables is None else tables
+        tables = self.tables_at(self.given(t)) if tables is None else tables
         for name in (*reading.told, *reading.leaves):
             mask = reading.state.masks.get(name)
             if mask is not None and not bool(mask[0, 0, t].all()):

@@ -25,6 +25,7 @@ from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.expected_free_energy import dirichlet_information
 from aif_dcpc.agents.filtered_belief import FilteredBelief
 from aif_dcpc.agents.finite_reading import Reading
+from aif_dcpc.agents.kernel_tables import TableMemory
 from aif_dcpc.agents.planners.protocol import Situation
 from aif_dcpc.agents.table_checks import check_chances, check_counts, check_log_preferences
 
@@ -34,7 +35,7 @@ class FiniteModel:
     """Tables of a finite model, S states and A actions.
 
     Attributes:
-        initial: `(S,)` belief before anything was seen.
+        initial: `(S,)` belief to begin with.
         transitions: `(A, S, S')` p(s' | s, a); their posterior mean if they are being learned.
         likelihood: modality -> `(S, O_m)` p(o_m | s); the same.
         log_preferences: modality -> `(O_m,)` nats up to a constant, -inf for what must not happen;
@@ -109,32 +110,37 @@ class FiniteModel:
     # -- from a declared model ---------------------------------------------------------------------
 
     @staticmethod
-    def read(situation: Situation) -> tuple["FiniteModel", Floats]:
+    def read(
+        situation: Situation, memory: TableMemory | None = None
+    ) -> tuple["FiniteModel", Floats]:
         """Read tables off the declared kernels of a finite graph, and the belief off its cloud.
 
         Tables are averaged over the particles' parameters, whose spread is the novelty. Inputs
         other than the action are 0, as in `engine.imagine`.
 
+        Args:
+            situation: the cloud, the action and the preferences.
+            memory: what was read before, of the same model.
+
         Returns:
-            the model, and the belief over its present state, `(S,)`.
+            the model, whose `initial` is the belief over its present state `(S,)`; and that belief.
 
         Raises:
             AgentError: the model is not finite; names the site and what to plan with instead.
         """
-        reading = Reading(situation)
-        belief = FilteredBelief(reading)
-        weights = belief.weights
-        tables = reading.tables({a: reading.zero(a) for a in reading.inputs})
+        reading = Reading(situation, memory or TableMemory())
+        filtered = FilteredBelief(reading)
+        weights = filtered.weights
+        belief = filtered.belief()
+        tables = filtered.tables_at({a: reading.zero(a) for a in reading.inputs})
         means = {name: table.mean(weights) for name, table in tables.items()}
         actions = reading.values[reading.action]
         transitions = reading.transitions(means)[0]
         transitions = np.broadcast_to(transitions, (len(actions), *transitions.shape[1:]))
         likelihood = {name: reading.likelihood(means[name])[0] for name in reading.leaves}
         likelihood |= {name: reading.identity(name) for name in reading.told}
-        first = reading.tables(belief.given(0), first=True)
-        initial = {name: table.mean(weights) for name, table in first.items()}
         finite = FiniteModel(
-            initial=reading.first_belief(initial)[0],
+            initial=belief,
             transitions=transitions,
             likelihood=likelihood,
             log_preferences=reading.log_preferences(),
@@ -142,7 +148,7 @@ class FiniteModel:
             actions=actions,
             factors=dict(zip(reading.factors, reading.sizes, strict=True)),
         )
-        return finite, belief.belief()
+        return finite, belief
 
     # -- sizes -------------------------------------------------------------------------------------
 

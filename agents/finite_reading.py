@@ -8,7 +8,7 @@ particles, and their spread is what there is to learn.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import gymnasium
@@ -21,10 +21,9 @@ from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.kernel_tables import (
     MAX_ENTRIES,
     KernelTable,
-    finite_values,
+    TableMemory,
     information,
     spread,
-    tabulate,
 )
 from aif_dcpc.agents.planners.protocol import Situation
 from aif_dcpc.inference import State
@@ -56,14 +55,20 @@ class Reading:
 
     Inputs other than the action are 0 in what is planned, as in `engine.imagine`.
 
+    Args:
+        situation: the cloud, the action and the preferences.
+        memory: what need not be read again.
+
     Raises:
         AgentError: the model is not finite, looks back more than one slice, or is of several data.
     """
 
     situation: Situation
+    memory: TableMemory = field(default_factory=TableMemory, repr=False)
 
     def __post_init__(self) -> None:
         state = self.state
+        self.memory.of(self.graph.model)
         if state.batch_size != 1 or state.length == 0:
             raise AgentError(
                 f"exact planning reads one life with time, found {state.batch_size} data over "
@@ -134,7 +139,9 @@ class Reading:
         latent = self.state.conditioning.latent
         sites = [self.graph.model.sites[name] for name in latent]
         episode = [site.name for site in sites if site.scope == "episode"]
-        return tuple(name for name in episode if finite_values(self.state, name) is not None)
+        return tuple(
+            name for name in episode if self.memory.finite_values(self.state, name) is not None
+        )
 
     @cached_property
     def values(self) -> dict[str, Tensor]:
@@ -145,7 +152,7 @@ class Reading:
         """
         found = {self.action: action_values(self.situation.action_space)}
         for name in (*self.kept, *self.timed):
-            values = finite_values(self.state, name)
+            values = self.memory.finite_values(self.state, name)
             if values is None:
                 raise AgentError(
                     f"site {name!r} has no finite number of values: its tables cannot be read; "
@@ -261,7 +268,7 @@ class Reading:
         for name in (*self.timed, *(self.kept if first else ())):
             initial = self.graph.factors_by_key.get(f"{name}@initial")
             factor = initial if first and initial is not None else self.graph.factors_by_key[name]
-            found[name] = tabulate(self.state, factor, self.values, given)
+            found[name] = self.memory.tabulate(self.state, factor, self.values, given)
         for name in () if first else self.kept:
             same = np.eye(len(self.values[name]))[None]
             found[name] = KernelTable(name, (Argument(name, 1),), same)

@@ -1,7 +1,7 @@
 """Tables of declared kernels: p(site | parents) at all combinations of finite parents, in one call."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -9,10 +9,11 @@ from torch import Tensor
 
 from aif_dcpc.agents.arrays import Floats
 from aif_dcpc.agents.errors import AgentError
-from aif_dcpc.inference import State
+from aif_dcpc.inference import GraphicalModel, State
 from aif_dcpc.inference.model.ancestral import expand_to
 from aif_dcpc.inference.model.factor_graph import Argument, Factor
 from aif_dcpc.inference.model.isolation import no_validation
+from aif_dcpc.inference.model.parameters import Snapshot
 from aif_dcpc.inference.model.supports import base_law, exact_log_prob
 from aif_dcpc.inference.queries.law import factor_law
 
@@ -61,6 +62,64 @@ def spread(values: Floats, own: tuple[Argument, ...], axes: tuple[Argument, ...]
     moved = values.transpose(0, *(1 + place for place in order))
     sizes = dict(zip((own[place] for place in order), moved.shape[1:], strict=True))
     return moved.reshape(len(values), *(sizes.get(axis, 1) for axis in axes))
+
+
+@dataclass
+class TableMemory:
+    """What was read of a model before, and is the same for as long as its parameters are.
+
+    Kernels that read particles' parameters are read afresh each time.
+
+    Attributes:
+        model: the declaration; None before the first reading.
+        snapshot: its parameters.
+        values: site -> all its values.
+        tables: kernel and inputs -> its table.
+    """
+
+    model: GraphicalModel | None = None
+    snapshot: Snapshot | None = None
+    values: dict[str, Tensor | None] = field(default_factory=dict)
+    tables: dict[tuple[str, bytes], KernelTable] = field(default_factory=dict)
+
+    def of(self, model: GraphicalModel) -> "TableMemory":
+        """Forget everything if the model, or one of its parameters, is another."""
+        now = Snapshot.of(model)
+        if model is not self.model or not now.same(self.snapshot):
+            self.model = model
+            self.snapshot = now
+            self.values.clear()
+            self.tables.clear()
+        return self
+
+    def finite_values(self, state: State, name: str) -> Tensor | None:
+        """List all values of a site (see `finite_values`)."""
+        if name not in self.values:
+            self.values[name] = finite_values(state, name)
+        return self.values[name]
+
+    def tabulate(
+        self,
+        state: State,
+        factor: Factor,
+        values: Mapping[str, Tensor],
+        given: Mapping[Argument, Tensor],
+    ) -> KernelTable:
+        """Read a kernel's table (see `tabulate`)."""
+        told = b"".join(value.cpu().numpy().tobytes() for value in given.values())
+        key = (factor.key, told)
+        if key not in self.tables:
+            found = tabulate(state, factor, values, given)
+            if not _reads_particles(state, factor, values):
+                self.tables[key] = found
+            return found
+        return self.tables[key]
+
+
+def _reads_particles(state: State, factor: Factor, values: Mapping[str, Tensor]) -> bool:
+    """Whether a kernel reads what is neither finite nor an input with time."""
+    sites = [state.conditioning.site(argument.site) for argument in factor.inputs]
+    return any(site.name not in values and site.period is None for site in sites)
 
 
 # -- values ----------------------------------------------------------------------------------------

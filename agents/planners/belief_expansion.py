@@ -1,6 +1,7 @@
 """Expanding a graph of beliefs, breadth first, all beliefs of a level in array operations."""
 
 import time
+from typing import Any
 
 import numpy as np
 from scipy.special import xlogy
@@ -131,7 +132,7 @@ def keys_of(beliefs: Floats) -> list[bytes]:
     """Name beliefs `(n, S)` so that those, and only those, that are the same have the same name."""
     codes = np.rint(beliefs * RESOLUTION).astype(np.int32)
     whole = np.ascontiguousarray(codes).view(np.dtype((np.void, 4 * codes.shape[1])))
-    found: list[bytes] = whole.ravel().tolist()
+    found: list[Any] = whole.ravel().tolist()
     return found
 
 

@@ -36,6 +36,7 @@ from aif_dcpc.agents.arrays import Floats
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.expected_free_energy import warn_unless_equal
 from aif_dcpc.agents.finite_model import FiniteModel
+from aif_dcpc.agents.kernel_tables import TableMemory
 from aif_dcpc.agents.planners.belief_expansion import Expansion, point_graph
 from aif_dcpc.agents.planners.finite_steps import FiniteSteps
 from aif_dcpc.agents.planners.graph_values import Graph
@@ -69,6 +70,7 @@ class BeliefGraph:
     seconds: float | None = None
     novelty: bool = True
     horizon_value: HorizonValue | None = None
+    _memory: TableMemory = field(default_factory=TableMemory, init=False, repr=False, compare=False)
     _last: list[FiniteSteps] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -88,7 +90,7 @@ class BeliefGraph:
         Raises:
             AgentError: the model is not finite.
         """
-        return self.plan_tables(*FiniteModel.read(situation))
+        return self.plan_tables(*FiniteModel.read(situation, self._memory))
 
     def plan_tables(self, finite: FiniteModel, belief: Floats) -> Plan:
         """Plan from a belief `(S,)` on tables.

@@ -234,4 +234,5 @@ def information_by_posteriors(
     """
     before = predicted[rows]
     told = xlogy(after, after) - xlogy(after, np.where(before > 0, before, 1.0))
-    return np.bincount(rows, chances * told.sum(1), len(predicted))
+    found: Floats = np.bincount(rows, chances * told.sum(1), len(predicted)).astype(float)
+    return found

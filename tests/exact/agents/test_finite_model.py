@@ -141,8 +141,6 @@ def test_the_tables_are_those_of_all_next_steps(seed):
         assert np.abs(found - expected.numpy()).max() < 1e-12
         assert np.abs(finite.likelihood["x"][a * size_b + b] - world.x[a, b].numpy()).max() < 1e-12
         assert np.abs(finite.likelihood["y"][a * size_b + b] - world.y[b].numpy()).max() < 1e-12
-    first = world.first_a[:, None] * world.first_b
-    assert np.abs(finite.initial - first.numpy().ravel()).max() < 1e-12
     assert finite.log_preferences["x"].tolist() == wanted.tolist()
     assert not finite.novelty
 
