@@ -20,8 +20,10 @@ from aif_dcpc.agents.protocol import Agent, BaseAgent
 
 # name -> module:builder, imported when it is asked for
 BUILDERS = {
+    "gaussian": "aif_dcpc.agents.gaussian.agent:GaussianAgent",
     "hierarchical": "aif_dcpc.agents.gridworld.agent:HierarchicalAgent",
     "random": "aif_dcpc.agents.random_agent:RandomAgent",
+    "tmaze": "aif_dcpc.agents.tmaze:build",
 }
 NAMES = tuple(BUILDERS)
 

@@ -1,0 +1,95 @@
+"""An agent for the T-maze: a model, preferences, a planner; everything else is general.
+
+How far the cue can be trusted, which arm is baited and where the cue points are inferred from all
+that was ever seen.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli, Beta, Categorical, Distribution
+
+from aif_dcpc.agents.active_inference import ActiveInferenceAgent
+from aif_dcpc.agents.planners.belief_graph import BeliefGraph
+from aif_dcpc.agents.settings import read_settings, require_streams
+from aif_dcpc.inference import GraphicalModel, lag
+
+CENTRE, LEFT, RIGHT, CUE, OVER = range(5)  # an episode is over after an arm
+STREAMS = ("location", "cue", "outcome")
+TRY_WITH = {"inference": {"num_particles": 8}}  # quick to try
+
+
+def in_arm(location: Tensor) -> Tensor:
+    """Tell whether a location is an arm."""
+    return (location == LEFT) | (location == RIGHT)
+
+
+def point(side: Tensor, trust: Tensor) -> Distribution:
+    """Let the cue point to the baited side with probability `trust`."""
+    return Bernoulli(torch.where(side == 1, trust, 1 - trust))
+
+
+def arrive(location: Tensor, action: Tensor) -> Distribution:
+    """Go where the action says; nowhere after an arm."""
+    goes_on = (location == CENTRE) | (location == CUE)
+    return Categorical(torch.eye(5)[torch.where(goes_on, action, OVER)])
+
+
+def show_cue(location: Tensor, pointed: Tensor) -> Distribution:
+    """Show the cue where it is: 1 for left, 2 for right, 0 elsewhere."""
+    return Categorical(torch.eye(3)[torch.where(location == CUE, 1 + pointed.long(), 0)])
+
+
+def show_outcome(location: Tensor, side: Tensor) -> Distribution:
+    """Reward (2) in the baited arm, none (1) in the other, 0 elsewhere."""
+    won = (location == RIGHT) == (side == 1)
+    return Categorical(torch.eye(3)[torch.where(in_arm(location), 1 + won.long(), 0)])
+
+
+def tmaze_model() -> GraphicalModel:
+    """Declare what is known of the T-maze; how far to trust its cue is not."""
+    model = GraphicalModel()
+    model.add_input("action")
+    model.add_site("trust", lambda: Beta(2.0, 1.0), scope="global")
+    model.add_site("side", lambda: Bernoulli(0.5), scope="episode")  # 1: the right arm is baited
+    model.add_site("pointed", point, ["side", "trust"], scope="episode")
+    model.add_site(
+        "location",
+        arrive,
+        [lag("location"), lag("action")],
+        initial=lambda: Categorical(torch.eye(5)[CENTRE]),
+        scope="slice",
+    )
+    model.add_site("cue", show_cue, ["location", "pointed"], scope="slice")
+    model.add_site("outcome", show_outcome, ["location", "side"], scope="slice")
+    return model
+
+
+def build(
+    observation_space: gymnasium.Space[Any],
+    num_actions: int,
+    metadata: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    seed: int,
+) -> ActiveInferenceAgent:
+    """Build the agent: reward is wished for, its absence in an arm is not, and soon is better.
+
+    Raises:
+        AgentError: for another world, or settings that do not fit.
+    """
+    require_streams("tmaze", observation_space, STREAMS)
+    common, own = read_settings(settings, horizon=4, discount=0.95, wish=3.0)
+    wish = own["wish"] * torch.tensor([0.0, -1.0, 1.0])
+    return ActiveInferenceAgent(
+        tmaze_model(),
+        action="action",
+        action_space=gymnasium.spaces.Discrete(num_actions),
+        observed=STREAMS,
+        preferences={"outcome": wish.log_softmax(0)},
+        planner=BeliefGraph(horizon=own["horizon"], discount=own["discount"]),
+        seed=seed,
+        **common,
+    )
