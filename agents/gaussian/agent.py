@@ -23,11 +23,14 @@ from aif_dcpc.agents.life import Streams
 from aif_dcpc.agents.planners.cross_entropy import CrossEntropy
 from aif_dcpc.agents.settings import read_settings
 
+TRY_WITH = {"num_waves": 16, "horizon": 5, "candidates": 8}  # quick to try
+
 # own settings; those of every agent stand in `settings.COMMON`
 DEFAULTS: Mapping[str, Any] = {
     "preference": None,
     "reward_scale": 1.0,
     "num_waves": 128,
+    "draws": 4,
     "horizon": 30,
     "candidates": 64,
     "iterations": 2,
@@ -50,6 +53,7 @@ class GaussianAgent(ActiveInferenceAgent):
             prefers reward.
         reward_scale: nats that a unit of learned reward is worth.
         num_waves: random features.
+        draws: of the weights that a plan is judged under, the first of the particles.
         horizon, candidates, iterations, elites, correlation, discount: see `CrossEntropy`.
         novelty: whether what is learned about the world counts.
         growth: of the series, between looks at its scales and smoothness.
@@ -68,6 +72,7 @@ class GaussianAgent(ActiveInferenceAgent):
         preference: str | None,
         reward_scale: float,
         num_waves: int,
+        draws: int,
         horizon: int,
         candidates: int,
         iterations: int,
@@ -91,7 +96,11 @@ class GaussianAgent(ActiveInferenceAgent):
             generator=torch.Generator().manual_seed(seed),
         )
         judge = GaussianJudge(
-            world=self.world, wish=wish, reward_scale=reward_scale, novelty=novelty
+            world=self.world,
+            wish=wish,
+            reward_scale=reward_scale,
+            draws=draws,
+            novelty=novelty,
         )
         search = CrossEntropy(
             horizon=horizon,

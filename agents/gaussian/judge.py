@@ -22,19 +22,21 @@ class GaussianJudge:
         world: the declared world; its weights' posterior is that of the last sweep.
         wish: log preference of states and actions; None where rewards are learned and preferred.
         reward_scale: nats a unit of reward is worth.
+        draws: how many particles' weights are looked at.
         novelty: whether what is learned about the weights counts.
     """
 
     world: World
     wish: Wish | None
     reward_scale: float = 1.0
+    draws: int = 4
     novelty: bool = True
 
     def __call__(self, situation: Situation, policies: Tensor) -> Mapping[str, Tensor]:
         """Return the terms of each step, `(N, H)` nats."""
         particles = situation.state.particles
         dynamics = self.world.learned["state"]
-        weights, noise = (particles[name][:, 0] for name in dynamics.linear.block)
+        weights, noise = (particles[name][: self.draws, 0] for name in dynamics.linear.block)
         number = dynamics.linear.num_actions
         actions = policies.to(DTYPE) if number is None else one_hot(policies, number).to(DTYPE)
         futures = imagine(
@@ -50,6 +52,7 @@ class GaussianJudge:
         return {
             "risk": -preferred - ambiguity,
             "ambiguity": ambiguity,
+            "information_gain": torch.zeros_like(preferred),
             "novelty": self._novelty(futures),
             "neg_expected_log_preference": -preferred,
         }
@@ -66,7 +69,7 @@ class GaussianJudge:
         if self.wish is not None:
             return self.wish(futures.states, actions)
         linear = self.world.learned["outcome"].linear
-        weights = situation.state.particles[linear.block[0]][:, 0]
+        weights = situation.state.particles[linear.block[0]][: self.draws, 0]
         reward, ended = outcomes(linear.features, futures, actions, weights).unbind(-1)
         goes_on = (1 - ended.clamp(0, 1)).cumprod(-1)
         before = torch.cat([torch.ones_like(goes_on[..., :1]), goes_on[..., :-1]], -1)

@@ -20,6 +20,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from aif_dcpc.agents.errors import AgentError
+from aif_dcpc.agents.planners.imagined import imagined_terms
 from aif_dcpc.agents.planners.protocol import Plan, Situation
 
 # the terms of candidate sequences `(N, H, *event)` at each step, `(N, H)` nats
@@ -161,8 +162,6 @@ class CrossEntropy:
         correlation: of the noise of neighbouring actions, 0 to less than 1.
         discount: weight of a step against the one before.
         judge: tells what sequences are worth; by default imagines them with the engine.
-        horizon_value: of the states that the sequences end in, what lies beyond, `(N,)` nats to be
-            added to the expected free energy.
     """
 
     horizon: int = 30
@@ -171,7 +170,7 @@ class CrossEntropy:
     elites: int = 8
     correlation: float = 0.75
     discount: float = 1.0
-    judge: Judge = field(default=lambda s, p: {})
+    judge: Judge = imagined_terms
     _law: Law | None = field(default=None, init=False, repr=False)
     _best: Tensor | None = field(default=None, init=False, repr=False)
 
@@ -188,7 +187,7 @@ class CrossEntropy:
             order = plan.expected_free_energy.argsort()[: self.elites]
             law = law.fitted(policies[order])
             kept = policies[order[0]]
-        assert plan is not None
+        assert plan is not None and kept is not None
         self._law = law.shifted()
         self._best = torch.cat([kept[1:], kept[-1:]])
         return plan
@@ -218,7 +217,7 @@ class CrossEntropy:
         """Sum the terms over the horizon."""
         weights = self.discount ** torch.arange(self.horizon)
         steps = self.judge(situation, policies)
-        terms = {name: value @ weights for name, value in steps.items()}
+        terms = {name: value @ weights.to(value) for name, value in steps.items()}
         total = terms["risk"] + terms["ambiguity"] - terms["novelty"]
         return Plan(
             policies=policies,
