@@ -93,3 +93,98 @@ class Bare(gymnasium.Env):
 
 
 gymnasium.register("Bare-v0", entry_point=Bare)
+
+
+class Steered(gymnasium.Env):
+    """Box actions, and observations in a Dict in a Tuple: where it is, drawn on by noise, and what was done last.
+
+    The episode ends after nine steps, or when the point leaves -4 .. 4.
+    """
+
+    action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+    observation_space = gymnasium.spaces.Tuple(
+        (
+            gymnasium.spaces.Dict(
+                place=gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64),
+                late=gymnasium.spaces.MultiBinary(2),
+            ),
+            gymnasium.spaces.Discrete(10, start=5),
+        )
+    )
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        self.place, self.steps = np.zeros(2), 0
+        return self.look(), {}
+
+    def step(self, action):
+        assert action.dtype == np.float32
+        self.steps += 1
+        self.place = self.place + action + 0.1 * self.np_random.standard_normal(2)
+        gone = bool((np.abs(self.place) > 4).any())
+        return self.look(), float(self.place[0]), gone, self.steps >= 9 and not gone, {}
+
+    def look(self):
+        late = np.array([self.steps > 4, self.steps > 7], np.int8)
+        return ({"place": self.place.copy(), "late": late}, np.int64(5 + self.steps))
+
+
+class Counted(gymnasium.Env):
+    """Actions and observations that do not count from 0: it shows the action that it was sent."""
+
+    action_space = gymnasium.spaces.Discrete(3, start=7)
+    observation_space = gymnasium.spaces.Discrete(4, start=6)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        return np.int64(6), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        return np.int64(action), 1.0, False, False, {}
+
+
+class Levers(Counted):
+    """Several levers at once, which do not count from 0 either."""
+
+    action_space = gymnasium.spaces.MultiDiscrete([2, 3], start=[1, 5])
+    observation_space = gymnasium.spaces.MultiDiscrete([2, 3], start=[1, 5])
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        return np.array([1, 5]), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        return action, 1.0, False, False, {}
+
+
+class Spoken(Bare):
+    """It says what no agent here can read."""
+
+    observation_space = gymnasium.spaces.Dict(
+        here=gymnasium.spaces.Discrete(2), words=gymnasium.spaces.Text(5)
+    )
+
+
+class Twice(Bare):
+    """Two streams of one name."""
+
+    observation_space = gymnasium.spaces.Dict(
+        {
+            "a_b": gymnasium.spaces.Discrete(2),
+            "a": gymnasium.spaces.Dict(b=gymnasium.spaces.Discrete(2)),
+        }
+    )
+
+
+class Handed(Bare):
+    """Its actions are a dictionary."""
+
+    action_space = gymnasium.spaces.Dict(left=gymnasium.spaces.Discrete(2))
+
+
+class Boundless(Bare):
+    """Its actions have no bounds."""
+
+    action_space = gymnasium.spaces.Box(-np.inf, np.inf, (1,))
