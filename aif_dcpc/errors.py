@@ -15,3 +15,10 @@ class RunFolderError(UserError, ValueError):
 
 class DataWarning(UserWarning):
     """Something about the data that a user should know, though the work goes on; commands print it as a note."""
+
+
+def told(error: BaseException) -> str:
+    """What went wrong, as the end of a sentence in one line: the kind of error, and its words."""
+    words = " ".join(str(error).split()).rstrip(".")
+    kind = type(error).__name__
+    return f"{kind}: {words}" if words else kind

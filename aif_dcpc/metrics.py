@@ -15,7 +15,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from aif_dcpc.errors import RunFolderError
-from aif_dcpc.pictures import Frames, Picture, gif_bytes
+from aif_dcpc.files import own_copy
+from aif_dcpc.pictures import Picture
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
@@ -27,6 +28,7 @@ class MetricsLog:
     Args:
         folder: the run folder.
         file: name of the file of records.
+        board: folder of TensorBoard's events inside the run folder, shown as a run of its own; empty: the run folder.
         length: bytes of the file to keep; None keeps it all.
         step: records of later steps are hidden from TensorBoard; None hides nothing.
 
@@ -39,11 +41,12 @@ class MetricsLog:
         folder: Path,
         *,
         file: str = "metrics.jsonl",
+        board: str = "",
         length: int | None = None,
         step: int | None = None,
     ) -> None:
         self.file = _open(folder / file, length)
-        self.board = _summary_writer(folder, None if step is None else step + 1)
+        self.board = _summary_writer(folder / board, None if step is None else step + 1)
 
     def __enter__(self) -> Self:
         return self
@@ -74,12 +77,11 @@ class MetricsLog:
         """Show a `(H, W, 3)` picture on the board."""
         self.board.add_image(tag, picture, step, dataformats="HWC")
 
-    def animation(self, step: int, tag: str, frames: Frames, frames_per_second: int) -> None:
-        """Show an animated picture on the board."""
+    def animation(self, step: int, tag: str, encoded: bytes, shape: tuple[int, int]) -> None:
+        """Show an animated picture, an encoded GIF of some height and width, on the board."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        height, width, _ = frames[0].shape
-        encoded = gif_bytes(frames, frames_per_second)
+        height, width = shape
         image = Summary.Image(
             height=height, width=width, colorspace=3, encoded_image_string=encoded
         )
@@ -119,6 +121,20 @@ class Averages:
         return means
 
 
+def logged_bytes(checkpoint: Mapping[str, Any]) -> int:
+    """The length that the file of records had when a checkpoint was written.
+
+    Raises:
+        RunFolderError: the checkpoint does not say.
+    """
+    length = checkpoint.get("metrics_length")
+    if type(length) is not int or length < 0:
+        raise RunFolderError(
+            f"the checkpoint does not fit its run: metrics_length is {length!r}, expected a number of bytes."
+        )
+    return length
+
+
 def finite(value: float) -> float | int | None:
     """Return a number that JSON can hold: None for infinities and not-a-number."""
     number = value if isinstance(value, int) else float(value)
@@ -131,6 +147,7 @@ def _open(path: Path, length: int | None) -> io.BufferedWriter:
         raise RunFolderError(
             f"{path} is shorter than its checkpoint says: this run folder is damaged."
         )
+    own_copy(path)
     if length is not None and path.exists():
         os.truncate(path, length)
     return path.open("ab")

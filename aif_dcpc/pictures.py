@@ -4,12 +4,14 @@ Pictures are `(H, W, 3)` uint8 arrays; files are written whole or not at all.
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageSequence
+
+from aif_dcpc.files import atomic
 
 Picture = npt.NDArray[np.uint8]
 Frames = Sequence[Picture]
@@ -85,8 +87,14 @@ def same_size(frames: Frames) -> list[Picture]:
     """
     height = max(f.shape[0] for f in frames)
     width = max(f.shape[1] for f in frames)
-    pads = [((0, height - f.shape[0]), (0, width - f.shape[1]), (0, 0)) for f in frames]
-    return [np.pad(f, pad, constant_values=255) for f, pad in zip(frames, pads, strict=True)]
+    return [padded(f, height, width) for f in frames]
+
+
+def padded(picture: Picture, height: int, width: int) -> Picture:
+    """Fill a picture up with white, below and to the right."""
+    below = height - picture.shape[0]
+    right = width - picture.shape[1]
+    return np.pad(picture, ((0, below), (0, right), (0, 0)), constant_values=255)
 
 
 def png_bytes(picture: Picture) -> bytes:
@@ -96,29 +104,47 @@ def png_bytes(picture: Picture) -> bytes:
     return buffer.getvalue()
 
 
-def gif_bytes(frames: Frames, frames_per_second: int) -> bytes:
-    """Encode frames of one size as an animated GIF that repeats; the last frame stays for a second."""
-    first, *rest = [Image.fromarray(f).quantize(64, dither=Image.Dither.NONE) for f in frames]
-    times = [1000 // frames_per_second] * len(rest) + [1000]
+def picture_of(encoded: bytes) -> Picture:
+    """Decode what `png_bytes` gave."""
+    with Image.open(io.BytesIO(encoded)) as opened:
+        return np.asarray(opened.convert("RGB"), dtype=np.uint8)
+
+
+def gif_bytes(
+    frames: Iterable[Picture], frames_per_second: int, *, number: int | None = None
+) -> bytes:
+    """Encode frames of one size as an animated GIF that repeats; the last frame stays for a second.
+
+    Args:
+        frames: one at a time is enough.
+        frames_per_second: of all but the last.
+        number: of frames, where they are no sequence.
+    """
+    count = len(frames) if isinstance(frames, Sequence) else number
+    assert count
+    reduced = (Image.fromarray(f).quantize(64, dither=Image.Dither.NONE) for f in frames)
+    times = [1000 // frames_per_second] * (count - 1) + [1000]
     buffer = io.BytesIO()
-    first.save(buffer, format="GIF", save_all=True, append_images=rest, duration=times, loop=0)
+    first = next(reduced)
+    first.save(buffer, format="GIF", save_all=True, append_images=reduced, duration=times, loop=0)
     return buffer.getvalue()
 
 
-def read_gif(path: Path) -> list[Picture]:
-    """Read the frames of an animation."""
+def gif_facts(path: Path) -> tuple[int, int, int]:
+    """The number of frames of an animation, its height and its width."""
     with Image.open(path) as animation:
-        frames = [
-            np.asarray(frame.convert("RGB"), dtype=np.uint8)
-            for frame in ImageSequence.Iterator(animation)
-        ]
-    return frames
+        return getattr(animation, "n_frames", 1), animation.height, animation.width
+
+
+def read_gif(path: Path) -> Iterator[Picture]:
+    """Read the frames of an animation, one at a time."""
+    with Image.open(path) as animation:
+        for frame in ImageSequence.Iterator(animation):
+            yield np.asarray(frame.convert("RGB"), dtype=np.uint8)
 
 
 def save(path: Path, encoded: bytes) -> None:
     """Write an encoded picture or animation, whole or not at all."""
-    from aif_dcpc.runs import atomic
-
     with atomic(path) as file:
         file.write_bytes(encoded)
 

@@ -14,48 +14,27 @@ complete with its first checkpoint. Reading never runs code: plain YAML, and
 """
 
 import itertools
-import os
 import shutil
-import tempfile
 import time
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from aif_dcpc import plain_yaml
+from aif_dcpc.checkpoints import Checkpoint, first_line, read_checkpoint, write_checkpoint
 from aif_dcpc.errors import ConfigError, RunFolderError
+from aif_dcpc.files import atomic, clear_temporaries, hidden_folder, holder, locked
+from aif_dcpc.notes import note
 from aif_dcpc.outside import as_trust, outside_names
 from aif_dcpc.schema import TrainConfig, train_config
 
-FORMAT = 1
+__all__ = ["Checkpoint", "RunFolder", "atomic", "new_run", "open_run", "read_checkpoint", "writing"]
+
 KEPT = 2
 FOLDERS = ("checkpoints", "figures", "videos")
-Checkpoint = dict[str, Any]
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Give a path to write to; on leaving without an error it replaces `path` in one step that survives a power cut."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+WRITTEN_TO = (*FOLDERS, "particles", "rollouts", "metrics.jsonl", "rollouts.jsonl")  # no links
 
 
 class RunFolder:
@@ -77,6 +56,19 @@ class RunFolder:
         """Folder of the memory-mapped particles of an image model that is learning; checkpoints hold them at rest."""
         return self.path / "particles"
 
+    def refuse_links(self) -> None:
+        """Refuse a folder from which a link would lead what is written elsewhere.
+
+        Raises:
+            RunFolderError: there is one.
+        """
+        for name in WRITTEN_TO:
+            if (self.path / name).is_symlink():
+                raise RunFolderError(
+                    f"{self}/{name} is a link to elsewhere, and a run writes inside its own folder alone: put what it "
+                    "leads to in its place."
+                )
+
     def save_model(self, table: str) -> None:
         """Write the table of an image model's sites."""
         with atomic(self.path / "model.txt") as file:
@@ -90,11 +82,19 @@ class RunFolder:
     # -- configuration -----------------------------------------------------------------------------
 
     def save_config(self, config: TrainConfig) -> None:
-        """Write the resolved configuration, all but what this call of the command trusts."""
+        """Write the resolved configuration, all but what this call of the command trusts, if it is not there already.
+
+        Raises:
+            ConfigError: it is too long.
+        """
         values = asdict(config)
         del values["trust"]
-        with atomic(self.path / "config.yaml") as file:
-            file.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+        text = plain_yaml.write(values)
+        path = self.path / "config.yaml"
+        if path.is_file() and path.read_bytes() == text.encode():
+            return
+        with atomic(path) as file:
+            file.write_text(text, encoding="utf-8")
 
     def config(self, *, trust: Iterable[str] = ()) -> TrainConfig:
         """Read the configuration back, as data: names of code and interpolations are refused.
@@ -116,27 +116,20 @@ class RunFolder:
         return config
 
     def _config(self) -> TrainConfig:
+        path = self.path / "config.yaml"
+        if not path.is_file():
+            raise RunFolderError(f"{self} is not a run folder: it has no config.yaml.")
         try:
-            text = (self.path / "config.yaml").read_text(encoding="utf-8")
-            values = yaml.safe_load(text)
-            _refuse_code(values)
+            text = plain_yaml.bounded_text(path)
+            values = plain_yaml.read(text)
             if "trust" in values:
                 raise ConfigError("key 'trust' is not allowed in a run folder.")
-            return train_config(values)
-        except FileNotFoundError:
-            raise RunFolderError(f"{self} is not a run folder: it has no config.yaml.") from None
-        except (
-            OSError,
-            UnicodeDecodeError,
-            yaml.YAMLError,
-            ConfigError,
-            AttributeError,
-            TypeError,
-        ) as error:
-            reason = _first_line(error)
-            raise RunFolderError(
-                f"{self}/config.yaml is not the configuration of a run: {reason}"
-            ) from None
+            config = train_config(values)
+            plain_yaml.check_seal(text)
+        except (OSError, UnicodeDecodeError, ConfigError) as error:
+            reason = first_line(error)
+            raise RunFolderError(f"{path} is not the configuration of a run: {reason}") from None
+        return config
 
     # -- checkpoints -------------------------------------------------------------------------------
 
@@ -153,7 +146,7 @@ class RunFolder:
         """
         path = self.path / "checkpoints" / _checkpoint_name(step)
         with atomic(path) as file:
-            _write_checkpoint(file, {"format": FORMAT, **content})
+            write_checkpoint(file, content)
         for old in self.checkpoints()[KEPT:]:
             old.unlink()
         return path
@@ -164,12 +157,16 @@ class RunFolder:
         Raises:
             RunFolderError: there is none.
         """
-        reasons = []
+        reasons: list[str] = []
         for path in self.checkpoints():
             try:
-                return read_checkpoint(path)
+                content = read_checkpoint(path)
             except RunFolderError as error:
                 reasons.append(str(error))
+                continue
+            if reasons:
+                note(f"{reasons[0]} Going on from {path.name}, the newest that is whole.")
+            return content
         raise RunFolderError(reasons[0] if reasons else f"{self} holds no checkpoint.")
 
     def quarantine(self, step: int) -> None:
@@ -179,52 +176,8 @@ class RunFolder:
                 path.rename(path.with_suffix(".damaged"))
 
 
-def _write_checkpoint(path: Path, content: Checkpoint) -> None:
-    import torch
-
-    try:
-        with path.open("wb") as file:  # torch's own way of opening it does not tell what went wrong
-            torch.save(content, file)
-    except RuntimeError as error:
-        reason = _first_os_error(error)
-        raise OSError(*(reason.args if reason else (None, _first_line(error)))) from error
-
-
-def _first_os_error(error: BaseException | None) -> OSError | None:
-    while error is not None and not isinstance(error, OSError):
-        error = error.__context__
-    return error
-
-
 def _checkpoint_name(step: int) -> str:
     return f"step-{step:010d}.pt"
-
-
-def _first_line(error: BaseException) -> str:
-    """What went wrong, in a line; some errors say nothing but their name."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read one checkpoint without running anything in it.
-
-    Raises:
-        RunFolderError: it is damaged, or holds more than plain data.
-    """
-    import torch
-
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.testzip() is not None:
-                raise zipfile.BadZipFile("a checksum is wrong")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # any damage at all, in any layer of the format
-        raise RunFolderError(
-            f"the checkpoint {path} cannot be read: {_first_line(error)[:200]}"
-        ) from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise RunFolderError(f"{path} is not a checkpoint of this program.")
-    return content
 
 
 def open_run(path: str) -> RunFolder:
@@ -259,44 +212,77 @@ def new_run(run_dir: str | None, name: str) -> Iterator[RunFolder]:
         raise RunFolderError(
             f"run_dir {place} is not empty: choose another, or go on with it by resume={place}."
         )
-    folder = RunFolder(_hidden_beside(place))
-    try:
-        yield folder
-        folder.path = _reveal(folder.path, place, numbered=run_dir is None)
-    except BaseException as error:
-        shutil.rmtree(folder.path, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise RunFolderError(f"cannot write to run_dir {place}: {error.strerror}.") from error
-        raise
+    with ExitStack() as stack:
+        folder = RunFolder(_hidden_beside(place, stack))
+        try:
+            yield folder
+            folder.path = _reveal(folder.path, place, numbered=run_dir is None)
+        except BaseException as error:
+            shutil.rmtree(folder.path, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise RunFolderError(
+                    f"cannot write to run_dir {place}: {error.strerror or error}."
+                ) from error
+            raise
 
 
 @contextmanager
-def report_disk_errors(folder: RunFolder) -> Iterator[None]:
-    """While a run goes on: what cannot be written is told in one sentence; its last checkpoint is whole.
+def writing(folder: RunFolder, config: TrainConfig) -> Iterator[None]:
+    """Go on with a run as its one writer; its configuration, budgets given anew included, is kept.
+
+    What cannot be written is told in one sentence; the last checkpoint is whole.
+
+    Args:
+        folder: of the run.
+        config: under which it goes on.
 
     Raises:
-        RunFolderError: the disk is full, or cannot be written to for another reason.
+        RunFolderError: another process writes to it, it has links to elsewhere, the disk is full, or it cannot
+            be written to for another reason.
     """
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        newest = int(folder.checkpoints()[0].stem.removeprefix("step-"))
-        raise RunFolderError(
-            f"cannot write to {folder} ({reason}): make room and go on with resume={folder}; what was learned up to step "
-            f"{newest} is kept."
-        ) from error
+    folder.refuse_links()
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder.path))
+        except BlockingIOError:
+            raise RunFolderError(
+                f"{holder(folder.path)} is writing to {folder}: wait until it ends, or stop it before you go on with it."
+            ) from None
+        except OSError as error:
+            raise _not_writable(folder, error) from error
+        try:
+            clear_temporaries(folder.path)
+            folder.save_config(config)
+            yield
+        except OSError as error:
+            raise _not_writable(folder, error) from error
 
 
-def _hidden_beside(place: Path) -> Path:
+def _not_writable(folder: RunFolder, error: OSError) -> RunFolderError:
+    reason = error.strerror or str(error)
+    found = folder.checkpoints()
+    kept = (
+        f"; what was learned up to step {int(found[0].stem.removeprefix('step-'))} is kept"
+        if found
+        else ""
+    )
+    return RunFolderError(
+        f"cannot write to {folder} ({reason}): make room and go on with resume={folder}{kept}."
+    )
+
+
+def _hidden_beside(place: Path, stack: ExitStack) -> Path:
+    """A hidden folder beside a place, held by this process until it is renamed to it or removed."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        hidden = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+        hidden = stack.enter_context(hidden_folder(place.parent))
         hidden.chmod(0o755)
         for name in FOLDERS:
             (hidden / name).mkdir()
     except OSError as error:
-        raise RunFolderError(f"cannot write to run_dir {place}: {error.strerror}.") from None
+        raise RunFolderError(
+            f"cannot write to run_dir {place}: {error.strerror or error}."
+        ) from None
     return hidden
 
 
@@ -313,17 +299,3 @@ def _reveal(hidden: Path, wished: Path, *, numbered: bool) -> Path:
                 ) from None
             place = wished.with_name(f"{wished.name}-{number}")
     raise AssertionError("unreachable")
-
-
-def _refuse_code(values: Any) -> None:
-    """Refuse what a configuration library could take for an instruction: `_target_` keys and `${...}`."""
-    if isinstance(values, dict):
-        for key, value in values.items():
-            if not isinstance(key, str) or key.startswith("_"):
-                raise ConfigError(f"key {key!r} is not allowed in a run folder.")
-            _refuse_code(value)
-    elif isinstance(values, list):
-        for value in values:
-            _refuse_code(value)
-    elif isinstance(values, str) and "${" in values:
-        raise ConfigError(f"value {values!r} is not allowed in a run folder.")

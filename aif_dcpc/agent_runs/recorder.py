@@ -1,8 +1,11 @@
 """Pictures of what the agent believes beside what is, and recordings of episodes."""
 
+from collections.abc import Sequence
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from aif_dcpc.agent_runs.assembly import Env
 from aif_dcpc.agents.protocol import Agent
@@ -11,7 +14,10 @@ from aif_dcpc.pictures import (
     Picture,
     captioned,
     gif_bytes,
+    gif_facts,
     legend,
+    padded,
+    picture_of,
     png_bytes,
     read_gif,
     same_size,
@@ -39,7 +45,7 @@ class Recorder:
         self.agent = agent
         self.folder = folder
         self.log = log
-        self.frames: list[Picture] = []
+        self.frames: list[bytes] = []  # PNG
 
     def frame(self) -> Picture:
         """Draw what is and what is believed now."""
@@ -69,21 +75,42 @@ class Recorder:
 
     def film(self, words: str) -> None:
         """Add a frame, with words under it, to the running recording."""
-        self.frames.append(captioned(self.frame(), words))
+        self.frames.append(png_bytes(captioned(self.frame(), words)))
+
+    def state(self) -> list[torch.Tensor]:
+        """The frames of the running recording, encoded, for a checkpoint."""
+        return [torch.frombuffer(bytearray(frame), dtype=torch.uint8) for frame in self.frames]
+
+    def restore(self, state: Sequence[torch.Tensor]) -> None:
+        """Go back to what `state` gave, so that a recording has no gap where a run was interrupted."""
+        self.frames = [bytes(frame.numpy()) for frame in state]
 
     def finish(self, step: int, name: str, tag: str) -> None:
         """Save the running recording, show it on the board, and start afresh."""
-        frames = same_size(self.frames)
+        frames = same_size([picture_of(frame) for frame in self.frames])
         self.frames = []
-        save(self.folder / "videos" / f"{name}.gif", gif_bytes(frames, FRAMES_PER_SECOND))
-        self.log.animation(step, tag, frames, FRAMES_PER_SECOND)
+        encoded = gif_bytes(frames, FRAMES_PER_SECOND)
+        save(self.folder / "videos" / f"{name}.gif", encoded)
+        height, width, _ = frames[0].shape
+        self.log.animation(step, tag, encoded, (height, width))
 
     def join(self, pattern: str, name: str) -> None:
-        """Join the recordings whose names fit a pattern, in order of their names, into one."""
+        """Join the first frames of the recordings whose names fit a pattern, in order of their names, into one.
+
+        One frame is in memory at a time.
+        """
         videos = self.folder / "videos"
-        frames: list[Picture] = []
+        paths = []
+        facts: list[tuple[int, int, int]] = []
         for path in sorted(videos.glob(pattern)):
-            frames += read_gif(path)
-        if frames:
-            joined = same_size(frames[:MOST_FRAMES])
-            save(videos / f"{name}.gif", gif_bytes(joined, FRAMES_PER_SECOND))
+            if sum(number for number, _, _ in facts) < MOST_FRAMES:
+                paths.append(path)
+                facts.append(gif_facts(path))
+        if not facts:
+            return
+        number = min(MOST_FRAMES, sum(number for number, _, _ in facts))
+        height = max(height for _, height, _ in facts)
+        width = max(width for _, _, width in facts)
+        frames = (padded(f, height, width) for f in chain.from_iterable(map(read_gif, paths)))
+        joined = gif_bytes(islice(frames, number), FRAMES_PER_SECOND, number=number)
+        save(videos / f"{name}.gif", joined)

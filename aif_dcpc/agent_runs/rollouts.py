@@ -16,12 +16,15 @@ from aif_dcpc.agent_runs.loading import load_agent_and_env
 from aif_dcpc.agent_runs.recorder import Recorder
 from aif_dcpc.agent_runs.worlds import World
 from aif_dcpc.agents.protocol import Agent, BatchAgent
+from aif_dcpc.best_effort import BestEffort
 from aif_dcpc.devices import set_up
 from aif_dcpc.errors import RunFolderError
-from aif_dcpc.metrics import MetricsLog
 from aif_dcpc.progress import LiveProgress
 from aif_dcpc.runs import open_run
 from aif_dcpc.schema import RolloutConfig
+
+# number of the result -> its tag on the board, where that is another
+TAGS = {"mean_return": "return", "mean_length": "episode_length"}
 
 
 @dataclass(frozen=True)
@@ -183,7 +186,7 @@ def summarise(episodes: list[Episode]) -> dict[str, float]:
 
 
 def rollout(config: RolloutConfig) -> dict[str, Any]:
-    """Play the episodes that are asked for, write them to the run's board, and return the result.
+    """Play the episodes that are asked for, write them to a board of their own in the run folder, and return the result.
 
     Raises:
         UserError: the run is missing, foreign or damaged, or the agent cannot model the
@@ -195,18 +198,16 @@ def rollout(config: RolloutConfig) -> dict[str, Any]:
     folder = open_run(config.run)
     agent, env = load_agent_and_env(config.run, config.env, render=config.video, trust=config.trust)
     trained = folder.load_checkpoint()["tally"]["step"]
-    with MetricsLog(folder.path, file="rollouts.jsonl") as log:
-        recorder = Recorder(env, agent, folder.path, log) if config.video else None
-        episodes = _play_all(config, env, agent, recorder, trained)
-        result = summarise(episodes)
-        tags = {
-            "success_rate": "success_rate",
-            "mean_return": "return",
-            "mean_length": "episode_length",
-        }
-        log.scalars(
-            trained, {f"eval/{tags.get(name, name)}": value for name, value in result.items()}
-        )
+    beside = BestEffort(folder)
+    log = beside.log(file="rollouts.jsonl", board="rollouts")
+    recorder = None
+    if config.video and log is not None:
+        recorder = Recorder(env, agent, folder.path, log)
+    episodes = _play_all(config, env, agent, recorder, trained, beside)
+    result = summarise(episodes)
+    if log is not None:
+        with beside.attempt(), log:
+            log.scalars(trained, {f"eval/{TAGS.get(key, key)}": v for key, v in result.items()})
     about = {
         "env": env_name(env),
         "episodes": len(episodes),
@@ -217,7 +218,12 @@ def rollout(config: RolloutConfig) -> dict[str, Any]:
 
 
 def _play_all(
-    config: RolloutConfig, env: Env, agent: Agent, recorder: Recorder | None, trained: int
+    config: RolloutConfig,
+    env: Env,
+    agent: Agent,
+    recorder: Recorder | None,
+    trained: int,
+    beside: BestEffort,
 ) -> list[Episode]:
     """Play the filmed episodes one by one, and the others as many at a time as is asked for."""
     greedy = config.policy == "greedy"
@@ -235,7 +241,8 @@ def _play_all(
             before_step = partial(film.film, f"seed {seed}") if film is not None else _nothing
             episodes.append(play(env, agent, seed=seed, greedy=greedy, before_step=before_step))
             if film is not None:
-                film.finish(trained, f"rollout-{config.policy}-{seed}", "eval/episode")
+                with beside.attempt():
+                    film.finish(trained, f"rollout-{config.policy}-{seed}", "eval/episode")
             show(episodes)
         rest = seeds[len(episodes) :]
         if rest:

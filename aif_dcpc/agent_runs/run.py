@@ -13,10 +13,10 @@ from aif_dcpc.agent_runs.recorder import Recorder
 from aif_dcpc.devices import set_up
 from aif_dcpc.errors import ConfigError
 from aif_dcpc.interruption import Interruption, interruptible
-from aif_dcpc.metrics import MetricsLog
+from aif_dcpc.metrics import MetricsLog, logged_bytes
 from aif_dcpc.progress import LiveProgress
 from aif_dcpc.randomness import AGENT_SEED, derive, seed_everything
-from aif_dcpc.runs import Checkpoint, RunFolder, new_run, report_disk_errors
+from aif_dcpc.runs import Checkpoint, RunFolder, new_run, writing
 from aif_dcpc.schema import TrainConfig
 
 
@@ -29,6 +29,7 @@ class Outcome:
     statistics: EpisodeStatistics
     times: Times
     seconds: float
+    signal: int | None = None  # that interrupted it
 
 
 def create_agent_run(config: TrainConfig) -> RunFolder:
@@ -58,18 +59,21 @@ def continue_agent_run(folder: RunFolder, config: TrainConfig) -> Outcome:
         UserError: the run folder is damaged or does not fit.
     """
     set_up(config.device, config.threads)
-    loop = _loop(config)
-    checkpoint = folder.load_checkpoint()
-    loop.restore(checkpoint)
-    folder.quarantine(loop.statistics.step)
-    length = checkpoint["metrics_length"]
-    with (
-        report_disk_errors(folder),
-        MetricsLog(folder.path, length=length, step=loop.statistics.step) as log,
-    ):
-        if loop.statistics.step == 0:
-            log.text("config", yaml.safe_dump(asdict(config), sort_keys=False))
-        return AgentRun(config, folder, loop, log).run()
+    with writing(folder, config):
+        loop = _loop(config)
+        checkpoint = folder.load_checkpoint()
+        loop.restore(checkpoint)
+        folder.quarantine(loop.statistics.step)
+        if loop.statistics.step >= config.total_env_steps:
+            _close(loop)
+            return Outcome("finished", folder, loop.statistics, loop.times, 0.0)
+        length = logged_bytes(checkpoint)
+        with MetricsLog(folder.path, length=length, step=loop.statistics.step) as log:
+            if loop.statistics.step == 0:
+                log.text("config", yaml.safe_dump(asdict(config), sort_keys=False))
+            run = AgentRun(config, folder, loop, log)
+            run.recorder.restore(checkpoint.get("recording", []))
+            return run.run()
 
 
 def _loop(config: TrainConfig) -> AgentLoop:
@@ -135,7 +139,12 @@ class AgentRun:
         self.recorder.join("episode-*.gif", "learning")
         _close(self.loop)
         return Outcome(
-            reason, self.folder, statistics, self.loop.times, time.monotonic() - self.start
+            reason,
+            self.folder,
+            statistics,
+            self.loop.times,
+            time.monotonic() - self.start,
+            interruption.signal,
         )
 
     def _reason_to_stop(self, interruption: Interruption) -> str | None:
@@ -177,7 +186,11 @@ class AgentRun:
             self.recorder.film(words)
 
     def _save(self) -> None:
-        content: Checkpoint = {**self.loop.state(), "metrics_length": self.log.length()}
+        content: Checkpoint = {
+            **self.loop.state(),
+            "recording": self.recorder.state(),
+            "metrics_length": self.log.length(),
+        }
         self.folder.save_checkpoint(self.loop.statistics.step, content)
 
     def _numbers(self) -> dict[str, float]:

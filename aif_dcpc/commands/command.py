@@ -1,23 +1,23 @@
 """How every command starts: Hydra composes and sweeps; what a user can get wrong is told in one sentence, exit code 2.
 
 Overrides are checked before Hydra sees them, so that a misspelt group, choice, key or a value of
-the wrong type never reaches a job, not even the third of a sweep.
+the wrong type never reaches a job, not even the third of a sweep. A signal before there is
+anything to save leaves without a trace.
 """
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import hydra
-from hydra._internal.utils import get_args_parser
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from aif_dcpc.commands.overrides import check_overrides
-from aif_dcpc.configuration import OUTSIDE, offer_outside_choices
 from aif_dcpc.errors import ConfigError, UserError
+from aif_dcpc.interruption import exit_code, stopping_at_once
+from aif_dcpc.notes import note
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 Job = Callable[[Mapping[str, Any], list[str]], None]
 NAMES_CODE = (
@@ -29,32 +29,95 @@ NAMES_CODE = (
     "metrics",
     "trust",
 )  # keys that may name code as `module:Name`
+HELP = ("--help", "-h", "help")
 
 
 def run_command(config_name: str, job: Job) -> None:
-    """Run `job(resolved configuration, names of the keys given on the command line)` as a Hydra application."""
+    """Run `job(resolved configuration, names of the keys given on the command line)` as a Hydra application.
 
-    def task(config: DictConfig) -> None:
+    Raises:
+        SystemExit: 2 after a `UserError`, 128 + its number after a signal.
+    """
+    try:
+        with stopping_at_once():
+            _run(config_name, job)
+    except UserError as error:
+        fail(error)
+    except KeyboardInterrupt as error:
+        note("interrupted.")
+        raise SystemExit(exit_code(getattr(error, "number", None))) from None
+
+
+def _run(config_name: str, job: Job) -> None:
+    """Compose and run; Hydra is imported here, so that a signal is heard before."""
+    if set(sys.argv[1:]) & set(HELP):
+        from aif_dcpc.commands.help_text import print_help
+
+        print_help(config_name, sys.argv[1:])
+        return
+
+    if "--version" in sys.argv[1:]:
+        print(version("aif_dcpc"))
+        return
+
+    import hydra
+
+    from aif_dcpc.commands.overrides import check_overrides
+    from aif_dcpc.configuration import offer_outside_choices
+
+    arguments = _sorted_arguments()
+    warnings.showwarning = _as_note(warnings.showwarning)
+    offer_outside_choices(arguments.overrides)
+    _let_own_modules_be_found(arguments.overrides)
+    if arguments.config_dir is None and arguments.config_name is None:
+        check_overrides(config_name, arguments.overrides, sweep=arguments.multirun)
+
+    def task(config: "DictConfig") -> None:
         try:
             job(_resolved(config), _given_keys())
         except UserError as error:
             fail(error)
 
-    arguments, _ = get_args_parser().parse_known_args()
-    offer_outside_choices(arguments.overrides)
-    _let_own_modules_be_found(arguments.overrides)
-    try:
-        if arguments.config_dir is None and arguments.config_name is None:
-            check_overrides(config_name, arguments.overrides, sweep=arguments.multirun)
-    except UserError as error:
-        fail(error)
     hydra.main(config_path="pkg://aif_dcpc.configs", config_name=config_name, version_base="1.3")(
         task
     )()
 
 
+def _sorted_arguments() -> Any:
+    """Parse the command line, flags anywhere in it and paths as they are typed; Hydra gets it flags first."""
+    from hydra._internal.utils import get_args_parser
+
+    from aif_dcpc.commands.words import literal
+
+    parser = get_args_parser()
+    arguments, unknown = parser.parse_known_intermixed_args()
+    for flag in unknown:
+        key = flag.lstrip("-").partition("=")[0]
+        raise ConfigError(
+            f"unknown flag {flag}: write {key}=VALUE, without dashes; --help lists all keys."
+        )
+    words = [literal(word) for word in arguments.overrides]
+    flags = [word for word in sys.argv[1:] if word not in arguments.overrides]
+    sys.argv = [sys.argv[0], *flags, *words]
+    return parser.parse_args()
+
+
+def _as_note(shown: Callable[..., None]) -> Callable[..., None]:
+    """Show warnings of the project as notes: the sentence, without the line of code that it comes from."""
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if category.__module__.startswith("aif_dcpc"):
+            note(" ".join(str(message).split()))
+        else:
+            shown(message, category, *where, **more)
+
+    return show
+
+
 def _let_own_modules_be_found(overrides: Sequence[str]) -> None:
     """Look for modules in the working folder as well, after all others, where a command names one."""
+    from aif_dcpc.configuration import OUTSIDE
+
     given = [override.partition("=") for override in overrides]
     if any(key in NAMES_CODE and OUTSIDE.search(value) for key, _, value in given):
         sys.path.append(os.getcwd())
@@ -83,11 +146,16 @@ def fail(error: UserError) -> NoReturn:
 
 def sweep_folder() -> str | None:
     """Return the name of this job's own folder inside a sweep, None outside a sweep."""
+    from hydra.core.hydra_config import HydraConfig
+
     config = HydraConfig.get()
     return config.job.override_dirname if str(config.mode).endswith("MULTIRUN") else None
 
 
-def _resolved(config: DictConfig) -> dict[str, Any]:
+def _resolved(config: "DictConfig") -> dict[str, Any]:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     try:
         values = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
@@ -99,4 +167,6 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
 
 
 def _given_keys() -> list[str]:
+    from hydra.core.hydra_config import HydraConfig
+
     return [override.lstrip("+~").split("=")[0] for override in HydraConfig.get().overrides.task]

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aif_dcpc.commands.command import run_command
+from aif_dcpc.notes import say
 from aif_dcpc.schema import evaluate_config
 
 
@@ -27,7 +28,7 @@ def evaluate(values: Mapping[str, Any], given: Sequence[str]) -> None:
 
     result = image_evaluation.evaluate(config)
     print_table(", ".join(config.run), rows(result))
-    print(json.dumps(result), flush=True)
+    say(json.dumps(result))
 
 
 def rows(result: Mapping[str, Any]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aif_dcpc.commands.command import run_command
+from aif_dcpc.notes import say
 from aif_dcpc.schema import rollout_config
 
 
@@ -31,7 +32,7 @@ def rollout(values: Mapping[str, Any], given: Sequence[str]) -> None:
             for key, value in result.items()
         },
     )
-    print(json.dumps(result), flush=True)
+    say(json.dumps(result))
 
 
 if __name__ == "__main__":

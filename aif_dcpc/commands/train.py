@@ -1,17 +1,22 @@
 """`aif-train [agent=NAME] [env=NAME] [experiment=NAME] [key=value ...]`: learn, and leave a run folder."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aif_dcpc.commands.command import run_command, sweep_folder
+from aif_dcpc.commands.words import as_typed
 from aif_dcpc.errors import ConfigError
+from aif_dcpc.interruption import exit_code
+from aif_dcpc.notes import say
 from aif_dcpc.outside import as_trust, outside_names
 from aif_dcpc.schema import TrainConfig, train_config
 
 if TYPE_CHECKING:
     from aif_dcpc.agent_runs.run import Outcome
+    from aif_dcpc.image_runs.run import ImageOutcome
     from aif_dcpc.runs import RunFolder
 
 # what may be said anew beside resume=RUN_DIR; everything else is the run's own
@@ -65,7 +70,7 @@ def create_images(config: TrainConfig) -> "tuple[RunFolder, TrainConfig]":
     from aif_dcpc.image_runs.run import create_image_run
 
     folder = create_image_run(config)
-    print(folder.model(), flush=True)
+    say(folder.model())
     return folder, folder.config(trust=outside_names(config))
 
 
@@ -75,7 +80,7 @@ def continue_agent(folder: "RunFolder", config: TrainConfig) -> None:
 
     outcome = continue_agent_run(folder, config)
     print_outcome(outcome)
-    _print_next(config, folder, outcome.reason, f"aif-rollout run={folder} video=true")
+    _print_next(config, folder, outcome, f"aif-rollout {as_typed('run', folder)} video=true")
 
 
 def continue_images(folder: "RunFolder", config: TrainConfig) -> None:
@@ -87,7 +92,7 @@ def continue_images(folder: "RunFolder", config: TrainConfig) -> None:
     rows = {"learning steps": str(outcome.steps), "time": f"{outcome.seconds:.0f} s"}
     rows |= {name: f"{value:.4g}" for name, value in outcome.numbers.items()}
     print_table(f"{outcome.reason}: {folder}", rows)
-    _print_next(config, folder, outcome.reason, f"aif-evaluate run={folder}")
+    _print_next(config, folder, outcome, f"aif-evaluate {as_typed('run', folder)}")
 
 
 def reopened(asked: TrainConfig, given: Sequence[str]) -> "tuple[RunFolder, TrainConfig]":
@@ -131,17 +136,23 @@ def print_outcome(outcome: "Outcome") -> None:
     print_table(f"{outcome.reason}: {folder}", rows)
 
 
-def _print_next(config: TrainConfig, folder: "RunFolder", reason: str, command: str) -> None:
-    """Print what to type next, and leave quietly after an interruption."""
-    if reason == "interrupted":
-        command = f"aif-train resume={folder}"
+def _print_next(
+    config: TrainConfig, folder: "RunFolder", outcome: "Outcome | ImageOutcome", command: str
+) -> None:
+    """Print what to type next; after an interruption leave with the code of its signal.
+
+    Raises:
+        SystemExit: it was interrupted; this also ends a sweep.
+    """
+    if outcome.reason == "interrupted":
+        command = f"aif-train {as_typed('resume', folder)}"
     names = outside_names(config)
     if names:
         command = f"{command} {as_trust(names)}"
-    print(f"next:    {command}")
-    print(f"curves:  tensorboard --logdir {folder}")
-    if reason == "interrupted":
-        raise SystemExit(0)  # also ends a sweep
+    say(f"next:    {command}")
+    say(f"curves:  tensorboard --logdir {shlex.quote(str(folder))}")
+    if outcome.reason == "interrupted":
+        raise SystemExit(exit_code(outcome.signal))
 
 
 if __name__ == "__main__":

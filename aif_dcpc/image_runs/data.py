@@ -221,7 +221,7 @@ def _folder(data_dir: Path, image_size: int, folder: str | None) -> ImageData:
     place = Path(folder)
     parts = parts_of(place)
     if parts is not None:
-        return _given_parts(place, *map(by_class, parts), image_size)
+        return _given_parts(place, by_class(parts[0]), by_class(parts[1]), image_size)
     found = by_class(place)
     always_the_same = torch.Generator().manual_seed(0)
     order = torch.randperm(len(found.paths), generator=always_the_same).tolist()

@@ -30,6 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aif_dcpc.best_effort import BestEffort
 from aif_dcpc.devices import set_up
 from aif_dcpc.errors import ConfigError, RunFolderError
 from aif_dcpc.image_runs.assembly import image_config
@@ -145,6 +146,7 @@ class Evaluation:
         self.trained = TrainedImages.load(
             run, data_dir=config.data_dir, device=device, trust=config.trust
         )
+        self.beside = BestEffort(self.trained.folder)
         own = dict.fromkeys([*image_config(self.trained.config).metrics, *config.metrics])
         self.metrics = find_metrics("metrics", list(own))
         self.held_out = self.trained.held_out(config.held_out)
@@ -351,4 +353,7 @@ class Evaluation:
             self._keep("free-energy", free_energy_curve(trained.folder))
 
     def _keep(self, name: str, picture: Picture) -> None:
-        save(self.trained.folder.path / "figures" / f"{name}.png", png_bytes(picture))
+        if self.beside.links:
+            return
+        with self.beside.attempt():
+            save(self.trained.folder.path / "figures" / f"{name}.png", png_bytes(picture))

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aif_dcpc.errors import RunFolderError
+from aif_dcpc.errors import RunFolderError, told
 from aif_dcpc.image_runs.assembly import IMAGE, batch_size, early_engine, image_config, make_learner
 from aif_dcpc.image_runs.data import ImageData, unit
-from aif_dcpc.inference import GraphicalModel, InferenceError, Info
+from aif_dcpc.inference import GraphicalModel, Info
 from aif_dcpc.inference.learning import Learner
 from aif_dcpc.metrics import Averages
 from aif_dcpc.randomness import (
@@ -32,7 +32,7 @@ from aif_dcpc.randomness import (
     random_states,
     restore_random_states,
 )
-from aif_dcpc.schema import TrainConfig
+from aif_dcpc.schema import TrainConfig, build
 
 PATIENCE = 5  # epochs without a gain after which the plateau schedule halves the rate
 
@@ -47,6 +47,7 @@ class Progress:
         best_energy: lowest mean energy of an epoch so far.
         bad_epochs: epochs since then.
         factor: of the plateau schedule.
+        validated: step of the last validation; -1: none yet.
     """
 
     step: int = 0
@@ -54,6 +55,7 @@ class Progress:
     best_energy: float = math.inf
     bad_epochs: int = 0
     factor: float = 1.0
+    validated: int = -1
 
     def end_epoch(self, num_steps: int) -> None:
         """Take note of an epoch's mean energy."""
@@ -199,10 +201,10 @@ class ImageLoop:
         try:
             self.model.load_state_dict(checkpoint["model"])
             self.learner.load_state_dict(checkpoint["learner"])
-            self.progress = Progress(**checkpoint["progress"])
+            self.progress = build(Progress, checkpoint["progress"], "progress.")
             self.averages.sums = checkpoint["averages"]
             restore_random_states(checkpoint["random"])
-        except (KeyError, TypeError, ValueError, RuntimeError, InferenceError) as error:
+        except Exception as error:  # whatever a damaged value meets
             raise RunFolderError(
-                f"the checkpoint does not fit its model: {type(error).__name__}: {error}."
+                f"the checkpoint does not fit its model: {told(error)}."
             ) from error

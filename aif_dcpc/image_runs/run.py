@@ -18,11 +18,11 @@ from aif_dcpc.image_runs.reconstruction import find_metrics, measured
 from aif_dcpc.inference import InferenceError
 from aif_dcpc.inference.images import summary
 from aif_dcpc.interruption import Interruption, interruptible
-from aif_dcpc.metrics import MetricsLog
+from aif_dcpc.metrics import MetricsLog, logged_bytes
 from aif_dcpc.pictures import image_grid, png_bytes, save
 from aif_dcpc.progress import LiveProgress
 from aif_dcpc.randomness import IMAGE_VALIDATION, derive, seed_everything
-from aif_dcpc.runs import RunFolder, new_run, report_disk_errors
+from aif_dcpc.runs import RunFolder, new_run, writing
 from aif_dcpc.schema import TrainConfig
 
 SHOWN = 10  # pictures in a row of the figures
@@ -41,6 +41,7 @@ class ImageOutcome:
     numbers: dict[str, float]
     steps: int
     seconds: float
+    signal: int | None = None  # that interrupted it
 
 
 def create_image_run(config: TrainConfig) -> RunFolder:
@@ -70,20 +71,27 @@ def continue_image_run(folder: RunFolder, config: TrainConfig) -> ImageOutcome:
         UserError: the run folder is damaged or does not fit, or learning broke down.
     """
     set_up(config.device, config.threads)
-    checkpoint = folder.load_checkpoint()
-    with report_disk_errors(folder):
+    with writing(folder, config):
+        shutil.rmtree(folder.particles, ignore_errors=True)  # of a process that was killed
+        checkpoint = folder.load_checkpoint()
         loop = make_loop(config, folder.particles)
         loop.restore(checkpoint)
         folder.quarantine(loop.progress.step)
-        with MetricsLog(
-            folder.path, length=checkpoint["metrics_length"], step=loop.progress.step
-        ) as log:
-            if loop.progress.step == 0:
-                log.text("config", yaml.safe_dump(asdict(config), sort_keys=False))
-                log.text("model", folder.model())
-            outcome = ImageRun(config, folder, loop, log).run()
-    shutil.rmtree(folder.particles)  # the checkpoint holds them
+        outcome = _learn(config, folder, loop, logged_bytes(checkpoint))
+        shutil.rmtree(folder.particles)  # the checkpoint holds them
     return outcome
+
+
+def _learn(config: TrainConfig, folder: RunFolder, loop: ImageLoop, length: int) -> ImageOutcome:
+    """Learn until something ends the run; one that has ended already gains nothing."""
+    step = loop.progress.step
+    if step >= loop.total_steps and loop.progress.validated == step:
+        return ImageOutcome("finished", folder, {}, step, 0.0)
+    with MetricsLog(folder.path, length=length, step=step) as log:
+        if step == 0:
+            log.text("config", yaml.safe_dump(asdict(config), sort_keys=False))
+            log.text("model", folder.model())
+        return ImageRun(config, folder, loop, log).run()
 
 
 def make_loop(config: TrainConfig, particles: Path | None = None) -> ImageLoop:
@@ -132,11 +140,16 @@ class ImageRun:
             while (reason := self._reason_to_stop(interruption)) is None:
                 self._step()
                 progress.update(loop.progress.step, self.numbers)
-        if reason == "finished":
+        if reason == "finished" and loop.progress.validated != loop.progress.step:
             self._validate()
         self._save()
         return ImageOutcome(
-            reason, self.folder, self.numbers, loop.progress.step, time.monotonic() - self.start
+            reason,
+            self.folder,
+            self.numbers,
+            loop.progress.step,
+            time.monotonic() - self.start,
+            interruption.signal,
         )
 
     def _reason_to_stop(self, interruption: Interruption) -> str | None:
@@ -169,6 +182,7 @@ class ImageRun:
     def _validate(self) -> None:
         """Infer held-out images afresh; record how well they are explained, and show them."""
         step = self.loop.progress.step
+        self.loop.progress.validated = step
         images = self.loop.images
         engine = make_engine(
             self.config, self.loop.model, seed=derive(self.config.seed, IMAGE_VALIDATION)

@@ -85,7 +85,7 @@ def test_the_main_job(command, tmp_path):
         2,
         "greedy",
     )
-    shown = tags(run)
+    shown = tags(run / "rollouts")  # a run of its own on the board
     assert {"eval/success_rate", "eval/return", "eval/episode_length"} <= set(shown["scalars"])
     assert "eval/episode" in shown["images"]
 

@@ -71,7 +71,7 @@ def test_an_image_run_that_is_signalled_and_killed_loses_nothing(spawn_quickly, 
         reached = run.load_checkpoint()["progress"]["step"]
         assert step <= reached < 18, "it ended before it was interrupted"
         if number != signal.SIGKILL:
-            assert process.exitcode == 0, (tmp_path / "output.txt").read_text()
+            assert process.exitcode == 128 + number, (tmp_path / "output.txt").read_text()
             assert "next:    aif-train resume=parts" in (tmp_path / "output.txt").read_text()
         asked = ("resume=parts",)
     for arguments in (asked, (*SMALL, "run_dir=whole")):

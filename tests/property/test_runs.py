@@ -17,20 +17,13 @@ import yaml
 from hypothesis import HealthCheck, given
 from hypothesis import settings as tuned
 from hypothesis import strategies as st
+from run_configs import CONFIG
 
 from aif_dcpc.errors import ConfigError, RunFolderError
 from aif_dcpc.metrics import Averages, MetricsLog, finite
 from aif_dcpc.randomness import derive, random_states, restore_random_states
 from aif_dcpc.runs import RunFolder, atomic, new_run, read_checkpoint
 from aif_dcpc.schema import EnvConfig, TrainConfig, build, train_config
-
-CONFIG = {
-    "name": "x", "agent": {"name": "random"}, "inference": {"update": "exact"}, "seed": 0, "device": "cpu", "threads": 1,
-    "run_dir": None, "resume": None, "data_dir": "data", "total_env_steps": 10, "epochs": None, "num_envs": 1,
-    "max_minutes": None, "stop_after_successes_in_a_row": None, "policy": "greedy", "checkpoint_every": 5, "log_every": 5,
-    "picture_every": 0, "video_every": 0,
-    "env": {"name": "MiniGrid", "id": None, "slip": 0, "misread": 0.5, "permute_seed": None, "max_steps": 3, "options": {}},
-}  # fmt: skip
 
 plain = st.recursive(
     st.none()
