@@ -8,11 +8,17 @@ import numpy as np
 import pytest
 import torch
 
+from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.expected_free_energy import (
+    DecompositionWarning,
+    both_decompositions,
     branching_expected_free_energy,
     dirichlet_information,
     expected_free_energy,
+    joint_expected_free_energy,
+    joint_likelihood,
     policy_expected_free_energy,
+    warn_unless_equal,
 )
 from aif_dcpc.agents.gridworld.planning.belief import cell_information
 from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior
@@ -197,3 +203,141 @@ def test_a_summary_of_the_same_counts_is_the_same() -> None:
         torch.equal(old, new)
         for old, new in zip(first, summary.update(counts.clone(), table), strict=True)
     )
+
+
+# -- several modalities ----------------------------------------------------------------------------
+
+
+def two_modalities(seed: int) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Beliefs `(S,)`, likelihoods `(O, S)` and log preferences of two modalities that differ in size."""
+    rng = np.random.default_rng(seed)
+    likelihoods = {"x": rng.dirichlet(np.ones(3), 4).T, "y": rng.dirichlet(np.ones(2), 4).T}
+    wanted = {name: np.log(rng.dirichlet(np.ones(len(own)))) for name, own in likelihoods.items()}
+    return rng.dirichlet(np.ones(4)), likelihoods, wanted
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_modalities_together_are_one_modality_of_all_pairs(seed: int) -> None:
+    states, likelihoods, wanted = two_modalities(seed)
+    found = joint_expected_free_energy(states, likelihoods, wanted)
+    pairs = joint_likelihood(likelihoods)
+    preference = (wanted["x"][:, None] + wanted["y"]).ravel()
+    whole = expected_free_energy(states, pairs, preference)
+    for term, value in vars(whole).items():
+        assert getattr(found.together, term) == pytest.approx(value, abs=1e-12), term
+    for x, y, s in itertools.product(range(3), range(2), range(4)):
+        assert pairs[2 * x + y, s] == likelihoods["x"][x, s] * likelihoods["y"][y, s]
+    for name, own in found.modalities.items():
+        assert own == expected_free_energy(states, likelihoods[name], wanted[name])
+
+
+def test_what_modalities_tell_twice_counts_once() -> None:
+    """Two copies of one sure modality: each tells ln 2, together ln 2."""
+    twice = joint_expected_free_energy(np.array([0.5, 0.5]), {"x": np.eye(2), "y": np.eye(2)}, {})
+    assert twice.shared == pytest.approx(log(2))
+    assert twice.together.information_gain == pytest.approx(log(2))
+    assert twice.together.neg_expected_log_preference == 0.0
+
+
+def test_a_modality_without_a_likelihood_is_named() -> None:
+    states, likelihoods, _ = two_modalities(0)
+    with pytest.raises(AgentError, match="modality 'z' has no likelihood"):
+        joint_expected_free_energy(states, likelihoods, {"z": np.zeros(2)})
+    with pytest.raises(AgentError, match="modality 'y': log preferences: expected shape"):
+        joint_expected_free_energy(states, likelihoods, {"y": np.zeros(3)})
+
+
+# -- both decompositions ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_both_definitions_agree_with_the_terms(seed: int) -> None:
+    states, likelihood, _, preferences = random_model(seed)
+    counts = 1 + 5 * likelihood
+    by_risk, by_value = both_decompositions(states, likelihood, preferences, counts)
+    terms = expected_free_energy(states, likelihood, preferences, counts)
+    assert by_risk == pytest.approx(terms.total, abs=1e-12)
+    assert by_value == pytest.approx(terms.total, abs=1e-12)
+    assert terms.novelty > 0
+
+
+def test_decompositions_that_differ_are_warned_of() -> None:
+    with pytest.warns(DecompositionWarning, match="1 nats by risk and ambiguity, 1.1 by value"):
+        warn_unless_equal(1.0, 1.1)
+    warn_unless_equal(1.0, 1.0 + 1e-9)
+    warn_unless_equal(np.inf, np.inf)
+
+
+# -- zero probabilities ----------------------------------------------------------------------------
+
+
+def test_what_cannot_occur_costs_nothing_and_what_must_not_costs_infinitely_much() -> None:
+    likelihood = np.array([[1.0, 0.5, 0.0], [0.0, 0.5, 0.0], [0.0, 0.0, 1.0]])
+    never = np.array([0.0, 0.0, -np.inf])
+    safe = expected_free_energy(np.array([0.5, 0.5, 0.0]), likelihood, never)
+    assert safe.neg_expected_log_preference == 0.0 and np.isfinite(list(vars(safe).values())).all()
+    unsafe = expected_free_energy(np.array([0.5, 0.4, 0.1]), likelihood, never)
+    assert unsafe.risk == unsafe.total == unsafe.total_by_value == np.inf
+    assert np.isfinite(unsafe.ambiguity) and np.isfinite(unsafe.information_gain)
+    assert both_decompositions(np.array([0.5, 0.4, 0.1]), likelihood, never) == (np.inf, np.inf)
+    assert both_decompositions(np.array([0.0, 1.0, 0.0]), likelihood, never)[1] == pytest.approx(
+        0.0
+    )
+
+
+def test_branching_avoids_what_must_not_happen() -> None:
+    moves = np.stack([np.eye(2), np.array([[0.0, 0.0], [1.0, 1.0]])], -1)
+    found = branching_expected_free_energy(
+        np.array([1.0, 0.0]), moves, np.eye(2), np.array([-1.0, -np.inf]), 3
+    )
+    assert found.tolist() == [3.0, np.inf]
+
+
+def test_branching_discounts_each_step_against_the_one_before() -> None:
+    """One state: every step costs 2 nats."""
+    alone = np.ones((1, 1))
+    found = branching_expected_free_energy(
+        np.ones(1), alone[..., None], alone, np.array([-2.0]), 3, discount=0.5
+    )
+    assert found == pytest.approx([2 * (1 + 0.5 + 0.25)])
+
+
+# -- what is handed over ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"states": np.array([0.5, 0.6])}, "belief: expected sums of 1.*misses it by 0.1"),
+        ({"states": np.array([np.nan, 0.5])}, "belief: expected probabilities.*NaN"),
+        ({"states": np.ones((1, 2)) / 2}, "belief: expected shape"),
+        (
+            {"likelihood": np.eye(3)},
+            r"likelihood \(O, S\): expected shape \(any, 2\), found \(3, 3\)",
+        ),
+        ({"likelihood": np.log(np.eye(2) + 0.1)}, "are these logarithms"),
+        ({"log_preferences": np.zeros(3)}, "one for each outcome, found"),
+        ({"log_preferences": np.array([0.0, np.nan])}, "expected numbers in nats"),
+        ({"concentration": np.ones((3, 2))}, "concentration.*expected shape"),
+        ({"concentration": np.zeros((2, 2))}, "no Dirichlet count above 0"),
+        ({"concentration": -np.ones((2, 2))}, "counts of at least 0, found -1"),
+    ],
+)
+@pytest.mark.parametrize("judge", [expected_free_energy, both_decompositions])
+def test_what_does_not_fit_is_refused_in_one_sentence(judge, change, words) -> None:
+    fits = {
+        "states": np.array([0.5, 0.5]),
+        "likelihood": np.eye(2),
+        "log_preferences": np.zeros(2),
+        "concentration": np.ones((2, 2)),
+    }
+    with pytest.raises(AgentError, match=words):
+        judge(**{**fits, **change})
+
+
+def test_transitions_that_do_not_fit_are_refused() -> None:
+    states, likelihood, transitions, preferences = random_model(0)
+    with pytest.raises(AgentError, match=r"transitions \(S', S, A\): expected sums of 1"):
+        policy_expected_free_energy(states, 2 * transitions, likelihood, preferences, (0,))
+    with pytest.raises(AgentError, match=r"transitions \(S', S, A\): expected shape"):
+        branching_expected_free_energy(states, transitions[:2], likelihood, preferences, 1)
