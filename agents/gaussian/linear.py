@@ -134,32 +134,41 @@ class WeightsGivenSeries:
     def __call__(
         self, values: Mapping[str, Tensor], generator: torch.Generator | None
     ) -> dict[str, Tensor]:
-        """Draw weights `(K, 1, F, D)` and noise `(K, 1, D)`."""
+        """Draw weights `(K, 1, F, D)` and noise `(K, 1, D)`, or one for each datum."""
         names = self.linear.block
-        drawn = self.posterior(values).draw(len(values[names[0]]), generator)
-        return {name: value[:, None] for name, value in zip(names, drawn, strict=True)}
+        size = values[names[0]].shape[:2]
+        drawn = self.posterior(values, shared=size[1] == 1).draw(*size, generator=generator)
+        return dict(zip(names, drawn, strict=True))
 
-    def posterior(self, values: Mapping[str, Tensor]) -> Regression:
-        """Condition weights and noise on a series; one posterior for all particles, or one each."""
+    def posterior(self, values: Mapping[str, Tensor], *, shared: bool = True) -> Regression:
+        """Condition weights and noise on a series.
+
+        Returns:
+            one posterior where all particles have the same series, else one each, `(K, 1)`; where
+            weights are not `shared` by data, `(K or 1, B)`.
+        """
         wanted = {"state", "action", self.linear.site, *self.linear.breaks}
-        self.last = self._summed({name: values[name] for name in wanted})
+        self.last = self._summed({name: values[name] for name in wanted}, shared)
         return self.last.regression
 
-    def _summed(self, series: Mapping[str, Tensor]) -> "Summed":
+    def _summed(self, series: Mapping[str, Tensor], shared: bool) -> "Summed":
         last = self.last
-        if last is None or not last.begins(series, self.linear.features):
-            return Summed.of(series, self.linear, self._sums(series, 0))
+        if last is None or not shared or not last.begins(series, self.linear.features):
+            return Summed.of(series, self.linear, self._sums(series, 0, shared))
         if last.length == series["state"].shape[2]:
             return last
-        return Summed.of(series, self.linear, last.sums + self._sums(series, last.length - 1))
+        new = self._sums(series, last.length - 1, shared)
+        return Summed.of(series, self.linear, last.sums + new)
 
-    def _sums(self, series: Mapping[str, Tensor], start: int) -> Sums:
-        """Sum over the transitions from slice `start` on, and over data."""
+    def _sums(self, series: Mapping[str, Tensor], start: int, shared: bool) -> Sums:
+        """Sum over the transitions from slice `start` on, and over data that share weights."""
         inputs, outputs, used = self.linear.rows(series, start)
         phi = self.linear.features(inputs)
-        used = used.expand(phi.shape[:-1])
-        sums = Sums.of(phi.flatten(1, 2), outputs.flatten(1, 2), used.flatten(1, 2))
-        return sums.only() if len(sums.count) == 1 else sums
+        sums = Sums.of(phi, outputs, used.expand(phi.shape[:-1]))
+        if not shared:
+            return sums
+        pooled = sums.pooled()
+        return pooled.only() if len(pooled.count) == 1 else pooled
 
     # -- keeping -----------------------------------------------------------------------------------
 
@@ -209,7 +218,8 @@ class Summed:
 
         The last action does not count: nothing follows from it yet.
         """
-        if features.projection is not self.projection or len(series["state"]) > 1:
+        same = features.projection is self.projection and self.sums.count.ndim == 0
+        if not same or len(series["state"]) > 1:
             return False
         told = {name: self.length - (name == "action") for name in series}
         return all(

@@ -50,10 +50,22 @@ class Sums:
             square=(weight[..., None] * outputs.square()).sum(-2),
         )
 
-    def only(self) -> "Sums":
-        """Drop a first axis of size one."""
+    def pooled(self) -> "Sums":
+        """Sum over the second of two leading axes, which stays with size one."""
         return Sums(
-            count=self.count[0], gram=self.gram[0], cross=self.cross[0], square=self.square[0]
+            count=self.count.sum(1, keepdim=True),
+            gram=self.gram.sum(1, keepdim=True),
+            cross=self.cross.sum(1, keepdim=True),
+            square=self.square.sum(1, keepdim=True),
+        )
+
+    def only(self) -> "Sums":
+        """Drop two leading axes of size one."""
+        return Sums(
+            count=self.count[0, 0],
+            gram=self.gram[0, 0],
+            cross=self.cross[0, 0],
+            square=self.square[0, 0],
         )
 
     def __add__(self, other: "Sums") -> "Sums":
@@ -114,20 +126,21 @@ class Regression:
         constant = gammas - count / 2 * math.log(2 * math.pi) - determinants
         return outputs * constant - (self.shape[..., None] * self.rate.log()).sum(-1)
 
-    def draw(self, num: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """Draw weights `(num, F, D)` and noise variances `(num, D)` jointly.
+    def draw(self, *size: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Draw weights `(*size, F, D)` and noise variances `(*size, D)` jointly.
 
         Args:
-            num: how many draws of one posterior; where there is a posterior for each of `num`
-                particles, one draw of each.
+            size: how many draws of one posterior; where there are several, their leading axes, or
+                axes that those broadcast to.
             generator: source of randomness.
         """
-        outputs = self.rate.shape[-1]
-        shape = self.shape[..., None].expand(num, outputs)
-        noise = self.rate / torch._standard_gamma(shape.contiguous(), generator=generator)
-        eps = torch.randn(num, *self.mean.shape[-2:], generator=generator, dtype=self.mean.dtype)
+        features, outputs = self.mean.shape[-2:]
+        shape = self.shape[..., None].expand(*size, outputs).contiguous()
+        noise = self.rate / torch._standard_gamma(shape, generator=generator)
+        dtype = self.mean.dtype
+        eps = torch.randn(*size, features, outputs, generator=generator, dtype=dtype)
         spread = torch.linalg.solve_triangular(self.root.mT, eps, upper=True)
-        return self.mean + noise.sqrt()[:, None] * spread, noise
+        return self.mean + noise.sqrt()[..., None, :] * spread, noise
 
     @property
     def whitening(self) -> Tensor:

@@ -53,7 +53,7 @@ def test_predictions_are_those_of_the_kernel():
 def test_draws_have_the_posteriors_moments():
     phi, y, scale = problem()
     found = Regression.given(Sums.of(phi, y), scale)
-    weights, noise = found.draw(20_000, torch.Generator().manual_seed(0))
+    weights, noise = found.draw(20_000, generator=torch.Generator().manual_seed(0))
     covariance = (phi.T @ phi + torch.diag(scale**-2)).inverse()
     for output in range(OUTPUTS):
         standard = (weights[..., output] - found.mean[:, output]) / noise[:, output, None].sqrt()

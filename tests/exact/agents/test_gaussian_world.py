@@ -1,0 +1,411 @@
+"""The declared world, its exact draw of weights, and its fast imagination, against the engine's own general ways."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from clouds import close
+
+from aif_dcpc.agents.errors import AgentError
+from aif_dcpc.agents.gaussian.agent import DEFAULTS, GaussianAgent
+from aif_dcpc.agents.gaussian.features import Scales, Shape
+from aif_dcpc.agents.gaussian.imagination import imagine, outcomes
+from aif_dcpc.agents.gaussian.linear import Linear
+from aif_dcpc.agents.gaussian.model import declare
+from aif_dcpc.agents.gaussian.preferences import WISHES, find_wish
+from aif_dcpc.agents.gaussian.regression import Regression, Sums
+from aif_dcpc.inference import DCPC, check_model
+
+STATES, ACTIONS, LENGTH = 2, 3, 9
+
+
+def world(outcomes=False, num_actions=ACTIONS, waves=5):
+    found = declare(
+        num_states=STATES,
+        num_inputs=STATES + ACTIONS,
+        num_actions=num_actions,
+        num_waves=waves,
+        outcomes=outcomes,
+        generator=torch.Generator().manual_seed(0),
+    )
+    for conditional in found.learned.values():
+        features = conditional.linear.features
+        one = torch.ones(STATES + ACTIONS, dtype=torch.double)
+        features.set(
+            Scales(centre=0.1 * one, spread=1.5 * one, change=0.7 * one[: len(features.change)]),
+            Shape(lengthscales=2 * one, linear=0.4 * one[0], waves=0.6 * one[0]),
+        )
+    return found
+
+
+def series(length=LENGTH, seed=0, batch=1):
+    generator = torch.Generator().manual_seed(seed)
+    reset = torch.zeros(batch, length, dtype=torch.long)
+    reset[:, [0, 5]] = 1
+    ended = torch.zeros_like(reset)
+    ended[:, 4] = 1
+    return {
+        "state": torch.randn(batch, length, STATES, generator=generator, dtype=torch.double),
+        "action": torch.randint(ACTIONS, (batch, length), generator=generator),
+        "reset": reset,
+        "ended": ended,
+    }
+
+
+def with_outcome(data):
+    outcome = torch.stack([data["state"][..., 0].cos(), data["ended"].double()], -1)
+    return {**data, "outcome": outcome}
+
+
+def test_the_draw_of_weights_leaves_the_joint_as_it_is():
+    """Geweke's test: drawn from the model, or swept given fresh data in turn; false alarm at most 1e-5."""
+    inputs = {name: value[:, :4] for name, value in series().items() if name != "state"}
+    assert check_model(world(waves=2).model, inputs, replicates=1000) == ()
+
+
+def test_only_steps_that_follow_teach():
+    """Slices 1, 2, 3, 6, 7, 8 follow; 4 ended, perhaps half way, and 5 is another episode's first."""
+    told = world()
+    data = series()
+    values = {n: v[None] for n, v in data.items()}
+    linear = told.learned["state"].linear
+    found = told.learned["state"].posterior(values)
+    rows = torch.tensor([1, 2, 3, 6, 7, 8])
+    phi = linear.phi(data["state"][0, rows - 1], data["action"][0, rows - 1])
+    changes = (data["state"][0, rows] - data["state"][0, rows - 1]) / 0.7
+    expected = Regression.given(Sums.of(phi, changes), linear.features.prior_scale)
+    assert torch.allclose(found.mean, expected.mean)
+    assert torch.allclose(found.rate, expected.rate)
+
+
+def test_outcomes_are_learned_of_steps_that_end():
+    told = world(outcomes=True)
+    data = with_outcome(series())
+    linear = told.learned["outcome"].linear
+    found = told.learned["outcome"].posterior({n: v[None] for n, v in data.items()})
+    rows = torch.tensor([1, 2, 3, 4, 6, 7, 8])
+    phi = linear.phi(data["state"][0, rows - 1], data["action"][0, rows - 1])
+    expected = Regression.given(
+        Sums.of(phi, data["outcome"][0, rows] / 0.7), linear.features.prior_scale
+    )
+    assert torch.allclose(found.mean, expected.mean)
+
+
+def grown(told, data):
+    """The posterior after every length, one conditional all along."""
+    conditional = told.learned["state"]
+    for length in range(2, LENGTH + 1):
+        yield conditional.posterior({n: v[None, :, :length] for n, v in data.items()})
+
+
+def test_a_series_that_grows_is_summed_as_at_once():
+    data = series()
+    for length, found in enumerate(grown(world(), data), 2):
+        whole = (
+            world().learned["state"].posterior({n: v[None, :, :length] for n, v in data.items()})
+        )
+        assert torch.allclose(found.mean, whole.mean, atol=1e-9)
+        assert float(found.shape) == float(whole.shape)
+
+
+def test_the_last_action_may_be_set_later():
+    data = series()
+    told = world().learned["state"]
+    untold = data["action"].clone()
+    untold[:, 4] = 0
+    data["reset"][:, 5] = data["ended"][:, 4] = 0
+    early = {n: v[None, :, :5] for n, v in {**data, "action": untold}.items()}
+    told.posterior(early)
+    found = told.posterior({n: v[None, :, :7] for n, v in data.items()})
+    fresh = world().learned["state"].posterior({n: v[None, :, :7] for n, v in data.items()})
+    assert torch.allclose(found.mean, fresh.mean, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["state", "action", "reset"])
+def test_another_past_is_summed_anew(name):
+    data = series()
+    told = world().learned["state"]
+    told.posterior({n: v[None] for n, v in data.items()})
+    other = data[name].clone()
+    other[:, 1:3] = other[:, 1:3].eq(0).to(other) if name != "state" else 0.5
+    changed = {n: v[None] for n, v in {**data, name: other}.items()}
+    fresh = world().learned["state"].posterior(changed)
+    assert torch.allclose(told.posterior(changed).mean, fresh.mean, atol=1e-9)
+
+
+def test_other_features_are_summed_anew():
+    told = world()
+    values = {n: v[None] for n, v in series().items()}
+    conditional = told.learned["state"]
+    conditional.posterior(values)
+    features = conditional.linear.features
+    shape = Shape(
+        lengthscales=0.5 * features.shape.lengthscales,
+        linear=features.shape.linear,
+        waves=features.shape.waves,
+    )
+    features.set(features.scales, shape)
+    again = conditional.posterior(values)
+    conditional.last = None
+    assert torch.allclose(again.mean, conditional.posterior(values).mean)
+
+
+def test_series_of_particles_have_a_posterior_each():
+    told = world()
+    one = {n: v[None] for n, v in series().items()}
+    other = {n: v[None] for n, v in series(seed=1).items()}
+    both = {**one, "state": torch.cat([one["state"], other["state"]])}
+    found = told.learned["state"].posterior(both)
+    for particle, state in enumerate((one["state"], other["state"])):
+        alone = world().learned["state"].posterior({**one, "state": state})
+        assert torch.allclose(found.mean[particle, 0], alone.mean)
+        assert torch.allclose(found.rate[particle, 0], alone.rate)
+
+
+def test_several_lives_are_summed_together():
+    data = series(batch=2)
+    found = world().learned["state"].posterior({n: v[None] for n, v in data.items()})
+    linear = world().learned["state"].linear
+    parts = [
+        world().learned["state"]._sums({n: v[None, b : b + 1] for n, v in data.items()}, 0, True)
+        for b in range(2)
+    ]
+    expected = Regression.given(parts[0] + parts[1], linear.features.prior_scale)
+    assert torch.allclose(found.mean, expected.mean)
+
+
+def test_a_slice_is_appended_with_the_weight_of_its_density():
+    """The model's own proposal weighs particles as the engine's general one does."""
+    data = with_outcome(series())
+    told = world(outcomes=True)
+    engine = DCPC(told.model, num_particles=6, seed=0)
+    state = engine.init({n: v[:, :7] for n, v in data.items()})
+    new = {n: v[:, 7] for n, v in data.items()}
+    own = engine.append(state, new, torch.Generator().manual_seed(0))
+    told.model.slice_proposal = None
+    general = engine.append(state, new, torch.Generator().manual_seed(0))
+    assert torch.allclose(own.log_evidence.double(), general.log_evidence.double())
+    assert own.length == general.length == 8
+
+
+# -- imagination -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lived():
+    """A world, its engine and a cloud after some steps."""
+    told = world(outcomes=True)
+    engine = DCPC(told.model, num_particles=4, seed=0)
+    state = engine.init(with_outcome(series()))
+    state, _ = engine.sweep(state)
+    return told, engine, state
+
+
+def quiet(state, block):
+    """The same cloud with next to no noise."""
+    noise = block[1]
+    unconstrained = state.conditioning.unconstrain({noise: state.constrained(noise) * 1e-20})
+    return state.with_values(unconstrained)
+
+
+def imagined(told, state, actions, seed=0):
+    linear = told.learned["state"].linear
+    weights, noise = (state.particles[name][:, 0] for name in linear.block)
+    now = state.value("state")[:, 0, -1].expand(len(weights), -1)
+    one_hot = torch.nn.functional.one_hot(actions, ACTIONS)
+    futures = imagine(
+        linear.features, now, one_hot, weights, noise, torch.Generator().manual_seed(seed)
+    )
+    return futures, one_hot
+
+
+def test_imagination_follows_the_declared_kernel(lived):
+    told, engine, state = lived
+    block = told.learned["state"].linear.block
+    state = quiet(state, block)
+    actions = torch.randint(ACTIONS, (5, 6), generator=torch.Generator().manual_seed(1))
+    futures, one_hot = imagined(told, state, actions)
+    found = engine.imagine(state, {"action": actions}, ["state"])["state"]
+    assert torch.allclose(futures.states.double(), found, atol=1e-4)
+    linear = told.learned["state"].linear
+    phi = linear.phi(futures.before[0].double(), actions)
+    assert torch.allclose(futures.features.double(), phi, atol=1e-5)
+    assert torch.equal(futures.before[:, :, 1:], futures.states[:, :, :-1])
+
+
+def test_imagined_outcomes_are_the_declared_means(lived):
+    told, engine, state = lived
+    for name in ("state", "outcome"):
+        state = quiet(state, told.learned[name].linear.block)
+    actions = torch.randint(ACTIONS, (5, 6), generator=torch.Generator().manual_seed(1))
+    futures, one_hot = imagined(told, state, actions)
+    linear = told.learned["outcome"].linear
+    weights = state.particles[linear.block[0]][:, 0]
+    found = outcomes(linear.features, futures, one_hot, weights)
+    expected = engine.imagine(state, {"action": actions}, ["outcome"])["outcome"]
+    assert torch.allclose(found.double(), expected, atol=1e-4)
+
+
+def test_imagined_noise_has_the_declared_variance(lived):
+    """One step: Gaussian about the mean with variance change^2 noise, shared by all candidates."""
+    told, _, state = lived
+    linear = told.learned["state"].linear
+    noise = state.particles[linear.block[1]][:1, 0]
+    weights = state.particles[linear.block[0]][:1, 0]
+    now = state.value("state")[0, 0, -1:]
+    one_hot = torch.eye(ACTIONS)[:, None]
+    draws = 3000
+    wide = imagine(
+        linear.features,
+        now.expand(draws, -1),
+        one_hot,
+        weights.expand(draws, -1, -1),
+        noise.expand(draws, -1),
+        torch.Generator().manual_seed(0),
+    ).states[:, :, 0]
+    still = imagine(linear.features, now, one_hot, weights, 0 * noise, torch.Generator()).states[
+        :, :, 0
+    ]
+    deviations = (wide - still).double()
+    assert torch.allclose(deviations[:, 0], deviations[:, 2], atol=1e-4)
+    for output in range(STATES):
+        variance = float(0.7**2 * noise[0, output])
+        assert close(deviations[:, 0, output], 0.0, variance)
+
+
+# -- the agent -------------------------------------------------------------------------------------
+
+SMALL = {"num_waves": 12, "horizon": 6, "candidates": 16, "inference": {"num_particles": 4}}
+
+
+class Slide(gymnasium.Env):
+    """A point on a line that is pushed: speed and place follow linearly; done beyond 1."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64)
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place = self.np_random.normal(0, 0.1, 2)
+        return self.place.copy(), {}
+
+    def step(self, action):
+        x, v = self.place
+        self.place = np.array([x + 0.1 * v, 0.9 * v + 0.2 * float(action[0])])
+        return self.place.copy(), -float(x**2), bool(x > 1), False, {}
+
+
+def prefer_far(state, action):
+    return -0.5 * (state[..., 0] - 1.0).square() / 0.1
+
+
+def slide_agent(seed=0, **settings):
+    space = gymnasium.spaces.Dict(state=Slide.observation_space)
+    return GaussianAgent.build(
+        space,
+        Slide.action_space,
+        {},
+        {**SMALL, "preference": f"{__name__}:prefer_far", **settings},
+        seed,
+    )
+
+
+def live(agent, steps, env=None, first=0):
+    env = env or Slide()
+    observation, _ = env.reset(seed=first)
+    agent.begin(seed=first)
+    actions = []
+    for _ in range(steps):
+        actions.append(agent.act({"state": observation}))
+        observation, reward, terminated, truncated, _ = env.step(actions[-1])
+        agent.feedback({"state": observation}, reward, terminated, truncated)
+        if terminated:
+            first += 1
+            observation, _ = env.reset(seed=first)
+            agent.begin(seed=first)
+    return actions, env, observation
+
+
+@pytest.fixture
+def wish(monkeypatch):
+    monkeypatch.setitem(WISHES, "far", prefer_far)
+    return "far"
+
+
+def test_it_learns_a_linear_world_and_goes_where_it_wants(wish):
+    """One step ahead the posterior mean is right to a thousandth; the goal is reached."""
+    agent = slide_agent(preference=wish)
+    live(agent, 60)
+    linear = agent.world.learned["state"].linear
+    mean = agent.world.learned["state"].last.regression.mean
+    state = torch.tensor([[0.3, 0.4], [0.8, -0.1]], dtype=torch.double)
+    push = torch.tensor([[0.5], [-1.0]], dtype=torch.double)
+    found = state + linear.features.change * (linear.phi(state, push) @ mean)
+    x, v = state.T
+    expected = torch.stack([x + 0.1 * v, 0.9 * v + 0.2 * push[:, 0]], 1)
+    assert torch.allclose(found, expected, atol=1e-3)
+    assert int(agent.life.state.values["ended"].sum()) >= 1
+
+
+def test_it_goes_on_bit_for_bit(wish):
+    agent = slide_agent(preference=wish)
+    actions, env, observation = live(agent, 30)
+    twin = slide_agent(preference=wish)
+    twin.load_state_dict(agent.state_dict())
+    for _ in range(15):
+        chosen = agent.act({"state": observation})
+        assert np.array_equal(chosen, twin.act({"state": observation}))
+        observation, reward, terminated, truncated, _ = env.step(chosen)
+        for either in (agent, twin):
+            either.feedback({"state": observation}, reward, terminated, truncated)
+
+
+def test_frozen_it_learns_nothing(wish):
+    agent = slide_agent(preference=wish)
+    live(agent, 20)
+    mean = agent.world.learned["state"].last.regression.mean
+    length = agent.life.state.length
+    agent.freeze()
+    live(agent, 10, first=7)
+    assert torch.equal(agent.world.learned["state"].last.regression.mean, mean)
+    agent.freeze(False)
+    agent.begin(seed=0)
+    assert agent.life.state.length == length
+
+
+def test_rewards_are_learned_where_nothing_is_preferred():
+    agent = slide_agent(preference=None)
+    live(agent, 40)
+    linear = agent.world.learned["outcome"].linear
+    mean = agent.world.learned["outcome"].last.regression.mean
+    state = torch.tensor([[0.05, 0.1], [-0.1, 0.0]], dtype=torch.double)
+    found = linear.features.change * (linear.phi(state, torch.zeros(2, 1)) @ mean)
+    assert torch.allclose(found[:, 0], -(state[:, 0] ** 2), atol=0.02)
+
+
+def test_what_does_not_fit_is_told_in_a_sentence():
+    number = gymnasium.spaces.Dict(state=gymnasium.spaces.Discrete(3))
+    with pytest.raises(AgentError, match="agent=discrete"):
+        GaussianAgent.build(number, Slide.action_space, {}, {}, 0)
+    with pytest.raises(AgentError, match="horizn.*horizon"):
+        slide_agent(horizn=3)
+    with pytest.raises(AgentError, match="pendulm.*pendulum"):
+        find_wish("pendulm")
+    assert set(DEFAULTS) >= set(SMALL) - {"inference"}
+
+
+def test_upright_is_best():
+    """What is preferred of a pendulum is minus its cost in Gymnasium, whose episodes start anywhere."""
+    env = gymnasium.make("Pendulum-v1")
+    before, _ = env.reset(seed=0)
+    for _ in range(20):
+        action = env.action_space.sample()
+        after, reward, *_ = env.step(action)
+        told = WISHES["pendulum"](torch.as_tensor(before), torch.as_tensor(action))
+        assert float(told) == pytest.approx(reward, abs=1e-4)
+        before = after
+
+
+def test_linear_names_its_sites():
+    linear = world().learned["state"].linear
+    assert isinstance(linear, Linear) and linear.block == ("state.weights", "state.noise")
