@@ -8,15 +8,19 @@ changes as more is seen: beliefs are revised in hindsight.
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from aif_dcpc.inference import State
 
-CELL = 12  # pixels
+HEIGHT = 296  # pixels of the cells; a line of words is below them
+WORDS = 24
+CELL_WIDTHS = (12, 60)
 BINS = 24
 MOST_SITES = 6
 MOST_VALUES = 32
 INK = np.array([20, 60, 140])  # of what is certain; white is impossible
+LINE = 215  # grey of the lines between cells
 
 
 def belief_pictures(state: State, episode_length: int) -> dict[str, npt.NDArray[np.uint8]]:
@@ -37,7 +41,9 @@ def belief_pictures(state: State, episode_length: int) -> dict[str, npt.NDArray[
         values = state.constrained(name)[:, 0, -episode_length:].detach().double()
         for label, series in _parts(name, values):
             if len(found) < MOST_SITES:
-                found[f"belief/{label}"] = _heat(_shares(state, name, series, weights))
+                shares, values_shown = _shares(state, name, series, weights)
+                words = f"{label}, slice by slice; {values_shown}"
+                found[f"belief/{label}"] = _with_words(_heat(shares), words)
     return found
 
 
@@ -49,24 +55,39 @@ def _parts(name: str, values: Tensor) -> list[tuple[str, Tensor]]:
     return [(f"{name}_{index}", flat[..., index]) for index in range(flat.shape[-1])]
 
 
-def _shares(state: State, name: str, series: Tensor, weights: Tensor) -> Tensor:
-    """Probability of each value or bin in each slice, `(rows, T)`, large values on top."""
+def _shares(state: State, name: str, series: Tensor, weights: Tensor) -> tuple[Tensor, str]:
+    """Probability of each value or bin in each slice, `(rows, T)`, large values on top; and their range in words."""
     support = state.conditioning.supports.get(name)
     if support is not None and support.ndim == 1 and len(support) <= MOST_VALUES:
         edges = support.double()
         place = (series.unsqueeze(-1) - edges).abs().argmin(-1)
         rows = len(edges)
     else:
-        low = series.min()
-        span = (series.max() - low).clamp_min(1e-12)
-        place = ((series - low) / span * BINS).long().clamp(0, BINS - 1)
+        edges = torch.stack([series.min(), series.max()])
+        span = (edges[1] - edges[0]).clamp_min(1e-12)
+        place = ((series - edges[0]) / span * BINS).long().clamp(0, BINS - 1)
         rows = BINS
     inside = torch.nn.functional.one_hot(place, rows).double()
-    return torch.einsum("k,ktr->rt", weights, inside).flip(0)
+    shares = torch.einsum("k,ktr->rt", weights, inside).flip(0)
+    return shares, f"{float(edges[0]):.3g} to {float(edges[-1]):.3g}, upwards"
 
 
 def _heat(shares: Tensor) -> npt.NDArray[np.uint8]:
-    """Draw probabilities `(rows, T)` as cells between white and ink."""
+    """Draw probabilities `(rows, T)` as cells between white and ink, `(HEIGHT, W, 3)`."""
+    rows, length = shares.shape
+    width = int(np.clip(HEIGHT // length, *CELL_WIDTHS))
     ink = shares.clamp(0, 1).sqrt().numpy()[..., None]
-    cells = (255 * (1 - ink) + INK * ink).round().astype(np.uint8)
-    return cells.repeat(CELL, 0).repeat(CELL, 1)
+    cells = (255 * (1 - ink) + INK * ink).round().astype(np.uint8).repeat(width, 1)
+    drawn: npt.NDArray[np.uint8] = cells[np.arange(HEIGHT) * rows // HEIGHT].copy()
+    drawn[:, ::width] = LINE
+    drawn[[HEIGHT * row // rows for row in range(rows)]] = LINE
+    return drawn
+
+
+def _with_words(drawn: npt.NDArray[np.uint8], words: str) -> npt.NDArray[np.uint8]:
+    """Write a line of words below a picture, which is widened with white where they need it."""
+    width = max(drawn.shape[1], 8 + 6 * len(words))
+    page = Image.new("RGB", (width, drawn.shape[0] + WORDS), "white")
+    page.paste(Image.fromarray(drawn))
+    ImageDraw.Draw(page).text((4, drawn.shape[0] + 6), words, fill="black")
+    return np.asarray(page, dtype=np.uint8)

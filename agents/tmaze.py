@@ -4,6 +4,7 @@ How far the cue can be trusted, which arm is baited and where the cue points are
 that was ever seen.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,9 +39,10 @@ def arrive(location: Tensor, action: Tensor) -> Distribution:
     return Categorical(torch.eye(5)[torch.where(goes_on, action, OVER)])
 
 
-def show_cue(location: Tensor, pointed: Tensor) -> Distribution:
+def show_cue(location: Tensor, pointed: Tensor, *, at_centre: bool) -> Distribution:
     """Show the cue where it is: 1 for left, 2 for right, 0 elsewhere."""
-    return Categorical(torch.eye(3)[torch.where(location == CUE, 1 + pointed.long(), 0)])
+    shown = (location == CUE) | ((location == CENTRE) & at_centre)
+    return Categorical(torch.eye(3)[torch.where(shown, 1 + pointed.long(), 0)])
 
 
 def show_outcome(location: Tensor, side: Tensor) -> Distribution:
@@ -49,8 +51,13 @@ def show_outcome(location: Tensor, side: Tensor) -> Distribution:
     return Categorical(torch.eye(3)[torch.where(in_arm(location), 1 + won.long(), 0)])
 
 
-def tmaze_model() -> GraphicalModel:
-    """Declare what is known of the T-maze; how far to trust its cue is not."""
+def tmaze_model(*, cue_at_centre: bool = False) -> GraphicalModel:
+    """Declare what is known of the T-maze; how far to trust its cue is not.
+
+    Args:
+        cue_at_centre: whether the cue is shown at the centre as well.
+    """
+    show = functools.partial(show_cue, at_centre=cue_at_centre)
     model = GraphicalModel()
     model.add_input("action")
     model.add_site("trust", lambda: Beta(2.0, 1.0), scope="global")
@@ -63,7 +70,7 @@ def tmaze_model() -> GraphicalModel:
         initial=lambda: Categorical(torch.eye(5)[CENTRE]),
         scope="slice",
     )
-    model.add_site("cue", show_cue, ["location", "pointed"], scope="slice")
+    model.add_site("cue", show, ["location", "pointed"], scope="slice")
     model.add_site("outcome", show_outcome, ["location", "side"], scope="slice")
     return model
 
@@ -81,10 +88,10 @@ def build(
         AgentError: for another world, or settings that do not fit.
     """
     require_streams("tmaze", observation_space, STREAMS)
-    common, own = read_settings(settings, horizon=4, discount=0.95, wish=3.0)
+    common, own = read_settings(settings, horizon=4, discount=0.95, wish=3.0, cue_at_centre=False)
     wish = own["wish"] * torch.tensor([0.0, -1.0, 1.0])
     return ActiveInferenceAgent(
-        tmaze_model(),
+        tmaze_model(cue_at_centre=own["cue_at_centre"]),
         action="action",
         action_space=gymnasium.spaces.Discrete(num_actions),
         observed=STREAMS,

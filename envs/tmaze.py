@@ -23,6 +23,7 @@ class TMaze(gym.Env[dict[str, Any], int]):
         cue_reliability: probability that the cue points to the rewarded side (.5 to 1).
         reward_probability: probability of reward in the right arm of the two (0 to 1).
         max_steps: steps after which the episode is truncated.
+        cue_at_centre: whether the cue is shown at the centre as well, so that no detour is needed.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "egocentric_view": None}
@@ -32,11 +33,13 @@ class TMaze(gym.Env[dict[str, Any], int]):
         cue_reliability: float = 0.95,
         reward_probability: float = 1.0,
         max_steps: int = 10,
+        cue_at_centre: bool = False,
         render_mode: str | None = None,
     ) -> None:
         self.cue_reliability = cue_reliability
         self.reward_probability = reward_probability
         self.max_steps = max_steps
+        self.cue_at_centre = cue_at_centre
         self.render_mode = render_mode
         self.action_space = spaces.Discrete(4)  # type: ignore[assignment]
         self.observation_space = spaces.Dict(
@@ -82,7 +85,8 @@ class TMaze(gym.Env[dict[str, Any], int]):
         )
 
     def _observation(self, outcome: int) -> dict[str, Any]:
-        cue = self.pointed if self.location == CUE else 0
+        shown = self.location == CUE or (self.cue_at_centre and self.location == CENTRE)
+        cue = self.pointed if shown else 0
         return {
             "location": np.int64(self.location),
             "cue": np.int64(cue),

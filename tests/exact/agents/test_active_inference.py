@@ -243,10 +243,13 @@ def test_an_untold_input_and_a_missing_stream_are_named():
 
 
 def test_pictures_show_the_running_episode_slice_by_slice():
-    """A column of 12 pixels a slice; each column's ink squared sums to one."""
+    """Six columns between grey lines; each column's ink squared sums to one."""
     agent = agent_of(drifting(), num_particles=64)
     live(agent, (4, 6))
     (picture,) = agent.report(pictures=True).pictures.values()
-    assert picture.shape[1] == 6 * 12
-    ink = (255 - picture[::12, ::12, 0].astype(float)) / (255 - 20)
+    cells = picture[:296, : 6 * 49, 0]
+    assert (cells[:, ::49] == 215).all() and not (cells[:, 24::49] == 215).all()
+    middles = [int((row + 0.5) * 296 / 24) for row in range(24)]
+    ink = (255 - cells[middles][:, 24::49].astype(float)) / (255 - 20)
+    assert ink.shape == (24, 6)
     assert np.abs((ink**2).sum(0) - 1).max() < 0.05

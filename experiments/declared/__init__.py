@@ -1,0 +1,1 @@
+"""Agents that are a declared model and preferences: whether they do what expected free energy says they should."""
