@@ -1,0 +1,121 @@
+"""Environment steps until torchrl's PPO reaches a bar, every step counted: `python -m aif_dcpc.experiments.ppo.measure`.
+
+A run reaches the bar with the episode that ends the first stretch of `WINDOW` training episodes
+whose mean return is at least the bar.
+"""
+
+import argparse
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import torch
+from torchrl.envs import EnvBase, GymWrapper, SerialEnv
+
+from aif_dcpc import envs
+from aif_dcpc.commands.command import run_script
+from aif_dcpc.errors import ConfigError
+from aif_dcpc.experiments.ppo.learner import Settings, learn
+from aif_dcpc.progress import print_table
+from aif_dcpc.results import Results
+
+WINDOW = 20
+WORLDS = 8  # environments side by side
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task with its bar.
+
+    Attributes:
+        world: keywords of `envs.make`.
+        bar: mean return.
+        steps: budget.
+        settings: how PPO learns there.
+    """
+
+    world: dict[str, Any]
+    bar: float
+    steps: int
+    settings: Settings = field(default_factory=Settings)
+
+
+TASKS = {
+    "CartPole-v1": Task({"name": "Gymnasium", "id": "CartPole-v1"}, 475.0, 200_000),
+    "FrozenLake-v1": Task(
+        {"name": "Gymnasium", "id": "FrozenLake-v1"},
+        0.7,
+        200_000,
+        Settings(frames=1024, epochs=10, discount=0.99, trace=0.95, entropy=0.01),
+    ),
+}
+
+
+def make_env(world: dict[str, Any]) -> EnvBase:
+    """One environment of the package, as torchrl has it."""
+    return GymWrapper(envs.make(**world))
+
+
+def steps_to_bar(task: Task, seed: int) -> dict[str, float | int | None]:
+    """Learn until the bar or the end of the budget; report steps, the last mean return and seconds."""
+    start = time.process_time()
+    env = SerialEnv(WORLDS, partial(make_env, task.world))
+    keys = [key for key in env.observation_spec.keys() if isinstance(key, str)]
+    running = torch.zeros(WORLDS)
+    recent: deque[float] = deque(maxlen=WINDOW)
+    step = 0
+    reached = None
+    for batch in learn(env, keys, steps=task.steps, settings=task.settings, seed=seed):
+        for now in batch.unbind(1):
+            step += WORLDS
+            running += now["next", "reward"].reshape(-1)
+            for index in now["next", "done"].reshape(-1).nonzero().flatten().tolist():
+                recent.append(float(running[index]))
+                running[index] = 0
+            if reached is None and len(recent) == WINDOW and fmean(recent) >= task.bar:
+                reached = step
+        if reached is not None:
+            break
+    return {
+        "steps": reached,
+        "mean_return": fmean(recent) if recent else None,
+        "seconds": time.process_time() - start,
+    }
+
+
+def main() -> None:
+    """Measure the tasks that are asked for, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--task", action="append", choices=sorted(TASKS), help="all by default")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument(
+        "--results", type=Path, default=Path(__file__).with_name("results.jsonl"), help="kept there"
+    )
+    asked = parser.parse_args()
+    if asked.seeds < 1:
+        raise ConfigError(f"--seeds {asked.seeds}: at least 1.")
+    kept = Results(asked.results)
+    rows = {}
+    for name in asked.task or TASKS:
+        found = [
+            kept.once({"task": name, "seed": seed}, partial(steps_to_bar, TASKS[name], seed))
+            for seed in range(asked.seeds)
+        ]
+        rows[name] = _told(TASKS[name], [row["steps"] for row in found])
+    print_table(f"steps to the bar, {asked.seeds} seeds", rows)
+
+
+def _told(task: Task, steps: list[int | None]) -> str:
+    """Median, worst, and how many never reached it."""
+    known = [task.steps if step is None else step for step in steps]
+    missed = sum(step is None for step in steps)
+    words = f"bar {task.bar:g}: median {median(known):,.0f}, worst {max(known):,}"
+    return f"{words}; {missed} of {len(steps)} not within {task.steps:,}" if missed else words
+
+
+if __name__ == "__main__":
+    run_script(main)
