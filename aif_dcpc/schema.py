@@ -95,6 +95,19 @@ class ImageConfig:
     metrics: list[str] = field(default_factory=list)  # which runs of before do not hold
 
 
+# what may be said anew beside resume=RUN_DIR; everything else is the run's own
+RENEWABLE = (
+    "total_env_steps",
+    "epochs",
+    "max_minutes",
+    "stop_after_successes_in_a_row",
+    "checkpoint_every",
+    "device",
+    "threads",
+    "data_dir",
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """One training run; each key is explained in `configs/train.yaml`."""
@@ -208,6 +221,10 @@ def train_config(values: Mapping[str, Any]) -> TrainConfig:
     config = build(TrainConfig, values)
     if not isinstance(config.agent.get("name"), str):
         raise ConfigError("agent has no name: write agent=NAME, e.g. agent=hierarchical.")
+    if config.name in ("", ".", "..") or "/" in config.name or len(config.name) > 100:
+        raise ConfigError(
+            f"name={config.name!r} names a folder under runs/: expected at most 100 characters, none of them a slash."
+        )
     return config
 
 

@@ -7,10 +7,13 @@ last line of standard output is one JSON object: means, and standard deviations 
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from aif_dcpc.commands.command import run_command
+from aif_dcpc.errors import ConfigError
 from aif_dcpc.notes import say
+from aif_dcpc.run_choice import chosen_run
 from aif_dcpc.schema import evaluate_config
 
 
@@ -22,6 +25,9 @@ def main() -> None:
 def evaluate(values: Mapping[str, Any], given: Sequence[str]) -> None:
     """Measure, then print a table and the line of JSON."""
     config = evaluate_config(values)
+    if not config.run:
+        raise ConfigError("which run? Write run=RUN_DIR, or run=latest.")
+    config = replace(config, run=[str(chosen_run(run, images=True)) for run in config.run])
 
     from aif_dcpc.image_runs import evaluation as image_evaluation
     from aif_dcpc.progress import print_table

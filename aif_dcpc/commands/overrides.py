@@ -5,8 +5,12 @@ agent): a key must stand in them, and a value must have the type of its default 
 default is null).
 """
 
+import ast
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from itertools import product
+from pathlib import Path
 from typing import Any, cast
 
 from hydra import compose, initialize_config_module
@@ -19,11 +23,15 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from aif_dcpc.commands.renewing import refuse_own
 from aif_dcpc.errors import ConfigError
 from aif_dcpc.misspelt import unknown_name
 from aif_dcpc.outside import is_outside
 from aif_dcpc.schema import typed
 
+OPTIONS = "images.options."
+GRAPH_FOLDER = "aif_dcpc.inference"  # found, not imported: that takes seconds
+VERSIONED = re.compile(r"-v\d+$")  # ends the id of an environment
 OPEN_KEYS = (
     "env.options",
     "images.options",
@@ -39,7 +47,10 @@ def check_overrides(config_name: str, overrides: Sequence[str], *, sweep: bool) 
     with initialize_config_module("aif_dcpc.configs", version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         own = _parsed(overrides, loader)
-        groups = set(loader.list_groups("")) - {"hydra"}
+        keys_given = [entry.key_or_group for entry in own]
+        if "resume" in keys_given:
+            refuse_own(keys_given)
+        groups = set(loader.list_groups("")) - {"hydra"} if config_name == "train" else set()
         chosen = [entry for entry in own if entry.key_or_group in groups]
         if not sweep:
             _refuse_several(own)
@@ -80,12 +91,19 @@ def _parsed(overrides: Sequence[str], loader: ConfigLoader) -> list[Override]:
         try:
             entry = parser.parse_override(override)
         except HydraException:
-            raise ConfigError(
-                f"cannot read {override!r}: write KEY=VALUE, with quotes around odd characters."
-            ) from None
+            raise ConfigError(_unreadable(override)) from None
         if not entry.key_or_group.startswith("hydra"):
             found.append(entry)
     return found
+
+
+def _unreadable(word: str) -> str:
+    """What to write in the place of a word that is no KEY=VALUE."""
+    if Path(word).is_dir():
+        return (
+            f"cannot read {word!r}: a run folder is named by run={word} (aif-train: resume={word})."
+        )
+    return f"cannot read {word!r}: write KEY=VALUE, with quotes around odd characters; --help lists all keys."
 
 
 def _choices(parsed: Override) -> list[Any]:
@@ -103,7 +121,15 @@ def _check_choice(loader: ConfigLoader, parsed: Override) -> None:
     known = loader.get_group_options(parsed.key_or_group, ObjectType.CONFIG)
     for choice in _choices(parsed):
         if choice is not None and choice not in known:
-            raise ConfigError(unknown_name(parsed.key_or_group, str(choice), known))
+            raise ConfigError(_unknown_choice(parsed.key_or_group, str(choice), known))
+
+
+def _unknown_choice(group: str, choice: str, known: Sequence[str]) -> str:
+    """What to write in the place of a choice that there is not."""
+    if group == "env" and VERSIONED.search(choice):
+        name = "MiniGrid" if choice.startswith(("MiniGrid-", "BabyAI-")) else "Gymnasium"
+        return f"env={choice}: that is the id of an environment: write env={name} env.id={choice}."
+    return unknown_name(group, choice, known)
 
 
 def _defaults(config_name: str, choices: Sequence[str]) -> Mapping[str, Any]:
@@ -122,10 +148,41 @@ def _check_key(defaults: Mapping[str, Any], groups: set[str], parsed: Override) 
     found = dict(_leaves(defaults))
     if path in found:
         _check_type(path, found[path], parsed)
+    elif path.startswith("images.") and "images" in found:
+        _check_image_key(path, found, parsed)
     elif not _is_open(path, defaults):
         raise ConfigError(unknown_name("key", path, _neighbours(path, {*found, *groups})))
     elif parsed.type == OverrideType.CHANGE:
         raise ConfigError(f"key {path!r} is new: write +{parsed.input_line}.")
+
+
+def _check_image_key(path: str, found: Mapping[str, Any], parsed: Override) -> None:
+    """Check a key of image models that has no default: an option of the graph, or out of place."""
+    if found["images"] is None:
+        raise ConfigError(
+            f"{path} is a key of image models: choose an experiment as well, e.g. experiment=digits, or +images=default."
+        )
+    if not path.startswith(OPTIONS):
+        raise ConfigError(unknown_name("key", path, _neighbours(path, set(found))))
+    graph = str(found["images.model"])
+    known = graph_options(graph)
+    option = path.removeprefix(OPTIONS)
+    if known and option.partition(".")[0] not in known:
+        raise ConfigError(unknown_name(f"option of the graph {graph!r}", option, known))
+    if parsed.type == OverrideType.CHANGE:
+        raise ConfigError(f"key {path!r} is new: write +{parsed.input_line}.")
+
+
+def graph_options(graph: str) -> list[str]:
+    """Names of the arguments of one of the package's graphs, read off its source; empty for graphs of one's own."""
+    place = find_spec(GRAPH_FOLDER)
+    for folder in place.submodule_search_locations or () if place is not None else ():
+        for path in Path(folder).glob("images/*.py"):
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.FunctionDef) and node.name == graph:
+                    names = [entry.arg for entry in (*node.args.args, *node.args.kwonlyargs)]
+                    return [name for name in names if name != "image_shape"]
+    return []
 
 
 def _check_type(path: str, default: Any, parsed: Override) -> None:

@@ -5,10 +5,13 @@ Plays a trained agent with frozen parameters. The last line of standard output i
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from aif_dcpc.commands.command import run_command
+from aif_dcpc.errors import ConfigError
 from aif_dcpc.notes import say
+from aif_dcpc.run_choice import chosen_run
 from aif_dcpc.schema import rollout_config
 
 
@@ -20,6 +23,9 @@ def main() -> None:
 def rollout(values: Mapping[str, Any], given: Sequence[str]) -> None:
     """Play the episodes, then print a table and the line of JSON."""
     config = rollout_config(values)
+    if config.run is None:
+        raise ConfigError("which run? Write run=RUN_DIR, or run=latest.")
+    config = replace(config, run=str(chosen_run(config.run, images=False)))
 
     from aif_dcpc.agent_runs import rollouts
     from aif_dcpc.progress import print_table

@@ -7,29 +7,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aif_dcpc.commands.command import run_command, sweep_folder
+from aif_dcpc.commands.renewing import refuse_own
 from aif_dcpc.commands.words import as_typed
 from aif_dcpc.errors import ConfigError
 from aif_dcpc.interruption import exit_code
 from aif_dcpc.notes import say
 from aif_dcpc.outside import as_trust, outside_names
-from aif_dcpc.schema import TrainConfig, train_config
+from aif_dcpc.run_choice import chosen_run
+from aif_dcpc.schema import RENEWABLE, TrainConfig, train_config
 
 if TYPE_CHECKING:
     from aif_dcpc.agent_runs.run import Outcome
     from aif_dcpc.image_runs.run import ImageOutcome
     from aif_dcpc.runs import RunFolder
 
-# what may be said anew beside resume=RUN_DIR; everything else is the run's own
-RENEWABLE = (
+OF_AGENTS = (
+    "agent",
+    "env",
     "total_env_steps",
-    "epochs",
-    "max_minutes",
+    "num_envs",
     "stop_after_successes_in_a_row",
-    "checkpoint_every",
-    "device",
-    "threads",
-    "data_dir",
-)
+    "policy",
+)  # keys and groups that an image model does not read
 
 
 def main() -> None:
@@ -47,10 +46,11 @@ def train(values: Mapping[str, Any], given: Sequence[str]) -> None:
     config = _in_sweep(train_config(values), given)
     if config.resume is not None:
         folder, config = reopened(config, given)
-    elif config.images is not None:
-        folder, config = create_images(config)
     else:
-        folder, config = create_agent(config)
+        _refuse_ignored(config, [key.partition(".")[0] for key in given])
+        folder, config = (
+            create_images(config) if config.images is not None else create_agent(config)
+        )
     if config.images is None:
         continue_agent(folder, config)
     else:
@@ -97,16 +97,34 @@ def continue_images(folder: "RunFolder", config: TrainConfig) -> None:
 
 def reopened(asked: TrainConfig, given: Sequence[str]) -> "tuple[RunFolder, TrainConfig]":
     """Open a run to go on under its own configuration, with the budgets given anew."""
-    from aif_dcpc.runs import open_run
-
-    foreign = [key for key in given if key not in (*RENEWABLE, "resume", "trust")]
-    if foreign:
-        raise ConfigError(
-            f"a resumed run keeps its own {foreign[0]}: beside resume= only {', '.join(RENEWABLE)} may be set."
-        )
-    folder = open_run(str(asked.resume))
+    refuse_own(given)
+    folder = chosen_run(str(asked.resume))
     renewed: dict[str, Any] = {key: getattr(asked, key) for key in RENEWABLE if key in given}
-    return folder, replace(folder.config(trust=asked.trust), run_dir=str(folder), **renewed)
+    own = folder.config(trust=asked.trust)
+    if "epochs" in renewed and own.images is not None and own.images.steps is not None:
+        raise ConfigError(
+            f"epochs does not change how long {folder} learns: its budget is images.steps={own.images.steps}."
+        )
+    _refuse_ignored(own, [*renewed])
+    return folder, replace(own, run_dir=str(folder), **renewed)
+
+
+def _refuse_ignored(config: TrainConfig, given: Sequence[str]) -> None:
+    """Refuse what stands on the command line and would change nothing.
+
+    Raises:
+        ConfigError: there is such a key.
+    """
+    kind = "an image model" if config.images is not None else "an agent"
+    for key in given:
+        if key in OF_AGENTS and config.images is not None:
+            raise ConfigError(
+                f"{key} changes nothing about {kind}: leave it away, or the experiment."
+            )
+        if key == "epochs" and config.images is None:
+            raise ConfigError(
+                "epochs is the budget of image models: an agent's is total_env_steps."
+            )
 
 
 def _in_sweep(config: TrainConfig, given: Sequence[str]) -> TrainConfig:

@@ -1,0 +1,190 @@
+"""What the commands say: help from the files that hold the defaults, one right sentence for each slip, words to paste.
+
+Oracles: the files of `configs/`; the words that a user has to type next.
+"""
+
+import inspect
+import json
+import re
+import shlex
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import yaml
+
+import aif_dcpc.configs
+from aif_dcpc.commands import evaluate as evaluate_command
+from aif_dcpc.commands import rollout as rollout_command
+from aif_dcpc.commands import train as train_command
+from aif_dcpc.commands.overrides import graph_options
+from aif_dcpc.commands.words import as_typed, literal
+from aif_dcpc.image_runs.assembly import GRAPHS
+from aif_dcpc.runs import RunFolder, open_run
+
+CONFIGS = Path(aif_dcpc.configs.__file__).parent
+COMMANDS = {"train": train_command, "rollout": rollout_command, "evaluate": evaluate_command}
+QUIET = ("agent=random", "env=TMaze", "picture_every=0", "video_every=0", "total_env_steps=3")
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+# -- help ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("word", ["--help", "-h", "help"])
+def test_help_shows_every_key_with_its_comment(command, word, run):
+    shown = run(COMMANDS[command].main, word)
+    lines = (CONFIGS / f"{command}.yaml").read_text().splitlines()
+    own = lines[next(i for i, line in enumerate(lines) if not line) + 1 :]
+    keys = [line for line in own if line.strip() and not line.startswith(("hydra", "  job"))]
+    assert len(keys) > 5 and all(line in shown for line in keys)
+    examples = shown.split("== Examples ==\n")[1].splitlines()[:2]
+    assert all(line.startswith(f"aif-{command} ") for line in examples)
+
+
+def test_help_of_learning_shows_images_and_what_was_chosen(run):
+    shown = run(train_command.main, "agent=random", "--help")
+    images = yaml.safe_load((CONFIGS / "images" / "default.yaml").read_text())["images"]
+    assert all(re.search(rf"^  {key}: ", shown, re.MULTILINE) for key in images)
+    assert "# agent=random" in shown and "map_size" not in shown
+    for command in ("rollout", "evaluate"):
+        other = run(COMMANDS[command].main, "--help")
+        assert "Groups and their choices" not in other and "experiment" not in other
+
+
+# -- slips -----------------------------------------------------------------------------------------
+
+SLIPS = [
+    ("train", ["env=FrozenLake-v1"], "write env=Gymnasium env.id=FrozenLake-v1"),
+    ("train", ["env=MiniGrid-Empty-5x5-v0"], "write env=MiniGrid env.id=MiniGrid-Empty-5x5-v0"),
+    ("train", ["images.data=folder"], "choose an experiment as well"),
+    ("train", ["experiment=digits", "images.options.hidden=5"], "levels, likelihood, sizes"),
+    ("train", ["experiment=digits", "+images.options.size=[5]"], "Did you mean 'sizes'"),
+    ("train", ["experiment=digits", "images.rates=5"], "Did you mean 'images.rate'"),
+    ("train", ["experiment=digits", "agent=random"], "agent changes nothing about an image model"),
+    ("train", ["experiment=digits", "env.slip=.1"], "env changes nothing about an image model"),
+    ("train", ["experiment=digits", "total_env_steps=5"], "changes nothing"),
+    ("train", ["resume=r", "images.epochs=4"], "Did you mean 'epochs'"),
+    ("train", ["resume=r", "images.rate=.1"], "keeps its own images.rate"),
+    ("train", ["resume=latest"], "there is no run under runs/"),
+    ("train", ["--seed", "3"], "write seed=VALUE, without dashes"),
+    ("train", ["name=../x"], "none of them a slash"),
+    ("train", ["folder"], "aif-train: resume=folder"),
+    ("rollout", ["folder"], "run=folder"),
+    ("rollout", [], "run=latest"),
+    ("rollout", ["run=latest"], "no run of agents under runs/"),
+    ("rollout", ["run=a,b"], "add -m"),
+    ("evaluate", [], "run=RUN_DIR"),
+    ("evaluate", ["run=latest"], "no run of image models under runs/"),
+    ("evaluate", ["agent=random"], "unknown key 'agent'"),
+]
+
+
+@pytest.mark.parametrize(("command", "words", "sentence"), SLIPS, ids=lambda v: str(v))
+def test_a_slip_is_answered_by_the_words_to_type(command, words, sentence, run, tmp_path):
+    (tmp_path / "folder").mkdir()
+    error = run(COMMANDS[command].main, *words, code=2)
+    assert sentence in error and len(error.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_options_that_are_read_off_the_source_are_those_of_the_graph(graph):
+    module, name = GRAPHS[graph].split(":")
+    arguments = inspect.signature(getattr(import_module(module), name)).parameters
+    assert set(graph_options(graph)) == set(arguments) - {"image_shape"}
+    assert graph_options("my_models:graph") == []
+
+
+def test_the_version_is_told(run):
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", run(train_command.main, "--version"))
+
+
+# -- runs ------------------------------------------------------------------------------------------
+
+ODD = [
+    "My Runs, a=1",
+    "été ü 日本",
+    "a'b\"c",
+    "[x]",
+    "2024",
+    "null",
+    "back\\slash",
+    "$HOME;ls",
+    "a#b",
+]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_folders_of_any_name_are_made_and_named_in_words_to_paste(name, run, tmp_path):
+    written = f"run_dir={name}" if name not in ("[x]", "null") else f"run_dir='{name}'"
+    printed = run(train_command.main, *QUIET, written)
+    assert (tmp_path / name / "config.yaml").is_file()
+    (line,) = [line for line in printed.splitlines() if line.startswith("next:")]
+    command, *words = shlex.split(line.removeprefix("next:"))
+    assert command == "aif-rollout"
+    rolled = run(rollout_command.main, *(w for w in words if w != "video=true"), "episodes=1")
+    assert json.loads(rolled.splitlines()[-1])["episodes"] == 1
+
+
+def test_words_are_left_alone_where_they_are_more_than_a_path():
+    for word in ("run=[a,b]", "run='a b'", 'run_dir="x"', "resume=null", "seed=3", "run=", "agent"):
+        assert literal(word) == word
+    assert literal("run_dir=${name}/x") == "run_dir=${name}/x"
+    assert literal('run_dir=a"b\\') == 'run_dir="a\\"b\\\\"'
+    assert as_typed("run", "plain/path-1") == "run=plain/path-1"
+
+
+def test_latest_is_the_run_that_learned_last(run, tmp_path, monkeypatch):
+    for seed in (1, 2):
+        monkeypatch.setattr("time.strftime", lambda form, s=seed: f"{9 - s}")
+        run(train_command.main, *QUIET, f"seed={seed}", "total_env_steps=4")
+    rolled = run(rollout_command.main, "run=latest", "episodes=1")
+    assert "runs/random-TMaze/7" in rolled
+    run(train_command.main, "resume=latest", "total_env_steps=6")
+    assert open_run("runs/random-TMaze/7").load_checkpoint()["tally"]["step"] >= 6
+    assert "aif-rollout run=runs/random-TMaze/7" in run(
+        evaluate_command.main, "run=runs/random-TMaze/7", code=2
+    )
+
+
+def test_flags_may_stand_anywhere(run, tmp_path):
+    run(train_command.main, *QUIET, "-m", "seed=1,2", "run_dir=sweep")
+    seeds = {
+        RunFolder(path.parent).config().seed for path in (tmp_path / "sweep").glob("*/config.yaml")
+    }
+    assert seeds == {1, 2}
+
+
+def test_a_raised_budget_is_kept(run, tmp_path):
+    run(train_command.main, *QUIET, "run_dir=r")
+    run(train_command.main, "resume=r", "total_env_steps=9")
+    assert open_run("r").config().total_env_steps == 9
+    before = {path: path.read_bytes() for path in (tmp_path / "r").rglob("*") if path.is_file()}
+    assert "finished" in run(train_command.main, "resume=r")  # which adds nothing
+    after = {path: path.read_bytes() for path in (tmp_path / "r").rglob("*") if path.is_file()}
+    assert before == after
+
+
+def test_a_reader_that_has_read_enough_stops_nothing(monkeypatch, tmp_path, capfd):
+    class Closed:
+        def write(self, text):
+            raise BrokenPipeError
+
+        def flush(self):
+            raise BrokenPipeError
+
+        def fileno(self):
+            return sys.__stderr__.fileno()
+
+    from aif_dcpc.notes import say
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    monkeypatch.setattr("os.dup2", lambda old, new: None)
+    say("nobody hears")
