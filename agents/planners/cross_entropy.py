@@ -162,6 +162,9 @@ class CrossEntropy:
         correlation: of the noise of neighbouring actions, 0 to less than 1.
         discount: weight of a step against the one before.
         judge: tells what sequences are worth; by default imagines them with the engine.
+
+    Raises:
+        AgentError: for settings out of range.
     """
 
     horizon: int = 30
@@ -173,6 +176,21 @@ class CrossEntropy:
     judge: Judge = imagined_terms
     _law: Law | None = field(default=None, init=False, repr=False)
     _best: Tensor | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse settings that make no search."""
+        least = {"horizon": 1, "candidates": 2, "iterations": 1, "elites": 1}
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise AgentError(f"{name}={getattr(self, name)}: expected at least {low}.")
+        if self.elites > self.candidates:
+            raise AgentError(
+                f"elites={self.elites}: expected at most the number of candidates, {self.candidates}."
+            )
+        if not 0 <= self.correlation < 1:
+            raise AgentError(f"correlation={self.correlation}: expected 0 or more, less than 1.")
+        if not 0 < self.discount <= 1:
+            raise AgentError(f"discount={self.discount}: expected more than 0, at most 1.")
 
     def plan(self, situation: Situation) -> Plan:
         """Search from the last plan on, one step later, or from the start."""
