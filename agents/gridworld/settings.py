@@ -120,6 +120,7 @@ def _check(settings: HierarchicalSettings) -> None:
         "prior.nothing must lie between 0 and 1": 0 < settings.prior.nothing < 1,
         "prior.hand_matters must lie between 0 and 1": 0 < settings.prior.hand_matters < 1,
         "prior.effect_odds must be positive": settings.prior.effect_odds > 0,
+        "prior.ahead_odds must be positive": settings.prior.ahead_odds > 0,
         "prior.token_concentration must be positive": settings.prior.token_concentration > 0,
         "prior.misread must be two positive numbers": _two_positive(settings.prior.misread),
     }

@@ -4,7 +4,7 @@
     outcome_t ~ outcome[event_t or action_t, token ahead]      sign of the reward, and whether the episode ended
     pose_t, hand_t, map_t are functions of the events and of the initial map
     view_t    ~ the map's tokens around the pose, each misread with a small probability
-    map cells ~ token_prior, at the start of every episode
+    map cells ~ token_prior[what stands next to them], when they are first seen in an episode
 
 The methods here are the exact pieces of inference that the engine calls: `redraw_events` (given
 tables, the map integrated out), `redraw_map` (given events and tables) and `redraw_tables` (given
@@ -27,7 +27,7 @@ from aif_dcpc.agents.gridworld.model.counts import (
     outcome_row,
 )
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
-from aif_dcpc.agents.gridworld.model.loops import NEVER, token_scores
+from aif_dcpc.agents.gridworld.model.loops import NEVER, first_sights, token_scores
 from aif_dcpc.agents.gridworld.model.paths import (
     Effects,
     History,
@@ -89,23 +89,25 @@ class GridConditionals:
     @property
     def num_slots(self) -> int:
         """How many tokens the tables have room for, V."""
-        return self.past.tokens.shape[0]
+        return self.past.tokens.shape[-1]
 
     @cached_property
     def events(self) -> PooledDirichletPrior:
-        """Prior of the transition table."""
-        return self.prior.events(self.effects, *self.past.transition.shape[1:3])
+        """Prior of the transition table, how noisy worlds are being learned."""
+        return self.memory.events.prior
 
     @cached_property
     def outcomes(self) -> PooledDirichletPrior:
-        """Prior of the outcome table."""
-        return self.prior.outcomes(self.num_slots)
+        """Prior of the outcome table, likewise."""
+        return self.memory.outcomes.prior
 
     @cached_property
     def memory(self) -> Memory:
         """What the stored episodes say about the tables."""
-        events = TablePosterior(self.events, self.past.transition)
-        outcomes = TablePosterior(self.outcomes, self.past.outcome)
+        of_events = self.prior.events(self.effects, *self.past.transition.shape[1:3])
+        of_outcomes = self.prior.outcomes(self.num_slots)
+        events = TablePosterior(of_events, self.past.transition).with_learned_shares()
+        outcomes = TablePosterior(of_outcomes, self.past.outcome).with_learned_shares()
         return Memory(self.prior, self.past, events, outcomes)
 
     # -- what follows from events, kept for the next caller ----------------------------------------
@@ -167,12 +169,35 @@ class GridConditionals:
         scores = token_scores(
             segments.seen.numpy(),
             sightings.code.numpy(),
+            sightings.context.numpy(),
             segments.token.numpy(),
             len(segments.cells),
             odds.numpy(),
             log_prior.numpy(),
         )
         return torch.from_numpy(scores)
+
+    def first_sights(
+        self, segments: Segments, sightings: Sightings, initial: Tensor, token_prior: Tensor
+    ) -> Tensor:
+        """What contexts add to log p(initial map) in each slice, `(K, 1, T)`.
+
+        Args:
+            segments, sightings: of the particles.
+            initial: `(K, M)` or `(1, M)`.
+            token_prior: `(K, V + 1, V)`.
+        """
+        tokens = segments.initial_tokens(initial.expand(len(segments.seen), -1))
+        gain = first_sights(
+            segments.seen.numpy(),
+            sightings.time.numpy(),
+            sightings.context.numpy(),
+            tokens.contiguous().numpy(),
+            len(segments.cells),
+            token_prior.detach().clamp_min(1e-30).log().contiguous().numpy(),
+            segments.cell_ahead.shape[1],
+        )
+        return torch.from_numpy(gain)[:, None]
 
     def present(self, logits: Tensor, segments: Segments) -> Tensor:
         """p(token that every numbered cell holds now), `(N, U, V)`."""
@@ -222,7 +247,7 @@ class GridConditionals:
         self, logits: Tensor, segments: Segments, token_prior: Tensor, generator: torch.Generator
     ) -> Tensor:
         """Initial tokens of all map cells: numbered ones from their logits, the others from the prior."""
-        initial = draw_alike(token_prior, self.geometry.size**2, generator)
+        initial = draw_alike(token_prior[:, 0], self.geometry.size**2, generator)
         return self.draw_seen(initial, logits, segments, generator)
 
     def draw_seen(
@@ -248,7 +273,7 @@ class GridConditionals:
             generator: source of randomness.
         """
         number = self.geometry.size**2
-        wider = draw_alike(particles.tables.token_prior, number, generator)
+        wider = draw_alike(particles.tables.token_prior[:, 0], number, generator)
         at = old.unwrapped(old.origin(position)) % self.geometry.size
         cells = torch.as_tensor(at @ [self.geometry.size, 1])
         return wider.index_copy(1, cells, particles.initial)
@@ -296,7 +321,8 @@ class GridConditionals:
         """
         _, segments, sightings = self.trace(events, history)
         misread = self.prior.mean_misread(self.past).expand(len(events))
-        token_prior = self.prior.mean_token_prior(self.past).expand(len(events), -1)
+        token_prior = self.prior.mean_token_prior(self.past, self.past)
+        token_prior = token_prior.expand(len(events), -1, -1)
         logits = self.segment_logits(segments, sightings, misread, token_prior)
         initial = self.draw_map(logits, segments, token_prior, generator)
         tables = self.draw_all_tables(events, initial, history, generator)

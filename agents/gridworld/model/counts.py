@@ -19,8 +19,10 @@ from aif_dcpc.agents.gridworld.tables.prior import (
 )
 from aif_dcpc.inference.model.draws import dirichlet
 
-ALPHAS = (0.1, 1.0)  # total concentrations of table rows: nearly deterministic, or noisy
+# total concentrations of table rows: deterministic, nearly so, or noisy
+ALPHAS = (0.001, 0.1, 1.0)
 NEITHER_MATTERS = 1 / 3  # prior probability that neither token nor hand matters to an action
+AHEAD = 4  # the motion by one cell ahead, see `MOTIONS`
 NOTHING = 1  # outcome: went on, reward zero
 NUM_OUTCOMES = 6  # 3 * terminated + sign of the reward + 1
 
@@ -38,7 +40,8 @@ class Counts:
         transition: `(..., A, V, C, E)` event, by action, token ahead, hand.
         outcome: `(..., A + E, V, O)` outcome, by row and token ahead; row = action if nothing moved
             or changed, else A + event.
-        tokens: `(..., V)` initial tokens of the cells that were seen.
+        tokens: `(..., V + 1, V)` initial tokens of the cells that were seen, by the context of
+            their first sighting (see `Sightings`).
         sightings: `(..., 2)` correct and misread sightings.
     """
 
@@ -72,7 +75,7 @@ class Counts:
             self,
             transition=_grow(self.transition, (slots, hands, events)),
             outcome=_grow(self.outcome, (num_actions + events, slots, NUM_OUTCOMES)),
-            tokens=_grow(self.tokens, (slots,)),
+            tokens=_grow(self.tokens, (slots + 1, slots)),
         )
 
 
@@ -90,7 +93,7 @@ def no_counts(num_actions: int, vocabulary: Vocabulary) -> Counts:
     return Counts(
         torch.zeros(num_actions, slots, hands, events),
         torch.zeros(num_actions + events, slots, NUM_OUTCOMES),
-        torch.zeros(slots),
+        torch.zeros(slots + 1, slots),
         torch.zeros(2),
     )
 
@@ -119,13 +122,14 @@ def count(
         part.contiguous().numpy()
         for part in (events, trajectory.hand, history.action, history.outcome)
     )
-    cell_ahead, seen, code = (
-        part.numpy() for part in (segments.cell_ahead, segments.seen, sightings.code)
+    cell_ahead, seen, code, context = (
+        part.numpy()
+        for part in (segments.cell_ahead, segments.seen, sightings.code, sightings.context)
     )
     token = segments.initial_tokens(initial).numpy()
     used = len(segments.cells)
     counted = tally_steps(
-        order, hand, action, outcome, cell_ahead, seen, code, token, used, like.sizes
+        order, hand, action, outcome, cell_ahead, seen, code, context, token, used, like.sizes
     )
     return Counts(*(torch.from_numpy(part) for part in counted))
 
@@ -137,7 +141,7 @@ class Tables:
     Attributes:
         transition: `(K, A, V, C, E)` p(event | action, token ahead, hand).
         outcome: `(K, A + E, V, O)` p(outcome | row, token ahead).
-        token_prior: `(K, V)` p(initial token of a cell).
+        token_prior: `(K, V + 1, V)` p(initial token of a cell | context of its first sighting).
         misread: `(K,)` probability that a sighting shows a random other token.
     """
 
@@ -163,15 +167,17 @@ class TablePrior:
     Attributes:
         stay: prior probability that a step changes nothing.
         effect_odds: prior odds of one effect against one motion.
+        ahead_odds: prior odds of going one cell ahead against any other motion.
         nothing: prior probability of the outcome "went on, reward zero".
         hand_matters: prior probability that what is in hand matters to an action at a token, if the
             token matters.
-        token_concentration: total concentration of the token prior.
+        token_concentration: total concentration of the token prior in each context.
         misread: Beta parameters (misread, correct).
     """
 
-    stay: float = 0.8
+    stay: float = 0.6
     effect_odds: float = 0.2
+    ahead_odds: float = 4.0
     nothing: float = 0.8
     hand_matters: float = 0.2
     token_concentration: float = 2.0
@@ -192,6 +198,7 @@ class TablePrior:
         alone = ~rewrites & (takes == SAME) | ~effects.known
         active = ~(rewrites & retakes) | ~effects.known
         odds = torch.where(motion[0, 0], 1.0, self.effect_odds)
+        odds[AHEAD] = self.ahead_odds
         bases = [
             _favour(possible, self.stay, odds)
             for possible in (motion, motion | alone, motion | active)
@@ -210,9 +217,21 @@ class TablePrior:
         total = counts.sightings.sum(-1) + wrong + right
         return (counts.sightings[..., 1] + wrong) / total
 
-    def mean_token_prior(self, counts: Counts) -> Tensor:
-        """Posterior mean of the token prior, `(..., V)`."""
-        rows = counts.tokens + self.token_concentration / counts.tokens.shape[-1]
+    def frequencies(self, counts: Counts) -> Tensor:
+        """Posterior mean of the token of a cell of which nothing is known, `(..., V)`."""
+        tokens = counts.tokens.sum(-2) + self.token_concentration / counts.tokens.shape[-1]
+        return tokens / tokens.sum(-1, keepdim=True)
+
+    def token_parameters(self, past: Counts) -> Tensor:
+        """Dirichlet parameters of the token prior given past counts, `(..., V + 1, V)`.
+
+        What was not met in one context is guessed from all of them together.
+        """
+        return past.tokens + self.token_concentration * self.frequencies(past)[..., None, :]
+
+    def mean_token_prior(self, counts: Counts, past: Counts) -> Tensor:
+        """Posterior mean of the token prior, `(..., V + 1, V)`; `past` are the stored episodes'."""
+        rows = self.token_parameters(past) - past.tokens + counts.tokens
         return rows / rows.sum(-1, keepdim=True)
 
 
@@ -240,11 +259,10 @@ class Memory:
 
     def draw_rates(self, own: Counts, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Exact draws of the token prior and the misread rate."""
-        tokens = own.tokens + self.past.tokens
+        tokens = own.tokens + self.prior.token_parameters(self.past)
         sightings = own.sightings + self.past.sightings
-        slots = tokens.shape[-1]
         (wrong, right) = self.prior.misread
-        token_prior = dirichlet(tokens + self.prior.token_concentration / slots, generator)
+        token_prior = dirichlet(tokens, generator)
         pair = dirichlet(
             torch.stack([sightings[:, 1] + wrong, sightings[:, 0] + right], 1), generator
         )

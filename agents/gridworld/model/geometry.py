@@ -43,6 +43,8 @@ class Geometry:
             the agent; -1 pads.
         outwards: `(rows * columns - 1,)` the other view cells from the agent outwards: after their
             nearer neighbours.
+        beside: `(2, rows * columns)` the neighbour of a view cell one step nearer along its column,
+            and along its row; `own` where there is none.
         own: index of the agent's own cell in the view.
     """
 
@@ -53,6 +55,7 @@ class Geometry:
     turns: Ints
     nearer: Ints
     outwards: Ints
+    beside: Ints
     own: int
 
     @property
@@ -69,6 +72,12 @@ class Geometry:
     def reach(self) -> int:
         """How far from the agent a cell can lie that it sees or faces, along either axis."""
         return int(max(np.abs(self.offsets).max(), np.abs(self.cell_ahead).max()))
+
+    @cached_property
+    def place_ahead(self) -> int:
+        """Number of the view cell ahead of the agent; that of its own cell if it does not see it."""
+        at = (self.offsets[0] == self.cell_ahead[0]).all(-1).nonzero()[0]
+        return int(at[0]) if len(at) else self.own
 
     def holding(self, positions: Tensor) -> "Geometry":
         """The same on a map that is large enough, doubled as often as it takes.
@@ -155,9 +164,12 @@ def geometry_of(view: EgocentricView, size: int) -> Geometry:
     away = np.abs(ahead) + np.abs(right)
     outwards = away.argsort(kind="stable")[1:]
     own = view.own_cell[0] * view.columns + view.own_cell[1]
-    return Geometry(
-        size, offsets.astype(np.int64), AHEAD, steps, MOTIONS[:, 0], nearer, outwards, own
-    )
+    place = np.arange(view.rows * view.columns)
+    along_column = np.where(ahead == 0, own, place + np.sign(ahead) * view.columns)
+    along_row = np.where(right == 0, own, place - np.sign(right))
+    beside = np.stack([along_column, along_row])
+    offsets = offsets.astype(np.int64)
+    return Geometry(size, offsets, AHEAD, steps, MOTIONS[:, 0], nearer, outwards, beside, own)
 
 
 def _nearer(ahead: int, right: int, view: EgocentricView) -> list[int]:

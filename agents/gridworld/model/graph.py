@@ -1,30 +1,39 @@
 """The grid world as the engine's `GraphicalModel`: its sites, their kernels, and exact updates.
 
     global    transition, outcome_table (pooled Dirichlet tables),
-              token_prior (Dirichlet), misread (Beta)
+              token_prior (a Dirichlet for every context), misread (Beta)
     episode   map: initial token of every cell
     slice     event (latent); heading, carried, view, outcome (observed); action (input)
 
 Kernels of slice sites are functions of the whole series: they give the density of every slice given
 all earlier ones in one call. A series is built by clamping its data and by `append`, not by drawing
 it slice by slice.
+
+A cell's token depends on what stands next to it in the view that shows it first, which follows from
+the events. So the density of the map is that of cells without a context, and the kernel of the view
+adds, at a cell's first sighting, log p(token | context) - log p(token | no context).
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.distributions import Beta, Categorical, Dirichlet, Distribution, Independent, constraints
+from torch.distributions import Categorical, Distribution, Independent
 
-from aif_dcpc.agents.gridworld.model.attribution import shift_effects
 from aif_dcpc.agents.gridworld.model.conditionals import HAND_ERROR, GridConditionals, GridParticles
-from aif_dcpc.agents.gridworld.model.counts import Tables, draw_heads, outcome_row
+from aif_dcpc.agents.gridworld.model.counts import Tables, outcome_row
+from aif_dcpc.agents.gridworld.model.distributions import (
+    PlainBeta,
+    PlainDirichlet,
+    PooledTable,
+    Readings,
+    Views,
+)
+from aif_dcpc.agents.gridworld.model.exchange import exchange_events
 from aif_dcpc.agents.gridworld.model.paths import History, Sightings, Trajectory, follow
 from aif_dcpc.agents.gridworld.model.segments import Segments, segment
 from aif_dcpc.agents.gridworld.model.slice_proposal import propose
-from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior
-from aif_dcpc.agents.gridworld.tables.prior import TINY, numpy_generator
+from aif_dcpc.agents.gridworld.tables.prior import TINY
 from aif_dcpc.inference import GraphicalModel, lag
 from aif_dcpc.inference.model.graph import Parent
 
@@ -32,81 +41,10 @@ SiteValues = Mapping[str, Tensor]
 TABLES = ("transition", "outcome_table", "token_prior", "misread")
 
 
-class PooledTable(Distribution):
-    """The prior of a pooled table, given past counts: drawn and updated exactly.
-
-    Its log density counts as zero: rows that are shared between contexts have none on a common
-    measure, and no move needs it.
-
-    Args:
-        table: posterior given the stored episodes.
-        batch_shape: leading axes of a value.
-    """
-
-    arg_constraints = {}  # noqa: RUF012
-
-    def __init__(self, table: TablePosterior, batch_shape: Sequence[int] = ()) -> None:
-        self.table = table
-        super().__init__(torch.Size(batch_shape), table.past.shape, validate_args=False)
-
-    @property
-    def support(self) -> constraints.Constraint:
-        """Reals: only exact conditionals move these sites, and they need no other coordinates."""
-        return constraints.independent(constraints.real, self.table.past.ndim)
-
-    def expand(self, batch_shape: Sequence[int], _instance: object = None) -> "PooledTable":
-        """The same with other leading axes."""
-        return PooledTable(self.table, batch_shape)
-
-    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Independent draws, seeded by a draw of torch's."""
-        shape = (*sample_shape, *self.batch_shape)
-        nothing = torch.zeros(math.prod(shape), *self.event_shape)
-        return draw_heads(self.table, nothing, numpy_generator(None)).reshape(
-            *shape, *self.event_shape
-        )
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Zero for every value: no move needs the density (see the class)."""
-        return torch.zeros(value.shape[: value.ndim - self.table.past.ndim])
-
-
-class PlainDirichlet(Dirichlet):
-    """A Dirichlet whose site is moved by its exact conditional only.
-
-    It needs no unconstrained coordinates.
-    """
-
-    support = constraints.independent(constraints.real, 1)  # type: ignore[assignment]
-
-
-class PlainBeta(Beta):
-    """A Beta whose site is moved by its exact conditional only, likewise."""
-
-    support = constraints.real  # type: ignore[assignment]
-
-
-class Readings(Distribution):
-    """Codes that show a token, or, with a small probability each, any other; -1 says nothing.
-
-    Args:
-        token: `(K, B, T, P)` what is there.
-        right: log probability of reading what is there, broadcastable to `(K, B, T, P)`.
-        wrong: log probability of any one other reading.
-    """
-
-    arg_constraints = {}  # noqa: RUF012
-
-    def __init__(self, token: Tensor, right: Tensor, wrong: Tensor) -> None:
-        self.token = token
-        self.right = right
-        self.wrong = wrong
-        super().__init__(token.shape[:3], token.shape[3:], validate_args=False)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Sum over the readings of a slice."""
-        each = torch.where(value == self.token, self.right, self.wrong)
-        return torch.where(value == -1, torch.zeros(()), each).sum(-1)
+def _without_context(token_prior: Tensor, cells: int) -> Tensor:
+    """The first row of a token prior `(..., V + 1, V)` for every cell, `(..., cells, V)`."""
+    row = token_prior[..., :1, :]
+    return row.expand(*row.shape[:-2], cells, -1)
 
 
 class GridModel:
@@ -127,7 +65,7 @@ class GridModel:
         cells = self.grid.geometry.size**2
         model.add_site(
             "map",
-            lambda p: Independent(Categorical(p[..., None, :].expand(*p.shape[:-1], cells, -1)), 1),
+            lambda p: Independent(Categorical(_without_context(p, cells)), 1),
             parents=["token_prior"],
         )
         model.add_input("action")
@@ -150,7 +88,9 @@ class GridModel:
         )
         moves = ["event", "heading", "first_hand"]
         model.add_site("carried", self.carried_kernel, moves, scope="slice")
-        model.add_site("view", self.view_kernel, [*moves, "map", "misread"], scope="slice")
+        model.add_site(
+            "view", self.view_kernel, [*moves, "map", "misread", "token_prior"], scope="slice"
+        )
         model.add_site(
             "outcome",
             self.outcome_kernel,
@@ -164,13 +104,15 @@ class GridModel:
     def _add_globals(self, model: GraphicalModel) -> None:
         past = self.grid.past
         prior = self.grid.prior
-        tokens = past.tokens + prior.token_concentration / self.grid.num_slots
+        tokens = prior.token_parameters(past)
         wrong, right = prior.misread
         model.add_site("transition", lambda: PooledTable(self.grid.memory.events), scope="global")
         model.add_site(
             "outcome_table", lambda: PooledTable(self.grid.memory.outcomes), scope="global"
         )
-        model.add_site("token_prior", lambda: PlainDirichlet(tokens), scope="global")
+        model.add_site(
+            "token_prior", lambda: Independent(PlainDirichlet(tokens), 1), scope="global"
+        )
         model.add_site(
             "misread",
             lambda: PlainBeta(past.sightings[1] + wrong, past.sightings[0] + right),
@@ -223,21 +165,38 @@ class GridModel:
         )
 
     def view_kernel(
-        self, event: Tensor, heading: Tensor, hand: Tensor, initial: Tensor, misread: Tensor
+        self,
+        event: Tensor,
+        heading: Tensor,
+        hand: Tensor,
+        initial: Tensor,
+        misread: Tensor,
+        token_prior: Tensor,
     ) -> Distribution:
         """The map's present tokens around the pose, misread with a small probability."""
         length = event.shape[2]
         places = self.grid.geometry.offsets.shape[1]
         time = torch.arange(length).repeat_interleave(places)
         shift = self.grid.geometry.torus.views[heading[0, 0]]
-        _, segments = self._trace(event, heading, hand, Sightings(time, shift.flatten(), time))
+        every = Sightings(time, shift.flatten(), time, time)
+        _, segments = self._trace(event, heading, hand, every)
         token = (
             segments.initial_tokens(initial[:, 0, 0])
             .gather(1, segments.seen)
             .view(-1, 1, length, places)
         )
         error = misread[..., None]
-        return Readings(token, torch.log1p(-error), (error / (self.grid.num_tokens - 1)).log())
+        wrong = (error / (self.grid.num_tokens - 1)).log()
+
+        def appearance(view: Tensor) -> Tensor:
+            """What contexts add at first sightings, `(K, 1, T)`, given views `(K, 1, T, P)`."""
+            none = torch.zeros(length, dtype=torch.long)
+            history = History(none, heading[0, 0], none, view[0, 0], none)
+            sightings = self.grid.sightings(history)
+            _, seen = self._trace(event, heading, hand, sightings)
+            return self.grid.first_sights(seen, sightings, initial[:, 0, 0], token_prior[:, 0, 0])
+
+        return Views(token, torch.log1p(-error), wrong, appearance)
 
     def outcome_kernel(
         self,
@@ -280,7 +239,7 @@ class GridModel:
         trajectory = follow(event[:, 0], history, self.grid.effects, self.grid.geometry)
         trace = (
             trajectory,
-            segment(trajectory, sightings or Sightings(none, none, none), self.grid.geometry),
+            segment(trajectory, sightings or Sightings(*4 * [none]), self.grid.geometry),
         )
         if sightings is None:
             self._last = event, heading, trace
@@ -291,16 +250,16 @@ class GridModel:
     def draw_history(self, values: SiteValues, generator: torch.Generator) -> SiteValues:
         """Update all latents once: events (by one of two updates, evenly), the map, tables."""
         alone = bool(torch.rand((), generator=generator) < 0.5)
-        update = self.draw_events if alone else self.draw_attribution
+        update = self.draw_events if alone else self.draw_exchange
         values = {**values, **update(values, generator)}
         initial = self.grid.redraw_map(particles_of(values), history_of(values), generator)[:, None]
         tables = self.draw_tables({**values, "map": initial}, generator)
         return {"event": values["event"], "map": initial, **tables}
 
-    def draw_attribution(self, values: SiteValues, generator: torch.Generator) -> SiteValues:
-        """Move effects in time, tables integrated out; leaves p(event, tables | rest) invariant."""
-        particles = shift_effects(self.grid, particles_of(values), history_of(values), generator)
-        return {"event": particles.events[:, None], **_values_of(particles.tables)}
+    def draw_exchange(self, values: SiteValues, generator: torch.Generator) -> SiteValues:
+        """Change events together, tables integrated out; leaves p(event, map, tables | rest) invariant."""
+        moved = exchange_events(self.grid, particles_of(values), history_of(values), generator)
+        return values_of(moved)
 
     def draw_events(self, values: SiteValues, generator: torch.Generator) -> SiteValues:
         """Update events with the map integrated out, which is to be drawn next.

@@ -140,34 +140,66 @@ def divide(
 
 @compiled
 def token_scores(
-    seen: Ints, code: Ints, token: Ints, used: int, odds: Array, log_prior: Array
+    seen: Ints, code: Ints, context: Ints, token: Ints, used: int, odds: Array, log_prior: Array
 ) -> Array:
     """log p(token of every segment, its sightings) up to a constant, `(N, U + J, V)`.
 
-    It is the token prior, or a point mass where a token was written, and the log odds of every
-    right sighting. Written segments that a sequence does not have keep the token prior, which sums
+    It is the token prior in the context of the first sighting, or a point mass where a token was
+    written, and the log odds of every right sighting. Written segments that a sequence does not have keep the token prior, which sums
     to one: they add nothing.
 
     Args:
         seen, token: `(N, S)`, `(N, J)`, see `Segments`; `used` is U.
-        code: `(S,)`, see `Sightings`.
+        code, context: `(S,)`, see `Sightings`, in the order of time.
         odds: `(N,)` log odds of a right sighting, see `misread_log_odds`.
-        log_prior: `(N, V)`.
+        log_prior: `(N, V + 1, V)` by context.
     """
-    number, slots = log_prior.shape
+    number, _, slots = log_prior.shape
+    shown = np.full(used, -1)
     scores = np.empty((number, used + token.shape[1], slots), np.float32)
     for case in range(number):
         for segment in range(scores.shape[1]):
             written = token[case, segment - used] if segment >= used else SAME
             for slot in range(slots):
                 if written == SAME:
-                    scores[case, segment, slot] = log_prior[case, slot]
+                    scores[case, segment, slot] = log_prior[case, 0, slot]
                 else:
                     scores[case, segment, slot] = 0.0 if slot == written else NEVER
         for sighting in range(len(code)):
+            segment = seen[case, sighting]
+            if segment < used and shown[segment] != case:
+                shown[segment] = case
+                for slot in range(slots):
+                    scores[case, segment, slot] = log_prior[case, context[sighting], slot]
             if code[sighting] >= 0:
-                scores[case, seen[case, sighting], code[sighting]] += odds[case]
+                scores[case, segment, code[sighting]] += odds[case]
     return scores
+
+
+@compiled
+def first_sights(
+    seen: Ints, time: Ints, context: Ints, token: Ints, used: int, log_prior: Array, length: int
+) -> Array:
+    """Log p(token | context) - log p(token | no context) of the cells first seen in a slice, `(N, T)`.
+
+    Args:
+        seen, token: `(N, S)`, `(N, U + J)`, see `Segments`; the first `used` are initial ones.
+        time, context: `(S,)`, see `Sightings`, in the order of time.
+        used: U.
+        log_prior: `(N or 1, V + 1, V)` by context.
+        length: T.
+    """
+    gain = np.zeros((len(seen), length), np.float32)
+    shown = np.full(used, -1)
+    for case in range(len(seen)):
+        prior = log_prior[min(case, len(log_prior) - 1)]
+        for sighting in range(len(time)):
+            segment = seen[case, sighting]
+            if segment < used and shown[segment] != case:
+                shown[segment] = case
+                there = token[case, segment]
+                gain[case, time[sighting]] += prior[context[sighting], there] - prior[0, there]
+    return gain
 
 
 @compiled
@@ -179,6 +211,7 @@ def tally_steps(
     cell_ahead: Ints,
     seen: Ints,
     code: Ints,
+    context: Ints,
     token: Ints,
     used: int,
     sizes: tuple[int, int, int, int, int],
@@ -188,7 +221,8 @@ def tally_steps(
     Args:
         events, hand: `(N, T)`.
         action, outcome: `(T,)`.
-        cell_ahead, seen, code: `(N, T)`, `(N, S)`, `(S,)`, see `Segments` and `Sightings`.
+        cell_ahead, seen, code, context: `(N, T)`, `(N, S)`, `(S,)`, `(S,)`, see `Segments` and
+            `Sightings`.
         token: `(N, U + J)` of every segment; the first `used` are initial ones.
         used: U.
         sizes: of the tables, see `Counts`.
@@ -197,7 +231,7 @@ def tally_steps(
     num_actions, slots, hands, num_events, num_outcomes = sizes
     event_counts = np.zeros((number, num_actions, slots, hands, num_events), np.float32)
     outcome_counts = np.zeros((number, num_actions + num_events, slots, num_outcomes), np.float32)
-    initial = np.zeros((number, slots), np.float32)
+    initial = np.zeros((number, slots + 1, slots), np.float32)
     readings = np.zeros((number, 2), np.float32)
     shown = np.full(used, -1)
     for case in range(number):
@@ -212,5 +246,5 @@ def tally_steps(
             readings[case, 0 if token[case, segment] == code[sighting] else 1] += 1
             if segment < used and shown[segment] != case:
                 shown[segment] = case
-                initial[case, token[case, segment]] += 1
+                initial[case, context[sighting], token[case, segment]] += 1
     return event_counts, outcome_counts, initial, readings

@@ -176,11 +176,14 @@ class Sightings:
         time: `(S,)` slice.
         shift: `(S,)` from the agent's anchor to the cell, see `Torus`.
         code: `(S,)` token slot or OTHER.
+        context: `(S,)` what the same view shows in the next cell towards the agent: 1 + its token
+            slot, or 0 if that is not known.
     """
 
     time: Tensor
     shift: Tensor
     code: Tensor
+    context: Tensor
 
 
 def sightings_of(history: History, geometry: Geometry) -> Sightings:
@@ -188,6 +191,16 @@ def sightings_of(history: History, geometry: Geometry) -> Sightings:
     seen = history.view != -1
     seen[:, geometry.own] = False
     time, place = seen.nonzero(as_tuple=True)
-    return Sightings(
-        time, geometry.torus.views[history.heading[time], place], history.view[time, place]
-    )
+    shift = geometry.torus.views[history.heading[time], place]
+    return Sightings(time, shift, history.view[time, place], _context(history, geometry)[seen])
+
+
+def _context(history: History, geometry: Geometry) -> Tensor:
+    """What stands next to every cell of the views on the agent's side, `(T, P)`, see `Sightings`.
+
+    The neighbour along the column is asked first, then the one along the row.
+    """
+    known = history.view.clamp_min(-1) + 1
+    known[:, geometry.own] = 0
+    along_column, along_row = (known[:, torch.as_tensor(place)] for place in geometry.beside)
+    return torch.where(along_column > 0, along_column, along_row)

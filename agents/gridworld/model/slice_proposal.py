@@ -91,7 +91,7 @@ def _sight_score(
     history: History,
     tables: Tables,
 ) -> Tensor:
-    """log p(view | event, past), `(K, E)`; cells without a number hold what the token prior says."""
+    """log p(view | event, past), `(K, E)`; cells without a number hold what their context says."""
     sightings = grid.sightings(history)
     now = sightings.time == len(history) - 1
     code = sightings.code[now]
@@ -99,7 +99,8 @@ def _sight_score(
     position = trajectory.position[:, -1, None] + grid.effects.steps[:, history.heading[-2]]
     cells = torus.cell(torus.anchor(position)[..., None] + sightings.shift[now])
     shown = code.clamp_min(0).expand_as(cells)
-    chance = _chance_of(grid, present, segments, tables, cells, shown)
+    beside = sightings.context[now].expand_as(cells)
+    chance = _chance_of(grid, present, segments, tables, cells, shown, beside)
     writes = grid.effects.writes
     wrote = (writes[:, None] >= 0) & (cells == trajectory.cell_ahead[:, -1, None, None])
     chance = torch.where(wrote, (writes[:, None] == shown).float(), chance)
@@ -115,13 +116,19 @@ def _chance_of(
     tables: Tables,
     cells: Tensor,
     token: Tensor,
+    context: Tensor,
 ) -> Tensor:
-    """p(map cells hold tokens now), both `(K, E, S)`, given that of the numbered cells `(K, U, V)`."""
+    """p(map cells hold tokens now), all `(K, E, S)`, given that of the numbered cells `(K, U, V)`.
+
+    A cell without a number is seen for the first time, in a context.
+    """
     used = len(segments.cells)
     unnumbered = torch.full((grid.geometry.size**2,), used)
     number = unnumbered.index_copy(0, segments.cells, torch.arange(used))
-    belief = torch.cat([present, tables.token_prior[:, None]], 1).flatten(1)
-    place = number.take(cells) * grid.num_slots + token
+    belief = torch.cat([present, tables.token_prior], 1).flatten(1)
+    row = number.take(cells)
+    row = torch.where(row == used, used + context, row)
+    place = row * grid.num_slots + token
     return belief.gather(1, place.flatten(1)).view(cells.shape)
 
 

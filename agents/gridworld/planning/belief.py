@@ -161,7 +161,7 @@ def belief_of(
     return Belief(
         origin=grid.geometry.origin(trajectory.position),
         cells=_cells(grid, particles, history, weights, counts).double().numpy(),
-        unseen=grid.prior.mean_token_prior(counts).double().numpy(),
+        unseen=grid.prior.frequencies(counts).double().numpy(),
         seen=_seen(grid, history, trajectory, best),
         pose=pose.numpy(),
         weights=weights.double().numpy(),
@@ -181,9 +181,9 @@ def _cells(
     _, segments, sightings = grid.trace(particles.events, history)
     num = len(weights)
     misread = grid.prior.mean_misread(counts).expand(num)
-    token_prior = grid.prior.mean_token_prior(counts).expand(num, -1)
+    token_prior = grid.prior.mean_token_prior(counts, grid.past).expand(num, -1, -1)
     logits = grid.segment_logits(segments, sightings, misread, token_prior)
-    never_seen = (weights @ token_prior).expand(grid.geometry.size**2, -1)
+    never_seen = grid.prior.frequencies(counts).expand(grid.geometry.size**2, -1)
     seen = torch.tensordot(weights, grid.present(logits, segments), 1)
     return never_seen.index_copy(0, segments.cells, seen)
 
@@ -297,7 +297,11 @@ def region_of(
     rows, columns = (places.max(0) - (top, left) + 2).tolist()
     if last is not None and last.size == geometry.size:
         same = (last.shape, last.corner) == ((rows, columns), (top, left))
-        if same and np.array_equal(last.steps, tables.steps) and np.array_equal(last.turns, tables.turns):
+        if (
+            same
+            and np.array_equal(last.steps, tables.steps)
+            and np.array_equal(last.turns, tables.turns)
+        ):
             return last
     return _lay_out((rows, columns), (top, left), tables, geometry)
 

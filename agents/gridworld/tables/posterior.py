@@ -11,7 +11,7 @@ Counts come as N independent cases `(N, *context, x)`, each with the head (an ac
 belongs to.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -30,6 +30,7 @@ from aif_dcpc.agents.gridworld.tables.prior import (
     TINY,
     Array,
     PooledDirichletPrior,
+    learned_shares,
     structure_posterior,
 )
 
@@ -75,6 +76,11 @@ class TablePosterior:
         """log p(past | concentration, pooling) of every head, `(head, H, L, G)`."""
         return self.prior.log_evidences(self._pooled_past)
 
+    def with_learned_shares(self) -> "TablePosterior":
+        """The same table, with concentrations as common as the past says."""
+        shares = learned_shares(self._log_evidence.astype(float), self.prior)
+        return replace(self, prior=replace(self.prior, shares=shares))
+
     # -- what the running episode adds -------------------------------------------------------------
 
     def _pooled(self, own: Tensor) -> Array:
@@ -88,7 +94,7 @@ class TablePosterior:
         evidence = self._log_evidence[head]
         layout = prior.base, prior.level, prior.group
         add_new_evidence(evidence, pooled, head, *layout, self._rows, self._log_gammas)
-        return structure_posterior(evidence, prior.chances)
+        return structure_posterior(evidence, prior.chances, prior.shares)
 
     def log_evidence(self, own: Tensor, head: Tensor) -> Tensor:
         """log p(past + own), structures integrated out, `(N,)`."""

@@ -3,7 +3,8 @@
 A table p(x | head, context) has, for each head (an action, say), a *structure* h: how noisy rows
 are (a concentration), whether the context matters at all, and, if it does, for each value of its
 first axis (a token ahead, say) by itself, which of the other axes matter. What does not matter has
-its counts pooled. Given the structure every row is Dirichlet(alpha_h base), so evidence, posterior
+its counts pooled. How common each concentration is (a tiny one makes rows all but deterministic) is
+learned from the heads together (`learned_shares`). Given the structure every row is Dirichlet(alpha_h base), so evidence, posterior
 mean, novelty and exact draws are in closed form:
 
     log p(counts | h) = sum over rows [ln G(alpha) - ln G(alpha + n.) + sum_x ln G(alpha b_x + n_x)
@@ -31,6 +32,7 @@ from aif_dcpc.agents.gridworld.compiled import compiled
 Array = npt.NDArray[Any]
 
 TINY = 1e-30
+EM_ROUNDS = 20
 IMPOSSIBLE = -12.0  # log evidence of one (perhaps fractional) count where the base measure is zero
 
 
@@ -45,7 +47,8 @@ class PooledDirichletPrior:
         base: `(R, X)` base measure of every row; zero where x is impossible.
         index: `(L, C)` the row that each of the C contexts has under each pooling; pooling 0
             ignores the context.
-        alphas: `(H,)` total concentrations, evenly likely.
+        alphas: `(H,)` total concentrations.
+        shares: `(H,)` how likely each is.
         chances: `(L,)` prior probability that the context does not matter, and of each other
             pooling if it does.
         context: sizes of the context axes; the first has size G.
@@ -54,6 +57,7 @@ class PooledDirichletPrior:
     base: Array
     index: Array
     alphas: Array
+    shares: Array
     chances: Array
     context: tuple[int, ...]
 
@@ -74,7 +78,7 @@ class PooledDirichletPrior:
                 first, then never axis 0.
             bases: for each pooling, a base measure that broadcasts to `(*context, X)`, ignored axes
                 having size 1.
-            alphas: total concentrations.
+            alphas: total concentrations, evenly likely.
             chances: prior probability that the context does not matter, and of each other pooling
                 if it does.
         """
@@ -94,6 +98,7 @@ class PooledDirichletPrior:
             layout,
             np.stack(index),
             np.array(alphas, layout.dtype),
+            np.full(len(alphas), 1 / len(alphas)),
             np.array(chances, float),
             context,
         )
@@ -176,7 +181,8 @@ class PooledDirichletPrior:
     def _row_weights(self, pooled: Array) -> Array:
         """p(pooling of the row, concentration | counts), `(H, ..., head, R)`."""
         evidence = self.log_evidences(pooled).astype(float)
-        weights, _ = structure_posterior(evidence.reshape(-1, *evidence.shape[-3:]), self.chances)
+        cases = evidence.reshape(-1, *evidence.shape[-3:])
+        weights, _ = structure_posterior(cases, self.chances, self.shares)
         by_row = weights[:, :, self.level, self.group].reshape(*evidence.shape[:-2], len(self.base))
         return np.moveaxis(by_row, -2, 0)
 
@@ -227,29 +233,30 @@ class Summary:
         nothing: what an idle trial gives.
         counts: at which the summary was computed last; None before the first use.
         last: the summary at those counts.
-        base: base measure of the prior that it was computed under.
+        base, shares: of the prior that it was computed under.
     """
 
     nothing: int
     counts: Tensor | None = None
     last: Triple | None = None
     base: Tensor | None = None
+    shares: Tensor | None = None
 
     def update(self, counts: Tensor, prior: PooledDirichletPrior) -> Triple:
         """Posterior mean, novelty, and mean after an idle trial, at `(head, *context, x)` counts."""
-        base = torch.from_numpy(prior.base)
-        self.last = self._changed_heads(counts, base, prior) or prior.summary(counts, self.nothing)
+        self.last = self._changed_heads(counts, prior) or prior.summary(counts, self.nothing)
         self.counts = counts
-        self.base = base
+        self.base = torch.from_numpy(prior.base)
+        self.shares = torch.from_numpy(prior.shares)
         return self.last
 
-    def _changed_heads(
-        self, counts: Tensor, base: Tensor, prior: PooledDirichletPrior
-    ) -> Triple | None:
+    def _changed_heads(self, counts: Tensor, prior: PooledDirichletPrior) -> Triple | None:
         """The last summary with the changed heads computed anew; None if it does not fit any more."""
-        if self.last is None or self.counts is None or self.base is None:
+        if self.last is None or self.counts is None or self.base is None or self.shares is None:
             return None
-        if counts.shape != self.counts.shape or not torch.equal(base, self.base):
+        same_prior = np.array_equal(prior.base, self.base.numpy())
+        same_shares = np.array_equal(prior.shares, self.shares.numpy())
+        if counts.shape != self.counts.shape or not (same_prior and same_shares):
             return None
         changed = (counts != self.counts).flatten(1).any(1).nonzero()[:, 0]
         mean, novelty, without_optimism = (part.clone() for part in self.last)
@@ -268,6 +275,7 @@ class Summary:
             "novelty": novelty,
             "again": without_optimism,
             "base": self.base,
+            "shares": self.shares,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -275,19 +283,20 @@ class Summary:
         self.nothing = state["nothing"]
         self.counts = state["counts"]
         self.base = state["base"]
+        self.shares = state["shares"]
         self.last = None
         if state["mean"] is not None:
             self.last = state["mean"], state["novelty"], state["again"]
 
 
 @compiled
-def structure_posterior(evidence: Array, chances: Array) -> tuple[Array, Array]:
+def structure_posterior(evidence: Array, chances: Array, shares: Array) -> tuple[Array, Array]:
     """What counts say about structures.
 
     Args:
         evidence: `(N, H, L, G)` log p(counts | concentration, pooling) of every value of the first
             axis.
-        chances: `(L,)`, see `PooledDirichletPrior`.
+        chances, shares: `(L,)` and `(H,)`, see `PooledDirichletPrior`.
 
     Returns:
         p(concentration, pooling of a value of the first axis | counts) `(N, H, L, G)`, and log
@@ -299,8 +308,8 @@ def structure_posterior(evidence: Array, chances: Array) -> tuple[Array, Array]:
     logits = np.empty((alphas, 2))
     for case in range(number):
         for alpha in range(alphas):
-            logits[alpha, 0] = math.log(chances[0])
-            logits[alpha, 1] = math.log(1 - chances[0])
+            logits[alpha, 0] = math.log(shares[alpha] * chances[0])
+            logits[alpha, 1] = math.log(shares[alpha] * (1 - chances[0]))
             for group in range(groups):
                 logits[alpha, 0] += evidence[case, alpha, 0, group]
                 top = -np.inf
@@ -317,15 +326,32 @@ def structure_posterior(evidence: Array, chances: Array) -> tuple[Array, Array]:
                     weights[case, alpha, pooling, group] /= sum_
                 logits[alpha, 1] += top + math.log(sum_)
         top = logits.max()
-        total[case] = top + math.log(np.exp(logits - top).sum() / alphas)
+        total[case] = top + math.log(np.exp(logits - top).sum())
         for alpha in range(alphas):
-            neutral = math.exp(logits[alpha, 0] - total[case]) / alphas
-            matters = math.exp(logits[alpha, 1] - total[case]) / alphas
+            neutral = math.exp(logits[alpha, 0] - total[case])
+            matters = math.exp(logits[alpha, 1] - total[case])
             for group in range(groups):
                 weights[case, alpha, 0, group] = neutral
                 for pooling in range(1, poolings):
                     weights[case, alpha, pooling, group] *= matters
     return weights, total
+
+
+def learned_shares(evidence: Array, prior: PooledDirichletPrior) -> Array:
+    """How common each concentration is among heads: the mode of its posterior, `(H,)`.
+
+    The shares have a Dirichlet(2, ..., 2) prior; the mode is found by expectation and maximisation.
+
+    Args:
+        evidence: `(heads, H, L, G)` log p(counts | concentration, pooling) of every head.
+        prior: of each head.
+    """
+    shares = np.full(len(prior.alphas), 1 / len(prior.alphas))
+    for _ in range(EM_ROUNDS):
+        weights, _ = structure_posterior(evidence, prior.chances, shares)
+        expected = weights[:, :, :, 0].sum((0, 2))
+        shares = (expected + 1) / (expected + 1).sum()
+    return shares
 
 
 def numpy_generator(generator: torch.Generator | None) -> np.random.Generator:

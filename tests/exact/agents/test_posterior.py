@@ -26,8 +26,14 @@ ACTIONS = 2
 TOKENS = 2
 ALPHABET = 4
 NUM_EVENTS = 9
+ALPHAS = (0.001, 0.1, 1.0)  # with no past they are evenly likely
 PRIOR = TablePrior(
-    stay=0.4, effect_odds=1.0, nothing=0.6, token_concentration=3.0, misread=(1.0, 6.0)
+    stay=0.4,
+    effect_odds=1.0,
+    ahead_odds=1.0,
+    nothing=0.6,
+    token_concentration=3.0,
+    misread=(1.0, 6.0),
 )
 FLOOR = 0
 WALL = 1
@@ -36,10 +42,15 @@ WALL = 1
 VOCABULARY = Vocabulary(Slots(TOKENS, [0, 1]), Slots(1, [0]), [(FLOOR, SAME)], NUM_EVENTS)
 
 
-def small_world() -> GridConditionals:
-    """A torus of nine cells, two tokens, one effect (it turns a wall ahead into floor), a view of the cell ahead."""
+def small_world(depth: int = 1) -> GridConditionals:
+    """A torus of nine cells, two tokens, one effect (it turns a wall ahead into floor), a view of `depth` cells ahead."""
     view = EgocentricView(
-        rows=2, columns=1, own_cell=(1, 0), num_tokens=ALPHABET, unseen_token=3, empty_hand_token=0
+        rows=depth + 1,
+        columns=1,
+        own_cell=(depth, 0),
+        num_tokens=ALPHABET,
+        unseen_token=3,
+        empty_hand_token=0,
     )
     geometry = geometry_of(view, SIZE)
     return GridConditionals(
@@ -55,6 +66,10 @@ RECORDS = {
     "turned and misread": History(
         torch.tensor([0, 1, 0, 1]), torch.tensor([0, 1, 1, 1]), torch.zeros(4, dtype=torch.long),
         torch.tensor([[0, -1], [1, -1], [-2, -1], [0, -1]]), torch.tensor([1, 1, 1, 1]),
+    ),
+    "two cells ahead": History(
+        torch.tensor([0, 1, 1]), torch.tensor([0, 0, 0]), torch.zeros(3, dtype=torch.long),
+        torch.tensor([[1, 0, -1], [1, 1, -1], [0, -2, -1]]), torch.tensor([1, 1, 1]),
     ),
 }  # fmt: skip
 
@@ -86,7 +101,7 @@ def log_transitions(steps: list[tuple[int, int, int]]) -> float:
     for action in {a for a, _, _ in steps}:
         own = [(f, e) for a, f, e in steps if a == action]
         terms = []
-        for alpha in (0.1, 1.0):
+        for alpha in ALPHAS:
             terms.append(dirichlet_multinomial(Counter(e for _, e in own), alpha, event_base(None)))
             rows = {f: Counter(e for g, e in own if g == f) for f, _ in own}
             by_token = sum(dirichlet_multinomial(c, alpha, event_base(f)) for f, c in rows.items())
@@ -102,7 +117,7 @@ def log_outcomes(steps: list[tuple[int, int, int]]) -> float:
     for row in {r for r, _, _ in steps}:
         own = [(f, o) for r, f, o in steps if r == row]
         terms = []
-        for alpha in (0.1, 1.0):
+        for alpha in ALPHAS:
             terms.append(dirichlet_multinomial(Counter(o for _, o in own), alpha, base))
             rows = {f: Counter(o for g, o in own if g == f) for f, _ in own}
             terms.append(sum(dirichlet_multinomial(c, alpha, base) for c in rows.values()))
@@ -131,6 +146,37 @@ def walk(
     return places, fronts
 
 
+def cell_at(place: tuple[int, int], heading: int, ahead: int) -> tuple[int, int]:
+    """The cell so many steps ahead of a place."""
+    dy, dx = [(0, 1), (1, 0), (0, -1), (-1, 0)][heading]
+    return (place[0] + ahead * dy) % SIZE, (place[1] + ahead * dx) % SIZE
+
+
+def sightings(
+    events: tuple[int, ...], history: History
+) -> list[list[tuple[tuple[int, int], int, int]]]:
+    """By slice: cell, code, and context (1 + the code of the next cell towards the agent, 0 if it shows none)."""
+    places, _ = walk(events, history)
+    seen = []
+    for t, place in enumerate(places):
+        here = []
+        codes = history.view[t].tolist()[-2::-1]  # from the agent outwards
+        for ahead, code in enumerate(codes, 1):
+            nearer = codes[ahead - 2] if ahead > 1 else -1
+            here.append((cell_at(place, int(history.heading[t]), ahead), code, max(nearer + 1, 0)))
+        seen.append(here)
+    return seen
+
+
+def log_tokens(world: dict[tuple[int, int], int], firsts: dict[tuple[int, int], int]) -> float:
+    """Log probability of the map: in every context of a first sighting, tokens have a prior of their own."""
+    total = 0.0
+    for context in set(firsts.values()):
+        tokens = Counter(world[cell] for cell, of in firsts.items() if of == context)
+        total += dirichlet_multinomial(tokens, 3.0, [0.5, 0.5])
+    return total
+
+
 def log_joint(
     events: tuple[int, ...], world: dict[tuple[int, int], int], history: History
 ) -> float:
@@ -141,6 +187,8 @@ def log_joint(
     fates = []
     right = 0
     wrong = 0
+    firsts: dict[tuple[int, int], int] = {}
+    seen = sightings(events, history)
     for t in range(len(history)):
         if t:
             event = events[t - 1]
@@ -152,13 +200,13 @@ def log_joint(
             )
             if event == 8:
                 now[fronts[t - 1]] = FLOOR
-        code = int(history.view[t, 0])
-        if code != -1:
-            right = right + (code == now[fronts[t]])
-            wrong = wrong + (code != now[fronts[t]])
+        for cell, code, context in seen[t]:
+            right = right + (code == now[cell])
+            wrong = wrong + (code != now[cell])
+            firsts.setdefault(cell, context)
     return (
         log_transitions(moves) + log_outcomes(fates)
-        + dirichlet_multinomial(Counter(world.values()), 3.0, [0.5, 0.5])
+        + log_tokens(world, firsts)
         + lgamma(7) - lgamma(7 + right + wrong) + lgamma(1 + wrong) - lgamma(1) + lgamma(6 + right) - lgamma(6)
         - wrong * log(ALPHABET - 1)
     )  # fmt: skip
@@ -172,7 +220,7 @@ def exact_events(history: History) -> list[torch.Tensor]:
     ]
     weights: Counter[tuple[int, ...]] = Counter()
     for events in itertools.product(*allowed):
-        cells = sorted(set(walk(events, history)[1]))
+        cells = sorted({cell for here in sightings(events, history) for cell, _, _ in here})
         for tokens in itertools.product(range(TOKENS), repeat=len(cells)):
             value = log_joint(events, dict(zip(cells, tokens, strict=True)), history)
             weights[events] += exp(value) if value > -1e300 else 0.0
@@ -206,8 +254,8 @@ def assert_close(
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_arrivals_alone_are_properly_weighted(name: str) -> None:
-    grid = small_world()
     history = RECORDS[name]
+    grid = small_world(history.view.shape[1] - 1)
     generator = torch.Generator().manual_seed(0)
     particles, log_weights = prior_particles(grid, history.head(1), 20000, generator)
     for end in range(2, len(history) + 1):
@@ -225,12 +273,13 @@ def test_arrivals_alone_are_properly_weighted(name: str) -> None:
 @pytest.mark.parametrize("name", RECORDS)
 def test_sweeps_keep_the_exact_posterior(name: str) -> None:
     """Starts from weighted arrivals, resampled, so that any drift is the sweeps' own."""
-    grid = small_world()
     history = RECORDS[name]
+    grid = small_world(history.view.shape[1] - 1)
     generator = torch.Generator().manual_seed(1)
     particles, log_weights = prior_particles(grid, history.head(1), 10000, generator)
     for end in range(2, len(history) + 1):
-        particles, gain = propose(small_world(), particles, history.head(end), generator)
+        grid = small_world(history.view.shape[1] - 1)
+        particles, gain = propose(grid, particles, history.head(end), generator)
         log_weights += gain
     index = torch.multinomial(log_weights.softmax(0), 4000, replacement=True, generator=generator)
     tables = Tables(*(t[index] for t in vars(particles.tables).values()))
@@ -249,7 +298,8 @@ def test_sweeps_keep_the_exact_posterior(name: str) -> None:
 def test_the_engine_on_the_clamped_history_reaches_the_exact_posterior(name: str) -> None:
     """`DCPC.run` from its own start (events drawn without looking at the data)."""
     history = RECORDS[name]
-    engine = DCPC(GridModel(small_world()).build(), num_particles=300)
+    grid = small_world(history.view.shape[1] - 1)
+    engine = DCPC(GridModel(grid).build(), num_particles=300)
     state = engine.init(data_of(history), seed=0)
     state, _ = engine.run(state, 200)
     state, info = engine.run(state, 200, record=["event"])

@@ -1,0 +1,232 @@
+"""What happened when, and what an action did all along: events changed together, all else integrated out.
+
+A step that went ahead in open space looks like one that changed nothing; a change that is noticed
+late may have been the work of any step since the last look. When it is told apart at last, two
+events or more must change at once, which updates of one event at a time do not find, least of all
+with tables in hand that were drawn given a wrong guess.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridParticles
+from aif_dcpc.agents.gridworld.model.counts import AHEAD, Tables
+from aif_dcpc.agents.gridworld.model.paths import History
+from aif_dcpc.agents.gridworld.tables.posterior import evidence_gain
+
+FARTHEST = 6  # steps that do not turn, between two whose events change places
+
+
+def exchange_events(
+    grid: GridConditionals, particles: GridParticles, history: History, generator: torch.Generator
+) -> GridParticles:
+    """Move events together, by one of three proposals, drawn evenly.
+
+    A Metropolis move on events, map and tables given the token prior and the rate of misreading:
+    the events are proposed; the map is drawn from its conditional given the views, whose
+    normaliser counts; the tables are integrated out, and drawn anew where the move is accepted.
+    """
+    propose = PROPOSALS[int(torch.randint(len(PROPOSALS), (), generator=generator))]
+    trial, log_ratio = propose(grid, particles.events, history, generator)
+    tried = (trial != particles.events).any(1).nonzero()[:, 0]
+    if not len(tried):
+        return particles
+    gain, initial = _gain(grid, _some(particles, tried), trial[tried], history, generator)
+    accepted = torch.rand(len(tried), generator=generator).log() < gain + log_ratio[tried]
+    moved = tried[accepted]
+    if not len(moved):
+        return particles
+    fresh = grid.draw_all_tables(trial[moved], initial[accepted], history, generator)
+    tables = replace(
+        particles.tables,
+        transition=particles.tables.transition.index_copy(0, moved, fresh.transition),
+        outcome=particles.tables.outcome.index_copy(0, moved, fresh.outcome),
+    )
+    return GridParticles(
+        particles.events.index_copy(0, moved, trial[moved]),
+        particles.initial.index_copy(0, moved, initial[accepted]),
+        tables,
+    )
+
+
+def _some(particles: GridParticles, which: Tensor) -> GridParticles:
+    """Particles of some numbers."""
+    tables = Tables(*(table[which] for table in vars(particles.tables).values()))
+    return GridParticles(particles.events[which], particles.initial[which], tables)
+
+
+def _still(history: History) -> Tensor:
+    """Slices whose step did not turn; the events of the others are known."""
+    return ((history.heading[1:] - history.heading[:-1]) % 4 == 0).nonzero()[:, 0] + 1
+
+
+Proposal = tuple[Tensor, Tensor]  # events (N, T); log q(old | new) - log q(new | old), (N,)
+
+
+def swapped(
+    grid: GridConditionals, events: Tensor, history: History, generator: torch.Generator
+) -> Proposal:
+    """Let one event that changed something (any, evenly) change places with another near it.
+
+    Steps that turn are passed over. Sequences in which nothing happened stay as they are. The
+    exchange is its own inverse.
+    """
+    still = _still(history)
+    acts = (events[:, still] != 0).float()
+    has = acts.any(1, keepdim=True)
+    if not bool(has.any()):
+        return events, torch.zeros(len(events))
+    one = torch.multinomial(torch.where(has, acts, 1.0), 1, generator=generator)
+    away = torch.randint(-FARTHEST, FARTHEST + 1, one.shape, generator=generator)
+    other = one + away
+    other = torch.where(has & (other >= 0) & (other < len(still)), other, one)
+    pair = still[torch.cat([one, other], 1)]
+    return events.scatter(1, pair, events.gather(1, pair.flip(1))), torch.zeros(len(events))
+
+
+def relabelled(
+    grid: GridConditionals, events: Tensor, history: History, generator: torch.Generator
+) -> Proposal:
+    """Exchange two events in the steps of one action, faced with one token, over a stretch of time.
+
+    A step that does not turn is drawn: it gives the action, the token that was seen ahead, one of
+    the events, and one end; another gives the other end; the other event is drawn evenly. The
+    exchange is its own inverse.
+    """
+    still = _still(history)
+    if not len(still):
+        return events, torch.zeros(len(events))
+    choices = (grid.effects.known & (grid.effects.turns == 0)).nonzero()[:, 0]
+    number = len(events)
+    faced = _faced(grid, history)
+    one, other = still[torch.randint(len(still), (2, number), generator=generator)][..., None]
+    old = events.gather(1, one)
+    new = choices[torch.randint(len(choices), (number, 1), generator=generator)]
+    time = torch.arange(events.shape[1])
+    chosen = (time >= torch.minimum(one, other)) & (time <= torch.maximum(one, other))
+    chosen &= (history.action == history.action[one]) & (faced == faced[one])
+    chosen &= torch.isin(time, still)
+    exchanged = torch.where(events == old, new, torch.where(events == new, old, events))
+    return torch.where(chosen, exchanged, events), torch.zeros(number)
+
+
+def remade(
+    grid: GridConditionals, events: Tensor, history: History, generator: torch.Generator
+) -> Proposal:
+    """Draw all events afresh in steps that faced one token: one action does one thing, the others nothing.
+
+    A step that does not turn is drawn: it gives the token that was seen ahead. Of all such steps
+    few have other events (see `Guess`).
+    """
+    still = _still(history)
+    if not len(still):
+        return events, torch.zeros(len(events))
+    faced = _faced(grid, history)
+    one = still[torch.randint(len(still), (1,), generator=generator)]
+    steps = still[faced[still] == faced[one]]
+    guess = Guess(grid, history.action[steps])
+    drawn = guess.draw(len(events), generator)
+    log_ratio = guess.log_prob(events[:, steps]) - guess.log_prob(drawn)
+    return events.index_copy(1, steps, drawn), log_ratio
+
+
+PROPOSALS = (swapped, relabelled, remade)
+
+
+def _faced(grid: GridConditionals, history: History) -> Tensor:
+    """Code that was seen ahead before the step into each slice, `(T,)`."""
+    ahead = history.view[:, grid.geometry.place_ahead]
+    return torch.cat([ahead[:1], ahead[:-1]])
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A distribution over the events of S steps: one action moves or does something, the others nothing.
+
+    Which action, and which event, are drawn evenly (going ahead half of the time); then each step,
+    independently, has any event with a small probability: about once in all steps, or in every
+    tenth one.
+
+    Attributes:
+        grid: what events there are.
+        action: `(S,)`.
+    """
+
+    grid: GridConditionals
+    action: Tensor
+
+    @cached_property
+    def _choices(self) -> Tensor:
+        """`(E',)` events that do not turn; 0 is the first."""
+        return (self.grid.effects.known & (self.grid.effects.turns == 0)).nonzero()[:, 0]
+
+    @cached_property
+    def _hypotheses(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Events of all steps under each hypothesis `(Q, S)`, how rare others are, log prior `(Q,)`."""
+        actions = self.action.unique()
+        others = self._choices[1:]
+        odds = torch.where(others == AHEAD, len(others) - 1.0, 1.0)
+        what = torch.where(self.action == actions[:, None, None], others[:, None], 0).flatten(
+            0, 1
+        )  # (actions * events, S)
+        prior = (odds / odds.sum()).log().repeat(len(actions)) - math.log(len(actions))
+        rare = torch.tensor([0.5 / (len(self.action) + 1), 0.1])
+        return (
+            what.repeat(2, 1),
+            rare.repeat_interleave(len(what)),
+            prior.repeat(2) - math.log(2),
+        )
+
+    def draw(self, number: int, generator: torch.Generator) -> Tensor:
+        """Independent draws, `(number, S)`."""
+        what, rare, prior = self._hypotheses
+        which = torch.multinomial(prior.exp(), number, replacement=True, generator=generator)
+        shape = number, len(self.action)
+        other = self._choices[torch.randint(len(self._choices), shape, generator=generator)]
+        differs = torch.rand(shape, generator=generator) < rare[which, None]
+        return torch.where(differs, other, what[which])
+
+    def log_prob(self, events: Tensor) -> Tensor:
+        """Log probability of events `(N, S)`, `(N,)`."""
+        what, rare, prior = self._hypotheses
+        any_event = rare / len(self._choices)
+        agree = (events[:, None] == what).float().sum(-1)  # (N, Q)
+        right = (1 - rare + any_event).log()
+        terms = agree * right + (len(self.action) - agree) * any_event.log() + prior
+        return terms.logsumexp(1)
+
+
+def _gain(
+    grid: GridConditionals,
+    particles: GridParticles,
+    trial: Tensor,
+    history: History,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Log acceptance ratio `(N,)` of trial events `(N, T)`, and the maps drawn for them."""
+    before = grid.counts(particles.events, particles.initial, history)
+    old, _ = _views(grid, particles.tables, particles.events, history)
+    new, initial = _views(grid, particles.tables, trial, history, generator)
+    after = grid.counts(trial, initial, history)
+    gain = new - old + evidence_gain(grid.memory.events, before.transition, after.transition)
+    return gain + evidence_gain(grid.memory.outcomes, before.outcome, after.outcome), initial
+
+
+def _views(
+    grid: GridConditionals,
+    tables: Tables,
+    events: Tensor,
+    history: History,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """log p(views, heading, hand | events), the map integrated out, up to a constant; and a map, if it is to be drawn."""
+    trajectory, segments, sightings = grid.trace(events, history)
+    logits = grid.segment_logits(segments, sightings, tables.misread, tables.token_prior)
+    total = logits.logsumexp(-1).sum(-1) + grid.log_bodily(events, trajectory, history)
+    if generator is None:
+        return total, events
+    return total, grid.draw_map(logits, segments, tables.token_prior, generator)
