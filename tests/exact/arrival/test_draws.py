@@ -7,9 +7,10 @@ import torch
 from block_models import MODELS, data
 from clouds import chains_agree
 from models import wide_gaussian_pair
-from torch.distributions import Normal
+from torch.distributions import Independent, Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel, ModelError, NonFiniteError
+from aif_dcpc.inference.arrival.draws import element_names
 
 
 @pytest.mark.parametrize("name", ["one_slice", "shared", "switched", "path"])
@@ -64,6 +65,35 @@ def test_a_move_of_the_users_takes_part():
     draws = DCPC(model, moves={"u": "prior"}).sample({"x": torch.tensor([1.5])}, seed=0)
     assert chains_agree(draws["z"], 0.5, 2 / 3)
     assert chains_agree(draws["u"], 1.0, 2 / 3)
+
+
+def test_a_printed_summary_has_a_row_for_each_number_and_counts_all_draws():
+    """Rows are recomputed from the draws; beyond forty the rest is counted."""
+    model = GraphicalModel()
+    model.add_site("mean", lambda: Normal(0.0, 1.0))
+    model.add_site("many", lambda: Independent(Normal(torch.zeros(45), 1.0), 1))
+    draws = DCPC(model).sample(batch_size=1, num_particles=16, seed=0)
+    header, first, *others = str(draws).splitlines()
+    assert header.split("  ")[-1].strip() == "tail ESS" and "50 %" in header
+    label, *numbers = first.split()
+    assert label == "mean"
+    flat = draws["mean"].flatten().double()
+    levels = torch.tensor([0.05, 0.5, 0.95]).double()
+    expected = [flat.mean(), flat.std(), *torch.quantile(flat, levels)]
+    assert [float(x) for x in numbers[:5]] == pytest.approx([float(x) for x in expected], rel=1e-3)
+    assert float(numbers[6]) == round(float(draws.bulk_ess["mean"]))
+    assert others[0].startswith("many[0] ") and others[38].startswith("many[38] ")
+    assert others[39] == "... and 6 more rows: see .summary()"
+    assert others[40].startswith(f"{draws['mean'].numel()} draws, ")
+    assert [label for label, _ in draws.summary()][-1] == "many[44]"
+
+
+def test_numbers_are_named_by_their_place():
+    assert element_names("z", (1,)) == ["z"]
+    assert element_names("z", (2,)) == ["z[0]", "z[1]"]
+    assert element_names("z", (1, 2, 2)) == ["z[0, 0]", "z[0, 1]", "z[1, 0]", "z[1, 1]"]
+    assert element_names("z", (2, 1)) == ["z[0, 0]", "z[1, 0]"]
+    assert element_names("z", ()) == ["z"]
 
 
 # -- what is refused -------------------------------------------------------------------------------
