@@ -12,7 +12,7 @@ intervention).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -127,7 +127,7 @@ def _magnitude(matrix: Tensor, least: Tensor) -> Tensor:
     return norm.sqrt() * 0.5 * (root + root.mT)
 
 
-def _usable(products: Tensor) -> Tensor:
+def _usable(products: Tensor, total: Callable[..., tuple[Tensor, ...]]) -> Tensor:
     """`(num_changes, 1)`: changes that are finite, and no more than FAR times the usual (geometric mean) size.
 
     One proposal far into a tail would otherwise swamp, or overflow, the moments of all others for
@@ -135,6 +135,7 @@ def _usable(products: Tensor) -> Tensor:
 
     Args:
         products: of input changes and score changes, `(num_changes, N)`.
+        total: of sums over these changes, the sums over all.
     """
     size = products.abs().sum(-1, keepdim=True)
     finite = torch.isfinite(size)
@@ -142,7 +143,8 @@ def _usable(products: Tensor) -> Tensor:
     logs = torch.where(
         moved, torch.log(torch.where(moved, size, torch.ones_like(size))), torch.zeros_like(size)
     )
-    usual = logs.sum() / moved.sum().clamp_min(1)
+    sum_of_logs, number = total(logs.sum(), moved.sum())
+    usual = sum_of_logs / number.clamp_min(1)
     return finite & (logs < usual + math.log(FAR))
 
 
@@ -171,6 +173,19 @@ class SiteAdaptation:
     strides: Mapping[tuple[str, int], tuple[Tensor, ...]] = field(default_factory=dict)
     updates: Mapping[tuple[str, int], int] = field(default_factory=dict)
 
+    # what processes that share the learning override: here all data are at hand
+    def total(self, *sums: Tensor) -> tuple[Tensor, ...]:
+        """Turn sums over the data at hand into sums over all data."""
+        return sums
+
+    def mean(self, averaged: Tensor) -> Tensor:
+        """Turn a mean over the data at hand into the mean over all data."""
+        return averaged
+
+    def number(self, counted: int) -> int:
+        """Turn a number of changes at hand into the number of all."""
+        return counted
+
     def log_step(self, key: tuple[str, int], like: Tensor) -> Tensor:
         """Current log step of a proposal at a chunk width; starts at log .5."""
         kept = self.log_steps.get(key)
@@ -178,6 +193,7 @@ class SiteAdaptation:
 
     def stepped(self, key: tuple[str, int], acceptance: Tensor, like: Tensor) -> "SiteAdaptation":
         """Robbins-Monro step towards the target acceptance, gain t^-.6."""
+        acceptance = self.mean(acceptance)
         count = self.updates.get(key, 0)
         move = (count + 1) ** -0.6 * 2 * (acceptance - TARGET_ACCEPTANCE)
         log_step = (self.log_step(key, like) + move).clamp(math.log(MIN_STEP), math.log(MAX_STEP))
@@ -190,7 +206,7 @@ class SiteAdaptation:
     ) -> "SiteAdaptation":
         """Take in changes `(num_changes, N)` of one factor's inputs and scores."""
         products = dx * dscore
-        usable = _usable(products)
+        usable = _usable(products, self.total)
         if dense:
             dx = _cleared(dx.clone(), usable)
             dscore = _cleared(dscore.clone(), usable)
@@ -199,9 +215,10 @@ class SiteAdaptation:
         else:
             xx = _cleared(dx.square(), usable).sum(0)
             xy = _cleared(products, usable).sum(0)
-        number = dx.shape[0]
+        xx, xy, used = self.total(xx, xy, usable.sum())
+        number = self.number(dx.shape[0])
         known = self.secants.get(key)
-        samples = (usable.sum() * (xx > 0).any()).to(dx.dtype)
+        samples = (used * (xx > 0).any()).to(dx.dtype)
         if known is None:
             secant = Secant(xx / number, xy / number, samples)
         else:
