@@ -311,6 +311,27 @@ def test_more_time_is_asked_for_only_where_time_was_what_lacked(monkeypatch):
     assert found.seconds > 1.0 and found.num_draws <= 40
 
 
+def test_acceptance_and_prediction_errors_are_means_over_all_sweeps(monkeypatch):
+    sampler = build_sampler(DCPC(model_of(Normal)), {"x": torch.zeros(1).double()}, 3, seed=0)
+    made = []
+    sweep = sampler.sweep
+    monkeypatch.setattr(sampler, "sweep", lambda **given: made.append(sweep(**given)) or made[-1])
+    kept = Kept(torch.zeros(3, 1))
+    assert kept.mean_acceptance.eq(0).all() and kept.unseen == 0
+    with torch.no_grad():
+        for _ in range(5):
+            kept.sweep(sampler)
+        kept.thin()
+        for _ in range(4):
+            kept.sweep(sampler)
+    assert len(made) == 9
+    least = [torch.stack(list(acceptances.values())).amin(0) for acceptances, _ in made]
+    assert torch.allclose(kept.mean_acceptance, torch.stack(least).mean(0))
+    for number, chart in enumerate(m.chart for m in sampler.moves):
+        scores = torch.stack([points[chart].score for _, points in made])
+        assert torch.allclose(kept.mean_scores[number], scores.double().mean(0))
+
+
 def test_thinned_draws_are_those_of_every_second_sweep():
     kept = Kept(torch.zeros(2, 1))
     engine = DCPC(model_of(Normal))
