@@ -127,7 +127,12 @@ def _magnitude(matrix: Tensor, least: Tensor) -> Tensor:
     return norm.sqrt() * 0.5 * (root + root.mT)
 
 
-def _usable(products: Tensor, total: Callable[..., tuple[Tensor, ...]]) -> Tensor:
+def _as_they_are(*sums: Tensor) -> tuple[Tensor, ...]:
+    """Sums over the data at hand where these are all data."""
+    return sums
+
+
+def _usable(products: Tensor, total: Callable[..., tuple[Tensor, ...]] = _as_they_are) -> Tensor:
     """`(num_changes, 1)`: changes that are finite, and no more than FAR times the usual (geometric mean) size.
 
     One proposal far into a tail would otherwise swamp, or overflow, the moments of all others for
