@@ -9,12 +9,18 @@ particles (Rainforth et al. 2018, "On nesting Monte Carlo estimators"):
 
 A particle holds states and parameters alike, so what is learned about either is one number here, and
 novelty is 0. What outcomes of different steps tell is added up as if they told of different things.
+An outcome that later slices read, a state that is seen, is predicted from imagined outcomes, which
+particles do not share: what it tells is not estimated, and counts as 0. A model of that kind brings
+a judge of its own, as `agents/gaussian` does.
 """
+
+import math
 
 import torch
 from torch import Tensor
 
 from aif_dcpc.agents.planners.protocol import Preference, Situation
+from aif_dcpc.inference.model.graph import Lag
 
 
 def imagined_terms(situation: Situation, policies: Tensor) -> dict[str, Tensor]:
@@ -29,30 +35,43 @@ def imagined_terms(situation: Situation, policies: Tensor) -> dict[str, Tensor]:
             "neg_expected_log_preference".
     """
     sites = list(situation.preferences)
+    told = [name for name in sites if not _is_read_later(situation, name)]
     found = situation.engine.imagine(
         situation.state,
         {situation.action: policies},
         sites,
         log_prob=sites,
-        cross_log_prob=sites,
+        cross_log_prob=told,
         generator=situation.generator,
     )
     preferred = sum(
         _log_preference(preference, found[name]).mean(0)
         for name, preference in situation.preferences.items()
     )
-    own = sum(found[f"log_prob/{name}"] for name in sites)
-    crossed = sum(found[f"cross_log_prob/{name}"] for name in sites)
-    assert isinstance(own, Tensor) and isinstance(crossed, Tensor) and isinstance(preferred, Tensor)
-    ambiguity = -own.mean(0)
-    entropy = -(crossed.logsumexp(1) - torch.tensor(float(len(own))).log()).mean(0)
+    assert isinstance(preferred, Tensor)
+    ambiguity = torch.zeros_like(preferred)
+    gain = torch.zeros_like(preferred)
+    for name in sites:
+        ambiguity = ambiguity - found[f"log_prob/{name}"].mean(0)
+    if told:
+        own = torch.stack([found[f"log_prob/{name}"] for name in told]).sum(0)
+        crossed = torch.stack([found[f"cross_log_prob/{name}"] for name in told]).sum(0)
+        gain = (own - crossed.logsumexp(1)).mean(0) + math.log(len(own))
+    entropy = ambiguity + gain
     return {
         "risk": -preferred - entropy,
         "ambiguity": ambiguity,
-        "information_gain": entropy - ambiguity,
+        "information_gain": gain,
         "novelty": torch.zeros_like(ambiguity),
         "neg_expected_log_preference": -preferred,
     }
+
+
+def _is_read_later(situation: Situation, name: str) -> bool:
+    """Whether later slices read a site."""
+    sites = situation.engine.model.sites.values()
+    parents = [parent for site in sites for parent in site.parents]
+    return any(isinstance(parent, Lag) and parent.site == name for parent in parents)
 
 
 def _log_preference(preference: Preference, values: Tensor) -> Tensor:

@@ -224,7 +224,7 @@ def test_imagination_follows_the_declared_kernel(lived):
     block = told.learned["state"].linear.block
     state = quiet(state, block)
     actions = torch.randint(ACTIONS, (5, 6), generator=torch.Generator().manual_seed(1))
-    futures, one_hot = imagined(told, state, actions)
+    futures, _ = imagined(told, state, actions)
     found = engine.imagine(state, {"action": actions}, ["state"])["state"]
     assert torch.allclose(futures.states.double(), found, atol=1e-4)
     linear = told.learned["state"].linear
@@ -349,7 +349,7 @@ def test_it_learns_a_linear_world_and_goes_where_it_wants(wish):
 
 def test_it_goes_on_bit_for_bit(wish):
     agent = slide_agent(preference=wish)
-    actions, env, observation = live(agent, 30)
+    _, env, observation = live(agent, 30)
     twin = slide_agent(preference=wish)
     twin.load_state_dict(agent.state_dict())
     for _ in range(15):
@@ -387,9 +387,9 @@ def test_what_does_not_fit_is_told_in_a_sentence():
     number = gymnasium.spaces.Dict(state=gymnasium.spaces.Discrete(3))
     with pytest.raises(AgentError, match="agent=discrete"):
         GaussianAgent.build(number, Slide.action_space, {}, {}, 0)
-    with pytest.raises(AgentError, match="horizn.*horizon"):
+    with pytest.raises(AgentError, match=r"horizn.*horizon"):
         slide_agent(horizn=3)
-    with pytest.raises(AgentError, match="pendulm.*pendulum"):
+    with pytest.raises(AgentError, match=r"pendulm.*pendulum"):
         find_wish("pendulm")
     assert set(DEFAULTS) >= set(SMALL) - {"inference"}
 
