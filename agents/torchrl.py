@@ -29,6 +29,8 @@ from aif_dcpc.agents.imagined_steps import ImaginedSteps
 from aif_dcpc.agents.protocol import Agent, Observation
 
 WORLD = "world"  # under which an imagined world is carried along
+STATE = "state"  # a stream that torchrl's wrapper of Gymnasium calls by another name
+OBSERVATION = "observation"
 SAMPLED = (InteractionType.RANDOM,)  # ways of interacting in which actions are sampled
 
 
@@ -40,23 +42,35 @@ class Listening(Transform):
 
     Args:
         agent: whose `begin` and `feedback` are called.
-        streams: name -> spec of what the agent reads; the environment may show more.
+        streams: key -> spec of what the agent reads; the environment may show more.
+        names: key -> the stream's name, where that is another.
         seed: of the agent's first episode; the next ones count on.
 
     Attributes:
         moment: how many observations there have been.
     """
 
-    def __init__(self, agent: Agent, streams: Mapping[str, TensorSpec], *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        streams: Mapping[str, TensorSpec],
+        names: Mapping[str, str],
+        *,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         self.agent = agent
         self.streams = dict(streams)
+        self.names = dict(names)
         self.next_seed = seed
         self.moment = 0
 
     def seen(self, tensordict: TensorDictBase) -> Observation:
         """What a tensordict shows, as the agent reads it; what torchrl has as one-hot is a number again."""
-        return {name: spec.to_numpy(tensordict[name]) for name, spec in self.streams.items()}
+        return {
+            self.names.get(key, key): spec.to_numpy(tensordict[key])
+            for key, spec in self.streams.items()
+        }
 
     def _reset(
         self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase
@@ -80,7 +94,7 @@ class Listening(Transform):
 def lived_in(env: EnvBase, agent: Agent, *, seed: int = 0) -> TransformedEnv:
     """Return the environment with an agent that hears of everything that happens in it.
 
-    Put it around whatever else ends episodes, such as `StepCounter`.
+    Transforms that end episodes, such as `StepCounter`, must have been added before.
 
     Args:
         env: a single environment whose observations are the agent's streams.
@@ -95,8 +109,13 @@ def lived_in(env: EnvBase, agent: Agent, *, seed: int = 0) -> TransformedEnv:
             f"an agent lives in one world at a time, not in a batch of {tuple(env.batch_size)}: "
             "give each worker of a collector an agent of its own."
         )
-    own = env.base_env if isinstance(env, TransformedEnv) else env
-    return TransformedEnv(env, Listening(agent, dict(own.observation_spec.items()), seed=seed))
+    transformed = env if isinstance(env, TransformedEnv) else TransformedEnv(env)
+    base = transformed.base_env
+    own = getattr(getattr(base, "observation_space", None), "spaces", {})
+    names = {} if OBSERVATION in own else {OBSERVATION: STATE}
+    streams = dict(base.observation_spec.items())
+    transformed.append_transform(Listening(agent, streams, names, seed=seed))
+    return transformed
 
 
 class AgentPolicy(TensorDictModuleBase):
@@ -227,7 +246,8 @@ class ImaginedEnv(ModelBasedEnvBase):
     """What an agent believes would happen: each trajectory lives on in a particle of its posterior.
 
     An episode begins where the agent stands now, in a draw of its cloud. Observed are the sites that
-    the agent observes, under the names of their streams; the reward is the one that its model
+    the agent observes, under the names of their streams (`state` is "observation", as torchrl's
+    wrapper of Gymnasium has it); the reward is the one that its model
     observes, else the log preference of what is observed, nats; an episode ends where the model
     observes that it does, and else goes on (limit it by `StepCounter`). What a trajectory needs to
     go on is carried along under "world".
@@ -252,6 +272,7 @@ class ImaginedEnv(ModelBasedEnvBase):
         steps = ImaginedSteps(life, self.generator)
         readers = life.observed.items()
         shown = {n: r if isinstance(r, str) else n for n, r in readers}
+        shown = {n: OBSERVATION if key == STATE else key for n, key in shown.items()}
         observed = {n: key for n, key in shown.items() if key not in ("reward", "terminated")}
         observed = {n: key for n, key in observed.items() if n in steps.carried}
         transition = Transition(steps, observed)

@@ -82,8 +82,8 @@ class BoundedNormal(nn.Module):
     def __init__(self, streams: nn.Module, spec: Bounded) -> None:
         super().__init__()
         self.streams = streams
-        self.low = spec.space.low
-        self.high = spec.space.high
+        self.low = spec.space.low.reshape(-1, spec.shape[-1])[0]  # alike in all environments
+        self.high = spec.space.high.reshape(-1, spec.shape[-1])[0]
         self.log_scale = nn.Parameter(torch.zeros(spec.shape[-1]))
 
     def forward(self, *streams: Tensor) -> tuple[Tensor, Tensor]:
