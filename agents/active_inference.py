@@ -12,10 +12,12 @@ The T-maze agent of the package, `agents/tmaze.py`, is the smallest whole exampl
 
 import time
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import gymnasium
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -26,8 +28,9 @@ from aif_dcpc.agents.life import Life, Reader, Streams
 from aif_dcpc.agents.one_life import as_one_life
 from aif_dcpc.agents.planners.protocol import Plan, Planner, Preference, Situation
 from aif_dcpc.agents.protocol import BaseAgent, Observation, StepReport
-from aif_dcpc.inference import DCPC, GraphicalModel
+from aif_dcpc.inference import DCPC, GraphicalModel, State
 from aif_dcpc.inference.learning import learn_step
+from aif_dcpc.inference.model.data_rows import of_data
 from aif_dcpc.inference.model.resampling import ess, unique_ancestors
 from aif_dcpc.misspelt import unknown_name
 
@@ -61,7 +64,8 @@ class ActiveInferenceAgent(BaseAgent):
 
     Attributes:
         life: the history and its cloud.
-        plan: the last one.
+        plans: the last ones, of each world that did not rest.
+        chosen: the policy taken of each.
 
     Raises:
         AgentError: for a model, names or spaces that do not fit each other.
@@ -110,9 +114,11 @@ class ActiveInferenceAgent(BaseAgent):
                 raise AgentError(unknown_name("preferred site", name, observed))
         parameters = list(model.parameters())
         self.optimizer = torch.optim.Adam(parameters, lr=learning_rate) if parameters else None
-        self.plan: Plan | None = None
-        self.chosen = 0
-        self.consequences = {"reward": 0.0, "terminated": 0.0}
+        self.plans: list[Plan] = []
+        self.chosen: list[int] = []
+        self.ended = torch.zeros(1, dtype=torch.bool)
+        self.resting = torch.zeros(1, dtype=torch.bool)
+        self.consequences = {"reward": torch.zeros(1), "terminated": torch.zeros(1)}
         self.evidence = 0.0
         self.milliseconds: dict[str, float] = {}
         self.log_joint: float | None = None
@@ -121,10 +127,7 @@ class ActiveInferenceAgent(BaseAgent):
 
     def begin(self, *, seed: int) -> None:
         """Begin an episode, and seed all choices of it."""
-        super().begin(seed=seed)
-        self.life.begin(self.generator)
-        self.consequences = {"reward": 0.0, "terminated": 0.0}
-        self.evidence = self._log_evidence()
+        self.begin_batch(seeds=[seed])
 
     def act(self, observation: Observation, *, greedy: bool = True) -> Any:
         """Append the observation, re-infer the full history by sweeps, plan, and choose.
@@ -132,32 +135,115 @@ class ActiveInferenceAgent(BaseAgent):
         Returns:
             an int for a Discrete action space, an array for a Box.
         """
-        self._observe(observation)
+        action = self.act_batch(_of_one_world(observation), greedy=greedy)[0]
+        return int(action) if self.num_actions else action
+
+    def feedback(
+        self, observation: Observation, reward: float, terminated: bool, truncated: bool
+    ) -> None:
+        """Take in what the last action led to; at an episode's end learn from it, unless frozen."""
+        ends = np.array([terminated]), np.array([truncated])
+        self.feedback_batch(_of_one_world(observation), np.array([reward]), *ends)
+        if terminated or truncated:
+            self._observe(_of_one_world(observation))
+            self._end(self.ended)
+
+    # -- in several worlds at once -----------------------------------------------------------------
+
+    rests = True  # a world whose episode has ended shows its last observation once more
+
+    def begin_batch(self, *, seeds: Sequence[int | None]) -> None:
+        """Begin an episode in the worlds that have a seed, once their last observation was seen."""
+        given = torch.tensor([seed is not None for seed in seeds])
+        super().begin(seed=next(seed for seed in reversed(seeds) if seed is not None))
+        if len(seeds) != len(self.ended):
+            self.ended = torch.zeros(len(seeds), dtype=torch.bool)
+        self.resting = given & self.ended
+        self.life.begin(self.generator, given & ~self.resting)
+        self.consequences = {
+            name: torch.where(given & ~self.resting, 0.0, self._consequence(name, len(seeds)))
+            for name in ("reward", "terminated")
+        }
+        self.evidence = self._log_evidence()
+
+    def _consequence(self, name: str, number: int) -> Tensor:
+        """What the last actions led to in so many worlds, `(B,)`."""
+        past = self.consequences[name]
+        return past if len(past) == number else torch.zeros(number)
+
+    def act_batch(self, observations: Observation, *, greedy: bool = True) -> npt.NDArray[Any]:
+        """Append what is seen in each world, re-infer the full histories, plan, and choose.
+
+        Args:
+            observations: stream -> `(B, *shape)`.
+            greedy: whether the best policy is taken, or one is sampled.
+
+        Returns:
+            actions `(B, *event)`; those of worlds that rest mean nothing.
+        """
+        self._observe(observations)
         start = time.perf_counter()
-        self.plan = self.planner.plan(self.situation())
-        self.chosen = self._choose(self.plan, greedy)
-        action = self.plan.first_actions[self.chosen]
-        self.life.act(action[None])
+        actions = self._plan(greedy)
+        self.life.act(actions)
+        if bool(self.resting.any()):
+            self._end(self.resting)
+            self.life.begin(self.generator, self.resting)
+            self.resting = torch.zeros_like(self.resting)
         self.milliseconds["planning"] = 1e3 * (time.perf_counter() - start)
+        found: npt.NDArray[Any] = actions.cpu().numpy()
         if isinstance(self.action_space, gymnasium.spaces.Box):
-            return action.cpu().numpy().astype(self.action_space.dtype)
-        return int(action)
+            return found.astype(self.action_space.dtype)
+        return found
+
+    def _plan(self, greedy: bool) -> Tensor:
+        """Plan in every world that does not rest, and choose, `(B, *event)`."""
+        present = self.life.present(self.generator)
+        space = self.life.placeholder
+        actions = space.expand(len(self.resting), *space.shape).clone()
+        self.plans = []
+        self.chosen = []
+        for row in range(len(self.resting)):
+            if not self.resting[row]:
+                plan = self.planner.plan(self._situation(present, row))
+                self.plans.append(plan)
+                self.chosen.append(self._choose(plan, greedy))
+                actions[row] = plan.first_actions[self.chosen[-1]]
+        return actions
 
     def situation(self) -> Situation:
-        """What the planner is handed now."""
+        """What the planner is handed now, in the first world."""
+        return self._situation(self.life.present(self.generator), 0)
+
+    def _situation(self, present: State, row: int) -> Situation:
+        """What the planner is handed in one world."""
+        alone = present.batch_size == 1
         return Situation(
             engine=self.life.engine,
-            state=self.life.present(self.generator),
+            state=present if alone else of_data(present, torch.tensor([row])),
             action=self.life.action,
             action_space=self.action_space,
             preferences=self.preferences,
             generator=self.generator,
         )
 
-    def _observe(self, observation: Observation) -> None:
-        """Take in what is seen, together with what the last action led to."""
+    def feedback_batch(
+        self,
+        observations: Observation,
+        rewards: npt.NDArray[np.float64],
+        terminated: npt.NDArray[np.bool_],
+        truncated: npt.NDArray[np.bool_],
+    ) -> None:
+        """Note what the last actions led to, `(B,)` each; the next slice tells it to the model."""
+        self.consequences = {
+            "reward": torch.as_tensor(rewards, dtype=torch.get_default_dtype()),
+            "terminated": torch.as_tensor(terminated, dtype=torch.get_default_dtype()),
+        }
+        self.ended = torch.as_tensor(np.logical_or(terminated, truncated))
+
+    def _observe(self, observations: Observation) -> None:
+        """Take in what is seen, together with what the last actions led to."""
         start = time.perf_counter()
-        self.life.observe(as_streams({**observation, **self.consequences}))
+        self.life.observe({**as_streams(observations), **self.consequences})
         self.milliseconds["inference"] = 1e3 * (time.perf_counter() - start)
 
     def _choose(self, plan: Plan, greedy: bool) -> int:
@@ -166,15 +252,10 @@ class ActiveInferenceAgent(BaseAgent):
         weights = (excess < TIED).double() if greedy else (-self.precision * excess).softmax(0)
         return int(torch.multinomial(weights, 1, generator=self.generator))
 
-    def feedback(
-        self, observation: Observation, reward: float, terminated: bool, truncated: bool
-    ) -> None:
-        """Take in what the last action led to; at an episode's end learn from it, unless frozen."""
-        self.consequences = {"reward": float(reward), "terminated": float(terminated)}
-        if not (terminated or truncated):
-            return
+    def _end(self, rows: Tensor) -> None:
+        """Learn from the episodes that have ended, unless frozen."""
         start = time.perf_counter()
-        self._observe(observation)
+        self.ended = self.ended & ~rows
         if not self.frozen:
             self._learn()
         self.milliseconds["learning"] = 1e3 * (time.perf_counter() - start)
@@ -198,7 +279,7 @@ class ActiveInferenceAgent(BaseAgent):
 
     def report(self, *, pictures: bool = False) -> StepReport:
         """Report on inference, the terms of the policy that was chosen, and times; draw beliefs."""
-        if self.plan is None or self.life.state is None:
+        if not self.plans or self.life.state is None:
             return StepReport()
         times = {f"speed/ms_{name}": value for name, value in self.milliseconds.items()}
         sweeps = max(self.life.num_sweeps, 1)
@@ -228,15 +309,17 @@ class ActiveInferenceAgent(BaseAgent):
         return 0.0 if self.life.state is None else float(self.life.state.log_evidence.mean())
 
     def _planning_scalars(self) -> dict[str, float]:
-        """Expected free energy of the policy that was chosen, and its terms, nats."""
-        plan = self.plan
-        assert plan is not None
-        terms = {f"efe/{name}": float(term[self.chosen]) for name, term in plan.terms.items()}
-        return {"efe/total": float(plan.expected_free_energy[self.chosen]), **terms}
+        """Expected free energy of the policies that were chosen, and its terms, means over worlds, nats."""
+        found: dict[str, list[float]] = {}
+        for plan, chosen in zip(self.plans, self.chosen, strict=True):
+            found.setdefault("total", []).append(float(plan.expected_free_energy[chosen]))
+            for name, term in plan.terms.items():
+                found.setdefault(name, []).append(float(term[chosen]))
+        return {f"efe/{name}": fmean(values) for name, values in found.items()}
 
     def explain(self) -> str:
-        """Say why the last action was chosen, in words and numbers."""
-        return "nothing was planned yet" if self.plan is None else explain(self.plan)
+        """Say why the last action was chosen (in the first world), in words and numbers."""
+        return explain(self.plans[0]) if self.plans else "nothing was planned yet"
 
     # -- persistence -------------------------------------------------------------------------------
 
@@ -248,7 +331,9 @@ class ActiveInferenceAgent(BaseAgent):
             "life": self.life.state_dict(),
             "parameters": {name: p.detach().clone() for name, p in self._parameters().items()},
             "optimizer": optimizer,
-            "consequences": dict(self.consequences),
+            "consequences": {name: value.clone() for name, value in self.consequences.items()},
+            "ended": self.ended.clone(),
+            "resting": self.resting.clone(),
             "evidence": self.evidence,
             "log_joint": self.log_joint,
             "frozen": self.frozen,
@@ -264,20 +349,27 @@ class ActiveInferenceAgent(BaseAgent):
             self.optimizer.load_state_dict(state["optimizer"])
         self.life.load_state_dict(state["life"])
         self.life.engine.generator = self.generator
-        self.consequences = dict(state["consequences"])
+        self.consequences = {name: x.clone() for name, x in state["consequences"].items()}
+        self.ended = state["ended"].clone()
+        self.resting = state["resting"].clone()
         self.evidence = float(state["evidence"])
         self.log_joint = state["log_joint"]
         self.frozen = bool(state["frozen"])
-        self.plan = None
+        self.plans = []
 
     def _parameters(self) -> dict[str, Tensor]:
         """Parameters of the kernels by a number each."""
         return {str(number): p for number, p in enumerate(self.model.parameters())}
 
 
-def as_streams(observation: Mapping[str, Any]) -> Streams:
-    """Turn what one world shows into tensors `(1, *shape)`: int64 for integers, else floats."""
-    return {name: _as_tensor(value)[None] for name, value in observation.items()}
+def as_streams(observations: Observation) -> Streams:
+    """Turn what worlds show, `(B, *shape)`, into tensors: int64 for integers, else floats."""
+    return {name: _as_tensor(value) for name, value in observations.items()}
+
+
+def _of_one_world(observation: Observation) -> dict[str, npt.NDArray[Any]]:
+    """Give what one world shows a leading axis."""
+    return {name: np.asarray(value)[None] for name, value in observation.items()}
 
 
 def _as_tensor(value: Any) -> Tensor:

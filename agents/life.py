@@ -15,6 +15,7 @@ from torch import Tensor
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.inference import DCPC, State
 from aif_dcpc.inference.archive import pack, unpack
+from aif_dcpc.inference.model.data_rows import of_data
 from aif_dcpc.inference.model.resampling import resample_lineages
 from aif_dcpc.inference.model.state import Info
 from aif_dcpc.inference.smc.recent import hold_timeless
@@ -63,7 +64,7 @@ class Life:
         self.window = window
         self.state: State | None = None
         self.learned: State | None = None
-        self.episode_length = 0
+        self.lengths = torch.zeros(1, dtype=torch.int64)
         self.frozen = False
         self.acceptance: dict[str, float] = {}
         self._check()
@@ -87,27 +88,53 @@ class Life:
 
     # -- one step ----------------------------------------------------------------------------------
 
-    def begin(self, generator: torch.Generator) -> None:
-        """Begin an episode; what was only evaluated since the last one is forgotten."""
+    @property
+    def episode_length(self) -> int:
+        """Slices of the longest running episode."""
+        return int(self.lengths.max())
+
+    def begin(self, generator: torch.Generator, rows: Tensor | None = None) -> None:
+        """Begin an episode; what was only evaluated since all began together is forgotten.
+
+        Args:
+            generator: source of randomness from now on.
+            rows: `(B,)` True for each of B worlds in which one begins; None for a single world.
+
+        Raises:
+            AgentError: a life that is learned from is of another number of worlds.
+        """
         self.engine.generator = generator
-        self.episode_length = 0
-        if self.frozen:
+        rows = torch.ones(1, dtype=torch.bool) if rows is None else rows
+        if len(rows) != len(self.lengths):
+            self.lengths = torch.zeros(len(rows), dtype=torch.int64)
+        self.lengths = torch.where(rows, 0, self.lengths)
+        if self.frozen and bool(rows.all()):
             self.state = self.learned
+        if self.state is not None and self.state.batch_size != len(rows):
+            self.state = self._of_worlds(self.state, len(rows))
+
+    def _of_worlds(self, state: State, number: int) -> State:
+        """Let so many frozen worlds go on from the first one's history."""
+        if not self.frozen:
+            raise AgentError(
+                f"num_envs={number}: this agent has learned in {state.batch_size} worlds at a time, "
+                f"and goes on learning in as many: num_envs={state.batch_size}."
+            )
+        return of_data(state, torch.zeros(number, dtype=torch.int64))
 
     def observe(self, streams: Streams) -> State:
         """Append what is seen, `(B, *shape)`, and sweep the history; returns the cloud."""
         new = self._slice(streams)
         state = self._begun(new) if self.state is None else self.engine.append(self.state, new)
-        self.episode_length += 1
+        self.lengths = self.lengths + 1
         self.state = self._swept(state)
         return self.state
 
     def _slice(self, streams: Streams) -> dict[str, Tensor]:
         """Site or input -> its value in the new slice, `(B, *event)`."""
         new = {name: _read(name, reader, streams) for name, reader in self.observed.items()}
-        batch = len(next(iter(streams.values())))
-        new[self.action] = self.placeholder.expand(batch, *self.placeholder.shape)
-        new[self.reset] = torch.full((batch,), int(self.episode_length == 0))
+        new[self.action] = self.placeholder.expand(len(self.lengths), *self.placeholder.shape)
+        new[self.reset] = (self.lengths == 0).long()
         return new
 
     def _begun(self, new: Mapping[str, Tensor]) -> State:
@@ -161,7 +188,7 @@ class Life:
         return {
             "state": None if self.state is None else pack(self.state),
             "learned": None if self.learned is None else pack(self.learned),
-            "episode_length": self.episode_length,
+            "lengths": self.lengths.clone(),
             "frozen": self.frozen,
         }
 
@@ -169,7 +196,7 @@ class Life:
         """Restore what `state_dict` gave."""
         self.state = self._unpacked(packed["state"])
         self.learned = self._unpacked(packed["learned"])
-        self.episode_length = int(packed["episode_length"])
+        self.lengths = packed["lengths"].clone()
         self.frozen = bool(packed["frozen"])
 
     def _unpacked(self, packed: Mapping[str, Any] | None) -> State | None:

@@ -109,6 +109,10 @@ class BatchAgent(Protocol):
     An agent that cannot, may have a method `companion(number: int)` instead, which returns another
     agent, for a world of its own: what one of them learns, all know, at once, and
     `load_state_dict` restores in place what they share.
+
+    An agent with an attribute `rests` that is True is shown the last observation of an episode once
+    more, by `act_batch` after `begin_batch`, before the first one of the next: what it chooses for
+    that world then is not done.
     """
 
     def begin_batch(self, *, seeds: Sequence[int | None]) -> None:

@@ -13,9 +13,14 @@ from aif_dcpc.runs import Checkpoint
 
 
 class Inhabitants(Protocol):
-    """One life for each world; `agent` is the one that a checkpoint names, and whose pictures are shown."""
+    """One life for each world; `agent` is the one that a checkpoint names, and whose pictures are shown.
+
+    Attributes:
+        rests: whether a world must show the last observation of an episode once more.
+    """
 
     agent: Agent
+    rests: bool
 
     def begin(self, seeds: Sequence[int | None]) -> None:
         """Begin an episode in every world that has a seed; the others go on."""
@@ -42,6 +47,8 @@ class OneInEach:
     Args:
         agents: in the order of the worlds.
     """
+
+    rests = False
 
     def __init__(self, agents: Sequence[Agent]) -> None:
         self.agents = agents
@@ -101,6 +108,7 @@ class AllAtOnce:
 
     def __init__(self, agent: BatchAgent) -> None:
         self.agent: Any = agent
+        self.rests = bool(getattr(agent, "rests", False))
 
     def begin(self, seeds: Sequence[int | None]) -> None:
         """Begin episodes where there is a seed."""

@@ -49,7 +49,7 @@ class AgentLoop:
         log_every: int,
         before_step: Callable[[], None] = lambda: None,
     ) -> None:
-        self.worlds = [World(env) for env in envs]
+        self.worlds = [World(env, inhabitants.rests) for env in envs]
         self.inhabitants = inhabitants
         self.seed = seed
         self.greedy = greedy

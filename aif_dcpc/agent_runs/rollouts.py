@@ -103,7 +103,7 @@ class SideBySide:
     def __init__(
         self, envs: Sequence[Env], inhabitants: Inhabitants, seeds: Sequence[int], *, greedy: bool
     ) -> None:
-        self.worlds = [World(env) for env in envs]
+        self.worlds = [World(env, inhabitants.rests) for env in envs]
         self.inhabitants = inhabitants
         self.seeds = seeds
         self.greedy = greedy

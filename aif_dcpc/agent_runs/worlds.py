@@ -3,6 +3,9 @@
 Every episode begins by a seed of its own, so that a world is rebuilt from the seed and the actions
 of its episode alone, whatever happened in the others. What an episode ended with is handed over
 before the next one begins, in the same step: there is no transition between two episodes.
+
+An agent whose history is one series for each world needs a slice for what an episode ended with: a
+world that *rests* shows its last observation once more while the others act, and is not stepped.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,23 +45,39 @@ class Outcome:
 
 @dataclass
 class World:
-    """An environment, its running episode and what is observed now."""
+    """An environment, its running episode and what is observed now.
+
+    Attributes:
+        rests: whether it shows the last observation of an episode once more before the next one.
+        first: the first observation of an episode, while the last one of the episode before is
+            shown.
+    """
 
     env: Env
+    rests: bool = False
     episode: RunningEpisode = field(default_factory=lambda: RunningEpisode(0))
     observation: Observation = field(default_factory=dict)
+    first: Observation | None = None
 
     def begin(self, episode: RunningEpisode, seed: int) -> None:
         """Begin an episode by its seed."""
         self.episode = episode
-        self.observation, _ = self.env.reset(seed=seed)
+        first, _ = self.env.reset(seed=seed)
+        if self.rests and self.observation:
+            self.first = first
+        else:
+            self.observation = first
 
     def step(self, action: Any) -> Outcome:
-        """Act once.
+        """Act once; a world that rests goes on to its first observation, whatever the action.
 
         Raises:
             UserError: the environment has no such action.
         """
+        if self.first is not None:
+            self.observation = self.first
+            self.first = None
+            return Outcome(self.observation, 0.0, False, False, {}, 0)
         chosen = admitted(action, self.env.action_space)
         self.observation, reward, terminated, truncated, info = self.env.step(chosen)
         steps = int(info.get("env_steps", 1))
@@ -71,8 +90,9 @@ class World:
 
     def state(self) -> dict[str, Any]:
         """The running episode as plain data, with what is observed, to recognise the environment by."""
-        observed = {name: torch.as_tensor(value) for name, value in self.observation.items()}
-        return {**asdict(self.episode), "observation": observed}
+        resting = {} if self.first is None else {"last": _plain(self.observation)}
+        now = self.observation if self.first is None else self.first
+        return {**asdict(self.episode), "observation": _plain(now), **resting}
 
     def restore(self, state: Mapping[str, Any], seed: int) -> None:
         """Rebuild the environment from the seed and the actions of its running episode.
@@ -80,12 +100,17 @@ class World:
         Raises:
             RunFolderError: the environment answers differently from before.
         """
-        past = RunningEpisode(**{key: state[key] for key in state if key != "observation"})
+        kept = {key: state[key] for key in state if key not in ("observation", "last")}
+        past = RunningEpisode(**kept)
+        self.observation = {}
         self.begin(past, seed)
         for action in past.actions:
             chosen = admitted(action, self.env.action_space)
             self.observation, *_ = self.env.step(chosen)
         self._recognise(state["observation"])
+        if "last" in state:
+            self.first = self.observation
+            self.observation = {name: value.numpy() for name, value in state["last"].items()}
 
     def _recognise(self, expected: Mapping[str, Any]) -> None:
         for name, value in expected.items():
@@ -95,6 +120,11 @@ class World:
                     f"the environment no longer answers as it did (stream {name!r} differs after replaying "
                     f"{len(self.episode.actions)} actions): was it changed or updated since?"
                 )
+
+
+def _plain(observation: Observation) -> dict[str, torch.Tensor]:
+    """Turn an observation into tensors, for a checkpoint."""
+    return {name: torch.as_tensor(value) for name, value in observation.items()}
 
 
 def stacked(observations: Sequence[Observation]) -> dict[str, Any]:

@@ -25,6 +25,13 @@ RUNS = {
     "Box actions, companions": (*STEERED, "num_envs=3"),
     "Box actions, held": (*STEERED, "num_envs=2", "env.action_repeat=2"),
     "a batch": (*CROWD, "num_envs=5", "env.slip=.2"),
+    "a batch that rests": (
+        "agent=tmaze",
+        "env=TMaze",
+        "num_envs=3",
+        "env.slip=.2",
+        "inference.num_particles=4",
+    ),
     "levers": ("agent=random", "env=worlds:Levers", "num_envs=2"),
     "one pole": ("agent=random", "env=Gymnasium", "env.id=CartPole-v1", "env.action_repeat=3"),
 }
@@ -52,10 +59,16 @@ def records(folder):
 
 @pytest.mark.parametrize("words", RUNS.values(), ids=list(RUNS))
 def test_a_run_that_was_stopped_and_resumed_is_the_same_bit_for_bit(words, tmp_path):
-    """Stopped after numbers of steps that fall within episodes, actions and intervals of records."""
+    """Stopped after numbers of steps that fall within episodes, actions and intervals of records.
+
+    Once killed as well: the newest checkpoint was never written, what came after the one before is
+    done again.
+    """
     whole, _ = left_alone(tmp_path / "whole", 120, *words, *QUIET)
     parts, _ = left_alone(tmp_path / "parts", 13, *words, *QUIET)
     for steps in (29, 61, 120):
+        if steps == 61:
+            parts.checkpoints()[0].unlink()
         resumed = config_of(*words, *QUIET, f"total_env_steps={steps}", "log_every=7")
         continue_agent_run(parts, resumed)
     assert records(parts) == records(whole)

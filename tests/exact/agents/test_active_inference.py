@@ -7,6 +7,9 @@ import torch
 from torch import nn
 from torch.distributions import Normal
 
+from aif_dcpc.agent_runs.episode_statistics import RunningEpisode
+from aif_dcpc.agent_runs.inhabitants import AllAtOnce
+from aif_dcpc.agent_runs.worlds import World, stacked
 from aif_dcpc.agents.active_inference import ActiveInferenceAgent
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.planners.protocol import Plan
@@ -121,12 +124,90 @@ def test_a_life_is_inferred_exactly():
     state, _ = agent.life.engine.run(agent.life.state, 60)
     _, info = agent.life.engine.run(state, 100, record=["x", "drift"])
     found = torch.cat([info.trace["drift"][..., 0, :], info.trace["x"][:, :, 0, :, 0]], -1)
-    by_chain = found.double().mean(0)
+    check_moments(found.double(), mean, covariance)
+
+
+class Line:
+    """The world of `live` as an environment with episodes of given lengths."""
+
+    def __init__(self, steps, seed):
+        self.world = np.random.default_rng(seed)
+        self.steps = list(steps)
+        self.told = []
+
+    def reset(self, *, seed=None):
+        self.x = self.world.normal()
+        self.told.append(([], []))
+        return self.seen(), {}
+
+    def step(self, action):
+        self.told[-1][1].append(float(action[0]))
+        self.x += action[0] + 0.3 + STEP * self.world.normal()
+        seen = self.seen()
+        over = len(self.told[-1][0]) == self.steps[0]
+        if over:
+            self.steps.pop(0)
+            self.told[-1][1].append(0.0)
+        return seen, 0.0, False, over, {}
+
+    def seen(self):
+        value = np.array([self.x + NOISE * self.world.normal()], np.float32)
+        self.told[-1][0].append(float(value[0]))
+        return {"position": value}
+
+
+def test_two_worlds_at_once_are_inferred_exactly():
+    """Episodes of 4 and 5, of 3 and 6 slices: all positions and the drift of both, five standard errors of 400 chains."""
+    agent = agent_of(drifting(), num_particles=400, num_sweeps=1)
+    lines = [Line((4, 5), 1), Line((3, 6), 2)]
+    worlds = [World(line, True) for line in lines]
+    for line in lines:
+        line.action_space = agent.action_space
+    lives = AllAtOnce(agent)
+    begun = iter(range(100))
+
+    def begin(world):
+        number = next(begun)
+        world.begin(RunningEpisode(number), number)
+        return number
+
+    lives.begin([begin(world) for world in worlds])
+    for _ in range(9 - 1):
+        actions = lives.act([world.observation for world in worlds], greedy=True)
+        outcomes = [world.step(a) for world, a in zip(worlds, actions, strict=True)]
+        lives.feedback(outcomes)
+        more = [outcome.ended and bool(line.steps) for outcome, line in zip(outcomes, lines)]
+        if any(more):
+            lives.begin([begin(w) if due else None for w, due in zip(worlds, more, strict=True)])
+    agent._observe(stacked([world.observation for world in worlds]))
+    assert agent.life.state.length == 9
+    mean, covariance = exact_posterior([*lines[0].told, *lines[1].told])
+    state, _ = agent.life.engine.run(agent.life.state, 60)
+    _, info = agent.life.engine.run(state, 100, record=["x", "drift"])
+    x = info.trace["x"][..., 0].flatten(2)
+    found = torch.cat([info.trace["drift"][..., 0, :], x], -1).double()
+    check_moments(found, mean, covariance)
+
+
+def check_moments(found, mean, covariance):
+    """Compare means and variances of 400 chains `(S, 400, D)` with exact ones: five standard errors."""
+    by_chain = found.mean(0)
     error = by_chain.std(0) / 20
     assert bool(((by_chain.mean(0) - mean).abs() < 5 * error + 1e-3).all())
-    spread = (found.double() - mean).square().mean(0)
+    spread = (found - mean).square().mean(0)
     error = spread.std(0) / 20
     assert bool(((spread.mean(0) - covariance.diagonal()).abs() < 5 * error + 1e-3).all())
+
+
+def test_a_life_of_several_worlds_cannot_shrink_while_it_learns():
+    agent = agent_of(drifting())
+    live(agent, (3,))
+    with pytest.raises(AgentError, match="num_envs=1"):
+        agent.begin_batch(seeds=[1, 2])
+    agent.freeze()
+    agent.begin_batch(seeds=[1, 2])
+    agent.act_batch({"position": np.zeros((2, 1), np.float32)})
+    assert agent.life.state.batch_size == 2
 
 
 def test_frozen_episodes_are_forgotten():
