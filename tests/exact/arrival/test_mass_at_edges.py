@@ -18,10 +18,10 @@ from torch.distributions import (
 
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.errors import ConvergenceWarning
-from aif_dcpc.inference.model.bijections import bijection_to
+from aif_dcpc.inference.model.bijections import PositiveTransform, bijection_to
 from aif_dcpc.inference.model.supports import support_of
 from aif_dcpc.inference.model.unrounded import is_unrounded, log_prob_at
-from aif_dcpc.inference.queries.edges import mass_beyond
+from aif_dcpc.inference.queries.edges import cut_off, mass_beyond
 
 
 def of(numbers, dtype=torch.float32):
@@ -98,6 +98,61 @@ def test_mass_beyond_an_edge_is_foretold_by_what_lies_before_it(scale):
 def test_nothing_is_foretold_beyond_an_edge_that_nothing_comes_near():
     normal = 2 * torch.randn(100_000, 1, generator=torch.Generator().manual_seed(0))
     assert float(mass_beyond(SigmoidTransform(), normal)) == 0
+
+
+def test_both_edges_count_alike():
+    """A law and its mirror image; and one that is half of each, of which half as much is lost at each side."""
+    uniform = torch.rand(100_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    upper = (-12 * uniform.log()).float()
+    upper = upper[upper < 14.9][:, None]
+    between = bijection_to(torch.distributions.constraints.interval(-1.0, 2.0))
+    above = mass_beyond(between, upper)
+    assert 0.2 < float(above) < 0.6
+    assert torch.equal(mass_beyond(between, -upper), above)
+    sign = torch.ones(len(upper), 1)
+    sign[::2] = -1
+    both = mass_beyond(between, sign * upper)
+    assert float(both) == pytest.approx(float(above), rel=0.05)
+
+
+def test_a_strip_with_next_to_nothing_foretells_nothing():
+    """4 in 1,000 in the last strip, as many in the one before: mass that does not fall, but hardly any."""
+    coordinate = torch.zeros(1000, 2)
+    coordinate[:4] = 13.0
+    coordinate[4:8] = 10.0
+    coordinate[8:10, 1] = 13.0
+    coordinate[10:12, 1] = 10.0
+    found = mass_beyond(SigmoidTransform(), coordinate)
+    assert found.tolist() == pytest.approx([0.0, 0.006 * 0.99 / 0.01])
+    assert mass_beyond(SigmoidTransform(), coordinate[:999]).tolist() == [0.0, 0.0]
+
+
+def test_what_lies_beyond_an_edge_is_counted():
+    """Probabilities near 0 are told to 1e-38, near 1 to 1e-7; positive numbers to 1e38."""
+    few = torch.tensor([-90.0, -80.0, 0.0, 40.0])[:, None]
+    assert float(mass_beyond(SigmoidTransform(), few)) == 0.5
+    far = torch.full((2000, 1), 14.9)
+    assert float(mass_beyond(PositiveTransform(), far)) == 0.0
+    assert float(mass_beyond(SigmoidTransform(), far)) == 1.0
+
+
+def test_a_cut_is_said_only_of_sites_whose_value_is_read():
+    """Beta(.05, .05) moves in its logit, in which nothing is cut; seen through its value, it is."""
+    model = GraphicalModel()
+    model.add_site("z", lambda: Beta(of(0.05), of(0.05)))
+    model.add_site("x", lambda z: Normal(z, 1.0), ["z"])
+    alone = DCPC(model).init({"x": of([0.5])}, do={}, seed=0)
+    coordinate = torch.full((100, 1), 40.0)
+    (sentence,) = cut_off(alone, {"z": coordinate})
+    assert sentence.startswith("site 'z': 100% of its mass") and "torch.float32" in sentence
+    coordinate[6:] = 0.0
+    assert len(cut_off(alone, {"z": coordinate})) == 1
+    coordinate[5] = 0.0
+    assert cut_off(alone, {"z": coordinate}) == ()
+    assert cut_off(alone, {}) == ()
+    unread = GraphicalModel()
+    unread.add_site("z", lambda: Beta(of(0.05), of(0.05)))
+    assert cut_off(DCPC(unread).init(batch_size=1), {"z": torch.full((100, 1), 40.0)}) == ()
 
 
 def logit_normal(scale):
