@@ -29,7 +29,6 @@ RUNS = {
         "agent=tmaze",
         "env=TMaze",
         "num_envs=3",
-        "env.slip=.2",
         "inference.num_particles=4",
     ),
     "levers": ("agent=random", "env=worlds:Levers", "num_envs=2"),
