@@ -162,3 +162,16 @@ def test_many_dimensions_take_a_diagonal_metric():
         assert found.factor.shape == (1, DENSE + 1)
         assert (found.factor / unit - 1).abs().max() < 0.6
     assert (fisher_metric(places, -places / unit**2).factor / unit - 1).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("rows", [ROWS, 12])
+def test_a_cloud_without_width_in_a_direction_has_a_metric(rows):
+    """Two coordinates are the same: the covariance is singular, its factor is finite all the same."""
+    places = normals(rows, 1, 3)
+    places[..., 2] = places[..., 1]
+    for found in (covariance_metric(places), fisher_metric(places, -places)):
+        assert torch.isfinite(found.factor).all()
+    factor = covariance_metric(places).factor[0]
+    assert (factor.diagonal() > 0).all()
+    if rows == ROWS:
+        assert torch.allclose(factor @ factor.T, torch.cov(places[:, 0].T, correction=0))
