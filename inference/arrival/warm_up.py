@@ -85,6 +85,7 @@ def settle(sampler: BlockSampler) -> int:
 
 def _warm_up_rest(sampler: BlockSampler) -> int:
     number = sum(WINDOWS) + SETTLE
+    sampler.progress.begin("warming up", number)
     for _ in range(number):
         sampler.sweep(adapt=True)
     return number

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.distributions import Normal
+from torch.distributions import Bernoulli, Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.arrival.build import build_sampler
@@ -164,3 +164,16 @@ def test_a_warm_up_without_time_is_one_window_and_steps():
         assert (sweeps - WINDOWS[0]) % SETTLE == 0 and sweeps <= WINDOWS[0] + 4 * SETTLE
         sweeps = warm_up(one_gaussian(), math.inf)
     assert sum(WINDOWS[:-1]) + SETTLE <= sweeps <= sum(WINDOWS) + 4 * SETTLE
+
+
+def test_discrete_latents_alone_are_swept_as_often_and_told_as_a_warm_up():
+    model = GraphicalModel()
+    model.add_site("k", lambda: Bernoulli(0.3))
+    model.add_site("x", lambda k: Normal(k, 1.0), ["k"])
+    with no_validation(), torch.no_grad():
+        sampler = build_sampler(DCPC(model), {"x": torch.zeros(1)}, 8, seed=0)
+        before = sampler.state.sweeps
+        sweeps = warm_up(sampler, -math.inf)
+    told = sampler.progress
+    assert sweeps == sum(WINDOWS) + SETTLE == sampler.state.sweeps - before
+    assert (told.stage, told.done, told.total) == ("warming up", sweeps, sweeps)
