@@ -84,7 +84,8 @@ def _fold(found: int, value: Any) -> int:
         numbers = value.detach().cpu().contiguous().reshape(-1)
         if not numbers.numel():
             return found
-        return zlib.crc32(memoryview(numbers.view(torch.uint8).numpy()), found)
+        buffer: Any = numbers.view(torch.uint8).numpy()
+        return zlib.crc32(buffer, found)
     if isinstance(value, Mapping):
         for key, entry in value.items():
             found = _fold(_text(found, repr(key)), entry)

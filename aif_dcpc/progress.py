@@ -36,10 +36,17 @@ class LiveProgress:
         done: steps done before.
         unit: what a step is.
         every: seconds between lines where standard error is no terminal.
+        shown: whether there is anything to be seen at all.
     """
 
     def __init__(
-        self, total: int, *, done: int = 0, unit: str = "steps", every: float = EVERY
+        self,
+        total: int,
+        *,
+        done: int = 0,
+        unit: str = "steps",
+        every: float = EVERY,
+        shown: bool = True,
     ) -> None:
         console = Console(stderr=True)
         columns = (
@@ -50,7 +57,8 @@ class LiveProgress:
             TextColumn("{task.description}"),
             TimeElapsedColumn(),
         )
-        self.plain = not console.is_terminal
+        self.shown = shown
+        self.plain = not (shown and console.is_terminal)
         self.bar = Progress(*columns, TimeRemainingColumn(), console=console, disable=self.plain)
         self.task = self.bar.add_task("", total=total, completed=done)
         self.total = total
@@ -86,7 +94,7 @@ class LiveProgress:
     def _tell(self, done: int, numbers: Mapping[str, float]) -> None:
         """Print a line if the last one is long ago."""
         now = time.monotonic()
-        if now - self.told < self.every:
+        if now - self.told < self.every or not self.shown:
             return
         self.told = now
         rate = (done - self.done) / (now - self.start)

@@ -1,5 +1,6 @@
 """`aif-train [agent=NAME] [env=NAME] [experiment=NAME] [key=value ...]`: learn, and leave a run folder."""
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aif_dcpc.commands.command import run_command, sweep_folder
 from aif_dcpc.commands.renewing import refuse_own
 from aif_dcpc.commands.words import as_typed
-from aif_dcpc.errors import ConfigError
+from aif_dcpc.errors import ConfigError, told
 from aif_dcpc.interruption import exit_code
 from aif_dcpc.notes import say
 from aif_dcpc.outside import as_trust, outside_names
@@ -19,6 +20,7 @@ from aif_dcpc.schema import RENEWABLE, TrainConfig, train_config
 if TYPE_CHECKING:
     from aif_dcpc.agent_runs.run import Outcome
     from aif_dcpc.image_runs.run import ImageOutcome
+    from aif_dcpc.image_runs.team import Team
     from aif_dcpc.runs import RunFolder
 
 OF_AGENTS = (
@@ -44,17 +46,37 @@ def train(values: Mapping[str, Any], given: Sequence[str]) -> None:
         given: keys that stood on the command line.
     """
     config = _in_sweep(train_config(values), given)
-    if config.resume is not None:
+    resumed = config.resume is not None
+    if resumed:
         folder, config = reopened(config, given)
     else:
         _refuse_ignored(config, [key.partition(".")[0] for key in given])
-        folder, config = (
-            create_images(config) if config.images is not None else create_agent(config)
-        )
-    if config.images is None:
-        continue_agent(folder, config)
-    else:
-        continue_images(folder, config)
+    if config.images is not None:
+        learn_images(config, folder if resumed else None)
+        return
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("an agent learns in one process: start aif-train without torchrun.")
+    if not resumed:
+        folder, config = create_agent(config)
+    continue_agent(folder, config)
+
+
+def learn_images(config: TrainConfig, folder: "RunFolder | None") -> None:
+    """Let an image model learn, in one process or as one of those that `torchrun` started.
+
+    Args:
+        config: of the run.
+        folder: of a run that is resumed; None begins a new one.
+    """
+    from aif_dcpc.image_runs.team import join_team, leave_team
+
+    team = join_team(config.device)
+    try:
+        if folder is None:
+            folder, config = team.told(lambda: create_images(config))
+        continue_images(folder, config, team)
+    finally:
+        leave_team(team)
 
 
 def create_agent(config: TrainConfig) -> "tuple[RunFolder, TrainConfig]":
@@ -83,13 +105,23 @@ def continue_agent(folder: "RunFolder", config: TrainConfig) -> None:
     _print_next(config, folder, outcome, f"aif-rollout {as_typed('run', folder)} video=true")
 
 
-def continue_images(folder: "RunFolder", config: TrainConfig) -> None:
+def continue_images(folder: "RunFolder", config: TrainConfig, team: "Team") -> None:
     """Let an image model learn until a budget ends, and print how it ended."""
     from aif_dcpc.image_runs.run import continue_image_run
-    from aif_dcpc.progress import print_table
+    from aif_dcpc.progress import duration, print_table
 
-    outcome = continue_image_run(folder, config)
-    rows = {"learning steps": str(outcome.steps), "time": f"{outcome.seconds:.0f} s"}
+    try:
+        outcome = continue_image_run(folder, config, team)
+    except RuntimeError as error:
+        if team.size == 1:
+            raise
+        raise ConfigError(
+            f"one of the processes that share {folder} has stopped: {told(error)[:200]}; go on with "
+            f"{as_typed('resume', folder)}, on any number of processes."
+        ) from None
+    if not team.leads:
+        return
+    rows = {"learning steps": str(outcome.steps), "time": duration(outcome.seconds)}
     rows |= {name: f"{value:.4g}" for name, value in outcome.numbers.items()}
     print_table(f"{outcome.reason}: {folder}", rows)
     _print_next(config, folder, outcome, f"aif-evaluate {as_typed('run', folder)}")

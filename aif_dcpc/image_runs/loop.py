@@ -22,6 +22,8 @@ from torch import Tensor
 from aif_dcpc.errors import RunFolderError, told
 from aif_dcpc.image_runs.assembly import IMAGE, batch_size, early_engine, image_config, make_learner
 from aif_dcpc.image_runs.data import ImageData, unit
+from aif_dcpc.image_runs.shared_learning import SharedLearner, shared
+from aif_dcpc.image_runs.team import ALONE, Team
 from aif_dcpc.inference import GraphicalModel, Info
 from aif_dcpc.inference.learning import Learner
 from aif_dcpc.metrics import Averages
@@ -85,6 +87,10 @@ class ImageLoop:
         model: the graph.
         data: the images.
         particles: folder of the memory-mapped particles; None keeps them in memory.
+        team: the processes that share the learning.
+
+    Raises:
+        ConfigError: the method cannot be shared.
     """
 
     def __init__(
@@ -93,12 +99,15 @@ class ImageLoop:
         model: GraphicalModel,
         data: ImageData,
         particles: Path | None = None,
+        team: Team = ALONE,
     ) -> None:
         self.config = config
         self.images = image_config(config)
         self.model = model
         self.data = data
-        self.learner: Learner = make_learner(config, model, data, particles)
+        self.learner: Learner | SharedLearner = make_learner(config, model, data, particles)
+        if team.size > 1:
+            self.learner = shared(self.learner, self.images.method, team)
         self.base_rates = [group["lr"] for group in self.learner.optimizer.param_groups]
         self.engine = self.learner.engine
         self.early_engine = early_engine(self.learner.engine, self.images)

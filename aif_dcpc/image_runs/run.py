@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from aif_dcpc.image_runs.data import unit
 from aif_dcpc.image_runs.inference import infer_watched, sample_prior
 from aif_dcpc.image_runs.loop import ImageLoop
 from aif_dcpc.image_runs.reconstruction import find_metrics, measured
+from aif_dcpc.image_runs.team import ALONE, Team
 from aif_dcpc.inference import InferenceError
 from aif_dcpc.inference.images import summary
 from aif_dcpc.interruption import Interruption, interruptible
@@ -64,49 +66,64 @@ def create_image_run(config: TrainConfig) -> RunFolder:
     return folder
 
 
-def continue_image_run(folder: RunFolder, config: TrainConfig) -> ImageOutcome:
+def continue_image_run(folder: RunFolder, config: TrainConfig, team: Team = ALONE) -> ImageOutcome:
     """Go on from the newest checkpoint until a budget ends or a signal asks to stop; then save.
+
+    Args:
+        folder: of the run.
+        config: under which it goes on.
+        team: the processes that share it; the leader writes.
 
     Raises:
         UserError: the run folder is damaged or does not fit, or learning broke down.
     """
     set_up(config.device, config.threads)
-    with writing(folder, config):
-        shutil.rmtree(folder.particles, ignore_errors=True)  # of a process that was killed
+    with ExitStack() as stack:
+        if team.leads:
+            stack.enter_context(writing(folder, config))
+            shutil.rmtree(folder.particles, ignore_errors=True)  # of a process that was killed
         checkpoint = folder.load_checkpoint()
-        loop = make_loop(config, folder.particles)
+        place = folder.particles if team.size == 1 else folder.particles / f"{team.rank}"
+        loop = make_loop(config, place, team)
         loop.restore(checkpoint)
-        folder.quarantine(loop.progress.step)
-        outcome = _learn(config, folder, loop, logged_bytes(checkpoint))
-        shutil.rmtree(folder.particles)  # the checkpoint holds them
+        if team.leads:
+            folder.quarantine(loop.progress.step)
+        outcome = _learn(config, folder, loop, logged_bytes(checkpoint), team)
+        if team.leads:
+            shutil.rmtree(folder.particles)  # the checkpoint holds them
     return outcome
 
 
-def _learn(config: TrainConfig, folder: RunFolder, loop: ImageLoop, length: int) -> ImageOutcome:
+def _learn(
+    config: TrainConfig, folder: RunFolder, loop: ImageLoop, length: int, team: Team
+) -> ImageOutcome:
     """Learn until something ends the run; one that has ended already gains nothing."""
     step = loop.progress.step
     if step >= loop.total_steps and loop.progress.validated == step:
         return ImageOutcome("finished", folder, {}, step, 0.0)
+    if not team.leads:
+        return ImageRun(config, folder, loop, None, team).run()
     with MetricsLog(folder.path, length=length, step=step) as log:
         if step == 0:
             log.text("config", yaml.safe_dump(asdict(config), sort_keys=False))
             log.text("model", folder.model())
-        return ImageRun(config, folder, loop, log).run()
+        return ImageRun(config, folder, loop, log, team).run()
 
 
-def make_loop(config: TrainConfig, particles: Path | None = None) -> ImageLoop:
+def make_loop(config: TrainConfig, particles: Path | None = None, team: Team = ALONE) -> ImageLoop:
     """A loop at its first step, with its data loaded and its particles drawn.
 
     Args:
         config: of the run.
         particles: folder of the memory-mapped particles; None keeps them in memory.
+        team: the processes that share the learning.
 
     Raises:
         UserError: the configuration cannot be met.
         OSError: there is no room for the particles.
     """
     data = make_data(config)
-    return ImageLoop(config, make_model(config, data).to(config.device), data, particles)
+    return ImageLoop(config, make_model(config, data).to(config.device), data, particles, team)
 
 
 class ImageRun:
@@ -116,16 +133,23 @@ class ImageRun:
         config: of the run.
         folder: where checkpoints go.
         loop: restored from the newest checkpoint.
-        log: where numbers go.
+        log: where numbers go; None in processes that follow.
+        team: the processes that share the run.
     """
 
     def __init__(
-        self, config: TrainConfig, folder: RunFolder, loop: ImageLoop, log: MetricsLog
+        self,
+        config: TrainConfig,
+        folder: RunFolder,
+        loop: ImageLoop,
+        log: MetricsLog | None,
+        team: Team = ALONE,
     ) -> None:
         self.config = config
         self.folder = folder
         self.loop = loop
         self.log = log
+        self.team = team
         self.start = time.monotonic()
         self.saved = loop.progress.step
         self.numbers: dict[str, float] = {}
@@ -135,9 +159,11 @@ class ImageRun:
         loop = self.loop
         with (
             interruptible() as interruption,
-            LiveProgress(loop.total_steps, done=loop.progress.step) as progress,
+            LiveProgress(
+                loop.total_steps, done=loop.progress.step, shown=self.team.leads
+            ) as progress,
         ):
-            while (reason := self._reason_to_stop(interruption)) is None:
+            while (reason := self.team.agreed(self._reason_to_stop(interruption))) is None:
                 self._step()
                 progress.update(loop.progress.step, self.numbers)
         if reason == "finished" and loop.progress.validated != loop.progress.step:
@@ -173,7 +199,8 @@ class ImageRun:
         if step % self.config.log_every == 0:
             record = self.loop.averages.take()
             self.numbers["log joint"] = record["learning/log_joint"]
-            self.log.scalars(step, record)
+            if self.log is not None:
+                self.log.scalars(step, record)
         if self.config.picture_every and step % self.config.picture_every == 0:
             self._validate()
         if step % self.config.checkpoint_every == 0:
@@ -183,6 +210,8 @@ class ImageRun:
         """Infer held-out images afresh; record how well they are explained, and show them."""
         step = self.loop.progress.step
         self.loop.progress.validated = step
+        if self.log is None:
+            return
         images = self.loop.images
         engine = make_engine(
             self.config, self.loop.model, seed=derive(self.config.seed, IMAGE_VALIDATION)
@@ -193,16 +222,20 @@ class ImageRun:
         record = {f"valid/{name}": value for name, value in numbers.items()}
         self.log.scalars(step, {**record, "inference/ess": ess})
         self.numbers |= numbers
-        self._show(step, "reconstructions", torch.cat([found.images[:SHOWN], found.means[:SHOWN]]))
-        self._show(step, "samples", sample_prior(engine, 4 * SHOWN))
+        self._show(
+            self.log, "reconstructions", torch.cat([found.images[:SHOWN], found.means[:SHOWN]])
+        )
+        self._show(self.log, "samples", sample_prior(engine, 4 * SHOWN))
 
-    def _show(self, step: int, name: str, images: torch.Tensor) -> None:
+    def _show(self, log: MetricsLog, name: str, images: torch.Tensor) -> None:
         picture = image_grid(images.cpu().numpy(), columns=SHOWN)
         save(self.folder.path / "figures" / f"{name}.png", png_bytes(picture))
-        self.log.picture(step, f"valid/{name}", picture)
+        log.picture(self.loop.progress.step, f"valid/{name}", picture)
 
     def _save(self) -> None:
         """Write a checkpoint; what was there stays if there is no room."""
-        content = {**self.loop.state(), "metrics_length": self.log.length()}
-        self.folder.save_checkpoint(self.loop.progress.step, content)
+        state = self.loop.state()  # in which all processes take part
+        if self.log is not None:
+            content = {**state, "metrics_length": self.log.length()}
+            self.folder.save_checkpoint(self.loop.progress.step, content)
         self.saved = self.loop.progress.step

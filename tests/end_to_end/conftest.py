@@ -54,15 +54,15 @@ def spawn_quickly(tmp_path):
     """Start a command without waiting for it; what it prints goes to `output.txt`.
 
     With `limit` no file may become larger than so many bytes, which a program cannot tell from a
-    full disk.
+    full disk; `environment` adds variables, `output` names another file.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(HEAVY)
     started = []
 
-    def spawn(*arguments, limit=None):
-        asked = {"FOLDER": str(tmp_path), "OUTPUT": str(tmp_path / "output.txt")}
-        asked |= {"ARGUMENTS": arguments, "LIMIT": limit}
+    def spawn(*arguments, limit=None, environment=None, output="output.txt"):
+        asked = {"FOLDER": str(tmp_path), "OUTPUT": str(tmp_path / output)}
+        asked |= {"ARGUMENTS": arguments, "LIMIT": limit, "ENVIRONMENT": environment or {}}
         process = context.Process(target=runpy.run_path, args=(LAUNCHER, asked))
         process.start()
         started.append(process)

@@ -1,4 +1,4 @@
-"""Run one command inside an already warm process; `conftest.py` fills in FOLDER, OUTPUT, ARGUMENTS and LIMIT."""
+"""Run one command inside an already warm process; `conftest.py` fills in FOLDER, OUTPUT, ARGUMENTS, LIMIT and ENVIRONMENT."""
 
 import importlib
 import os
@@ -7,6 +7,7 @@ import sys
 
 given = globals()
 os.chdir(given["FOLDER"])
+os.environ.update(given["ENVIRONMENT"])
 descriptor = os.open(given["OUTPUT"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
 os.dup2(descriptor, 1)
 os.dup2(descriptor, 2)
