@@ -228,6 +228,7 @@ class EpisodeFilter:
         num_sweeps = self.settings.inference.num_sweeps
         for _ in range(num_sweeps):
             self.sweep()
+        self.running = self._with_room(self.now, history)
         self.ms_per_sweep = 1e3 * (time.perf_counter() - started) / max(num_sweeps, 1)
 
     def _discover_effects(self, history: History, slices: int) -> None:
@@ -277,10 +278,14 @@ class EpisodeFilter:
             self.running = start(self._set_up(history), self.generator)
             return
         earlier = history.head(len(history) - 1)
-        self._make_room(before.particles.events, earlier)
-        if self._grown(before):
-            before = regrown(before, self._set_up(earlier), earlier, self.generator)
-        self.running = before.append(history, self.generator)
+        self.running = self._with_room(before, earlier).append(history, self.generator)
+
+    def _with_room(self, before: Running, history: History) -> Running:
+        """The same particles, with room for all tokens, events and places that they know of."""
+        self._make_room(before.particles.events, history)
+        if not self._grown(before):
+            return before
+        return regrown(before, self._set_up(history), history, self.generator)
 
     def _make_room(self, events: Tensor, history: History) -> None:
         """Let the map grow until it holds where event sequences lead."""

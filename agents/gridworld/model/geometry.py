@@ -21,7 +21,7 @@ from aif_dcpc.agents.protocol import EgocentricView
 
 AHEAD: Ints = np.array([(0, 1), (1, 0), (0, -1), (-1, 0)])  # (dy, dx) by heading
 RIGHT: Ints = np.array([(1, 0), (0, -1), (-1, 0), (0, 1)])
-ROOM = 4  # cells that the map keeps free on every side of all that was seen
+ROOM = 2  # cells that the map keeps free on every side of all that was seen
 
 # A motion is (quarter turns clockwise, cells ahead, cells to the right); motion 0 changes nothing.
 MOTIONS: Ints = np.array(

@@ -145,8 +145,8 @@ def token_scores(
     """log p(token of every segment, its sightings) up to a constant, `(N, U + J, V)`.
 
     It is the token prior in the context of the first sighting, or a point mass where a token was
-    written, and the log odds of every right sighting. Written segments that a sequence does not have keep the token prior, which sums
-    to one: they add nothing.
+    written, and the log odds of every right sighting. Written segments that a sequence does not
+    have keep the token prior, which sums to one: they add nothing.
 
     Args:
         seen, token: `(N, S)`, `(N, J)`, see `Segments`; `used` is U.

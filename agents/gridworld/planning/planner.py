@@ -12,6 +12,9 @@ is planned afresh. So nothing is counted twice. For the same reason an untried r
 promises its prior chance of reward once, in the informative step; elsewhere Q uses the tables as
 they would be after a trial that did nothing. Otherwise a plan could play one unknown chance again
 and again.
+
+What Q is made of is told by `terms`: the four terms of the best policy after each first action sum to
+its expected free energy.
 """
 
 from dataclasses import dataclass
@@ -20,7 +23,6 @@ import numpy as np
 import numpy.typing as npt
 
 from aif_dcpc.agents.arrays import Floats, Ints
-from aif_dcpc.agents.expected_free_energy import entropy
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
 from aif_dcpc.agents.gridworld.planning.abstract_states import Goal, Search, SearchBudget
 from aif_dcpc.agents.gridworld.planning.belief import (
@@ -32,6 +34,8 @@ from aif_dcpc.agents.gridworld.planning.belief import (
 )
 from aif_dcpc.agents.gridworld.planning.distances import distances
 from aif_dcpc.agents.gridworld.planning.policy_iteration import optimal_value
+from aif_dcpc.agents.gridworld.planning.stage import Stage, terms_of_plan
+from aif_dcpc.agents.gridworld.planning.terms import Outcomes
 from aif_dcpc.agents.gridworld.planning.visibility import information_at
 from aif_dcpc.agents.preferences import Preferences
 
@@ -44,66 +48,21 @@ class Plan:
     """The outcome of planning.
 
     Attributes:
-        expected_free_energy: `(A,)` nats, of each first action followed by the best policy.
-        risk, ambiguity, information_gain, novelty: `(A,)` nats, the terms of the first step:
-            risk + ambiguity = -E[log preference] - information gain, with log preferences up to a
-            constant.
+        risk, ambiguity, information_gain, novelty: `(A,)` nats, of each first action followed by
+            the best policy, all its steps added up; see `terms`.
         num_abstract_states: how many abstract states were searched.
     """
 
-    expected_free_energy: Floats
     risk: Floats
     ambiguity: Floats
     information_gain: Floats
     novelty: Floats
     num_abstract_states: int
 
-
-@dataclass(frozen=True)
-class Stage:
-    """One-step quantities of every flat state; N = abstract states * S.
-
-    Attributes:
-        preference: `(N, A)` expected log preference, endings included.
-        ambiguity: `(N, A)` expected entropy of the outcome, given what is ahead and what happens.
-        information: `(N, A)` information gain about the map.
-        novelty: `(N, A)` information gain about the tables.
-        flow: `(N, A, E)` discounted probability of each event with the episode going on.
-        preference_without_optimism, flow_without_optimism: the same for a step that is not the
-            informative one.
-        successor: `(N, E)` flat state after each event.
-        bound: `(N, E)` flat state whose value caps the value after an interaction that the search
-            did not expand, so that a foreseen harm is not forgotten; elsewhere the successor.
-        abstract_state: `(N,)` the abstract state that each state belongs to.
-    """
-
-    preference: Floats
-    ambiguity: Floats
-    information: Floats
-    novelty: Floats
-    flow: Floats
-    preference_without_optimism: Floats
-    flow_without_optimism: Floats
-    successor: Ints
-    bound: Ints
-    abstract_state: Ints
-
-    def later(self, value: Floats) -> Floats:
-        """`(N, E)` value of what follows each event, capped by the bound."""
-        later: Floats = np.minimum(value.take(self.successor), value.take(self.bound))
-        return later
-
-    def informative(self, value: Floats) -> Floats:
-        """`(N, A)` Q of the informative step, with the value of what follows it."""
-        later = np.matmul(self.flow, self.later(value)[..., None])[..., 0]
-        return self.preference + self.information + self.novelty + later
-
-    def plain(self, value: Floats) -> Floats:
-        """`(N, A)` Q of any other step."""
-        return (
-            self.preference_without_optimism
-            + np.matmul(self.flow_without_optimism, self.later(value)[..., None])[..., 0]
-        )
+    @property
+    def expected_free_energy(self) -> Floats:
+        """`(A,)` nats: risk + ambiguity - information gain - novelty."""
+        return self.risk + self.ambiguity - self.information_gain - self.novelty
 
 
 class Planner:
@@ -131,6 +90,12 @@ class Planner:
         self.intended: list[Goal] = []
         self._region: Region | None = None
 
+    @property
+    def _log_preference(self) -> Floats:
+        """`(O,)` nats, what follows an ending included."""
+        preferences = self.preferences
+        return preferences.log_preference() + preferences.discount * preferences.tail()
+
     def plan(self, belief: Belief, tables: PosteriorTables, geometry: Geometry) -> Plan:
         """Expected free energy of every action at the present belief."""
         region = self._region = region_of(belief, tables, geometry, self._region)
@@ -142,16 +107,15 @@ class Planner:
         informative = stage.informative(pragmatic)
         value = self._value(stage, pragmatic, informative.max(1))
         scores = np.maximum(stage.plain(value), informative)
-        expected = -np.tensordot(belief.weights, scores[at], 1)
+        outcomes = Outcomes.of(tables, self._log_preference)
+        roots, which = np.unique(at, return_inverse=True)
+        terms = terms_of_plan(stage, outcomes, pragmatic, value, roots)
+        mean = np.tensordot(np.bincount(which, belief.weights), terms, 1)
+        risk, ambiguity, information, novelty = mean.T
         ahead = self._predicted(stage, scores, int(at[belief.weights.argmax()]))
         goals = dict.fromkeys(stage.abstract_state[ahead].tolist())  # in order, each once
         self.intended = [search.absolute(number) for number in goals]
-        preference = np.tensordot(belief.weights, stage.preference[at], 1)
-        ambiguity = np.tensordot(belief.weights, stage.ambiguity[at], 1)
-        information = np.tensordot(belief.weights, stage.information[at], 1)
-        novelty = np.tensordot(belief.weights, stage.novelty[at], 1)
-        risk = -preference - information - ambiguity
-        return Plan(expected, risk, ambiguity, information, novelty, len(search.found))
+        return Plan(risk, ambiguity, information, novelty, len(search.found))
 
     def _predicted(self, stage: Stage, scores: Floats, state: int) -> list[int]:
         """States along the best policy if the likeliest always happens."""
@@ -203,12 +167,11 @@ class Planner:
         token_ahead = cells[which, region.cell_ahead[state]]  # (N, V)
         hand = np.array([node.hand for node in search.found])[which]
         sums, flows = self._expected(token_ahead, hand, tables)
-        preference, ambiguity, novelty, preference_without_optimism = sums
+        preference, novelty, preference_without_optimism = sums
         flow, flow_without_optimism, chance_of_event = flows
         sight = self._information(search, belief, tables, geometry, kept, number)
         stage = Stage(
             preference=preference,
-            ambiguity=ambiguity,
             information=np.matmul(chance_of_event, sight[successor][..., None])[..., 0],
             novelty=novelty,
             flow=flow,
@@ -217,6 +180,8 @@ class Planner:
             successor=successor,
             bound=bound,
             abstract_state=which,
+            token_ahead=token_ahead,
+            hand=hand,
         )
         return stage, number[roots]
 
@@ -226,7 +191,7 @@ class Planner:
         """Expectations of `_one_step` given beliefs over the token ahead `(N, V)` and hands `(N,)`.
 
         Returns:
-            the four sums, `(N, A)` each, and the three flows, `(N, A, E)` each.
+            the three sums, `(N, A)` each, and the three flows, `(N, A, E)` each.
         """
         actions = tables.num_actions
         quantities = self._one_step(tables)
@@ -234,29 +199,27 @@ class Planner:
         for held in np.unique(hand):
             rows = (hand == held).nonzero()[0]
             expected[rows] = token_ahead[rows] @ quantities[held]
-        sums = [expected[:, i * actions : (i + 1) * actions] for i in range(4)]
-        flows = expected[:, 4 * actions :].reshape(len(expected), 3, actions, tables.num_events)
+        sums = [expected[:, i * actions : (i + 1) * actions] for i in range(3)]
+        flows = expected[:, 3 * actions :].reshape(len(expected), 3, actions, tables.num_events)
         return sums, [flows[:, i] for i in range(3)]
 
     def _one_step(self, tables: PosteriorTables) -> Floats:
-        """One-step quantities by thing in hand and token ahead, `(C, V, 4 * A + 3 * A * E)`.
+        """One-step quantities by thing in hand and token ahead, `(C, V, 3 * A + 3 * A * E)`.
 
-        They are, for every action: expected log preference, ambiguity of the outcome, novelty, and
-        the preference of a step that is not informative, nats; then, for every event, the
-        discounted flow, that of a step that is not informative, and the plain probability.
+        They are, for every action: expected log preference, novelty, and the preference of a step
+        that is not informative, nats; then, for every event, the discounted flow, that of a step
+        that is not informative, and the plain probability.
         """
         rows = tables.outcome_rows()
         table = tables.transition.transpose(2, 1, 0, 3)  # (C, V, A, E)
-        unsure = entropy(tables.outcome, -1)[rows].transpose(2, 0, 1)  # (V, A, E)
-        new = tables.outcome_novelty[rows].transpose(2, 0, 1)
-        ambiguity = (table * unsure).sum(-1)
+        new = tables.outcome_novelty[rows].transpose(2, 0, 1)  # (V, A, E)
         novelty = tables.transition_novelty.transpose(2, 1, 0) + (table * new).sum(-1)
         preference, flow = self._prospects(table, tables.outcome[rows])
         preference_without_optimism, flow_without_optimism = self._prospects(
             tables.transition_without_optimism.transpose(2, 1, 0, 3),
             tables.outcome_without_optimism[rows],
         )
-        sums = [preference, ambiguity, novelty, preference_without_optimism]
+        sums = [preference, novelty, preference_without_optimism]
         flows = [flow, flow_without_optimism, table]
         flat = [part.reshape(*part.shape[:2], -1) for part in flows]
         return np.concatenate([*sums, *flat], -1)
@@ -269,8 +232,7 @@ class Planner:
             outcome: `(A, E, V, O)` p(outcome | action, event, token ahead).
         """
         preferences = self.preferences
-        log_preference = preferences.log_preference() + preferences.discount * preferences.tail()
-        gain = (outcome @ log_preference).transpose(2, 0, 1)
+        gain = (outcome @ self._log_preference).transpose(2, 0, 1)
         stays = (outcome @ preferences.goes_on()).transpose(2, 0, 1)
         return (table * gain).sum(-1), preferences.discount * table * stays
 

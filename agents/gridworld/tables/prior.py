@@ -4,8 +4,8 @@ A table p(x | head, context) has, for each head (an action, say), a *structure* 
 are (a concentration), whether the context matters at all, and, if it does, for each value of its
 first axis (a token ahead, say) by itself, which of the other axes matter. What does not matter has
 its counts pooled. How common each concentration is (a tiny one makes rows all but deterministic) is
-learned from the heads together (`learned_shares`). Given the structure every row is Dirichlet(alpha_h base), so evidence, posterior
-mean, novelty and exact draws are in closed form:
+learned from the heads together (`learned_shares`). Given the structure every row is
+Dirichlet(alpha_h base), so evidence, posterior mean, novelty and exact draws are in closed form:
 
     log p(counts | h) = sum over rows [ln G(alpha) - ln G(alpha + n.) + sum_x ln G(alpha b_x + n_x)
     - ln G(alpha b_x)] p(h | counts) proportional to p(h) p(counts | h)

@@ -1,0 +1,172 @@
+"""One-step quantities of every state that a plan may come through, and policies on them."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from aif_dcpc.agents.arrays import Floats, Ints
+from aif_dcpc.agents.gridworld.planning.terms import NUM_TERMS, Outcomes, add_up, reached
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One-step quantities of every flat state; N = abstract states * S.
+
+    Attributes:
+        preference: `(N, A)` expected log preference, endings included.
+        information: `(N, A)` information gain about the map.
+        novelty: `(N, A)` information gain about the tables.
+        flow: `(N, A, E)` discounted probability of each event with the episode going on.
+        preference_without_optimism, flow_without_optimism: the same for a step that is not the
+            informative one.
+        successor: `(N, E)` flat state after each event.
+        bound: `(N, E)` flat state whose value caps the value after an interaction that the search
+            did not expand, so that a foreseen harm is not forgotten; elsewhere the successor.
+        abstract_state: `(N,)` the abstract state that each state belongs to.
+        token_ahead, hand: `(N, V)` belief over the token ahead, and `(N,)` the thing in hand.
+    """
+
+    preference: Floats
+    information: Floats
+    novelty: Floats
+    flow: Floats
+    preference_without_optimism: Floats
+    flow_without_optimism: Floats
+    successor: Ints
+    bound: Ints
+    abstract_state: Ints
+    token_ahead: Floats
+    hand: Ints
+
+    def after(self, value: Floats) -> Ints:
+        """`(N, E)` the state whose value counts after each event: its successor, or the bound."""
+        capped = value.take(self.bound) < value.take(self.successor)
+        return np.where(capped, self.bound, self.successor)
+
+    def later(self, value: Floats) -> Floats:
+        """`(N, E)` value of what follows each event, capped by the bound."""
+        later: Floats = np.minimum(value.take(self.successor), value.take(self.bound))
+        return later
+
+    def informative(self, value: Floats) -> Floats:
+        """`(N, A)` Q of the informative step, with the value of what follows it."""
+        later = np.matmul(self.flow, self.later(value)[..., None])[..., 0]
+        return self.preference + self.information + self.novelty + later
+
+    def plain(self, value: Floats) -> Floats:
+        """`(N, A)` Q of any other step."""
+        return (
+            self.preference_without_optimism
+            + np.matmul(self.flow_without_optimism, self.later(value)[..., None])[..., 0]
+        )
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The best plain steps from every state, for values of what follows.
+
+    Attributes:
+        stage: what one step gives.
+        outcomes: predicted by one step.
+        value: `(N,)` of every state.
+    """
+
+    stage: Stage
+    outcomes: Outcomes
+    value: Floats
+
+    @cached_property
+    def after(self) -> Ints:
+        """`(N, E)` state that counts after each event."""
+        return self.stage.after(self.value)
+
+    @cached_property
+    def scores(self) -> Floats:
+        """`(N, A)` Q of a plain step."""
+        return self.stage.plain(self.value)
+
+    @cached_property
+    def action(self) -> Ints:
+        """`(N,)` best action."""
+        best: Ints = self.scores.argmax(1)
+        return best
+
+    def flow(self, stops: Floats | None = None) -> Floats:
+        """`(N, E)` flow of the best action; none in states in which the steps stop."""
+        flow = self.stage.flow_without_optimism[np.arange(len(self.action)), self.action]
+        return flow if stops is None else np.where(stops[:, None], 0.0, flow)
+
+    def totals(
+        self, entries: Ints, stops: Floats | None = None, last: Floats | None = None
+    ) -> Floats:
+        """Terms of all steps from some states on, `(N, 4)`; rows that they do not lead to are void.
+
+        Args:
+            entries: the states.
+            stops: `(N,)` where the informative step is taken, if it may be.
+            last: `(N, 4)` terms from such a step on.
+        """
+        flow = self.flow(stops)
+        order = reached(entries, flow, self.after)
+        terms = np.zeros((len(flow), NUM_TERMS)) if last is None else last.copy()
+        walked = order if stops is None else order[~stops[order]]
+        terms[walked] = 0
+        terms[walked, :2] = self.risks(walked, self.action[walked], informative=False)
+        start = np.zeros(terms.shape)
+        start[:, 0] = -self.value
+        return add_up(terms, flow, self.after, order, start)
+
+    def risks(self, states: Ints, actions: Ints, *, informative: bool) -> Floats:
+        """Risk and ambiguity of one step, `(M, 2)`."""
+        at = self.stage.token_ahead[states], self.stage.hand[states]
+        found = self.outcomes.at(*at, informative=informative)
+        return found[np.arange(len(states)), actions]
+
+
+def terms_of_plan(
+    stage: Stage, outcomes: Outcomes, pragmatic: Floats, value: Floats, roots: Ints
+) -> Floats:
+    """Terms of each first action in each root, the best steps following it, `(K, A, 4)`.
+
+    Args:
+        stage, outcomes: of one step.
+        pragmatic: `(N,)` values after the informative step.
+        value: `(N,)` values before it.
+        roots: `(K,)` states.
+    """
+    later = Steps(stage, outcomes, pragmatic)
+    now = Steps(stage, outcomes, value)
+    scores = stage.informative(pragmatic)
+    stops = scores.max(1) > now.scores.max(1)
+    entries = np.unique(now.after[roots])
+    order = reached(entries, now.flow(stops), now.after)
+    halted = order[stops[order]]
+    best = scores[halted].argmax(1)
+    first, action = (
+        a.ravel() for a in np.broadcast_arrays(roots[:, None], np.arange(scores.shape[1]))
+    )
+    asked = np.concatenate([halted, first])
+    informed = _informative_terms(later, asked, np.concatenate([best, action]))
+    last = np.zeros((len(value), NUM_TERMS))
+    last[halted] = informed[: len(halted)]
+    following = now.totals(entries, stops, last)
+    terms = np.zeros((len(first), NUM_TERMS))
+    terms[:, :2] = now.risks(first, action, informative=False)
+    flow = stage.flow_without_optimism[first, action]
+    terms += (flow[..., None] * following[now.after[first]]).sum(1)
+    better = scores[first, action] > now.scores[first, action]
+    terms = np.where(better[:, None], informed[len(halted) :], terms)
+    return terms.reshape(len(roots), -1, NUM_TERMS)
+
+
+def _informative_terms(later: Steps, states: Ints, actions: Ints) -> Floats:
+    """Terms of an informative step and all plain steps after it, `(M, 4)`."""
+    stage = later.stage
+    terms = np.zeros((len(states), NUM_TERMS))
+    terms[:, :2] = later.risks(states, actions, informative=True)
+    terms[:, 2] = stage.information[states, actions]
+    terms[:, 3] = stage.novelty[states, actions]
+    after = later.after[states]
+    following = later.totals(np.unique(after))
+    return terms + (stage.flow[states, actions][..., None] * following[after]).sum(1)

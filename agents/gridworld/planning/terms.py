@@ -1,0 +1,142 @@
+"""What an expected free energy is made of: risk, ambiguity, information gain and novelty along a policy.
+
+With the planner's states s (pose and configuration) and q(o | s, a) the outcomes that it predicts,
+one step has, in nats,
+
+    risk             = KL[q(o | s, a) || C], with C up to a constant; what follows an ending counts
+                       to the outcome that ends
+    ambiguity        = H[q(o | s, a)]
+    information gain = expected information about the map from the view after the step
+    novelty          = expected information about the tables
+
+The last two count in the one informative step of a policy. Steps add up, each weighted by the
+discount and by the chance that the episode still goes on:
+
+    expected free energy = risk + ambiguity - information gain - novelty
+
+risk + ambiguity is minus the expected log preference, which value iteration adds up by itself.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from aif_dcpc.agents.arrays import Floats, Ints
+from aif_dcpc.agents.expected_free_energy import entropy
+from aif_dcpc.agents.gridworld.compiled import compiled
+from aif_dcpc.agents.gridworld.planning.belief import PosteriorTables
+
+NUM_TERMS = 4
+SIGNS = np.array([1.0, 1.0, -1.0, -1.0])  # of risk, ambiguity, information gain, novelty
+STEPS_CLOSE = 1e-4  # nats by which no term may still change
+MAX_SWEEPS = 60
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Predicted outcomes by thing in hand and token ahead.
+
+    Attributes:
+        informative: `(C, V, A, O)` p(outcome | thing in hand, token ahead, action).
+        plain: the same in a step that is not the informative one.
+        log_preference: `(O,)` nats, endings included.
+    """
+
+    informative: Floats
+    plain: Floats
+    log_preference: Floats
+
+    @classmethod
+    def of(cls, tables: PosteriorTables, log_preference: Floats) -> "Outcomes":
+        """Events averaged out."""
+        rows = tables.outcome_rows()
+        chances = [
+            np.einsum("avce,aevo->cvao", transition, outcome[rows])
+            for transition, outcome in (
+                (tables.transition, tables.outcome),
+                (tables.transition_without_optimism, tables.outcome_without_optimism),
+            )
+        ]
+        return cls(chances[0], chances[1], log_preference)
+
+    def risk_and_ambiguity(self, chances: Floats) -> tuple[Floats, Floats]:
+        """Both of predicted outcomes `(..., O)`, each from its definition."""
+        ambiguity = entropy(chances, -1)
+        positive = np.maximum(chances, 1e-300)
+        risk: Floats = (chances * (np.log(positive) - self.log_preference)).sum(-1)
+        return risk, ambiguity
+
+    def at(self, token_ahead: Floats, hand: Ints, *, informative: bool) -> Floats:
+        """Risk and ambiguity of every action in M states, `(M, A, 2)`.
+
+        Args:
+            token_ahead: `(M, V)` belief over the token ahead.
+            hand: `(M,)` thing in hand.
+            informative: whether the step is the informative one.
+        """
+        table = self.informative if informative else self.plain
+        chances = np.empty((len(hand), *table.shape[2:]))
+        for held in np.unique(hand):
+            rows = hand == held
+            chances[rows] = np.tensordot(token_ahead[rows], table[held], 1)
+        return np.stack(self.risk_and_ambiguity(chances), -1)
+
+
+@compiled
+def reached(entries: Ints, flow: Floats, after: Ints) -> Ints:
+    """States that a policy leads to from entries, in the order in which they are found.
+
+    Args:
+        entries: states.
+        flow: `(N, E)` discounted probability of each event under the policy.
+        after: `(N, E)` state after each event.
+    """
+    found = np.zeros(len(after), np.bool_)
+    queue = np.empty(len(after), np.int64)
+    size = 0
+    for entry in entries:
+        if not found[entry]:
+            found[entry] = True
+            queue[size] = entry
+            size += 1
+    done = 0
+    while done < size:
+        state = queue[done]
+        done += 1
+        for event in range(after.shape[1]):
+            following = after[state, event]
+            if flow[state, event] > 0 and not found[following]:
+                found[following] = True
+                queue[size] = following
+                size += 1
+    return queue[:size].copy()
+
+
+@compiled
+def add_up(terms: Floats, flow: Floats, after: Ints, order: Ints, start: Floats) -> Floats:
+    """Sum of the terms of all steps of a policy from some states on, `(N, 4)`.
+
+    Args:
+        terms: `(N, 4)` of one step under the policy.
+        flow, after: as `reached`; states in which the policy stops have no flow.
+        order: states to be evaluated; all that follows from them is among them.
+        start: `(N, 4)` to start from.
+    """
+    total = start.copy()
+    new = np.empty(terms.shape[1])
+    for sweep in range(MAX_SWEEPS):
+        change = 0.0
+        for place in range(len(order)):
+            state = order[place] if sweep % 2 else order[len(order) - 1 - place]
+            new[:] = terms[state]
+            for event in range(after.shape[1]):
+                chance = flow[state, event]
+                if chance > 0:
+                    for term in range(len(new)):
+                        new[term] += chance * total[after[state, event], term]
+            for term in range(len(new)):
+                change = max(change, abs(new[term] - total[state, term]))
+                total[state, term] = new[term]
+        if change < STEPS_CLOSE:
+            break
+    return total

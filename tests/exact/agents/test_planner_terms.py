@@ -1,0 +1,251 @@
+"""The planner's expected free energy, and each of its four terms, against enumeration of all policies.
+
+A policy may look at all that happens, and takes one informative step at most. The enumeration goes
+down the tree of actions and events, in plain Python; what lies beyond its depth weighs less than the
+tolerance.
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import cache
+from math import log
+
+import numpy as np
+import pytest
+
+from aif_dcpc.agents.gridworld.model.geometry import MOTIONS, Geometry, geometry_of
+from aif_dcpc.agents.gridworld.planning.abstract_states import SearchBudget
+from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables
+from aif_dcpc.agents.gridworld.planning.planner import Planner
+from aif_dcpc.agents.preferences import Preferences
+from aif_dcpc.agents.protocol import EgocentricView
+
+FLOOR, WALL, GOAL, KEY = range(4)
+FORWARD, TURN, GRASP = range(3)
+AHEAD = 4
+GRASPED = 8  # the key is in hand, its cell empty
+NUM_EVENTS = 9
+OUTCOMES = 6
+VIEW = EgocentricView(
+    rows=3, columns=3, own_cell=(2, 1), num_tokens=5, unseen_token=99, empty_hand_token=0
+)
+SIZE = 16
+PREFERENCES = Preferences(step_cost=2.0, discount=0.4)
+DEPTH = 10
+TOLERANCE = 2e-3  # .4^10 of what never being rewarded costs, and of the tolerances of the planner
+MISREAD = 0.1
+
+
+@dataclass
+class World:
+    """A corridor along +x, walls around; what stands in it is believed, not known."""
+
+    corridor: list[np.ndarray]
+    transition: np.ndarray
+    later: np.ndarray
+    outcome: np.ndarray
+    outcome_later: np.ndarray
+    novelty: np.ndarray
+    outcome_novelty: np.ndarray
+    geometry: Geometry = field(default_factory=lambda: geometry_of(VIEW, SIZE))
+
+    def belief(self) -> Belief:
+        cells = np.tile(np.eye(4)[WALL], (SIZE * SIZE, 1))
+        seen = np.zeros(SIZE * SIZE, dtype=bool)
+        for x, chances in enumerate(self.corridor):
+            cells[x] = chances
+            seen[x] = True
+        origin = np.array([-4, -4])
+        pose = np.array([(0, 0, 0)])
+        return Belief(origin, cells, np.eye(4)[WALL], seen, pose, np.ones(1), 0, {})
+
+    def tables(self) -> PosteriorTables:
+        return PosteriorTables(
+            transition=self.transition,
+            transition_without_optimism=self.later,
+            transition_novelty=self.novelty,
+            outcome=self.outcome,
+            outcome_without_optimism=self.outcome_later,
+            outcome_novelty=self.outcome_novelty,
+            transparency=np.ones(4),
+            misread=MISREAD,
+            num_tokens=5,
+            steps=np.concatenate([self.geometry.steps, np.zeros((1, 4, 2), dtype=np.int64)]),
+            turns=np.append(MOTIONS[:, 0], 0),
+            writes=np.array([-1] * 8 + [FLOOR]),
+            takes=np.array([-1] * 8 + [1]),
+        )
+
+
+def world(seed: int) -> World:
+    """Forward may slip, the key may resist, outcomes are uncertain, and untried rows promise more at first."""
+    source = np.random.default_rng(seed)
+    transition = np.zeros((3, 4, 2, NUM_EVENTS))
+    transition[..., 0] = 1
+    slips = source.uniform(0.0, 0.4)
+    for token in (FLOOR, GOAL):
+        transition[FORWARD, token, :, 0] = slips
+        transition[FORWARD, token, :, AHEAD] = 1 - slips
+    transition[TURN, :, :, 0] = 0
+    transition[TURN, :, :, 1] = 1
+    later = transition.copy()
+    transition[GRASP, KEY, 0, 0] = 0.3
+    transition[GRASP, KEY, 0, GRASPED] = 0.7
+    later[GRASP, KEY, 0, 0] = 0.6
+    later[GRASP, KEY, 0, GRASPED] = 0.4
+    outcome = np.zeros((3 + NUM_EVENTS, 4, OUTCOMES))
+    outcome[..., 1] = 0.9
+    outcome[..., 0] = 0.1
+    outcome[3 + AHEAD, GOAL] = [0, 0.1, 0, 0.05, 0, 0.85]
+    outcome[3 + GRASPED, KEY] = [0, 0.2, 0.8, 0, 0, 0]
+    outcome_later = outcome.copy()
+    outcome_later[3 + GRASPED, KEY] = [0, 0.5, 0.5, 0, 0, 0]
+    # every token is likely enough for the planner to follow what would happen then
+    doubtful = [0.2 + 0.2 * source.dirichlet(np.ones(4)) for _ in range(2)]
+    corridor = [np.eye(4)[FLOOR], doubtful[0], np.eye(4)[KEY], doubtful[1]]
+    novelty = source.uniform(0, 0.3, (3, 4, 2))
+    outcome_novelty = source.uniform(0, 0.2, (3 + NUM_EVENTS, 4))
+    return World(corridor, transition, later, outcome, outcome_later, novelty, outcome_novelty)
+
+
+def log_preference() -> np.ndarray:
+    """Log C of the six outcomes by hand: 2 nats a step without reward, for ever after an end without."""
+    never = -2.0 / (1 - 0.4)
+    return np.array([-4.0, -2.0, 0.0, -4.0 + 0.4 * never, -2.0 + 0.4 * never, 0.0])
+
+
+GOES_ON = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
+STEP = [(0, 1), (1, 0), (0, -1), (-1, 0)]  # (dy, dx) by heading
+
+
+def entropy(chances: np.ndarray) -> float:
+    return -sum(p * log(p) for p in chances if p > 0)
+
+
+def sighting_information(cell: np.ndarray) -> float:
+    """I(reading; token) from the joint table of both; any of the four other readings is as likely."""
+    joint = np.full((4, 5), MISREAD / 4)
+    for token in range(4):
+        joint[token, token] = 1 - MISREAD
+    joint *= cell[:, None]
+    return entropy(joint.sum(0)) + entropy(cell) - entropy(joint.ravel())
+
+
+class Enumeration:
+    """All policies from every situation: (x, heading, hand, where the key was taken from or -1)."""
+
+    def __init__(self, of: World) -> None:
+        self.of = of
+
+    def cell(self, y: int, x: int, gone: int) -> np.ndarray:
+        if y != 0 or not 0 <= x < len(self.of.corridor):
+            return np.eye(4)[WALL]
+        return np.eye(4)[FLOOR] if x == gone else self.of.corridor[x]
+
+    def happens(self, situation, event):
+        """The situation after an event; none but those of this world have a chance."""
+        x, heading, hand, gone = situation
+        if event == 1:
+            return x, (heading + 1) % 4, hand, gone
+        if event == AHEAD:
+            dy, dx = STEP[heading]
+            assert dy == 0
+            return x + dx, heading, hand, gone
+        return (x, heading, 1, x + STEP[heading][1]) if event == GRASPED else situation
+
+    def sight(self, situation) -> float:
+        """Information of the view: three columns, two rows ahead of the agent, and its sides."""
+        x, heading, _, gone = situation
+        dy, dx = STEP[heading]
+        ry, rx = STEP[(heading + 1) % 4]
+        total = 0.0
+        for ahead in range(3):
+            for right in (-1, 0, 1):
+                if (ahead, right) != (0, 0):
+                    place = ahead * dy + right * ry, x + ahead * dx + right * rx
+                    total += sighting_information(self.cell(*place, gone))
+        return total
+
+    def step(self, situation, action, informative, depth, informed):
+        """(risk, ambiguity, information gain, novelty) of an action, and the best policy after it."""
+        x, heading, hand, gone = situation
+        dy, dx = STEP[heading]
+        ahead = self.cell(dy, x + dx, gone)
+        transition, outcome = (
+            (self.of.transition, self.of.outcome)
+            if informative
+            else (self.of.later, self.of.outcome_later)
+        )
+        predicted = np.zeros(OUTCOMES)
+        terms = np.zeros(4)
+        for token in range(4):
+            for event in range(NUM_EVENTS):
+                chance = ahead[token] * transition[action, token, hand, event]
+                if chance == 0:
+                    continue
+                row = action if event == 0 else 3 + event
+                predicted += chance * outcome[row, token]
+                after = self.happens(situation, event)
+                stays = 0.4 * chance * (outcome[row, token] @ GOES_ON)
+                terms += stays * np.array(self.best(after, depth - 1, informed or informative))
+                if informative:
+                    terms[2] += chance * self.sight(after)
+                    terms[3] += chance * self.of.outcome_novelty[row, token]
+            if informative:
+                terms[3] += ahead[token] * self.of.novelty[action, token, hand]
+        terms[0] += sum(
+            p * (log(p) - c) for p, c in zip(predicted, log_preference(), strict=True) if p > 0
+        )
+        terms[1] += entropy(predicted)
+        return tuple(terms)
+
+    @cache
+    def best(self, situation, depth, informed):
+        """Terms of the policy of least expected free energy."""
+        if depth == 0:
+            return 2.0 / (1 - 0.4), 0.0, 0.0, 0.0
+        return min(
+            (self.first(situation, action, depth, informed) for action in range(3)),
+            key=total,
+        )
+
+    def first(self, situation, action, depth, informed):
+        """Terms of a first action, informative if that is better and allowed."""
+        plain = self.step(situation, action, False, depth, informed)
+        if informed:
+            return plain
+        return min(plain, self.step(situation, action, True, depth, False), key=total)
+
+
+def total(terms) -> float:
+    return terms[0] + terms[1] - terms[2] - terms[3]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_total_and_terms_are_those_of_the_best_policy(seed: int) -> None:
+    small = world(seed)
+    planner = Planner(
+        PREFERENCES,
+        SearchBudget(configurations=8, per_event=8, min_probability=1e-6, passable=1e-6),
+        tolerance=1e-9,
+        max_iterations=200,
+    )
+    plan = planner.plan(small.belief(), small.tables(), small.geometry)
+    enumeration = Enumeration(small)
+    expected = np.array(
+        [enumeration.first((0, 0, 0, -1), action, DEPTH, False) for action in range(3)]
+    )
+    found = np.stack([plan.risk, plan.ambiguity, plan.information_gain, plan.novelty], 1)
+    assert np.allclose(plan.expected_free_energy, [total(e) for e in expected], atol=TOLERANCE)
+    assert np.allclose(found, expected, atol=TOLERANCE)
+    assert (expected[:, 1:3] > 1e-3).all()  # every term says something
+
+
+def test_what_was_seen_before_is_told_apart_from_what_was_not() -> None:
+    """With everything known there is no information gain, and an unknown cell brings some."""
+    small = world(0)
+    known = replace(small, corridor=[np.eye(4)[FLOOR]] * 4)
+    planner = Planner(PREFERENCES, SearchBudget())
+    sure = planner.plan(known.belief(), known.tables(), known.geometry)
+    unsure = planner.plan(small.belief(), small.tables(), small.geometry)
+    assert np.allclose(sure.information_gain, 0)
+    assert (unsure.information_gain > 0.01).all()
