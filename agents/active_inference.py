@@ -12,7 +12,6 @@ The T-maze agent of the package, `agents/tmaze.py`, is the smallest whole exampl
 
 import time
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
 import gymnasium
@@ -22,19 +21,19 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.agents.belief_pictures import belief_pictures
+from aif_dcpc.agents.deliberation import Deliberation
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.explain import explain
-from aif_dcpc.agents.life import Life, Reader, Streams
+from aif_dcpc.agents.life import Life, Reader
 from aif_dcpc.agents.one_life import as_one_life
-from aif_dcpc.agents.planners.protocol import Plan, Planner, Preference, Situation
+from aif_dcpc.agents.planners.protocol import Planner, Preference, Situation
 from aif_dcpc.agents.protocol import BaseAgent, Observation, StepReport
+from aif_dcpc.agents.streams import as_streams, of_one_world, placeholder
 from aif_dcpc.inference import DCPC, GraphicalModel, State
 from aif_dcpc.inference.learning import learn_step
 from aif_dcpc.inference.model.data_rows import of_data
 from aif_dcpc.inference.model.resampling import ess, unique_ancestors
 from aif_dcpc.misspelt import unknown_name
-
-TIED = 1e-3  # nats of expected free energy within which policies count as equally good
 
 
 class ActiveInferenceAgent(BaseAgent):
@@ -64,8 +63,7 @@ class ActiveInferenceAgent(BaseAgent):
 
     Attributes:
         life: the history and its cloud.
-        plans: the last ones, of each world that did not rest.
-        chosen: the policy taken of each.
+        deliberation: the last plans, of each world that did not rest, and what was chosen.
 
     Raises:
         AgentError: for a model, names or spaces that do not fit each other.
@@ -95,8 +93,7 @@ class ActiveInferenceAgent(BaseAgent):
         model = as_one_life(model, reset)
         self.model = model
         self.preferences = preferences
-        self.planner = planner
-        self.precision = precision
+        self.deliberation = Deliberation(planner, precision)
         self.learning_steps = learning_steps
         if not isinstance(observed, Mapping):
             observed = {name: name for name in observed}
@@ -114,8 +111,6 @@ class ActiveInferenceAgent(BaseAgent):
                 raise AgentError(unknown_name("preferred site", name, observed))
         parameters = list(model.parameters())
         self.optimizer = torch.optim.Adam(parameters, lr=learning_rate) if parameters else None
-        self.plans: list[Plan] = []
-        self.chosen: list[int] = []
         self.ended = torch.zeros(1, dtype=torch.bool)
         self.resting = torch.zeros(1, dtype=torch.bool)
         self.consequences = {"reward": torch.zeros(1), "terminated": torch.zeros(1)}
@@ -135,7 +130,7 @@ class ActiveInferenceAgent(BaseAgent):
         Returns:
             an int for a Discrete action space, an array for a Box.
         """
-        action = self.act_batch(_of_one_world(observation), greedy=greedy)[0]
+        action = self.act_batch(of_one_world(observation), greedy=greedy)[0]
         return int(action) if self.num_actions else action
 
     def feedback(
@@ -143,9 +138,9 @@ class ActiveInferenceAgent(BaseAgent):
     ) -> None:
         """Take in what the last action led to; at an episode's end learn from it, unless frozen."""
         ends = np.array([terminated]), np.array([truncated])
-        self.feedback_batch(_of_one_world(observation), np.array([reward]), *ends)
+        self.feedback_batch(of_one_world(observation), np.array([reward]), *ends)
         if terminated or truncated:
-            self._observe(_of_one_world(observation))
+            self._observe(of_one_world(observation))
             self._end(self.ended)
 
     # -- in several worlds at once -----------------------------------------------------------------
@@ -160,6 +155,7 @@ class ActiveInferenceAgent(BaseAgent):
             self.ended = torch.zeros(len(seeds), dtype=torch.bool)
         self.resting = given & self.ended
         self.life.begin(self.generator, given & ~self.resting)
+        self.deliberation.begin(given)
         self.consequences = {
             name: torch.where(given & ~self.resting, 0.0, self._consequence(name, len(seeds)))
             for name in ("reward", "terminated")
@@ -198,16 +194,12 @@ class ActiveInferenceAgent(BaseAgent):
     def _plan(self, greedy: bool) -> Tensor:
         """Plan in every world that does not rest, and choose, `(B, *event)`."""
         present = self.life.present(self.generator)
+        awake = [row for row, rests in enumerate(self.resting.tolist()) if not rests]
+        situations = {row: self._situation(present, row) for row in awake}
         space = self.life.placeholder
         actions = space.expand(len(self.resting), *space.shape).clone()
-        self.plans = []
-        self.chosen = []
-        for row in range(len(self.resting)):
-            if not self.resting[row]:
-                plan = self.planner.plan(self._situation(present, row))
-                self.plans.append(plan)
-                self.chosen.append(self._choose(plan, greedy))
-                actions[row] = plan.first_actions[self.chosen[-1]]
+        for row, action in self.deliberation.decide(situations, greedy=greedy).items():
+            actions[row] = action
         return actions
 
     def situation(self) -> Situation:
@@ -246,12 +238,6 @@ class ActiveInferenceAgent(BaseAgent):
         self.life.observe({**as_streams(observations), **self.consequences})
         self.milliseconds["inference"] = 1e3 * (time.perf_counter() - start)
 
-    def _choose(self, plan: Plan, greedy: bool) -> int:
-        """Index of the policy taken: one of the best, or drawn by softmax(-precision EFE)."""
-        excess = (plan.expected_free_energy - plan.expected_free_energy.min()).double()
-        weights = (excess < TIED).double() if greedy else (-self.precision * excess).softmax(0)
-        return int(torch.multinomial(weights, 1, generator=self.generator))
-
     def _end(self, rows: Tensor) -> None:
         """Learn from the episodes that have ended, unless frozen."""
         start = time.perf_counter()
@@ -279,14 +265,14 @@ class ActiveInferenceAgent(BaseAgent):
 
     def report(self, *, pictures: bool = False) -> StepReport:
         """Report on inference, the terms of the policy that was chosen, and times; draw beliefs."""
-        if not self.plans or self.life.state is None:
+        if not self.deliberation.plans or self.life.state is None:
             return StepReport()
         times = {f"speed/ms_{name}": value for name, value in self.milliseconds.items()}
         sweeps = max(self.life.num_sweeps, 1)
         times["speed/ms_per_sweep"] = self.milliseconds["inference"] / sweeps
         learned = {} if self.log_joint is None else {"learning/log_joint": self.log_joint}
-        scalars = {**self._inference_scalars(), **self._planning_scalars(), **learned, **times}
-        scalars = {**self._inference_scalars(), **self._planning_scalars(), **learned, **times}
+        planned = self.deliberation.scalars()
+        scalars = {**self._inference_scalars(), **planned, **learned, **times}
         if not pictures:
             return StepReport(scalars=scalars)
         drawn = belief_pictures(self.life.state, self.life.episode_length)
@@ -308,18 +294,10 @@ class ActiveInferenceAgent(BaseAgent):
         """Estimated log evidence of the whole history, nats."""
         return 0.0 if self.life.state is None else float(self.life.state.log_evidence.mean())
 
-    def _planning_scalars(self) -> dict[str, float]:
-        """Expected free energy of the policies that were chosen, and its terms, means over worlds, nats."""
-        found: dict[str, list[float]] = {}
-        for plan, chosen in zip(self.plans, self.chosen, strict=True):
-            found.setdefault("total", []).append(float(plan.expected_free_energy[chosen]))
-            for name, term in plan.terms.items():
-                found.setdefault(name, []).append(float(term[chosen]))
-        return {f"efe/{name}": fmean(values) for name, values in found.items()}
-
     def explain(self) -> str:
         """Say why the last action was chosen (in the first world), in words and numbers."""
-        return explain(self.plans[0]) if self.plans else "nothing was planned yet"
+        plans = list(self.deliberation.plans.values())
+        return explain(plans[0]) if plans else "nothing was planned yet"
 
     # -- persistence -------------------------------------------------------------------------------
 
@@ -329,6 +307,7 @@ class ActiveInferenceAgent(BaseAgent):
         return {
             **super().state_dict(),
             "life": self.life.state_dict(),
+            "planners": self.deliberation.state_dict(),
             "parameters": {name: p.detach().clone() for name, p in self._parameters().items()},
             "optimizer": optimizer,
             "consequences": {name: value.clone() for name, value in self.consequences.items()},
@@ -349,50 +328,17 @@ class ActiveInferenceAgent(BaseAgent):
             self.optimizer.load_state_dict(state["optimizer"])
         self.life.load_state_dict(state["life"])
         self.life.engine.generator = self.generator
+        self.deliberation.load_state_dict(state["planners"])
         self.consequences = {name: x.clone() for name, x in state["consequences"].items()}
         self.ended = state["ended"].clone()
         self.resting = state["resting"].clone()
         self.evidence = float(state["evidence"])
         self.log_joint = state["log_joint"]
         self.frozen = bool(state["frozen"])
-        self.plans = []
 
     def _parameters(self) -> dict[str, Tensor]:
         """Parameters of the kernels by a number each."""
         return {str(number): p for number, p in enumerate(self.model.parameters())}
 
 
-def as_streams(observations: Observation) -> Streams:
-    """Turn what worlds show, `(B, *shape)`, into tensors: int64 for integers, else floats."""
-    return {name: _as_tensor(value) for name, value in observations.items()}
-
-
-def _of_one_world(observation: Observation) -> dict[str, npt.NDArray[Any]]:
-    """Give what one world shows a leading axis."""
-    return {name: np.asarray(value)[None] for name, value in observation.items()}
-
-
-def _as_tensor(value: Any) -> Tensor:
-    array = np.asarray(value)
-    if np.issubdtype(array.dtype, np.integer) or array.dtype == bool:
-        return torch.as_tensor(array.astype(np.int64))
-    return torch.as_tensor(array, dtype=torch.get_default_dtype())
-
-
-def placeholder(space: gymnasium.Space[Any]) -> Tensor:
-    """Return what stands for an action that has not been chosen, `(*event)`.
-
-    Raises:
-        AgentError: the space is neither Discrete nor Box.
-    """
-    if isinstance(space, gymnasium.spaces.Discrete):
-        return torch.zeros((), dtype=torch.int64)
-    if isinstance(space, gymnasium.spaces.Box):
-        return torch.zeros(space.shape)
-    raise AgentError(
-        f"actions in {space}: an agent chooses among Discrete actions or in a Box; wrap the "
-        "environment."
-    )
-
-
-__all__ = ["ActiveInferenceAgent", "as_streams"]
+__all__ = ["ActiveInferenceAgent"]

@@ -21,7 +21,9 @@ from aif_dcpc.agents.gaussian.model import declare
 from aif_dcpc.agents.gaussian.preferences import find_wish
 from aif_dcpc.agents.life import Streams
 from aif_dcpc.agents.planners.cross_entropy import CrossEntropy
+from aif_dcpc.agents.protocol import Observation
 from aif_dcpc.agents.settings import read_settings
+from aif_dcpc.agents.streams import as_streams, of_one_world
 
 TRY_WITH = {"num_waves": 16, "horizon": 5, "candidates": 8}  # quick to try
 
@@ -122,7 +124,6 @@ class GaussianAgent(ActiveInferenceAgent):
             seed=seed,
             **common,
         )
-        self.search = search
         self.life = LearningLife(self.world, growth, self.life)
 
     @classmethod
@@ -142,26 +143,24 @@ class GaussianAgent(ActiveInferenceAgent):
         common, own = read_settings(settings, **DEFAULTS)
         return cls(observation_space, action_space, seed=seed, **common, **own)
 
-    def begin(self, *, seed: int) -> None:
-        """Begin an episode, with a fresh search."""
-        super().begin(seed=seed)
-        self.search.forget()
-
     def _state(self, streams: Streams) -> Tensor:
         """Join the streams to one state, `(B, D)`."""
         parts = [streams[name].double().flatten(1) for name in self.streams]
         return torch.cat(parts, 1)
 
-    # -- persistence -------------------------------------------------------------------------------
+    def predict(self, observation: Observation, action: Any) -> tuple[Tensor, Tensor]:
+        """Predict the state that an action leads to: mean and standard deviation, `(D,)` each.
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on bit for bit."""
-        return {**super().state_dict(), "search": self.search.state_dict()}
+        The noise counts as well as what is not known of the weights.
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        super().load_state_dict(state)
-        self.search.load_state_dict(state["search"])
+        Raises:
+            AgentError: nothing was learned yet.
+        """
+        learned = self.world.learned["state"]
+        if learned.last is None:
+            raise AgentError("agent 'gaussian' has seen nothing yet: let it act first.")
+        state = self._state(as_streams(of_one_world(observation)))[0]
+        return learned.predict(state, torch.as_tensor(action))
 
 
 def _outcome(streams: Streams) -> Tensor:

@@ -1,5 +1,7 @@
 """An agent from a declared model: its posterior is exact, frozen lives forget, kept ones go on."""
 
+import functools
+
 import gymnasium
 import numpy as np
 import pytest
@@ -242,8 +244,9 @@ def test_greedy_takes_the_best_and_sampling_the_others_as_often_as_precision_say
     agent = agent_of(drifting(), precision=1.0)
     plan = Plan(policies=torch.zeros(2, 1, 1), expected_free_energy=torch.tensor([0.0, 1.0]))
     agent.begin(seed=0)
-    assert {agent._choose(plan, True) for _ in range(20)} == {0}
-    share = np.mean([agent._choose(plan, False) for _ in range(400)])
+    choose = functools.partial(agent.deliberation.choose, plan, agent.generator)
+    assert {choose(greedy=True) for _ in range(20)} == {0}
+    share = np.mean([choose(greedy=False) for _ in range(400)])
     expected = 1 / (1 + np.e)
     assert abs(share - expected) < 5 * np.sqrt(expected * (1 - expected) / 400)
 

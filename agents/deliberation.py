@@ -1,0 +1,80 @@
+"""Planning in each world, and choosing among the policies that were judged."""
+
+import copy
+from collections.abc import Mapping
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aif_dcpc.agents.planners.protocol import Plan, Planner, Situation
+
+TIED = 1e-3  # nats of expected free energy within which policies count as equally good
+
+
+class Deliberation:
+    """A planner for each world, what it found last, and what was chosen.
+
+    A planner that remembers where its next search begins has methods `forget`, `state_dict` and
+    `load_state_dict`; each world has a copy of its own.
+
+    Args:
+        planner: of the first world.
+        precision: inverse temperature of sampled policies, per nat of expected free energy.
+
+    Attributes:
+        plans: world -> the last plan made there.
+        chosen: world -> index of the policy taken.
+    """
+
+    def __init__(self, planner: Planner, precision: float) -> None:
+        self.planners = [planner]
+        self.precision = precision
+        self.plans: dict[int, Plan] = {}
+        self.chosen: dict[int, int] = {}
+
+    def begin(self, rows: Tensor) -> None:
+        """Let planners forget their last search in the worlds `(B,)` in which an episode begins."""
+        while len(self.planners) < len(rows):
+            self.planners.append(copy.copy(self.planners[0]))
+        for planner, begins in zip(self.planners, rows.tolist(), strict=False):
+            if begins and hasattr(planner, "forget"):
+                planner.forget()
+
+    def decide(self, situations: Mapping[int, Situation], *, greedy: bool) -> dict[int, Tensor]:
+        """Plan in some worlds and choose, world -> action `(*event)`."""
+        self.plans = {row: self.planners[row].plan(told) for row, told in situations.items()}
+        self.chosen = {
+            row: self.choose(plan, situations[row].generator, greedy=greedy)
+            for row, plan in self.plans.items()
+        }
+        return {row: self.plans[row].first_actions[index] for row, index in self.chosen.items()}
+
+    def choose(self, plan: Plan, generator: torch.Generator, *, greedy: bool) -> int:
+        """Index of one of the best policies, or of one drawn by softmax(-precision EFE)."""
+        excess = (plan.expected_free_energy - plan.expected_free_energy.min()).double()
+        weights = (excess < TIED).double() if greedy else (-self.precision * excess).softmax(0)
+        return int(torch.multinomial(weights, 1, generator=generator))
+
+    def scalars(self) -> dict[str, float]:
+        """Expected free energy of the policies taken, and its terms, means over worlds, nats."""
+        found: dict[str, list[float]] = {}
+        for row, plan in self.plans.items():
+            chosen = self.chosen[row]
+            found.setdefault("total", []).append(float(plan.expected_free_energy[chosen]))
+            for name, term in plan.terms.items():
+                found.setdefault(name, []).append(float(term[chosen]))
+        return {f"efe/{name}": fmean(values) for name, values in found.items()}
+
+    def state_dict(self) -> list[Any]:
+        """What each world's planner remembers; None of one that remembers nothing."""
+        return [p.state_dict() if hasattr(p, "state_dict") else None for p in self.planners]
+
+    def load_state_dict(self, kept: list[Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.begin(torch.zeros(len(kept), dtype=torch.bool))
+        for planner, state in zip(self.planners, kept, strict=False):
+            if state is not None and hasattr(planner, "load_state_dict"):
+                planner.load_state_dict(state)
+        self.plans = {}
