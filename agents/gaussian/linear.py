@@ -170,6 +170,22 @@ class WeightsGivenSeries:
         pooled = sums.pooled()
         return pooled.only() if len(pooled.count) == 1 else pooled
 
+    def predict(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of what follows, `(..., D)` each.
+
+        Args:
+            state: `(..., D)`.
+            action: a number `(...)`, or `(..., A)`.
+        """
+        assert self.last is not None
+        regression = self.last.regression
+        phi = self.linear.phi(state, action)
+        change = self.linear.features.change
+        mean = change * (phi @ regression.mean)
+        unknown = (phi @ regression.whitening.mT).square().sum(-1, keepdim=True)
+        spread = change * (regression.noise * (1 + unknown)).sqrt()
+        return (state + mean if self.linear.changes else mean), spread
+
     # -- keeping -----------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any] | None:

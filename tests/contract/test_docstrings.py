@@ -122,7 +122,8 @@ def test_the_readme_runs_its_engine():
 
 
 def test_every_program_of_the_documentation_has_a_test_that_runs_it():
-    """README: the engine twice, above, and a trained agent's three lines; the guides: `end_to_end/test_guide.py`.
+    """README: the engine twice, above, and a trained agent's three lines; the guides: `end_to_end/test_guide.py`,
+    `test_gaussian_guide.py`.
 
     All of docs/guides: `end_to_end/test_guides.py`.
     """
@@ -133,6 +134,7 @@ def test_every_program_of_the_documentation_has_a_test_that_runs_it():
     }
     assert {name: number for name, number in found.items() if number} == {
         "README.md": 3,
+        "docs/gaussian.md": 1,
         "docs/your_own_agent.md": 1,
         "docs/your_own_data.md": 1,
     }
