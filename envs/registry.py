@@ -215,7 +215,15 @@ def _minigrid(request: Request) -> Env:
     _check_registered(id, "MiniGrid environment", own if id == given else gym.registry)
     limit = {} if request.max_steps is None else {"max_steps": request.max_steps}
     settings: Settings = {**request.drawing, **request.options, **limit}
-    env = gym.make(id, disable_env_checker=True, **settings)
+    try:
+        env = gym.make(id, disable_env_checker=True, **settings)
+    except gym.error.DependencyNotInstalled as error:
+        raise UnsupportedEnvironment(f"env.id={id}: {error}.") from error
+    except (AssertionError, TypeError) as error:
+        raise BadSetting(
+            f"env.id={id} cannot be made with {settings}: {error or 'MiniGrid asserts otherwise'} "
+            "(agent_view_size must be odd and at least 3; leave out keywords that it does not know)."
+        ) from error
     return MiniGridStreams(env, misread=request.misread)
 
 

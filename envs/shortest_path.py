@@ -76,6 +76,8 @@ def _successors(state: WorldState, layout: Layout) -> Iterator[WorldState]:
     yield state._replace(heading=(state.heading - 1) % 4)
     dx, dy = DIRECTIONS[state.heading]
     cell = (state.x + dx, state.y + dy)
+    if cell not in layout.objects:
+        return
     ahead = layout.objects.get(cell)
     number = layout.numbers.get(cell, -1)
     if _can_enter(state, ahead, number):

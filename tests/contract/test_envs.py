@@ -135,6 +135,8 @@ def test_same_seed_same_noise():
         ({"name": "worlds:not_a_world"}, "expected a Gymnasium environment, found str"),
         ({"name": ":Corridor"}, "module:name"),
         ({"name": "TMaze", "id": "CartPole-v1"}, "leave env.id out"),
+        ({"name": "MiniGrid", "agent_view_size": 6}, "must be odd"),
+        ({"name": "MiniGrid", "agent_view": 6}, "keywords that it does not know"),
     ],
     ids=str,
 )
@@ -165,6 +167,21 @@ def test_shortest_path_of_the_empty_room():
     env = envs.make("MiniGrid", id="MiniGrid-Empty-5x5-v0")
     env.reset(seed=0)
     assert env.shortest_path() == 5  # 2 forward, 1 turn, 2 forward
+
+
+@pytest.mark.parametrize("id", ["MiniGrid-GoToDoor-5x5-v0", "BabyAI-GoToRedBall-v0"])
+def test_without_a_goal_there_is_no_shortest_path(id):
+    env = envs.make("MiniGrid", id=id)
+    env.reset(seed=0)
+    assert env.get_wrapper_attr("shortest_path")() is None
+
+
+def test_no_way_leads_off_the_grid():
+    """A door in the outer wall stands open: the search must not step out of the world."""
+    env = envs.make("MiniGrid", id="MiniGrid-Empty-5x5-v0")
+    env.reset(seed=0)
+    env.unwrapped.grid.set(1, 0, None)
+    assert env.get_wrapper_attr("shortest_path")() == 5
 
 
 def test_vector_autoreset_has_no_junk_step():
