@@ -37,6 +37,7 @@ from aif_dcpc.inference import DCPC, State
 from aif_dcpc.inference.model.densities import log_joint
 from aif_dcpc.inference.model.resampling import ess, resample_lineages
 
+FLAT = 100  # slices up to which every step makes all its sweeps
 RECENT = 5  # slices over which sightings of a new token are counted
 SIGHTINGS = 2  # needed where misreading is common
 RARE_MISREADING = 0.02
@@ -225,11 +226,23 @@ class EpisodeFilter:
         self._discover_effects(history, slices=RECENT if admitted else 0)
         self._append(history)
         started = time.perf_counter()
-        num_sweeps = self.settings.inference.num_sweeps
+        num_sweeps = self._sweeps_due(len(history))
         for _ in range(num_sweeps):
             self.sweep()
         self.running = self._with_room(self.now, history)
-        self.ms_per_sweep = 1e3 * (time.perf_counter() - started) / max(num_sweeps, 1)
+        if num_sweeps:
+            self.ms_per_sweep = 1e3 * (time.perf_counter() - started) / num_sweeps
+
+    def _sweeps_due(self, length: int) -> int:
+        """How many sweeps a step makes: fewer in a long episode, so that a step costs what it did.
+
+        A sweep goes through the full history. Beyond `FLAT` slices each is made with probability
+        `FLAT` / length.
+        """
+        every = self.settings.inference.num_sweeps
+        if length <= FLAT:
+            return every
+        return int((torch.rand(every, generator=self.generator) < FLAT / length).sum())
 
     def _discover_effects(self, history: History, slices: int) -> None:
         """Register the effects that the last slice suggests, and so many slices before it."""

@@ -205,10 +205,21 @@ class GridConditionals:
         return logits.softmax(-1).gather(1, last)
 
     def step_evidence(
-        self, events: Tensor, trajectory: Trajectory, history: History, tables: Tables
+        self,
+        events: Tensor,
+        trajectory: Trajectory,
+        history: History,
+        tables: Tables,
+        which: Tensor | None = None,
     ) -> Tensor:
-        """log p(event, outcome | token ahead) of every step, `(K, T - 1, V)`."""
-        num = torch.arange(events.shape[0])[:, None]
+        """log p(event, outcome | token ahead) of every step, `(N, T - 1, V)`.
+
+        Args:
+            events, trajectory, history: N sequences.
+            tables: K sets.
+            which: `(N,)` the tables of each sequence; its own number by default.
+        """
+        num = (torch.arange(events.shape[0]) if which is None else which)[:, None]
         action = history.action[1:].expand(events.shape[0], -1)
         event = events[:, 1:]
         row = outcome_row(event, action, self.num_actions)
@@ -328,11 +339,24 @@ class GridConditionals:
         tables = self.draw_all_tables(events, initial, history, generator)
         return GridParticles(events, initial, tables)
 
-    def log_marginal(self, events: Tensor, history: History, tables: Tables) -> Tensor:
-        """log p(events, observations | tables) with the map integrated out, `(N,)`; heading must fit."""
+    def log_marginal(
+        self, events: Tensor, history: History, tables: Tables, which: Tensor | None = None
+    ) -> Tensor:
+        """log p(events, observations | tables) with the map integrated out, `(N,)`; heading must fit.
+
+        Args:
+            events: `(N, T)`.
+            history: what was observed.
+            tables: K sets; large ones are not copied.
+            which: `(N,)` the tables of each sequence; its own number by default.
+        """
+        which = torch.arange(len(events)) if which is None else which
+        misread = tables.misread[which]
         trajectory, segments, sightings = self._trace(events, history)
-        logits = self.map_logits(events, trajectory, segments, sightings, history, tables)
-        constant = len(sightings.time) * torch.log(tables.misread / (self.num_tokens - 1))
+        logits = self.segment_logits(segments, sightings, misread, tables.token_prior[which])
+        steps = self.step_evidence(events, trajectory, history, tables, which)
+        logits = add_step_evidence(logits, segments, steps)
+        constant = len(sightings.time) * torch.log(misread / (self.num_tokens - 1))
         log_views = constant + logits.logsumexp(-1).sum(-1)
         return log_views + self.log_bodily(events, trajectory, history)
 
@@ -375,7 +399,7 @@ class GridConditionals:
         trials = events.repeat_interleave(each, 0)
         tried = choices.repeat(len(events))
         trials.scatter_(1, time.repeat_interleave(each)[:, None], tried[:, None])
-        of_trials = Tables(*(t.repeat_interleave(each, 0) for t in vars(tables).values()))
-        scores = self.log_marginal(trials, history, of_trials).view(len(events), each)
+        which = torch.arange(len(events)).repeat_interleave(each)
+        scores = self.log_marginal(trials, history, tables, which).view(len(events), each)
         picked = choices[draw(scores, generator)]
         return events.scatter(1, time[:, None], picked[:, None])
