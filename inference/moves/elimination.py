@@ -4,8 +4,8 @@ Where a table forbids combinations, as a 0/1 gate does, sites that move one at a
 this draws all of them at once from their complete conditional (see `model.elimination`).
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import networkx as nx
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference.model.densities import factors_of
-from aif_dcpc.inference.model.elimination import eliminate, obstacle
+from aif_dcpc.inference.model.elimination import MAX_CELLS as MAX_CELLS_ALONE
+from aif_dcpc.inference.model.elimination import Elimination, eliminate, obstacle
 from aif_dcpc.inference.model.nodes import nodes_of
 from aif_dcpc.inference.model.state import State
 
@@ -21,22 +22,42 @@ MAX_CELLS = 2**13  # of the largest table, for each particle
 MAX_NODES = 256  # each is eliminated by operations of its own
 
 
-@dataclass(frozen=True)
+@dataclass
 class JointDiscreteDraw:
     """Redraw some discrete sites jointly given everything else.
 
     Attributes:
         sites: latent, with a small finite support, whose events are drawn as a whole.
+        kept: the last elimination, which serves as long as what its tables read stays the same.
     """
 
     sites: tuple[str, ...]
+    kept: Elimination | None = field(default=None, repr=False, compare=False)
 
     def __call__(
         self, state: State, generator: torch.Generator | None, *, adapt: bool
     ) -> tuple[State, Tensor]:
         """Draw all sites jointly and exactly; acceptance is 1."""
-        drawn = eliminate(state, self.sites).sample(generator)
+        if self.kept is None or not self._is_current(self.kept.state, state):
+            self.kept = eliminate(state, self.sites)
+        drawn = replace(self.kept, state=state).sample(generator)
         return state.with_values(drawn), state.log_weights.new_ones(())
+
+    def _is_current(self, old: State, new: State) -> bool:
+        """Whether two states would give the same tables: all that these read is one and the same tensor."""
+        return (
+            old.conditioning is new.conditioning
+            and old.length == new.length
+            and old.inverse_temperature is new.inverse_temperature
+            and all(old.values[n] is new.values[n] for n in read_beside(new, self.sites))
+            and all(old.masks.get(n) is new.masks.get(n) for n in self.sites)
+        )
+
+
+def read_beside(state: State, sites: Collection[str]) -> set[str]:
+    """Name the other sites that the factors of some sites read, their children included."""
+    factors = [factor for name in sites for factor in factors_of(state, name)]
+    return {argument.site for factor in factors for argument in factor.inputs} - set(sites)
 
 
 def coupled_groups(state: State, names: Iterable[str]) -> Iterator[tuple[str, ...]]:
@@ -50,5 +71,7 @@ def coupled_groups(state: State, names: Iterable[str]) -> Iterator[tuple[str, ..
             graph.add_edges_from(combinations(sorted(read), 2))
     for group in nx.connected_components(graph):
         few = sum(len(nodes_of(state, name)) for name in group) <= MAX_NODES
-        if len(group) > 1 and few and not obstacle(state, group, MAX_CELLS):
+        depends = read_beside(state, group) & set(state.conditioning.latent)
+        most = MAX_CELLS if depends else MAX_CELLS_ALONE  # without particles: one table, made once
+        if len(group) > 1 and few and not obstacle(state, group, most):
             yield tuple(sorted(group, key=state.conditioning.latent.index))

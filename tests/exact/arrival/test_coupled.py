@@ -6,8 +6,10 @@ import math
 import torch
 from torch.distributions import Bernoulli, Normal
 
+from aif_dcpc.experiments.posteriordb import exact_laws
 from aif_dcpc.inference import DCPC, GraphicalModel
-from aif_dcpc.inference.moves.elimination import coupled_groups
+from aif_dcpc.inference.moves import elimination
+from aif_dcpc.inference.moves.elimination import JointDiscreteDraw, coupled_groups
 
 P_LEFT = 0.1
 P_RIGHT = 0.2
@@ -55,3 +57,80 @@ def test_sites_that_share_no_factor_are_groups_of_their_own():
     data = {"seen": torch.ones(1), "x": torch.zeros(1)}
     state = DCPC(model, num_particles=2).init(data, seed=0)
     assert list(coupled_groups(state, state.conditioning.latent)) == [("left", "right", "open")]
+
+
+# -- a lattice, alone and beside a latent ----------------------------------------------------------
+
+
+def lattice(side=10):
+    """Spins of which neighbours are alike with odds of 3 to 1: tables of 2^14 values."""
+    model = GraphicalModel()
+    names = [f"s{i}" for i in range(side**2)]
+    for name in names:
+        model.add_site(name, lambda: Bernoulli(torch.tensor(0.5)))
+    across = [(i, i + 1) for i in range(side**2) if (i + 1) % side]
+    down = [(i, i + side) for i in range(side**2 - side)]
+    bonds = {f"b{i}_{j}": [names[i], names[j]] for i, j in across + down}
+    for bond, ends in bonds.items():
+        model.add_site(bond, lambda s, t: Bernoulli(0.25 + 0.5 * (s == t).float()), ends)
+    return model, names, dict.fromkeys(bonds, torch.ones(1))
+
+
+def test_a_lattice_is_drawn_at_once_where_no_particle_changes_its_tables(monkeypatch):
+    """Correlations of neighbours by a transfer matrix: odds of 3 to 1 are a coupling of (log 3) / 2."""
+    monkeypatch.setattr(exact_laws, "COUPLING", math.log(3) / 2)
+    model, names, data = lattice()
+    state = DCPC(model, num_particles=2000).init(data, seed=0)
+    (group,) = coupled_groups(state, names)
+    with torch.no_grad():
+        drawn, _ = JointDiscreteDraw(group)(state, torch.Generator().manual_seed(0), adapt=False)
+    spins = 2 * torch.cat([drawn.values[n] for n in names], 1) - 1
+    expected = exact_laws.correlations()
+    for i, j in ((0, 1), (0, 10), (44, 45), (44, 55), (0, 99)):
+        error = math.sqrt((1 - expected[i, j] ** 2) / len(spins))
+        assert abs(float((spins[:, i] * spins[:, j]).mean()) - expected[i, j]) < 5 * error
+
+
+def test_large_tables_are_not_made_for_every_particle():
+    """The same lattice beside a continuous latent that one of its spins moves."""
+    model, names, data = lattice()
+    model.add_site("z", lambda s: Normal(s, 1.0), ["s0"])
+    state = DCPC(model, num_particles=2).init(data, seed=0)
+    assert not list(coupled_groups(state, names))
+
+
+def seen_gate(mean):
+    """A gate with a datum of its own for each of the causes, so that its tables read what can change."""
+    model, data = gate()
+    model.add_site("shift", lambda: Normal(mean, 1.0))
+    model.add_site("x", lambda a, shift: Normal(a + shift, 0.5), ["left", "shift"])
+    return model, data | {"x": torch.tensor([1.0])}
+
+
+def test_tables_are_made_again_where_what_they_read_has_changed(monkeypatch):
+    """Once for data that stay; at every draw beside a latent that moves."""
+    made = []
+    once = elimination.eliminate
+    monkeypatch.setattr(elimination, "eliminate", lambda *given: made.append(1) or once(*given))
+    model, data = gate()
+    state = DCPC(model, num_particles=4000).init(data, seed=0)
+    move = JointDiscreteDraw(("left", "right", "open"))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for _ in range(3):
+            state, _ = move(state, generator, adapt=False)
+        assert len(made) == 1
+        unseen = state.with_values({"seen": torch.zeros_like(state.values["seen"])})
+        unseen, _ = move(unseen, generator, adapt=False)
+        assert len(made) == 2
+        shut = 0.95 * (1 - P_LEFT) * (1 - P_RIGHT)
+        opened = 0.1 * (1 - (1 - P_LEFT) * (1 - P_RIGHT))
+        expected = opened / (opened + shut)
+        error = math.sqrt(expected * (1 - expected) / 4000)
+        assert abs(float(unseen.values["open"].mean()) - expected) < 5 * error
+        model, data = seen_gate(0.0)
+        state = DCPC(model, num_particles=4000).init(data, seed=0)
+        for mean in (3.0, -3.0):
+            state = state.with_values({"shift": torch.full_like(state.values["shift"], mean)})
+            state, _ = move(state, generator, adapt=False)
+        assert len(made) == 4
