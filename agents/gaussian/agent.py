@@ -19,7 +19,7 @@ from aif_dcpc.agents.gaussian.judge import GaussianJudge
 from aif_dcpc.agents.gaussian.learning_life import LearningLife
 from aif_dcpc.agents.gaussian.model import declare
 from aif_dcpc.agents.gaussian.preferences import find_wish
-from aif_dcpc.agents.life import Streams
+from aif_dcpc.agents.life import Reader, Streams
 from aif_dcpc.agents.planners.cross_entropy import CrossEntropy
 from aif_dcpc.agents.protocol import Observation
 from aif_dcpc.agents.settings import read_settings
@@ -113,7 +113,11 @@ class GaussianAgent(ActiveInferenceAgent):
             discount=discount,
             judge=judge,
         )
-        readers = {"state": self._state, "ended": "terminated", "outcome": _outcome}
+        readers: dict[str, Reader] = {
+            "state": self._state,
+            "ended": "terminated",
+            "outcome": _outcome,
+        }
         super().__init__(
             self.world.model,
             action="action",
@@ -181,4 +185,5 @@ def joined_streams(space: gymnasium.Space[Any]) -> tuple[tuple[str, ...], int]:
                 f"agent 'gaussian' models continuous values; stream {name!r} is {stream}: choose "
                 "agent=discrete, or wrap the environment."
             )
-    return tuple(streams), sum(math.prod(stream.shape) for stream in streams.values())
+    sizes = [math.prod(stream.shape or ()) for stream in streams.values()]
+    return tuple(streams), sum(sizes)

@@ -88,7 +88,7 @@ class LearningLife(Life):
 
 def _plain(features: Features) -> dict[str, dict[str, Tensor]]:
     """Scales and shape as plain tensors."""
-    parts = {"scales": features.scales, "shape": features.shape}
+    parts: dict[str, Scales | Shape] = {"scales": features.scales, "shape": features.shape}
     return {
         name: {f.name: getattr(part, f.name).clone() for f in fields(part)}
         for name, part in parts.items()

@@ -18,6 +18,7 @@ from torch import Tensor
 from aif_dcpc.agents.gaussian.features import Features
 from aif_dcpc.agents.gaussian.linear import Linear, WeightsGivenSeries
 from aif_dcpc.inference import GraphicalModel, lag
+from aif_dcpc.inference.model.graph import Parent
 
 OUTCOMES = 2  # reward, ended
 
@@ -61,7 +62,7 @@ def declare(
     model = GraphicalModel()
     for name in ("action", "reset", "ended"):
         model.add_input(name)
-    sites = {"state": (num_states, ("reset", "ended"))}
+    sites: dict[str, tuple[int, tuple[str, ...]]] = {"state": (num_states, ("reset", "ended"))}
     if outcomes:
         sites["outcome"] = (OUTCOMES, ("reset",))
     learned = {}
@@ -81,7 +82,7 @@ def declare(
 
 def _declare_slices(model: GraphicalModel, linear: Linear) -> None:
     """Add the site itself."""
-    parents = [lag("state"), lag("action"), *linear.breaks, *linear.block]
+    parents: list[Parent] = [lag("state"), lag("action"), *linear.breaks, *linear.block]
     model.add_site(linear.site, linear.next, parents, initial=linear.first, scope="slice")
 
 
