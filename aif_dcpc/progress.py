@@ -129,6 +129,17 @@ def print_table(title: str, rows: Mapping[str, str]) -> None:
     say_table(table)
 
 
+def print_columns(title: str, rows: Mapping[str, Mapping[str, str]]) -> None:
+    """Print rows of several named columns on standard output."""
+    table = Table(title=Text(title), title_justify="left")
+    columns = list(next(iter(rows.values())))
+    for name in ("", *columns):
+        table.add_column(Text(name))
+    for name, values in rows.items():
+        table.add_row(Text(name), *(Text(values[column]) for column in columns))
+    say_table(table)
+
+
 def say_table(table: Table) -> None:
     """Print a table on standard output, as wide as it is there."""
     live = Console()

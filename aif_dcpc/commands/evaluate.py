@@ -1,8 +1,9 @@
 """`aif-evaluate run=RUN_DIR [seeds=5] [held_out=1000] [sweeps=100] [annealed_images=100] [samples=10000]`.
 
 Measures a trained image model on held-out images, under several seeds of inference, and leaves
-figures in the run folder; `'run=[A,B,C]'` averages runs that were trained with different seeds. The
-last line of standard output is one JSON object: means, and standard deviations under `<key>_sd`.
+figures in the run folder; `'run=[A,B,C]'` averages runs that were trained with different seeds, and
+lays runs that differ in more, such as their method, side by side. The last line of standard output
+is one JSON object: means, and standard deviations under `<key>_sd`.
 """
 
 import json
@@ -30,10 +31,14 @@ def evaluate(values: Mapping[str, Any], given: Sequence[str]) -> None:
     config = replace(config, run=[str(chosen_run(run, images=True)) for run in config.run])
 
     from aif_dcpc.image_runs import evaluation as image_evaluation
-    from aif_dcpc.progress import print_table
+    from aif_dcpc.progress import print_columns, print_table
 
     result = image_evaluation.evaluate(config)
-    print_table(", ".join(config.run), rows(result))
+    by_method = result.get(image_evaluation.BY_METHOD)
+    if by_method is None:
+        print_table(", ".join(config.run), rows(result))
+    else:
+        print_columns("means, and deviations over seeds or runs", by_method_rows(by_method))
     say(json.dumps(result))
 
 
@@ -46,6 +51,15 @@ def rows(result: Mapping[str, Any]) -> dict[str, str]:
             shown = f"{value:.4g}" if isinstance(value, float) else f"{value}"
             rows[key] = shown if spread is None else f"{shown} (sd {spread:.2g})"
     return rows
+
+
+def by_method_rows(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """One row a key, one column a method."""
+    columns = {method: rows(result) for method, result in results.items()}
+    keys = dict.fromkeys(key for column in columns.values() for key in column if key != "run")
+    return {
+        key: {method: column.get(key, "") for method, column in columns.items()} for key in keys
+    }
 
 
 if __name__ == "__main__":

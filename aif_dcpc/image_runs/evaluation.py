@@ -18,12 +18,13 @@ fid_*, kid_*: between held-out images and samples, in features of a classifier t
 
 Everything is measured under several seeds of inference: `<key>` is the mean, `<key>_sd` the
 standard deviation over seeds. Of several runs, trained with different seeds, the means over seeds
-are averaged: `<key>_sd` is over runs.
+are averaged: `<key>_sd` is over runs. Runs that differ in more, such as their method, are laid side
+by side.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from statistics import fmean, stdev
 from typing import Any
 
@@ -50,6 +51,7 @@ from aif_dcpc.image_runs.figures import (
     reconstructions,
     traversals,
 )
+from aif_dcpc.image_runs.groups import grouped
 from aif_dcpc.image_runs.inference import IMAGE, image_law, infer, reconstruct
 from aif_dcpc.image_runs.reconstruction import find_metrics, measured
 from aif_dcpc.image_runs.samples import RootMixture, prior_samples
@@ -66,6 +68,7 @@ from aif_dcpc.schema import EvaluateConfig
 APART = 10  # seeds of one repetition, for what is drawn independently in it
 HIDDEN_IMAGES = 100  # held-out images that are completed
 SHOWN = 60  # samples in a figure
+BY_METHOD = "by_method"  # key of the results of runs that differ in more than their seed
 NATS_PER_BIT = 0.6931471805599453
 Result = dict[str, Any]
 Measures = dict[str, float]
@@ -81,18 +84,21 @@ def evaluate(config: EvaluateConfig) -> Result:
     device = set_up(config.device, config.threads)
     if not config.run:
         raise ConfigError("which run? Write run=RUN_DIR.")
-    names = sorted({open_run(run).config(trust=config.trust).name for run in config.run})
-    if len(names) > 1:
-        raise ConfigError(
-            f"run=[...] averages runs of one experiment, not of {' and '.join(names)}."
-        )
+    configs = {run: open_run(run).config(trust=config.trust) for run in config.run}
+    groups = grouped(configs)
+    found = {label: _averaged_runs(config, runs, device) for label, runs in groups.items()}
+    return found[next(iter(found))] if len(found) == 1 else {BY_METHOD: found}
+
+
+def _averaged_runs(config: EvaluateConfig, runs: Sequence[str], device: str) -> Result:
+    """Measure runs that differ in their seed alone."""
     # a generator: one in memory at a time
-    evaluations = (Evaluation(config, run, device=device) for run in config.run)
+    evaluations = (Evaluation(config, run, device=device) for run in runs)
     facts, measures = zip(*((one.facts(), one.run()) for one in evaluations), strict=True)
     if len(measures) == 1:
         return joined(facts[0], measures[0])
     means = [_without_deviations(found) for found in measures]
-    return joined({**facts[0], "run": list(config.run)}, averaged(means))
+    return joined({**facts[0], "run": list(runs)}, averaged(means))
 
 
 def joined(*parts: Result) -> Result:
@@ -155,11 +161,14 @@ class Evaluation:
     def run(self) -> Measures:
         """Everything under every seed; figures of the first one."""
         seeds = [self.config.seed + APART * repeat for repeat in range(self.config.seeds)]
-        with LiveProgress(len(seeds), unit="seeds") as progress:
+        with LiveProgress(len(seeds) * len(self.parts()), unit="measurements") as progress:
             found = []
-            for number, seed in enumerate(seeds, start=1):
-                found.append(self.measure(seed))
-                progress.update(number, {})
+            for seed in seeds:
+                parts = []
+                for measure in self.parts():
+                    parts.append(measure(seed))
+                    progress.update(len(found) * len(self.parts()) + len(parts), {})
+                found.append(joined(*parts))
         self._draw()
         return averaged([{**found[0], **self._once()}, *found[1:]])
 
@@ -191,14 +200,14 @@ class Evaluation:
             )
         return facts
 
-    def measure(self, seed: int) -> Measures:
-        """What depends on the seed of inference."""
-        found = [self.reconstructions(seed), self._completions(seed + 5)]
+    def parts(self) -> list[Callable[[int], Measures]]:
+        """What depends on the seed of inference, to be called with it one by one."""
+        found: list[Callable[[int], Measures]] = [self.reconstructions, self._completions]
         if self.config.annealed_images:
-            found.append(self._marginals(seed + 1))
+            found.append(self._marginals)
         if self.features is not None:
-            found.append(self._distances(self.features, seed))
-        return joined(*found)
+            found.append(partial(self._distances, self.features))
+        return found
 
     def _once(self) -> Measures:
         """What does not, or is too dear to repeat."""
@@ -227,6 +236,7 @@ class Evaluation:
 
     def _completions(self, seed: int) -> Measures:
         """Mean squared error of hidden pixels, particles averaged."""
+        seed += 5
         images = self.held_out[:HIDDEN_IMAGES]
         found = {}
         for kind, name in (("recall-from-half", "recall_mse"), ("inpainting", "inpainting_mse")):
@@ -243,6 +253,8 @@ class Evaluation:
     # -- marginal likelihood -----------------------------------------------------------------------
 
     def _marginals(self, seed: int) -> Measures:
+        """Marginal likelihood of held-out images."""
+        seed += 1
         images = self._annealed_images()
         found = self._bound(self._chains(seed), images, seed)
         nats = -found.log_evidence.mean().item()

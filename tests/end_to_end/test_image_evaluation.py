@@ -154,6 +154,43 @@ def test_several_runs_give_the_mean_and_deviation_of_runs(runs):
     assert both["run"] == runs and "neg_log_marginal_se_sd" not in both
 
 
+def test_runs_of_several_methods_are_laid_side_by_side(runs, tmp_path, run):
+    """Of each method what its runs give alone; nothing is averaged over methods."""
+    other = trained(
+        tmp_path / "pgd", "images.options.likelihood=bernoulli", "images.method=pgd", "seed=3"
+    )
+    quick = ("held_out=10", "sweeps=2", "annealed_images=0", "samples=0", "seeds=1")
+    printed = run(evaluate_command.main, f"run=[{runs[0]},{other},{runs[1]}]", *quick)
+    found = json.loads(printed.splitlines()[-1])["by_method"]
+    assert list(found) == ["dcpc", "pgd"] and found["dcpc"]["run"] == runs
+    for method, asked_runs in (("dcpc", f"[{runs[0]},{runs[1]}]"), ("pgd", other)):
+        alone = evaluate(asked(f"run={asked_runs}", *quick))
+        assert found[method]["mse"] == alone["mse"]
+    (line,) = [line for line in printed.splitlines() if " mse " in line]
+    assert f"{found['dcpc']['mse']:.4g} (sd" in line and f"{found['pgd']['mse']:.4g}" in line
+    rate = trained(
+        tmp_path / "rate", "images.options.likelihood=bernoulli", "images.rate=0.01", "seed=3"
+    )
+    assert list(evaluate(asked(f"run=[{rate},{other},{runs[0]}]", *quick))["by_method"]) == [
+        "dcpc images.rate=0.01",
+        "pgd",
+        "dcpc images.rate=0.02",
+    ]
+
+
+def test_a_result_is_given_though_nothing_can_be_written(runs, tmp_path, run, monkeypatch, capsys):
+    def full(path, encoded):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("aif_dcpc.image_runs.evaluation.save", full)
+    quick = ("held_out=10", "sweeps=2", "annealed_images=0", "samples=0", "seeds=1")
+    monkeypatch.setattr(sys, "argv", ["aif-evaluate", f"run={runs[0]}", *quick])
+    evaluate_command.main()
+    printed = capsys.readouterr()
+    assert json.loads(printed.out.splitlines()[-1])["images"] == 10
+    assert printed.err.count("keeps no trace of this (No space left on device)") == 1
+
+
 def test_seeds_give_the_mean_and_deviation_of_seeds(runs):
     quick = (f"run={runs[0]}", "held_out=20", "sweeps=3", "annealed_images=0", "samples=0")
     both = evaluate(asked(*quick, "seeds=2", "seed=5"))
