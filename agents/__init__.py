@@ -20,6 +20,7 @@ from aif_dcpc.agents.protocol import Agent, BaseAgent
 
 # name -> module:builder, imported when it is asked for
 BUILDERS = {
+    "discrete": "aif_dcpc.agents.discrete.observed_agent:ObservedAgent",
     "gaussian": "aif_dcpc.agents.gaussian.agent:GaussianAgent",
     "hierarchical": "aif_dcpc.agents.gridworld.agent:HierarchicalAgent",
     "random": "aif_dcpc.agents.random_agent:RandomAgent",

@@ -1,0 +1,158 @@
+"""Planning where the state is seen: expected free energy of every row by value iteration.
+
+    G(s, a) = sum_s' p(s' | s, a) [ -ln C(outcome) + discount p(goes on) min_a' G(s', a') ] - novelty(s, a)
+
+with the tables' predictive means. `Steps` lays these sums out; iteration begins at the values that
+were found last, so that one more observation costs few sweeps.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from aif_dcpc.agents.arrays import Floats, Ints
+from aif_dcpc.agents.discrete.outcomes import STRENGTH, Outcomes
+from aif_dcpc.agents.discrete.prediction import Prediction
+from aif_dcpc.agents.gridworld.compiled import compiled
+
+LEAST = 1e-3  # probability of an effect that is not followed; the rest is scaled up
+
+
+@dataclass(frozen=True)
+class Steps:
+    """One step from every row.
+
+    Attributes:
+        cost: `(S A,)` expected -ln C of the outcome, nats.
+        following: `(S A, E)` states that may follow.
+        weight: `(S A, E)` discounted probability that each follows and the episode goes on.
+        anywhere: `(S A,)` the same of effects never seen, which may lead anywhere.
+    """
+
+    cost: Floats
+    following: Ints
+    weight: Floats
+    anywhere: Floats
+
+    @classmethod
+    def lay_out(
+        cls, prediction: Prediction, outcomes: Outcomes, *, scale: float, discount: float
+    ) -> "Steps":
+        """Lay out what is predicted now."""
+        transitions = prediction.transitions
+        rows = transitions.num_states * transitions.num_actions
+        effects = np.array(transitions.effects, np.int64)
+        found = cls(
+            np.zeros(rows),
+            np.zeros((rows, len(effects)), np.int64),
+            np.zeros((rows, len(effects))),
+            np.zeros(rows),
+        )
+        if outcomes.levels:
+            wanted = outcomes.log_preferences(scale)
+            ends = np.array([float(ended) for _, ended in outcomes.levels])
+            values = np.stack([np.ones_like(ends), -wanted, ends], 1)
+            _lay_out(
+                prediction.chances,
+                effects,
+                transitions.num_actions,
+                outcomes.weights,
+                *(table @ values for table in outcomes.counts),
+                discount,
+                found.cost,
+                found.following,
+                found.weight,
+                found.anywhere,
+            )
+        return found
+
+
+@compiled
+def _blend(sums: Floats, base: Floats) -> Floats:
+    """Mean of a Dirichlet table with that base: sums hold the number, the costs and the endings."""
+    return (sums[1:] + STRENGTH * base) / (sums[0] + STRENGTH)
+
+
+@compiled
+def _lay_out(
+    chances: Floats,
+    effects: Ints,
+    num_actions: int,
+    parents: Floats,
+    by_reached: Floats,
+    by_row: Floats,
+    by_action: Floats,
+    discount: float,
+    cost: Floats,
+    following: Ints,
+    weight: Floats,
+    anywhere: Floats,
+) -> None:
+    """Fill `cost`, `following`, `weight` and `anywhere` of all rows (see `Steps`)."""
+    num_states = len(by_reached)
+    for row in range(len(chances)):
+        action = row % num_actions
+        number = max(by_action[action, 0], 1e-9)
+        base = by_action[action, 1:] / number
+        own = _blend(by_row[row], base)
+        kept = 0.0
+        for effect in range(chances.shape[1]):
+            kept += chances[row, effect] if chances[row, effect] > LEAST else 0.0
+        cost[row] = 0.0
+        for effect in range(len(effects)):
+            reached = (row // num_actions + effects[effect]) % num_states
+            following[row, effect] = reached
+            chance = chances[row, effect]
+            if chance <= LEAST:
+                weight[row, effect] = 0.0
+                continue
+            there = _blend(by_reached[reached], base)
+            mixed = parents[0] * there + parents[1] * own + parents[2] * base
+            cost[row] += chance / kept * mixed[0]
+            weight[row, effect] = discount * chance / kept * (1 - mixed[1])
+        rest = chances[row, -1]
+        anywhere[row] = 0.0
+        if rest > LEAST:
+            cost[row] += rest / kept * base[0]
+            anywhere[row] = discount * rest / kept * (1 - base[1])
+
+
+@compiled
+def iterate(
+    values: Floats,
+    cost: Floats,
+    following: Ints,
+    weight: Floats,
+    anywhere: Floats,
+    most: int,
+    tolerance: float,
+) -> tuple[Floats, int]:
+    """Improve `values` (S,) in place until no sweep changes them by more than a tolerance, nats.
+
+    Returns:
+        `(S, A)` the expected free energy of each action, and the number of sweeps.
+    """
+    num_states = len(values)
+    num_actions = len(cost) // num_states
+    found = np.zeros((num_states, num_actions))
+    sweep = 0
+    while sweep < most:
+        sweep += 1
+        change = 0.0
+        mean = values.mean()
+        for turn in range(num_states):
+            state = turn if sweep % 2 else num_states - 1 - turn
+            best = np.inf
+            for action in range(num_actions):
+                row = state * num_actions + action
+                total = cost[row] + anywhere[row] * mean
+                for place in range(following.shape[1]):
+                    if weight[row, place] > 0:
+                        total += weight[row, place] * values[following[row, place]]
+                found[state, action] = total
+                best = min(best, total)
+            change = max(change, abs(best - values[state]))
+            values[state] = best
+        if change < tolerance:
+            break
+    return found, sweep

@@ -1,0 +1,270 @@
+"""An agent for worlds whose state is seen: it learns what actions do, and what comes of it.
+
+For any environment whose observations are Discrete, MultiDiscrete or MultiBinary, all streams
+together being the state. Nothing is given: transitions, rewards (preferred in proportion) and
+endings are learned, with how deterministic the world is (see `world`, `outcomes`). It plans over
+all states by expected free energy, novelty included, since learning is what early actions are for.
+"""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from aif_dcpc.agents.arrays import Floats
+from aif_dcpc.agents.discrete.dynamic_programming import Steps, iterate
+from aif_dcpc.agents.discrete.outcomes import Outcomes
+from aif_dcpc.agents.discrete.prediction import Prediction
+from aif_dcpc.agents.discrete.transitions import Transitions
+from aif_dcpc.agents.discrete.world import World
+from aif_dcpc.agents.errors import AgentError
+from aif_dcpc.agents.protocol import BaseAgent, Observation, StepReport
+from aif_dcpc.agents.settings import read_settings
+
+MAX_STATES = 20_000
+FEW = 50  # steps during which the shared part is inferred at each step
+TIED = 1e-6  # nats
+TRY_WITH = {"num_particles": 2}
+DEFAULTS: Mapping[str, Any] = {
+    "novelty": True,
+    "least_novelty": 0.05,
+    "reward_scale": 0.5,
+    "discount": 0.98,
+    "growth": 0.02,
+    "novel": 1.0,
+    "max_iterations": 100,
+    "tolerance": 1e-3,
+}
+
+
+class ObservedAgent(BaseAgent):
+    """Learns a discrete world whose state is seen, and plans over all of it.
+
+    Args:
+        sizes: stream -> number of values of each of its parts; all together are the state.
+        num_actions: actions are 0 .. num_actions - 1.
+        seed: every random choice follows from it and from the seeds of `begin`.
+        num_particles: K, of the cloud over what all rows share.
+        num_sweeps: of that cloud, whenever it is inferred anew.
+        precision: inverse temperature of sampled actions, per nat.
+        novelty: whether what an action would tell counts for it.
+        least_novelty: nats of it that are not counted: an agent would stay where it is safe, and
+            learn the last digits there.
+        reward_scale: nats by which the largest reward met is preferred to none.
+        discount: weight of the next step against this one.
+        growth: share by which the life grows before what rows share is inferred anew (tables
+            themselves are exact at every step).
+        novel: concentration of the prior over an action's usual effects.
+        max_iterations, tolerance: of value iteration at each step; nats.
+    """
+
+    def __init__(
+        self,
+        sizes: Mapping[str, Sequence[int]],
+        num_actions: int,
+        seed: int,
+        *,
+        num_particles: int = 8,
+        num_sweeps: int = 2,
+        precision: float = 16.0,
+        novelty: bool = True,
+        least_novelty: float = 0.05,
+        reward_scale: float = 0.5,
+        discount: float = 0.98,
+        growth: float = 0.02,
+        novel: float = 1.0,
+        max_iterations: int = 100,
+        tolerance: float = 1e-3,
+    ) -> None:
+        super().__init__(num_actions, seed)
+        self.streams = tuple(sizes)
+        self.sizes = tuple(size for stream in sizes.values() for size in stream)
+        self.num_sweeps = num_sweeps
+        self.precision = precision
+        self.novelty = novelty
+        self.least_novelty = least_novelty
+        self.reward_scale = reward_scale
+        self.discount = discount
+        self.growth = growth
+        self.max_iterations = max_iterations
+        self.tolerance = tolerance
+        num_states = int(np.prod(self.sizes))
+        self.transitions = Transitions(num_states, num_actions)
+        self.outcomes = Outcomes(num_states, num_actions)
+        self.world = World(self.transitions, num_particles=num_particles, novel=novel)
+        self.prediction = Prediction(self.transitions, self.world)
+        self.values: dict[bool, Floats] = {
+            True: np.zeros(num_states),
+            False: np.zeros(num_states),
+        }
+        self.steps_at_inference = 0
+        self.state = 0
+        self.action = 0
+        self.scalars: dict[str, float] = {}
+        self.immediate: Floats = np.zeros(num_states * num_actions)
+        self.sweeps = 0
+
+    @classmethod
+    def build(
+        cls,
+        observation_space: gymnasium.Space[Any],
+        num_actions: int,
+        metadata: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        seed: int,
+    ) -> Self:
+        """Build the agent for an environment.
+
+        Raises:
+            AgentError: for observations that are no finite state, or settings that do not fit.
+        """
+        common, own = read_settings(settings, **DEFAULTS)
+        engine = {key: common[key] for key in ("num_particles", "num_sweeps", "precision")}
+        return cls(state_sizes(observation_space), num_actions, seed, **engine, **own)
+
+    # -- the loop ----------------------------------------------------------------------------------
+
+    def act(self, observation: Observation, *, greedy: bool = True) -> int:
+        """Plan over all states with everything learned so far, and choose."""
+        start = time.perf_counter()
+        self.state = self._state(observation)
+        costs = self.expected_free_energy()[self.state]
+        excess = torch.from_numpy(costs - costs.min())
+        weights = (excess < TIED).double() if greedy else (-self.precision * excess).softmax(0)
+        self.action = int(torch.multinomial(weights, 1, generator=self.generator))
+        self._note(costs, 1e3 * (time.perf_counter() - start))
+        return self.action
+
+    def expected_free_energy(self) -> Floats:
+        """Expected free energy of every action in every state, `(S, A)` nats."""
+        steps = Steps.lay_out(
+            self.prediction, self.outcomes, scale=self.reward_scale, discount=self.discount
+        )
+        learns = self.novelty and not self.frozen
+        told = np.maximum(self.prediction.novelty - self.least_novelty, 0.0)
+        cost = steps.cost - told if learns else steps.cost
+        found, self.sweeps = iterate(
+            self.values[learns],
+            cost,
+            steps.following,
+            steps.weight,
+            steps.anywhere,
+            self.max_iterations,
+            self.tolerance,
+        )
+        self.immediate = steps.cost
+        return found
+
+    def feedback(
+        self, observation: Observation, reward: float, terminated: bool, truncated: bool
+    ) -> None:
+        """Count what the action did, and infer anew what that says of the world, unless frozen."""
+        if self.frozen:
+            return
+        start = time.perf_counter()
+        reached = self._state(observation)
+        row = self.transitions.add(self.state, self.action, reached)
+        self.outcomes.add(row, reached, reward, terminated)
+        steps = self.transitions.steps
+        if steps <= FEW or steps >= (1 + self.growth) * self.steps_at_inference:
+            self.world.infer(self.generator, self.num_sweeps)
+            self.steps_at_inference = steps
+            self.prediction.refresh()
+        elif self.world.effects.shape[-1] - 1 < len(self.transitions.effects):
+            self.world.meet(self.generator)
+            self.prediction.refresh()
+        else:
+            self.prediction.update(np.array([row]))
+        self.scalars["speed/ms_inference"] = 1e3 * (time.perf_counter() - start)
+
+    def _state(self, observation: Observation) -> int:
+        """The number of the state that is seen."""
+        seen = (observation[name] for name in self.streams)
+        parts = np.concatenate([np.ravel(value) for value in seen])
+        return int(np.ravel_multi_index(tuple(parts.astype(np.int64)), self.sizes))
+
+    # -- diagnostics, persistence ------------------------------------------------------------------
+
+    def _note(self, costs: Floats, milliseconds: float) -> None:
+        """Keep the numbers of one plan."""
+        row = self.state * self.num_actions + self.action
+        kinds = self.world.kinds.mean(0)
+        self.scalars |= {
+            "efe/total": float(costs[self.action]),
+            "efe/risk": float(self.immediate[row]),
+            "efe/novelty": float(self.prediction.novelty[row]),
+            "planning/iterations": float(self.sweeps),
+            "learning/fixed": float(kinds[0]),
+            "learning/usual": float(kinds[1]),
+            "learning/rows_visited": float(len(self.transitions.visited)),
+            "learning/log_joint": self.world.log_joint,
+            "speed/ms_planning": milliseconds,
+        }
+
+    def report(self, *, pictures: bool = False) -> StepReport:
+        """Report the terms of the action taken, what kind of world it seems to be, and times."""
+        return StepReport(scalars=dict(self.scalars))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on bit for bit."""
+        return {
+            **super().state_dict(),
+            "transitions": self.transitions.state_dict(),
+            "outcomes": self.outcomes.state_dict(),
+            "world": self.world.state_dict(),
+            "prediction": torch.from_numpy(self.prediction.chances.copy()),
+            "novelty": torch.from_numpy(self.prediction.novelty.copy()),
+            "values": torch.from_numpy(np.stack([self.values[False], self.values[True]])),
+            "steps_at_inference": self.steps_at_inference,
+            "state": self.state,
+            "action": self.action,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        super().load_state_dict(state)
+        self.transitions.load_state_dict(state["transitions"])
+        self.outcomes.load_state_dict(state["outcomes"])
+        self.world.load_state_dict(state["world"])
+        self.prediction.chances = state["prediction"].numpy().copy()
+        self.prediction.novelty = state["novelty"].numpy().copy()
+        exploiting, exploring = state["values"].numpy().copy()
+        self.values = {False: exploiting, True: exploring}
+        self.steps_at_inference = int(state["steps_at_inference"])
+        self.state = int(state["state"])
+        self.action = int(state["action"])
+
+
+def state_sizes(space: gymnasium.Space[Any]) -> dict[str, tuple[int, ...]]:
+    """Number of values of each part of each stream, of a state that is seen as a whole.
+
+    Raises:
+        AgentError: a stream is not finite, or there are too many states.
+    """
+    streams = space.spaces if isinstance(space, spaces.Dict) else {"state": space}
+    sizes = {name: _sizes(name, stream) for name, stream in streams.items()}
+    total = math.prod(size for stream in sizes.values() for size in stream)
+    if total > MAX_STATES:
+        raise AgentError(
+            f"agent 'discrete' lists all states, here {total:,}; at most {MAX_STATES:,}."
+        )
+    return sizes
+
+
+def _sizes(name: str, stream: gymnasium.Space[Any]) -> tuple[int, ...]:
+    """Number of values of each part of one stream."""
+    if isinstance(stream, spaces.Discrete) and stream.start == 0:
+        return (int(stream.n),)
+    if isinstance(stream, spaces.MultiDiscrete) and not np.any(stream.start):
+        return tuple(int(size) for size in stream.nvec.ravel())
+    if isinstance(stream, spaces.MultiBinary):
+        return (2,) * int(np.prod(stream.shape))
+    raise AgentError(
+        f"agent 'discrete' sees a finite state: stream {name!r} is {stream}; expected Discrete, "
+        "MultiDiscrete or MultiBinary from 0 on."
+    )
