@@ -21,14 +21,16 @@ resamples each site on its own, which does not.
 """
 
 import copy
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from aif_dcpc.inference.arrival.cloud import arrived
 from aif_dcpc.inference.compiled_sweeps import CompiledSweeps
-from aif_dcpc.inference.errors import ModelError
+from aif_dcpc.inference.errors import ConvergenceWarning, ModelError
 from aif_dcpc.inference.estimates import Estimates
 from aif_dcpc.inference.model.clamping import device_of
 from aif_dcpc.inference.model.conditioning import build_state, intervene, with_particles
@@ -37,7 +39,7 @@ from aif_dcpc.inference.model.factor_graph import FactorGraph
 from aif_dcpc.inference.model.graph import GraphicalModel
 from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.parameters import Snapshot
-from aif_dcpc.inference.model.state import Info, State
+from aif_dcpc.inference.model.state import POSTERIOR, PRIOR, Info, State
 from aif_dcpc.inference.moves import Move
 from aif_dcpc.inference.moves.by_name import find_moves
 from aif_dcpc.inference.moves.schedule import (
@@ -48,16 +50,13 @@ from aif_dcpc.inference.moves.schedule import (
     choose_schedule,
     site_passes,
 )
-from aif_dcpc.inference.queries.diagnostics import warn_low_acceptance
-from aif_dcpc.inference.queries.edges import warn_at_edge
-from aif_dcpc.inference.queries.impossible import refuse_impossible
 from aif_dcpc.inference.queries.looks import Looks
 from aif_dcpc.inference.sampler import Readout
 from aif_dcpc.inference.settings import check_integer, check_seed
 from aif_dcpc.inference.smc.append import append
 from aif_dcpc.inference.smc.recent import merge_window
 from aif_dcpc.inference.smc.starts import with_possible_start
-from aif_dcpc.inference.sweeping import Record, make_moves, part_to_sweep, readout
+from aif_dcpc.inference.sweeping import Record, Swept, judged, make_moves, part_to_sweep, readout
 from aif_dcpc.misspelt import unknown_name
 
 
@@ -223,7 +222,8 @@ class DCPC(Estimates):
         """
         if state.conditioning.factor_graph.model is not self.model:
             raise ModelError(
-                "this cloud was made by an engine of another model: call init of this one."
+                "this cloud was made by an engine of another model, or is a copy of one: carry it over by "
+                "engine.init(data, particles=cloud.particles), or copy engine and cloud together."
             )
         now = Snapshot.of(self.model)
         if now.same(state.snapshot):
@@ -288,16 +288,54 @@ class DCPC(Estimates):
 
         Warns:
             ConvergenceWarning: where a site's moves, after warming up, are hardly ever accepted, its
-                particles lie at the edge of its support, or stay apart from each other (unless
-                `record` is a function, or `recent` is given).
+                particles lie at the edge of its support, stay apart from each other or are left
+                behind (unless `record` is a function, or `recent` is given).
+
+        Where that is said of a cloud as `init` has drawn it from the prior, the run does not leave it
+        at that: particles are fetched from the draws of `sample`, its start, climb and warm-up, and the
+        sweeps are made again from there. It warns if that machinery does, in its words, or where it
+        would take more than seconds, as for batches of images. `adapt`, `recent`, particles of one's
+        own, or a `record` that is a function leave a run as it is.
         """
         check_integer("num_sweeps", num_sweeps, 0)
-        state = self.refresh_cache(intervene(state, do or {}))
+        source = generator or self.generator
+        start = self.refresh_cache(intervene(state, do or {}))
+        is_judged = recent is None and not callable(record)
+        at_posterior = state.origin == POSTERIOR and start is state
+        may_arrive = (
+            state.origin == PRIOR and is_judged and adapt is None and self.update == "exact"
+        )
         if num_sweeps:
-            state = with_possible_start(state, generator or self.generator)
+            start = with_possible_start(start, source)
+        made = self._sweeps(
+            start, num_sweeps, source, record, adapt, recent, looks=is_judged and not at_posterior
+        )
+        doubts = made.doubts
+        found = arrived(self, start, source) if made.is_no_sample and may_arrive else None
+        if found is not None:
+            made = self._sweeps(found.state, num_sweeps, source, record, adapt, recent, looks=False)
+            doubts = list(found.warnings) or made.doubts
+            at_posterior = not found.warnings
+        for sentence in doubts:
+            warnings.warn(sentence, ConvergenceWarning, stacklevel=2)
+        after = made.state.replace(origin=POSTERIOR) if at_posterior else made.state
+        return after, made.info
+
+    def _sweeps(
+        self,
+        state: State,
+        num_sweeps: int,
+        generator: torch.Generator | None,
+        record: Sequence[str] | Readout,
+        adapt: bool | None,
+        recent: int | None,
+        *,
+        looks: bool,
+    ) -> Swept:
+        """Make the sweeps of a run, and say what stands against the cloud that they leave."""
         part = whole = part_to_sweep(state, recent)
         found = Record(readout(state, record))
-        looks = self._looks(part, num_sweeps, record, recent)
+        seen = Looks.over(part, num_sweeps, self.warmup, judged=looks)
         if self.compiled is not None:
             self.compiled.ahead = num_sweeps
         for _ in range(num_sweeps):
@@ -306,26 +344,11 @@ class DCPC(Estimates):
                 found.rates.clear()  # of moves that were still learning
             part, info = self.sweep(part, generator, adapt=adapting, log_joint=False)
             found.add(part, info)
-            looks.look(part)
+            seen.look(part)
         info = Info(found.acceptance, self.log_joint(part), found.trace)
         self.check_finite(part, info)
-        self._judge(part, info, looks, before=state)
-        return part if whole is state else merge_window(state, part), info
-
-    def _looks(
-        self, state: State, num_sweeps: int, record: Sequence[str] | Readout, recent: int | None
-    ) -> Looks:
-        """Plan looks at a run; none where only slices move, or the caller reads and judges himself."""
-        judged = recent is None and not callable(record)
-        return Looks.over(state, num_sweeps, self.warmup, judged=judged)
-
-    def _judge(self, state: State, info: Info, looks: Looks, *, before: State) -> None:
-        """Refuse data of probability zero, and warn of what is no sample (reads from the device)."""
-        if state.sweeps > before.sweeps and self.adapts(before):
-            refuse_impossible(state)
-        if state.sweeps > state.opened + self.warmup:
-            if not (warn_low_acceptance(info) or warn_at_edge(state)):
-                looks.warn(state)
+        made = Swept(part if whole is state else merge_window(state, part), info, num_sweeps)
+        return judged(made, seen, warmup=self.warmup, learned=self.adapts(state))
 
     def append(
         self,

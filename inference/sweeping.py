@@ -1,7 +1,7 @@
 """Sweep after sweep: what `DCPC.run` does, with what it records and how often moves were accepted."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -10,6 +10,10 @@ from aif_dcpc.inference.errors import ModelError
 from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.state import Info, State
 from aif_dcpc.inference.moves import Move
+from aif_dcpc.inference.queries.diagnostics import low_acceptance
+from aif_dcpc.inference.queries.edges import cut_off
+from aif_dcpc.inference.queries.impossible import refuse_impossible
+from aif_dcpc.inference.queries.looks import Looks
 from aif_dcpc.inference.sampler import Readout
 from aif_dcpc.inference.settings import check_integer
 from aif_dcpc.inference.smc.recent import recent_slices
@@ -46,6 +50,48 @@ class Record:
     def acceptance(self) -> dict[str, Tensor]:
         """Mean acceptance probability over the sweeps that count, 0-dim."""
         return {name: torch.stack(rates).mean() for name, rates in self.rates.items()}
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What the sweeps of a run have led to.
+
+    Attributes:
+        state: the cloud.
+        info: diagnostics.
+        num_sweeps: how many were made.
+        doubts: what stands against the cloud, one sentence each.
+        is_no_sample: whether its particles do not move, stay apart or are left behind.
+    """
+
+    state: State
+    info: Info
+    num_sweeps: int
+    doubts: Sequence[str] = ()
+    is_no_sample: bool = False
+
+
+def judged(made: Swept, seen: Looks, *, warmup: int, learned: bool) -> Swept:
+    """Say what of a run is no sample (reads from the device).
+
+    Args:
+        made: what its sweeps have led to.
+        seen: looks at the cloud while it was swept.
+        warmup: sweeps during which moves adapt.
+        learned: whether they did at its beginning.
+
+    Raises:
+        ClampError: for data of probability zero.
+    """
+    state = made.state
+    if made.num_sweeps and learned:
+        refuse_impossible(state)
+    if state.sweeps <= state.opened + warmup:
+        return made
+    still = low_acceptance(made.info)
+    apart = seen.doubts(state)
+    doubts = still or list(cut_off(state, state.values)) or apart
+    return replace(made, doubts=doubts, is_no_sample=bool(still or apart))
 
 
 def make_moves(

@@ -39,7 +39,22 @@ def build_sampler(
     if num_particles is None:
         num_particles = _choose_num_particles(engine, data, **setup)
     engine = engine.with_num_particles(num_particles)
-    state = engine.init(data, **setup)
+    compiles = engine.compiled is not None and engine.compiled.always
+    return sampler_at(engine, engine.init(data, **setup), compiles=compiles)
+
+
+def sampler_at(engine: Any, state: State, *, compiles: bool) -> BlockSampler:
+    """Bring chains of the block of all continuous latents near the posterior.
+
+    Args:
+        engine: its moves visit what the block does not hold; its generator is that of the chains.
+        state: data, roles, and where the latents outside the block begin.
+        compiles: whether recorded densities are compiled.
+
+    Raises:
+        ModelError: where nothing is latent.
+        NonFiniteError: where no chain finds a finite density.
+    """
     if not state.conditioning.latent:
         raise ModelError(
             "sample: every site is given, nothing is left to draw; leave out the data of one."
@@ -50,9 +65,9 @@ def build_sampler(
     if not block.names:
         return _without_block(state, block, rest, engine)
     like = state.log_weights
+    num_particles = state.num_particles
     start = scatter((num_particles, block.num_chains, block.dimension), like, engine.generator)
     charts = charts_of(block)
-    compiles = engine.compiled is not None and engine.compiled.always
     densities = {c: JointDensity(block, c).recorded(start, compiles=compiles) for c in charts}
     first = partial_density(densities["standardised"], block.others())
     found, metric = arrive(first, start, engine.generator)

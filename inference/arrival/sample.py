@@ -71,7 +71,7 @@ def sample(
     with no_validation(), torch.no_grad():
         sampler = build_sampler(engine, data, num_particles, seed=seed, **setup)
         with SampleProgress(progress) as sampler.progress:
-            sweeps, found = _attempts(sampler, began, max_seconds)
+            sweeps, found = attempts(sampler, began, max_seconds)
     seconds = time.process_time() - began
     draws = replace(found.draws, warmup_sweeps=sweeps, seconds=seconds)
     for sentence in draws.warnings:
@@ -79,7 +79,7 @@ def sample(
     return draws
 
 
-def _attempts(sampler: BlockSampler, began: float, max_seconds: float) -> tuple[int, Attempt]:
+def attempts(sampler: BlockSampler, began: float, max_seconds: float) -> tuple[int, Attempt]:
     """Warm up and draw, once more with longer trajectories where that may help; sweeps and the better."""
     sweeps = warm_up(sampler, began + WARM_SHARE * max_seconds)
     refuse_impossible(sampler.state)

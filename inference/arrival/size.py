@@ -42,17 +42,22 @@ class Counter(TorchDispatchMode):
 
 def fitting_num_particles(block: Block, example: Tensor) -> int:
     """K for a block, from one gradient at a few chains `(K, G, D)`; the same on every machine."""
+    per_chain = numbers_per_chain(block, example)
+    number = MOST
+    while number > LEAST and number * per_chain > NUMBERS:
+        number //= 2
+    return number
+
+
+def numbers_per_chain(block: Block, example: Tensor) -> float:
+    """What a gradient and a metric cost for one particle, in numbers that operations return."""
     density = JointDensity(block, "declared")
     others = block.others()
     counter = Counter()
     density.value_and_score(example, *others)
     with counter:
         density.value_and_score(example, *others)
-    per_chain = counter.numbers / len(example) + PRODUCT * block.num_chains * block.dimension**2
-    number = MOST
-    while number > LEAST and number * per_chain > NUMBERS:
-        number //= 2
-    return number
+    return counter.numbers / len(example) + PRODUCT * block.num_chains * block.dimension**2
 
 
 def few(like: Tensor, block: Block) -> Tensor:

@@ -27,7 +27,7 @@ from aif_dcpc.inference.model.densities import SPLIT
 from aif_dcpc.inference.model.elements import gathered, gathered_whole, refilled
 from aif_dcpc.inference.model.factor_graph import FactorGraph
 from aif_dcpc.inference.model.isolation import DrawsFrom, no_validation, rng_from
-from aif_dcpc.inference.model.state import Conditioning, State
+from aif_dcpc.inference.model.state import PRIOR, Conditioning, State
 from aif_dcpc.inference.model.supports import (
     base_law,
     fixed,
@@ -139,6 +139,7 @@ def _first_cloud(
         length=time,
         log_evidence=weights.new_zeros(batch),
         opened_length=time,
+        origin=PRIOR,
     )
 
 

@@ -165,7 +165,7 @@ def log_density(
         if argument.site in bijections:
             natural[argument] = bijections[argument.site](value)
     law = factor.distribution(natural)
-    counted = _counted(state, factor, start, stop, rows)
+    counted = counted_elements(state, factor, start, stop, rows)
     if counted is not None and counted.ndim > batch_ndim:
         law = base_law(law)
     bijection = bijections.get(own.site)
@@ -191,8 +191,8 @@ def _sum_event(values: Tensor, batch_ndim: int) -> Tensor:
     return values
 
 
-def _counted(
-    state: State, factor: Factor, start: int, stop: int, rows: Tensor | None
+def counted_elements(
+    state: State, factor: Factor, start: int, stop: int, rows: Tensor | None = None
 ) -> Tensor | None:
     """Return the mask of elements whose log density is counted; None for all.
 

@@ -33,6 +33,8 @@ from aif_dcpc.misspelt import unknown_name
 
 GROWTH = 1.025  # of a series that constants stand beside, before moves learn again
 SERIES_GROWTH = 2  # of a series alone
+PRIOR = "prior"
+POSTERIOR = "posterior"
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,8 @@ class State:
         snapshot: the parameters that the cache was evaluated under; None where nobody has looked.
         opened: number of sweeps made when moves last began to adapt.
         opened_length: number of slices then.
+        origin: `PRIOR` for a cloud as `init` has drawn it; `POSTERIOR` for one that a run has left
+            whose particles came from draws of the posterior; "" for any other.
     """
 
     conditioning: Conditioning
@@ -159,6 +163,7 @@ class State:
     snapshot: Snapshot | None = None
     opened: int = 0
     opened_length: int = 0
+    origin: str = ""
 
     @property
     def num_particles(self) -> int:
@@ -251,14 +256,14 @@ class State:
         return any(self.conditioning.site(n).period is None for n in self.conditioning.latent)
 
     def replace(self, **changes: Any) -> "State":
-        """Return a copy with some fields changed."""
-        return replace(self, **changes)
+        """Return a copy with some fields changed; where its particles came from is forgotten."""
+        return replace(self, **{"origin": "", **changes})
 
     def with_values(self, changes: Mapping[str, Tensor]) -> "State":
         """Return a copy with some values changed; cached factors that read them are dropped."""
         stale = {f.key for name in changes for f in self.conditioning.factor_graph.factors_of[name]}
         cache = {k: v for k, v in self.cache.items() if k not in stale}
-        return replace(self, values={**self.values, **changes}, cache=cache)
+        return self.replace(values={**self.values, **changes}, cache=cache)
 
     def last(self, length: int | None = None) -> "State":
         """Cut a cloud to its last slices and those that they read, rounded up to whole periods.
@@ -279,8 +284,7 @@ class State:
         if start <= 0:
             return self
         past = {n: start // p for n in self.values if (p := sites[n].period) is not None}
-        return replace(
-            self,
+        return self.replace(
             values=without_past(self.values, past),
             masks=without_past(self.masks, past),
             length=self.length - start,
@@ -306,7 +310,7 @@ class State:
         values = torch.cat([past[:, :, :-1], new[None, :, None]], 2)
         stale = {f.key for f in factor_graph.factors_of[name] if 0 in f.lags(name)}
         cache = {key: found for key, found in self.cache.items() if key not in stale}
-        return replace(self, values={**self.values, name: values}, cache=cache)
+        return self.replace(values={**self.values, name: values}, cache=cache)
 
 
 def without_past(tensors: Mapping[str, Tensor], past: Mapping[str, int]) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from aif_dcpc.inference.model.densities import (
     accumulate,
     collapse,
+    counted_elements,
     factors_of,
     fill_cache,
     keeps_scores,
@@ -186,4 +187,8 @@ def _changes(
     dscore = [
         flatten_event(site, new.scores[argument] - old.scores[argument]) for argument in leaves
     ]
-    return torch.cat(dx, -1), torch.cat(dscore, -1)
+    moved = torch.cat(dx, -1)
+    counted = counted_elements(state, factor, start, stop)
+    if counted is not None:  # where data are missing, nothing is learned of how they curve
+        moved = moved * counted.unsqueeze(-1).flatten(3).any(-1, keepdim=True)
+    return moved, torch.cat(dscore, -1)

@@ -3,13 +3,16 @@
 The precision of a chunk given its fixed neighbours is assembled from the curvatures of all factors
 that read its slices: block-tridiagonal for a chain, so that a linear-Gaussian chunk is drawn
 exactly. The first, the inner and the last chunk differ (they hold other factors, and empty places),
-so there are three of each.
+so there are three of each. Where data are missing, each chunk has its own: a slice in a gap is held by
+its neighbours alone.
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.model.densities import factors_of
+from aif_dcpc.inference.model.densities import counted_elements, factor_slices, factors_of
 from aif_dcpc.inference.model.factor_graph import Factor
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.state import State
@@ -31,7 +34,7 @@ def preconditioner(
 
     Returns:
         diagonals `(count, N)`; matrices `(count, N, N)`, or `(3, N, N)` (first, inner, last) where
-            chunks are many.
+            chunks are many and alike.
     """
     if not learned.secants:
         return None, learned
@@ -45,7 +48,8 @@ def preconditioner(
         else:
             root = root_of_inverse(precisions)
         few = chunks.count * root[0].numel() <= MAX_SEPARATE
-        root = _along(root, chunks.count) if root.ndim == 2 or few else root
+        if len(root) != chunks.count and (root.ndim == 2 or few):
+            root = _along(root, chunks.count)
         learned = learned.kept_root(key, root)
     return learned.roots[key], learned
 
@@ -72,25 +76,82 @@ def _along(root: Tensor, count: int) -> Tensor:
     return torch.cat([root[:1], root[1:2].expand(count - 2, *root.shape[1:]), root[2:]])
 
 
+@dataclass(frozen=True)
+class _Places:
+    """The chunks of which precisions are assembled.
+
+    Attributes:
+        chunks: all of them.
+        kinds: which: the first, an inner and the last, or each.
+    """
+
+    chunks: Chunks
+    kinds: tuple[int, ...]
+
+    @classmethod
+    def of(cls, chunks: Chunks, *, differ: bool) -> "_Places":
+        """Three chunks where the others are like them, else all."""
+        if differ:
+            return cls(chunks, tuple(range(chunks.count)))
+        return cls(chunks, (0, min(1, chunks.count - 1), chunks.count - 1))
+
+    def valid(
+        self, rows: range, offset: int, covered: tuple[int, int], like: Tensor, share: Tensor | None
+    ) -> Tensor:
+        """How much of a factor that reads slice r at this offset exists, `(kinds, rows)`, 0 to 1.
+
+        `share` `(stop - start,)` or `(1,)` is the part of its data that is observed; None for all.
+        """
+        within = torch.arange(rows.start, rows.stop, device=like.device)
+        starts = (kind * self.chunks.stride - self.chunks.phase for kind in self.kinds)
+        slices = torch.stack([within + start for start in starts])
+        read = slices + offset
+        inside = (slices >= 0) & (slices < self.chunks.length)
+        valid = (inside & (read >= covered[0]) & (read < covered[1])).to(like.dtype)
+        if share is None:
+            return valid
+        return valid * share[(read - covered[0]).clamp(0, len(share) - 1)]
+
+
 def _precisions(state: State, site: Site, chunks: Chunks, learned: SiteAdaptation) -> Tensor:
-    """Precision of the first, an inner and the last chunk given their fixed neighbours, `(3, N, N)` or `(3, N)`."""
+    """Precisions of chunks given their fixed neighbours, `(kinds, N, N)` or `(kinds, N)`."""
     like = state.values[site.name]
     size = flatten_event(site, like[:1, :1]).shape[-1]
     width = chunks.width
     full = all(secant.xx.ndim == 2 for secant in learned.secants.values())
     dense = size * width <= MAX_DENSE_BLOCK and full
-    shape = (3, width, width, size, size) if dense else (3, width, size)
-    blocks = like.new_zeros(shape)
-    for factor in factors_of(state, site.name):
-        if factor.key in learned.secants:
-            curvature = learned.secants[factor.key].curvature()
-            add = _add_factor if dense else _add_diagonal
-            add(blocks, chunks, curvature, *_reach(chunks, site, factor))
-    empty = 1 - _valid(chunks, range(width), 0, (0, chunks.length), like)
+    factors = [f for f in factors_of(state, site.name) if f.key in learned.secants]
+    shares = {f.key: observed_share(state, site, f) for f in factors}
+    numbers = chunks.count * size * width * (size * width if dense else 1)
+    gaps = any(share is not None for share in shares.values())
+    # the slices that a window holds move on from step to step, and roots are kept
+    differ = gaps and site.name not in state.masks and numbers <= MAX_SEPARATE
+    places = _Places.of(chunks, differ=differ)
+    kinds = len(places.kinds)
+    blocks = like.new_zeros((kinds, width, width, size, size) if dense else (kinds, width, size))
+    for factor in factors:
+        curvature = learned.secants[factor.key].curvature()
+        share = shares[factor.key]
+        if share is not None:
+            share = (share if differ else share.mean()[None]).to(like.dtype)
+        add = _add_factor if dense else _add_diagonal
+        add(blocks, places, curvature, *_reach(chunks, site, factor), share)
+    empty = 1 - places.valid(range(width), 0, (0, chunks.length), like, None)
     if not dense:
         return (blocks + empty[..., None]).flatten(1)
     blocks.diagonal(dim1=1, dim2=2).diagonal(dim1=1, dim2=2).add_(empty[..., None])
     return blocks.transpose(2, 3).flatten(3).flatten(1, 2)
+
+
+def observed_share(state: State, site: Site, factor: Factor) -> Tensor | None:
+    """The part of a factor's data that is observed, by slice `(stop - start,)`; None for all.
+
+    None as well where the factor has other slices than the site.
+    """
+    if site.period is None or site.period != factor.site.period:
+        return None
+    counted = counted_elements(state, factor, *factor_slices(state, factor))
+    return None if counted is None else counted.double().movedim(2, 0).flatten(1).mean(1)
 
 
 def _reach(chunks: Chunks, site: Site, factor: Factor) -> tuple[tuple[int, ...], tuple[int, int]]:
@@ -105,50 +166,37 @@ def _reach(chunks: Chunks, site: Site, factor: Factor) -> tuple[tuple[int, ...],
 
 def _add_factor(
     blocks: Tensor,
-    chunks: Chunks,
+    places: _Places,
     curvature: Tensor,
     lags: tuple[int, ...],
     covered: tuple[int, int],
+    share: Tensor | None,
 ) -> None:
-    """Add the curvature of one factor `(lags * size, lags * size)`, in place, to blocks `(3, width, width, size, size)`."""
+    """Add the curvature of one factor `(lags * size, lags * size)`, to blocks `(kinds, width, width, size, size)`."""
     size = blocks.shape[-1]
-    width = chunks.width
+    width = places.chunks.width
     for i, lag in enumerate(lags):
         for j, other in enumerate(lags):
             rows = range(max(0, other - lag), min(width, width + other - lag))
             if not len(rows):
                 continue
-            valid = _valid(chunks, rows, lag, covered, blocks)
+            valid = places.valid(rows, lag, covered, blocks, share)
             block = curvature[i * size : (i + 1) * size, j * size : (j + 1) * size]
-            band = blocks.diagonal(lag - other, dim1=1, dim2=2)  # (3, size, size, rows)
+            band = blocks.diagonal(lag - other, dim1=1, dim2=2)  # (kinds, size, size, rows)
             band += valid[:, None, None] * block[..., None]
 
 
 def _add_diagonal(
     blocks: Tensor,
-    chunks: Chunks,
+    places: _Places,
     curvature: Tensor,
     lags: tuple[int, ...],
     covered: tuple[int, int],
+    share: Tensor | None,
 ) -> None:
-    """Add the diagonal of the curvature of one factor, in place, to blocks `(3, width, size)`."""
+    """Add the diagonal of the curvature of one factor, in place, to blocks `(kinds, width, size)`."""
     size = blocks.shape[-1]
     diagonal = curvature.diagonal() if curvature.ndim == 2 else curvature
     for i, lag in enumerate(lags):
-        valid = _valid(chunks, range(chunks.width), lag, covered, blocks)
+        valid = places.valid(range(places.chunks.width), lag, covered, blocks, share)
         blocks += valid[:, :, None] * diagonal[i * size : (i + 1) * size]
-
-
-def _valid(
-    chunks: Chunks, rows: range, offset: int, covered: tuple[int, int], like: Tensor
-) -> Tensor:
-    """`(3, rows)` 1 where a factor that reads slice r at this offset exists in first, inner and last chunk, else 0."""
-    within = torch.arange(rows.start, rows.stop, device=like.device)
-    starts = (
-        kind * chunks.stride - chunks.phase
-        for kind in (0, min(1, chunks.count - 1), chunks.count - 1)
-    )
-    slices = torch.stack([within + start for start in starts])
-    read = slices + offset
-    valid = (slices >= 0) & (slices < chunks.length) & (read >= covered[0]) & (read < covered[1])
-    return valid.to(like.dtype)

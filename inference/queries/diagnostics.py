@@ -152,25 +152,18 @@ def _separate_clusters(trace: Mapping[str, Tensor], worst: Mapping[str, float]) 
     return [name for name in disagreeing if is_clustered(trace[name])]
 
 
-def warn_low_acceptance(info: Info) -> bool:
-    """Warn of sites whose moves are hardly ever accepted (reads from the device: call it outside sweeps).
+def low_acceptance(info: Info) -> list[str]:
+    """Say which sites' moves are hardly ever accepted, one sentence each with its remedy.
 
-    Returns:
-        whether there was anything to say.
-
-    Warns:
-        ConvergenceWarning: one sentence for each such site, with its remedy.
+    Reads from the device: call it outside sweeps.
     """
     still = {n: rate for n, x in info.acceptance.items() if (rate := float(x)) < STANDSTILL}
-    for name, rate in still.items():
-        warnings.warn(
-            f"site {name!r}: its moves are accepted at a rate of {rate:.0e}; the "
-            "particles stand still. Lengthen the engine's warmup, choose "
-            f"moves={{{name!r}: 'mala'}}, or check for values that are not finite.",
-            ConvergenceWarning,
-            stacklevel=3,
-        )
-    return bool(still)
+    return [
+        f"site {name!r}: its moves are accepted at a rate of {rate:.0e}; the particles stand still. "
+        f"Lengthen the engine's warmup, choose moves={{{name!r}: 'mala'}}, or check for values that "
+        "are not finite."
+        for name, rate in still.items()
+    ]
 
 
 def _disagreement(r_hat: Mapping[str, Tensor], apart: list[str]) -> list[str]:

@@ -5,14 +5,12 @@ front of it: towards an edge, densities of coordinates fall like exponentials, s
 in front of it hold tells, as a geometric series, what should lie behind.
 """
 
-import warnings
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 from torch.distributions import Transform
 
-from aif_dcpc.inference.errors import ConvergenceWarning
 from aif_dcpc.inference.model.bijections import at_edge, span
 from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.state import State
@@ -23,21 +21,6 @@ MAX_SHARE = 0.05
 STRIP = 0.25  # width of a strip in front of an edge, in units of the edge's coordinate
 ENOUGH = 1000  # coordinates, from which a series is read off
 LEAST_IN_STRIP = 0.005
-
-
-def warn_at_edge(state: State) -> bool:
-    """Warn of sites with particles at the edge (reads from the device: call it outside sweeps).
-
-    Returns:
-        whether there was anything to say.
-
-    Warns:
-        ConvergenceWarning: one sentence for each such site, with its remedy.
-    """
-    said = cut_off(state, state.values)
-    for sentence in said:
-        warnings.warn(sentence, ConvergenceWarning, stacklevel=3)
-    return bool(said)
 
 
 def cut_off(state: State, coordinates: Mapping[str, Tensor]) -> tuple[str, ...]:

@@ -1,25 +1,33 @@
 """Does a run forget where its particles were? A few looks at the cloud while it sweeps.
 
-Sixteen clouds, evenly spread over the sweeps after warming up, are kept as they are, and compared in
-the end: split R-hat on ranks, particle by particle. Particles that are far apart for as long as the
-run lasts, in modes or in a region that is left too seldom, have not been shown to be a sample.
+Sixteen clouds, evenly spread over the sweeps after warming up, are kept as they are, with their log
+densities, and compared in the end. Two things are no sample: particles that stay apart from each other
+for as long as the run lasts, in modes or in a region that is left too seldom (split R-hat on ranks); and
+particles of which every look lies far below all others in log density, few as they may be. Far in value
+alone is not enough: so are draws from a heavy tail, whose density is low there, but never by so much.
 """
 
-import warnings
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.errors import ConvergenceWarning
+from aif_dcpc.inference.model.densities import log_joint
+from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.queries.ranks import rank_diagnostics
 
 NUMBER = 16
-LEAST_SWEEPS = 160  # after warming up; a shorter run is mostly somebody's pilot
+LEAST_SWEEPS = 40  # after warming up; a shorter run is somebody's pilot
+USUAL_SWEEPS = 160
 MAX_R_HAT = 1.5  # a run of less than about two times that it takes to forget
 MOST_COLUMNS = 1000  # numbers of a site that are compared, evenly chosen
+MOST_NUMBERS = 500_000  # of all looks and particles together
 LEAST_PARTICLES = 4
+MOST_PARTICLES = 256  # that are compared
+FAR = 30.0  # nats below the median
+FAR_SPREADS = 10.0  # and so many robust standard deviations, for models whose density varies a lot
+NORMAL = 1.4826  # standard deviation over the median distance from the median, of a Gaussian
 
 
 @dataclass
@@ -31,12 +39,14 @@ class Looks:
         every: sweeps between looks; 0 where the run is too short to tell.
         sweeps: how many have been made after warming up.
         clouds: values by site, unconstrained.
+        heights: log joint of each cloud, `(K, B)` nats.
     """
 
     since: int
     every: int
     sweeps: int = 0
     clouds: list[dict[str, Tensor]] = field(default_factory=list)
+    heights: list[Tensor] = field(default_factory=list)
 
     @classmethod
     def over(cls, state: State, num_sweeps: int, warmup: int, *, judged: bool) -> "Looks":
@@ -50,29 +60,49 @@ class Looks:
         self.sweeps = max(state.sweeps - self.since, 0)
         if self.every and self.sweeps and self.sweeps % self.every == 0:
             self.clouds.append({n: state.values[n] for n in state.conditioning.latent})
+            with no_validation(), torch.no_grad():
+                self.heights.append(log_joint(state))
 
-    def warn(self, state: State) -> None:
-        """Warn of sites whose particles stay apart (reads from the device: call it after a run).
+    def doubts(self, state: State) -> list[str]:
+        """Say why the cloud is no sample, in one sentence with its remedy; nothing where it may be one.
 
-        Warns:
-            ConvergenceWarning: one sentence for the worst site, with its remedy.
+        Reads from the device: call it after a run.
         """
         if len(self.clouds) < NUMBER or state.num_particles < LEAST_PARTICLES:
-            return
+            return []
         names = [n for n in state.conditioning.latent if n not in state.conditioning.circular]
-        found = [(self._r_hat(name), name) for name in names]
-        worst, name = max(found, default=(1.0, ""))
-        if worst > MAX_R_HAT:
-            warnings.warn(
+        worst, name = max(((self._r_hat(name), name) for name in names), default=(1.0, ""))
+        if worst > self._bound():
+            return [
                 f"site {name!r}: particles stay apart over the {self.sweeps} sweeps after warming up (R-hat "
-                f"{worst:.2g}): they have not been shown to be a sample; run more sweeps, call engine.sample(data), "
-                "or engine.temper(data) where several modes are possible.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
+                f"{worst:.2g}): they have not been shown to be a sample; run more sweeps, call "
+                "engine.sample(data), or engine.temper(data) where several modes are possible."
+            ]
+        behind = float(left_behind(torch.stack(self.heights)).double().mean())
+        if behind:
+            return [
+                f"{behind:.2%} of the particles lie far below the others in log density for all of the "
+                f"{self.sweeps} sweeps after warming up: they have not arrived, and means and variances are "
+                "theirs as well; run more sweeps, or call engine.sample(data)."
+            ]
+        return []
+
+    def _bound(self) -> float:
+        """The largest R-hat of a run that may be a sample; shorter runs forget less."""
+        return MAX_R_HAT * max(1.0, USUAL_SWEEPS / max(self.sweeps, 1))
 
     def _r_hat(self, name: str) -> float:
         trace = torch.stack([cloud[name].flatten(1) for cloud in self.clouds])
-        step = -(-trace.shape[-1] // MOST_COLUMNS)
+        trace = trace[:, :: -(-trace.shape[1] // MOST_PARTICLES)]
+        most = min(MOST_COLUMNS, max(MOST_NUMBERS // trace[..., 0].numel(), 1))
+        step = -(-trace.shape[-1] // most)
         found = rank_diagnostics(trace[..., ::step].double()).r_hat
         return float(torch.nan_to_num(found, nan=1.0).max())
+
+
+def left_behind(heights: Tensor) -> Tensor:
+    """Tell which particles' log densities `(S, K, B)` lie far below the others' in every look, `(K, B)`."""
+    x = heights.double()
+    middle = x.flatten(0, 1).median(0).values
+    spread = NORMAL * (x.flatten(0, 1) - middle).abs().median(0).values
+    return x.amax(0) < middle - torch.clamp(FAR_SPREADS * spread, min=FAR)
