@@ -162,8 +162,9 @@ class BaseAgent:
     """
 
     def __init__(self, actions: int | gymnasium.Space[Any], seed: int) -> None:
-        number = isinstance(actions, int | np.integer)
-        space: Any = gymnasium.spaces.Discrete(int(actions)) if number else actions
+        if isinstance(actions, int | np.integer):
+            actions = gymnasium.spaces.Discrete(int(actions))
+        space: Any = actions
         self.action_space: gymnasium.Space[Any] = space
         self.num_actions = int(space.n) if isinstance(space, gymnasium.spaces.Discrete) else 0
         self.seed = seed
@@ -193,9 +194,10 @@ class BaseAgent:
         for key in settings:
             if key not in takes and key != "inference":
                 raise AgentError(unknown_name("agent setting", key, takes))
-        if "action_space" in inspect.signature(cls).parameters:
-            return cls(action_space=action_space, seed=seed, **wanted)
-        return cls(num_actions=number_of(action_space, cls.__name__), seed=seed, **wanted)
+        takes_space = "action_space" in inspect.signature(cls).parameters
+        name = "action_space" if takes_space else "num_actions"
+        wanted[name] = action_space if takes_space else number_of(action_space, cls.__name__)
+        return cls(seed=seed, **wanted)
 
     def begin(self, *, seed: int) -> None:
         """Seed the random choices of the new episode."""

@@ -291,9 +291,8 @@ class ImaginedEnv(ModelBasedEnvBase):
         streams = {key: _spec(first[key]) for key in self.transition.observed.values()}
         self.observation_spec = Composite({**streams, WORLD: world}, shape=self.batch_size)
         self.state_spec = Composite({WORLD: world.clone()}, shape=self.batch_size)
-        self.action_spec = action_spec(self.agent.action_space).expand(
-            *self.batch_size, *self.agent.action_space.shape
-        )
+        one = action_spec(self.agent.action_space)
+        self.action_spec = one.expand(*self.batch_size, *one.shape)
         self.reward_spec = Unbounded((*self.batch_size, 1))
 
     def _begun(self) -> TensorDictBase:

@@ -16,12 +16,14 @@ No variable goes beyond -5 .. 5. Actions: 0 rest, 1 eat, 2 shade, 3 sun, 4 shive
 """
 
 from collections import deque
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
+
+from aif_dcpc.envs.drawing import DRAWN, chart
 
 REST, EAT, SHADE, SUN, SHIVER = range(5)
 ACTIONS = ("rest", "eat", "shade", "sun", "shiver")
@@ -46,7 +48,7 @@ class Allostasis(gym.Env[dict[str, Any], int]):
         max_steps: hours until truncation.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "egocentric_view": None}
+    metadata: dict[str, Any] = DRAWN
 
     def __init__(
         self,
@@ -105,8 +107,6 @@ class Allostasis(gym.Env[dict[str, Any], int]):
 
     def render(self) -> npt.NDArray[np.uint8]:  # type: ignore[override]
         """The last three days: energy above, temperature below, their ranges in green, nights in grey."""
-        from aif_dcpc.envs.drawing import chart
-
         energy, temperature, hours, actions = (
             zip(*self.past, strict=True) if self.past else [()] * 4
         )

@@ -14,12 +14,14 @@ References:
 """
 
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
+
+from aif_dcpc.envs.drawing import DRAWN, board
 
 ROWS = 5
 COLUMNS = 7
@@ -40,7 +42,7 @@ class CueChaining(gym.Env[dict[str, Any], int]):
         max_steps: steps after which the episode is truncated.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "egocentric_view": None}
+    metadata: dict[str, Any] = DRAWN
 
     def __init__(
         self,
@@ -112,8 +114,6 @@ class CueChaining(gym.Env[dict[str, Any], int]):
 
     def render(self) -> npt.NDArray[np.uint8]:  # type: ignore[override]
         """The grid: cues in yellow, the second with an arrow once it has been seen; the rewarded end in green."""
-        from aif_dcpc.envs.drawing import board
-
         cells = {cell: ("floor", "2?") for cell in SECOND}
         cells[SECOND[self.place]] = ("cue", "2" + (" up", " dn")[self.rewarded] * self.told[1])
         cells[FIRST] = ("cue", "1" + f" {'ABCD'[self.place]}" * self.told[0])

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+DRAWN: dict[str, Any] = {"render_modes": ["rgb_array"], "egocentric_view": None}  # of such a world
 Picture = npt.NDArray[np.uint8]
 Cell = tuple[int, int]
 CELL = 40  # pixels along a side

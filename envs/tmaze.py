@@ -5,12 +5,14 @@ episode. The stream `cue` reads 0 away from the cue, else 1 or 2 for the side it
 `outcome` reads 0, or in an arm 1 (no reward) or 2.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
+
+from aif_dcpc.envs.drawing import DRAWN, board
 
 CENTRE, LEFT, RIGHT, CUE = range(4)
 CELLS = {CENTRE: (0, 1), LEFT: (0, 0), RIGHT: (0, 2), CUE: (1, 1)}  # (row, column) in a picture
@@ -26,7 +28,7 @@ class TMaze(gym.Env[dict[str, Any], int]):
         cue_at_centre: whether the cue is shown at the centre as well, so that no detour is needed.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "egocentric_view": None}
+    metadata: dict[str, Any] = DRAWN
 
     def __init__(
         self,
@@ -95,8 +97,6 @@ class TMaze(gym.Env[dict[str, Any], int]):
 
     def render(self) -> npt.NDArray[np.uint8]:  # type: ignore[override]
         """The maze from above: the rewarded arm in green, the cue with its word once it has been read."""
-        from aif_dcpc.envs.drawing import board
-
         arms = {CELLS[arm]: ("win" if arm == self.side else "lose", "arm") for arm in (LEFT, RIGHT)}
         word = ("left" if self.pointed == LEFT else "right") if self.told else "cue"
         cells = {**arms, CELLS[CENTRE]: ("floor", ""), CELLS[CUE]: ("cue", word)}
