@@ -47,9 +47,22 @@ def acrobot(state: Tensor, action: Tensor) -> Tensor:
     return -0.5 * (below / 0.5).square()
 
 
+def allostasis(state: Tensor, action: Tensor) -> Tensor:
+    """Prefer energy and temperature (of clock, energy, skin, stomach, temperature) well within -1 .. 1."""
+    body = state[..., [2, 5]]
+    return -4 * (body.abs() - 0.4).clamp(min=0).square().sum(-1)
+
+
 WISHES = {
     wish.__name__: wish
-    for wish in (pendulum, cart_pole, mountain_car, mountain_car_continuous, acrobot)
+    for wish in (
+        pendulum,
+        cart_pole,
+        mountain_car,
+        mountain_car_continuous,
+        acrobot,
+        allostasis,
+    )
 }
 
 
