@@ -9,11 +9,13 @@ from clouds import close
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.gaussian.agent import DEFAULTS, GaussianAgent
 from aif_dcpc.agents.gaussian.features import Scales, Shape
-from aif_dcpc.agents.gaussian.imagination import imagine, outcomes
+from aif_dcpc.agents.gaussian.imagination import imagine, novelty, outcomes
+from aif_dcpc.agents.gaussian.judge import GaussianJudge
 from aif_dcpc.agents.gaussian.linear import Linear
 from aif_dcpc.agents.gaussian.model import declare
 from aif_dcpc.agents.gaussian.preferences import WISHES, find_wish
 from aif_dcpc.agents.gaussian.regression import Regression, Sums
+from aif_dcpc.agents.planners.protocol import Situation
 from aif_dcpc.inference import DCPC, check_model
 
 STATES, ACTIONS, LENGTH = 2, 3, 9
@@ -271,6 +273,57 @@ def test_imagined_noise_has_the_declared_variance(lived):
     for output in range(STATES):
         variance = float(0.7**2 * noise[0, output])
         assert close(deviations[:, 0, output], 0.0, variance)
+
+
+# -- what futures are worth -------------------------------------------------------------------------
+
+
+def judged(lived, policies, *, wish=None, quietly=False, **settings):
+    told, engine, state = lived
+    for name in ("state", "outcome") if quietly else ():
+        state = quiet(state, told.learned[name].linear.block)
+    situation = Situation(
+        engine=engine,
+        state=state,
+        action="action",
+        action_space=gymnasium.spaces.Discrete(ACTIONS),
+        preferences={},
+        generator=torch.Generator().manual_seed(0),
+    )
+    return GaussianJudge(world=told, wish=wish, **settings)(situation, policies), state
+
+
+def test_terms_add_up_to_preference_and_novelty(lived):
+    """Risk is the cross entropy less the entropy of the noise; novelty that of the last posterior."""
+    policies = torch.randint(ACTIONS, (5, 6), generator=torch.Generator().manual_seed(1))
+    terms, state = judged(lived, policies, wish=lambda s, a: -s.square().sum(-1) + a[..., 0])
+    told, _, _ = lived
+    futures, one_hot = imagined(told, state, policies)
+    expected = futures.states.square().sum(-1).mean(0) - one_hot[..., 0]
+    assert torch.allclose(terms["neg_expected_log_preference"], expected, atol=1e-5)
+    noise = state.particles["state.noise"][:, 0]
+    variance = 2 * np.pi * np.e * noise * 0.7**2
+    entropy = (0.5 * variance.log().sum(-1)).mean()
+    assert torch.allclose(terms["ambiguity"].double(), entropy.expand(5, 6), atol=1e-5)
+    assert torch.allclose(terms["risk"] + terms["ambiguity"], expected, atol=1e-4)
+    told_by = novelty(told.learned["state"].last.regression, futures.features)
+    assert torch.allclose(terms["novelty"], told_by) and float(told_by.min()) > 0
+    blind, _ = judged(lived, policies, wish=lambda s, a: s[..., 0], novelty=False)
+    assert not blind["novelty"].any()
+
+
+def test_reward_counts_until_the_end(lived):
+    """Each step's mean reward times the chance that no step before it has ended, both clipped to what is possible."""
+    policies = torch.randint(ACTIONS, (5, 6), generator=torch.Generator().manual_seed(1))
+    terms, state = judged(lived, policies, quietly=True, reward_scale=3.0, draws=4)
+    _, engine, _ = lived
+    found = engine.imagine(state, {"action": policies}, ["outcome"])["outcome"]
+    reward, ended = found.unbind(-1)
+    expected = torch.zeros(5, 6, dtype=torch.double)
+    for step in range(6):
+        goes_on = (1 - ended[..., :step].clamp(0, 1)).prod(-1)
+        expected[:, step] = 3 * (goes_on * reward[..., step]).mean(0)
+    assert torch.allclose(-terms["neg_expected_log_preference"].double(), expected, atol=1e-4)
 
 
 # -- the agent -------------------------------------------------------------------------------------
