@@ -102,7 +102,8 @@ def world(seed: int) -> World:
     # every token is likely enough for the planner to follow what would happen then
     doubtful = [0.2 + 0.2 * source.dirichlet(np.ones(4)) for _ in range(2)]
     corridor = [np.eye(4)[FLOOR], doubtful[0], np.eye(4)[KEY], doubtful[1]]
-    novelty = source.uniform(0, 0.3, (3, 4, 2))
+    # few rows are new, so that it pays to wait with the informative step
+    novelty = source.uniform(0, 4.0, (3, 4, 2)) * (source.random((3, 4, 2)) < 0.3)
     outcome_novelty = source.uniform(0, 0.2, (3 + NUM_EVENTS, 4))
     return World(corridor, transition, later, outcome, outcome_later, novelty, outcome_novelty)
 
