@@ -6,7 +6,7 @@ import pytest
 import torch
 from block_models import MODELS
 from synchronisation import NoSynchronisation
-from torch.distributions import Bernoulli, Categorical, Gamma, Normal, Uniform
+from torch.distributions import Bernoulli, Categorical, Gamma, Independent, Normal, Uniform
 
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.arrival.block_sampler import ChartMove
@@ -233,6 +233,16 @@ def test_many_particles_where_a_gradient_is_cheap_and_fewer_where_it_is_not(size
     model.add_site("z", lambda: Normal(0.0, 1.0))
     model.add_site("x", lambda z: Normal(z.unsqueeze(-1).expand(*z.shape, size), 1.0), ["z"])
     state = DCPC(model, num_particles=2).init({"x": torch.zeros(1, size)}, seed=0)
+    block = Block.of(state)
+    assert fitting_num_particles(block, few(state.log_weights, block)) == expected
+
+
+@pytest.mark.parametrize("dimension, expected", [(300, MOST), (600, LEAST)])
+def test_products_with_the_metric_count_as_well(dimension, expected):
+    """A tenth of a number for each of D^2: 9,000 a chain leave room for 128 chains, 36,000 for 64 at most."""
+    model = GraphicalModel()
+    model.add_site("z", lambda: Independent(Normal(torch.zeros(dimension), 1.0), 1))
+    state = DCPC(model, num_particles=2).init(batch_size=1, seed=0)
     block = Block.of(state)
     assert fitting_num_particles(block, few(state.log_weights, block)) == expected
 
