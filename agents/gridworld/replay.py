@@ -4,13 +4,13 @@ Stored in torchrl's list storage, one `TensorDict` per episode: raw observations
 admitted later can be found in them), and the event sequences of all particles with their weights.
 """
 
+import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from tensordict import TensorDict
 from torch import Tensor
-from torchrl.data import ListStorage
 
 from aif_dcpc.agents.gridworld.model.paths import ObservedEpisode
 
@@ -24,6 +24,15 @@ class StoredEpisode:
     log_weights: Tensor
 
 
+def _list_storage(capacity: int) -> Any:
+    """A list storage; importing torchrl would change how all processes of the program start, and is undone."""
+    method = multiprocessing.get_start_method(allow_none=True)
+    from torchrl.data import ListStorage
+
+    multiprocessing.set_start_method(method, force=True)  # type: ignore[arg-type]
+    return ListStorage(capacity)
+
+
 class EpisodeStore:
     """The last `capacity` episodes.
 
@@ -33,7 +42,7 @@ class EpisodeStore:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self.storage = ListStorage(capacity)
+        self.storage = _list_storage(capacity)
         self.added = 0
 
     def __len__(self) -> int:
@@ -74,7 +83,7 @@ class EpisodeStore:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
-        self.storage = ListStorage(self.capacity)
+        self.storage = _list_storage(self.capacity)
         self.added = int(state["added"])
         for place, row in enumerate(state["rows"]):
             self.storage.set(place, TensorDict(dict(row), batch_size=[]))

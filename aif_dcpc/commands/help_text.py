@@ -10,7 +10,11 @@ from importlib.resources.abc import Traversable
 
 from aif_dcpc.notes import say
 
-GROUPS = {"train": ("agent", "env", "experiment", "inference"), "rollout": (), "evaluate": ()}
+GROUPS = {
+    "train": ("agent", "env", "experiment", "inference", "launch"),
+    "rollout": (),
+    "evaluate": (),
+}
 DEFAULTS = {"agent": "hierarchical", "env": "MiniGrid", "inference": "exact"}
 EXAMPLES = {
     "train": (

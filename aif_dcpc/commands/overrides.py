@@ -31,6 +31,11 @@ from aif_dcpc.schema import typed
 
 OPTIONS = "images.options."
 GRAPH_FOLDER = "aif_dcpc.inference"  # found, not imported: that takes seconds
+LAUNCHERS = {  # way to launch jobs -> Hydra's plugin for it, and the extra that installs it
+    "cores": ("hydra_plugins.hydra_joblib_launcher", "cores"),
+    "processes": ("hydra_plugins.hydra_submitit_launcher", "slurm"),
+    "slurm": ("hydra_plugins.hydra_submitit_launcher", "slurm"),
+}
 VERSIONED = re.compile(r"-v\d+$")  # ends the id of an environment
 OPEN_KEYS = (
     "env.options",
@@ -56,6 +61,10 @@ def check_overrides(config_name: str, overrides: Sequence[str], *, sweep: bool) 
             _refuse_several(own)
         for entry in chosen:
             _check_choice(loader, entry)
+            if entry.key_or_group == "launch":
+                _check_launch(entry, sweep=sweep)
+        chosen = [entry for entry in chosen if entry.key_or_group != "launch"]
+        own = [entry for entry in own if entry.key_or_group != "launch"]
         keys = [entry for entry in own if entry not in chosen]
         for choices in _combinations(chosen):
             defaults = _defaults(config_name, choices)
@@ -122,6 +131,19 @@ def _check_choice(loader: ConfigLoader, parsed: Override) -> None:
     for choice in _choices(parsed):
         if choice is not None and choice not in known:
             raise ConfigError(_unknown_choice(parsed.key_or_group, str(choice), known))
+
+
+def _check_launch(parsed: Override, *, sweep: bool) -> None:
+    """Refuse a way to launch jobs that is not installed, or without jobs."""
+    if not sweep:
+        raise ConfigError(
+            f"{parsed.input_line} launches the jobs of a sweep: add -m and KEY=A,B,C."
+        )
+    if not parsed.is_add():
+        raise ConfigError(f"write +{parsed.input_line}.")
+    plugin, extra = LAUNCHERS[str(parsed.value())]
+    if find_spec(plugin) is None:
+        raise ConfigError(f"{parsed.input_line} needs pip install 'aif_dcpc[{extra}]'.")
 
 
 def _unknown_choice(group: str, choice: str, known: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ adds, at a cell's first sighting, log p(token | context) - log p(token | no cont
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -47,6 +48,16 @@ def _without_context(token_prior: Tensor, cells: int) -> Tensor:
     return row.expand(*row.shape[:-2], cells, -1)
 
 
+def map_prior(token_prior: Tensor, *, num_cells: int) -> Distribution:
+    """Tokens of all cells as they are without a context."""
+    return Independent(Categorical(_without_context(token_prior, num_cells)), 1)
+
+
+def token_prior(concentration: Tensor) -> Distribution:
+    """A Dirichlet for every context."""
+    return Independent(PlainDirichlet(concentration), 1)
+
+
 class GridModel:
     """Joins a `GridConditionals` to the engine (B = 1).
 
@@ -65,7 +76,7 @@ class GridModel:
         cells = self.grid.geometry.size**2
         model.add_site(
             "map",
-            lambda p: Independent(Categorical(_without_context(p, cells)), 1),
+            partial(map_prior, num_cells=cells),
             parents=["token_prior"],
         )
         model.add_input("action")
@@ -106,18 +117,20 @@ class GridModel:
         prior = self.grid.prior
         tokens = prior.token_parameters(past)
         wrong, right = prior.misread
-        model.add_site("transition", lambda: PooledTable(self.grid.memory.events), scope="global")
-        model.add_site(
-            "outcome_table", lambda: PooledTable(self.grid.memory.outcomes), scope="global"
-        )
-        model.add_site(
-            "token_prior", lambda: Independent(PlainDirichlet(tokens), 1), scope="global"
-        )
-        model.add_site(
-            "misread",
-            lambda: PlainBeta(past.sightings[1] + wrong, past.sightings[0] + right),
-            scope="global",
-        )
+        model.add_site("transition", self.event_table, scope="global")
+        model.add_site("outcome_table", self.outcome_table, scope="global")
+        model.add_site("token_prior", partial(token_prior, tokens), scope="global")
+        seen_right = past.sightings[0] + right
+        seen_wrong = past.sightings[1] + wrong
+        model.add_site("misread", partial(PlainBeta, seen_wrong, seen_right), scope="global")
+
+    def event_table(self) -> PooledTable:
+        """Prior of what an action brings about."""
+        return PooledTable(self.grid.memory.events)
+
+    def outcome_table(self) -> PooledTable:
+        """Prior of how a step ends."""
+        return PooledTable(self.grid.memory.outcomes)
 
     # -- kernels: all slices in one call -----------------------------------------------------------
 
