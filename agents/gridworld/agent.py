@@ -18,6 +18,7 @@ import torch
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.gridworld.explain import explain
 from aif_dcpc.agents.gridworld.filter import EpisodeFilter, Running
+from aif_dcpc.agents.gridworld.knowledge import knowledge_of
 from aif_dcpc.agents.gridworld.model.categorical import draw_categorical
 from aif_dcpc.agents.gridworld.model.counts import NOTHING, Counts, outcome_code
 from aif_dcpc.agents.gridworld.pictures import map_picture, token_legend
@@ -59,6 +60,11 @@ class HierarchicalAgent(BaseAgent):
         self.recent: deque[int] = deque(maxlen=COLLAPSE)
         self.milliseconds: dict[str, float] = {}
         self.log_joint: float | None = None
+
+    @property
+    def knowledge(self) -> tuple[str, ...]:
+        """All that it is given, in sentences."""
+        return knowledge_of(self.episode_filter.view, self.settings)
 
     @classmethod
     def build(

@@ -34,8 +34,8 @@ class HierarchicalSettings:
     """Everything that can be set.
 
     Attributes:
-        knowledge: prior knowledge given to the agent; "egocentric_view" is where the cells of a
-            view lie, and that a step moves by one cell or turns by quarter turns.
+        knowledge: prior knowledge given to the agent; "egocentric_view" is told in full by
+            `knowledge_of`, printed when a run begins, and logged.
         map_size: cells along a side of the agent's own map to begin with; it grows as needed.
         precision: inverse temperature of sampled actions, per nat of expected free energy.
         preferences, prior, search, replay, inference: see their classes.

@@ -1,6 +1,7 @@
 """One training run of an agent, with its run folder: create it, or go on with it, until a budget ends."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import yaml
@@ -71,6 +72,7 @@ def continue_agent_run(folder: RunFolder, config: TrainConfig) -> Outcome:
         with MetricsLog(folder.path, length=length, step=loop.statistics.step) as log:
             if loop.statistics.step == 0:
                 log.text("config", yaml.safe_dump(asdict(config), sort_keys=False))
+                _tell_knowledge(loop, log)
             run = AgentRun(config, folder, loop, log)
             run.recorder.restore(checkpoint.get("recording", []))
             return run.run()
@@ -89,6 +91,15 @@ def _loop(config: TrainConfig) -> AgentLoop:
         greedy=config.policy == "greedy",
         log_every=config.log_every,
     )
+
+
+def _tell_knowledge(loop: AgentLoop, log: MetricsLog) -> None:
+    """Print and log what the agent is given before it has seen anything, if it says so."""
+    told: Sequence[str] = getattr(loop.inhabitants.agent, "knowledge", ())
+    if told:
+        text = "\n".join(f"- {sentence}" for sentence in told)
+        print(f"knowledge that the agent is given:\n{text}", flush=True)
+        log.text("knowledge", text)
 
 
 def _close(loop: AgentLoop) -> None:

@@ -1,8 +1,8 @@
 """Egocentric geometry: where the cells of a view lie on the map, and what each motion does to a pose.
 
-This is the one piece of prior knowledge that a grid agent is given (`knowledge: egocentric_view`):
-a view is laid around the agent, and a step moves it by at most one cell or turns it by quarter
-turns. Which action does which, and on which tokens, is learned.
+This is the first piece of prior knowledge that a grid agent is given (`knowledge: egocentric_view`;
+all of it stands in `knowledge_of`): a view is laid around the agent, and a step moves it by at most
+one cell or turns it by quarter turns. Which action does which, and on which tokens, is learned.
 
 The map is a torus of `size` x `size` cells in the agent's own frame: it starts at (0, 0),
 heading h in 0..3 turns clockwise, heading 0 looks along +x, y points down. It grows before anything

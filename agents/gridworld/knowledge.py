@@ -1,0 +1,37 @@
+"""What a grid agent is given before it has seen anything, in sentences: all of it."""
+
+from aif_dcpc.agents.gridworld.model.conditionals import HAND_ERROR
+from aif_dcpc.agents.gridworld.settings import HierarchicalSettings
+from aif_dcpc.agents.protocol import EgocentricView
+
+
+def knowledge_of(view: EgocentricView, settings: HierarchicalSettings) -> tuple[str, ...]:
+    """Say what is given; everything else is learned.
+
+    Args:
+        view: geometry of the view.
+        settings: of the agent.
+    """
+    prior = settings.prior
+    preferences = settings.preferences
+    wrong, right = prior.misread
+    return (
+        f"where the {view.rows} x {view.columns} cells of a view lie around its own cell "
+        f"{view.own_cell}, which token says that a cell is out of sight, which that the hand is empty",
+        "sight: a cell is seen if one of its up to three neighbours towards the agent is seen and "
+        "can be seen past; past which tokens it can see is learned",
+        "motion: a step moves it by one cell, turns it by quarter turns, or neither; which action "
+        f"does what, faced with which token, is learned (a priori it stays with probability "
+        f"{prior.stay:g}, and going ahead is {prior.ahead_odds:g} times as likely as any other motion)",
+        "only its own actions change the map, and they change the cell ahead and the hand alone; "
+        "what they change is learned",
+        "an episode's map is independent of earlier maps; a cell's token depends on what stands next "
+        "to it in the view that shows it first, in a way that is learned",
+        f"heading and carried thing are read without error (the thing up to {HAND_ERROR:g}); cells "
+        "are misread evenly, at a rate that is learned (a priori "
+        f"{wrong / (wrong + right):.2g})",
+        "of a reward its sign, and whether the episode ended; both depend on what the step did and "
+        "on the token that was ahead before it; a mission in words is not read",
+        f"preferences: a step with reward before one without by {preferences.step_cost:g} nats, for "
+        f"ever, discounted by {preferences.discount:g} a step",
+    )
