@@ -53,6 +53,8 @@ def expand_to(
     axes = len(batch_shape)
     if root or len(own) < axes:
         return distribution.expand(batch_shape + own)
+    if own[:axes] == batch_shape:
+        return distribution
     head = torch.broadcast_shapes(own[:axes], batch_shape)
     return distribution.expand(tuple(head) + own[axes:])
 

@@ -83,7 +83,8 @@ class SharedDraws(DrawsFrom):
 
     def _spread(self, noise: Tensor) -> Tensor:
         """Noise `(K, B, *rest)` for all candidates, `(K, B * N, *rest)`."""
-        return noise.repeat_interleave(self.sizes[2], 1)
+        candidates = self.sizes[2]
+        return noise.unsqueeze(2).expand(-1, -1, candidates, *noise.shape[2:]).flatten(1, 2)
 
     def _is_table(self, weights: Tensor, number: int, replacement: bool = False) -> bool:
         """Whether rows of weights are those of all candidates, in their order."""
