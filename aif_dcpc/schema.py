@@ -20,12 +20,17 @@ from aif_dcpc.misspelt import unknown_name
 
 Settings = dict[str, Any]
 T = TypeVar("T")
+MOST = (
+    10**9
+)  # of any number that declares no limit of its own: more is a slip, and would wait or fill the memory
+LARGEST_SEED = 2**32 - 1
+ENGINE_LIMITS = {"num_particles": (1, 100_000), "num_sweeps": (0, 10_000)}  # at least, at most
 
 
 def bounded(
     *,
     at_least: float | None = None,
-    at_most: float | None = None,
+    at_most: float = MOST,
     choices: tuple[str, ...] = (),
     default: Any = MISSING,
 ) -> Any:
@@ -43,7 +48,7 @@ class EnvConfig:
     id: str | None
     slip: float = bounded(at_least=0, at_most=1)
     misread: float = bounded(at_least=0, at_most=1)
-    permute_seed: int | None = bounded(at_least=0)
+    permute_seed: int | None = bounded(at_least=0, at_most=LARGEST_SEED)
     max_steps: int | None = bounded(at_least=1)
     action_repeat: int = bounded(at_least=1, default=1)
     options: Settings
@@ -71,7 +76,7 @@ class ImageConfig:
 
     data: str
     folder: str | None
-    image_size: int | None = bounded(at_least=4)
+    image_size: int | None = bounded(at_least=4, at_most=4096)
     train_images: int | None = bounded(at_least=2)
     hold_out: int = bounded(at_least=0)
     model: str
@@ -117,16 +122,16 @@ class TrainConfig:
     env: EnvConfig
     images: ImageConfig | None = None
     inference: Settings
-    seed: int = bounded(at_least=0)
+    seed: int = bounded(at_least=0, at_most=LARGEST_SEED)
     device: str = bounded(choices=("auto", "cpu", "cuda"))
-    threads: int | None = bounded(at_least=1)
+    threads: int | None = bounded(at_least=1, at_most=1024)
     run_dir: str | None
     resume: str | None
     trust: list[str] = field(default_factory=list)  # of this call: a run folder does not hold it
     data_dir: str
     total_env_steps: int = bounded(at_least=1)
     epochs: int | None = bounded(at_least=1)
-    num_envs: int = bounded(at_least=1)
+    num_envs: int = bounded(at_least=1, at_most=4096)
     max_minutes: float | None = bounded(at_least=0.001)
     stop_after_successes_in_a_row: int | None = bounded(at_least=1)
     policy: str = bounded(choices=("greedy", "sampled"))
@@ -148,7 +153,7 @@ class EnvChange:
     id: str | None
     slip: float | None = bounded(at_least=0, at_most=1)
     misread: float | None = bounded(at_least=0, at_most=1)
-    permute_seed: int | None = bounded(at_least=0)
+    permute_seed: int | None = bounded(at_least=0, at_most=LARGEST_SEED)
     max_steps: int | None = bounded(at_least=1)
     action_repeat: int | None = bounded(at_least=1)
 
@@ -164,13 +169,13 @@ class RolloutConfig:
 
     run: str | None
     episodes: int = bounded(at_least=1)
-    num_envs: int = bounded(at_least=1)
-    seed: int = bounded(at_least=0)
+    num_envs: int = bounded(at_least=1, at_most=4096)
+    seed: int = bounded(at_least=0, at_most=LARGEST_SEED)
     policy: str = bounded(choices=("greedy", "sampled"))
     video: bool
     video_episodes: int = bounded(at_least=1)
     device: str = bounded(choices=("auto", "cpu", "cuda"))
-    threads: int | None = bounded(at_least=1)
+    threads: int | None = bounded(at_least=1, at_most=1024)
     trust: list[str]
     env: EnvChange
 
@@ -180,7 +185,7 @@ class EvaluateConfig:
     """One evaluation of an image model; each key is explained in `configs/evaluate.yaml`."""
 
     run: list[str]
-    seed: int = bounded(at_least=0)
+    seed: int = bounded(at_least=0, at_most=LARGEST_SEED)
     seeds: int = bounded(at_least=1)
     held_out: int = bounded(at_least=1)
     sweeps: int = bounded(at_least=1)
@@ -194,7 +199,7 @@ class EvaluateConfig:
     metrics: list[str]
     features: str = bounded(choices=("classifier", "inception"))
     device: str = bounded(choices=("auto", "cpu", "cuda"))
-    threads: int | None = bounded(at_least=1)
+    threads: int | None = bounded(at_least=1, at_most=1024)
     data_dir: str | None
     trust: list[str]
 
@@ -221,11 +226,22 @@ def train_config(values: Mapping[str, Any]) -> TrainConfig:
     config = build(TrainConfig, values)
     if not isinstance(config.agent.get("name"), str):
         raise ConfigError("agent has no name: write agent=NAME, e.g. agent=hierarchical.")
+    _check_engine(config.inference)
     if config.name in ("", ".", "..") or "/" in config.name or len(config.name) > 100:
         raise ConfigError(
             f"name={config.name!r} names a folder under runs/: expected at most 100 characters, none of them a slash."
         )
     return config
+
+
+def _check_engine(inference: Settings) -> None:
+    """Check the settings of the engine that every agent and image model has."""
+    for key, (least, most) in ENGINE_LIMITS.items():
+        if key in inference:
+            value = typed(f"inference.{key}", inference[key], int)
+            _check_range(f"inference.{key}", value, {"at_least": least, "at_most": most})
+    if "update" in inference:
+        typed("inference.update", inference["update"], str)
 
 
 def rollout_config(values: Mapping[str, Any]) -> RolloutConfig:
@@ -308,8 +324,9 @@ _NAMES = {
 def _check_range(path: str, value: Any, limits: Mapping[str, Any]) -> None:
     if value is None:
         return
+    is_number = isinstance(value, (int, float))
     low = limits.get("at_least")
-    high = limits.get("at_most")
+    high = limits.get("at_most") if is_number else None
     choices = limits.get("choices")
     if low is not None and not value >= low:
         raise ConfigError(f"{path} must be at least {low}, not {value!r}.")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from aif_dcpc.errors import ConfigError, UserError
+from aif_dcpc.errors import ConfigError, UserError, told
 from aif_dcpc.interruption import exit_code, stopping_at_once
 from aif_dcpc.notes import note
 
@@ -29,6 +29,9 @@ NAMES_CODE = (
     "metrics",
     "trust",
 )  # keys that may name code as `module:Name`
+NO_MEMORY = (
+    "this takes more memory than there is: ask for fewer particles, smaller batches or images"
+)
 HELP = ("--help", "-h", "help")
 
 
@@ -77,10 +80,20 @@ def _run(config_name: str, job: Job) -> None:
             job(_resolved(config), _given_keys())
         except UserError as error:
             fail(error)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            fail(ConfigError(f"{NO_MEMORY} ({told(error)[:120]})."))
 
     hydra.main(config_path="pkg://aif_dcpc.configs", config_name=config_name, version_base="1.3")(
         task
     )()
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Tell whether there was too little memory, on whichever device."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or "allocate memory" in words or "out of memory" in words
 
 
 def _sorted_arguments() -> Any:
