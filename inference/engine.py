@@ -23,6 +23,7 @@ resamples each site on its own, which does not.
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -50,7 +51,7 @@ from aif_dcpc.inference.moves.schedule import (
     choose_schedule,
     site_passes,
 )
-from aif_dcpc.inference.queries.looks import Looks
+from aif_dcpc.inference.queries.looks import LEAST_FIRST_SWEEPS, LEAST_SWEEPS, Looks
 from aif_dcpc.inference.sampler import Readout
 from aif_dcpc.inference.settings import check_integer, check_seed
 from aif_dcpc.inference.smc.append import append
@@ -291,51 +292,53 @@ class DCPC(Estimates):
                 particles lie at the edge of its support, stay apart from each other or are left
                 behind (unless `record` is a function, or `recent` is given).
 
-        Where that is said of a cloud as `init` has drawn it from the prior, the run does not leave it
-        at that: particles are fetched from the draws of `sample`, its start, climb and warm-up, and the
-        sweeps are made again from there. It warns if that machinery does, in its words, or where it
-        would take more than seconds, as for batches of images. `adapt`, `recent`, particles of one's
-        own, or a `record` that is a function leave a run as it is.
+        Where that is said of a cloud as `init` has drawn it from the prior, particles are fetched from
+        the draws of `sample` (its start, climb and warm-up), and the sweeps are made again from there.
+        It warns if that machinery does, in its words, or where it would take more than seconds, as for
+        large batches. `adapt`, `recent` or a `record` that is a function leave a run as it is.
         """
         check_integer("num_sweeps", num_sweeps, 0)
         source = generator or self.generator
         start = self.refresh_cache(intervene(state, do or {}))
-        is_judged = recent is None and not callable(record)
-        at_posterior = state.origin == POSTERIOR and start is state
-        may_arrive = (
-            state.origin == PRIOR and is_judged and adapt is None and self.update == "exact"
-        )
+        moved = start is not state
+        origin = "" if moved and state.origin == POSTERIOR else state.origin
+        least = None if recent or callable(record) else self._least_sweeps(origin, adapt)
         if num_sweeps:
             start = with_possible_start(start, source)
-        made = self._sweeps(
-            start, num_sweeps, source, record, adapt, recent, looks=is_judged and not at_posterior
-        )
+        sweeps = partial(self._sweeps, num_sweeps, source, record, adapt, recent)
+        made = sweeps(start, Looks.over(start, num_sweeps, self.warmup, least=least))
         doubts = made.doubts
-        found = arrived(self, start, source) if made.is_no_sample and may_arrive else None
-        if found is not None:
-            made = self._sweeps(found.state, num_sweeps, source, record, adapt, recent, looks=False)
-            doubts = list(found.warnings) or made.doubts
-            at_posterior = not found.warnings
+        if made.is_no_sample and least == LEAST_FIRST_SWEEPS:
+            found = arrived(self, start, source)
+            if found is not None:
+                made = sweeps(found.state, Looks(0, 0))
+                doubts = found.warnings or made.doubts
+                origin = "" if found.warnings else POSTERIOR
         for sentence in doubts:
             warnings.warn(sentence, ConvergenceWarning, stacklevel=2)
-        after = made.state.replace(origin=POSTERIOR) if at_posterior else made.state
+        after = made.state.replace(origin=POSTERIOR) if origin == POSTERIOR else made.state
         return after, made.info
+
+    def _least_sweeps(self, origin: str, adapt: bool | None) -> int | None:
+        """After how many sweeps, those of the warm-up apart, a run is looked at; None for never."""
+        if origin == POSTERIOR:
+            return None
+        is_first = origin == PRIOR and adapt is None and self.update == "exact"
+        return LEAST_FIRST_SWEEPS if is_first else LEAST_SWEEPS
 
     def _sweeps(
         self,
-        state: State,
         num_sweeps: int,
         generator: torch.Generator | None,
         record: Sequence[str] | Readout,
         adapt: bool | None,
         recent: int | None,
-        *,
-        looks: bool,
+        state: State,
+        seen: Looks,
     ) -> Swept:
         """Make the sweeps of a run, and say what stands against the cloud that they leave."""
         part = whole = part_to_sweep(state, recent)
         found = Record(readout(state, record))
-        seen = Looks.over(part, num_sweeps, self.warmup, judged=looks)
         if self.compiled is not None:
             self.compiled.ahead = num_sweeps
         for _ in range(num_sweeps):

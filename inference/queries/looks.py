@@ -18,8 +18,8 @@ from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.queries.ranks import rank_diagnostics
 
 NUMBER = 16
-LEAST_SWEEPS = 40  # after warming up; a shorter run is somebody's pilot
-USUAL_SWEEPS = 160
+LEAST_SWEEPS = 160  # after warming up; a shorter run is mostly somebody's pilot
+LEAST_FIRST_SWEEPS = 40  # of a cloud that comes straight from the prior
 MAX_R_HAT = 1.5  # a run of less than about two times that it takes to forget
 MOST_COLUMNS = 1000  # numbers of a site that are compared, evenly chosen
 MOST_NUMBERS = 500_000  # of all looks and particles together
@@ -49,11 +49,14 @@ class Looks:
     heights: list[Tensor] = field(default_factory=list)
 
     @classmethod
-    def over(cls, state: State, num_sweeps: int, warmup: int, *, judged: bool) -> "Looks":
-        """Looks over so many sweeps of a cloud, those of its warm-up left out."""
+    def over(cls, state: State, num_sweeps: int, warmup: int, *, least: int | None) -> "Looks":
+        """Looks over so many sweeps of a cloud, those of its warm-up left out.
+
+        There are none where fewer than `least` are left, or it is None.
+        """
         since = max(state.opened + warmup, state.sweeps)
         number = state.sweeps + num_sweeps - since
-        return cls(since, number // NUMBER if judged and number >= LEAST_SWEEPS else 0)
+        return cls(since, 0 if least is None or number < least else number // NUMBER)
 
     def look(self, state: State) -> None:
         """Keep the cloud after a sweep if it is due."""
@@ -89,7 +92,7 @@ class Looks:
 
     def _bound(self) -> float:
         """The largest R-hat of a run that may be a sample; shorter runs forget less."""
-        return MAX_R_HAT * max(1.0, USUAL_SWEEPS / max(self.sweeps, 1))
+        return MAX_R_HAT * max(1.0, LEAST_SWEEPS / max(self.sweeps, 1))
 
     def _r_hat(self, name: str) -> float:
         trace = torch.stack([cloud[name].flatten(1) for cloud in self.clouds])
