@@ -1,0 +1,289 @@
+"""Worlds whose state is seen: collapsed tables, novelty and plans against definitions written out."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from scipy.special import digamma
+
+from aif_dcpc.agents.discrete.dynamic_programming import Steps, iterate
+from aif_dcpc.agents.discrete.observed_agent import ObservedAgent, state_sizes
+from aif_dcpc.agents.discrete.outcomes import Outcomes
+from aif_dcpc.agents.discrete.prediction import Prediction
+from aif_dcpc.agents.discrete.transitions import Transitions
+from aif_dcpc.agents.discrete.world import CONCENTRATIONS, CollapsedRows, RedrawShared, Rows, World
+from aif_dcpc.agents.errors import AgentError
+from aif_dcpc.agents.expected_free_energy import dirichlet_information
+
+
+def probability(sequence, kinds, concentration, usual):
+    """Of one row's effects in their order, by the chain rule."""
+    fixed = usual[sequence[0]] if len(set(sequence)) == 1 else 0.0
+    as_usual = np.prod([usual[effect] for effect in sequence])
+    own = 1.0
+    for n, effect in enumerate(sequence):
+        before = sequence[:n].count(effect)
+        own *= (concentration * usual[effect] + before) / (concentration + n)
+    return kinds @ [fixed, as_usual, own]
+
+
+def test_tables_are_integrated_out():
+    kinds = np.array([0.5, 0.2, 0.3])
+    effects = np.array([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1]])
+    rows = [(0, [1]), (0, [0, 0, 0]), (1, [1, 0, 1]), (1, [1, 1])]
+    expected = sum(np.log(probability(s, kinds, 2.5, effects[a])) for a, s in rows)
+    counts = torch.tensor([[s.count(e) for e in range(2)] for _, s in rows])
+    law = CollapsedRows(
+        torch.tensor(kinds)[None],
+        torch.tensor([2.5]).double(),
+        torch.tensor(effects)[None],
+        torch.tensor([a for a, _ in rows]),
+    )
+    assert float(law.log_prob(counts[None])) == pytest.approx(expected)
+
+
+def lived(num_states=4, num_actions=2):
+    """A few steps: action 0 goes on by one, action 1 stays or goes on."""
+    transitions = Transitions(num_states, num_actions)
+    for s in range(3):
+        transitions.add(s, 0, s + 1)
+        transitions.add(s, 1, s)
+    for following in (2, 3, 2, 2):
+        transitions.add(2, 1, following)
+    return transitions
+
+
+def test_sweeps_leave_the_posterior_as_it_is():
+    """Of kinds, concentration and effects, by importance draws from the prior; 5 standard errors of 5 numbers."""
+    transitions = lived()
+    rows = Rows.of(transitions)
+    world = World(transitions, num_particles=400)
+    generator = torch.Generator().manual_seed(0)
+    world.infer(generator, 30)
+    number = 200_000
+    prior = torch.from_numpy(world.prior_of_effects).expand(number, 2, -1)
+    kinds = torch._sample_dirichlet(torch.ones(number, 3).double(), generator=generator)
+    effects = torch._sample_dirichlet(prior.contiguous(), generator=generator)
+    index = torch.randint(len(CONCENTRATIONS), (number,), generator=generator)
+    law = CollapsedRows(
+        kinds, torch.from_numpy(CONCENTRATIONS)[index], effects, torch.from_numpy(rows.action)
+    )
+    weights = law.log_prob(rows.dense(len(transitions.effects))).softmax(0).numpy()
+    numbers = np.column_stack([kinds[:, :2], effects[:, 0, 0], effects[:, 1, 0], index.double()])
+    found = np.column_stack(
+        [world.kinds[:, :2], world.effects[:, 0, 0], world.effects[:, 1, 0], world.concentration]
+    )
+    exact = weights @ numbers
+    error = np.sqrt(weights**2 @ (numbers - exact) ** 2 + found.var(0) / len(found))
+    assert (np.abs(found.mean(0) - exact) < 5 * error).all()
+
+
+def test_a_missing_kind_is_noticed():
+    """The same check, with draws that leave rows' own tables out."""
+    transitions = lived()
+    rows = Rows.of(transitions)
+    move = RedrawShared(rows, World(transitions).prior_of_effects)
+    assert rows.dense(2).sum() == transitions.steps
+    values = {
+        "kinds": torch.tensor([[[1e-12, 1.0, 1e-12]]]).double(),
+        "concentration": torch.zeros(1, 1).long(),
+        "effects": torch.tensor([[[[0.2, 0.7, 0.1], [0.5, 0.4, 0.1]]]]).double(),
+    }
+    drawn = move(values, torch.Generator().manual_seed(0))
+    assert float(drawn["kinds"][0, 0, 1]) > 0.3  # all six rows are counted as usual
+
+
+def test_effects_wrap_around_and_rows_are_counted():
+    transitions = Transitions(5, 2)
+    row = transitions.add(4, 1, 0)
+    assert row == 9 and transitions.effects == [1]
+    for following in (0, 1, 2, 3):
+        transitions.add(4, 1, following)
+    assert transitions.counts[9, : transitions.distinct[9]].tolist() == [2, 1, 1, 1]
+    other = Transitions(5, 2)
+    other.load_state_dict(transitions.state_dict())
+    assert other.add(4, 1, 3) == 9 and other.counts[9, 3] == 2
+
+
+# -- prediction ------------------------------------------------------------------------------------
+
+
+def certain(transitions, kinds, concentration, effects):
+    """A prediction by one particle."""
+    world = World(transitions, num_particles=1)
+    world.kinds = np.array([kinds])
+    world.concentration = np.array([concentration])
+    world.effects = np.array([effects], float)
+    return Prediction(transitions, world)
+
+
+def test_own_tables_predict_and_tell_as_dirichlets_do():
+    transitions = lived(num_states=3)
+    assert len(transitions.effects) == 2
+    usual = np.array([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1]])
+    index = 5
+    found = certain(transitions, [0.0, 0.0, 1.0], index, usual)
+    for row in range(6):
+        counts = np.zeros(3)
+        seen = transitions.seen[row, : transitions.distinct[row]]
+        counts[seen] = transitions.counts[row, : len(seen)]
+        posterior = CONCENTRATIONS[index] * usual[row % 2] + counts
+        assert found.chances[row] == pytest.approx(posterior / posterior.sum())
+        assert found.novelty[row] == pytest.approx(dirichlet_information(posterior[:, None])[0])
+
+
+def test_effects_never_seen_share_what_is_left_evenly():
+    """Three of five effects were never seen: the novelty is that of the Dirichlet over all five."""
+    transitions = lived(num_states=5)
+    usual = np.array([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1]])
+    found = certain(transitions, [0.0, 0.0, 1.0], 5, usual)
+    spread = np.concatenate([usual[0][:2], np.full(3, 0.1 / 3)])
+    exact = dirichlet_information(CONCENTRATIONS[5] * spread[:, None])[0]
+    assert found.novelty[2 * 4] == pytest.approx(exact)
+
+
+def test_a_fixed_row_tells_all_at_once():
+    transitions = lived()
+    usual = np.array([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1]])
+    found = certain(transitions, [1.0, 0.0, 0.0], 5, usual)
+    never = 3 * 2
+    spread = np.array([0.6, 0.3, 0.05, 0.05])
+    assert found.novelty[never] == pytest.approx(-(spread * np.log(spread)).sum())
+    assert found.novelty[0] == pytest.approx(0.0, abs=1e-12)
+    assert found.chances[0].max() == pytest.approx(1.0)
+
+
+def test_kinds_are_weighed_by_what_a_row_has_shown():
+    transitions = Transitions(4, 1)
+    transitions.add(0, 0, 1)
+    transitions.add(0, 0, 1)
+    kinds = np.array([0.3, 0.3, 0.4])
+    usual = np.array([[0.7, 0.3]])
+    found = certain(transitions, kinds, 6, usual)
+    strength = CONCENTRATIONS[6]
+    joint = kinds * [0.7, 0.49, 0.7 * (strength * 0.7 + 1) / (strength + 1)]
+    fixed, as_usual, own = joint / joint.sum()
+    after = (strength * 0.7 + 2) / (strength + 2)
+    assert found.chances[0, 0] == pytest.approx(fixed + 0.7 * as_usual + own * after)
+    counts = np.concatenate([[strength * 0.7 + 2], np.full(3, strength * 0.1)])
+    total = counts.sum()
+    entropy = digamma(total + 1) - counts @ digamma(counts + 1) / total
+    spread = np.array([0.7, 0.1, 0.1, 0.1])
+    chance = fixed * np.eye(4)[0] + as_usual * spread + own * counts / total
+    known = own * entropy - as_usual * (spread @ np.log(spread))
+    assert found.novelty[0] == pytest.approx(-(chance @ np.log(chance)) - known)
+
+
+# -- outcomes and plans ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parent", [0, 1, 2])
+def test_what_an_outcome_depends_on_is_found(parent):
+    """Tables by row tell as much as those by action where the action decides: their base is the action's."""
+    rng = np.random.default_rng(0)
+    outcomes = Outcomes(4, 3)
+    rewarded = rng.random(12) < 0.5
+    rewarded[:4] = [True, False, False, True]
+    for _ in range(400):
+        row = int(rng.integers(12))
+        reached = int(rng.integers(4))
+        key = (reached, row, row % 3)[parent]
+        outcomes.add(row, reached, float(rewarded[key]), False)
+    foretells = [0] if parent == 0 else [parent, 1]
+    assert outcomes.weights[sorted(set(foretells))].sum() > 0.99
+
+
+def test_value_iteration_solves_the_equations():
+    rng = np.random.default_rng(1)
+    following = rng.integers(0, 5, (10, 3))
+    weight = 0.9 * rng.dirichlet(np.ones(4), 10)
+    steps = Steps(rng.random(10), following, weight[:, :3], weight[:, 3])
+    values = np.zeros(5)
+    found, _ = iterate(
+        values, steps.cost, steps.following, steps.weight, steps.anywhere, 5000, 1e-12
+    )
+    best = found.min(1)
+    moves = np.zeros((10, 5))
+    for row in range(10):
+        np.add.at(moves[row], following[row], steps.weight[row])
+    expected = steps.cost + moves @ best + steps.anywhere * best.mean()
+    assert found.ravel() == pytest.approx(expected, abs=1e-9)
+
+
+def test_steps_are_the_mean_tables_with_costs_and_endings():
+    transitions = Transitions(3, 1)
+    outcomes = Outcomes(3, 1)
+    for state, reached, reward, ended in [(0, 1, 0.0, False), (1, 2, 2.0, True)]:
+        row = transitions.add(state, 0, reached)
+        outcomes.add(row, reached, reward, ended)
+    outcomes.log_evidence = np.array([0.0, -1e9, -1e9])  # by the state reached
+    prediction = certain(transitions, [1.0, 0.0, 0.0], 5, [[0.9, 0.1]])
+    steps = Steps.lay_out(prediction, outcomes, scale=3.0, discount=0.5)
+    base = np.array([-1.5, 0.5])  # mean cost and share of endings of the action
+    goal = (np.array([-3.0, 1.0]) + 0.1 * base) / 1.1
+    assert steps.following[:2, 0].tolist() == [1, 2]
+    assert steps.cost[1] == pytest.approx(goal[0])
+    assert steps.weight[1, 0] == pytest.approx(0.5 * (1 - goal[1]))
+    assert steps.anywhere[2] == pytest.approx(0.5 * 0.1 * 0.5)
+
+
+class Ring(gymnasium.Env):
+    """Nine places in a ring; action 1 goes on, action 0 back; the place opposite ends with reward."""
+
+    def __init__(self):
+        self.observation_space = gymnasium.spaces.Dict(
+            ones=gymnasium.spaces.Discrete(3), threes=gymnasium.spaces.MultiDiscrete([3])
+        )
+        self.action_space = gymnasium.spaces.Discrete(2)
+
+    def seen(self):
+        return {"ones": self.place % 3, "threes": np.array([self.place // 3])}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place = 0
+        return self.seen(), {}
+
+    def step(self, action):
+        self.place = (self.place + 2 * int(action) - 1) % 9
+        return self.seen(), float(self.place == 4), self.place == 4, False, {}
+
+
+def walk(agent, episodes, greedy=True):
+    """Lengths of so many episodes."""
+    env = Ring()
+    lengths = []
+    for episode in range(episodes):
+        observation, _ = env.reset()
+        agent.begin(seed=episode)
+        ended = False
+        lengths.append(0)
+        while not ended:
+            action = agent.act(observation, greedy=greedy)
+            observation, reward, ended, truncated, _ = env.step(action)
+            agent.feedback(observation, reward, ended, truncated)
+            lengths[-1] += 1
+    return lengths
+
+
+def test_a_ring_is_learned_and_walked_the_short_way():
+    agent = ObservedAgent.build(Ring().observation_space, 2, {}, {"num_particles": 4}, 0)
+    walk(agent, 6)
+    assert agent.world.kinds.mean(0).argmax() in (0, 1)
+    steps = agent.transitions.steps
+    agent.freeze()
+    assert walk(agent, 3) == [4, 4, 4]  # of two ways round, 4 and 5 steps
+    assert agent.transitions.steps == steps
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        (gymnasium.spaces.Box(0, 1), "expected Discrete"),
+        (gymnasium.spaces.Discrete(3, start=1), "from 0 on"),
+        (gymnasium.spaces.MultiDiscrete([200, 200]), "at most 20,000"),
+    ],
+)
+def test_states_that_cannot_be_listed_are_refused(space, words):
+    with pytest.raises(AgentError, match=words):
+        state_sizes(space)
