@@ -303,8 +303,8 @@ class GraphicalModel(nn.Module):
         return model
 
     def _register(self, site: Site) -> None:
-        if not site.name:
-            raise ModelError("site name '': expected a non-empty name.")
+        if not isinstance(site.name, str) or not site.name:
+            raise ModelError(f"site name {site.name!r}: expected a non-empty name.")
         if site.name in self.sites:
             raise ModelError(
                 f"site {site.name!r} is declared twice: give every site a name of its own."
@@ -317,6 +317,10 @@ class GraphicalModel(nn.Module):
                 self.modules_of_sites[f"{_dotless(site.name)}:{role}"] = function
 
     def _check_parent(self, site: Site, parent: Parent) -> None:
+        if not isinstance(parent, (str, Lag)):
+            raise ModelError(
+                f"site {site.name!r}: a parent is a name or lag(name), not {parent!r}."
+            )
         name = parent_name(parent)
         lagged = isinstance(parent, Lag)
         if lagged and (name == site.name or name not in self.sites):
