@@ -28,8 +28,9 @@ from aif_dcpc.agents.gridworld.planning.belief import PosteriorTables
 
 NUM_TERMS = 4
 SIGNS = np.array([1.0, 1.0, -1.0, -1.0])  # of risk, ambiguity, information gain, novelty
-STEPS_CLOSE = 1e-4  # nats by which no term may still change
-MAX_SWEEPS = 60
+CLOSE = 1e-3  # nats by which no term may still change
+MAX_SWEEPS = 30
+LIKELY = 1e-3  # what follows less likely events counts as risk altogether: their sum is right
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Outcomes:
 
 @compiled
 def reached(entries: Ints, flow: Floats, after: Ints) -> Ints:
-    """States that a policy leads to from entries, in the order in which they are found.
+    """States that likely events lead to from entries under a policy, in the order of finding.
 
     Args:
         entries: states.
@@ -105,7 +106,7 @@ def reached(entries: Ints, flow: Floats, after: Ints) -> Ints:
         done += 1
         for event in range(after.shape[1]):
             following = after[state, event]
-            if flow[state, event] > 0 and not found[following]:
+            if flow[state, event] > LIKELY and not found[following]:
                 found[following] = True
                 queue[size] = following
                 size += 1
@@ -119,7 +120,7 @@ def add_up(terms: Floats, flow: Floats, after: Ints, order: Ints, start: Floats)
     Args:
         terms: `(N, 4)` of one step under the policy.
         flow, after: as `reached`; states in which the policy stops have no flow.
-        order: states to be evaluated; all that follows from them is among them.
+        order: states to be evaluated; whatever else follows keeps what it is started with.
         start: `(N, 4)` to start from.
     """
     total = start.copy()
@@ -137,6 +138,6 @@ def add_up(terms: Floats, flow: Floats, after: Ints, order: Ints, start: Floats)
             for term in range(len(new)):
                 change = max(change, abs(new[term] - total[state, term]))
                 total[state, term] = new[term]
-        if change < STEPS_CLOSE:
+        if change < CLOSE:
             break
     return total
