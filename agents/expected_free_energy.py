@@ -231,7 +231,7 @@ def policy_expected_free_energy(
     policy: tuple[int, ...],
     concentration: Floats | None = None,
 ) -> Terms:
-    """Terms of an action sequence, summed over its steps; each step is judged by its own prediction.
+    """Terms of an action sequence, summed over steps that are judged by their own predictions.
 
     Args:
         states: `(S,)` present belief.
@@ -257,7 +257,7 @@ def branching_expected_free_energy(
     *,
     discount: float = 1.0,
 ) -> Floats:
-    """Expected free energy of each first action if every later action is chosen with the outcomes seen so far.
+    """Expected free energy of each first action if later ones are chosen by the outcomes until then.
 
     G(b, a) = expected free energy of one step + discount sum_o q(o | b, a) min_a' G(b after o, a').
 
@@ -314,7 +314,7 @@ def entropy(chances: Floats, axis: int) -> Floats:
 
 
 def expectation(chances: Floats, values: Floats) -> Floats:
-    """Expectation over the last axis of values of which some may be infinite: 0 times infinity is 0."""
+    """Expectation over the last axis of values, infinite or not: 0 times infinity is 0."""
     finite = np.isfinite(values)
     if finite.all():
         return np.asarray(chances @ values)

@@ -49,7 +49,7 @@ class FilteredBelief:
         return self._averaged(chances)
 
     def _averaged(self, chances: Floats) -> Floats:
-        """Average the particles' beliefs `(K or 1, S)`, of those whose parameters allow for what was seen."""
+        """Average the beliefs `(K or 1, S)` of particles that allow for what was seen."""
         total = chances.sum(1)
         weights = np.where(total > 0, 1.0, 0.0)
         if len(chances) > 1:

@@ -1,4 +1,4 @@
-"""Reading a finite model off a declared graph: which sites are states and outcomes, and their tables.
+"""Reading a finite model off a declared graph: what are states and outcomes, and their tables.
 
 States are all combinations of the finite latents, of what holds for an episode, and of what is
 observed and read by others (or follows from the past by itself). Every other observed site is a
@@ -87,8 +87,8 @@ class Reading:
         for argument in factor.inputs:
             if argument.lag > 1:
                 raise AgentError(
-                    f"site {factor.site.name!r} reads {argument.site!r} {argument.lag} slices back: "
-                    "for exact planning let a site of the slice before remember it, and read that."
+                    f"site {factor.site.name!r} reads {argument.site!r} {argument.lag} slices "
+                    "back: for exact planning let a site of the slice before remember it, and read that."
                 )
             if argument == Argument(self.action):
                 raise AgentError(
@@ -100,7 +100,7 @@ class Reading:
 
     @property
     def state(self) -> State:
-        """The cloud."""
+        """The cloud that is planned from."""
         return self.situation.state
 
     @property
@@ -162,19 +162,25 @@ class Reading:
         return found
 
     @cached_property
-    def factors(self) -> tuple[str, ...]:
-        """Sites of which a state is a combination."""
-        read = {
+    def _read_by_others(self) -> frozenset[str]:
+        """Sites that a kernel reads, other than as its own present value."""
+        return frozenset(
             argument.site
             for factor in self.graph.factors
             for argument in factor.inputs
             if argument != Argument(factor.site.name)
-        }
-        looks_back = {
-            factor.site.name for factor in self.graph.factors if any(a.lag for a in factor.inputs)
-        }
-        latent = self.state.conditioning.latent
-        states = [n for n in self.timed if n in read or n in looks_back or n in latent]
+        )
+
+    def _looks_back(self, name: str) -> bool:
+        """Whether a site follows from the slice before."""
+        own = self.graph.factors_by_key[name]
+        return any(argument.lag for argument in own.inputs)
+
+    @cached_property
+    def factors(self) -> tuple[str, ...]:
+        """Sites of which a state is a combination."""
+        kept = {*self._read_by_others, *self.state.conditioning.latent}
+        states = [name for name in self.timed if name in kept or self._looks_back(name)]
         return (*self.kept, *states)
 
     @cached_property

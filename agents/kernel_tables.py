@@ -1,4 +1,4 @@
-"""Tables of declared kernels: p(site | parents) at all combinations of finite parents, in one call."""
+"""Tables of declared kernels: p(site | parents) at all combinations of parents, in one call."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -52,7 +52,7 @@ class KernelTable:
         return KernelTable(self.site, self.parents, self.chances.take([index], axis))
 
     def spread(self, axes: tuple[Argument, ...]) -> Floats:
-        """Lay the table out along some axes, `(K or 1, *axes)`, with size 1 where it does not vary."""
+        """Lay the table out along some axes, `(K or 1, *axes)`, size 1 where it does not vary."""
         return spread(self.chances, (*self.parents, Argument(self.site)), axes)
 
 
@@ -126,7 +126,7 @@ def _reads_particles(state: State, factor: Factor, values: Mapping[str, Tensor])
 
 
 def finite_values(state: State, name: str) -> Tensor | None:
-    """List all values of a random site, latent or observed, `(M, *event)`; None where there is no end."""
+    """List all values of a random site, `(M, *event)`; None where there is no end to them."""
     site = state.conditioning.site(name)
     event = state.values[name].shape[site.batch_ndim :]
     one = state.conditioning.supports.get(name)
@@ -191,21 +191,34 @@ def tabulate(
             f"site {name!r}: a table of {number} combinations of its parents is too large to "
             "plan exactly; plan with a sampled tree instead."
         )
-    grid = torch.unravel_index(torch.arange(number), sizes) if sizes else ()
     lead = factor.site.batch_ndim
-    aligned = {}
+    batch = (1, number, *[1] * (lead - 2))
+    aligned = _constants(state, factor, values, given, batch)
+    grid = torch.unravel_index(torch.arange(number), sizes) if sizes else ()
     for argument, index in zip(parents, grid, strict=True):
         picked = values[argument.site][index]
-        aligned[argument] = picked.reshape(1, number, *[1] * (lead - 2), *picked.shape[1:])
+        aligned[argument] = picked.reshape(*batch, *picked.shape[1:])
+    chances = _chances(factor, aligned, values[name], batch)
+    return KernelTable(name, parents, chances.reshape(len(chances), *sizes, -1))
+
+
+def _constants(
+    state: State,
+    factor: Factor,
+    values: Mapping[str, Tensor],
+    given: Mapping[Argument, Tensor],
+    batch: tuple[int, ...],
+) -> dict[Argument, Tensor]:
+    """Lay out what is the same at all combinations of finite parents: inputs and parameters."""
+    found = {}
     for argument in factor.inputs:
         if argument in given:
             value = given[argument]
-            aligned[argument] = value.expand(1, number, *[1] * (lead - 2), *value.shape)
-        elif argument != own and argument.site not in values:
+            found[argument] = value.expand(*batch, *value.shape)
+        elif argument.site not in values:
             value = state.constrained(argument.site)
-            aligned[argument] = value.unsqueeze(2) if lead == 3 else value
-    chances = _chances(factor, aligned, values[name], (1, number, *[1] * (lead - 2)))
-    return KernelTable(name, parents, chances.reshape(len(chances), *sizes, -1))
+            found[argument] = value.unsqueeze(2) if len(batch) == 3 else value
+    return found
 
 
 def _chances(
@@ -232,9 +245,9 @@ def _chances(
 
 
 def information(table: KernelTable, weights: Floats) -> Floats:
-    """I(site; parameters | parents) over the particles, `(1, *sizes of the parents)` nats, at least 0.
+    """I(site; parameters | parents) over the particles, `(1, *sizes of the parents)` nats.
 
-    It is H[mean] - mean H, and at most the logarithm of the number of particles.
+    It is H[mean] - mean H, at least 0, and at most the logarithm of the number of particles.
     """
     mean = table.mean(weights).chances
     whole = -np.sum(mean * np.log(np.where(mean > 0, mean, 1.0)), -1)

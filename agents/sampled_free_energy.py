@@ -1,6 +1,7 @@
-"""Expected free energy where outcomes cannot be listed: Gaussian closed forms, else nested Monte Carlo.
+"""Expected free energy where outcomes cannot be listed: closed forms, else nested Monte Carlo.
 
-What K particles predict is the mixture of their laws. With o_i drawn from p_i, the law of particle i:
+What K particles predict is the mixture of their laws. With o_i drawn from p_i, the law of particle
+i:
 
     ambiguity        = -mean_i ln p_i(o_i)
     information gain = mean_i [ln p_i(o_i) - ln mean_j p_j(o_i)]
@@ -61,8 +62,8 @@ def sampled_terms(
     """Estimate the terms of one step from K particles, for any kind of outcome.
 
     Args:
-        crossed: `(K, K, *batch)` nats: entry (i, j) is the log density of particle i's outcome under
-            particle j's law, as `engine.imagine(..., cross_log_prob=...)` gives it; summed over
+        crossed: `(K, K, *batch)` nats: entry (i, j) is the log density of particle i's outcome
+            under particle j's law, as `engine.imagine(..., cross_log_prob=...)` gives it; summed over
             modalities that are independent given the particle.
         log_preference: `(K, *batch)` of the outcomes, nats.
         given_states: `(K, K, *batch)`, the same under particle i's states with particle j's

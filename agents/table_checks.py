@@ -9,7 +9,7 @@ ROUNDING = 1e-6  # by which probabilities may miss 1, and two decompositions eac
 
 
 def check_chances(what: str, chances: Floats, shape: tuple[int | None, ...], axis: int = 0) -> None:
-    """Refuse an array of another shape (None: any size), or one that does not sum to 1 along an axis."""
+    """Refuse an array of another shape (None: any size), or whose sums along an axis are not 1."""
     fits = len(shape) == chances.ndim and all(
         wanted in (None, found) for wanted, found in zip(shape, chances.shape, strict=True)
     )

@@ -173,7 +173,7 @@ def expected_terms(steps: FiniteSteps, beliefs: Floats, rows: Floats) -> dict[st
 
 
 def weighted(weights: Floats, values: Floats) -> Floats:
-    """Sum values `(n,)`, perhaps infinite, by weights `(A, n)`: what has weight 0 does not count."""
+    """Sum values `(n,)` by weights `(A, n)`; infinite ones of weight 0 do not count."""
     counted = np.where(weights > 0, values, 0.0)
     found: Floats = (weights * counted).sum(1)
     return found

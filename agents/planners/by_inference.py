@@ -37,7 +37,9 @@ WISH = "wish: "
 
 @dataclass(frozen=True, kw_only=True)
 class PlanningAsInference:
-    """Infers the first action from wished-for outcomes; `expected_free_energy` is -ln of its posterior.
+    """Infers the first action from wished-for outcomes.
+
+    `expected_free_energy` of its plans is -ln of the posterior of each first action.
 
     Args:
         horizon: slices that are wished for, at least 1.
@@ -100,7 +102,9 @@ class PlanningAsInference:
         self._add_action(model, past, situation.action, number)
         for factor in past.state.conditioning.factor_graph.factors:
             if factor.site.period is not None and factor.stop is None:
-                _add_site(model, past, factor)
+                for argument in factor.inputs:
+                    _check(past, factor, argument)
+                FutureSite(past, factor).declare(model)
         for name, wanted in situation.preferences.items():
             if name not in model.sites:
                 raise AgentError(unknown_name("preferred site", name, list(model.sites)))
@@ -154,45 +158,72 @@ class Past:
         return site.kind == "input" and site.name != self.action and site.period is not None
 
 
-def _add_site(model: GraphicalModel, past: Past, factor: Factor) -> None:
-    """Declare a site of the future by its kernel in the present model."""
-    name = factor.site.name
-    own = [a for a in factor.inputs if a != Argument(name) and not past.is_told(a)]
-    for argument in own:
-        _check(past, factor, argument)
-    timed = [a for a in own if past.state.conditioning.site(a.site).period is not None]
-    timeless = [a for a in own if a not in timed]
-    here = [a for a in timed if a.site == past.action or not a.lag]
-    before = [a for a in timed if a not in here]
+@dataclass(frozen=True)
+class FutureSite:
+    """A site of the future, by its kernel in the present model.
 
-    def law(present: Tensor, values: Mapping[Argument, Tensor]) -> Distribution:
+    Attributes:
+        past: what its first slice follows from.
+        factor: the kernel.
+    """
+
+    past: Past
+    factor: Factor
+
+    def _timed(self, lagged: bool) -> list[Argument]:
+        """List what is read of its own slice, the action included, or of the slice before."""
+        action = self.past.action
+        found = []
+        for argument in self.factor.inputs:
+            site = self.past.state.conditioning.site(argument.site)
+            is_before = bool(argument.lag) and argument.site != action
+            own = argument == Argument(self.factor.site.name)
+            timed = site.period is not None and not self.past.is_told(argument) and not own
+            if timed and is_before == lagged:
+                found.append(argument)
+        return found
+
+    def constants(self, present: Tensor) -> dict[Argument, Tensor]:
+        """Return what is the same in every slice: particles' parameters, and inputs at 0."""
+        found = {}
+        for argument in self.factor.inputs:
+            site = self.past.state.conditioning.site(argument.site)
+            if self.past.is_told(argument):
+                like = self.past.state.values[argument.site][0, 0, 0]
+                found[argument] = torch.zeros_like(like).expand(*present.shape, *like.shape)
+            elif site.period is None:
+                found[argument] = self.past.value(argument.site, present)
+        return found
+
+    def law(self, present: Tensor, values: Mapping[Argument, Tensor]) -> Distribution:
+        """Return the kernel's law at values of what it reads of the future."""
+        chosen = Argument(self.past.action, 1)
         aligned = dict(values)
-        if past.action in (a.site for a in here):
-            chosen = Argument(past.action, 1)
-            aligned[chosen] = aligned[chosen] + past.start
-        aligned |= {a: past.value(a.site, present) for a in timeless}
-        for argument in factor.inputs:
-            if past.is_told(argument):
-                like = past.state.values[argument.site][0, 0, 0]
-                aligned[argument] = torch.zeros_like(like).expand(*present.shape, *like.shape)
-        return factor.distribution(aligned)
+        if chosen in aligned:
+            aligned[chosen] = aligned[chosen] + self.past.start
+        return self.factor.distribution(aligned | self.constants(present))
 
-    def usual(present: Tensor, *values: Tensor) -> Distribution:
-        return law(present, dict(zip((*here, *before), values, strict=True)))
+    def declare(self, model: GraphicalModel) -> None:
+        """Add the site to the model of the future."""
+        here = self._timed(lagged=False)
+        before = self._timed(lagged=True)
 
-    def first(present: Tensor, *values: Tensor) -> Distribution:
-        known = dict(zip(here, values, strict=True))
-        return law(present, known | {a: past.value(a.site, present) for a in before})
+        def usual(present: Tensor, *values: Tensor) -> Distribution:
+            return self.law(present, dict(zip((*here, *before), values, strict=True)))
 
-    parents: list[Parent] = [PRESENT, *(a.site for a in here), *(lag(a.site) for a in before)]
-    initial = first if before else None
-    model.add_site(name, usual, parents, initial=initial, scope="slice")
+        def first(present: Tensor, *values: Tensor) -> Distribution:
+            known = dict(zip(here, values, strict=True))
+            return self.law(present, known | {a: self.past.value(a.site, present) for a in before})
+
+        parents: list[Parent] = [PRESENT, *(a.site for a in here), *(lag(a.site) for a in before)]
+        initial = first if before else None
+        model.add_site(self.factor.site.name, usual, parents, initial=initial, scope="slice")
 
 
 def _check(past: Past, factor: Factor, argument: Argument) -> None:
     """Refuse what has no place in the future."""
     site = past.state.conditioning.site(argument.site)
-    if argument.lag > 1 or site.period not in (None, 1):
+    if argument.lag > 1 or site.period not in (None, 1):  # its own value has period 1 as well
         raise AgentError(
             f"site {factor.site.name!r} reads {argument.site!r}, which is slow or lies "
             f"{argument.lag} slices back: let a site of the slice before remember it."

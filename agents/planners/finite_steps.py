@@ -1,4 +1,4 @@
-"""One step from many beliefs at once: predictions, outcomes, beliefs after them, and what they cost.
+"""One step from many beliefs at once: predictions, outcomes, beliefs after them, and costs.
 
 A *row* is a belief with an action. Its expected free energy is, per modality m,
 
@@ -93,7 +93,7 @@ class FiniteSteps:
 
     @cached_property
     def log_preferences(self) -> Mapping[str, Floats]:
-        """Modality -> E[ln C(o) | s], `(S,)` nats; -inf where an outcome can occur that must not."""
+        """Modality -> E[ln C(o) | s], `(S,)` nats; -inf where one can occur that must not."""
         wanted = self.model.log_preferences
         return {
             name: expectation(table, wanted[name]) if name in wanted else np.zeros(len(table))
@@ -118,7 +118,7 @@ class FiniteSteps:
     # -- steps -------------------------------------------------------------------------------------
 
     def predict(self, beliefs: Floats) -> Floats:
-        """Predict the next state for each belief `(n, S)` and action, `(n * A, S')`, actions fastest."""
+        """Predict the next state for beliefs `(n, S)` and actions, `(n * A, S')`, actions fastest."""
         return (beliefs @ self.transitions).reshape(-1, self.model.num_states)
 
     def predict_rows(self, beliefs: Floats, actions: Ints) -> Floats:

@@ -61,7 +61,7 @@ class Graph:
         return costs[0], choices
 
     def step_back(self, values: Floats, discount: float, num_nodes: int) -> Floats:
-        """Return the cost of each action of the first nodes, `(nodes, A)`, given values of what follows."""
+        """Return the cost of each action of the first nodes, `(nodes, A)`, given what follows."""
         rows = num_nodes * self.num_actions
         edges = self.starts[rows]
         later = np.add.reduceat(

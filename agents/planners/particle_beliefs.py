@@ -1,4 +1,4 @@
-"""Beliefs as weighted particles, many at once: what each action leads to, and the belief after an outcome.
+"""Beliefs as weighted particles, many at once: what actions lead to, and beliefs after outcomes.
 
 Beliefs lie along the batch axis of one cloud. Particles are carried on, never resampled, so that
 what is global stays shared: a belief differs from another in where its particles are and in their

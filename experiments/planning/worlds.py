@@ -1,7 +1,8 @@
-"""The worlds that planning is timed on, in pymdp's layout: factors of the state, modalities, one action each.
+"""The worlds that planning is timed on, in pymdp's layout: factors of the state and modalities.
 
-A modality's likelihood is `(O_m, S_f, S_g, ...)` over the factors that it depends on; transitions of
-a factor are `(S_f', S_f, U_f)`. `finite` joins them to the tables that our planners take.
+A modality's likelihood is `(O_m, S_f, S_g, ...)` over the factors that it depends on;
+transitions of a factor are `(S_f', S_f, U_f)`. `finite` joins them to the tables that our planners
+take.
 """
 
 from collections.abc import Mapping
@@ -30,7 +31,6 @@ class World:
         transitions: `(S_f', S_f, U)` of each factor; U is 1 for one that no action moves.
         initial: `(S_f,)` of each factor.
         log_preferences: modality -> `(O_m,)` nats.
-        starts: the factors' values at the start of a run, for the timing of a filter.
     """
 
     likelihoods: Mapping[str, Floats]
@@ -60,10 +60,10 @@ class World:
 
     def _transition(self, action: int) -> Floats:
         """`(S, S')` of all factors together."""
-        found = np.ones((1, 1))
+        found: Floats = np.ones((1, 1))
         for table in self.transitions:
             own = table[:, :, min(action, table.shape[2] - 1)].T
-            found = np.kron(found, own)
+            found = np.kron(found, own).astype(np.float64)
         return found
 
     def _likelihood(self, name: str) -> Floats:
@@ -77,9 +77,9 @@ class World:
 
 def joined(parts: tuple[Floats, ...]) -> Floats:
     """Make one belief of independent ones, the last factor fastest."""
-    found = np.ones(1)
+    found: Floats = np.ones(1)
     for part in parts:
-        found = np.kron(found, part)
+        found = np.kron(found, part).astype(np.float64)
     return found
 
 
@@ -109,7 +109,7 @@ def tmaze(cue_reliability: float = 0.95) -> World:
 
 
 def cue_chaining() -> World:
-    """A grid of 5 x 7 cells: a first cue tells where the second one is, that one which end is rewarded."""
+    """A grid of 5 x 7: a first cue tells where the second is, that one which end is rewarded."""
     cells = GRID[0] * GRID[1]
     cue_1 = np.zeros((5, cells, 4))
     cue_2 = np.zeros((3, cells, 4, 2))
