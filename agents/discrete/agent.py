@@ -48,19 +48,21 @@ class DiscreteAgent(ActiveInferenceAgent):
         seed: int = 0,
     ) -> None:
         self.discrete = discrete
+        self.graph = BeliefGraph(horizon=horizon, discount=discount, novelty=novelty)
         super().__init__(
             discrete.graphical_model(),
             action="u",
             action_space=gymnasium.spaces.Discrete(discrete.num_actions),
             observed=[f"o_{m}" for m in range(len(discrete.A))],
             preferences=discrete.preferences,
-            planner=BeliefGraph(horizon=horizon, discount=discount, novelty=novelty),
+            planner=self.graph,
             num_particles=num_particles,
             num_sweeps=num_sweeps,
             precision=precision,
             seed=seed,
         )
         self.latest: Plan | None = None
+        self.gamma = precision
         self.chances = torch.from_numpy(discrete.E)
         self.begin(seed=0)
 
@@ -88,10 +90,10 @@ class DiscreteAgent(ActiveInferenceAgent):
 
     def infer_policies(self) -> tuple[Floats, Floats]:
         """Plan; return the probability of each action, and minus its expected free energy, `(U,)` each."""
-        self.latest = self.planner.plan(self.situation())
+        self.latest = self.graph.plan(self.situation())
         value = -self.latest.expected_free_energy.double()
         log_habit = torch.from_numpy(self.discrete.E).clamp_min(1e-16).log()
-        chances = (self.precision * value + log_habit).softmax(0)
+        chances = (self.gamma * value + log_habit).softmax(0)
         self.chances = chances
         return chances.numpy(), value.numpy()
 
