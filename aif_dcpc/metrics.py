@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from aif_dcpc.charts import HEADLINES, compared_settings, description
 from aif_dcpc.errors import RunFolderError
 from aif_dcpc.files import own_copy
 from aif_dcpc.pictures import Picture
@@ -45,6 +46,7 @@ class MetricsLog:
         length: int | None = None,
         step: int | None = None,
     ) -> None:
+        self.described: set[str] = set()  # charts
         self.file = _open(folder / file, length)
         self.board = _summary_writer(folder / board, None if step is None else step + 1)
 
@@ -62,12 +64,39 @@ class MetricsLog:
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Record numbers at a step."""
         for tag, value in values.items():
-            self.board.add_scalar(tag, value, step)
+            self._chart(step, tag, value)
         line = json.dumps(
             {"step": step, **{tag: finite(value) for tag, value in values.items()}}, allow_nan=False
         )
         self.file.write(line.encode() + b"\n")
         self.file.flush()
+
+    def _chart(self, step: int, tag: str, value: float) -> None:
+        """Add a point to a chart; the first one brings what the chart shows."""
+        from torch.utils.tensorboard.summary import scalar
+
+        point = scalar(tag, value)
+        if tag not in self.described:
+            self.described.add(tag)
+            point.value[0].metadata.summary_description = description(tag)
+        self._write(point, step)
+
+    def _write(self, summary: Any, step: int) -> None:
+        writer: Any = self.board.file_writer
+        writer.add_summary(summary, step)
+
+    def settings(self, config: Mapping[str, Any], *, kind: str) -> None:
+        """Let runs be compared by their settings.
+
+        Args:
+            config: of the run.
+            kind: "agent" or "images".
+        """
+        from torch.utils.tensorboard.summary import hparams
+
+        headlines = dict.fromkeys(HEADLINES[kind], 0)
+        for summary in hparams(compared_settings(config), headlines):
+            self._write(summary, 0)
 
     def text(self, tag: str, text: str) -> None:
         """Show a text, such as the resolved configuration, on the board."""
@@ -85,8 +114,7 @@ class MetricsLog:
         image = Summary.Image(
             height=height, width=width, colorspace=3, encoded_image_string=encoded
         )
-        writer: Any = self.board.file_writer
-        writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+        self._write(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
     def length(self) -> int:
         """Flush to the disk and return the bytes of the file so far."""

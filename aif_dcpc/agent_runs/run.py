@@ -72,6 +72,7 @@ def continue_agent_run(folder: RunFolder, config: TrainConfig) -> Outcome:
         with MetricsLog(folder.path, length=length, step=loop.statistics.step) as log:
             if loop.statistics.step == 0:
                 log.text("config", yaml.safe_dump(asdict(config), sort_keys=False))
+                log.settings(asdict(config), kind="agent")
                 _tell_knowledge(loop, log)
             run = AgentRun(config, folder, loop, log)
             run.recorder.restore(checkpoint.get("recording", []))

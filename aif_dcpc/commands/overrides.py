@@ -70,6 +70,8 @@ def check_overrides(config_name: str, overrides: Sequence[str], *, sweep: bool) 
             defaults = _defaults(config_name, choices)
             for entry in keys:
                 _check_key(defaults, groups, entry)
+        if not sweep:  # whatever else Hydra refuses
+            _defaults(config_name, [str(entry.input_line) for entry in (*chosen, *keys)])
 
 
 def _refuse_several(own: Sequence[Override]) -> None:
@@ -160,14 +162,17 @@ def _defaults(config_name: str, choices: Sequence[str]) -> Mapping[str, Any]:
         config = compose(config_name, overrides=list(choices))
         return cast(Mapping[str, Any], OmegaConf.to_container(config, resolve=True))
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(
-            f"cannot compose {' '.join(choices)}: {str(error).splitlines()[0]}"
-        ) from None
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConfigError(f"cannot compose {' '.join(choices)}: {reason}") from None
 
 
 def _check_key(defaults: Mapping[str, Any], groups: set[str], parsed: Override) -> None:
     path = parsed.key_or_group
     found = dict(_leaves(defaults))
+    if parsed.is_delete() and "=" in str(parsed.input_line):
+        raise ConfigError(
+            f"{parsed.input_line}: a key is taken away by ~{path}, and set by {path}=VALUE."
+        )
     if path in found:
         _check_type(path, found[path], parsed)
     elif path.startswith("images.") and "images" in found:

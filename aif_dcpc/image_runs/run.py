@@ -107,6 +107,7 @@ def _learn(
         if step == 0:
             log.text("config", yaml.safe_dump(asdict(config), sort_keys=False))
             log.text("model", folder.model())
+            log.settings(asdict(config), kind="images")
         return ImageRun(config, folder, loop, log, team).run()
 
 
