@@ -29,7 +29,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.arrival.cloud import arrived
+from aif_dcpc.inference.arrival.cloud import swept_from_draws
 from aif_dcpc.inference.compiled_sweeps import CompiledSweeps
 from aif_dcpc.inference.errors import ConvergenceWarning, ModelError
 from aif_dcpc.inference.estimates import Estimates
@@ -300,30 +300,23 @@ class DCPC(Estimates):
         check_integer("num_sweeps", num_sweeps, 0)
         source = generator or self.generator
         start = self.refresh_cache(intervene(state, do or {}))
-        moved = start is not state
-        origin = "" if moved and state.origin == POSTERIOR else state.origin
-        least = None if recent or callable(record) else self._least_sweeps(origin, adapt)
+        least = None if recent or callable(record) else self._least_sweeps(state, start, adapt)
+        looks = Looks.over(start, num_sweeps, self.warmup, least=least)
         if num_sweeps:
             start = with_possible_start(start, source)
         sweeps = partial(self._sweeps, num_sweeps, source, record, adapt, recent)
-        made = sweeps(start, Looks.over(start, num_sweeps, self.warmup, least=least))
-        doubts = made.doubts
+        made = sweeps(start, looks)
         if made.is_no_sample and least == LEAST_FIRST_SWEEPS:
-            found = arrived(self, start, source)
-            if found is not None:
-                made = sweeps(found.state, Looks(0, 0))
-                doubts = found.warnings or made.doubts
-                origin = "" if found.warnings else POSTERIOR
-        for sentence in doubts:
+            made = swept_from_draws(self, start, source, sweeps) or made
+        for sentence in made.doubts:
             warnings.warn(sentence, ConvergenceWarning, stacklevel=2)
-        after = made.state.replace(origin=POSTERIOR) if origin == POSTERIOR else made.state
-        return after, made.info
+        return made.state, made.info
 
-    def _least_sweeps(self, origin: str, adapt: bool | None) -> int | None:
+    def _least_sweeps(self, before: State, start: State, adapt: bool | None) -> int | None:
         """After how many sweeps, those of the warm-up apart, a run is looked at; None for never."""
-        if origin == POSTERIOR:
+        if start.origin == POSTERIOR:
             return None
-        is_first = origin == PRIOR and adapt is None and self.update == "exact"
+        is_first = before.origin == PRIOR and adapt is None and self.update == "exact"
         return LEAST_FIRST_SWEEPS if is_first else LEAST_SWEEPS
 
     def _sweeps(
@@ -350,7 +343,10 @@ class DCPC(Estimates):
             seen.look(part)
         info = Info(found.acceptance, self.log_joint(part), found.trace)
         self.check_finite(part, info)
-        made = Swept(part if whole is state else merge_window(state, part), info, num_sweeps)
+        after = part if whole is state else merge_window(state, part)
+        if state.origin == POSTERIOR:
+            after = after.replace(origin=POSTERIOR)
+        made = Swept(after, info, num_sweeps)
         return judged(made, seen, warmup=self.warmup, learned=self.adapts(state))
 
     def append(

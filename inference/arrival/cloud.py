@@ -6,8 +6,8 @@ and draw; each particle becomes one of their draws. Only where that takes second
 
 import copy
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,7 +27,9 @@ from aif_dcpc.inference.arrival.size import (
 )
 from aif_dcpc.inference.model.coordinates import Block
 from aif_dcpc.inference.model.isolation import no_validation
-from aif_dcpc.inference.model.state import State
+from aif_dcpc.inference.model.state import POSTERIOR, State
+from aif_dcpc.inference.queries.looks import Looks
+from aif_dcpc.inference.sweeping import Swept
 
 MAX_SECONDS = 10.0  # of processor time; twice that where the block has to warm up again
 MOST_OUTSIDE = 10_000  # numbers of a particle, its data together, that no block moves
@@ -38,12 +40,28 @@ class Arrived:
     """A cloud of draws.
 
     Attributes:
-        state: the cloud before its first sweep.
+        state: the cloud before its first sweep, known to stand at the posterior if nothing is said.
         warnings: what stands against the draws, one sentence each.
     """
 
     state: State
     warnings: tuple[str, ...]
+
+
+def swept_from_draws(
+    engine: Any, state: State, generator: torch.Generator | None, sweeps: Callable[..., Swept]
+) -> Swept | None:
+    """Make the sweeps of a run from draws of the posterior; None where there are none to be had.
+
+    Args:
+        engine, state, generator: as in `arrived`.
+        sweeps: makes them from a cloud, with looks at it.
+    """
+    found = arrived(engine, state, generator)
+    if found is None:
+        return None
+    made = sweeps(found.state, Looks(0, 0))
+    return replace(made, doubts=found.warnings or made.doubts)
 
 
 def arrived(engine: Any, state: State, generator: torch.Generator | None) -> Arrived | None:
@@ -67,7 +85,7 @@ def arrived(engine: Any, state: State, generator: torch.Generator | None) -> Arr
             return None
         values = state.conditioning.unconstrain(_one_each(draws.values, state.num_particles))
         moved = state.with_values({n: x.to(state.values[n]) for n, x in values.items()})
-    return Arrived(moved, draws.warnings)
+    return Arrived(moved if draws.warnings else moved.replace(origin=POSTERIOR), draws.warnings)
 
 
 def _draws(

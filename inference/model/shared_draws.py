@@ -49,16 +49,29 @@ class SharedDraws(DrawsFrom):
             return self._spread(operation(self._narrow(args[0]), *args[1:], **options))
         if name == "aten::multinomial" and self._is_table(*args):
             return self._winners(args[0], args[1], options["generator"])
-        tensors = [x for x in args if isinstance(x, Tensor)]
-        if not tensors or not all(self._is_wide(x.shape) for x in tensors):
+        first = self._first_wide(args)
+        if first is None:
             return operation(*args, **options)
-        if name.endswith("_") and len(tensors) == 1:
-            noise = operation(self._empty(args[0]), *args[1:], **options)
-            return args[0].copy_(self._spread(noise))
-        rule = RULES.get(name)
-        if rule is not None:
-            return rule(self._noise(args, options["generator"]), *args)
+        if name in RULES:
+            return RULES[name](self._noise(first, options["generator"]), *args)
+        if name.endswith("_"):
+            return self._filled(operation, args, options)
         return self._one_by_one(operation, args)
+
+    def _first_wide(self, args: tuple[Any, ...]) -> Tensor | None:
+        """The first tensor of an operation whose tensors are all those of all candidates."""
+        tensors = [x for x in args if isinstance(x, Tensor)]
+        are_wide = all(self._is_wide(x.shape) for x in tensors)
+        return tensors[0] if tensors and are_wide else None
+
+    def _filled(
+        self, operation: OpOverload, args: tuple[Any, ...], options: Mapping[str, Any]
+    ) -> Any:
+        """Fill a tensor in place, from one of the noise's shape if nothing but numbers tells with what."""
+        if any(isinstance(x, Tensor) for x in args[1:]):
+            return operation(*args, **options)
+        noise = operation(self._empty(args[0]), *args[1:], **options)
+        return args[0].copy_(self._spread(noise))
 
     def _is_wide(self, shape: Any) -> bool:
         """Whether a shape begins with particles, data by candidates, and one slice."""
@@ -71,9 +84,8 @@ class SharedDraws(DrawsFrom):
     def _empty(self, like: Tensor) -> Tensor:
         return like.new_empty(self._narrow(like.shape))
 
-    def _noise(self, args: tuple[Any, ...], generator: torch.Generator) -> "Noise":
-        """A source of noise of the shape of an operation's arguments, the same for all candidates."""
-        like = next(x for x in args if isinstance(x, Tensor))
+    def _noise(self, like: Tensor, generator: torch.Generator) -> "Noise":
+        """A source of noise of the shape of an operation's argument, the same for all candidates."""
         empty = self._empty(like)
 
         def draw(kind: str) -> Tensor:

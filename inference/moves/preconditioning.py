@@ -7,6 +7,7 @@ so there are three of each. Where data are missing, each chunk has its own: a sl
 its neighbours alone.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -123,24 +124,32 @@ def _precisions(state: State, site: Site, chunks: Chunks, learned: SiteAdaptatio
     factors = [f for f in factors_of(state, site.name) if f.key in learned.secants]
     shares = {f.key: observed_share(state, site, f) for f in factors}
     numbers = chunks.count * size * width * (size * width if dense else 1)
-    gaps = any(share is not None for share in shares.values())
-    # the slices that a window holds move on from step to step, and roots are kept
-    differ = gaps and site.name not in state.masks and numbers <= MAX_SEPARATE
+    differ = numbers <= MAX_SEPARATE and _has_gaps(state, site, shares.values())
     places = _Places.of(chunks, differ=differ)
     kinds = len(places.kinds)
     blocks = like.new_zeros((kinds, width, width, size, size) if dense else (kinds, width, size))
+    add = _add_factor if dense else _add_diagonal
     for factor in factors:
         curvature = learned.secants[factor.key].curvature()
-        share = shares[factor.key]
-        if share is not None:
-            share = (share if differ else share.mean()[None]).to(like.dtype)
-        add = _add_factor if dense else _add_diagonal
+        share = _usable_share(shares[factor.key], like, by_slice=differ)
         add(blocks, places, curvature, *_reach(chunks, site, factor), share)
     empty = 1 - places.valid(range(width), 0, (0, chunks.length), like, None)
     if not dense:
         return (blocks + empty[..., None]).flatten(1)
     blocks.diagonal(dim1=1, dim2=2).diagonal(dim1=1, dim2=2).add_(empty[..., None])
     return blocks.transpose(2, 3).flatten(3).flatten(1, 2)
+
+
+def _has_gaps(state: State, site: Site, shares: Iterable[Tensor | None]) -> bool:
+    """Whether data are missing at slices that stay where they are, as those of a window do not."""
+    return site.name not in state.masks and any(share is not None for share in shares)
+
+
+def _usable_share(share: Tensor | None, like: Tensor, *, by_slice: bool) -> Tensor | None:
+    """A share by slice, or the mean of all slices for chunks that stand for each other."""
+    if share is None:
+        return None
+    return (share if by_slice else share.mean()[None]).to(like.dtype)
 
 
 def observed_share(state: State, site: Site, factor: Factor) -> Tensor | None:
