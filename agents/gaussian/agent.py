@@ -40,6 +40,7 @@ DEFAULTS: Mapping[str, Any] = {
     "correlation": 0.75,
     "discount": 1.0,
     "novelty": True,
+    "resolution": 0.03,
     "growth": 1.3,
 }
 
@@ -58,6 +59,7 @@ class GaussianAgent(ActiveInferenceAgent):
         draws: of the weights that a plan is judged under, the first of the particles.
         horizon, candidates, iterations, elites, correlation, discount: see `CrossEntropy`.
         novelty: whether what is learned about the world counts.
+        resolution: how finely states are looked at for that, in units of their changes.
         growth: of the series, between looks at its scales and smoothness.
         common: of `ActiveInferenceAgent`.
 
@@ -82,6 +84,7 @@ class GaussianAgent(ActiveInferenceAgent):
         correlation: float,
         discount: float,
         novelty: bool,
+        resolution: float,
         growth: float,
         **common: Any,
     ) -> None:
@@ -103,6 +106,7 @@ class GaussianAgent(ActiveInferenceAgent):
             reward_scale=reward_scale,
             draws=draws,
             novelty=novelty,
+            resolution=resolution,
         )
         search = CrossEntropy(
             horizon=horizon,

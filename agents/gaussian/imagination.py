@@ -151,7 +151,7 @@ def outcomes(features: Features, futures: Futures, actions: Tensor, weights: Ten
     return features.change.to(DTYPE) * found.unflatten(1, actions.shape[:2])
 
 
-def novelty(posterior: Regression, features: Tensor) -> Tensor:
+def novelty(posterior: Regression, features: Tensor, resolution: float = 0.0) -> Tensor:
     """What the outcomes of each step tell about the weights beyond those before it, `(N, H)` nats.
 
     By the chain rule they sum to what the whole sequence tells: nothing is learned twice.
@@ -159,11 +159,14 @@ def novelty(posterior: Regression, features: Tensor) -> Tensor:
     Args:
         posterior: of the weights.
         features: `(N, H, F)`.
+        resolution: standard deviation with which outcomes are looked at, in units of change: what
+            the weights are known to beyond that is no news.
     """
-    whitening = posterior.whitening.to(features)
-    whitened = (features @ whitening.mT).double()  # float32 alone may leave no Gram matrix
-    gram = whitened @ whitened.mT
-    gram.diagonal(dim1=-2, dim2=-1).add_(1.0)
-    root = torch.linalg.cholesky(gram)
-    per_output = root.diagonal(dim1=-2, dim2=-1).log().to(features)
-    return posterior.rate.shape[-1] * per_output
+    whitened = features @ posterior.whitening.to(features).mT
+    share = (posterior.noise / (posterior.noise + resolution**2)).to(features)
+    gain = share[:, None, None, None] * (whitened @ whitened.mT)
+    gain.diagonal(dim1=-2, dim2=-1).add_(1.0)
+    root, failed = torch.linalg.cholesky_ex(gain)
+    if bool(failed.any()):  # what is next to unknown is too much for single precision
+        return novelty(posterior, features.double(), resolution).to(features)
+    return root.diagonal(dim1=-2, dim2=-1).log().sum(0)

@@ -24,6 +24,7 @@ class GaussianJudge:
         reward_scale: nats a unit of reward is worth.
         draws: how many particles' weights are looked at.
         novelty: whether what is learned about the weights counts.
+        resolution: how finely states are looked at for that, in units of their changes.
     """
 
     world: World
@@ -31,6 +32,7 @@ class GaussianJudge:
     reward_scale: float = 1.0
     draws: int = 4
     novelty: bool = True
+    resolution: float = 0.03
 
     def __call__(self, situation: Situation, policies: Tensor) -> Mapping[str, Tensor]:
         """Return the terms of each step, `(N, H)` nats."""
@@ -62,7 +64,7 @@ class GaussianJudge:
         summed = self.world.learned["state"].last
         if not self.novelty or summed is None:
             return torch.zeros(futures.features.shape[:2])
-        return novelty(summed.regression, futures.features)
+        return novelty(summed.regression, futures.features, self.resolution)
 
     def _log_preference(self, situation: Situation, futures: Futures, actions: Tensor) -> Tensor:
         """Log preference under each draw, `(K, N, H)` nats."""

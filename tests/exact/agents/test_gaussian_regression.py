@@ -100,6 +100,23 @@ def test_novelty_of_a_sequence_is_the_entropy_that_its_outcomes_share_with_the_w
             assert float(steps[candidate, :steps_so_far].sum()) == pytest.approx(float(expected))
 
 
+def test_what_is_known_finely_enough_is_no_news():
+    """Outcomes seen with a resolution r: half the log determinant of v (I + Phi P^-1 Phi') + r^2 over v + r^2."""
+    phi, y, scale = problem()
+    found = Regression.given(Sums.of(phi, y), scale)
+    new = problem(seed=2, rows=4)[0]
+    covariance = (phi.T @ phi + torch.diag(scale**-2)).inverse()
+    resolution = 0.04
+    expected = 0.0
+    for noise in found.noise.tolist():
+        seen = torch.eye(4, dtype=torch.double) * (noise + resolution**2)
+        expected += 0.5 * float(torch.logdet(seen + noise * new @ covariance @ new.T))
+        expected -= 0.5 * float(torch.logdet(seen))
+    told = novelty(found, new[None], resolution).sum()
+    assert float(told) == pytest.approx(expected)
+    assert float(told) < float(novelty(found, new[None]).sum())
+
+
 def test_nothing_is_learned_twice():
     """n outcomes at one place tell 1/2 ln(1 + n q) per output, not n times the first."""
     phi, y, scale = problem()

@@ -306,7 +306,7 @@ def test_terms_add_up_to_preference_and_novelty(lived):
     entropy = (0.5 * variance.log().sum(-1)).mean()
     assert torch.allclose(terms["ambiguity"].double(), entropy.expand(5, 6), atol=1e-5)
     assert torch.allclose(terms["risk"] + terms["ambiguity"], expected, atol=1e-4)
-    told_by = novelty(told.learned["state"].last.regression, futures.features)
+    told_by = novelty(told.learned["state"].last.regression, futures.features, 0.03)
     assert torch.allclose(terms["novelty"], told_by) and float(told_by.min()) > 0
     blind, _ = judged(lived, policies, wish=lambda s, a: s[..., 0], novelty=False)
     assert not blind["novelty"].any()
