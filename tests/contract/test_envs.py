@@ -189,4 +189,7 @@ def test_vector_autoreset_has_no_junk_step():
     vector.reset(seed=0)
     _, _, terminated, _, info = vector.step(np.array([1, 3]))
     assert terminated.tolist() == [True, False]
+    assert info["_final_obs"].tolist() == [True, False]
     assert info["final_obs"][0]["location"] == 1
+    won = info["final_obs"][0]["outcome"] == 2
+    assert info["final_info"]["success"][0] == won  # what was told at the end is found there
