@@ -413,11 +413,11 @@ def compare(
         seed: of all draws.
         options: of `DCPC.evidence`.
     """
-    sizes = {"num_samples": 1024, "num_fit": 4096, "seed": seed, **options}
+    sizes = {"method": "gauss_markov", "num_samples": 1024, "num_fit": 4096, "seed": seed}
     found = []
     for learner in learners:
         engine = DCPC(behaviour_model(learner, group=False), num_particles=32)
-        found.append(engine.log_evidence(behaviour.data, **sizes))
+        found.append(engine.log_evidence(behaviour.data, **{**sizes, **options}))
     return torch.stack(found)
 
 

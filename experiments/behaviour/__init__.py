@@ -1,0 +1,1 @@
+"""Parameters of subjects, recovered from simulated behaviour."""

@@ -1,0 +1,123 @@
+"""Do fits find the parameters that made the behaviour, with the right spread, and the right learner?
+
+    python -m aif_dcpc.experiments.behaviour.recover fit          # correlation and ranks, known population
+    python -m aif_dcpc.experiments.behaviour.recover group        # the same, the population inferred
+    python -m aif_dcpc.experiments.behaviour.recover compare      # which learner made the behaviour
+
+The task: two arms, both shown after each choice; on each trial one of them wins and one loses,
+independently. The arm that wins in .8 of the trials changes with probability 1/20, and so does,
+apart from it, the arm that loses. That both outcomes are shown, and that wins and losses go their
+own ways, is what makes all four parameters identifiable in 200 trials.
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+
+import torch
+from scipy.stats import chisquare
+from torch import Tensor
+
+from aif_dcpc.agents.behaviour import (
+    POPULATION,
+    Behaviour,
+    Fit,
+    Learner,
+    compare,
+    fit_behaviour,
+    simulate,
+)
+
+SUBJECTS = 40
+TRIALS = 200
+BINS = 10
+LEARNERS = {
+    "full": Learner(),
+    "no habit": Learner(free=("learning_rate", "precision", "loss_preference")),
+    "losses as wins": Learner(free=("learning_rate", "precision", "habit")),
+    "learning rate .3": Learner(free=("precision", "loss_preference", "habit")),
+}
+
+
+def arms(generator: torch.Generator) -> Tensor:
+    """Which arm shows an outcome in each trial, `(B, T, 2)`: one mostly does, and changes."""
+    changes = torch.rand(SUBJECTS, TRIALS, generator=generator) < 1 / 20
+    first = torch.rand(SUBJECTS, 1, generator=generator) < 0.5
+    usual = (changes.cumsum(1) + first) % 2
+    holds = torch.rand(SUBJECTS, TRIALS, generator=generator) < 0.8
+    return torch.nn.functional.one_hot(torch.where(holds, usual, 1 - usual), 2).float()
+
+
+def simulated(learner: Learner, seed: int) -> tuple[dict[str, Tensor], Behaviour]:
+    """Parameters of subjects, drawn from the population, and what they chose."""
+    generator = torch.Generator().manual_seed(seed)
+    outcomes = arms(generator), arms(generator)
+    free = {
+        name: mean + sd * torch.randn(SUBJECTS, generator=generator)
+        for name, (mean, sd) in POPULATION.items()
+        if name in learner.free
+    }
+    return free, simulate(learner, free, *outcomes, seed=seed)
+
+
+def recovery(fit: Fit, free: dict[str, Tensor]) -> Iterator[tuple[str, float, Tensor]]:
+    """Correlation of truth and posterior mean, and ranks of the truth among 99 draws, by parameter."""
+    for name in fit.learner.free:
+        draws = fit.draws[name].flatten(0, 1)
+        pair = torch.stack([free[name], draws.mean(0)])
+        chosen = torch.linspace(0, len(draws) - 1, 99).long()
+        ranks = (draws[chosen] < free[name]).sum(0)
+        yield name, float(torch.corrcoef(pair)[0, 1]), ranks
+
+
+def measure_fit(*, group: bool, seeds: range, seconds: float, particles: int) -> None:
+    """Print correlations, and the probability of ranks as uneven as these."""
+    learner = LEARNERS["full"]
+    pooled: dict[str, list[Tensor]] = {name: [] for name in learner.free}
+    for seed in seeds:
+        began = time.process_time()
+        free, data = simulated(learner, seed)
+        fit = fit_behaviour(
+            learner, data, group=group, max_seconds=seconds, num_particles=particles, seed=seed
+        )
+        found = list(recovery(fit, free))
+        for name, _, ranks in found:
+            pooled[name].append(ranks)
+        print(
+            f"seed {seed}: "
+            + ", ".join(f"{name} {correlation:.3f}" for name, correlation, _ in found)
+            + f"; {time.process_time() - began:.0f} s; {len(fit.draws.warnings)} warnings",
+            flush=True,
+        )
+        for warning in fit.draws.warnings:
+            print("  ", warning, flush=True)
+        every = torch.cat([ranks for all_ranks in pooled.values() for ranks in all_ranks])
+        counts = torch.bincount(every * BINS // 100, minlength=BINS)
+        chance = chisquare(counts.numpy()).pvalue
+        print(f"ranks of {len(every)}: {counts.tolist()}, p = {chance:.2f}", flush=True)
+
+
+def measure_comparison(*, seeds: range) -> None:
+    """Print how often the learner that made the behaviour has more evidence than another."""
+    right = pairs = 0
+    began = time.process_time()
+    for seed in seeds:
+        for name, learner in LEARNERS.items():
+            _, data = simulated(learner, 100 + seed)
+            evidence = compare(LEARNERS.values(), data, num_samples=256, num_fit=1024).sum(1)
+            found = dict(zip(LEARNERS, evidence.tolist(), strict=True))
+            right += sum(found[name] > value for other, value in found.items() if other != name)
+            pairs += len(found) - 1
+            rounded = {other: round(value, 1) for other, value in found.items()}
+            seconds = time.process_time() - began
+            print(f"{name}: {rounded}; right {right} of {pairs}; {seconds:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    what, *numbers = sys.argv[1:]
+    seeds = range(int(numbers[0]) if numbers else 1)
+    if what == "compare":
+        measure_comparison(seeds=seeds)
+    else:
+        limit = float(numbers[1]) if len(numbers) > 1 else 120.0
+        measure_fit(group=what == "group", seeds=seeds, seconds=limit, particles=16)

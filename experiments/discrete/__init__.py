@@ -1,0 +1,1 @@
+"""How soon the discrete agent learns worlds whose state is seen."""
