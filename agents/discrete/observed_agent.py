@@ -29,11 +29,12 @@ from aif_dcpc.agents.settings import read_settings
 MAX_STATES = 20_000
 FEW = 50  # steps during which the shared part is inferred at each step
 TIED = 1e-6  # nats
+USUAL = 16.0  # nats, over the root of the number of rows: chosen on worlds of 64 to 3,000 rows
 TRY_WITH = {"num_particles": 2}
 DEFAULTS: Mapping[str, Any] = {
     "novelty": True,
     "least_novelty": 0.05,
-    "reward_scale": 0.5,
+    "reward_scale": None,
     "discount": 0.98,
     "growth": 0.02,
     "novel": 1.0,
@@ -55,7 +56,8 @@ class ObservedAgent(BaseAgent):
         novelty: whether what an action would tell counts for it.
         least_novelty: nats of it that are not counted: an agent would stay where it is safe, and
             learn the last digits there.
-        reward_scale: nats by which the largest reward met is preferred to none.
+        reward_scale: nats by which the largest reward met is preferred to none; by default less in
+            larger worlds, of which there is more to learn first (a rule of thumb, see `USUAL`).
         discount: weight of the next step against this one.
         growth: share by which the life grows before what rows share is inferred anew (tables
             themselves are exact at every step).
@@ -74,7 +76,7 @@ class ObservedAgent(BaseAgent):
         precision: float = 16.0,
         novelty: bool = True,
         least_novelty: float = 0.05,
-        reward_scale: float = 0.5,
+        reward_scale: float | None = None,
         discount: float = 0.98,
         growth: float = 0.02,
         novel: float = 1.0,
@@ -88,12 +90,13 @@ class ObservedAgent(BaseAgent):
         self.precision = precision
         self.novelty = novelty
         self.least_novelty = least_novelty
-        self.reward_scale = reward_scale
         self.discount = discount
         self.growth = growth
         self.max_iterations = max_iterations
         self.tolerance = tolerance
-        num_states = int(np.prod(self.sizes))
+        num_states = math.prod(self.sizes)
+        usual = USUAL / math.sqrt(num_states * num_actions)
+        self.reward_scale = usual if reward_scale is None else float(reward_scale)
         self.transitions = Transitions(num_states, num_actions)
         self.outcomes = Outcomes(num_states, num_actions)
         self.world = World(self.transitions, num_particles=num_particles, novel=novel)
