@@ -1,7 +1,7 @@
 """Particles that live on in a model, one slice at a time, each by actions of its own.
 
-`engine.imagine` follows sequences of actions that are known beforehand. Here every action may depend
-on what was imagined before it. All trajectories lie on the particle axis, so that each has its own
+`engine.imagine` follows sequences of actions that are known beforehand. Here every action may
+depend on what was imagined before it. All trajectories lie on the particle axis, so that each has its own
 parameters; what the next slice reads is carried along, and nothing else.
 """
 

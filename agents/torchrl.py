@@ -1,4 +1,4 @@
-"""Agents as users of torchrl expect them: a policy for its collectors, a posterior for its planners.
+"""Agents for torchrl: a policy for its collectors, a posterior as a world for its planners.
 
     env = lived_in(GymWrapper(envs.make("TMaze")), agent)     # tells the agent what it leads to
     Collector(env, AgentPolicy(agent, env), frames_per_batch=100, total_frames=1000)
@@ -66,7 +66,7 @@ class Listening(Transform):
         self.moment = 0
 
     def seen(self, tensordict: TensorDictBase) -> Observation:
-        """What a tensordict shows, as the agent reads it; what torchrl has as one-hot is a number again."""
+        """What a tensordict shows, as the agent reads it: one-hot vectors are numbers again."""
         return {
             self.names.get(key, key): spec.to_numpy(tensordict[key])
             for key, spec in self.streams.items()
@@ -195,7 +195,7 @@ class Transition(TensorDictModuleBase):
 
 
 class Consequences(TensorDictModuleBase):
-    """Reward and ending of an imagined slice: those that the model observes, else how much it is preferred.
+    """Reward and ending of an imagined slice: what the model observes, else its preference.
 
     Args:
         agent: whose preferences they are, nats.
@@ -311,7 +311,7 @@ class ImaginedEnv(ModelBasedEnvBase):
         return torch.where(begins.reshape(self.batch_size), found, old)
 
     def _set_seed(self, seed: int | None) -> None:
-        """Seed all draws."""
+        """Seed the draws of all trajectories."""
         self.generator.manual_seed(0 if seed is None else seed)
 
 

@@ -12,7 +12,8 @@ those in the body should stay within -1 .. 1, one hour is
     stomach'     = .6 stomach + food                food: 1 eat by day
     energy'      = energy - .08 + .26 stomach'      + noise; shivering costs .03 more
 
-No variable goes beyond -5 .. 5. Actions: 0 rest, 1 eat, 2 shade, 3 sun, 4 shiver. Day is from 6 to 18 o'clock.
+No variable goes beyond -5 .. 5. Day is from 6 to 18 o'clock. Actions: 0 rest, 1 eat, 2 shade,
+3 sun, 4 shiver.
 """
 
 from collections import deque

@@ -1,4 +1,4 @@
-"""A chain of two cues on a grid: the first tells where the second is, the second which of two ends is rewarded.
+"""Two cues on a grid: the first tells where the second is, the second which end is rewarded.
 
 The grid is 5 x 7, cells numbered row by row. The agent begins in a corner, the first cue lies at
 (2, 0); the second at one of four places, (0, 2), (1, 3), (3, 3), (4, 2); the ends at (1, 5) and
@@ -113,7 +113,7 @@ class CueChaining(gym.Env[dict[str, Any], int]):
         }
 
     def render(self) -> npt.NDArray[np.uint8]:  # type: ignore[override]
-        """The grid: cues in yellow, the second with an arrow once it has been seen; the rewarded end in green."""
+        """The grid: cues in yellow, with their word once read; the rewarded end in green."""
         cells = {cell: ("floor", "2?") for cell in SECOND}
         cells[SECOND[self.place]] = ("cue", "2" + (" up", " dn")[self.rewarded] * self.told[1])
         cells[FIRST] = ("cue", "1" + f" {'ABCD'[self.place]}" * self.told[0])

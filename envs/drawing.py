@@ -1,4 +1,4 @@
-"""Small pictures of the package's own worlds: a board of cells, or variables over time. `(H, W, 3)` uint8."""
+"""Small pictures of the package's own worlds, `(H, W, 3)` uint8: cells, or variables over time."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -61,7 +61,7 @@ def board(
 def chart(
     traces: Mapping[str, Sequence[float]], dark: Sequence[bool], width: int, words: str
 ) -> Picture:
-    """Draw variables over time, each in a strip of its own, with the band from -1 to 1 and the nights.
+    """Draw variables over time, each in a strip, with the band from -1 to 1 and the nights.
 
     Args:
         traces: name -> its values, standardised.

@@ -102,7 +102,7 @@ def _streams(
 
 
 def _check_names(env: gym.Env[Any, Any], streams: list[Stream]) -> None:
-    """Refuse two streams of one name: nested keys are joined by underscores, which keys may have too."""
+    """Refuse two streams of one name: keys may have the underscores that join them."""
     names = [stream.name for stream in streams]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None or not names:
@@ -113,7 +113,7 @@ def _check_names(env: gym.Env[Any, Any], streams: list[Stream]) -> None:
 
 
 def first_of(space: Space) -> Any:
-    """The number from which a discrete space counts; None where it is 0, or where nothing is counted."""
+    """The number from which a space counts; None where that is 0, or nothing is counted."""
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
         return space.start if np.any(space.start) else None
     return None

@@ -29,7 +29,7 @@ class RunningEpisode:
     episode_return: float = 0.0
 
     def take(self, action: Plain, reward: float, steps: int) -> None:
-        """Count one action."""
+        """Count one action and its reward."""
         self.actions.append(action)
         self.steps += steps
         self.episode_return += reward

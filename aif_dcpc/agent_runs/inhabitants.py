@@ -89,7 +89,7 @@ class OneInEach:
         return {"agent": first, "companions": others}
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Restore every agent.
+        """Restore each of the agents.
 
         Raises:
             RunFolderError: the checkpoint is of other agents.
@@ -129,7 +129,7 @@ class AllAtOnce:
         return scalars
 
     def state(self) -> Checkpoint:
-        """The one agent."""
+        """The state of the one agent."""
         return {"agent": self.agent.state_dict()}
 
     def restore(self, checkpoint: Checkpoint) -> None:

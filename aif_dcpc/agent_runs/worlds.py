@@ -133,7 +133,7 @@ def stacked(observations: Sequence[Observation]) -> dict[str, Any]:
 
 
 def split(outcomes: Sequence[Outcome]) -> Iterator[Any]:
-    """Yield observations, rewards, terminations and truncations of several worlds, `(B, *event)` each."""
+    """Yield observations, rewards, terminations and truncations of worlds, `(B, *event)`."""
     yield stacked([outcome.observation for outcome in outcomes])
     yield np.array([outcome.reward for outcome in outcomes])
     yield np.array([outcome.terminated for outcome in outcomes])

@@ -1,6 +1,7 @@
-"""Proximal policy optimisation as torchrl has it, in any environment of torchrl's: real ones, or an agent's imagined one.
+"""Proximal policy optimisation by torchrl, in real environments or in one that an agent imagines.
 
-Settings are those of the RL Zoo for CartPole-v1, in all tasks (https://github.com/DLR-RM/rl-baselines3-zoo).
+The default settings are those of the RL Zoo for CartPole-v1
+(https://github.com/DLR-RM/rl-baselines3-zoo).
 
 References:
     Schulman et al. 2017, "Proximal policy optimization algorithms" (arXiv 1707.06347).
@@ -24,7 +25,7 @@ from torchrl.objectives.value import GAE
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How it learns.
+    """How policy and value are learned.
 
     Attributes:
         frames: environment steps of a batch, over all environments side by side.

@@ -1,4 +1,6 @@
-"""Environment steps until torchrl's PPO reaches a bar, every step counted: `python -m aif_dcpc.experiments.ppo.measure`.
+"""Environment steps until torchrl's PPO reaches a bar, every step counted.
+
+    python -m aif_dcpc.experiments.ppo.measure --task CartPole-v1 --seeds 5
 
 A run reaches the bar with the episode that ends the first stretch of `WINDOW` training episodes
 whose mean return is at least the bar.
@@ -14,6 +16,7 @@ from statistics import fmean, median
 from typing import Any
 
 import torch
+from tensordict import TensorDictBase
 from torchrl.envs import EnvBase, GymWrapper, SerialEnv
 
 from aif_dcpc import envs
@@ -60,31 +63,49 @@ def make_env(world: dict[str, Any]) -> EnvBase:
     return GymWrapper(envs.make(**world))
 
 
+class Tally:
+    """Returns of training episodes in environments side by side, and when they reached a bar.
+
+    Args:
+        bar: mean return of `WINDOW` episodes.
+    """
+
+    def __init__(self, bar: float) -> None:
+        self.bar = bar
+        self.running = torch.zeros(WORLDS)
+        self.recent: deque[float] = deque(maxlen=WINDOW)
+        self.steps = 0
+        self.reached: int | None = None
+
+    def take(self, moment: TensorDictBase) -> None:
+        """Count one step of each environment."""
+        self.steps += WORLDS
+        self.running += moment["next", "reward"].reshape(-1)
+        for index in moment["next", "done"].reshape(-1).nonzero().flatten().tolist():
+            self.recent.append(float(self.running[index]))
+            self.running[index] = 0
+        if self.reached is None and len(self.recent) == WINDOW and self.mean >= self.bar:
+            self.reached = self.steps
+
+    @property
+    def mean(self) -> float:
+        """Mean return of the last episodes."""
+        return fmean(self.recent) if self.recent else float("nan")
+
+
 def steps_to_bar(task: Task, seed: int) -> dict[str, float | int | None]:
-    """Learn until the bar or the end of the budget; report steps, the last mean return and seconds."""
+    """Learn until the bar or the end of the budget; report steps, the last mean and seconds."""
     start = time.process_time()
     env = SerialEnv(WORLDS, partial(make_env, task.world))
     keys = [key for key in env.observation_spec.keys() if isinstance(key, str)]
-    running = torch.zeros(WORLDS)
-    recent: deque[float] = deque(maxlen=WINDOW)
-    step = 0
-    reached = None
+    tally = Tally(task.bar)
     for batch in learn(env, keys, steps=task.steps, settings=task.settings, seed=seed):
-        for now in batch.unbind(1):
-            step += WORLDS
-            running += now["next", "reward"].reshape(-1)
-            for index in now["next", "done"].reshape(-1).nonzero().flatten().tolist():
-                recent.append(float(running[index]))
-                running[index] = 0
-            if reached is None and len(recent) == WINDOW and fmean(recent) >= task.bar:
-                reached = step
-        if reached is not None:
+        for moment in batch.unbind(1):
+            tally.take(moment)
+        if tally.reached is not None:
             break
-    return {
-        "steps": reached,
-        "mean_return": fmean(recent) if recent else None,
-        "seconds": time.process_time() - start,
-    }
+    seconds = time.process_time() - start
+    return {"steps": tally.reached, "mean_return": tally.mean, "seconds": seconds}
 
 
 def main() -> None:
