@@ -132,14 +132,19 @@ class _Dumper(yaml.SafeDumper):
 def _refuse_code(values: Any) -> None:
     """Refuse what a configuration library could take for an instruction, `_target_` keys and `${...}`, and odd kinds."""
     if isinstance(values, dict):
-        for key, value in values.items():
+        for key in values:
             if not isinstance(key, str) or key.startswith("_"):
                 raise ConfigError(f"key {key!r} is not allowed in a run folder.")
-            _refuse_code(value)
-    elif isinstance(values, list):
+        values = list(values.values())
+    if isinstance(values, list):
         for value in values:
             _refuse_code(value)
-    elif isinstance(values, str) and "${" in values:
-        raise ConfigError(f"value {values!r} is not allowed in a run folder.")
-    elif values is not None and not isinstance(values, (str, bool, int, float)):
-        raise ConfigError(f"value {values!r} is not allowed in a run folder: write it as a text.")
+    else:
+        _refuse_leaf(values)
+
+
+def _refuse_leaf(value: Any) -> None:
+    if isinstance(value, str) and "${" in value:
+        raise ConfigError(f"value {value!r} is not allowed in a run folder.")
+    if value is not None and not isinstance(value, (str, bool, int, float)):
+        raise ConfigError(f"value {value!r} is not allowed in a run folder: write it as a text.")

@@ -100,6 +100,7 @@ def _sorted_arguments() -> Any:
     """Parse the command line, flags anywhere in it and paths as they are typed; Hydra gets it flags first."""
     from hydra._internal.utils import get_args_parser
 
+    from aif_dcpc.commands.launching import launched
     from aif_dcpc.commands.words import literal
 
     parser = get_args_parser()
@@ -109,7 +110,7 @@ def _sorted_arguments() -> Any:
         raise ConfigError(
             f"unknown flag {flag}: write {key}=VALUE, without dashes; --help lists all keys."
         )
-    words = [literal(word) for word in arguments.overrides]
+    words = [literal(word) for word in launched(arguments.overrides, sweep=arguments.multirun)]
     flags = [word for word in sys.argv[1:] if word not in arguments.overrides]
     sys.argv = [sys.argv[0], *flags, *words]
     return parser.parse_args()

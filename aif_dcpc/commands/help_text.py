@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
+from aif_dcpc.commands.launching import LAUNCHERS
 from aif_dcpc.notes import say
 
 GROUPS = {
-    "train": ("agent", "env", "experiment", "inference", "launch"),
+    "train": ("agent", "env", "experiment", "inference"),
     "rollout": (),
     "evaluate": (),
 }
@@ -31,7 +32,7 @@ EXAMPLES = {
     ),
 }
 TITLES = {"images": "of an experiment on images, or after +images=default"}
-SWEEPS = "-m KEY=A,B,C runs one job for each value; a misspelt group, choice or key is refused."
+SWEEPS = "-m KEY=A,B,C runs one job for each value, one after the other, or"
 OWN_CODE = {
     "train": """\
 Code of your own is named as module:Name: agent=my_agents:Curious (its settings: +agent.KEY=VALUE),
@@ -69,7 +70,9 @@ def _lines(command: str, words: Sequence[str]) -> Iterator[str]:
     for group, choice in (*_chosen(groups, words), *((("images", "default"),) if groups else ())):
         yield f"\n{group}:   # {TITLES.get(group, f'{group}={choice}')}"
         yield from (f"  {line}" for line in _keys(_config(f"{group}/{choice}.yaml"), own=group))
-    yield f"\n{SWEEPS}\n{OWN_CODE[command]}"
+    yield f"\n{SWEEPS}"
+    yield from (f"  +launch={name}: {way.about}" for name, way in LAUNCHERS.items())
+    yield OWN_CODE[command]
 
 
 def _config(name: str) -> Traversable:
@@ -106,12 +109,20 @@ def _chosen(groups: Sequence[str], words: Sequence[str]) -> Iterator[tuple[str, 
 
 def _keys(config: Traversable, own: str | None = None) -> Iterator[str]:
     """Yield the lines of keys, without the list of defaults and Hydra's own; of `images`, those inside it."""
-    inside = own != "images"
-    skipping = False
+    for group, line in _grouped_lines(config):
+        if group in ("defaults", "hydra") or line.startswith("#"):
+            continue
+        if own != "images":
+            yield line
+        elif group == "images" and not line.startswith("images:"):
+            yield line.removeprefix("  ")
+
+
+def _grouped_lines(config: Traversable) -> Iterator[tuple[str, str]]:
+    """Yield the lines of a file that are not empty, each with the key at the margin that it stands under."""
+    group = ""
     for line in config.read_text(encoding="utf-8").splitlines():
         if line and not line.startswith((" ", "#")):
-            skipping = line.startswith(("defaults:", "hydra:"))
-        if line.startswith("images:") and own == "images":
-            inside = True
-        elif inside and line and not skipping and not line.startswith("#"):
-            yield line.removeprefix("  ") if own == "images" else line
+            group = line.partition(":")[0]
+        if line:
+            yield group, line

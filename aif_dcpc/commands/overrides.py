@@ -31,11 +31,6 @@ from aif_dcpc.schema import typed
 
 OPTIONS = "images.options."
 GRAPH_FOLDER = "aif_dcpc.inference"  # found, not imported: that takes seconds
-LAUNCHERS = {  # way to launch jobs -> Hydra's plugin for it, and the extra that installs it
-    "cores": ("hydra_plugins.hydra_joblib_launcher", "cores"),
-    "processes": ("hydra_plugins.hydra_submitit_launcher", "slurm"),
-    "slurm": ("hydra_plugins.hydra_submitit_launcher", "slurm"),
-}
 VERSIONED = re.compile(r"-v\d+$")  # ends the id of an environment
 OPEN_KEYS = (
     "env.options",
@@ -52,26 +47,34 @@ def check_overrides(config_name: str, overrides: Sequence[str], *, sweep: bool) 
     with initialize_config_module("aif_dcpc.configs", version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         own = _parsed(overrides, loader)
-        keys_given = [entry.key_or_group for entry in own]
-        if "resume" in keys_given:
-            refuse_own(keys_given)
+        _refuse_at_sight(own, sweep=sweep)
         groups = set(loader.list_groups("")) - {"hydra"} if config_name == "train" else set()
         chosen = [entry for entry in own if entry.key_or_group in groups]
-        if not sweep:
-            _refuse_several(own)
+        keys = [entry for entry in own if entry not in chosen]
         for entry in chosen:
             _check_choice(loader, entry)
-            if entry.key_or_group == "launch":
-                _check_launch(entry, sweep=sweep)
-        chosen = [entry for entry in chosen if entry.key_or_group != "launch"]
-        own = [entry for entry in own if entry.key_or_group != "launch"]
-        keys = [entry for entry in own if entry not in chosen]
-        for choices in _combinations(chosen):
-            defaults = _defaults(config_name, choices)
-            for entry in keys:
-                _check_key(defaults, groups, entry)
+        _check_keys(config_name, groups, chosen, keys)
         if not sweep:  # whatever else Hydra refuses
             _defaults(config_name, [str(entry.input_line) for entry in (*chosen, *keys)])
+
+
+def _refuse_at_sight(own: Sequence[Override], *, sweep: bool) -> None:
+    """Refuse what needs no defaults to be known: several runs without -m, and another run's own keys."""
+    names = [entry.key_or_group for entry in own]
+    if "resume" in names:
+        refuse_own(names)
+    if not sweep:
+        _refuse_several(own)
+
+
+def _check_keys(
+    config_name: str, groups: set[str], chosen: Sequence[Override], keys: Sequence[Override]
+) -> None:
+    """Check keys against the defaults of every job's choices."""
+    for choices in _combinations(chosen):
+        defaults = _defaults(config_name, choices)
+        for entry in keys:
+            _check_key(defaults, groups, entry)
 
 
 def _refuse_several(own: Sequence[Override]) -> None:
@@ -135,19 +138,6 @@ def _check_choice(loader: ConfigLoader, parsed: Override) -> None:
             raise ConfigError(_unknown_choice(parsed.key_or_group, str(choice), known))
 
 
-def _check_launch(parsed: Override, *, sweep: bool) -> None:
-    """Refuse a way to launch jobs that is not installed, or without jobs."""
-    if not sweep:
-        raise ConfigError(
-            f"{parsed.input_line} launches the jobs of a sweep: add -m and KEY=A,B,C."
-        )
-    if not parsed.is_add():
-        raise ConfigError(f"write +{parsed.input_line}.")
-    plugin, extra = LAUNCHERS[str(parsed.value())]
-    if find_spec(plugin) is None:
-        raise ConfigError(f"{parsed.input_line} needs pip install 'aif_dcpc[{extra}]'.")
-
-
 def _unknown_choice(group: str, choice: str, known: Sequence[str]) -> str:
     """What to write in the place of a choice that there is not."""
     if group == "env" and VERSIONED.search(choice):
@@ -202,14 +192,19 @@ def _check_image_key(path: str, found: Mapping[str, Any], parsed: Override) -> N
 
 def graph_options(graph: str) -> list[str]:
     """Names of the arguments of one of the package's graphs, read off its source; empty for graphs of one's own."""
+    found = [node for node in _graph_functions() if node.name == graph]
+    arguments = [entry for node in found for entry in (*node.args.args, *node.args.kwonlyargs)]
+    return [entry.arg for entry in arguments if entry.arg != "image_shape"]
+
+
+def _graph_functions() -> Iterator[ast.FunctionDef]:
+    """Yield the functions of the folder of graphs, as they are written."""
     place = find_spec(GRAPH_FOLDER)
-    for folder in place.submodule_search_locations or () if place is not None else ():
+    assert place is not None and place.submodule_search_locations is not None
+    for folder in place.submodule_search_locations:
         for path in Path(folder).glob("images/*.py"):
-            for node in ast.parse(path.read_text(encoding="utf-8")).body:
-                if isinstance(node, ast.FunctionDef) and node.name == graph:
-                    names = [entry.arg for entry in (*node.args.args, *node.args.kwonlyargs)]
-                    return [name for name in names if name != "image_shape"]
-    return []
+            statements = ast.parse(path.read_text(encoding="utf-8")).body
+            yield from (node for node in statements if isinstance(node, ast.FunctionDef))
 
 
 def _check_type(path: str, default: Any, parsed: Override) -> None:

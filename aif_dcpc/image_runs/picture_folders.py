@@ -55,17 +55,21 @@ def find_pictures(place: Path) -> list[Path]:
     files = [path for path in sorted(place.rglob("*")) if _counts(path, place)]
     pictures = [path for path in files if path.suffix.lower() in SUFFIXES]
     others = [path for path in files if path.suffix.lower() not in SUFFIXES]
-    _refuse_unread_classes(place, pictures, others)
     if others and pictures:
-        kinds = Counter(path.suffix.lower() or path.name for path in others)
-        told = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common(4))
-        warnings.warn(
-            f"{place}: {len(others)} of {len(files)} files are left out, no pictures that are read "
-            f"({told}): convert them where they should count.",
-            DataWarning,
-            stacklevel=3,
-        )
+        _refuse_unread_classes(place, pictures, others)
+        _warn_of_unread(place, others, len(files))
     return pictures
+
+
+def _warn_of_unread(place: Path, others: Sequence[Path], number: int) -> None:
+    kinds = Counter(path.suffix.lower() or path.name for path in others)
+    told = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common(4))
+    warnings.warn(
+        f"{place}: {len(others)} of {number} files are left out, no pictures that are read ({told}): convert "
+        "them where they should count.",
+        DataWarning,
+        stacklevel=4,
+    )
 
 
 def _counts(path: Path, place: Path) -> bool:
@@ -81,7 +85,7 @@ def _refuse_unread_classes(place: Path, pictures: Sequence[Path], others: Sequen
     read = {path.relative_to(place).parts[0] for path in pictures}
     for path in others:
         first = path.relative_to(place).parts[0]
-        if path.parent != place and first not in read and pictures:
+        if path.parent != place and first not in read:
             raise ConfigError(
                 f"{place / first} holds no picture that is read ({path.name}): convert its files to "
                 f"one of {', '.join(SUFFIXES)}, or take the folder away."
@@ -117,12 +121,14 @@ def _warn_of_strays(place: Path, paths: Sequence[Path], astray: Sequence[Path]) 
 
 def parts_of(place: Path) -> tuple[Path, Path] | None:
     """The folders of training and test pictures, where a folder holds just these; None where it does not."""
-    found = {
-        path.name.lower(): path
-        for path in (place.iterdir() if place.is_dir() else ())
-        if path.is_dir() and not path.name.startswith(".") and path.name not in LITTER
-    }
+    found = {path.name.lower(): path for path in _subfolders(place)}
     tests = [found[name] for name in TEST_NAMES if name in found]
     if "train" not in found or not tests or set(found) - {"train", *TEST_NAMES}:
         return None
     return found["train"], tests[0]
+
+
+def _subfolders(place: Path) -> list[Path]:
+    """Folders that somebody put there."""
+    inside = sorted(place.iterdir()) if place.is_dir() else []
+    return [p for p in inside if p.is_dir() and p.name not in LITTER and not p.name.startswith(".")]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from aif_dcpc.checkpoints import digest
+from aif_dcpc.commands.command import run_script
 from aif_dcpc.runs import RunFolder
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -160,4 +161,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

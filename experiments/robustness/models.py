@@ -25,6 +25,7 @@ from torch.distributions import (
     Poisson,
 )
 
+from aif_dcpc.commands.command import run_script
 from aif_dcpc.inference import DCPC, GraphicalModel, InferenceError, every, lag
 
 LONGEST = 60  # seconds
@@ -164,4 +165,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from aif_dcpc.commands import evaluate, rollout, train
+from aif_dcpc.commands.command import run_script
 from aif_dcpc.configuration import load_config
 
 MAINS = {"train": train.main, "rollout": rollout.main, "evaluate": evaluate.main}
@@ -126,4 +127,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

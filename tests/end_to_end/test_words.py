@@ -18,6 +18,7 @@ import aif_dcpc.configs
 from aif_dcpc.commands import evaluate as evaluate_command
 from aif_dcpc.commands import rollout as rollout_command
 from aif_dcpc.commands import train as train_command
+from aif_dcpc.commands.launching import LAUNCHERS, launched
 from aif_dcpc.commands.overrides import graph_options
 from aif_dcpc.commands.words import as_typed, literal
 from aif_dcpc.image_runs.assembly import GRAPHS
@@ -188,3 +189,30 @@ def test_a_reader_that_has_read_enough_stops_nothing(monkeypatch, tmp_path, capf
     monkeypatch.setattr(sys, "stdout", Closed())
     monkeypatch.setattr("os.dup2", lambda old, new: None)
     say("nobody hears")
+
+
+# -- launching -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", LAUNCHERS)
+def test_ways_to_launch_are_plugins_of_hydra(way, monkeypatch):
+    monkeypatch.setattr("aif_dcpc.commands.launching.find_spec", lambda name: object())
+    words = launched(["seed=1,2", f"+launch={way}", "hydra.launcher.timeout_min=5"], sweep=True)
+    assert words[0].startswith("hydra/launcher=") and words[-1] == "hydra.launcher.timeout_min=5"
+    assert not [word for word in words if "+launch" in word]
+
+
+def test_ways_to_launch_that_cannot_be_are_refused(run, monkeypatch):
+    assert "add -m" in run(train_command.main, "+launch=cores", code=2)
+    assert "Did you mean 'cores'" in run(train_command.main, "-m", "+launch=core", code=2)
+    monkeypatch.setattr("aif_dcpc.commands.launching.find_spec", lambda name: None)
+    error = run(train_command.main, "-m", "seed=1,2", "+launch=slurm", code=2)
+    assert "pip install 'aif_dcpc[slurm]'" in error
+
+
+@pytest.mark.parametrize("way", ["cores", "processes"])
+def test_jobs_run_where_they_are_launched(way, run, tmp_path):
+    pytest.importorskip(LAUNCHERS[way].plugin)
+    run(train_command.main, *QUIET, f"+launch={way}", "seed=1,2", "-m", "run_dir=sweep")
+    seeds = {RunFolder(p.parent).config().seed for p in (tmp_path / "sweep").glob("*/config.yaml")}
+    assert seeds == {1, 2}
