@@ -240,9 +240,15 @@ def _registered(request: Request) -> Env:
     id = _imported(request.id)
     _check_registered(id, "environment", gym.registry)
     limit = {} if request.max_steps is None else {"max_episode_steps": request.max_steps}
-    drawing = request.drawing if _can_draw(_creator(id)) else {}
-    settings: Settings = {**drawing, **limit, **request.options}
-    return gym.make(id, **settings)
+    try:
+        drawing = request.drawing if _can_draw(_creator(id)) else {}
+        settings: Settings = {**drawing, **limit, **request.options}
+        return gym.make(id, **settings)
+    except ImportError as error:
+        raise UnknownEnvironment(
+            f"env.id={request.id}: it needs what is not installed: {error}; install that, or choose "
+            "another."
+        ) from error
 
 
 def _positions_only(request: Request) -> Env:

@@ -188,3 +188,13 @@ class Boundless(Bare):
     """Its actions have no bounds."""
 
     action_space = gymnasium.spaces.Box(-np.inf, np.inf, (1,))
+
+
+def needs_more(**_: Any) -> gymnasium.Env:
+    """A world that stands on a package which nobody has."""
+    import no_such_package  # noqa: F401
+
+    return Bare()
+
+
+gymnasium.register("NeedsMore-v0", entry_point=needs_more)

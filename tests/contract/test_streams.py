@@ -130,6 +130,10 @@ def test_slips_are_drawn_from_the_whole_box():
         ({"name": "worlds:Twice"}, "two streams are called 'a_b'"),
         ({"name": "worlds:Handed"}, "its actions are Dict.*one number or one array"),
         ({"name": "worlds:Boundless", "slip": 0.1}, "has no bounds; leave env.slip out"),
+        (
+            {"name": "Gymnasium", "id": "worlds:NeedsMore-v0"},
+            "needs what is not installed: No module named 'no_such_package'",
+        ),
         ({"name": "TMaze", "action_repeat": 0}, "env.action_repeat=0: expected at least 1"),
         ({"name": "MiniGrid", "id": "BabyAI-GoToRedBal-v0"}, "Did you mean 'BabyAI-GoToRedBall"),
         ({"name": "PositionsOnly", "id": "FrozenLake-v1"}, "expected CartPole-v1"),
