@@ -167,6 +167,9 @@ def novelty(posterior: Regression, features: Tensor, resolution: float = 0.0) ->
     gain = share[:, None, None, None] * (whitened @ whitened.mT)
     gain.diagonal(dim1=-2, dim2=-1).add_(1.0)
     root, failed = torch.linalg.cholesky_ex(gain)
-    if bool(failed.any()):  # what is next to unknown is too much for single precision
+    if (
+        bool(failed.any()) and features.dtype != torch.double
+    ):  # what is next to unknown is too much for single precision
         return novelty(posterior, features.double(), resolution).to(features)
+    assert not bool(failed.any())
     return root.diagonal(dim1=-2, dim2=-1).log().sum(0)

@@ -29,14 +29,13 @@ def cart_pole(state: Tensor, action: Tensor) -> Tensor:
 
 
 def mountain_car(state: Tensor, action: Tensor) -> Tensor:
-    """Prefer positions at the flag or beyond (sd .5 below it), and little effort."""
-    below = (0.5 - state[..., 0]).clamp(min=0)
-    return -0.5 * (below / 0.5).square()
+    """Prefer positions at the flag or beyond, sd 1 below it: weak, so that what is new counts."""
+    return -0.5 * (0.5 - state[..., 0]).clamp(min=0).square()
 
 
 def mountain_car_continuous(state: Tensor, action: Tensor) -> Tensor:
-    """Prefer positions at the flag or beyond, with little force."""
-    return mountain_car(state, action) - 0.1 * action[..., 0].square()
+    """Prefer positions at the flag or beyond, sd .5 below it, with little force."""
+    return 4.0 * mountain_car(state, action) - 0.1 * action[..., 0].square()
 
 
 def acrobot(state: Tensor, action: Tensor) -> Tensor:
