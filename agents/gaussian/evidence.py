@@ -11,6 +11,7 @@ from torch import Tensor
 
 from aif_dcpc.agents.gaussian.features import Scales, Shape, prior_scale
 from aif_dcpc.agents.gaussian.regression import Regression, Sums
+from aif_dcpc.inference.ascent import ascend
 
 STEPS = 20
 RATE = 0.1
@@ -31,18 +32,8 @@ def scales_of(inputs: Tensor, changes: Tensor) -> Scales:
 def fit_shape(base: Tensor, phases: Tensor, inputs: Tensor, outputs: Tensor, start: Shape) -> Shape:
     """Climb the evidence of normalised inputs `(N, I)` and outputs `(N, D)`."""
     logs = torch.cat([start.lengthscales, start.linear[None], start.waves[None]]).log()
-    logs = logs.detach().clone().requires_grad_()
-    adam = torch.optim.Adam([logs], lr=RATE)
-    best = (math.inf, logs.detach().clone())
-    with torch.enable_grad():
-        for _ in range(STEPS):
-            loss = -log_posterior(logs, base, phases, inputs, outputs)
-            if float(loss.detach()) < best[0]:
-                best = (float(loss.detach()), logs.detach().clone())
-            adam.zero_grad()
-            loss.backward()
-            adam.step()
-    return _shape(best[1])
+    given = (base, phases, inputs, outputs)
+    return _shape(ascend(lambda at: log_posterior(at, *given), logs, steps=STEPS, rate=RATE))
 
 
 def _shape(logs: Tensor) -> Shape:

@@ -20,7 +20,7 @@ REACH = 10.0  # standard deviations beyond which the linear part goes on level
 
 @dataclass(frozen=True, kw_only=True)
 class Scales:
-    """How large things are.
+    """How large inputs and changes are.
 
     Attributes:
         centre, spread: of inputs, `(I,)`, in their own units.

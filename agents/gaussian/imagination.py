@@ -19,7 +19,7 @@ DTYPE = torch.float32  # of imagined states: far finer than what is known of the
 
 @dataclass(frozen=True, kw_only=True)
 class Futures:
-    """What was imagined.
+    """What was imagined of each sequence.
 
     Attributes:
         states: `(K, N, H, D)`, what each action leads to.

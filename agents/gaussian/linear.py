@@ -220,13 +220,13 @@ class Summed:
 
     @classmethod
     def of(cls, series: Mapping[str, Tensor], linear: Linear, sums: Sums) -> "Summed":
-        """Condition on sums."""
+        """Condition weights and noise on sums."""
         posterior = Regression.given(sums, linear.features.prior_scale)
         return cls(dict(series), linear.features.projection, sums, posterior)
 
     @property
     def length(self) -> int:
-        """Slices."""
+        """How many slices the series has."""
         return self.series["state"].shape[2]
 
     def begins(self, series: Mapping[str, Tensor], features: Features) -> bool:

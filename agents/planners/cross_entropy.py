@@ -92,7 +92,7 @@ class BoxLaw:
         return BoxLaw(self.low, self.high, mean, scale, self.start)
 
     def shifted(self) -> "BoxLaw":
-        """One step on."""
+        """One step on, with the doubts of the start."""
         mean = torch.cat([self.mean[1:], self.mean[-1:]])
         return BoxLaw(self.low, self.high, mean, self.start.expand_as(mean), self.start)
 
@@ -127,7 +127,7 @@ class DiscreteLaw:
         return DiscreteLaw(_mixed(counts.float().mean(0), 0.1), self.first)
 
     def shifted(self) -> "DiscreteLaw":
-        """One step on."""
+        """One step on, with the doubts of the start."""
         probs = torch.cat([self.probs[1:], self.probs[-1:]])
         return DiscreteLaw(_mixed(probs, 0.5), self.first)
 

@@ -14,6 +14,7 @@ import json
 import math
 import time
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -68,14 +69,13 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     overrides = [word for word in asked.words if "=" in word]
-    for task in [word for word in asked.words if "=" not in word] or TASKS:
-        for seed in asked.seeds:
-            run = live(task, asked.agent, seed, overrides)
-            line = json.dumps(run)
-            print(line, flush=True)
-            if asked.out:
-                with asked.out.open("a") as file:
-                    file.write(line + "\n")
+    tasks = [word for word in asked.words if "=" not in word] or list(TASKS)
+    for task, seed in product(tasks, asked.seeds):
+        line = json.dumps(live(task, asked.agent, seed, overrides))
+        print(line, flush=True)
+        if asked.out:
+            with asked.out.open("a") as file:
+                file.write(line + "\n")
 
 
 def live(task: str, agent_name: str, seed: int, overrides: list[str]) -> Run:
