@@ -38,6 +38,7 @@ from aif_dcpc.agents.expected_free_energy import warn_unless_equal
 from aif_dcpc.agents.finite_model import FiniteModel
 from aif_dcpc.agents.kernel_tables import TableMemory
 from aif_dcpc.agents.planners.belief_expansion import Expansion, point_graph
+from aif_dcpc.agents.planners.deferred import Deferred
 from aif_dcpc.agents.planners.finite_steps import FiniteSteps
 from aif_dcpc.agents.planners.graph_values import Graph
 from aif_dcpc.agents.planners.protocol import Plan, Situation
@@ -138,19 +139,23 @@ class BeliefGraph:
         return depth == self.horizon and self.horizon_value is None
 
     def _evaluate(self, steps: FiniteSteps, graph: Graph, beliefs: Floats, depth: int) -> Plan:
-        """Evaluate the graph, and say what each first action's number is made of."""
+        """Evaluate the graph; what each first action's number is made of is told when asked for."""
         leaves = np.zeros(len(beliefs))
         if self.horizon_value is not None:
             leaves = np.asarray(self.horizon_value(beliefs), float)
         costs, choices = graph.backwards(depth, self.discount, leaves)
-        rows, last = graph.forwards(depth, self.discount, choices)
-        terms = expected_terms(steps, beliefs, rows)
-        if self.horizon_value is not None:
-            terms["horizon_value"] = weighted(last, leaves)
+
+        def terms() -> dict[str, torch.Tensor]:
+            rows, last = graph.forwards(depth, self.discount, choices)
+            found = expected_terms(steps, beliefs, rows)
+            if self.horizon_value is not None:
+                found["horizon_value"] = weighted(last, leaves)
+            return {name: torch.from_numpy(value) for name, value in found.items()}
+
         return Plan(
             policies=steps.model.action_values[:, None],
             expected_free_energy=torch.from_numpy(costs),
-            terms={name: torch.from_numpy(value) for name, value in terms.items()},
+            terms=Deferred(terms),
             nodes=len(graph.cost),
             depth=depth,
             complete=depth == self.horizon,
