@@ -33,7 +33,7 @@ USUAL = 16.0  # nats, over the root of the number of rows: chosen on worlds of 6
 TRY_WITH = {"num_particles": 2}
 DEFAULTS: Mapping[str, Any] = {
     "novelty": True,
-    "least_novelty": 0.05,
+    "least_novelty": 0.03,
     "reward_scale": None,
     "discount": 0.98,
     "growth": 0.02,
@@ -75,7 +75,7 @@ class ObservedAgent(BaseAgent):
         num_sweeps: int = 2,
         precision: float = 16.0,
         novelty: bool = True,
-        least_novelty: float = 0.05,
+        least_novelty: float = 0.03,
         reward_scale: float | None = None,
         discount: float = 0.98,
         growth: float = 0.02,
