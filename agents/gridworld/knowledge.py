@@ -21,7 +21,7 @@ def knowledge_of(view: EgocentricView, settings: HierarchicalSettings) -> tuple[
         "sight: a cell is seen if one of its up to three neighbours towards the agent is seen and "
         "can be seen past; past which tokens it can see is learned",
         "motion: a step moves it by one cell, turns it by quarter turns, or neither; which action "
-        f"does what, faced with which token, is learned (a priori it stays with probability "
+        f"does what, faced with which token, is learned (a priori it changes nothing with probability "
         f"{prior.stay:g}, and going ahead is {prior.ahead_odds:g} times as likely as any other motion)",
         "only its own actions change the map, and they change the cell ahead and the hand alone; "
         "what they change is learned",

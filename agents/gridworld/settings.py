@@ -117,6 +117,7 @@ def _check(settings: HierarchicalSettings) -> None:
         "preferences.discount must lie between 0 and 1": 0 < preferences.discount < 1,
         "replay.capacity must be at least 1": settings.replay.capacity >= 1,
         "prior.stay must lie between 0 and 1": 0 < settings.prior.stay < 1,
+        "prior.stay_alike must lie between 0 and 1": 0 < settings.prior.stay_alike < 1,
         "prior.nothing must lie between 0 and 1": 0 < settings.prior.nothing < 1,
         "prior.hand_matters must lie between 0 and 1": 0 < settings.prior.hand_matters < 1,
         "prior.effect_odds must be positive": settings.prior.effect_odds > 0,

@@ -165,7 +165,8 @@ class TablePrior:
     """Base measures: most likely nothing moves and nothing is gained.
 
     Attributes:
-        stay: prior probability that a step changes nothing.
+        stay: prior probability that a step changes nothing, if the token ahead matters.
+        stay_alike: the same for an action to which nothing matters.
         effect_odds: prior odds of one effect against one motion.
         ahead_odds: prior odds of going one cell ahead against any other motion.
         nothing: prior probability of the outcome "went on, reward zero".
@@ -175,9 +176,10 @@ class TablePrior:
         misread: Beta parameters (misread, correct).
     """
 
-    stay: float = 0.6
+    stay: float = 0.72
+    stay_alike: float = 0.5
     effect_odds: float = 0.2
-    ahead_odds: float = 4.0
+    ahead_odds: float = 18.0
     nothing: float = 0.8
     hand_matters: float = 0.2
     token_concentration: float = 2.0
@@ -200,8 +202,12 @@ class TablePrior:
         odds = torch.where(motion[0, 0], 1.0, self.effect_odds)
         odds[AHEAD] = self.ahead_odds
         bases = [
-            _favour(possible, self.stay, odds)
-            for possible in (motion, motion | alone, motion | active)
+            _favour(possible, stay, odds)
+            for possible, stay in (
+                (motion, self.stay_alike),
+                (motion | alone, self.stay),
+                (motion | active, self.stay),
+            )
         ]
         chances = NEITHER_MATTERS, 1 - self.hand_matters, self.hand_matters
         return PooledDirichletPrior.of((slots, hands), ((0, 1), (1,), ()), bases, ALPHAS, chances)

@@ -29,6 +29,7 @@ NUM_EVENTS = 9
 ALPHAS = (0.001, 0.1, 1.0)  # with no past they are evenly likely
 PRIOR = TablePrior(
     stay=0.4,
+    stay_alike=0.4,
     effect_odds=1.0,
     ahead_odds=1.0,
     nothing=0.6,

@@ -111,3 +111,36 @@ def test_one_exception_is_found_where_nothing_else_depends_on_the_hand():
     counts[0, 1, :, 1] = 5
     counts[0, 2, :, 0] = 5
     assert float(prior.summary(counts, 0)[0][0, 0, 1, 2]) > 0.5
+
+
+def test_how_noisy_rows_are_is_learned_from_all_heads_together():
+    """Rows that always give the same speak for a tiny concentration, rows that vary for a large one."""
+    alphas = (0.001, 0.1, 1.0)
+    base = torch.tensor(BASE)
+    prior = PooledDirichletPrior.of(
+        (TOKENS, HANDS), ((0, 1), (1,), ()), [base] * 3, alphas, (0.4, 0.7, 0.3)
+    )
+    certain = torch.zeros(8, TOKENS, HANDS, 3, dtype=torch.float64)
+    certain[:, 0, :, 1] = 10
+    certain[:, 1:, :, 0] = 10
+    noisy = torch.full((8, TOKENS, HANDS, 3), 4.0, dtype=torch.float64)
+    nothing = torch.zeros_like(certain)
+    shares = [
+        TablePosterior(prior, past).with_learned_shares().prior.shares
+        for past in (certain, noisy, nothing)
+    ]
+    assert shares[0].argmax() == 0 and shares[1].argmax() == 2
+    assert np.allclose(shares[2], 1 / 3)
+    assert all(abs(share.sum() - 1) < 1e-12 for share in shares)
+    # what is learned is used: a first exception is taken for less likely among certain heads
+    own = torch.zeros(1, TOKENS, HANDS, 3, dtype=torch.float64)
+    own[0, 2, 0, 0] = 3
+    chance = [
+        float(
+            TablePosterior(prior, past)
+            .with_learned_shares()
+            .mean_at(own, torch.tensor([0]), torch.tensor([2 * HANDS]))[0, 2]
+        )
+        for past in (certain, noisy)
+    ]
+    assert chance[0] < 1e-3 < chance[1]
