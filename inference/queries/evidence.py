@@ -192,7 +192,8 @@ def _posterior_trace(
     engine: Sampler, state: State, names: list[str], num_fit: int
 ) -> dict[str, Tensor]:
     """Particles of many sweeps after the warm-up (see `_trace`)."""
-    state, _ = engine.run(state, 2 * engine.warmup + 50)
+    # whether they agree is judged by the trace: a run that records itself is not judged twice
+    state, _ = engine.run(state, 2 * engine.warmup + 50, record=lambda s: {})
     return _trace(engine, state, names, num_fit)
 
 
