@@ -1,7 +1,6 @@
 """Expanding a graph of beliefs, breadth first, all beliefs of a level in array operations."""
 
 import time
-from typing import Any
 
 import numpy as np
 from scipy.special import xlogy
@@ -81,8 +80,9 @@ class Expansion:
         nodes = self.known
         child = np.array([nodes.setdefault(key, len(nodes)) for key in keys_of(after)])
         self.children.append(child)
-        new, first = np.unique(child, return_index=True)
-        return after[first[new >= known]]
+        # numbers are given in the order of first sight
+        highest = np.maximum.accumulate(np.concatenate([[known - 1], child]))
+        return after[child > highest[:-1]]
 
     def _lead_nowhere(self, rows: int) -> None:
         """Give each row one edge, since every row has one; it leads to a node of no value."""
@@ -131,9 +131,9 @@ class Expansion:
 def keys_of(beliefs: Floats) -> list[bytes]:
     """Name beliefs `(n, S)` so that those, and only those, that are the same have the same name."""
     codes = np.rint(beliefs * RESOLUTION).astype(np.int32)
-    whole = np.ascontiguousarray(codes).view(np.dtype((np.void, 4 * codes.shape[1])))
-    found: list[Any] = whole.ravel().tolist()
-    return found
+    width = codes.itemsize * codes.shape[1]
+    whole = codes.tobytes()
+    return [whole[start : start + width] for start in range(0, len(whole), width)]
 
 
 def chunk_size(steps: FiniteSteps) -> int:

@@ -111,6 +111,11 @@ class FiniteSteps:
         return np.sum(list(self.log_preferences.values()), 0)
 
     @cached_property
+    def worth(self) -> Floats:
+        """Expected log preference less ambiguity, `(S,)` nats: all of a cost that is linear."""
+        return self.log_preference - self.ambiguity
+
+    @cached_property
     def points(self) -> bool:
         """Whether whatever is seen identifies the state."""
         return bool((np.count_nonzero(self.by_outcome, 1) == 1).all())
@@ -144,8 +149,7 @@ class FiniteSteps:
             predicted: `(n * A, S')`, of the same beliefs.
             outcomes: `(n * A, O)`, of these.
         """
-        cost: Floats = predicted @ self.ambiguity - entropy(outcomes, 1)
-        cost -= expectation(predicted, self.log_preference)
+        cost: Floats = -entropy(outcomes, 1) - expectation(predicted, self.worth)
         if self.novelty is not None:
             cost -= self.novelty_of(beliefs, self.novelty)
         return cost

@@ -375,6 +375,6 @@ def test_decompositions_that_disagree_are_warned_of():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         planner.plan_tables(model, model.initial)
-    planner._steps(model).ambiguity[:] += 0.5
+    planner._steps(model).worth[:] -= 0.5
     with pytest.warns(DecompositionWarning, match="disagree"):
         planner.plan_tables(model, model.initial)
