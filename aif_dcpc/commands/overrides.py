@@ -54,8 +54,17 @@ def check_overrides(config_name: str, overrides: Sequence[str], *, sweep: bool) 
         for entry in chosen:
             _check_choice(loader, entry)
         _check_keys(config_name, groups, chosen, keys)
-        if not sweep:  # whatever else Hydra refuses
-            _defaults(config_name, [str(entry.input_line) for entry in (*chosen, *keys)])
+        if not sweep:
+            _refuse_what_hydra_refuses(config_name, [str(entry.input_line) for entry in own])
+
+
+def _refuse_what_hydra_refuses(config_name: str, overrides: Sequence[str]) -> None:
+    """Refuse whatever is left, in one line."""
+    try:
+        compose(config_name, overrides=list(overrides))
+    except HydraException as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConfigError(f"cannot compose {' '.join(overrides)}: {reason}") from None
 
 
 def _refuse_at_sight(own: Sequence[Override], *, sweep: bool) -> None:
