@@ -13,7 +13,7 @@ from aif_dcpc.inference.moves import Move
 from aif_dcpc.inference.queries.diagnostics import low_acceptance
 from aif_dcpc.inference.queries.edges import cut_off
 from aif_dcpc.inference.queries.impossible import refuse_impossible
-from aif_dcpc.inference.queries.looks import Looks
+from aif_dcpc.inference.queries.looks import LEAST_SWEEPS, Looks
 from aif_dcpc.inference.sampler import Readout
 from aif_dcpc.inference.settings import check_integer
 from aif_dcpc.inference.smc.recent import recent_slices
@@ -90,7 +90,8 @@ def judged(made: Swept, seen: Looks, *, warmup: int, learned: bool) -> Swept:
         return made
     still = low_acceptance(made.info)
     apart = seen.doubts(state)
-    doubts = still or list(cut_off(state, state.values)) or apart
+    told = apart if seen.sweeps >= LEAST_SWEEPS else []  # a shorter run is mostly somebody's pilot
+    doubts = still or list(cut_off(state, state.values)) or told
     return replace(made, doubts=doubts, is_no_sample=bool(still or apart))
 
 

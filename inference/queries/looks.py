@@ -19,7 +19,7 @@ from aif_dcpc.inference.queries.ranks import rank_diagnostics
 
 NUMBER = 16
 LEAST_SWEEPS = 160  # after warming up; a shorter run is mostly somebody's pilot
-LEAST_FIRST_SWEEPS = 40  # of a cloud that comes straight from the prior
+LEAST_FIRST_SWEEPS = 40  # straight from the prior, to fetch other particles; nothing is said before
 MAX_R_HAT = 1.5  # a run of less than about two times that it takes to forget
 MOST_COLUMNS = 1000  # numbers of a site that are compared, evenly chosen
 MOST_NUMBERS = 500_000  # of all looks and particles together

@@ -127,7 +127,7 @@ def test_a_large_batch_is_only_warned_of():
     state = engine.init({"x": torch.zeros(30_000)}, seed=0)
     assert arrived(engine, state, engine.generator) is None
     with pytest.warns(ConvergenceWarning, match="particles stay apart|far below the others"):
-        engine.run(state, 100)
+        engine.run(state, 250)
 
 
 def test_each_particle_is_one_draw_of_a_chain():
@@ -150,4 +150,4 @@ def test_a_remedy_that_fails_leaves_the_run(monkeypatch):
     monkeypatch.setattr("aif_dcpc.inference.arrival.cloud.sampler_at", fails)
     engine = DCPC(vague_pair(1e6), num_particles=16)
     with pytest.warns(ConvergenceWarning, match="particles stay apart|far below the others"):
-        engine.run(engine.init({"x": torch.ones(1)}, seed=0), 100)
+        engine.run(engine.init({"x": torch.ones(1)}, seed=0), 250)
