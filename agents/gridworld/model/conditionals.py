@@ -214,10 +214,7 @@ class GridConditionals:
     ) -> Tensor:
         """log p(event, outcome | token ahead) of every step, `(N, T - 1, V)`.
 
-        Args:
-            events, trajectory, history: N sequences.
-            tables: K sets.
-            which: `(N,)` the tables of each sequence; its own number by default.
+        `which` `(N,)` names the tables of each sequence; its own number by default.
         """
         num = (torch.arange(events.shape[0]) if which is None else which)[:, None]
         action = history.action[1:].expand(events.shape[0], -1)
@@ -344,11 +341,7 @@ class GridConditionals:
     ) -> Tensor:
         """log p(events, observations | tables) with the map integrated out, `(N,)`; heading must fit.
 
-        Args:
-            events: `(N, T)`.
-            history: what was observed.
-            tables: K sets; large ones are not copied.
-            which: `(N,)` the tables of each sequence; its own number by default.
+        `which` `(N,)` names the tables of each sequence; large ones are not copied.
         """
         which = torch.arange(len(events)) if which is None else which
         misread = tables.misread[which]

@@ -54,7 +54,7 @@ def exchange_events(
 
 
 def _some(particles: GridParticles, which: Tensor) -> GridParticles:
-    """Particles of some numbers."""
+    """Pick the particles with some numbers."""
     tables = Tables(*(table[which] for table in vars(particles.tables).values()))
     return GridParticles(particles.events[which], particles.initial[which], tables)
 
@@ -182,7 +182,7 @@ class Guess:
         )
 
     def draw(self, number: int, generator: torch.Generator) -> Tensor:
-        """Independent draws, `(number, S)`."""
+        """Draw events independently of each other, `(number, S)`."""
         what, rare, prior = self._hypotheses
         which = torch.multinomial(prior.exp(), number, replacement=True, generator=generator)
         shape = number, len(self.action)

@@ -139,6 +139,25 @@ def divide(
 
 
 @compiled
+def begin_scores(scores: Array, token: Ints, used: int, log_prior: Array) -> None:
+    """Write what a sequence's segments hold before any sighting, `(U + J, V)`.
+
+    Args:
+        scores: overwritten.
+        token: `(J,)` of its writes.
+        used: U.
+        log_prior: `(V,)` without a context.
+    """
+    for segment in range(len(scores)):
+        written = token[segment - used] if segment >= used else SAME
+        if written == SAME:
+            scores[segment] = log_prior
+        else:
+            scores[segment] = NEVER
+            scores[segment, written] = 0.0
+
+
+@compiled
 def token_scores(
     seen: Ints, code: Ints, context: Ints, token: Ints, used: int, odds: Array, log_prior: Array
 ) -> Array:
@@ -158,13 +177,7 @@ def token_scores(
     shown = np.full(used, -1)
     scores = np.empty((number, used + token.shape[1], slots), np.float32)
     for case in range(number):
-        for segment in range(scores.shape[1]):
-            written = token[case, segment - used] if segment >= used else SAME
-            for slot in range(slots):
-                if written == SAME:
-                    scores[case, segment, slot] = log_prior[case, 0, slot]
-                else:
-                    scores[case, segment, slot] = 0.0 if slot == written else NEVER
+        begin_scores(scores[case], token[case], used, log_prior[case, 0])
         for sighting in range(len(code)):
             segment = seen[case, sighting]
             if segment < used and shown[segment] != case:

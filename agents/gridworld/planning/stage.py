@@ -4,9 +4,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.planning.terms import NUM_TERMS, Outcomes, add_up, reached
+
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -78,27 +81,27 @@ class Steps:
 
     @cached_property
     def after(self) -> Ints:
-        """`(N, E)` state that counts after each event."""
+        """State that counts after each event, `(N, E)`."""
         return self.stage.after(self.value)
 
     @cached_property
     def scores(self) -> Floats:
-        """`(N, A)` Q of a plain step."""
+        """Q of a plain step in every state, `(N, A)`."""
         return self.stage.plain(self.value)
 
     @cached_property
     def action(self) -> Ints:
-        """`(N,)` best action."""
+        """Best action in every state, `(N,)`."""
         best: Ints = self.scores.argmax(1)
         return best
 
-    def flow(self, stops: Floats | None = None) -> Floats:
+    def flow(self, stops: Bools | None = None) -> Floats:
         """`(N, E)` flow of the best action; none in states in which the steps stop."""
         flow = self.stage.flow_without_optimism[np.arange(len(self.action)), self.action]
         return flow if stops is None else np.where(stops[:, None], 0.0, flow)
 
     def totals(
-        self, entries: Ints, stops: Floats | None = None, last: Floats | None = None
+        self, entries: Ints, stops: Bools | None = None, last: Floats | None = None
     ) -> Floats:
         """Terms of all steps from some states on, `(N, 4)`; rows that they do not lead to are void.
 

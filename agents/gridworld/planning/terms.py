@@ -49,7 +49,7 @@ class Outcomes:
 
     @classmethod
     def of(cls, tables: PosteriorTables, log_preference: Floats) -> "Outcomes":
-        """Events averaged out."""
+        """Predict outcomes with all events averaged out."""
         rows = tables.outcome_rows()
         chances = [
             np.einsum("avce,aevo->cvao", transition, outcome[rows])
