@@ -202,6 +202,25 @@ def test_the_best_sequence_is_never_lost():
     assert planner.state_dict()["law"] is not None
 
 
+def test_the_next_search_tries_what_was_planned_one_step_on():
+    seen = []
+
+    def judge(_, policies):
+        seen.append(policies.clone())
+        cost = (policies[..., 0] - torch.tensor([0.9, 0.1, -0.5])).square()
+        return {"risk": cost, "ambiguity": 0 * cost, "novelty": 0 * cost}
+
+    class Nowhere:
+        action_space = LINE
+        generator = generator()
+
+    planner = CrossEntropy(horizon=3, iterations=2, judge=judge)
+    plan = planner.plan(Nowhere)
+    planner.plan(Nowhere)
+    best = plan.policies[plan.best]
+    assert torch.equal(seen[2][0], best[[1, 2, 2]])
+
+
 def test_a_search_goes_on_from_what_was_kept():
     here = {"x": torch.tensor([[1.3]]), "u": torch.zeros(1, 1, 1)}
     one, other = CrossEntropy(horizon=4), CrossEntropy(horizon=4)
