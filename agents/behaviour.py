@@ -197,7 +197,7 @@ def _add_parameter(
 
 @dataclass(frozen=True)
 class _Choices:
-    """p(choices | parameters, what was seen), whose earlier choices are told by the value itself."""
+    """p(choices | parameters, what was seen); earlier choices are told by the value itself."""
 
     learner: Learner
 
@@ -315,7 +315,7 @@ def fit_behaviour(
 def compare(
     learners: Iterable[Learner], behaviour: Behaviour, *, seed: int = 0, **options: Any
 ) -> Tensor:
-    """Log evidence of each learner for each subject, `(learners, B)` nats, with `POPULATION` as prior.
+    """Log evidence of each learner for each subject, `(learners, B)` nats, given `POPULATION`.
 
     Sums over subjects compare learners of a whole group.
 
@@ -336,7 +336,7 @@ def compare(
 def simulate(
     learner: Learner, free: Mapping[str, Tensor], wins: Tensor, losses: Tensor, *, seed: int = 0
 ) -> Behaviour:
-    """Let learners choose, `(B,)` parameters on the real line, where all outcomes are told beforehand.
+    """Let learners choose, `(B,)` parameters on the real line, all outcomes told beforehand.
 
     Args:
         learner: what chooses.

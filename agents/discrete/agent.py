@@ -67,7 +67,7 @@ class DiscreteAgent(ActiveInferenceAgent):
         self.begin(seed=0)
 
     def infer_states(self, observation: Any) -> list[Floats]:
-        """Take in one outcome of each modality; return the belief about each factor now, `(S_f,)` each.
+        """Take in one outcome of each modality; return beliefs about the factors, `(S_f,)` each.
 
         Raises:
             AgentError: there are not as many outcomes as modalities.
@@ -89,7 +89,7 @@ class DiscreteAgent(ActiveInferenceAgent):
         return [(weights * chances).sum(0).double().numpy() for chances in found]
 
     def infer_policies(self) -> tuple[Floats, Floats]:
-        """Plan; return the probability of each action, and minus its expected free energy, `(U,)` each."""
+        """Plan; return each action's probability and minus its expected free energy, `(U,)`."""
         self.latest = self.graph.plan(self.situation())
         value = -self.latest.expected_free_energy.double()
         log_habit = torch.from_numpy(self.discrete.E).clamp_min(1e-16).log()

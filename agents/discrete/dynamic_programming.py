@@ -24,7 +24,7 @@ class Steps:
 
     Attributes:
         cost: `(S A,)` expected -ln C of the outcome, nats.
-        following: `(S A, E)` states that may follow.
+        following: `(S A, E)` states that may follow, as many as have weight, from the front.
         weight: `(S A, E)` discounted probability that each follows and the episode goes on.
         anywhere: `(S A,)` the same of effects never seen, which may lead anywhere.
     """
@@ -99,17 +99,17 @@ def _lay_out(
         for effect in range(chances.shape[1]):
             kept += chances[row, effect] if chances[row, effect] > LEAST else 0.0
         cost[row] = 0.0
+        place = 0
         for effect in range(len(effects)):
-            reached = (row // num_actions + effects[effect]) % num_states
-            following[row, effect] = reached
             chance = chances[row, effect]
-            if chance <= LEAST:
-                weight[row, effect] = 0.0
-                continue
-            there = _blend(by_reached[reached], base)
-            mixed = parents[0] * there + parents[1] * own + parents[2] * base
-            cost[row] += chance / kept * mixed[0]
-            weight[row, effect] = discount * chance / kept * (1 - mixed[1])
+            if chance > LEAST:
+                reached = (row // num_actions + effects[effect]) % num_states
+                there = _blend(by_reached[reached], base)
+                mixed = parents[0] * there + parents[1] * own + parents[2] * base
+                cost[row] += chance / kept * mixed[0]
+                following[row, place] = reached
+                weight[row, place] = discount * chance / kept * (1 - mixed[1])
+                place += weight[row, place] > 0
         rest = chances[row, -1]
         anywhere[row] = 0.0
         if rest > LEAST:
@@ -147,8 +147,9 @@ def iterate(
                 row = state * num_actions + action
                 total = cost[row] + anywhere[row] * mean
                 for place in range(following.shape[1]):
-                    if weight[row, place] > 0:
-                        total += weight[row, place] * values[following[row, place]]
+                    if weight[row, place] <= 0:
+                        break
+                    total += weight[row, place] * values[following[row, place]]
                 found[state, action] = total
                 best = min(best, total)
             change = max(change, abs(best - values[state]))

@@ -4,6 +4,7 @@ Both kinds of its agents are read: object arrays of NumPy (0.0.x), and arrays of
 axis over a batch of agents (1.0).
 """
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -30,25 +31,28 @@ def from_pymdp(agent: Any, *, index: int = 0) -> DiscreteModel:
             )
     reads_a = getattr(agent, "A_dependencies", None)
     reads_b = getattr(agent, "B_dependencies", None)
-    batched = _is_batched(agent, reads_b)
-    read = {}
-    for name in ("A", "B", "C", "D", "pA", "pB", "pD"):
-        given = getattr(agent, name, None)
-        if given is not None:
-            arrays = [np.asarray(array, float) for array in given]
-            read[name] = [array[index] if batched else array for array in arrays]
-    habit = getattr(agent, "E", None)
-    if habit is not None:
-        array = np.asarray(habit, float)
-        habit = array[index] if batched and array.ndim > 1 else array
+    one = index if _is_batched(agent, reads_b) else None
+    read = {name: _arrays(agent, name, one) for name in ("A", "B", "C", "D", "pA", "pB", "pD")}
     model = DiscreteModel(**read, A_dependencies=reads_a, B_dependencies=reads_b)
+    habit = None if getattr(agent, "E", None) is None else np.asarray(agent.E, float)
+    if habit is not None and one is not None and habit.ndim > 1:
+        habit = habit[one]
     if habit is None or len(habit) != model.num_actions:
         return model  # a prior over longer policies says nothing about single actions
-    return DiscreteModel(**read, E=habit, A_dependencies=reads_a, B_dependencies=reads_b)
+    return dataclasses.replace(model, E=habit)
+
+
+def _arrays(agent: Any, name: str, index: int | None) -> list[Any] | None:
+    """Arrays of one name, of one agent of a batch; None where there are none."""
+    given = getattr(agent, name, None)
+    if given is None:
+        return None
+    arrays = [np.asarray(array, float) for array in given]
+    return arrays if index is None else [array[index] for array in arrays]
 
 
 def _is_batched(agent: Any, reads: Any) -> bool:
-    """Whether arrays have a leading axis over agents: B has one axis more than its states and actions need."""
+    """Whether arrays have a leading axis over agents, which B would not need."""
     first = np.asarray(agent.B[0])
     needed = 2 + (len(reads[0]) if reads is not None else 1)
     return first.ndim == needed + 1

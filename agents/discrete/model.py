@@ -121,7 +121,7 @@ class DiscreteModel:
     # -- the graph ---------------------------------------------------------------------------------
 
     def graphical_model(self) -> GraphicalModel:
-        """Declare the model of one episode: sites `s_f` and `o_m`, input `u`, learned tables A_m, B_f, D_f."""
+        """Declare one episode: sites `s_f` and `o_m`, input `u`, learned tables A_m, B_f, D_f."""
         model = GraphicalModel()
         model.add_input(ACTION)
         for letter, child in (("A", "o"), ("B", "s"), ("D", "s")):
@@ -209,7 +209,7 @@ class _Row:
 
 @dataclass(frozen=True)
 class _First:
-    """Categorical of a factor's first state: a constant, or the learned table at one place among the parents."""
+    """Categorical of a factor's first state: a constant, or the learned table among the parents."""
 
     table: Tensor
     place: int | None
@@ -220,7 +220,7 @@ class _First:
 
 @dataclass(frozen=True)
 class _CountedTable:
-    """Draw a table exactly: Dirichlet(prior + how often each entry was used) (Gelman et al. 2013, section 3.4).
+    """Draw a table exactly: Dirichlet(prior + uses of each entry) (Gelman et al. 2013, 3.4).
 
     Attributes:
         site, child: the table, and the site whose kernel it is.
@@ -256,7 +256,7 @@ class _CountedTable:
         return {self.site: drawn[:, None].to(values[self.site].dtype)}
 
     def _used(self, values: Mapping[str, Tensor]) -> tuple[Tensor, list[Tensor], Tensor]:
-        """Values of the child, of what names its rows, and whether the table was used, `(K or 1, B, T)`."""
+        """Values of the child, its rows, and whether the table was used, `(K or 1, B, T)`."""
         now = values[self.child].long()
         begins = torch.zeros_like(now[:1], dtype=torch.bool)
         begins[..., :1] = True

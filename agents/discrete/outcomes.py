@@ -57,7 +57,7 @@ class Outcomes:
         return self.levels.index(outcome)
 
     def _of_action(self, action: int) -> Floats:
-        """Predictive chances of outcomes given the action alone, `(O,)`; an unmet one keeps a share."""
+        """Predictive chances of outcomes given the action, `(O,)`; an unmet one keeps a share."""
         counts = self.counts[ACTION][action]
         even = STRENGTH / (len(counts) + 1)
         found: Floats = (counts + even) / (counts.sum() + STRENGTH)
@@ -73,7 +73,7 @@ class Outcomes:
 
     @property
     def weights(self) -> Floats:
-        """Posterior probabilities that outcomes depend on the state reached, the row, the action."""
+        """Probabilities that outcomes depend on the state reached, the row, the action."""
         odds = np.exp(self.log_evidence - self.log_evidence.max())
         found: Floats = odds / odds.sum()
         return found

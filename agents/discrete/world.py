@@ -70,7 +70,7 @@ class Rows:
 
 
 class CollapsedRows(Distribution):
-    """The law of the counts of all rows, in the order in which they were seen, tables integrated out.
+    """The law of the counts of all rows, in the order they were seen, tables integrated out.
 
     Args:
         kinds: `(*batch, 3)` probabilities of fixed, usual and own.

@@ -88,7 +88,7 @@ def policy_of(agent: ObservedAgent) -> Ints:
 
 
 def learn(id: str, seed: int, steps: int, settings: dict[str, Any]) -> dict[str, Any]:
-    """Live for so many steps; say when the policy was first near the best, and since when it stayed there."""
+    """Live for so many steps; say when the policy was near the best, first and for good."""
     env = gymnasium.make(id)
     tables = Tables.of(env)
     best = tables.best()
