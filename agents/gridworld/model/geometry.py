@@ -168,8 +168,8 @@ def geometry_of(view: EgocentricView, size: int) -> Geometry:
     along_column = np.where(ahead == 0, own, place + np.sign(ahead) * view.columns)
     along_row = np.where(right == 0, own, place - np.sign(right))
     beside = np.stack([along_column, along_row])
-    offsets = offsets.astype(np.int64)
-    return Geometry(size, offsets, AHEAD, steps, MOTIONS[:, 0], nearer, outwards, beside, own)
+    places: Ints = offsets.astype(np.int64)
+    return Geometry(size, places, AHEAD, steps, MOTIONS[:, 0], nearer, outwards, beside, own)
 
 
 def _nearer(ahead: int, right: int, view: EgocentricView) -> list[int]:
