@@ -19,7 +19,7 @@ References: Sutton and Barto (2018), chapter 2; Friston et al. (2017), "Active i
     theory", for precision and habits; Talts et al. (2018), arXiv 1804.06788, for calibration.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ from aif_dcpc.inference.arrival.draws import Draws
 from aif_dcpc.misspelt import unknown_name
 
 # parameter -> what brings it from the real line to its own range, mean and sd there in a population
-RANGES = {
+RANGES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "learning_rate": torch.sigmoid,
     "precision": torch.exp,
     "loss_preference": torch.exp,
@@ -211,7 +211,7 @@ class _Choices:
 class _ChoiceSeries(Distribution):
     """T choices, each given those before it; see `Learner`."""
 
-    arg_constraints: Mapping[str, Any] = {}
+    arg_constraints: Mapping[str, Any] = {}  # type: ignore[assignment]
 
     def __init__(
         self, learner: Learner, free: Mapping[str, Tensor], wins: Tensor, losses: Tensor

@@ -50,7 +50,7 @@ def as_one_life(model: GraphicalModel, reset: str = "reset") -> GraphicalModel:
 
 
 def _add(model: GraphicalModel, site: Site) -> None:
-    """Declare a site."""
+    """Declare one site of a life."""
     if site.kernel is None:
         model.add_input(site.name, scope=site.scope)
     elif site.kind == "deterministic":

@@ -63,20 +63,25 @@ def unpack(packed: Mapping[str, Any], *, like: State) -> State:
 
 def _pack(thing: Any) -> Any:
     """Turn anything that a cloud holds into plain things."""
+    if thing is None or isinstance(thing, int | float | str):
+        return thing
+    if isinstance(thing, Tensor):
+        return thing.detach().clone()
     if isinstance(thing, Argument):
         return {"record": "Argument", "site": thing.site, "lag": thing.lag}
-    if is_dataclass(thing):
-        parts = {field.name: _pack(getattr(thing, field.name)) for field in fields(thing)}
-        return {"record": _known(type(thing).__name__), **parts}
     if isinstance(thing, Mapping):
         return {"record": "mapping", "items": [[_pack(k), _pack(v)] for k, v in thing.items()]}
     if isinstance(thing, tuple):
         return {"record": "tuple", "items": [_pack(part) for part in thing]}
-    if isinstance(thing, Tensor):
-        return thing.detach().clone()
-    if thing is None or isinstance(thing, int | float | str):
-        return thing
-    raise TypeError(f"a cloud with a {type(thing).__name__} in it cannot be packed.")
+    return _pack_record(thing)
+
+
+def _pack_record(thing: Any) -> dict[str, Any]:
+    """Turn a record into its fields and its name."""
+    if not is_dataclass(thing):
+        raise TypeError(f"a cloud with a {type(thing).__name__} in it cannot be packed.")
+    parts = {field.name: _pack(getattr(thing, field.name)) for field in fields(thing)}
+    return {"record": _known(type(thing).__name__), **parts}
 
 
 def _unpack(packed: Any) -> Any:

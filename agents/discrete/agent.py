@@ -78,7 +78,7 @@ class DiscreteAgent(ActiveInferenceAgent):
                 f"observation: expected {len(self.discrete.A)} outcomes, one of each modality, "
                 f"found {len(outcomes)}."
             )
-        seen = {f"o_{m}": np.int64(outcome) for m, outcome in enumerate(outcomes)}
+        seen = {f"o_{m}": np.asarray(outcome) for m, outcome in enumerate(outcomes)}
         self._observe(of_one_world(seen))
         state = self.life.state
         assert state is not None

@@ -52,12 +52,15 @@ class Steps:
             wanted = outcomes.log_preferences(scale)
             ends = np.array([float(ended) for _, ended in outcomes.levels])
             values = np.stack([np.ones_like(ends), -wanted, ends], 1)
+            by_reached, by_row, by_action = (table @ values for table in outcomes.counts)
             _lay_out(
                 prediction.chances,
                 effects,
                 transitions.num_actions,
                 outcomes.weights,
-                *(table @ values for table in outcomes.counts),
+                by_reached,
+                by_row,
+                by_action,
                 discount,
                 found.cost,
                 found.following,

@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from aif_dcpc.agents.arrays import Floats
 from aif_dcpc.agents.discrete.model import DiscreteModel
 from aif_dcpc.agents.errors import AgentError
+
+ARRAYS = ("A", "B", "C", "D", "pA", "pB", "pD")
 
 
 def from_pymdp(agent: Any, *, index: int = 0) -> DiscreteModel:
@@ -24,22 +27,33 @@ def from_pymdp(agent: Any, *, index: int = 0) -> DiscreteModel:
     Raises:
         AgentError: it has no A or B, or the arrays do not fit.
     """
+    _check_agent(agent)
+    reads_a = getattr(agent, "A_dependencies", None)
+    reads_b = getattr(agent, "B_dependencies", None)
+    one = index if _is_batched(agent, reads_b) else None
+    read: dict[str, Any] = {name: _arrays(agent, name, one) for name in ARRAYS}
+    model = DiscreteModel(**read, A_dependencies=reads_a, B_dependencies=reads_b)
+    habit = _habit(agent, one)
+    if habit is None or len(habit) != model.num_actions:
+        return model  # a prior over longer policies says nothing about single actions
+    return dataclasses.replace(model, E=habit)
+
+
+def _check_agent(agent: Any) -> None:
+    """Refuse what has no arrays A and B."""
     for name in ("A", "B"):
         if getattr(agent, name, None) is None:
             raise AgentError(
                 f"from_pymdp: {type(agent).__name__} has no {name}; hand an agent over."
             )
-    reads_a = getattr(agent, "A_dependencies", None)
-    reads_b = getattr(agent, "B_dependencies", None)
-    one = index if _is_batched(agent, reads_b) else None
-    read = {name: _arrays(agent, name, one) for name in ("A", "B", "C", "D", "pA", "pB", "pD")}
-    model = DiscreteModel(**read, A_dependencies=reads_a, B_dependencies=reads_b)
-    habit = None if getattr(agent, "E", None) is None else np.asarray(agent.E, float)
-    if habit is not None and one is not None and habit.ndim > 1:
-        habit = habit[one]
-    if habit is None or len(habit) != model.num_actions:
-        return model  # a prior over longer policies says nothing about single actions
-    return dataclasses.replace(model, E=habit)
+
+
+def _habit(agent: Any, index: int | None) -> Floats | None:
+    """The array E, of one agent of a batch; None where there is none."""
+    if getattr(agent, "E", None) is None:
+        return None
+    habit = np.asarray(agent.E, float)
+    return habit[index] if index is not None and habit.ndim > 1 else habit
 
 
 def _arrays(agent: Any, name: str, index: int | None) -> list[Any] | None:

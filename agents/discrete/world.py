@@ -79,7 +79,7 @@ class CollapsedRows(Distribution):
         action: `(R,)`.
     """
 
-    arg_constraints: Mapping[str, Any] = {}
+    arg_constraints: Mapping[str, Any] = {}  # type: ignore[assignment]
 
     def __init__(
         self, kinds: Tensor, concentration: Tensor, effects: Tensor, action: Tensor

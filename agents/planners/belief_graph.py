@@ -10,7 +10,7 @@ backwards. Where whatever is seen identifies the state, nodes are states and thi
 programming.
 
     >>> import numpy as np
-    >>> from aif_dcpc.agents.finite_model import FiniteModel
+    >>> from aif_dcpc.agents.planners.finite_model import FiniteModel
     >>> corridor = FiniteModel(
     ...     initial=np.array([0.0, 1.0, 0.0]),
     ...     transitions=np.stack([np.eye(3)[[0, 0, 1]], np.eye(3)[[1, 2, 2]]]),  # left, right
@@ -35,10 +35,10 @@ import torch
 from aif_dcpc.agents.arrays import Floats
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.expected_free_energy import warn_unless_equal
-from aif_dcpc.agents.finite_model import FiniteModel
 from aif_dcpc.agents.kernel_tables import TableMemory
 from aif_dcpc.agents.planners.belief_expansion import Expansion, point_graph
 from aif_dcpc.agents.planners.deferred import Deferred
+from aif_dcpc.agents.planners.finite_model import FiniteModel
 from aif_dcpc.agents.planners.finite_steps import FiniteSteps
 from aif_dcpc.agents.planners.graph_values import Graph
 from aif_dcpc.agents.planners.protocol import Plan, Situation

@@ -20,7 +20,7 @@ from scipy.special import xlogy
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.expected_free_energy import entropy, expectation
-from aif_dcpc.agents.finite_model import FiniteModel
+from aif_dcpc.agents.planners.finite_model import FiniteModel
 
 MAX_OUTCOMES = 10**7  # entries of the table of all outcomes together
 SPARSE = 0.1  # share of entries above 0 below which a large table is kept as a sparse one

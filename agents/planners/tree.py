@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.agents.errors import AgentError
-from aif_dcpc.agents.finite_reading import action_values
+from aif_dcpc.agents.planners.finite_reading import action_values
 from aif_dcpc.agents.planners.particle_beliefs import Children, ParticleBeliefs, joined
 from aif_dcpc.agents.planners.protocol import Plan, Situation
 from aif_dcpc.agents.sampled_free_energy import UNRESOLVED, ResolutionWarning

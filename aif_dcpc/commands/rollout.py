@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from aif_dcpc.commands.command import run_command
+from aif_dcpc.commands.run_choice import chosen_run
 from aif_dcpc.errors import ConfigError
 from aif_dcpc.notes import say
-from aif_dcpc.run_choice import chosen_run
 from aif_dcpc.schema import rollout_config
 
 

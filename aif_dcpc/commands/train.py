@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from aif_dcpc.commands.command import run_command, sweep_folder
 from aif_dcpc.commands.renewing import refuse_own
+from aif_dcpc.commands.run_choice import chosen_run
 from aif_dcpc.commands.words import as_typed
 from aif_dcpc.errors import ConfigError, told
 from aif_dcpc.interruption import exit_code
 from aif_dcpc.notes import say
 from aif_dcpc.outside import as_trust, outside_names
-from aif_dcpc.run_choice import chosen_run
 from aif_dcpc.schema import RENEWABLE, TrainConfig, train_config
 
 if TYPE_CHECKING:

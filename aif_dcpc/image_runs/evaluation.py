@@ -162,7 +162,7 @@ class Evaluation:
         """Everything under every seed; figures of the first one."""
         seeds = [self.config.seed + APART * repeat for repeat in range(self.config.seeds)]
         with LiveProgress(len(seeds) * len(self.parts()), unit="measurements") as progress:
-            found = []
+            found: list[Measures] = []
             for seed in seeds:
                 parts = []
                 for measure in self.parts():

@@ -10,7 +10,7 @@ apart from it, the arm that loses. That both outcomes are shown, and that wins a
 own ways, is what makes all four parameters identifiable in 200 trials.
 """
 
-import sys
+import argparse
 import time
 from collections.abc import Iterator
 
@@ -20,13 +20,14 @@ from torch import Tensor
 
 from aif_dcpc.agents.behaviour import (
     POPULATION,
-    Behaviour,
     Fit,
     Learner,
     compare,
     fit_behaviour,
     simulate,
 )
+from aif_dcpc.agents.behaviour_table import Behaviour
+from aif_dcpc.commands.command import run_script
 
 SUBJECTS = 40
 TRIALS = 200
@@ -113,11 +114,20 @@ def measure_comparison(*, seeds: range) -> None:
             print(f"{name}: {rounded}; right {right} of {pairs}; {seconds:.0f} s", flush=True)
 
 
-if __name__ == "__main__":
-    what, *numbers = sys.argv[1:]
-    seeds = range(int(numbers[0]) if numbers else 1)
-    if what == "compare":
+def main() -> None:
+    """Fit or compare, for so many simulated data sets."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["fit", "group", "compare"])
+    parser.add_argument("--seeds", type=int, default=1, help="how many data sets")
+    parser.add_argument("--seconds", type=float, default=120.0, help="of processor time for a fit")
+    wanted = parser.parse_args()
+    seeds = range(wanted.seeds)
+    if wanted.what == "compare":
         measure_comparison(seeds=seeds)
     else:
-        limit = float(numbers[1]) if len(numbers) > 1 else 120.0
-        measure_fit(group=what == "group", seeds=seeds, seconds=limit, particles=16)
+        is_group = wanted.what == "group"
+        measure_fit(group=is_group, seeds=seeds, seconds=wanted.seconds, particles=16)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -25,7 +25,7 @@ Built = tuple[Any, ActiveInferenceAgent]
 
 @dataclass(frozen=True)
 class Played:
-    """One episode.
+    """What one episode came to.
 
     Attributes:
         actions: what was done.

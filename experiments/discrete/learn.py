@@ -8,8 +8,8 @@ exactly, by dynamic programming on the world's own tables, which the agent never
 found in the same way. Rewards and endings are learned.
 """
 
+import argparse
 import json
-import sys
 import time
 import warnings
 from dataclasses import dataclass
@@ -20,9 +20,10 @@ import numpy as np
 
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.discrete.observed_agent import ObservedAgent
+from aif_dcpc.commands.command import run_script
 
 NEAR = 0.05
-LOOKS = {"FrozenLake-v1": 50, "CliffWalking-v1": 10, "Taxi-v4": 250}
+EVERY = {"FrozenLake-v1": 50, "CliffWalking-v1": 10, "Taxi-v4": 250}
 LIMIT = 200  # steps of an episode where the world has no limit
 
 
@@ -87,19 +88,53 @@ def policy_of(agent: ObservedAgent) -> Ints:
     return found
 
 
+@dataclass
+class Looks:
+    """When an agent's policy was near the best.
+
+    Attributes:
+        best: value of the best policy.
+        near: numbers of steps after which it was near.
+        missed: the last one after which it was not.
+        value: of the policy at the last look.
+    """
+
+    best: float
+    near: list[int]
+    missed: int = 0
+    value: float = -np.inf
+
+    def look(self, step: int, value: float) -> None:
+        """Take note of the value of a policy after so many steps."""
+        self.value = value
+        if value >= self.best - NEAR * abs(self.best):
+            self.near.append(step)
+        else:
+            self.missed = step
+
+    def summary(self) -> dict[str, Any]:
+        """First near, near for good, and the last value."""
+        stays = [step for step in self.near if step > self.missed]
+        return {
+            "first": self.near[0] if self.near else None,
+            "stays": stays[0] if stays else None,
+            "value": round(self.value, 3),
+            "best": round(self.best, 3),
+        }
+
+
 def learn(id: str, seed: int, steps: int, settings: dict[str, Any]) -> dict[str, Any]:
     """Live for so many steps; say when the policy was near the best, first and for good."""
     env = gymnasium.make(id)
     tables = Tables.of(env)
-    best = tables.best()
-    agent = ObservedAgent.build(env.observation_space, env.action_space.n, {}, settings, seed)
+    looks = Looks(tables.best(), [])
+    actions = env.action_space
+    assert isinstance(actions, gymnasium.spaces.Discrete)
+    agent = ObservedAgent.build(env.observation_space, int(actions.n), {}, settings, seed)
     observation, _ = env.reset(seed=seed)
     agent.begin(seed=0)
     episodes = 0
-    near: list[int] = []
-    missed = 0
     times: list[float] = []
-    value = -np.inf
     for step in range(1, steps + 1):
         began = time.process_time()
         action = agent.act({"state": observation})
@@ -110,19 +145,11 @@ def learn(id: str, seed: int, steps: int, settings: dict[str, Any]) -> dict[str,
             episodes += 1
             observation, _ = env.reset()
             agent.begin(seed=episodes)
-        if step % LOOKS.get(id, 100) == 0:
-            value = tables.value(policy_of(agent))
-            if value >= best - NEAR * abs(best):
-                near.append(step)
-            else:
-                missed = step
-    stays = [step for step in near if step > missed]
+        if step % EVERY.get(id, 100) == 0:
+            looks.look(step, tables.value(policy_of(agent)))
     return {
         "seed": seed,
-        "first": near[0] if near else None,
-        "stays": stays[0] if stays else None,
-        "value": round(value, 3),
-        "best": round(best, 3),
+        **looks.summary(),
         "kinds": agent.world.kinds.mean(0).round(2).tolist(),
         "ms": round(float(np.median(times)), 1),
         "ms_99": round(float(np.quantile(times, 0.99)), 1),
@@ -131,12 +158,18 @@ def learn(id: str, seed: int, steps: int, settings: dict[str, Any]) -> dict[str,
 
 def main() -> None:
     """Print one line for each seed."""
-    id, steps, seeds, *rest = sys.argv[1:]
-    settings = {key: json.loads(value) for key, value in (item.split("=") for item in rest)}
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("id", help="a registered id")
+    parser.add_argument("steps", type=int, help="of the environment")
+    parser.add_argument("seeds", type=int, help="how many")
+    parser.add_argument("settings", nargs="*", help="of the agent, KEY=VALUE")
+    wanted = parser.parse_args()
+    pairs = (item.split("=", 1) for item in wanted.settings)
+    settings = {key: json.loads(value) for key, value in pairs}
     warnings.filterwarnings("ignore", category=DeprecationWarning)
-    for seed in range(int(seeds)):
-        print(learn(id, seed, int(steps), settings), flush=True)
+    for seed in range(wanted.seeds):
+        print(learn(wanted.id, seed, wanted.steps, settings), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

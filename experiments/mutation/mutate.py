@@ -171,12 +171,17 @@ def _chosen(everything: Mapping[str, Sequence[Mutant]], args: argparse.Namespace
     candidates: dict[str, list[Mutant]] = {}
     for module, found in everything.items():
         candidates[module] = [m for m in found if m.key not in left_out]
-    if args.each is not None:
-        some = [c for c in candidates.values() if c]
-        chosen = [m for c in some for m in sample({"": c}, args.each, args.seed)]
-    else:
+    if args.each is None:
         chosen = sample(candidates, args.sample, args.seed)
+    else:
+        chosen = _of_each(candidates, args.each, args.seed)
     return sorted(chosen, key=lambda m: m.module in args.last)
+
+
+def _of_each(candidates: Mapping[str, Sequence[Mutant]], size: int, seed: int) -> list[Mutant]:
+    """Sample so many mutants of each file."""
+    some = [found for found in candidates.values() if found]
+    return [mutant for found in some for mutant in sample({"": found}, size, seed)]
 
 
 def _try_all(

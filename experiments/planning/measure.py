@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from aif_dcpc.agents.finite_model import FiniteModel
 from aif_dcpc.agents.planners.belief_graph import BeliefGraph
+from aif_dcpc.agents.planners.finite_model import FiniteModel
 from aif_dcpc.commands.command import run_script
 from aif_dcpc.errors import ConfigError
 from aif_dcpc.experiments.planning.worlds import World, cue_chaining, random_world, tmaze

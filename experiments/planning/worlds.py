@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from aif_dcpc.agents.arrays import Floats
-from aif_dcpc.agents.finite_model import FiniteModel
+from aif_dcpc.agents.planners.finite_model import FiniteModel
 
 GRID = (5, 7)
 START = (0, 0)

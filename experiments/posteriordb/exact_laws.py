@@ -49,7 +49,7 @@ LONG = 1000
 
 @dataclass(frozen=True)
 class ExactLaw:
-    """One posterior.
+    """A model whose posterior is known.
 
     Attributes:
         model, data: what is handed to the engine.

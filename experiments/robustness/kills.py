@@ -64,7 +64,7 @@ class Killer:
         self.faults: list[str] = []
 
     def start(self, *words: str) -> Any:
-        """Start a command."""
+        """Start a command that is to be killed."""
         process = self.context.Process(target=command, args=(str(self.place), words))
         process.start()
         return process

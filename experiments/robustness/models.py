@@ -68,7 +68,7 @@ def _unsound(draw: random.Random) -> Kernel:
             lambda *p: Categorical(logits=torch.full((3,), float("-inf"))),
             lambda *p: MultivariateNormal(torch.zeros(2), -torch.eye(2)),
             lambda *p: Dirichlet(torch.zeros(3)),
-            lambda *p: {}["no such key"],
+            lambda *p: dict[str, int]()["no such key"],
             lambda *p: [][1],
             lambda *p: 1 // 0,
             lambda *p: Normal(sum(x.numpy().sum() for x in p), 1.0),
@@ -91,7 +91,8 @@ def random_model(draw: random.Random) -> GraphicalModel:
         if draw.random() < 0.2:
             parents.append(draw.choice(("nobody", name, lag(name), lag("a", 3), 3, None)))
         more: dict[str, Any] = {} if draw.random() < 0.5 else {"initial": _sound(draw)}
-        model.add_site(name, kernel, parents, **({"scope": scope} if scope else {}), **more)
+        more |= {"scope": scope} if scope else {}
+        model.add_site(name, kernel, parents, **more)
     return model
 
 
@@ -134,7 +135,7 @@ def tried(seed: int) -> Finding | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             engine = DCPC(random_model(draw), num_particles=draw.choice((1, 4)))
-            length: dict[str, int] = {"length": 3} if draw.random() < 0.3 else {}
+            length: dict[str, Any] = {"length": 3} if draw.random() < 0.3 else {}
             state = engine.init(random_data(draw), seed=seed, **length)
             engine.run(state, 3)
     except InferenceError as error:

@@ -86,12 +86,12 @@ class Switched(Distribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        """Of both."""
+        """The support, which both have."""
         return self.second.support
 
     @property
     def has_rsample(self) -> bool:  # type: ignore[override]
-        """Whether both have."""
+        """Whether both have reparameterised draws."""
         return self.first.has_rsample and self.second.has_rsample
 
     @property

@@ -98,9 +98,8 @@ class AncestorSampler:
         """Draw every stochastic site and input; slices before `start` are taken from `past`."""
         self.double |= any(value.dtype == torch.float64 for value in (past or {}).values())
         sites = [s for s in self.factor_graph.model.sites.values() if s.kind != "deterministic"]
-        for site in sites:
-            if site.period is None:
-                self.values[site.name] = self._timeless(site, past)
+        for site in (site for site in sites if site.period is None):
+            self.values[site.name] = self._timeless(site, past)  # the next ones may read it
         timed = [site for site in sites if site.period is not None]
         for site in timed:
             self.slices[site.name] = _past_slices(site, start, past)

@@ -134,6 +134,8 @@ def test_every_program_of_the_documentation_has_a_test_that_runs_it():
     }
     assert {name: number for name, number in found.items() if number} == {
         "README.md": 3,
+        "docs/behaviour.md": 1,
+        "docs/discrete.md": 1,
         "docs/gaussian.md": 1,
         "docs/your_own_agent.md": 1,
         "docs/your_own_data.md": 1,

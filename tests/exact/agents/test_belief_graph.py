@@ -16,9 +16,9 @@ from aif_dcpc.agents.expected_free_energy import (
     dirichlet_information,
     joint_likelihood,
 )
-from aif_dcpc.agents.finite_model import FiniteModel
 from aif_dcpc.agents.planners import belief_expansion
 from aif_dcpc.agents.planners.belief_graph import BeliefGraph
+from aif_dcpc.agents.planners.finite_model import FiniteModel
 from aif_dcpc.agents.planners.finite_steps import FiniteSteps
 
 

@@ -9,8 +9,8 @@ import torch
 from torch.distributions import Bernoulli, Beta, Categorical, Dirichlet, Independent, Normal
 
 from aif_dcpc.agents.errors import AgentError
-from aif_dcpc.agents.finite_model import FiniteModel
 from aif_dcpc.agents.one_life import as_one_life
+from aif_dcpc.agents.planners.finite_model import FiniteModel
 from aif_dcpc.agents.planners.protocol import Situation
 from aif_dcpc.inference import DCPC, GraphicalModel, every, lag
 

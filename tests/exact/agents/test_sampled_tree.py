@@ -13,8 +13,8 @@ import torch
 from torch.distributions import Bernoulli, Categorical, Normal
 
 from aif_dcpc.agents.errors import AgentError
-from aif_dcpc.agents.finite_model import FiniteModel
 from aif_dcpc.agents.planners.belief_graph import BeliefGraph
+from aif_dcpc.agents.planners.finite_model import FiniteModel
 from aif_dcpc.agents.planners.particle_beliefs import systematic_draws
 from aif_dcpc.agents.planners.protocol import Situation
 from aif_dcpc.agents.planners.tree import SampledTree

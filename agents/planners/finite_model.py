@@ -23,9 +23,9 @@ from torch import Tensor
 from aif_dcpc.agents.arrays import Floats
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.expected_free_energy import dirichlet_information
-from aif_dcpc.agents.filtered_belief import FilteredBelief
-from aif_dcpc.agents.finite_reading import Reading
 from aif_dcpc.agents.kernel_tables import TableMemory
+from aif_dcpc.agents.planners.filtered_belief import FilteredBelief
+from aif_dcpc.agents.planners.finite_reading import Reading
 from aif_dcpc.agents.planners.protocol import Situation
 from aif_dcpc.agents.table_checks import check_chances, check_counts, check_log_preferences
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from aif_dcpc.agents.arrays import Floats
 from aif_dcpc.agents.errors import AgentError
-from aif_dcpc.agents.finite_reading import Reading, Tables
 from aif_dcpc.agents.kernel_tables import MAX_ENTRIES, indices
+from aif_dcpc.agents.planners.finite_reading import Reading, Tables
 from aif_dcpc.inference.model.factor_graph import Argument
 
 RESET = "reset"  # name of the input that is 1 where an episode begins
