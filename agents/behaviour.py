@@ -325,7 +325,7 @@ def compare(
         seed: of all draws.
         options: of `DCPC.evidence`.
     """
-    sizes = {"method": "gauss_markov", "num_samples": 1024, "num_fit": 4096, "seed": seed}
+    sizes = {"method": "gauss_markov", "num_samples": 1024, "num_fit": 16384, "seed": seed}
     found = []
     for learner in learners:
         engine = DCPC(behaviour_model(learner, group=False), num_particles=32)

@@ -81,7 +81,7 @@ def _check_keys(
 ) -> None:
     """Check keys against the defaults of every job's choices."""
     for choices in _combinations(chosen):
-        defaults = _defaults(config_name, choices)
+        defaults = _with_graph(_defaults(config_name, choices), keys)
         for entry in keys:
             _check_key(defaults, groups, entry)
 
@@ -163,6 +163,14 @@ def _defaults(config_name: str, choices: Sequence[str]) -> Mapping[str, Any]:
     except (HydraException, OmegaConfBaseException) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ConfigError(f"cannot compose {' '.join(choices)}: {reason}") from None
+
+
+def _with_graph(defaults: Mapping[str, Any], keys: Sequence[Override]) -> Mapping[str, Any]:
+    """Put the graph that is asked for, whose options may be given, in the place of the default."""
+    graphs = [entry.value() for entry in keys if entry.key_or_group == "images.model"]
+    if not graphs or not isinstance(defaults.get("images"), Mapping):
+        return defaults
+    return {**defaults, "images": {**defaults["images"], "model": graphs[-1]}}
 
 
 def _check_key(defaults: Mapping[str, Any], groups: set[str], parsed: Override) -> None:

@@ -59,5 +59,6 @@ def test_expected_free_energies_are_renamed_with_the_world(permute_seed: int) ->
         first.feedback(ours, float(reward), ended, cut)
         second.feedback(theirs, float(reward), ended, cut)
         assert not (ended or cut)
-    assert max(by_name) < 1e-6
+    # sums over actions are made in the order of their numbers, some in single precision
+    assert max(by_name) < 1e-4
     assert max(by_number) > 0.1  # the names matter

@@ -59,11 +59,21 @@ class PlainDirichlet(Dirichlet):
 
     support = constraints.independent(constraints.real, 1)  # type: ignore[assignment]
 
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log density; a draw that was rounded to 0 counts as the least number above it."""
+        least = torch.finfo(value.dtype).tiny
+        return super().log_prob(value.clamp_min(least))
+
 
 class PlainBeta(Beta):
     """A Beta whose site is moved by its exact conditional only, likewise."""
 
     support = constraints.real  # type: ignore[assignment]
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log density; a draw that was rounded to 0 or 1 counts as the number next to it."""
+        numbers = torch.finfo(value.dtype)
+        return super().log_prob(value.clamp(numbers.tiny, 1 - numbers.eps))
 
 
 class Readings(Distribution):
