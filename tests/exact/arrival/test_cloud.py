@@ -103,7 +103,9 @@ def test_a_run_that_is_fine_is_its_sweeps(model, data):
 
 
 @pytest.mark.parametrize(
-    "options", [{"adapt": True}, {"record": lambda state: {}}, {"recent": 5}], ids=["adapt", "record", "recent"]
+    "options",
+    [{"adapt": True}, {"record": lambda state: {}}, {"recent": 5}],
+    ids=["adapt", "record", "recent"],
 )
 def test_runs_that_are_steered_are_left_alone(options):
     engine = DCPC(vague_pair(1e6), num_particles=16)
