@@ -181,11 +181,11 @@ class ActiveInferenceAgent(BaseAgent):
         start = time.perf_counter()
         actions = self._plan(greedy)
         self.life.act(actions)
+        self.milliseconds["planning"] = 1e3 * (time.perf_counter() - start)
         if bool(self.resting.any()):
             self._end(self.resting)
             self.life.begin(self.generator, self.resting)
             self.resting = torch.zeros_like(self.resting)
-        self.milliseconds["planning"] = 1e3 * (time.perf_counter() - start)
         found: npt.NDArray[Any] = actions.cpu().numpy()
         if isinstance(self.action_space, gymnasium.spaces.Box):
             return found.astype(self.action_space.dtype)

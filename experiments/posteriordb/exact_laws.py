@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.distributions import Bernoulli, Distribution, HalfNormal, Normal
+from torch.distributions import Bernoulli, Distribution, Normal
 
 from aif_dcpc.experiments.evidence.models import (
     ASIA,
@@ -31,8 +31,8 @@ from aif_dcpc.experiments.evidence.models import (
 )
 from aif_dcpc.experiments.posteriordb.posterior import elements
 from aif_dcpc.experiments.posteriordb.simulate import grid, level_posterior
-from aif_dcpc.experiments.posteriordb.simulated import roots
-from aif_dcpc.inference import GraphicalModel, lag
+from aif_dcpc.experiments.posteriordb.simulated import level_model
+from aif_dcpc.inference import GraphicalModel
 
 Array = NDArray[np.float64]
 Draws = Mapping[str, Tensor]
@@ -267,17 +267,7 @@ def long_level() -> ExactLaw:
     generator = torch.Generator().manual_seed(7)
     level = torch.cumsum(0.3 * torch.randn(LONG, generator=generator), 0)
     y = level + 0.5 * torch.randn(LONG, generator=generator)
-    model = GraphicalModel()
-    scale = HalfNormal(torch.tensor(1.0))
-    roots(model, drift=scale, noise=scale)
-    model.add_site(
-        "level",
-        lambda drift, before: Normal(before, drift),
-        parents=["drift", lag("level")],
-        initial=lambda drift: Normal(torch.zeros_like(drift), 2.0),
-        scope="slice",
-    )
-    model.add_site("y", Normal, parents=["level", "noise"], scope="slice")
+    model = level_model()
     drift, noise = grid(np.geomspace(0.2, 0.42, 60), np.geomspace(0.4, 0.62, 60))
     found = level_posterior(y.double().numpy(), drift, noise)
     scales = {"drift": found.moments_of(drift), "noise": found.moments_of(noise)}

@@ -36,8 +36,8 @@ def roots(model: GraphicalModel, **laws: Distribution) -> None:
         model.add_site(name, lambda law=law: law, scope="global")
 
 
-def local_level() -> Declared:
-    """A random walk of unknown step, seen with unknown noise."""
+def level_model() -> GraphicalModel:
+    """Declare a random walk of unknown step, seen with unknown noise."""
     model = GraphicalModel()
     scale = HalfNormal(torch.tensor(1.0))
     roots(model, drift=scale, noise=scale)
@@ -49,7 +49,12 @@ def local_level() -> Declared:
         scope="slice",
     )
     model.add_site("y", Normal, parents=["level", "noise"], scope="slice")
-    return model, {"y": load("local_level")["y"][None]}
+    return model
+
+
+def local_level() -> Declared:
+    """A random walk of unknown step, seen with unknown noise."""
+    return level_model(), {"y": load("local_level")["y"][None]}
 
 
 def stochastic_volatility() -> Declared:

@@ -26,11 +26,11 @@ def recent_slices(state: State, length: int) -> State:
     part = state.last(length)
     if part is state:
         return state
+    part = hold_timeless(part)
     masks = dict(part.masks)
-    latent = tuple(n for n in part.conditioning.latent if part.conditioning.site(n).period)
-    for name in latent:
+    for name in part.conditioning.latent:
         masks[name] = _held(part.values[name], masks.get(name), _longest(state.conditioning))
-    return part.replace(conditioning=replace(state.conditioning, latent=latent), masks=masks)
+    return part.replace(masks=masks)
 
 
 def hold_timeless(state: State) -> State:
