@@ -30,7 +30,7 @@ Observation = Mapping[str, npt.NDArray[Any]]
 Action = int | npt.NDArray[Any]  # a number for Discrete actions, else an array of the space's shape
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class EgocentricView:
     """How a symbolic view lies around the agent: all the prior knowledge that a grid agent is given.
 
@@ -44,6 +44,8 @@ class EgocentricView:
         num_tokens: tokens are 0 .. num_tokens - 1.
         unseen_token: the token that says "nothing is known of this cell" (out of sight).
         empty_hand_token: the value of the stream `carried` when nothing is carried.
+        looks: `(3, num_tokens)` kind, colour and state of every token, as numbers without a
+            meaning; None where tokens have nothing in common.
     """
 
     rows: int
@@ -52,6 +54,7 @@ class EgocentricView:
     num_tokens: int
     unseen_token: int
     empty_hand_token: int
+    looks: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,8 @@ def to_token(cells: npt.NDArray[Any]) -> IntArray:
 
 UNSEEN = int(to_token(np.array([OBJECT_TO_IDX["unseen"], 0, 0])))
 EMPTY = int(to_token(np.array([OBJECT_TO_IDX["empty"], 0, 0])))
+# kind, colour and state of every token
+LOOKS = np.stack(np.unravel_index(np.arange(NUM_TOKENS), (len(OBJECT_TO_IDX), NUM_COLORS, NUM_STATES)))
 
 
 def describe_token(token: int) -> str:
@@ -83,6 +85,7 @@ class MiniGridStreams(gym.Wrapper[dict[str, Any], int, Any, Any], gym.utils.Reco
                 num_tokens=NUM_TOKENS,
                 unseen_token=UNSEEN,
                 empty_hand_token=EMPTY,
+                looks=LOOKS,
             ),
         }
 

@@ -47,6 +47,11 @@ def uniform(space: gym.Space[Any], generator: np.random.Generator) -> Any:
     return generator.uniform(space.low, space.high).astype(space.dtype)
 
 
+def _shuffled(looks: Any, generator: np.random.Generator) -> Any:
+    """Kinds, colours and states `(3, tokens)` under other numbers."""
+    return np.stack([generator.permutation(values.max() + 1)[values] for values in looks])
+
+
 class Permute(gym.Wrapper[Any, int, Any, int], gym.utils.RecordConstructorArgs):
     """Rename tokens and actions by a seed, consistently in observations and in the view's metadata."""
 
@@ -61,6 +66,8 @@ class Permute(gym.Wrapper[Any, int, Any, int], gym.utils.RecordConstructorArgs):
         self.tokens = generator.permutation(view["num_tokens"])
         for key in ("unseen_token", "empty_hand_token"):
             view[key] = int(self.tokens[view[key]])
+        if view.get("looks") is not None:
+            view["looks"] = _shuffled(view["looks"], generator)[:, np.argsort(self.tokens)]
         self.metadata = {**env.metadata, "egocentric_view": view}
 
     def reset(

@@ -22,7 +22,7 @@ from aif_dcpc.agents.gridworld.knowledge import knowledge_of
 from aif_dcpc.agents.gridworld.model.categorical import draw_categorical
 from aif_dcpc.agents.gridworld.model.counts import NOTHING, Counts, outcome_code
 from aif_dcpc.agents.gridworld.pictures import map_picture, token_legend
-from aif_dcpc.agents.gridworld.planning.belief import Belief, belief_of
+from aif_dcpc.agents.gridworld.planning.belief import Belief, ahead_of, belief_of
 from aif_dcpc.agents.gridworld.planning.planner import Plan, Planner
 from aif_dcpc.agents.gridworld.replay import EpisodeStore, StoredEpisode
 from aif_dcpc.agents.gridworld.settings import HierarchicalSettings, hierarchical_settings
@@ -30,7 +30,7 @@ from aif_dcpc.agents.protocol import BaseAgent, EgocentricView, Observation, Ste
 from aif_dcpc.inference.model.resampling import unique_ancestors
 
 TRY_WITH = {"map_size": 12, "inference": {"num_particles": 4, "num_sweeps": 1}}  # quick to try
-FORMAT = 2  # of what `state_dict` gives; 1 had maps of a fixed size
+FORMAT = 3  # of what `state_dict` gives; 1 had maps of a fixed size, 2 tables by token
 COLLAPSE = 40  # so many equal actions in a row count as a collapsed policy
 
 
@@ -55,6 +55,7 @@ class HierarchicalAgent(BaseAgent):
         self.stored_counts: list[Counts] = []
         self.action = 0
         self.outcome = NOTHING
+        self.faced = view.unseen_token
         self.plan: Plan | None = None
         self.belief: Belief | None = None
         self.recent: deque[int] = deque(maxlen=COLLAPSE)
@@ -100,18 +101,20 @@ class HierarchicalAgent(BaseAgent):
         self.planner.intended = []
         self.action = 0
         self.outcome = NOTHING
+        self.faced = self.episode_filter.view.unseen_token
 
     @torch.inference_mode()
     def act(self, observation: Observation, *, greedy: bool = True) -> int:
         """Append the observation, re-infer the full history, plan, and return an action."""
         start = time.perf_counter()
-        self.episode_filter.observe(observation, self.action, self.outcome)
+        self.episode_filter.observe(observation, self.action, self.outcome, self.faced)
         inferred = time.perf_counter()
         now = self.episode_filter.now
         total = self.episode_filter.counts() + now.grid.past
         self.belief = belief_of(now.grid, now.particles, now.history, now.weights, total)
         tables = self.episode_filter.posterior_tables(total)
         self.plan = self.planner.plan(self.belief, tables, now.grid.geometry)
+        self.faced = self.episode_filter.raw(ahead_of(self.belief, now.grid.geometry))
         self.action = self._choose(self.plan, greedy)
         self.recent.append(self.action)
         planned = time.perf_counter()
@@ -136,7 +139,7 @@ class HierarchicalAgent(BaseAgent):
         if not (terminated or truncated):
             return
         start = time.perf_counter()
-        self.episode_filter.observe(observation, self.action, self.outcome)
+        self.episode_filter.observe(observation, self.action, self.outcome, self.faced)
         if not self.frozen:
             self._learn()
         self.milliseconds["learning"] = 1e3 * (time.perf_counter() - start)
@@ -236,11 +239,12 @@ class HierarchicalAgent(BaseAgent):
             "generator": self.generator.get_state(),
             "action": self.action,
             "outcome": self.outcome,
+            "faced": self.faced,
             "frozen": self.frozen,
             "recent": list(self.recent),
             "intended": [
-                [hand, [list(change) for change in changes]]
-                for hand, changes in self.planner.intended
+                [hand, passed, [list(change) for change in changes]]
+                for hand, passed, changes in self.planner.intended
             ],
             "log_joint": self.log_joint,
         }
@@ -263,12 +267,13 @@ class HierarchicalAgent(BaseAgent):
         self.generator.set_state(state["generator"])
         self.action = int(state["action"])
         self.outcome = int(state["outcome"])
+        self.faced = int(state["faced"])
         self.frozen = bool(state["frozen"])
         self.recent = deque(state["recent"], maxlen=COLLAPSE)
         self.log_joint = state["log_joint"]
         self.planner.intended = [
-            (hand, tuple((y, x, token) for y, x, token in changes))
-            for hand, changes in state["intended"]
+            (hand, passed, tuple((y, x, token) for y, x, token in changes))
+            for hand, passed, changes in state["intended"]
         ]
         self.plan = None
         self.belief = None

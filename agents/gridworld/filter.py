@@ -25,7 +25,14 @@ from aif_dcpc.agents.gridworld.model.graph import (
     slice_of,
     values_of,
 )
-from aif_dcpc.agents.gridworld.model.paths import History, ObservedEpisode, effects_of, follow
+from aif_dcpc.agents.gridworld.model.looks import Looks
+from aif_dcpc.agents.gridworld.model.paths import (
+    Effects,
+    History,
+    ObservedEpisode,
+    effects_of,
+    follow,
+)
 from aif_dcpc.agents.gridworld.model.slice_proposal import prior_particles
 from aif_dcpc.agents.gridworld.model.vocabulary import new_vocabulary
 from aif_dcpc.agents.gridworld.planning.belief import PosteriorTables, tables_of
@@ -189,7 +196,8 @@ class EpisodeFilter:
         self.settings = settings
         self.generator = generator
         self.geometry = geometry_of(view, settings.map_size)
-        self.vocabulary = new_vocabulary(view.empty_hand_token)
+        self.looks = Looks.of(view)
+        self.vocabulary = new_vocabulary(self.looks, view.empty_hand_token)
         self.past = no_counts(num_actions, self.vocabulary)
         self.transparency = Transparency.new(self.vocabulary.tokens.capacity)
         self.summaries = Summary(0), Summary(NOTHING)
@@ -199,6 +207,7 @@ class EpisodeFilter:
         self.settled = 0
         self.ms_per_sweep = 0.0
         self.acceptance: dict[str, float] = {}
+        self._effects: tuple[tuple[int, ...], Effects] | None = None
 
     @property
     def now(self) -> Running:
@@ -213,17 +222,19 @@ class EpisodeFilter:
 
     # -- one more observation ----------------------------------------------------------------------
 
-    def observe(self, observation: Observation, action: int, outcome: int) -> None:
-        """Append what was observed after an action, and sweep."""
+    def observe(self, observation: Observation, action: int, outcome: int, faced: int) -> None:
+        """Append what was observed after an action, done while facing a raw token, and sweep."""
         view = np.asarray(observation["view"]).ravel()
         heading = int(observation["heading"])
         carried = int(observation["carried"])
-        self.episode.append(action, heading, carried, outcome, view)
-        self.vocabulary.hands.add(carried)
+        self.episode.append(action, heading, carried, outcome, faced, view)
+        self.vocabulary.hold(carried)
         admitted = self._admit()
-        history = self.episode.history(self.vocabulary, self.view.unseen_token)
+        history = self.history_of(self.episode)
         self.transparency.update(history.view[-1].numpy(), self.geometry)
         self._discover_effects(history, slices=RECENT if admitted else 0)
+        self.transparency.grow(self.vocabulary.tokens.capacity)
+        history = self.history_of(self.episode)
         self._append(history)
         started = time.perf_counter()
         num_sweeps = self._sweeps_due(len(history))
@@ -232,6 +243,15 @@ class EpisodeFilter:
         self.running = self._with_room(self.now, history)
         if num_sweeps:
             self.ms_per_sweep = 1e3 * (time.perf_counter() - started) / num_sweeps
+
+    def history_of(self, episode: ObservedEpisode) -> History:
+        """An episode in the codes of the vocabulary."""
+        return episode.history(self.vocabulary, self.view.unseen_token)
+
+    def raw(self, slot: int) -> int:
+        """The raw token of a slot; the unseen one where the slot is free or less than 0."""
+        members = self.vocabulary.tokens.members
+        return members[slot] if 0 <= slot < len(members) else self.view.unseen_token
 
     def _sweeps_due(self, length: int) -> int:
         """How many sweeps a step makes: fewer in a long episode, so that a step costs what it did.
@@ -249,9 +269,11 @@ class EpisodeFilter:
         now = len(history)
         first = max(now - slices, 2) if slices else now
         for end in range(first, now + 1):
-            effect = suspected_effect(history.head(end), self.geometry, self.view.columns)
-            if effect is not None:
-                self.vocabulary.register(effect)
+            found = suspected_effect(
+                history.head(end), self.geometry, self.view.columns, self.vocabulary
+            )
+            if found is not None:
+                self.vocabulary.register(*found)
 
     def _admit(self) -> bool:
         """Admit tokens seen often enough lately not to be misreadings; return whether any was new.
@@ -268,17 +290,23 @@ class EpisodeFilter:
         needed = 1 if self.misread < RARE_MISREADING else SIGHTINGS
         known = len(self.vocabulary.tokens.members)
         for token in tokens[counts >= needed]:
-            self.vocabulary.tokens.add(int(token))
+            self.vocabulary.admit(int(token))
         self.transparency.grow(self.vocabulary.tokens.capacity)
         return len(self.vocabulary.tokens.members) > known
+
+    def effects(self) -> Effects:
+        """What events do, as the vocabulary stands now; made anew where it has grown."""
+        key = self.vocabulary.extent()
+        if self._effects is None or self._effects[0] != key:
+            self._effects = key, effects_of(self.geometry, self.vocabulary)
+        return self._effects[1]
 
     def grid(self) -> GridConditionals:
         """The model as it stands now, with room for everything in the vocabulary."""
         self.past = self.past.resized(self.num_actions, self.vocabulary)
-        effects = effects_of(self.geometry, self.vocabulary)
         return GridConditionals(
             self.geometry,
-            effects,
+            self.effects(),
             self.settings.prior,
             self.past,
             self.vocabulary.tokens.capacity + 1,
@@ -302,8 +330,7 @@ class EpisodeFilter:
 
     def _make_room(self, events: Tensor, history: History) -> None:
         """Let the map grow until it holds where event sequences lead."""
-        effects = effects_of(self.geometry, self.vocabulary)
-        trajectory = follow(events, history, effects, self.geometry)
+        trajectory = follow(events, history, self.effects(), self.geometry)
         self.geometry = self.geometry.holding(trajectory.position)
 
     def _set_up(self, history: History) -> Running:
@@ -313,14 +340,15 @@ class EpisodeFilter:
 
     def _grown(self, before: Running) -> bool:
         """Whether vocabulary or map have grown since the engine was set up, be it in hindsight."""
-        new = self.vocabulary
-        old = before.grid
-        sizes = new.tokens.capacity, new.hands.capacity, new.max_events
-        same_events = int(old.effects.known.sum()) == new.num_events
-        same_tokens = self.settled == len(new.tokens.members)
-        same_sizes = sizes == tuple(old.past.transition.shape[1:])
-        same_map = old.geometry.size == self.geometry.size
-        return not (same_sizes and same_map and same_events and same_tokens)
+        new = self.effects()
+        old = before.grid.effects
+        same_tokens = self.settled == len(self.vocabulary.tokens.members)
+        same_sizes = old.sizes == new.sizes and old.writes.shape == new.writes.shape
+        same_map = before.grid.geometry.size == self.geometry.size
+        if not (same_sizes and same_map and same_tokens):
+            return True
+        parts = ("possible", "known", "grips")
+        return not all(torch.equal(getattr(old, part), getattr(new, part)) for part in parts)
 
     # -- sweeps ------------------------------------------------------------------------------------
 
@@ -336,7 +364,7 @@ class EpisodeFilter:
         Returns:
             new event sequences `(K, T)` and the episode's counts per particle.
         """
-        history = episode.history(self.vocabulary, self.view.unseen_token)
+        history = self.history_of(episode)
         self._make_room(events, history)
         now = self._set_up(history)
         particles = now.grid.replay(events, history, self.generator)
@@ -352,7 +380,10 @@ class EpisodeFilter:
     def posterior_tables(self, total: Counts) -> PosteriorTables:
         """The tables, given expected counts of all episodes."""
         known = self.vocabulary.num_events
-        tables = tables_of(self.now.grid, self.summaries, self.transparency, total, known)
+        match = self.now.history.match
+        tables = tables_of(
+            self.now.grid, self.summaries, self.transparency, total, known, match
+        )
         self.misread = tables.misread
         return tables
 
@@ -380,7 +411,7 @@ class EpisodeFilter:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
         self.geometry = replace(self.geometry, size=int(state["map_size"]))
-        self.vocabulary = self.vocabulary.from_state_dict(state["vocabulary"])
+        self.vocabulary = self.vocabulary.from_state_dict(state["vocabulary"], self.looks)
         self.past = Counts(**state["past"])
         for summary, kept in zip(self.summaries, state["summaries"], strict=True):
             summary.load_state_dict(kept)
@@ -390,5 +421,5 @@ class EpisodeFilter:
         self.episode = ObservedEpisode.from_tensors(state["episode"])
         self.running = None
         if state["running"] is not None:
-            history = self.episode.history(self.vocabulary, self.view.unseen_token)
+            history = self.history_of(self.episode)
             self.running = self._set_up(history).restored(state["running"], history)

@@ -12,7 +12,7 @@ from typing import Any
 from tensordict import TensorDict
 from torch import Tensor
 
-from aif_dcpc.agents.gridworld.model.paths import ObservedEpisode
+from aif_dcpc.agents.gridworld.model.paths import SERIES, ObservedEpisode
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class EpisodeStore:
     def get(self, place: int) -> StoredEpisode:
         """The episode in a place."""
         row = self.storage.get(place)
-        tensors = {name: row[name] for name in ("action", "heading", "carried", "outcome", "view")}
+        tensors = {name: row[name] for name in (*SERIES, "view", "mission")}
         return StoredEpisode(
             ObservedEpisode.from_tensors(tensors), row["events"], row["log_weights"]
         )

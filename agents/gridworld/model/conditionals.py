@@ -1,7 +1,7 @@
 """A grid world seen egocentrically: events move the agent over a map that only it changes.
 
-    event_t   ~ transition[action_t, token ahead, hand]        a motion, or an effect on the cell ahead and the hand
-    outcome_t ~ outcome[event_t or action_t, token ahead]      sign of the reward, and whether the episode ended
+    event_t   ~ transition[action_t, class of the token ahead, grip]   a motion, or an effect on the cell ahead and the hand
+    outcome_t ~ outcome[event_t or action_t, place]      sign of the reward, and whether the episode ended
     pose_t, hand_t, map_t are functions of the events and of the initial map
     view_t    ~ the map's tokens around the pose, each misread with a small probability
     map cells ~ token_prior[what stands next to them], when they are first seen in an episode
@@ -104,8 +104,8 @@ class GridConditionals:
     @cached_property
     def memory(self) -> Memory:
         """What the stored episodes say about the tables."""
-        of_events = self.prior.events(self.effects, *self.past.transition.shape[1:3])
-        of_outcomes = self.prior.outcomes(self.num_slots)
+        of_events = self.prior.events(self.effects)
+        of_outcomes = self.prior.outcomes(self.effects)
         events = TablePosterior(of_events, self.past.transition).with_learned_shares()
         outcomes = TablePosterior(of_outcomes, self.past.outcome).with_learned_shares()
         return Memory(self.prior, self.past, events, outcomes)
@@ -154,7 +154,8 @@ class GridConditionals:
             if torch.equal(known, events) and torch.equal(cells, initial):
                 return counts
         trajectory, segments, sightings = self.trace(events, history)
-        counts = count(events, initial, trajectory, segments, history, sightings, self.past)
+        views = segments, history, sightings
+        counts = count(events, initial, trajectory, *views, self.effects, self.past)
         self._counted[:] = [(events, initial, counts)]
         return counts
 
@@ -216,13 +217,15 @@ class GridConditionals:
 
         `which` `(N,)` names the tables of each sequence; its own number by default.
         """
-        num = (torch.arange(events.shape[0]) if which is None else which)[:, None]
-        action = history.action[1:].expand(events.shape[0], -1)
-        event = events[:, 1:]
+        num = (torch.arange(events.shape[0]) if which is None else which)[:, None, None]
+        action = history.action[1:, None]
+        event = events[:, 1:, None]
         row = outcome_row(event, action, self.num_actions)
-        outcome = history.outcome[1:].expand_as(event)
-        chance_of_event = tables.transition[num, action, :, trajectory.hand[:, :-1], event]
-        chance_of_outcome = tables.outcome[num, row, :, outcome]
+        outcome = history.outcome[1:, None]
+        grip = self.effects.grips.T[history.held[1:]]
+        chance_of_event = tables.transition[num, action, self.effects.classes, grip, event]
+        place = self.effects.places(history.match).T[trajectory.passed[:, :-1]]
+        chance_of_outcome = tables.outcome[num, row, place, outcome]
         return (chance_of_event * chance_of_outcome).clamp_min(1e-30).log()
 
     def map_logits(
@@ -351,15 +354,21 @@ class GridConditionals:
         logits = add_step_evidence(logits, segments, steps)
         constant = len(sightings.time) * torch.log(misread / (self.num_tokens - 1))
         log_views = constant + logits.logsumexp(-1).sum(-1)
-        return log_views + self.log_bodily(events, trajectory, history)
+        return log_views + self.log_bodily(events, history)
 
-    def log_bodily(self, events: Tensor, trajectory: Trajectory, history: History) -> Tensor:
+    def log_bodily(self, events: Tensor, history: History) -> Tensor:
         """log p(heading, hand | events), and that slots without an event never happen, `(N,)`."""
         turned = (history.heading[1:] - history.heading[:-1]) % 4
         possible = (self.effects.turns[events[:, 1:]] == turned) & self.effects.known[events[:, 1:]]
-        wrong = (trajectory.hand != history.hand).float().sum(1)
+        wrong = (self.hands_after(events, history) != history.hand)[:, 1:].float().sum(1)
         log_hand = wrong * torch.log(torch.tensor(HAND_ERROR))
         return log_hand + torch.where(possible, 0.0, NEVER).sum(1)
+
+    def hands_after(self, events: Tensor, history: History) -> Tensor:
+        """Thing in hand after events `(N, T)`, given what was in hand and ahead before each."""
+        ahead = torch.where(history.faced >= 0, history.faced, self.num_slots)
+        takes = self.effects.takes[events, ahead, history.held]
+        return torch.where(takes >= 0, takes, history.held)
 
     def redraw_events(
         self, particles: GridParticles, history: History, generator: torch.Generator

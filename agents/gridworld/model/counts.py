@@ -23,6 +23,10 @@ from aif_dcpc.inference.model.draws import dirichlet
 ALPHAS = (0.001, 0.1, 1.0)
 NEITHER_MATTERS = 1 / 3  # prior probability that neither token nor hand matters to an action
 AHEAD = 4  # the motion by one cell ahead, see `MOTIONS`
+# what of a context outcomes do not hang on, and how likely that is, if they hang on the class ahead
+# (axis 0) at all; axes: colour (1), named by the mission (2), milestone passed (3)
+OUTCOME_POOLS = ((1, 2, 3), (1, 3), (2, 3), (1, 2), (2,))
+OUTCOME_CHANCES = (0.6, 0.2, 0.1, 0.05, 0.05)
 NOTHING = 1  # outcome: went on, reward zero
 NUM_OUTCOMES = 6  # 3 * terminated + sign of the reward + 1
 
@@ -37,9 +41,9 @@ class Counts:
     """How often what happened; leading axes (particles, or none) are free.
 
     Attributes:
-        transition: `(..., A, V, C, E)` event, by action, token ahead, hand.
-        outcome: `(..., A + E, V, O)` outcome, by row and token ahead; row = action if nothing moved
-            or changed, else A + event.
+        transition: `(..., A, G, H, E)` event, by action, class of the token ahead, grip.
+        outcome: `(..., A + E, P, O)` outcome, by row and place (see `Effects.places`); row = action
+            if nothing moved or changed, else A + event.
         tokens: `(..., V + 1, V)` initial tokens of the cells that were seen, by the context of
             their first sighting (see `Sightings`).
         sightings: `(..., 2)` correct and misread sightings.
@@ -57,10 +61,11 @@ class Counts:
         return Counts(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
 
     @property
-    def sizes(self) -> tuple[int, int, int, int, int]:
-        """Number of actions, token slots, hands, events and outcomes."""
-        actions, slots, hands, events = self.transition.shape[-4:]
-        return actions, slots, hands, events, self.outcome.shape[-1]
+    def sizes(self) -> tuple[int, int, int, int, int, int, int]:
+        """Number of actions, classes, grips, events, places, outcomes and token slots."""
+        actions, classes, grips, events = self.transition.shape[-4:]
+        places, outcomes = self.outcome.shape[-2:]
+        return actions, classes, grips, events, places, outcomes, self.tokens.shape[-1]
 
     def average(self, weights: Tensor) -> "Counts":
         """Expected counts under particle weights `(K,)`."""
@@ -69,12 +74,17 @@ class Counts:
     def resized(self, num_actions: int, vocabulary: Vocabulary) -> "Counts":
         """Zero-padded to the vocabulary's present capacities."""
         slots = vocabulary.tokens.capacity
-        hands = vocabulary.hands.capacity
+        classes = vocabulary.classes.capacity
+        colours = vocabulary.colours.capacity
+        grips = 2 * vocabulary.grips.capacity
         events = vocabulary.max_events
+        before = self.transition.shape[-3]
+        by_look = self.outcome.unflatten(-2, (before, -1, 4))
+        grown = _grow(by_look, (num_actions + events, classes, colours, 4, NUM_OUTCOMES))
         return replace(
             self,
-            transition=_grow(self.transition, (slots, hands, events)),
-            outcome=_grow(self.outcome, (num_actions + events, slots, NUM_OUTCOMES)),
+            transition=_grow(self.transition, (classes, grips, events)),
+            outcome=grown.flatten(-4, -2),
             tokens=_grow(self.tokens, (slots + 1, slots)),
         )
 
@@ -88,11 +98,12 @@ def _grow(counts: Tensor, shape: tuple[int, ...]) -> Tensor:
 def no_counts(num_actions: int, vocabulary: Vocabulary) -> Counts:
     """Counts of nothing, with room for everything in the vocabulary."""
     slots = vocabulary.tokens.capacity
-    hands = vocabulary.hands.capacity
+    classes = vocabulary.classes.capacity
     events = vocabulary.max_events
+    places = classes * vocabulary.colours.capacity * 4
     return Counts(
-        torch.zeros(num_actions, slots, hands, events),
-        torch.zeros(num_actions + events, slots, NUM_OUTCOMES),
+        torch.zeros(num_actions, classes, 2 * vocabulary.grips.capacity, events),
+        torch.zeros(num_actions + events, places, NUM_OUTCOMES),
         torch.zeros(slots + 1, slots),
         torch.zeros(2),
     )
@@ -115,22 +126,27 @@ def count(
     segments: Segments,
     history: History,
     sightings: Sightings,
+    effects: Effects,
     like: Counts,
 ) -> Counts:
     """Counts of event sequences `(N, T)` with initial maps `(N, M)`; `like` gives the sizes."""
-    order, hand, action, outcome = (
+    order, held, action, outcome, passed = (
         part.contiguous().numpy()
-        for part in (events, trajectory.hand, history.action, history.outcome)
+        for part in (events, history.held, history.action, history.outcome, trajectory.passed)
     )
     cell_ahead, seen, code, context = (
         part.numpy()
         for part in (segments.cell_ahead, segments.seen, sightings.code, sightings.context)
     )
     token = segments.initial_tokens(initial).numpy()
-    used = len(segments.cells)
-    counted = tally_steps(
-        order, hand, action, outcome, cell_ahead, seen, code, context, token, used, like.sizes
+    contexts = (
+        part.contiguous().numpy()
+        for part in (effects.classes, effects.grips, effects.places(history.match))
     )
+    used = len(segments.cells)
+    steps = order, held, action, outcome, passed
+    views = cell_ahead, seen, code, context, token, used
+    counted = tally_steps(*steps, *views, *contexts, like.sizes)
     return Counts(*(torch.from_numpy(part) for part in counted))
 
 
@@ -139,8 +155,8 @@ class Tables:
     """Parameters, one set per particle.
 
     Attributes:
-        transition: `(K, A, V, C, E)` p(event | action, token ahead, hand).
-        outcome: `(K, A + E, V, O)` p(outcome | row, token ahead).
+        transition: `(K, A, G, H, E)` p(event | action, class of the token ahead, grip).
+        outcome: `(K, A + E, P, O)` p(outcome | row, place).
         token_prior: `(K, V + 1, V)` p(initial token of a cell | context of its first sighting).
         misread: `(K,)` probability that a sighting shows a random other token.
     """
@@ -149,6 +165,37 @@ class Tables:
     outcome: Tensor
     token_prior: Tensor
     misread: Tensor
+
+
+def active_effects(effects: Effects) -> tuple[Tensor, Tensor]:
+    """Which events change something in a context, by class and grip of any of its tokens and hands.
+
+    Returns:
+        `(G, 1, E)` those that change the cell ahead whatever is in hand, and leave the hand alone;
+            `(G, H, E)` those that change anything. Where no token or hand is known, all may.
+    """
+    writes, takes, possible = (
+        part[:, :-1] for part in (effects.writes, effects.takes, effects.possible)
+    )
+    tokens = torch.arange(writes.shape[1])[:, None]
+    hands = torch.arange(writes.shape[2])
+    rewrites = (writes != SAME) & (writes != tokens) & (possible > 0)
+    retakes = (takes != SAME) & (takes != hands) & (possible > 0)
+    classes, grips, _ = effects.sizes
+    by_class = effects.classes[:, None].expand(-1, 1)
+    by_context = effects.classes[:, None] * grips + effects.grips
+    alone = _anywhere((rewrites & (takes == SAME))[..., :1], by_class, classes)
+    active = _anywhere(rewrites | retakes, by_context, classes * grips)
+    return alone[:, None], active.unflatten(0, (classes, grips))
+
+
+def _anywhere(holds: Tensor, context: Tensor, number: int) -> Tensor:
+    """Whether something holds at any token and hand of each context, `(number, E)`; true of no case."""
+    index = context.flatten().expand(len(holds), -1)
+    found = torch.full((len(holds), number), -1).scatter_reduce(
+        1, index, holds.flatten(1).long(), "amax"
+    )
+    return (found != 0).T
 
 
 def _favour(possible: Tensor, mass: float, odds: Tensor) -> Tensor:
@@ -185,37 +232,41 @@ class TablePrior:
     token_concentration: float = 2.0
     misread: tuple[float, float] = (0.5, 100.0)
 
-    def events(self, effects: Effects, slots: int, hands: int) -> PooledDirichletPrior:
+    def events(self, effects: Effects) -> PooledDirichletPrior:
         """Prior of the transition table, a mixture over what matters to an action.
 
-        Neither token nor hand matters, or the token does, and at some tokens the hand. If neither
-        matters, nothing but motion happens. Where the hand does not matter, it does not change. An
-        effect that would leave everything as it is, is no effect.
+        Neither token nor hand matters, or the token's class does, and at some classes the grip. If
+        neither matters, nothing but motion happens. Where the hand does not matter, it does not
+        change. An effect that would leave everything as it is, is no effect.
         """
-        writes = effects.writes
-        takes = effects.takes
-        rewrites = (writes == SAME) | (writes == torch.arange(slots)[:, None, None])
-        retakes = (takes == SAME) | (takes == torch.arange(hands)[:, None])
-        motion = (torch.arange(len(writes)) < effects.num_motions)[None, None]
-        alone = ~rewrites & (takes == SAME) | ~effects.known
-        active = ~(rewrites & retakes) | ~effects.known
+        motion = (torch.arange(len(effects.known)) < effects.num_motions)[None, None]
+        alone, active = active_effects(effects)
         odds = torch.where(motion[0, 0], 1.0, self.effect_odds)
         odds[AHEAD] = self.ahead_odds
         bases = [
             _favour(possible, stay, odds)
             for possible, stay in (
                 (motion, self.stay_alike),
-                (motion | alone, self.stay),
-                (motion | active, self.stay),
+                (motion | alone | ~effects.known, self.stay),
+                (motion | active | ~effects.known, self.stay),
             )
         ]
         chances = NEITHER_MATTERS, 1 - self.hand_matters, self.hand_matters
-        return PooledDirichletPrior.of((slots, hands), ((0, 1), (1,), ()), bases, ALPHAS, chances)
+        context = effects.sizes[:2]
+        return PooledDirichletPrior.of(context, ((0, 1), (1,), ()), bases, ALPHAS, chances)
 
-    def outcomes(self, slots: int) -> PooledDirichletPrior:
-        """Prior of the outcome table: the token ahead does not matter, or it does."""
+    def outcomes(self, effects: Effects) -> PooledDirichletPrior:
+        """Prior of the outcome table: what is ahead does not matter, or it does.
+
+        If it does, its class matters, and perhaps whether the mission names it, its colour, whether
+        the milestone is passed, or both of the latter.
+        """
         base = base_measure(NUM_OUTCOMES, NOTHING, self.nothing)
-        return PooledDirichletPrior.of((slots,), ((0,), ()), (base, base), ALPHAS, (0.5, 1.0))
+        classes, _, colours = effects.sizes
+        context = classes, colours, 2, 2
+        chances = (0.5, *OUTCOME_CHANCES)
+        ignored = ((0, 1, 2, 3), *OUTCOME_POOLS)
+        return PooledDirichletPrior.of(context, ignored, [base] * len(ignored), ALPHAS, chances)
 
     def mean_misread(self, counts: Counts) -> Tensor:
         """Posterior mean of the misread rate."""

@@ -224,9 +224,9 @@ def _views(
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
     """log p(views, heading, hand | events), the map integrated out, up to a constant; and a map, if it is to be drawn."""
-    trajectory, segments, sightings = grid.trace(events, history)
+    _, segments, sightings = grid.trace(events, history)
     logits = grid.segment_logits(segments, sightings, tables.misread, tables.token_prior)
-    total = logits.logsumexp(-1).sum(-1) + grid.log_bodily(events, trajectory, history)
+    total = logits.logsumexp(-1).sum(-1) + grid.log_bodily(events, history)
     if generator is None:
         return total, events
     return total, grid.draw_map(logits, segments, tables.token_prior, generator)

@@ -3,7 +3,9 @@
     global    transition, outcome_table (pooled Dirichlet tables),
               token_prior (a Dirichlet for every context), misread (Beta)
     episode   map: initial token of every cell
-    slice     event (latent); heading, carried, view, outcome (observed); action (input)
+    slice     event (latent); heading, carried, view, outcome (observed)
+    inputs    action; held and faced, the thing in hand and the token ahead before the step into
+              the slice, which say what an effect did; match, what the mission names
 
 Kernels of slice sites are functions of the whole series: they give the density of every slice given
 all earlier ones in one call. A series is built by clamping its data and by `append`, not by drawing
@@ -80,11 +82,15 @@ class GridModel:
             parents=["token_prior"],
         )
         model.add_input("action")
-        model.add_input("first_hand", scope="episode")
+        model.add_input("held")
+        model.add_input("faced")
+        model.add_input("match", scope="episode")
         past: list[Parent] = [
             lag("event"),
             lag("heading"),
-            "first_hand",
+            lag("faced"),
+            lag("held"),
+            "held",
             "map",
             "transition",
             "action",
@@ -97,15 +103,15 @@ class GridModel:
             initial=self.any_heading,
             scope="slice",
         )
-        moves = ["event", "heading", "first_hand"]
-        model.add_site("carried", self.carried_kernel, moves, scope="slice")
+        model.add_site("carried", self.carried_kernel, ["event", "faced", "held"], scope="slice")
+        moves = ["event", "heading", "faced", "held"]
         model.add_site(
             "view", self.view_kernel, [*moves, "map", "misread", "token_prior"], scope="slice"
         )
         model.add_site(
             "outcome",
             self.outcome_kernel,
-            [*moves, "map", "outcome_table", "action"],
+            [*moves, "map", "outcome_table", "action", "match"],
             scope="slice",
         )
         model.add_conditional(("event", "map", *TABLES), self.draw_history)
@@ -138,23 +144,26 @@ class GridModel:
         self,
         event: Tensor,
         heading: Tensor,
-        hand: Tensor,
+        faced: Tensor,
+        held: Tensor,
+        holds: Tensor,
         initial: Tensor,
         table: Tensor,
         action: Tensor,
     ) -> Distribution:
-        """p(event_t | action_t, token ahead and hand at t - 1)."""
-        trajectory, segments = self._trace(event, heading, hand)
+        """p(event_t | action_t, token ahead at t - 1, what it holds)."""
+        _, segments = self._trace(event, heading, faced, held)
         tokens = segments.initial_tokens(initial[:, 0, 0].expand(len(event), -1))
         token_ahead = tokens.gather(1, segments.cell_ahead)
+        effects = self.grid.effects
         rows = torch.arange(len(table))[:, None].expand(len(event), 1)
-        chances = table[:, 0, 0][
-            rows, action[0, 0].expand_as(token_ahead), token_ahead, trajectory.hand
-        ]
+        grip = effects.grips[token_ahead, holds[0, 0]]
+        where = action[0, 0].expand_as(token_ahead), effects.classes[token_ahead], grip
+        chances = table[:, 0, 0][rows, *where]
         return Categorical(probs=chances.clamp_min(TINY)[:, None])
 
     def first_event(
-        self, hand: Tensor, initial: Tensor, table: Tensor, action: Tensor
+        self, held: Tensor, initial: Tensor, table: Tensor, action: Tensor
     ) -> Distribution:
         """Slice 0 has event 0: nothing."""
         nothing = torch.zeros(table.shape[-1])
@@ -170,18 +179,18 @@ class GridModel:
         """Every heading is as likely as any other at slice 0."""
         return Categorical(probs=torch.full((*event.shape, 4), 0.25))
 
-    def carried_kernel(self, event: Tensor, heading: Tensor, hand: Tensor) -> Distribution:
+    def carried_kernel(self, event: Tensor, faced: Tensor, held: Tensor) -> Distribution:
         """What is in hand, seen almost without error."""
-        trajectory, _ = self._trace(event, heading, hand)
-        return Readings(
-            trajectory.hand[:, None, :, None], torch.zeros(()), torch.tensor(HAND_ERROR).log()
-        )
+        history = _bodily(event.new_zeros(event.shape[2:]), faced, held)
+        hand = self.grid.hands_after(event[:, 0], history)
+        return Readings(hand[:, None, :, None], torch.zeros(()), torch.tensor(HAND_ERROR).log())
 
     def view_kernel(
         self,
         event: Tensor,
         heading: Tensor,
-        hand: Tensor,
+        faced: Tensor,
+        held: Tensor,
         initial: Tensor,
         misread: Tensor,
         token_prior: Tensor,
@@ -192,7 +201,7 @@ class GridModel:
         time = torch.arange(length).repeat_interleave(places)
         shift = self.grid.geometry.torus.views[heading[0, 0]]
         every = Sightings(time, shift.flatten(), time, time)
-        _, segments = self._trace(event, heading, hand, every)
+        _, segments = self._trace(event, heading, faced, held, every)
         token = (
             segments.initial_tokens(initial[:, 0, 0])
             .gather(1, segments.seen)
@@ -204,9 +213,9 @@ class GridModel:
         def appearance(view: Tensor) -> Tensor:
             """What contexts add at first sightings, `(K, 1, T)`, given views `(K, 1, T, P)`."""
             none = torch.zeros(length, dtype=torch.long)
-            history = History(none, heading[0, 0], none, view[0, 0], none)
+            history = History(none, heading[0, 0], none, view[0, 0], none, none, none)
             sightings = self.grid.sightings(history)
-            _, seen = self._trace(event, heading, hand, sightings)
+            _, seen = self._trace(event, heading, faced, held, sightings)
             return self.grid.first_sights(seen, sightings, initial[:, 0, 0], token_prior[:, 0, 0])
 
         return Views(token, torch.log1p(-error), wrong, appearance)
@@ -215,26 +224,35 @@ class GridModel:
         self,
         event: Tensor,
         heading: Tensor,
-        hand: Tensor,
+        faced: Tensor,
+        held: Tensor,
         initial: Tensor,
         table: Tensor,
         action: Tensor,
+        match: Tensor,
     ) -> Distribution:
-        """p(outcome_t | row_t, token ahead at t - 1); even at slice 0."""
-        _, segments = self._trace(event, heading, hand)
+        """p(outcome_t | row_t, place of the token ahead at t - 1); even at slice 0."""
+        trajectory, segments = self._trace(event, heading, faced, held)
         tokens = segments.initial_tokens(initial[:, 0, 0])
         token_ahead = tokens.gather(1, segments.cell_ahead)[:, :-1]
         row = outcome_row(
             event[:, 0, 1:], action[0, 0, 1:].expand_as(token_ahead), self.grid.num_actions
         )
-        chances = table[:, 0, 0][torch.arange(len(event))[:, None], row, token_ahead]
+        places = self.grid.effects.places(match[0, 0, 0])
+        place = places[token_ahead, trajectory.passed[:, :-1]]
+        chances = table[:, 0, 0][torch.arange(len(event))[:, None], row, place]
         first = torch.full((len(event), 1, chances.shape[-1]), 1 / chances.shape[-1])
         return Categorical(probs=torch.cat([first, chances], 1).clamp_min(TINY)[:, None])
 
     def _trace(
-        self, event: Tensor, heading: Tensor, hand: Tensor, sightings: Sightings | None = None
+        self,
+        event: Tensor,
+        heading: Tensor,
+        faced: Tensor,
+        held: Tensor,
+        sightings: Sightings | None = None,
     ) -> tuple[Trajectory, Segments]:
-        """Follow `(K, 1, T)` events from the first hand.
+        """Follow `(K, 1, T)` events.
 
         Without sightings, the last result serves the next kernel.
         """
@@ -247,8 +265,7 @@ class GridModel:
             and torch.equal(last[1], heading)
         ):
             return last[2]
-        hands = hand.flatten()[0].expand(event.shape[2])
-        history = History(hands, heading[0, 0], hands, none, hands)
+        history = _bodily(heading[0, 0], faced, held)
         trajectory = follow(event[:, 0], history, self.grid.effects, self.grid.geometry)
         trace = (
             trajectory,
@@ -328,30 +345,38 @@ def _values_of(tables: Tables) -> dict[str, Tensor]:
     return {name: value[:, None] for name, value in zip(TABLES, vars(tables).values(), strict=True)}
 
 
+def _bodily(heading: Tensor, faced: Tensor, held: Tensor) -> History:
+    """A history `(T,)` of which nothing is known but headings, and what is ahead and in hand before steps."""
+    none = torch.zeros_like(heading)
+    hand = torch.cat([held[0, 0, 1:], held[0, 0, -1:]])
+    return History(none, heading, hand, none, none, faced[0, 0], none)
+
+
 def history_of(values: SiteValues) -> History:
     """The observed series from the engine's values; a carried thing is one reading."""
-    names = ("action", "heading", "carried", "view", "outcome")
-    action, heading, carried, view, outcome = (values[name][0, 0] for name in names)
-    return History(action, heading, carried[:, 0], view, outcome)
+    names = ("action", "heading", "carried", "view", "outcome", "faced")
+    action, heading, carried, view, outcome, faced = (values[name][0, 0] for name in names)
+    return History(action, heading, carried[:, 0], view, outcome, faced, values["match"][0, 0])
 
 
 def slice_of(history: History) -> dict[str, Tensor]:
     """The last slice, `(B = 1, ...)`."""
     data = data_of(history)
-    return {name: value[:, -1] for name, value in data.items() if name != "first_hand"}
+    return {name: value[:, -1] for name, value in data.items() if name != "match"}
 
 
 def data_of(history: History) -> dict[str, Tensor]:
     """What to clamp, `(B = 1, T, ...)`."""
-    carried = history.hand[None, :, None]
     series = {
         "action": history.action,
         "heading": history.heading,
         "view": history.view,
         "outcome": history.outcome,
+        "faced": history.faced,
+        "held": history.held,
     }
     return {
-        "carried": carried,
-        "first_hand": history.hand[:1],
+        "carried": history.hand[None, :, None],
+        "match": history.match[None],
         **{name: value[None] for name, value in series.items()},
     }

@@ -14,10 +14,11 @@ NEVER = -1e9  # log probability of what cannot be
 def walk(
     events: Ints,
     heading: Ints,
-    hand: Ints,
+    held: Ints,
+    faced: Ints,
     steps: Ints,
-    takes: Ints,
     writes: Ints,
+    milestone: int,
     start: Ints,
     wrap: int,
     stride: int,
@@ -26,37 +27,41 @@ def walk(
 
     Args:
         events: `(N, T)`; that of slice 0 is ignored.
-        heading, hand: `(T,)` as observed; of what is in hand only slice 0 is used.
-        steps, takes, writes: what events do, see `Effects`.
+        heading: `(T,)` as observed.
+        held, faced: `(T,)` thing in hand and token ahead before the step into the slice.
+        steps, writes, milestone: what events do, see `Effects`.
         start: `(2,)` position (y, x) at slice 0.
         wrap, stride: cells along a side of the map and of the wide frame, see `Torus`.
 
     Returns:
-        `(N, T, 2)` position without wrapping, `(N, T)` its anchor, `(N, T)` slot in hand, and
-        `(N, T)` token written on the way into the slice, or SAME.
+        `(N, T, 2)` position without wrapping, `(N, T)` its anchor, `(N, T)` token written on the
+            way into the slice, or SAME, and `(N, T)` whether the milestone has been written.
     """
     number, length = events.shape
     position = np.empty((number, length, 2), np.int64)
     anchor = np.empty((number, length), np.int64)
-    held = np.empty((number, length), np.int64)
     written = np.full((number, length), SAME)
+    passed = np.zeros((number, length), np.int64)
+    unknown = writes.shape[1] - 1
     for case in range(number):
         y = start[0]
         x = start[1]
-        thing = hand[0]
+        done = 0
         for time in range(length):
             if time:
                 event = events[case, time]
                 facing = heading[time - 1]
                 y = y + steps[event, facing, 0]
                 x = x + steps[event, facing, 1]
-                thing = takes[event] if takes[event] >= 0 else thing
-                written[case, time] = writes[event]
+                token = faced[time] if faced[time] >= 0 else unknown
+                written[case, time] = writes[event, token, held[time]]
+                if milestone >= 0 and written[case, time] == milestone:
+                    done = 1
             position[case, time, 0] = y
             position[case, time, 1] = x
             anchor[case, time] = (y % wrap) * stride + x % wrap
-            held[case, time] = thing
-    return position, anchor, held, written
+            passed[case, time] = done
+    return position, anchor, written, passed
 
 
 @compiled
@@ -218,32 +223,40 @@ def first_sights(
 @compiled
 def tally_steps(
     events: Ints,
-    hand: Ints,
+    held: Ints,
     action: Ints,
     outcome: Ints,
+    passed: Ints,
     cell_ahead: Ints,
     seen: Ints,
     code: Ints,
     context: Ints,
     token: Ints,
     used: int,
-    sizes: tuple[int, int, int, int, int],
+    classes: Ints,
+    grips: Ints,
+    places: Ints,
+    sizes: tuple[int, int, int, int, int, int, int],
 ) -> tuple[Array, Array, Array, Array]:
     """What happened how often, see `Counts`.
 
     Args:
-        events, hand: `(N, T)`.
-        action, outcome: `(T,)`.
+        events: `(N, T)`.
+        held, action, outcome: `(T,)`.
+        passed: `(N, T)`, see `Trajectory`.
         cell_ahead, seen, code, context: `(N, T)`, `(N, S)`, `(S,)`, `(S,)`, see `Segments` and
             `Sightings`.
         token: `(N, U + J)` of every segment; the first `used` are initial ones.
         used: U.
+        classes, grips, places: contexts of tables by token, `(V,)`, `(V, C)`, `(V, 2)`, see
+            `Effects`.
         sizes: of the tables, see `Counts`.
     """
     number, length = events.shape
-    num_actions, slots, hands, num_events, num_outcomes = sizes
-    event_counts = np.zeros((number, num_actions, slots, hands, num_events), np.float32)
-    outcome_counts = np.zeros((number, num_actions + num_events, slots, num_outcomes), np.float32)
+    num_actions, num_classes, num_grips, num_events, num_places, num_outcomes, slots = sizes
+    event_counts = np.zeros((number, num_actions, num_classes, num_grips, num_events), np.float32)
+    rows = num_actions + num_events
+    outcome_counts = np.zeros((number, rows, num_places, num_outcomes), np.float32)
     initial = np.zeros((number, slots + 1, slots), np.float32)
     readings = np.zeros((number, 2), np.float32)
     shown = np.full(used, -1)
@@ -251,9 +264,11 @@ def tally_steps(
         for time in range(1, length):
             event = events[case, time]
             ahead = token[case, cell_ahead[case, time - 1]]
-            event_counts[case, action[time], ahead, hand[case, time - 1], event] += 1
+            grip = grips[ahead, held[time]]
+            event_counts[case, action[time], classes[ahead], grip, event] += 1
             row = action[time] if event == 0 else num_actions + event
-            outcome_counts[case, row, ahead, outcome[time]] += 1
+            place = places[ahead, passed[case, time - 1]]
+            outcome_counts[case, row, place, outcome[time]] += 1
         for sighting in range(len(code)):
             segment = seen[case, sighting]
             readings[case, 0 if token[case, segment] == code[sighting] else 1] += 1

@@ -14,31 +14,61 @@ from torch import Tensor
 from aif_dcpc.agents.arrays import Ints
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
 from aif_dcpc.agents.gridworld.model.loops import walk
-from aif_dcpc.agents.gridworld.model.vocabulary import Vocabulary
+from aif_dcpc.agents.gridworld.model.vocabulary import OTHER, SAME, Vocabulary
+
+
+SERIES = ("action", "heading", "carried", "outcome", "faced")
 
 
 @dataclass(frozen=True)
 class Effects:
-    """What each event does, as tensors.
+    """What each event does, and in which contexts tables know it, as tensors.
 
     Attributes:
         turns: `(E,)` quarter turns clockwise.
         steps: `(E, 4, 2)` displacement (dy, dx) by heading.
-        writes: `(E,)` token written to the cell ahead, or SAME.
-        takes: `(E,)` thing in hand afterwards, or SAME.
+        writes: `(E, V + 1, C)` token written to the cell ahead, or SAME, given the token ahead (the
+            last one: not known) and the thing in hand.
+        takes: `(E, V + 1, C)` thing in hand afterwards, or SAME.
+        possible: `(E, V + 1, C)` whether that can be, 1 or 0.
         known: `(E,)` whether the event exists (free slots do not).
         num_motions: events before this number are motions.
+        classes, colours: `(V,)` class and colour of every token.
+        grips: `(V, C)` what the thing in hand is to a token ahead.
+        sizes: room for classes, for grips, and for colours.
+        milestone: token whose having been written in an episode is remembered; SAME for none.
     """
 
     turns: Tensor
     steps: Tensor
     writes: Tensor
     takes: Tensor
+    possible: Tensor
     known: Tensor
     num_motions: int
+    classes: Tensor
+    colours: Tensor
+    grips: Tensor
+    sizes: tuple[int, int, int]
+    milestone: int = SAME
+
+    @property
+    def num_places(self) -> int:
+        """How many contexts outcomes may have."""
+        classes, _, colours = self.sizes
+        return classes * colours * 4
+
+    def places(self, match: Tensor) -> Tensor:
+        """Context of the outcome table, `(V, 2)`, given the token ahead and whether the milestone is passed.
+
+        Args:
+            match: `(V,)` 1 where a token is what the mission names, else 0.
+        """
+        token = (self.classes * self.sizes[2] + self.colours) * 2 + match
+        return 2 * token[:, None] + torch.arange(2)
 
 
-def effects_of(geometry: Geometry, vocabulary: Vocabulary) -> Effects:
+def effects_of(geometry: Geometry, vocabulary: Vocabulary, milestone: int = SAME) -> Effects:
     """Motions first, then the registered effects, then free slots, which never happen."""
     size = vocabulary.max_events
     motions = len(geometry.turns)
@@ -46,8 +76,21 @@ def effects_of(geometry: Geometry, vocabulary: Vocabulary) -> Effects:
     turns[:motions] = torch.as_tensor(geometry.turns)
     steps = torch.zeros(size, 4, 2, dtype=torch.long)
     steps[:motions] = torch.as_tensor(geometry.steps)
-    writes, takes = (torch.as_tensor(a) for a in vocabulary.effect_arrays())
-    return Effects(turns, steps, writes, takes, torch.arange(size) < vocabulary.num_events, motions)
+    return Effects(
+        turns,
+        steps,
+        *(torch.as_tensor(a) for a in vocabulary.effect_arrays()),
+        torch.arange(size) < vocabulary.num_events,
+        motions,
+        *(torch.as_tensor(a) for a in vocabulary.token_arrays()),
+        torch.as_tensor(vocabulary.grip_array()),
+        (
+            vocabulary.classes.capacity,
+            2 * vocabulary.grips.capacity,
+            vocabulary.colours.capacity,
+        ),
+        milestone,
+    )
 
 
 @dataclass(frozen=True)
@@ -60,6 +103,9 @@ class History:
         hand: `(T,)` slot of the carried thing.
         view: `(T, P)` codes of the view's cells.
         outcome: `(T,)` outcome of the step that led to the slice (ignored at slice 0).
+        faced: `(T,)` token that the agent thought to face before the step into the slice, or less
+            than 0 if it did not know.
+        match: `(V,)` 1 where a token is what the episode's mission names, else 0.
     """
 
     action: Tensor
@@ -67,13 +113,21 @@ class History:
     hand: Tensor
     view: Tensor
     outcome: Tensor
+    faced: Tensor
+    match: Tensor
 
     def __len__(self) -> int:
         return self.action.shape[0]
 
+    @property
+    def held(self) -> Tensor:
+        """`(T,)` slot in hand before the step into the slice."""
+        return torch.cat([self.hand[:1], self.hand[:-1]])
+
     def head(self, length: int) -> "History":
         """The history as it was after its first slices."""
-        return History(*(v[:length] for v in vars(self).values()))
+        series = (value[:length] for name, value in vars(self).items() if name != "match")
+        return History(*series, self.match)
 
 
 @dataclass
@@ -82,34 +136,53 @@ class ObservedEpisode:
 
     Attributes:
         action, heading, carried, outcome: `(T,)` numbers as lists.
+        faced: `(T,)` raw tokens that the agent thought to face before the step into the slice.
         view: T arrays `(P,)` of raw tokens.
+        mission: words of the mission, as numbers.
     """
 
     action: list[int] = field(default_factory=list)
     heading: list[int] = field(default_factory=list)
     carried: list[int] = field(default_factory=list)
     outcome: list[int] = field(default_factory=list)
+    faced: list[int] = field(default_factory=list)
     view: list[Ints] = field(default_factory=list)
+    mission: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.action)
 
-    def append(self, action: int, heading: int, carried: int, outcome: int, view: Ints) -> None:
+    def append(
+        self, action: int, heading: int, carried: int, outcome: int, faced: int, view: Ints
+    ) -> None:
         """Add one more slice to the end."""
         self.action.append(action)
         self.heading.append(heading)
         self.carried.append(carried)
         self.outcome.append(outcome)
+        self.faced.append(faced)
         self.view.append(view)
 
-    def history(self, vocabulary: Vocabulary, unseen_token: int) -> History:
+    def history(
+        self, vocabulary: Vocabulary, unseen_token: int, match: Tensor | None = None
+    ) -> History:
         """The episode in the vocabulary's codes."""
         hands = [vocabulary.hands.index(c, 0) for c in self.carried]
+        faced = [vocabulary.tokens.index(c, OTHER) for c in self.faced]
         view = vocabulary.encode(np.stack(self.view), unseen_token)
-        action, heading, hand, outcome = map(
-            torch.tensor, (self.action, self.heading, hands, self.outcome)
+        action, heading, hand, outcome, ahead = map(
+            torch.tensor, (self.action, self.heading, hands, self.outcome, faced)
         )
-        return History(action, heading, hand, torch.as_tensor(view), outcome)
+        any_token = torch.zeros(vocabulary.tokens.capacity, dtype=torch.long)
+        return History(
+            action,
+            heading,
+            hand,
+            torch.as_tensor(view),
+            outcome,
+            ahead,
+            any_token if match is None else match,
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that was observed, as tensors."""
@@ -118,17 +191,17 @@ class ObservedEpisode:
             if self.view
             else torch.zeros(0, 0, dtype=torch.long)
         )
-        names = ("action", "heading", "carried", "outcome")
         return {
-            **{n: torch.tensor(getattr(self, n), dtype=torch.long) for n in names},
+            **{n: torch.tensor(getattr(self, n), dtype=torch.long) for n in (*SERIES, "mission")},
             "view": view,
         }
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> "ObservedEpisode":
         """Rebuild an episode from what `tensors` gave."""
-        lists = {n: tensors[n].tolist() for n in ("action", "heading", "carried", "outcome")}
-        return cls(**lists, view=list(tensors["view"].numpy()))
+        lists = {n: tensors[n].tolist() for n in SERIES}
+        mission = tuple(tensors["mission"].tolist())
+        return cls(**lists, view=list(tensors["view"].numpy()), mission=mission)
 
 
 @dataclass(frozen=True)
@@ -139,31 +212,30 @@ class Trajectory:
         position: `(N, T, 2)` (y, x) without wrapping.
         anchor: `(N, T)` of the positions, see `Torus`.
         cell_ahead: `(N, T)` map cell ahead at each slice.
-        hand: `(N, T)` slot in hand.
         written: `(N, T)` token that the step into the slice wrote to the cell ahead of the slice
             before, or SAME.
+        passed: `(N, T)` 1 from the slice on into which the milestone was written, else 0.
     """
 
     position: Tensor
     anchor: Tensor
     cell_ahead: Tensor
-    hand: Tensor
     written: Tensor
+    passed: Tensor
 
 
 def follow(events: Tensor, history: History, effects: Effects, geometry: Geometry) -> Trajectory:
     """Trace event sequences `(N, T)`; the event of slice 0 is ignored."""
     torus = geometry.torus
     start = np.array(geometry.start)
-    order, heading, hand = (
-        part.contiguous().numpy() for part in (events, history.heading, history.hand)
+    order, heading, held, faced = (
+        part.contiguous().numpy() for part in (events, history.heading, history.held, history.faced)
     )
-    steps, takes, writes = (part.numpy() for part in (effects.steps, effects.takes, effects.writes))
-    parts = walk(order, heading, hand, steps, takes, writes, start, torus.size, torus.stride)
-    position, anchor, held, written = (torch.from_numpy(part) for part in parts)
-    return Trajectory(
-        position, anchor, torus.cell(anchor + torus.cells_ahead[history.heading]), held, written
-    )
+    does = effects.steps.numpy(), effects.writes.numpy(), effects.milestone
+    parts = walk(order, heading, held, faced, *does, start, torus.size, torus.stride)
+    position, anchor, written, passed = (torch.from_numpy(part) for part in parts)
+    cell_ahead = torus.cell(anchor + torus.cells_ahead[history.heading])
+    return Trajectory(position, anchor, cell_ahead, written, passed)
 
 
 @dataclass(frozen=True)

@@ -56,20 +56,21 @@ def _log_predictive(grid: GridConditionals, particles: GridParticles, history: H
     tokens = tokens_ahead(segments, particles.initial)
     logits = _map_logits(grid, particles.tables, segments, sightings, segments.cell_ahead, tokens)
     present = grid.present(logits, segments)
-    hand = trajectory.hand[:, -1]
-    score = _event_score(grid, own, tokens[:, -1], hand, history)
+    score = _event_score(grid, own, tokens[:, -1], trajectory.passed[:, -1], history)
     score = score + _sight_score(grid, present, segments, trajectory, history, particles.tables)
-    return score + _body_score(grid, hand, history)
+    return score + _body_score(grid, history)
 
 
 def _event_score(
-    grid: GridConditionals, own: Counts, token_ahead: Tensor, hand: Tensor, history: History
+    grid: GridConditionals, own: Counts, token_ahead: Tensor, passed: Tensor, history: History
 ) -> Tensor:
     """log p(event, outcome | past), tables integrated out, `(K, E)`."""
     action = history.action[-1]
-    hands = own.transition.shape[3]
-    num_events = own.transition.shape[4]
-    context = token_ahead * hands + hand
+    effects = grid.effects
+    grips, num_events = own.transition.shape[3:]
+    grip = effects.grips[token_ahead, history.held[-1]]
+    context = effects.classes[token_ahead] * grips + grip
+    place = effects.places(history.match)[token_ahead, passed]
     event = grid.memory.events.mean_at(
         own.transition[:, action], action.expand(len(token_ahead)), context
     )
@@ -77,7 +78,7 @@ def _event_score(
     outcome = grid.memory.outcomes.mean_at(
         own.outcome[:, rows].flatten(0, 1),
         rows.repeat(len(token_ahead)),
-        token_ahead.repeat_interleave(num_events),
+        place.repeat_interleave(num_events),
     )
     seen = outcome[:, history.outcome[-1]].view(event.shape)
     return (event * seen).clamp_min(1e-30).log()
@@ -101,7 +102,9 @@ def _sight_score(
     shown = code.clamp_min(0).expand_as(cells)
     beside = sightings.context[now].expand_as(cells)
     chance = _chance_of(grid, present, segments, tables, cells, shown, beside)
-    writes = grid.effects.writes
+    ahead = int(history.faced[-1])
+    known = ahead if ahead >= 0 else grid.num_slots
+    writes = grid.effects.writes[:, known, history.held[-1]]
     wrote = (writes[:, None] >= 0) & (cells == trajectory.cell_ahead[:, -1, None, None])
     chance = torch.where(wrote, (writes[:, None] == shown).float(), chance)
     chance = torch.where(code >= 0, chance, 0.0)
@@ -132,12 +135,12 @@ def _chance_of(
     return belief.gather(1, place.flatten(1)).view(cells.shape)
 
 
-def _body_score(grid: GridConditionals, hand: Tensor, history: History) -> Tensor:
-    """log p(heading, hand | event), `(K, E)`."""
+def _body_score(grid: GridConditionals, history: History) -> Tensor:
+    """log p(heading, hand | event), `(E,)`."""
     turned = (history.heading[-1] - history.heading[-2]) % 4
     possible = (grid.effects.turns == turned) & grid.effects.known
-    after = torch.where(grid.effects.takes >= 0, grid.effects.takes, hand[:, None])
-    wrong = (after != history.hand[-1]).float()
+    every = torch.arange(len(possible))[:, None].expand(-1, len(history))
+    wrong = (grid.hands_after(every, history)[:, -1] != history.hand[-1]).float()
     return wrong * torch.log(torch.tensor(HAND_ERROR)) + torch.where(possible, 0.0, NEVER)
 
 

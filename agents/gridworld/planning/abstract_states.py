@@ -17,8 +17,9 @@ from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables, Region
 from aif_dcpc.agents.gridworld.planning.distances import distances, least_effort
 
-Key = tuple[int, tuple[tuple[int, int], ...]]
-Goal = tuple[int, tuple[tuple[int, int, int], ...]]  # thing in hand; (y, x, token) of the changes
+Key = tuple[int, int, tuple[tuple[int, int], ...]]
+# thing in hand; whether the milestone is passed; (y, x, token) of the changes
+Goal = tuple[int, int, tuple[tuple[int, int, int], ...]]
 Interaction = tuple[int, int]  # region cell ahead, event
 # effort, tie break, abstract state, interaction, states
 Step = tuple[float, int, int, Interaction | None, Ints]
@@ -30,6 +31,7 @@ class AbstractState:
 
     Attributes:
         hand: slot in hand.
+        passed: 1 if the milestone has been written, else 0.
         changes: region cell -> token.
         cells: `(cells + 1, V)` belief over tokens, the last row for everything outside.
         chance: `(S, E)` the most that any action makes of each event (an upper bound where the
@@ -39,6 +41,7 @@ class AbstractState:
     """
 
     hand: int
+    passed: int
     changes: dict[int, int]
     cells: Floats
     chance: Floats
@@ -48,12 +51,12 @@ class AbstractState:
     @property
     def key(self) -> Key:
         """What tells it from every other abstract state."""
-        return key_of(self.hand, self.changes)
+        return key_of(self.hand, self.passed, self.changes)
 
 
-def key_of(hand: int, changes: dict[int, int]) -> Key:
+def key_of(hand: int, passed: int, changes: dict[int, int]) -> Key:
     """Identity of the abstract state with these changes."""
-    return hand, tuple(sorted(changes.items()))
+    return hand, passed, tuple(sorted(changes.items()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,21 +98,20 @@ class Search:
         self.region = region
         self.budget = budget
         self.intended = {
-            (hand, tuple(sorted((region.cell(y, x), token) for y, x, token in changes)))
-            for hand, changes in intended
+            (hand, passed, tuple(sorted((region.cell(y, x), token) for y, x, token in changes)))
+            for hand, passed, changes in intended
         }
-        self.effects = [
-            e for e in range(tables.num_events) if max(tables.writes[e], tables.takes[e]) >= 0
-        ]
+        changing = (np.maximum(tables.writes, tables.takes) >= 0).any((1, 2))
+        self.effects: list[int] = changing.nonzero()[0].tolist()
         outside = belief.unseen[None]
         self.present = np.concatenate([belief.cells[region.index], outside])
         self.found: list[AbstractState] = []
         self.numbers: dict[Key, int] = {}
-        self._run(int(region.state(belief.pose[belief.weights.argmax()])), belief.hand)
+        self._number(key_of(belief.hand, belief.passed, {}), 0)
+        self._run(int(region.state(belief.pose[belief.weights.argmax()])))
 
-    def _run(self, state: int, hand: int) -> None:
+    def _run(self, state: int) -> None:
         """Expand abstract states and open interactions, nearest first in steps until they happen."""
-        self._number(key_of(hand, {}), 0)
         start: Step = (0.0, 0, 0, None, np.array([state]))
         queue = [start]
         ticks = itertools.count(1)
@@ -169,11 +171,14 @@ class Search:
     def _key_after(self, number: int, cell: int, event: int) -> Key:
         """The abstract state that an event at a cell makes of this one."""
         node = self.found[number]
-        takes = int(self.tables.takes[event])
-        writes = int(self.tables.writes[event])
+        tables = self.tables
+        token = int((node.cells[cell] * tables.transition[:, :, node.hand, event].max(0)).argmax())
+        takes = int(tables.takes[event, token, node.hand])
+        writes = int(tables.writes[event, token, node.hand])
         hand = takes if takes >= 0 else node.hand
+        passed = 1 if writes == tables.milestone >= 0 else node.passed
         changes = self._changed(node.changes, cell, writes) if writes >= 0 else node.changes
-        return key_of(hand, changes)
+        return key_of(hand, passed, changes)
 
     @property
     def _full(self) -> bool:
@@ -181,8 +186,8 @@ class Search:
 
     def absolute(self, number: int) -> Goal:
         """An abstract state's identity in places on the map."""
-        hand, changes = self.found[number].key
-        return hand, tuple((*self.region.place(cell), token) for cell, token in changes)
+        hand, passed, changes = self.found[number].key
+        return hand, passed, tuple((*self.region.place(cell), token) for cell, token in changes)
 
     def _changed(self, changes: dict[int, int], cell: int, token: int) -> dict[int, int]:
         """Changes after writing a token; a cell that is back to what it surely was is no change."""
@@ -194,14 +199,14 @@ class Search:
     def _number(self, key: Key, parent: int) -> int:
         """Number of an abstract state, which is laid out if it is new."""
         if key not in self.numbers:
-            hand = key[0]
-            changes = dict(key[1])
+            hand, passed, changed = key
+            changes = dict(changed)
             cells = self.present.copy()
             for cell, token in changes.items():
                 cells[cell] = np.eye(cells.shape[1])[token]
             chance = (cells @ self.tables.transition[:, :, hand].max(0))[self.region.cell_ahead]
             self.numbers[key] = len(self.found)
-            self.found.append(AbstractState(hand, changes, cells, chance, parent))
+            self.found.append(AbstractState(hand, passed, changes, cells, chance, parent))
         return self.numbers[key]
 
     def _distances(self, chance: Floats, entries: Ints) -> Floats:

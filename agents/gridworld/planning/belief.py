@@ -12,6 +12,7 @@ from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridP
 from aif_dcpc.agents.gridworld.model.counts import Counts
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
 from aif_dcpc.agents.gridworld.model.paths import History, Trajectory
+from aif_dcpc.agents.gridworld.model.vocabulary import OTHER, SAME
 from aif_dcpc.agents.gridworld.planning.visibility import Transparency
 from aif_dcpc.agents.gridworld.tables.prior import Summary
 
@@ -27,13 +28,16 @@ class PosteriorTables:
             used on every step but the informative one, so that optimism about untried rows counts
             once.
         transition_novelty: `(A, V, C)` nats, I(event; table).
-        outcome: `(A + E', V, O)` posterior mean p(outcome | row, token ahead).
+        outcome: `(2, A + E', V, O)` posterior mean p(outcome | row, token ahead), before the
+            milestone and after it.
         outcome_without_optimism: likewise, after one pseudo-observation of "nothing gained".
-        outcome_novelty: `(A + E', V)` nats.
+        outcome_novelty: `(2, A + E', V)` nats.
         transparency: `(V,)` probability that one sees past a token.
         misread: probability of a misread sighting.
         num_tokens: size of the token alphabet.
-        steps, turns, writes, takes: what events do, `(E, 4, 2)`, `(E,)`, `(E,)`, `(E,)`.
+        steps, turns: what events do, `(E, 4, 2)`, `(E,)`.
+        writes, takes: likewise, by token ahead and thing in hand, `(E, V + 1, C)`.
+        milestone: token whose being written is remembered, or SAME.
     """
 
     transition: Floats
@@ -49,6 +53,7 @@ class PosteriorTables:
     turns: Ints
     writes: Ints
     takes: Ints
+    milestone: int = SAME
 
     @property
     def num_actions(self) -> int:
@@ -73,6 +78,7 @@ def tables_of(
     transparency: Transparency,
     counts: Counts,
     num_events: int,
+    match: Tensor,
 ) -> PosteriorTables:
     """The tables as a planner sees them.
 
@@ -82,6 +88,7 @@ def tables_of(
         transparency: learned from the views.
         counts: expected counts of all episodes.
         num_events: motions and registered effects.
+        match: `(V,)` what the mission names, see `History`.
     """
     of_events, of_outcomes = summaries
     transition, transition_novelty, transition_later = of_events.update(
@@ -89,13 +96,24 @@ def tables_of(
     )
     outcome, outcome_novelty, outcome_later = of_outcomes.update(counts.outcome, grid.outcomes)
     effects = grid.effects
+    context = effects.classes[:, None], effects.grips
+    places = effects.places(match).T
+
+    def by_token(table: Tensor) -> Floats:
+        """Spread a table of events `(A, G, H, ...)` over tokens and hands, `(A, V, C, ...)`."""
+        return table[:, *context].double().numpy()
+
+    def by_place(table: Tensor) -> Floats:
+        """Spread a table of outcomes `(R, P, ...)` over milestone and tokens, `(2, R, V, ...)`."""
+        return table.flatten(1, 4)[:, places].transpose(0, 1).double().numpy()
+
     return PosteriorTables(
-        transition=_folded(transition, num_events),
-        transition_without_optimism=_folded(transition_later, num_events),
-        transition_novelty=transition_novelty.double().numpy(),
-        outcome=outcome.double().numpy(),
-        outcome_without_optimism=outcome_later.double().numpy(),
-        outcome_novelty=outcome_novelty.double().numpy(),
+        transition=_folded(by_token(transition), num_events),
+        transition_without_optimism=_folded(by_token(transition_later), num_events),
+        transition_novelty=by_token(transition_novelty),
+        outcome=by_place(outcome),
+        outcome_without_optimism=by_place(outcome_later),
+        outcome_novelty=by_place(outcome_novelty),
         transparency=transparency.mean(),
         misread=float(grid.prior.mean_misread(counts)),
         num_tokens=grid.num_tokens,
@@ -103,13 +121,14 @@ def tables_of(
         turns=effects.turns[:num_events].numpy(),
         writes=effects.writes[:num_events].numpy(),
         takes=effects.takes[:num_events].numpy(),
+        milestone=effects.milestone,
     )
 
 
-def _folded(table: Tensor, known: int) -> Floats:
+def _folded(table: Floats, known: int) -> Floats:
     """A transition table without its free event slots, whose probability goes to event 0."""
-    folded = table.double().numpy()[..., :known].copy()
-    folded[..., 0] += table.double().numpy()[..., known:].sum(-1)
+    folded = table[..., :known].copy()
+    folded[..., 0] += table[..., known:].sum(-1)
     return folded
 
 
@@ -125,6 +144,7 @@ class Belief:
         pose: `(K, 3)` (y, x, heading) of the particles, without wrapping.
         weights: `(K,)` normalised.
         hand: slot in hand.
+        passed: 1 if the milestone has been written in this episode, else 0.
         visited: pose (y, x, heading) -> `(P,)` codes of the view that was last seen there.
     """
 
@@ -135,6 +155,7 @@ class Belief:
     pose: Ints
     weights: Floats
     hand: int
+    passed: int
     visited: dict[tuple[int, int, int], Ints]
 
 
@@ -165,9 +186,18 @@ def belief_of(
         seen=_seen(grid, history, trajectory, best),
         pose=pose.numpy(),
         weights=weights.double().numpy(),
-        hand=int(trajectory.hand[best, -1]),
+        hand=int(history.hand[-1]),
+        passed=int(trajectory.passed[best, -1]),
         visited=_visited(trajectory, history, best),
     )
+
+
+def ahead_of(belief: Belief, geometry: Geometry) -> int:
+    """Slot of the likeliest token ahead of the heaviest particle; below 0 if the cell was never seen."""
+    y, x, heading = belief.pose[belief.weights.argmax()]
+    row, column = (y, x) + geometry.cell_ahead[heading]
+    cell = (row % geometry.size) * geometry.size + column % geometry.size
+    return int(belief.cells[cell].argmax()) if belief.seen[cell] else OTHER
 
 
 def _cells(

@@ -107,7 +107,7 @@ class Planner:
         informative = stage.informative(pragmatic)
         value = self._value(stage, pragmatic, informative.max(1))
         scores = np.maximum(stage.plain(value), informative)
-        outcomes = Outcomes.of(tables, self._log_preference)
+        outcomes = Outcomes(tables, self._log_preference)
         roots, which = np.unique(at, return_inverse=True)
         terms = terms_of_plan(stage, outcomes, pragmatic, value, roots)
         mean = np.tensordot(np.bincount(which, belief.weights), terms, 1)
@@ -165,8 +165,8 @@ class Planner:
         which, state = np.divmod(kept, len(region.cell_ahead))
         cells = np.stack([node.cells for node in search.found])
         token_ahead = cells[which, region.cell_ahead[state]]  # (N, V)
-        hand = np.array([node.hand for node in search.found])[which]
-        sums, flows = self._expected(token_ahead, hand, tables)
+        situation = np.array([2 * node.hand + node.passed for node in search.found])[which]
+        sums, flows = self._expected(token_ahead, situation, tables)
         preference, novelty, preference_without_optimism = sums
         flow, flow_without_optimism, chance_of_event = flows
         sight = self._information(search, belief, tables, geometry, kept, number)
@@ -181,54 +181,52 @@ class Planner:
             bound=bound,
             abstract_state=which,
             token_ahead=token_ahead,
-            hand=hand,
+            situation=situation,
         )
         return stage, number[roots]
 
     def _expected(
-        self, token_ahead: Floats, hand: Ints, tables: PosteriorTables
+        self, token_ahead: Floats, situation: Ints, tables: PosteriorTables
     ) -> tuple[list[Floats], list[Floats]]:
-        """Expectations of `_one_step` given beliefs over the token ahead `(N, V)` and hands `(N,)`.
+        """Expectations of `_one_step` given beliefs over the token ahead `(N, V)` and situations `(N,)`.
 
         Returns:
             the three sums, `(N, A)` each, and the three flows, `(N, A, E)` each.
         """
         actions = tables.num_actions
-        quantities = self._one_step(tables)
-        expected = np.empty((len(token_ahead), quantities.shape[2]))
-        for held in np.unique(hand):
-            rows = (hand == held).nonzero()[0]
-            expected[rows] = token_ahead[rows] @ quantities[held]
+        expected = np.empty((len(token_ahead), 3 * actions * (1 + tables.num_events)))
+        for one in np.unique(situation):
+            rows = (situation == one).nonzero()[0]
+            expected[rows] = token_ahead[rows] @ self._one_step(tables, *divmod(int(one), 2))
         sums = [expected[:, i * actions : (i + 1) * actions] for i in range(3)]
         flows = expected[:, 3 * actions :].reshape(len(expected), 3, actions, tables.num_events)
         return sums, [flows[:, i] for i in range(3)]
 
-    def _one_step(self, tables: PosteriorTables) -> Floats:
-        """One-step quantities by thing in hand and token ahead, `(C, V, 3 * A + 3 * A * E)`.
+    def _one_step(self, tables: PosteriorTables, hand: int, passed: int) -> Floats:
+        """One-step quantities by token ahead, `(V, 3 * A + 3 * A * E)`, with a thing in hand.
 
         They are, for every action: expected log preference, novelty, and the preference of a step
         that is not informative, nats; then, for every event, the discounted flow, that of a step
         that is not informative, and the plain probability.
         """
         rows = tables.outcome_rows()
-        table = tables.transition.transpose(2, 1, 0, 3)  # (C, V, A, E)
-        new = tables.outcome_novelty[rows].transpose(2, 0, 1)  # (V, A, E)
-        novelty = tables.transition_novelty.transpose(2, 1, 0) + (table * new).sum(-1)
-        preference, flow = self._prospects(table, tables.outcome[rows])
+        table = tables.transition[:, :, hand].transpose(1, 0, 2)  # (V, A, E)
+        new = tables.outcome_novelty[passed][rows].transpose(2, 0, 1)  # (V, A, E)
+        novelty = tables.transition_novelty[:, :, hand].T + (table * new).sum(-1)
+        preference, flow = self._prospects(table, tables.outcome[passed][rows])
         preference_without_optimism, flow_without_optimism = self._prospects(
-            tables.transition_without_optimism.transpose(2, 1, 0, 3),
-            tables.outcome_without_optimism[rows],
+            tables.transition_without_optimism[:, :, hand].transpose(1, 0, 2),
+            tables.outcome_without_optimism[passed][rows],
         )
         sums = [preference, novelty, preference_without_optimism]
         flows = [flow, flow_without_optimism, table]
-        flat = [part.reshape(*part.shape[:2], -1) for part in flows]
-        return np.concatenate([*sums, *flat], -1)
+        return np.concatenate([*sums, *(part.reshape(len(part), -1) for part in flows)], -1)
 
     def _prospects(self, table: Floats, outcome: Floats) -> tuple[Floats, Floats]:
-        """Expected log preference `(C, V, A)` and discounted flow `(C, V, A, E)`.
+        """Expected log preference `(V, A)` and discounted flow `(V, A, E)`.
 
         Args:
-            table: `(C, V, A, E)` p(event | thing in hand, token ahead, action).
+            table: `(V, A, E)` p(event | token ahead, action).
             outcome: `(A, E, V, O)` p(outcome | action, event, token ahead).
         """
         preferences = self.preferences

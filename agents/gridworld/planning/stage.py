@@ -27,7 +27,8 @@ class Stage:
         bound: `(N, E)` flat state whose value caps the value after an interaction that the search
             did not expand, so that a foreseen harm is not forgotten; elsewhere the successor.
         abstract_state: `(N,)` the abstract state that each state belongs to.
-        token_ahead, hand: `(N, V)` belief over the token ahead, and `(N,)` the thing in hand.
+        token_ahead: `(N, V)` belief over the token ahead.
+        situation: `(N,)` 2 * thing in hand, + 1 if the milestone is passed.
     """
 
     preference: Floats
@@ -40,7 +41,7 @@ class Stage:
     bound: Ints
     abstract_state: Ints
     token_ahead: Floats
-    hand: Ints
+    situation: Ints
 
     def after(self, value: Floats) -> Ints:
         """`(N, E)` the state whose value counts after each event: its successor, or the bound."""
@@ -122,7 +123,7 @@ class Steps:
 
     def risks(self, states: Ints, actions: Ints, *, informative: bool) -> Floats:
         """Risk and ambiguity of one step, `(M, 2)`."""
-        at = self.stage.token_ahead[states], self.stage.hand[states]
+        at = self.stage.token_ahead[states], self.stage.situation[states]
         found = self.outcomes.at(*at, informative=informative)
         return found[np.arange(len(states)), actions]
 

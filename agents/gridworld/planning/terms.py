@@ -35,30 +35,30 @@ LIKELY = 1e-3  # what follows less likely events counts as risk altogether: thei
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Predicted outcomes by thing in hand and token ahead.
+    """Predicted outcomes by situation (thing in hand, milestone passed) and token ahead.
 
     Attributes:
-        informative: `(C, V, A, O)` p(outcome | thing in hand, token ahead, action).
-        plain: the same in a step that is not the informative one.
+        tables: what is predicted from.
         log_preference: `(O,)` nats, endings included.
     """
 
-    informative: Floats
-    plain: Floats
+    tables: PosteriorTables
     log_preference: Floats
 
-    @classmethod
-    def of(cls, tables: PosteriorTables, log_preference: Floats) -> "Outcomes":
-        """Predict outcomes with all events averaged out."""
-        rows = tables.outcome_rows()
-        chances = [
-            np.einsum("avce,aevo->cvao", transition, outcome[rows])
-            for transition, outcome in (
-                (tables.transition, tables.outcome),
-                (tables.transition_without_optimism, tables.outcome_without_optimism),
-            )
-        ]
-        return cls(chances[0], chances[1], log_preference)
+    def chances(self, situation: int, *, informative: bool) -> Floats:
+        """p(outcome | token ahead, action) with all events averaged out, `(V, A, O)`.
+
+        Args:
+            situation: 2 * thing in hand, + 1 if the milestone is passed.
+            informative: whether the step is the informative one.
+        """
+        tables = self.tables
+        hand, passed = divmod(situation, 2)
+        transition = tables.transition if informative else tables.transition_without_optimism
+        outcome = tables.outcome if informative else tables.outcome_without_optimism
+        rows = outcome[passed][tables.outcome_rows()]
+        predicted: Floats = np.einsum("ave,aevo->vao", transition[:, :, hand], rows)
+        return predicted
 
     def risk_and_ambiguity(self, chances: Floats) -> tuple[Floats, Floats]:
         """Both of predicted outcomes `(..., O)`, each from its definition."""
@@ -67,19 +67,20 @@ class Outcomes:
         risk: Floats = (chances * (np.log(positive) - self.log_preference)).sum(-1)
         return risk, ambiguity
 
-    def at(self, token_ahead: Floats, hand: Ints, *, informative: bool) -> Floats:
+    def at(self, token_ahead: Floats, situation: Ints, *, informative: bool) -> Floats:
         """Risk and ambiguity of every action in M states, `(M, A, 2)`.
 
         Args:
             token_ahead: `(M, V)` belief over the token ahead.
-            hand: `(M,)` thing in hand.
+            situation: `(M,)`.
             informative: whether the step is the informative one.
         """
-        table = self.informative if informative else self.plain
-        chances = np.empty((len(hand), *table.shape[2:]))
-        for held in np.unique(hand):
-            rows = hand == held
-            chances[rows] = np.tensordot(token_ahead[rows], table[held], 1)
+        tables = self.tables
+        chances = np.empty((len(situation), tables.num_actions, len(self.log_preference)))
+        for one in np.unique(situation):
+            rows = situation == one
+            predicted = self.chances(int(one), informative=informative)
+            chances[rows] = np.tensordot(token_ahead[rows], predicted, 1)
         return np.stack(self.risk_and_ambiguity(chances), -1)
 
 
