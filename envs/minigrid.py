@@ -1,4 +1,4 @@
-"""MiniGrid as streams of integer tokens: what lies ahead, what is carried, which way the agent looks.
+"""MiniGrid as streams of integers: what lies ahead, what is carried, which way the agent looks, the mission's words.
 
 `view[r, c]` is drawn as the agent sees it: row 0 farthest ahead, the agent in the middle of the
 last row. (MiniGrid indexes its image `[x, y]`, and shows the carried object in the agent's own
@@ -6,6 +6,8 @@ cell: here it is the stream `carried`, and the own cell holds the unseen token.)
 MiniGrid's (type, colour, state) into one integer.
 """
 
+import re
+import zlib
 from typing import Any
 
 import gymnasium as gym
@@ -20,6 +22,8 @@ from aif_dcpc.envs.errors import UnsupportedEnvironment
 NUM_COLORS = len(COLOR_TO_IDX)
 NUM_STATES = 3
 NUM_TOKENS = len(OBJECT_TO_IDX) * NUM_COLORS * NUM_STATES
+MISSION_WORDS = 48  # of a mission are read
+LARGEST_WORD = 2**31 - 1
 STATES = ("open", "closed", "locked")
 IntArray = npt.NDArray[np.int64]
 
@@ -36,6 +40,14 @@ EMPTY = int(to_token(np.array([OBJECT_TO_IDX["empty"], 0, 0])))
 LOOKS = np.stack(np.unravel_index(np.arange(NUM_TOKENS), (len(OBJECT_TO_IDX), NUM_COLORS, NUM_STATES)))
 
 
+def to_words(mission: str) -> IntArray:
+    """Words as numbers without a meaning, in their order, `(MISSION_WORDS,)`; 0 pads."""
+    words = re.findall(r"\w+", mission.lower())[:MISSION_WORDS]
+    numbers = np.zeros(MISSION_WORDS, np.int64)
+    numbers[: len(words)] = [1 + zlib.crc32(word.encode()) % LARGEST_WORD for word in words]
+    return numbers
+
+
 def describe_token(token: int) -> str:
     """A token in words, such as "yellow door (locked)"."""
     rest, state = divmod(token, NUM_STATES)
@@ -47,7 +59,7 @@ def describe_token(token: int) -> str:
 
 
 class MiniGridStreams(gym.Wrapper[dict[str, Any], int, Any, Any], gym.utils.RecordConstructorArgs):
-    """Lay a MiniGrid environment out as the streams `view`, `carried` and `heading`.
+    """Lay a MiniGrid environment out as the streams `view`, `carried`, `heading` and `mission`.
 
     Args:
         env: a MiniGrid environment.
@@ -75,6 +87,7 @@ class MiniGridStreams(gym.Wrapper[dict[str, Any], int, Any, Any], gym.utils.Reco
             view=spaces.Box(0, NUM_TOKENS - 1, (rows, columns), np.int64),
             carried=spaces.Discrete(NUM_TOKENS),
             heading=spaces.Discrete(4),
+            mission=spaces.Box(0, LARGEST_WORD, (MISSION_WORDS,), np.int64),
         )
         self.metadata = {
             **env.metadata,
@@ -133,6 +146,7 @@ class MiniGridStreams(gym.Wrapper[dict[str, Any], int, Any, Any], gym.utils.Reco
             "view": view,
             "carried": np.int64(carried),
             "heading": np.int64(observation["direction"]),
+            "mission": to_words(str(observation.get("mission", ""))),
         }
 
     def _blur(self, view: IntArray) -> IntArray:

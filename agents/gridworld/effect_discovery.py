@@ -1,10 +1,12 @@
 """Noticing that a step may have done something that no event in the vocabulary does yet."""
 
+import torch
 from torch import Tensor
 
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
 from aif_dcpc.agents.gridworld.model.paths import History
 from aif_dcpc.agents.gridworld.model.vocabulary import (
+    OUT_OF_SIGHT,
     PUT,
     TAKEN,
     UNCHANGED,
@@ -40,7 +42,7 @@ def suspected_effect(
     faced = vocabulary.tokens.members[int(before[place])] if seen else None
     grasp = _grasp(history, vocabulary, faced)
     wrote = seen and int(before[place]) != int(after[place])
-    if grasp == UNCHANGED and not (wrote and _stayed(before, after, place)):
+    if grasp == UNCHANGED and not (wrote and _stayed(before, after, place, columns)):
         return None
     change = UNCHANGED if faced is None else _change(history, vocabulary, int(after[place]), faced)
     kind = -1 if faced is None else int(vocabulary.looks.kind[faced])
@@ -69,10 +71,30 @@ def _change(history: History, vocabulary: Vocabulary, after: int, faced: int) ->
     return ("state", state) if looks.in_state(faced, state) == token else ("token", after)
 
 
-def _stayed(before: Tensor, after: Tensor, place: int) -> bool:
-    """Whether what was seen before and after, `(P,)` codes, is the same but for one place."""
+def _stayed(before: Tensor, after: Tensor, place: int, columns: int) -> bool:
+    """Whether what was seen before and after, `(P,)` codes, is the same but for one place.
+
+    Nor may it look more as if all of it had moved by one cell.
+    """
+    rest = before.clone()
+    rest[place] = OUT_OF_SIGHT
+    still = _alike(rest, after)
+    grid = before.view(-1, columns)
+    shifts = ((1, 0), (-1, 0), (0, 1), (0, -1))
+    moved = max(_alike(_shifted(grid, *shift).flatten(), after) for shift in shifts)
+    return still > STILL and still >= moved
+
+
+def _shifted(grid: Tensor, down: int, right: int) -> Tensor:
+    """A view `(rows, columns)` as it looks when all of it has moved; what came in is not known."""
+    moved = grid.roll((down, right), (0, 1))
+    rows, columns = grid.shape
+    y, x = torch.arange(rows)[:, None] - down, torch.arange(columns) - right
+    inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
+    return torch.where(inside, moved, OUT_OF_SIGHT)
+
+
+def _alike(before: Tensor, after: Tensor) -> float:
+    """Share of the codes known in both that are the same; 1 if there are none."""
     both = (before >= 0) & (after >= 0)
-    both[place] = False
-    if not bool(both.any()):
-        return True
-    return bool((before[both] == after[both]).float().mean() > STILL)
+    return float((before[both] == after[both]).float().mean()) if bool(both.any()) else 1.0

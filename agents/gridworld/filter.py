@@ -15,7 +15,14 @@ from torch import Tensor
 
 from aif_dcpc.agents.gridworld.effect_discovery import suspected_effect
 from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridParticles
-from aif_dcpc.agents.gridworld.model.counts import NOTHING, Counts, Tables, no_counts
+from aif_dcpc.agents.gridworld.model.counts import (
+    NOTHING,
+    Counts,
+    Tables,
+    no_counts,
+    outcome_row,
+    tokens_ahead,
+)
 from aif_dcpc.agents.gridworld.model.geometry import geometry_of
 from aif_dcpc.agents.gridworld.model.graph import (
     GridModel,
@@ -34,11 +41,13 @@ from aif_dcpc.agents.gridworld.model.paths import (
     follow,
 )
 from aif_dcpc.agents.gridworld.model.slice_proposal import prior_particles
-from aif_dcpc.agents.gridworld.model.vocabulary import new_vocabulary
+from aif_dcpc.agents.gridworld.model.task import Task
+from aif_dcpc.agents.gridworld.model.vocabulary import SAME, new_vocabulary
 from aif_dcpc.agents.gridworld.planning.belief import PosteriorTables, tables_of
 from aif_dcpc.agents.gridworld.planning.visibility import Transparency
 from aif_dcpc.agents.gridworld.settings import HierarchicalSettings
 from aif_dcpc.agents.gridworld.tables.prior import Summary
+from aif_dcpc.agents.gridworld.task_discovery import Deeds
 from aif_dcpc.agents.protocol import EgocentricView, Observation
 from aif_dcpc.inference import DCPC, State
 from aif_dcpc.inference.model.densities import log_joint
@@ -48,6 +57,7 @@ FLAT = 100  # slices up to which every step makes all its sweeps
 RECENT = 5  # slices over which sightings of a new token are counted
 SIGHTINGS = 2  # needed where misreading is common
 RARE_MISREADING = 0.02
+NO_WORDS = np.zeros(0, np.int64)
 WEIGHTS = ("log_weights", "ancestors", "log_evidence", "sweeps")  # what a state holds of its past
 
 
@@ -207,6 +217,7 @@ class EpisodeFilter:
         self.settled = 0
         self.ms_per_sweep = 0.0
         self.acceptance: dict[str, float] = {}
+        self.task = Task()
         self._effects: tuple[tuple[int, ...], Effects] | None = None
 
     @property
@@ -227,6 +238,9 @@ class EpisodeFilter:
         view = np.asarray(observation["view"]).ravel()
         heading = int(observation["heading"])
         carried = int(observation["carried"])
+        if not len(self.episode):
+            words = np.unique(observation.get("mission", NO_WORDS))
+            self.episode.mission = tuple(words[words > 0].tolist())
         self.episode.append(action, heading, carried, outcome, faced, view)
         self.vocabulary.hold(carried)
         admitted = self._admit()
@@ -246,7 +260,8 @@ class EpisodeFilter:
 
     def history_of(self, episode: ObservedEpisode) -> History:
         """An episode in the codes of the vocabulary."""
-        return episode.history(self.vocabulary, self.view.unseen_token)
+        match = self.task.match(self.vocabulary, episode.mission)
+        return episode.history(self.vocabulary, self.view.unseen_token, match)
 
     def raw(self, slot: int) -> int:
         """The raw token of a slot; the unseen one where the slot is free or less than 0."""
@@ -296,9 +311,10 @@ class EpisodeFilter:
 
     def effects(self) -> Effects:
         """What events do, as the vocabulary stands now; made anew where it has grown."""
-        key = self.vocabulary.extent()
+        milestone = self.vocabulary.tokens.index(self.task.milestone, SAME)
+        key = (*self.vocabulary.extent(), milestone)
         if self._effects is None or self._effects[0] != key:
-            self._effects = key, effects_of(self.geometry, self.vocabulary)
+            self._effects = key, effects_of(self.geometry, self.vocabulary, milestone)
         return self._effects[1]
 
     def grid(self) -> GridConditionals:
@@ -377,6 +393,33 @@ class EpisodeFilter:
         """Expected counts of the running episode."""
         return self.now.counts_by_particle().average(self.now.weights)
 
+    def deeds(self) -> Deeds:
+        """The steps of the running episode, as its heaviest particle knows them."""
+        now = self.now
+        best = slice(int(now.weights.argmax()), int(now.weights.argmax()) + 1)
+        events = now.particles.events[best]
+        trajectory, segments, _ = now.grid.trace(events, now.history)
+        ahead = tokens_ahead(segments, now.particles.initial[best])[0, :-1]
+        row = outcome_row(events[0, 1:], now.history.action[1:], self.num_actions)
+        names = np.array([self.raw(slot) for slot in range(now.grid.num_slots)])
+        written = trajectory.written[0, 1:].numpy()
+        return Deeds(
+            row.numpy(),
+            names[ahead.numpy()],
+            now.history.outcome[1:].numpy(),
+            np.where(written >= 0, names[written], SAME),
+            self.episode.mission,
+        )
+
+    def outcomes_of(self, deeds: Deeds) -> Tensor:
+        """Counts of outcomes `(A + E, P, O)` of stored steps, under the task as it is known now."""
+        slots = np.array([self.vocabulary.tokens.index(t, 0) for t in deeds.token.tolist()])
+        match = self.task.match(self.vocabulary, deeds.mission)
+        places = self.effects().places(match)[slots, deeds.before(self.task.milestone)]
+        counts = torch.zeros_like(self.past.outcome)
+        index = torch.as_tensor(deeds.row), places, torch.as_tensor(deeds.outcome)
+        return counts.index_put(index, torch.ones(len(slots)), accumulate=True)
+
     def posterior_tables(self, total: Counts) -> PosteriorTables:
         """The tables, given expected counts of all episodes."""
         known = self.vocabulary.num_events
@@ -402,6 +445,8 @@ class EpisodeFilter:
             "past": dict(vars(self.past)),
             "misread": self.misread,
             "settled": self.settled,
+            "lexicon": [[*name, word] for name, word in self.task.lexicon.items()],
+            "milestone": self.task.milestone,
             "transparency": torch.as_tensor(self.transparency.counts),
             "summaries": [summary.state_dict() for summary in self.summaries],
             "episode": self.episode.tensors(),
@@ -418,6 +463,8 @@ class EpisodeFilter:
         self.transparency = Transparency(np.array(state["transparency"]))
         self.misread = float(state["misread"])
         self.settled = int(state["settled"])
+        lexicon = {(aspect, value): word for aspect, value, word in state["lexicon"]}
+        self.task = Task(lexicon, int(state["milestone"]))
         self.episode = ObservedEpisode.from_tensors(state["episode"])
         self.running = None
         if state["running"] is not None:

@@ -8,7 +8,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from aif_dcpc.agents.gridworld.model.loops import tally_steps
-from aif_dcpc.agents.gridworld.model.paths import Effects, History, Sightings, Trajectory
+from aif_dcpc.agents.gridworld.model.paths import (
+    SITUATIONS,
+    Effects,
+    History,
+    Sightings,
+    Trajectory,
+)
 from aif_dcpc.agents.gridworld.model.segments import Segments
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME, Vocabulary
 from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior
@@ -79,8 +85,8 @@ class Counts:
         grips = 2 * vocabulary.grips.capacity
         events = vocabulary.max_events
         before = self.transition.shape[-3]
-        by_look = self.outcome.unflatten(-2, (before, -1, 4))
-        grown = _grow(by_look, (num_actions + events, classes, colours, 4, NUM_OUTCOMES))
+        by_look = self.outcome.unflatten(-2, (before, -1, SITUATIONS))
+        grown = _grow(by_look, (num_actions + events, classes, colours, SITUATIONS, NUM_OUTCOMES))
         return replace(
             self,
             transition=_grow(self.transition, (classes, grips, events)),
@@ -100,7 +106,7 @@ def no_counts(num_actions: int, vocabulary: Vocabulary) -> Counts:
     slots = vocabulary.tokens.capacity
     classes = vocabulary.classes.capacity
     events = vocabulary.max_events
-    places = classes * vocabulary.colours.capacity * 4
+    places = classes * vocabulary.colours.capacity * SITUATIONS
     return Counts(
         torch.zeros(num_actions, classes, 2 * vocabulary.grips.capacity, events),
         torch.zeros(num_actions + events, places, NUM_OUTCOMES),
@@ -263,7 +269,7 @@ class TablePrior:
         """
         base = base_measure(NUM_OUTCOMES, NOTHING, self.nothing)
         classes, _, colours = effects.sizes
-        context = classes, colours, 2, 2
+        context = classes, colours, 3, 2
         chances = (0.5, *OUTCOME_CHANCES)
         ignored = ((0, 1, 2, 3), *OUTCOME_POOLS)
         return PooledDirichletPrior.of(context, ignored, [base] * len(ignored), ALPHAS, chances)

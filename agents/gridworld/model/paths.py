@@ -17,6 +17,9 @@ from aif_dcpc.agents.gridworld.model.loops import walk
 from aif_dcpc.agents.gridworld.model.vocabulary import OTHER, SAME, Vocabulary
 
 
+# outcomes may hang on whether the mission names the thing ahead (not known, no, yes), and on whether
+# the milestone is passed (no, yes)
+SITUATIONS = 3 * 2
 SERIES = ("action", "heading", "carried", "outcome", "faced")
 
 
@@ -56,15 +59,15 @@ class Effects:
     def num_places(self) -> int:
         """How many contexts outcomes may have."""
         classes, _, colours = self.sizes
-        return classes * colours * 4
+        return classes * colours * SITUATIONS
 
     def places(self, match: Tensor) -> Tensor:
         """Context of the outcome table, `(V, 2)`, given the token ahead and whether the milestone is passed.
 
         Args:
-            match: `(V,)` 1 where a token is what the mission names, else 0.
+            match: `(V,)` whether the mission names a token: not known (0), no, yes.
         """
-        token = (self.classes * self.sizes[2] + self.colours) * 2 + match
+        token = (self.classes * self.sizes[2] + self.colours) * 3 + match
         return 2 * token[:, None] + torch.arange(2)
 
 
@@ -105,7 +108,7 @@ class History:
         outcome: `(T,)` outcome of the step that led to the slice (ignored at slice 0).
         faced: `(T,)` token that the agent thought to face before the step into the slice, or less
             than 0 if it did not know.
-        match: `(V,)` 1 where a token is what the episode's mission names, else 0.
+        match: `(V,)` whether the mission names a token: not known (0), no, yes.
     """
 
     action: Tensor

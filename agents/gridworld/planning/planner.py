@@ -168,11 +168,12 @@ class Planner:
         situation = np.array([2 * node.hand + node.passed for node in search.found])[which]
         sums, flows = self._expected(token_ahead, situation, tables)
         preference, novelty, preference_without_optimism = sums
-        flow, flow_without_optimism, chance_of_event = flows
+        flow, flow_without_optimism = flows
         sight = self._information(search, belief, tables, geometry, kept, number)
+        goes_on = flow / self.preferences.discount  # of a map that has had its day nothing is gained
         stage = Stage(
             preference=preference,
-            information=np.matmul(chance_of_event, sight[successor][..., None])[..., 0],
+            information=np.matmul(goes_on, sight[successor][..., None])[..., 0],
             novelty=novelty,
             flow=flow,
             preference_without_optimism=preference_without_optimism,
@@ -191,23 +192,23 @@ class Planner:
         """Expectations of `_one_step` given beliefs over the token ahead `(N, V)` and situations `(N,)`.
 
         Returns:
-            the three sums, `(N, A)` each, and the three flows, `(N, A, E)` each.
+            the three sums, `(N, A)` each, and the two flows, `(N, A, E)` each.
         """
         actions = tables.num_actions
-        expected = np.empty((len(token_ahead), 3 * actions * (1 + tables.num_events)))
+        expected = np.empty((len(token_ahead), actions * (3 + 2 * tables.num_events)))
         for one in np.unique(situation):
             rows = (situation == one).nonzero()[0]
             expected[rows] = token_ahead[rows] @ self._one_step(tables, *divmod(int(one), 2))
         sums = [expected[:, i * actions : (i + 1) * actions] for i in range(3)]
-        flows = expected[:, 3 * actions :].reshape(len(expected), 3, actions, tables.num_events)
-        return sums, [flows[:, i] for i in range(3)]
+        flows = expected[:, 3 * actions :].reshape(len(expected), 2, actions, tables.num_events)
+        return sums, [flows[:, i] for i in range(2)]
 
     def _one_step(self, tables: PosteriorTables, hand: int, passed: int) -> Floats:
-        """One-step quantities by token ahead, `(V, 3 * A + 3 * A * E)`, with a thing in hand.
+        """One-step quantities by token ahead, `(V, 3 * A + 2 * A * E)`, with a thing in hand.
 
         They are, for every action: expected log preference, novelty, and the preference of a step
-        that is not informative, nats; then, for every event, the discounted flow, that of a step
-        that is not informative, and the plain probability.
+        that is not informative, nats; then, for every event, the discounted flow, and that of a
+        step that is not informative.
         """
         rows = tables.outcome_rows()
         table = tables.transition[:, :, hand].transpose(1, 0, 2)  # (V, A, E)
@@ -219,7 +220,7 @@ class Planner:
             tables.outcome_without_optimism[passed][rows],
         )
         sums = [preference, novelty, preference_without_optimism]
-        flows = [flow, flow_without_optimism, table]
+        flows = [flow, flow_without_optimism]
         return np.concatenate([*sums, *(part.reshape(len(part), -1) for part in flows)], -1)
 
     def _prospects(self, table: Floats, outcome: Floats) -> tuple[Floats, Floats]:

@@ -6,7 +6,8 @@ one step has, in nats,
     risk             = KL[q(o | s, a) || C], with C up to a constant; what follows an ending counts
                        to the outcome that ends
     ambiguity        = H[q(o | s, a)]
-    information gain = expected information about the map from the view after the step
+    information gain = expected information about the map from the view after the step, if the
+                       episode goes on
     novelty          = expected information about the tables
 
 The last two count in the one informative step of a policy. Steps add up, each weighted by the

@@ -1,0 +1,209 @@
+"""Finding out what missions mean and what has to be done first, from how steps ended.
+
+Both are structure: whether to split the outcomes of like steps in two. The evidence of a split is a
+ratio of Dirichlet-multinomial likelihoods in closed form, summed over like steps.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.special import gammaln
+from torch import Tensor
+
+from aif_dcpc.agents.arrays import Floats, Ints
+from aif_dcpc.agents.gridworld.model.counts import NOTHING, NUM_OUTCOMES
+from aif_dcpc.agents.gridworld.model.looks import Looks
+from aif_dcpc.agents.gridworld.model.task import COLOUR, KIND, Name, Task, named
+from aif_dcpc.agents.gridworld.model.vocabulary import SAME
+
+CONCENTRATION = 0.2  # of the outcomes of like steps: they mostly end alike
+WORTH = 3.0  # nats by which a milestone, or a lexicon, must be better than none
+SIDES = 3  # of a split: not known, no, yes
+ROUNDS = 3  # passes over all words
+
+
+@dataclass(frozen=True)
+class Deeds:
+    """The steps of one episode, as its heaviest particle knows them.
+
+    Attributes:
+        row: `(T - 1,)` row of the outcome table.
+        token: `(T - 1,)` raw token ahead before the step.
+        outcome: `(T - 1,)`.
+        written: `(T - 1,)` raw token that the step wrote, or SAME.
+        mission: words.
+    """
+
+    row: Ints
+    token: Ints
+    outcome: Ints
+    written: Ints
+    mission: tuple[int, ...]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything as tensors."""
+        return {name: torch.as_tensor(np.array(value)) for name, value in vars(self).items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Deeds":
+        """Rebuild what `tensors` gave."""
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        return cls(**{**arrays, "mission": tuple(arrays["mission"].tolist())})
+
+    def before(self, milestone: int) -> Ints:
+        """1 where the milestone had been written before the step, `(T - 1,)`."""
+        written = np.cumsum(self.written == milestone) if milestone != SAME else 0 * self.row
+        passed: Ints = (np.concatenate([[0], written[:-1]]) > 0).astype(np.int64)
+        return passed
+
+
+def discover(task: Task, deeds: Sequence[Deeds], looks: Looks) -> Task:
+    """The task under which the outcomes of all deeds are likeliest, searched from a known one."""
+    milestone = _milestone(deeds, looks)
+    return Task(_lexicon(task, deeds, looks), milestone)
+
+
+def split_evidence(group: Ints, side: Ints, outcome: Ints) -> float:
+    """Log evidence of outcomes `(N,)` of like steps (group 0, 1, ...) that differ by `side`, 0 to 2.
+
+    It is relative to that of outcomes that do not; in every group either may be so, evenly.
+    """
+    if not len(group):
+        return 0.0
+    size = int(group.max()) + 1
+    index = (SIDES * group + side) * NUM_OUTCOMES + outcome
+    counts = np.bincount(index, minlength=SIDES * size * NUM_OUTCOMES)
+    counts = counts.reshape(size, SIDES, NUM_OUTCOMES)
+    split = _log_evidence(counts).sum(1)
+    joint = _log_evidence(counts.sum(1))
+    gain = np.logaddexp(split, joint) - np.log(2) - joint
+    return float(gain.sum())
+
+
+def _log_evidence(counts: Ints) -> Floats:
+    """Of a symmetric Dirichlet-multinomial, `(...)` for counts `(..., O)`."""
+    total = counts.sum(-1)
+    share = CONCENTRATION / NUM_OUTCOMES
+    cells = (gammaln(share + counts) - gammaln(share)).sum(-1)
+    evidence: Floats = gammaln(CONCENTRATION) - gammaln(CONCENTRATION + total) + cells
+    return evidence
+
+
+# -- milestones ------------------------------------------------------------------------------------
+
+
+def _milestone(deeds: Sequence[Deeds], looks: Looks) -> int:
+    """The token that explains best why the same deed ended otherwise; SAME if none is worth it."""
+    candidates = sorted({int(t) for d in deeds for t in np.unique(d.written)} - {SAME})
+    if not candidates:
+        return SAME
+    _, group = np.unique(
+        np.concatenate([d.row * len(looks.kind) + d.token for d in deeds]), return_inverse=True
+    )
+    outcome = np.concatenate([d.outcome for d in deeds])
+    gains = [
+        split_evidence(group, np.concatenate([d.before(token) for d in deeds]), outcome)
+        for token in candidates
+    ]
+    best = int(np.argmax(gains))
+    return candidates[best] if gains[best] - np.log(len(candidates)) > WORTH else SAME
+
+
+# -- words -----------------------------------------------------------------------------------------
+
+
+def _lexicon(task: Task, deeds: Sequence[Deeds], looks: Looks) -> dict[Name, int]:
+    """Which word names which kind or colour: one value after the other takes the word that explains most.
+
+    Every value of a lexicon may have any word, evenly.
+    """
+    telling = _telling(deeds, looks)
+    words = sorted(_varying(d.mission for d in deeds))
+    if not words or not len(telling.token):
+        return {}
+    evidence = telling.scorer(looks)
+    names = _names(telling.token, looks)
+
+    def score(lexicon: dict[Name, int]) -> float:
+        return evidence(lexicon) - len(lexicon) * float(np.log(len(words)))
+
+    lexicon = {name: word for name, word in task.lexicon.items() if word in words}
+    for _ in range(ROUNDS):
+        before = dict(lexicon)
+        for name in names:
+            lexicon = _best_word(lexicon, name, words, score)
+        if lexicon == before:
+            break
+    return lexicon if score(lexicon) > WORTH else {}
+
+
+def _best_word(
+    lexicon: dict[Name, int],
+    name: Name,
+    words: Sequence[int],
+    score: Callable[[dict[Name, int]], float],
+) -> dict[Name, int]:
+    """Give one value the word that explains most, or none, taking it from whatever had it."""
+    rest = {of: word for of, word in lexicon.items() if of != name}
+    trials = [lexicon, rest]
+    trials += [{**{o: w for o, w in rest.items() if w != word}, name: word} for word in words]
+    return trials[int(np.argmax([score(trial) for trial in trials]))]
+
+
+def _varying(missions: Iterable[tuple[int, ...]]) -> set[int]:
+    """Words of some missions, not of all."""
+    every = [set(mission) for mission in missions]
+    return set.union(*every) - set.intersection(*every)
+
+
+def _names(tokens: Ints, looks: Looks) -> list[Name]:
+    """Kinds and colours of tokens."""
+    kinds = np.unique(looks.kind[tokens]).tolist()
+    colours = np.unique(looks.colour[tokens]).tolist()
+    return [*((COLOUR, c) for c in colours), *((KIND, k) for k in kinds)]
+
+
+@dataclass(frozen=True)
+class Telling:
+    """Steps like those with which an episode ended, or which were rewarded.
+
+    Attributes:
+        group: `(N,)` number of the steps that are alike: their row and the class of the token.
+        token, outcome: `(N,)`, see `Deeds`.
+        mission: `(N,)` number of the mission of each.
+        missions: all of them.
+    """
+
+    group: Ints
+    token: Ints
+    outcome: Ints
+    mission: Ints
+    missions: tuple[tuple[int, ...], ...]
+
+    def scorer(self, looks: Looks) -> Callable[[dict[Name, int]], float]:
+        """How much a lexicon explains: the evidence of telling apart what missions name."""
+        tokens, of_token = np.unique(self.token, return_inverse=True)
+        sets = [set(mission) for mission in self.missions]
+
+        def score(lexicon: dict[Name, int]) -> float:
+            if not lexicon:
+                return 0.0
+            table = np.stack([named(lexicon, looks, tokens, mission) for mission in sets])
+            return split_evidence(self.group, table[self.mission, of_token], self.outcome)
+
+        return score
+
+
+def _telling(deeds: Sequence[Deeds], looks: Looks) -> Telling:
+    missions = sorted({d.mission for d in deeds})
+    row, token, outcome = (
+        np.concatenate([getattr(d, name) for d in deeds]) for name in ("row", "token", "outcome")
+    )
+    mission = np.concatenate([np.full(len(d.row), missions.index(d.mission)) for d in deeds])
+    states = 1 + int(looks.state.max())
+    alike = (row * len(looks.kind) + looks.kind[token]) * states + looks.state[token]
+    kept = np.isin(alike, alike[outcome != NOTHING])
+    _, group = np.unique(alike[kept], return_inverse=True)
+    return Telling(group, token[kept], outcome[kept], mission[kept], tuple(missions))
