@@ -15,10 +15,13 @@ class Preferences:
         step_cost: nats by which a step with reward is preferred to one without.
         discount: weight of the next step against this one; the horizon is about 1 / (1 - discount)
             steps.
+        lasting: how many times what a step teaches about outcomes counts, since it serves in later
+            episodes as well.
     """
 
     step_cost: float = 10.0
     discount: float = 0.97
+    lasting: float = 10.0
 
     @property
     def log_preference_of_never(self) -> float:
@@ -34,8 +37,12 @@ class Preferences:
         """`(O,)` 1 where the episode continues."""
         return np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
 
-    def tail(self) -> Floats:
-        """`(O,)` log preference of all that follows an ending: nothing is missed after reward, everything without."""
-        return np.array(
-            [0.0, 0.0, 0.0, self.log_preference_of_never, self.log_preference_of_never, 0.0]
-        )
+    def tail(self, anew: float | None = None) -> Floats:
+        """`(O,)` log preference of all that follows an ending: nothing is missed after reward.
+
+        Args:
+            anew: nats, what beginning another episode is worth after an ending without reward; never
+                being rewarded by default.
+        """
+        later = self.log_preference_of_never if anew is None else anew
+        return np.array([0.0, 0.0, 0.0, later, later, 0.0])

@@ -57,6 +57,7 @@ class HierarchicalAgent(BaseAgent):
         self.stored_counts: list[Counts] = []
         self.deeds: list[Deeds] = []
         self.action = 0
+        self.rewarded = False
         self.outcome = NOTHING
         self.faced = view.unseen_token
         self.plan: Plan | None = None
@@ -118,6 +119,7 @@ class HierarchicalAgent(BaseAgent):
         tables = self.episode_filter.posterior_tables(total)
         self.plan = self.planner.plan(self.belief, tables, now.grid.geometry)
         self.faced = self.episode_filter.raw(ahead_of(self.belief, now.grid.geometry))
+        self._hope(self.plan)
         self.action = self._choose(self.plan, greedy)
         self.recent.append(self.action)
         planned = time.perf_counter()
@@ -125,6 +127,12 @@ class HierarchicalAgent(BaseAgent):
             inference=1e3 * (inferred - start), planning=1e3 * (planned - inferred)
         )
         return self.action
+
+    def _hope(self, plan: Plan) -> None:
+        """As long as nothing was ever rewarded, going on is worth no more than beginning another episode."""
+        self.planner.anew = None
+        if not (self.rewarded or self.frozen):
+            self.planner.anew = -float((plan.risk + plan.ambiguity).min())
 
     def _choose(self, plan: Plan, greedy: bool) -> int:
         """Take the least expected free energy (ties at random), or draw by softmax(-precision EFE)."""
@@ -139,6 +147,7 @@ class HierarchicalAgent(BaseAgent):
     ) -> None:
         """Take in what the last action led to; at an episode's end learn from it, unless frozen."""
         self.outcome = outcome_code(reward, terminated)
+        self.rewarded = self.rewarded or reward > 0
         if not (terminated or truncated):
             return
         start = time.perf_counter()
@@ -260,6 +269,8 @@ class HierarchicalAgent(BaseAgent):
             "action": self.action,
             "outcome": self.outcome,
             "faced": self.faced,
+            "rewarded": self.rewarded,
+            "anew": self.planner.anew,
             "frozen": self.frozen,
             "recent": list(self.recent),
             "intended": [
@@ -289,6 +300,8 @@ class HierarchicalAgent(BaseAgent):
         self.action = int(state["action"])
         self.outcome = int(state["outcome"])
         self.faced = int(state["faced"])
+        self.rewarded = bool(state["rewarded"])
+        self.planner.anew = state["anew"]
         self.frozen = bool(state["frozen"])
         self.recent = deque(state["recent"], maxlen=COLLAPSE)
         self.log_joint = state["log_joint"]

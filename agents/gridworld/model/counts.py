@@ -235,6 +235,7 @@ class TablePrior:
     ahead_odds: float = 18.0
     nothing: float = 0.8
     hand_matters: float = 0.2
+    crowned: float = 0.0
     token_concentration: float = 2.0
     misread: tuple[float, float] = (0.5, 100.0)
 
@@ -268,6 +269,9 @@ class TablePrior:
         the milestone is passed, or both of the latter.
         """
         base = base_measure(NUM_OUTCOMES, NOTHING, self.nothing)
+        if self.crowned: 
+            spare = 1 - self.nothing
+            base = torch.tensor([.1*spare, 0, .1*spare, .1*spare, .2*spare, .5*spare]); base[NOTHING]=self.nothing
         classes, _, colours = effects.sizes
         context = classes, colours, 3, 2
         chances = (0.5, *OUTCOME_CHANCES)

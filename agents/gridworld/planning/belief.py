@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import digamma, entr
 from torch import Tensor
 
 from aif_dcpc.agents.arrays import Floats, Ints
@@ -94,8 +95,9 @@ def tables_of(
     transition, transition_novelty, transition_later = of_events.update(
         counts.transition, grid.events
     )
-    outcome, outcome_novelty, outcome_later = of_outcomes.update(counts.outcome, grid.outcomes)
+    outcome, _, outcome_later = of_outcomes.update(counts.outcome, grid.outcomes)
     effects = grid.effects
+    base = grid.outcomes.base[0]
     context = effects.classes[:, None], effects.grips
     places = effects.places(match).T
 
@@ -113,7 +115,7 @@ def tables_of(
         transition_novelty=by_token(transition_novelty),
         outcome=by_place(outcome),
         outcome_without_optimism=by_place(outcome_later),
-        outcome_novelty=by_place(outcome_novelty),
+        outcome_novelty=alone(counts.outcome, base)[:, places].transpose(1, 0, 2),
         transparency=transparency.mean(),
         misread=float(grid.prior.mean_misread(counts)),
         num_tokens=grid.num_tokens,
@@ -123,6 +125,32 @@ def tables_of(
         takes=effects.takes[:num_events].numpy(),
         milestone=effects.milestone,
     )
+
+
+def alone(counts: Tensor, base: Floats) -> Floats:
+    """I(outcome; row of the table) in nats, `(R, P)`, of every row and place by itself.
+
+    What other places taught says how an outcome is foreseen, but not that it need not be tried: a
+    row is asked as if it were the only one, with a Dirichlet prior of mass 1.
+
+    Args:
+        counts: `(R, P, O)` expected counts.
+        base: `(O,)` base measure.
+    """
+    prior = base.astype(float)
+    novelty = np.full(counts.shape[:2], float(_dirichlet_information(prior)))
+    met = (counts.sum(-1) > 0).numpy()
+    novelty[met] = _dirichlet_information(prior + counts[torch.as_tensor(met)].double().numpy())
+    return novelty
+
+
+def _dirichlet_information(parameters: Floats) -> Floats:
+    """Mutual information of a draw and the probabilities, `(...)`, for Dirichlet parameters `(..., O)`."""
+    total = parameters.sum(-1, keepdims=True)
+    mean = parameters / total
+    known = digamma(total[..., 0] + 1) - (mean * digamma(parameters + 1)).sum(-1)
+    information: Floats = entr(mean).sum(-1) - known
+    return information
 
 
 def _folded(table: Floats, known: int) -> Floats:

@@ -88,13 +88,14 @@ class Planner:
         self.tolerance = tolerance
         self.max_iterations = max_iterations
         self.intended: list[Goal] = []
+        self.anew: float | None = None  # what another episode is worth, nats; None: no hope
         self._region: Region | None = None
 
     @property
     def _log_preference(self) -> Floats:
         """`(O,)` nats, what follows an ending included."""
         preferences = self.preferences
-        return preferences.log_preference() + preferences.discount * preferences.tail()
+        return preferences.log_preference() + preferences.discount * preferences.tail(self.anew)
 
     def plan(self, belief: Belief, tables: PosteriorTables, geometry: Geometry) -> Plan:
         """Expected free energy of every action at the present belief."""
@@ -212,7 +213,7 @@ class Planner:
         """
         rows = tables.outcome_rows()
         table = tables.transition[:, :, hand].transpose(1, 0, 2)  # (V, A, E)
-        new = tables.outcome_novelty[passed][rows].transpose(2, 0, 1)  # (V, A, E)
+        new = self.preferences.lasting * tables.outcome_novelty[passed][rows].transpose(2, 0, 1)
         novelty = tables.transition_novelty[:, :, hand].T + (table * new).sum(-1)
         preference, flow = self._prospects(table, tables.outcome[passed][rows])
         preference_without_optimism, flow_without_optimism = self._prospects(
