@@ -8,14 +8,22 @@ from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridP
 from aif_dcpc.agents.gridworld.model.counts import TablePrior, no_counts
 from aif_dcpc.agents.gridworld.model.exchange import Guess, exchange_events
 from aif_dcpc.agents.gridworld.model.geometry import geometry_of
+from aif_dcpc.agents.gridworld.model.looks import Looks
 from aif_dcpc.agents.gridworld.model.paths import History, effects_of
-from aif_dcpc.agents.gridworld.model.vocabulary import SAME, Slots, Vocabulary
+from aif_dcpc.agents.gridworld.model.vocabulary import UNCHANGED, Slots, Vocabulary
 from aif_dcpc.agents.protocol import EgocentricView
 
 FLOOR, WALL = 0, 1
 AHEAD = 4
 ACTIONS = 3
-VOCABULARY = Vocabulary(Slots(2, [0, 1]), Slots(1, [0]), [(FLOOR, SAME)], 9)
+VOCABULARY = Vocabulary(
+    Looks.apart(3),
+    Slots(2, [0, 1]),
+    Slots(1, [0]),
+    effects=[(("token", FLOOR), UNCHANGED)],
+    done_to=[[WALL]],
+    max_events=9,
+)
 VIEW = EgocentricView(
     rows=4, columns=1, own_cell=(3, 0), num_tokens=3, unseen_token=9, empty_hand_token=0
 )
@@ -49,7 +57,8 @@ def test_steps_that_were_thought_to_lead_nowhere_are_found_out_together() -> Non
     length = len(rows)
     still = torch.zeros(length, dtype=torch.long)
     action = torch.tensor([0, 1, 1, 1, 2])
-    history = History(action, still, still, torch.tensor(rows), torch.ones(length).long())
+    seen = action, still, still, torch.tensor(rows), torch.ones(length).long(), still - 2
+    history = History(*seen, torch.zeros(2, dtype=torch.long))
     world = grid()
     generator = torch.Generator().manual_seed(0)
     start = torch.zeros(32, length, dtype=torch.long)

@@ -29,7 +29,7 @@ VIEW = EgocentricView(
     rows=3, columns=3, own_cell=(2, 1), num_tokens=5, unseen_token=99, empty_hand_token=0
 )
 SIZE = 16
-PREFERENCES = Preferences(step_cost=2.0, discount=0.4)
+PREFERENCES = Preferences(step_cost=2.0, discount=0.4, lasting=3.0)
 DEPTH = 10
 TOLERANCE = 2e-3  # .4^10 of what never being rewarded costs, and of the tolerances of the planner
 MISREAD = 0.1
@@ -56,23 +56,23 @@ class World:
             seen[x] = True
         origin = np.array([-4, -4])
         pose = np.array([(0, 0, 0)])
-        return Belief(origin, cells, np.eye(4)[WALL], seen, pose, np.ones(1), 0, {})
+        return Belief(origin, cells, np.eye(4)[WALL], seen, pose, np.ones(1), 0, 0, {})
 
     def tables(self) -> PosteriorTables:
         return PosteriorTables(
             transition=self.transition,
             transition_without_optimism=self.later,
             transition_novelty=self.novelty,
-            outcome=self.outcome,
-            outcome_without_optimism=self.outcome_later,
-            outcome_novelty=self.outcome_novelty,
+            outcome=np.stack([self.outcome] * 2),
+            outcome_without_optimism=np.stack([self.outcome_later] * 2),
+            outcome_novelty=np.stack([self.outcome_novelty] * 2),
             transparency=np.ones(4),
             misread=MISREAD,
             num_tokens=5,
             steps=np.concatenate([self.geometry.steps, np.zeros((1, 4, 2), dtype=np.int64)]),
             turns=np.append(MOTIONS[:, 0], 0),
-            writes=np.array([-1] * 8 + [FLOOR]),
-            takes=np.array([-1] * 8 + [1]),
+            writes=np.tile(np.array([-1] * 8 + [FLOOR])[:, None, None], (1, 5, 2)),
+            takes=np.tile(np.array([-1] * 8 + [1])[:, None, None], (1, 5, 2)),
         )
 
 
@@ -189,8 +189,8 @@ class Enumeration:
                 stays = 0.4 * chance * (outcome[row, token] @ GOES_ON)
                 terms += stays * np.array(self.best(after, depth - 1, informed or informative))
                 if informative:
-                    terms[2] += chance * self.sight(after)
-                    terms[3] += chance * self.of.outcome_novelty[row, token]
+                    terms[2] += stays / 0.4 * self.sight(after)
+                    terms[3] += 3 * chance * self.of.outcome_novelty[row, token]
             if informative:
                 terms[3] += ahead[token] * self.of.novelty[action, token, hand]
         terms[0] += sum(

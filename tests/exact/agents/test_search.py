@@ -31,7 +31,7 @@ def corridor(
         cells[y * 16 + x + place] = np.eye(4)[token]
         seen[y * 16 + x + place] = True
     origin = geometry.origin(torch.tensor([(y, x)]))
-    belief = Belief(origin, cells, np.eye(4)[WALL], seen, np.array([(y, x, 0)]), np.ones(1), 0, {})
+    belief = Belief(origin, cells, np.eye(4)[WALL], seen, np.array([(y, x, 0)]), np.ones(1), 0, 0, {})
     transition = np.zeros((3, 4, 2, 10))
     transition[:, :, :, 0] = 1
     for token, event, chance in (
@@ -43,8 +43,8 @@ def corridor(
     transition[FORWARD, GOAL, :, 0] = 0
     transition[TURN, :, :, [0, 1]] = np.array([0.0, 1.0])[:, None, None]
     transition[GRASP, KEY, 0, [0, GRASPED]] = 1 - grasps, grasps
-    outcome = np.full((13, 4, 6), 1 / 6)
-    none = np.zeros((3, 4, 2)), np.zeros((13, 4))
+    outcome = np.full((2, 13, 4, 6), 1 / 6)
+    none = np.zeros((3, 4, 2)), np.zeros((2, 13, 4))
     effects = np.array([[-1] * 8 + [WALL, FLOOR], [-1] * 8 + [-1, 1]])
     steps = geometry_of(view, 16).steps
     tables = PosteriorTables(
@@ -59,8 +59,8 @@ def corridor(
         num_tokens=4,
         steps=np.concatenate([steps, np.zeros((2, 4, 2), dtype=np.int64)]),
         turns=np.append(MOTIONS[:, 0], [0, 0]),
-        writes=effects[0],
-        takes=effects[1],
+        writes=np.tile(effects[0][:, None, None], (1, 5, 2)),
+        takes=np.tile(effects[1][:, None, None], (1, 5, 2)),
     )
     return belief, tables, region_of(belief, tables, geometry), geometry
 
