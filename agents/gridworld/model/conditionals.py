@@ -122,7 +122,7 @@ class GridConditionals:
             same_view = torch.equal(known.view, history.view)
             if same_view and torch.equal(known.heading, history.heading):
                 return sightings
-        sightings = sightings_of(history, self.geometry)
+        sightings = sightings_of(history, self.geometry, self.effects)
         self._sighted[:] = [(history, sightings)]
         return sightings
 
@@ -186,7 +186,7 @@ class GridConditionals:
         Args:
             segments, sightings: of the particles.
             initial: `(K, M)` or `(1, M)`.
-            token_prior: `(K, V + 1, V)`.
+            token_prior: `(K, X, V)`.
         """
         tokens = segments.initial_tokens(initial.expand(len(segments.seen), -1))
         gain = first_sights(

@@ -50,8 +50,8 @@ class Counts:
         transition: `(..., A, G, H, E)` event, by action, class of the token ahead, grip.
         outcome: `(..., A + E, P, O)` outcome, by row and place (see `Effects.places`); row = action
             if nothing moved or changed, else A + event.
-        tokens: `(..., V + 1, V)` initial tokens of the cells that were seen, by the context of
-            their first sighting (see `Sightings`).
+        tokens: `(..., X, V)` initial tokens of the cells that were seen, by the context of their
+            first sighting (see `Sightings`).
         sightings: `(..., 2)` correct and misread sightings.
     """
 
@@ -67,11 +67,12 @@ class Counts:
         return Counts(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
 
     @property
-    def sizes(self) -> tuple[int, int, int, int, int, int, int]:
-        """Number of actions, classes, grips, events, places, outcomes and token slots."""
+    def sizes(self) -> tuple[int, int, int, int, int, int, int, int]:
+        """Number of actions, classes, grips, events, places, outcomes, contexts of cells, tokens."""
         actions, classes, grips, events = self.transition.shape[-4:]
         places, outcomes = self.outcome.shape[-2:]
-        return actions, classes, grips, events, places, outcomes, self.tokens.shape[-1]
+        contexts, slots = self.tokens.shape[-2:]
+        return actions, classes, grips, events, places, outcomes, contexts, slots
 
     def average(self, weights: Tensor) -> "Counts":
         """Expected counts under particle weights `(K,)`."""
@@ -86,12 +87,13 @@ class Counts:
         events = vocabulary.max_events
         before = self.transition.shape[-3]
         by_look = self.outcome.unflatten(-2, (before, -1, SITUATIONS))
+        beside = self.tokens.unflatten(-2, (before + 1, before + 1))
         grown = _grow(by_look, (num_actions + events, classes, colours, SITUATIONS, NUM_OUTCOMES))
         return replace(
             self,
             transition=_grow(self.transition, (classes, grips, events)),
             outcome=grown.flatten(-4, -2),
-            tokens=_grow(self.tokens, (slots + 1, slots)),
+            tokens=_grow(beside, (classes + 1, classes + 1, slots)).flatten(-3, -2),
         )
 
 
@@ -110,7 +112,7 @@ def no_counts(num_actions: int, vocabulary: Vocabulary) -> Counts:
     return Counts(
         torch.zeros(num_actions, classes, 2 * vocabulary.grips.capacity, events),
         torch.zeros(num_actions + events, places, NUM_OUTCOMES),
-        torch.zeros(slots + 1, slots),
+        torch.zeros((classes + 1) ** 2, slots),
         torch.zeros(2),
     )
 
@@ -163,7 +165,7 @@ class Tables:
     Attributes:
         transition: `(K, A, G, H, E)` p(event | action, class of the token ahead, grip).
         outcome: `(K, A + E, P, O)` p(outcome | row, place).
-        token_prior: `(K, V + 1, V)` p(initial token of a cell | context of its first sighting).
+        token_prior: `(K, X, V)` p(initial token of a cell | context of its first sighting).
         misread: `(K,)` probability that a sighting shows a random other token.
     """
 
@@ -290,14 +292,14 @@ class TablePrior:
         return tokens / tokens.sum(-1, keepdim=True)
 
     def token_parameters(self, past: Counts) -> Tensor:
-        """Dirichlet parameters of the token prior given past counts, `(..., V + 1, V)`.
+        """Dirichlet parameters of the token prior given past counts, `(..., X, V)`.
 
         What was not met in one context is guessed from all of them together.
         """
         return past.tokens + self.token_concentration * self.frequencies(past)[..., None, :]
 
     def mean_token_prior(self, counts: Counts, past: Counts) -> Tensor:
-        """Posterior mean of the token prior, `(..., V + 1, V)`; `past` are the stored episodes'."""
+        """Posterior mean of the token prior, `(..., X, V)`; `past` are the stored episodes'."""
         rows = self.token_parameters(past) - past.tokens + counts.tokens
         return rows / rows.sum(-1, keepdim=True)
 

@@ -45,7 +45,7 @@ TABLES = ("transition", "outcome_table", "token_prior", "misread")
 
 
 def _without_context(token_prior: Tensor, cells: int) -> Tensor:
-    """The first row of a token prior `(..., V + 1, V)` for every cell, `(..., cells, V)`."""
+    """The first row of a token prior `(..., X, V)` for every cell, `(..., cells, V)`."""
     row = token_prior[..., :1, :]
     return row.expand(*row.shape[:-2], cells, -1)
 

@@ -176,7 +176,7 @@ def token_scores(
         seen, token: `(N, S)`, `(N, J)`, see `Segments`; `used` is U.
         code, context: `(S,)`, see `Sightings`, in the order of time.
         odds: `(N,)` log odds of a right sighting, see `misread_log_odds`.
-        log_prior: `(N, V + 1, V)` by context.
+        log_prior: `(N, X, V)` by context.
     """
     number, _, slots = log_prior.shape
     shown = np.full(used, -1)
@@ -204,7 +204,7 @@ def first_sights(
         seen, token: `(N, S)`, `(N, U + J)`, see `Segments`; the first `used` are initial ones.
         time, context: `(S,)`, see `Sightings`, in the order of time.
         used: U.
-        log_prior: `(N or 1, V + 1, V)` by context.
+        log_prior: `(N or 1, X, V)` by context.
         length: T.
     """
     gain = np.zeros((len(seen), length), np.float32)
@@ -236,7 +236,7 @@ def tally_steps(
     classes: Ints,
     grips: Ints,
     places: Ints,
-    sizes: tuple[int, int, int, int, int, int, int],
+    sizes: tuple[int, int, int, int, int, int, int, int],
 ) -> tuple[Array, Array, Array, Array]:
     """What happened how often, see `Counts`.
 
@@ -253,11 +253,11 @@ def tally_steps(
         sizes: of the tables, see `Counts`.
     """
     number, length = events.shape
-    num_actions, num_classes, num_grips, num_events, num_places, num_outcomes, slots = sizes
+    num_actions, num_classes, num_grips, num_events, num_places, num_outcomes = sizes[:6]
     event_counts = np.zeros((number, num_actions, num_classes, num_grips, num_events), np.float32)
     rows = num_actions + num_events
     outcome_counts = np.zeros((number, rows, num_places, num_outcomes), np.float32)
-    initial = np.zeros((number, slots + 1, slots), np.float32)
+    initial = np.zeros((number, sizes[6], sizes[7]), np.float32)
     readings = np.zeros((number, 2), np.float32)
     shown = np.full(used, -1)
     for case in range(number):

@@ -55,12 +55,6 @@ class Effects:
     sizes: tuple[int, int, int]
     milestone: int = SAME
 
-    @property
-    def num_places(self) -> int:
-        """How many contexts outcomes may have."""
-        classes, _, colours = self.sizes
-        return classes * colours * SITUATIONS
-
     def places(self, match: Tensor) -> Tensor:
         """Context of the outcome table, `(V, 2)`, given the token ahead and whether the milestone is passed.
 
@@ -251,8 +245,9 @@ class Sightings:
         time: `(S,)` slice.
         shift: `(S,)` from the agent's anchor to the cell, see `Torus`.
         code: `(S,)` token slot or OTHER.
-        context: `(S,)` what the same view shows in the next cell towards the agent: 1 + its token
-            slot, or 0 if that is not known.
+        context: `(S,)` what the same view shows in the two next cells towards the agent: (1 + class
+            of that along the column) * (G + 1) + 1 + class of that along the row, 0 in the place of
+            1 + class where that is not known.
     """
 
     time: Tensor
@@ -261,21 +256,19 @@ class Sightings:
     context: Tensor
 
 
-def sightings_of(history: History, geometry: Geometry) -> Sightings:
+def sightings_of(history: History, geometry: Geometry, effects: Effects) -> Sightings:
     """Every cell in sight but the agent's own."""
     seen = history.view != -1
     seen[:, geometry.own] = False
     time, place = seen.nonzero(as_tuple=True)
     shift = geometry.torus.views[history.heading[time], place]
-    return Sightings(time, shift, history.view[time, place], _context(history, geometry)[seen])
+    context = _context(history, geometry, effects)[seen]
+    return Sightings(time, shift, history.view[time, place], context)
 
 
-def _context(history: History, geometry: Geometry) -> Tensor:
-    """What stands next to every cell of the views on the agent's side, `(T, P)`, see `Sightings`.
-
-    The neighbour along the column is asked first, then the one along the row.
-    """
-    known = history.view.clamp_min(-1) + 1
+def _context(history: History, geometry: Geometry, effects: Effects) -> Tensor:
+    """What stands next to every cell of the views on the agent's side, `(T, P)`, see `Sightings`."""
+    known = torch.where(history.view >= 0, effects.classes[history.view.clamp_min(0)] + 1, 0)
     known[:, geometry.own] = 0
     along_column, along_row = (known[:, torch.as_tensor(place)] for place in geometry.beside)
-    return torch.where(along_column > 0, along_column, along_row)
+    return along_column * (effects.sizes[0] + 1) + along_row
