@@ -37,7 +37,9 @@ def to_token(cells: npt.NDArray[Any]) -> IntArray:
 UNSEEN = int(to_token(np.array([OBJECT_TO_IDX["unseen"], 0, 0])))
 EMPTY = int(to_token(np.array([OBJECT_TO_IDX["empty"], 0, 0])))
 # kind, colour and state of every token
-LOOKS = np.stack(np.unravel_index(np.arange(NUM_TOKENS), (len(OBJECT_TO_IDX), NUM_COLORS, NUM_STATES)))
+LOOKS = np.stack(
+    np.unravel_index(np.arange(NUM_TOKENS), (len(OBJECT_TO_IDX), NUM_COLORS, NUM_STATES))
+)
 
 
 def to_words(mission: str) -> IntArray:

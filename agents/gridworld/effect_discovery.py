@@ -55,7 +55,7 @@ def _grasp(history: History, vocabulary: Vocabulary, faced: int | None) -> Chang
     after = int(history.hand[-1])
     if before == after:
         return UNCHANGED
-    return TAKEN if vocabulary.hands.members[after] == faced else ("thing", after)
+    return TAKEN if after and vocabulary.hands.members[after] == faced else ("thing", after)
 
 
 def _change(history: History, vocabulary: Vocabulary, after: int, faced: int) -> Change:

@@ -424,9 +424,7 @@ class EpisodeFilter:
         """The tables, given expected counts of all episodes."""
         known = self.vocabulary.num_events
         match = self.now.history.match
-        tables = tables_of(
-            self.now.grid, self.summaries, self.transparency, total, known, match
-        )
+        tables = tables_of(self.now.grid, self.summaries, self.transparency, total, known, match)
         self.misread = tables.misread
         return tables
 

@@ -24,14 +24,24 @@ def knowledge_of(view: EgocentricView, settings: HierarchicalSettings) -> tuple[
         f"does what, faced with which token, is learned (a priori it changes nothing with probability "
         f"{prior.stay:g}, and going ahead is {prior.ahead_odds:g} times as likely as any other motion)",
         "only its own actions change the map, and they change the cell ahead and the hand alone; "
-        "what they change is learned",
+        "what they change is learned, and may be said relatively: the hand takes what is ahead, what "
+        "was in hand lies ahead, the thing ahead gets another state",
+        "which tokens are of one kind, of one colour, and in one state, by numbers without a meaning: "
+        "what an action does hangs on kind and state of the thing ahead, on kind and state of the "
+        "thing in hand, and on whether both have the same colour",
         "an episode's map is independent of earlier maps; a cell's token depends on what stands next "
-        "to it in the view that shows it first, in a way that is learned",
+        "to it in the view that shows it first, along the column and along the row, in a way that is "
+        "learned",
         f"heading and carried thing are read without error (the thing up to {HAND_ERROR:g}); cells "
         "are misread evenly, at a rate that is learned (a priori "
         f"{wrong / (wrong + right):.2g})",
-        "of a reward its sign, and whether the episode ended; both depend on what the step did and "
-        "on the token that was ahead before it; a mission in words is not read",
+        "of a reward its sign, and whether the episode ended; both depend on what the step did, on "
+        "kind, state and perhaps colour of the thing that was ahead before it, on whether the "
+        "mission names it, and on whether one certain token has been written before in this episode",
+        "a mission is a set of words, which may name kinds and colours; which word names what is "
+        "learned, as is the token that has to be written first",
         f"preferences: a step with reward before one without by {preferences.step_cost:g} nats, for "
-        f"ever, discounted by {preferences.discount:g} a step",
+        f"ever, discounted by {preferences.discount:g} a step; what a step teaches about outcomes counts "
+        f"{preferences.lasting:g} times; until something was rewarded, going on is worth no more than "
+        "another episode",
     )

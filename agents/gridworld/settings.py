@@ -114,6 +114,7 @@ def _check(settings: HierarchicalSettings) -> None:
         "map_size must be at least 8, and at most 1000": 8 <= settings.map_size <= 1000,
         "precision must be positive": settings.precision > 0,
         "preferences.step_cost must be positive": preferences.step_cost > 0,
+        "preferences.lasting must not be negative": preferences.lasting >= 0,
         "preferences.discount must lie between 0 and 1": 0 < preferences.discount < 1,
         "replay.capacity must be at least 1": settings.replay.capacity >= 1,
         "prior.stay must lie between 0 and 1": 0 < settings.prior.stay < 1,

@@ -15,7 +15,7 @@ from torch import Tensor
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.model.counts import NOTHING, NUM_OUTCOMES
 from aif_dcpc.agents.gridworld.model.looks import Looks
-from aif_dcpc.agents.gridworld.model.task import COLOUR, KIND, Name, Task, named
+from aif_dcpc.agents.gridworld.model.task import COLOUR, KIND, NO, YES, Name, Task, named
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME
 
 CONCENTRATION = 0.2  # of the outcomes of like steps: they mostly end alike
@@ -49,8 +49,9 @@ class Deeds:
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Deeds":
         """Rebuild what `tensors` gave."""
-        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-        return cls(**{**arrays, "mission": tuple(arrays["mission"].tolist())})
+        series = ("row", "token", "outcome", "written")
+        row, token, outcome, written = (tensors[name].numpy() for name in series)
+        return cls(row, token, outcome, written, tuple(tensors["mission"].tolist()))
 
     def before(self, milestone: int) -> Ints:
         """1 where the milestone had been written before the step, `(T - 1,)`."""
@@ -155,7 +156,8 @@ def _best_word(
 def _varying(missions: Iterable[tuple[int, ...]]) -> set[int]:
     """Words of some missions, not of all."""
     every = [set(mission) for mission in missions]
-    return set.union(*every) - set.intersection(*every)
+    always = set[int]().union(*every).intersection(*every)
+    return set[int]().union(*every) - always
 
 
 def _names(tokens: Ints, looks: Looks) -> list[Name]:
@@ -191,9 +193,19 @@ class Telling:
             if not lexicon:
                 return 0.0
             table = np.stack([named(lexicon, looks, tokens, mission) for mission in sets])
-            return split_evidence(self.group, table[self.mission, of_token], self.outcome)
+            side = table[self.mission, of_token]
+            if not _wanted(side, self.outcome):
+                return -np.inf
+            return split_evidence(self.group, side, self.outcome)
 
         return score
+
+
+def _wanted(side: Ints, outcome: Ints) -> bool:
+    """Whether what is named is rewarded no less often than what is not: missions name what is wanted."""
+    rewarded = outcome % 3 == 2
+    yes, no = (rewarded[side == verdict] for verdict in (YES, NO))
+    return not (len(yes) and len(no)) or bool(yes.mean() >= no.mean())
 
 
 def _telling(deeds: Sequence[Deeds], looks: Looks) -> Telling:

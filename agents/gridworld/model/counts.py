@@ -147,14 +147,27 @@ def count(
         for part in (segments.cell_ahead, segments.seen, sightings.code, sightings.context)
     )
     token = segments.initial_tokens(initial).numpy()
-    contexts = (
+    classes, grips, places = (
         part.contiguous().numpy()
         for part in (effects.classes, effects.grips, effects.places(history.match))
     )
-    used = len(segments.cells)
-    steps = order, held, action, outcome, passed
-    views = cell_ahead, seen, code, context, token, used
-    counted = tally_steps(*steps, *views, *contexts, like.sizes)
+    counted = tally_steps(
+        order,
+        held,
+        action,
+        outcome,
+        passed,
+        cell_ahead,
+        seen,
+        code,
+        context,
+        token,
+        len(segments.cells),
+        classes,
+        grips,
+        places,
+        like.sizes,
+    )
     return Counts(*(torch.from_numpy(part) for part in counted))
 
 
@@ -225,8 +238,8 @@ class TablePrior:
         effect_odds: prior odds of one effect against one motion.
         ahead_odds: prior odds of going one cell ahead against any other motion.
         nothing: prior probability of the outcome "went on, reward zero".
-        hand_matters: prior probability that what is in hand matters to an action at a token, if the
-            token matters.
+        hand_matters: prior probability that what is in hand matters to an action at a class of
+            tokens, if the class matters.
         token_concentration: total concentration of the token prior in each context.
         misread: Beta parameters (misread, correct).
     """
@@ -237,8 +250,7 @@ class TablePrior:
     ahead_odds: float = 18.0
     nothing: float = 0.8
     hand_matters: float = 0.2
-    crowned: float = 0.0
-    token_concentration: float = 2.0
+    token_concentration: float = 0.5
     misread: tuple[float, float] = (0.5, 100.0)
 
     def events(self, effects: Effects) -> PooledDirichletPrior:
@@ -271,9 +283,6 @@ class TablePrior:
         the milestone is passed, or both of the latter.
         """
         base = base_measure(NUM_OUTCOMES, NOTHING, self.nothing)
-        if self.crowned: 
-            spare = 1 - self.nothing
-            base = torch.tensor([.1*spare, 0, .1*spare, .1*spare, .2*spare, .5*spare]); base[NOTHING]=self.nothing
         classes, _, colours = effects.sizes
         context = classes, colours, 3, 2
         chances = (0.5, *OUTCOME_CHANCES)

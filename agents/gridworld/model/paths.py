@@ -16,7 +16,6 @@ from aif_dcpc.agents.gridworld.model.geometry import Geometry
 from aif_dcpc.agents.gridworld.model.loops import walk
 from aif_dcpc.agents.gridworld.model.vocabulary import OTHER, SAME, Vocabulary
 
-
 # outcomes may hang on whether the mission names the thing ahead (not known, no, yes), and on whether
 # the milestone is passed (no, yes)
 SITUATIONS = 3 * 2
@@ -73,20 +72,22 @@ def effects_of(geometry: Geometry, vocabulary: Vocabulary, milestone: int = SAME
     turns[:motions] = torch.as_tensor(geometry.turns)
     steps = torch.zeros(size, 4, 2, dtype=torch.long)
     steps[:motions] = torch.as_tensor(geometry.steps)
+    writes, takes, possible = (torch.as_tensor(a) for a in vocabulary.effect_arrays())
+    classes, colours = (torch.as_tensor(a) for a in vocabulary.token_arrays())
+    room = vocabulary.classes.capacity, 2 * vocabulary.grips.capacity, vocabulary.colours.capacity
     return Effects(
-        turns,
-        steps,
-        *(torch.as_tensor(a) for a in vocabulary.effect_arrays()),
-        torch.arange(size) < vocabulary.num_events,
-        motions,
-        *(torch.as_tensor(a) for a in vocabulary.token_arrays()),
-        torch.as_tensor(vocabulary.grip_array()),
-        (
-            vocabulary.classes.capacity,
-            2 * vocabulary.grips.capacity,
-            vocabulary.colours.capacity,
-        ),
-        milestone,
+        turns=turns,
+        steps=steps,
+        writes=writes,
+        takes=takes,
+        possible=possible,
+        known=torch.arange(size) < vocabulary.num_events,
+        num_motions=motions,
+        classes=classes,
+        colours=colours,
+        grips=torch.as_tensor(vocabulary.grip_array()),
+        sizes=room,
+        milestone=milestone,
     )
 
 
@@ -123,8 +124,8 @@ class History:
 
     def head(self, length: int) -> "History":
         """The history as it was after its first slices."""
-        series = (value[:length] for name, value in vars(self).items() if name != "match")
-        return History(*series, self.match)
+        series = {name: value[:length] for name, value in vars(self).items() if name != "match"}
+        return History(**series, match=self.match)
 
 
 @dataclass

@@ -251,10 +251,17 @@ class Vocabulary:
     @classmethod
     def from_state_dict(cls, state: dict[str, Any], looks: Looks) -> "Vocabulary":
         """Rebuild a vocabulary from what `state_dict` gave."""
-        slots = ("tokens", "hands", "classes", "grips", "colours")
+        names = ("tokens", "hands", "classes", "grips", "colours")
+        tokens, hands, classes, grips, colours = (
+            Slots(state[f"{name}_capacity"], list(state[name])) for name in names
+        )
         return cls(
             looks,
-            *(Slots(state[f"{name}_capacity"], list(state[name])) for name in slots),
+            tokens,
+            hands,
+            classes,
+            grips,
+            colours,
             [((a, int(b)), (c, int(d))) for (a, b), (c, d) in state["effects"]],
             [list(kinds) for kinds in state["done_to"]],
             state["max_events"],

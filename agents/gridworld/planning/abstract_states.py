@@ -101,8 +101,8 @@ class Search:
             (hand, passed, tuple(sorted((region.cell(y, x), token) for y, x, token in changes)))
             for hand, passed, changes in intended
         }
-        changing = (np.maximum(tables.writes, tables.takes) >= 0).any((1, 2))
-        self.effects: list[int] = changing.nonzero()[0].tolist()
+        most = np.maximum(tables.writes, tables.takes).max((1, 2))
+        self.effects: list[int] = np.flatnonzero(most >= 0).tolist()
         outside = belief.unseen[None]
         self.present = np.concatenate([belief.cells[region.index], outside])
         self.found: list[AbstractState] = []

@@ -171,7 +171,9 @@ class Planner:
         preference, novelty, preference_without_optimism = sums
         flow, flow_without_optimism = flows
         sight = self._information(search, belief, tables, geometry, kept, number)
-        goes_on = flow / self.preferences.discount  # of a map that has had its day nothing is gained
+        goes_on = (
+            flow / self.preferences.discount
+        )  # of a map that has had its day nothing is gained
         stage = Stage(
             preference=preference,
             information=np.matmul(goes_on, sight[successor][..., None])[..., 0],

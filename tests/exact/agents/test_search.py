@@ -31,7 +31,9 @@ def corridor(
         cells[y * 16 + x + place] = np.eye(4)[token]
         seen[y * 16 + x + place] = True
     origin = geometry.origin(torch.tensor([(y, x)]))
-    belief = Belief(origin, cells, np.eye(4)[WALL], seen, np.array([(y, x, 0)]), np.ones(1), 0, 0, {})
+    belief = Belief(
+        origin, cells, np.eye(4)[WALL], seen, np.array([(y, x, 0)]), np.ones(1), 0, 0, {}
+    )
     transition = np.zeros((3, 4, 2, 10))
     transition[:, :, :, 0] = 1
     for token, event, chance in (

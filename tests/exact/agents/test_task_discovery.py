@@ -1,0 +1,112 @@
+"""What missions mean and what has to be done first, found from how steps ended; evidence by hand."""
+
+from math import log
+
+import numpy as np
+import pytest
+
+from aif_dcpc.agents.gridworld.model.looks import Looks
+from aif_dcpc.agents.gridworld.model.task import COLOUR, KIND, NO, UNKNOWN, YES, Task, named
+from aif_dcpc.agents.gridworld.task_discovery import CONCENTRATION, Deeds, discover, split_evidence
+
+COLOURS, KINDS = 4, 2
+KIND_OF, COLOUR_OF = (part.ravel() for part in np.mgrid[:KINDS, :COLOURS])
+LOOKS = Looks(KIND_OF, COLOUR_OF, np.zeros(KINDS * COLOURS, np.int64))
+GET, A = 900, 901  # words that say nothing
+WORD = {(COLOUR, 0): 10, (COLOUR, 1): 11, (COLOUR, 2): 12, (COLOUR, 3): 13, (KIND, 0): 20, (KIND, 1): 21}  # fmt: skip
+NOTHING, LOST, WON = 1, 4, 5
+SAME = -1
+
+
+def one_step(token: int, outcome: int, mission: tuple[int, ...], written: int = SAME) -> Deeds:
+    arrays = (np.array([value]) for value in (7, token, outcome, written))
+    return Deeds(*arrays, mission)
+
+
+def fetching(number: int, seed: int) -> list[Deeds]:
+    """Each mission names a colour and a kind; something is taken at random, and wins if it is that."""
+    source = np.random.default_rng(seed)
+    deeds = []
+    for _ in range(number):
+        wanted, other = source.choice(KINDS * COLOURS, 2, replace=False)
+        words = WORD[KIND, KIND_OF[wanted]], WORD[COLOUR, COLOUR_OF[wanted]]
+        taken = source.choice([wanted, other])
+        outcome = WON if taken == wanted else LOST
+        deeds.append(one_step(int(taken), outcome, (*sorted(words), GET, A)))
+    return deeds
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_words_are_learned_from_what_was_rewarded(seed: int) -> None:
+    """Eighty trials of eight things, with five seeds: no word is wrong, and all things are told apart."""
+    task = discover(Task(), fetching(80, seed), LOOKS)
+    assert task.lexicon.items() <= WORD.items()
+    assert task.milestone == SAME
+    every = np.arange(KINDS * COLOURS)
+    for thing in every:
+        words = {WORD[KIND, KIND_OF[thing]], WORD[COLOUR, COLOUR_OF[thing]]}
+        verdict = named(task.lexicon, LOOKS, every, words)
+        assert verdict[thing] != NO
+        others = verdict[every != thing]
+        assert (others == NO).mean() > 0.8
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_where_missions_say_nothing_no_word_is_believed(seed: int) -> None:
+    """Outcomes drawn without looking at the mission: a word is believed in none of five seeds."""
+    source = np.random.default_rng(seed)
+    deeds = [
+        one_step(d.token[0], int(source.choice([WON, LOST])), d.mission) for d in fetching(80, seed)
+    ]
+    assert discover(Task(), deeds, LOOKS).lexicon == {}
+
+
+def test_named_things() -> None:
+    tokens = np.arange(KINDS * COLOURS)
+    lexicon = {(COLOUR, 0): 10, (COLOUR, 1): 11}
+    verdict = named(lexicon, LOOKS, tokens, {10, 20})
+    assert (verdict == [YES, NO, NO, NO] * 2).all()
+    silent = named(lexicon, LOOKS, tokens, {12, 20})
+    assert (silent == [NO, NO, UNKNOWN, UNKNOWN] * 2).all()
+    both = named({**lexicon, (KIND, 0): 20}, LOOKS, tokens, {10, 20})
+    assert (both == [YES, NO, NO, NO, NO, NO, NO, NO]).all()
+    assert (named({}, LOOKS, tokens, {10}) == UNKNOWN).all()
+
+
+def test_the_milestone_is_what_had_to_be_written_first() -> None:
+    """The same deed wins after token 3 was written, and loses before; token 5 is written at random."""
+    source = np.random.default_rng(0)
+    deeds = []
+    for episode in range(12):
+        first = episode % 2 == 0
+        written = np.array([3 if first else SAME, 5 if source.random() < 0.5 else SAME, 2])
+        row, token = np.array([4, 4, 6]), np.array([1, 1, 2])
+        outcome = np.array([NOTHING, NOTHING, WON if first else LOST])
+        deeds.append(Deeds(row, token, outcome, written, ()))
+    assert discover(Task(), deeds, LOOKS).milestone == 3
+    assert (deeds[0].before(3) == [0, 1, 1]).all() and not deeds[1].before(3).any()
+    assert discover(Task(), deeds[:1], LOOKS).milestone == SAME
+
+
+def log_sequence(counts: list[int]) -> float:
+    """Log probability of a sequence of outcomes with these counts, one draw after the other."""
+    total = 0.0
+    for outcome, count in enumerate(counts):
+        for have in range(count):
+            seen = sum(counts[:outcome]) + have
+            total += log((CONCENTRATION / 6 + have) / (CONCENTRATION + seen))
+    return total
+
+
+def test_the_evidence_of_a_split_is_that_of_its_sequences() -> None:
+    group = np.array([0, 0, 0, 0, 1, 1])
+    side = np.array([1, 1, 2, 2, 0, 2])
+    outcome = np.array([WON, WON, LOST, LOST, WON, WON])
+    expected = 0.0
+    for of in (0, 1):
+        inside = group == of
+        count = [np.bincount(outcome[inside & (side == s)], minlength=6) for s in range(3)]
+        apart = sum(log_sequence(c.tolist()) for c in count)
+        joint = log_sequence(sum(count).tolist())
+        expected += np.logaddexp(apart, joint) - log(2) - joint
+    assert split_evidence(group, side, outcome) == pytest.approx(expected, abs=1e-9)
