@@ -22,6 +22,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from aif_dcpc.envs.drawing import DRAWN, board
+from aif_dcpc.envs.errors import check_setting
 
 ROWS = 5
 COLUMNS = 7
@@ -50,6 +51,7 @@ class CueChaining(gym.Env[dict[str, Any], int]):
         max_steps: int = 20,
         render_mode: str | None = None,
     ) -> None:
+        check_setting("reward_probability", reward_probability, 0, 1)
         self.reward_probability = reward_probability
         self.max_steps = max_steps
         self.render_mode = render_mode

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from aif_dcpc.envs.drawing import DRAWN, board
+from aif_dcpc.envs.errors import check_setting
 
 CENTRE, LEFT, RIGHT, CUE = range(4)
 CELLS = {CENTRE: (0, 1), LEFT: (0, 0), RIGHT: (0, 2), CUE: (1, 1)}  # (row, column) in a picture
@@ -38,6 +39,8 @@ class TMaze(gym.Env[dict[str, Any], int]):
         cue_at_centre: bool = False,
         render_mode: str | None = None,
     ) -> None:
+        check_setting("cue_reliability", cue_reliability, 0.5, 1)
+        check_setting("reward_probability", reward_probability, 0, 1)
         self.cue_reliability = cue_reliability
         self.reward_probability = reward_probability
         self.max_steps = max_steps
