@@ -12,8 +12,9 @@ C(o), and a Dirichlet posterior over A's columns:
     novelty          = E_q(s) I(o; A[:, s])       (how much o would tell about the parameters)
 
 Both sides agree if C is normalised, and only then is risk a divergence: what reports terms asks for
-it. Planners, and totals alone, use log preferences up to a constant, which moves all policies alike. What cannot occur costs nothing, however little it is wanted; what can occur and has
-log preference minus infinity costs infinitely much.
+it. Planners, and totals alone, use log preferences up to a constant, which moves all policies
+alike. What cannot occur costs nothing, however little it is wanted; what can occur and has log
+preference minus infinity costs infinitely much.
 
 Several modalities that are independent given the state tell of it together, some of it twice:
 `joint_expected_free_energy`. For outcomes that are not finite see `sampled_free_energy`.
