@@ -4,7 +4,15 @@ import pytest
 import torch
 from synchronisation import NoSynchronisation
 
-from aif_dcpc.inference.arrival.climb import CHECK, HISTORY, MOST, Climb, _direction, climb
+from aif_dcpc.inference.arrival.climb import (
+    CHECK,
+    HISTORY,
+    MOST,
+    PATIENCE,
+    Climb,
+    _direction,
+    climb,
+)
 from aif_dcpc.inference.arrival.start import WIDTH, arrive, healthy_sources, scatter
 
 CHAINS = 128
@@ -188,6 +196,30 @@ def test_a_climb_without_end_ends():
     density = Counted(lambda place: (place.sum(-1), torch.ones_like(place)))
     assert climb(density, starts(2)).evaluations == density.calls == MOST
     assert climb(slope, starts(2)).evaluations <= MOST
+
+
+def test_a_climb_ends_where_half_of_the_chains_gain_next_to_nothing():
+    """The others are on an endless slope, one nat a step and more; the second datum's chains may all be there."""
+
+    def slopes(share):
+        def density(place):
+            rises = torch.arange(CHAINS).unsqueeze(-1) < share * CHAINS
+            flat = torch.zeros_like(place)
+            score = torch.where(rises.unsqueeze(-1), torch.ones_like(place), flat)
+            return (place * score).sum(-1), score
+
+        return density
+
+    def other(place):
+        few, score = slopes(0.4)(place)
+        many, more = slopes(0.6)(place)
+        second = torch.tensor([False, True])
+        return torch.where(second, many, few), torch.where(second.unsqueeze(-1), more, score)
+
+    early = PATIENCE * CHECK + CHECK
+    assert climb(slopes(0.4), starts(2)).evaluations <= early
+    assert climb(slopes(0.6), starts(2)).evaluations == MOST
+    assert climb(other, starts(2, 2)).evaluations == MOST
 
 
 # -- the direction against its definition ----------------------------------------------------------
