@@ -14,7 +14,7 @@ from typing import Any
 
 import gymnasium
 
-from aif_dcpc.agents.builders import actions_for, check_agent, find_builder
+from aif_dcpc.agents.builders import actions_for, check_agent, check_builder_name, find_builder
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.protocol import Agent, BaseAgent
 
@@ -57,4 +57,13 @@ def make(
     return check_agent(name, build(observation_space, actions, metadata, settings, seed))
 
 
-__all__ = ["NAMES", "Agent", "AgentError", "BaseAgent", "make"]
+def check_name(name: str) -> None:
+    """Refuse the name of an agent that the package does not have; `module:name` may be anywhere.
+
+    Raises:
+        AgentError: there is no such agent.
+    """
+    check_builder_name(name, BUILDERS)
+
+
+__all__ = ["NAMES", "Agent", "AgentError", "BaseAgent", "check_name", "make"]

@@ -16,15 +16,17 @@ geometry named in `EgocentricView`.
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.misspelt import unknown_name
+
+if TYPE_CHECKING:
+    import torch
 
 Observation = Mapping[str, npt.NDArray[Any]]
 Action = int | npt.NDArray[Any]  # a number for Discrete actions, else an array of the space's shape
@@ -168,7 +170,7 @@ class BaseAgent:
         self.action_space: gymnasium.Space[Any] = space
         self.num_actions = int(space.n) if isinstance(space, gymnasium.spaces.Discrete) else 0
         self.seed = seed
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = _generator(seed)
         self.frozen = False
 
     @classmethod
@@ -227,6 +229,13 @@ class BaseAgent:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave."""
         self.generator.set_state(state["generator"])
+
+
+def _generator(seed: int) -> "torch.Generator":
+    """Make a source of randomness; torch is imported by the first agent that is made."""
+    import torch
+
+    return torch.Generator().manual_seed(seed)
 
 
 # what every constructor is given besides its settings

@@ -15,11 +15,10 @@ from torch.distributions import Bernoulli, Beta, Categorical, Distribution
 
 from aif_dcpc.agents.active_inference import ActiveInferenceAgent
 from aif_dcpc.agents.planners.belief_graph import BeliefGraph
-from aif_dcpc.agents.settings import read_settings, require_streams
+from aif_dcpc.agents.requirements import TMAZE_STREAMS, read_tmaze
 from aif_dcpc.inference import GraphicalModel, lag
 
 CENTRE, LEFT, RIGHT, CUE, OVER = range(5)  # an episode is over after an arm
-STREAMS = ("location", "cue", "outcome")
 TRY_WITH = {"inference": {"num_particles": 8}}  # quick to try
 
 
@@ -87,14 +86,13 @@ def build(
     Raises:
         AgentError: for another world, or settings that do not fit.
     """
-    require_streams("tmaze", observation_space, STREAMS)
-    common, own = read_settings(settings, horizon=4, discount=0.95, wish=3.0, cue_at_centre=False)
+    common, own = read_tmaze(observation_space, settings)
     wish = own["wish"] * torch.tensor([0.0, -1.0, 1.0])
     return ActiveInferenceAgent(
         tmaze_model(cue_at_centre=own["cue_at_centre"]),
         action="action",
         action_space=gymnasium.spaces.Discrete(num_actions),
-        observed=STREAMS,
+        observed=TMAZE_STREAMS,
         preferences={"outcome": wish.log_softmax(0)},
         planner=BeliefGraph(horizon=own["horizon"], discount=own["discount"]),
         seed=seed,

@@ -231,11 +231,7 @@ def _minigrid(request: Request) -> Env:
 
     if "MiniGrid-Empty-5x5-v0" not in gym.registry:
         minigrid.register_minigrid_envs()  # type: ignore[no-untyped-call]
-    given = request.id or DEFAULT_MINIGRID
-    id = _imported(given)
-    own = [name for name in gym.registry if name.startswith(GRID_IDS)]
-    known = gym.registry if id != given or _is_grid(id) else own
-    _check_registered(id, "MiniGrid environment", known)
+    id = _grid_id(request.id or DEFAULT_MINIGRID)
     limit = {} if request.max_steps is None else {"max_steps": request.max_steps}
     settings: Settings = {**request.drawing, **request.options, **limit}
     try:
@@ -248,6 +244,15 @@ def _minigrid(request: Request) -> Env:
             "(agent_view_size must be odd and at least 3; leave out keywords that it does not know)."
         ) from error
     return MiniGridStreams(env, misread=request.misread)
+
+
+def _grid_id(given: str) -> str:
+    """The id of a registered grid world; `module:id` may lead to any."""
+    id = _imported(given)
+    own = [name for name in gym.registry if name.startswith(GRID_IDS)]
+    known = gym.registry if id != given or _is_grid(id) else own
+    _check_registered(id, "MiniGrid environment", known)
+    return id
 
 
 def _is_grid(id: str) -> bool:

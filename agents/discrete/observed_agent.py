@@ -14,33 +14,20 @@ from typing import Any, Self
 import gymnasium
 import numpy as np
 import torch
-from gymnasium import spaces
 
 from aif_dcpc.agents.arrays import Floats
+from aif_dcpc.agents.discrete import requirements
 from aif_dcpc.agents.discrete.dynamic_programming import Steps, iterate
 from aif_dcpc.agents.discrete.outcomes import Outcomes
 from aif_dcpc.agents.discrete.prediction import Prediction
 from aif_dcpc.agents.discrete.transitions import Transitions
 from aif_dcpc.agents.discrete.world import World
-from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.protocol import BaseAgent, Observation, StepReport
-from aif_dcpc.agents.settings import read_settings
 
-MAX_STATES = 20_000
 FEW = 50  # steps during which the shared part is inferred at each step
 TIED = 1e-6  # nats
 USUAL = 16.0  # nats, over the root of the number of rows: chosen on worlds of 64 to 3,000 rows
 TRY_WITH = {"num_particles": 2}
-DEFAULTS: Mapping[str, Any] = {
-    "novelty": True,
-    "least_novelty": 0.03,
-    "reward_scale": None,
-    "discount": 0.98,
-    "growth": 0.02,
-    "novel": 1.0,
-    "max_iterations": 100,
-    "tolerance": 1e-3,
-}
 
 
 class ObservedAgent(BaseAgent):
@@ -126,9 +113,8 @@ class ObservedAgent(BaseAgent):
         Raises:
             AgentError: for observations that are no finite state, or settings that do not fit.
         """
-        common, own = read_settings(settings, **DEFAULTS)
-        engine = {key: common[key] for key in ("num_particles", "num_sweeps", "precision")}
-        return cls(state_sizes(observation_space), num_actions, seed, **engine, **own)
+        sizes = requirements.state_sizes(observation_space)
+        return cls(sizes, num_actions, seed, **requirements.read(settings))
 
     # -- the loop ----------------------------------------------------------------------------------
 
@@ -241,33 +227,3 @@ class ObservedAgent(BaseAgent):
         self.steps_at_inference = int(state["steps_at_inference"])
         self.state = int(state["state"])
         self.action = int(state["action"])
-
-
-def state_sizes(space: gymnasium.Space[Any]) -> dict[str, tuple[int, ...]]:
-    """Number of values of each part of each stream, of a state that is seen as a whole.
-
-    Raises:
-        AgentError: a stream is not finite, or there are too many states.
-    """
-    streams = space.spaces if isinstance(space, spaces.Dict) else {"state": space}
-    sizes = {name: _sizes(name, stream) for name, stream in streams.items()}
-    total = math.prod(size for stream in sizes.values() for size in stream)
-    if total > MAX_STATES:
-        raise AgentError(
-            f"agent 'discrete' lists all states, here {total:,}; at most {MAX_STATES:,}."
-        )
-    return sizes
-
-
-def _sizes(name: str, stream: gymnasium.Space[Any]) -> tuple[int, ...]:
-    """Number of values of each part of one stream."""
-    if isinstance(stream, spaces.Discrete) and stream.start == 0:
-        return (int(stream.n),)
-    if isinstance(stream, spaces.MultiDiscrete) and not np.any(stream.start):
-        return tuple(int(size) for size in stream.nvec.ravel())
-    if isinstance(stream, spaces.MultiBinary):
-        return (2,) * int(np.prod(stream.shape))
-    raise AgentError(
-        f"agent 'discrete' sees a finite state: stream {name!r} is {stream}; expected Discrete, "
-        "MultiDiscrete or MultiBinary from 0 on."
-    )

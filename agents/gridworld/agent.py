@@ -16,6 +16,7 @@ import gymnasium
 import torch
 
 from aif_dcpc.agents.errors import AgentError
+from aif_dcpc.agents.gridworld import requirements
 from aif_dcpc.agents.gridworld.explain import explain
 from aif_dcpc.agents.gridworld.filter import EpisodeFilter, Running
 from aif_dcpc.agents.gridworld.knowledge import knowledge_of
@@ -80,15 +81,7 @@ class HierarchicalAgent(BaseAgent):
         Raises:
             AgentError: for observations that it cannot model, or settings that do not fit.
         """
-        view = metadata.get("egocentric_view")
-        streams = getattr(observation_space, "spaces", ())
-        missing = {"view", "carried", "heading"} - set(streams)
-        if not isinstance(view, EgocentricView) or missing:
-            raise AgentError(
-                "agent 'hierarchical' models egocentric symbolic views (streams view, carried and "
-                "heading, and the geometry under metadata['egocentric_view']); this environment's "
-                "observations are not of that kind."
-            )
+        view = requirements.view_of(observation_space, metadata)
         return cls(view, num_actions, hierarchical_settings(settings), seed)
 
     # -- the loop ----------------------------------------------------------------------------------

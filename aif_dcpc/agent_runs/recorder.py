@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from itertools import chain, islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from aif_dcpc.agent_runs.assembly import Env
 from aif_dcpc.agents.protocol import Agent
@@ -24,6 +24,9 @@ from aif_dcpc.pictures import (
     save,
     side_by_side,
 )
+
+if TYPE_CHECKING:
+    import torch
 
 FRAMES_PER_SECOND = 6
 WHAT = "left: the world; right: the map and pose that the agent infers, cells it is unsure of are darker"
@@ -77,11 +80,13 @@ class Recorder:
         """Add a frame, with words under it, to the running recording."""
         self.frames.append(png_bytes(captioned(self.frame(), words)))
 
-    def state(self) -> list[torch.Tensor]:
+    def state(self) -> "list[torch.Tensor]":
         """The frames of the running recording, encoded, for a checkpoint."""
+        import torch
+
         return [torch.frombuffer(bytearray(frame), dtype=torch.uint8) for frame in self.frames]
 
-    def restore(self, state: Sequence[torch.Tensor]) -> None:
+    def restore(self, state: "Sequence[torch.Tensor]") -> None:
         """Go back to what `state` gave, so that a recording has no gap where a run was interrupted."""
         self.frames = [bytes(frame.numpy()) for frame in state]
 

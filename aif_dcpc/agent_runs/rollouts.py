@@ -17,7 +17,7 @@ from aif_dcpc.agent_runs.recorder import Recorder
 from aif_dcpc.agent_runs.worlds import World
 from aif_dcpc.agents.protocol import Agent, BatchAgent
 from aif_dcpc.best_effort import BestEffort
-from aif_dcpc.devices import set_up
+from aif_dcpc.devices import check_device, set_up
 from aif_dcpc.errors import RunFolderError
 from aif_dcpc.progress import LiveProgress
 from aif_dcpc.runs import open_run
@@ -194,9 +194,10 @@ def rollout(config: RolloutConfig) -> dict[str, Any]:
     """
     if config.run is None:
         raise RunFolderError("which run? write run=RUN_DIR.")
-    set_up(config.device, config.threads)
+    check_device(config.device)
     folder = open_run(config.run)
     agent, env = load_agent_and_env(config.run, config.env, render=config.video, trust=config.trust)
+    set_up(config.device, config.threads)
     trained = folder.load_checkpoint()["tally"]["step"]
     beside = BestEffort(folder)
     log = beside.log(file="rollouts.jsonl", board="rollouts")

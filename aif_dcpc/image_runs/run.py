@@ -10,12 +10,13 @@ import torch
 import yaml
 
 from aif_dcpc.devices import set_up
-from aif_dcpc.errors import ConfigError, UserError
+from aif_dcpc.errors import UserError
 from aif_dcpc.image_runs.assembly import image_config, make_data, make_engine, make_model
 from aif_dcpc.image_runs.data import unit
 from aif_dcpc.image_runs.inference import infer_watched, sample_prior
 from aif_dcpc.image_runs.loop import ImageLoop
 from aif_dcpc.image_runs.reconstruction import find_metrics, measured
+from aif_dcpc.image_runs.request import check_request
 from aif_dcpc.image_runs.team import ALONE, Team
 from aif_dcpc.inference import InferenceError
 from aif_dcpc.inference.images import summary
@@ -52,9 +53,7 @@ def create_image_run(config: TrainConfig) -> RunFolder:
     Raises:
         UserError: the configuration cannot be met.
     """
-    if config.epochs is None:
-        raise ConfigError("an image model's budget is epochs: set epochs=N.")
-    find_metrics("images.metrics", image_config(config).metrics)  # before anything is learned
+    check_request(config, image_config(config))
     config = replace(config, device=set_up(config.device, config.threads))
     seed_everything(config.seed)
     loop = make_loop(config)

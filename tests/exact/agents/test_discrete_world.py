@@ -7,9 +7,10 @@ import torch
 from scipy.special import digamma
 
 from aif_dcpc.agents.discrete.dynamic_programming import Steps, iterate
-from aif_dcpc.agents.discrete.observed_agent import ObservedAgent, state_sizes
+from aif_dcpc.agents.discrete.observed_agent import ObservedAgent
 from aif_dcpc.agents.discrete.outcomes import Outcomes
 from aif_dcpc.agents.discrete.prediction import Prediction
+from aif_dcpc.agents.discrete.requirements import state_sizes
 from aif_dcpc.agents.discrete.transitions import Transitions
 from aif_dcpc.agents.discrete.world import CONCENTRATIONS, CollapsedRows, RedrawShared, Rows, World
 from aif_dcpc.agents.errors import AgentError
