@@ -29,18 +29,11 @@ ELSEWHERE = {  # places that a document names which are not this repository's
         "aif_dcpc.inference.images.two_causes",
         "metrics.jsonl",
     },
-    "README.md": {"videos/learning.gif", "config.yaml", "metrics.jsonl"},  # of a run folder
+    "docs/start.md": {"videos/learning.gif", "config.yaml", "metrics.jsonl"},  # of a run folder
     "docs/your_own_agent.md": {
-        "mine.py",
         "cue.py",
         "configs/agent/cue.yaml",
         "aif_dcpc.agents.cue",
-    },
-    "docs/your_own_data.md": {
-        "mine.py",
-        "my_models.py",
-        "pictures/dogs/7.png",
-        "pictures.png",
     },
     "experiments/celeba_32/README.md": AUTHORS,
     "experiments/celeba_64/README.md": AUTHORS,
