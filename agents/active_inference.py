@@ -20,10 +20,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from aif_dcpc.agents.belief_pictures import belief_pictures
+from aif_dcpc.agents.belief_pictures import belief_pictures, present
 from aif_dcpc.agents.deliberation import Deliberation, checked_habit
 from aif_dcpc.agents.errors import AgentError
-from aif_dcpc.agents.explain import explain
+from aif_dcpc.agents.explain import Explanation, explanation_of
 from aif_dcpc.agents.life import Life, Reader
 from aif_dcpc.agents.one_life import as_one_life
 from aif_dcpc.agents.planners.protocol import Planner, Preference, Situation
@@ -279,7 +279,7 @@ class ActiveInferenceAgent(BaseAgent):
         if not pictures:
             return StepReport(scalars=scalars)
         drawn = belief_pictures(self.life.state, self.life.episode_length)
-        return StepReport(scalars=scalars, pictures=drawn)
+        return StepReport(scalars=scalars, pictures=drawn, particles=present(self.life.state))
 
     def _inference_scalars(self) -> dict[str, float]:
         """Free energy of the running episode, nats, and how many particles still count."""
@@ -297,10 +297,12 @@ class ActiveInferenceAgent(BaseAgent):
         """Estimated log evidence of the whole history, nats."""
         return 0.0 if self.life.state is None else float(self.life.state.log_evidence.mean())
 
-    def explain(self) -> str:
-        """Say why the last action was chosen (in the first world), in words and numbers."""
-        plans = list(self.deliberation.plans.values())
-        return explain(plans[0]) if plans else "nothing was planned yet"
+    def explanation(self, names: Sequence[str] | None = None) -> Explanation | None:
+        """What the last choice (in the first world) was among; None before the first."""
+        if not self.deliberation.plans:
+            return None
+        row = next(iter(self.deliberation.plans))
+        return explanation_of(self.deliberation.plans[row], self.deliberation.chosen[row], names)
 
     # -- persistence -------------------------------------------------------------------------------
 

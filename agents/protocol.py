@@ -28,6 +28,8 @@ from aif_dcpc.misspelt import unknown_name
 if TYPE_CHECKING:
     import torch
 
+    from aif_dcpc.agents.explain import Explanation
+
 Observation = Mapping[str, npt.NDArray[Any]]
 Action = int | npt.NDArray[Any]  # a number for Discrete actions, else an array of the space's shape
 
@@ -64,12 +66,14 @@ class StepReport:
         scalars: tag -> value, e.g. `efe/risk`, `inference/free_energy` (nats),
             `speed/ms_inference`.
         pictures: tag -> `(H, W, 3)` uint8, made only when asked for.
-        legend: raw token -> its colour in the pictures.
+        particles: site -> `(K, n)` values of its particles now, made only when pictures are asked for.
+        legend: raw token -> how it looks in the pictures, a small picture of one size.
     """
 
     scalars: Mapping[str, float] = field(default_factory=dict)
     pictures: Mapping[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
-    legend: Mapping[int, tuple[int, int, int]] = field(default_factory=dict)
+    particles: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    legend: Mapping[int, npt.NDArray[np.uint8]] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -217,6 +221,19 @@ class BaseAgent:
     def report(self, *, pictures: bool = False) -> StepReport:
         """Report nothing about the last step."""
         return StepReport()
+
+    def explanation(self, names: Sequence[str] | None = None) -> "Explanation | None":
+        """What the last choice was among and what each alternative was expected to cost; None where nothing is known.
+
+        Args:
+            names: of Discrete actions.
+        """
+        return None
+
+    def explain(self, names: Sequence[str] | None = None) -> str:
+        """Say why the last action was chosen, in words and numbers."""
+        found = self.explanation(names)
+        return f"{type(self).__name__} has not said why" if found is None else found.text()
 
     def freeze(self, frozen: bool = True) -> None:
         """Stop (or resume) learning across episodes."""

@@ -34,7 +34,16 @@ __all__ = ["Checkpoint", "RunFolder", "atomic", "new_run", "open_run", "read_che
 
 KEPT = 2
 FOLDERS = ("checkpoints", "figures", "videos")
-WRITTEN_TO = (*FOLDERS, "particles", "rollouts", "metrics.jsonl", "rollouts.jsonl")  # no links
+WRITTEN_TO = (
+    *FOLDERS,
+    "particles",
+    "rollouts",
+    "explanations",
+    "recordings",
+    "metrics.jsonl",
+    "rollouts.jsonl",
+    "learning_curve.png",
+)  # no links
 
 
 class RunFolder:

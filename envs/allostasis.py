@@ -76,6 +76,10 @@ class Allostasis(gym.Env[dict[str, Any], int]):
         self.good = 0
         self.past: deque[tuple[float, float, int, int]] = deque(maxlen=SHOWN)
 
+    def describe_action(self, action: int) -> str:
+        """What an action does."""
+        return ACTIONS[action]
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -68,6 +68,10 @@ class CueChaining(gym.Env[dict[str, Any], int]):
         self.steps = 0
         self.told = [False, False]
 
+    def describe_action(self, action: int) -> str:
+        """Where an action goes."""
+        return ("up", "down", "left", "right", "stay")[action]
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -56,6 +56,10 @@ class TMaze(gym.Env[dict[str, Any], int]):
         self.steps = 0
         self.told = False
 
+    def describe_action(self, action: int) -> str:
+        """Where an action goes."""
+        return ("centre", "left arm", "right arm", "cue")[action]
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:

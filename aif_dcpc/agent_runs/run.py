@@ -11,9 +11,11 @@ from aif_dcpc.agent_runs.episode_statistics import EpisodeStatistics, Times
 from aif_dcpc.agent_runs.inhabitants import settle
 from aif_dcpc.agent_runs.loop import AgentLoop
 from aif_dcpc.agent_runs.recorder import Recorder
+from aif_dcpc.agent_runs.worlds import Outcome as WorldOutcome
 from aif_dcpc.devices import check_device, resolved, set_up
 from aif_dcpc.errors import ConfigError
 from aif_dcpc.interruption import Interruption, interruptible
+from aif_dcpc.learning_curve import save_learning_curve
 from aif_dcpc.metrics import MetricsLog, logged_bytes
 from aif_dcpc.progress import LiveProgress
 from aif_dcpc.randomness import AGENT_SEED, derive, seed_everything, seed_host
@@ -140,6 +142,7 @@ class AgentRun:
         self.start = time.monotonic()
         self.free_energy = float("nan")
         loop.before_step = self._draw
+        loop.after_step = self._draw_end
 
     def run(self) -> Outcome:
         """Step until something ends the run."""
@@ -153,6 +156,7 @@ class AgentRun:
                 progress.update(statistics.step, self._numbers())
         self._save()
         self.recorder.join("episode-*.gif", "learning")
+        save_learning_curve(self.folder.path, "agent")
         _close(self.loop)
         return Outcome(
             reason,
@@ -195,11 +199,23 @@ class AgentRun:
         every = self.config.picture_every
         if every and statistics.step >= self.next_picture:
             self.next_picture = _next_multiple(statistics.step + 1, every)
-            self.recorder.picture(statistics.step)
+            self.recorder.picture(statistics.step, self._words())
         number = self.shown.episode.number
         if self.config.video_every and number % self.config.video_every < len(self.loop.worlds):
-            words = f"episode {number + 1}   step {statistics.step}   success rate {statistics.success_rate:.2f}"
-            self.recorder.film(words)
+            self.recorder.film(self._words())
+
+    def _draw_end(self, outcomes: Sequence[WorldOutcome]) -> None:
+        """Film what the last step of a recorded episode of the first world led to."""
+        if outcomes[0].ended and self.recorder.frames:
+            total = self.shown.episode.episode_return
+            self.recorder.film(f"{self._words()}   the end: return {total:.2f}")
+
+    def _words(self) -> str:
+        statistics = self.loop.statistics
+        return (
+            f"episode {self.shown.episode.number + 1}   step {statistics.step}   "
+            f"success rate {statistics.success_rate:.2f}"
+        )
 
     def _save(self) -> None:
         content: Checkpoint = {

@@ -21,14 +21,19 @@ from aif_dcpc.image_runs.team import ALONE, Team
 from aif_dcpc.inference import InferenceError
 from aif_dcpc.inference.images import summary
 from aif_dcpc.interruption import Interruption, interruptible
+from aif_dcpc.learning_curve import save_learning_curve
 from aif_dcpc.metrics import MetricsLog, logged_bytes
-from aif_dcpc.pictures import image_grid, png_bytes, save
+from aif_dcpc.pictures import captioned, image_grid, png_bytes, save
 from aif_dcpc.progress import LiveProgress
 from aif_dcpc.randomness import IMAGE_VALIDATION, derive, seed_everything
 from aif_dcpc.runs import RunFolder, new_run, writing
 from aif_dcpc.schema import TrainConfig
 
 SHOWN = 10  # pictures in a row of the figures
+CAPTIONS = {
+    "reconstructions": "held-out images; below each the mean of its particles, inferred afresh",
+    "samples": "mean images drawn from the prior",
+}
 
 
 class LearningError(UserError):
@@ -169,6 +174,8 @@ class ImageRun:
         if reason == "finished" and loop.progress.validated != loop.progress.step:
             self._validate()
         self._save()
+        if self.log is not None:
+            save_learning_curve(self.folder.path, "images")
         return ImageOutcome(
             reason,
             self.folder,
@@ -228,7 +235,7 @@ class ImageRun:
         self._show(self.log, "samples", sample_prior(engine, 4 * SHOWN))
 
     def _show(self, log: MetricsLog, name: str, images: torch.Tensor) -> None:
-        picture = image_grid(images.cpu().numpy(), columns=SHOWN)
+        picture = captioned(image_grid(images.cpu().numpy(), columns=SHOWN), CAPTIONS[name])
         save(self.folder.path / "figures" / f"{name}.png", png_bytes(picture))
         log.picture(self.loop.progress.step, f"valid/{name}", picture)
 
