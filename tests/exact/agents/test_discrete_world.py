@@ -363,7 +363,6 @@ def test_four_worlds_teach_as_much_as_one():
     alone, together = (
         np.array([steps_to_the_short_way(number, seed) for seed in range(10)]) for number in (1, 4)
     )
-    print(alone, together)
     error = np.sqrt((alone.var(ddof=1) + together.var(ddof=1)) / 10)
     assert abs(alone.mean() - together.mean()) < 4 * error
     assert together.max() < 240
