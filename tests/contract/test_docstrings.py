@@ -20,7 +20,6 @@ OPTIONAL = {
     "cosmic_ray",
     "coverage",
     "jax",
-    "moviepy",
     "numpyro",
     "torch_fidelity",
     "torchmetrics",

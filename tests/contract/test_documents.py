@@ -160,6 +160,18 @@ def test_former_names_are_not():
     assert coined & words_of_the_code() == {"FromBank"}
 
 
+def test_the_readme_states_what_was_measured():
+    """Each number of its table stands on the page of all rows."""
+    rows = [
+        line for line in (ROOT / "README.md").read_text("utf-8").splitlines() if line[:1] == "|"
+    ]
+    page = set(re.findall(r"-?[\d,]*\.?\d+", (ROOT / "docs/measured.md").read_text("utf-8")))
+    assert len(rows) > 8
+    for row in rows[2:]:
+        numbers = re.findall(r"-?[\d,]*\.?\d+", row.split("|")[2])
+        assert [number for number in numbers if number not in page] == [], row
+
+
 def test_what_is_stale_is_noticed(tmp_path):
     """The checks see what they are for: each of these is stale, and nothing else."""
     document = tmp_path / "page.md"
