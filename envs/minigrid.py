@@ -54,7 +54,7 @@ def token_tile(token: int) -> npt.NDArray[np.uint8]:
     rest, state = divmod(token, NUM_STATES)
     kind, color = divmod(rest, NUM_COLORS)
     name = IDX_TO_OBJECT[kind]
-    thing = None
+    thing: WorldObj | None = None
     if name == "door":
         thing = Door(IDX_TO_COLOR[color], is_open=state == 0, is_locked=state == 2)
     elif name not in ("unseen", "empty", "agent"):
