@@ -22,6 +22,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from aif_dcpc.envs.drawing import DRAWN, board
+from aif_dcpc.envs.endings import ending
 from aif_dcpc.envs.errors import check_setting
 
 ROWS = 5
@@ -88,19 +89,14 @@ class CueChaining(gym.Env[dict[str, Any], int]):
         """Move to a neighbouring cell; the ends are terminal."""
         self.cell = moved(self.cell, int(action))
         self.steps += 1
-        ended = self.cell in ENDS
-        right = self.cell == ENDS[self.rewarded]
-        chance = self.reward_probability if right else 1 - self.reward_probability
-        won = ended and bool(self.np_random.random() < chance)
-        truncated = self.steps >= self.max_steps and not ended
-        info = {"success": won} if ended or truncated else {}
-        return (
-            self._observation((2 if won else 1) if ended else 0),
-            float(won),
-            ended,
-            truncated,
-            info,
+        outcome, rest = ending(
+            self.np_random,
+            ended=self.cell in ENDS,
+            right=self.cell == ENDS[self.rewarded],
+            chance=self.reward_probability,
+            out_of_time=self.steps >= self.max_steps,
         )
+        return self._observation(outcome), *rest
 
     def shortest_path(self) -> int:
         """Fewest steps from the beginning to the rewarded end by way of both cues."""

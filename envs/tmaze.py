@@ -13,6 +13,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from aif_dcpc.envs.drawing import DRAWN, board
+from aif_dcpc.envs.endings import ending
 from aif_dcpc.envs.errors import check_setting
 
 CENTRE, LEFT, RIGHT, CUE = range(4)
@@ -78,20 +79,14 @@ class TMaze(gym.Env[dict[str, Any], int]):
         self.location = int(action)
         self.steps = self.steps + 1
         self.told = self.told or self.location == CUE
-        ended = self.location in (LEFT, RIGHT)
-        chance = (
-            self.reward_probability if self.location == self.side else 1 - self.reward_probability
+        outcome, rest = ending(
+            self.np_random,
+            ended=self.location in (LEFT, RIGHT),
+            right=self.location == self.side,
+            chance=self.reward_probability,
+            out_of_time=self.steps >= self.max_steps,
         )
-        won = ended and bool(self.np_random.random() < chance)
-        truncated = self.steps >= self.max_steps and not ended
-        info = {"success": won} if ended or truncated else {}
-        return (
-            self._observation((2 if won else 1) if ended else 0),
-            float(won),
-            ended,
-            truncated,
-            info,
-        )
+        return self._observation(outcome), *rest
 
     def _observation(self, outcome: int) -> dict[str, Any]:
         shown = self.location == CUE or (self.cue_at_centre and self.location == CENTRE)
