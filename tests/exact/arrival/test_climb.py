@@ -198,28 +198,40 @@ def test_a_climb_without_end_ends():
     assert climb(slope, starts(2)).evaluations <= MOST
 
 
-def test_a_climb_ends_where_half_of_the_chains_gain_next_to_nothing():
-    """The others are on an endless slope, one nat a step and more; the second datum's chains may all be there."""
+def slopes(share, depth=-1e6):
+    """Flat for some chains, an endless slope for a share of them, that begins at a depth."""
 
-    def slopes(share):
-        def density(place):
-            rises = torch.arange(CHAINS).unsqueeze(-1) < share * CHAINS
-            flat = torch.zeros_like(place)
-            score = torch.where(rises.unsqueeze(-1), torch.ones_like(place), flat)
-            return (place * score).sum(-1), score
+    def density(place):
+        rises = torch.arange(CHAINS).unsqueeze(-1) < share * CHAINS
+        score = torch.where(rises.unsqueeze(-1), torch.ones_like(place), torch.zeros_like(place))
+        return torch.where(rises, place.sum(-1) + depth, torch.zeros(())), score
 
-        return density
+    return density
 
-    def other(place):
-        few, score = slopes(0.4)(place)
-        many, more = slopes(0.6)(place)
-        second = torch.tensor([False, True])
-        return torch.where(second, many, few), torch.where(second.unsqueeze(-1), more, score)
 
+def side_by_side(first, second):
+    """Two data with densities of their own."""
+
+    def density(place):
+        pairs = zip(first(place), second(place), strict=True)
+        (low, high), (score, other) = pairs
+        is_second = torch.tensor([False, True])
+        return torch.where(is_second, high, low), torch.where(is_second.unsqueeze(-1), other, score)
+
+    return density
+
+
+def test_a_climb_ends_where_half_of_each_datums_chains_gain_next_to_nothing():
     early = PATIENCE * CHECK + CHECK
     assert climb(slopes(0.4), starts(2)).evaluations <= early
     assert climb(slopes(0.6), starts(2)).evaluations == MOST
-    assert climb(other, starts(2, 2)).evaluations == MOST
+    assert climb(side_by_side(slopes(0.4), slopes(0.3)), starts(2, 2)).evaluations <= early
+    assert climb(side_by_side(slopes(0.4), slopes(0.6)), starts(2, 2)).evaluations == MOST
+
+
+def test_the_highest_chains_are_awaited():
+    """The first that leave a plateau are few."""
+    assert climb(slopes(0.05, depth=10.0), starts(2)).evaluations == MOST
 
 
 # -- the direction against its definition ----------------------------------------------------------
