@@ -1,6 +1,7 @@
 """What the documents point at exists: links, files and folders, modules."""
 
 import re
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
@@ -170,6 +171,21 @@ def test_the_readme_states_what_was_measured():
     for row in rows[2:]:
         numbers = re.findall(r"-?[\d,]*\.?\d+", row.split("|")[2])
         assert [number for number in numbers if number not in page] == [], row
+
+
+def test_the_page_names_every_extra_and_the_code_no_other():
+    """Where something is missing that an extra installs, its sentence names one that there is."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = set(project["optional-dependencies"])
+    table = (ROOT / "docs/start.md").read_text("utf-8").split("| extra |")[1].split("\n\n")[0]
+    assert {
+        name for row in table.splitlines() for name in CODE.findall(row.split("|")[1])
+    } == extras
+    sources = [path for folder in FOLDERS[:7] for path in (ROOT / folder).rglob("*.py")]
+    named = {
+        name for path in sources for name in re.findall(r"aif_dcpc\[(\w+)\]", path.read_text())
+    }
+    assert len(named) > 2 and named - extras == set()
 
 
 def test_what_is_stale_is_noticed(tmp_path):
