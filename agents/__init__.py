@@ -1,7 +1,9 @@
 """Agents by name: of this package by a line in `BUILDERS`, from anywhere else as `module:name`.
 
->>> "random" in NAMES
-True
+Their names are `NAMES`:
+
+    >>> "random" in NAMES
+    True
 """
 
 if not __name__.startswith("aif_dcpc."):

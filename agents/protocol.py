@@ -143,16 +143,16 @@ class BaseAgent:
     By default it learns nothing and reports nothing, and its state is that of its generator. An
     agent that learns stores what it has learned: it extends `state_dict` and `load_state_dict`.
 
-    >>> class Stubborn(BaseAgent):
-    ...     def __init__(self, num_actions: int, seed: int, *, favourite: int = 0) -> None:
-    ...         super().__init__(num_actions, seed)
-    ...         self.favourite = favourite
-    ...
-    ...     def act(self, observation: Observation, *, greedy: bool = True) -> int:
-    ...         return self.favourite
-    >>> agent = Stubborn.build(gymnasium.spaces.Discrete(2), 3, {}, {"favourite": 2}, 0)
-    >>> agent.act({}), isinstance(agent, Agent)
-    (2, True)
+        >>> class Stubborn(BaseAgent):
+        ...     def __init__(self, num_actions: int, seed: int, *, favourite: int = 0) -> None:
+        ...         super().__init__(num_actions, seed)
+        ...         self.favourite = favourite
+        ...
+        ...     def act(self, observation: Observation, *, greedy: bool = True) -> int:
+        ...         return self.favourite
+        >>> agent = Stubborn.build(gymnasium.spaces.Discrete(2), 3, {}, {"favourite": 2}, 0)
+        >>> agent.act({}), isinstance(agent, Agent)
+        (2, True)
 
     Args:
         actions: their space, or a number n of discrete ones, 0 .. n - 1. An heir whose constructor

@@ -107,6 +107,15 @@ def test_the_reference_holds_what_the_pages_name(site):
         assert f"aif_dcpc.inference.engine.DCPC.{method}" in html, method
 
 
+def test_examples_of_docstrings_are_code(site):
+    """Not quotations within quotations, which `>>>` is in Markdown where it is not indented."""
+    folder, _ = site
+    pages = [page.name for page in (folder / "docs/api").glob("*.html")]
+    assert len(pages) > 5
+    nested = re.compile(r"<blockquote>\s*<blockquote>")
+    assert [n for n in pages if nested.search((folder / "docs/api" / n).read_text("utf-8"))] == []
+
+
 def test_nothing_is_fetched_from_elsewhere(site):
     folder, _ = site
     fetched = re.compile(r"<(?:script|link|img)[^>]+(?:src|href)=[\"']?(https?://[^\"' >]+)")
