@@ -1,8 +1,10 @@
 """A trained agent in three lines.
 
-from aif_dcpc import Agent
-agent = Agent.load("runs/...")
-action = agent.act(observation)
+    from aif_dcpc import Agent
+    agent = Agent.load("runs/...")
+    action = agent.act(observation)
+
+The loop around them is that of `aif_dcpc.agents.protocol`.
 """
 
 from collections.abc import Sequence
