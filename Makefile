@@ -1,4 +1,4 @@
-.PHONY: check format lint types test picture pictures
+.PHONY: check format lint types test picture notebooks site
 
 check: lint types test
 
@@ -20,5 +20,9 @@ test:
 picture:
 	python docs/picture.py
 
-pictures:
-	python docs/guides/pictures.py
+notebooks:
+	python docs/notebooks/notebooks.py
+
+site:
+	python .ci/typecheck_tree.py
+	mkdocs build --strict

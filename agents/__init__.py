@@ -1,7 +1,9 @@
 """Agents by name: of this package by a line in `BUILDERS`, from anywhere else as `module:name`.
 
->>> "random" in NAMES
-True
+Their names are `NAMES`:
+
+    >>> "random" in NAMES
+    True
 """
 
 if not __name__.startswith("aif_dcpc."):
@@ -14,7 +16,7 @@ from typing import Any
 
 import gymnasium
 
-from aif_dcpc.agents.builders import actions_for, check_agent, find_builder
+from aif_dcpc.agents.builders import actions_for, check_agent, check_builder_name, find_builder
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.protocol import Agent, BaseAgent
 
@@ -57,4 +59,13 @@ def make(
     return check_agent(name, build(observation_space, actions, metadata, settings, seed))
 
 
-__all__ = ["NAMES", "Agent", "AgentError", "BaseAgent", "make"]
+def check_name(name: str) -> None:
+    """Refuse the name of an agent that the package does not have; `module:name` may be anywhere.
+
+    Raises:
+        AgentError: there is no such agent.
+    """
+    check_builder_name(name, BUILDERS)
+
+
+__all__ = ["NAMES", "Agent", "AgentError", "BaseAgent", "check_name", "make"]

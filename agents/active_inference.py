@@ -20,10 +20,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from aif_dcpc.agents.belief_pictures import belief_pictures
-from aif_dcpc.agents.deliberation import Deliberation
+from aif_dcpc.agents.belief_pictures import belief_pictures, present
+from aif_dcpc.agents.deliberation import Deliberation, checked_habit
 from aif_dcpc.agents.errors import AgentError
-from aif_dcpc.agents.explain import explain
+from aif_dcpc.agents.explain import Explanation, explanation_of
 from aif_dcpc.agents.life import Life, Reader
 from aif_dcpc.agents.one_life import as_one_life
 from aif_dcpc.agents.planners.protocol import Planner, Preference, Situation
@@ -56,6 +56,7 @@ class ActiveInferenceAgent(BaseAgent):
         num_sweeps: sweeps of the full history at each step.
         window: sweep only about the last so many slices; None sweeps all of them.
         precision: inverse temperature of sampled actions, per nat of expected free energy.
+        habit: `(A,)` prior probabilities of Discrete actions; by default all alike.
         learning_rate, learning_steps: of the kernels' parameters, if they have any, at the end of
             each episode.
         reset: name of the input that tells where episodes begin.
@@ -84,6 +85,7 @@ class ActiveInferenceAgent(BaseAgent):
         num_sweeps: int = 2,
         window: int | None = None,
         precision: float = 16.0,
+        habit: Tensor | None = None,
         learning_rate: float = 0.01,
         learning_steps: int = 20,
         reset: str = "reset",
@@ -93,7 +95,8 @@ class ActiveInferenceAgent(BaseAgent):
         model = as_one_life(model, reset)
         self.model = model
         self.preferences = preferences
-        self.deliberation = Deliberation(planner, precision)
+        log_habit = None if habit is None else checked_habit(habit, action_space)
+        self.deliberation = Deliberation(planner, precision, log_habit)
         self.learning_steps = learning_steps
         if not isinstance(observed, Mapping):
             observed = {name: name for name in observed}
@@ -193,9 +196,9 @@ class ActiveInferenceAgent(BaseAgent):
 
     def _plan(self, greedy: bool) -> Tensor:
         """Plan in every world that does not rest, and choose, `(B, *event)`."""
-        present = self.life.present(self.generator)
+        present = self.life.present(self.generator), self.life.history()
         awake = [row for row, rests in enumerate(self.resting.tolist()) if not rests]
-        situations = {row: self._situation(present, row) for row in awake}
+        situations = {row: self._situation(*present, row) for row in awake}
         space = self.life.placeholder
         actions = space.expand(len(self.resting), *space.shape).clone()
         for row, action in self.deliberation.decide(situations, greedy=greedy).items():
@@ -204,14 +207,14 @@ class ActiveInferenceAgent(BaseAgent):
 
     def situation(self) -> Situation:
         """What the planner is handed now, in the first world."""
-        return self._situation(self.life.present(self.generator), 0)
+        return self._situation(self.life.present(self.generator), self.life.history(), 0)
 
-    def _situation(self, present: State, row: int) -> Situation:
+    def _situation(self, present: State, history: State, row: int) -> Situation:
         """What the planner is handed in one world."""
-        alone = present.batch_size == 1
         return Situation(
             engine=self.life.engine,
-            state=present if alone else of_data(present, torch.tensor([row])),
+            state=_of_world(present, row),
+            history=_of_world(history, row),
             action=self.life.action,
             action_space=self.action_space,
             preferences=self.preferences,
@@ -276,7 +279,7 @@ class ActiveInferenceAgent(BaseAgent):
         if not pictures:
             return StepReport(scalars=scalars)
         drawn = belief_pictures(self.life.state, self.life.episode_length)
-        return StepReport(scalars=scalars, pictures=drawn)
+        return StepReport(scalars=scalars, pictures=drawn, particles=present(self.life.state))
 
     def _inference_scalars(self) -> dict[str, float]:
         """Free energy of the running episode, nats, and how many particles still count."""
@@ -294,10 +297,12 @@ class ActiveInferenceAgent(BaseAgent):
         """Estimated log evidence of the whole history, nats."""
         return 0.0 if self.life.state is None else float(self.life.state.log_evidence.mean())
 
-    def explain(self) -> str:
-        """Say why the last action was chosen (in the first world), in words and numbers."""
-        plans = list(self.deliberation.plans.values())
-        return explain(plans[0]) if plans else "nothing was planned yet"
+    def explanation(self, names: Sequence[str] | None = None) -> Explanation | None:
+        """What the last choice (in the first world) was among; None before the first."""
+        if not self.deliberation.plans:
+            return None
+        row = next(iter(self.deliberation.plans))
+        return explanation_of(self.deliberation.plans[row], self.deliberation.chosen[row], names)
 
     # -- persistence -------------------------------------------------------------------------------
 
@@ -339,6 +344,11 @@ class ActiveInferenceAgent(BaseAgent):
     def _parameters(self) -> dict[str, Tensor]:
         """Parameters of the kernels by a number each."""
         return {str(number): p for number, p in enumerate(self.model.parameters())}
+
+
+def _of_world(state: State, row: int) -> State:
+    """Return the cloud of one of several worlds."""
+    return state if state.batch_size == 1 else of_data(state, torch.tensor([row]))
 
 
 __all__ = ["ActiveInferenceAgent"]

@@ -1,6 +1,6 @@
 """Pictures of what an agent believes about every slice of its running episode, as inferred now.
 
-One column a slice, from the episode's first to the present one; one row a value (of a finite site),
+One column a slice, up to the present one, from the episode's first on or the latest 30; one row a value (of a finite site),
 or a bin of values (of a number). The darker, the more probable. What was believed about the past
 changes as more is seen: beliefs are revised in hindsight.
 """
@@ -8,14 +8,14 @@ changes as more is seen: beliefs are revised in hindsight.
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageDraw
 from torch import Tensor
 
+from aif_dcpc.agents.panels import HEIGHT, panel
 from aif_dcpc.inference import State
 
-HEIGHT = 296  # pixels of the cells; a line of words is below them
-WORDS = 24
-CELL_WIDTHS = (12, 60)
+WIDTH = 300  # pixels of a picture
+CELL_WIDTHS = (10, 50)
+MOST_SLICES = WIDTH // CELL_WIDTHS[0]  # the latest
 BINS = 24
 MOST_SITES = 6
 MOST_VALUES = 32
@@ -38,13 +38,21 @@ def belief_pictures(state: State, episode_length: int) -> dict[str, npt.NDArray[
     for name in state.conditioning.latent:
         if state.conditioning.site(name).period != 1:
             continue
-        values = state.constrained(name)[:, 0, -episode_length:].detach().double()
+        shown = min(episode_length, MOST_SLICES)
+        values = state.constrained(name)[:, 0, -shown:].detach().double()
         for label, series in _parts(name, values):
             if len(found) < MOST_SITES:
                 shares, values_shown = _shares(state, name, series, weights)
-                words = f"{label}, slice by slice; {values_shown}"
-                found[f"belief/{label}"] = _with_words(_heat(shares), words)
+                words = f"{label} at each step; {values_shown}"
+                found[f"belief/{label}"] = panel(_heat(shares), words, WIDTH)
     return found
+
+
+def present(state: State) -> dict[str, npt.NDArray[np.float64]]:
+    """Values of the particles of every latent site with time in the last slice, `(K, n)`."""
+    names = [n for n in state.conditioning.latent if state.conditioning.site(n).period == 1]
+    last = {name: state.constrained(name)[:, 0, -1].detach().double() for name in names}
+    return {name: values.reshape(len(values), -1).numpy() for name, values in last.items()}
 
 
 def _parts(name: str, values: Tensor) -> list[tuple[str, Tensor]]:
@@ -75,19 +83,10 @@ def _shares(state: State, name: str, series: Tensor, weights: Tensor) -> tuple[T
 def _heat(shares: Tensor) -> npt.NDArray[np.uint8]:
     """Draw probabilities `(rows, T)` as cells between white and ink, `(HEIGHT, W, 3)`."""
     rows, length = shares.shape
-    width = int(np.clip(HEIGHT // length, *CELL_WIDTHS))
+    width = int(np.clip(WIDTH // length, *CELL_WIDTHS))
     ink = shares.clamp(0, 1).sqrt().numpy()[..., None]
     cells = (255 * (1 - ink) + INK * ink).round().astype(np.uint8).repeat(width, 1)
     drawn: npt.NDArray[np.uint8] = cells[np.arange(HEIGHT) * rows // HEIGHT].copy()
     drawn[:, ::width] = LINE
     drawn[[HEIGHT * row // rows for row in range(rows)]] = LINE
     return drawn
-
-
-def _with_words(drawn: npt.NDArray[np.uint8], words: str) -> npt.NDArray[np.uint8]:
-    """Write a line of words below a picture, which is widened with white where they need it."""
-    width = max(drawn.shape[1], 8 + 6 * len(words))
-    page = Image.new("RGB", (width, drawn.shape[0] + WORDS), "white")
-    page.paste(Image.fromarray(drawn))
-    ImageDraw.Draw(page).text((4, drawn.shape[0] + 6), words, fill="black")
-    return np.asarray(page, dtype=np.uint8)

@@ -15,7 +15,7 @@ import gymnasium
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.protocol import Agent, number_of
 from aif_dcpc.misspelt import unknown_name
-from aif_dcpc.named_code import NotThere, import_named
+from aif_dcpc.named_code import NotThere, import_named, is_missing
 
 Builder = Callable[[gymnasium.Space[Any], Any, Mapping[str, Any], Mapping[str, Any], int], Agent]
 ARGUMENTS = ("observation_space", "num_actions", "metadata", "settings", "seed")
@@ -31,8 +31,7 @@ def find_builder(name: str, known: Mapping[str, str]) -> Builder:
     Raises:
         AgentError: there is no such name or module, or what stands there is no builder.
     """
-    if ":" not in name and name not in known:
-        raise AgentError(unknown_name("agent", name, known))
+    check_builder_name(name, known)
     try:
         found = import_named(known.get(name, name))
     except NotThere as error:
@@ -45,6 +44,19 @@ def find_builder(name: str, known: Mapping[str, str]) -> Builder:
         )
     builder: Builder = build
     return builder
+
+
+def check_builder_name(name: str, known: Mapping[str, str]) -> None:
+    """Refuse a name that is neither known nor `module:name` of a module that Python can find.
+
+    Raises:
+        AgentError: it is such a name.
+    """
+    if ":" not in name and name not in known:
+        raise AgentError(unknown_name("agent", name, known))
+    if ":" in name and is_missing(name):
+        module = name.partition(":")[0]
+        raise AgentError(f"agent {name!r}: there is no module {module!r} on Python's path.")
 
 
 def actions_for(name: str, build: Builder, action_space: gymnasium.Space[Any]) -> Any:

@@ -1,15 +1,18 @@
 """Planning in each world, and choosing among the policies that were judged."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from statistics import fmean
 from typing import Any
 
+import gymnasium
 import torch
 from torch import Tensor
 
+from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.planners.protocol import Plan, Planner, Situation
 
+Habit = Callable[[Tensor], Tensor]
 TIED = 1e-3  # nats of expected free energy within which policies count as equally good
 
 
@@ -22,15 +25,18 @@ class Deliberation:
     Args:
         planner: of the first world.
         precision: inverse temperature of sampled policies, per nat of expected free energy.
+        log_habit: first actions `(N, *event)` -> their log prior probability `(N,)`, nats; by
+            default all are alike.
 
     Attributes:
         plans: world -> the last plan made there.
         chosen: world -> index of the policy taken.
     """
 
-    def __init__(self, planner: Planner, precision: float) -> None:
+    def __init__(self, planner: Planner, precision: float, log_habit: Habit | None = None) -> None:
         self.planners = [planner]
         self.precision = precision
+        self.log_habit = log_habit
         self.plans: dict[int, Plan] = {}
         self.chosen: dict[int, int] = {}
 
@@ -52,9 +58,13 @@ class Deliberation:
         return {row: self.plans[row].first_actions[index] for row, index in self.chosen.items()}
 
     def choose(self, plan: Plan, generator: torch.Generator, *, greedy: bool) -> int:
-        """Index of one of the best policies, or of one drawn by softmax(-precision EFE)."""
+        """Index of one of the best policies, or of one drawn by softmax(ln habit - precision EFE)."""
         excess = (plan.expected_free_energy - plan.expected_free_energy.min()).double()
-        weights = (excess < TIED).double() if greedy else (-self.precision * excess).softmax(0)
+        score = -self.precision * excess
+        if self.log_habit is not None:
+            score = score + self.log_habit(plan.first_actions)
+        best = score > score.max() - self.precision * TIED
+        weights = best.double() if greedy else score.softmax(0)
         return int(torch.multinomial(weights, 1, generator=generator))
 
     def scalars(self) -> dict[str, float]:
@@ -78,3 +88,21 @@ class Deliberation:
             if state is not None and hasattr(planner, "load_state_dict"):
                 planner.load_state_dict(state)
         self.plans = {}
+
+
+def checked_habit(habit: Tensor, space: gymnasium.Space[Any]) -> Habit:
+    """Return the log prior of first actions that probabilities `(A,)` of a Discrete space give.
+
+    Raises:
+        AgentError: they are no probabilities of the space's actions.
+    """
+    size = int(space.n) if isinstance(space, gymnasium.spaces.Discrete) else None
+    if habit.shape != (size,) or not bool((habit >= 0).all()) or not bool(habit.sum() > 0):
+        raise AgentError(
+            f"habit: expected a probability for each action of a Discrete space, found shape "
+            f"{tuple(habit.shape)} for {space}."
+        )
+    assert isinstance(space, gymnasium.spaces.Discrete)
+    log_habit = (habit.double() / habit.double().sum()).log()
+    start = int(space.start)
+    return lambda actions: log_habit[actions.long() - start]

@@ -11,9 +11,10 @@ C(o), and a Dirichlet posterior over A's columns:
     information gain = I(o; s) = H[q(o)] - ambiguity
     novelty          = E_q(s) I(o; A[:, s])       (how much o would tell about the parameters)
 
-Both sides agree if C is normalised; planners use log preferences up to a constant, which moves all
-policies alike. What cannot occur costs nothing, however little it is wanted; what can occur and has
-log preference minus infinity costs infinitely much.
+Both sides agree if C is normalised, and only then is risk a divergence: what reports terms asks for
+it. Planners, and totals alone, use log preferences up to a constant, which moves all policies
+alike. What cannot occur costs nothing, however little it is wanted; what can occur and has log
+preference minus infinity costs infinitely much.
 
 Several modalities that are independent given the state tell of it together, some of it twice:
 `joint_expected_free_energy`. For outcomes that are not finite see `sampled_free_energy`.
@@ -21,11 +22,11 @@ Several modalities that are independent given the state tell of it together, som
 References: Friston et al. (2015), "Active inference and epistemic value"; Da Costa et al. (2020),
     equations 6 to 9.
 
->>> import numpy as np
->>> even, sure = np.array([0.5, 0.5]), np.array([0.0, 1.0])
->>> terms = expected_free_energy(even, np.eye(2), np.log([0.2, 0.8]))
->>> round(terms.information_gain, 4), round(terms.ambiguity, 4)
-(0.6931, 0.0)
+    >>> import numpy as np
+    >>> even, sure = np.array([0.5, 0.5]), np.array([0.0, 1.0])
+    >>> terms = expected_free_energy(even, np.eye(2), np.log([0.2, 0.8]))
+    >>> round(terms.information_gain, 4), round(terms.ambiguity, 4)
+    (0.6931, 0.0)
 """
 
 import warnings
@@ -42,6 +43,7 @@ from aif_dcpc.agents.table_checks import (
     check_chances,
     check_counts,
     check_log_preferences,
+    check_normalised,
 )
 
 
@@ -121,9 +123,10 @@ def expected_free_energy(
 
     Raises:
         AgentError: for shapes that do not fit, what is no distribution, and preferences that are
-            no numbers.
+            no log probabilities.
     """
     check_step(states, likelihood, log_preferences, concentration)
+    check_normalised(log_preferences)
     return _terms(states, likelihood, log_preferences, concentration)
 
 
@@ -150,7 +153,8 @@ def joint_expected_free_energy(
     Args:
         states: `(S,)` predicted q(s).
         likelihoods: modality -> `(O_m, S)`.
-        log_preferences: modality -> `(O_m,)`; a modality without any is indifferent.
+        log_preferences: modality -> `(O_m,)`, normalised; a modality without any is indifferent,
+            and its outcomes cost nothing.
         concentrations: modality -> `(O_m, S)`, of those that are being learned.
 
     Raises:
@@ -164,7 +168,10 @@ def joint_expected_free_energy(
         wanted = log_preferences.get(name, np.zeros(len(likelihood)))
         counts = (concentrations or {}).get(name)
         try:
-            found[name] = expected_free_energy(states, likelihood, wanted, counts)
+            check_step(states, likelihood, wanted, counts)
+            if name in log_preferences:
+                check_normalised(wanted)
+            found[name] = _terms(states, likelihood, wanted, counts)
         except AgentError as error:
             raise AgentError(f"modality {name!r}: {error}") from error
     alone = sum(float(entropy(table @ states, 0)) for table in likelihoods.values())
@@ -195,6 +202,7 @@ def both_decompositions(
         DecompositionWarning: they disagree by more than rounding.
     """
     check_step(states, likelihood, log_preferences, concentration)
+    check_normalised(log_preferences)
     novelty = 0.0 if concentration is None else float(states @ dirichlet_information(concentration))
     outcomes = likelihood @ states
     risk = -float(entropy(outcomes, 0)) - float(expectation(outcomes, log_preferences))
@@ -240,6 +248,7 @@ def policy_expected_free_energy(
         policy: actions.
     """
     check_step(states, likelihood, log_preferences, concentration)
+    check_normalised(log_preferences)
     check_transitions(transitions, len(states))
     total = NOTHING
     for action in policy:
@@ -267,7 +276,8 @@ def branching_expected_free_energy(
     Args:
         states: `(S,)` present belief b.
         transitions: `(S', S, A)`.
-        likelihood, log_preferences: see `expected_free_energy`.
+        likelihood: see `expected_free_energy`.
+        log_preferences: `(O,)` ln C(o), up to a constant.
         horizon: steps to look ahead; the cost grows as (A O)^horizon.
         discount: weight of each step against the one before.
 

@@ -75,12 +75,15 @@ class TableMemory:
         snapshot: its parameters.
         values: site -> all its values.
         tables: kernel and inputs -> its table.
+        carried: what was seen of an episode -> the belief at its end, of tables that no particle
+            makes different; the latest ones.
     """
 
     model: GraphicalModel | None = None
     snapshot: Snapshot | None = None
     values: dict[str, Tensor | None] = field(default_factory=dict)
     tables: dict[tuple[str, bytes], KernelTable] = field(default_factory=dict)
+    carried: dict[bytes, Floats] = field(default_factory=dict)
 
     def of(self, model: GraphicalModel) -> "TableMemory":
         """Forget everything if the model, or one of its parameters, is another."""
@@ -90,6 +93,7 @@ class TableMemory:
             self.snapshot = now
             self.values.clear()
             self.tables.clear()
+            self.carried.clear()
         return self
 
     def finite_values(self, state: State, name: str) -> Tensor | None:
@@ -110,13 +114,13 @@ class TableMemory:
         key = (factor.key, told)
         if key not in self.tables:
             found = tabulate(state, factor, values, given)
-            if not _reads_particles(state, factor, values):
+            if not reads_particles(state, factor, values):
                 self.tables[key] = found
             return found
         return self.tables[key]
 
 
-def _reads_particles(state: State, factor: Factor, values: Mapping[str, Tensor]) -> bool:
+def reads_particles(state: State, factor: Factor, values: Mapping[str, Tensor]) -> bool:
     """Whether a kernel reads what is neither finite nor an input with time."""
     sites = [state.conditioning.site(argument.site) for argument in factor.inputs]
     return any(site.name not in values and site.period is None for site in sites)

@@ -173,6 +173,11 @@ class Life:
         assert self.state is not None
         return resample_lineages(self.state.last(), generator, threshold=2.0)
 
+    def history(self) -> State:
+        """Return the cloud over the running episodes and what their first slices read, weighted."""
+        assert self.state is not None
+        return self.state.last(max(self.episode_length, 1))
+
     # -- learning, keeping -------------------------------------------------------------------------
 
     def freeze(self, frozen: bool) -> None:

@@ -16,15 +16,19 @@ geometry named in `EgocentricView`.
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.misspelt import unknown_name
+
+if TYPE_CHECKING:
+    import torch
+
+    from aif_dcpc.agents.explain import Explanation
 
 Observation = Mapping[str, npt.NDArray[Any]]
 Action = int | npt.NDArray[Any]  # a number for Discrete actions, else an array of the space's shape
@@ -65,12 +69,14 @@ class StepReport:
         scalars: tag -> value, e.g. `efe/risk`, `inference/free_energy` (nats),
             `speed/ms_inference`.
         pictures: tag -> `(H, W, 3)` uint8, made only when asked for.
-        legend: raw token -> its colour in the pictures.
+        particles: site -> `(K, n)` values of its particles now, made only when pictures are asked for.
+        legend: raw token -> how it looks in the pictures, a small picture of one size.
     """
 
     scalars: Mapping[str, float] = field(default_factory=dict)
     pictures: Mapping[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
-    legend: Mapping[int, tuple[int, int, int]] = field(default_factory=dict)
+    particles: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    legend: Mapping[int, npt.NDArray[np.uint8]] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -140,16 +146,16 @@ class BaseAgent:
     By default it learns nothing and reports nothing, and its state is that of its generator. An
     agent that learns stores what it has learned: it extends `state_dict` and `load_state_dict`.
 
-    >>> class Stubborn(BaseAgent):
-    ...     def __init__(self, num_actions: int, seed: int, *, favourite: int = 0) -> None:
-    ...         super().__init__(num_actions, seed)
-    ...         self.favourite = favourite
-    ...
-    ...     def act(self, observation: Observation, *, greedy: bool = True) -> int:
-    ...         return self.favourite
-    >>> agent = Stubborn.build(gymnasium.spaces.Discrete(2), 3, {}, {"favourite": 2}, 0)
-    >>> agent.act({}), isinstance(agent, Agent)
-    (2, True)
+        >>> class Stubborn(BaseAgent):
+        ...     def __init__(self, num_actions: int, seed: int, *, favourite: int = 0) -> None:
+        ...         super().__init__(num_actions, seed)
+        ...         self.favourite = favourite
+        ...
+        ...     def act(self, observation: Observation, *, greedy: bool = True) -> int:
+        ...         return self.favourite
+        >>> agent = Stubborn.build(gymnasium.spaces.Discrete(2), 3, {}, {"favourite": 2}, 0)
+        >>> agent.act({}), isinstance(agent, Agent)
+        (2, True)
 
     Args:
         actions: their space, or a number n of discrete ones, 0 .. n - 1. An heir whose constructor
@@ -171,7 +177,7 @@ class BaseAgent:
         self.action_space: gymnasium.Space[Any] = space
         self.num_actions = int(space.n) if isinstance(space, gymnasium.spaces.Discrete) else 0
         self.seed = seed
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = _generator(seed)
         self.frozen = False
 
     @classmethod
@@ -219,6 +225,19 @@ class BaseAgent:
         """Report nothing about the last step."""
         return StepReport()
 
+    def explanation(self, names: Sequence[str] | None = None) -> "Explanation | None":
+        """What the last choice was among and what each alternative was expected to cost; None where nothing is known.
+
+        Args:
+            names: of Discrete actions.
+        """
+        return None
+
+    def explain(self, names: Sequence[str] | None = None) -> str:
+        """Say why the last action was chosen, in words and numbers."""
+        found = self.explanation(names)
+        return f"{type(self).__name__} has not said why" if found is None else found.text()
+
     def freeze(self, frozen: bool = True) -> None:
         """Stop (or resume) learning across episodes."""
         self.frozen = frozen
@@ -230,6 +249,13 @@ class BaseAgent:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave."""
         self.generator.set_state(state["generator"])
+
+
+def _generator(seed: int) -> "torch.Generator":
+    """Make a source of randomness; torch is imported by the first agent that is made."""
+    import torch
+
+    return torch.Generator().manual_seed(seed)
 
 
 # what every constructor is given besides its settings

@@ -31,6 +31,10 @@ class RandomAgent(BaseAgent):
         action = self._any(1)[0]
         return int(action) if self.num_actions else action
 
+    def explain(self, names: Sequence[str] | None = None) -> str:
+        """Say that there is no reason."""
+        return "every action is as likely as any other"
+
     # -- in several worlds at once -----------------------------------------------------------------
 
     def begin_batch(self, *, seeds: Sequence[int | None]) -> None:

@@ -1,6 +1,7 @@
 """Whether arrays are the distributions, preferences and counts that planners take them for."""
 
 import numpy as np
+from scipy.special import logsumexp
 
 from aif_dcpc.agents.arrays import Floats
 from aif_dcpc.agents.errors import AgentError
@@ -40,6 +41,16 @@ def check_log_preferences(log_preferences: Floats, num_outcomes: int) -> None:
         raise AgentError(
             "log preferences: expected numbers in nats, or -inf for what must not happen, found "
             f"{log_preferences.tolist()}."
+        )
+
+
+def check_normalised(log_preferences: Floats) -> None:
+    """Refuse log preferences that are no log probabilities, such as utilities: risk would be no divergence."""
+    missed = float(logsumexp(log_preferences))
+    if not abs(missed) <= ROUNDING:
+        raise AgentError(
+            "log preferences: expected logarithms of probabilities that sum to 1, found a sum of "
+            f"exp({missed:.4g}); from utilities u take u - logsumexp(u)."
         )
 
 

@@ -5,7 +5,7 @@ that was ever seen.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -15,11 +15,10 @@ from torch.distributions import Bernoulli, Beta, Categorical, Distribution
 
 from aif_dcpc.agents.active_inference import ActiveInferenceAgent
 from aif_dcpc.agents.planners.belief_graph import BeliefGraph
-from aif_dcpc.agents.settings import read_settings, require_streams
+from aif_dcpc.agents.requirements import TMAZE_STREAMS, read_tmaze
 from aif_dcpc.inference import GraphicalModel, lag
 
 CENTRE, LEFT, RIGHT, CUE, OVER = range(5)  # an episode is over after an arm
-STREAMS = ("location", "cue", "outcome")
 TRY_WITH = {"inference": {"num_particles": 8}}  # quick to try
 
 
@@ -82,21 +81,37 @@ def build(
     settings: Mapping[str, Any],
     seed: int,
 ) -> ActiveInferenceAgent:
-    """Build the agent: reward is wished for, its absence in an arm is not, and soon is better.
+    """Build the agent.
 
     Raises:
         AgentError: for another world, or settings that do not fit.
     """
-    require_streams("tmaze", observation_space, STREAMS)
-    common, own = read_settings(settings, horizon=4, discount=0.95, wish=3.0, cue_at_centre=False)
-    wish = own["wish"] * torch.tensor([0.0, -1.0, 1.0])
+    common, own = read_tmaze(observation_space, settings)
+    model = tmaze_model(cue_at_centre=own.pop("cue_at_centre"))
+    return seeker(model, TMAZE_STREAMS, num_actions, seed=seed, **own, **common)
+
+
+def seeker(
+    model: GraphicalModel,
+    streams: Sequence[str],
+    num_actions: int,
+    *,
+    horizon: int,
+    discount: float,
+    wish: float,
+    **common: Any,
+) -> ActiveInferenceAgent:
+    """Build an agent of a finite model whose `outcome` is nothing, 1 for no reward, or 2 for reward.
+
+    Reward is wished for, its absence at an end is not, and soon is better.
+    """
+    preference = wish * torch.tensor([0.0, -1.0, 1.0])
     return ActiveInferenceAgent(
-        tmaze_model(cue_at_centre=own["cue_at_centre"]),
+        model,
         action="action",
         action_space=gymnasium.spaces.Discrete(num_actions),
-        observed=STREAMS,
-        preferences={"outcome": wish.log_softmax(0)},
-        planner=BeliefGraph(horizon=own["horizon"], discount=own["discount"]),
-        seed=seed,
+        observed=streams,
+        preferences={"outcome": preference.log_softmax(0)},
+        planner=BeliefGraph(horizon=horizon, discount=discount),
         **common,
     )

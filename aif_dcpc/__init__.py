@@ -1,7 +1,7 @@
 """Active-inference agents on a divide-and-conquer predictive-coding engine.
 
-Importing this package imports nothing heavy; `Agent` and `load_agent` arrive when they are first
-used.
+Importing this package imports nothing heavy; `Agent`, `load_agent` and `__version__` arrive when they
+are first used.
 """
 
 from pathlib import Path
@@ -18,6 +18,10 @@ install()
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version(__name__)
     if name in __all__:
         return resolve_name(f"aif_dcpc.agent_runs.loading:{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,11 +12,27 @@ DESCRIPTIONS = {
     "train/episode": "Number of the episode, from 0.",
     "train/free_energy": "Mean of minus the log joint of images and particles, nats per image: what parameters descend.",
     "train/env_steps_to": "Environment steps until so many episodes in a row had succeeded.",
-    "efe/total": "Expected free energy of the plan that was followed, nats; lower is better.",
-    "efe/risk": "Divergence of predicted from preferred outcomes under that plan, nats.",
-    "efe/ambiguity": "Expected entropy of outcomes given states under that plan, nats.",
-    "efe/information_gain": "Expected information about states, nats; more lowers the total.",
-    "efe/novelty": "Expected information about parameters, nats; more lowers the total.",
+    "0_results": "What matters most, first on the page: the chart of this name under train/, valid/ or eval/.",
+    "efe/total": "Expected free energy of the plan that was followed, nats, lower is better. It is risk + ambiguity - "
+    "novelty, and neg_expected_log_preference - information_gain - novelty (+ horizon_value, if there is one); of "
+    "agent hierarchical risk + ambiguity - information_gain - novelty; of agent discrete this_step + later_steps.",
+    "efe/risk": "Divergence of predicted from preferred outcomes under that plan, nats, all its steps added up.",
+    "efe/ambiguity": "Expected entropy of outcomes given states under that plan, nats, all its steps added up.",
+    "efe/information_gain": "Expected information about states, nats, all steps of the plan; more lowers the total.",
+    "efe/novelty": "Expected information about parameters, nats, all steps of the plan; more lowers the total.",
+    "efe/neg_expected_log_preference": "Cross-entropy of predicted and preferred outcomes, nats, all steps of the plan.",
+    "efe/horizon_value": "What lies beyond the horizon of the plan, nats.",
+    "efe/this_step": "What this step adds to the total, nats; see efe_step.",
+    "efe/later_steps": "What all steps after this one add to the total, nats.",
+    "efe/policy_collapse": "1 where the last 40 actions were all the same.",
+    "efe/configurations": "How many states of the world the plan was searched in.",
+    "efe_step/total": "Expected free energy of this step alone, nats: risk - novelty.",
+    "efe_step/risk": "Divergence of predicted from preferred outcomes in this step, nats.",
+    "efe_step/novelty": "Expected information about parameters in this step, nats, as far as it counts.",
+    "planning/iterations": "Sweeps of value iteration until no value changed any more.",
+    "learning/fixed": "Share of actions taken to do the same everywhere.",
+    "learning/usual": "Share of rows taken to do what their action usually does.",
+    "learning/rows_visited": "Pairs of state and action that have been tried.",
     "inference/free_energy": "Minus the log joint of the episode at the particles, nats.",
     "inference/ess": "Effective number of particles, 1 to all.",
     "inference/unique_ancestors": "Particles of the first slice that still have descendants.",
@@ -32,6 +48,17 @@ DESCRIPTIONS = {
     "speed/ms": "Milliseconds of a step, by what they were spent on.",
     "speed/env_steps_per_second": "Environment steps per second, all told.",
 }
+# what matters most stands first on the board, which sorts by name; there under a name of its own as well
+FIRST = {
+    "train/return": "0_results/return",
+    "train/success_rate": "0_results/success_rate",
+    "valid/reconstruction_bce": "0_results/reconstruction_bce",
+    "valid/mse": "0_results/mse",
+    "eval/return": "0_results/return",
+    "eval/success_rate": "0_results/success_rate",
+}
+# charts of these appear once they change, such as the acceptance of exact draws never does
+SHOWN_WHEN_CHANGED = ("inference/", "planning/", "efe/policy_collapse", "efe/configurations")
 HEADLINES = {  # by which runs are compared
     "agent": ("train/return", "train/success_rate"),
     "images": ("train/free_energy", "valid/mse", "valid/reconstruction_bce"),

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from aif_dcpc.charts import HEADLINES, compared_settings, description
+from aif_dcpc.charts import FIRST, HEADLINES, SHOWN_WHEN_CHANGED, compared_settings, description
 from aif_dcpc.errors import RunFolderError
 from aif_dcpc.files import own_copy
 from aif_dcpc.pictures import Picture
@@ -47,6 +47,9 @@ class MetricsLog:
         step: int | None = None,
     ) -> None:
         self.described: set[str] = set()  # charts
+        self.held: dict[
+            str, list[tuple[int, float]]
+        ] = {}  # points of charts that have not changed yet
         self.file = _open(folder / file, length)
         self.board = _summary_writer(folder / board, None if step is None else step + 1)
 
@@ -64,12 +67,31 @@ class MetricsLog:
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Record numbers at a step."""
         for tag, value in values.items():
-            self._chart(step, tag, value)
+            if tag in FIRST:
+                self._chart(step, FIRST[tag], value)
+            self._show(step, tag, value)
         line = json.dumps(
             {"step": step, **{tag: finite(value) for tag, value in values.items()}}, allow_nan=False
         )
         self.file.write(line.encode() + b"\n")
         self.file.flush()
+
+    def _show(self, step: int, tag: str, value: float) -> None:
+        """Add a point to a chart; one whose value says nothing until it changes does not appear before."""
+        held = self.held.get(tag, [])
+        if not tag.startswith(SHOWN_WHEN_CHANGED) or tag in self.described:
+            self._chart(step, tag, value)
+        elif not held or repr(value) == repr(held[0][1]):
+            held[1:] = [(step, value)] if held else []
+            self.held[tag] = held or [(step, value)]
+        else:
+            self._release(tag)
+            self._chart(step, tag, value)
+
+    def _release(self, tag: str) -> None:
+        """Add the points that were held back."""
+        for step, value in self.held.pop(tag):
+            self._chart(step, tag, value)
 
     def _chart(self, step: int, tag: str, value: float) -> None:
         """Add a point to a chart; the first one brings what the chart shows."""
@@ -124,7 +146,9 @@ class MetricsLog:
         return self.file.tell()
 
     def close(self) -> None:
-        """Flush and close both files."""
+        """Flush and close both files; a chart of a single point appears after all."""
+        for tag in [tag for tag, points in self.held.items() if len(points) == 1]:
+            self._release(tag)
         self.board.close()
         self.file.close()
 

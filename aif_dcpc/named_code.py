@@ -9,6 +9,7 @@ aif_dcpc.named_code.NotThere: module 'math' has no 'tua'. Did you mean 'tau'?
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -34,6 +35,15 @@ def import_named(name: str) -> Any:
             raise NotThere(f"module {module!r} has no {path!r}.{closest(part, dir(found))}")
         found = getattr(found, part)
     return found
+
+
+def is_missing(name: str) -> bool:
+    """Tell, without importing anything, whether the module of `module:name` can be nowhere."""
+    top = name.partition(":")[0].partition(".")[0]
+    try:
+        return bool(top) and find_spec(top) is None
+    except ValueError:  # a module that does not know where it is from, such as __main__
+        return False
 
 
 def import_named_module(module: str) -> ModuleType:

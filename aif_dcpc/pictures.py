@@ -15,6 +15,7 @@ from aif_dcpc.files import atomic
 
 Picture = npt.NDArray[np.uint8]
 Frames = Sequence[Picture]
+LETTER = 6  # width of a letter, pixels
 MARGIN = ((0, 4), (0, 4), (0, 0))  # below and to the right
 
 
@@ -38,34 +39,50 @@ def _scaled(picture: Picture, height: int) -> Picture:
 
 
 def captioned(picture: Picture, words: str, *, height: int = 24) -> Picture:
-    """Write a line of words under a picture."""
-    strip = Image.new("RGB", (picture.shape[1], height), "white")
-    ImageDraw.Draw(strip).text((4, height // 4), words, fill="black")
-    return np.concatenate([picture, np.asarray(strip, dtype=np.uint8)])
+    """Write a line of words under a picture, which is widened with white where they need more room.
 
-
-def legend(entries: Mapping[str, tuple[int, int, int]], width: int, *, height: int = 20) -> Picture:
-    """Draw words, each after a patch of its colour, in as many lines as they need.
-
-    >>> legend({"wall": (90, 90, 90)}, 60).shape
-    (20, 60, 3)
+    >>> captioned(np.zeros((2, 4, 3), np.uint8), "dark", height=10).shape
+    (12, 32, 3)
     """
-    lines: list[list[tuple[int, str, tuple[int, int, int]]]] = [[]]
+    width = max(picture.shape[1], 8 + LETTER * len(words))
+    strip = Image.new("RGB", (width, height), "white")
+    ImageDraw.Draw(strip).text((4, height // 4), words, fill="black")
+    wide = padded(picture, picture.shape[0], width)
+    return np.concatenate([wide, np.asarray(strip, dtype=np.uint8)])
+
+
+def legend(
+    entries: Mapping[str, Picture], width: int, *, height: int = 20, least: int = 1
+) -> Picture:
+    """Draw words, each after a small picture of what they mean, in as many lines as they need.
+
+    Args:
+        entries: words -> picture.
+        width: of the whole, pixels.
+        height: of a line.
+        least: lines that there are at any rate, so that a picture keeps its size while it learns words.
+
+    >>> legend({"wall": np.zeros((24, 24, 3), np.uint8)}, 60, least=2).shape
+    (40, 60, 3)
+    """
+    lines: list[list[tuple[int, str, Picture]]] = [[]]
     at = 4
-    for words, colour in entries.items():
+    for words, looks in entries.items():
         needs = 34 + 6 * len(words)
         if at + needs > width and lines[-1]:
             lines.append([])
             at = 4
-        lines[-1].append((at, words, colour))
+        lines[-1].append((at, words, looks))
         at += needs
-    strip = Image.new("RGB", (width, height * len(lines)), "white")
+    strip = Image.new("RGB", (width, height * max(len(lines), least)), "white")
     pen = ImageDraw.Draw(strip)
     for row, line in enumerate(lines):
-        for left, words, colour in line:
+        for left, words, looks in line:
             pen.rectangle(
-                (left, row * height + 3, left + 14, row * height + 17), fill=colour, outline="black"
+                (left - 1, row * height + 2, left + 16, row * height + 19), outline="black"
             )
+            small = Image.fromarray(looks).resize((16, 16), Image.Resampling.BOX)
+            strip.paste(small, (left, row * height + 3))
             pen.text((left + 20, row * height + 4), words, fill="black")
     return np.asarray(strip, dtype=np.uint8)
 

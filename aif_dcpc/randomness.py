@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 
 # purposes of derived seeds
 ENVIRONMENT_EPISODE = 0
@@ -24,13 +23,22 @@ def derive(seed: int, *path: int) -> int:
 
 def seed_everything(seed: int) -> None:
     """Seed the global generators; the project's own code uses explicit ones, libraries may not."""
+    import torch
+
+    seed_host(seed)
+    torch.manual_seed(seed)
+
+
+def seed_host(seed: int) -> None:
+    """Seed Python's and NumPy's global generators, without torch."""
     random.seed(seed)
     np.random.seed(derive(seed, 0))
-    torch.manual_seed(seed)
 
 
 def random_states() -> dict[str, Any]:
     """Return the states of the global generators as tensors, numbers and lists."""
+    import torch
+
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     version, words, spare = random.getstate()
     return {
@@ -48,6 +56,8 @@ def random_states() -> dict[str, Any]:
 
 def restore_random_states(states: Mapping[str, Any]) -> None:
     """Restore what `random_states` gave."""
+    import torch
+
     name, keys, position, has_gauss, gauss = states["numpy"]
     version, words, spare = states["python"]
     torch.set_rng_state(states["torch"])

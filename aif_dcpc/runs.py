@@ -34,7 +34,16 @@ __all__ = ["Checkpoint", "RunFolder", "atomic", "new_run", "open_run", "read_che
 
 KEPT = 2
 FOLDERS = ("checkpoints", "figures", "videos")
-WRITTEN_TO = (*FOLDERS, "particles", "rollouts", "metrics.jsonl", "rollouts.jsonl")  # no links
+WRITTEN_TO = (
+    *FOLDERS,
+    "particles",
+    "rollouts",
+    "explanations",
+    "recordings",
+    "metrics.jsonl",
+    "rollouts.jsonl",
+    "learning_curve.png",
+)  # no links
 
 
 class RunFolder:
@@ -192,6 +201,19 @@ def open_run(path: str) -> RunFolder:
     return RunFolder(folder)
 
 
+def refuse_taken(run_dir: str | None) -> None:
+    """Refuse a place for a new run where there is something already; None is a place of its own.
+
+    Raises:
+        RunFolderError: it is taken.
+    """
+    place = Path(run_dir or "")
+    if run_dir is not None and place.exists() and not (place.is_dir() and not any(place.iterdir())):
+        raise RunFolderError(
+            f"run_dir {place} is not empty: choose another, or go on with it by resume={place}."
+        )
+
+
 @contextmanager
 def new_run(run_dir: str | None, name: str) -> Iterator[RunFolder]:
     """Prepare a run folder out of sight; on leaving without an error it appears at its place, whole.
@@ -208,10 +230,7 @@ def new_run(run_dir: str | None, name: str) -> Iterator[RunFolder]:
         if run_dir is not None
         else Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S")
     )
-    if run_dir is not None and place.exists() and not (place.is_dir() and not any(place.iterdir())):
-        raise RunFolderError(
-            f"run_dir {place} is not empty: choose another, or go on with it by resume={place}."
-        )
+    refuse_taken(run_dir)
     with ExitStack() as stack:
         folder = RunFolder(_hidden_beside(place, stack))
         try:

@@ -173,6 +173,8 @@ class RolloutConfig:
     seed: int = bounded(at_least=0, at_most=LARGEST_SEED)
     policy: str = bounded(choices=("greedy", "sampled"))
     video: bool
+    explain: bool
+    rerun: bool
     video_episodes: int = bounded(at_least=1)
     device: str = bounded(choices=("auto", "cpu", "cuda"))
     threads: int | None = bounded(at_least=1, at_most=1024)

@@ -25,6 +25,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from aif_dcpc.envs.drawing import DRAWN, chart
+from aif_dcpc.envs.errors import check_setting
 
 REST, EAT, SHADE, SUN, SHIVER = range(5)
 ACTIONS = ("rest", "eat", "shade", "sun", "shiver")
@@ -58,6 +59,8 @@ class Allostasis(gym.Env[dict[str, Any], int]):
         max_steps: int = 96,
         render_mode: str | None = None,
     ) -> None:
+        check_setting("noise", noise, 0)
+        check_setting("drift", drift, 0)
         self.noise = noise
         self.drift = drift
         self.max_steps = max_steps
@@ -72,6 +75,10 @@ class Allostasis(gym.Env[dict[str, Any], int]):
         self.steps = 0
         self.good = 0
         self.past: deque[tuple[float, float, int, int]] = deque(maxlen=SHOWN)
+
+    def describe_action(self, action: int) -> str:
+        """What an action does."""
+        return ACTIONS[action]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -22,6 +22,8 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from aif_dcpc.envs.drawing import DRAWN, board
+from aif_dcpc.envs.endings import ending
+from aif_dcpc.envs.errors import check_setting
 
 ROWS = 5
 COLUMNS = 7
@@ -50,6 +52,7 @@ class CueChaining(gym.Env[dict[str, Any], int]):
         max_steps: int = 20,
         render_mode: str | None = None,
     ) -> None:
+        check_setting("reward_probability", reward_probability, 0, 1)
         self.reward_probability = reward_probability
         self.max_steps = max_steps
         self.render_mode = render_mode
@@ -65,6 +68,10 @@ class CueChaining(gym.Env[dict[str, Any], int]):
         self.cell = START
         self.steps = 0
         self.told = [False, False]
+
+    def describe_action(self, action: int) -> str:
+        """Where an action goes."""
+        return ("up", "down", "left", "right", "stay")[action]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -82,19 +89,14 @@ class CueChaining(gym.Env[dict[str, Any], int]):
         """Move to a neighbouring cell; the ends are terminal."""
         self.cell = moved(self.cell, int(action))
         self.steps += 1
-        ended = self.cell in ENDS
-        right = self.cell == ENDS[self.rewarded]
-        chance = self.reward_probability if right else 1 - self.reward_probability
-        won = ended and bool(self.np_random.random() < chance)
-        truncated = self.steps >= self.max_steps and not ended
-        info = {"success": won} if ended or truncated else {}
-        return (
-            self._observation((2 if won else 1) if ended else 0),
-            float(won),
-            ended,
-            truncated,
-            info,
+        outcome, rest = ending(
+            self.np_random,
+            ended=self.cell in ENDS,
+            right=self.cell == ENDS[self.rewarded],
+            chance=self.reward_probability,
+            out_of_time=self.steps >= self.max_steps,
         )
+        return self._observation(outcome), *rest
 
     def shortest_path(self) -> int:
         """Fewest steps from the beginning to the rewarded end by way of both cues."""

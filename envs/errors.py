@@ -15,3 +15,10 @@ class UnsupportedEnvironment(EnvironmentError_, ValueError):
 
 class BadSetting(EnvironmentError_, ValueError):
     """A setting of an adapter is out of its range."""
+
+
+def check_setting(name: str, value: float, low: float, high: float = float("inf")) -> None:
+    """Refuse a setting of an environment that lies out of its range."""
+    if not low <= value <= high:
+        span = f"at least {low:g}" if high == float("inf") else f"from {low:g} to {high:g}"
+        raise BadSetting(f"env.options.{name}={value}: expected a number {span}.")

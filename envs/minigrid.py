@@ -6,6 +6,7 @@ cell: here it is the stream `carried`, and the own cell holds the unseen token.)
 MiniGrid's (type, colour, state) into one integer.
 """
 
+import functools
 import re
 import zlib
 from typing import Any
@@ -16,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 from minigrid.core.constants import COLOR_TO_IDX, IDX_TO_COLOR, IDX_TO_OBJECT, OBJECT_TO_IDX
+from minigrid.core.grid import Grid
+from minigrid.core.world_object import Door, WorldObj
 
 from aif_dcpc.envs.errors import UnsupportedEnvironment
 
@@ -25,6 +28,7 @@ NUM_TOKENS = len(OBJECT_TO_IDX) * NUM_COLORS * NUM_STATES
 MISSION_WORDS = 48  # of a mission are read
 LARGEST_WORD = 2**31 - 1
 STATES = ("open", "closed", "locked")
+TILE = 24  # pixels along a side
 IntArray = npt.NDArray[np.int64]
 
 
@@ -58,6 +62,21 @@ def describe_token(token: int) -> str:
     if name in ("unseen", "empty"):
         return name
     return f"{IDX_TO_COLOR[color]} {name}" + (f" ({STATES[state]})" if name == "door" else "")
+
+
+@functools.cache
+def token_tile(token: int) -> npt.NDArray[np.uint8]:
+    """A token as MiniGrid draws it, `(TILE, TILE, 3)`; what is unseen is dark."""
+    rest, state = divmod(token, NUM_STATES)
+    kind, color = divmod(rest, NUM_COLORS)
+    name = IDX_TO_OBJECT[kind]
+    thing: WorldObj | None = None
+    if name == "door":
+        thing = Door(IDX_TO_COLOR[color], is_open=state == 0, is_locked=state == 2)
+    elif name not in ("unseen", "empty", "agent"):
+        thing = WorldObj.decode(kind, color, state)
+    tile: npt.NDArray[np.uint8] = Grid.render_tile(thing, tile_size=TILE)
+    return tile // 4 if name == "unseen" else tile
 
 
 class MiniGridStreams(gym.Wrapper[dict[str, Any], int, Any, Any], gym.utils.RecordConstructorArgs):
@@ -128,6 +147,14 @@ class MiniGridStreams(gym.Wrapper[dict[str, Any], int, Any, Any], gym.utils.Reco
     def describe_token(self, token: int) -> str:
         """A token in words."""
         return describe_token(token)
+
+    def token_tile(self, token: int) -> npt.NDArray[np.uint8]:
+        """How a token looks, `(TILE, TILE, 3)`."""
+        return token_tile(token)
+
+    def describe_action(self, action: int) -> str:
+        """An action in a word."""
+        return str(self.unwrapped.actions(action).name)  # type: ignore[attr-defined]
 
     def shortest_path(self) -> int | None:
         """Least number of steps from the present state to the goal; None where it is not known."""

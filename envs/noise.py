@@ -88,6 +88,16 @@ class Permute(gym.Wrapper[Any, int, Any, int], gym.utils.RecordConstructorArgs):
         words: str = self.env.get_wrapper_attr("describe_token")(original)
         return words
 
+    def token_tile(self, token: int) -> Any:
+        """How what a renamed token stands for looks."""
+        original = int(np.flatnonzero(self.tokens == token)[0])
+        return self.env.get_wrapper_attr("token_tile")(original)
+
+    def describe_action(self, action: int) -> str:
+        """A renamed action by what it does."""
+        words: str = self.env.get_wrapper_attr("describe_action")(int(self.actions[action]))
+        return words
+
     def _renamed(self, observation: dict[str, Any]) -> dict[str, Any]:
         renamed = {name: self.tokens[observation[name]] for name in ("view", "carried")}
         return {**observation, **renamed}

@@ -12,7 +12,12 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import load_env_creator
 
-from aif_dcpc.envs.errors import BadSetting, UnknownEnvironment, UnsupportedEnvironment
+from aif_dcpc.envs.errors import (
+    BadSetting,
+    EnvironmentError_,
+    UnknownEnvironment,
+    UnsupportedEnvironment,
+)
 from aif_dcpc.envs.gymnasium_adapter import Streams
 from aif_dcpc.envs.noise import Permute, Slip
 from aif_dcpc.envs.repeat import Repeat
@@ -21,6 +26,7 @@ from aif_dcpc.named_code import NotThere, import_named, import_named_module
 
 Env = gym.Env[Any, Any]
 Settings = dict[str, Any]
+GRID_IDS = ("MiniGrid-", "BabyAI-")
 DEFAULT_MINIGRID = "MiniGrid-DoorKey-5x5-v0"
 
 
@@ -148,7 +154,7 @@ def _made_by(path: str, request: Request) -> Env:
     drawing = request.drawing if _can_draw(make) else {}
     counts_itself = request.max_steps is not None and _takes(make, "max_steps")
     limit = {"max_steps": request.max_steps} if counts_itself else {}
-    env = make(**drawing, **limit, **request.options)
+    env = _made(f"env={path}", make, {**drawing, **limit, **request.options})
     if not isinstance(env, gym.Env):
         raise UnsupportedEnvironment(
             f"env={path}: expected a Gymnasium environment, found {type(env).__name__}."
@@ -172,6 +178,22 @@ def _told(setting: str, find: Callable[[str], Any], name: str) -> Any:
         return find(name)
     except NotThere as error:
         raise UnknownEnvironment(f"{setting}: {error}") from error
+
+
+def _made(setting: str, make: Callable[..., Env], options: Settings) -> Env:
+    """Make an environment; whatever it has against its options, by any error, is told of the setting."""
+    try:
+        return make(**options)
+    except (gym.error.Error, ImportError, EnvironmentError_):
+        raise
+    except Exception as error:
+        if not options:
+            raise
+        reason = str(error).strip() or "it asserts otherwise"
+        raise BadSetting(
+            f"{setting} cannot be made with {options}: {type(error).__name__}: {reason}; "
+            "change these options, or leave them out."
+        ) from error
 
 
 def _check_registered(id: str, kind: str, known: Iterable[str]) -> None:
@@ -209,22 +231,38 @@ def _minigrid(request: Request) -> Env:
 
     if "MiniGrid-Empty-5x5-v0" not in gym.registry:
         minigrid.register_minigrid_envs()  # type: ignore[no-untyped-call]
-    given = request.id or DEFAULT_MINIGRID
-    id = _imported(given)
-    own = [name for name in gym.registry if name.startswith(("MiniGrid-", "BabyAI-"))]
-    _check_registered(id, "MiniGrid environment", own if id == given else gym.registry)
+    id = _grid_id(request.id or DEFAULT_MINIGRID)
     limit = {} if request.max_steps is None else {"max_steps": request.max_steps}
     settings: Settings = {**request.drawing, **request.options, **limit}
     try:
         env = gym.make(id, disable_env_checker=True, **settings)
     except gym.error.DependencyNotInstalled as error:
         raise UnsupportedEnvironment(f"env.id={id}: {error}.") from error
-    except (AssertionError, TypeError) as error:
+    except (AssertionError, TypeError, ValueError, LookupError) as error:
         raise BadSetting(
             f"env.id={id} cannot be made with {settings}: {error or 'MiniGrid asserts otherwise'} "
             "(agent_view_size must be odd and at least 3; leave out keywords that it does not know)."
         ) from error
     return MiniGridStreams(env, misread=request.misread)
+
+
+def _grid_id(given: str) -> str:
+    """The id of a registered grid world; `module:id` may lead to any."""
+    id = _imported(given)
+    own = [name for name in gym.registry if name.startswith(GRID_IDS)]
+    known = gym.registry if id != given or _is_grid(id) else own
+    _check_registered(id, "MiniGrid environment", known)
+    return id
+
+
+def _is_grid(id: str) -> bool:
+    """Whether a grid world is registered under an id, whatever its name; a function may make anything."""
+    from minigrid.minigrid_env import MiniGridEnv
+
+    if id not in gym.registry:
+        return False
+    creator = _creator(id)
+    return not isinstance(creator, type) or issubclass(creator, MiniGridEnv)
 
 
 def _gymnasium(request: Request) -> Env:
@@ -238,12 +276,16 @@ def _registered(request: Request) -> Env:
             "env=Gymnasium: say which with env.id=..., for example env.id=CartPole-v1."
         )
     id = _imported(request.id)
+    if id.startswith(GRID_IDS):
+        raise BadSetting(
+            f"env.id={id} is a grid world, which env=MiniGrid lays out: write env=MiniGrid env.id={id}."
+        )
     _check_registered(id, "environment", gym.registry)
     limit = {} if request.max_steps is None else {"max_episode_steps": request.max_steps}
     try:
         drawing = request.drawing if _can_draw(_creator(id)) else {}
         settings: Settings = {**drawing, **limit, **request.options}
-        return gym.make(id, **settings)
+        return _made(f"env.id={id}", partial(gym.make, id), settings)
     except ImportError as error:
         raise UnknownEnvironment(
             f"env.id={request.id}: it needs what is not installed: {error}; install that, or choose "

@@ -13,6 +13,8 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from aif_dcpc.envs.drawing import DRAWN, board
+from aif_dcpc.envs.endings import ending
+from aif_dcpc.envs.errors import check_setting
 
 CENTRE, LEFT, RIGHT, CUE = range(4)
 CELLS = {CENTRE: (0, 1), LEFT: (0, 0), RIGHT: (0, 2), CUE: (1, 1)}  # (row, column) in a picture
@@ -38,6 +40,8 @@ class TMaze(gym.Env[dict[str, Any], int]):
         cue_at_centre: bool = False,
         render_mode: str | None = None,
     ) -> None:
+        check_setting("cue_reliability", cue_reliability, 0.5, 1)
+        check_setting("reward_probability", reward_probability, 0, 1)
         self.cue_reliability = cue_reliability
         self.reward_probability = reward_probability
         self.max_steps = max_steps
@@ -52,6 +56,10 @@ class TMaze(gym.Env[dict[str, Any], int]):
         self.pointed = LEFT
         self.steps = 0
         self.told = False
+
+    def describe_action(self, action: int) -> str:
+        """Where an action goes."""
+        return ("centre", "left arm", "right arm", "cue")[action]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -71,20 +79,14 @@ class TMaze(gym.Env[dict[str, Any], int]):
         self.location = int(action)
         self.steps = self.steps + 1
         self.told = self.told or self.location == CUE
-        ended = self.location in (LEFT, RIGHT)
-        chance = (
-            self.reward_probability if self.location == self.side else 1 - self.reward_probability
+        outcome, rest = ending(
+            self.np_random,
+            ended=self.location in (LEFT, RIGHT),
+            right=self.location == self.side,
+            chance=self.reward_probability,
+            out_of_time=self.steps >= self.max_steps,
         )
-        won = ended and bool(self.np_random.random() < chance)
-        truncated = self.steps >= self.max_steps and not ended
-        info = {"success": won} if ended or truncated else {}
-        return (
-            self._observation((2 if won else 1) if ended else 0),
-            float(won),
-            ended,
-            truncated,
-            info,
-        )
+        return self._observation(outcome), *rest
 
     def _observation(self, outcome: int) -> dict[str, Any]:
         shown = self.location == CUE or (self.cue_at_centre and self.location == CENTRE)

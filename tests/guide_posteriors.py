@@ -1,6 +1,6 @@
-"""The posteriors of docs/guides by other ways than sampling, site -> (mean, variance).
+"""The posteriors of notebooks by other ways than sampling, site -> (mean, variance).
 
-Each takes the names of its page's code. Parameters are integrated on a grid, at each point of which
+Each takes the names of its notebook's code. Parameters are integrated on a grid, at each point of which
 the rest has a closed form.
 """
 

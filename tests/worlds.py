@@ -198,3 +198,20 @@ def needs_more(**_: Any) -> gymnasium.Env:
 
 
 gymnasium.register("NeedsMore-v0", entry_point=needs_more)
+
+
+class Picky(Bare):
+    """A world that has nothing but an assertion against its option."""
+
+    def __init__(self, size: int = 3) -> None:
+        assert size % 2
+
+
+class Broken(Bare):
+    """A world that its author has not finished."""
+
+    def __init__(self) -> None:
+        raise KeyError("broken")
+
+
+gymnasium.register("Lab/Corridor-v0", entry_point="minigrid.envs:EmptyEnv", kwargs={"size": 6})

@@ -18,6 +18,8 @@ from aif_dcpc.agents.arrays import Floats
 from aif_dcpc.agents.discrete.model import DiscreteModel
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.planners.belief_graph import BeliefGraph
+from aif_dcpc.agents.planners.filtered_belief import FilteredBelief
+from aif_dcpc.agents.planners.finite_reading import Reading
 from aif_dcpc.agents.planners.protocol import Plan
 from aif_dcpc.agents.streams import of_one_world
 
@@ -59,6 +61,7 @@ class DiscreteAgent(ActiveInferenceAgent):
             num_particles=num_particles,
             num_sweeps=num_sweeps,
             precision=precision,
+            habit=torch.from_numpy(discrete.E),
             seed=seed,
         )
         self.latest: Plan | None = None
@@ -68,6 +71,8 @@ class DiscreteAgent(ActiveInferenceAgent):
 
     def infer_states(self, observation: Any) -> list[Floats]:
         """Take in one outcome of each modality; return beliefs about the factors, `(S_f,)` each.
+
+        They are exact given the particles' tables, so that of known tables they are the filter's.
 
         Raises:
             AgentError: there are not as many outcomes as modalities.
@@ -80,13 +85,11 @@ class DiscreteAgent(ActiveInferenceAgent):
             )
         seen = {f"o_{m}": np.asarray(outcome) for m, outcome in enumerate(outcomes)}
         self._observe(of_one_world(seen))
-        state = self.life.state
-        assert state is not None
-        sizes = self.discrete.num_states
-        factors = range(len(sizes))
-        found = [self.life.engine.marginals(state, f"s_{f}")[:, 0, -1] for f in factors]
-        weights = state.weights()[:, :1]
-        return [(weights * chances).sum(0).double().numpy() for chances in found]
+        reading = Reading(self.situation().over_history(), self.graph.memory)
+        joint = FilteredBelief(reading).belief().reshape(reading.sizes)
+        axes = range(joint.ndim)
+        places = [reading.factors.index(f"s_{f}") for f in axes]
+        return [joint.sum(tuple(axis for axis in axes if axis != place)) for place in places]
 
     def infer_policies(self) -> tuple[Floats, Floats]:
         """Plan; return each action's probability and minus its expected free energy, `(U,)`."""

@@ -13,34 +13,24 @@ from typing import Any, Self
 
 import gymnasium
 import numpy as np
+import numpy.typing as npt
 import torch
-from gymnasium import spaces
 
-from aif_dcpc.agents.arrays import Floats
+from aif_dcpc.agents.arrays import Floats, Ints
+from aif_dcpc.agents.discrete import requirements
 from aif_dcpc.agents.discrete.dynamic_programming import Steps, iterate
 from aif_dcpc.agents.discrete.outcomes import Outcomes
 from aif_dcpc.agents.discrete.prediction import Prediction
 from aif_dcpc.agents.discrete.transitions import Transitions
 from aif_dcpc.agents.discrete.world import World
-from aif_dcpc.agents.errors import AgentError
+from aif_dcpc.agents.explain import Explanation
 from aif_dcpc.agents.protocol import BaseAgent, Observation, StepReport
-from aif_dcpc.agents.settings import read_settings
+from aif_dcpc.agents.streams import of_one_world
 
-MAX_STATES = 20_000
 FEW = 50  # steps during which the shared part is inferred at each step
 TIED = 1e-6  # nats
 USUAL = 16.0  # nats, over the root of the number of rows: chosen on worlds of 64 to 3,000 rows
 TRY_WITH = {"num_particles": 2}
-DEFAULTS: Mapping[str, Any] = {
-    "novelty": True,
-    "least_novelty": 0.03,
-    "reward_scale": None,
-    "discount": 0.98,
-    "growth": 0.02,
-    "novel": 1.0,
-    "max_iterations": 100,
-    "tolerance": 1e-3,
-}
 
 
 class ObservedAgent(BaseAgent):
@@ -106,10 +96,12 @@ class ObservedAgent(BaseAgent):
             False: np.zeros(num_states),
         }
         self.steps_at_inference = 0
-        self.state = 0
-        self.action = 0
+        self.states: Ints = np.zeros(1, np.int64)
+        self.actions: Ints = np.zeros(1, np.int64)
         self.scalars: dict[str, float] = {}
         self.immediate: Floats = np.zeros(num_states * num_actions)
+        self.told: Floats = np.zeros(num_states * num_actions)
+        self.costs: Floats = np.zeros(0)
         self.sweeps = 0
 
     @classmethod
@@ -126,22 +118,65 @@ class ObservedAgent(BaseAgent):
         Raises:
             AgentError: for observations that are no finite state, or settings that do not fit.
         """
-        common, own = read_settings(settings, **DEFAULTS)
-        engine = {key: common[key] for key in ("num_particles", "num_sweeps", "precision")}
-        return cls(state_sizes(observation_space), num_actions, seed, **engine, **own)
+        sizes = requirements.state_sizes(observation_space)
+        return cls(sizes, num_actions, seed, **requirements.read(settings))
 
     # -- the loop ----------------------------------------------------------------------------------
 
+    def begin(self, *, seed: int) -> None:
+        """Begin an episode in one world."""
+        self.begin_batch(seeds=[seed])
+
     def act(self, observation: Observation, *, greedy: bool = True) -> int:
         """Plan over all states with everything learned so far, and choose."""
+        return int(self.act_batch(of_one_world(observation), greedy=greedy)[0])
+
+    def feedback(
+        self, observation: Observation, reward: float, terminated: bool, truncated: bool
+    ) -> None:
+        """Count what the action did, and infer anew what that says of the world, unless frozen."""
+        ends = np.array([terminated]), np.array([truncated])
+        self.feedback_batch(of_one_world(observation), np.array([reward]), *ends)
+
+    # -- in several worlds at once -----------------------------------------------------------------
+
+    def begin_batch(self, *, seeds: Sequence[int | None]) -> None:
+        """Begin an episode in the worlds that have a seed: what is known is the same in all."""
+        super().begin(seed=next(seed for seed in reversed(seeds) if seed is not None))
+        if len(seeds) != len(self.states):
+            self.states = np.zeros(len(seeds), np.int64)
+            self.actions = np.zeros(len(seeds), np.int64)
+
+    def act_batch(self, observations: Observation, *, greedy: bool = True) -> Ints:
+        """Plan once for all worlds, since a plan covers all states; choose in each, `(B,)`."""
         start = time.perf_counter()
-        self.state = self._state(observation)
-        costs = self.expected_free_energy()[self.state]
-        excess = torch.from_numpy(costs - costs.min())
-        weights = (excess < TIED).double() if greedy else (-self.precision * excess).softmax(0)
-        self.action = int(torch.multinomial(weights, 1, generator=self.generator))
-        self._note(costs, 1e3 * (time.perf_counter() - start))
-        return self.action
+        self.states = self._states(observations)
+        costs = self.expected_free_energy()[self.states]
+        self.actions = self._chosen(costs, greedy)
+        self._note(costs[0], 1e3 * (time.perf_counter() - start))
+        return self.actions
+
+    def _chosen(self, costs: Floats, greedy: bool) -> Ints:
+        """Choose by costs `(B, A)` in each world, `(B,)`.
+
+        What an action tells in a state is told once: it counts for the first world that takes it.
+        """
+        if len(costs) == 1 or not self.told.any():
+            return self._drawn(costs, greedy)
+        spent = np.zeros((len(self.told) // self.num_actions, self.num_actions))
+        told = self.told.reshape(spent.shape)
+        found = np.zeros(len(costs), np.int64)
+        for world, state in enumerate(self.states):
+            found[world] = self._drawn(costs[world : world + 1] + spent[state], greedy)[0]
+            spent[state, found[world]] = told[state, found[world]]
+        return found
+
+    def _drawn(self, costs: Floats, greedy: bool) -> Ints:
+        """Draw one of the best actions by costs `(B, A)`, or one by softmax(-precision cost)."""
+        excess = torch.from_numpy(costs - costs.min(1, keepdims=True))
+        weights = (excess < TIED).double() if greedy else (-self.precision * excess).softmax(1)
+        found: Ints = torch.multinomial(weights, 1, generator=self.generator)[:, 0].numpy()
+        return found
 
     def expected_free_energy(self) -> Floats:
         """Expected free energy of every action in every state, `(S, A)` nats."""
@@ -150,7 +185,8 @@ class ObservedAgent(BaseAgent):
         )
         learns = self.novelty and not self.frozen
         told = np.maximum(self.prediction.novelty - self.least_novelty, 0.0)
-        cost = steps.cost - told if learns else steps.cost
+        self.told = told if learns else np.zeros_like(told)
+        cost = steps.cost - self.told
         found, self.sweeps = iterate(
             self.values[learns],
             cost,
@@ -163,16 +199,27 @@ class ObservedAgent(BaseAgent):
         self.immediate = steps.cost
         return found
 
-    def feedback(
-        self, observation: Observation, reward: float, terminated: bool, truncated: bool
+    def feedback_batch(
+        self,
+        observations: Observation,
+        rewards: npt.NDArray[np.float64],
+        terminated: npt.NDArray[np.bool_],
+        truncated: npt.NDArray[np.bool_],
     ) -> None:
-        """Count what the action did, and infer anew what that says of the world, unless frozen."""
+        """Count what the actions did, `(B,)`, and infer anew what that says of the world, unless frozen."""
         if self.frozen:
             return
         start = time.perf_counter()
-        reached = self._state(observation)
-        row = self.transitions.add(self.state, self.action, reached)
-        self.outcomes.add(row, reached, reward, terminated)
+        rows = []
+        told = (self.states, self.actions, self._states(observations), rewards, terminated)
+        for state, action, reached, reward, ended in zip(*told, strict=True):
+            rows.append(self.transitions.add(int(state), int(action), int(reached)))
+            self.outcomes.add(rows[-1], int(reached), float(reward), bool(ended))
+        self._infer(np.unique(rows))
+        self.scalars["speed/ms_inference"] = 1e3 * (time.perf_counter() - start)
+
+    def _infer(self, rows: Ints) -> None:
+        """Infer what all rows share where the life has grown enough, else predict some rows anew."""
         steps = self.transitions.steps
         if steps <= FEW or steps >= (1 + self.growth) * self.steps_at_inference:
             self.world.infer(self.generator, self.num_sweeps)
@@ -182,25 +229,39 @@ class ObservedAgent(BaseAgent):
             self.world.meet(self.generator)
             self.prediction.refresh()
         else:
-            self.prediction.update(np.array([row]))
-        self.scalars["speed/ms_inference"] = 1e3 * (time.perf_counter() - start)
+            self.prediction.update(rows)
 
-    def _state(self, observation: Observation) -> int:
-        """The number of the state that is seen."""
-        seen = (observation[name] for name in self.streams)
-        parts = np.concatenate([np.ravel(value) for value in seen])
-        return int(np.ravel_multi_index(tuple(parts.astype(np.int64)), self.sizes))
+    def _states(self, observations: Observation) -> Ints:
+        """Numbers of the states that are seen, `(B,)`."""
+        seen = [np.asarray(observations[name]) for name in self.streams]
+        parts = np.concatenate([value.reshape(len(value), -1) for value in seen], 1)
+        found: Ints = np.ravel_multi_index(tuple(parts.astype(np.int64).T), self.sizes)
+        return found
+
+    @property
+    def state(self) -> int:
+        """The state of the first world."""
+        return int(self.states[0])
+
+    @property
+    def action(self) -> int:
+        """What was chosen in the first world."""
+        return int(self.actions[0])
 
     # -- diagnostics, persistence ------------------------------------------------------------------
 
     def _note(self, costs: Floats, milliseconds: float) -> None:
         """Keep the numbers of one plan."""
-        row = self.state * self.num_actions + self.action
         kinds = self.world.kinds.mean(0)
+        self.costs = costs
+        found = self._step_terms()
         self.scalars |= {
             "efe/total": float(costs[self.action]),
-            "efe/risk": float(self.immediate[row]),
-            "efe/novelty": float(self.prediction.novelty[row]),
+            "efe/this_step": float(found["now"][self.action]),
+            "efe/later_steps": float(found["later"][self.action]),
+            "efe_step/total": float(found["now"][self.action]),
+            "efe_step/risk": float(found["risk"][self.action]),
+            "efe_step/novelty": float(found["novelty"][self.action]),
             "planning/iterations": float(self.sweeps),
             "learning/fixed": float(kinds[0]),
             "learning/usual": float(kinds[1]),
@@ -208,6 +269,21 @@ class ObservedAgent(BaseAgent):
             "learning/log_joint": self.world.log_joint,
             "speed/ms_planning": milliseconds,
         }
+
+    def _step_terms(self) -> dict[str, Floats]:
+        """What each action costs in this step and later, `(A,)` nats; and what this step's cost is made of."""
+        rows = slice(self.state * self.num_actions, (self.state + 1) * self.num_actions)
+        risk = self.immediate[rows]
+        novelty = self.told[rows]
+        now = risk - novelty
+        return {"now": now, "later": self.costs - now, "risk": risk, "novelty": novelty}
+
+    def explanation(self, names: Sequence[str] | None = None) -> Explanation | None:
+        """What the last choice was among: the cost of this step, and of all that follows."""
+        if not len(self.costs):
+            return None
+        labels = names or [str(action) for action in range(self.num_actions)]
+        return Explanation(labels, self.costs, self._step_terms(), self.action)
 
     def report(self, *, pictures: bool = False) -> StepReport:
         """Report the terms of the action taken, what kind of world it seems to be, and times."""
@@ -224,8 +300,8 @@ class ObservedAgent(BaseAgent):
             "novelty": torch.from_numpy(self.prediction.novelty.copy()),
             "values": torch.from_numpy(np.stack([self.values[False], self.values[True]])),
             "steps_at_inference": self.steps_at_inference,
-            "state": self.state,
-            "action": self.action,
+            "state": self.states.tolist(),
+            "action": self.actions.tolist(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -239,35 +315,5 @@ class ObservedAgent(BaseAgent):
         exploiting, exploring = state["values"].numpy().copy()
         self.values = {False: exploiting, True: exploring}
         self.steps_at_inference = int(state["steps_at_inference"])
-        self.state = int(state["state"])
-        self.action = int(state["action"])
-
-
-def state_sizes(space: gymnasium.Space[Any]) -> dict[str, tuple[int, ...]]:
-    """Number of values of each part of each stream, of a state that is seen as a whole.
-
-    Raises:
-        AgentError: a stream is not finite, or there are too many states.
-    """
-    streams = space.spaces if isinstance(space, spaces.Dict) else {"state": space}
-    sizes = {name: _sizes(name, stream) for name, stream in streams.items()}
-    total = math.prod(size for stream in sizes.values() for size in stream)
-    if total > MAX_STATES:
-        raise AgentError(
-            f"agent 'discrete' lists all states, here {total:,}; at most {MAX_STATES:,}."
-        )
-    return sizes
-
-
-def _sizes(name: str, stream: gymnasium.Space[Any]) -> tuple[int, ...]:
-    """Number of values of each part of one stream."""
-    if isinstance(stream, spaces.Discrete) and stream.start == 0:
-        return (int(stream.n),)
-    if isinstance(stream, spaces.MultiDiscrete) and not np.any(stream.start):
-        return tuple(int(size) for size in stream.nvec.ravel())
-    if isinstance(stream, spaces.MultiBinary):
-        return (2,) * int(np.prod(stream.shape))
-    raise AgentError(
-        f"agent 'discrete' sees a finite state: stream {name!r} is {stream}; expected Discrete, "
-        "MultiDiscrete or MultiBinary from 0 on."
-    )
+        self.states = np.atleast_1d(np.array(state["state"], np.int64))
+        self.actions = np.atleast_1d(np.array(state["action"], np.int64))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from aif_dcpc.agents.active_inference import ActiveInferenceAgent
 from aif_dcpc.agents.errors import AgentError
+from aif_dcpc.agents.gaussian import requirements
 from aif_dcpc.agents.gaussian.judge import GaussianJudge
 from aif_dcpc.agents.gaussian.learning_life import LearningLife
 from aif_dcpc.agents.gaussian.model import declare
@@ -22,27 +23,9 @@ from aif_dcpc.agents.gaussian.preferences import find_wish
 from aif_dcpc.agents.life import Reader, Streams
 from aif_dcpc.agents.planners.cross_entropy import CrossEntropy
 from aif_dcpc.agents.protocol import Observation
-from aif_dcpc.agents.settings import read_settings
 from aif_dcpc.agents.streams import as_streams, of_one_world
 
 TRY_WITH = {"num_waves": 16, "horizon": 5, "candidates": 8}  # quick to try
-
-# own settings; those of every agent stand in `settings.COMMON`
-DEFAULTS: Mapping[str, Any] = {
-    "preference": None,
-    "reward_scale": 1.0,
-    "num_waves": 128,
-    "draws": 4,
-    "horizon": 30,
-    "candidates": 64,
-    "iterations": 2,
-    "elites": 8,
-    "correlation": 0.75,
-    "discount": 1.0,
-    "novelty": True,
-    "resolution": 0.03,
-    "growth": 1.3,
-}
 
 
 class GaussianAgent(ActiveInferenceAgent):
@@ -88,7 +71,7 @@ class GaussianAgent(ActiveInferenceAgent):
         growth: float,
         **common: Any,
     ) -> None:
-        self.streams, num_states = joined_streams(observation_space)
+        self.streams, num_states = requirements.joined_streams(observation_space)
         number = getattr(action_space, "n", None)
         num_inputs = num_states + (number or math.prod(action_space.shape or ()))
         wish = None if preference is None else find_wish(preference)
@@ -148,8 +131,7 @@ class GaussianAgent(ActiveInferenceAgent):
         Raises:
             AgentError: for spaces that it cannot model, or settings that do not fit.
         """
-        common, own = read_settings(settings, **DEFAULTS)
-        return cls(observation_space, action_space, seed=seed, **common, **own)
+        return cls(observation_space, action_space, seed=seed, **requirements.read(settings))
 
     def _state(self, streams: Streams) -> Tensor:
         """Join the streams to one state, `(B, D)`."""
@@ -174,20 +156,3 @@ class GaussianAgent(ActiveInferenceAgent):
 def _outcome(streams: Streams) -> Tensor:
     """Reward and end of the last step, `(B, 2)`."""
     return torch.stack([streams["reward"].double(), streams["terminated"].double()], 1)
-
-
-def joined_streams(space: gymnasium.Space[Any]) -> tuple[tuple[str, ...], int]:
-    """Names of the streams of an observation space, and how many numbers they are together.
-
-    Raises:
-        AgentError: one of them is not of numbers.
-    """
-    streams = space.spaces if isinstance(space, gymnasium.spaces.Dict) else {"state": space}
-    for name, stream in streams.items():
-        if not isinstance(stream, gymnasium.spaces.Box):
-            raise AgentError(
-                f"agent 'gaussian' models continuous values; stream {name!r} is {stream}: choose "
-                "agent=discrete, or wrap the environment."
-            )
-    sizes = [math.prod(stream.shape or ()) for stream in streams.values()]
-    return tuple(streams), sum(sizes)

@@ -1,44 +1,45 @@
 """What is preferred in known worlds: log preferences of the next state and the action, in nats a step.
 
 Each is a function of states `(..., D)` and actions `(..., A)` (discrete ones one-hot), `(...)`, up
-to a constant. Another one is named as `module:function`.
+to a constant. Their names are known without torch being imported. Another one is named as `module:function`.
 """
 
 from collections.abc import Callable
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.misspelt import unknown_name
 from aif_dcpc.named_code import NotThere, import_named
 
-Wish = Callable[[Tensor, Tensor], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Wish = Callable[["Tensor", "Tensor"], "Tensor"]
 
 
-def pendulum(state: Tensor, action: Tensor) -> Tensor:
+def pendulum(state: "Tensor", action: "Tensor") -> "Tensor":
     """Prefer to stand upright and still, with little torque: minus the cost of Pendulum."""
-    angle = torch.atan2(state[..., 1], state[..., 0])
+    angle = state[..., 1].atan2(state[..., 0])
     effort = 0.001 * action[..., 0].square()
     return -(angle.square() + 0.1 * state[..., 2].square() + effort)
 
 
-def cart_pole(state: Tensor, action: Tensor) -> Tensor:
+def cart_pole(state: "Tensor", action: "Tensor") -> "Tensor":
     """Prefer the pole upright (sd .1 rad) and the cart in the middle (sd 1)."""
     return -0.5 * ((state[..., 2] / 0.1).square() + state[..., 0].square())
 
 
-def mountain_car(state: Tensor, action: Tensor) -> Tensor:
+def mountain_car(state: "Tensor", action: "Tensor") -> "Tensor":
     """Prefer positions at the flag or beyond, sd 1 below it: weak, so that what is new counts."""
     return -0.5 * (0.5 - state[..., 0]).clamp(min=0).square()
 
 
-def mountain_car_continuous(state: Tensor, action: Tensor) -> Tensor:
+def mountain_car_continuous(state: "Tensor", action: "Tensor") -> "Tensor":
     """Prefer positions at the flag or beyond, sd .5 below it, with little force."""
     return 4.0 * mountain_car(state, action) - 0.1 * action[..., 0].square()
 
 
-def acrobot(state: Tensor, action: Tensor) -> Tensor:
+def acrobot(state: "Tensor", action: "Tensor") -> "Tensor":
     """Prefer the free end above the line (sd .5 below it)."""
     first = state[..., 0]
     both = state[..., 0] * state[..., 2] - state[..., 1] * state[..., 3]
@@ -46,7 +47,7 @@ def acrobot(state: Tensor, action: Tensor) -> Tensor:
     return -0.5 * (below / 0.5).square()
 
 
-def allostasis(state: Tensor, action: Tensor) -> Tensor:
+def allostasis(state: "Tensor", action: "Tensor") -> "Tensor":
     """Prefer energy and temperature (of clock, energy, skin, stomach, temperature) well within -1 .. 1."""
     body = state[..., [2, 5]]
     return -4 * (body.abs() - 0.4).clamp(min=0).square().sum(-1)

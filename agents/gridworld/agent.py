@@ -9,7 +9,7 @@ expected free energy, and chooses among all actions.
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,15 +17,17 @@ import gymnasium
 import torch
 
 from aif_dcpc.agents.errors import AgentError
-from aif_dcpc.agents.gridworld.explain import explain
-from aif_dcpc.agents.gridworld.filter import EpisodeFilter, Running
+from aif_dcpc.agents.explain import Explanation
+from aif_dcpc.agents.gridworld import requirements
+from aif_dcpc.agents.gridworld.filter import EpisodeFilter
 from aif_dcpc.agents.gridworld.knowledge import knowledge_of
 from aif_dcpc.agents.gridworld.model.categorical import draw_categorical
 from aif_dcpc.agents.gridworld.model.counts import NOTHING, Counts, outcome_code
-from aif_dcpc.agents.gridworld.pictures import map_picture, token_legend
+from aif_dcpc.agents.gridworld.pictures import Tile, map_picture, token_legend, token_tiles
 from aif_dcpc.agents.gridworld.planning.belief import Belief, ahead_of, belief_of
 from aif_dcpc.agents.gridworld.planning.planner import Plan, Planner
 from aif_dcpc.agents.gridworld.replay import EpisodeStore, StoredEpisode
+from aif_dcpc.agents.gridworld.running import Running
 from aif_dcpc.agents.gridworld.settings import HierarchicalSettings, hierarchical_settings
 from aif_dcpc.agents.gridworld.task_discovery import Deeds, discover
 from aif_dcpc.agents.protocol import BaseAgent, EgocentricView, Observation, StepReport
@@ -44,6 +46,9 @@ class HierarchicalAgent(BaseAgent):
         num_actions: how many actions there are.
         settings: checked settings.
         seed: of every random choice.
+
+    Attributes:
+        tiles: raw token -> picture of it, for pictures alone: whoever shows them may fill it.
     """
 
     def __init__(
@@ -62,6 +67,8 @@ class HierarchicalAgent(BaseAgent):
         self.faced = view.unseen_token
         self.plan: Plan | None = None
         self.belief: Belief | None = None
+        self.over = False
+        self.tiles: dict[int, Tile] = {}
         self.recent: deque[int] = deque(maxlen=COLLAPSE)
         self.milliseconds: dict[str, float] = {}
         self.log_joint: float | None = None
@@ -85,15 +92,7 @@ class HierarchicalAgent(BaseAgent):
         Raises:
             AgentError: for observations that it cannot model, or settings that do not fit.
         """
-        view = metadata.get("egocentric_view")
-        streams = getattr(observation_space, "spaces", ())
-        missing = {"view", "carried", "heading"} - set(streams)
-        if not isinstance(view, EgocentricView) or missing:
-            raise AgentError(
-                "agent 'hierarchical' models egocentric symbolic views (streams view, carried and "
-                "heading, and the geometry under metadata['egocentric_view']); this environment's "
-                "observations are not of that kind."
-            )
+        view = requirements.view_of(observation_space, metadata)
         return cls(view, num_actions, hierarchical_settings(settings), seed)
 
     # -- the loop ----------------------------------------------------------------------------------
@@ -106,6 +105,7 @@ class HierarchicalAgent(BaseAgent):
         self.action = 0
         self.outcome = NOTHING
         self.faced = self.episode_filter.view.unseen_token
+        self.over = False
 
     @torch.inference_mode()
     def act(self, observation: Observation, *, greedy: bool = True) -> int:
@@ -113,12 +113,12 @@ class HierarchicalAgent(BaseAgent):
         start = time.perf_counter()
         self.episode_filter.observe(observation, self.action, self.outcome, self.faced)
         inferred = time.perf_counter()
-        now = self.episode_filter.now
-        total = self.episode_filter.counts() + now.grid.past
-        self.belief = belief_of(now.grid, now.particles, now.history, now.weights, total)
+        total = self.episode_filter.counts() + self.episode_filter.now.grid.past
+        self.belief = self._belief(total)
         tables = self.episode_filter.posterior_tables(total)
-        self.plan = self.planner.plan(self.belief, tables, now.grid.geometry)
-        self.faced = self.episode_filter.raw(ahead_of(self.belief, now.grid.geometry))
+        geometry = self.episode_filter.now.grid.geometry
+        self.plan = self.planner.plan(self.belief, tables, geometry)
+        self.faced = self.episode_filter.raw(ahead_of(self.belief, geometry))
         self._hope(self.plan)
         self.action = self._choose(self.plan, greedy)
         self.recent.append(self.action)
@@ -133,6 +133,11 @@ class HierarchicalAgent(BaseAgent):
         self.planner.anew = None
         if not (self.rewarded or self.frozen):
             self.planner.anew = -float((plan.risk + plan.ambiguity).min())
+
+    def _belief(self, total: Counts) -> Belief:
+        """The present state of the world, given expected counts of all episodes."""
+        now = self.episode_filter.now
+        return belief_of(now.grid, now.particles, now.history, now.weights, total)
 
     def _choose(self, plan: Plan, greedy: bool) -> int:
         """Take the least expected free energy (ties at random), or draw by softmax(-precision EFE)."""
@@ -151,6 +156,7 @@ class HierarchicalAgent(BaseAgent):
         if not (terminated or truncated):
             return
         start = time.perf_counter()
+        self.over = True
         self.episode_filter.observe(observation, self.action, self.outcome, self.faced)
         if not self.frozen:
             self._learn()
@@ -218,9 +224,24 @@ class HierarchicalAgent(BaseAgent):
         }
         if not pictures:
             return StepReport(scalars=scalars)
-        drawn = {"belief/map": map_picture(self.belief)}
-        colours = token_legend(self.episode_filter.vocabulary.tokens.members)
-        return StepReport(scalars=scalars, pictures=drawn, legend=colours)
+        tokens = self.episode_filter.vocabulary.tokens.members
+        drawn = {"belief/map": self._map(self.belief, self.plan)}
+        return StepReport(
+            scalars=scalars,
+            pictures=drawn,
+            particles={"pose": self.belief.pose},
+            legend=token_legend(tokens, self.tiles),
+        )
+
+    @torch.inference_mode()
+    def _map(self, belief: Belief, plan: Plan) -> Tile:
+        """Draw the map with the plan; after the last step of an episode with what came of it."""
+        path = plan.path
+        if self.over:
+            belief = self._belief(self.episode_filter.counts() + self.episode_filter.now.grid.past)
+            path = path[:0]
+        tokens = self.episode_filter.vocabulary.tokens.members
+        return map_picture(belief, token_tiles(tokens, self.tiles, belief.cells.shape[1]), path)
 
     def _inference_scalars(self, now: Running) -> dict[str, float]:
         accepted = self.episode_filter.acceptance
@@ -251,9 +272,20 @@ class HierarchicalAgent(BaseAgent):
         times = {f"speed/ms_{name}": value for name, value in self.milliseconds.items()}
         return {"speed/ms_per_sweep": self.episode_filter.ms_per_sweep, **times}
 
-    def explain(self) -> str:
-        """Say why the last action was chosen, in words and numbers."""
-        return explain(self.plan) if self.plan is not None else "nothing was planned yet"
+    def explanation(self, names: Sequence[str] | None = None) -> Explanation | None:
+        """What the last choice was among, each action followed by the best policy; None before the first."""
+        plan = self.plan
+        if plan is None:
+            return None
+        terms = {
+            "neg_expected_log_preference": plan.risk + plan.ambiguity,
+            "risk": plan.risk,
+            "ambiguity": plan.ambiguity,
+            "information_gain": plan.information_gain,
+            "novelty": plan.novelty,
+        }
+        labels = names or [str(action) for action in range(self.num_actions)]
+        return Explanation(labels, plan.expected_free_energy, terms, self.action)
 
     # -- persistence -------------------------------------------------------------------------------
 

@@ -5,8 +5,7 @@ history of the episode.
 """
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,24 +13,15 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.agents.gridworld.effect_discovery import suspected_effect
-from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridParticles
+from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals
 from aif_dcpc.agents.gridworld.model.counts import (
     NOTHING,
     Counts,
-    Tables,
     no_counts,
     outcome_row,
     tokens_ahead,
 )
 from aif_dcpc.agents.gridworld.model.geometry import geometry_of
-from aif_dcpc.agents.gridworld.model.graph import (
-    GridModel,
-    data_of,
-    history_of,
-    particles_of,
-    slice_of,
-    values_of,
-)
 from aif_dcpc.agents.gridworld.model.looks import Looks
 from aif_dcpc.agents.gridworld.model.paths import (
     Effects,
@@ -40,148 +30,21 @@ from aif_dcpc.agents.gridworld.model.paths import (
     effects_of,
     follow,
 )
-from aif_dcpc.agents.gridworld.model.slice_proposal import prior_particles
 from aif_dcpc.agents.gridworld.model.task import Task
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME, new_vocabulary
 from aif_dcpc.agents.gridworld.planning.belief import PosteriorTables, tables_of
 from aif_dcpc.agents.gridworld.planning.visibility import Transparency
+from aif_dcpc.agents.gridworld.running import Running, regrown, set_up, start
 from aif_dcpc.agents.gridworld.settings import HierarchicalSettings
 from aif_dcpc.agents.gridworld.tables.prior import Summary
 from aif_dcpc.agents.gridworld.task_discovery import Deeds
 from aif_dcpc.agents.protocol import EgocentricView, Observation
-from aif_dcpc.inference import DCPC, State
-from aif_dcpc.inference.model.densities import log_joint
-from aif_dcpc.inference.model.resampling import ess, resample_lineages
 
 FLAT = 100  # slices up to which every step makes all its sweeps
 RECENT = 5  # slices over which sightings of a new token are counted
 SIGHTINGS = 2  # needed where misreading is common
 RARE_MISREADING = 0.02
 NO_WORDS = np.zeros(0, np.int64)
-WEIGHTS = ("log_weights", "ancestors", "log_evidence", "sweeps")  # what a state holds of its past
-
-
-@dataclass(frozen=True)
-class Running:
-    """An episode that is being followed.
-
-    Attributes:
-        grid: the fixed parts of the model.
-        engine: infers.
-        state: the engine's state: what was observed, and K particles.
-    """
-
-    grid: GridConditionals
-    engine: DCPC
-    state: State
-
-    @property
-    def history(self) -> History:
-        """What was observed, in the codes of the vocabulary, as the engine holds it."""
-        return history_of(self.state.values)
-
-    @property
-    def particles(self) -> GridParticles:
-        """The latents of the K particles."""
-        return particles_of(self.state.values)
-
-    @property
-    def weights(self) -> Tensor:
-        """The normalised weights of the particles, `(K,)`."""
-        return self.state.weights()[:, 0]
-
-    @property
-    def free_energy(self) -> float:
-        """Minus the sum of log mean incremental weights, nats."""
-        return -float(self.state.log_evidence)
-
-    @property
-    def ess(self) -> float:
-        """Effective sample size of the weights."""
-        return float(ess(self.state.log_weights)[0])
-
-    @property
-    def log_joint(self) -> float:
-        """log p(data, particles), averaged over particles, nats."""
-        return float((self.weights * log_joint(self.state)[:, 0]).sum())
-
-    def counts_by_particle(self) -> Counts:
-        """What happened how often, `(K, ...)`."""
-        particles = self.particles
-        return self.grid.counts(particles.events, particles.initial, self.history)
-
-    def append(self, history: History, generator: torch.Generator) -> "Running":
-        """Take in the last slice of a history."""
-        state = self.engine.append(self.state, slice_of(history), generator)
-        return replace(self, state=state)
-
-    def sweep(self, generator: torch.Generator) -> tuple["Running", dict[str, float]]:
-        """Re-infer the whole history once; return the acceptance rates of the sites, too."""
-        state, info = self.engine.sweep(self.state, generator, adapt=False, log_joint=False)
-        accepted = {site: float(value) for site, value in info.acceptance.items()}
-        return replace(self, state=state), accepted
-
-    def holding(self, particles: GridParticles, history: History, old: State) -> "Running":
-        """The same model with other particles of a history, with the weights of another state."""
-        data = {name: value[None] for name, value in data_of(history).items()}
-        state = self.state.replace(
-            values={**data, **values_of(particles)},
-            length=len(history),
-            cache={},
-            **{name: getattr(old, name) for name in WEIGHTS},
-        )
-        return replace(self, state=state)
-
-    def saved(self) -> dict[str, Any]:
-        """The particles and their weights as plain tensors."""
-        particles = self.particles
-        return {
-            "events": particles.events,
-            "initial": particles.initial,
-            "tables": dict(vars(particles.tables)),
-            **{name: getattr(self.state, name) for name in WEIGHTS},
-        }
-
-    def restored(self, saved: Mapping[str, Any], history: History) -> "Running":
-        """The same model with the particles of a history that `saved` gave."""
-        particles = GridParticles(saved["events"], saved["initial"], Tables(**saved["tables"]))
-        old = self.state.replace(**{name: saved[name] for name in WEIGHTS})
-        return self.holding(particles, history, old)
-
-
-def set_up(grid: GridConditionals, history: History, num_particles: int) -> Running:
-    """Set the engine up on slice 0 of a history, with placeholders for particles."""
-    engine = DCPC(GridModel(grid).build(), num_particles=num_particles)
-    return Running(grid, engine, engine.init(data_of(history.head(1)), seed=0))
-
-
-def start(first: Running, generator: torch.Generator) -> Running:
-    """Draw the particles of slice 0, weighed by how well they predicted the first view."""
-    number = len(first.state.log_weights)
-    particles, gain = prior_particles(first.grid, first.history, number, generator)
-    evidence = torch.logsumexp(gain, 0) - np.log(len(gain))
-    state = first.state.with_values(values_of(particles))
-    weighed = state.replace(log_weights=gain[:, None], log_evidence=evidence[None])
-    resampled = resample_lineages(weighed, generator)
-    fresh = torch.arange(len(gain))[:, None]
-    return replace(first, state=resampled.replace(ancestors=fresh))
-
-
-def regrown(
-    before: Running, after: Running, history: History, generator: torch.Generator
-) -> Running:
-    """The particles of `before` under the grown vocabulary and map of `after`, with new tables.
-
-    All tables are drawn anew given events and map; `history` is in the codes of the grown
-    vocabulary.
-    """
-    particles = before.particles
-    if after.grid.geometry.size > before.grid.geometry.size:
-        position = after.grid.trace(particles.events, history)[0].position
-        wider = after.grid.widened(particles, before.grid.geometry, position, generator)
-        particles = replace(particles, initial=wider)
-    tables = after.grid.draw_all_tables(particles.events, particles.initial, history, generator)
-    return after.holding(replace(particles, tables=tables), history, before.state)
 
 
 class EpisodeFilter:

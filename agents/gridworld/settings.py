@@ -7,6 +7,7 @@ from typing import Any
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.gridworld.model.counts import TablePrior
 from aif_dcpc.agents.gridworld.planning.abstract_states import SearchBudget
+from aif_dcpc.agents.gridworld.requirements import check_ranges
 from aif_dcpc.agents.preferences import Preferences
 from aif_dcpc.misspelt import unknown_name
 
@@ -71,7 +72,7 @@ def hierarchical_settings(values: Mapping[str, Any]) -> HierarchicalSettings:
         for key, value in values.items()
     }
     settings: HierarchicalSettings = _build(HierarchicalSettings, plain, "")
-    _check(settings)
+    check_ranges(values)
     return settings
 
 
@@ -96,36 +97,3 @@ def _check_type(path: str, value: Any, kind: Any) -> None:
     }
     if not fits.get(kind, True):
         raise AgentError(f"agent setting {path} must be of type {kind.__name__}, not {value!r}.")
-
-
-def _two_positive(values: Any) -> bool:
-    fits = isinstance(values, tuple) and len(values) == 2
-    return fits and all(type(value) in (int, float) and value > 0 for value in values)
-
-
-def _check(settings: HierarchicalSettings) -> None:
-    inference = settings.inference
-    preferences = settings.preferences
-    rules = {
-        "knowledge must be 'egocentric_view'": settings.knowledge == "egocentric_view",
-        "inference.update must be 'exact'": inference.update == "exact",
-        "inference.num_particles must be at least 1": inference.num_particles >= 1,
-        "inference.num_sweeps must be at least 0": inference.num_sweeps >= 0,
-        "map_size must be at least 8, and at most 1000": 8 <= settings.map_size <= 1000,
-        "precision must be positive": settings.precision > 0,
-        "preferences.step_cost must be positive": preferences.step_cost > 0,
-        "preferences.lasting must not be negative": preferences.lasting >= 0,
-        "preferences.discount must lie between 0 and 1": 0 < preferences.discount < 1,
-        "replay.capacity must be at least 1": settings.replay.capacity >= 1,
-        "prior.stay must lie between 0 and 1": 0 < settings.prior.stay < 1,
-        "prior.stay_alike must lie between 0 and 1": 0 < settings.prior.stay_alike < 1,
-        "prior.nothing must lie between 0 and 1": 0 < settings.prior.nothing < 1,
-        "prior.hand_matters must lie between 0 and 1": 0 < settings.prior.hand_matters < 1,
-        "prior.effect_odds must be positive": settings.prior.effect_odds > 0,
-        "prior.ahead_odds must be positive": settings.prior.ahead_odds > 0,
-        "prior.token_concentration must be positive": settings.prior.token_concentration > 0,
-        "prior.misread must be two positive numbers": _two_positive(settings.prior.misread),
-    }
-    for rule, holds in rules.items():
-        if not holds:
-            raise AgentError(f"agent setting {rule}.")

@@ -71,7 +71,7 @@ class BeliefGraph:
     seconds: float | None = None
     novelty: bool = True
     horizon_value: HorizonValue | None = None
-    _memory: TableMemory = field(default_factory=TableMemory, init=False, repr=False, compare=False)
+    memory: TableMemory = field(default_factory=TableMemory, init=False, repr=False, compare=False)
     _last: list[FiniteSteps] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -91,7 +91,7 @@ class BeliefGraph:
         Raises:
             AgentError: the model is not finite.
         """
-        return self.plan_tables(*FiniteModel.read(situation, self._memory))
+        return self.plan_tables(*FiniteModel.read(situation, self.memory))
 
     def plan_tables(self, finite: FiniteModel, belief: Floats) -> Plan:
         """Plan from a belief `(S,)` on tables.

@@ -1,8 +1,10 @@
 """The belief over a finite model's present state, from a cloud: exact where its history is told.
 
 Filtering begins where an episode begins, with the state's own law, or where the cloud has been cut,
-with the states of its particles there. What follows is exact for each particle's parameters, so
-that the more slices a cloud holds the less of its belief is a count of particles.
+with the states of its particles there. What follows is exact for each particle's parameters
+(Rao-Blackwellised), so that of the belief over a whole episode nothing is a count of particles but
+what is believed of parameters. Where there are none, it is the exact filter, and carried along: the
+belief of the slice before is looked up, not computed again.
 """
 
 from collections.abc import Mapping
@@ -19,6 +21,7 @@ from aif_dcpc.agents.kernel_tables import MAX_ENTRIES, indices
 from aif_dcpc.agents.planners.finite_reading import Reading, Tables
 from aif_dcpc.inference.model.factor_graph import Argument
 
+REMEMBERED = 64  # beliefs that are carried along, of as many worlds
 RESET = "reset"  # name of the input that is 1 where an episode begins
 Key = tuple[bytes, ...]
 
@@ -44,14 +47,43 @@ class FilteredBelief:
         if set(self.reading.told) == set(self.reading.factors) and not self.reading.state.masks:
             return self._at_particles(last)[0]
         start, chances = self._start()
+        chances = _once(chances)
+        if self.reading.varies or self.reading.state.masks:
+            return self._averaged(self._filtered(chances, start, last))
+        return self._averaged(self._carried(chances, start, last))
+
+    def _filtered(self, chances: Floats, start: int, last: int) -> Floats:
+        """Take beliefs `(K or 1, S)` from slice `start` to slice `last`."""
         for t in range(start + 1, last + 1):
             chances = self._seen(self._moved(chances, t), t)
-        return self._averaged(chances)
+        return chances
+
+    def _carried(self, chances: Floats, start: int, last: int) -> Floats:
+        """Do the same from the belief of this slice or of the one before, where it is remembered."""
+        known = self.reading.memory.carried
+        keys = [chances.tobytes() + self._told(start, t) for t in (last, last - 1)]
+        steps = next((n for n, key in enumerate(keys) if key in known), None)
+        if steps is None or last - steps < start:
+            found = self._filtered(chances, start, last)
+        else:
+            found = self._filtered(known[keys[steps]], last - steps, last)
+        known[keys[0]] = found
+        while len(known) > REMEMBERED:
+            del known[next(iter(known))]
+        return found
+
+    def _told(self, start: int, last: int) -> bytes:
+        """All that the filter reads of slices `start` to `last`, whose own action nobody reads."""
+        reading = self.reading
+        names = {*reading.told, *reading.leaves, *(a.site for a in reading.inputs)}
+        begins = max(start - 1, 0)
+        parts = [reading.state.value(name)[0, 0, begins : last + 1] for name in sorted(names)]
+        parts.append(reading.state.values[reading.action][0, 0, begins:last])
+        return b"".join(part.cpu().numpy().tobytes() for part in parts)
 
     def _averaged(self, chances: Floats) -> Floats:
         """Average the beliefs `(K or 1, S)` of particles that allow for what was seen."""
-        total = chances.sum(1)
-        weights = np.where(total > 0, 1.0, 0.0)
+        weights = (chances.sum(1) > 0).astype(float)
         if len(chances) > 1:
             weights = weights * self.weights
         if not weights.any():
@@ -59,8 +91,7 @@ class FilteredBelief:
                 "what was seen is impossible under every particle's tables; use more particles or "
                 "more sweeps, or allow for it in a kernel."
             )
-        shares = weights / np.where(total > 0, total, 1.0)
-        found: Floats = shares @ chances / weights.sum()
+        found: Floats = weights @ chances / weights.sum()
         return found
 
     # -- where to begin ----------------------------------------------------------------------------
@@ -137,7 +168,7 @@ class FilteredBelief:
         return found
 
     def _seen(self, predicted: Floats, t: int, tables: Tables | None = None) -> Floats:
-        """Weigh beliefs `(K or 1, S)` by what is seen in slice t."""
+        """Condition beliefs `(K or 1, S)` on what is seen in slice t; 0 where it is impossible."""
         reading = self.reading
         tables = self.tables_at(self.given(t)) if tables is None else tables
         for name in (*reading.told, *reading.leaves):
@@ -148,4 +179,10 @@ class FilteredBelief:
             told = name in reading.told
             table = reading.identity(name)[None] if told else reading.likelihood(tables[name])
             predicted = predicted * table[:, :, index]
-        return predicted
+        total = predicted.sum(1, keepdims=True)
+        return predicted / np.where(total > 0, total, 1.0)
+
+
+def _once(chances: Floats) -> Floats:
+    """Keep one of beliefs `(K, S)` that are all the same."""
+    return chances[:1] if (chances == chances[:1]).all() else chances

@@ -128,7 +128,7 @@ class FiniteModel:
         Raises:
             AgentError: the model is not finite; names the site and what to plan with instead.
         """
-        reading = Reading(situation, memory or TableMemory())
+        reading = Reading(situation.over_history(), memory or TableMemory())
         filtered = FilteredBelief(reading)
         weights = filtered.weights
         belief = filtered.belief()

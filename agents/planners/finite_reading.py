@@ -23,6 +23,7 @@ from aif_dcpc.agents.kernel_tables import (
     KernelTable,
     TableMemory,
     information,
+    reads_particles,
     spread,
 )
 from aif_dcpc.agents.planners.protocol import Situation
@@ -196,6 +197,12 @@ class Reading:
         return tuple(
             n for n in self.factors if n not in self.kept and (n not in latent or n in masks)
         )
+
+    @cached_property
+    def varies(self) -> bool:
+        """Whether tables differ from particle to particle, by what is still to be learned."""
+        factors = [self.graph.factors_by_key[name] for name in self.timed]
+        return any(reads_particles(self.state, factor, self.values) for factor in factors)
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ with risk = -E[log preference] - H[outcomes], and ambiguity = H[outcomes] - info
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import gymnasium
@@ -72,6 +72,8 @@ class Situation:
         action_space: what can be chosen.
         preferences: observed site -> log preference of its values, nats up to a constant.
         generator: source of all randomness.
+        history: the cloud over the running episode with its weights, if the agent has it: what a
+            filter reads, where `state` holds only the slices that the next one reads.
     """
 
     engine: DCPC
@@ -80,6 +82,11 @@ class Situation:
     action_space: gymnasium.Space[Any]
     preferences: Mapping[str, Preference]
     generator: torch.Generator
+    history: State | None = None
+
+    def over_history(self) -> "Situation":
+        """Return the same situation with all of the running episode, for what filters it."""
+        return self if self.history is None else replace(self, state=self.history)
 
 
 @runtime_checkable

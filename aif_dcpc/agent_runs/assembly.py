@@ -8,6 +8,7 @@ import gymnasium
 
 from aif_dcpc import agents, envs
 from aif_dcpc.agents.protocol import Agent, EgocentricView
+from aif_dcpc.agents.requirements import check_request
 from aif_dcpc.errors import ConfigError, RunFolderError
 from aif_dcpc.runs import Checkpoint
 from aif_dcpc.schema import EnvConfig, Settings
@@ -41,6 +42,23 @@ def make_agent(name: str, settings: Settings, env: Env, seed: int) -> Agent:
             metadata=agent_metadata(env),
             settings=settings,
             seed=seed,
+        )
+
+
+def check_agent(name: str, settings: Settings, env: Env) -> None:
+    """Refuse, before torch is imported, what `make_agent` would refuse of the package's own agents.
+
+    Raises:
+        ConfigError: as `make_agent`.
+    """
+    with _told_in_one_sentence():
+        agents.check_name(name)
+        check_request(
+            name,
+            observation_space=env.observation_space,
+            action_space=env.action_space,
+            metadata=agent_metadata(env),
+            settings=settings,
         )
 
 

@@ -1,13 +1,15 @@
 """A trained agent in three lines.
 
-from aif_dcpc import Agent
-agent = Agent.load("runs/...")
-action = agent.act(observation)
+    from aif_dcpc import Agent
+    agent = Agent.load("runs/...")
+    action = agent.act(observation)
+
+The loop around them is that of `aif_dcpc.agents.protocol`.
 """
 
 from collections.abc import Sequence
 
-from aif_dcpc.agent_runs.assembly import Env, make_agent, make_env, restore_agent
+from aif_dcpc.agent_runs.assembly import Env, check_agent, make_agent, make_env, restore_agent
 from aif_dcpc.agents.protocol import Agent as AgentProtocol
 from aif_dcpc.randomness import AGENT_SEED, derive
 from aif_dcpc.runs import open_run
@@ -55,6 +57,7 @@ def load_agent_and_env(
     config = folder.config(trust=trust)
     world: EnvConfig = config.env if change is None else change.applied_to(config.env)
     env = make_env(world, render=render)
+    check_agent(config.agent["name"], config.agent_settings(), env)
     agent = make_agent(
         config.agent["name"], config.agent_settings(), env, derive(config.seed, AGENT_SEED)
     )

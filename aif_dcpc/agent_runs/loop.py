@@ -37,6 +37,7 @@ class AgentLoop:
         greedy: whether the best action is taken, or one is sampled.
         log_every: environment steps between records of the agent's diagnostics.
         before_step: called after every choice, before the environments hear of it.
+        after_step: called with what came of it, before new episodes begin.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class AgentLoop:
         greedy: bool,
         log_every: int,
         before_step: Callable[[], None] = lambda: None,
+        after_step: Callable[[Sequence[Outcome]], None] = lambda outcomes: None,
     ) -> None:
         self.worlds = [World(env, inhabitants.rests) for env in envs]
         self.inhabitants = inhabitants
@@ -55,6 +57,7 @@ class AgentLoop:
         self.greedy = greedy
         self.log_every = log_every
         self.before_step = before_step
+        self.after_step = after_step
         self.statistics = EpisodeStatistics()
         self.averages = Averages()
         self.times = Times()
@@ -92,6 +95,7 @@ class AgentLoop:
         self.inhabitants.feedback(outcomes)
         learned = time.perf_counter()
         self._note(acting=acted - start, environment=answered - asked, learning=learned - answered)
+        self.after_step(outcomes)
         return self._count(outcomes)
 
     def _count(self, outcomes: Sequence[Outcome]) -> list[StepMetrics]:

@@ -11,14 +11,17 @@ from typing import Any
 from aif_dcpc.agent_runs.actions import admitted
 from aif_dcpc.agent_runs.assembly import Env
 from aif_dcpc.agent_runs.episode_statistics import RunningEpisode, succeeded
+from aif_dcpc.agent_runs.explanations import Explainer
 from aif_dcpc.agent_runs.inhabitants import AllAtOnce, Inhabitants, OneInEach
 from aif_dcpc.agent_runs.loading import load_agent_and_env
 from aif_dcpc.agent_runs.recorder import Recorder
+from aif_dcpc.agent_runs.recordings import EpisodeRecording, require_rerun
 from aif_dcpc.agent_runs.worlds import World
 from aif_dcpc.agents.protocol import Agent, BatchAgent
 from aif_dcpc.best_effort import BestEffort
-from aif_dcpc.devices import set_up
+from aif_dcpc.devices import check_device, set_up
 from aif_dcpc.errors import RunFolderError
+from aif_dcpc.metrics import MetricsLog
 from aif_dcpc.progress import LiveProgress
 from aif_dcpc.runs import open_run
 from aif_dcpc.schema import RolloutConfig
@@ -54,8 +57,9 @@ def play(
     seed: int,
     greedy: bool,
     before_step: Callable[[], None] = lambda: None,
+    at_end: Callable[[float], None] = lambda total: None,
 ) -> Episode:
-    """Play one episode, from a seed to its end."""
+    """Play one episode, from a seed to its end; `at_end` hears of its return before anything goes on."""
     observation, _ = env.reset(seed=seed)
     agent.begin(seed=seed)
     shortest = shortest_path(env)
@@ -74,6 +78,7 @@ def play(
         total += float(reward)
         steps += int(info.get("env_steps", 1))
         over = bool(terminated or truncated)
+    at_end(total)
     return _episode(total, steps, milliseconds, shortest, info)
 
 
@@ -194,16 +199,19 @@ def rollout(config: RolloutConfig) -> dict[str, Any]:
     """
     if config.run is None:
         raise RunFolderError("which run? write run=RUN_DIR.")
-    set_up(config.device, config.threads)
+    check_device(config.device)
+    if config.rerun:
+        require_rerun()
+    start = time.monotonic()
     folder = open_run(config.run)
-    agent, env = load_agent_and_env(config.run, config.env, render=config.video, trust=config.trust)
+    drawn = config.video or config.rerun
+    agent, env = load_agent_and_env(config.run, config.env, render=drawn, trust=config.trust)
+    set_up(config.device, config.threads)
     trained = folder.load_checkpoint()["tally"]["step"]
     beside = BestEffort(folder)
     log = beside.log(file="rollouts.jsonl", board="rollouts")
-    recorder = None
-    if config.video and log is not None:
-        recorder = Recorder(env, agent, folder.path, log)
-    episodes = _play_all(config, env, agent, recorder, trained, beside)
+    watchers = Watchers(config, env, agent, beside, log, trained)
+    episodes = _play_all(config, env, agent, watchers)
     result = summarise(episodes)
     if log is not None:
         with beside.attempt(), log:
@@ -214,35 +222,82 @@ def rollout(config: RolloutConfig) -> dict[str, Any]:
         "policy": config.policy,
         "seed": config.seed,
     }
-    return {**about, "env_steps_trained": trained, **result}
+    seconds = round(time.monotonic() - start, 1)
+    return {**about, "env_steps_trained": trained, **result, "seconds": seconds}
 
 
-def _play_all(
-    config: RolloutConfig,
-    env: Env,
-    agent: Agent,
-    recorder: Recorder | None,
-    trained: int,
-    beside: BestEffort,
-) -> list[Episode]:
-    """Play the filmed episodes one by one, and the others as many at a time as is asked for."""
+class Watchers:
+    """Whoever looks on while the first episodes are played: a film, reasons, a recording, as asked for.
+
+    Args:
+        config: of the rollout.
+        env, agent: that play.
+        beside: writes as far as it can.
+        log: where films are shown; None where nothing can be written.
+        trained: environment steps that the agent learned for.
+    """
+
+    def __init__(
+        self,
+        config: RolloutConfig,
+        env: Env,
+        agent: Agent,
+        beside: BestEffort,
+        log: MetricsLog | None,
+        trained: int,
+    ) -> None:
+        self.beside = beside
+        self.policy = config.policy
+        self.trained = trained
+        folder = beside.folder.path
+        writes = log is not None
+        self.film = Recorder(env, agent, folder, log) if config.video and log is not None else None
+        self.reasons = Explainer(env, agent, folder) if config.explain and writes else None
+        self.recording = EpisodeRecording(env, agent, folder) if config.rerun and writes else None
+        present = (self.film, self.reasons, self.recording)
+        anybody = any(watcher is not None for watcher in present)
+        self.episodes = min(config.video_episodes, config.episodes) if anybody else 0
+
+    def before_step(self, seed: int) -> None:
+        """Look at a choice before it is done."""
+        if self.film is not None:
+            self.film.film(f"seed {seed}")
+        for watcher in (self.reasons, self.recording):
+            if watcher is not None:
+                watcher.note()
+
+    def at_end(self, seed: int, total: float) -> None:
+        """Look at what the last step led to, and write what was seen."""
+        name = f"rollout-{self.policy}-{seed}"
+        if self.film is not None:
+            self.film.film(f"seed {seed}   the end: return {total:.2f}")
+            with self.beside.attempt():
+                self.film.finish(self.trained, name, "eval/episode")
+        if self.recording is not None:
+            self.recording.note()
+        for watcher in (self.reasons, self.recording):
+            if watcher is not None:
+                with self.beside.attempt():
+                    watcher.finish(name)
+
+
+def _play_all(config: RolloutConfig, env: Env, agent: Agent, watchers: Watchers) -> list[Episode]:
+    """Play the watched episodes one by one, and the others as many at a time as is asked for."""
     greedy = config.policy == "greedy"
     seeds = range(config.seed, config.seed + config.episodes)
     singly = config.episodes if config.num_envs == 1 else 0
-    filmed = min(config.video_episodes, config.episodes) if recorder is not None else 0
     episodes: list[Episode] = []
     with LiveProgress(config.episodes, unit="episodes") as progress:
 
         def show(done: Sequence[Episode]) -> None:
             progress.update(len(done), {"success": fmean(episode.success for episode in done)})
 
-        for index, seed in enumerate(seeds[: max(singly, filmed)]):
-            film = recorder if index < filmed else None
-            before_step = partial(film.film, f"seed {seed}") if film is not None else _nothing
-            episodes.append(play(env, agent, seed=seed, greedy=greedy, before_step=before_step))
-            if film is not None:
-                with beside.attempt():
-                    film.finish(trained, f"rollout-{config.policy}-{seed}", "eval/episode")
+        for index, seed in enumerate(seeds[: max(singly, watchers.episodes)]):
+            looked_at: dict[str, Any] = {}
+            if index < watchers.episodes:
+                looked_at["before_step"] = partial(watchers.before_step, seed)
+                looked_at["at_end"] = partial(watchers.at_end, seed)
+            episodes.append(play(env, agent, seed=seed, greedy=greedy, **looked_at))
             show(episodes)
         rest = seeds[len(episodes) :]
         if rest:
@@ -250,10 +305,6 @@ def _play_all(
             others = SideBySide(envs, inhabitants, rest, greedy=greedy)
             episodes += others.play(lambda done: show([*episodes, *done]))
     return episodes
-
-
-def _nothing() -> None:
-    """Draw no picture before a step."""
 
 
 def _lives(config: RolloutConfig, env: Env, agent: Agent) -> tuple[list[Env], Inhabitants]:

@@ -6,18 +6,20 @@ from dataclasses import asdict, dataclass, replace
 
 import yaml
 
-from aif_dcpc.agent_runs.assembly import make_agent, make_env
+from aif_dcpc.agent_runs.assembly import check_agent, make_agent, make_env
 from aif_dcpc.agent_runs.episode_statistics import EpisodeStatistics, Times
 from aif_dcpc.agent_runs.inhabitants import settle
 from aif_dcpc.agent_runs.loop import AgentLoop
 from aif_dcpc.agent_runs.recorder import Recorder
-from aif_dcpc.devices import set_up
+from aif_dcpc.agent_runs.worlds import Outcome as WorldOutcome
+from aif_dcpc.devices import check_device, resolved, set_up
 from aif_dcpc.errors import ConfigError
 from aif_dcpc.interruption import Interruption, interruptible
+from aif_dcpc.learning_curve import save_learning_curve
 from aif_dcpc.metrics import MetricsLog, logged_bytes
 from aif_dcpc.progress import LiveProgress
-from aif_dcpc.randomness import AGENT_SEED, derive, seed_everything
-from aif_dcpc.runs import Checkpoint, RunFolder, new_run, writing
+from aif_dcpc.randomness import AGENT_SEED, derive, seed_everything, seed_host
+from aif_dcpc.runs import Checkpoint, RunFolder, new_run, refuse_taken, writing
 from aif_dcpc.schema import TrainConfig
 
 
@@ -41,9 +43,9 @@ def create_agent_run(config: TrainConfig) -> RunFolder:
     """
     if config.epochs is not None:
         raise ConfigError("epochs is the budget of image models: an agent's is total_env_steps.")
-    config = replace(config, device=set_up(config.device, config.threads))
-    seed_everything(config.seed)
+    refuse_taken(config.run_dir)
     loop = _loop(config)
+    config = replace(config, device=resolved(config.device))
     loop.begin()
     with new_run(config.run_dir, config.name) as folder:
         folder.save_config(config)
@@ -59,7 +61,6 @@ def continue_agent_run(folder: RunFolder, config: TrainConfig) -> Outcome:
     Raises:
         UserError: the run folder is damaged or does not fit.
     """
-    set_up(config.device, config.threads)
     with writing(folder, config):
         loop = _loop(config)
         checkpoint = folder.load_checkpoint()
@@ -80,11 +81,16 @@ def continue_agent_run(folder: RunFolder, config: TrainConfig) -> Outcome:
 
 
 def _loop(config: TrainConfig) -> AgentLoop:
+    """Make worlds and agent, seeded; what can be refused is refused before torch is imported."""
+    check_device(config.device)
+    seed_host(config.seed)
     drawn = bool(config.picture_every or config.video_every)
     envs = [make_env(config.env, render=drawn and not i) for i in range(config.num_envs)]
     name = config.agent["name"]
-    seed = derive(config.seed, AGENT_SEED)
-    agent = make_agent(name, config.agent_settings(), envs[0], seed)
+    check_agent(name, config.agent_settings(), envs[0])
+    set_up(config.device, config.threads)
+    seed_everything(config.seed)
+    agent = make_agent(name, config.agent_settings(), envs[0], derive(config.seed, AGENT_SEED))
     return AgentLoop(
         envs,
         settle(name, agent, config.num_envs),
@@ -136,6 +142,7 @@ class AgentRun:
         self.start = time.monotonic()
         self.free_energy = float("nan")
         loop.before_step = self._draw
+        loop.after_step = self._draw_end
 
     def run(self) -> Outcome:
         """Step until something ends the run."""
@@ -149,6 +156,7 @@ class AgentRun:
                 progress.update(statistics.step, self._numbers())
         self._save()
         self.recorder.join("episode-*.gif", "learning")
+        save_learning_curve(self.folder.path, "agent")
         _close(self.loop)
         return Outcome(
             reason,
@@ -191,11 +199,23 @@ class AgentRun:
         every = self.config.picture_every
         if every and statistics.step >= self.next_picture:
             self.next_picture = _next_multiple(statistics.step + 1, every)
-            self.recorder.picture(statistics.step)
+            self.recorder.picture(statistics.step, self._words())
         number = self.shown.episode.number
         if self.config.video_every and number % self.config.video_every < len(self.loop.worlds):
-            words = f"episode {number + 1}   step {statistics.step}   success rate {statistics.success_rate:.2f}"
-            self.recorder.film(words)
+            self.recorder.film(self._words())
+
+    def _draw_end(self, outcomes: Sequence[WorldOutcome]) -> None:
+        """Film what the last step of a recorded episode of the first world led to."""
+        if outcomes[0].ended and self.recorder.frames:
+            total = self.shown.episode.episode_return
+            self.recorder.film(f"{self._words()}   the end: return {total:.2f}")
+
+    def _words(self) -> str:
+        statistics = self.loop.statistics
+        return (
+            f"episode {self.shown.episode.number + 1}   step {statistics.step}   "
+            f"success rate {statistics.success_rate:.2f}"
+        )
 
     def _save(self) -> None:
         content: Checkpoint = {

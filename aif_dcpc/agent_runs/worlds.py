@@ -10,16 +10,18 @@ world that *rests* shows its last observation once more while the others act, an
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from aif_dcpc.agent_runs.actions import admitted, plain
 from aif_dcpc.agent_runs.assembly import Env
 from aif_dcpc.agent_runs.episode_statistics import RunningEpisode
 from aif_dcpc.agents.protocol import Observation
 from aif_dcpc.errors import RunFolderError
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,10 @@ class World:
                 )
 
 
-def _plain(observation: Observation) -> dict[str, torch.Tensor]:
+def _plain(observation: Observation) -> "dict[str, torch.Tensor]":
     """Turn an observation into tensors, for a checkpoint."""
+    import torch
+
     return {name: torch.as_tensor(value) for name, value in observation.items()}
 
 

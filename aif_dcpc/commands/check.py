@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data-sets", type=int, default=400, help="how many are simulated (default 400)"
     )
+    parser.add_argument("--version", action="version", version=version("aif_dcpc"))
     parser.add_argument("--seed", type=int, default=0, help="of all random draws (default 0)")
     parser.add_argument(
         "--plot", type=Path, default=Path("ranks.png"), help="where the ranks go (ranks.png)"

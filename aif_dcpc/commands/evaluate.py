@@ -13,7 +13,9 @@ from typing import Any
 
 from aif_dcpc.commands.command import run_command
 from aif_dcpc.commands.run_choice import chosen_run
+from aif_dcpc.devices import check_device
 from aif_dcpc.errors import ConfigError
+from aif_dcpc.image_runs.reconstruction import find_metrics
 from aif_dcpc.notes import say
 from aif_dcpc.schema import evaluate_config
 
@@ -29,6 +31,8 @@ def evaluate(values: Mapping[str, Any], given: Sequence[str]) -> None:
     if not config.run:
         raise ConfigError("which run? Write run=RUN_DIR, or run=latest.")
     config = replace(config, run=[str(chosen_run(run, images=True)) for run in config.run])
+    check_device(config.device)
+    find_metrics("metrics", config.metrics)
 
     from aif_dcpc.image_runs import evaluation as image_evaluation
     from aif_dcpc.progress import print_columns, print_table

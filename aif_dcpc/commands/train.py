@@ -11,10 +11,13 @@ from aif_dcpc.commands.command import run_command, sweep_folder
 from aif_dcpc.commands.renewing import refuse_own
 from aif_dcpc.commands.run_choice import chosen_run
 from aif_dcpc.commands.words import as_typed
+from aif_dcpc.devices import check_device
 from aif_dcpc.errors import ConfigError, told
+from aif_dcpc.image_runs.request import check_request
 from aif_dcpc.interruption import exit_code
 from aif_dcpc.notes import say
 from aif_dcpc.outside import as_trust, outside_names
+from aif_dcpc.runs import refuse_taken
 from aif_dcpc.schema import RENEWABLE, TrainConfig, train_config
 
 if TYPE_CHECKING:
@@ -68,6 +71,11 @@ def learn_images(config: TrainConfig, folder: "RunFolder | None") -> None:
         config: of the run.
         folder: of a run that is resumed; None begins a new one.
     """
+    check_device(config.device)
+    if folder is None and config.images is not None:
+        refuse_taken(config.run_dir)
+        check_request(config, config.images)
+
     from aif_dcpc.image_runs.team import join_team, leave_team
 
     team = join_team(config.device)

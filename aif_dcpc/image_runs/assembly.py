@@ -9,24 +9,18 @@ from torch import Tensor
 
 from aif_dcpc.errors import ConfigError
 from aif_dcpc.image_runs.data import ImageData, load_images, unit
+from aif_dcpc.image_runs.request import GRAPHS, UPDATES, check_known
 from aif_dcpc.inference import DCPC, GraphicalModel, InferenceError
 from aif_dcpc.inference.baselines.langevin import UnadjustedLangevin
 from aif_dcpc.inference.baselines.lpc import LangevinCodingLearner
 from aif_dcpc.inference.baselines.vae import AmortisedLearner, VariationalLearner
 from aif_dcpc.inference.learning import Learner, parameter_groups
-from aif_dcpc.inference.moves.schedule import UPDATES
 from aif_dcpc.inference.stores import ParticleStore
-from aif_dcpc.misspelt import unknown_name
 from aif_dcpc.outside import find_function
 from aif_dcpc.randomness import IMAGE_PARTICLES, derive
 from aif_dcpc.schema import ImageConfig, TrainConfig
 
 IMAGE = "image"  # the observed site of every image model
-# name -> module:function, imported when it is asked for
-GRAPHS = {
-    "dlgm": "aif_dcpc.inference.images.dlgm:dlgm",
-    "generator": "aif_dcpc.inference.images.generators:generator",
-}
 AMORTISED: dict[str, type[AmortisedLearner]] = {
     "vae": VariationalLearner,
     "lpc": LangevinCodingLearner,
@@ -87,8 +81,8 @@ def find_graph(name: str) -> Callable[..., GraphicalModel]:
     Raises:
         ConfigError: there is none of that name.
     """
-    if ":" not in name and name not in GRAPHS:
-        raise ConfigError(unknown_name("image model", name, GRAPHS))
+    if ":" not in name:
+        check_known("image model", name, GRAPHS)
     return find_function("images.model", GRAPHS.get(name, name))
 
 
@@ -110,9 +104,8 @@ def make_engine(
     Raises:
         ConfigError: `inference` asks for an update that does not exist.
     """
-    update = config.inference.get("update", "exact")
-    if update not in UPDATES:
-        raise ConfigError(unknown_name("inference.update", str(update), UPDATES))
+    update = str(config.inference.get("update", "exact"))
+    check_known("inference.update", update, UPDATES)
     number = num_particles or config.inference["num_particles"]
     step = image_config(config).paper_step
     return DCPC(model, num_particles=number, update=update, step=step, seed=seed)

@@ -19,7 +19,7 @@ from torch import Tensor
 from aif_dcpc.errors import ConfigError
 from aif_dcpc.image_runs.picture_files import SUFFIXES, one_line, open_picture
 from aif_dcpc.image_runs.picture_folders import PictureFolder, by_class, find_pictures, parts_of
-from aif_dcpc.misspelt import unknown_name
+from aif_dcpc.image_runs.request import check_folder, check_known
 
 T = TypeVar("T")
 
@@ -77,8 +77,7 @@ def load_images(
     Raises:
         ConfigError: unknown, not there and not to be had, or damaged.
     """
-    if name not in DATA_SETS:
-        raise ConfigError(unknown_name("data set", name, DATA_SETS))
+    check_known("data set", name, DATA_SETS)
     data = DATA_SETS[name](Path(data_dir), image_size or 64, folder)
     for images, labels in ((data.train, data.train_labels), (data.test, data.test_labels)):
         if len(labels) not in (0, len(images)):
@@ -216,9 +215,8 @@ def _folder(data_dir: Path, image_size: int, folder: str | None) -> ImageData:
 
     Parts are `train/` and `test/`, where there are just these; else a tenth by chance is held out.
     """
-    if folder is None:
-        raise ConfigError("images.data=folder needs images.folder=PATH, a folder with pictures.")
-    place = Path(folder)
+    check_folder(folder)
+    place = Path(str(folder))
     parts = parts_of(place)
     if parts is not None:
         return _given_parts(place, by_class(parts[0]), by_class(parts[1]), image_size)

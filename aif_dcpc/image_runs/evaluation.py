@@ -60,7 +60,7 @@ from aif_dcpc.inference import DCPC, State
 from aif_dcpc.inference.baselines.classifier import Classifier, train_classifier
 from aif_dcpc.inference.images.layers import GreyBernoulli
 from aif_dcpc.inference.smc.annealing import AnnealedEvidence, annealed_log_evidence
-from aif_dcpc.pictures import Picture, png_bytes, save
+from aif_dcpc.pictures import Picture, captioned, png_bytes, save
 from aif_dcpc.progress import LiveProgress
 from aif_dcpc.runs import open_run
 from aif_dcpc.schema import EvaluateConfig
@@ -68,6 +68,15 @@ from aif_dcpc.schema import EvaluateConfig
 APART = 10  # seeds of one repetition, for what is drawn independently in it
 HIDDEN_IMAGES = 100  # held-out images that are completed
 SHOWN = 60  # samples in a figure
+CAPTIONS = {
+    "evaluation-reconstructions": "held-out images; below each the mean of its particles",
+    "evaluation-recall-from-half": "held-out images; what is seen of them; the wholes that two particles make of it",
+    "evaluation-inpainting": "held-out images; what is seen of them; the wholes that two particles make of it",
+    "evaluation-traversals": "each row: a direction of the root latents, -3 to 3 prior standard deviations",
+    "evaluation-samples-prior": "mean images drawn from the prior",
+    "evaluation-samples-mixture": "mean images drawn from a mixture fitted to the particles",
+    "free-energy": "free energy while learning: training batches, and held-out images",
+}
 BY_METHOD = "by_method"  # key of the results of runs that differ in more than their seed
 NATS_PER_BIT = 0.6931471805599453
 Result = dict[str, Any]
@@ -367,5 +376,6 @@ class Evaluation:
     def _keep(self, name: str, picture: Picture) -> None:
         if self.beside.links:
             return
+        drawn = captioned(picture, CAPTIONS[name])
         with self.beside.attempt():
-            save(self.trained.folder.path / "figures" / f"{name}.png", png_bytes(picture))
+            save(self.trained.folder.path / "figures" / f"{name}.png", png_bytes(drawn))

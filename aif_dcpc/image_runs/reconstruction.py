@@ -7,11 +7,13 @@ learning, `metrics.jsonl` and TensorBoard get it as `valid/<name>`; `aif-evaluat
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Union
 
 from aif_dcpc.errors import ConfigError
 from aif_dcpc.outside import find_function
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -24,27 +26,27 @@ class Reconstruction:
         log_joint: log p(image, particles), `(K, B)` nats.
     """
 
-    images: Tensor
-    means: Tensor
-    log_joint: Tensor
+    images: "Tensor"
+    means: "Tensor"
+    log_joint: "Tensor"
 
 
-Metric = Callable[[Reconstruction], Tensor | float]
+Metric = Callable[[Reconstruction], Union["Tensor", float]]
 
 
-def reconstruction_bce(found: Reconstruction) -> Tensor:
+def reconstruction_bce(found: Reconstruction) -> "Tensor":
     """Binary cross-entropy between pixels and the averaged mean, nats per image (the paper's "NLL")."""
     images = found.images
     means = found.means.clamp(1e-6, 1 - 1e-6)
     return -(images * means.log() + (1 - images) * (1 - means).log()).flatten(1).sum(1).mean()
 
 
-def mse(found: Reconstruction) -> Tensor:
+def mse(found: Reconstruction) -> "Tensor":
     """Mean squared difference per pixel (the paper's "MSE")."""
     return (found.images - found.means).square().mean()
 
 
-def free_energy(found: Reconstruction) -> Tensor:
+def free_energy(found: Reconstruction) -> "Tensor":
     """Mean of minus the log joint, nats per image."""
     return -found.log_joint.mean()
 

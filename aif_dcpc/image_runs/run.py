@@ -10,24 +10,30 @@ import torch
 import yaml
 
 from aif_dcpc.devices import set_up
-from aif_dcpc.errors import ConfigError, UserError
+from aif_dcpc.errors import UserError
 from aif_dcpc.image_runs.assembly import image_config, make_data, make_engine, make_model
 from aif_dcpc.image_runs.data import unit
 from aif_dcpc.image_runs.inference import infer_watched, sample_prior
 from aif_dcpc.image_runs.loop import ImageLoop
 from aif_dcpc.image_runs.reconstruction import find_metrics, measured
+from aif_dcpc.image_runs.request import check_request
 from aif_dcpc.image_runs.team import ALONE, Team
 from aif_dcpc.inference import InferenceError
 from aif_dcpc.inference.images import summary
 from aif_dcpc.interruption import Interruption, interruptible
+from aif_dcpc.learning_curve import save_learning_curve
 from aif_dcpc.metrics import MetricsLog, logged_bytes
-from aif_dcpc.pictures import image_grid, png_bytes, save
+from aif_dcpc.pictures import captioned, image_grid, png_bytes, save
 from aif_dcpc.progress import LiveProgress
 from aif_dcpc.randomness import IMAGE_VALIDATION, derive, seed_everything
 from aif_dcpc.runs import RunFolder, new_run, writing
 from aif_dcpc.schema import TrainConfig
 
 SHOWN = 10  # pictures in a row of the figures
+CAPTIONS = {
+    "reconstructions": "held-out images; below each the mean of its particles, inferred afresh",
+    "samples": "mean images drawn from the prior",
+}
 
 
 class LearningError(UserError):
@@ -52,9 +58,7 @@ def create_image_run(config: TrainConfig) -> RunFolder:
     Raises:
         UserError: the configuration cannot be met.
     """
-    if config.epochs is None:
-        raise ConfigError("an image model's budget is epochs: set epochs=N.")
-    find_metrics("images.metrics", image_config(config).metrics)  # before anything is learned
+    check_request(config, image_config(config))
     config = replace(config, device=set_up(config.device, config.threads))
     seed_everything(config.seed)
     loop = make_loop(config)
@@ -170,6 +174,8 @@ class ImageRun:
         if reason == "finished" and loop.progress.validated != loop.progress.step:
             self._validate()
         self._save()
+        if self.log is not None:
+            save_learning_curve(self.folder.path, "images")
         return ImageOutcome(
             reason,
             self.folder,
@@ -229,7 +235,7 @@ class ImageRun:
         self._show(self.log, "samples", sample_prior(engine, 4 * SHOWN))
 
     def _show(self, log: MetricsLog, name: str, images: torch.Tensor) -> None:
-        picture = image_grid(images.cpu().numpy(), columns=SHOWN)
+        picture = captioned(image_grid(images.cpu().numpy(), columns=SHOWN), CAPTIONS[name])
         save(self.folder.path / "figures" / f"{name}.png", png_bytes(picture))
         log.picture(self.loop.progress.step, f"valid/{name}", picture)
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.distributions import Beta, Categorical, Distribution
 
 from aif_dcpc.agents.active_inference import ActiveInferenceAgent
-from aif_dcpc.agents.planners.belief_graph import BeliefGraph
 from aif_dcpc.agents.settings import read_settings, require_streams
+from aif_dcpc.agents.tmaze import seeker
 from aif_dcpc.envs.cue_chaining import COLUMNS, ENDS, FIRST, MOVES, ROWS, SECOND, START, moved
 from aif_dcpc.inference import GraphicalModel, lag
 
@@ -103,21 +103,11 @@ def build(
     settings: Mapping[str, Any],
     seed: int,
 ) -> ActiveInferenceAgent:
-    """Build the agent: reward is wished for, its absence at an end is not, and soon is better.
+    """Build the agent, as that of the T-maze.
 
     Raises:
         AgentError: for another world, or settings that do not fit.
     """
     require_streams("cue_chaining", observation_space, STREAMS)
     common, own = read_settings(settings, horizon=15, discount=0.95, wish=3.0)
-    wish = own["wish"] * torch.tensor([0.0, -1.0, 1.0])
-    return ActiveInferenceAgent(
-        cue_chaining_model(),
-        action="action",
-        action_space=gymnasium.spaces.Discrete(num_actions),
-        observed=STREAMS,
-        preferences={"outcome": wish.log_softmax(0)},
-        planner=BeliefGraph(horizon=own["horizon"], discount=own["discount"]),
-        seed=seed,
-        **common,
-    )
+    return seeker(cue_chaining_model(), STREAMS, num_actions, seed=seed, **own, **common)

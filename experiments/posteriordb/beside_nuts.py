@@ -4,8 +4,9 @@
 
 Joins the lines of `measure` (programs and simulated posteriors) and of `nuts.run`, and measures
 nothing. Seconds hold both warm-ups. "Compiled" is what remains once tracing and compiling are done:
-for the engine without recording its densities, for NUTS the bare loop. "Waiting" is all of it, the
-model's construction or import included. Every figure of NUTS is that of the way that serves it best
+for the engine without recording its densities and without its diagnostics of what it has drawn, for
+NUTS the bare loop. "Waiting" is all of it (diagnostics on the engine's side alone), the model's
+construction or import included. Every figure of NUTS is that of the way that serves it best
 among the forms, numbers of chains and precisions that were tried: fewest wrong runs, then the best
 figure.
 
@@ -46,8 +47,9 @@ Seconds = Callable[[Row], tuple[float, float]]  # row -> before the draws, and o
 
 
 def engine_compiled(row: Row) -> tuple[float, float]:
-    """Seconds before the kept draws and of drawing, without recording."""
-    return row["seconds"] - row["recording"] - row["drawing"], row["drawing"]
+    """Seconds before the kept draws and of drawing, without recording and without judging what was drawn."""
+    apart = row["recording"] + row["drawing"] + row["judging"]
+    return row["seconds"] - apart, row["drawing"]
 
 
 def engine_waiting(row: Row) -> tuple[float, float]:

@@ -75,8 +75,9 @@ def sampled(name: str, seed: int, *, way: str, max_seconds: float) -> Row:
     """Sample one of `WAYS`, and return errors, mixing, processor seconds and warnings.
 
     Returns:
-        `seconds` of the call of `sample`, of which `recording` went into tracing densities and
-        `drawing` into the draws that are kept; `building` the model came before.
+        `seconds` of the call of `sample`, of which `recording` went into tracing densities,
+        `drawing` into the draws that are kept and `judging` into their diagnostics; `building` the
+        model came before.
     """
     began = processor_seconds()
     model, data = build(name, sites=way == "sites")
@@ -99,6 +100,7 @@ def sampled(name: str, seed: int, *, way: str, max_seconds: float) -> Row:
         "building": built - began,
         "recording": sum(parts.recording),
         "drawing": parts.drawing[-1],
+        "judging": parts.judging[-1],
         "draws": draws.num_draws * draws.acceptance.shape[0],
         "warnings": list(draws.warnings),
     }

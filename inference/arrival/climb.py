@@ -7,6 +7,7 @@ dimensions: in the typical set's neighbourhood, not at the mode.
 Reference: Nocedal and Wright 2006, algorithm 7.4; Zhang et al. 2022 (Pathfinder) for the idea.
 """
 
+from collections import deque
 from dataclasses import dataclass
 
 import torch
@@ -19,8 +20,12 @@ ENOUGH = 0.1  # nats of expected gain per dimension below which a chain has arri
 SHRINK = 0.3  # of the step, after a failure
 SLACK = 1e-4  # a step must gain this share of what its slope promises
 MOST = 300  # evaluations
-SHARE = 0.95  # of the chains that end the climb by arriving
+SHARE = 0.5  # of each datum's chains whose end is that of the climb: the others go on by sampling
+HIGHEST = (
+    0.1  # share of the chains that are still awaited: they may be the first to have left a plateau
+)
 CHECK = 5  # evaluations between looks at whether the climb may end
+PATIENCE = 4  # looks over which a chain that gains next to nothing has ended, arrived or not
 
 
 @dataclass
@@ -45,7 +50,7 @@ class Climb:
 
 
 def climb(density: Density, start: Tensor) -> Climb:
-    """Climb from `start` `(K, G, D)` until most chains have arrived, or the budget ends."""
+    """Climb from `start` `(K, G, D)` until enough chains have arrived or go no further, or the budget ends."""
     log_prob, score = density(start)
     dimension = start.shape[-1]
     history = (HISTORY, *start.shape)
@@ -55,6 +60,7 @@ def climb(density: Density, start: Tensor) -> Climb:
     size = torch.ones_like(log_prob)
     size = 1.0 / found.score.norm(dim=-1).clamp_min(1.0)
     calm = torch.zeros_like(log_prob)
+    past = deque([torch.full_like(log_prob, -torch.inf)] * PATIENCE)
     while found.evaluations < MOST:
         direction, has_pairs = _direction(found)
         gain = (direction * found.score).sum(-1)
@@ -73,9 +79,21 @@ def climb(density: Density, start: Tensor) -> Climb:
         found.log_prob = torch.where(better, log_prob, found.log_prob)
         size = torch.where(better, torch.ones_like(size), size * SHRINK)
         found.evaluations += 1
-        if found.evaluations % CHECK == 0 and float((calm >= 2).double().mean()) >= SHARE:
-            break
+        if found.evaluations % CHECK == 0:
+            idle = found.log_prob - past.popleft() < ENOUGH * dimension
+            if _is_over(found, (calm >= 2) | idle):
+                break
+            past.append(found.log_prob)
     return found
+
+
+def _is_over(found: Climb, ended: Tensor) -> bool:
+    """Whether half of each datum's chains, and the highest of them, have ended (reads a number)."""
+    height = torch.nan_to_num(found.log_prob, nan=-torch.inf, neginf=-torch.inf)
+    number = max(int(HIGHEST * len(ended)), 1)
+    top = ended.gather(0, height.topk(number, 0).indices)
+    share = ended.double().mean(0)
+    return bool(((share >= SHARE) & top.all(0)).all())
 
 
 def _finite(score: Tensor) -> Tensor:

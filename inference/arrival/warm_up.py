@@ -17,15 +17,20 @@ from aif_dcpc.inference.model.joint import Chart
 from aif_dcpc.inference.moves.hamiltonian import Metric
 from aif_dcpc.inference.queries.diagnostics import split_r_hat
 
-WINDOWS = (10, 15, 25, 40)
+WINDOWS = (10, 10, 10, 20, 40)
 MORE = 12  # further windows of the last size, at most
-SETTLE = 12  # sweeps of step learning alone, at the end
+SETTLE = 8  # sweeps of step learning alone, at the end
 MOST_SETTLES = 4
 LONGER = 2.0  # growth of trajectories, in steps, after which steps are learned once more
 ACCEPTED = 0.5  # mean acceptance, at least
 FISHER_WINDOWS = 2
 MIXED = 1.05
-MIXED_EARLY = 1.02  # at which the last window is left out
+MIXED_EARLY = 1.02  # at which the windows that are left are not needed
+FIRST_LOOK = 1  # number of the first window after which they may not be
+LEVEL = (
+    0.5  # standard deviations by which log densities may have risen between halves of an early one
+)
+ROWS = 10  # places in an early window for each dimension, at least
 STUCK = 0.15  # mean acceptance below which a chain is replaced
 APART = 10.0  # variance between chains over that within them, at which they sit in different modes
 
@@ -140,11 +145,27 @@ def between_over_within(places: Tensor) -> Tensor:
 
 
 def is_enough(number: int, window: Window) -> bool:
-    """Whether chains are accepted and agree in every chart, well if this is the last window but one."""
-    if number < len(WINDOWS) - 2 or float(window.acceptance.mean()) < ACCEPTED:
+    """Whether chains are accepted, stand level and agree in every chart, well if this is an early window."""
+    if number < FIRST_LOOK or float(window.acceptance.mean()) < ACCEPTED:
         return False
-    bound = MIXED_EARLY if number == len(WINDOWS) - 2 else MIXED
+    is_early = number < len(WINDOWS) - 1
+    if is_early and not (is_level(window.log_prob) and fills_metric(window)):
+        return False
+    bound = MIXED_EARLY if is_early else MIXED
     return max(float(grouped_r_hat(x)) for x in window.places.values()) < bound
+
+
+def is_level(log_prob: Tensor) -> bool:
+    """Whether log densities `(S, K, G)` no longer rise or fall together, by halves of a window."""
+    half = len(log_prob) // 2
+    rise = log_prob[-half:].mean((0, 1)) - log_prob[:half].mean((0, 1))
+    return bool((rise.abs() <= LEVEL * log_prob.flatten(0, 1).std(0)).all())
+
+
+def fills_metric(window: Window) -> bool:
+    """Whether a window holds enough places for a matrix."""
+    number, chains, _, dimension = next(iter(window.places.values())).shape
+    return number * chains >= ROWS * dimension
 
 
 def grouped_r_hat(places: Tensor) -> Tensor:

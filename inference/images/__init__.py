@@ -1,13 +1,15 @@
 """Generative models of images: graphs only; learning and inference are the engine's.
 
->>> from aif_dcpc.inference.images import dlgm, summary
->>> model = dlgm(sizes=(2, 3), image_shape=(1, 4, 4))
->>> print(summary(model))
-site   shape      parents  parameters
-z1     2          -                 0
-z2     3          z1               21
-image  1 x 4 x 4  z2               64
-total                              85
+A graph, and what is in it:
+
+    >>> from aif_dcpc.inference.images import dlgm, summary
+    >>> model = dlgm(sizes=(2, 3), image_shape=(1, 4, 4))
+    >>> print(summary(model))
+    site   shape      parents  parameters
+    z1     2          -                 0
+    z2     3          z1               21
+    image  1 x 4 x 4  z2               64
+    total                              85
 """
 
 from aif_dcpc.inference.images.dlgm import dlgm

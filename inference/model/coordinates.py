@@ -31,6 +31,8 @@ from aif_dcpc.inference.model.state import State
 
 Values = dict[str, Tensor]
 
+SHIFT = 0.5  # of an unconstrained value, to see what depends on it
+
 
 @dataclass(frozen=True)
 class Block:
@@ -159,6 +161,16 @@ class Block:
     def has_two_charts(self) -> bool:
         """Whether some site's location or scale depends on the block, so that the charts differ."""
         return any(self._depends_on_block(name) for name in self.names)
+
+    def scales(self, site: str, child: str) -> bool:
+        """Whether the scale of `child`, where it has one, differs with the value of `site` (reads numbers)."""
+        read = {argument.site for f in self._factors(child) for argument in f.inputs}
+        now = self._place(self.state.values, child) if site in read else None
+        if now is None:
+            return False
+        there = {**self.state.values, site: self.state.values[site] + SHIFT}
+        moved = self._place(there, child)
+        return moved is not None and not torch.equal(now.scale, moved.scale)
 
     def _depends_on_block(self, name: str) -> bool:
         if name in self.state.masks:

@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from aif_dcpc.inference.errors import InferenceError
+from aif_dcpc.inference.model.repeats import without_repeats
 
 Function = Callable[..., tuple[Tensor, ...]]
 aten = torch.ops.aten
@@ -80,9 +81,9 @@ def record(function: Function, *examples: Tensor) -> fx.GraphModule:
     with recorder, StaysInTensors(recorder):
         outputs = function(*examples)
     module = recorder.module(outputs)
-    module.graph = fx_graph_cse(module.graph)
-    module.graph.eliminate_dead_code()
-    module.recompile()
+    graph = fx_graph_cse(module.graph)
+    without_repeats(module, graph)
+    module.graph = graph
     return module
 
 

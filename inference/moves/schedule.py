@@ -17,6 +17,7 @@ from aif_dcpc.inference.moves.ffbs import ForwardFilterBackwardSample
 from aif_dcpc.inference.moves.forward_backward import is_chain, is_tabular
 from aif_dcpc.inference.moves.gibbs import Gibbs
 from aif_dcpc.inference.moves.independence import FromPrior
+from aif_dcpc.inference.moves.interweaving import interweavings
 from aif_dcpc.inference.moves.langevin import Langevin
 from aif_dcpc.inference.moves.layout import longest_lag
 from aif_dcpc.inference.moves.paper import Paper
@@ -221,6 +222,10 @@ def choose_schedule(
         else:
             kind = overrides.get(name) or _default(state, name, update)
             cycles.append(site_passes(state, name, kind, options))
+    if update == "exact":
+        cycles += [
+            ((move,),) for move in interweavings(state, frozenset(overrides) | blocks.keys())
+        ]
     return Schedule(_side_by_side(cycles))
 
 

@@ -35,6 +35,38 @@ def test_charts_bring_their_description_and_settings(tmp_path):
     }
 
 
+def points(folder, tag):
+    board = EventAccumulator(str(folder))
+    board.Reload()
+    return [(event.step, event.value) for event in board.Scalars(tag)]
+
+
+def test_a_chart_appears_once_it_changes_with_all_that_matters_of_it(tmp_path):
+    """The first and the last of equal points, then every point; one point alone is shown in the end."""
+    values = {1: 1.0, 2: 1.0, 3: 1.0, 4: 2.0, 5: 2.0}
+    with MetricsLog(tmp_path) as log:
+        for step, value in values.items():
+            log.scalars(
+                step, {"inference/ess": value, "inference/constant": 4.0, "train/return": 0.0}
+            )
+        log.scalars(6, {"inference/once": 3.0})
+    assert points(tmp_path, "inference/ess") == [(1, 1.0), (3, 1.0), (4, 2.0), (5, 2.0)]
+    assert points(tmp_path, "inference/once") == [(6, 3.0)]
+    assert [value for _, value in points(tmp_path, "train/return")] == [0.0] * 5
+    board = EventAccumulator(str(tmp_path))
+    board.Reload()
+    assert "inference/constant" not in board.Tags()["scalars"]
+
+
+def test_results_come_first_on_the_page(tmp_path):
+    with MetricsLog(tmp_path) as log:
+        log.scalars(3, {"train/return": 0.5, "train/success_rate": 1.0, "efe/total": 2.0})
+    board = EventAccumulator(str(tmp_path))
+    board.Reload()
+    assert sorted(board.Tags()["scalars"])[:2] == ["0_results/return", "0_results/success_rate"]
+    assert points(tmp_path, "0_results/return") == points(tmp_path, "train/return") == [(3, 0.5)]
+
+
 def test_descriptions_are_found_by_the_longest_beginning():
     assert description("train/success_rate") == DESCRIPTIONS["train/success_rate"]
     assert description("inference/acceptance/z1") == DESCRIPTIONS["inference/acceptance"]

@@ -20,7 +20,6 @@ OPTIONAL = {
     "cosmic_ray",
     "coverage",
     "jax",
-    "moviepy",
     "numpyro",
     "torch_fidelity",
     "torchmetrics",
@@ -104,8 +103,8 @@ def blocks(path):
     return re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
 
 
-def test_the_readme_runs_its_engine():
-    """A series of 20 slices has 21 in the end, a path of them each particle; draws have the data's length."""
+def test_the_readme_runs_its_engine(capsys):
+    """It prints what is shown, which is the exact posterior; a series of 4 slices has 5 in the end."""
     programs = [text for text in blocks(ROOT / "README.md") if "engine" in text]
     names = {}
     with torch.random.fork_rng():
@@ -113,30 +112,53 @@ def test_the_readme_runs_its_engine():
         for program in programs:
             exec(compile(program, "README.md", "exec"), names)
     assert len(programs) == 2
-    assert names["draws"]["s"].shape[2:] == (1, 20)
-    assert not names["draws"].warnings
+    draws = names["draws"]
+    assert draws["level"].shape[2:] == (1, 4)
+    assert not draws.warnings
     state = names["state"]
-    assert state.particles["s"].shape == (64, 1, 21)
-    assert state.particles["s"].isfinite().all()
-    assert 0 < names["info"].acceptance["s"] <= 1
+    assert state.particles["level"].shape == (64, 1, 5)
+    assert 0 < names["info"].acceptance["level"] <= 1
+    printed = capsys.readouterr().out.splitlines()
+    (text,) = re.findall(r"```text\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    shown = text.splitlines()
+    assert [line.split()[0] for line in printed] == [line.split()[0] for line in shown]
+    mean, sd = exact_levels(torch.tensor([1.2, 0.3, 0.8, 2.1], dtype=torch.float64))
+    for lines in (shown[1:5], printed[1:5]):
+        table = torch.tensor([[float(cell) for cell in line.split()[1:]] for line in lines])
+        error = sd / table[:, 6].sqrt()  # of a mean: the sd over the root of its effective draws
+        assert bool(((table[:, 0] - mean).abs() < 5 * error + 5e-4).all())
+        assert bool(((table[:, 1] / sd - 1).abs() < 5 / (2 * table[:, 7]).sqrt() + 5e-4).all())
+
+
+def exact_levels(seen):
+    """Means and sds of the README's levels, by conditioning a Gaussian."""
+    steps = torch.arange(len(seen))
+    variances = [1.0]
+    for _ in steps[1:]:
+        variances.append(0.81 * variances[-1] + 0.25)
+    earlier = torch.minimum(steps[:, None], steps)
+    apart = (steps[:, None] - steps).abs()
+    levels = torch.tensor(variances, dtype=torch.float64)[earlier] * 0.9**apart
+    gain = levels @ torch.linalg.inv(levels + torch.eye(len(seen), dtype=torch.float64))
+    return gain @ seen, (levels - gain @ levels).diagonal().sqrt()
 
 
 def test_every_program_of_the_documentation_has_a_test_that_runs_it():
-    """README: the engine twice, above, and a trained agent's three lines; the guides: `end_to_end/test_guide.py`,
-    `test_gaussian_guide.py`.
+    """README: the engine twice, above, and a trained agent's, `end_to_end/test_commands.py`; pages:
+    `end_to_end/test_pages.py`, `test_discrete_guides.py`, `test_gaussian_guide.py`.
 
-    All of docs/guides: `end_to_end/test_guides.py`.
+    All of docs/notebooks: `end_to_end/test_guides.py`, which says where.
     """
     found = {
         str(path.relative_to(ROOT)): len(blocks(path))
         for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))
-        if path.parent.name != "guides"
     }
     assert {name: number for name, number in found.items() if number} == {
         "README.md": 3,
-        "docs/behaviour.md": 1,
+        "docs/coming_from/official_dcpc.md": 1,
+        "docs/coming_from/pymdp.md": 1,
+        "docs/coming_from/pyro_numpyro.md": 1,
+        "docs/coming_from/torchrl_cleanrl.md": 1,
         "docs/discrete.md": 1,
         "docs/gaussian.md": 1,
-        "docs/your_own_agent.md": 1,
-        "docs/your_own_data.md": 1,
     }

@@ -1,6 +1,7 @@
 """What the documents point at exists: links, files and folders, modules."""
 
 import re
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
@@ -29,18 +30,11 @@ ELSEWHERE = {  # places that a document names which are not this repository's
         "aif_dcpc.inference.images.two_causes",
         "metrics.jsonl",
     },
-    "README.md": {"videos/learning.gif", "config.yaml", "metrics.jsonl"},  # of a run folder
+    "docs/start.md": {"videos/learning.gif", "config.yaml", "metrics.jsonl"},  # of a run folder
     "docs/your_own_agent.md": {
-        "mine.py",
         "cue.py",
         "configs/agent/cue.yaml",
         "aif_dcpc.agents.cue",
-    },
-    "docs/your_own_data.md": {
-        "mine.py",
-        "my_models.py",
-        "pictures/dogs/7.png",
-        "pictures.png",
     },
     "experiments/celeba_32/README.md": AUTHORS,
     "experiments/celeba_64/README.md": AUTHORS,
@@ -165,6 +159,33 @@ def test_former_names_are_not():
     coined = {name for name in former if re.search(r"\w_\w|[a-z][A-Z]", name)} - {"MAX_DENSE"}
     assert len(coined) > 10
     assert coined & words_of_the_code() == {"FromBank"}
+
+
+def test_the_readme_states_what_was_measured():
+    """Each number of its table stands on the page of all rows."""
+    rows = [
+        line for line in (ROOT / "README.md").read_text("utf-8").splitlines() if line[:1] == "|"
+    ]
+    page = set(re.findall(r"-?[\d,]*\.?\d+", (ROOT / "docs/measured.md").read_text("utf-8")))
+    assert len(rows) > 8
+    for row in rows[2:]:
+        numbers = re.findall(r"-?[\d,]*\.?\d+", row.split("|")[2])
+        assert [number for number in numbers if number not in page] == [], row
+
+
+def test_the_page_names_every_extra_and_the_code_no_other():
+    """Where something is missing that an extra installs, its sentence names one that there is."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = set(project["optional-dependencies"])
+    table = (ROOT / "docs/start.md").read_text("utf-8").split("| extra |")[1].split("\n\n")[0]
+    assert {
+        name for row in table.splitlines() for name in CODE.findall(row.split("|")[1])
+    } == extras
+    sources = [path for folder in FOLDERS[:7] for path in (ROOT / folder).rglob("*.py")]
+    named = {
+        name for path in sources for name in re.findall(r"aif_dcpc\[(\w+)\]", path.read_text())
+    }
+    assert len(named) > 2 and named - extras == set()
 
 
 def test_what_is_stale_is_noticed(tmp_path):

@@ -3,6 +3,7 @@
 import gymnasium
 import numpy as np
 import pytest
+import worlds  # noqa: F401, registers Lab/Corridor-v0
 from gymnasium.utils.env_checker import check_env
 
 from aif_dcpc import envs
@@ -137,6 +138,21 @@ def test_same_seed_same_noise():
         ({"name": "TMaze", "id": "CartPole-v1"}, "leave env.id out"),
         ({"name": "MiniGrid", "agent_view_size": 6}, "must be odd"),
         ({"name": "MiniGrid", "agent_view": 6}, "keywords that it does not know"),
+        (
+            {"name": "TMaze", "cue_reliability": 1.7},
+            "cue_reliability=1.7: expected.* from 0.5 to 1",
+        ),
+        (
+            {"name": "CueChaining", "reward_probability": -1},
+            "reward_probability=-1: .* from 0 to 1",
+        ),
+        ({"name": "Allostasis", "noise": -0.1}, "noise=-0.1: expected a number at least 0"),
+        (
+            {"name": "Gymnasium", "id": "FrozenLake-v1", "map_name": "9x9"},
+            "env.id=FrozenLake-v1 cannot be made with .*KeyError: '9x9'",
+        ),
+        ({"name": "worlds:Picky", "size": 4}, "env=worlds:Picky cannot be made with .*asserts"),
+        ({"name": "Gymnasium", "id": "BabyAI-GoToRedBall-v0"}, "write env=MiniGrid env.id=BabyAI-"),
     ],
     ids=str,
 )
@@ -144,6 +160,17 @@ def test_bad_settings_are_one_sentence(settings, words):
     with pytest.raises(envs.EnvironmentError_, match=words) as refused:
         envs.make(**settings)
     assert "\n" not in str(refused.value)
+
+
+def test_a_grid_world_may_be_registered_under_any_name():
+    env = envs.make("MiniGrid", id="Lab/Corridor-v0")
+    assert env.unwrapped.width == 6
+
+
+def test_what_is_wrong_with_a_world_itself_is_left_as_it_is():
+    """Nothing was asked of it: its author wants to see where."""
+    with pytest.raises(KeyError, match="broken"):
+        envs.make("worlds:Broken")
 
 
 def test_options_reach_an_environment_from_outside():

@@ -107,6 +107,18 @@ def test_importing_the_package_imports_nothing_heavy():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_the_version_is_told_by_the_package_and_every_command():
+    """That of pyproject.toml; the import stays light."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    code = "import sys, aif_dcpc; print(aif_dcpc.__version__); assert 'torch' not in sys.modules"
+    told = [subprocess.check_output([sys.executable, "-c", code], text=True)]
+    for entry in project["scripts"].values():
+        module, _, main = entry.partition(":")
+        code = f"import sys; sys.argv = ['x', '--version']; from {module} import {main}; {main}()"
+        told.append(subprocess.check_output([sys.executable, "-c", code], text=True))
+    assert told == [f"{project['version']}\n"] * (1 + len(project["scripts"]))
+
+
 def test_every_script_tells_what_went_wrong_in_one_sentence():
     """The entry of commands is `run_command`; that of experiments `run_script`, which keeps tracebacks from users."""
     scripts = [path for path in sources("experiments") if "if __name__ ==" in path.read_text()]

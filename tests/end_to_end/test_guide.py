@@ -5,48 +5,37 @@ Oracles: the share of the most frequent label; the conjugate posterior of how fa
 """
 
 import ast
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from notebook_scripts import executed, program
 from PIL import Image
 
 from aif_dcpc.agents import Agent
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+PROPER = {
+    "digits": slice(5),
+    "tmaze": slice(3),
+}  # cells of a graph and its use; what follows looks at it
 
 
-def program(guide="your_own_data.md"):
-    return re.search(
-        r"```python\n(.*?)```", (DOCS / guide).read_text(encoding="utf-8"), re.DOTALL
-    ).group(1)
-
-
-@pytest.mark.parametrize(("guide", "most"), [("your_own_data.md", 59), ("your_own_agent.md", 25)])
+@pytest.mark.parametrize(("guide", "most"), [("digits", 59), ("tmaze", 25)])
 def test_a_graph_and_its_use_stay_short(guide, most):
     """Lines of code, however they are broken and explained: imports and comments aside."""
-    code = ast.unparse(ast.parse(program(guide)))
+    code = ast.unparse(ast.parse(program(guide, PROPER[guide])))
     lines = [line for line in code.splitlines() if not line.startswith(("import", "from"))]
     assert len([line for line in lines if line.strip()]) <= most
 
 
-def executed(text):
-    names = {}
-    with torch.random.fork_rng():
-        exec(compile(text, "guide", "exec"), names)
-    return names
-
-
 def test_the_program_classifies_held_out_pictures(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names = executed(program())
+    names = executed(program("digits"))
     # 297 pictures, ten labels: guessing the most frequent one is right about 12 times in 100
     assert names["accuracy"] > 0.7
     probabilities = names["class_probabilities"](names["state"])
     assert torch.allclose(probabilities.sum(-1), torch.ones(297), atol=1e-4)
-    assert np.asarray(Image.open("pictures.png")).std() > 1
+    assert names["rows"].shape == (30, 1, 8, 8) and float(names["rows"].std()) > 0.1
 
 
 def test_the_program_takes_cats_and_dogs_from_their_folders(tmp_path, monkeypatch):
@@ -60,9 +49,13 @@ def test_the_program_takes_cats_and_dogs_from_their_folders(tmp_path, monkeypatc
             pixels[:, :12] += np.uint8(150 * left)
             pixels[:, 12:] += np.uint8(150 * (not left))
             Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{i}.png")
-    first, second = (line for line in program().splitlines() if "data = load_images(" in line)
+    first, second = (
+        line
+        for line in program("digits", PROPER["digits"]).splitlines()
+        if "data = load_images(" in line
+    )
     text = (
-        program()
+        program("digits", PROPER["digits"])
         .replace(f"{first}\n", "")
         .replace(second, second.replace("# data", "data").replace("32", "8"))
     )
@@ -73,7 +66,7 @@ def test_the_program_takes_cats_and_dogs_from_their_folders(tmp_path, monkeypatc
 
 
 def test_the_agent_asks_the_cue_and_learns_how_far_to_trust_it():
-    names = executed(program("your_own_agent.md"))
+    names = executed(program("tmaze", PROPER["tmaze"]))
     agent = names["agent"]
     seen = {name: agent.life.state.values[name][0, 0] for name in ("location", "cue", "outcome")}
     ends = (seen["outcome"] > 0).nonzero()[:, 0]
@@ -89,10 +82,16 @@ def test_the_agent_asks_the_cue_and_learns_how_far_to_trust_it():
     won = sum(episode.success for episode in names["episodes"])
     # a coin wins more than 28 times in 40 less than once in 300 runs of the program
     assert won == honest > 28
+    executed(program("tmaze", slice(3, None)), names)  # one episode more, step by step
+    assert names["chosen"][0] == "cue" and len(names["frames"]) == 2
+    before, after = names["beliefs"]
+    # what is believed of the bait is what is believed of the cue, within its sd and the particles'
+    assert abs(before - 0.5) < 5 * (0.25 / 32) ** 0.5
+    assert abs(max(after, 1 - after) - mean) < 5 * (mean * (1 - mean) * (1 / 44 + 1 / 32)) ** 0.5
 
 
 def test_the_agent_goes_on_from_what_it_saved(tmp_path):
-    text = program("your_own_agent.md")
+    text = program("tmaze", PROPER["tmaze"])
     names = executed(text.replace("range(40)", "range(2)"))
     agent = names["agent"]
     again = names["cue_agent"]()

@@ -31,6 +31,13 @@ RUNS = {
         "num_envs=3",
         "inference.num_particles=4",
     ),
+    "a plan for all": (
+        "agent=discrete",
+        "env=Gymnasium",
+        "env.id=FrozenLake-v1",
+        "num_envs=3",
+        "inference.num_particles=2",
+    ),
     "levers": ("agent=random", "env=worlds:Levers", "num_envs=2"),
     "one pole": ("agent=random", "env=Gymnasium", "env.id=CartPole-v1", "env.action_repeat=3"),
 }

@@ -268,27 +268,6 @@ class GridConditionals:
         tokens = draw(logits[:, : len(segments.cells)], generator)
         return initial.index_copy(1, segments.cells, tokens)
 
-    def widened(
-        self,
-        particles: GridParticles,
-        old: Geometry,
-        position: Tensor,
-        generator: torch.Generator,
-    ) -> Tensor:
-        """The initial map of a smaller geometry on this one; what lies farther out is drawn.
-
-        Args:
-            particles: with the smaller map.
-            old: the smaller geometry.
-            position: `(K, T, 2)` where the particles have been, without wrapping.
-            generator: source of randomness.
-        """
-        number = self.geometry.size**2
-        wider = draw_alike(particles.tables.token_prior[:, 0], number, generator)
-        at = old.unwrapped(old.origin(position)) % self.geometry.size
-        cells = torch.as_tensor(at @ [self.geometry.size, 1])
-        return wider.index_copy(1, cells, particles.initial)
-
     def redraw_tables(
         self,
         particles: GridParticles,

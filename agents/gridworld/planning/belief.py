@@ -1,5 +1,6 @@
 """What a planner is told: means and novelties of the tables, beliefs over the map and the pose."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -340,6 +341,15 @@ class Region:
         y = pose[..., 0] - self.corner[0]
         x = pose[..., 1] - self.corner[1]
         return pose[..., 2] * self.num_cells + y * self.shape[1] + x
+
+    def poses_along(self, pose: Ints, events: Sequence[int]) -> Ints:
+        """Poses from one on along events, `(L, 3)`."""
+        found = [int(self.state(pose))]
+        for event in events:
+            found.append(int(self.next[found[-1], event]))
+        heading, cell = np.divmod(np.array(found), self.num_cells)
+        row, column = np.divmod(cell, self.shape[1])
+        return np.stack([row + self.corner[0], column + self.corner[1], heading], -1)
 
 
 def region_of(

@@ -51,6 +51,8 @@ class Plan:
         risk, ambiguity, information_gain, novelty: `(A,)` nats, of each first action followed by
             the best policy, all its steps added up; see `terms`.
         num_abstract_states: how many abstract states were searched.
+        path: `(L, 3)` poses that the best policy leads through from the likeliest one on, if the
+            likeliest always happens.
     """
 
     risk: Floats
@@ -58,6 +60,7 @@ class Plan:
     information_gain: Floats
     novelty: Floats
     num_abstract_states: int
+    path: Ints
 
     @property
     def expected_free_energy(self) -> Floats:
@@ -113,19 +116,23 @@ class Planner:
         terms = terms_of_plan(stage, outcomes, pragmatic, value, roots)
         mean = np.tensordot(np.bincount(which, belief.weights), terms, 1)
         risk, ambiguity, information, novelty = mean.T
-        ahead = self._predicted(stage, scores, int(at[belief.weights.argmax()]))
+        likeliest = int(belief.weights.argmax())
+        ahead, events = self._predicted(stage, scores, int(at[likeliest]))
         goals = dict.fromkeys(stage.abstract_state[ahead].tolist())  # in order, each once
         self.intended = [search.absolute(number) for number in goals]
-        return Plan(risk, ambiguity, information, novelty, len(search.found))
+        path = region.poses_along(belief.pose[likeliest], events)
+        return Plan(risk, ambiguity, information, novelty, len(search.found), path)
 
-    def _predicted(self, stage: Stage, scores: Floats, state: int) -> list[int]:
-        """States along the best policy if the likeliest always happens."""
+    def _predicted(self, stage: Stage, scores: Floats, state: int) -> tuple[list[int], list[int]]:
+        """States along the best policy, and the events between them, if the likeliest always happens."""
         path = [state]
+        events: list[int] = []
         for _ in range(PREDICTED_STEPS):
             action = scores[path[-1]].argmax()
             event = stage.flow[path[-1], action].argmax()
             path.append(int(stage.successor[path[-1], event]))
-        return path
+            events.append(int(event))
+        return path, events
 
     def _value(self, stage: Stage, start: Floats, value_of_information_step: Floats) -> Floats:
         """Value of every state, if the informative step may be taken once for its value.

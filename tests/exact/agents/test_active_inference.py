@@ -331,9 +331,9 @@ def test_pictures_show_the_running_episode_slice_by_slice():
     agent = agent_of(drifting(), num_particles=64)
     live(agent, (4, 6))
     (picture,) = agent.report(pictures=True).pictures.values()
-    cells = picture[:296, : 6 * 49, 0]
-    assert (cells[:, ::49] == 215).all() and not (cells[:, 24::49] == 215).all()
+    cells = picture[:296, : 6 * 50, 0]
+    assert (cells[:, ::50] == 215).all() and not (cells[:, 25::50] == 215).all()
     middles = [int((row + 0.5) * 296 / 24) for row in range(24)]
-    ink = (255 - cells[middles][:, 24::49].astype(float)) / (255 - 20)
+    ink = (255 - cells[middles][:, 24::50].astype(float)) / (255 - 20)
     assert ink.shape == (24, 6)
     assert np.abs((ink**2).sum(0) - 1).max() < 0.05

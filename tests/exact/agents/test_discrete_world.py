@@ -6,10 +6,12 @@ import pytest
 import torch
 from scipy.special import digamma
 
+from aif_dcpc.agent_runs.worlds import stacked
 from aif_dcpc.agents.discrete.dynamic_programming import Steps, iterate
-from aif_dcpc.agents.discrete.observed_agent import ObservedAgent, state_sizes
+from aif_dcpc.agents.discrete.observed_agent import ObservedAgent
 from aif_dcpc.agents.discrete.outcomes import Outcomes
 from aif_dcpc.agents.discrete.prediction import Prediction
+from aif_dcpc.agents.discrete.requirements import state_sizes
 from aif_dcpc.agents.discrete.transitions import Transitions
 from aif_dcpc.agents.discrete.world import CONCENTRATIONS, CollapsedRows, RedrawShared, Rows, World
 from aif_dcpc.agents.errors import AgentError
@@ -274,6 +276,96 @@ def test_a_ring_is_learned_and_walked_the_short_way():
     agent.freeze()
     assert walk(agent, 3) == [4, 4, 4]  # of two ways round, 4 and 5 steps
     assert agent.transitions.steps == steps
+
+
+# -- several worlds at once ------------------------------------------------------------------------
+
+
+class Slippery(Ring):
+    """The ring, where one step in five goes the other way."""
+
+    def step(self, action):
+        slips = self.np_random.random() < 0.2
+        return super().step(int(action) ^ slips)
+
+
+def live_together(agent, worlds, steps, *, log=None):
+    """Let an agent live in worlds for so many steps in all of them together; yields how many were made."""
+    seen = [world.reset(seed=number)[0] for number, world in enumerate(worlds)]
+    agent.begin_batch(seeds=list(range(len(worlds))))
+    for made in range(0, steps, len(worlds)):
+        actions = agent.act_batch(stacked(seen))
+        outcomes = [world.step(action) for world, action in zip(worlds, actions, strict=True)]
+        reached, rewards, ended, truncated, _ = zip(*outcomes, strict=True)
+        if log is not None:
+            log += zip(seen, actions, reached, strict=True)
+        agent.feedback_batch(
+            stacked(reached), np.array(rewards), np.array(ended), np.array(truncated)
+        )
+        seen = [
+            world.reset()[0] if over else now
+            for world, now, over in zip(worlds, reached, ended, strict=True)
+        ]
+        seeds = [made + b if over else None for b, over in enumerate(ended)]
+        if any(ended):
+            agent.begin_batch(seeds=seeds)
+        yield made + len(worlds)
+
+
+def agent_of_ring(seed):
+    return ObservedAgent.build(Ring().observation_space, 2, {}, {"num_particles": 4}, seed)
+
+
+def test_every_transition_of_every_world_is_counted_in_its_own_row():
+    agent = agent_of_ring(0)
+    log = []
+    assert list(live_together(agent, [Slippery() for _ in range(4)], 80, log=log))[-1] == 80
+    expected = np.zeros((9, 2, 9))
+    for before, action, reached in log:
+        places = [3 * int(seen["ones"]) + int(seen["threes"][0]) for seen in (before, reached)]
+        expected[places[0], action, places[1]] += 1
+    found = np.zeros_like(expected)
+    transitions = agent.transitions
+    for row in transitions.visited:
+        for place in range(transitions.distinct[row]):
+            effect = transitions.effects[transitions.seen[row, place]]
+            following = (row // 2 + effect) % 9
+            found[row // 2, row % 2, following] = transitions.counts[row, place]
+    assert np.array_equal(found, expected) and expected.sum() == 80
+
+
+def test_what_an_action_tells_counts_for_one_world_only():
+    """Nothing is known, and both worlds look the same: each tries another action."""
+    for seed in range(10):
+        agent = agent_of_ring(seed)
+        agent.begin_batch(seeds=[0, 1])
+        seen = stacked([Ring().reset()[0]] * 2)
+        assert set(agent.act_batch(seen).tolist()) == {0, 1}
+
+
+def steps_to_the_short_way(number, seed):
+    """Steps in so many slippery rings until a frozen agent would go on at each place of the short way."""
+    agent = agent_of_ring(seed)
+    worlds = [Slippery() for _ in range(number)]
+    short = [3 * (place % 3) + place // 3 for place in range(4)]
+    for steps in live_together(agent, worlds, 240):
+        if steps % 12 == 0:
+            agent.freeze()
+            costs = agent.expected_free_energy()
+            agent.freeze(False)
+            if (costs[short, 1] < costs[short, 0]).all():
+                return steps
+    return 240
+
+
+def test_four_worlds_teach_as_much_as_one():
+    """Steps until the ring is known, 10 lives each: means within four standard errors (1e-3 by Student's t)."""
+    alone, together = (
+        np.array([steps_to_the_short_way(number, seed) for seed in range(10)]) for number in (1, 4)
+    )
+    error = np.sqrt((alone.var(ddof=1) + together.var(ddof=1)) / 10)
+    assert abs(alone.mean() - together.mean()) < 4 * error
+    assert together.max() < 240
 
 
 @pytest.mark.parametrize(

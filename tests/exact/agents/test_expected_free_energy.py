@@ -273,15 +273,16 @@ def test_decompositions_that_differ_are_warned_of() -> None:
 
 def test_what_cannot_occur_costs_nothing_and_what_must_not_costs_infinitely_much() -> None:
     likelihood = np.array([[1.0, 0.5, 0.0], [0.0, 0.5, 0.0], [0.0, 0.0, 1.0]])
-    never = np.array([0.0, 0.0, -np.inf])
+    never = np.array([-log(2), -log(2), -np.inf])
     safe = expected_free_energy(np.array([0.5, 0.5, 0.0]), likelihood, never)
-    assert safe.neg_expected_log_preference == 0.0 and np.isfinite(list(vars(safe).values())).all()
+    assert safe.neg_expected_log_preference == pytest.approx(log(2))
+    assert np.isfinite(list(vars(safe).values())).all()
     unsafe = expected_free_energy(np.array([0.5, 0.4, 0.1]), likelihood, never)
     assert unsafe.risk == unsafe.total == unsafe.total_by_value == np.inf
     assert np.isfinite(unsafe.ambiguity) and np.isfinite(unsafe.information_gain)
     assert both_decompositions(np.array([0.5, 0.4, 0.1]), likelihood, never) == (np.inf, np.inf)
     assert both_decompositions(np.array([0.0, 1.0, 0.0]), likelihood, never)[1] == pytest.approx(
-        0.0
+        log(2)  # an even outcome that is worth -ln 2 either way, and tells nothing
     )
 
 
@@ -318,6 +319,14 @@ def test_branching_discounts_each_step_against_the_one_before() -> None:
         ({"likelihood": np.log(np.eye(2) + 0.1)}, "are these logarithms"),
         ({"log_preferences": np.zeros(3)}, "one for each outcome, found"),
         ({"log_preferences": np.array([0.0, np.nan])}, "expected numbers in nats"),
+        (
+            {"log_preferences": np.array([0.0, 3.0])},
+            r"sum to 1, found a sum of exp\(3\.049\); from utilities",
+        ),
+        (
+            {"log_preferences": np.array([-1.0, -9.0])},
+            r"log preferences: .*found a sum of exp\(-0\.9997\)",
+        ),
         ({"concentration": np.ones((3, 2))}, "concentration.*expected shape"),
         ({"concentration": np.zeros((2, 2))}, "no Dirichlet count above 0"),
         ({"concentration": -np.ones((2, 2))}, "counts of at least 0, found -1"),
@@ -328,11 +337,23 @@ def test_what_does_not_fit_is_refused_in_one_sentence(judge, change, words) -> N
     fits = {
         "states": np.array([0.5, 0.5]),
         "likelihood": np.eye(2),
-        "log_preferences": np.zeros(2),
+        "log_preferences": np.full(2, -log(2)),
         "concentration": np.ones((2, 2)),
     }
     with pytest.raises(AgentError, match=words):
         judge(**{**fits, **change})
+
+
+def test_totals_alone_take_preferences_up_to_a_constant() -> None:
+    states, likelihood, transitions, preferences = random_model(3)
+    model = states, transitions, likelihood
+    found = branching_expected_free_energy(*model, preferences, 2)
+    moved = branching_expected_free_energy(*model, preferences + 5, 2)
+    assert moved == pytest.approx(found - 10)
+    with pytest.raises(AgentError, match="log preferences: expected logarithms of probabilities"):
+        policy_expected_free_energy(*model, preferences + 5, (0,))
+    with pytest.raises(AgentError, match="modality 'x': log preferences: expected logarithms"):
+        joint_expected_free_energy(states, {"x": likelihood}, {"x": preferences + 5})
 
 
 def test_transitions_that_do_not_fit_are_refused() -> None:

@@ -4,7 +4,15 @@ import pytest
 import torch
 from synchronisation import NoSynchronisation
 
-from aif_dcpc.inference.arrival.climb import CHECK, HISTORY, MOST, Climb, _direction, climb
+from aif_dcpc.inference.arrival.climb import (
+    CHECK,
+    HISTORY,
+    MOST,
+    PATIENCE,
+    Climb,
+    _direction,
+    climb,
+)
 from aif_dcpc.inference.arrival.start import WIDTH, arrive, healthy_sources, scatter
 
 CHAINS = 128
@@ -188,6 +196,42 @@ def test_a_climb_without_end_ends():
     density = Counted(lambda place: (place.sum(-1), torch.ones_like(place)))
     assert climb(density, starts(2)).evaluations == density.calls == MOST
     assert climb(slope, starts(2)).evaluations <= MOST
+
+
+def slopes(share, depth=-1e6):
+    """Flat for some chains, an endless slope for a share of them, that begins at a depth."""
+
+    def density(place):
+        rises = torch.arange(CHAINS).unsqueeze(-1) < share * CHAINS
+        score = torch.where(rises.unsqueeze(-1), torch.ones_like(place), torch.zeros_like(place))
+        return torch.where(rises, place.sum(-1) + depth, torch.zeros(())), score
+
+    return density
+
+
+def side_by_side(first, second):
+    """Two data with densities of their own."""
+
+    def density(place):
+        pairs = zip(first(place), second(place), strict=True)
+        (low, high), (score, other) = pairs
+        is_second = torch.tensor([False, True])
+        return torch.where(is_second, high, low), torch.where(is_second.unsqueeze(-1), other, score)
+
+    return density
+
+
+def test_a_climb_ends_where_half_of_each_datums_chains_gain_next_to_nothing():
+    early = PATIENCE * CHECK + CHECK
+    assert climb(slopes(0.4), starts(2)).evaluations <= early
+    assert climb(slopes(0.6), starts(2)).evaluations == MOST
+    assert climb(side_by_side(slopes(0.4), slopes(0.3)), starts(2, 2)).evaluations <= early
+    assert climb(side_by_side(slopes(0.4), slopes(0.6)), starts(2, 2)).evaluations == MOST
+
+
+def test_the_highest_chains_are_awaited():
+    """The first that leave a plateau are few."""
+    assert climb(slopes(0.05, depth=10.0), starts(2)).evaluations == MOST
 
 
 # -- the direction against its definition ----------------------------------------------------------

@@ -11,6 +11,7 @@ from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.arrival.build import build_sampler
 from aif_dcpc.inference.arrival.metric import covariance_metric, fisher_metric, within_chains
 from aif_dcpc.inference.arrival.warm_up import (
+    FIRST_LOOK,
     SETTLE,
     WINDOWS,
     Window,
@@ -137,7 +138,9 @@ LAST = len(WINDOWS) - 1
 @pytest.mark.parametrize(
     "number, r_hat, acceptance, enough",
     [
-        (LAST - 2, 1.0, 0.8, False),  # too early
+        (FIRST_LOOK - 1, 1.0, 0.8, False),  # too early
+        (FIRST_LOOK, 1.01, 0.8, True),
+        (FIRST_LOOK, 1.035, 0.8, False),
         (LAST - 1, 1.01, 0.8, True),
         (LAST - 1, 1.035, 0.8, False),
         (LAST, 1.035, 0.8, True),
@@ -149,6 +152,29 @@ LAST = len(WINDOWS) - 1
 def test_windows_end_where_chains_are_accepted_and_agree(number, r_hat, acceptance, enough):
     seen = window(shifted(r_hat), acceptance=torch.full((16, 1), acceptance))
     assert is_enough(number, seen) is enough
+
+
+@pytest.mark.parametrize(
+    "rise, level", [(0.0, True), (0.4, True), (-0.4, True), (0.6, False), (-0.6, False)]
+)
+def test_an_early_window_is_enough_only_if_chains_no_longer_rise_together(rise, level):
+    """All agree while they climb side by side: `rise` standard deviations from half to half, of the second datum."""
+    places = normals(400, 16, 2, 1)
+    heights = normals(400, 16, 2, seed=1)
+    heights -= heights.unflatten(0, (2, 200)).mean((1, 2)).repeat_interleave(200, 0).unsqueeze(1)
+    heights /= heights.flatten(0, 1).std(0)
+    gap = rise / (1 - rise**2 / 4) ** 0.5  # in units of the spread that the gap itself widens
+    heights[200:, :, 1] += gap
+    seen = window(places, log_prob=heights)
+    assert is_enough(FIRST_LOOK, seen) is level
+    assert is_enough(LAST, seen)
+
+
+@pytest.mark.parametrize("dimension, fills", [(102, True), (103, False)])
+def test_an_early_window_is_enough_only_if_it_holds_ten_places_for_each_dimension(dimension, fills):
+    seen = window(normals(64, 16, 1, dimension))  # 1,024 places
+    assert is_enough(FIRST_LOOK, seen) is fills
+    assert is_enough(LAST, seen)
 
 
 def one_gaussian():
@@ -163,7 +189,7 @@ def test_a_warm_up_without_time_is_one_window_and_steps():
         sweeps = warm_up(one_gaussian(), -math.inf)
         assert (sweeps - WINDOWS[0]) % SETTLE == 0 and sweeps <= WINDOWS[0] + 4 * SETTLE
         sweeps = warm_up(one_gaussian(), math.inf)
-    assert sum(WINDOWS[:-1]) + SETTLE <= sweeps <= sum(WINDOWS) + 4 * SETTLE
+    assert sum(WINDOWS[: FIRST_LOOK + 1]) + SETTLE <= sweeps <= sum(WINDOWS) + 4 * SETTLE
 
 
 def test_discrete_latents_alone_are_swept_as_often_and_told_as_a_warm_up():

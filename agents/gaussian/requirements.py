@@ -1,0 +1,68 @@
+"""What agent `gaussian` asks of spaces and settings, told before torch is imported."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+
+from aif_dcpc.agents.errors import AgentError
+from aif_dcpc.agents.gaussian.preferences import find_wish
+from aif_dcpc.agents.settings import read_settings
+
+# own settings; those of every agent stand in `settings.COMMON`
+DEFAULTS: Mapping[str, Any] = {
+    "preference": None,
+    "reward_scale": 1.0,
+    "num_waves": 128,
+    "draws": 4,
+    "horizon": 30,
+    "candidates": 64,
+    "iterations": 2,
+    "elites": 8,
+    "correlation": 0.75,
+    "discount": 1.0,
+    "novelty": True,
+    "resolution": 0.03,
+    "growth": 1.3,
+}
+
+
+def read(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords of `GaussianAgent`, whose preference exists.
+
+    Raises:
+        AgentError: a setting does not fit.
+    """
+    common, own = read_settings(settings, **DEFAULTS)
+    if own["preference"] is not None:
+        find_wish(own["preference"])
+    return {**common, **own}
+
+
+def joined_streams(space: gymnasium.Space[Any]) -> tuple[tuple[str, ...], int]:
+    """Names of the streams of an observation space, and how many numbers they are together.
+
+    Raises:
+        AgentError: one of them is not of numbers.
+    """
+    streams = space.spaces if isinstance(space, gymnasium.spaces.Dict) else {"state": space}
+    for name, stream in streams.items():
+        if not isinstance(stream, gymnasium.spaces.Box):
+            raise AgentError(
+                f"agent 'gaussian' models continuous values; stream {name!r} is {stream}: choose "
+                "agent=discrete, or wrap the environment."
+            )
+    sizes = [math.prod(stream.shape or ()) for stream in streams.values()]
+    return tuple(streams), sum(sizes)
+
+
+def check(
+    observation_space: gymnasium.Space[Any],
+    action_space: gymnasium.Space[Any],
+    metadata: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> None:
+    """Refuse what the agent cannot model, and settings that do not fit."""
+    read(settings)
+    joined_streams(observation_space)

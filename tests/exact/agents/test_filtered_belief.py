@@ -1,0 +1,207 @@
+"""What planners are told of hidden states: the exact filter of the whole episode, however few the particles."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Bernoulli, Beta, Categorical
+
+from aif_dcpc.agents.active_inference import ActiveInferenceAgent
+from aif_dcpc.agents.discrete.agent import DiscreteAgent
+from aif_dcpc.agents.discrete.model import DiscreteModel
+from aif_dcpc.agents.errors import AgentError
+from aif_dcpc.agents.kernel_tables import TableMemory
+from aif_dcpc.agents.planners.filtered_belief import FilteredBelief
+from aif_dcpc.agents.planners.finite_reading import Reading
+from aif_dcpc.agents.planners.protocol import Plan, Situation
+from aif_dcpc.inference import GraphicalModel, lag
+
+HABIT = np.array([0.1, 0.2, 0.3, 0.4])
+
+
+def columns(source, *shape):
+    """Random distributions along the first axis."""
+    return np.moveaxis(source.dirichlet(np.full(shape[0], 0.7), shape[1:]), -1, 0)
+
+
+def two_factors(source):
+    """Two factors with actions of their own, and two modalities."""
+    return DiscreteModel(
+        A=[columns(source, 3, 3, 2), columns(source, 2, 2)],
+        B=[columns(source, 3, 3, 2), columns(source, 2, 2, 2)],
+        D=[columns(source, 3), columns(source, 2)],
+        A_dependencies=[[0, 1], [1]],
+        E=HABIT,
+    )
+
+
+def agent_of(discrete, seed=0, **settings):
+    return DiscreteAgent(discrete, horizon=1, num_particles=3, num_sweeps=1, seed=seed, **settings)
+
+
+class Forward:
+    """The forward recursion on the arrays, written out."""
+
+    def __init__(self, discrete):
+        self.discrete = discrete
+        self.belief = np.outer(*discrete.D)
+
+    def see(self, first, second):
+        likelihood = self.discrete.A[0][first] * self.discrete.A[1][second]
+        self.belief = self.belief * likelihood
+        self.belief = self.belief / self.belief.sum()
+
+    def move(self, controls):
+        first, second = (b[..., u] for b, u in zip(self.discrete.B, controls, strict=True))
+        self.belief = first @ self.belief @ second.T
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_beliefs_are_those_of_the_forward_recursion_in_every_episode(seed):
+    source = np.random.default_rng(seed)
+    discrete = two_factors(source)
+    agent = agent_of(discrete, seed)
+    for episode in range(2):
+        agent.begin(seed=episode)
+        forward = Forward(discrete)
+        for _ in range(8):
+            seen = (int(source.integers(3)), int(source.integers(2)))
+            found = agent.infer_states(seen)
+            forward.see(*seen)
+            for axis, belief in enumerate(found):
+                assert np.abs(belief - forward.belief.sum(1 - axis)).max() < 1e-6
+            agent.infer_policies()
+            forward.move(agent.sample_action(greedy=False))
+
+
+def test_a_carried_belief_is_the_one_computed_from_the_beginning():
+    """In episodes that look alike, but for what was done."""
+    agent = agent_of(two_factors(np.random.default_rng(5)))
+    for action in range(3):
+        agent.begin(seed=action)
+        for _ in range(4):
+            agent.infer_states((1, 0))
+            agent.life.act(torch.tensor([action]))
+            told = agent.situation().over_history()
+            carried = FilteredBelief(Reading(told, agent.graph.memory)).belief()
+            assert agent.graph.memory.carried
+            assert np.array_equal(carried, FilteredBelief(Reading(told, TableMemory())).belief())
+
+
+class Still:
+    """Goes nowhere, and keeps what it was told."""
+
+    def plan(self, told):
+        self.told = told
+        return Plan(policies=torch.zeros(1, 1).long(), expected_free_energy=torch.zeros(1))
+
+
+def noisy_side():
+    """A side that holds for an episode, shown in each slice with a reliability to be learned."""
+    model = GraphicalModel()
+    model.add_input("u")
+    model.add_site("reliability", lambda: Beta(2.0, 1.0), scope="global")
+    model.add_site("side", lambda: Bernoulli(0.3), scope="episode")
+    model.add_site(
+        "shown",
+        lambda side, reliability: Bernoulli(torch.where(side > 0, reliability, 1 - reliability)),
+        ["side", "reliability"],
+        scope="slice",
+    )
+    model.add_site(
+        "place",
+        lambda place, u: Categorical(torch.eye(2)[u]),
+        [lag("place"), lag("u")],
+        initial=lambda: Categorical(torch.eye(2)[0]),
+        scope="slice",
+    )
+    return model
+
+
+def test_what_is_learned_is_averaged_over_particles_and_the_rest_is_exact():
+    """Bayes' rule at each particle's reliability, by the readings of the running episode alone."""
+    agent = ActiveInferenceAgent(
+        noisy_side(),
+        action="u",
+        action_space=gymnasium.spaces.Discrete(2),
+        observed=["shown", "place"],
+        preferences={},
+        planner=Still(),
+        num_particles=5,
+        num_sweeps=1,
+    )
+    for episode, readings in enumerate([[1, 0, 1], [1, 1, 0, 1, 1]]):
+        agent.begin(seed=episode)
+        for reading in readings:
+            agent.act({"shown": np.array(float(reading)), "place": np.array(0)})
+    told = agent.deliberation.planners[0].told
+    belief = FilteredBelief(Reading(told.over_history())).belief().reshape(2, 2)
+    state = agent.life.state
+    r = state.particles["reliability"][:, 0].double()
+    right = 0.3 * r**4 * (1 - r)
+    left = 0.7 * (1 - r) ** 4 * r
+    expected = (state.weights()[:, 0].double() * right / (right + left)).sum()
+    assert r.std() > 0.01
+    assert abs(belief[1].sum() - float(expected)) < 1e-6
+
+
+def test_a_long_episode_does_not_run_out_of_numbers():
+    """Two thousand readings, each of probability .05 or less."""
+    source = np.random.default_rng(1)
+    discrete = DiscreteModel(
+        A=[columns(source, 40, 2)], B=[np.array([[[0.9], [0.2]], [[0.1], [0.8]]])]
+    )
+    agent = agent_of(discrete)
+    length = 2000
+    seen = source.integers(40, size=length)
+    belief = discrete.D[0]
+    for t, outcome in enumerate(seen):
+        belief = belief if t == 0 else discrete.B[0][..., 0] @ belief
+        belief = belief * discrete.A[0][outcome]
+        belief = belief / belief.sum()
+    zero = torch.zeros(1, length).long()
+    reset = zero.clone()
+    reset[:, 0] = 1
+    data = {"o_0": torch.from_numpy(seen)[None], "u": zero, "reset": reset}
+    state = agent.life.engine.init(data, seed=0)
+    told = Situation(
+        engine=agent.life.engine,
+        state=state,
+        action="u",
+        action_space=gymnasium.spaces.Discrete(1),
+        preferences={},
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert np.abs(FilteredBelief(Reading(told)).belief() - belief).max() < 1e-6
+
+
+# -- habits ----------------------------------------------------------------------------------------
+
+
+def indifferent(habit):
+    """One state that nothing changes, and four actions that all do the same."""
+    return DiscreteModel(A=[np.ones((1, 1))], B=[np.ones((1, 1, 4))], E=habit)
+
+
+def test_an_agent_without_wishes_acts_by_habit():
+    """All actions are as good: greedy takes the most usual one, and sampling all as often as usual."""
+    agent = agent_of(indifferent(HABIT))
+    agent.begin(seed=0)
+    assert [agent.act({"o_0": np.array(0)}) for _ in range(3)] == [3, 3, 3]
+    plan = next(iter(agent.deliberation.plans.values()))
+    drawn = [agent.deliberation.choose(plan, agent.generator, greedy=False) for _ in range(4000)]
+    shares = np.bincount(drawn, minlength=4) / 4000
+    assert np.abs(shares - HABIT).max() < 5 * 0.5 / np.sqrt(4000)
+
+
+def test_what_is_no_habit_is_refused():
+    with pytest.raises(AgentError, match="habit: expected a probability for each action"):
+        ActiveInferenceAgent(
+            noisy_side(),
+            action="u",
+            action_space=gymnasium.spaces.Discrete(2),
+            observed=["shown", "place"],
+            preferences={},
+            planner=Still(),
+            habit=torch.ones(3),
+        )
