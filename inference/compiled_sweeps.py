@@ -15,7 +15,7 @@ import pickle
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -118,71 +118,55 @@ class CompiledSweeps:
             CompileWarning: where a kind of sweep stays as it is, the first time for each cause.
         """
         self.ahead = max(self.ahead - 1, 0)
-        return self._swept(moves, period, state, generator, adapt=adapt)
+        return self._swept(Call(moves, period, state, generator, adapt))
 
-    def _swept(
-        self,
-        moves: tuple[Move, ...],
-        period: int,
-        state: State,
-        generator: torch.Generator | None,
-        *,
-        adapt: bool,
-    ) -> Swept:
-        parts, shape = self._taken_apart(state)
-        kind = self._kind(moves, period, state, shape, adapt)
+    def _swept(self, call: "Call") -> Swept:
+        parts, shape = self._taken_apart(call.state)
+        kind = self._kind(call, shape)
         if kind.function is not None and kind.recording is not None:
-            outputs = kind.function(*kind.recording.arguments(parts, generator))
-            state, parts, acceptance = kind.recording.result(state, parts, outputs)
+            outputs = kind.function(*kind.recording.arguments(parts, call.generator))
+            state, parts, acceptance = kind.recording.result(call.state, parts, outputs)
             self._last = (state, parts, self._number(parts.rest))
             return state, acceptance
         if kind.apart:
-            return self._one_by_one(moves, period, state, generator, adapt=adapt)
-        call = Call(moves, state, parts, generator, adapt)
-        if kind.refused or not kind.met or not self._pays(kind, period, adapt):
+            return self._one_by_one(call)
+        if kind.refused or not kind.met or not self._pays(kind, call.period, call.adapt):
             return call.as_it_stands(kind)
-        drawn = None if generator is None else generator.get_state()
+        drawn = call.drawn
         try:
-            return self._record(kind, call) if kind.recording is None else self._compile(kind, call)
+            if kind.recording is None:
+                return self._record(kind, call)
+            return self._compile(kind, call, parts)
         except Exception as error:  # kernels and compilers may raise anything
-            self._refuse(kind, error, apart=len(moves) > 1)
-        if generator is not None and drawn is not None:
-            generator.set_state(drawn)
+            self._refuse(kind, error, apart=len(call.moves) > 1)
+        call.draw_again(drawn)
         return call.as_it_stands(kind)
 
-    def _one_by_one(
-        self,
-        moves: tuple[Move, ...],
-        period: int,
-        state: State,
-        generator: torch.Generator | None,
-        *,
-        adapt: bool,
-    ) -> Swept:
+    def _one_by_one(self, call: "Call") -> Swept:
         """Make a sweep of moves of which each is a kind of its own."""
-        sweeps = state.sweeps
+        state = call.state
         rates: dict[str, list[Tensor]] = {}
-        for move in moves:
-            state, acceptance = self._swept((move,), period, state, generator, adapt=adapt)
-            state = state.replace(sweeps=sweeps)
+        for move in call.moves:
+            state, acceptance = self._swept(replace(call, moves=(move,), state=state))
+            state = state.replace(sweeps=call.state.sweeps)
             for name, rate in acceptance.items():
                 rates.setdefault(name, []).append(rate)
-        return state.replace(sweeps=sweeps + 1), mean_acceptance(rates)
+        return state.replace(sweeps=call.state.sweeps + 1), mean_acceptance(rates)
 
     # -- kinds -------------------------------------------------------------------------------------
 
-    def _kind(
-        self, moves: tuple[Move, ...], period: int, state: State, shape: int, adapt: bool
-    ) -> Kind:
+    def _kind(self, call: "Call", shape: int) -> Kind:
+        state = call.state
         conditioning = state.conditioning
         snapshot = state.snapshot or Snapshot((), ())
         key = (
-            moves,
-            state.sweeps % math.lcm(period, 2),  # moves on integers alternate between two paces
+            call.moves,
+            state.sweeps
+            % math.lcm(call.period, 2),  # moves on integers alternate between two paces
             self._digest(conditioning),
             state.length,
             shape,
-            adapt,
+            call.adapt,
             tuple(map(id, snapshot.tensors)),
             snapshot.numbers,
         )
@@ -240,19 +224,18 @@ class CompiledSweeps:
         )
         return state, acceptance
 
-    def _compile(self, kind: Kind, call: "Call") -> Swept:
+    def _compile(self, kind: Kind, call: "Call", parts: Parts) -> Swept:
         """Make a sweep as it stands and by its graph, with the same numbers; compile if they agree."""
         from aif_dcpc.inference.model.compiling import agree, compiled_or_raise
 
         assert kind.recording is not None
-        drawn = None if call.generator is None else call.generator.get_state()
+        drawn = call.drawn
         expected = call.as_it_stands(kind)
-        if call.generator is not None and drawn is not None:
-            call.generator.set_state(drawn)
-        arguments = kind.recording.arguments(call.parts, call.generator)
+        call.draw_again(drawn)
+        arguments = kind.recording.arguments(parts, call.generator)
         with torch.no_grad():
             outputs = kind.recording.graph(*arguments)
-        _, found, _ = kind.recording.result(call.state, call.parts, outputs)
+        _, found, _ = kind.recording.result(call.state, parts, outputs)
         wanted = Parts.of(expected[0])
         if wanted.rest != found.rest or not agree(wanted.leaves, found.leaves):
             raise CannotRecord("its operations differ from sweep to sweep.")
@@ -280,13 +263,31 @@ class CompiledSweeps:
 
 @dataclass(frozen=True)
 class Call:
-    """One sweep that is to be made."""
+    """One sweep that is to be made.
+
+    Attributes:
+        moves: in order.
+        period: sweeps after which the same moves come again.
+        state: the cloud.
+        generator: source of randomness.
+        adapt: whether moves learn.
+    """
 
     moves: tuple[Move, ...]
+    period: int
     state: State
-    parts: Parts
     generator: torch.Generator | None
     adapt: bool
+
+    @property
+    def drawn(self) -> Tensor | None:
+        """How far the generator has been drawn from."""
+        return None if self.generator is None else self.generator.get_state()
+
+    def draw_again(self, drawn: Tensor | None) -> None:
+        """Let the generator give once more what followed."""
+        if self.generator is not None and drawn is not None:
+            self.generator.set_state(drawn)
 
     def as_it_stands(self, kind: Kind) -> Swept:
         """Make it by its moves, timed."""

@@ -30,7 +30,12 @@ ELSEWHERE = {  # places that a document names which are not this repository's
         "aif_dcpc.inference.images.two_causes",
         "metrics.jsonl",
     },
-    "docs/start.md": {"videos/learning.gif", "config.yaml", "metrics.jsonl"},  # of a run folder
+    "docs/start.md": {  # of a run folder
+        "videos/learning.gif",
+        "config.yaml",
+        "metrics.jsonl",
+        "learning_curve.png",
+    },
     "docs/your_own_agent.md": {
         "cue.py",
         "configs/agent/cue.yaml",

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from aif_dcpc.commands.command import run_script
 from aif_dcpc.errors import ConfigError
@@ -117,6 +118,14 @@ def test_the_version_is_told_by_the_package_and_every_command():
         code = f"import sys; sys.argv = ['x', '--version']; from {module} import {main}; {main}()"
         told.append(subprocess.check_output([sys.executable, "-c", code], text=True))
     assert told == [f"{project['version']}\n"] * (1 + len(project["scripts"]))
+
+
+def test_the_citation_is_of_this_version():
+    """With the fields that the format asks for (cff-version, message, title, authors)."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(cited)
+    assert str(cited["version"]) == project["version"] and cited["license"] == project["license"]
 
 
 def test_every_script_tells_what_went_wrong_in_one_sentence():
