@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from math import isnan
 
 import yaml
 
@@ -227,8 +228,5 @@ class AgentRun:
 
     def _numbers(self) -> dict[str, float]:
         statistics = self.loop.statistics
-        return {
-            "success": statistics.success_rate,
-            "return": statistics.mean_return,
-            "free energy": self.free_energy,
-        }
+        known = {} if isnan(self.free_energy) else {"free energy": self.free_energy}
+        return {"success": statistics.success_rate, "return": statistics.mean_return, **known}

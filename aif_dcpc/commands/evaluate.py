@@ -7,6 +7,7 @@ is one JSON object: means, and standard deviations under `<key>_sd`.
 """
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -35,14 +36,17 @@ def evaluate(values: Mapping[str, Any], given: Sequence[str]) -> None:
     find_metrics("metrics", config.metrics)
 
     from aif_dcpc.image_runs import evaluation as image_evaluation
-    from aif_dcpc.progress import print_columns, print_table
+    from aif_dcpc.progress import duration, print_columns, print_table
 
+    start = time.monotonic()
     result = image_evaluation.evaluate(config)
+    took = duration(time.monotonic() - start)
     by_method = result.get(image_evaluation.BY_METHOD)
     if by_method is None:
-        print_table(", ".join(config.run), rows(result))
+        print_table(", ".join(config.run), {**rows(result), "time": took})
     else:
-        print_columns("means, and deviations over seeds or runs", by_method_rows(by_method))
+        title = f"means, and deviations over seeds or runs; {took}"
+        print_columns(title, by_method_rows(by_method))
     say(json.dumps(result))
 
 

@@ -12,7 +12,7 @@ from aif_dcpc.commands.renewing import refuse_own
 from aif_dcpc.commands.run_choice import chosen_run
 from aif_dcpc.commands.words import as_typed
 from aif_dcpc.devices import check_device
-from aif_dcpc.errors import ConfigError, told
+from aif_dcpc.errors import ConfigError, UserError, told
 from aif_dcpc.image_runs.request import check_request
 from aif_dcpc.interruption import exit_code
 from aif_dcpc.notes import say
@@ -71,10 +71,7 @@ def learn_images(config: TrainConfig, folder: "RunFolder | None") -> None:
         config: of the run.
         folder: of a run that is resumed; None begins a new one.
     """
-    check_device(config.device)
-    if folder is None and config.images is not None:
-        refuse_taken(config.run_dir)
-        check_request(config, config.images)
+    _refuse_at_sight(config, new=folder is None)
 
     from aif_dcpc.image_runs.team import join_team, leave_team
 
@@ -85,6 +82,24 @@ def learn_images(config: TrainConfig, folder: "RunFolder | None") -> None:
         continue_images(folder, config, team)
     finally:
         leave_team(team)
+
+
+def _refuse_at_sight(config: TrainConfig, *, new: bool) -> None:
+    """Refuse what can be refused before torch is imported; of several processes the first one says so.
+
+    Raises:
+        UserError: there is such a thing.
+        SystemExit: of the other processes.
+    """
+    try:
+        check_device(config.device)
+        if new and config.images is not None:
+            refuse_taken(config.run_dir)
+            check_request(config, config.images)
+    except UserError:
+        if os.environ.get("RANK", "0") != "0":
+            raise SystemExit(2) from None
+        raise
 
 
 def create_agent(config: TrainConfig) -> "tuple[RunFolder, TrainConfig]":

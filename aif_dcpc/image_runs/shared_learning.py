@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.errors import ConfigError
-from aif_dcpc.image_runs.team import OwnNoise, Team, pooled, unpooled
+from aif_dcpc.image_runs.team import Exchange, OwnNoise, Team, pooled, unpooled
 from aif_dcpc.inference import DCPC, Info
 from aif_dcpc.inference.baselines.vae import AmortisedLearner
 from aif_dcpc.inference.learning import Learner
@@ -81,12 +81,11 @@ class SharedLearner:
         """Let moves learn from the data of all."""
         learned = self.learner.adaptation
         more: dict[str, Any] = {"own": own, "batch": batch, "weight": self.weight}
+        more["exchange"] = Exchange(self.team)
         sites = self.learner.template.conditioning.latent
         fresh = {name: learned.get(name, SiteAdaptation()) for name in (*sites, *learned)}
         self.learner.adaptation = {
-            name: pooled(entry, team=self.team, **more)
-            if isinstance(entry, SiteAdaptation)
-            else entry
+            name: pooled(entry, **more) if isinstance(entry, SiteAdaptation) else entry
             for name, entry in fresh.items()
         }
 

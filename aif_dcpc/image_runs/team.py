@@ -10,22 +10,24 @@ that of one process up to the order of sums.
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from contextlib import ExitStack
+from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from aif_dcpc.errors import ConfigError, UserError
-from aif_dcpc.inference.moves.adaptation import SiteAdaptation
+from aif_dcpc.inference.moves.adaptation import SiteAdaptation, Summing, Sums, secant_sums
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=1)  # one process may validate for long; one that dies is noticed at once
 REASONS = (None, "out of time", "finished", "interrupted")  # to stop, the strongest last
-FACTORIES = (torch.rand, torch.randn)
-IN_PLACE = (torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.exponential_)
+FEW = 100_000  # numbers whose sums travel in double precision
+FACTORIES = ("rand", "randn")  # of torch
+IN_PLACE = ("normal_", "uniform_", "exponential_")  # of torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,12 @@ class Team:
         return self.rank == 0
 
     def totals(self, *sums: Tensor) -> tuple[Tensor, ...]:
-        """Sums over the data of all processes, in one message."""
+        """Sums over the data of all processes, in one message; of few numbers in double precision."""
         if self.size == 1:
             return sums
-        flat = torch.cat([x.detach().reshape(-1).to(torch.float64) for x in sums])
+        few = sum(x.numel() for x in sums) <= FEW
+        kind = torch.float64 if few else max((x.dtype for x in sums), key=_precision)
+        flat = torch.cat([x.detach().reshape(-1).to(kind) for x in sums])
         torch.distributed.all_reduce(flat)
         parts = flat.split([x.numel() for x in sums])
         return tuple(p.view(x.shape).to(x.dtype) for p, x in zip(parts, sums, strict=True))
@@ -98,6 +102,11 @@ class Team:
                 torch.distributed.send(value[self.rank :: self.size].contiguous(), 0)
 
 
+def _precision(kind: torch.dtype) -> int:
+    """Bytes of a number that is no whole one; whole ones are counts, which floats hold as well."""
+    return kind.itemsize if kind.is_floating_point else 0
+
+
 ALONE = Team()
 
 
@@ -130,51 +139,146 @@ def leave_team(team: Team) -> None:
         torch.distributed.destroy_process_group()
 
 
+@dataclass
+class Lesson:
+    """What a move takes from the data at hand, until the other processes have told theirs.
+
+    Attributes:
+        summing: yields sums over the data at hand, is sent those over all.
+        scale: by which sums of this process count.
+        take_in: from knowledge and what comes of the sums, the knowledge with the lesson.
+        sums: that are to be exchanged next.
+        found: what came of them in the end.
+    """
+
+    summing: Summing
+    scale: float
+    take_in: Callable[[SiteAdaptation, Sums], SiteAdaptation]
+    sums: Sums | None = None
+    found: Sums = ()
+
+    def begin(self) -> None:
+        """Sum up what is at hand."""
+        self.sums = next(self.summing)
+
+    def told(self, totals: Sums) -> None:
+        """Go on with the sums over all data."""
+        try:
+            self.sums = self.summing.send(totals)
+        except StopIteration as done:
+            self.sums = None
+            self.found = done.value
+
+
+class Exchange:
+    """Lessons of all sites that are outstanding: they travel together, when one of them is needed.
+
+    A message costs more than what is in it: a sweep of three sites would send fifteen.
+
+    Args:
+        team: the processes.
+    """
+
+    def __init__(self, team: Team) -> None:
+        self.team = team
+        self.lessons: list[Lesson] = []
+
+    def add(self, lesson: Lesson) -> None:
+        """Note a lesson."""
+        lesson.begin()
+        self.lessons.append(lesson)
+
+    def settle(self) -> None:
+        """Exchange all sums, round by round."""
+        waiting = self.lessons
+        self.lessons = []
+        while waiting:
+            sums = [x * lesson.scale for lesson in waiting for x in lesson.sums or ()]
+            totals = iter(self.team.totals(*sums))
+            for lesson in waiting:
+                lesson.told(tuple(next(totals) for _ in lesson.sums or ()))
+            waiting = [lesson for lesson in waiting if lesson.sums is not None]
+
+
 @dataclass(frozen=True)
 class PooledAdaptation(SiteAdaptation):
     """What moves learn from the data of all processes.
 
     Attributes:
-        team: the processes.
+        exchange: with the others.
         own: data at hand.
         batch: data of all.
         weight: 0 where the datum at hand stands in for none.
+        lessons: that are not taken in yet.
     """
 
-    team: Team = ALONE
+    exchange: Exchange = field(default_factory=lambda: Exchange(ALONE))
     own: int = 1
     batch: int = 1
     weight: float = 1.0
+    lessons: tuple[Lesson, ...] = ()
 
-    def total(self, *sums: Tensor) -> tuple[Tensor, ...]:
-        """Sums over the data of all processes."""
-        return self.team.totals(*(x * self.weight for x in sums))
+    def stepped(self, key: tuple[str, int], acceptance: Tensor, like: Tensor) -> SiteAdaptation:
+        """Note the mean acceptance of the data at hand."""
 
-    def mean(self, averaged: Tensor) -> Tensor:
-        """The mean over the data of all processes."""
-        (total,) = self.team.totals(averaged * (self.weight * self.own / self.batch))
-        return total
+        def take_in(known: SiteAdaptation, sums: Sums) -> SiteAdaptation:
+            return SiteAdaptation.stepped(known, key, sums[0], like)
 
-    def number(self, counted: int) -> int:
-        """The number of changes of all processes."""
-        return counted * self.batch // self.own
+        share = self.weight * self.own / self.batch
+        return self._noted(Lesson(_told_once(acceptance), share, take_in))
+
+    def learned(
+        self, key: str, dx: Tensor, dscore: Tensor, dense: bool, count: int
+    ) -> SiteAdaptation:
+        """Note the changes of the data at hand."""
+        number = len(dx) * self.batch // self.own
+
+        def take_in(known: SiteAdaptation, sums: Sums) -> SiteAdaptation:
+            return known.with_secant(key, sums, number, count)
+
+        return self._noted(Lesson(secant_sums(dx, dscore, dense), self.weight, take_in))
+
+    def _noted(self, lesson: Lesson) -> SiteAdaptation:
+        self.exchange.add(lesson)
+        return replace(self, lessons=(*self.lessons, lesson))
+
+    def settled(self) -> SiteAdaptation:
+        """Take in what is outstanding, in the order in which it was noted."""
+        if not self.lessons:
+            return self
+        if self.lessons[-1].sums is not None:
+            self.exchange.settle()
+        known: SiteAdaptation = replace(self, lessons=())
+        for lesson in self.lessons:
+            known = lesson.take_in(known, lesson.found)
+        return known
+
+
+def _told_once(value: Tensor) -> Summing:
+    """A sum that is exchanged in one round."""
+    return (yield (value,))
 
 
 def pooled(learned: SiteAdaptation, **more: Any) -> PooledAdaptation:
     """The same knowledge, pooled from here on."""
-    known = {entry.name: getattr(learned, entry.name) for entry in fields(SiteAdaptation)}
-    return PooledAdaptation(**known, **more)
+    return PooledAdaptation(**_known(learned), **more)
 
 
 def unpooled(learned: SiteAdaptation) -> SiteAdaptation:
     """The same knowledge, as one process has it."""
-    return SiteAdaptation(
-        **{entry.name: getattr(learned, entry.name) for entry in fields(SiteAdaptation)}
-    )
+    return SiteAdaptation(**_known(learned))
 
 
-class OwnNoise(TorchFunctionMode):
-    """Draw for a whole batch, and keep what is of the data at hand.
+def _known(learned: SiteAdaptation) -> dict[str, Any]:
+    settled = learned.settled()
+    return {entry.name: getattr(settled, entry.name) for entry in fields(SiteAdaptation)}
+
+
+class OwnNoise:
+    """While it is entered, torch draws for a whole batch and keeps what is of the data at hand.
+
+    The functions that draw are replaced for that time, rather than every operation looked at: that
+    would cost a tenth of a learning step. A process that shares a run learns in one thread.
 
     Args:
         num_particles: K.
@@ -183,7 +287,6 @@ class OwnNoise(TorchFunctionMode):
     """
 
     def __init__(self, num_particles: int, batch: int, places: Tensor) -> None:
-        super().__init__()
         own = len(places)
         whole = batch * torch.arange(num_particles)[:, None] + places
         # size of an axis -> its size for the whole batch, and what is at hand of it
@@ -191,20 +294,44 @@ class OwnNoise(TorchFunctionMode):
             own: (batch, places),
             num_particles * own: (whole.numel() // own * batch, whole.flatten()),
         }
+        self.undo = ExitStack()
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        """Make an operation; a random one of data is made for the whole batch."""
-        options = kwargs or {}
-        if func in FACTORIES:
-            shape = tuple(args) if args and isinstance(args[0], int) else tuple(args[0])
-            return self._own(shape, lambda wide: func(wide, **options))
-        if func in IN_PLACE:
-            into, *more = args
-            own = self._own(into.shape, lambda wide: func(into.new_empty(wide), *more, **options))
-            return into.copy_(own)
-        return func(*args, **options)
+    def __enter__(self) -> Self:
+        for name in FACTORIES:
+            self._replace(torch, name, self._factory(getattr(torch, name)))
+        for name in IN_PLACE:
+            self._replace(Tensor, name, self._in_place(getattr(Tensor, name)))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.undo.close()
+
+    def _replace(self, place: Any, name: str, function: Callable[..., Tensor]) -> None:
+        self.undo.callback(setattr, place, name, getattr(place, name))
+        setattr(place, name, function)
+
+    def _factory(self, draw: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """A function such as `torch.randn`, which draws for the whole batch."""
+
+        def own(*size: Any, **options: Any) -> Tensor:
+            shape = size if size and isinstance(size[0], int) else tuple(size[0])
+            return self._own(shape, lambda wide: draw(wide, **options))
+
+        return own
+
+    def _in_place(self, draw: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """A method such as `Tensor.normal_`, which draws for the whole batch."""
+
+        def own(into: Tensor, *more: Any, **options: Any) -> Tensor:
+            drawn = self._own(into.shape, lambda wide: draw(into.new_empty(wide), *more, **options))
+            return into.copy_(drawn)
+
+        return own
 
     def _own(self, shape: Sequence[int], draw: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
         """Draw numbers `(K, B, ...)`, `(chunks, K * B, ...)` or `(B, ...)`."""

@@ -12,7 +12,7 @@ intervention).
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -127,12 +127,37 @@ def _magnitude(matrix: Tensor, least: Tensor) -> Tensor:
     return norm.sqrt() * 0.5 * (root + root.mT)
 
 
-def _as_they_are(*sums: Tensor) -> tuple[Tensor, ...]:
-    """Sums over the data at hand where these are all data."""
-    return sums
+Sums = tuple[Tensor, ...]
+Summing = Generator[Sums, Sums, Sums]  # yields sums over the data at hand, is sent those over all
 
 
-def _usable(products: Tensor, total: Callable[..., tuple[Tensor, ...]] = _as_they_are) -> Tensor:
+def of_all_data(summing: Summing) -> Sums:
+    """What comes of sums where the data at hand are all data."""
+    sums = next(summing)
+    while True:
+        try:
+            sums = summing.send(sums)
+        except StopIteration as done:
+            found: Sums = done.value
+            return found
+
+
+def secant_sums(dx: Tensor, dscore: Tensor, dense: bool) -> Summing:
+    """Sums of products of changes `(num_changes, N)`, and how many changes were usable."""
+    products = dx * dscore
+    usable = yield from _usable(products)
+    if dense:
+        dx = _cleared(dx.clone(), usable)
+        dscore = _cleared(dscore.clone(), usable)
+        xx = dx.mT @ dx
+        xy = dx.mT @ dscore
+    else:
+        xx = _cleared(dx.square(), usable).sum(0)
+        xy = _cleared(products, usable).sum(0)
+    return (yield (xx, xy, usable.sum()))
+
+
+def _usable(products: Tensor) -> Generator[Sums, Sums, Tensor]:
     """`(num_changes, 1)`: changes that are finite, and no more than FAR times the usual (geometric mean) size.
 
     One proposal far into a tail would otherwise swamp, or overflow, the moments of all others for
@@ -140,7 +165,6 @@ def _usable(products: Tensor, total: Callable[..., tuple[Tensor, ...]] = _as_the
 
     Args:
         products: of input changes and score changes, `(num_changes, N)`.
-        total: of sums over these changes, the sums over all.
     """
     size = products.abs().sum(-1, keepdim=True)
     finite = torch.isfinite(size)
@@ -148,7 +172,7 @@ def _usable(products: Tensor, total: Callable[..., tuple[Tensor, ...]] = _as_the
     logs = torch.where(
         moved, torch.log(torch.where(moved, size, torch.ones_like(size))), torch.zeros_like(size)
     )
-    sum_of_logs, number = total(logs.sum(), moved.sum())
+    sum_of_logs, number = yield (logs.sum(), moved.sum())
     usual = sum_of_logs / number.clamp_min(1)
     return finite & (logs < usual + math.log(FAR))
 
@@ -178,18 +202,9 @@ class SiteAdaptation:
     strides: Mapping[tuple[str, int], tuple[Tensor, ...]] = field(default_factory=dict)
     updates: Mapping[tuple[str, int], int] = field(default_factory=dict)
 
-    # what processes that share the learning override: here all data are at hand
-    def total(self, *sums: Tensor) -> tuple[Tensor, ...]:
-        """Turn sums over the data at hand into sums over all data."""
-        return sums
-
-    def mean(self, averaged: Tensor) -> Tensor:
-        """Turn a mean over the data at hand into the mean over all data."""
-        return averaged
-
-    def number(self, counted: int) -> int:
-        """Turn a number of changes at hand into the number of all."""
-        return counted
+    def settled(self) -> "SiteAdaptation":
+        """Return the knowledge in use; processes that share the learning exchange what is outstanding first."""
+        return self
 
     def log_step(self, key: tuple[str, int], like: Tensor) -> Tensor:
         """Current log step of a proposal at a chunk width; starts at log .5."""
@@ -198,7 +213,6 @@ class SiteAdaptation:
 
     def stepped(self, key: tuple[str, int], acceptance: Tensor, like: Tensor) -> "SiteAdaptation":
         """Robbins-Monro step towards the target acceptance, gain t^-.6."""
-        acceptance = self.mean(acceptance)
         count = self.updates.get(key, 0)
         move = (count + 1) ** -0.6 * 2 * (acceptance - TARGET_ACCEPTANCE)
         log_step = (self.log_step(key, like) + move).clamp(math.log(MIN_STEP), math.log(MAX_STEP))
@@ -210,20 +224,13 @@ class SiteAdaptation:
         self, key: str, dx: Tensor, dscore: Tensor, dense: bool, count: int
     ) -> "SiteAdaptation":
         """Take in changes `(num_changes, N)` of one factor's inputs and scores."""
-        products = dx * dscore
-        usable = _usable(products, self.total)
-        if dense:
-            dx = _cleared(dx.clone(), usable)
-            dscore = _cleared(dscore.clone(), usable)
-            xx = dx.mT @ dx
-            xy = dx.mT @ dscore
-        else:
-            xx = _cleared(dx.square(), usable).sum(0)
-            xy = _cleared(products, usable).sum(0)
-        xx, xy, used = self.total(xx, xy, usable.sum())
-        number = self.number(dx.shape[0])
+        return self.with_secant(key, of_all_data(secant_sums(dx, dscore, dense)), len(dx), count)
+
+    def with_secant(self, key: str, sums: Sums, number: int, count: int) -> "SiteAdaptation":
+        """Take in sums over changes of one factor, and how many there were."""
+        xx, xy, used = sums
         known = self.secants.get(key)
-        samples = (used * (xx > 0).any()).to(dx.dtype)
+        samples = (used * (xx > 0).any()).to(xx.dtype)
         if known is None:
             secant = Secant(xx / number, xy / number, samples)
         else:

@@ -54,7 +54,7 @@ class DiscreteLangevin(SiteMove):
         site = state.conditioning.site(self.site)
         value = state.values[self.site]
         free = free_values(state, site, site_chunks(state, site, 1, self.phase))
-        learned: SiteAdaptation = state.adaptation.get(self.site, SiteAdaptation())
+        learned: SiteAdaptation = state.adaptation.get(self.site, SiteAdaptation()).settled()
         pace = PACES[state.sweeps % 2]
         time = learned.log_step(pace, state.log_weights).exp()
         unit = _unit(learned, state)

@@ -47,7 +47,7 @@ class Interweaving:
     ) -> tuple[State, Tensor]:
         """Propose once for each chain; accept with the ratio of joint densities in these coordinates."""
         block = Block.of(state, self.sites)
-        learned: SiteAdaptation = state.adaptation.get(self.site, SiteAdaptation())
+        learned: SiteAdaptation = state.adaptation.get(self.site, SiteAdaptation()).settled()
         here = block.to_standardised(block.flatten(state.values))
         step = learned.log_step(KEY, here).exp()
         there = here + step * self._noise(block, here, generator)

@@ -96,7 +96,7 @@ def _pass(
     proposal = PROPOSALS[move.noise]
     chunks = site_chunks(state, site, move.width, move.phase, move.gap)
     here: Pass = StridedUpdate.of(state, site, chunks) or FullUpdate(state, site, chunks)
-    learned: SiteAdaptation = state.adaptation.get(move.site, SiteAdaptation())
+    learned: SiteAdaptation = state.adaptation.get(move.site, SiteAdaptation()).settled()
     root, learned = preconditioner(state, site, here.chunks, learned)
     key = (move.noise, chunks.width)
     constants, learned = _constants(proposal, learned, key, z)

@@ -12,7 +12,7 @@ import time
 import pytest
 import torch
 
-from aif_dcpc.image_runs.team import OwnNoise, Team, pooled
+from aif_dcpc.image_runs.team import Exchange, OwnNoise, Team, pooled
 from aif_dcpc.inference.moves.adaptation import SiteAdaptation
 from aif_dcpc.runs import RunFolder
 
@@ -188,10 +188,14 @@ def test_what_moves_learn_from_parts_is_what_they_learn_from_all():
         for rank, part in enumerate(parts):
             said = []
             own = len(dx[part])
-            one = pooled(SiteAdaptation(), team=Script(rank, 2), own=own, batch=12)
+            exchange = Exchange(Script(rank, 2))
+            one = pooled(SiteAdaptation(), exchange=exchange, own=own, batch=12)
             one = one.learned("f", dx[part], dscore[part], True, 0)
-            learned.append(one.stepped(("m", 1), torch.tensor(0.4), dx))
+            one = one.stepped(("m", 1), torch.tensor(0.4), dx)
+            assert not said  # nothing is exchanged before it is needed
+            learned.append(one.settled())
             rounds.append(said)
+            assert len(said) == 2
         sums = rounds
     for one in learned:
         torch.testing.assert_close(one.secants["f"].xx, whole.secants["f"].xx)
