@@ -29,7 +29,7 @@ from aif_dcpc.agents.gridworld.planning.planner import Plan, Planner
 from aif_dcpc.agents.gridworld.replay import EpisodeStore, StoredEpisode
 from aif_dcpc.agents.gridworld.running import Running
 from aif_dcpc.agents.gridworld.settings import HierarchicalSettings, hierarchical_settings
-from aif_dcpc.agents.gridworld.task_discovery import Deeds, discover
+from aif_dcpc.agents.gridworld.task_discovery import discover
 from aif_dcpc.agents.protocol import BaseAgent, EgocentricView, Observation, StepReport
 from aif_dcpc.inference.model.resampling import unique_ancestors
 
@@ -60,7 +60,6 @@ class HierarchicalAgent(BaseAgent):
         self.planner = Planner(settings.preferences, settings.search)
         self.store = EpisodeStore(settings.replay.capacity)
         self.stored_counts: list[Counts] = []
-        self.deeds: list[Deeds] = []
         self.action = 0
         self.rewarded = False
         self.outcome = NOTHING
@@ -176,7 +175,8 @@ class HierarchicalAgent(BaseAgent):
         learned = StoredEpisode(self.episode_filter.episode, now.particles.events, log_weights)
         place = self.store.add(learned)
         self.stored_counts[place : place + 1] = [counts]
-        self.deeds[place : place + 1] = [self.episode_filter.deeds()]
+        self.episode_filter.deeds[place : place + 1] = [self.episode_filter.latest_deeds()]
+        self.episode_filter.learned += 1
         self.episode_filter.past = now.grid.past + counts
         self._understand()
         for _ in range(min(self.settings.replay.refreshed, len(self.store) - 1)):
@@ -186,11 +186,11 @@ class HierarchicalAgent(BaseAgent):
         """Find out what missions mean and what has to be done first; count outcomes anew if that changes."""
         episode_filter = self.episode_filter
         looks = episode_filter.looks
-        task = discover(episode_filter.task, self.deeds, looks)
+        task = discover(episode_filter.task, episode_filter.deeds, looks)
         if task == episode_filter.task:
             return
         episode_filter.task = task
-        for place, deeds in enumerate(self.deeds):
+        for place, deeds in enumerate(episode_filter.deeds):
             counts = self.stored_counts[place].resized(self.num_actions, episode_filter.vocabulary)
             self.stored_counts[place] = replace(counts, outcome=episode_filter.outcomes_of(deeds))
         every = torch.stack([counts.outcome for counts in self.stored_counts]).sum(0)
@@ -296,7 +296,6 @@ class HierarchicalAgent(BaseAgent):
             "tracker": self.episode_filter.state_dict(),
             "store": self.store.state_dict(),
             "stored_counts": [dict(vars(c)) for c in self.stored_counts],
-            "deeds": [deeds.tensors() for deeds in self.deeds],
             "generator": self.generator.get_state(),
             "action": self.action,
             "outcome": self.outcome,
@@ -327,7 +326,6 @@ class HierarchicalAgent(BaseAgent):
         self.episode_filter.load_state_dict(state["tracker"])
         self.store.load_state_dict(state["store"])
         self.stored_counts = [Counts(**c) for c in state["stored_counts"]]
-        self.deeds = [Deeds.from_tensors(deeds) for deeds in state["deeds"]]
         self.generator.set_state(state["generator"])
         self.action = int(state["action"])
         self.outcome = int(state["outcome"])

@@ -32,6 +32,7 @@ from aif_dcpc.agents.gridworld.model.paths import (
 )
 from aif_dcpc.agents.gridworld.model.task import Task
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME, new_vocabulary
+from aif_dcpc.agents.gridworld.planning.arrivals import Arrivals, arrivals_of
 from aif_dcpc.agents.gridworld.planning.belief import PosteriorTables, tables_of
 from aif_dcpc.agents.gridworld.planning.visibility import Transparency
 from aif_dcpc.agents.gridworld.running import Running, regrown, set_up, start
@@ -81,6 +82,9 @@ class EpisodeFilter:
         self.ms_per_sweep = 0.0
         self.acceptance: dict[str, float] = {}
         self.task = Task()
+        self.deeds: list[Deeds] = []
+        self.learned = 0
+        self._arrivals: tuple[tuple[int, ...], Arrivals] | None = None
         self._effects: tuple[tuple[int, ...], Effects] | None = None
 
     @property
@@ -256,38 +260,59 @@ class EpisodeFilter:
         """Expected counts of the running episode."""
         return self.now.counts_by_particle().average(self.now.weights)
 
-    def deeds(self) -> Deeds:
+    def latest_deeds(self) -> Deeds:
         """The steps of the running episode, as its heaviest particle knows them."""
         now = self.now
         best = slice(int(now.weights.argmax()), int(now.weights.argmax()) + 1)
         events = now.particles.events[best]
         trajectory, segments, _ = now.grid.trace(events, now.history)
-        ahead = tokens_ahead(segments, now.particles.initial[best])[0, :-1]
+        ahead = tokens_ahead(segments, now.particles.initial[best])[0]
         row = outcome_row(events[0, 1:], now.history.action[1:], self.num_actions)
         names = np.array([self.raw(slot) for slot in range(now.grid.num_slots)])
         written = trajectory.written[0, 1:].numpy()
         return Deeds(
             row.numpy(),
-            names[ahead.numpy()],
+            names[ahead[:-1].numpy()],
+            names[ahead[1:].numpy()],
             now.history.outcome[1:].numpy(),
             np.where(written >= 0, names[written], SAME),
             self.episode.mission,
         )
 
-    def outcomes_of(self, deeds: Deeds) -> Tensor:
-        """Counts of outcomes `(A + E, P, O)` of stored steps, under the task as it is known now."""
-        slots = np.array([self.vocabulary.tokens.index(t, 0) for t in deeds.token.tolist()])
+    def outcomes_of(self, deeds: Deeds, *, after: bool = False) -> Tensor:
+        """Counts of outcomes `(A + E, P, O)` of stored steps, under the task as it is known now.
+
+        Args:
+            deeds: the steps of one episode.
+            after: by the token ahead after each step in the place of that before it.
+        """
+        tokens = (deeds.after if after else deeds.token).tolist()
+        slots = np.array([self.vocabulary.tokens.index(t, 0) for t in tokens])
         match = self.task.match(self.vocabulary, deeds.mission)
         places = self.effects().places(match)[slots, deeds.before(self.task.milestone)]
         counts = torch.zeros_like(self.past.outcome)
         index = torch.as_tensor(deeds.row), places, torch.as_tensor(deeds.outcome)
         return counts.index_put(index, torch.ones(len(slots)), accumulate=True)
 
+    def arrivals(self) -> Arrivals:
+        """What stored episodes say about outcomes that hang on what is ahead after a step."""
+        key = (*self.vocabulary.extent(), len(self.deeds), self.learned)
+        if self._arrivals is None or self._arrivals[0] != key:
+            before = torch.zeros_like(self.past.outcome)
+            after = torch.zeros_like(self.past.outcome)
+            for deeds in self.deeds:
+                before += self.outcomes_of(deeds)
+                after += self.outcomes_of(deeds, after=True)
+            prior = self.settings.prior.outcomes(self.effects())
+            self._arrivals = key, arrivals_of(before, after, prior, self.num_actions)
+        return self._arrivals[1]
+
     def posterior_tables(self, total: Counts) -> PosteriorTables:
         """The tables, given expected counts of all episodes."""
         known = self.vocabulary.num_events
         match = self.now.history.match
-        tables = tables_of(self.now.grid, self.summaries, self.transparency, total, known, match)
+        now = self.now.grid, self.summaries, self.transparency
+        tables = tables_of(*now, total, known, match, self.arrivals())
         self.misread = tables.misread
         return tables
 
@@ -308,6 +333,8 @@ class EpisodeFilter:
             "settled": self.settled,
             "lexicon": [[*name, word] for name, word in self.task.lexicon.items()],
             "milestone": self.task.milestone,
+            "deeds": [deeds.tensors() for deeds in self.deeds],
+            "learned": self.learned,
             "transparency": torch.as_tensor(self.transparency.counts),
             "summaries": [summary.state_dict() for summary in self.summaries],
             "episode": self.episode.tensors(),
@@ -326,6 +353,8 @@ class EpisodeFilter:
         self.settled = int(state["settled"])
         lexicon = {(aspect, value): word for aspect, value, word in state["lexicon"]}
         self.task = Task(lexicon, int(state["milestone"]))
+        self.deeds = [Deeds.from_tensors(deeds) for deeds in state["deeds"]]
+        self.learned = int(state["learned"])
         self.episode = ObservedEpisode.from_tensors(state["episode"])
         self.running = None
         if state["running"] is not None:

@@ -30,7 +30,7 @@ class Deeds:
 
     Attributes:
         row: `(T - 1,)` row of the outcome table.
-        token: `(T - 1,)` raw token ahead before the step.
+        token, after: `(T - 1,)` raw token ahead before the step, and after it.
         outcome: `(T - 1,)`.
         written: `(T - 1,)` raw token that the step wrote, or SAME.
         mission: words.
@@ -38,6 +38,7 @@ class Deeds:
 
     row: Ints
     token: Ints
+    after: Ints
     outcome: Ints
     written: Ints
     mission: tuple[int, ...]
@@ -49,9 +50,9 @@ class Deeds:
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Deeds":
         """Rebuild what `tensors` gave."""
-        series = ("row", "token", "outcome", "written")
-        row, token, outcome, written = (tensors[name].numpy() for name in series)
-        return cls(row, token, outcome, written, tuple(tensors["mission"].tolist()))
+        series = ("row", "token", "after", "outcome", "written")
+        row, token, after, outcome, written = (tensors[name].numpy() for name in series)
+        return cls(row, token, after, outcome, written, tuple(tensors["mission"].tolist()))
 
     def before(self, milestone: int) -> Ints:
         """1 where the milestone had been written before the step, `(T - 1,)`."""

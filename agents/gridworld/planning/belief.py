@@ -15,6 +15,7 @@ from aif_dcpc.agents.gridworld.model.counts import Counts
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
 from aif_dcpc.agents.gridworld.model.paths import History, Trajectory
 from aif_dcpc.agents.gridworld.model.vocabulary import OTHER, SAME
+from aif_dcpc.agents.gridworld.planning.arrivals import Arrivals, ArrivalTables
 from aif_dcpc.agents.gridworld.planning.visibility import Transparency
 from aif_dcpc.agents.gridworld.tables.prior import Summary
 
@@ -40,6 +41,8 @@ class PosteriorTables:
         steps, turns: what events do, `(E, 4, 2)`, `(E,)`.
         writes, takes: likewise, by token ahead and thing in hand, `(E, V + 1, C)`.
         milestone: token whose being written is remembered, or SAME.
+        arrivals: outcomes that hang on what is ahead after an event; those events have none in
+            `outcome`.
     """
 
     transition: Floats
@@ -56,6 +59,7 @@ class PosteriorTables:
     writes: Ints
     takes: Ints
     milestone: int = SAME
+    arrivals: ArrivalTables | None = None
 
     @property
     def num_actions(self) -> int:
@@ -81,6 +85,7 @@ def tables_of(
     counts: Counts,
     num_events: int,
     match: Tensor,
+    arrivals: Arrivals,
 ) -> PosteriorTables:
     """The tables as a planner sees them.
 
@@ -91,6 +96,7 @@ def tables_of(
         counts: expected counts of all episodes.
         num_events: motions and registered effects.
         match: `(V,)` what the mission names, see `History`.
+        arrivals: learned from stored episodes.
     """
     of_events, of_outcomes = summaries
     transition, transition_novelty, transition_later = of_events.update(
@@ -108,7 +114,9 @@ def tables_of(
 
     def by_place(table: Tensor) -> Floats:
         """Spread a table of outcomes `(R, P, ...)` over milestone and tokens, `(2, R, V, ...)`."""
-        return table.flatten(1, 4)[:, places].transpose(0, 1).double().numpy()
+        spread = table.flatten(1, 4)[:, places].transpose(0, 1).double().numpy()
+        spread[:, grid.num_actions :][:, arrivals.events] = 0
+        return spread
 
     return PosteriorTables(
         transition=_folded(by_token(transition), num_events),
@@ -125,6 +133,7 @@ def tables_of(
         writes=effects.writes[:num_events].numpy(),
         takes=effects.takes[:num_events].numpy(),
         milestone=effects.milestone,
+        arrivals=ArrivalTables.of(arrivals, places, num_events),
     )
 
 

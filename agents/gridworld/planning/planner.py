@@ -177,6 +177,14 @@ class Planner:
         sums, flows = self._expected(token_ahead, situation, tables)
         preference, novelty, preference_without_optimism = sums
         flow, flow_without_optimism = flows
+        arrival, arrival_without_optimism = self._arrive(
+            tables,
+            token_ahead,
+            situation,
+            successor,
+            [preference, preference_without_optimism],
+            flows,
+        )
         sight = self._information(search, belief, tables, geometry, kept, number)
         goes_on = (
             flow / self.preferences.discount
@@ -193,8 +201,40 @@ class Planner:
             abstract_state=which,
             token_ahead=token_ahead,
             situation=situation,
+            arrival=arrival,
+            arrival_without_optimism=arrival_without_optimism,
         )
         return stage, number[roots]
+
+    def _arrive(
+        self,
+        tables: PosteriorTables,
+        token_ahead: Floats,
+        situation: Ints,
+        successor: Ints,
+        preferences: list[Floats],
+        flows: list[Floats],
+    ) -> list[Floats | None]:
+        """Add what hangs on the token ahead after an event to preferences and flows, in place.
+
+        Returns:
+            `(N, A, O)` probability of the outcomes of such events in an informative step, and in any
+                other; None where there are none.
+        """
+        if tables.arrivals is None:
+            return [None, None]
+        parts: list[Floats | None] = []
+        ahead = token_ahead[successor]
+        for preference, flow, informative in zip(preferences, flows, (True, False), strict=True):
+            outcome = tables.arrivals.at(ahead, situation % 2, informative=informative)  # (N, E, O)
+            chance = _chance_of_events(tables, token_ahead, situation, informative=informative)
+            predicted = np.einsum("nae,neo->nao", chance, outcome)
+            preference += predicted @ self._log_preference
+            flow += (
+                self.preferences.discount * chance * (outcome @ self.preferences.goes_on())[:, None]
+            )
+            parts.append(predicted)
+        return parts
 
     def _expected(
         self, token_ahead: Floats, situation: Ints, tables: PosteriorTables
@@ -266,6 +306,18 @@ class Planner:
         return information_at(
             clear, information, which, view, *layout, memory, views, tables.transparency
         )
+
+
+def _chance_of_events(
+    tables: PosteriorTables, token_ahead: Floats, situation: Ints, *, informative: bool
+) -> Floats:
+    """p(event | state, action) `(N, A, E)`."""
+    transition = tables.transition if informative else tables.transition_without_optimism
+    chance = np.empty((len(situation), tables.num_actions, tables.num_events))
+    for hand in np.unique(situation // 2):
+        rows = situation // 2 == hand
+        chance[rows] = np.tensordot(token_ahead[rows], transition[:, :, hand], (1, 1))
+    return chance
 
 
 def _remembered(belief: Belief, region: Region, number: Ints, size: int) -> tuple[Ints, Ints]:

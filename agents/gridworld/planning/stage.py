@@ -29,6 +29,8 @@ class Stage:
         abstract_state: `(N,)` the abstract state that each state belongs to.
         token_ahead: `(N, V)` belief over the token ahead.
         situation: `(N,)` 2 * thing in hand, + 1 if the milestone is passed.
+        arrival, arrival_without_optimism: `(N, A, O)` probability of the outcomes that hang on what
+            is ahead after the step; None where none do.
     """
 
     preference: Floats
@@ -42,6 +44,8 @@ class Stage:
     abstract_state: Ints
     token_ahead: Floats
     situation: Ints
+    arrival: Floats | None = None
+    arrival_without_optimism: Floats | None = None
 
     def after(self, value: Floats) -> Ints:
         """`(N, E)` the state whose value counts after each event: its successor, or the bound."""
@@ -123,8 +127,14 @@ class Steps:
 
     def risks(self, states: Ints, actions: Ints, *, informative: bool) -> Floats:
         """Risk and ambiguity of one step, `(M, 2)`."""
-        at = self.stage.token_ahead[states], self.stage.situation[states]
-        found = self.outcomes.at(*at, informative=informative)
+        stage = self.stage
+        every = stage.arrival if informative else stage.arrival_without_optimism
+        found = self.outcomes.at(
+            stage.token_ahead[states],
+            stage.situation[states],
+            informative=informative,
+            arrival=0.0 if every is None else every[states],
+        )
         return found[np.arange(len(states)), actions]
 
 

@@ -68,13 +68,21 @@ class Outcomes:
         risk: Floats = (chances * (np.log(positive) - self.log_preference)).sum(-1)
         return risk, ambiguity
 
-    def at(self, token_ahead: Floats, situation: Ints, *, informative: bool) -> Floats:
+    def at(
+        self,
+        token_ahead: Floats,
+        situation: Ints,
+        *,
+        informative: bool,
+        arrival: Floats | float = 0.0,
+    ) -> Floats:
         """Risk and ambiguity of every action in M states, `(M, A, 2)`.
 
         Args:
             token_ahead: `(M, V)` belief over the token ahead.
             situation: `(M,)`.
             informative: whether the step is the informative one.
+            arrival: `(M, A, O)` probability of the outcomes that hang on what is ahead afterwards.
         """
         tables = self.tables
         chances = np.empty((len(situation), tables.num_actions, len(self.log_preference)))
@@ -82,7 +90,7 @@ class Outcomes:
             rows = situation == one
             predicted = self.chances(int(one), informative=informative)
             chances[rows] = np.tensordot(token_ahead[rows], predicted, 1)
-        return np.stack(self.risk_and_ambiguity(chances), -1)
+        return np.stack(self.risk_and_ambiguity(chances + arrival), -1)
 
 
 @compiled

@@ -19,7 +19,7 @@ SAME = -1
 
 
 def one_step(token: int, outcome: int, mission: tuple[int, ...], written: int = SAME) -> Deeds:
-    arrays = (np.array([value]) for value in (7, token, outcome, written))
+    arrays = (np.array([value]) for value in (7, token, token, outcome, written))
     return Deeds(*arrays, mission)
 
 
@@ -82,7 +82,7 @@ def test_the_milestone_is_what_had_to_be_written_first() -> None:
         written = np.array([3 if first else SAME, 5 if source.random() < 0.5 else SAME, 2])
         row, token = np.array([4, 4, 6]), np.array([1, 1, 2])
         outcome = np.array([NOTHING, NOTHING, WON if first else LOST])
-        deeds.append(Deeds(row, token, outcome, written, ()))
+        deeds.append(Deeds(row, token, token, outcome, written, ()))
     assert discover(Task(), deeds, LOOKS).milestone == 3
     assert (deeds[0].before(3) == [0, 1, 1]).all() and not deeds[1].before(3).any()
     assert discover(Task(), deeds[:1], LOOKS).milestone == SAME
