@@ -136,7 +136,8 @@ class HierarchicalAgent(BaseAgent):
     def _belief(self, total: Counts) -> Belief:
         """The present state of the world, given expected counts of all episodes."""
         now = self.episode_filter.now
-        return belief_of(now.grid, now.particles, now.history, now.weights, total)
+        belief = belief_of(now.grid, now.particles, now.history, now.weights, total)
+        return self.episode_filter.with_wanderers(belief)
 
     def _choose(self, plan: Plan, greedy: bool) -> int:
         """Take the least expected free energy (ties at random), or draw by softmax(-precision EFE)."""

@@ -12,14 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aif_dcpc.agents.gridworld.deeds import Deeds, deeds_of
 from aif_dcpc.agents.gridworld.effect_discovery import suspected_effect
 from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals
 from aif_dcpc.agents.gridworld.model.counts import (
     NOTHING,
     Counts,
     no_counts,
-    outcome_row,
-    tokens_ahead,
 )
 from aif_dcpc.agents.gridworld.model.geometry import geometry_of
 from aif_dcpc.agents.gridworld.model.looks import Looks
@@ -33,12 +32,12 @@ from aif_dcpc.agents.gridworld.model.paths import (
 from aif_dcpc.agents.gridworld.model.task import Task
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME, new_vocabulary
 from aif_dcpc.agents.gridworld.planning.arrivals import Arrivals, arrivals_of
-from aif_dcpc.agents.gridworld.planning.belief import PosteriorTables, tables_of
+from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables, tables_of
 from aif_dcpc.agents.gridworld.planning.visibility import Transparency
 from aif_dcpc.agents.gridworld.running import Running, regrown, set_up, start
 from aif_dcpc.agents.gridworld.settings import HierarchicalSettings
 from aif_dcpc.agents.gridworld.tables.prior import Summary
-from aif_dcpc.agents.gridworld.task_discovery import Deeds
+from aif_dcpc.agents.gridworld.wanderers import Wanderers
 from aif_dcpc.agents.protocol import EgocentricView, Observation
 
 FLAT = 100  # slices up to which every step makes all its sweeps
@@ -82,6 +81,7 @@ class EpisodeFilter:
         self.ms_per_sweep = 0.0
         self.acceptance: dict[str, float] = {}
         self.task = Task()
+        self.wanderers = Wanderers(self.looks)
         self.deeds: list[Deeds] = []
         self.learned = 0
         self._arrivals: tuple[tuple[int, ...], Arrivals] | None = None
@@ -112,7 +112,8 @@ class EpisodeFilter:
         self.vocabulary.hold(carried)
         admitted = self._admit()
         history = self.history_of(self.episode)
-        self.transparency.update(history.view[-1].numpy(), self.geometry)
+        shown = self.vocabulary.encode(view, self.view.unseen_token)
+        self.transparency.update(shown, self.geometry)
         self._discover_effects(history, slices=RECENT if admitted else 0)
         self.transparency.grow(self.vocabulary.tokens.capacity)
         history = self.history_of(self.episode)
@@ -121,14 +122,36 @@ class EpisodeFilter:
         num_sweeps = self._sweeps_due(len(history))
         for _ in range(num_sweeps):
             self.sweep()
-        self.running = self._with_room(self.now, history)
+        self._watch()
+        self.running = self._with_room(self.now, self.history_of(self.episode))
         if num_sweeps:
             self.ms_per_sweep = 1e3 * (time.perf_counter() - started) / num_sweeps
+
+    def _watch(self) -> None:
+        """Look which things have changed their places since the last slice, by the heaviest particle's path."""
+        if len(self.episode) < 2:
+            return
+        now = self.now
+        best = int(now.weights.argmax())
+        trajectory, _, _ = now.grid.trace(now.particles.events, now.history)
+        torus = self.geometry.torus
+        cells = [
+            torus.cell(
+                trajectory.anchor[best, time] + torus.views[now.history.heading[time]]
+            ).numpy()
+            for time in (-2, -1)
+        ]
+        ahead = int(trajectory.cell_ahead[best, -2])
+        self.wanderers.watch(self.episode.view[-2:], cells, ahead, self.view.unseen_token)
 
     def history_of(self, episode: ObservedEpisode) -> History:
         """An episode in the codes of the vocabulary."""
         match = self.task.match(self.vocabulary, episode.mission)
-        return episode.history(self.vocabulary, self.view.unseen_token, match)
+        return episode.history(self.vocabulary, self.view.unseen_token, match, self.moving())
+
+    def moving(self) -> list[int]:
+        """Slots of tokens whose kind changes its place by itself."""
+        return self.wanderers.slots(self.vocabulary)
 
     def raw(self, slot: int) -> int:
         """The raw token of a slot; the unseen one where the slot is free or less than 0."""
@@ -179,9 +202,10 @@ class EpisodeFilter:
     def effects(self) -> Effects:
         """What events do, as the vocabulary stands now; made anew where it has grown."""
         milestone = self.vocabulary.tokens.index(self.task.milestone, SAME)
-        key = (*self.vocabulary.extent(), milestone)
+        moving = self.moving()
+        key = (*self.vocabulary.extent(), milestone, *moving)
         if self._effects is None or self._effects[0] != key:
-            self._effects = key, effects_of(self.geometry, self.vocabulary, milestone)
+            self._effects = key, effects_of(self.geometry, self.vocabulary, milestone, moving)
         return self._effects[1]
 
     def grid(self) -> GridConditionals:
@@ -230,7 +254,7 @@ class EpisodeFilter:
         same_map = before.grid.geometry.size == self.geometry.size
         if not (same_sizes and same_map and same_tokens):
             return True
-        parts = ("possible", "known", "grips")
+        parts = ("possible", "known", "grips", "moving")
         return not all(torch.equal(getattr(old, part), getattr(new, part)) for part in parts)
 
     # -- sweeps ------------------------------------------------------------------------------------
@@ -260,24 +284,29 @@ class EpisodeFilter:
         """Expected counts of the running episode."""
         return self.now.counts_by_particle().average(self.now.weights)
 
+    def with_wanderers(self, belief: Belief) -> Belief:
+        """A belief in which moving things stand where they are seen now."""
+        moving = self.moving()
+        if not moving:
+            return belief
+        now = self.now
+        best = int(now.weights.argmax())
+        shown = self.vocabulary.encode(self.episode.view[-1], self.view.unseen_token)
+        trajectory, _, _ = now.grid.trace(now.particles.events, now.history)
+        torus = self.geometry.torus
+        places = trajectory.anchor[best, -1] + torus.views[now.history.heading[-1]]
+        there = np.isin(shown, moving)
+        cells = belief.cells.copy()
+        seen = belief.seen.copy()
+        at = torus.cell(places).numpy()[there]
+        cells[at] = np.eye(cells.shape[1])[shown[there]]
+        seen[at] = True
+        return replace(belief, cells=cells, seen=seen)
+
     def latest_deeds(self) -> Deeds:
         """The steps of the running episode, as its heaviest particle knows them."""
-        now = self.now
-        best = slice(int(now.weights.argmax()), int(now.weights.argmax()) + 1)
-        events = now.particles.events[best]
-        trajectory, segments, _ = now.grid.trace(events, now.history)
-        ahead = tokens_ahead(segments, now.particles.initial[best])[0]
-        row = outcome_row(events[0, 1:], now.history.action[1:], self.num_actions)
-        names = np.array([self.raw(slot) for slot in range(now.grid.num_slots)])
-        written = trajectory.written[0, 1:].numpy()
-        return Deeds(
-            row.numpy(),
-            names[ahead[:-1].numpy()],
-            names[ahead[1:].numpy()],
-            now.history.outcome[1:].numpy(),
-            np.where(written >= 0, names[written], SAME),
-            self.episode.mission,
-        )
+        names = np.array([self.raw(slot) for slot in range(self.now.grid.num_slots)])
+        return deeds_of(self.now, names, self.episode.mission)
 
     def outcomes_of(self, deeds: Deeds, *, after: bool = False) -> Tensor:
         """Counts of outcomes `(A + E, P, O)` of stored steps, under the task as it is known now.
@@ -335,6 +364,7 @@ class EpisodeFilter:
             "milestone": self.task.milestone,
             "deeds": [deeds.tensors() for deeds in self.deeds],
             "learned": self.learned,
+            "wanderers": torch.as_tensor(self.wanderers.counts),
             "transparency": torch.as_tensor(self.transparency.counts),
             "summaries": [summary.state_dict() for summary in self.summaries],
             "episode": self.episode.tensors(),
@@ -355,6 +385,7 @@ class EpisodeFilter:
         self.task = Task(lexicon, int(state["milestone"]))
         self.deeds = [Deeds.from_tensors(deeds) for deeds in state["deeds"]]
         self.learned = int(state["learned"])
+        self.wanderers.counts = np.array(state["wanderers"])
         self.episode = ObservedEpisode.from_tensors(state["episode"])
         self.running = None
         if state["running"] is not None:

@@ -4,15 +4,14 @@ Both are structure: whether to split the outcomes of like steps in two. The evid
 ratio of Dirichlet-multinomial likelihoods in closed form, summed over like steps.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.special import gammaln
-from torch import Tensor
 
 from aif_dcpc.agents.arrays import Floats, Ints
+from aif_dcpc.agents.gridworld.deeds import Deeds
 from aif_dcpc.agents.gridworld.model.counts import NOTHING, NUM_OUTCOMES
 from aif_dcpc.agents.gridworld.model.looks import Looks
 from aif_dcpc.agents.gridworld.model.task import COLOUR, KIND, NO, YES, Name, Task, named
@@ -22,43 +21,6 @@ CONCENTRATION = 0.2  # of the outcomes of like steps: they mostly end alike
 WORTH = 3.0  # nats by which a milestone, or a lexicon, must be better than none
 SIDES = 3  # of a split: not known, no, yes
 ROUNDS = 3  # passes over all words
-
-
-@dataclass(frozen=True)
-class Deeds:
-    """The steps of one episode, as its heaviest particle knows them.
-
-    Attributes:
-        row: `(T - 1,)` row of the outcome table.
-        token, after: `(T - 1,)` raw token ahead before the step, and after it.
-        outcome: `(T - 1,)`.
-        written: `(T - 1,)` raw token that the step wrote, or SAME.
-        mission: words.
-    """
-
-    row: Ints
-    token: Ints
-    after: Ints
-    outcome: Ints
-    written: Ints
-    mission: tuple[int, ...]
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything as tensors."""
-        return {name: torch.as_tensor(np.array(value)) for name, value in vars(self).items()}
-
-    @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Deeds":
-        """Rebuild what `tensors` gave."""
-        series = ("row", "token", "after", "outcome", "written")
-        row, token, after, outcome, written = (tensors[name].numpy() for name in series)
-        return cls(row, token, after, outcome, written, tuple(tensors["mission"].tolist()))
-
-    def before(self, milestone: int) -> Ints:
-        """1 where the milestone had been written before the step, `(T - 1,)`."""
-        written = np.cumsum(self.written == milestone) if milestone != SAME else 0 * self.row
-        passed: Ints = (np.concatenate([[0], written[:-1]]) > 0).astype(np.int64)
-        return passed
 
 
 def discover(task: Task, deeds: Sequence[Deeds], looks: Looks) -> Task:

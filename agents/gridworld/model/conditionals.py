@@ -222,9 +222,12 @@ class GridConditionals:
         event = events[:, 1:, None]
         row = outcome_row(event, action, self.num_actions)
         outcome = history.outcome[1:, None]
-        grip = self.effects.grips.T[history.held[1:]]
-        chance_of_event = tables.transition[num, action, self.effects.classes, grip, event]
-        place = self.effects.places(history.match).T[trajectory.passed[:, :-1]]
+        effects = self.effects
+        every = torch.arange(self.num_slots)[:, None].expand(-1, len(history) - 1)
+        thing = effects.thing_ahead(every, history.faced[1:]).T  # (T - 1, V)
+        grip = effects.grips[thing, history.held[1:, None]]
+        chance_of_event = tables.transition[num, action, effects.classes[thing], grip, event]
+        place = effects.places(history.match)[thing, trajectory.passed[:, :-1, None]]
         chance_of_outcome = tables.outcome[num, row, place, outcome]
         return (chance_of_event * chance_of_outcome).clamp_min(1e-30).log()
 

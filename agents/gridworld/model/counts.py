@@ -138,9 +138,16 @@ def count(
     like: Counts,
 ) -> Counts:
     """Counts of event sequences `(N, T)` with initial maps `(N, M)`; `like` gives the sizes."""
-    order, held, action, outcome, passed = (
+    order, held, faced, action, outcome, passed = (
         part.contiguous().numpy()
-        for part in (events, history.held, history.action, history.outcome, trajectory.passed)
+        for part in (
+            events,
+            history.held,
+            history.faced,
+            history.action,
+            history.outcome,
+            trajectory.passed,
+        )
     )
     cell_ahead, seen, code, context = (
         part.numpy()
@@ -154,6 +161,7 @@ def count(
     counted = tally_steps(
         order,
         held,
+        faced,
         action,
         outcome,
         passed,
@@ -166,6 +174,7 @@ def count(
         classes,
         grips,
         places,
+        effects.moving.numpy(),
         like.sizes,
     )
     return Counts(*(torch.from_numpy(part) for part in counted))

@@ -90,6 +90,7 @@ class GridModel:
             lag("heading"),
             lag("faced"),
             lag("held"),
+            "faced",
             "held",
             "map",
             "transition",
@@ -146,16 +147,18 @@ class GridModel:
         heading: Tensor,
         faced: Tensor,
         held: Tensor,
+        faces: Tensor,
         holds: Tensor,
         initial: Tensor,
         table: Tensor,
         action: Tensor,
     ) -> Distribution:
-        """p(event_t | action_t, token ahead at t - 1, what it holds)."""
+        """p(event_t | action_t, token ahead at t - 1, what it faces and holds)."""
         _, segments = self._trace(event, heading, faced, held)
         tokens = segments.initial_tokens(initial[:, 0, 0].expand(len(event), -1))
-        token_ahead = tokens.gather(1, segments.cell_ahead)
         effects = self.grid.effects
+        token_ahead = tokens.gather(1, segments.cell_ahead)
+        token_ahead = effects.thing_ahead(token_ahead, faces[0, 0])
         rows = torch.arange(len(table))[:, None].expand(len(event), 1)
         grip = effects.grips[token_ahead, holds[0, 0]]
         where = action[0, 0].expand_as(token_ahead), effects.classes[token_ahead], grip
@@ -163,7 +166,7 @@ class GridModel:
         return Categorical(probs=chances.clamp_min(TINY)[:, None])
 
     def first_event(
-        self, held: Tensor, initial: Tensor, table: Tensor, action: Tensor
+        self, faced: Tensor, held: Tensor, initial: Tensor, table: Tensor, action: Tensor
     ) -> Distribution:
         """Slice 0 has event 0: nothing."""
         nothing = torch.zeros(table.shape[-1])
@@ -235,6 +238,7 @@ class GridModel:
         trajectory, segments = self._trace(event, heading, faced, held)
         tokens = segments.initial_tokens(initial[:, 0, 0])
         token_ahead = tokens.gather(1, segments.cell_ahead)[:, :-1]
+        token_ahead = self.grid.effects.thing_ahead(token_ahead, faced[0, 0, 1:])
         row = outcome_row(
             event[:, 0, 1:], action[0, 0, 1:].expand_as(token_ahead), self.grid.num_actions
         )

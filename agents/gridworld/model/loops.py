@@ -224,6 +224,7 @@ def first_sights(
 def tally_steps(
     events: Ints,
     held: Ints,
+    faced: Ints,
     action: Ints,
     outcome: Ints,
     passed: Ints,
@@ -236,13 +237,14 @@ def tally_steps(
     classes: Ints,
     grips: Ints,
     places: Ints,
+    moving: Array,
     sizes: tuple[int, int, int, int, int, int, int, int],
 ) -> tuple[Array, Array, Array, Array]:
     """What happened how often, see `Counts`.
 
     Args:
         events: `(N, T)`.
-        held, action, outcome: `(T,)`.
+        held, faced, action, outcome: `(T,)`.
         passed: `(N, T)`, see `Trajectory`.
         cell_ahead, seen, code, context: `(N, T)`, `(N, S)`, `(S,)`, `(S,)`, see `Segments` and
             `Sightings`.
@@ -250,6 +252,7 @@ def tally_steps(
         used: U.
         classes, grips, places: contexts of tables by token, `(V,)`, `(V, C)`, `(V, 2)`, see
             `Effects`.
+        moving: `(V,)`, see `Effects`.
         sizes: of the tables, see `Counts`.
     """
     number, length = events.shape
@@ -264,6 +267,8 @@ def tally_steps(
         for time in range(1, length):
             event = events[case, time]
             ahead = token[case, cell_ahead[case, time - 1]]
+            if faced[time] >= 0 and moving[faced[time]]:
+                ahead = faced[time]
             grip = grips[ahead, held[time]]
             event_counts[case, action[time], classes[ahead], grip, event] += 1
             row = action[time] if event == 0 else num_actions + event

@@ -5,6 +5,7 @@ Everything else is vectorised over N event sequences (particles, or particles ti
 over time.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 from aif_dcpc.agents.arrays import Ints
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
 from aif_dcpc.agents.gridworld.model.loops import walk
-from aif_dcpc.agents.gridworld.model.vocabulary import OTHER, SAME, Vocabulary
+from aif_dcpc.agents.gridworld.model.vocabulary import OTHER, OUT_OF_SIGHT, SAME, Vocabulary
 
 # outcomes may hang on whether the mission names the thing ahead (not known, no, yes), and on whether
 # the milestone is passed (no, yes)
@@ -39,6 +40,7 @@ class Effects:
         grips: `(V, C)` what the thing in hand is to a token ahead.
         sizes: room for classes, for grips, and for colours.
         milestone: token whose having been written in an episode is remembered; SAME for none.
+        moving: `(V,)` whether a token is of a kind that changes its place by itself.
     """
 
     turns: Tensor
@@ -52,7 +54,18 @@ class Effects:
     colours: Tensor
     grips: Tensor
     sizes: tuple[int, int, int]
-    milestone: int = SAME
+    milestone: int
+    moving: Tensor
+
+    def thing_ahead(self, token_ahead: Tensor, faced: Tensor) -> Tensor:
+        """What an action is done to: the map's token ahead, or a moving thing that was faced there.
+
+        Args:
+            token_ahead: `(..., T)` before each step.
+            faced: `(T,)`, see `History`.
+        """
+        there = (faced >= 0) & self.moving[faced.clamp_min(0)]
+        return torch.where(there, faced, token_ahead)
 
     def places(self, match: Tensor) -> Tensor:
         """Context of the outcome table, `(V, 2)`, given the token ahead and whether the milestone is passed.
@@ -64,8 +77,20 @@ class Effects:
         return 2 * token[:, None] + torch.arange(2)
 
 
-def effects_of(geometry: Geometry, vocabulary: Vocabulary, milestone: int = SAME) -> Effects:
-    """Motions first, then the registered effects, then free slots, which never happen."""
+def effects_of(
+    geometry: Geometry,
+    vocabulary: Vocabulary,
+    milestone: int = SAME,
+    moving: Iterable[int] = (),
+) -> Effects:
+    """Motions first, then the registered effects, then free slots, which never happen.
+
+    Args:
+        geometry: the motions.
+        vocabulary: tokens and effects.
+        milestone: token whose being written is remembered.
+        moving: slots of tokens that change their places by themselves.
+    """
     size = vocabulary.max_events
     motions = len(geometry.turns)
     turns = torch.zeros(size, dtype=torch.long)
@@ -88,6 +113,7 @@ def effects_of(geometry: Geometry, vocabulary: Vocabulary, milestone: int = SAME
         grips=torch.as_tensor(vocabulary.grip_array()),
         sizes=room,
         milestone=milestone,
+        moving=torch.isin(torch.arange(len(classes)), torch.tensor(list(moving), dtype=torch.long)),
     )
 
 
@@ -162,12 +188,17 @@ class ObservedEpisode:
         self.view.append(view)
 
     def history(
-        self, vocabulary: Vocabulary, unseen_token: int, match: Tensor | None = None
+        self,
+        vocabulary: Vocabulary,
+        unseen_token: int,
+        match: Tensor | None = None,
+        moving: Iterable[int] = (),
     ) -> History:
-        """The episode in the vocabulary's codes."""
+        """The episode in the vocabulary's codes; cells that a moving thing hides are out of sight."""
         hands = [vocabulary.hands.index(c, 0) for c in self.carried]
         faced = [vocabulary.tokens.index(c, OTHER) for c in self.faced]
         view = vocabulary.encode(np.stack(self.view), unseen_token)
+        view[np.isin(view, list(moving))] = OUT_OF_SIGHT
         action, heading, hand, outcome, ahead = map(
             torch.tensor, (self.action, self.heading, hands, self.outcome, faced)
         )

@@ -56,7 +56,8 @@ def _log_predictive(grid: GridConditionals, particles: GridParticles, history: H
     tokens = tokens_ahead(segments, particles.initial)
     logits = _map_logits(grid, particles.tables, segments, sightings, segments.cell_ahead, tokens)
     present = grid.present(logits, segments)
-    score = _event_score(grid, own, tokens[:, -1], trajectory.passed[:, -1], history)
+    ahead = grid.effects.thing_ahead(tokens[:, -1:], history.faced[-1:])[:, 0]
+    score = _event_score(grid, own, ahead, trajectory.passed[:, -1], history)
     score = score + _sight_score(grid, present, segments, trajectory, history, particles.tables)
     return score + _body_score(grid, history)
 

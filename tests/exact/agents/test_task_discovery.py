@@ -5,9 +5,10 @@ from math import log
 import numpy as np
 import pytest
 
+from aif_dcpc.agents.gridworld.deeds import Deeds
 from aif_dcpc.agents.gridworld.model.looks import Looks
 from aif_dcpc.agents.gridworld.model.task import COLOUR, KIND, NO, UNKNOWN, YES, Task, named
-from aif_dcpc.agents.gridworld.task_discovery import CONCENTRATION, Deeds, discover, split_evidence
+from aif_dcpc.agents.gridworld.task_discovery import CONCENTRATION, discover, split_evidence
 
 COLOURS, KINDS = 4, 2
 KIND_OF, COLOUR_OF = (part.ravel() for part in np.mgrid[:KINDS, :COLOURS])

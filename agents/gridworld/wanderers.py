@@ -1,0 +1,56 @@
+"""Things that change their places by themselves: found out by watching cells that nobody acted on.
+
+They are no part of the map, which only the agent changes: a cell that shows one is out of sight as
+far as the map goes, and the thing is where it was seen last.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from aif_dcpc.agents.arrays import Floats, Ints
+from aif_dcpc.agents.gridworld.model.looks import Looks
+from aif_dcpc.agents.gridworld.model.vocabulary import Vocabulary
+
+OFTEN = 0.3  # a kind of which more sightings are followed by something else in the cell moves
+PRIOR = 0.5, 9.5  # pseudo-sightings: gone, and still there
+
+
+class Wanderers:
+    """Counts by kind: how often the cell of a thing showed something else, or the same, next.
+
+    Args:
+        looks: of raw tokens.
+
+    Attributes:
+        counts: `(kinds, 2)` gone, still there.
+    """
+
+    def __init__(self, looks: Looks) -> None:
+        self.looks = looks
+        self.counts: Floats = np.tile(np.array(PRIOR), (int(looks.kind.max()) + 1, 1))
+
+    def watch(self, views: Sequence[Ints], cells: Sequence[Ints], ahead: int, unseen: int) -> None:
+        """Compare two views, one step apart.
+
+        Args:
+            views: raw tokens `(P,)` before and after.
+            cells: map cells `(P,)` of both.
+            ahead: map cell that the step may have acted on.
+            unseen: raw token of cells out of sight.
+        """
+        before, after = views
+        rate = self.counts[:, 0] / self.counts.sum(1)
+        now = dict(zip(cells[1][after != unseen].tolist(), after[after != unseen], strict=True))
+        for cell, token in zip(cells[0].tolist(), before.tolist(), strict=True):
+            if token != unseen and cell != ahead and cell in now:
+                kind, new = self.looks.kind[[token, now[cell]]]
+                if rate[new] <= rate[kind]:  # else it is the new thing that came
+                    self.counts[kind, int(kind == new)] += 1
+
+    def slots(self, vocabulary: Vocabulary) -> list[int]:
+        """Slots of the tokens whose kind moves."""
+        moves = self.counts[:, 0] > OFTEN * self.counts.sum(1)
+        return [
+            slot for slot, t in enumerate(vocabulary.tokens.members) if moves[self.looks.kind[t]]
+        ]
