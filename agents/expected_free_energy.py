@@ -19,14 +19,14 @@ preference minus infinity costs infinitely much.
 Several modalities that are independent given the state tell of it together, some of it twice:
 `joint_expected_free_energy`. For outcomes that are not finite see `sampled_free_energy`.
 
-References: Friston et al. (2015), "Active inference and epistemic value"; Da Costa et al. (2020),
-    equations 6 to 9.
-
     >>> import numpy as np
     >>> even, sure = np.array([0.5, 0.5]), np.array([0.0, 1.0])
     >>> terms = expected_free_energy(even, np.eye(2), np.log([0.2, 0.8]))
     >>> round(terms.information_gain, 4), round(terms.ambiguity, 4)
     (0.6931, 0.0)
+
+References: Friston et al. (2015), "Active inference and epistemic value"; Da Costa et al. (2020),
+    equations 6 to 9.
 """
 
 import warnings

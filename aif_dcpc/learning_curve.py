@@ -50,7 +50,6 @@ def save_learning_curve(folder: Path, kind: str) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=SIZE, dpi=100, layout="constrained")
-    figure.suptitle(folder.name, fontsize="medium")
     for place, (title, tags) in enumerate(drawn):
         axes = figure.add_subplot(1, len(drawn), place + 1)
         axes.set_title(title, fontsize="small")

@@ -95,11 +95,16 @@ class MetricsLog:
 
     def _chart(self, step: int, tag: str, value: float) -> None:
         """Add a point to a chart; the first one brings what the chart shows."""
+        from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_SCALAR
         from torch.utils.tensorboard.summary import scalar
 
         point = scalar(tag, value)
         if tag not in self.described:
             self.described.add(tag)
+            point.value[0].metadata.plugin_data.plugin_name = "scalars"
+            point.value[
+                0
+            ].metadata.data_class = DATA_CLASS_SCALAR  # else the loader drops the words
             point.value[0].metadata.summary_description = description(tag)
         self._write(point, step)
 

@@ -111,6 +111,8 @@ def record_sweep(
     Raises:
         CannotRecord: for moves or kernels that read numbers, or draw from another generator.
     """
+    if any(getattr(move, "keeps_tables", False) for move in moves):
+        raise CannotRecord("a move keeps tables from sweep to sweep.")
     before = Parts.of(state)
     places = [x.detach() for x in before.leaves]  # so that no two are the same
     numbers = _as_tensors(before)

@@ -16,7 +16,8 @@ from torch import Tensor
 from aif_dcpc.agents.active_inference import ActiveInferenceAgent
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.gaussian import requirements
-from aif_dcpc.agents.gaussian.judge import GaussianJudge
+from aif_dcpc.agents.gaussian.hidden import SEEN, HiddenLinear, WholeState, declare_hidden
+from aif_dcpc.agents.gaussian.judge import GaussianJudge, HiddenJudge
 from aif_dcpc.agents.gaussian.learning_life import LearningLife
 from aif_dcpc.agents.gaussian.model import declare
 from aif_dcpc.agents.gaussian.preferences import find_wish
@@ -25,6 +26,7 @@ from aif_dcpc.agents.planners.cross_entropy import CrossEntropy
 from aif_dcpc.agents.protocol import Observation
 from aif_dcpc.agents.streams import as_streams, of_one_world
 
+LARGEST = 1e6  # width that is taken for a bound
 TRY_WITH = {"num_waves": 16, "horizon": 5, "candidates": 8}  # quick to try
 
 
@@ -44,6 +46,8 @@ class GaussianAgent(ActiveInferenceAgent):
         novelty: whether what is learned about the world counts.
         resolution: how finely states are looked at for that, in units of their changes.
         growth: of the series, between looks at its scales and smoothness.
+        hidden_velocities: whether only positions are seen, so that velocities must be inferred.
+        blur: standard deviation with which positions are then seen, as a share of their range.
         common: of `ActiveInferenceAgent`.
 
     Raises:
@@ -69,28 +73,45 @@ class GaussianAgent(ActiveInferenceAgent):
         novelty: bool,
         resolution: float,
         growth: float,
+        hidden_velocities: bool,
+        blur: float,
         **common: Any,
     ) -> None:
         self.streams, num_states = requirements.joined_streams(observation_space)
         number = getattr(action_space, "n", None)
-        num_inputs = num_states + (number or math.prod(action_space.shape or ()))
+        size = int(number or math.prod(action_space.shape or ()))
         wish = None if preference is None else find_wish(preference)
-        self.world = declare(
-            num_states=num_states,
-            num_inputs=int(num_inputs),
-            num_actions=None if number is None else int(number),
-            num_waves=num_waves,
-            outcomes=wish is None,
-            generator=torch.Generator().manual_seed(seed),
-        )
-        judge = GaussianJudge(
-            world=self.world,
-            wish=wish,
-            reward_scale=reward_scale,
-            draws=draws,
-            novelty=novelty,
-            resolution=resolution,
-        )
+        common_of_worlds: dict[str, Any] = {
+            "num_actions": None if number is None else int(number),
+            "num_waves": num_waves,
+            "generator": torch.Generator().manual_seed(seed),
+        }
+        if hidden_velocities:
+            self.world = declare_hidden(
+                blur=blur * widths_of(observation_space),
+                num_inputs=2 * num_states + 2 * size,
+                **common_of_worlds,
+            )
+        else:
+            self.world = declare(
+                num_states=num_states,
+                num_inputs=num_states + size,
+                outcomes=wish is None,
+                **common_of_worlds,
+            )
+        judged: dict[str, Any] = {
+            "world": self.world,
+            "wish": wish,
+            "reward_scale": reward_scale,
+            "draws": draws,
+            "novelty": novelty,
+            "resolution": resolution,
+        }
+        linear = self.world.learned["state"].linear
+        if isinstance(linear, HiddenLinear):
+            judge: GaussianJudge = HiddenJudge(whole=WholeState(linear), **judged)
+        else:
+            judge = GaussianJudge(**judged)
         search = CrossEntropy(
             horizon=horizon,
             candidates=candidates,
@@ -102,6 +123,7 @@ class GaussianAgent(ActiveInferenceAgent):
         )
         readers: dict[str, Reader] = {
             "state": self._state,
+            SEEN: self._state,
             "ended": "terminated",
             "outcome": _outcome,
         }
@@ -144,9 +166,14 @@ class GaussianAgent(ActiveInferenceAgent):
         The noise counts as well as what is not known of the weights.
 
         Raises:
-            AgentError: nothing was learned yet.
+            AgentError: nothing was learned yet, or velocities are hidden.
         """
         learned = self.world.learned["state"]
+        if isinstance(learned.linear, HiddenLinear):
+            raise AgentError(
+                "agent 'gaussian' predicts from one observation only where velocities are seen; "
+                "engine.forecast(agent.life.state, ...) goes on from all that it has seen."
+            )
         if learned.last is None:
             raise AgentError("agent 'gaussian' has seen nothing yet: let it act first.")
         state = self._state(as_streams(of_one_world(observation)))[0]
@@ -156,3 +183,11 @@ class GaussianAgent(ActiveInferenceAgent):
 def _outcome(streams: Streams) -> Tensor:
     """Reward and end of the last step, `(B, 2)`."""
     return torch.stack([streams["reward"].double(), streams["terminated"].double()], 1)
+
+
+def widths_of(space: gymnasium.Space[Any]) -> Tensor:
+    """Width of each number of an observation space, all streams joined, `(D,)`; 1 where it has no bound."""
+    streams = space.spaces.values() if isinstance(space, gymnasium.spaces.Dict) else [space]
+    boxes = [stream for stream in streams if isinstance(stream, gymnasium.spaces.Box)]
+    widths = torch.cat([torch.as_tensor(box.high - box.low).double().flatten() for box in boxes])
+    return torch.where(widths.isfinite() & (widths < LARGEST), widths, 1.0)

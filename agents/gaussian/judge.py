@@ -8,10 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from aif_dcpc.agents.gaussian.features import Features
+from aif_dcpc.agents.gaussian.hidden import HiddenWeights, WholeState
 from aif_dcpc.agents.gaussian.imagination import DTYPE, Futures, imagine, novelty, outcomes
 from aif_dcpc.agents.gaussian.model import World
 from aif_dcpc.agents.gaussian.preferences import Wish
+from aif_dcpc.agents.gaussian.regression import Regression
 from aif_dcpc.agents.planners.protocol import Situation
+from aif_dcpc.inference import State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,20 +41,14 @@ class GaussianJudge:
     def __call__(self, situation: Situation, policies: Tensor) -> Mapping[str, Tensor]:
         """Return the terms of each step, `(N, H)` nats."""
         particles = situation.state.particles
-        dynamics = self.world.learned["state"]
-        weights, noise = (particles[name][: self.draws, 0] for name in dynamics.linear.block)
-        number = dynamics.linear.num_actions
+        linear = self.world.learned["state"].linear
+        weights, noise = (particles[name][: self.draws, 0] for name in linear.block)
+        number = linear.num_actions
         actions = policies.to(DTYPE) if number is None else one_hot(policies, number).to(DTYPE)
-        futures = imagine(
-            dynamics.linear.features,
-            situation.state.value("state")[:, 0, -1].expand(len(weights), -1),
-            actions,
-            weights,
-            noise,
-            situation.generator,
-        )
+        features, state, all_weights, all_noise = self._whole(situation.state, weights, noise)
+        futures = imagine(features, state, actions, all_weights, all_noise, situation.generator)
         preferred = self._log_preference(situation, futures, actions).mean(0)
-        ambiguity = _entropy(noise, dynamics.linear.features.change).expand(policies.shape[:2])
+        ambiguity = _entropy(noise, linear.features.change).expand(policies.shape[:2])
         return {
             "risk": -preferred - ambiguity,
             "ambiguity": ambiguity,
@@ -59,12 +57,25 @@ class GaussianJudge:
             "neg_expected_log_preference": -preferred,
         }
 
+    def _whole(
+        self, state: State, weights: Tensor, noise: Tensor
+    ) -> tuple[Features, Tensor, Tensor, Tensor]:
+        """Features, present state, weights and noise of the whole state, `(K, ...)`."""
+        features = self.world.features("state")
+        now = state.value("state")[:, 0, -1].expand(len(weights), -1)
+        return features, now, weights, noise
+
+    def _posterior(self) -> Regression | None:
+        """The posterior of weights; None before anything was learned."""
+        summed = self.world.learned["state"].last
+        return None if summed is None else summed.regression
+
     def _novelty(self, futures: Futures) -> Tensor:
         """What the states tell about the weights that they follow from, `(N, H)` nats."""
-        summed = self.world.learned["state"].last
-        if not self.novelty or summed is None:
+        posterior = self._posterior()
+        if not self.novelty or posterior is None:
             return torch.zeros(futures.features.shape[:2])
-        return novelty(summed.regression, futures.features, self.resolution)
+        return novelty(posterior, futures.features, self.resolution)
 
     def _log_preference(self, situation: Situation, futures: Futures, actions: Tensor) -> Tensor:
         """Log preference under each draw, `(K, N, H)` nats."""
@@ -82,3 +93,25 @@ def _entropy(noise: Tensor, change: Tensor) -> Tensor:
     """Entropy of a state given the one before and the weights, mean over draws, nats."""
     variance = 2 * math.pi * math.e * noise * change.square()
     return 0.5 * variance.log().sum(-1).mean(0).to(DTYPE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HiddenJudge(GaussianJudge):
+    """Judge sequences in a world whose velocities are hidden, each draw from where it believes to be.
+
+    Attributes:
+        whole: positions, velocities and the action before as one state.
+    """
+
+    whole: WholeState
+
+    def _whole(
+        self, state: State, weights: Tensor, noise: Tensor
+    ) -> tuple[Features, Tensor, Tensor, Tensor]:
+        now = self.whole.state(state.natural)[: len(weights)]
+        return self.whole.laid_out(), now, self.whole.weights(weights), self.whole.noise(noise)
+
+    def _posterior(self) -> Regression | None:
+        learned = self.world.learned["state"]
+        assert isinstance(learned, HiddenWeights)
+        return None if learned.last is None else learned.first()

@@ -10,12 +10,14 @@ from torch import Tensor
 
 from aif_dcpc.agents.gaussian.evidence import ROWS, fit_shape, scales_of
 from aif_dcpc.agents.gaussian.features import Features, Scales, Shape
+from aif_dcpc.agents.gaussian.hidden import SEEN, X
 from aif_dcpc.agents.gaussian.linear import Linear
 from aif_dcpc.agents.gaussian.model import World
 from aif_dcpc.agents.life import Life
 from aif_dcpc.inference import State
 
 FIRST = 2  # slices before scales are first looked at
+FEWEST = 2  # rows that have a scale
 ENOUGH = 10  # slices before smoothness is
 
 
@@ -51,16 +53,35 @@ class LearningLife(Life):
             return state
         if state.length >= self.next_look:
             self._look(state)
+            state = self._redrawn(state) if X in self.engine.model.sites else state
         for _ in range(self.num_sweeps):
             # the log joint of a whole life is not asked for: all that is needed of it is in sums
             state, info = self.engine.sweep(state, log_joint=False)
             self.acceptance = {name: float(share) for name, share in info.acceptance.items()}
         return state
 
-    def _look(self, state: State) -> None:
-        """Fit the features of all that is learned to the series."""
+    def _begun(self, new: Mapping[str, Tensor]) -> State:
+        """Make the cloud over the first slice; hidden positions begin where they are seen."""
+        if X not in self.engine.model.sites:
+            return super()._begun(new)
+        sites = self.engine.model.sites
+        data = {n: v if sites[n].period is None else v[:, None] for n, v in new.items()}
+        seen = data[SEEN].expand(self.engine.num_particles, -1, -1, -1)
+        return self.engine.init(data, length=1, particles={X: seen})
+
+    def _redrawn(self, state: State) -> State:
+        """Draw weights of new features before positions move, which old ones would mislead."""
+        drawn: dict[str, Tensor] = {}
         for conditional in self.world.learned.values():
-            fit_features(conditional.linear, state.natural, fit=state.length >= ENOUGH)
+            drawn |= conditional(state.natural, self.engine.generator)
+        return state.with_values(state.conditioning.unconstrain(drawn))
+
+    def _look(self, state: State) -> None:
+        """Fit the features of all that is learned to the series, of the first particle if they differ."""
+        sites = self.engine.model.sites
+        series = {n: v if sites[n].period is None else v[:1] for n, v in state.natural.items()}
+        for conditional in self.world.learned.values():
+            fit_features(conditional.linear, series, fit=state.length >= ENOUGH)
         self.next_look = max(FIRST, math.ceil(self.growth * state.length))
 
     # -- keeping -----------------------------------------------------------------------------------
@@ -100,6 +121,8 @@ def fit_features(linear: Linear, values: Mapping[str, Tensor], *, fit: bool) -> 
     features = linear.features
     inputs, outputs, used = (part.flatten(0, 2) for part in linear.rows(values, 0))
     inputs = inputs[used]
+    if len(inputs) < FEWEST:
+        return
     changes = outputs[used] * features.change
     scales = scales_of(inputs, changes)
     shape = features.shape

@@ -147,9 +147,13 @@ class WeightsGivenSeries:
             one posterior where all particles have the same series, else one each, `(K, 1)`; where
             weights are not `shared` by data, `(K or 1, B)`.
         """
-        wanted = {"state", "action", self.linear.site, *self.linear.breaks}
-        self.last = self._summed({name: values[name] for name in wanted}, shared)
+        self.last = self._summed({name: values[name] for name in self.names}, shared)
         return self.last.regression
+
+    @property
+    def names(self) -> set[str]:
+        """What the draw reads."""
+        return {"state", "action", self.linear.site, *self.linear.breaks}
 
     def _summed(self, series: Mapping[str, Tensor], shared: bool) -> "Summed":
         last = self.last
@@ -198,8 +202,7 @@ class WeightsGivenSeries:
         """Restore what `state_dict` gave, for the same series."""
         self.last = None
         if kept is not None and values is not None:
-            wanted = {"state", "action", self.linear.site, *self.linear.breaks}
-            series = {name: values[name] for name in wanted}
+            series = {name: values[name] for name in self.names}
             self.last = Summed.of(series, self.linear, Sums(**kept))
 
 

@@ -47,6 +47,18 @@ def acrobot(state: "Tensor", action: "Tensor") -> "Tensor":
     return -0.5 * (below / 0.5).square()
 
 
+def pendulum_positions(state: "Tensor", action: "Tensor") -> "Tensor":
+    """Prefer what `pendulum` does, of cosine, sine and what both gain in a step of a twentieth second."""
+    speed = 20 * (state[..., 0] * state[..., 3] - state[..., 1] * state[..., 2])
+    angle = state[..., 1].atan2(state[..., 0])
+    return -(angle.square() + 0.1 * speed.square() + 0.001 * action[..., 0].square())
+
+
+def cart_pole_positions(state: "Tensor", action: "Tensor") -> "Tensor":
+    """Prefer what `cart_pole` does, of the places of cart and pole, then what they gain in a step."""
+    return -0.5 * ((state[..., 1] / 0.1).square() + state[..., 0].square())
+
+
 def allostasis(state: "Tensor", action: "Tensor") -> "Tensor":
     """Prefer energy and temperature (of clock, energy, skin, stomach, temperature) well within -1 .. 1."""
     body = state[..., [2, 5]]
@@ -62,6 +74,8 @@ WISHES = {
         mountain_car_continuous,
         acrobot,
         allostasis,
+        pendulum_positions,
+        cart_pole_positions,
     )
 }
 

@@ -25,6 +25,8 @@ DEFAULTS: Mapping[str, Any] = {
     "novelty": True,
     "resolution": 0.03,
     "growth": 1.3,
+    "hidden_velocities": False,
+    "blur": 1e-4,
 }
 
 
@@ -37,6 +39,13 @@ def read(settings: Mapping[str, Any]) -> dict[str, Any]:
     common, own = read_settings(settings, **DEFAULTS)
     if own["preference"] is not None:
         find_wish(own["preference"])
+    elif own["hidden_velocities"]:
+        raise AgentError(
+            "agent setting hidden_velocities=true: rewards are not learned where velocities are "
+            "hidden; name what is preferred with agent.preference, of positions and what they gain."
+        )
+    if own["blur"] <= 0:
+        raise AgentError(f"agent setting blur={own['blur']}: expected more than 0.")
     return {**common, **own}
 
 

@@ -184,7 +184,7 @@ class Exchange:
         self.lessons: list[Lesson] = []
 
     def add(self, lesson: Lesson) -> None:
-        """Note a lesson."""
+        """Sum a lesson up and note it."""
         lesson.begin()
         self.lessons.append(lesson)
 

@@ -50,6 +50,8 @@ TASKS = {
     "mountain_car": Budget(),
     "mountain_car_continuous": Budget(),
     "acrobot": Budget(episodes=100, steps=3_000),
+    "pendulum_positions": Budget(episodes=3, learning_steps=400),
+    "cart_pole_positions": Budget(episodes=10, learning_steps=100),
 }
 
 
@@ -162,9 +164,14 @@ def last_fall(run: Run) -> float:
     return max((step for _, step, ended in run["episodes"] if ended), default=0)
 
 
-def after_400(run: Run) -> float:
-    """Mean return of the last ten episodes, which begin after 400 steps."""
+def last_ten(run: Run) -> float:
+    """Mean return of the last ten episodes, which begin after the steps of learning."""
     return mean(total for total, _, _ in run["episodes"][-10:])
+
+
+def after_400(run: Run) -> float:
+    """Mean return of the episodes that begin after 400 steps of 200 each."""
+    return mean(total for total, _, _ in run["episodes"][2:])
 
 
 def worst_later(run: Run) -> float:
@@ -176,7 +183,7 @@ READINGS = {
     "pendulum": {"mean return, episodes 2 to 11": later_return},
     "cart_pole": {
         "steps to the last fall": last_fall,
-        "mean return of ten episodes after 400 steps": after_400,
+        "mean return of ten episodes after 400 steps": last_ten,
     },
     "mountain_car": {
         "steps to the first goal": first_goal,
@@ -189,8 +196,10 @@ READINGS = {
     },
     "acrobot": {
         "steps to the first goal": first_goal,
-        "mean return of the last ten episodes": after_400,
+        "mean return of the last ten episodes": last_ten,
     },
+    "pendulum_positions": {"mean return of three episodes after 400 steps": after_400},
+    "cart_pole_positions": {"mean return of ten episodes after 100 steps": last_ten},
 }
 
 

@@ -10,7 +10,6 @@ sites: what is learned over all episodes, such as how far to trust the cue, then
 
 import argparse
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from statistics import median
@@ -99,17 +98,12 @@ def measure(name: str, lengths: list[int], window: int | None) -> list[float]:
     found = []
     life.step()
     for length in lengths:
-        _until(life, lambda length=length: length_of(name, life) >= length - MEASURED, 8)
+        _set_window(life.agent, 8)
+        while length_of(name, life) < length - MEASURED:
+            life.step()
         _set_window(life.agent, window)
         found.append(median(life.step() for _ in range(MEASURED)))
     return found
-
-
-def _until(life: Living, done: Callable[[], bool], window: int) -> None:
-    """Live on until a length is reached."""
-    _set_window(life.agent, window)
-    while not done():
-        life.step()
 
 
 def _set_window(agent: Any, window: int | None) -> None:

@@ -136,7 +136,7 @@ def _dotless(name: str) -> str:
 class GraphicalModel(nn.Module):
     """A directed acyclic graph of sites; learnable kernels are registered as submodules.
 
-    Example:
+    Examples:
         >>> from torch.distributions import Normal
         >>> model = GraphicalModel()
         >>> model.add_site("s", lambda s: Normal(0.9 * s, 0.5), parents=[lag("s")],

@@ -14,6 +14,7 @@ intervention).
 import math
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -127,18 +128,19 @@ def _magnitude(matrix: Tensor, least: Tensor) -> Tensor:
     return norm.sqrt() * 0.5 * (root + root.mT)
 
 
+T = TypeVar("T")
 Sums = tuple[Tensor, ...]
 Summing = Generator[Sums, Sums, Sums]  # yields sums over the data at hand, is sent those over all
 
 
-def of_all_data(summing: Summing) -> Sums:
+def of_all_data(summing: Generator[Sums, Sums, T]) -> T:
     """What comes of sums where the data at hand are all data."""
     sums = next(summing)
     while True:
         try:
             sums = summing.send(sums)
         except StopIteration as done:
-            found: Sums = done.value
+            found: T = done.value
             return found
 
 

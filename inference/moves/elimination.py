@@ -7,6 +7,7 @@ this draws all of them at once from their complete conditional (see `model.elimi
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import combinations
+from typing import ClassVar
 
 import networkx as nx
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from aif_dcpc.inference.model.densities import factors_of
 from aif_dcpc.inference.model.elimination import MAX_CELLS as MAX_CELLS_ALONE
 from aif_dcpc.inference.model.elimination import Elimination, eliminate, obstacle
+from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.nodes import nodes_of
 from aif_dcpc.inference.model.state import State
 
@@ -22,15 +24,16 @@ MAX_CELLS = 2**13  # of the largest table, for each particle
 MAX_NODES = 256  # each is eliminated by operations of its own
 
 
-@dataclass
+@dataclass(eq=False)
 class JointDiscreteDraw:
-    """Redraw some discrete sites jointly given everything else.
+    """Redraw some discrete sites jointly given everything else; it is no part of a recorded sweep.
 
     Attributes:
         sites: latent, with a small finite support, whose events are drawn as a whole.
         kept: the last elimination, which serves as long as what its tables read stays the same.
     """
 
+    keeps_tables: ClassVar[bool] = True
     sites: tuple[str, ...]
     kept: Elimination | None = field(default=None, repr=False, compare=False)
 
@@ -75,3 +78,15 @@ def coupled_groups(state: State, names: Iterable[str]) -> Iterator[tuple[str, ..
         most = MAX_CELLS if depends else MAX_CELLS_ALONE  # without particles: one table, made once
         if len(group) > 1 and few and not obstacle(state, group, most):
             yield tuple(sorted(group, key=state.conditioning.latent.index))
+
+
+def locked_groups(state: State, names: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    """Yield the groups without time in which a table forbids combinations, so that no site moves alone.
+
+    Reads numbers: call it where moves are chosen.
+    """
+    timeless = [n for n in names if state.conditioning.site(n).period is None]
+    with no_validation(), torch.no_grad():
+        for group in coupled_groups(state, timeless):
+            if any(bool(torch.isneginf(t.log_values).any()) for t in eliminate(state, group).steps):
+                yield group

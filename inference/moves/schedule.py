@@ -13,6 +13,7 @@ from aif_dcpc.inference.model.factor_graph import FactorGraph
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.moves import Move
 from aif_dcpc.inference.moves.discrete import DiscreteLangevin
+from aif_dcpc.inference.moves.elimination import JointDiscreteDraw, locked_groups
 from aif_dcpc.inference.moves.ffbs import ForwardFilterBackwardSample
 from aif_dcpc.inference.moves.forward_backward import is_chain, is_tabular
 from aif_dcpc.inference.moves.gibbs import Gibbs
@@ -211,7 +212,10 @@ def choose_schedule(
     """
     cycles: list[Passes] = []
     blocks = _exact_blocks(state)
-    done: set[str] = set()
+    apart = frozenset(overrides) | blocks.keys()
+    locked = _locked_moves(state, apart) if update == "exact" else ()
+    cycles += [((move,),) for move in locked]
+    done = {site for move in locked for site in move.sites}
     for name in reversed(state.conditioning.latent):
         if name in done:
             continue
@@ -227,6 +231,12 @@ def choose_schedule(
             ((move,),) for move in interweavings(state, frozenset(overrides) | blocks.keys())
         ]
     return Schedule(_side_by_side(cycles))
+
+
+def _locked_moves(state: State, apart: frozenset[str]) -> tuple[JointDiscreteDraw, ...]:
+    """One draw for each group of discrete sites that hold each other."""
+    others = [n for n in state.conditioning.latent if n not in apart]
+    return tuple(JointDiscreteDraw(group) for group in locked_groups(state, others))
 
 
 def _exact_blocks(state: State) -> dict[str, tuple[str, ...]]:

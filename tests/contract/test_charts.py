@@ -1,6 +1,7 @@
 """TensorBoard: charts are described, runs are comparable by their settings, and numbers stay as they were written."""
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_SCALAR
 from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
 from aif_dcpc.charts import DESCRIPTIONS, compared_settings, description
@@ -17,7 +18,12 @@ def test_charts_bring_their_description_and_settings(tmp_path):
     board = EventAccumulator(str(tmp_path))
     board.Reload()
     assert [(e.step, e.value) for e in board.Scalars("train/return")] == [(1, 0.25), (2, 0.5)]
-    shown = board.SummaryMetadata("train/return").summary_description
+    metadata_of_chart = board.SummaryMetadata("train/return")
+    assert metadata_of_chart.plugin_data.plugin_name == "scalars"
+    assert (
+        metadata_of_chart.data_class == DATA_CLASS_SCALAR
+    )  # else the default loader drops the words
+    shown = metadata_of_chart.summary_description
     assert shown == DESCRIPTIONS["train/return"]
     content = board.PluginTagToContent(metadata.PLUGIN_NAME)
     assert metadata.SESSION_START_INFO_TAG in content

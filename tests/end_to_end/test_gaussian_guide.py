@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from aif_dcpc.agents.gaussian.agent import DEFAULTS
 from aif_dcpc.agents.gaussian.preferences import WISHES
+from aif_dcpc.agents.gaussian.requirements import DEFAULTS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "gaussian.md"
 STEPS = 60  # enough for an error of a hundredth; the page takes more

@@ -38,6 +38,14 @@ RUNS = {
         "num_envs=3",
         "inference.num_particles=2",
     ),
+    "hidden velocities": (
+        "experiment=cart_pole_positions",
+        "num_envs=2",
+        "agent.num_waves=8",
+        "agent.horizon=3",
+        "agent.candidates=8",
+        "agent.elites=2",
+    ),
     "levers": ("agent=random", "env=worlds:Levers", "num_envs=2"),
     "one pole": ("agent=random", "env=Gymnasium", "env.id=CartPole-v1", "env.action_repeat=3"),
 }

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from aif_dcpc.agents.errors import AgentError
-from aif_dcpc.agents.gaussian.agent import DEFAULTS, GaussianAgent
+from aif_dcpc.agents.gaussian.agent import GaussianAgent
 from aif_dcpc.agents.gaussian.preferences import WISHES, find_wish
+from aif_dcpc.agents.gaussian.requirements import DEFAULTS
 
 SMALL = {"num_waves": 12, "horizon": 6, "candidates": 16, "inference": {"num_particles": 4}}
 

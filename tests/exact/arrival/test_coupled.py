@@ -1,13 +1,16 @@
-"""Coupled discrete sites in `sample`, against enumeration: a 0/1 gate locks sites that move alone."""
+"""Coupled discrete sites in `sample` and in sweeps, against enumeration: a 0/1 gate locks sites that move alone."""
 
 import itertools
 import math
 
+import pytest
 import torch
+from compilers import needs_compiler
 from torch.distributions import Bernoulli, Normal
 
 from aif_dcpc.experiments.posteriordb import exact_laws
 from aif_dcpc.inference import DCPC, GraphicalModel
+from aif_dcpc.inference.errors import CompileWarning
 from aif_dcpc.inference.moves import elimination
 from aif_dcpc.inference.moves.elimination import JointDiscreteDraw, coupled_groups
 
@@ -48,6 +51,63 @@ def test_a_gate_of_zeros_and_ones_is_drawn_exactly():
         error = math.sqrt(expected * (1 - expected) / draws[name].numel())
         assert abs(float(draws[name].mean()) - expected) < 5 * error
     assert bool((draws["open"] == (draws["left"] + draws["right"]).clamp(max=1)).all())
+
+
+# -- sweeps ----------------------------------------------------------------------------------------
+
+
+def closed(engine, data):
+    """Sixteen particles whose gates are all closed: one at a time, nothing ever moves."""
+    nothing = {n: torch.zeros(16, 1) for n in ("left", "right", "open")}
+    return engine.init(data, particles=nothing, seed=0)
+
+
+def test_sweeps_draw_a_gate_at_once_wherever_particles_begin():
+    """Every sweep is 16 independent draws: 8,000 in all, 5 standard errors."""
+    model, data = gate()
+    engine = DCPC(model, num_particles=16)
+    state, info = engine.run(closed(engine, data), 500, record=["left", "right", "open"])
+    for name, expected in zip(("left", "right", "open"), posterior_of_gate(), strict=True):
+        found = info.trace[name]
+        error = math.sqrt(expected * (1 - expected) / found.numel())
+        assert abs(float(found.mean()) - expected) < 5 * error
+    assert bool((info.trace["open"] == (info.trace["left"] + info.trace["right"] > 0)).all())
+    assert engine.schedule(state).moves(0) == engine.schedule(state).moves(1)
+
+
+def kinds(model, data, **options):
+    engine = DCPC(model, num_particles=4, **options)
+    state = engine.init(data, seed=0)
+    return sorted(type(m).__name__ for m in engine.schedule(state).moves(0))
+
+
+def test_only_sites_that_hold_each_other_are_drawn_at_once():
+    model, data = gate()
+    model.add_site("alone", lambda: Bernoulli(torch.tensor(0.5)))
+    model.add_site("x", lambda a: Normal(a, 1.0), ["alone"])
+    data = data | {"x": torch.zeros(1)}
+    assert kinds(model, data) == ["Gibbs", "JointDiscreteDraw"]
+    causes = {"left": "gibbs", "right": "gibbs"}  # the user's choice
+    assert kinds(model, data, moves=causes) == ["Gibbs"] * 4
+    assert kinds(model, data, moves={"open": "gibbs"}) == ["Gibbs"] * 2 + ["JointDiscreteDraw"]
+    assert kinds(model, data, update="paper") == ["Gibbs"] * 4
+    noisy = GraphicalModel()
+    noisy.add_site("left", lambda: Bernoulli(torch.tensor(P_LEFT)))
+    noisy.add_site("open", lambda a: Bernoulli(0.1 + 0.8 * a), ["left"])
+    noisy.add_site("seen", lambda o: Bernoulli(0.1 + 0.8 * o), ["open"])
+    assert kinds(noisy, {"seen": torch.ones(1)}) == ["Gibbs", "Gibbs"]
+
+
+@needs_compiler
+def test_sweeps_with_tables_are_not_recorded():
+    model, data = gate()
+    engine = DCPC(model, num_particles=16, compile=True)
+    with pytest.warns(CompileWarning, match="keeps tables"):
+        _, info = engine.run(closed(engine, data), 70, record=["open"])
+    assert 0.5 < float(info.trace["open"].mean()) < 1
+
+
+# -- groups ----------------------------------------------------------------------------------------
 
 
 def test_sites_that_share_no_factor_are_groups_of_their_own():
