@@ -207,6 +207,13 @@ def test_plans_step_as_the_law_does():
             assert torch.allclose(now[k] + features.change * (phi @ weights[k]), expected)
 
 
+def test_where_an_episode_begins_nothing_was_gained_and_nothing_done():
+    found, _, state = lived(5)
+    now = WholeState(found.learned["state"].linear).state(state.natural)
+    assert torch.equal(now[:, :2], state.natural["x"][:, 0, 4])
+    assert not now[:, 2:].any()
+
+
 def test_what_is_learned_without_a_preference_is_refused():
     with pytest.raises(AgentError, match=r"hidden_velocities.*preference"):
         agents.make(
