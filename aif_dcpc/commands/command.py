@@ -9,7 +9,9 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from aif_dcpc.errors import ConfigError, UserError, told
@@ -32,6 +34,8 @@ NAMES_CODE = (
 NO_MEMORY = (
     "this takes more memory than there is: ask for fewer particles, smaller batches or images"
 )
+SWEEP_NOTE = "multirun.yaml"  # that Hydra writes before the first job
+SWEEP_PLACES = ("runs/sweeps", "runs")  # made for sweeps, the inner one first
 HELP = ("--help", "-h", "help")
 
 
@@ -79,6 +83,7 @@ def _run(config_name: str, job: Job) -> None:
         try:
             job(_resolved(config), _given_keys())
         except UserError as error:
+            _clear_sweep()
             fail(error)
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
@@ -156,6 +161,24 @@ def fail(error: UserError) -> NoReturn:
     """Print the sentence and leave with exit code 2."""
     print(f"error: {error}", file=sys.stderr, flush=True)
     raise SystemExit(2)
+
+
+def _clear_sweep() -> None:
+    """Remove what Hydra left of a sweep whose first job was refused, if it is nothing but its own note."""
+    from hydra.core.hydra_config import HydraConfig
+
+    config = HydraConfig.get()
+    if sweep_folder() is None or config.job.num:
+        return
+    folder = Path(config.sweep.dir)
+    if [path.name for path in folder.rglob("*") if path.is_file()] != [SWEEP_NOTE]:
+        return
+    (folder / SWEEP_NOTE).unlink()
+    inside = sorted((path for path in folder.rglob("*")), reverse=True)
+    above = [place for place in folder.parents if str(place) in SWEEP_PLACES]
+    with suppress(OSError):  # a folder with something in it stays, and those above it
+        for place in (*inside, folder, *above):
+            place.rmdir()
 
 
 def sweep_folder() -> str | None:

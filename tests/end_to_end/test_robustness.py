@@ -35,3 +35,16 @@ def test_a_traceback_and_what_is_left_behind_would_be_found(monkeypatch):
 @pytest.mark.parametrize("words", [("~policy=true",), ("seed=1=2",), ("++seed=inf",), ("name=",)])
 def test_what_the_fuzzer_found(words):
     assert overrides.tried("train", (*overrides.QUICK, *words)) is None
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("evaluate", ("-m",)),
+        ("rollout", ("-m", "run=nowhere")),
+        ("train", (*overrides.QUICK, "-m", "agent=hierarchical", "agent.map_size=-3,-4")),
+    ],
+    ids=str,
+)
+def test_a_sweep_that_is_refused_leaves_nothing_behind(command, words):
+    assert overrides.tried(command, words) is None
