@@ -19,7 +19,7 @@ from aif_dcpc.agents.gaussian import requirements
 from aif_dcpc.agents.gaussian.hidden import SEEN, HiddenLinear, WholeState, declare_hidden
 from aif_dcpc.agents.gaussian.judge import GaussianJudge, HiddenJudge
 from aif_dcpc.agents.gaussian.learning_life import LearningLife
-from aif_dcpc.agents.gaussian.model import declare
+from aif_dcpc.agents.gaussian.model import World, declare
 from aif_dcpc.agents.gaussian.preferences import find_wish
 from aif_dcpc.agents.life import Reader, Streams
 from aif_dcpc.agents.planners.cross_entropy import CrossEntropy
@@ -81,24 +81,15 @@ class GaussianAgent(ActiveInferenceAgent):
         number = getattr(action_space, "n", None)
         size = int(number or math.prod(action_space.shape or ()))
         wish = None if preference is None else find_wish(preference)
-        common_of_worlds: dict[str, Any] = {
-            "num_actions": None if number is None else int(number),
-            "num_waves": num_waves,
-            "generator": torch.Generator().manual_seed(seed),
-        }
-        if hidden_velocities:
-            self.world = declare_hidden(
-                blur=blur * widths_of(observation_space),
-                num_inputs=2 * num_states + 2 * size,
-                **common_of_worlds,
-            )
-        else:
-            self.world = declare(
-                num_states=num_states,
-                num_inputs=num_states + size,
-                outcomes=wish is None,
-                **common_of_worlds,
-            )
+        self.world = declared_world(
+            num_states=num_states,
+            num_inputs=size,
+            outcomes=wish is None,
+            blur=blur * widths_of(observation_space) if hidden_velocities else None,
+            num_actions=None if number is None else int(number),
+            num_waves=num_waves,
+            generator=torch.Generator().manual_seed(seed),
+        )
         judged: dict[str, Any] = {
             "world": self.world,
             "wish": wish,
@@ -183,6 +174,24 @@ class GaussianAgent(ActiveInferenceAgent):
 def _outcome(streams: Streams) -> Tensor:
     """Reward and end of the last step, `(B, 2)`."""
     return torch.stack([streams["reward"].double(), streams["terminated"].double()], 1)
+
+
+def declared_world(
+    *, num_states: int, num_inputs: int, outcomes: bool, blur: Tensor | None, **common: Any
+) -> World:
+    """Declare a world whose state is seen, or one of hidden velocities.
+
+    Args:
+        num_states: numbers that are seen, D.
+        num_inputs: numbers of an action, A.
+        outcomes: whether rewards are to be learned, where the state is seen.
+        blur: `(D,)` standard deviations with which positions are seen; None where all is seen.
+        common: of either declaration.
+    """
+    if blur is None:
+        inputs = num_states + num_inputs
+        return declare(num_states=num_states, num_inputs=inputs, outcomes=outcomes, **common)
+    return declare_hidden(blur=blur, num_inputs=2 * (num_states + num_inputs), **common)
 
 
 def widths_of(space: gymnasium.Space[Any]) -> Tensor:
