@@ -21,9 +21,6 @@ SHRINK = 0.3  # of the step, after a failure
 SLACK = 1e-4  # a step must gain this share of what its slope promises
 MOST = 300  # evaluations
 SHARE = 0.5  # of each datum's chains whose end is that of the climb: the others go on by sampling
-HIGHEST = (
-    0.1  # share of the chains that are still awaited: they may be the first to have left a plateau
-)
 CHECK = 5  # evaluations between looks at whether the climb may end
 PATIENCE = 4  # looks over which a chain that gains next to nothing has ended, arrived or not
 
@@ -81,19 +78,15 @@ def climb(density: Density, start: Tensor) -> Climb:
         found.evaluations += 1
         if found.evaluations % CHECK == 0:
             idle = found.log_prob - past.popleft() < ENOUGH * dimension
-            if _is_over(found, (calm >= 2) | idle):
+            if _is_over((calm >= 2) | idle):
                 break
             past.append(found.log_prob)
     return found
 
 
-def _is_over(found: Climb, ended: Tensor) -> bool:
-    """Whether half of each datum's chains, and the highest of them, have ended (reads a number)."""
-    height = torch.nan_to_num(found.log_prob, nan=-torch.inf, neginf=-torch.inf)
-    number = max(int(HIGHEST * len(ended)), 1)
-    top = ended.gather(0, height.topk(number, 0).indices)
-    share = ended.double().mean(0)
-    return bool(((share >= SHARE) & top.all(0)).all())
+def _is_over(ended: Tensor) -> bool:
+    """Whether half of each datum's chains have ended (reads a number)."""
+    return bool((ended.double().mean(0) >= SHARE).all())
 
 
 def _finite(score: Tensor) -> Tensor:

@@ -85,7 +85,7 @@ def _on_few(graph: fx.Graph, node: fx.Node, narrow: dict[fx.Node, fx.Node]) -> f
     if node.target in ALONG and shape[node.args[1] :] != torch.Size(whole)[node.args[1] :]:
         return None
     with graph.inserting_before(node):
-        few = graph.call_function(node.target, given)
+        few = graph.create_node("call_function", node.target, given)
     few.meta.update(node.meta, shape=tuple(shape))
     return few
 

@@ -229,11 +229,6 @@ def test_a_climb_ends_where_half_of_each_datums_chains_gain_next_to_nothing():
     assert climb(side_by_side(slopes(0.4), slopes(0.6)), starts(2, 2)).evaluations == MOST
 
 
-def test_the_highest_chains_are_awaited():
-    """The first that leave a plateau are few."""
-    assert climb(slopes(0.05, depth=10.0), starts(2)).evaluations == MOST
-
-
 # -- the direction against its definition ----------------------------------------------------------
 
 
