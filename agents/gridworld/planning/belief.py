@@ -13,11 +13,13 @@ from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridP
 from aif_dcpc.agents.gridworld.model.counts import Counts
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
 from aif_dcpc.agents.gridworld.model.paths import History, Trajectory
-from aif_dcpc.agents.gridworld.model.vocabulary import OTHER, SAME
+from aif_dcpc.agents.gridworld.model.vocabulary import OTHER, OUT_OF_SIGHT, SAME
 from aif_dcpc.agents.gridworld.planning.arrivals import Arrivals, ArrivalTables
 from aif_dcpc.agents.gridworld.planning.visibility import Transparency
 from aif_dcpc.agents.gridworld.tables.novelty import alone
 from aif_dcpc.agents.gridworld.tables.prior import Summary
+
+REMEMBERED = 3  # views of each pose
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,8 @@ class Belief:
         weights: `(K,)` normalised.
         hand: slot in hand.
         passed: 1 if the milestone has been written in this episode, else 0.
-        visited: pose (y, x, heading) -> `(P,)` codes of the view that was last seen there.
+        visited: pose (y, x, heading) -> the last views seen there, `(P,)` codes, that differ in what
+            was out of sight.
     """
 
     origin: Ints
@@ -168,7 +171,7 @@ class Belief:
     weights: Floats
     hand: int
     passed: int
-    visited: dict[tuple[int, int, int], Ints]
+    visited: dict[tuple[int, int, int], list[Ints]]
 
 
 def belief_of(
@@ -245,12 +248,17 @@ def _seen(
 
 def _visited(
     trajectory: Trajectory, history: History, best: int
-) -> dict[tuple[int, int, int], Ints]:
-    """What was last seen from each pose, on the best particle's path."""
+) -> dict[tuple[int, int, int], list[Ints]]:
+    """What was last seen from each pose, on the best particle's path: doors may be open or shut."""
     position = trajectory.position[best].tolist()
     heading = history.heading.tolist()
-    view = history.view.numpy()
-    return {(*position[t], heading[t]): view[t] for t in range(len(history))}
+    visited: dict[tuple[int, int, int], dict[bytes, Ints]] = {}
+    for (y, x), facing, view in zip(position, heading, history.view.numpy(), strict=True):
+        seen = visited.setdefault((y, x, facing), {})
+        out_of_sight = (view == OUT_OF_SIGHT).tobytes()
+        seen.pop(out_of_sight, None)
+        seen[out_of_sight] = view
+    return {pose: list(seen.values())[-REMEMBERED:] for pose, seen in visited.items()}
 
 
 def cell_information(cells: Floats, misread: float, num_tokens: int) -> Floats:

@@ -26,6 +26,7 @@ from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
 from aif_dcpc.agents.gridworld.planning.abstract_states import Goal, Search, SearchBudget
 from aif_dcpc.agents.gridworld.planning.belief import (
+    REMEMBERED,
     Belief,
     PosteriorTables,
     Region,
@@ -321,20 +322,24 @@ def _chance_of_events(
 
 
 def _remembered(belief: Belief, region: Region, number: Ints, size: int) -> tuple[Ints, Ints]:
-    """Which view was seen in each of `size` kept states (or -1), and the views.
+    """Which views were seen in each of `size` kept states `(N, M)`, latest first (or -1), and the views.
 
     Args:
         belief, region: what is known.
         number: `(n, S)` row of each state, or -1.
         size: N.
     """
-    memory = np.full(size, -1)
-    if not belief.visited:
+    memory = np.full((size, REMEMBERED), -1)
+    views = [view for seen in belief.visited.values() for view in seen]
+    if not views:
         return memory, np.zeros((1, 1), np.int64)
-    rows = number[:, region.state(np.array(list(belief.visited)))]
-    abstract_state, visit = (rows >= 0).nonzero()
-    memory[rows[abstract_state, visit]] = visit
-    return memory, np.stack(list(belief.visited.values()))
+    first = 0
+    for pose, seen in belief.visited.items():
+        rows = number[:, region.state(np.array(pose))]
+        latest = np.arange(first + len(seen) - 1, first - 1, -1)
+        memory[rows[rows >= 0], : len(seen)] = latest
+        first += len(seen)
+    return memory, np.stack(views)
 
 
 def _within_reach(likely: npt.NDArray[np.bool_], successor: Ints, roots: Ints) -> tuple[Ints, Ints]:

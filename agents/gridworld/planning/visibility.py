@@ -54,6 +54,23 @@ class Transparency:
 
 
 @compiled
+def still_holds(
+    clear: Floats, view: Ints, outwards: Ints, remembered: Ints, transparency: Floats
+) -> bool:
+    """Whether nothing in a remembered view lets more or less sight through now.
+
+    Args:
+        clear, view, outwards, remembered: as `visible_information`.
+        transparency: `(V,)` of tokens.
+    """
+    for place in outwards:
+        if remembered[place] >= 0:
+            if abs(clear[view[place]] - transparency[remembered[place]]) >= SEES_AS_WELL:
+                return False
+    return True
+
+
+@compiled
 def visible_information(
     clear: Floats,
     information: Floats,
@@ -62,25 +79,21 @@ def visible_information(
     outwards: Ints,
     own: int,
     remembered: Ints,
-    transparency: Floats,
 ) -> float:
     """Information gain of looking at a view, nats: that of its cells, as far as they will be in sight.
 
-    At a pose visited before, the remembered visibility is used as long as no visible cell has
-    changed its transparency; else visibility is propagated outwards by noisy-or.
+    Where a view is remembered its visibility is used; else visibility is propagated outwards by
+    noisy-or.
 
     Args:
         clear: `(cells,)` probability that one sees past each cell of a region, were it in sight.
         information: `(cells,)` information gain of a sighting of each cell.
         view: `(P,)` cells in the view.
         nearer, outwards, own: see `Geometry`.
-        remembered: `(P,)` codes of the view that was seen here; empty if there is none.
-        transparency: `(V,)` of tokens.
+        remembered: `(P,)` codes of a view that was seen here and still holds; empty if there is
+            none.
     """
     known = len(remembered) > 0
-    for place in outwards:
-        if known and remembered[place] >= 0:
-            known = abs(clear[view[place]] - transparency[remembered[place]]) < SEES_AS_WELL
     # the last place stands for no neighbour
     total = 0.0
     through = np.zeros(len(view) + 1)
@@ -118,14 +131,20 @@ def information_at(
         which: `(N,)` abstract state of each state.
         view: `(N, P)`.
         nearer, outwards, own, transparency: as `visible_information`.
-        memory: `(N,)` row of `views` that was seen in a state, or -1.
+        memory: `(N, M)` rows of `views` that were seen in a state, or -1; the first that still
+            holds counts.
         views: `(W, P)` codes.
     """
     result = np.empty(len(which))
     for state in range(len(which)):
         here = which[state]
-        one = memory[state]
-        remembered = views[one] if one >= 0 else views[0, :0]
+        remembered = views[0, :0]
+        for one in memory[state]:
+            if one >= 0 and still_holds(
+                clear[here], view[state], outwards, views[one], transparency
+            ):
+                remembered = views[one]
+                break
         result[state] = visible_information(
             clear[here],
             information[here],
@@ -134,6 +153,5 @@ def information_at(
             outwards,
             own,
             remembered,
-            transparency,
         )
     return result

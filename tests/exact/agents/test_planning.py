@@ -7,7 +7,11 @@ import pytest
 from aif_dcpc.agents.gridworld.compiled import compiled
 from aif_dcpc.agents.gridworld.planning.distances import distances, least_effort
 from aif_dcpc.agents.gridworld.planning.policy_iteration import optimal_value
-from aif_dcpc.agents.gridworld.planning.visibility import visible_information
+from aif_dcpc.agents.gridworld.planning.visibility import (
+    information_at,
+    still_holds,
+    visible_information,
+)
 
 STATES = 12
 ACTIONS = 3
@@ -63,12 +67,26 @@ def test_information_is_what_comes_into_sight():
     view = np.arange(4)
     transparency = np.array([0.9, 0.05])
     ask = (clear, information, view, nearer, outwards, 0)
-    assert visible_information(*ask, NONE, transparency) == pytest.approx(1 + 0.75 * 2 + 0.375 * 4)
+    assert visible_information(*ask, NONE) == pytest.approx(1 + 0.75 * 2 + 0.375 * 4)
     # it was seen that the last cell is out of sight, with tokens as clear as now
     seen = np.array([0, 0, 0, -1])
-    assert visible_information(*ask, seen, transparency) == pytest.approx(1 + 2)
+    assert still_holds(clear, view, outwards, seen, transparency)
+    assert visible_information(*ask, seen) == pytest.approx(1 + 2)
     wall = np.array([0, 1, 0, -1])  # a wall stood there: the memory says nothing about the present
-    assert visible_information(*ask, wall, transparency) == pytest.approx(1 + 0.75 * 2 + 0.375 * 4)
+    assert not still_holds(clear, view, outwards, wall, transparency)
+    # of two memories the one that holds counts
+    layout = nearer, outwards, 0
+    found = information_at(
+        clear[None],
+        information[None],
+        np.zeros(2, np.int64),
+        np.stack([view, view]),
+        *layout,
+        np.array([[1, 0], [1, -1]]),
+        np.stack([seen, wall]),
+        transparency,
+    )
+    assert found.tolist() == pytest.approx([1 + 2, 1 + 0.75 * 2 + 0.375 * 4])
 
 
 def test_where_nothing_can_be_written_compiled_loops_stay_in_memory(monkeypatch):
