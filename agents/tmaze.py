@@ -81,7 +81,7 @@ def build(
     settings: Mapping[str, Any],
     seed: int,
 ) -> ActiveInferenceAgent:
-    """Build the agent.
+    """Build the agent for the spaces of the T-maze.
 
     Raises:
         AgentError: for another world, or settings that do not fit.

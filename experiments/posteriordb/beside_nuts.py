@@ -48,7 +48,9 @@ Seconds = Callable[[Row], tuple[float, float]]  # row -> before the draws, and o
 
 def engine_compiled(row: Row) -> tuple[float, float]:
     """Seconds before the kept draws and of drawing, without recording and without judging what was drawn."""
-    apart = row["recording"] + row["drawing"] + row["judging"]
+    apart = (
+        row["recording"] + row["drawing"] + row.get("judging", 0.0)
+    )  # earlier rows tell no such part
     return row["seconds"] - apart, row["drawing"]
 
 

@@ -33,7 +33,14 @@ TAGS = {
 
 # what an agent has nothing to tell of whose world hides nothing: no latent history is swept, and
 # what a step costs stands under efe_step
-HIDDEN = ("speed/ms_per_sweep", "inference/", "efe/ambiguity", "efe/information_gain", "efe/risk", "efe/novelty")
+HIDDEN = (
+    "speed/ms_per_sweep",
+    "inference/",
+    "efe/ambiguity",
+    "efe/information_gain",
+    "efe/risk",
+    "efe/novelty",
+)
 SEES_ALL = ("discrete",)
 
 
