@@ -24,12 +24,11 @@ from aif_dcpc.agents.gridworld.knowledge import knowledge_of
 from aif_dcpc.agents.gridworld.model.categorical import draw_categorical
 from aif_dcpc.agents.gridworld.model.counts import NOTHING, Counts, outcome_code
 from aif_dcpc.agents.gridworld.pictures import Tile, map_picture, token_legend, token_tiles
-from aif_dcpc.agents.gridworld.planning.belief import Belief, ahead_of, belief_of
+from aif_dcpc.agents.gridworld.planning.belief import Belief, belief_of
 from aif_dcpc.agents.gridworld.planning.planner import Plan, Planner
 from aif_dcpc.agents.gridworld.replay import EpisodeStore, StoredEpisode
 from aif_dcpc.agents.gridworld.running import Running
 from aif_dcpc.agents.gridworld.settings import HierarchicalSettings, hierarchical_settings
-from aif_dcpc.agents.gridworld.task_discovery import discover
 from aif_dcpc.agents.protocol import BaseAgent, EgocentricView, Observation, StepReport
 from aif_dcpc.inference.model.resampling import unique_ancestors
 
@@ -117,7 +116,7 @@ class HierarchicalAgent(BaseAgent):
         tables = self.episode_filter.posterior_tables(total)
         geometry = self.episode_filter.now.grid.geometry
         self.plan = self.planner.plan(self.belief, tables, geometry)
-        self.faced = self.episode_filter.raw(ahead_of(self.belief, geometry))
+        self.faced = self.episode_filter.faced(self.belief)
         self._hope(self.plan)
         self.action = self._choose(self.plan, greedy)
         self.recent.append(self.action)
@@ -176,23 +175,18 @@ class HierarchicalAgent(BaseAgent):
         learned = StoredEpisode(self.episode_filter.episode, now.particles.events, log_weights)
         place = self.store.add(learned)
         self.stored_counts[place : place + 1] = [counts]
-        self.episode_filter.deeds[place : place + 1] = [self.episode_filter.latest_deeds()]
-        self.episode_filter.learned += 1
         self.episode_filter.past = now.grid.past + counts
-        self._understand()
+        if self.episode_filter.lessons.keep(place, self.episode_filter.latest_deeds()):
+            self._count_anew()
         for _ in range(min(self.settings.replay.refreshed, len(self.store) - 1)):
             self._reinfer(int(torch.randint(len(self.store), (1,), generator=self.generator)))
 
-    def _understand(self) -> None:
-        """Find out what missions mean and what has to be done first; count outcomes anew if that changes."""
+    def _count_anew(self) -> None:
+        """Count the outcomes of all stored episodes under the task as it is understood now."""
         episode_filter = self.episode_filter
-        looks = episode_filter.looks
-        task = discover(episode_filter.task, episode_filter.deeds, looks)
-        if task == episode_filter.task:
-            return
-        episode_filter.task = task
-        for place, deeds in enumerate(episode_filter.deeds):
-            counts = self.stored_counts[place].resized(self.num_actions, episode_filter.vocabulary)
+        vocabulary = episode_filter.vocabulary
+        for place, deeds in enumerate(episode_filter.lessons.deeds):
+            counts = self.stored_counts[place].resized(self.num_actions, vocabulary)
             self.stored_counts[place] = replace(counts, outcome=episode_filter.outcomes_of(deeds))
         every = torch.stack([counts.outcome for counts in self.stored_counts]).sum(0)
         episode_filter.past = replace(episode_filter.past, outcome=every)

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.agents.arrays import Ints
+from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals
 from aif_dcpc.agents.gridworld.model.counts import outcome_row, tokens_ahead
+from aif_dcpc.agents.gridworld.model.paths import History
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME
-from aif_dcpc.agents.gridworld.running import Running
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Deeds:
     mission: tuple[int, ...]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything as tensors."""
+        """Give everything as tensors, by name."""
         return {name: torch.as_tensor(np.array(value)) for name, value in vars(self).items()}
 
     @classmethod
@@ -50,24 +51,30 @@ class Deeds:
         return passed
 
 
-def deeds_of(now: Running, names: Ints, mission: tuple[int, ...]) -> Deeds:
-    """The steps of a running episode, as its heaviest particle knows them.
+def deeds_of(
+    grid: GridConditionals,
+    events: Tensor,
+    initial: Tensor,
+    history: History,
+    names: Ints,
+    mission: tuple[int, ...],
+) -> Deeds:
+    """Tell the steps of an episode as one particle knows them.
 
     Args:
-        now: the episode.
+        grid: the model.
+        events, initial: `(1, T)` and `(1, M)` of the particle.
+        history: what was observed.
         names: `(V,)` raw token of every slot.
         mission: words.
     """
-    best = slice(int(now.weights.argmax()), int(now.weights.argmax()) + 1)
-    events = now.particles.events[best]
-    history = now.history
-    trajectory, segments, _ = now.grid.trace(events, history)
-    ahead = tokens_ahead(segments, now.particles.initial[best])[0]
+    trajectory, segments, _ = grid.trace(events, history)
+    ahead = tokens_ahead(segments, initial)[0]
     faced = torch.cat([history.faced[1:], ahead[-1:]])
-    thing = names[now.grid.effects.thing_ahead(ahead, faced).numpy()]
+    thing = names[grid.effects.thing_ahead(ahead, faced).numpy()]
     written = trajectory.written[0, 1:].numpy()
     return Deeds(
-        row=outcome_row(events[0, 1:], history.action[1:], now.grid.num_actions).numpy(),
+        row=outcome_row(events[0, 1:], history.action[1:], grid.num_actions).numpy(),
         token=thing[:-1],
         after=thing[1:],
         outcome=history.outcome[1:].numpy(),

@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aif_dcpc.agents.arrays import Ints
 from aif_dcpc.agents.gridworld.deeds import Deeds, deeds_of
 from aif_dcpc.agents.gridworld.effect_discovery import suspected_effect
+from aif_dcpc.agents.gridworld.lessons import Lessons
 from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals
 from aif_dcpc.agents.gridworld.model.counts import (
     NOTHING,
@@ -21,6 +23,9 @@ from aif_dcpc.agents.gridworld.model.counts import (
     no_counts,
 )
 from aif_dcpc.agents.gridworld.model.geometry import geometry_of
+from aif_dcpc.agents.gridworld.model.graph import (
+    slice_of,
+)
 from aif_dcpc.agents.gridworld.model.looks import Looks
 from aif_dcpc.agents.gridworld.model.paths import (
     Effects,
@@ -29,10 +34,8 @@ from aif_dcpc.agents.gridworld.model.paths import (
     effects_of,
     follow,
 )
-from aif_dcpc.agents.gridworld.model.task import Task
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME, new_vocabulary
-from aif_dcpc.agents.gridworld.planning.arrivals import Arrivals, arrivals_of
-from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables, tables_of
+from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables, ahead_of, tables_of
 from aif_dcpc.agents.gridworld.planning.visibility import Transparency
 from aif_dcpc.agents.gridworld.running import Running, regrown, set_up, start
 from aif_dcpc.agents.gridworld.settings import HierarchicalSettings
@@ -80,11 +83,8 @@ class EpisodeFilter:
         self.settled = 0
         self.ms_per_sweep = 0.0
         self.acceptance: dict[str, float] = {}
-        self.task = Task()
+        self.lessons = Lessons(self.looks, settings.prior, num_actions)
         self.wanderers = Wanderers(self.looks)
-        self.deeds: list[Deeds] = []
-        self.learned = 0
-        self._arrivals: tuple[tuple[int, ...], Arrivals] | None = None
         self._effects: tuple[tuple[int, ...], Effects] | None = None
 
     @property
@@ -128,30 +128,34 @@ class EpisodeFilter:
             self.ms_per_sweep = 1e3 * (time.perf_counter() - started) / num_sweeps
 
     def _watch(self) -> None:
-        """Look which things have changed their places since the last slice, by the heaviest particle's path."""
+        """Look which things have changed their places since the last slice."""
         if len(self.episode) < 2:
             return
+        before, ahead = self._cells(-2)
+        after, _ = self._cells(-1)
+        self.wanderers.watch(self.episode.view[-2:], [before, after], ahead, self.view.unseen_token)
+
+    def _cells(self, time: int) -> tuple[Ints, int]:
+        """Map cells of the view in a slice, and the one ahead, by the heaviest particle's path."""
         now = self.now
         best = int(now.weights.argmax())
         trajectory, _, _ = now.grid.trace(now.particles.events, now.history)
         torus = self.geometry.torus
-        cells = [
-            torus.cell(
-                trajectory.anchor[best, time] + torus.views[now.history.heading[time]]
-            ).numpy()
-            for time in (-2, -1)
-        ]
-        ahead = int(trajectory.cell_ahead[best, -2])
-        self.wanderers.watch(self.episode.view[-2:], cells, ahead, self.view.unseen_token)
+        places = trajectory.anchor[best, time] + torus.views[now.history.heading[time]]
+        return torus.cell(places).numpy(), int(trajectory.cell_ahead[best, time])
 
     def history_of(self, episode: ObservedEpisode) -> History:
         """An episode in the codes of the vocabulary."""
-        match = self.task.match(self.vocabulary, episode.mission)
+        match = self.lessons.task.match(self.vocabulary, episode.mission)
         return episode.history(self.vocabulary, self.view.unseen_token, match, self.moving())
 
     def moving(self) -> list[int]:
         """Slots of tokens whose kind changes its place by itself."""
         return self.wanderers.slots(self.vocabulary)
+
+    def faced(self, belief: Belief) -> int:
+        """The raw token that the heaviest particle faces; the unseen one if it does not know it."""
+        return self.raw(ahead_of(belief, self.geometry))
 
     def raw(self, slot: int) -> int:
         """The raw token of a slot; the unseen one where the slot is free or less than 0."""
@@ -201,7 +205,7 @@ class EpisodeFilter:
 
     def effects(self) -> Effects:
         """What events do, as the vocabulary stands now; made anew where it has grown."""
-        milestone = self.vocabulary.tokens.index(self.task.milestone, SAME)
+        milestone = self.vocabulary.tokens.index(self.lessons.task.milestone, SAME)
         moving = self.moving()
         key = (*self.vocabulary.extent(), milestone, *moving)
         if self._effects is None or self._effects[0] != key:
@@ -226,7 +230,9 @@ class EpisodeFilter:
             self.running = start(self._set_up(history), self.generator)
             return
         earlier = history.head(len(history) - 1)
-        self.running = self._with_room(before, earlier).append(history, self.generator)
+        now = self._with_room(before, earlier)
+        state = now.engine.append(now.state, slice_of(history), self.generator)
+        self.running = replace(now, state=state)
 
     def _with_room(self, before: Running, history: History) -> Running:
         """The same particles, with room for all tokens, events and places that they know of."""
@@ -289,59 +295,29 @@ class EpisodeFilter:
         moving = self.moving()
         if not moving:
             return belief
-        now = self.now
-        best = int(now.weights.argmax())
         shown = self.vocabulary.encode(self.episode.view[-1], self.view.unseen_token)
-        trajectory, _, _ = now.grid.trace(now.particles.events, now.history)
-        torus = self.geometry.torus
-        places = trajectory.anchor[best, -1] + torus.views[now.history.heading[-1]]
         there = np.isin(shown, moving)
-        cells = belief.cells.copy()
-        seen = belief.seen.copy()
-        at = torus.cell(places).numpy()[there]
-        cells[at] = np.eye(cells.shape[1])[shown[there]]
-        seen[at] = True
-        return replace(belief, cells=cells, seen=seen)
+        return belief.with_tokens(self._cells(-1)[0][there], shown[there])
 
     def latest_deeds(self) -> Deeds:
         """The steps of the running episode, as its heaviest particle knows them."""
-        names = np.array([self.raw(slot) for slot in range(self.now.grid.num_slots)])
-        return deeds_of(self.now, names, self.episode.mission)
+        now = self.now
+        best = slice(int(now.weights.argmax()), int(now.weights.argmax()) + 1)
+        particle = now.particles.events[best], now.particles.initial[best]
+        names = np.array([self.raw(slot) for slot in range(now.grid.num_slots)])
+        return deeds_of(now.grid, *particle, now.history, names, self.episode.mission)
 
-    def outcomes_of(self, deeds: Deeds, *, after: bool = False) -> Tensor:
-        """Counts of outcomes `(A + E, P, O)` of stored steps, under the task as it is known now.
-
-        Args:
-            deeds: the steps of one episode.
-            after: by the token ahead after each step in the place of that before it.
-        """
-        tokens = (deeds.after if after else deeds.token).tolist()
-        slots = np.array([self.vocabulary.tokens.index(t, 0) for t in tokens])
-        match = self.task.match(self.vocabulary, deeds.mission)
-        places = self.effects().places(match)[slots, deeds.before(self.task.milestone)]
-        counts = torch.zeros_like(self.past.outcome)
-        index = torch.as_tensor(deeds.row), places, torch.as_tensor(deeds.outcome)
-        return counts.index_put(index, torch.ones(len(slots)), accumulate=True)
-
-    def arrivals(self) -> Arrivals:
-        """What stored episodes say about outcomes that hang on what is ahead after a step."""
-        key = (*self.vocabulary.extent(), len(self.deeds), self.learned)
-        if self._arrivals is None or self._arrivals[0] != key:
-            before = torch.zeros_like(self.past.outcome)
-            after = torch.zeros_like(self.past.outcome)
-            for deeds in self.deeds:
-                before += self.outcomes_of(deeds)
-                after += self.outcomes_of(deeds, after=True)
-            prior = self.settings.prior.outcomes(self.effects())
-            self._arrivals = key, arrivals_of(before, after, prior, self.num_actions)
-        return self._arrivals[1]
+    def outcomes_of(self, deeds: Deeds) -> Tensor:
+        """Counts of outcomes `(A + E, P, O)` of stored steps, under the task as it is known now."""
+        return self.lessons.outcomes_of(deeds, self.vocabulary, self.effects(), self.past.outcome)
 
     def posterior_tables(self, total: Counts) -> PosteriorTables:
         """The tables, given expected counts of all episodes."""
         known = self.vocabulary.num_events
         match = self.now.history.match
         now = self.now.grid, self.summaries, self.transparency
-        tables = tables_of(*now, total, known, match, self.arrivals())
+        arrivals = self.lessons.arrivals(self.vocabulary, self.effects(), self.past.outcome)
+        tables = tables_of(*now, total, known, match, arrivals)
         self.misread = tables.misread
         return tables
 
@@ -360,10 +336,7 @@ class EpisodeFilter:
             "past": dict(vars(self.past)),
             "misread": self.misread,
             "settled": self.settled,
-            "lexicon": [[*name, word] for name, word in self.task.lexicon.items()],
-            "milestone": self.task.milestone,
-            "deeds": [deeds.tensors() for deeds in self.deeds],
-            "learned": self.learned,
+            "lessons": self.lessons.state_dict(),
             "wanderers": torch.as_tensor(self.wanderers.counts),
             "transparency": torch.as_tensor(self.transparency.counts),
             "summaries": [summary.state_dict() for summary in self.summaries],
@@ -381,10 +354,7 @@ class EpisodeFilter:
         self.transparency = Transparency(np.array(state["transparency"]))
         self.misread = float(state["misread"])
         self.settled = int(state["settled"])
-        lexicon = {(aspect, value): word for aspect, value, word in state["lexicon"]}
-        self.task = Task(lexicon, int(state["milestone"]))
-        self.deeds = [Deeds.from_tensors(deeds) for deeds in state["deeds"]]
-        self.learned = int(state["learned"])
+        self.lessons.load_state_dict(state["lessons"])
         self.wanderers.counts = np.array(state["wanderers"])
         self.episode = ObservedEpisode.from_tensors(state["episode"])
         self.running = None

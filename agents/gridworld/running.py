@@ -8,20 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aif_dcpc.agents.gridworld.model.categorical import draw_alike
 from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridParticles
 from aif_dcpc.agents.gridworld.model.counts import Counts, Tables
-from aif_dcpc.agents.gridworld.model.geometry import Geometry
 from aif_dcpc.agents.gridworld.model.graph import (
     GridModel,
     data_of,
     history_of,
     particles_of,
-    slice_of,
     values_of,
 )
 from aif_dcpc.agents.gridworld.model.paths import History
-from aif_dcpc.agents.gridworld.model.slice_proposal import prior_particles
+from aif_dcpc.agents.gridworld.model.slice_proposal import prior_particles, widened
 from aif_dcpc.inference import DCPC, State
 from aif_dcpc.inference.model.densities import log_joint
 from aif_dcpc.inference.model.resampling import ess, resample_lineages
@@ -77,11 +74,6 @@ class Running:
         """What happened how often, `(K, ...)`."""
         particles = self.particles
         return self.grid.counts(particles.events, particles.initial, self.history)
-
-    def append(self, history: History, generator: torch.Generator) -> "Running":
-        """Take in the last slice of a history."""
-        state = self.engine.append(self.state, slice_of(history), generator)
-        return replace(self, state=state)
 
     def sweep(self, generator: torch.Generator) -> tuple["Running", dict[str, float]]:
         """Re-infer the whole history once; return the acceptance rates of the sites, too."""
@@ -150,26 +142,3 @@ def regrown(
         particles = replace(particles, initial=wider)
     tables = after.grid.draw_all_tables(particles.events, particles.initial, history, generator)
     return after.holding(replace(particles, tables=tables), history, before.state)
-
-
-def widened(
-    grid: GridConditionals,
-    particles: GridParticles,
-    old: Geometry,
-    position: Tensor,
-    generator: torch.Generator,
-) -> Tensor:
-    """The initial map of a smaller geometry on a larger one; what lies farther out is drawn.
-
-    Args:
-        grid: with the larger geometry.
-        particles: with the smaller map.
-        old: the smaller geometry.
-        position: `(K, T, 2)` where the particles have been, without wrapping.
-        generator: source of randomness.
-    """
-    size = grid.geometry.size
-    wider = draw_alike(particles.tables.token_prior[:, 0], size**2, generator)
-    at = old.unwrapped(old.origin(position)) % size
-    cells = torch.as_tensor(at @ [size, 1])
-    return wider.index_copy(1, cells, particles.initial)

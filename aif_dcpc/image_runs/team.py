@@ -146,14 +146,14 @@ class Lesson:
     Attributes:
         summing: yields sums over the data at hand, is sent those over all.
         scale: by which sums of this process count.
-        take_in: from knowledge and what comes of the sums, the knowledge with the lesson.
+        learn: from knowledge and what comes of the sums, the knowledge with the lesson.
         sums: that are to be exchanged next.
         found: what came of them in the end.
     """
 
     summing: Summing
     scale: float
-    take_in: Callable[[SiteAdaptation, Sums], SiteAdaptation]
+    learn: Callable[[SiteAdaptation, Sums], SiteAdaptation]
     sums: Sums | None = None
     found: Sums = ()
 
@@ -221,11 +221,11 @@ class PooledAdaptation(SiteAdaptation):
     def stepped(self, key: tuple[str, int], acceptance: Tensor, like: Tensor) -> SiteAdaptation:
         """Note the mean acceptance of the data at hand."""
 
-        def take_in(known: SiteAdaptation, sums: Sums) -> SiteAdaptation:
+        def learn(known: SiteAdaptation, sums: Sums) -> SiteAdaptation:
             return SiteAdaptation.stepped(known, key, sums[0], like)
 
         share = self.weight * self.own / self.batch
-        return self._noted(Lesson(_told_once(acceptance), share, take_in))
+        return self._noted(Lesson(_told_once(acceptance), share, learn))
 
     def learned(
         self, key: str, dx: Tensor, dscore: Tensor, dense: bool, count: int
@@ -233,10 +233,10 @@ class PooledAdaptation(SiteAdaptation):
         """Note the changes of the data at hand."""
         number = len(dx) * self.batch // self.own
 
-        def take_in(known: SiteAdaptation, sums: Sums) -> SiteAdaptation:
+        def learn(known: SiteAdaptation, sums: Sums) -> SiteAdaptation:
             return known.with_secant(key, sums, number, count)
 
-        return self._noted(Lesson(secant_sums(dx, dscore, dense), self.weight, take_in))
+        return self._noted(Lesson(secant_sums(dx, dscore, dense), self.weight, learn))
 
     def _noted(self, lesson: Lesson) -> SiteAdaptation:
         self.exchange.add(lesson)
@@ -250,7 +250,7 @@ class PooledAdaptation(SiteAdaptation):
             self.exchange.settle()
         known: SiteAdaptation = replace(self, lessons=())
         for lesson in self.lessons:
-            known = lesson.take_in(known, lesson.found)
+            known = lesson.learn(known, lesson.found)
         return known
 
 

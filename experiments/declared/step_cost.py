@@ -55,7 +55,7 @@ class Living:
     episodes: int = 0
 
     def begin(self) -> None:
-        """Begin an episode."""
+        """Begin an episode of the world, by its number."""
         self.seen, _ = self.env.reset(seed=self.episodes)
         self.agent.begin(seed=self.episodes)
         self.episodes += 1
@@ -113,7 +113,7 @@ def _set_window(agent: Any, window: int | None) -> None:
 
 
 def main() -> None:
-    """Print a table."""
+    """Print what a step costs, by agent and length."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

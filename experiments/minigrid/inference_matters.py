@@ -22,6 +22,7 @@ import torch
 from aif_dcpc import envs
 from aif_dcpc.agents.gridworld.agent import HierarchicalAgent
 from aif_dcpc.agents.gridworld.filter import EpisodeFilter
+from aif_dcpc.agents.gridworld.planning.belief import belief_of
 from aif_dcpc.agents.protocol import EgocentricView
 from aif_dcpc.commands.command import run_script
 
@@ -122,10 +123,13 @@ def _episode(env: Any, kinds: list[HierarchicalAgent], seed: int) -> tuple[int, 
 @torch.inference_mode()
 def _watch(agent: HierarchicalAgent, observation: Mapping[str, Any], action: int) -> None:
     """Take in an observation as `act` does, but leave the next action to another agent."""
-    agent.episode_filter.observe(observation, agent.action, agent.outcome)
-    agent.episode_filter.posterior_tables(
-        agent.episode_filter.counts() + agent.episode_filter.now.grid.past
-    )  # the misread rate admits tokens
+    episode_filter = agent.episode_filter
+    episode_filter.observe(observation, agent.action, agent.outcome, agent.faced)
+    total = episode_filter.counts() + episode_filter.now.grid.past
+    now = episode_filter.now
+    believed = belief_of(now.grid, now.particles, now.history, now.weights, total)
+    agent.faced = episode_filter.faced(believed)
+    episode_filter.posterior_tables(total)  # the misread rate admits tokens
     agent.action = action
 
 

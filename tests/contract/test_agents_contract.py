@@ -190,7 +190,7 @@ def test_a_frozen_agent_learns_nothing() -> None:
 
 def test_the_hierarchical_agent_learns_the_corridor() -> None:
     life = in_corridor()
-    life.live(60)
+    life.live(120)
     life.agent.freeze()
     life.seed = 99
     life.begin()

@@ -9,9 +9,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from aif_dcpc.agents.gridworld.model.categorical import draw
+from aif_dcpc.agents.gridworld.model.categorical import draw, draw_alike
 from aif_dcpc.agents.gridworld.model.conditionals import HAND_ERROR, GridConditionals, GridParticles
 from aif_dcpc.agents.gridworld.model.counts import Counts, Tables, outcome_row, tokens_ahead
+from aif_dcpc.agents.gridworld.model.geometry import Geometry
 from aif_dcpc.agents.gridworld.model.loops import NEVER
 from aif_dcpc.agents.gridworld.model.paths import History, Sightings, Trajectory
 from aif_dcpc.agents.gridworld.model.segments import Segments
@@ -186,3 +187,26 @@ def point_masses(segments: Tensor, tokens: Tensor, shape: torch.Size) -> Tensor:
     index = segments[..., None].expand(-1, -1, shape[-1])
     point = torch.where(torch.arange(shape[-1]) == tokens[..., None], 0.0, NEVER)
     return torch.zeros(shape).scatter_(1, index, point)
+
+
+def widened(
+    grid: GridConditionals,
+    particles: GridParticles,
+    old: Geometry,
+    position: Tensor,
+    generator: torch.Generator,
+) -> Tensor:
+    """The initial map of a smaller geometry on a larger one; what lies farther out is drawn.
+
+    Args:
+        grid: with the larger geometry.
+        particles: with the smaller map.
+        old: the smaller geometry.
+        position: `(K, T, 2)` where the particles have been, without wrapping.
+        generator: source of randomness.
+    """
+    size = grid.geometry.size
+    wider = draw_alike(particles.tables.token_prior[:, 0], size**2, generator)
+    at = old.unwrapped(old.origin(position)) % size
+    cells = torch.as_tensor(at @ [size, 1])
+    return wider.index_copy(1, cells, particles.initial)

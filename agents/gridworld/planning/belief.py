@@ -1,7 +1,7 @@
 """What a planner is told: means and novelties of the tables, beliefs over the map and the pose."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -172,6 +172,14 @@ class Belief:
     hand: int
     passed: int
     visited: dict[tuple[int, int, int], list[Ints]]
+
+    def with_tokens(self, at: Ints, tokens: Ints) -> "Belief":
+        """The same, surely with tokens `(n,)` in map cells `(n,)` that are seen now."""
+        cells = self.cells.copy()
+        seen = self.seen.copy()
+        cells[at] = np.eye(cells.shape[1])[tokens]
+        seen[at] = True
+        return replace(self, cells=cells, seen=seen)
 
 
 def belief_of(
