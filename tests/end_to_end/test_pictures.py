@@ -51,6 +51,7 @@ def belief(cells, *, seen, pose=((4, 4, 0),), weights=(1.0,)):
         pose=np.array(pose),
         weights=np.array(weights),
         hand=0,
+        passed=0,
         visited={},
     )
 
