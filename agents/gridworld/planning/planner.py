@@ -93,6 +93,7 @@ class Planner:
         self.max_iterations = max_iterations
         self.intended: list[Goal] = []
         self.anew: float | None = None  # what another episode is worth, nats; None: no hope
+        self.learns = True  # what a step teaches about outcomes serves in later episodes
         self._region: Region | None = None
 
     @property
@@ -263,7 +264,8 @@ class Planner:
         """
         rows = tables.outcome_rows()
         table = tables.transition[:, :, hand].transpose(1, 0, 2)  # (V, A, E)
-        new = self.preferences.lasting * tables.outcome_novelty[passed][rows].transpose(2, 0, 1)
+        serves = self.preferences.lasting if self.learns else 1.0
+        new = serves * tables.outcome_novelty[passed][rows].transpose(2, 0, 1)
         novelty = tables.transition_novelty[:, :, hand].T + (table * new).sum(-1)
         preference, flow = self._prospects(table, tables.outcome[passed][rows])
         preference_without_optimism, flow_without_optimism = self._prospects(

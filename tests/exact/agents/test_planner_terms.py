@@ -281,6 +281,21 @@ def test_to_stand_before_a_thing_may_be_what_is_wanted(seed: int) -> None:
     check_terms(replace(world(seed), arrival=arrival))
 
 
+def test_what_is_learned_for_later_counts_once_where_nothing_is_kept() -> None:
+    """A frozen agent's novelty is that of an agent to which later episodes are worth nothing."""
+    small = world(1)
+    once = Planner(replace(PREFERENCES, lasting=1.0), SearchBudget())
+    frozen = Planner(PREFERENCES, SearchBudget())
+    frozen.learns = False
+    plans = [p.plan(small.belief(), small.tables(), small.geometry) for p in (once, frozen)]
+    assert np.array_equal(plans[0].novelty, plans[1].novelty)
+    assert np.array_equal(plans[0].expected_free_energy, plans[1].expected_free_energy)
+    learning = Planner(PREFERENCES, SearchBudget())
+    assert (
+        learning.plan(small.belief(), small.tables(), small.geometry).novelty > plans[0].novelty
+    ).any()
+
+
 def test_what_was_seen_before_is_told_apart_from_what_was_not() -> None:
     """With everything known there is no information gain, and an unknown cell brings some."""
     small = world(0)
