@@ -20,7 +20,6 @@ from aif_dcpc.agents.gridworld.model.graph import (
 from aif_dcpc.agents.gridworld.model.paths import History
 from aif_dcpc.agents.gridworld.model.slice_proposal import prior_particles, widened
 from aif_dcpc.inference import DCPC, State
-from aif_dcpc.inference.model.densities import log_joint
 from aif_dcpc.inference.model.resampling import ess, resample_lineages
 
 WEIGHTS = ("log_weights", "ancestors", "log_evidence", "sweeps")  # what a state holds of its past
@@ -67,8 +66,14 @@ class Running:
 
     @property
     def log_joint(self) -> float:
-        """log p(data, particles), averaged over particles, nats."""
-        return float((self.weights * log_joint(self.state)[:, 0]).sum())
+        """log p(data, events | tables) with the map integrated out, averaged over particles, nats.
+
+        Densities of tables are left out: those of rows that nothing was learned about are huge and
+        say nothing.
+        """
+        particles = self.particles
+        found = self.grid.log_marginal(particles.events, self.history, particles.tables)
+        return float((self.weights * found).sum())
 
     def counts_by_particle(self) -> Counts:
         """What happened how often, `(K, ...)`."""
