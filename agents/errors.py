@@ -3,3 +3,7 @@
 
 class AgentError(ValueError):
     """An agent cannot be built as asked: the message is one sentence for the user."""
+
+
+class AgentWarning(UserWarning):
+    """An agent can be built as asked, and will not do well: the message says what would help."""

@@ -56,6 +56,7 @@ class PositionsOnly(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConst
         self.low = full.low[self.places] - reach
         self.high = full.high[self.places] + reach
         self.observation_space = spaces.Box(self.low, self.high, dtype=np.float32)
+        self.metadata = {**env.metadata, "hidden": "velocities"}
 
     def observation(self, observation: Any) -> Any:
         """The positions in one observation."""

@@ -1,12 +1,13 @@
 """What agent `gaussian` asks of spaces and settings, told before torch is imported."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
 
-from aif_dcpc.agents.errors import AgentError
+from aif_dcpc.agents.errors import AgentError, AgentWarning
 from aif_dcpc.agents.gaussian.preferences import find_wish
 from aif_dcpc.agents.settings import read_settings
 
@@ -72,6 +73,18 @@ def check(
     metadata: Mapping[str, Any],
     settings: Mapping[str, Any],
 ) -> None:
-    """Refuse what the agent cannot model, and settings that do not fit."""
-    read(settings)
+    """Refuse what the agent cannot model, and settings that do not fit.
+
+    Warns:
+        AgentWarning: the world says that velocities are hidden, and the settings that they are not.
+    """
+    found = read(settings)
     joined_streams(observation_space)
+    if metadata.get("hidden") == "velocities" and not found["hidden_velocities"]:
+        warnings.warn(
+            "agent 'gaussian' takes what it sees for the whole state, and this environment hides "
+            "velocities: it will not learn well; set agent.hidden_velocities=true, with "
+            "agent.preference of positions and what they gain.",
+            AgentWarning,
+            stacklevel=2,
+        )

@@ -1,12 +1,15 @@
 """Worlds whose velocities are hidden, against regression, smoothing and one step written out."""
 
+import warnings
+
 import gymnasium
 import numpy as np
 import pytest
 import torch
 
-from aif_dcpc import agents
-from aif_dcpc.agents.errors import AgentError
+from aif_dcpc import agents, envs
+from aif_dcpc.agents.errors import AgentError, AgentWarning
+from aif_dcpc.agents.gaussian import requirements
 from aif_dcpc.agents.gaussian.features import Scales, Shape
 from aif_dcpc.agents.gaussian.hidden import WholeState, declare_hidden
 from aif_dcpc.inference import DCPC
@@ -224,3 +227,17 @@ def test_what_is_learned_without_a_preference_is_refused():
             settings={"hidden_velocities": True},
             seed=0,
         )
+
+
+def test_who_takes_positions_for_the_whole_state_is_warned() -> None:
+    """The world says that velocities are hidden; with the setting there is nothing to say."""
+    world = envs.make("PositionsOnly", id="Pendulum-v1")
+    asked = world.observation_space, world.action_space, world.metadata
+    wish = {"preference": "pendulum_positions"}
+    with pytest.warns(AgentWarning, match=r"hidden_velocities=true.*preference"):
+        requirements.check(*asked, wish)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        requirements.check(*asked, {**wish, "hidden_velocities": True})
+        seen = envs.make("Gymnasium", id="Pendulum-v1")
+        requirements.check(seen.observation_space, seen.action_space, seen.metadata, {})
