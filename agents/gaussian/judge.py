@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.gaussian.features import Features
 from aif_dcpc.agents.gaussian.hidden import HiddenWeights, WholeState
 from aif_dcpc.agents.gaussian.imagination import DTYPE, Futures, imagine, novelty, outcomes
@@ -80,7 +81,7 @@ class GaussianJudge:
     def _log_preference(self, situation: Situation, futures: Futures, actions: Tensor) -> Tensor:
         """Log preference under each draw, `(K, N, H)` nats."""
         if self.wish is not None:
-            return self.wish(futures.states, actions)
+            return _wished(self.wish, futures.states, actions)
         linear = self.world.learned["outcome"].linear
         weights = situation.state.particles[linear.block[0]][: self.draws, 0]
         reward, ended = outcomes(linear.features, futures, actions, weights).unbind(-1)
@@ -93,6 +94,21 @@ def _entropy(noise: Tensor, change: Tensor) -> Tensor:
     """Entropy of a state given the one before and the weights, mean over draws, nats."""
     variance = 2 * math.pi * math.e * noise * change.square()
     return 0.5 * variance.log().sum(-1).mean(0).to(DTYPE)
+
+
+def _wished(wish: Wish, states: Tensor, actions: Tensor) -> Tensor:
+    """Ask a preference what it says of states and actions.
+
+    Raises:
+        AgentError: it reads what the agent does not see.
+    """
+    try:
+        return wish(states, actions)
+    except IndexError as error:
+        raise AgentError(
+            f"the preference reads more than the {states.shape[-1]} numbers that the agent is told "
+            f"of a state ({error}): name one for this world with agent.preference."
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,6 +85,12 @@ def _run(config_name: str, job: Job) -> None:
         except UserError as error:
             _clear_sweep()
             fail(error)
+        except ValueError as error:
+            from aif_dcpc.agents.errors import AgentError
+
+            if not isinstance(error, AgentError):
+                raise
+            fail(ConfigError(str(error)))
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise

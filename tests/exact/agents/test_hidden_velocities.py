@@ -241,3 +241,21 @@ def test_who_takes_positions_for_the_whole_state_is_warned() -> None:
         requirements.check(*asked, {**wish, "hidden_velocities": True})
         seen = envs.make("Gymnasium", id="Pendulum-v1")
         requirements.check(seen.observation_space, seen.action_space, seen.metadata, {})
+
+
+def test_a_preference_for_what_is_not_seen_is_told_in_a_sentence() -> None:
+    world = envs.make("PositionsOnly", id="Pendulum-v1")
+    agent = agents.make(
+        "gaussian",
+        observation_space=world.observation_space,
+        action_space=world.action_space,
+        metadata={},
+        settings={"preference": "pendulum"},
+        seed=0,
+    )
+    agent.begin(seed=0)
+    observation, _ = world.reset(seed=0)
+    with pytest.raises(AgentError, match=r"more than the 2 numbers.*agent\.preference"):
+        for _ in range(20):
+            observation, reward, ended, cut, _ = world.step(agent.act(observation))
+            agent.feedback(observation, float(reward), ended, cut)
