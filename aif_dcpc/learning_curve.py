@@ -1,12 +1,12 @@
 """The course of learning as one picture of one size, drawn when a run ends: `learning_curve.png` of its folder."""
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aif_dcpc.files import atomic
+from aif_dcpc.results import Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +42,7 @@ def save_learning_curve(folder: Path, kind: str) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    records = read_records(folder / "metrics.jsonl")
+    records = Results(folder / "metrics.jsonl").rows()
     drawn = [panel for panel in PANELS[kind] if any(_points(records, tag) for tag in panel[1])]
     if not drawn:
         return
@@ -62,18 +62,6 @@ def save_learning_curve(folder: Path, kind: str) -> None:
     FigureCanvasAgg(figure).print_png(buffer)
     with atomic(folder / NAME) as file:
         file.write_bytes(buffer.getvalue())
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records of a run, as far as they can be read."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    records = []
-    for line in lines:
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return records
 
 
 def _points(records: Sequence[Mapping[str, Any]], tag: str) -> list[tuple[float, float]]:

@@ -17,15 +17,9 @@ from aif_dcpc.agents.gridworld.deeds import Deeds, deeds_of
 from aif_dcpc.agents.gridworld.effect_discovery import suspected_effect
 from aif_dcpc.agents.gridworld.lessons import Lessons
 from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals
-from aif_dcpc.agents.gridworld.model.counts import (
-    NOTHING,
-    Counts,
-    no_counts,
-)
+from aif_dcpc.agents.gridworld.model.counts import NOTHING, Counts, no_counts
 from aif_dcpc.agents.gridworld.model.geometry import geometry_of
-from aif_dcpc.agents.gridworld.model.graph import (
-    slice_of,
-)
+from aif_dcpc.agents.gridworld.model.graph import slice_of
 from aif_dcpc.agents.gridworld.model.looks import Looks
 from aif_dcpc.agents.gridworld.model.paths import (
     Effects,
@@ -114,31 +108,34 @@ class EpisodeFilter:
         history = self.history_of(self.episode)
         shown = self.vocabulary.encode(view, self.view.unseen_token)
         self.transparency.update(shown, self.geometry)
-        self._discover_effects(history, slices=RECENT if admitted else 0)
-        self.transparency.grow(self.vocabulary.tokens.capacity)
-        history = self.history_of(self.episode)
+        if self._discover_effects(history, slices=RECENT if admitted else 0):
+            self.transparency.grow(self.vocabulary.tokens.capacity)
+            history = self.history_of(self.episode)
         self._append(history)
         started = time.perf_counter()
         num_sweeps = self._sweeps_due(len(history))
         for _ in range(num_sweeps):
             self.sweep()
-        self._watch()
-        self.running = self._with_room(self.now, self.history_of(self.episode))
+        if self._watch():
+            history = self.history_of(self.episode)
+        self.running = self._with_room(self.now, history)
         if num_sweeps:
             self.ms_per_sweep = 1e3 * (time.perf_counter() - started) / num_sweeps
 
-    def _watch(self) -> None:
-        """Look which things have changed their places since the last slice."""
+    def _watch(self) -> bool:
+        """Look what has changed its place since the last slice; return whether other kinds move now."""
         if len(self.episode) < 2:
-            return
+            return False
+        moving = self.moving()
         before, ahead = self._cells(-2)
         after, _ = self._cells(-1)
         self.wanderers.watch(self.episode.view[-2:], [before, after], ahead, self.view.unseen_token)
+        return self.moving() != moving
 
     def _cells(self, time: int) -> tuple[Ints, int]:
         """Map cells of the view in a slice, and the one ahead, by the heaviest particle's path."""
         now = self.now
-        best = int(now.weights.argmax())
+        best = now.heaviest
         trajectory, _, _ = now.grid.trace(now.particles.events, now.history)
         torus = self.geometry.torus
         places = trajectory.anchor[best, time] + torus.views[now.history.heading[time]]
@@ -173,8 +170,13 @@ class EpisodeFilter:
             return every
         return int((torch.rand(every, generator=self.generator) < FLAT / length).sum())
 
-    def _discover_effects(self, history: History, slices: int) -> None:
-        """Register the effects that the last slice suggests, and so many slices before it."""
+    def _discover_effects(self, history: History, slices: int) -> bool:
+        """Register the effects that the last slice suggests, and so many slices before it.
+
+        Returns:
+            whether the vocabulary has grown.
+        """
+        known = self.vocabulary.extent()
         now = len(history)
         first = max(now - slices, 2) if slices else now
         for end in range(first, now + 1):
@@ -183,6 +185,7 @@ class EpisodeFilter:
             )
             if found is not None:
                 self.vocabulary.register(*found)
+        return self.vocabulary.extent() != known
 
     def _admit(self) -> bool:
         """Admit tokens seen often enough lately not to be misreadings; return whether any was new.
@@ -302,7 +305,7 @@ class EpisodeFilter:
     def latest_deeds(self) -> Deeds:
         """The steps of the running episode, as its heaviest particle knows them."""
         now = self.now
-        best = slice(int(now.weights.argmax()), int(now.weights.argmax()) + 1)
+        best = slice(now.heaviest, now.heaviest + 1)
         particle = now.particles.events[best], now.particles.initial[best]
         names = np.array([self.raw(slot) for slot in range(now.grid.num_slots)])
         return deeds_of(now.grid, *particle, now.history, names, self.episode.mission)

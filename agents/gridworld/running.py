@@ -55,6 +55,11 @@ class Running:
         return self.state.weights()[:, 0]
 
     @property
+    def heaviest(self) -> int:
+        """Number of the particle with the largest weight."""
+        return int(self.weights.argmax())
+
+    @property
     def free_energy(self) -> float:
         """Minus the sum of log mean incremental weights, nats."""
         return -float(self.state.log_evidence)

@@ -188,9 +188,8 @@ class Planner:
             flows,
         )
         sight = self._information(search, belief, tables, geometry, kept, number)
-        goes_on = (
-            flow / self.preferences.discount
-        )  # of a map that has had its day nothing is gained
+        # of a map that has had its day nothing is gained
+        goes_on = flow / self.preferences.discount
         stage = Stage(
             preference=preference,
             information=np.matmul(goes_on, sight[successor][..., None])[..., 0],
