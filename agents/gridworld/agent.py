@@ -33,7 +33,9 @@ from aif_dcpc.agents.protocol import BaseAgent, EgocentricView, Observation, Ste
 from aif_dcpc.inference.model.resampling import unique_ancestors
 
 TRY_WITH = {"map_size": 12, "inference": {"num_particles": 4, "num_sweeps": 1}}  # quick to try
-FORMAT = 3  # of what `state_dict` gives; 1 had maps of a fixed size, 2 tables by token
+FORMAT = (
+    4  # of what `state_dict` gives; 1 had maps of a fixed size, 2 tables by token, 3 no layouts
+)
 COLLAPSE = 40  # so many equal actions in a row count as a collapsed policy
 
 
@@ -112,7 +114,7 @@ class HierarchicalAgent(BaseAgent):
         self.episode_filter.observe(observation, self.action, self.outcome, self.faced)
         inferred = time.perf_counter()
         total = self.episode_filter.counts() + self.episode_filter.now.grid.past
-        self.belief = self._belief(total)
+        self.belief = self._recalling(total)
         tables = self.episode_filter.posterior_tables(total)
         geometry = self.episode_filter.now.grid.geometry
         self.planner.learns = not self.frozen
@@ -138,6 +140,10 @@ class HierarchicalAgent(BaseAgent):
         now = self.episode_filter.now
         belief = belief_of(now.grid, now.particles, now.history, now.weights, total)
         return self.episode_filter.with_wanderers(belief)
+
+    def _recalling(self, total: Counts) -> Belief:
+        """The same, and what earlier episodes say of cells that were not seen yet."""
+        return self.episode_filter.with_layouts(self._belief(total))
 
     def _choose(self, plan: Plan, greedy: bool) -> int:
         """Take the least expected free energy (ties at random), or draw by softmax(-precision EFE)."""
@@ -176,6 +182,8 @@ class HierarchicalAgent(BaseAgent):
         learned = StoredEpisode(self.episode_filter.episode, now.particles.events, log_weights)
         place = self.store.add(learned)
         self.stored_counts[place : place + 1] = [counts]
+        belief = self._belief(counts + now.grid.past)
+        self.episode_filter.layouts.keep(self.episode_filter.start_of(belief))
         self.episode_filter.past = now.grid.past + counts
         if self.episode_filter.lessons.keep(place, self.episode_filter.latest_deeds()):
             self._count_anew()

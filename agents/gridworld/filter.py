@@ -15,6 +15,7 @@ from torch import Tensor
 from aif_dcpc.agents.arrays import Ints
 from aif_dcpc.agents.gridworld.deeds import Deeds, deeds_of
 from aif_dcpc.agents.gridworld.effect_discovery import suspected_effect
+from aif_dcpc.agents.gridworld.layouts import Layouts, Places, recalled
 from aif_dcpc.agents.gridworld.lessons import Lessons
 from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals
 from aif_dcpc.agents.gridworld.model.counts import NOTHING, Counts, no_counts
@@ -79,6 +80,7 @@ class EpisodeFilter:
         self.acceptance: dict[str, float] = {}
         self.lessons = Lessons(self.looks, settings.prior, num_actions)
         self.wanderers = Wanderers(self.looks)
+        self.layouts = Layouts()
         self._effects: tuple[tuple[int, ...], Effects] | None = None
 
     @property
@@ -133,9 +135,9 @@ class EpisodeFilter:
         return self.moving() != moving
 
     def _cells(self, time: int) -> tuple[Ints, int]:
-        """Map cells of the view in a slice, and the one ahead, by the heaviest particle's path."""
+        """Map cells of the view in a slice, and the one ahead, by the likeliest particle's path."""
         now = self.now
-        best = now.heaviest
+        best = now.likeliest
         trajectory, _, _ = now.grid.trace(now.particles.events, now.history)
         torus = self.geometry.torus
         places = trajectory.anchor[best, time] + torus.views[now.history.heading[time]]
@@ -151,7 +153,7 @@ class EpisodeFilter:
         return self.wanderers.slots(self.vocabulary)
 
     def faced(self, belief: Belief) -> int:
-        """The raw token that the heaviest particle faces; the unseen one if it does not know it."""
+        """The raw token that the likeliest particle faces; the unseen one if it does not know it."""
         return self.raw(ahead_of(belief, self.geometry))
 
     def raw(self, slot: int) -> int:
@@ -302,10 +304,27 @@ class EpisodeFilter:
         there = np.isin(shown, moving)
         return belief.with_tokens(self._cells(-1)[0][there], shown[there])
 
+    def with_layouts(self, belief: Belief) -> Belief:
+        """A belief in which cells that were not seen yet hold what known layouts say."""
+        trusted = self.layouts.trusted(self.start_of(belief))
+        if not trusted:
+            return belief
+        slots = {token: slot for slot, token in enumerate(self.vocabulary.tokens.members)}
+        places = self.geometry.unwrapped(belief.origin) - self.geometry.start
+        cells, seen = recalled(belief.cells, belief.seen, places, slots, trusted)
+        return replace(belief, cells=cells, seen=seen)
+
+    def start_of(self, belief: Belief) -> Places:
+        """What stood where at the start of the episode, as far as it was seen, by the likeliest particle."""
+        cells = belief.seen.nonzero()[0]
+        places = (self.geometry.unwrapped(belief.origin) - self.geometry.start)[cells].tolist()
+        slots = self.now.particles.initial[belief.likeliest, cells].tolist()
+        return {(y, x): self.raw(slot) for (y, x), slot in zip(places, slots, strict=True)}
+
     def latest_deeds(self) -> Deeds:
-        """The steps of the running episode, as its heaviest particle knows them."""
+        """The steps of the running episode, as its likeliest particle knows them."""
         now = self.now
-        best = slice(now.heaviest, now.heaviest + 1)
+        best = slice(now.likeliest, now.likeliest + 1)
         particle = now.particles.events[best], now.particles.initial[best]
         names = np.array([self.raw(slot) for slot in range(now.grid.num_slots)])
         return deeds_of(now.grid, *particle, now.history, names, self.episode.mission)
@@ -340,6 +359,7 @@ class EpisodeFilter:
             "misread": self.misread,
             "settled": self.settled,
             "lessons": self.lessons.state_dict(),
+            "layouts": self.layouts.state_dict(),
             "wanderers": torch.as_tensor(self.wanderers.counts),
             "transparency": torch.as_tensor(self.transparency.counts),
             "summaries": [summary.state_dict() for summary in self.summaries],
@@ -358,6 +378,7 @@ class EpisodeFilter:
         self.misread = float(state["misread"])
         self.settled = int(state["settled"])
         self.lessons.load_state_dict(state["lessons"])
+        self.layouts.load_state_dict(state["layouts"])
         self.wanderers.counts = np.array(state["wanderers"])
         self.episode = ObservedEpisode.from_tensors(state["episode"])
         self.running = None

@@ -22,14 +22,17 @@ def knowledge_of(view: EgocentricView, settings: HierarchicalSettings) -> tuple[
         "can be seen past; past which tokens it can see is learned",
         "motion: a step moves it by one cell, turns it by quarter turns, or neither; which action "
         f"does what, faced with which token, is learned (a priori it changes nothing with probability "
-        f"{prior.stay:g}, and going ahead is {prior.ahead_odds:g} times as likely as any other motion)",
+        f"{prior.stay:g}, and going ahead is {prior.ahead_odds:g} times as likely as any other motion; "
+        f"{prior.deterministic:g} of all actions do the same in the same context each time)",
         "only its own actions change the map, and they change the cell ahead and the hand alone; "
         "what they change is learned, and may be said relatively: the hand takes what is ahead, what "
         "was in hand lies ahead, the thing ahead gets another state",
         "which tokens are of one kind, of one colour, and in one state, by numbers without a meaning: "
         "what an action does hangs on kind and state of the thing ahead, on kind and state of the "
         "thing in hand, and on whether both have the same colour",
-        "an episode's map is independent of earlier maps; a cell's token depends on what stands next "
+        "an episode may be laid out as earlier ones were, seen from where it began: cells that were "
+        "not seen yet are then expected to hold what they held, once two episodes were alike",
+        "else its map is independent of earlier maps; a cell's token depends on what stands next "
         "to it in the view that shows it first, along the column and along the row, in a way that is "
         "learned",
         f"heading and carried thing are read without error (the thing up to {HAND_ERROR:g}); cells "

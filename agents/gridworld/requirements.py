@@ -36,6 +36,7 @@ RULES: Mapping[str, Rule] = {
     "prior.stay": CHANCE,
     "prior.stay_alike": CHANCE,
     "prior.nothing": CHANCE,
+    "prior.deterministic": CHANCE,
     "prior.hand_matters": CHANCE,
     "prior.effect_odds": POSITIVE,
     "prior.ahead_odds": POSITIVE,

@@ -17,7 +17,7 @@ from aif_dcpc.agents.gridworld.model.graph import (
     particles_of,
     values_of,
 )
-from aif_dcpc.agents.gridworld.model.paths import History
+from aif_dcpc.agents.gridworld.model.paths import History, likeliest
 from aif_dcpc.agents.gridworld.model.slice_proposal import prior_particles, widened
 from aif_dcpc.inference import DCPC, State
 from aif_dcpc.inference.model.resampling import ess, resample_lineages
@@ -55,9 +55,10 @@ class Running:
         return self.state.weights()[:, 0]
 
     @property
-    def heaviest(self) -> int:
-        """Number of the particle with the largest weight."""
-        return int(self.weights.argmax())
+    def likeliest(self) -> int:
+        """Number of the heaviest particle of those in the likeliest place."""
+        trajectory, _, _ = self.grid.trace(self.particles.events, self.history)
+        return likeliest(trajectory.position[:, -1], self.weights)
 
     @property
     def free_energy(self) -> float:

@@ -6,9 +6,8 @@
     view_t    ~ the map's tokens around the pose, each misread with a small probability
     map cells ~ token_prior[what stands next to them], when they are first seen in an episode
 
-The methods here are the exact pieces of inference that the engine calls: `redraw_events` (given
-tables, the map integrated out), `redraw_map` (given events and tables) and `redraw_tables` (given
-events and map).
+The methods here are the exact pieces of inference that the engine calls: `redraw_map` (given events
+and tables) and `redraw_tables` (given events and map); events are moved by `exchange`.
 """
 
 from dataclasses import dataclass, replace
@@ -206,18 +205,10 @@ class GridConditionals:
         return logits.softmax(-1).gather(1, last)
 
     def step_evidence(
-        self,
-        events: Tensor,
-        trajectory: Trajectory,
-        history: History,
-        tables: Tables,
-        which: Tensor | None = None,
+        self, events: Tensor, trajectory: Trajectory, history: History, tables: Tables
     ) -> Tensor:
-        """log p(event, outcome | token ahead) of every step, `(N, T - 1, V)`.
-
-        `which` `(N,)` names the tables of each sequence; its own number by default.
-        """
-        num = (torch.arange(events.shape[0]) if which is None else which)[:, None, None]
+        """log p(event, outcome | token ahead) of every step, `(N, T - 1, V)`."""
+        num = torch.arange(events.shape[0])[:, None, None]
         action = history.action[1:, None]
         event = events[:, 1:, None]
         row = outcome_row(event, action, self.num_actions)
@@ -321,19 +312,11 @@ class GridConditionals:
         tables = self.draw_all_tables(events, initial, history, generator)
         return GridParticles(events, initial, tables)
 
-    def log_marginal(
-        self, events: Tensor, history: History, tables: Tables, which: Tensor | None = None
-    ) -> Tensor:
-        """log p(events, observations | tables) with the map integrated out, `(N,)`; heading must fit.
-
-        `which` `(N,)` names the tables of each sequence; large ones are not copied.
-        """
-        which = torch.arange(len(events)) if which is None else which
-        misread = tables.misread[which]
+    def log_marginal(self, events: Tensor, history: History, tables: Tables) -> Tensor:
+        """log p(events, observations | tables) with the map integrated out, `(N,)`; heading must fit."""
+        misread = tables.misread
         trajectory, segments, sightings = self._trace(events, history)
-        logits = self.segment_logits(segments, sightings, misread, tables.token_prior[which])
-        steps = self.step_evidence(events, trajectory, history, tables, which)
-        logits = add_step_evidence(logits, segments, steps)
+        logits = self.map_logits(events, trajectory, segments, sightings, history, tables)
         constant = len(sightings.time) * torch.log(misread / (self.num_tokens - 1))
         log_views = constant + logits.logsumexp(-1).sum(-1)
         return log_views + self.log_bodily(events, history)
@@ -351,39 +334,3 @@ class GridConditionals:
         ahead = torch.where(history.faced >= 0, history.faced, self.num_slots)
         takes = self.effects.takes[events, ahead, history.held]
         return torch.where(takes >= 0, takes, history.held)
-
-    def redraw_events(
-        self, particles: GridParticles, history: History, generator: torch.Generator
-    ) -> Tensor:
-        """Gibbs update of one event per particle, the map integrated out, the later poses shifting along.
-
-        Where the heading turned, the event is the one motion that turns so; it is set, not drawn.
-        """
-        turned = torch.zeros_like(history.heading)
-        turned[1:] = (history.heading[1:] - history.heading[:-1]) % 4
-        turning = torch.stack([(self.effects.turns == turn).int().argmax() for turn in range(4)])
-        events = torch.where(turned == 0, particles.events, turning[turned])
-        still = (turned[1:] == 0).nonzero()[:, 0] + 1
-        if not len(still):
-            return events
-        time = still[self.pick_times(len(events), len(still), generator)]
-        return self._redraw_at(time, events, history, particles.tables, generator)
-
-    def _redraw_at(
-        self,
-        time: Tensor,
-        events: Tensor,
-        history: History,
-        tables: Tables,
-        generator: torch.Generator,
-    ) -> Tensor:
-        """Redraw the event at one time `(K,)` of each particle among the events that do not turn."""
-        choices = (self.effects.known & (self.effects.turns == 0)).nonzero()[:, 0]
-        each = len(choices)
-        trials = events.repeat_interleave(each, 0)
-        tried = choices.repeat(len(events))
-        trials.scatter_(1, time.repeat_interleave(each)[:, None], tried[:, None])
-        which = torch.arange(len(events)).repeat_interleave(each)
-        scores = self.log_marginal(trials, history, tables, which).view(len(events), each)
-        picked = choices[draw(scores, generator)]
-        return events.scatter(1, time[:, None], picked[:, None])

@@ -246,6 +246,8 @@ class TablePrior:
         stay_alike: the same for an action to which nothing matters.
         effect_odds: prior odds of one effect against one motion.
         ahead_odds: prior odds of going one cell ahead against any other motion.
+        deterministic: prior share of actions that do the same in the same context each time; the
+            rest are nearly deterministic or noisy, evenly.
         nothing: prior probability of the outcome "went on, reward zero".
         hand_matters: prior probability that what is in hand matters to an action at a class of
             tokens, if the class matters.
@@ -257,6 +259,7 @@ class TablePrior:
     stay_alike: float = 0.5
     effect_odds: float = 0.2
     ahead_odds: float = 18.0
+    deterministic: float = 0.9
     nothing: float = 0.8
     hand_matters: float = 0.2
     token_concentration: float = 0.5
@@ -283,7 +286,9 @@ class TablePrior:
         ]
         chances = NEITHER_MATTERS, 1 - self.hand_matters, self.hand_matters
         context = effects.sizes[:2]
-        return PooledDirichletPrior.of(context, ((0, 1), (1,), ()), bases, ALPHAS, chances)
+        noisy = (1 - self.deterministic) / 2
+        shares = self.deterministic, noisy, noisy
+        return PooledDirichletPrior.of(context, ((0, 1), (1,), ()), bases, ALPHAS, chances, shares)
 
     def outcomes(self, effects: Effects) -> PooledDirichletPrior:
         """Prior of the outcome table: what is ahead does not matter, or it does.

@@ -282,26 +282,12 @@ class GridModel:
     # -- what the engine calls ---------------------------------------------------------------------
 
     def draw_history(self, values: SiteValues, generator: torch.Generator) -> SiteValues:
-        """Update all latents once: events (by one of two updates, evenly), the map, tables."""
-        alone = bool(torch.rand((), generator=generator) < 0.5)
-        update = self.draw_events if alone else self.draw_exchange
-        values = {**values, **update(values, generator)}
+        """Update all latents once: events, the map, tables."""
+        moved = exchange_events(self.grid, particles_of(values), history_of(values), generator)
+        values = {**values, **values_of(moved)}
         initial = self.grid.redraw_map(particles_of(values), history_of(values), generator)[:, None]
         tables = self.draw_tables({**values, "map": initial}, generator)
         return {"event": values["event"], "map": initial, **tables}
-
-    def draw_exchange(self, values: SiteValues, generator: torch.Generator) -> SiteValues:
-        """Change events together, tables integrated out; leaves p(event, map, tables | rest) invariant."""
-        moved = exchange_events(self.grid, particles_of(values), history_of(values), generator)
-        return values_of(moved)
-
-    def draw_events(self, values: SiteValues, generator: torch.Generator) -> SiteValues:
-        """Update events with the map integrated out, which is to be drawn next.
-
-        It leaves p(event | tables, data) invariant.
-        """
-        events = self.grid.redraw_events(particles_of(values), history_of(values), generator)
-        return {"event": events[:, None]}
 
     def draw_tables(self, values: SiteValues, generator: torch.Generator) -> SiteValues:
         """Draw the tables of one action and two outcome rows, and the rates, given events and map.

@@ -253,6 +253,24 @@ class Trajectory:
     passed: Tensor
 
 
+def likeliest(position: Tensor, weights: Tensor) -> int:
+    """Number of the heaviest particle of those in the likeliest place.
+
+    Args:
+        position: `(K, 2)`.
+        weights: `(K,)`.
+    """
+    _, place = position.unique(dim=0, return_inverse=True)
+    share = torch.zeros_like(weights).index_add(0, place, weights)
+    return int(torch.where(place == share.argmax(), weights, -1.0).argmax())
+
+
+def agreement(position: Tensor) -> float:
+    """Share of positions `(K, 2)` that are the commonest one."""
+    _, number = position.unique(dim=0, return_counts=True)
+    return float(number.max()) / len(position)
+
+
 def follow(events: Tensor, history: History, effects: Effects, geometry: Geometry) -> Trajectory:
     """Trace event sequences `(N, T)`; the event of slice 0 is ignored."""
     torus = geometry.torus

@@ -108,7 +108,7 @@ class Search:
         self.found: list[AbstractState] = []
         self.numbers: dict[Key, int] = {}
         self._number(key_of(belief.hand, belief.passed, {}), 0)
-        self._run(int(region.state(belief.pose[belief.weights.argmax()])))
+        self._run(int(region.state(belief.pose[belief.likeliest])))
 
     def _run(self, state: int) -> None:
         """Expand abstract states and open interactions, nearest first in steps until they happen."""

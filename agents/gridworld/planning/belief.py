@@ -12,7 +12,7 @@ from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridParticles
 from aif_dcpc.agents.gridworld.model.counts import Counts
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
-from aif_dcpc.agents.gridworld.model.paths import History, Trajectory
+from aif_dcpc.agents.gridworld.model.paths import History, Trajectory, likeliest
 from aif_dcpc.agents.gridworld.model.vocabulary import OTHER, OUT_OF_SIGHT, SAME
 from aif_dcpc.agents.gridworld.planning.arrivals import Arrivals, ArrivalTables
 from aif_dcpc.agents.gridworld.planning.visibility import Transparency
@@ -161,6 +161,7 @@ class Belief:
         passed: 1 if the milestone has been written in this episode, else 0.
         visited: pose (y, x, heading) -> the last views seen there, `(P,)` codes, that differ in what
             was out of sight.
+        likeliest: number of the heaviest particle of those in the likeliest place.
     """
 
     origin: Ints
@@ -172,6 +173,7 @@ class Belief:
     hand: int
     passed: int
     visited: dict[tuple[int, int, int], list[Ints]]
+    likeliest: int = 0
 
     def with_tokens(self, at: Ints, tokens: Ints) -> "Belief":
         """The same, surely with tokens `(n,)` in map cells `(n,)` that are seen now."""
@@ -199,7 +201,7 @@ def belief_of(
         counts: expected counts of all episodes.
     """
     trajectory, _, _ = grid.trace(particles.events, history)
-    best = int(weights.argmax())
+    best = likeliest(trajectory.position[:, -1], weights)
     heading = history.heading[-1].expand(len(weights), 1)
     pose = torch.cat([trajectory.position[:, -1], heading], 1)
     return Belief(
@@ -209,6 +211,7 @@ def belief_of(
         seen=_seen(grid, history, trajectory, best),
         pose=pose.numpy(),
         weights=weights.double().numpy(),
+        likeliest=best,
         hand=int(history.hand[-1]),
         passed=int(trajectory.passed[best, -1]),
         visited=_visited(trajectory, history, best),
@@ -216,8 +219,8 @@ def belief_of(
 
 
 def ahead_of(belief: Belief, geometry: Geometry) -> int:
-    """Slot of the likeliest token ahead of the heaviest particle; below 0 if the cell was never seen."""
-    y, x, heading = belief.pose[belief.weights.argmax()]
+    """Slot of the likeliest token ahead of the likeliest particle; below 0 if the cell was never seen."""
+    y, x, heading = belief.pose[belief.likeliest]
     row, column = (y, x) + geometry.cell_ahead[heading]
     cell = (row % geometry.size) * geometry.size + column % geometry.size
     return int(belief.cells[cell].argmax()) if belief.seen[cell] else OTHER

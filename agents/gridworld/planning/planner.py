@@ -118,7 +118,7 @@ class Planner:
         terms = terms_of_plan(stage, outcomes, pragmatic, value, roots)
         mean = np.tensordot(np.bincount(which, belief.weights), terms, 1)
         risk, ambiguity, information, novelty = mean.T
-        likeliest = int(belief.weights.argmax())
+        likeliest = belief.likeliest
         ahead, events = self._predicted(stage, scores, int(at[likeliest]))
         goals = dict.fromkeys(stage.abstract_state[ahead].tolist())  # in order, each once
         self.intended = [search.absolute(number) for number in goals]

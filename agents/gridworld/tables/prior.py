@@ -69,6 +69,7 @@ class PooledDirichletPrior:
         bases: Sequence[Tensor],
         alphas: Sequence[float],
         chances: Sequence[float],
+        shares: Sequence[float] | None = None,
     ) -> "PooledDirichletPrior":
         """Lay out the rows.
 
@@ -78,9 +79,10 @@ class PooledDirichletPrior:
                 first, then never axis 0.
             bases: for each pooling, a base measure that broadcasts to `(*context, X)`, ignored axes
                 having size 1.
-            alphas: total concentrations, evenly likely.
+            alphas: total concentrations.
             chances: prior probability that the context does not matter, and of each other pooling
                 if it does.
+            shares: how likely each concentration is; evenly by default.
         """
         rows = []
         index = []
@@ -98,7 +100,7 @@ class PooledDirichletPrior:
             layout,
             np.stack(index),
             np.array(alphas, layout.dtype),
-            np.full(len(alphas), 1 / len(alphas)),
+            np.full(len(alphas), 1 / len(alphas)) if shares is None else np.array(shares, float),
             np.array(chances, float),
             context,
         )
@@ -340,17 +342,19 @@ def structure_posterior(evidence: Array, chances: Array, shares: Array) -> tuple
 def learned_shares(evidence: Array, prior: PooledDirichletPrior) -> Array:
     """How common each concentration is among heads: the mode of its posterior, `(H,)`.
 
-    The shares have a Dirichlet(2, ..., 2) prior; the mode is found by expectation and maximisation.
+    The shares have a Dirichlet prior, with what `prior` says counting as much as one head for each
+    concentration; the mode is found by expectation and maximisation.
 
     Args:
         evidence: `(heads, H, L, G)` log p(counts | concentration, pooling) of every head.
         prior: of each head.
     """
-    shares = np.full(len(prior.alphas), 1 / len(prior.alphas))
+    pseudo = len(prior.alphas) * prior.shares
+    shares = prior.shares
     for _ in range(EM_ROUNDS):
         weights, _ = structure_posterior(evidence, prior.chances, shares)
         expected = weights[:, :, :, 0].sum((0, 2))
-        shares = (expected + 1) / (expected + 1).sum()
+        shares = (expected + pseudo) / (expected + pseudo).sum()
     return shares
 
 

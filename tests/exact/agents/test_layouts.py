@@ -1,0 +1,100 @@
+"""Maps of earlier episodes: which one this may be, what it says of cells that were not seen, and when it is trusted."""
+
+import numpy as np
+import torch
+
+from aif_dcpc import agents, envs
+from aif_dcpc.agents.gridworld.layouts import ALIKE, CHANGED, Layout, Layouts, recalled
+from aif_dcpc.agents.protocol import EgocentricView
+
+FLOOR, WALL, GOAL = 1, 2, 8
+ROOM = {(y, x): WALL if y in (0, 5) else FLOOR for y in range(6) for x in range(5)}
+
+
+def test_a_layout_is_trusted_once_two_episodes_had_it() -> None:
+    layouts = Layouts()
+    layouts.keep(ROOM)
+    assert layouts.trusted({}) == []
+    layouts.keep({place: ROOM[place] for place in list(ROOM)[:20]})
+    ((chance, layout),) = layouts.trusted({})
+    assert layout.cells == ROOM and layouts.repeats == 1
+    assert (
+        abs(chance - 1.5 / 3) < 1e-12
+    )  # one repeat of two episodes, and half of one more of three
+
+
+def test_the_chance_of_a_layout_follows_bayes_rule() -> None:
+    layouts = Layouts([Layout(ROOM, 3), Layout({**ROOM, (2, 2): GOAL}, 2)], episodes=9, repeats=3)
+    seen = {(2, 2): GOAL, (2, 3): FLOOR, (0, 0): WALL, (9, 9): WALL}
+    old = 3.5 / 10
+    first = old * 3 / 5 * CHANGED * (1 - CHANGED) ** 2
+    second = old * 2 / 5 * (1 - CHANGED) ** 3
+    # a new layout is held against each old one by the cells in common
+    odds = np.array([first / ((1 - ALIKE) * ALIKE**2), second / ALIKE**3, 1 - old])
+    found = [chance for chance, _ in layouts.trusted(seen)]
+    assert np.allclose(found, odds[:2] / odds.sum())
+
+
+def test_other_maps_are_layouts_of_their_own_and_the_rarest_goes() -> None:
+    layouts = Layouts()
+    for number in range(40):
+        layouts.keep({place: 10 + number for place in ROOM})
+    layouts.keep({place: 49 for place in ROOM})
+    assert layouts.repeats == 1 and layouts.episodes == 41
+    assert len(layouts.known) == 32 and layouts.known[-1].episodes == 2
+    assert layouts.known[0].cells[0, 0] == 18
+
+
+def test_what_is_recalled_fills_cells_that_were_not_seen() -> None:
+    places = np.array([[0, 0], [0, 1], [0, 2]])
+    cells = np.array([[1.0, 0.0], [0.5, 0.5], [0.5, 0.5]])
+    layout = Layout({(0, 0): WALL, (0, 1): WALL, (7, 7): WALL}, 2)
+    seen = np.array([True, False, False])
+    found, known = recalled(cells, seen, places, {FLOOR: 0, WALL: 1}, [(0.8, layout)])
+    told = 0.8 * (1 - CHANGED)
+    assert np.allclose(found, [[1, 0], [0.5 * (1 - told), told + 0.5 * (1 - told)], [0.5, 0.5]])
+    assert known.tolist() == [True, True, False]
+
+
+def test_layouts_are_kept_in_checkpoints() -> None:
+    layouts = Layouts([Layout(dict(ROOM), 3)], episodes=9, repeats=3)
+    again = Layouts()
+    again.load_state_dict(layouts.state_dict())
+    assert again == layouts
+
+
+def test_an_agent_that_was_there_twice_knows_where_the_goal_is_before_it_sees_it() -> None:
+    """A room of 6 x 6, larger than a view of 3 x 3: in the third episode the goal is believed in from the start."""
+    torch.set_num_threads(1)
+    env = envs.make("MiniGrid", id="MiniGrid-Empty-6x6-v0", agent_view_size=3)
+    view = EgocentricView(**env.metadata["egocentric_view"])
+    agent = agents.make(
+        "hierarchical",
+        observation_space=env.observation_space,
+        action_space=env.action_space,
+        metadata={**env.metadata, "egocentric_view": view},
+        settings={},
+        seed=0,
+    )
+    for episode in range(3):
+        observation, _ = env.reset(seed=episode)
+        agent.begin(seed=episode)
+        over = False
+        while not over:
+            action = agent.act(observation)
+            if episode == 2:
+                break
+            observation, reward, ended, cut, _ = env.step(action)
+            agent.feedback(observation, float(reward), ended, cut)
+            over = ended or cut
+        assert episode == 2 or reward > 0
+    assert "goal" not in [
+        env.get_wrapper_attr("describe_token")(t) for t in observation["view"].ravel()
+    ]
+    tokens = agent.episode_filter.vocabulary.tokens.members
+    goal = next(
+        slot
+        for slot, token in enumerate(tokens)
+        if "goal" in env.get_wrapper_attr("describe_token")(token)
+    )
+    assert agent.belief.cells[:, goal].max() > 0.8
