@@ -281,6 +281,13 @@ class GridConditionals:
         """All tables given events and map, exact."""
         return self.memory.draw(self.counts(events, initial, history), generator)
 
+    def fitting(self, events: Tensor, history: History) -> Tensor:
+        """Events that fit the headings: those that do stay; else the one that turns so, or nothing."""
+        turned = torch.zeros_like(history.heading)
+        turned[1:] = (history.heading[1:] - history.heading[:-1]) % 4
+        turning = torch.stack([(self.effects.turns == turn).int().argmax() for turn in range(4)])
+        return torch.where(self.effects.turns[events] == turned, events, turning[turned])
+
     def pick_times(self, num: int, length: int, generator: torch.Generator) -> Tensor:
         """One of `length` places per particle: half of them anywhere, half near the end."""
         anywhere = torch.randint(length, (num,), generator=generator)

@@ -70,8 +70,9 @@ def exchange_events(
     """
     tables = particles.tables
     rates = tables.token_prior, tables.misread
-    now = _joint(grid, rates, particles.events, history, particles.initial)
-    position = grid.trace(particles.events, history)[0].position[:, -1]
+    events = grid.fitting(particles.events, history)
+    now = _joint(grid, rates, events, history, particles.initial)
+    position = grid.trace(events, history)[0].position[:, -1]
     moved = torch.zeros(len(position), dtype=torch.bool)
     for _ in range(FEW if agreement(position) >= AGREED else MANY):
         propose = PROPOSALS[int(torch.randint(len(PROPOSALS), (), generator=generator))]
@@ -87,7 +88,7 @@ def exchange_events(
         moved[tried[accepted]] = True
     which = moved.nonzero()[:, 0]
     if not len(which):
-        return particles
+        return replace(particles, events=events)
     fresh = grid.draw_all_tables(now.events[which], now.initial[which], history, generator)
     tables = replace(
         tables,

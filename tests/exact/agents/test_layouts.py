@@ -97,4 +97,4 @@ def test_an_agent_that_was_there_twice_knows_where_the_goal_is_before_it_sees_it
         for slot, token in enumerate(tokens)
         if "goal" in env.get_wrapper_attr("describe_token")(token)
     )
-    assert agent.belief.cells[:, goal].max() > 0.8
+    assert agent.belief.cells[:, goal].max() > 0.5
