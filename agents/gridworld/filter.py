@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.agents.arrays import Ints
-from aif_dcpc.agents.gridworld.deeds import Deeds, deeds_of
+from aif_dcpc.agents.gridworld.deeds import Deeds, deeds_of, seen_twice
 from aif_dcpc.agents.gridworld.effect_discovery import suspected_effect
 from aif_dcpc.agents.gridworld.lessons import Lessons
 from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals
@@ -310,9 +310,10 @@ class EpisodeFilter:
         names = np.array([self.raw(slot) for slot in range(now.grid.num_slots)])
         return deeds_of(now.grid, *particle, now.history, names, self.episode.mission)
 
-    def outcomes_of(self, deeds: Deeds) -> Tensor:
-        """Counts of outcomes `(A + E, P, O)` of stored steps, under the task as it is known now."""
-        return self.lessons.outcomes_of(deeds, self.vocabulary, self.effects(), self.past.outcome)
+    def outcomes_of(self, deeds: Deeds, *, after: bool = False) -> Tensor:
+        """Counts of outcomes `(A + E, P, O)` of steps, under the task as it is known now."""
+        known = self.vocabulary, self.effects(), self.past.outcome
+        return self.lessons.outcomes_of(deeds, *known, after=after)
 
     def posterior_tables(self, total: Counts) -> PosteriorTables:
         """The tables, given expected counts of all episodes."""
@@ -320,9 +321,27 @@ class EpisodeFilter:
         match = self.now.history.match
         now = self.now.grid, self.summaries, self.transparency
         arrivals = self.lessons.arrivals(self.vocabulary, self.effects(), self.past.outcome)
-        tables = tables_of(*now, total, known, match, arrivals)
+        wanted = self.lessons.task.wanted(
+            self.vocabulary, self.episode.mission, self._seen_twice()
+        )
+        running = torch.zeros_like(self.past.outcome)
+        tried = None
+        if arrivals.any:
+            deeds = self.latest_deeds()
+            running = self.outcomes_of(deeds, after=True)
+            tried = self.lessons.tried(deeds, self.vocabulary, self.geometry.size**2)
+        tables = tables_of(*now, total, known, match, arrivals, wanted, running, tried)
         self.misread = tables.misread
         return tables
+
+    def _seen_twice(self) -> list[int]:
+        """Raw tokens that were seen in two places in this episode, where that matters."""
+        if not self.lessons.task.twins:
+            return []
+        now = self.now
+        trajectory, _, _ = now.grid.trace(now.particles.events, now.history)
+        twice = seen_twice(now.history, trajectory, self.geometry.torus, now.heaviest)
+        return [self.raw(slot) for slot in twice[:, 0].tolist()]
 
     # -- persistence -------------------------------------------------------------------------------
 

@@ -24,9 +24,18 @@ ROUNDS = 3  # passes over all words
 
 
 def discover(task: Task, deeds: Sequence[Deeds], looks: Looks) -> Task:
-    """The task under which the outcomes of all deeds are likeliest, searched from a known one."""
+    """The task under which the outcomes of all deeds are likeliest, searched from a known one.
+
+    Outcomes hang on the token ahead before a step, or on that after it.
+    """
     milestone = _milestone(deeds, looks)
-    return Task(_lexicon(task, deeds, looks), milestone)
+    tellings = [_telling(deeds, looks, after=after) for after in (False, True)]
+    found = [_lexicon(task, telling, deeds, looks) for telling in tellings]
+    worth, lexicon = max(found, key=lambda one: one[0])
+    twins, gain = _twins(tellings[1])
+    if not lexicon and gain > -WORTH:  # it need not be certain: tables find out whether it matters
+        return Task({}, milestone, twins)
+    return Task(lexicon, milestone)
 
 
 def split_evidence(group: Ints, side: Ints, outcome: Ints) -> float:
@@ -78,15 +87,17 @@ def _milestone(deeds: Sequence[Deeds], looks: Looks) -> int:
 # -- words -----------------------------------------------------------------------------------------
 
 
-def _lexicon(task: Task, deeds: Sequence[Deeds], looks: Looks) -> dict[Name, int]:
+def _lexicon(
+    task: Task, telling: "Telling", deeds: Sequence[Deeds], looks: Looks
+) -> tuple[float, dict[Name, int]]:
     """Which word names which kind or colour: one value after the other takes the word that explains most.
 
-    Every value of a lexicon may have any word, evenly.
+    Every value of a lexicon may have any word, evenly. Returns its evidence, too, relative to that of
+    none.
     """
-    telling = _telling(deeds, looks)
     words = sorted(_varying(d.mission for d in deeds))
     if not words or not len(telling.token):
-        return {}
+        return 0.0, {}
     evidence = telling.scorer(looks)
     names = _names(telling.token, looks)
 
@@ -100,7 +111,8 @@ def _lexicon(task: Task, deeds: Sequence[Deeds], looks: Looks) -> dict[Name, int
             lexicon = _best_word(lexicon, name, words, score)
         if lexicon == before:
             break
-    return lexicon if score(lexicon) > WORTH else {}
+    worth = score(lexicon)
+    return (worth, lexicon) if worth > WORTH else (0.0, {})
 
 
 def _best_word(
@@ -139,6 +151,8 @@ class Telling:
         token, outcome: `(N,)`, see `Deeds`.
         mission: `(N,)` number of the mission of each.
         missions: all of them.
+        twins: tokens with which an episode ended, or which were rewarded.
+        paired: `(N,)` whether the token after a step is one of them and seen in two places.
     """
 
     group: Ints
@@ -146,6 +160,8 @@ class Telling:
     outcome: Ints
     mission: Ints
     missions: tuple[tuple[int, ...], ...]
+    twins: tuple[int, ...]
+    paired: Ints
 
     def scorer(self, looks: Looks) -> Callable[[dict[Name, int]], float]:
         """How much a lexicon explains: the evidence of telling apart what missions name."""
@@ -171,14 +187,27 @@ def _wanted(side: Ints, outcome: Ints) -> bool:
     return not (len(yes) and len(no)) or bool(yes.mean() >= no.mean())
 
 
-def _telling(deeds: Sequence[Deeds], looks: Looks) -> Telling:
+def _twins(telling: Telling) -> tuple[tuple[int, ...], float]:
+    """Things of which that one is wanted that was seen in two places, and the evidence for it."""
+    if len(telling.twins) < 2 or not _wanted(telling.paired, telling.outcome):
+        return (), -np.inf
+    return telling.twins, split_evidence(telling.group, telling.paired, telling.outcome)
+
+
+def _telling(deeds: Sequence[Deeds], looks: Looks, *, after: bool) -> Telling:
+    """Gather the steps by the token ahead before them, or after."""
     missions = sorted({d.mission for d in deeds})
     row, token, outcome = (
-        np.concatenate([getattr(d, name) for d in deeds]) for name in ("row", "token", "outcome")
+        np.concatenate([getattr(d, name) for d in deeds])
+        for name in ("row", "after" if after else "token", "outcome")
     )
     mission = np.concatenate([np.full(len(d.row), missions.index(d.mission)) for d in deeds])
     states = 1 + int(looks.state.max())
     alike = (row * len(looks.kind) + looks.kind[token]) * states + looks.state[token]
     kept = np.isin(alike, alike[outcome != NOTHING])
     _, group = np.unique(alike[kept], return_inverse=True)
-    return Telling(group, token[kept], outcome[kept], mission[kept], tuple(missions))
+    twins = tuple(np.unique(token[outcome != NOTHING]).tolist())
+    paired = np.concatenate([d.paired(twins) for d in deeds])
+    return Telling(
+        group, token[kept], outcome[kept], mission[kept], tuple(missions), twins, paired[kept]
+    )

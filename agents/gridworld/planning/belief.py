@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +13,10 @@ from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridParticles
 from aif_dcpc.agents.gridworld.model.counts import Counts
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
-from aif_dcpc.agents.gridworld.model.paths import History, Trajectory
+from aif_dcpc.agents.gridworld.model.paths import Effects, History, Trajectory
+from aif_dcpc.agents.gridworld.model.task import Wanted
 from aif_dcpc.agents.gridworld.model.vocabulary import OTHER, OUT_OF_SIGHT, SAME
-from aif_dcpc.agents.gridworld.planning.arrivals import Arrivals, ArrivalTables
+from aif_dcpc.agents.gridworld.planning.arrivals import Arrivals, ArrivalTables, Tried
 from aif_dcpc.agents.gridworld.planning.visibility import Transparency
 from aif_dcpc.agents.gridworld.tables.novelty import alone
 from aif_dcpc.agents.gridworld.tables.prior import Summary
@@ -45,6 +47,9 @@ class PosteriorTables:
         milestone: token whose being written is remembered, or SAME.
         arrivals: outcomes that hang on what is ahead after an event; those events have none in
             `outcome`.
+        resolved: the same, once it is known which twin is wanted, for each that it may be, evenly;
+            none where nothing is open.
+        twins: slots of these.
     """
 
     transition: Floats
@@ -62,6 +67,8 @@ class PosteriorTables:
     takes: Ints
     milestone: int = SAME
     arrivals: ArrivalTables | None = None
+    resolved: tuple[ArrivalTables, ...] = ()
+    twins: tuple[int, ...] = ()
 
     @property
     def num_actions(self) -> int:
@@ -88,6 +95,9 @@ def tables_of(
     num_events: int,
     match: Tensor,
     arrivals: Arrivals,
+    wanted: Wanted,
+    running: Tensor,
+    tried: Tried | None,
 ) -> PosteriorTables:
     """The tables as a planner sees them.
 
@@ -99,6 +109,9 @@ def tables_of(
         num_events: motions and registered effects.
         match: `(V,)` what the mission names, see `History`.
         arrivals: learned from stored episodes.
+        wanted: what is wanted ahead after a step.
+        running: `(A + E, P, O)` counts of the running episode by the token ahead after each step.
+        tried: what was tried for nothing in this episode, see `ArrivalTables`.
     """
     of_events, of_outcomes = summaries
     transition, transition_novelty, transition_later = of_events.update(
@@ -120,13 +133,19 @@ def tables_of(
         spread[:, grid.num_actions :][:, arrivals.events] = 0
         return spread
 
+    new = alone(counts.outcome, base)
+    new[grid.num_actions :][arrivals.events] = 0
+    novelty = arrivals.novelty(running[grid.num_actions :], base)
+    of_arrivals = _arrival_tables(arrivals, novelty, effects, wanted, num_events)
+    if of_arrivals:
+        of_arrivals["arrivals"] = replace(of_arrivals["arrivals"], tried=tried)
     return PosteriorTables(
         transition=_folded(by_token(transition), num_events),
         transition_without_optimism=_folded(by_token(transition_later), num_events),
         transition_novelty=by_token(transition_novelty),
         outcome=by_place(outcome),
         outcome_without_optimism=by_place(outcome_later),
-        outcome_novelty=alone(counts.outcome, base)[:, places].transpose(1, 0, 2),
+        outcome_novelty=new[:, places].transpose(1, 0, 2),
         transparency=transparency.mean(),
         misread=float(grid.prior.mean_misread(counts)),
         num_tokens=grid.num_tokens,
@@ -135,8 +154,22 @@ def tables_of(
         writes=effects.writes[:num_events].numpy(),
         takes=effects.takes[:num_events].numpy(),
         milestone=effects.milestone,
-        arrivals=ArrivalTables.of(arrivals, places, num_events),
+        **of_arrivals,
     )
+
+
+def _arrival_tables(
+    arrivals: Arrivals, novelty: Floats, effects: Effects, wanted: Wanted, num_events: int
+) -> dict[str, Any]:
+    """The fields of `PosteriorTables` that tell of arrivals."""
+    now, *later = (
+        ArrivalTables.of(arrivals, novelty, effects.places(match).T, num_events)
+        for match in (wanted.match, *wanted.if_told)
+    )
+    if now is None:
+        return {}
+    resolved = tuple(table for table in later if table is not None)
+    return {"arrivals": now, "resolved": resolved, "twins": wanted.twins}
 
 
 def _folded(table: Floats, known: int) -> Floats:
