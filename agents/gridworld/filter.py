@@ -33,7 +33,8 @@ from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables, a
 from aif_dcpc.agents.gridworld.planning.visibility import Transparency
 from aif_dcpc.agents.gridworld.running import Running, regrown, set_up, start
 from aif_dcpc.agents.gridworld.settings import HierarchicalSettings
-from aif_dcpc.agents.gridworld.tables.prior import Summary
+from aif_dcpc.agents.gridworld.tables.heads import MET
+from aif_dcpc.agents.gridworld.tables.prior import PooledDirichletPrior, Summary
 from aif_dcpc.agents.gridworld.wanderers import Wanderers
 from aif_dcpc.agents.protocol import EgocentricView, Observation
 
@@ -70,7 +71,7 @@ class EpisodeFilter:
         self.vocabulary = new_vocabulary(self.looks, view.empty_hand_token)
         self.past = no_counts(num_actions, self.vocabulary)
         self.transparency = Transparency.new(self.vocabulary.tokens.capacity)
-        self.summaries = Summary(0), Summary(NOTHING)
+        self.summaries = Summary(0), Summary(NOTHING, apart=True)
         self.episode = ObservedEpisode()
         self.running: Running | None = None
         self.misread = 0.0
@@ -80,6 +81,7 @@ class EpisodeFilter:
         self.lessons = Lessons(self.looks, settings.prior, num_actions)
         self.wanderers = Wanderers(self.looks)
         self._effects: tuple[tuple[int, ...], Effects] | None = None
+        self._events: tuple[Tensor, GridConditionals, PooledDirichletPrior] | None = None
 
     @property
     def now(self) -> Running:
@@ -319,7 +321,7 @@ class EpisodeFilter:
         """The tables, given expected counts of all episodes."""
         known = self.vocabulary.num_events
         match = self.now.history.match
-        now = self.now.grid, self.summaries, self.transparency
+        now = self.now.grid, self.summaries, self._prior_of_events(total), self.transparency
         arrivals = self.lessons.arrivals(self.vocabulary, self.effects(), self.past.outcome)
         wanted = self.lessons.task.wanted(
             self.vocabulary, self.episode.mission, self._seen_twice()
@@ -333,6 +335,16 @@ class EpisodeFilter:
         tables = tables_of(*now, total, known, match, arrivals, wanted, running, tried)
         self.misread = tables.misread
         return tables
+
+    def _prior_of_events(self, total: Counts) -> PooledDirichletPrior:
+        """Prior of the events as all that has happened says; made anew when something new has."""
+        met = total.transition > MET
+        grid = self.now.grid
+        last = self._events
+        if last is None or last[1] is not grid or not torch.equal(last[0], met):
+            prior = grid.prior.taught_events(grid.effects, total.transition)
+            self._events = last = met, grid, replace(prior, shares=grid.events.shares)
+        return last[2]
 
     def _seen_twice(self) -> list[int]:
         """Raw tokens that were seen in two places in this episode, where that matters."""

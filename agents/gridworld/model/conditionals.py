@@ -104,7 +104,7 @@ class GridConditionals:
     @cached_property
     def memory(self) -> Memory:
         """What the stored episodes say about the tables."""
-        of_events = self.prior.events(self.effects)
+        of_events = self.prior.taught_events(self.effects, self.past.transition)
         of_outcomes = self.prior.outcomes(self.effects)
         events = TablePosterior(of_events, self.past.transition).with_learned_shares()
         outcomes = TablePosterior(of_outcomes, self.past.outcome).with_learned_shares()

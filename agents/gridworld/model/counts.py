@@ -17,6 +17,7 @@ from aif_dcpc.agents.gridworld.model.paths import (
 )
 from aif_dcpc.agents.gridworld.model.segments import Segments
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME, Vocabulary
+from aif_dcpc.agents.gridworld.tables.heads import MET, taught
 from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior
 from aif_dcpc.agents.gridworld.tables.prior import (
     PooledDirichletPrior,
@@ -284,6 +285,11 @@ class TablePrior:
         chances = NEITHER_MATTERS, 1 - self.hand_matters, self.hand_matters
         context = effects.sizes[:2]
         return PooledDirichletPrior.of(context, ((0, 1), (1,), ()), bases, ALPHAS, chances)
+
+    def taught_events(self, effects: Effects, counts: Tensor) -> PooledDirichletPrior:
+        """Prior of the transition table, as what has happened `(A, G, H, E)` says."""
+        known = int(effects.known.sum())
+        return taught(self.events(effects), (counts > MET).numpy(), known)
 
     def outcomes(self, effects: Effects) -> PooledDirichletPrior:
         """Prior of the outcome table: what is ahead does not matter, or it does.

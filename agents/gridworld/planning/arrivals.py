@@ -13,7 +13,6 @@ from torch import Tensor
 
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.model.counts import NOTHING
-from aif_dcpc.agents.gridworld.tables.novelty import alone
 from aif_dcpc.agents.gridworld.tables.prior import PooledDirichletPrior, structure_posterior
 
 LIKELY = 0.5  # of what is believed ahead
@@ -41,15 +40,19 @@ class Arrivals:
         """Whether there are such events."""
         return bool(self.events.any())
 
-    def novelty(self, running: Tensor, base: Floats) -> Floats:
+    def novelty(self, running: Tensor, prior: PooledDirichletPrior) -> Floats:
         """What one more outcome teaches, `(E, P)` nats; 0 for other events.
 
         Args:
             running: `(E, P, O)` counts of the running episode.
-            base: of an outcome, see `alone`.
+            prior: of the outcome table.
         """
         novelty = np.zeros(self.counts.shape[:2])
-        novelty[self.events] = alone((self.counts + running)[torch.as_tensor(self.events)], base)
+        if not self.any:
+            return novelty
+        counts = (self.counts + running)[torch.as_tensor(self.events)]
+        shaped = counts.unflatten(1, prior.context)
+        novelty[self.events] = prior.apart(shaped).reshape(len(counts), counts.shape[1])
         return novelty
 
 
@@ -80,7 +83,8 @@ def arrivals_of(
 def _log_evidence(counts: Tensor, prior: PooledDirichletPrior) -> Floats:
     """Log evidence of the counts of every head, structures integrated out, `(heads,)`."""
     evidence = prior.log_evidences(prior.pooled(counts.numpy())).astype(float)
-    _, total = structure_posterior(evidence, prior.chances, prior.shares)
+    chances = prior.chances_of(np.arange(len(evidence)))
+    _, total = structure_posterior(evidence, chances, prior.shares)
     return total.astype(float)
 
 

@@ -18,8 +18,8 @@ from aif_dcpc.agents.gridworld.model.task import Wanted
 from aif_dcpc.agents.gridworld.model.vocabulary import OTHER, OUT_OF_SIGHT, SAME
 from aif_dcpc.agents.gridworld.planning.arrivals import Arrivals, ArrivalTables, Tried
 from aif_dcpc.agents.gridworld.planning.visibility import Transparency
-from aif_dcpc.agents.gridworld.tables.novelty import alone
-from aif_dcpc.agents.gridworld.tables.prior import Summary
+from aif_dcpc.agents.gridworld.tables.novelty import dirichlet_information
+from aif_dcpc.agents.gridworld.tables.prior import PooledDirichletPrior, Summary
 
 REMEMBERED = 3  # views of each pose
 
@@ -39,6 +39,8 @@ class PosteriorTables:
             milestone and after it.
         outcome_without_optimism: likewise, after one pseudo-observation of "nothing gained".
         outcome_novelty: `(2, A + E', V)` nats.
+        unknown: `(A, V, C)` probability of an event that is not known yet.
+        fresh: nats that the outcome of such an event teaches.
         transparency: `(V,)` probability that one sees past a token.
         misread: probability of a misread sighting.
         num_tokens: size of the token alphabet.
@@ -65,6 +67,8 @@ class PosteriorTables:
     turns: Ints
     writes: Ints
     takes: Ints
+    unknown: Floats | None = None
+    fresh: float = 0.0
     milestone: int = SAME
     arrivals: ArrivalTables | None = None
     resolved: tuple[ArrivalTables, ...] = ()
@@ -90,6 +94,7 @@ class PosteriorTables:
 def tables_of(
     grid: GridConditionals,
     summaries: tuple[Summary, Summary],
+    events: PooledDirichletPrior,
     transparency: Transparency,
     counts: Counts,
     num_events: int,
@@ -104,6 +109,7 @@ def tables_of(
     Args:
         grid: the model.
         summaries: of events and of outcomes; what has not changed since the last call is reused.
+        events: prior of the events.
         transparency: learned from the views.
         counts: expected counts of all episodes.
         num_events: motions and registered effects.
@@ -114,12 +120,9 @@ def tables_of(
         tried: what was tried for nothing in this episode, see `ArrivalTables`.
     """
     of_events, of_outcomes = summaries
-    transition, transition_novelty, transition_later = of_events.update(
-        counts.transition, grid.events
-    )
-    outcome, _, outcome_later = of_outcomes.update(counts.outcome, grid.outcomes)
+    transition, transition_novelty, transition_later = of_events.update(counts.transition, events)
+    outcome, outcome_novelty, outcome_later = of_outcomes.update(counts.outcome, grid.outcomes)
     effects = grid.effects
-    base = grid.outcomes.base[0]
     context = effects.classes[:, None], effects.grips
     places = effects.places(match).T
 
@@ -133,19 +136,20 @@ def tables_of(
         spread[:, grid.num_actions :][:, arrivals.events] = 0
         return spread
 
-    new = alone(counts.outcome, base)
-    new[grid.num_actions :][arrivals.events] = 0
-    novelty = arrivals.novelty(running[grid.num_actions :], base)
+    chances = by_token(transition)
+    novelty = arrivals.novelty(running[grid.num_actions :], grid.outcomes)
     of_arrivals = _arrival_tables(arrivals, novelty, effects, wanted, num_events)
     if of_arrivals:
         of_arrivals["arrivals"] = replace(of_arrivals["arrivals"], tried=tried)
     return PosteriorTables(
-        transition=_folded(by_token(transition), num_events),
+        transition=_folded(chances, num_events),
         transition_without_optimism=_folded(by_token(transition_later), num_events),
         transition_novelty=by_token(transition_novelty),
         outcome=by_place(outcome),
         outcome_without_optimism=by_place(outcome_later),
-        outcome_novelty=new[:, places].transpose(1, 0, 2),
+        outcome_novelty=by_place(outcome_novelty[..., None])[..., 0],
+        unknown=chances[..., num_events:].sum(-1),
+        fresh=float(dirichlet_information(grid.outcomes.base[0, 0].astype(float))),
         transparency=transparency.mean(),
         misread=float(grid.prior.mean_misread(counts)),
         num_tokens=grid.num_tokens,

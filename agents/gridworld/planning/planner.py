@@ -298,6 +298,8 @@ class Planner:
         table = tables.transition[:, :, hand].transpose(1, 0, 2)  # (V, A, E)
         new = self._serves * tables.outcome_novelty[passed][rows].transpose(2, 0, 1)
         novelty = tables.transition_novelty[:, :, hand].T + (table * new).sum(-1)
+        if tables.unknown is not None:
+            novelty = novelty + self._serves * tables.fresh * tables.unknown[:, :, hand].T
         preference, flow = self._prospects(table, tables.outcome[passed][rows])
         preference_without_optimism, flow_without_optimism = self._prospects(
             tables.transition_without_optimism[:, :, hand].transpose(1, 0, 2),
