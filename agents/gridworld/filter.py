@@ -319,13 +319,11 @@ class EpisodeFilter:
 
     def posterior_tables(self, total: Counts) -> PosteriorTables:
         """The tables, given expected counts of all episodes."""
-        known = self.vocabulary.num_events
+        known = self.vocabulary.num_events + 1
         match = self.now.history.match
         now = self.now.grid, self.summaries, self._prior_of_events(total), self.transparency
         arrivals = self.lessons.arrivals(self.vocabulary, self.effects(), self.past.outcome)
-        wanted = self.lessons.task.wanted(
-            self.vocabulary, self.episode.mission, self._seen_twice()
-        )
+        wanted = self.lessons.task.wanted(self.vocabulary, self.episode.mission, self._seen_twice())
         running = torch.zeros_like(self.past.outcome)
         tried = None
         if arrivals.any:

@@ -85,7 +85,7 @@ class Lessons:
             vocabulary: as it stands now.
             num_cells: of the map.
         """
-        slots = np.full((vocabulary.num_events, num_cells + 1), -1)
+        slots = np.full((vocabulary.num_events + 1, num_cells + 1), -1)
         if not len(deeds.row):
             return Tried(slots, 0)
         written = deeds.written == self.task.milestone

@@ -6,8 +6,7 @@
     view_t    ~ the map's tokens around the pose, each misread with a small probability
     map cells ~ token_prior[what stands next to them], when they are first seen in an episode
 
-The methods here are the exact pieces of inference that the engine calls: `redraw_events` (given
-tables, the map integrated out), `redraw_map` (given events and tables) and `redraw_tables` (given
+The methods here are exact pieces of inference: `redraw_map` (given events and tables) and `redraw_tables` (given
 events and map).
 """
 
@@ -42,6 +41,7 @@ from aif_dcpc.agents.gridworld.model.segments import (
     misread_log_odds,
     segment,
 )
+from aif_dcpc.agents.gridworld.model.vocabulary import SAME
 from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior
 from aif_dcpc.agents.gridworld.tables.prior import PooledDirichletPrior
 
@@ -290,13 +290,6 @@ class GridConditionals:
         """All tables given events and map, exact."""
         return self.memory.draw(self.counts(events, initial, history), generator)
 
-    def pick_times(self, num: int, length: int, generator: torch.Generator) -> Tensor:
-        """One of `length` places per particle: half of them anywhere, half near the end."""
-        anywhere = torch.randint(length, (num,), generator=generator)
-        late = length - torch.empty(num).geometric_(0.3, generator=generator).long()
-        coin = torch.rand(num, generator=generator) < 0.5
-        return torch.where(coin, anywhere, late.clamp_min(0))
-
     def from_prior(self, num: int, history: History, generator: torch.Generator) -> GridParticles:
         """Particles of one slice: tables from the past, the map given tables and the first view."""
         empty = Counts(*(torch.zeros(num, *v.shape) for v in vars(self.past).values()))
@@ -322,17 +315,24 @@ class GridConditionals:
         return GridParticles(events, initial, tables)
 
     def log_marginal(
-        self, events: Tensor, history: History, tables: Tables, which: Tensor | None = None
+        self,
+        events: Tensor,
+        history: History,
+        tables: Tables,
+        which: Tensor | None = None,
+        steps: Tensor | None = None,
     ) -> Tensor:
         """log p(events, observations | tables) with the map integrated out, `(N,)`; heading must fit.
 
-        `which` `(N,)` names the tables of each sequence; large ones are not copied.
+        `which` `(N,)` names the tables of each sequence; large ones are not copied. `steps` is what
+        `step_evidence` says, where that is known.
         """
         which = torch.arange(len(events)) if which is None else which
         misread = tables.misread[which]
         trajectory, segments, sightings = self._trace(events, history)
         logits = self.segment_logits(segments, sightings, misread, tables.token_prior[which])
-        steps = self.step_evidence(events, trajectory, history, tables, which)
+        if steps is None:
+            steps = self.step_evidence(events, trajectory, history, tables, which)
         logits = add_step_evidence(logits, segments, steps)
         constant = len(sightings.time) * torch.log(misread / (self.num_tokens - 1))
         log_views = constant + logits.logsumexp(-1).sum(-1)
@@ -351,39 +351,3 @@ class GridConditionals:
         ahead = torch.where(history.faced >= 0, history.faced, self.num_slots)
         takes = self.effects.takes[events, ahead, history.held]
         return torch.where(takes >= 0, takes, history.held)
-
-    def redraw_events(
-        self, particles: GridParticles, history: History, generator: torch.Generator
-    ) -> Tensor:
-        """Gibbs update of one event per particle, the map integrated out, the later poses shifting along.
-
-        Where the heading turned, the event is the one motion that turns so; it is set, not drawn.
-        """
-        turned = torch.zeros_like(history.heading)
-        turned[1:] = (history.heading[1:] - history.heading[:-1]) % 4
-        turning = torch.stack([(self.effects.turns == turn).int().argmax() for turn in range(4)])
-        events = torch.where(turned == 0, particles.events, turning[turned])
-        still = (turned[1:] == 0).nonzero()[:, 0] + 1
-        if not len(still):
-            return events
-        time = still[self.pick_times(len(events), len(still), generator)]
-        return self._redraw_at(time, events, history, particles.tables, generator)
-
-    def _redraw_at(
-        self,
-        time: Tensor,
-        events: Tensor,
-        history: History,
-        tables: Tables,
-        generator: torch.Generator,
-    ) -> Tensor:
-        """Redraw the event at one time `(K,)` of each particle among the events that do not turn."""
-        choices = (self.effects.known & (self.effects.turns == 0)).nonzero()[:, 0]
-        each = len(choices)
-        trials = events.repeat_interleave(each, 0)
-        tried = choices.repeat(len(events))
-        trials.scatter_(1, time.repeat_interleave(each)[:, None], tried[:, None])
-        which = torch.arange(len(events)).repeat_interleave(each)
-        scores = self.log_marginal(trials, history, tables, which).view(len(events), each)
-        picked = choices[draw(scores, generator)]
-        return events.scatter(1, time[:, None], picked[:, None])

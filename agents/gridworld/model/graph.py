@@ -35,6 +35,7 @@ from aif_dcpc.agents.gridworld.model.distributions import (
 from aif_dcpc.agents.gridworld.model.exchange import exchange_events
 from aif_dcpc.agents.gridworld.model.paths import History, Sightings, Trajectory, follow
 from aif_dcpc.agents.gridworld.model.segments import Segments, segment
+from aif_dcpc.agents.gridworld.model.single_events import redraw_events
 from aif_dcpc.agents.gridworld.model.slice_proposal import propose
 from aif_dcpc.agents.gridworld.tables.prior import TINY
 from aif_dcpc.inference import GraphicalModel, lag
@@ -300,7 +301,7 @@ class GridModel:
 
         It leaves p(event | tables, data) invariant.
         """
-        events = self.grid.redraw_events(particles_of(values), history_of(values), generator)
+        events = redraw_events(self.grid, particles_of(values), history_of(values), generator)
         return {"event": events[:, None]}
 
     def draw_tables(self, values: SiteValues, generator: torch.Generator) -> SiteValues:

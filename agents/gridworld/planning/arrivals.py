@@ -142,7 +142,9 @@ class ArrivalTables:
             return np.zeros(cells.shape, np.bool_)
         slots = self.tried.slots[np.arange(cells.shape[1]), cells]
         there = np.take_along_axis(ahead, slots.clip(0)[..., None], 2)[..., 0]
-        return (slots >= 0) & (there > LIKELY) & (passed == self.tried.passed)[:, None] & self.events
+        return (
+            (slots >= 0) & (there > LIKELY) & (passed == self.tried.passed)[:, None] & self.events
+        )
 
     def at(self, ahead: Floats, cells: Ints, passed: Ints, *, informative: bool) -> Floats:
         """p(outcome | event) `(N, E', O)` where it hangs on what is ahead after it, else 0.

@@ -18,7 +18,6 @@ from aif_dcpc.agents.gridworld.model.task import Wanted
 from aif_dcpc.agents.gridworld.model.vocabulary import OTHER, OUT_OF_SIGHT, SAME
 from aif_dcpc.agents.gridworld.planning.arrivals import Arrivals, ArrivalTables, Tried
 from aif_dcpc.agents.gridworld.planning.visibility import Transparency
-from aif_dcpc.agents.gridworld.tables.novelty import dirichlet_information
 from aif_dcpc.agents.gridworld.tables.prior import PooledDirichletPrior, Summary
 
 REMEMBERED = 3  # views of each pose
@@ -26,11 +25,10 @@ REMEMBERED = 3  # views of each pose
 
 @dataclass(frozen=True)
 class PosteriorTables:
-    """Tables as a planner sees them, the free event slots left out.
+    """Tables as a planner sees them, one event standing for all that are not known yet.
 
     Attributes:
-        transition: `(A, V, C, E)` posterior mean p(event | action, token ahead, hand); free slots
-            count as event 0.
+        transition: `(A, V, C, E)` posterior mean p(event | action, token ahead, hand).
         transition_without_optimism: the same after one pseudo-observation of "nothing happened";
             used on every step but the informative one, so that optimism about untried rows counts
             once.
@@ -39,8 +37,6 @@ class PosteriorTables:
             milestone and after it.
         outcome_without_optimism: likewise, after one pseudo-observation of "nothing gained".
         outcome_novelty: `(2, A + E', V)` nats.
-        unknown: `(A, V, C)` probability of an event that is not known yet.
-        fresh: nats that the outcome of such an event teaches.
         transparency: `(V,)` probability that one sees past a token.
         misread: probability of a misread sighting.
         num_tokens: size of the token alphabet.
@@ -67,8 +63,6 @@ class PosteriorTables:
     turns: Ints
     writes: Ints
     takes: Ints
-    unknown: Floats | None = None
-    fresh: float = 0.0
     milestone: int = SAME
     arrivals: ArrivalTables | None = None
     resolved: tuple[ArrivalTables, ...] = ()
@@ -112,7 +106,7 @@ def tables_of(
         events: prior of the events.
         transparency: learned from the views.
         counts: expected counts of all episodes.
-        num_events: motions and registered effects.
+        num_events: motions, registered effects, and one that stands for all that are not known yet.
         match: `(V,)` what the mission names, see `History`.
         arrivals: learned from stored episodes.
         wanted: what is wanted ahead after a step.
@@ -136,20 +130,17 @@ def tables_of(
         spread[:, grid.num_actions :][:, arrivals.events] = 0
         return spread
 
-    chances = by_token(transition)
     novelty = arrivals.novelty(running[grid.num_actions :], grid.outcomes)
     of_arrivals = _arrival_tables(arrivals, novelty, effects, wanted, num_events)
     if of_arrivals:
         of_arrivals["arrivals"] = replace(of_arrivals["arrivals"], tried=tried)
     return PosteriorTables(
-        transition=_folded(chances, num_events),
+        transition=_folded(by_token(transition), num_events),
         transition_without_optimism=_folded(by_token(transition_later), num_events),
         transition_novelty=by_token(transition_novelty),
         outcome=by_place(outcome),
         outcome_without_optimism=by_place(outcome_later),
         outcome_novelty=by_place(outcome_novelty[..., None])[..., 0],
-        unknown=chances[..., num_events:].sum(-1),
-        fresh=float(dirichlet_information(grid.outcomes.base[0, 0].astype(float))),
         transparency=transparency.mean(),
         misread=float(grid.prior.mean_misread(counts)),
         num_tokens=grid.num_tokens,
@@ -177,9 +168,9 @@ def _arrival_tables(
 
 
 def _folded(table: Floats, known: int) -> Floats:
-    """A transition table without its free event slots, whose probability goes to event 0."""
+    """A transition table whose last event stands for all free slots."""
     folded = table[..., :known].copy()
-    folded[..., 0] += table[..., known:].sum(-1)
+    folded[..., -1] += table[..., known:].sum(-1)
     return folded
 
 

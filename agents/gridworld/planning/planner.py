@@ -139,9 +139,7 @@ class Planner:
         path = region.poses_along(belief.pose[likeliest], events)
         return Plan(risk, ambiguity, information, novelty, len(search.found), path)
 
-    def _prospects_of(
-        self, stage: Stage, outcomes: Outcomes, pragmatic: Floats
-    ) -> list[Prospect]:
+    def _prospects_of(self, stage: Stage, outcomes: Outcomes, pragmatic: Floats) -> list[Prospect]:
         """What may follow an informative step: going on as before, or knowing which twin is wanted."""
         told = stage.told
         asis = Steps(stage, outcomes, pragmatic)
@@ -258,7 +256,10 @@ class Planner:
             flow = self.preferences.discount * goes_on
             novelty = (chance @ new[..., None])[..., 0]
             found.append((predicted, predicted @ self._log_preference, flow, novelty))
-        (predicted, preference, flow, novelty), (predicted_later, preference_later, flow_later, _) = found
+        (
+            (predicted, preference, flow, novelty),
+            (predicted_later, preference_later, flow_later, _),
+        ) = found
         return replace(
             stage,
             preference=stage.preference + preference,
@@ -298,8 +299,6 @@ class Planner:
         table = tables.transition[:, :, hand].transpose(1, 0, 2)  # (V, A, E)
         new = self._serves * tables.outcome_novelty[passed][rows].transpose(2, 0, 1)
         novelty = tables.transition_novelty[:, :, hand].T + (table * new).sum(-1)
-        if tables.unknown is not None:
-            novelty = novelty + self._serves * tables.fresh * tables.unknown[:, :, hand].T
         preference, flow = self._prospects(table, tables.outcome[passed][rows])
         preference_without_optimism, flow_without_optimism = self._prospects(
             tables.transition_without_optimism[:, :, hand].transpose(1, 0, 2),

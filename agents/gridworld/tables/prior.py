@@ -311,7 +311,9 @@ class Summary:
             return None
         old = self.base, self.shares, self.chances
         new = prior.base, prior.shares, prior.chances
-        if not all(a is not None and np.array_equal(a.numpy(), b) for a, b in zip(old, new, strict=True)):
+        if not all(
+            a is not None and np.array_equal(a.numpy(), b) for a, b in zip(old, new, strict=True)
+        ):
             return None
         changed = (counts != self.counts).flatten(1).any(1).nonzero()[:, 0]
         mean, novelty, without_optimism = (part.clone() for part in self.last)

@@ -73,7 +73,8 @@ class World:
             return None
         outcome = np.zeros((2, NUM_EVENTS, 4, OUTCOMES))
         outcome[:, TURNED] = self.arrival
-        return ArrivalTables(np.arange(NUM_EVENTS) == TURNED, outcome, outcome)
+        new = np.zeros((2, NUM_EVENTS, 4))
+        return ArrivalTables(np.arange(NUM_EVENTS) == TURNED, outcome, outcome, new)
 
     def tables(self) -> PosteriorTables:
         return PosteriorTables(
