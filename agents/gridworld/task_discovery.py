@@ -31,7 +31,7 @@ def discover(task: Task, deeds: Sequence[Deeds], looks: Looks) -> Task:
     milestone = _milestone(deeds, looks)
     tellings = [_telling(deeds, looks, after=after) for after in (False, True)]
     found = [_lexicon(task, telling, deeds, looks) for telling in tellings]
-    worth, lexicon = max(found, key=lambda one: one[0])
+    _, lexicon = max(found, key=lambda one: one[0])
     twins, gain = _twins(tellings[1])
     if not lexicon and gain > -WORTH:  # it need not be certain: tables find out whether it matters
         return Task({}, milestone, twins)

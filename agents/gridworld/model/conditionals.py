@@ -41,7 +41,6 @@ from aif_dcpc.agents.gridworld.model.segments import (
     misread_log_odds,
     segment,
 )
-from aif_dcpc.agents.gridworld.model.vocabulary import SAME
 from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior
 from aif_dcpc.agents.gridworld.tables.prior import PooledDirichletPrior
 

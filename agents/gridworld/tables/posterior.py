@@ -20,13 +20,13 @@ from scipy.special import gammaln
 from torch import Tensor
 
 from aif_dcpc.agents.arrays import Ints
+from aif_dcpc.agents.gridworld.tables.heads import learned_shares
 from aif_dcpc.agents.gridworld.tables.loops import (
     add_new_evidence,
     draw_tables,
     pool,
     row_parameters,
 )
-from aif_dcpc.agents.gridworld.tables.heads import learned_shares
 from aif_dcpc.agents.gridworld.tables.prior import (
     TINY,
     Array,
