@@ -14,11 +14,11 @@ from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.deeds import Deeds
 from aif_dcpc.agents.gridworld.model.counts import NOTHING, NUM_OUTCOMES
 from aif_dcpc.agents.gridworld.model.looks import Looks
-from aif_dcpc.agents.gridworld.model.task import COLOUR, KIND, NO, YES, Name, Task, named
+from aif_dcpc.agents.gridworld.model.task import COLOUR, KIND, NO, UNKNOWN, YES, Name, Task, named
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME
 
 CONCENTRATION = 0.2  # of the outcomes of like steps: they mostly end alike
-WORTH = 3.0  # nats by which a milestone, or a lexicon, must be better than none
+WORTH = 3.0  # nats by which a milestone or a lexicon must be better than none, or twins worse
 SIDES = 3  # of a split: not known, no, yes
 ROUNDS = 3  # passes over all words
 
@@ -32,10 +32,7 @@ def discover(task: Task, deeds: Sequence[Deeds], looks: Looks) -> Task:
     tellings = [_telling(deeds, looks, after=after) for after in (False, True)]
     found = [_lexicon(task, telling, deeds, looks) for telling in tellings]
     _, lexicon = max(found, key=lambda one: one[0])
-    twins, gain = _twins(tellings[1])
-    if not lexicon and gain > -WORTH:  # it need not be certain: tables find out whether it matters
-        return Task({}, milestone, twins)
-    return Task(lexicon, milestone)
+    return Task(lexicon, milestone, () if lexicon else _twins(tellings[1]))
 
 
 def split_evidence(group: Ints, side: Ints, outcome: Ints) -> float:
@@ -43,16 +40,19 @@ def split_evidence(group: Ints, side: Ints, outcome: Ints) -> float:
 
     It is relative to that of outcomes that do not; in every group either may be so, evenly.
     """
+    split, joint = _both_ways(group, side, outcome)
+    return float((np.logaddexp(split, joint) - np.log(2) - joint).sum())
+
+
+def _both_ways(group: Ints, side: Ints, outcome: Ints) -> tuple[Floats, Floats]:
+    """Log evidence of every group of like steps, split by side and not."""
     if not len(group):
-        return 0.0
+        return np.zeros(0), np.zeros(0)
     size = int(group.max()) + 1
     index = (SIDES * group + side) * NUM_OUTCOMES + outcome
     counts = np.bincount(index, minlength=SIDES * size * NUM_OUTCOMES)
     counts = counts.reshape(size, SIDES, NUM_OUTCOMES)
-    split = _log_evidence(counts).sum(1)
-    joint = _log_evidence(counts.sum(1))
-    gain = np.logaddexp(split, joint) - np.log(2) - joint
-    return float(gain.sum())
+    return _log_evidence(counts).sum(1), _log_evidence(counts.sum(1))
 
 
 def _log_evidence(counts: Ints) -> Floats:
@@ -187,11 +187,16 @@ def _wanted(side: Ints, outcome: Ints) -> bool:
     return not (len(yes) and len(no)) or bool(yes.mean() >= no.mean())
 
 
-def _twins(telling: Telling) -> tuple[tuple[int, ...], float]:
-    """Things of which that one is wanted that was seen in two places, and the evidence for it."""
+def _twins(telling: Telling) -> tuple[int, ...]:
+    """Things of which that one may be wanted that was seen in two places, unless it was found not to be so.
+
+    Before it is certain it has to be tried; whether it matters the tables find out by themselves.
+    """
     if len(telling.twins) < 2 or not _wanted(telling.paired, telling.outcome):
-        return (), -np.inf
-    return telling.twins, split_evidence(telling.group, telling.paired, telling.outcome)
+        return ()
+    known = telling.paired != UNKNOWN
+    split, joint = _both_ways(telling.group[known], telling.paired[known], telling.outcome[known])
+    return telling.twins if (split - joint).sum() > -WORTH else ()
 
 
 def _telling(deeds: Sequence[Deeds], looks: Looks, *, after: bool) -> Telling:

@@ -1,5 +1,6 @@
 """What missions mean and what has to be done first, found from how steps ended; evidence by hand."""
 
+from dataclasses import replace
 from math import log
 
 import numpy as np
@@ -7,7 +8,16 @@ import pytest
 
 from aif_dcpc.agents.gridworld.deeds import Deeds
 from aif_dcpc.agents.gridworld.model.looks import Looks
-from aif_dcpc.agents.gridworld.model.task import COLOUR, KIND, NO, UNKNOWN, YES, Task, named
+from aif_dcpc.agents.gridworld.model.task import (
+    COLOUR,
+    KIND,
+    NO,
+    UNKNOWN,
+    YES,
+    Task,
+    named,
+    paired,
+)
 from aif_dcpc.agents.gridworld.task_discovery import CONCENTRATION, discover, split_evidence
 
 COLOURS, KINDS = 4, 2
@@ -87,6 +97,43 @@ def test_the_milestone_is_what_had_to_be_written_first() -> None:
     assert discover(Task(), deeds, LOOKS).milestone == 3
     assert (deeds[0].before(3) == [0, 1, 1]).all() and not deeds[1].before(3).any()
     assert discover(Task(), deeds[:1], LOOKS).milestone == SAME
+
+
+def remembering(number: int, seed: int, *, matters: bool) -> list[Deeds]:
+    """The episode begins before one of two things, and ends before either: that one wins that was seen first."""
+    source = np.random.default_rng(seed)
+    deeds = []
+    for _ in range(number):
+        first, end = source.choice(2, 2)
+        wins = first == end if matters else source.random() < 0.5
+        row = np.array([9, 9, 9])
+        token = np.array([2, 2, 2])
+        after = np.array([first, 2, end])
+        outcome = np.array([NOTHING, NOTHING, WON if wins else LOST])
+        twice = np.array([[2, 0], [first, 2]])
+        nothing = np.full(3, SAME)
+        deeds.append(Deeds(row, token, after, outcome, nothing, (), np.arange(3), twice))
+    return deeds
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_thing_with_a_like_of_it_elsewhere_is_wanted(seed: int) -> None:
+    """Forty episodes of each kind, with five seeds: believed where it is so, dropped where it is not."""
+    task = discover(Task(), remembering(40, seed, matters=True), LOOKS)
+    assert task.twins == (0, 1)
+    assert discover(Task(), remembering(40, seed, matters=False), LOOKS).twins == ()
+
+
+def test_what_is_known_of_twins_at_every_step() -> None:
+    deeds = remembering(1, 0, matters=True)[0]
+    first, end = int(deeds.after[0]), int(deeds.after[2])
+    assert (deeds.paired((0, 1)) == [UNKNOWN, UNKNOWN, YES if first == end else NO]).all()
+    assert (paired((0, 1), np.array([0, 1, 2]), {1, 2}) == [NO, YES, UNKNOWN]).all()
+    assert (paired((0, 1), np.array([0, 1]), {2}) == UNKNOWN).all()
+    again = replace(deeds, cell=np.array([4, 5, 4]), after=np.array([0, 2, 0]))
+    none = np.zeros(3, np.int64)
+    assert sorted(again.first_arrivals(none, none)) == [0, 1]
+    assert sorted(again.first_arrivals(np.array([0, 0, 2]), none)) == [0, 1, 2]
 
 
 def log_sequence(counts: list[int]) -> float:
