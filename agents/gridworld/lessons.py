@@ -73,8 +73,8 @@ class Lessons:
         side = deeds.paired(self.task.twins) if after else 0 * passed
         places = effects.places(match)[slots, passed] + 2 * torch.as_tensor(side)
         kept = deeds.first_arrivals(side, passed) if first else np.arange(len(slots))
-        index = torch.as_tensor(deeds.row), places, torch.as_tensor(deeds.outcome)
-        index = tuple(part[torch.as_tensor(kept)] for part in index)
+        every = torch.as_tensor(deeds.row), places, torch.as_tensor(deeds.outcome)
+        index = tuple(part[torch.as_tensor(kept)] for part in every)
         return torch.zeros_like(like).index_put(index, torch.ones(len(kept)), accumulate=True)
 
     def tried(self, deeds: Deeds, vocabulary: Vocabulary, num_cells: int) -> Tried:

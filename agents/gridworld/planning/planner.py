@@ -31,12 +31,11 @@ from aif_dcpc.agents.gridworld.planning.belief import (
     REMEMBERED,
     Belief,
     PosteriorTables,
-    Region,
     cell_information,
-    region_of,
 )
 from aif_dcpc.agents.gridworld.planning.distances import distances
 from aif_dcpc.agents.gridworld.planning.policy_iteration import optimal_value
+from aif_dcpc.agents.gridworld.planning.region import Region, region_of
 from aif_dcpc.agents.gridworld.planning.stage import (
     Prospect,
     Stage,

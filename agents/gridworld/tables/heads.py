@@ -90,9 +90,8 @@ def _taught_chances(prior: PooledDirichletPrior, pooled: Array) -> PooledDirichl
     heads = np.arange(len(evidence))
     first = prior.chances_of(heads)
     chances = first.copy()
-    groups = prior.group[prior.level == 1]
-    met = np.zeros((len(evidence), prior.context[0]))
-    np.maximum.at(met, (slice(None), groups), pooled[:, prior.level == 1].sum(-1) > MET)
+    seen = (pooled[:, prior.level == 1].sum(-1) > MET).astype(float)
+    met = np.minimum(seen @ np.eye(prior.context[0])[prior.group[prior.level == 1]], 1)
     for _ in range(EM_ROUNDS):
         weights, _ = structure_posterior(evidence, chances, prior.shares)
         each = weights.sum(1)[:, 1:]  # (head, L - 1, G)

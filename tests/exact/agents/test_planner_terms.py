@@ -50,7 +50,9 @@ class World:
     outcome_novelty: np.ndarray
     arrival: np.ndarray | None = None  # (V, O) outcome of turning, given what is ahead afterwards
     arrival_novelty: np.ndarray = field(default_factory=lambda: np.zeros(4))
-    told: tuple[np.ndarray, ...] = ()  # the same, once a sight of the hidden cell has told which it is
+    told: tuple[
+        np.ndarray, ...
+    ] = ()  # the same, once a sight of the hidden cell has told which it is
     hidden: tuple[int, ...] = ()  # places in the corridor that were not seen yet
     geometry: Geometry = field(default_factory=lambda: geometry_of(VIEW, SIZE))
 
@@ -281,9 +283,7 @@ def check_terms(small: World) -> None:
     )
     plan = planner.plan(small.belief(), small.tables(), small.geometry)
     enumeration = Enumeration(small)
-    expected = np.array(
-        [enumeration.first((0, 0, 0, -1), action, DEPTH, 0) for action in range(3)]
-    )
+    expected = np.array([enumeration.first((0, 0, 0, -1), action, DEPTH, 0) for action in range(3)])
     found = np.stack([plan.risk, plan.ambiguity, plan.information_gain, plan.novelty], 1)
     assert np.allclose(plan.expected_free_energy, [total(e) for e in expected], atol=TOLERANCE)
     assert np.allclose(found, expected, atol=TOLERANCE)
