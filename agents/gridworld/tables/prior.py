@@ -209,7 +209,7 @@ class PooledDirichletPrior:
         cases = evidence.reshape(-1, *evidence.shape[-3:])
         every = self.chances if chances is None else chances
         each = np.broadcast_to(every, (*evidence.shape[:-3], every.shape[-1]))
-        each = np.ascontiguousarray(each).reshape(len(cases), -1)
+        each = np.ascontiguousarray(each).reshape(len(cases), every.shape[-1])
         weights, _ = structure_posterior(cases, each, self.shares)
         by_row = weights[:, :, self.level, self.group].reshape(*evidence.shape[:-2], self.num_rows)
         return np.moveaxis(by_row, -2, 0)
