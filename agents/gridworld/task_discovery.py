@@ -199,6 +199,13 @@ def _twins(telling: Telling) -> tuple[int, ...]:
     return telling.twins if (split - joint).sum() > -WORTH else ()
 
 
+def _everywhere(deeds: Sequence[Deeds]) -> set[int]:
+    """Tokens that most episodes begin with two sights of: floors and walls."""
+    first = [token for d in deeds for token, time in d.twice.tolist() if time == 0]
+    tokens, times = np.unique(np.array(first, np.int64), return_counts=True)
+    return set(tokens[2 * times > len(deeds)].tolist())
+
+
 def _telling(deeds: Sequence[Deeds], looks: Looks, *, after: bool) -> Telling:
     """Gather the steps by the token ahead before them, or after."""
     missions = sorted({d.mission for d in deeds})
@@ -211,7 +218,8 @@ def _telling(deeds: Sequence[Deeds], looks: Looks, *, after: bool) -> Telling:
     alike = (row * len(looks.kind) + looks.kind[token]) * states + looks.state[token]
     kept = np.isin(alike, alike[outcome != NOTHING])
     _, group = np.unique(alike[kept], return_inverse=True)
-    twins = tuple(np.unique(token[outcome != NOTHING]).tolist())
+    ends = set(np.unique(token[outcome != NOTHING]).tolist())
+    twins = tuple(sorted(ends - _everywhere(deeds)))
     paired = np.concatenate([d.paired(twins) for d in deeds])
     return Telling(
         group, token[kept], outcome[kept], mission[kept], tuple(missions), twins, paired[kept]

@@ -203,13 +203,12 @@ class PooledDirichletPrior:
             self.possible, pooled + self._upright(self._prior[0], pooled), pooled.dtype.type(0)
         )
 
-    def _row_weights(self, pooled: Array, chances: Array | None = None) -> Array:
+    def _row_weights(self, pooled: Array) -> Array:
         """p(pooling of the row, concentration | counts), `(H, ..., head, R)`."""
         evidence = self.log_evidences(pooled).astype(float)
         cases = evidence.reshape(-1, *evidence.shape[-3:])
-        every = self.chances if chances is None else chances
-        each = np.broadcast_to(every, (*evidence.shape[:-3], every.shape[-1]))
-        each = np.ascontiguousarray(each).reshape(len(cases), every.shape[-1])
+        each = np.broadcast_to(self.chances, (*evidence.shape[:-3], self.chances.shape[-1]))
+        each = np.ascontiguousarray(each).reshape(len(cases), each.shape[-1])
         weights, _ = structure_posterior(cases, each, self.shares)
         by_row = weights[:, :, self.level, self.group].reshape(*evidence.shape[:-2], self.num_rows)
         return np.moveaxis(by_row, -2, 0)
@@ -219,15 +218,12 @@ class PooledDirichletPrior:
 
         What other values of the first axis taught says how x is foreseen, but not that it need not be
         tried: a row is asked as if it were the only one, with a Dirichlet prior of mass 1. Which of the
-        other axes matter is averaged over.
+        other axes matter is averaged over with the prior's chances: that nothing came of a thing in some
+        colours is no reason not to try it in others.
         """
-        pooled = self.pooled(counts.numpy())
-        matters = self.chances.copy()
-        matters[:, 0] = TINY  # that the context does not matter at all is no reason not to try
-        weights = self._row_weights(pooled, matters).sum(0) * (self.level > 0)
-        new = dirichlet_information(self.base + pooled.astype(float))
-        total = self._onto_contexts(weights, -1)
-        return self._onto_contexts(weights * new, -1) / total
+        new = dirichlet_information(self.base + self.pooled(counts.numpy()).astype(float))
+        weights = self.chances[:, self.level] * (self.level > 0)
+        return self._onto_contexts(weights * new, -1)
 
     def _onto_contexts(self, rows: Array, axis: int) -> Array:
         """Sum over poolings of what a context's rows hold; the context axes replace that of rows."""
