@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.agents.arrays import Ints
-from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals
+from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridParticles
 from aif_dcpc.agents.gridworld.model.counts import outcome_row, tokens_ahead
 from aif_dcpc.agents.gridworld.model.geometry import Torus
 from aif_dcpc.agents.gridworld.model.paths import History, Trajectory
@@ -88,21 +88,23 @@ def seen_twice(history: History, trajectory: Trajectory, torus: Torus, best: int
         best: which particle.
     """
     view = history.view.numpy()
-    places = trajectory.anchor[best][:, None] + torus.views[history.heading]
-    time, place = (view >= 0).nonzero()
-    seen = np.stack([view[time, place], torus.cell(places).numpy()[time, place]], 1)
-    pairs, first = np.unique(seen, axis=0, return_index=True)
-    order = np.lexsort([time[first], pairs[:, 0]])
-    slot = pairs[order, 0]
+    places = torus.cell(trajectory.anchor[best][:, None] + torus.views[history.heading]).numpy()
+    shown = view >= 0
+    time = shown.nonzero()[0]
+    # slot and place as one number: the first sight of each pair, in order of slots, then of time
+    pair, first = np.unique(view[shown] * torus.size**2 + places[shown], return_index=True)
+    slot = pair // torus.size**2
+    order = np.lexsort([time[first], slot])
+    slot = slot[order]
     starts = np.flatnonzero(np.append(True, slot[1:] != slot[:-1]))
-    again = starts[np.append(starts[1:], len(slot)) - starts > 1] + 1
+    again = starts[np.diff(np.append(starts, len(slot))) > 1] + 1
     return np.stack([slot[again], time[first][order][again]], 1)
 
 
 def deeds_of(
     grid: GridConditionals,
-    events: Tensor,
-    initial: Tensor,
+    particles: GridParticles,
+    best: int,
     history: History,
     names: Ints,
     mission: tuple[int, ...],
@@ -111,24 +113,26 @@ def deeds_of(
 
     Args:
         grid: the model.
-        events, initial: `(1, T)` and `(1, M)` of the particle.
+        particles: of the episode.
+        best: which of them.
         history: what was observed.
         names: `(V,)` raw token of every slot.
         mission: words.
     """
-    trajectory, segments, _ = grid.trace(events, history)
-    ahead = tokens_ahead(segments, initial)[0]
+    trajectory, segments, _ = grid.trace(particles.events, history)
+    ahead = tokens_ahead(segments, particles.initial)[best]
     faced = torch.cat([history.faced[1:], ahead[-1:]])
     thing = names[grid.effects.thing_ahead(ahead, faced).numpy()]
-    written = trajectory.written[0, 1:].numpy()
-    twice = seen_twice(history, trajectory, grid.geometry.torus, 0)
+    written = trajectory.written[best, 1:].numpy()
+    twice = seen_twice(history, trajectory, grid.geometry.torus, best)
+    events = particles.events[best, 1:]
     return Deeds(
-        row=outcome_row(events[0, 1:], history.action[1:], grid.num_actions).numpy(),
+        row=outcome_row(events, history.action[1:], grid.num_actions).numpy(),
         token=thing[:-1],
         after=thing[1:],
         outcome=history.outcome[1:].numpy(),
         written=np.where(written >= 0, names[written], SAME),
         mission=mission,
-        cell=trajectory.cell_ahead[0, 1:].numpy(),
+        cell=trajectory.cell_ahead[best, 1:].numpy(),
         twice=np.stack([names[twice[:, 0]], twice[:, 1]], 1),
     )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.agents.arrays import Ints
-from aif_dcpc.agents.gridworld.deeds import Deeds, deeds_of, seen_twice
+from aif_dcpc.agents.gridworld.deeds import Deeds, deeds_of
 from aif_dcpc.agents.gridworld.effect_discovery import suspected_effect
 from aif_dcpc.agents.gridworld.lessons import Lessons
 from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals
@@ -308,10 +308,10 @@ class EpisodeFilter:
     def latest_deeds(self) -> Deeds:
         """The steps of the running episode, as its heaviest particle knows them."""
         now = self.now
-        best = slice(now.heaviest, now.heaviest + 1)
-        particle = now.particles.events[best], now.particles.initial[best]
         names = np.array([self.raw(slot) for slot in range(now.grid.num_slots)])
-        return deeds_of(now.grid, *particle, now.history, names, self.episode.mission)
+        return deeds_of(
+            now.grid, now.particles, now.heaviest, now.history, names, self.episode.mission
+        )
 
     def outcomes_of(self, deeds: Deeds, *, after: bool = False) -> Tensor:
         """Counts of outcomes `(A + E, P, O)` of steps, under the task as it is known now."""
@@ -324,13 +324,15 @@ class EpisodeFilter:
         match = self.now.history.match
         now = self.now.grid, self.summaries, self._prior_of_events(total), self.transparency
         arrivals = self.lessons.arrivals(self.vocabulary, self.effects(), self.past.outcome)
-        wanted = self.lessons.task.wanted(self.vocabulary, self.episode.mission, self._seen_twice())
         running = torch.zeros_like(self.past.outcome)
         tried = None
+        doubled: list[int] = []
         if arrivals.any:
             deeds = self.latest_deeds()
             running = self.outcomes_of(deeds, after=True)
             tried = self.lessons.tried(deeds, self.vocabulary, self.geometry.size**2)
+            doubled = deeds.twice[:, 0].tolist()
+        wanted = self.lessons.task.wanted(self.vocabulary, self.episode.mission, doubled)
         tables = tables_of(*now, total, known, match, arrivals, wanted, running, tried)
         self.misread = tables.misread
         return tables
@@ -344,15 +346,6 @@ class EpisodeFilter:
             prior = grid.prior.taught_events(grid.effects, total.transition)
             self._events = last = met, grid, replace(prior, shares=grid.events.shares)
         return last[2]
-
-    def _seen_twice(self) -> list[int]:
-        """Raw tokens that were seen in two places in this episode, where that matters."""
-        if not self.lessons.task.twins:
-            return []
-        now = self.now
-        trajectory, _, _ = now.grid.trace(now.particles.events, now.history)
-        twice = seen_twice(now.history, trajectory, self.geometry.torus, now.heaviest)
-        return [self.raw(slot) for slot in twice[:, 0].tolist()]
 
     # -- persistence -------------------------------------------------------------------------------
 

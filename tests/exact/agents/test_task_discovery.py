@@ -5,9 +5,12 @@ from math import log
 
 import numpy as np
 import pytest
+import torch
 
-from aif_dcpc.agents.gridworld.deeds import Deeds
+from aif_dcpc.agents.gridworld.deeds import Deeds, seen_twice
+from aif_dcpc.agents.gridworld.model.geometry import geometry_of
 from aif_dcpc.agents.gridworld.model.looks import Looks
+from aif_dcpc.agents.gridworld.model.paths import History, Trajectory
 from aif_dcpc.agents.gridworld.model.task import (
     COLOUR,
     KIND,
@@ -19,6 +22,7 @@ from aif_dcpc.agents.gridworld.model.task import (
     paired,
 )
 from aif_dcpc.agents.gridworld.task_discovery import CONCENTRATION, discover, split_evidence
+from aif_dcpc.agents.protocol import EgocentricView
 
 COLOURS, KINDS = 4, 2
 KIND_OF, COLOUR_OF = (part.ravel() for part in np.mgrid[:KINDS, :COLOURS])
@@ -158,3 +162,32 @@ def test_the_evidence_of_a_split_is_that_of_its_sequences() -> None:
         joint = log_sequence(sum(count).tolist())
         expected += np.logaddexp(apart, joint) - log(2) - joint
     assert split_evidence(group, side, outcome) == pytest.approx(expected, abs=1e-9)
+
+
+def test_what_was_seen_in_two_places_by_when() -> None:
+    """Random walks over a map of random tokens: slots and slices by plain loops over what was seen."""
+    source = np.random.default_rng(3)
+    view = EgocentricView(
+        rows=3, columns=3, own_cell=(2, 1), num_tokens=9, unseen_token=8, empty_hand_token=0
+    )
+    geometry = geometry_of(view, 16)
+    torus = geometry.torus
+    position = torch.as_tensor(np.cumsum(source.integers(-1, 2, (1, 12, 2)), 1) + 5)
+    heading = torch.as_tensor(source.integers(0, 4, 12))
+    anchor = torus.anchor(position)
+    cells = torus.cell(anchor[0][:, None] + torus.views[heading])
+    world = torch.as_tensor(source.integers(0, 6, 16 * 16))
+    codes = torch.where(torch.as_tensor(source.random((12, 9)) < 0.3), world[cells], -1)
+    none = torch.zeros(12, dtype=torch.long)
+    history = History(none, heading, none, codes, none, none, none)
+    trajectory = Trajectory(position, anchor, none[None], none[None], none[None])
+    where: dict[int, set[int]] = {}
+    expected: dict[int, int] = {}
+    for time in range(12):
+        for code, cell in zip(codes[time].tolist(), cells[time].tolist(), strict=True):
+            if code >= 0:
+                where.setdefault(code, set()).add(cell)
+                if len(where[code]) == 2:
+                    expected.setdefault(code, time)
+    found = seen_twice(history, trajectory, torus, 0)
+    assert dict(found.tolist()) == expected and len(expected) > 2
