@@ -29,13 +29,7 @@ from aif_dcpc.agents.gridworld.model.paths import (
     follow,
 )
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME, new_vocabulary
-from aif_dcpc.agents.gridworld.planning.belief import (
-    Belief,
-    PosteriorTables,
-    ahead_of,
-    tables_of,
-    with_new_words,
-)
+from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables, ahead_of, tables_of
 from aif_dcpc.agents.gridworld.planning.visibility import Transparency
 from aif_dcpc.agents.gridworld.running import Running, regrown, set_up, start
 from aif_dcpc.agents.gridworld.settings import HierarchicalSettings
@@ -329,9 +323,8 @@ class EpisodeFilter:
         known = self.vocabulary.num_events + 1
         match = self.now.history.match
         now = self.now.grid, self.summaries, self._prior_of_events(total), self.transparency
-        like = self.past.outcome
-        arrivals = self.lessons.arrivals(self.vocabulary, self.effects(), like)
-        running = torch.zeros_like(like)
+        arrivals = self.lessons.arrivals(self.vocabulary, self.effects(), self.past.outcome)
+        running = torch.zeros_like(self.past.outcome)
         tried = None
         doubled: list[int] = []
         if arrivals.any:
@@ -341,10 +334,6 @@ class EpisodeFilter:
             doubled = deeds.twice[:, 0].tolist()
         wanted = self.lessons.task.wanted(self.vocabulary, self.episode.mission, doubled)
         tables = tables_of(*now, total, known, match, arrivals, wanted, running, tried)
-        before = self.lessons.under(self.episode.mission, self.vocabulary, self.effects(), like)
-        if before is not None:
-            counts = before + total.outcome - self.now.grid.past.outcome
-            tables = with_new_words(tables, counts, self.now.grid, match)
         self.misread = tables.misread
         return tables
 

@@ -14,7 +14,7 @@ from aif_dcpc.agents.gridworld.model.paths import Effects
 from aif_dcpc.agents.gridworld.model.task import Task, paired
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME, Vocabulary
 from aif_dcpc.agents.gridworld.planning.arrivals import Arrivals, Tried, arrivals_of
-from aif_dcpc.agents.gridworld.task_discovery import discover, varying
+from aif_dcpc.agents.gridworld.task_discovery import discover
 
 
 class Lessons:
@@ -38,7 +38,6 @@ class Lessons:
         self.deeds: list[Deeds] = []
         self.kept = 0
         self._arrivals: tuple[tuple[int, ...], Arrivals] | None = None
-        self._under: tuple[tuple[int, ...], Tensor] | None = None
 
     def keep(self, place: int, deeds: Deeds) -> bool:
         """Store the steps of an episode in a place; return whether the task is understood otherwise now."""
@@ -77,29 +76,6 @@ class Lessons:
         every = torch.as_tensor(deeds.row), places, torch.as_tensor(deeds.outcome)
         index = tuple(part[torch.as_tensor(kept)] for part in every)
         return torch.zeros_like(like).index_put(index, torch.ones(len(kept)), accumulate=True)
-
-    def under(
-        self, mission: tuple[int, ...], vocabulary: Vocabulary, effects: Effects, like: Tensor
-    ) -> Tensor | None:
-        """Count the outcomes of stored steps under one mission, `(A + E, P, O)`.
-
-        None where all of it is known, or the mission is always the same.
-
-        Args:
-            mission: words.
-            vocabulary, effects, like: as `outcomes_of`.
-        """
-        missions = [deeds.mission for deeds in self.deeds]
-        if not varying([*missions, mission]) & set(mission) - set(self.task.lexicon.values()):
-            return None
-        key = (*vocabulary.extent(), effects.milestone, len(self.deeds), self.kept, *mission)
-        if self._under is None or self._under[0] != key:
-            total = torch.zeros_like(like)
-            for deeds in self.deeds:
-                if deeds.mission == mission:
-                    total += self.outcomes_of(deeds, vocabulary, effects, like)
-            self._under = key, total
-        return self._under[1]
 
     def tried(self, deeds: Deeds, vocabulary: Vocabulary, num_cells: int) -> Tried:
         """Tell what came of nothing in the running episode, under what is known and done by now.
@@ -163,4 +139,3 @@ class Lessons:
         self.deeds = [Deeds.from_tensors(deeds) for deeds in state["deeds"]]
         self.kept = int(state["kept"])
         self._arrivals = None
-        self._under = None

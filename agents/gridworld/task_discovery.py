@@ -95,7 +95,7 @@ def _lexicon(
     Every value of a lexicon may have any word, evenly. Returns its evidence, too, relative to that of
     none.
     """
-    words = sorted(varying(d.mission for d in deeds))
+    words = sorted(_varying(d.mission for d in deeds))
     if not words or not len(telling.token):
         return 0.0, {}
     evidence = telling.scorer(looks)
@@ -128,7 +128,7 @@ def _best_word(
     return trials[int(np.argmax([score(trial) for trial in trials]))]
 
 
-def varying(missions: Iterable[tuple[int, ...]]) -> set[int]:
+def _varying(missions: Iterable[tuple[int, ...]]) -> set[int]:
     """Words of some missions, not of all."""
     every = [set(mission) for mission in missions]
     always = set[int]().union(*every).intersection(*every)

@@ -34,9 +34,6 @@ AHEAD = 4  # the motion by one cell ahead, see `MOTIONS`
 # (axis 0) at all; axes: colour (1), named by the mission (2), milestone passed (3)
 OUTCOME_POOLS = ((1, 2, 3), (1, 3), (2, 3), (1, 2), (2,))
 OUTCOME_CHANCES = (0.6, 0.2, 0.1, 0.05, 0.05)
-NAMED_CHANCE = sum(
-    p for ignored, p in zip(OUTCOME_POOLS, OUTCOME_CHANCES, strict=True) if 2 not in ignored
-)
 NOTHING = 1  # outcome: went on, reward zero
 NUM_OUTCOMES = 6  # 3 * terminated + sign of the reward + 1
 

@@ -10,14 +10,13 @@ from torch import Tensor
 
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridParticles
-from aif_dcpc.agents.gridworld.model.counts import NAMED_CHANCE, Counts
+from aif_dcpc.agents.gridworld.model.counts import Counts
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
 from aif_dcpc.agents.gridworld.model.paths import Effects, History, Trajectory
-from aif_dcpc.agents.gridworld.model.task import UNKNOWN, Wanted
+from aif_dcpc.agents.gridworld.model.task import Wanted
 from aif_dcpc.agents.gridworld.model.vocabulary import OTHER, OUT_OF_SIGHT, SAME
 from aif_dcpc.agents.gridworld.planning.arrivals import Arrivals, ArrivalTables, Tried
 from aif_dcpc.agents.gridworld.planning.visibility import Transparency
-from aif_dcpc.agents.gridworld.tables.novelty import dirichlet_information
 from aif_dcpc.agents.gridworld.tables.prior import PooledDirichletPrior
 from aif_dcpc.agents.gridworld.tables.summary import Summary
 
@@ -152,26 +151,6 @@ def tables_of(
         milestone=effects.milestone,
         **of_arrivals,
     )
-
-
-def with_new_words(
-    tables: PosteriorTables, counts: Tensor, grid: GridConditionals, match: Tensor
-) -> PosteriorTables:
-    """Add what things teach about words: those of which it is not known whether the mission names them.
-
-    Args:
-        tables: to be added to.
-        counts: `(A + E, P, O)` of outcomes under this mission.
-        grid: the model.
-        match: `(V,)` whether the mission names a token.
-    """
-    places = grid.effects.places(match).T
-    rows = counts[: tables.outcome.shape[1], places].double().numpy()  # (R, 2, V, O)
-    new = dirichlet_information(grid.outcomes.base[0, 0].astype(float) + rows)
-    open_ = (match == UNKNOWN).numpy()
-    added = NAMED_CHANCE * np.where(open_, new, 0).transpose(1, 0, 2)
-    told = tables.outcome.sum(-1) > 0  # else it is told elsewhere
-    return replace(tables, outcome_novelty=tables.outcome_novelty + added * told)
 
 
 def _arrival_tables(
