@@ -33,8 +33,7 @@ from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables, a
 from aif_dcpc.agents.gridworld.planning.visibility import Transparency
 from aif_dcpc.agents.gridworld.running import Running, regrown, set_up, start
 from aif_dcpc.agents.gridworld.settings import HierarchicalSettings
-from aif_dcpc.agents.gridworld.tables.heads import MET
-from aif_dcpc.agents.gridworld.tables.prior import PooledDirichletPrior
+from aif_dcpc.agents.gridworld.tables.prior import MET, PooledDirichletPrior
 from aif_dcpc.agents.gridworld.tables.summary import Summary
 from aif_dcpc.agents.gridworld.wanderers import Wanderers
 from aif_dcpc.agents.protocol import EgocentricView, Observation

@@ -17,9 +17,10 @@ from aif_dcpc.agents.gridworld.model.paths import (
 )
 from aif_dcpc.agents.gridworld.model.segments import Segments
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME, Vocabulary
-from aif_dcpc.agents.gridworld.tables.heads import MET, taught
+from aif_dcpc.agents.gridworld.tables.heads import taught
 from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior
 from aif_dcpc.agents.gridworld.tables.prior import (
+    MET,
     PooledDirichletPrior,
     base_measure,
     numpy_generator,

@@ -52,7 +52,7 @@ class Arrivals:
             return novelty
         counts = (self.counts + running)[torch.as_tensor(self.events)]
         shaped = counts.unflatten(1, prior.context)
-        novelty[self.events] = prior.apart(shaped).reshape(len(counts), counts.shape[1])
+        novelty[self.events] = prior.apart(shaped, NOTHING).reshape(len(counts), counts.shape[1])
         return novelty
 
 

@@ -11,11 +11,15 @@ from dataclasses import replace
 import numpy as np
 
 from aif_dcpc.agents.arrays import Ints
-from aif_dcpc.agents.gridworld.tables.prior import Array, PooledDirichletPrior, structure_posterior
+from aif_dcpc.agents.gridworld.tables.prior import (
+    MET,
+    Array,
+    PooledDirichletPrior,
+    structure_posterior,
+)
 
 EM_ROUNDS = 20
 MASS = 2.0  # of what is expected before any row, in rows
-MET = 0.5  # expected counts from which something counts as having happened
 
 
 def learned_shares(evidence: Array, prior: PooledDirichletPrior) -> Array:

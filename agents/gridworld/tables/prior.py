@@ -37,6 +37,7 @@ Array = npt.NDArray[Any]
 Triple = tuple[Tensor, Tensor, Tensor]
 
 TINY = 1e-30
+MET = 0.5  # expected counts from which something counts as having happened
 IMPOSSIBLE = -12.0  # log evidence of one (perhaps fractional) count where the base measure is zero
 
 
@@ -213,17 +214,23 @@ class PooledDirichletPrior:
         by_row = weights[:, :, self.level, self.group].reshape(*evidence.shape[:-2], self.num_rows)
         return np.moveaxis(by_row, -2, 0)
 
-    def apart(self, counts: Tensor) -> Array:
+    def apart(self, counts: Tensor, nothing: int) -> Array:
         """What one more x teaches of every row by itself, nats, `(..., head, *context)`.
 
         What other values of the first axis taught says how x is foreseen, but not that it need not be
         tried: a row is asked as if it were the only one, with a Dirichlet prior of mass 1. Which of the
         other axes matter is averaged over with the prior's chances: that nothing came of a thing in some
-        colours is no reason not to try it in others.
+        colours is no reason not to try it in others. Where a value of the first axis has given
+        something else than `nothing`, all of them may matter: such rows are what tasks are about.
         """
-        new = dirichlet_information(self.base + self.pooled(counts.numpy()).astype(float))
+        pooled = self.pooled(counts.numpy()).astype(float)
         weights = self.chances[:, self.level] * (self.level > 0)
-        return self._onto_contexts(weights * new, -1)
+        new = self._onto_contexts(weights * dirichlet_information(self.base + pooled), -1)
+        eventful = np.delete(counts.numpy(), nothing, -1).sum(-1)
+        others = tuple(range(-len(self.context) + 1, 0))
+        telling = eventful.sum(others, keepdims=True) > MET
+        finest = dirichlet_information(self.base[:, 0, :] + counts.double().numpy())
+        return np.where(telling, finest, new)
 
     def _onto_contexts(self, rows: Array, axis: int) -> Array:
         """Sum over poolings of what a context's rows hold; the context axes replace that of rows."""
@@ -259,7 +266,7 @@ class PooledDirichletPrior:
         after_idle = idle / (total + 1)
         without_optimism = self._onto_contexts((weights[..., None] * after_idle).sum(0), -2)
         if apart:
-            novelty = self.apart(counts).astype(mean.dtype)
+            novelty = self.apart(counts, nothing).astype(mean.dtype)
         else:
             novelty = entr(mean).sum(-1) - self._onto_contexts((weights * spread).sum(0), -1)
         return (
