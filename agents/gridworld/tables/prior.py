@@ -226,10 +226,11 @@ class PooledDirichletPrior:
         pooled = self.pooled(counts.numpy()).astype(float)
         weights = self.chances[:, self.level] * (self.level > 0)
         new = self._onto_contexts(weights * dirichlet_information(self.base + pooled), -1)
-        eventful = np.delete(counts.numpy(), nothing, -1).sum(-1)
+        every = counts.double().numpy().reshape(*new.shape, -1)
+        eventful = np.delete(every, nothing, -1).sum(-1)
         others = tuple(range(-len(self.context) + 1, 0))
         telling = eventful.sum(others, keepdims=True) > MET
-        finest = dirichlet_information(self.base[:, 0, :] + counts.double().numpy())
+        finest = dirichlet_information(self.base[0, 0] + every)
         return np.where(telling, finest, new)
 
     def _onto_contexts(self, rows: Array, axis: int) -> Array:
