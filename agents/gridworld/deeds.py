@@ -1,16 +1,18 @@
 """The steps of stored episodes in short: what was done to what, and how it ended."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from aif_dcpc.agents.arrays import Ints
-from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals
+from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridParticles
 from aif_dcpc.agents.gridworld.model.counts import outcome_row, tokens_ahead
-from aif_dcpc.agents.gridworld.model.paths import History
+from aif_dcpc.agents.gridworld.model.geometry import Torus
+from aif_dcpc.agents.gridworld.model.paths import History, Trajectory
+from aif_dcpc.agents.gridworld.model.task import paired
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME
 
 
@@ -24,6 +26,8 @@ class Deeds:
         outcome: `(T - 1,)`.
         written: `(T - 1,)` raw token that the step wrote, or SAME.
         mission: words.
+        cell: `(T - 1,)` map cell ahead after the step.
+        twice: `(n, 2)` raw tokens, and the slice in which each was first seen in a second place.
     """
 
     row: Ints
@@ -32,6 +36,8 @@ class Deeds:
     outcome: Ints
     written: Ints
     mission: tuple[int, ...]
+    cell: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    twice: Ints = field(default_factory=lambda: np.zeros((0, 2), np.int64))
 
     def tensors(self) -> dict[str, Tensor]:
         """Give everything as tensors, by name."""
@@ -42,7 +48,9 @@ class Deeds:
         """Rebuild what `tensors` gave."""
         series = ("row", "token", "after", "outcome", "written")
         row, token, after, outcome, written = (tensors[name].numpy() for name in series)
-        return cls(row, token, after, outcome, written, tuple(tensors["mission"].tolist()))
+        mission = tuple(tensors["mission"].tolist())
+        places = tensors["cell"].numpy(), tensors["twice"].numpy()
+        return cls(row, token, after, outcome, written, mission, *places)
 
     def before(self, milestone: int) -> Ints:
         """1 where the milestone had been written before the step, `(T - 1,)`."""
@@ -50,11 +58,53 @@ class Deeds:
         passed: Ints = (np.concatenate([[0], written[:-1]]) > 0).astype(np.int64)
         return passed
 
+    def first_arrivals(self, side: Ints, passed: Ints) -> Ints:
+        """Steps that brought a place ahead for the first time by the same deed, under the same sides.
+
+        Args:
+            side, passed: `(T - 1,)` what outcomes may hang on besides.
+        """
+        every = np.stack([self.row, self.cell, self.after, side, passed], 1)
+        return np.unique(every, axis=0, return_index=True)[1]
+
+    def paired(self, twins: Collection[int]) -> Ints:
+        """Whether the token ahead after each step is a twin seen in two places by then, see `paired`."""
+        verdicts = np.zeros(len(self.after), np.int64)
+        when = {t: time for t, time in self.twice.tolist() if t in twins}
+        for time in sorted({-1, *when.values()}):
+            doubled = [token for token, first in when.items() if first <= time]
+            later = np.arange(1, len(self.after) + 1) >= time
+            verdicts[later] = paired(twins, self.after[later], doubled)
+        return verdicts
+
+
+def seen_twice(history: History, trajectory: Trajectory, torus: Torus, best: int) -> Ints:
+    """Slots that were seen in two places, and the slice of the second sighting, `(n, 2)`.
+
+    Args:
+        history: what was observed.
+        trajectory: of the particles.
+        torus: of the map.
+        best: which particle.
+    """
+    view = history.view.numpy()
+    places = torus.cell(trajectory.anchor[best][:, None] + torus.views[history.heading]).numpy()
+    shown = view >= 0
+    time = shown.nonzero()[0]
+    # slot and place as one number: the first sight of each pair, in order of slots, then of time
+    pair, first = np.unique(view[shown] * torus.size**2 + places[shown], return_index=True)
+    slot = pair // torus.size**2
+    order = np.lexsort([time[first], slot])
+    slot = slot[order]
+    starts = np.flatnonzero(np.append(True, slot[1:] != slot[:-1]))
+    again = starts[np.diff(np.append(starts, len(slot))) > 1] + 1
+    return np.stack([slot[again], time[first][order][again]], 1)
+
 
 def deeds_of(
     grid: GridConditionals,
-    events: Tensor,
-    initial: Tensor,
+    particles: GridParticles,
+    best: int,
     history: History,
     names: Ints,
     mission: tuple[int, ...],
@@ -63,21 +113,26 @@ def deeds_of(
 
     Args:
         grid: the model.
-        events, initial: `(1, T)` and `(1, M)` of the particle.
+        particles: of the episode.
+        best: which of them.
         history: what was observed.
         names: `(V,)` raw token of every slot.
         mission: words.
     """
-    trajectory, segments, _ = grid.trace(events, history)
-    ahead = tokens_ahead(segments, initial)[0]
+    trajectory, segments, _ = grid.trace(particles.events, history)
+    ahead = tokens_ahead(segments, particles.initial)[best]
     faced = torch.cat([history.faced[1:], ahead[-1:]])
     thing = names[grid.effects.thing_ahead(ahead, faced).numpy()]
-    written = trajectory.written[0, 1:].numpy()
+    written = trajectory.written[best, 1:].numpy()
+    twice = seen_twice(history, trajectory, grid.geometry.torus, best)
+    events = particles.events[best, 1:]
     return Deeds(
-        row=outcome_row(events[0, 1:], history.action[1:], grid.num_actions).numpy(),
+        row=outcome_row(events, history.action[1:], grid.num_actions).numpy(),
         token=thing[:-1],
         after=thing[1:],
         outcome=history.outcome[1:].numpy(),
         written=np.where(written >= 0, names[written], SAME),
         mission=mission,
+        cell=trajectory.cell_ahead[best, 1:].numpy(),
+        twice=np.stack([names[twice[:, 0]], twice[:, 1]], 1),
     )

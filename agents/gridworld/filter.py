@@ -34,7 +34,8 @@ from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables, a
 from aif_dcpc.agents.gridworld.planning.visibility import Transparency
 from aif_dcpc.agents.gridworld.running import Running, regrown, set_up, start
 from aif_dcpc.agents.gridworld.settings import HierarchicalSettings
-from aif_dcpc.agents.gridworld.tables.prior import Summary
+from aif_dcpc.agents.gridworld.tables.prior import MET, PooledDirichletPrior
+from aif_dcpc.agents.gridworld.tables.summary import Summary
 from aif_dcpc.agents.gridworld.wanderers import Wanderers
 from aif_dcpc.agents.protocol import EgocentricView, Observation
 
@@ -71,7 +72,7 @@ class EpisodeFilter:
         self.vocabulary = new_vocabulary(self.looks, view.empty_hand_token)
         self.past = no_counts(num_actions, self.vocabulary)
         self.transparency = Transparency.new(self.vocabulary.tokens.capacity)
-        self.summaries = Summary(0), Summary(NOTHING)
+        self.summaries = Summary(0), Summary(NOTHING, apart=True)
         self.episode = ObservedEpisode()
         self.running: Running | None = None
         self.misread = 0.0
@@ -82,6 +83,7 @@ class EpisodeFilter:
         self.wanderers = Wanderers(self.looks)
         self.layouts = Layouts()
         self._effects: tuple[tuple[int, ...], Effects] | None = None
+        self._events: tuple[Tensor, GridConditionals, PooledDirichletPrior] | None = None
 
     @property
     def now(self) -> Running:
@@ -220,13 +222,8 @@ class EpisodeFilter:
     def grid(self) -> GridConditionals:
         """The model as it stands now, with room for everything in the vocabulary."""
         self.past = self.past.resized(self.num_actions, self.vocabulary)
-        return GridConditionals(
-            self.geometry,
-            self.effects(),
-            self.settings.prior,
-            self.past,
-            self.vocabulary.tokens.capacity + 1,
-        )
+        known = self.settings.prior, self.past, self.vocabulary.tokens.capacity + 1
+        return GridConditionals(self.geometry, self.effects(), *known)
 
     def _append(self, history: History) -> None:
         """Let the particles take in the last slice of a history."""
@@ -307,41 +304,56 @@ class EpisodeFilter:
     def with_layouts(self, belief: Belief) -> Belief:
         """A belief in which cells that were not seen yet hold what known layouts say."""
         trusted = self.layouts.trusted(self.start_of(belief))
-        if not trusted:
-            return belief
-        slots = {token: slot for slot, token in enumerate(self.vocabulary.tokens.members)}
-        places = self.geometry.unwrapped(belief.origin) - self.geometry.start
-        cells, seen = recalled(belief.cells, belief.seen, places, slots, trusted)
-        return replace(belief, cells=cells, seen=seen)
+        places = self.geometry.unwrapped(belief.origin)
+        return recalled(belief, places, self.vocabulary.tokens.members, trusted)
 
     def start_of(self, belief: Belief) -> Places:
-        """What stood where at the start of the episode, as far as it was seen, by the likeliest particle."""
+        """What stood where at the start, as far as it was seen, by the likeliest particle."""
         cells = belief.seen.nonzero()[0]
-        places = (self.geometry.unwrapped(belief.origin) - self.geometry.start)[cells].tolist()
+        places = self.geometry.unwrapped(belief.origin)[cells].tolist()
         slots = self.now.particles.initial[belief.likeliest, cells].tolist()
         return {(y, x): self.raw(slot) for (y, x), slot in zip(places, slots, strict=True)}
 
     def latest_deeds(self) -> Deeds:
         """The steps of the running episode, as its likeliest particle knows them."""
         now = self.now
-        best = slice(now.likeliest, now.likeliest + 1)
-        particle = now.particles.events[best], now.particles.initial[best]
+        best = now.likeliest
         names = np.array([self.raw(slot) for slot in range(now.grid.num_slots)])
-        return deeds_of(now.grid, *particle, now.history, names, self.episode.mission)
+        return deeds_of(now.grid, now.particles, best, now.history, names, self.episode.mission)
 
-    def outcomes_of(self, deeds: Deeds) -> Tensor:
-        """Counts of outcomes `(A + E, P, O)` of stored steps, under the task as it is known now."""
-        return self.lessons.outcomes_of(deeds, self.vocabulary, self.effects(), self.past.outcome)
+    def outcomes_of(self, deeds: Deeds, *, after: bool = False) -> Tensor:
+        """Counts of outcomes `(A + E, P, O)` of steps, under the task as it is known now."""
+        known = self.vocabulary, self.effects(), self.past.outcome
+        return self.lessons.outcomes_of(deeds, *known, after=after)
 
     def posterior_tables(self, total: Counts) -> PosteriorTables:
         """The tables, given expected counts of all episodes."""
-        known = self.vocabulary.num_events
+        known = self.vocabulary.num_events + 1
         match = self.now.history.match
-        now = self.now.grid, self.summaries, self.transparency
+        now = self.now.grid, self.summaries, self._prior_of_events(total), self.transparency
         arrivals = self.lessons.arrivals(self.vocabulary, self.effects(), self.past.outcome)
-        tables = tables_of(*now, total, known, match, arrivals)
+        running = torch.zeros_like(self.past.outcome)
+        tried = None
+        doubled: list[int] = []
+        if arrivals.any:
+            deeds = self.latest_deeds()
+            running = self.outcomes_of(deeds, after=True)
+            tried = self.lessons.tried(deeds, self.vocabulary, self.geometry.size**2)
+            doubled = deeds.twice[:, 0].tolist()
+        wanted = self.lessons.task.wanted(self.vocabulary, self.episode.mission, doubled)
+        tables = tables_of(*now, total, known, match, arrivals, wanted, running, tried)
         self.misread = tables.misread
         return tables
+
+    def _prior_of_events(self, total: Counts) -> PooledDirichletPrior:
+        """Prior of the events as all that has happened says; made anew when something new has."""
+        met = total.transition > MET
+        grid = self.now.grid
+        last = self._events
+        if last is None or last[1] is not grid or not torch.equal(last[0], met):
+            prior = grid.prior.taught_events(grid.effects, total.transition)
+            self._events = last = met, grid, replace(prior, shares=grid.events.shares)
+        return last[2]
 
     # -- persistence -------------------------------------------------------------------------------
 

@@ -39,8 +39,13 @@ def knowledge_of(view: EgocentricView, settings: HierarchicalSettings) -> tuple[
         "are misread evenly, at a rate that is learned (a priori "
         f"{wrong / (wrong + right):.2g})",
         "of a reward its sign, and whether the episode ended; both depend on what the step did, on "
-        "kind, state and perhaps colour of the thing that was ahead before it, on whether the "
-        "mission names it, and on whether one certain token has been written before in this episode",
+        "kind, state and perhaps colour of the thing that was ahead before it (or is after it), on whether "
+        "the mission names it, and on whether one certain token has been written before in this episode; "
+        "where the mission is always the same, perhaps on whether a like of the thing that is ahead after "
+        "it has been seen elsewhere in this episode",
+        "what an action does to some things it may do to others, and where the thing in hand matters to it "
+        "for some it may for others, an empty hand and a full one apart; to have brought a thing ahead for "
+        "nothing will be for nothing again, as long as the episode lasts and nothing else is known",
         "a mission is a set of words, which may name kinds and colours; which word names what is "
         "learned, as is the token that has to be written first",
         f"preferences: a step with reward before one without by {preferences.step_cost:g} nats, for "

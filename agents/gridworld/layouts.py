@@ -13,13 +13,13 @@ in the running episode; where the agent is, is inferred without it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from aif_dcpc.agents.arrays import Floats, Ints
+from aif_dcpc.agents.arrays import Ints
+from aif_dcpc.agents.gridworld.planning.belief import Belief
 
 MOST = 32  # layouts that are kept; the rarest goes, the oldest of these first
 CHANGED = 0.01  # chance that a cell of a known layout holds something else
@@ -27,7 +27,6 @@ ALIKE = 0.9  # chance that a cell of a new layout holds what stands there in an 
 NEGLIGIBLE = 1e-3  # probability of a layout that is left out
 ENOUGH = 10  # cells that two maps need to have in common to be called the same
 
-Bools = npt.NDArray[np.bool_]
 Places = dict[tuple[int, int], int]  # (y, x) from the start -> raw token
 
 
@@ -122,34 +121,30 @@ class Layouts:
 
 
 def recalled(
-    cells: Floats,
-    seen: Bools,
-    places: Ints,
-    slots: Mapping[int, int],
-    trusted: list[tuple[float, Layout]],
-) -> tuple[Floats, Bools]:
-    """Beliefs about all cells, with what layouts say of those not seen yet.
+    belief: Belief, places: Ints, members: list[int], trusted: list[tuple[float, Layout]]
+) -> Belief:
+    """A belief with what layouts say of cells that were not seen yet.
+
+    Cells of which they say something, more likely than not, count as seen.
 
     Args:
-        cells: `(M, V)` belief over tokens without them.
-        seen: `(M,)` whether a cell was seen in this episode.
+        belief: without them.
         places: `(M, 2)` of every map cell, from the start.
-        slots: raw token -> slot.
+        members: raw tokens, `(V,)` at most.
         trusted: probabilities of layouts.
-
-    Returns:
-        the beliefs, and `(M,)` whether a cell was seen, now or more likely than not before.
     """
-    number = {(int(y), int(x)): cell for cell, (y, x) in enumerate(places)}
-    cells = cells.copy()
-    trust = np.zeros(len(cells))
-    told = np.zeros_like(cells)
+    if not trusted:
+        return belief
+    slots = {token: slot for slot, token in enumerate(members)}
+    number = {(y, x): cell for cell, (y, x) in enumerate(places.tolist())}
+    told = np.zeros_like(belief.cells)
     for chance, layout in trusted:
         if chance < NEGLIGIBLE:
             continue
         for place, token in layout.cells.items():
             cell = number.get(place, -1)
-            if cell >= 0 and not seen[cell] and token in slots:
+            if cell >= 0 and not belief.seen[cell] and token in slots:
                 told[cell, slots[token]] += chance * (1 - CHANGED)
-                trust[cell] += chance * (1 - CHANGED)
-    return told + (1 - trust)[:, None] * cells, seen | (trust > 0.5)
+    trust = told.sum(1)
+    cells = told + (1 - trust)[:, None] * belief.cells
+    return replace(belief, cells=cells, seen=belief.seen | (trust > 0.5))

@@ -14,19 +14,25 @@ from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.deeds import Deeds
 from aif_dcpc.agents.gridworld.model.counts import NOTHING, NUM_OUTCOMES
 from aif_dcpc.agents.gridworld.model.looks import Looks
-from aif_dcpc.agents.gridworld.model.task import COLOUR, KIND, NO, YES, Name, Task, named
+from aif_dcpc.agents.gridworld.model.task import COLOUR, KIND, NO, UNKNOWN, YES, Name, Task, named
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME
 
 CONCENTRATION = 0.2  # of the outcomes of like steps: they mostly end alike
-WORTH = 3.0  # nats by which a milestone, or a lexicon, must be better than none
+WORTH = 3.0  # nats by which a milestone or a lexicon must be better than none, or twins worse
 SIDES = 3  # of a split: not known, no, yes
 ROUNDS = 3  # passes over all words
 
 
 def discover(task: Task, deeds: Sequence[Deeds], looks: Looks) -> Task:
-    """The task under which the outcomes of all deeds are likeliest, searched from a known one."""
+    """The task under which the outcomes of all deeds are likeliest, searched from a known one.
+
+    Outcomes hang on the token ahead before a step, or on that after it.
+    """
     milestone = _milestone(deeds, looks)
-    return Task(_lexicon(task, deeds, looks), milestone)
+    tellings = [_telling(deeds, looks, after=after) for after in (False, True)]
+    found = [_lexicon(task, telling, deeds, looks) for telling in tellings]
+    _, lexicon = max(found, key=lambda one: one[0])
+    return Task(lexicon, milestone, () if lexicon else _twins(tellings[1]))
 
 
 def split_evidence(group: Ints, side: Ints, outcome: Ints) -> float:
@@ -34,16 +40,19 @@ def split_evidence(group: Ints, side: Ints, outcome: Ints) -> float:
 
     It is relative to that of outcomes that do not; in every group either may be so, evenly.
     """
+    split, joint = _both_ways(group, side, outcome)
+    return float((np.logaddexp(split, joint) - np.log(2) - joint).sum())
+
+
+def _both_ways(group: Ints, side: Ints, outcome: Ints) -> tuple[Floats, Floats]:
+    """Log evidence of every group of like steps, split by side and not."""
     if not len(group):
-        return 0.0
+        return np.zeros(0), np.zeros(0)
     size = int(group.max()) + 1
     index = (SIDES * group + side) * NUM_OUTCOMES + outcome
     counts = np.bincount(index, minlength=SIDES * size * NUM_OUTCOMES)
     counts = counts.reshape(size, SIDES, NUM_OUTCOMES)
-    split = _log_evidence(counts).sum(1)
-    joint = _log_evidence(counts.sum(1))
-    gain = np.logaddexp(split, joint) - np.log(2) - joint
-    return float(gain.sum())
+    return _log_evidence(counts).sum(1), _log_evidence(counts.sum(1))
 
 
 def _log_evidence(counts: Ints) -> Floats:
@@ -78,15 +87,17 @@ def _milestone(deeds: Sequence[Deeds], looks: Looks) -> int:
 # -- words -----------------------------------------------------------------------------------------
 
 
-def _lexicon(task: Task, deeds: Sequence[Deeds], looks: Looks) -> dict[Name, int]:
+def _lexicon(
+    task: Task, telling: "Telling", deeds: Sequence[Deeds], looks: Looks
+) -> tuple[float, dict[Name, int]]:
     """Which word names which kind or colour: one value after the other takes the word that explains most.
 
-    Every value of a lexicon may have any word, evenly.
+    Every value of a lexicon may have any word, evenly. Returns its evidence, too, relative to that of
+    none.
     """
-    telling = _telling(deeds, looks)
     words = sorted(_varying(d.mission for d in deeds))
     if not words or not len(telling.token):
-        return {}
+        return 0.0, {}
     evidence = telling.scorer(looks)
     names = _names(telling.token, looks)
 
@@ -100,7 +111,8 @@ def _lexicon(task: Task, deeds: Sequence[Deeds], looks: Looks) -> dict[Name, int
             lexicon = _best_word(lexicon, name, words, score)
         if lexicon == before:
             break
-    return lexicon if score(lexicon) > WORTH else {}
+    worth = score(lexicon)
+    return (worth, lexicon) if worth > WORTH else (0.0, {})
 
 
 def _best_word(
@@ -139,6 +151,8 @@ class Telling:
         token, outcome: `(N,)`, see `Deeds`.
         mission: `(N,)` number of the mission of each.
         missions: all of them.
+        twins: tokens with which an episode ended, or which were rewarded.
+        paired: `(N,)` whether the token after a step is one of them and seen in two places.
     """
 
     group: Ints
@@ -146,6 +160,8 @@ class Telling:
     outcome: Ints
     mission: Ints
     missions: tuple[tuple[int, ...], ...]
+    twins: tuple[int, ...]
+    paired: Ints
 
     def scorer(self, looks: Looks) -> Callable[[dict[Name, int]], float]:
         """How much a lexicon explains: the evidence of telling apart what missions name."""
@@ -171,14 +187,40 @@ def _wanted(side: Ints, outcome: Ints) -> bool:
     return not (len(yes) and len(no)) or bool(yes.mean() >= no.mean())
 
 
-def _telling(deeds: Sequence[Deeds], looks: Looks) -> Telling:
+def _twins(telling: Telling) -> tuple[int, ...]:
+    """Things of which that one may be wanted that was seen in two places, unless it was found not to be so.
+
+    Before it is certain it has to be tried; whether it matters the tables find out by themselves.
+    """
+    if len(telling.twins) < 2 or not _wanted(telling.paired, telling.outcome):
+        return ()
+    known = telling.paired != UNKNOWN
+    split, joint = _both_ways(telling.group[known], telling.paired[known], telling.outcome[known])
+    return telling.twins if (split - joint).sum() > -WORTH else ()
+
+
+def _everywhere(deeds: Sequence[Deeds]) -> set[int]:
+    """Tokens that most episodes begin with two sights of: floors and walls."""
+    first = [token for d in deeds for token, time in d.twice.tolist() if time == 0]
+    tokens, times = np.unique(np.array(first, np.int64), return_counts=True)
+    return set(tokens[2 * times > len(deeds)].tolist())
+
+
+def _telling(deeds: Sequence[Deeds], looks: Looks, *, after: bool) -> Telling:
+    """Gather the steps by the token ahead before them, or after."""
     missions = sorted({d.mission for d in deeds})
     row, token, outcome = (
-        np.concatenate([getattr(d, name) for d in deeds]) for name in ("row", "token", "outcome")
+        np.concatenate([getattr(d, name) for d in deeds])
+        for name in ("row", "after" if after else "token", "outcome")
     )
     mission = np.concatenate([np.full(len(d.row), missions.index(d.mission)) for d in deeds])
     states = 1 + int(looks.state.max())
     alike = (row * len(looks.kind) + looks.kind[token]) * states + looks.state[token]
     kept = np.isin(alike, alike[outcome != NOTHING])
     _, group = np.unique(alike[kept], return_inverse=True)
-    return Telling(group, token[kept], outcome[kept], mission[kept], tuple(missions))
+    ends = set(np.unique(token[outcome != NOTHING]).tolist())
+    twins = tuple(sorted(ends - _everywhere(deeds)))
+    paired = np.concatenate([d.paired(twins) for d in deeds])
+    return Telling(
+        group, token[kept], outcome[kept], mission[kept], tuple(missions), twins, paired[kept]
+    )

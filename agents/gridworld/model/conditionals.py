@@ -6,8 +6,8 @@
     view_t    ~ the map's tokens around the pose, each misread with a small probability
     map cells ~ token_prior[what stands next to them], when they are first seen in an episode
 
-The methods here are the exact pieces of inference that the engine calls: `redraw_map` (given events
-and tables) and `redraw_tables` (given events and map); events are moved by `exchange`.
+The methods here are exact pieces of inference: `redraw_map` (given events and tables) and `redraw_tables` (given
+events and map).
 """
 
 from dataclasses import dataclass, replace
@@ -103,7 +103,7 @@ class GridConditionals:
     @cached_property
     def memory(self) -> Memory:
         """What the stored episodes say about the tables."""
-        of_events = self.prior.events(self.effects)
+        of_events = self.prior.taught_events(self.effects, self.past.transition)
         of_outcomes = self.prior.outcomes(self.effects)
         events = TablePosterior(of_events, self.past.transition).with_learned_shares()
         outcomes = TablePosterior(of_outcomes, self.past.outcome).with_learned_shares()
@@ -205,10 +205,18 @@ class GridConditionals:
         return logits.softmax(-1).gather(1, last)
 
     def step_evidence(
-        self, events: Tensor, trajectory: Trajectory, history: History, tables: Tables
+        self,
+        events: Tensor,
+        trajectory: Trajectory,
+        history: History,
+        tables: Tables,
+        which: Tensor | None = None,
     ) -> Tensor:
-        """log p(event, outcome | token ahead) of every step, `(N, T - 1, V)`."""
-        num = torch.arange(events.shape[0])[:, None, None]
+        """log p(event, outcome | token ahead) of every step, `(N, T - 1, V)`.
+
+        `which` `(N,)` names the tables of each sequence; its own number by default.
+        """
+        num = (torch.arange(events.shape[0]) if which is None else which)[:, None, None]
         action = history.action[1:, None]
         event = events[:, 1:, None]
         row = outcome_row(event, action, self.num_actions)
@@ -281,20 +289,6 @@ class GridConditionals:
         """All tables given events and map, exact."""
         return self.memory.draw(self.counts(events, initial, history), generator)
 
-    def fitting(self, events: Tensor, history: History) -> Tensor:
-        """Events that fit the headings: those that do stay; else the one that turns so, or nothing."""
-        turned = torch.zeros_like(history.heading)
-        turned[1:] = (history.heading[1:] - history.heading[:-1]) % 4
-        turning = torch.stack([(self.effects.turns == turn).int().argmax() for turn in range(4)])
-        return torch.where(self.effects.turns[events] == turned, events, turning[turned])
-
-    def pick_times(self, num: int, length: int, generator: torch.Generator) -> Tensor:
-        """One of `length` places per particle: half of them anywhere, half near the end."""
-        anywhere = torch.randint(length, (num,), generator=generator)
-        late = length - torch.empty(num).geometric_(0.3, generator=generator).long()
-        coin = torch.rand(num, generator=generator) < 0.5
-        return torch.where(coin, anywhere, late.clamp_min(0))
-
     def from_prior(self, num: int, history: History, generator: torch.Generator) -> GridParticles:
         """Particles of one slice: tables from the past, the map given tables and the first view."""
         empty = Counts(*(torch.zeros(num, *v.shape) for v in vars(self.past).values()))
@@ -319,11 +313,26 @@ class GridConditionals:
         tables = self.draw_all_tables(events, initial, history, generator)
         return GridParticles(events, initial, tables)
 
-    def log_marginal(self, events: Tensor, history: History, tables: Tables) -> Tensor:
-        """log p(events, observations | tables) with the map integrated out, `(N,)`; heading must fit."""
-        misread = tables.misread
+    def log_marginal(
+        self,
+        events: Tensor,
+        history: History,
+        tables: Tables,
+        which: Tensor | None = None,
+        steps: Tensor | None = None,
+    ) -> Tensor:
+        """log p(events, observations | tables) with the map integrated out, `(N,)`; heading must fit.
+
+        `which` `(N,)` names the tables of each sequence; large ones are not copied. `steps` is what
+        `step_evidence` says, where that is known.
+        """
+        which = torch.arange(len(events)) if which is None else which
+        misread = tables.misread[which]
         trajectory, segments, sightings = self._trace(events, history)
-        logits = self.map_logits(events, trajectory, segments, sightings, history, tables)
+        logits = self.segment_logits(segments, sightings, misread, tables.token_prior[which])
+        if steps is None:
+            steps = self.step_evidence(events, trajectory, history, tables, which)
+        logits = add_step_evidence(logits, segments, steps)
         constant = len(sightings.time) * torch.log(misread / (self.num_tokens - 1))
         log_views = constant + logits.logsumexp(-1).sum(-1)
         return log_views + self.log_bodily(events, history)

@@ -17,8 +17,10 @@ from aif_dcpc.agents.gridworld.model.paths import (
 )
 from aif_dcpc.agents.gridworld.model.segments import Segments
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME, Vocabulary
+from aif_dcpc.agents.gridworld.tables.heads import taught
 from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior
 from aif_dcpc.agents.gridworld.tables.prior import (
+    MET,
     PooledDirichletPrior,
     base_measure,
     numpy_generator,
@@ -289,6 +291,11 @@ class TablePrior:
         noisy = (1 - self.deterministic) / 2
         shares = self.deterministic, noisy, noisy
         return PooledDirichletPrior.of(context, ((0, 1), (1,), ()), bases, ALPHAS, chances, shares)
+
+    def taught_events(self, effects: Effects, counts: Tensor) -> PooledDirichletPrior:
+        """Prior of the transition table, as what has happened `(A, G, H, E)` says."""
+        known = int(effects.known.sum())
+        return taught(self.events(effects), (counts > MET).numpy(), known)
 
     def outcomes(self, effects: Effects) -> PooledDirichletPrior:
         """Prior of the outcome table: what is ahead does not matter, or it does.

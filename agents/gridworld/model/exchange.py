@@ -14,88 +14,53 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridParticles
-from aif_dcpc.agents.gridworld.model.counts import AHEAD, Counts
-from aif_dcpc.agents.gridworld.model.paths import History, agreement
+from aif_dcpc.agents.gridworld.model.counts import AHEAD, Tables
+from aif_dcpc.agents.gridworld.model.paths import History
+from aif_dcpc.agents.gridworld.model.single_events import fitting, pick_times
 from aif_dcpc.agents.gridworld.tables.posterior import evidence_gain
 
-FEW, MANY = 2, 16  # moves of one sweep
-AGREED = 0.9  # share of particles in one place, from which few do
 USUAL = 0.75  # how often doing nothing and going ahead are exchanged
 FARTHEST = 6  # steps that do not turn, between two whose events change places
-
-
-@dataclass(frozen=True)
-class Joint:
-    """Event sequences with a map each, and what they say.
-
-    Attributes:
-        events: `(N, T)`.
-        initial: `(N, M)` a map drawn given events and views.
-        log_views: `(N,)` log p(views, heading, hand | events), the map integrated out, up to a
-            constant.
-        counts: of each.
-    """
-
-    events: Tensor
-    initial: Tensor
-    log_views: Tensor
-    counts: Counts
-
-    def replaced(self, which: Tensor, others: "Joint") -> "Joint":
-        """The same with those of some numbers `(n,)` replaced by others."""
-        counts = zip(vars(self.counts).values(), vars(others.counts).values(), strict=True)
-        return Joint(
-            self.events.index_copy(0, which, others.events),
-            self.initial.index_copy(0, which, others.initial),
-            self.log_views.index_copy(0, which, others.log_views),
-            Counts(*(mine.index_copy(0, which, other) for mine, other in counts)),
-        )
-
-    def picked(self, which: Tensor) -> "Joint":
-        """Those with some numbers or marks."""
-        counts = Counts(*(part[which] for part in vars(self.counts).values()))
-        return Joint(self.events[which], self.initial[which], self.log_views[which], counts)
 
 
 def exchange_events(
     grid: GridConditionals, particles: GridParticles, history: History, generator: torch.Generator
 ) -> GridParticles:
-    """Move events, several times, each by one of the proposals, drawn evenly.
-
-    There are few moves where the particles agree where they are now, and many where they do not.
+    """Move events together, by one of the proposals, drawn evenly.
 
     A Metropolis move on events, map and tables given the token prior and the rate of misreading:
     the events are proposed; the map is drawn from its conditional given the views, whose
     normaliser counts; the tables are integrated out, and drawn anew where a move was accepted.
     """
-    tables = particles.tables
-    rates = tables.token_prior, tables.misread
-    events = grid.fitting(particles.events, history)
-    now = _joint(grid, rates, events, history, particles.initial)
-    position = grid.trace(events, history)[0].position[:, -1]
-    moved = torch.zeros(len(position), dtype=torch.bool)
-    for _ in range(FEW if agreement(position) >= AGREED else MANY):
-        propose = PROPOSALS[int(torch.randint(len(PROPOSALS), (), generator=generator))]
-        trial, log_ratio = propose(grid, now.events, history, generator)
-        tried = (trial != now.events).any(1).nonzero()[:, 0]
-        if not len(tried):
-            continue
-        some = rates[0][tried], rates[1][tried]
-        new = _drawn(grid, some, trial[tried], history, generator)
-        gain = _gain(grid, now.picked(tried), new) + log_ratio[tried]
-        accepted = torch.rand(len(tried), generator=generator).log() < gain
-        now = now.replaced(tried[accepted], new.picked(accepted))
-        moved[tried[accepted]] = True
-    which = moved.nonzero()[:, 0]
-    if not len(which):
-        return replace(particles, events=events)
-    fresh = grid.draw_all_tables(now.events[which], now.initial[which], history, generator)
+    events = fitting(grid, particles.events, history)
+    propose = PROPOSALS[int(torch.randint(len(PROPOSALS), (), generator=generator))]
+    trial, log_ratio = propose(grid, events, history, generator)
+    tried = (trial != events).any(1).nonzero()[:, 0]
+    particles = replace(particles, events=events)
+    if not len(tried):
+        return particles
+    gain, initial = _gain(grid, _some(particles, tried), trial[tried], history, generator)
+    accepted = torch.rand(len(tried), generator=generator).log() < gain + log_ratio[tried]
+    moved = tried[accepted]
+    if not len(moved):
+        return particles
+    fresh = grid.draw_all_tables(trial[moved], initial[accepted], history, generator)
     tables = replace(
-        tables,
-        transition=tables.transition.index_copy(0, which, fresh.transition),
-        outcome=tables.outcome.index_copy(0, which, fresh.outcome),
+        particles.tables,
+        transition=particles.tables.transition.index_copy(0, moved, fresh.transition),
+        outcome=particles.tables.outcome.index_copy(0, moved, fresh.outcome),
     )
-    return GridParticles(now.events, now.initial, tables)
+    return GridParticles(
+        events.index_copy(0, moved, trial[moved]),
+        particles.initial.index_copy(0, moved, initial[accepted]),
+        tables,
+    )
+
+
+def _some(particles: GridParticles, which: Tensor) -> GridParticles:
+    """Pick the particles with some numbers."""
+    tables = Tables(*(table[which] for table in vars(particles.tables).values()))
+    return GridParticles(particles.events[which], particles.initial[which], tables)
 
 
 def _still(history: History) -> Tensor:
@@ -117,7 +82,7 @@ def flipped(
     if not len(still):
         return events, torch.zeros(len(events))
     first, second = _pair(grid, len(events), generator)
-    step = still[grid.pick_times(len(events), len(still), generator)][:, None]
+    step = still[pick_times(len(events), len(still), generator)][:, None]
     event = events.gather(1, step)
     other = torch.where(event == first, second, torch.where(event == second, first, event))
     return events.scatter(1, step, other), torch.zeros(len(events))
@@ -275,38 +240,33 @@ class Guess:
         return terms.logsumexp(1)
 
 
-def _gain(grid: GridConditionals, old: Joint, new: Joint) -> Tensor:
-    """Log ratio of the joint probabilities of new and old, tables and maps integrated out, `(N,)`."""
-    events = evidence_gain(grid.memory.events, old.counts.transition, new.counts.transition)
-    outcomes = evidence_gain(grid.memory.outcomes, old.counts.outcome, new.counts.outcome)
-    return new.log_views - old.log_views + events + outcomes
-
-
-Rates = tuple[Tensor, Tensor]  # token prior (N, X, V), rate of misreading (N,)
-
-
-def _joint(
-    grid: GridConditionals, rates: Rates, events: Tensor, history: History, initial: Tensor
-) -> Joint:
-    """Events `(N, T)` with given maps."""
-    token_prior, misread = rates
-    _, segments, sightings = grid.trace(events, history)
-    logits = grid.segment_logits(segments, sightings, misread, token_prior)
-    log_views = logits.logsumexp(-1).sum(-1) + grid.log_bodily(events, history)
-    return Joint(events, initial, log_views, grid.counts(events, initial, history))
-
-
-def _drawn(
+def _gain(
     grid: GridConditionals,
-    rates: Rates,
-    events: Tensor,
+    particles: GridParticles,
+    trial: Tensor,
     history: History,
     generator: torch.Generator,
-) -> Joint:
-    """Events `(N, T)` with maps drawn for them."""
-    token_prior, misread = rates
+) -> tuple[Tensor, Tensor]:
+    """Log acceptance ratio `(N,)` of trial events `(N, T)`, and the maps drawn for them."""
+    before = grid.counts(particles.events, particles.initial, history)
+    old, _ = _views(grid, particles.tables, particles.events, history)
+    new, initial = _views(grid, particles.tables, trial, history, generator)
+    after = grid.counts(trial, initial, history)
+    gain = new - old + evidence_gain(grid.memory.events, before.transition, after.transition)
+    return gain + evidence_gain(grid.memory.outcomes, before.outcome, after.outcome), initial
+
+
+def _views(
+    grid: GridConditionals,
+    tables: Tables,
+    events: Tensor,
+    history: History,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """log p(views, heading, hand | events), the map integrated out, up to a constant; and a map, if it is to be drawn."""
     _, segments, sightings = grid.trace(events, history)
-    logits = grid.segment_logits(segments, sightings, misread, token_prior)
-    initial = grid.draw_map(logits, segments, token_prior, generator)
-    log_views = logits.logsumexp(-1).sum(-1) + grid.log_bodily(events, history)
-    return Joint(events, initial, log_views, grid.counts(events, initial, history))
+    logits = grid.segment_logits(segments, sightings, tables.misread, tables.token_prior)
+    total = logits.logsumexp(-1).sum(-1) + grid.log_bodily(events, history)
+    if generator is None:
+        return total, events
+    return total, grid.draw_map(logits, segments, tables.token_prior, generator)

@@ -115,7 +115,7 @@ class Vocabulary:
         if effect not in self.effects:
             self.effects.append(effect)
             self.done_to.append([])
-            while self.num_events > self.max_events:
+            while self.num_events >= self.max_events:  # one stays free for what comes
                 self.max_events += 4
         kinds = self.done_to[self.effects.index(effect)]
         if kind not in kinds:

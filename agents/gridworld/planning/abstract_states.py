@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from aif_dcpc.agents.arrays import Floats, Ints
-from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables, Region
+from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables
 from aif_dcpc.agents.gridworld.planning.distances import distances, least_effort
+from aif_dcpc.agents.gridworld.planning.region import Region
 
 Key = tuple[int, int, tuple[tuple[int, int], ...]]
 # thing in hand; whether the milestone is passed; (y, x, token) of the changes

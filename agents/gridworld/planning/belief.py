@@ -1,7 +1,7 @@
 """What a planner is told: means and novelties of the tables, beliefs over the map and the pose."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,23 +12,23 @@ from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridParticles
 from aif_dcpc.agents.gridworld.model.counts import Counts
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
-from aif_dcpc.agents.gridworld.model.paths import History, Trajectory, likeliest
+from aif_dcpc.agents.gridworld.model.paths import Effects, History, Trajectory, likeliest
+from aif_dcpc.agents.gridworld.model.task import Wanted
 from aif_dcpc.agents.gridworld.model.vocabulary import OTHER, OUT_OF_SIGHT, SAME
-from aif_dcpc.agents.gridworld.planning.arrivals import Arrivals, ArrivalTables
+from aif_dcpc.agents.gridworld.planning.arrivals import Arrivals, ArrivalTables, Tried
 from aif_dcpc.agents.gridworld.planning.visibility import Transparency
-from aif_dcpc.agents.gridworld.tables.novelty import alone
-from aif_dcpc.agents.gridworld.tables.prior import Summary
+from aif_dcpc.agents.gridworld.tables.prior import PooledDirichletPrior
+from aif_dcpc.agents.gridworld.tables.summary import Summary
 
 REMEMBERED = 3  # views of each pose
 
 
 @dataclass(frozen=True)
 class PosteriorTables:
-    """Tables as a planner sees them, the free event slots left out.
+    """Tables as a planner sees them, one event standing for all that are not known yet.
 
     Attributes:
-        transition: `(A, V, C, E)` posterior mean p(event | action, token ahead, hand); free slots
-            count as event 0.
+        transition: `(A, V, C, E)` posterior mean p(event | action, token ahead, hand).
         transition_without_optimism: the same after one pseudo-observation of "nothing happened";
             used on every step but the informative one, so that optimism about untried rows counts
             once.
@@ -45,6 +45,9 @@ class PosteriorTables:
         milestone: token whose being written is remembered, or SAME.
         arrivals: outcomes that hang on what is ahead after an event; those events have none in
             `outcome`.
+        resolved: the same, once it is known which twin is wanted, for each that it may be, evenly;
+            none where nothing is open.
+        twins: slots of these.
     """
 
     transition: Floats
@@ -62,6 +65,8 @@ class PosteriorTables:
     takes: Ints
     milestone: int = SAME
     arrivals: ArrivalTables | None = None
+    resolved: tuple[ArrivalTables, ...] = ()
+    twins: tuple[int, ...] = ()
 
     @property
     def num_actions(self) -> int:
@@ -83,30 +88,35 @@ class PosteriorTables:
 def tables_of(
     grid: GridConditionals,
     summaries: tuple[Summary, Summary],
+    events: PooledDirichletPrior,
     transparency: Transparency,
     counts: Counts,
     num_events: int,
     match: Tensor,
     arrivals: Arrivals,
+    wanted: Wanted,
+    running: Tensor,
+    tried: Tried | None,
 ) -> PosteriorTables:
     """The tables as a planner sees them.
 
     Args:
         grid: the model.
         summaries: of events and of outcomes; what has not changed since the last call is reused.
+        events: prior of the events.
         transparency: learned from the views.
         counts: expected counts of all episodes.
-        num_events: motions and registered effects.
+        num_events: motions, registered effects, and one that stands for all that are not known yet.
         match: `(V,)` what the mission names, see `History`.
         arrivals: learned from stored episodes.
+        wanted: what is wanted ahead after a step.
+        running: `(A + E, P, O)` counts of the running episode by the token ahead after each step.
+        tried: what was tried for nothing in this episode, see `ArrivalTables`.
     """
     of_events, of_outcomes = summaries
-    transition, transition_novelty, transition_later = of_events.update(
-        counts.transition, grid.events
-    )
-    outcome, _, outcome_later = of_outcomes.update(counts.outcome, grid.outcomes)
+    transition, transition_novelty, transition_later = of_events.update(counts.transition, events)
+    outcome, outcome_novelty, outcome_later = of_outcomes.update(counts.outcome, grid.outcomes)
     effects = grid.effects
-    base = grid.outcomes.base[0]
     context = effects.classes[:, None], effects.grips
     places = effects.places(match).T
 
@@ -120,13 +130,17 @@ def tables_of(
         spread[:, grid.num_actions :][:, arrivals.events] = 0
         return spread
 
+    novelty = arrivals.novelty(running[grid.num_actions :], grid.outcomes)
+    of_arrivals = _arrival_tables(arrivals, novelty, effects, wanted, num_events)
+    if of_arrivals:
+        of_arrivals["arrivals"] = replace(of_arrivals["arrivals"], tried=tried)
     return PosteriorTables(
         transition=_folded(by_token(transition), num_events),
         transition_without_optimism=_folded(by_token(transition_later), num_events),
         transition_novelty=by_token(transition_novelty),
         outcome=by_place(outcome),
         outcome_without_optimism=by_place(outcome_later),
-        outcome_novelty=alone(counts.outcome, base)[:, places].transpose(1, 0, 2),
+        outcome_novelty=by_place(outcome_novelty[..., None])[..., 0],
         transparency=transparency.mean(),
         misread=float(grid.prior.mean_misread(counts)),
         num_tokens=grid.num_tokens,
@@ -135,14 +149,28 @@ def tables_of(
         writes=effects.writes[:num_events].numpy(),
         takes=effects.takes[:num_events].numpy(),
         milestone=effects.milestone,
-        arrivals=ArrivalTables.of(arrivals, places, num_events),
+        **of_arrivals,
     )
 
 
+def _arrival_tables(
+    arrivals: Arrivals, novelty: Floats, effects: Effects, wanted: Wanted, num_events: int
+) -> dict[str, Any]:
+    """The fields of `PosteriorTables` that tell of arrivals."""
+    now, *later = (
+        ArrivalTables.of(arrivals, novelty, effects.places(match).T, num_events)
+        for match in (wanted.match, *wanted.if_told)
+    )
+    if now is None:
+        return {}
+    resolved = tuple(table for table in later if table is not None)
+    return {"arrivals": now, "resolved": resolved, "twins": wanted.twins}
+
+
 def _folded(table: Floats, known: int) -> Floats:
-    """A transition table without its free event slots, whose probability goes to event 0."""
+    """A transition table whose last event stands for all free slots."""
     folded = table[..., :known].copy()
-    folded[..., 0] += table[..., known:].sum(-1)
+    folded[..., -1] += table[..., known:].sum(-1)
     return folded
 
 
@@ -292,108 +320,3 @@ def cell_information(cells: Floats, misread: float, num_tokens: int) -> Floats:
 
 def _entropy(chance: Floats) -> Floats:
     return -chance * np.log(np.maximum(chance, 1e-300))
-
-
-@dataclass(frozen=True)
-class Region:
-    """The part of the map worth planning in: what was seen, the agent, and one cell around.
-
-    State s = heading * cells + cell; cell index `cells` stands for everything outside.
-
-    Attributes:
-        index: `(cells,)` map cell of each region cell.
-        next: `(S, E)` state after each event (blocked at the border).
-        cell_ahead: `(S,)` cell ahead.
-        view: `(S, P)` cells in the view.
-        shape: (rows, columns).
-        corner: (y, x) of the first cell, without wrapping.
-        steps, turns: what events do, see `PosteriorTables`.
-        size: cells along a side of the map.
-    """
-
-    index: Ints
-    next: Ints
-    cell_ahead: Ints
-    view: Ints
-    shape: tuple[int, int]
-    corner: tuple[int, int]
-    steps: Ints
-    turns: Ints
-    size: int
-
-    @property
-    def num_cells(self) -> int:
-        """Cells in the region."""
-        return len(self.index)
-
-    def place(self, cell: int) -> tuple[int, int]:
-        """(y, x) without wrapping of a region cell."""
-        y, x = divmod(cell, self.shape[1])
-        return y + self.corner[0], x + self.corner[1]
-
-    def cell(self, y: int, x: int) -> int:
-        """Region cell at a place; `cells` outside."""
-        row = y - self.corner[0]
-        column = x - self.corner[1]
-        inside = 0 <= row < self.shape[0] and 0 <= column < self.shape[1]
-        return row * self.shape[1] + column if inside else self.num_cells
-
-    def state(self, pose: Ints) -> Ints:
-        """States of poses `(..., 3)`, which lie inside."""
-        y = pose[..., 0] - self.corner[0]
-        x = pose[..., 1] - self.corner[1]
-        return pose[..., 2] * self.num_cells + y * self.shape[1] + x
-
-    def poses_along(self, pose: Ints, events: Sequence[int]) -> Ints:
-        """Poses from one on along events, `(L, 3)`."""
-        found = [int(self.state(pose))]
-        for event in events:
-            found.append(int(self.next[found[-1], event]))
-        heading, cell = np.divmod(np.array(found), self.num_cells)
-        row, column = np.divmod(cell, self.shape[1])
-        return np.stack([row + self.corner[0], column + self.corner[1], heading], -1)
-
-
-def region_of(
-    belief: Belief, tables: PosteriorTables, geometry: Geometry, last: Region | None = None
-) -> Region:
-    """The bounding box of seen cells and poses, with a margin of one.
-
-    The last region is returned if it still fits.
-    """
-    places = geometry.unwrapped(belief.origin)[belief.seen]
-    places = np.concatenate([places, belief.pose[:, :2]])
-    top, left = (places.min(0) - 1).tolist()
-    rows, columns = (places.max(0) - (top, left) + 2).tolist()
-    if last is not None and last.size == geometry.size:
-        same = (last.shape, last.corner) == ((rows, columns), (top, left))
-        if (
-            same
-            and np.array_equal(last.steps, tables.steps)
-            and np.array_equal(last.turns, tables.turns)
-        ):
-            return last
-    return _lay_out((rows, columns), (top, left), tables, geometry)
-
-
-def _lay_out(
-    shape: tuple[int, int], corner: tuple[int, int], tables: PosteriorTables, geometry: Geometry
-) -> Region:
-    (rows, columns) = shape
-    (top, left) = corner
-    y, x = (a.ravel() for a in np.mgrid[:rows, :columns])
-    index = ((y + top) % geometry.size) * geometry.size + (x + left) % geometry.size
-    place = np.stack([y, x], -1)
-
-    def cell(at: Ints) -> Ints:
-        inside = (at >= 0).all(-1) & (at[..., 0] < rows) & (at[..., 1] < columns)
-        return np.where(inside, at[..., 0] * columns + at[..., 1], rows * columns)
-
-    cell_ahead = cell(place + geometry.cell_ahead[:, None]).ravel()
-    view = cell(place[:, None] + geometry.offsets[:, None]).reshape(4 * rows * columns, -1)
-    target = cell(place[:, None] + tables.steps.transpose(1, 0, 2)[:, None])
-    target = np.where(target == rows * columns, np.arange(rows * columns)[:, None], target)
-    heading = (np.arange(4)[:, None] + tables.turns) % 4
-    following = (heading[:, None] * rows * columns + target).reshape(4 * rows * columns, -1)
-    world = tables.steps, tables.turns, geometry.size
-    return Region(index, following, cell_ahead, view, shape, corner, *world)

@@ -17,7 +17,8 @@ What Q is made of is told by `terms`: the four terms of the best policy after ea
 its expected free energy.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -25,17 +26,23 @@ import numpy.typing as npt
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
 from aif_dcpc.agents.gridworld.planning.abstract_states import Goal, Search, SearchBudget
+from aif_dcpc.agents.gridworld.planning.arrivals import ArrivalTables
 from aif_dcpc.agents.gridworld.planning.belief import (
     REMEMBERED,
     Belief,
     PosteriorTables,
-    Region,
     cell_information,
-    region_of,
 )
 from aif_dcpc.agents.gridworld.planning.distances import distances
 from aif_dcpc.agents.gridworld.planning.policy_iteration import optimal_value
-from aif_dcpc.agents.gridworld.planning.stage import Stage, terms_of_plan
+from aif_dcpc.agents.gridworld.planning.region import Region, region_of
+from aif_dcpc.agents.gridworld.planning.stage import (
+    Prospect,
+    Stage,
+    Steps,
+    expected_value,
+    terms_of_plan,
+)
 from aif_dcpc.agents.gridworld.planning.terms import Outcomes
 from aif_dcpc.agents.gridworld.planning.visibility import information_at
 from aif_dcpc.agents.preferences import Preferences
@@ -102,6 +109,11 @@ class Planner:
         preferences = self.preferences
         return preferences.log_preference() + preferences.discount * preferences.tail(self.anew)
 
+    @property
+    def _serves(self) -> float:
+        """How many times what a step teaches about outcomes counts."""
+        return self.preferences.lasting if self.learns else 1.0
+
     def plan(self, belief: Belief, tables: PosteriorTables, geometry: Geometry) -> Plan:
         """Expected free energy of every action at the present belief."""
         region = self._region = region_of(belief, tables, geometry, self._region)
@@ -110,12 +122,13 @@ class Planner:
         stage, at = self._stage(search, belief, tables, geometry, roots)
         never = np.full(len(stage.preference), self.preferences.log_preference_of_never)
         pragmatic = self._value(stage, never, np.full(len(never), -np.inf))
-        informative = stage.informative(pragmatic)
+        outcomes = Outcomes(tables, self._log_preference)
+        prospects = self._prospects_of(stage, outcomes, pragmatic)
+        informative = stage.informative(expected_value(prospects))
         value = self._value(stage, pragmatic, informative.max(1))
         scores = np.maximum(stage.plain(value), informative)
-        outcomes = Outcomes(tables, self._log_preference)
         roots, which = np.unique(at, return_inverse=True)
-        terms = terms_of_plan(stage, outcomes, pragmatic, value, roots)
+        terms = terms_of_plan(stage, outcomes, prospects, value, roots)
         mean = np.tensordot(np.bincount(which, belief.weights), terms, 1)
         risk, ambiguity, information, novelty = mean.T
         likeliest = belief.likeliest
@@ -124,6 +137,18 @@ class Planner:
         self.intended = [search.absolute(number) for number in goals]
         path = region.poses_along(belief.pose[likeliest], events)
         return Plan(risk, ambiguity, information, novelty, len(search.found), path)
+
+    def _prospects_of(self, stage: Stage, outcomes: Outcomes, pragmatic: Floats) -> list[Prospect]:
+        """What may follow an informative step: going on as before, or knowing which twin is wanted."""
+        told = stage.told
+        asis = Steps(stage, outcomes, pragmatic)
+        if told is None:
+            return [Prospect(np.ones(len(pragmatic)), asis)]
+        prospects = [Prospect(1 - told, asis)]
+        for resolved in stage.resolved:
+            value = self._value(resolved, pragmatic, np.full(len(pragmatic), -np.inf))
+            prospects.append(Prospect(told / len(stage.resolved), Steps(resolved, outcomes, value)))
+        return prospects
 
     def _predicted(self, stage: Stage, scores: Floats, state: int) -> tuple[list[int], list[int]]:
         """States along the best policy, and the events between them, if the likeliest always happens."""
@@ -177,65 +202,73 @@ class Planner:
         token_ahead = cells[which, region.cell_ahead[state]]  # (N, V)
         situation = np.array([2 * node.hand + node.passed for node in search.found])[which]
         sums, flows = self._expected(token_ahead, situation, tables)
-        preference, novelty, preference_without_optimism = sums
-        flow, flow_without_optimism = flows
-        arrival, arrival_without_optimism = self._arrive(
-            tables,
-            token_ahead,
-            situation,
-            successor,
-            [preference, preference_without_optimism],
-            flows,
-        )
-        sight = self._information(search, belief, tables, geometry, kept, number)
-        # of a map that has had its day nothing is gained
-        goes_on = flow / self.preferences.discount
         stage = Stage(
-            preference=preference,
-            information=np.matmul(goes_on, sight[successor][..., None])[..., 0],
-            novelty=novelty,
-            flow=flow,
-            preference_without_optimism=preference_without_optimism,
-            flow_without_optimism=flow_without_optimism,
+            preference=sums[0],
+            information=np.zeros(sums[0].shape),
+            novelty=sums[1],
+            flow=flows[0],
+            preference_without_optimism=sums[2],
+            flow_without_optimism=flows[1],
             successor=successor,
             bound=bound,
             abstract_state=which,
             token_ahead=token_ahead,
             situation=situation,
-            arrival=arrival,
-            arrival_without_optimism=arrival_without_optimism,
         )
+        places = np.append(region.index, geometry.size**2)[region.cell_ahead[state]]
+        resolved = [self._arriving(stage, tables, one, places) for one in tables.resolved]
+        stage = self._arriving(stage, tables, tables.arrivals, places)
+        look = partial(self._look, search, belief, tables, geometry, kept, number)
+        sight = look(cell_information(cells, tables.misread, tables.num_tokens))
+        told = 1 - np.exp(-look(_news(search, belief, tables))) if resolved else None
+        # of a map that has had its day nothing is gained
+        goes_on = stage.flow / self.preferences.discount
+        information = np.matmul(goes_on, sight[successor][..., None])[..., 0]
+        stage = replace(stage, information=information, resolved=resolved, told=told)
         return stage, number[roots]
 
-    def _arrive(
+    def _arriving(
         self,
+        stage: Stage,
         tables: PosteriorTables,
-        token_ahead: Floats,
-        situation: Ints,
-        successor: Ints,
-        preferences: list[Floats],
-        flows: list[Floats],
-    ) -> list[Floats | None]:
-        """Add what hangs on the token ahead after an event to preferences and flows, in place.
+        arrivals: ArrivalTables | None,
+        places: Ints,
+    ) -> Stage:
+        """A stage with what hangs on the token ahead after an event.
 
-        Returns:
-            `(N, A, O)` probability of the outcomes of such events in an informative step, and in any
-                other; None where there are none.
+        `places` `(N,)` are the map cells ahead.
         """
-        if tables.arrivals is None:
-            return [None, None]
-        parts: list[Floats | None] = []
-        ahead = token_ahead[successor]
-        for preference, flow, informative in zip(preferences, flows, (True, False), strict=True):
-            outcome = tables.arrivals.at(ahead, situation % 2, informative=informative)  # (N, E, O)
-            chance = _chance_of_events(tables, token_ahead, situation, informative=informative)
-            predicted = np.einsum("nae,neo->nao", chance, outcome)
-            preference += predicted @ self._log_preference
-            flow += (
-                self.preferences.discount * chance * (outcome @ self.preferences.goes_on())[:, None]
+        if arrivals is None:
+            return stage
+        ahead = stage.token_ahead[stage.successor]
+        passed = stage.situation % 2
+        cells = places[stage.successor]
+        new = self._serves * arrivals.new(ahead, cells, passed)
+        found = []
+        for informative in (True, False):
+            outcome = arrivals.at(ahead, cells, passed, informative=informative)  # (N, E, O)
+            chance = _chance_of_events(
+                tables, stage.token_ahead, stage.situation, informative=informative
             )
-            parts.append(predicted)
-        return parts
+            predicted = np.einsum("nae,neo->nao", chance, outcome)
+            goes_on = chance * (outcome @ self.preferences.goes_on())[:, None]
+            flow = self.preferences.discount * goes_on
+            novelty = (chance @ new[..., None])[..., 0]
+            found.append((predicted, predicted @ self._log_preference, flow, novelty))
+        (
+            (predicted, preference, flow, novelty),
+            (predicted_later, preference_later, flow_later, _),
+        ) = found
+        return replace(
+            stage,
+            preference=stage.preference + preference,
+            novelty=stage.novelty + novelty,
+            flow=stage.flow + flow,
+            preference_without_optimism=stage.preference_without_optimism + preference_later,
+            flow_without_optimism=stage.flow_without_optimism + flow_later,
+            arrival=predicted,
+            arrival_without_optimism=predicted_later,
+        )
 
     def _expected(
         self, token_ahead: Floats, situation: Ints, tables: PosteriorTables
@@ -263,8 +296,7 @@ class Planner:
         """
         rows = tables.outcome_rows()
         table = tables.transition[:, :, hand].transpose(1, 0, 2)  # (V, A, E)
-        serves = self.preferences.lasting if self.learns else 1.0
-        new = serves * tables.outcome_novelty[passed][rows].transpose(2, 0, 1)
+        new = self._serves * tables.outcome_novelty[passed][rows].transpose(2, 0, 1)
         novelty = tables.transition_novelty[:, :, hand].T + (table * new).sum(-1)
         preference, flow = self._prospects(table, tables.outcome[passed][rows])
         preference_without_optimism, flow_without_optimism = self._prospects(
@@ -287,7 +319,7 @@ class Planner:
         stays = (outcome @ preferences.goes_on()).transpose(2, 0, 1)
         return (table * gain).sum(-1), preferences.discount * table * stays
 
-    def _information(
+    def _look(
         self,
         search: Search,
         belief: Belief,
@@ -295,11 +327,14 @@ class Planner:
         geometry: Geometry,
         kept: Ints,
         number: Ints,
+        information: Floats,
     ) -> Floats:
-        """Information gain about the map of arriving in every kept state, `(N,)`."""
+        """What is told by all cells in sight on arriving in every kept state, `(N,)`.
+
+        `information` `(n, cells + 1)` is what each cell tells in every abstract state.
+        """
         region = search.region
         cells = np.stack([node.cells for node in search.found])
-        information = cell_information(cells, tables.misread, tables.num_tokens)
         which, state = np.divmod(kept, len(region.cell_ahead))
         memory, views = _remembered(belief, region, number.reshape(len(cells), -1), len(kept))
         view = region.view[state]
@@ -320,6 +355,15 @@ def _chance_of_events(
         rows = situation // 2 == hand
         chance[rows] = np.tensordot(token_ahead[rows], transition[:, :, hand], (1, 1))
     return chance
+
+
+def _news(search: Search, belief: Belief, tables: PosteriorTables) -> Floats:
+    """Minus the log probability that a cell not seen yet shows none of the twins, `(n, cells + 1)`."""
+    region = search.region
+    seen = np.append(belief.seen[region.index], False)
+    chance = search.present[:, list(tables.twins)].sum(1)
+    news = np.where(seen, 0.0, -np.log1p(-np.minimum(chance, 0.999)))
+    return np.broadcast_to(news, (len(search.found), len(news))).copy()
 
 
 def _remembered(belief: Belief, region: Region, number: Ints, size: int) -> tuple[Ints, Ints]:

@@ -1,5 +1,6 @@
 """One-step quantities of every state that a plan may come through, and policies on them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -31,6 +32,9 @@ class Stage:
         situation: `(N,)` 2 * thing in hand, + 1 if the milestone is passed.
         arrival, arrival_without_optimism: `(N, A, O)` probability of the outcomes that hang on what
             is ahead after the step; None where none do.
+        told: `(N,)` probability that arriving in a state tells which twin is wanted; None where that
+            is known, or there are none.
+        resolved: the same stage, once that is known, for each twin that it may be, evenly.
     """
 
     preference: Floats
@@ -46,6 +50,8 @@ class Stage:
     situation: Ints
     arrival: Floats | None = None
     arrival_without_optimism: Floats | None = None
+    told: Floats | None = None
+    resolved: Sequence["Stage"] = ()
 
     def after(self, value: Floats) -> Ints:
         """`(N, E)` the state whose value counts after each event: its successor, or the bound."""
@@ -68,6 +74,19 @@ class Stage:
             self.preference_without_optimism
             + np.matmul(self.flow_without_optimism, self.later(value)[..., None])[..., 0]
         )
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """What may follow an informative step.
+
+    Attributes:
+        share: `(N,)` probability that this follows, by the state after the step.
+        steps: the best plain steps then.
+    """
+
+    share: Floats
+    steps: "Steps"
 
 
 @dataclass(frozen=True)
@@ -139,19 +158,18 @@ class Steps:
 
 
 def terms_of_plan(
-    stage: Stage, outcomes: Outcomes, pragmatic: Floats, value: Floats, roots: Ints
+    stage: Stage, outcomes: Outcomes, prospects: Sequence[Prospect], value: Floats, roots: Ints
 ) -> Floats:
     """Terms of each first action in each root, the best steps following it, `(K, A, 4)`.
 
     Args:
         stage, outcomes: of one step.
-        pragmatic: `(N,)` values after the informative step.
+        prospects: what may follow the informative step.
         value: `(N,)` values before it.
         roots: `(K,)` states.
     """
-    later = Steps(stage, outcomes, pragmatic)
     now = Steps(stage, outcomes, value)
-    scores = stage.informative(pragmatic)
+    scores = stage.informative(expected_value(prospects))
     stops = scores.max(1) > now.scores.max(1)
     entries = np.unique(now.after[roots])
     order = reached(entries, now.flow(stops), now.after)
@@ -161,7 +179,7 @@ def terms_of_plan(
         a.ravel() for a in np.broadcast_arrays(roots[:, None], np.arange(scores.shape[1]))
     )
     asked = np.concatenate([halted, first])
-    informed = _informative_terms(later, asked, np.concatenate([best, action]))
+    informed = _informative_terms(now, prospects, asked, np.concatenate([best, action]))
     last = np.zeros((len(value), NUM_TERMS))
     last[halted] = informed[: len(halted)]
     following = now.totals(entries, stops, last)
@@ -174,13 +192,24 @@ def terms_of_plan(
     return terms.reshape(len(roots), -1, NUM_TERMS)
 
 
-def _informative_terms(later: Steps, states: Ints, actions: Ints) -> Floats:
+def expected_value(prospects: Sequence[Prospect]) -> Floats:
+    """Value of the states after an informative step, `(N,)`."""
+    value: Floats = np.sum([one.share * one.steps.value for one in prospects], 0)
+    return value
+
+
+def _informative_terms(
+    now: Steps, prospects: Sequence[Prospect], states: Ints, actions: Ints
+) -> Floats:
     """Terms of an informative step and all plain steps after it, `(M, 4)`."""
-    stage = later.stage
+    stage = now.stage
     terms = np.zeros((len(states), NUM_TERMS))
-    terms[:, :2] = later.risks(states, actions, informative=True)
+    terms[:, :2] = now.risks(states, actions, informative=True)
     terms[:, 2] = stage.information[states, actions]
     terms[:, 3] = stage.novelty[states, actions]
-    after = later.after[states]
-    following = later.totals(np.unique(after))
-    return terms + (stage.flow[states, actions][..., None] * following[after]).sum(1)
+    after = stage.after(expected_value(prospects))[states]
+    flow = stage.flow[states, actions]
+    for one in prospects:
+        following = one.steps.totals(np.unique(after))
+        terms += ((flow * one.share[after])[..., None] * following[after]).sum(1)
+    return terms

@@ -7,6 +7,7 @@ and H concentrations (see `PooledDirichletPrior`).
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from aif_dcpc.agents.arrays import Ints
 from aif_dcpc.agents.gridworld.compiled import compiled
@@ -38,7 +39,7 @@ def add_new_evidence(
     evidence: Array,
     pooled: Array,
     head: Ints,
-    base: Array,
+    possible: npt.NDArray[np.bool_],
     level: Ints,
     group: Ints,
     rows: Array,
@@ -50,7 +51,7 @@ def add_new_evidence(
         evidence: `(N, H, L, G)`, see `structure_posterior`.
         pooled: `(N, R, X)` new counts.
         head: `(N,)`.
-        base: `(R, X)` base measures.
+        possible: `(R, X)` whether x is.
         level, group: `(R,)` pooling and value of the first axis of each row.
         rows: `(H, head, R, X + 1)` Dirichlet parameters given the past; at X their sum.
         log_gamma: of `rows`.
@@ -66,7 +67,7 @@ def add_new_evidence(
                     continue
                 total += new
                 for alpha in range(len(rows)):
-                    if base[row, x] > 0:
+                    if possible[row, x]:
                         gain = (
                             math.lgamma(new + rows[alpha, at, row, x])
                             - log_gamma[alpha, at, row, x]
@@ -85,12 +86,12 @@ def add_new_evidence(
 
 @compiled
 def row_parameters(
-    pooled: Array, head: Ints, base: Array, rows: Array, context_rows: Ints
+    pooled: Array, head: Ints, possible: npt.NDArray[np.bool_], rows: Array, context_rows: Ints
 ) -> Array:
     """Dirichlet parameters of one row per case and pooling, `(N, H, L, X)`; 0 where impossible.
 
     Args:
-        pooled, head, base, rows: as `add_new_evidence`.
+        pooled, head, possible, rows: as `add_new_evidence`.
         context_rows: `(N, L)` the rows.
     """
     number, poolings = context_rows.shape
@@ -101,7 +102,7 @@ def row_parameters(
             row = context_rows[case, pooling]
             for alpha in range(len(rows)):
                 for x in range(width):
-                    if base[row, x] > 0:
+                    if possible[row, x]:
                         result[case, alpha, pooling, x] = (
                             rows[alpha, head[case], row, x] + pooled[case, row, x]
                         )
@@ -156,7 +157,7 @@ def draw_tables(
     source: np.random.Generator,
     pooled: Array,
     head: Ints,
-    base: Array,
+    possible: npt.NDArray[np.bool_],
     rows: Array,
     index: Ints,
     weights: Array,
@@ -168,7 +169,7 @@ def draw_tables(
 
     Args:
         source: of randomness.
-        pooled, head, base, rows: as `add_new_evidence`.
+        pooled, head, possible, rows: as `add_new_evidence`.
         index: `(L, C)` the row of each context under each pooling.
         weights: `(N, H, L, G)`, see `structure_posterior`.
     """
@@ -186,7 +187,7 @@ def draw_tables(
                 top = -np.inf
                 total = 0.0
                 for x in range(width):
-                    if base[row, x] > 0:
+                    if possible[row, x]:
                         size = rows[alpha[case], head[case], row, x] + pooled[case, row, x]
                         gamma = max(source.standard_gamma(size + 1), TINY)
                         drawn[row, x] = (
@@ -194,7 +195,7 @@ def draw_tables(
                         )
                         top = max(top, drawn[row, x])
                 for x in range(width):
-                    drawn[row, x] = math.exp(drawn[row, x] - top) if base[row, x] > 0 else 0.0
+                    drawn[row, x] = math.exp(drawn[row, x] - top) if possible[row, x] else 0.0
                     total += drawn[row, x]
                 for x in range(width):
                     drawn[row, x] /= total

@@ -20,6 +20,7 @@ from scipy.special import gammaln
 from torch import Tensor
 
 from aif_dcpc.agents.arrays import Ints
+from aif_dcpc.agents.gridworld.tables.heads import learned_shares
 from aif_dcpc.agents.gridworld.tables.loops import (
     add_new_evidence,
     draw_tables,
@@ -30,7 +31,6 @@ from aif_dcpc.agents.gridworld.tables.prior import (
     TINY,
     Array,
     PooledDirichletPrior,
-    learned_shares,
     structure_posterior,
 )
 
@@ -86,15 +86,15 @@ class TablePosterior:
     def _pooled(self, own: Tensor) -> Array:
         """Own counts of every row, `(N, R, X)`."""
         counts = own.reshape(len(own), -1, own.shape[-1]).contiguous().numpy()
-        return pool(counts, self.prior.index, len(self.prior.base))
+        return pool(counts, self.prior.index, self.prior.num_rows)
 
     def _structures(self, pooled: Array, head: Ints) -> tuple[Array, Array]:
         """What past and own counts say about structures, see `structure_posterior`."""
         prior = self.prior
         evidence = self._log_evidence[head]
-        layout = prior.base, prior.level, prior.group
+        layout = prior.possible, prior.level, prior.group
         add_new_evidence(evidence, pooled, head, *layout, self._rows, self._log_gammas)
-        return structure_posterior(evidence, prior.chances, prior.shares)
+        return structure_posterior(evidence, prior.chances_of(head), prior.shares)
 
     def log_evidence(self, own: Tensor, head: Tensor) -> Tensor:
         """log p(past + own), structures integrated out, `(N,)`."""
@@ -108,7 +108,7 @@ class TablePosterior:
         heads = head.contiguous().numpy()
         at = context.numpy()
         rows = row_parameters(
-            pooled, heads, prior.base, self._rows, np.ascontiguousarray(prior.index[:, at].T)
+            pooled, heads, prior.possible, self._rows, np.ascontiguousarray(prior.index[:, at].T)
         )
         weights, _ = self._structures(pooled, heads)
         here = weights[np.arange(len(own)), :, :, prior.group_of_context[at], None]  # (N, H, L, 1)
@@ -125,7 +125,7 @@ class TablePosterior:
         pooled = self._pooled(own)
         heads = head.contiguous().numpy()
         weights, _ = self._structures(pooled, heads)
-        drawn = draw_tables(source, pooled, heads, prior.base, self._rows, prior.index, weights)
+        drawn = draw_tables(source, pooled, heads, prior.possible, self._rows, prior.index, weights)
         return torch.from_numpy(drawn).to(own.dtype).view(own.shape)
 
 

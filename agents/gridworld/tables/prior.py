@@ -4,7 +4,8 @@ A table p(x | head, context) has, for each head (an action, say), a *structure* 
 are (a concentration), whether the context matters at all, and, if it does, for each value of its
 first axis (a token ahead, say) by itself, which of the other axes matter. What does not matter has
 its counts pooled. How common each concentration is (a tiny one makes rows all but deterministic) is
-learned from the heads together (`learned_shares`). Given the structure every row is
+learned from the heads together (`heads.learned_shares`); what an action does to some things it may do to others,
+and if what is in hand matters for some it may for others (`heads`). Given the structure every row is
 Dirichlet(alpha_h base), so evidence, posterior mean, novelty and exact draws are in closed form:
 
     log p(counts | h) = sum over rows [ln G(alpha) - ln G(alpha + n.) + sum_x ln G(alpha b_x + n_x)
@@ -17,7 +18,7 @@ sum over all their choices is a product of sums. Counts carry any leading axes: 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -27,12 +28,16 @@ import torch
 from scipy.special import digamma, entr, gammaln
 from torch import Tensor
 
+from aif_dcpc.agents.arrays import Ints
 from aif_dcpc.agents.gridworld.compiled import compiled
+from aif_dcpc.agents.gridworld.tables.novelty import dirichlet_information
 
 Array = npt.NDArray[Any]
 
+Triple = tuple[Tensor, Tensor, Tensor]
+
 TINY = 1e-30
-EM_ROUNDS = 20
+MET = 0.5  # expected counts from which something counts as having happened
 IMPOSSIBLE = -12.0  # log evidence of one (perhaps fractional) count where the base measure is zero
 
 
@@ -44,13 +49,14 @@ class PooledDirichletPrior:
     so that the arithmetic is done by numpy, on the memory of the tensors that come and go.
 
     Attributes:
-        base: `(R, X)` base measure of every row; zero where x is impossible.
+        base: `(heads, R, X)` base measure of every row (one head: of all of them); zero where x is
+            impossible.
         index: `(L, C)` the row that each of the C contexts has under each pooling; pooling 0
             ignores the context.
         alphas: `(H,)` total concentrations.
         shares: `(H,)` how likely each is.
-        chances: `(L,)` prior probability that the context does not matter, and of each other
-            pooling if it does.
+        chances: `(heads, L)` prior probability that the context does not matter, and of each other
+            pooling if it does (one head: of all of them).
         context: sizes of the context axes; the first has size G.
     """
 
@@ -97,13 +103,23 @@ class PooledDirichletPrior:
             start += number
         layout = np.concatenate(rows)
         return cls(
-            layout,
+            layout[None],
             np.stack(index),
             np.array(alphas, layout.dtype),
             np.full(len(alphas), 1 / len(alphas)) if shares is None else np.array(shares, float),
-            np.array(chances, float),
+            np.array(chances, float)[None],
             context,
         )
+
+    def of_heads(self, heads: Ints) -> "PooledDirichletPrior":
+        """The prior of some heads."""
+        base = self.base if len(self.base) == 1 else self.base[heads]
+        chances = self.chances if len(self.chances) == 1 else self.chances[heads]
+        return replace(self, base=base, chances=chances)
+
+    def chances_of(self, heads: Ints) -> Array:
+        """`chances` of cases that belong to heads `(N,)`."""
+        return self.chances[np.zeros_like(heads) if len(self.chances) == 1 else heads]
 
     # -- layout ------------------------------------------------------------------------------------
 
@@ -111,20 +127,30 @@ class PooledDirichletPrior:
     def _pooling(self) -> Array:
         """`(R, C)` 1 where a row gathers a context's counts."""
         return (
-            (self.index[:, None] == np.arange(len(self.base))[:, None])
+            (self.index[:, None] == np.arange(self.num_rows)[:, None])
             .any(0)
             .astype(self.base.dtype)
         )
 
+    @property
+    def num_rows(self) -> int:
+        """How many rows there are, R."""
+        return self.base.shape[1]
+
+    @cached_property
+    def possible(self) -> npt.NDArray[np.bool_]:
+        """`(R, X)` whether x is possible."""
+        return self.base[0] > 0
+
     @cached_property
     def level(self) -> Array:
         """`(R,)` pooling of each row."""
-        return (np.arange(len(self.base))[:, None] >= self.index[:, 0]).sum(1) - 1
+        return (np.arange(self.num_rows)[:, None] >= self.index[:, 0]).sum(1) - 1
 
     @cached_property
     def group(self) -> Array:
         """`(R,)` value of the first axis that a row belongs to; 0 where the context is ignored."""
-        groups = np.zeros(len(self.base), np.int64)
+        groups = np.zeros(self.num_rows, np.int64)
         for rows in self.index[1:]:
             groups[rows] = self.group_of_context
         return groups
@@ -144,8 +170,8 @@ class PooledDirichletPrior:
 
     @cached_property
     def _prior(self) -> tuple[Array, Array, Array]:
-        """alpha b `(H, R, X)`, its log gamma function, and the log gamma function of alpha `(H,)`."""
-        prior = np.maximum(self.alphas[:, None, None] * self.base, TINY)
+        """alpha b `(H, heads, R, X)`, its log gamma function, and that of alpha `(H,)`."""
+        prior = np.maximum(self.alphas[:, None, None, None] * self.base, TINY)
         return prior, gammaln(prior), gammaln(self.alphas)
 
     def pooled(self, counts: Array) -> Array:
@@ -168,7 +194,7 @@ class PooledDirichletPrior:
         """log p(counts | concentration, pooling) by value of the first axis, `(..., head, H, L, G)`."""
         prior, log_gamma = (self._upright(value, pooled) for value in self._prior[:2])
         gain = gammaln(pooled + prior) - log_gamma
-        cells = np.where(self.base > 0, gain, IMPOSSIBLE * pooled).sum(-1)
+        cells = np.where(self.possible, gain, IMPOSSIBLE * pooled).sum(-1)
         total = pooled.sum(-1)
         alphas, constant = (self._upright(value, total) for value in (self.alphas, self._prior[2]))
         logits = np.moveaxis((cells + constant - gammaln(total + alphas)) @ self._membership, 0, -2)
@@ -177,16 +203,37 @@ class PooledDirichletPrior:
     def _rows(self, pooled: Array) -> Array:
         """Dirichlet parameters `(H, ..., head, R, X)`; 0 where impossible."""
         return np.where(
-            self.base > 0, pooled + self._upright(self._prior[0], pooled), pooled.dtype.type(0)
+            self.possible, pooled + self._upright(self._prior[0], pooled), pooled.dtype.type(0)
         )
 
     def _row_weights(self, pooled: Array) -> Array:
         """p(pooling of the row, concentration | counts), `(H, ..., head, R)`."""
         evidence = self.log_evidences(pooled).astype(float)
         cases = evidence.reshape(-1, *evidence.shape[-3:])
-        weights, _ = structure_posterior(cases, self.chances, self.shares)
-        by_row = weights[:, :, self.level, self.group].reshape(*evidence.shape[:-2], len(self.base))
+        each = np.broadcast_to(self.chances, (*evidence.shape[:-3], self.chances.shape[-1]))
+        each = np.ascontiguousarray(each).reshape(len(cases), each.shape[-1])
+        weights, _ = structure_posterior(cases, each, self.shares)
+        by_row = weights[:, :, self.level, self.group].reshape(*evidence.shape[:-2], self.num_rows)
         return np.moveaxis(by_row, -2, 0)
+
+    def apart(self, counts: Tensor, nothing: int) -> Array:
+        """What one more x teaches of every row by itself, nats, `(..., head, *context)`.
+
+        What other values of the first axis taught says how x is foreseen, but not that it need not be
+        tried: a row is asked as if it were the only one, with a Dirichlet prior of mass 1. Which of the
+        other axes matter is averaged over with the prior's chances: that nothing came of a thing in some
+        colours is no reason not to try it in others. Where a value of the first axis has given
+        something else than `nothing`, all of them may matter: such rows are what tasks are about.
+        """
+        pooled = self.pooled(counts.numpy()).astype(float)
+        weights = self.chances[:, self.level] * (self.level > 0)
+        new = self._onto_contexts(weights * dirichlet_information(self.base + pooled), -1)
+        every = counts.double().numpy().reshape(*new.shape, -1)
+        eventful = np.delete(every, nothing, -1).sum(-1)
+        others = tuple(range(-len(self.context) + 1, 0))
+        telling = eventful.sum(others, keepdims=True) > MET
+        finest = dirichlet_information(self.base[0, 0] + every)
+        return np.where(telling, finest, new)
 
     def _onto_contexts(self, rows: Array, axis: int) -> Array:
         """Sum over poolings of what a context's rows hold; the context axes replace that of rows."""
@@ -194,8 +241,13 @@ class PooledDirichletPrior:
         spread = rows.take(self.index, at).sum(at)
         return spread.reshape(*rows.shape[:at], *self.context, *rows.shape[at + 1 :])
 
-    def summary(self, counts: Tensor, nothing: int) -> "Triple":
+    def summary(self, counts: Tensor, nothing: int, *, apart: bool = False) -> Triple:
         """What planning needs of every row `(..., head, *context)`.
+
+        Args:
+            counts: `(..., head, *context, x)`.
+            nothing: what an idle trial gives.
+            apart: novelty is that of `apart`.
 
         Returns:
             the posterior mean; I(x; table) in nats; and the mean after one more trial of the row
@@ -216,79 +268,15 @@ class PooledDirichletPrior:
         mean = self._onto_contexts((weights[..., None] * means).sum(0), -2)
         after_idle = idle / (total + 1)
         without_optimism = self._onto_contexts((weights[..., None] * after_idle).sum(0), -2)
-        novelty = entr(mean).sum(-1) - self._onto_contexts((weights * spread).sum(0), -1)
+        if apart:
+            novelty = self.apart(counts, nothing).astype(mean.dtype)
+        else:
+            novelty = entr(mean).sum(-1) - self._onto_contexts((weights * spread).sum(0), -1)
         return (
             torch.from_numpy(mean),
             torch.from_numpy(np.maximum(novelty, 0)),
             torch.from_numpy(without_optimism),
         )
-
-
-Triple = tuple[Tensor, Tensor, Tensor]
-
-
-@dataclass
-class Summary:
-    """Posterior mean, novelty and mean after an idle trial, recomputed where counts have changed.
-
-    Attributes:
-        nothing: what an idle trial gives.
-        counts: at which the summary was computed last; None before the first use.
-        last: the summary at those counts.
-        base, shares: of the prior that it was computed under.
-    """
-
-    nothing: int
-    counts: Tensor | None = None
-    last: Triple | None = None
-    base: Tensor | None = None
-    shares: Tensor | None = None
-
-    def update(self, counts: Tensor, prior: PooledDirichletPrior) -> Triple:
-        """Posterior mean, novelty, and mean after an idle trial, at `(head, *context, x)` counts."""
-        self.last = self._changed_heads(counts, prior) or prior.summary(counts, self.nothing)
-        self.counts = counts
-        self.base = torch.from_numpy(prior.base)
-        self.shares = torch.from_numpy(prior.shares)
-        return self.last
-
-    def _changed_heads(self, counts: Tensor, prior: PooledDirichletPrior) -> Triple | None:
-        """The last summary with the changed heads computed anew; None if it does not fit any more."""
-        if self.last is None or self.counts is None or self.base is None or self.shares is None:
-            return None
-        same_prior = np.array_equal(prior.base, self.base.numpy())
-        same_shares = np.array_equal(prior.shares, self.shares.numpy())
-        if counts.shape != self.counts.shape or not (same_prior and same_shares):
-            return None
-        changed = (counts != self.counts).flatten(1).any(1).nonzero()[:, 0]
-        mean, novelty, without_optimism = (part.clone() for part in self.last)
-        mean[changed], novelty[changed], without_optimism[changed] = prior.summary(
-            counts[changed], self.nothing
-        )
-        return mean, novelty, without_optimism
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain tensors; recomputing all heads at once could differ in the last bit."""
-        mean, novelty, without_optimism = self.last or (None, None, None)
-        return {
-            "nothing": self.nothing,
-            "counts": self.counts,
-            "mean": mean,
-            "novelty": novelty,
-            "again": without_optimism,
-            "base": self.base,
-            "shares": self.shares,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        self.nothing = state["nothing"]
-        self.counts = state["counts"]
-        self.base = state["base"]
-        self.shares = state["shares"]
-        self.last = None
-        if state["mean"] is not None:
-            self.last = state["mean"], state["novelty"], state["again"]
 
 
 @compiled
@@ -298,7 +286,7 @@ def structure_posterior(evidence: Array, chances: Array, shares: Array) -> tuple
     Args:
         evidence: `(N, H, L, G)` log p(counts | concentration, pooling) of every value of the first
             axis.
-        chances, shares: `(L,)` and `(H,)`, see `PooledDirichletPrior`.
+        chances, shares: `(N, L)` and `(H,)`, see `PooledDirichletPrior`.
 
     Returns:
         p(concentration, pooling of a value of the first axis | counts) `(N, H, L, G)`, and log
@@ -310,8 +298,8 @@ def structure_posterior(evidence: Array, chances: Array, shares: Array) -> tuple
     logits = np.empty((alphas, 2))
     for case in range(number):
         for alpha in range(alphas):
-            logits[alpha, 0] = math.log(shares[alpha] * chances[0])
-            logits[alpha, 1] = math.log(shares[alpha] * (1 - chances[0]))
+            logits[alpha, 0] = math.log(shares[alpha] * chances[case, 0])
+            logits[alpha, 1] = math.log(shares[alpha] * (1 - chances[case, 0]))
             for group in range(groups):
                 logits[alpha, 0] += evidence[case, alpha, 0, group]
                 top = -np.inf
@@ -319,7 +307,7 @@ def structure_posterior(evidence: Array, chances: Array, shares: Array) -> tuple
                 for pooling in range(1, poolings):
                     top = max(top, evidence[case, alpha, pooling, group])
                 for pooling in range(1, poolings):
-                    weight = chances[pooling] * math.exp(
+                    weight = chances[case, pooling] * math.exp(
                         evidence[case, alpha, pooling, group] - top
                     )
                     weights[case, alpha, pooling, group] = weight
@@ -337,25 +325,6 @@ def structure_posterior(evidence: Array, chances: Array, shares: Array) -> tuple
                 for pooling in range(1, poolings):
                     weights[case, alpha, pooling, group] *= matters
     return weights, total
-
-
-def learned_shares(evidence: Array, prior: PooledDirichletPrior) -> Array:
-    """How common each concentration is among heads: the mode of its posterior, `(H,)`.
-
-    The shares have a Dirichlet prior, with what `prior` says counting as much as one head for each
-    concentration; the mode is found by expectation and maximisation.
-
-    Args:
-        evidence: `(heads, H, L, G)` log p(counts | concentration, pooling) of every head.
-        prior: of each head.
-    """
-    pseudo = len(prior.alphas) * prior.shares
-    shares = prior.shares
-    for _ in range(EM_ROUNDS):
-        weights, _ = structure_posterior(evidence, prior.chances, shares)
-        expected = weights[:, :, :, 0].sum((0, 2))
-        shares = (expected + pseudo) / (expected + pseudo).sum()
-    return shares
 
 
 def numpy_generator(generator: torch.Generator | None) -> np.random.Generator:

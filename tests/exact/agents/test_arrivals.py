@@ -1,5 +1,7 @@
 """Whether outcomes hang on what is ahead before a step or after it; what a row by itself can teach."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,8 @@ from aif_dcpc.agents.gridworld.model.geometry import MOTIONS, geometry_of
 from aif_dcpc.agents.gridworld.model.looks import Looks
 from aif_dcpc.agents.gridworld.model.paths import effects_of
 from aif_dcpc.agents.gridworld.model.vocabulary import new_vocabulary
-from aif_dcpc.agents.gridworld.planning.arrivals import ArrivalTables, arrivals_of
-from aif_dcpc.agents.gridworld.tables.novelty import alone
+from aif_dcpc.agents.gridworld.planning.arrivals import ArrivalTables, Tried, arrivals_of
+from aif_dcpc.agents.gridworld.tables.novelty import dirichlet_information
 from aif_dcpc.agents.protocol import EgocentricView
 
 ACTIONS = 3
@@ -48,18 +50,31 @@ def test_each_event_is_told_for_itself() -> None:
             before.append((event, old, outcome))
             after.append((event, new, outcome))
     prior = TablePrior().outcomes(EFFECTS)
-    found = arrivals_of(counts(before), counts(after), prior, ACTIONS)
+    found = arrivals_of(counts(before), counts(after), counts(after), prior, ACTIONS)
     assert np.flatnonzero(found.events).tolist() == [TURNED]
     places = torch.stack([PLACES, PLACES])
-    tables = ArrivalTables.of(found, places, len(MOTIONS))
+    new = np.zeros(found.counts.shape[:2])
+    tables = ArrivalTables.of(found, new, places, len(MOTIONS))
     assert tables is not None
     ahead = np.eye(VOCABULARY.tokens.capacity)[[[FLOOR] * len(MOTIONS), [BALL] * len(MOTIONS)]]
-    chance = tables.at(ahead, np.zeros(2, np.int64), informative=True)
+    cells = np.arange(2)[:, None].repeat(len(MOTIONS), 1)
+    chance = tables.at(ahead, cells, np.zeros(2, np.int64), informative=True)
     assert chance[0, TURNED, WON] < 0.1 < 0.9 < chance[1, TURNED, WON]
     assert not chance[:, AHEAD].any()
-    few = arrivals_of(counts(before[:2]), counts(after[:2]), prior, ACTIONS)
+    few = arrivals_of(counts(before[:2]), counts(after[:2]), counts(after[:2]), prior, ACTIONS)
     assert not few.events.any()
-    assert ArrivalTables.of(few, places, len(MOTIONS)) is None
+    assert ArrivalTables.of(few, new, places, len(MOTIONS)) is None
+    tried = np.full((len(MOTIONS), 3), -1)
+    tried[TURNED, 1] = BALL
+    again = replace(tables, tried=Tried(tried, 0)).at(
+        ahead, cells, np.zeros(2, np.int64), informative=True
+    )
+    assert again[1, TURNED].tolist() == np.eye(6)[NOTHING].tolist()
+    assert (again[0] == chance[0]).all()
+    later = replace(tables, tried=Tried(tried, 1)).at(
+        ahead, cells, np.zeros(2, np.int64), informative=True
+    )
+    assert (later == chance).all()
 
 
 @pytest.mark.parametrize("seen", [[], [NOTHING], [NOTHING, NOTHING, WON], [WON] * 9])
@@ -70,7 +85,7 @@ def test_what_a_row_teaches_is_how_far_one_more_outcome_moves_it(seen: list[int]
     """
     base = np.array([0.04, 0.8, 0.04, 0.04, 0.04, 0.04])
     tally = np.bincount(seen, minlength=6).astype(float)
-    found = alone(torch.as_tensor(tally)[None, None], base)[0, 0]
+    found = dirichlet_information(base + tally)
     draws = np.random.default_rng(1).dirichlet(base + tally, 20_000)
     mean = (base + tally) / (1 + tally.sum())
     entropies = -(draws * np.log(np.maximum(draws, 1e-300))).sum(1)

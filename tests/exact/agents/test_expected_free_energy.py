@@ -22,7 +22,8 @@ from aif_dcpc.agents.expected_free_energy import (
 )
 from aif_dcpc.agents.gridworld.planning.belief import cell_information
 from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior
-from aif_dcpc.agents.gridworld.tables.prior import PooledDirichletPrior, Summary
+from aif_dcpc.agents.gridworld.tables.prior import PooledDirichletPrior
+from aif_dcpc.agents.gridworld.tables.summary import Summary
 
 
 def random_model(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

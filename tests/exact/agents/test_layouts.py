@@ -5,6 +5,7 @@ import torch
 
 from aif_dcpc import agents, envs
 from aif_dcpc.agents.gridworld.layouts import ALIKE, CHANGED, Layout, Layouts, recalled
+from aif_dcpc.agents.gridworld.planning.belief import Belief
 from aif_dcpc.agents.protocol import EgocentricView
 
 FLOOR, WALL, GOAL = 1, 2, 8
@@ -50,10 +51,14 @@ def test_what_is_recalled_fills_cells_that_were_not_seen() -> None:
     cells = np.array([[1.0, 0.0], [0.5, 0.5], [0.5, 0.5]])
     layout = Layout({(0, 0): WALL, (0, 1): WALL, (7, 7): WALL}, 2)
     seen = np.array([True, False, False])
-    found, known = recalled(cells, seen, places, {FLOOR: 0, WALL: 1}, [(0.8, layout)])
+    nowhere = np.zeros((1, 3), np.int64)
+    belief = Belief(places[0], cells, cells[0], seen, nowhere, np.ones(1), 0, 0, {})
+    after = recalled(belief, places, [FLOOR, WALL], [(0.8, layout)])
     told = 0.8 * (1 - CHANGED)
-    assert np.allclose(found, [[1, 0], [0.5 * (1 - told), told + 0.5 * (1 - told)], [0.5, 0.5]])
-    assert known.tolist() == [True, True, False]
+    assert np.allclose(
+        after.cells, [[1, 0], [0.5 * (1 - told), told + 0.5 * (1 - told)], [0.5, 0.5]]
+    )
+    assert after.seen.tolist() == [True, True, False]
 
 
 def test_layouts_are_kept_in_checkpoints() -> None:

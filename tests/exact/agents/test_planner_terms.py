@@ -49,6 +49,11 @@ class World:
     novelty: np.ndarray
     outcome_novelty: np.ndarray
     arrival: np.ndarray | None = None  # (V, O) outcome of turning, given what is ahead afterwards
+    arrival_novelty: np.ndarray = field(default_factory=lambda: np.zeros(4))
+    told: tuple[
+        np.ndarray, ...
+    ] = ()  # the same, once a sight of the hidden cell has told which it is
+    hidden: tuple[int, ...] = ()  # places in the corridor that were not seen yet
     geometry: Geometry = field(default_factory=lambda: geometry_of(VIEW, SIZE))
 
     def belief(self) -> Belief:
@@ -56,7 +61,7 @@ class World:
         seen = np.zeros(SIZE * SIZE, dtype=bool)
         for x, chances in enumerate(self.corridor):
             cells[x] = chances
-            seen[x] = True
+            seen[x] = x not in self.hidden
         origin = np.array([-4, -4])
         pose = np.array([(0, 0, 0)])
         return Belief(origin, cells, np.eye(4)[WALL], seen, pose, np.ones(1), 0, 0, {})
@@ -68,22 +73,26 @@ class World:
             told[3 + TURNED] = 0
         return np.stack([told] * 2)
 
-    def arrivals(self) -> ArrivalTables | None:
-        if self.arrival is None:
+    def arrivals(self, arrival: np.ndarray | None) -> ArrivalTables | None:
+        if arrival is None:
             return None
         outcome = np.zeros((2, NUM_EVENTS, 4, OUTCOMES))
-        outcome[:, TURNED] = self.arrival
-        return ArrivalTables(np.arange(NUM_EVENTS) == TURNED, outcome, outcome)
+        outcome[:, TURNED] = arrival
+        new = np.zeros((2, NUM_EVENTS, 4))
+        new[:, TURNED] = self.arrival_novelty
+        return ArrivalTables(np.arange(NUM_EVENTS) == TURNED, outcome, outcome, new)
 
     def tables(self) -> PosteriorTables:
         return PosteriorTables(
-            arrivals=self.arrivals(),
+            arrivals=self.arrivals(self.arrival),
+            resolved=tuple(self.arrivals(one) for one in self.told),
+            twins=(GOAL, KEY) if self.told else (),
             transition=self.transition,
             transition_without_optimism=self.later,
             transition_novelty=self.novelty,
             outcome=self.by_milestone(self.outcome),
             outcome_without_optimism=self.by_milestone(self.outcome_later),
-            outcome_novelty=np.stack([self.outcome_novelty] * 2),
+            outcome_novelty=self.by_milestone(self.outcome_novelty),
             transparency=np.ones(4),
             misread=MISREAD,
             num_tokens=5,
@@ -177,18 +186,30 @@ class Enumeration:
         dy, dx = STEP[heading]
         return self.cell(dy, x + dx, gone)
 
-    def sight(self, situation) -> float:
-        """Information of the view: three columns, two rows ahead of the agent, and its sides."""
-        x, heading, _, gone = situation
+    def view(self, situation):
+        """Places in the view: three columns, two rows ahead of the agent, and its sides."""
+        x, heading, _, _ = situation
         dy, dx = STEP[heading]
         ry, rx = STEP[(heading + 1) % 4]
-        total = 0.0
         for ahead in range(3):
             for right in (-1, 0, 1):
                 if (ahead, right) != (0, 0):
-                    place = ahead * dy + right * ry, x + ahead * dx + right * rx
-                    total += sighting_information(self.cell(*place, gone))
-        return total
+                    yield ahead * dy + right * ry, x + ahead * dx + right * rx
+
+    def sight(self, situation) -> float:
+        """Information of the view."""
+        gone = situation[3]
+        return sum(sighting_information(self.cell(*place, gone)) for place in self.view(situation))
+
+    def prospects(self, situation, informative, informed):
+        """What is known after a step, with probabilities: nothing was told, or which table holds."""
+        if informed or not informative:
+            return [(1.0, informed)]
+        hides = [x for y, x in self.view(situation) if y == 0 and x in self.of.hidden]
+        silent = np.prod([1 - self.of.corridor[x][[GOAL, KEY]].sum() for x in hides])
+        number = len(self.of.told)
+        told = [((1 - silent) / number, 2 + k) for k in range(number)]
+        return [(silent if number else 1.0, 1), *told]
 
     def step(self, situation, action, informative, depth, informed):
         """(risk, ambiguity, information gain, novelty) of an action, and the best policy after it."""
@@ -210,14 +231,18 @@ class Enumeration:
                 row = action if event == 0 else 3 + event
                 after = self.happens(situation, event)
                 ends = outcome[row, token]
+                new = self.of.outcome_novelty[row, token]
                 if event == TURNED and self.of.arrival is not None:
-                    ends = self.ahead(after) @ self.of.arrival
+                    arrival = self.of.told[informed - 2] if informed > 1 else self.of.arrival
+                    ends = self.ahead(after) @ arrival
+                    new = self.ahead(after) @ self.of.arrival_novelty
                 predicted += chance * ends
                 stays = 0.4 * chance * (ends @ GOES_ON)
-                terms += stays * np.array(self.best(after, depth - 1, informed or informative))
+                for share, known in self.prospects(after, informative, informed):
+                    terms += share * stays * np.array(self.best(after, depth - 1, known))
                 if informative:
                     terms[2] += stays / 0.4 * self.sight(after)
-                    terms[3] += 3 * chance * self.of.outcome_novelty[row, token]
+                    terms[3] += 3 * chance * new
             if informative:
                 terms[3] += ahead[token] * self.of.novelty[action, token, hand]
         terms[0] += sum(
@@ -241,7 +266,7 @@ class Enumeration:
         plain = self.step(situation, action, False, depth, informed)
         if informed:
             return plain
-        return min(plain, self.step(situation, action, True, depth, False), key=total)
+        return min(plain, self.step(situation, action, True, depth, 0), key=total)
 
 
 def total(terms) -> float:
@@ -258,9 +283,7 @@ def check_terms(small: World) -> None:
     )
     plan = planner.plan(small.belief(), small.tables(), small.geometry)
     enumeration = Enumeration(small)
-    expected = np.array(
-        [enumeration.first((0, 0, 0, -1), action, DEPTH, False) for action in range(3)]
-    )
+    expected = np.array([enumeration.first((0, 0, 0, -1), action, DEPTH, 0) for action in range(3)])
     found = np.stack([plan.risk, plan.ambiguity, plan.information_gain, plan.novelty], 1)
     assert np.allclose(plan.expected_free_energy, [total(e) for e in expected], atol=TOLERANCE)
     assert np.allclose(found, expected, atol=TOLERANCE)
@@ -279,6 +302,31 @@ def test_to_stand_before_a_thing_may_be_what_is_wanted(seed: int) -> None:
     arrival[WALL] = [0, 0.5, 0.1, 0, 0.1, 0.3]
     arrival[FLOOR] = [0, 0.2, 0, 0.1, 0, 0.7]
     check_terms(replace(world(seed), arrival=arrival))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_to_look_first_is_worth_what_it_lets_one_choose(seed: int) -> None:
+    """Which of two things to turn to is told by a sight of a hidden cell: the planner goes and looks."""
+    none = np.tile([0.0, 1, 0, 0, 0, 0], (4, 1))
+    win, lose = np.array([[0, 0.3, 0, 0, 0, 0.7], [0, 0.3, 0, 0, 0.7, 0]])
+    tables = [none.copy() for _ in range(3)]
+    for table, wall, floor in zip(tables, (0.5, 1, 0), (0.5, 0, 1), strict=True):
+        table[WALL] = wall * win + (1 - wall) * lose
+        table[FLOOR] = floor * win + (1 - floor) * lose
+    small = replace(
+        world(seed),
+        arrival=tables[0],
+        told=tuple(tables[1:]),
+        hidden=(3,),
+        arrival_novelty=np.array([0.3, 0.1, 0.2, 0.4]),
+    )
+    check_terms(small)
+    deaf = Planner(PREFERENCES, SearchBudget(), tolerance=1e-9)
+    tables_then = small.tables()
+    plan = deaf.plan(small.belief(), tables_then, small.geometry)
+    without = deaf.plan(small.belief(), replace(tables_then, resolved=()), small.geometry)
+    gain = without.expected_free_energy - plan.expected_free_energy
+    assert gain.min() > -1e-9 and gain.max() > 1e-3
 
 
 def test_what_is_learned_for_later_counts_once_where_nothing_is_kept() -> None:

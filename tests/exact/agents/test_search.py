@@ -6,7 +6,8 @@ import torch
 
 from aif_dcpc.agents.gridworld.model.geometry import MOTIONS, Geometry, geometry_of
 from aif_dcpc.agents.gridworld.planning.abstract_states import Search, SearchBudget
-from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables, Region, region_of
+from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables
+from aif_dcpc.agents.gridworld.planning.region import Region, region_of
 from aif_dcpc.agents.protocol import EgocentricView
 
 FLOOR, WALL, GOAL, KEY = range(4)

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from aif_dcpc.agents.gridworld.tables.heads import taught
+from aif_dcpc.agents.gridworld.tables.novelty import dirichlet_information
 from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior
 from aif_dcpc.agents.gridworld.tables.prior import PooledDirichletPrior
 
@@ -144,3 +146,64 @@ def test_how_noisy_rows_are_is_learned_from_all_heads_together():
         for past in (certain, noisy)
     ]
     assert chance[0] < 1e-3 < chance[1]
+
+
+def test_what_a_row_teaches_by_itself_is_averaged_over_what_may_matter(table):
+    """A token's row as if the hand mattered, and if not; as if it did where something else came of it."""
+    prior, past, _ = table
+    past[0, 0, :, 1:] = 0
+    found = prior.apart(past, 0)
+    for head, v, h in itertools.product(range(HEADS), range(TOKENS), range(HANDS)):
+        counts = past[head, v].numpy()
+        if_hand, if_not = (dirichlet_information(BASE + n) for n in (counts[h], counts.sum(0)))
+        averaged = CHANCES[1] * if_not + CHANCES[2] * if_hand
+        expected = if_hand if counts[:, 1:].sum() > 0.5 else averaged
+        assert found[head, v, h] == pytest.approx(expected)
+
+
+STILL, TAKEN, OTHER, FREE = range(4)  # events; the last is not known yet
+EMPTY, FULL = range(2)
+
+
+def grasping(possible=True):
+    """Two things of five were taken by an empty hand, and not by a full one; two others never were."""
+    base = torch.tensor([0.8, 0.05, 0.1, 0.05])
+    row = base.expand(5, 2, 4).clone()
+    if not possible:
+        row[4, :, TAKEN] = 0
+        row = row / row.sum(-1, keepdim=True)
+    prior = PooledDirichletPrior.of(
+        (5, 2), ((0, 1), (1,), ()), [base, row[:, :1], row], (0.001, 0.1), (1 / 3, 0.8, 0.2)
+    )
+    counts = torch.zeros(1, 5, 2, 4, dtype=torch.float64)
+    counts[0, :2, EMPTY, TAKEN] = 3
+    counts[0, :2, FULL, STILL] = 3
+    counts[0, 2:4, :, STILL] = 3
+    return prior, counts
+
+
+def test_what_is_done_to_some_things_may_be_done_to_others():
+    """A thing that was only met with a full hand: an empty one may take it; a full one may not."""
+    prior, counts = grasping()
+    counts[0, 4, FULL, STILL] = 1
+    before = prior.summary(counts, STILL)[0][0, 4]
+    after = taught(prior, (counts > 0).numpy(), FREE).summary(counts, STILL)[0][0, 4]
+    assert after[EMPTY, TAKEN] > 0.1 > 3 * before[EMPTY, TAKEN]
+    assert after[FULL, TAKEN] < 0.02
+    assert after[EMPTY, OTHER] < before[EMPTY, OTHER]
+    assert torch.allclose(after.sum(-1), torch.ones(2, dtype=after.dtype))
+
+
+def test_where_it_cannot_be_it_speaks_for_something_not_known_yet():
+    prior, counts = grasping(possible=False)
+    after = taught(prior, (counts > 0).numpy(), FREE).summary(counts, STILL)[0][0, 4]
+    assert after[EMPTY, TAKEN] < 1e-6
+    assert after[EMPTY, FREE] > 0.1
+
+
+def test_an_action_that_never_did_anything_is_not_expected_to():
+    prior, counts = grasping()
+    counts[..., TAKEN] = 0
+    before = prior.summary(counts, STILL)[0][0, 4, EMPTY, TAKEN]
+    after = taught(prior, (counts > 0).numpy(), FREE).summary(counts, STILL)[0][0, 4]
+    assert after[EMPTY, TAKEN] < before

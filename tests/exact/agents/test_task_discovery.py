@@ -1,14 +1,28 @@
 """What missions mean and what has to be done first, found from how steps ended; evidence by hand."""
 
+from dataclasses import replace
 from math import log
 
 import numpy as np
 import pytest
+import torch
 
-from aif_dcpc.agents.gridworld.deeds import Deeds
+from aif_dcpc.agents.gridworld.deeds import Deeds, seen_twice
+from aif_dcpc.agents.gridworld.model.geometry import geometry_of
 from aif_dcpc.agents.gridworld.model.looks import Looks
-from aif_dcpc.agents.gridworld.model.task import COLOUR, KIND, NO, UNKNOWN, YES, Task, named
+from aif_dcpc.agents.gridworld.model.paths import History, Trajectory
+from aif_dcpc.agents.gridworld.model.task import (
+    COLOUR,
+    KIND,
+    NO,
+    UNKNOWN,
+    YES,
+    Task,
+    named,
+    paired,
+)
 from aif_dcpc.agents.gridworld.task_discovery import CONCENTRATION, discover, split_evidence
+from aif_dcpc.agents.protocol import EgocentricView
 
 COLOURS, KINDS = 4, 2
 KIND_OF, COLOUR_OF = (part.ravel() for part in np.mgrid[:KINDS, :COLOURS])
@@ -89,6 +103,43 @@ def test_the_milestone_is_what_had_to_be_written_first() -> None:
     assert discover(Task(), deeds[:1], LOOKS).milestone == SAME
 
 
+def remembering(number: int, seed: int, *, matters: bool) -> list[Deeds]:
+    """The episode begins before one of two things, and ends before either: that one wins that was seen first."""
+    source = np.random.default_rng(seed)
+    deeds = []
+    for _ in range(number):
+        first, end = source.choice(2, 2)
+        wins = first == end if matters else source.random() < 0.5
+        row = np.array([9, 9, 9])
+        token = np.array([2, 2, 2])
+        after = np.array([first, 2, end])
+        outcome = np.array([NOTHING, NOTHING, WON if wins else LOST])
+        twice = np.array([[2, 0], [first, 2]])
+        nothing = np.full(3, SAME)
+        deeds.append(Deeds(row, token, after, outcome, nothing, (), np.arange(3), twice))
+    return deeds
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_thing_with_a_like_of_it_elsewhere_is_wanted(seed: int) -> None:
+    """Forty episodes of each kind, with five seeds: believed where it is so, dropped where it is not."""
+    task = discover(Task(), remembering(40, seed, matters=True), LOOKS)
+    assert task.twins == (0, 1)
+    assert discover(Task(), remembering(40, seed, matters=False), LOOKS).twins == ()
+
+
+def test_what_is_known_of_twins_at_every_step() -> None:
+    deeds = remembering(1, 0, matters=True)[0]
+    first, end = int(deeds.after[0]), int(deeds.after[2])
+    assert (deeds.paired((0, 1)) == [UNKNOWN, UNKNOWN, YES if first == end else NO]).all()
+    assert (paired((0, 1), np.array([0, 1, 2]), {1, 2}) == [NO, YES, UNKNOWN]).all()
+    assert (paired((0, 1), np.array([0, 1]), {2}) == UNKNOWN).all()
+    again = replace(deeds, cell=np.array([4, 5, 4]), after=np.array([0, 2, 0]))
+    none = np.zeros(3, np.int64)
+    assert sorted(again.first_arrivals(none, none)) == [0, 1]
+    assert sorted(again.first_arrivals(np.array([0, 0, 2]), none)) == [0, 1, 2]
+
+
 def log_sequence(counts: list[int]) -> float:
     """Log probability of a sequence of outcomes with these counts, one draw after the other."""
     total = 0.0
@@ -111,3 +162,32 @@ def test_the_evidence_of_a_split_is_that_of_its_sequences() -> None:
         joint = log_sequence(sum(count).tolist())
         expected += np.logaddexp(apart, joint) - log(2) - joint
     assert split_evidence(group, side, outcome) == pytest.approx(expected, abs=1e-9)
+
+
+def test_what_was_seen_in_two_places_by_when() -> None:
+    """Random walks over a map of random tokens: slots and slices by plain loops over what was seen."""
+    source = np.random.default_rng(3)
+    view = EgocentricView(
+        rows=3, columns=3, own_cell=(2, 1), num_tokens=9, unseen_token=8, empty_hand_token=0
+    )
+    geometry = geometry_of(view, 16)
+    torus = geometry.torus
+    position = torch.as_tensor(np.cumsum(source.integers(-1, 2, (1, 12, 2)), 1) + 5)
+    heading = torch.as_tensor(source.integers(0, 4, 12))
+    anchor = torus.anchor(position)
+    cells = torus.cell(anchor[0][:, None] + torus.views[heading])
+    world = torch.as_tensor(source.integers(0, 6, 16 * 16))
+    codes = torch.where(torch.as_tensor(source.random((12, 9)) < 0.3), world[cells], -1)
+    none = torch.zeros(12, dtype=torch.long)
+    history = History(none, heading, none, codes, none, none, none)
+    trajectory = Trajectory(position, anchor, none[None], none[None], none[None])
+    where: dict[int, set[int]] = {}
+    expected: dict[int, int] = {}
+    for time in range(12):
+        for code, cell in zip(codes[time].tolist(), cells[time].tolist(), strict=True):
+            if code >= 0:
+                where.setdefault(code, set()).add(cell)
+                if len(where[code]) == 2:
+                    expected.setdefault(code, time)
+    found = seen_twice(history, trajectory, torus, 0)
+    assert dict(found.tolist()) == expected and len(expected) > 2

@@ -1,0 +1,115 @@
+"""The part of the map worth planning in, and where events lead within it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from aif_dcpc.agents.arrays import Ints
+from aif_dcpc.agents.gridworld.model.geometry import Geometry
+from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables
+
+
+@dataclass(frozen=True)
+class Region:
+    """The part of the map worth planning in: what was seen, the agent, and one cell around.
+
+    State s = heading * cells + cell; cell index `cells` stands for everything outside.
+
+    Attributes:
+        index: `(cells,)` map cell of each region cell.
+        next: `(S, E)` state after each event (blocked at the border).
+        cell_ahead: `(S,)` cell ahead.
+        view: `(S, P)` cells in the view.
+        shape: (rows, columns).
+        corner: (y, x) of the first cell, without wrapping.
+        steps, turns: what events do, see `PosteriorTables`.
+        size: cells along a side of the map.
+    """
+
+    index: Ints
+    next: Ints
+    cell_ahead: Ints
+    view: Ints
+    shape: tuple[int, int]
+    corner: tuple[int, int]
+    steps: Ints
+    turns: Ints
+    size: int
+
+    @property
+    def num_cells(self) -> int:
+        """Cells in the region."""
+        return len(self.index)
+
+    def place(self, cell: int) -> tuple[int, int]:
+        """(y, x) without wrapping of a region cell."""
+        y, x = divmod(cell, self.shape[1])
+        return y + self.corner[0], x + self.corner[1]
+
+    def cell(self, y: int, x: int) -> int:
+        """Region cell at a place; `cells` outside."""
+        row = y - self.corner[0]
+        column = x - self.corner[1]
+        inside = 0 <= row < self.shape[0] and 0 <= column < self.shape[1]
+        return row * self.shape[1] + column if inside else self.num_cells
+
+    def state(self, pose: Ints) -> Ints:
+        """States of poses `(..., 3)`, which lie inside."""
+        y = pose[..., 0] - self.corner[0]
+        x = pose[..., 1] - self.corner[1]
+        return pose[..., 2] * self.num_cells + y * self.shape[1] + x
+
+    def poses_along(self, pose: Ints, events: Sequence[int]) -> Ints:
+        """Poses from one on along events, `(L, 3)`."""
+        found = [int(self.state(pose))]
+        for event in events:
+            found.append(int(self.next[found[-1], event]))
+        heading, cell = np.divmod(np.array(found), self.num_cells)
+        row, column = np.divmod(cell, self.shape[1])
+        return np.stack([row + self.corner[0], column + self.corner[1], heading], -1)
+
+
+def region_of(
+    belief: Belief, tables: PosteriorTables, geometry: Geometry, last: Region | None = None
+) -> Region:
+    """The bounding box of seen cells and poses, with a margin of one.
+
+    The last region is returned if it still fits.
+    """
+    places = geometry.unwrapped(belief.origin)[belief.seen]
+    places = np.concatenate([places, belief.pose[:, :2]])
+    top, left = (places.min(0) - 1).tolist()
+    rows, columns = (places.max(0) - (top, left) + 2).tolist()
+    if last is not None and last.size == geometry.size:
+        same = (last.shape, last.corner) == ((rows, columns), (top, left))
+        if (
+            same
+            and np.array_equal(last.steps, tables.steps)
+            and np.array_equal(last.turns, tables.turns)
+        ):
+            return last
+    return _lay_out((rows, columns), (top, left), tables, geometry)
+
+
+def _lay_out(
+    shape: tuple[int, int], corner: tuple[int, int], tables: PosteriorTables, geometry: Geometry
+) -> Region:
+    (rows, columns) = shape
+    (top, left) = corner
+    y, x = (a.ravel() for a in np.mgrid[:rows, :columns])
+    index = ((y + top) % geometry.size) * geometry.size + (x + left) % geometry.size
+    place = np.stack([y, x], -1)
+
+    def cell(at: Ints) -> Ints:
+        inside = (at >= 0).all(-1) & (at[..., 0] < rows) & (at[..., 1] < columns)
+        return np.where(inside, at[..., 0] * columns + at[..., 1], rows * columns)
+
+    cell_ahead = cell(place + geometry.cell_ahead[:, None]).ravel()
+    view = cell(place[:, None] + geometry.offsets[:, None]).reshape(4 * rows * columns, -1)
+    target = cell(place[:, None] + tables.steps.transpose(1, 0, 2)[:, None])
+    target = np.where(target == rows * columns, np.arange(rows * columns)[:, None], target)
+    heading = (np.arange(4)[:, None] + tables.turns) % 4
+    following = (heading[:, None] * rows * columns + target).reshape(4 * rows * columns, -1)
+    world = tables.steps, tables.turns, geometry.size
+    return Region(index, following, cell_ahead, view, shape, corner, *world)
