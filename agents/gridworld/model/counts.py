@@ -248,8 +248,7 @@ class TablePrior:
         stay_alike: the same for an action to which nothing matters.
         effect_odds: prior odds of one effect against one motion.
         ahead_odds: prior odds of going one cell ahead against any other motion.
-        deterministic: prior share of actions that do the same in the same context each time; the
-            rest are nearly deterministic or noisy, evenly.
+        deterministic: prior share of actions that do the same in a context each time.
         nothing: prior probability of the outcome "went on, reward zero".
         hand_matters: prior probability that what is in hand matters to an action at a class of
             tokens, if the class matters.
@@ -272,7 +271,7 @@ class TablePrior:
 
         Neither token nor hand matters, or the token's class does, and at some classes the grip. If
         neither matters, nothing but motion happens. Where the hand does not matter, it does not
-        change. An effect that would leave everything as it is, is no effect.
+        change. An effect that leaves everything as it is, is none.
         """
         motion = (torch.arange(len(effects.known)) < effects.num_motions)[None, None]
         alone, active = active_effects(effects)
@@ -288,8 +287,7 @@ class TablePrior:
         ]
         chances = NEITHER_MATTERS, 1 - self.hand_matters, self.hand_matters
         context = effects.sizes[:2]
-        noisy = (1 - self.deterministic) / 2
-        shares = self.deterministic, noisy, noisy
+        shares = self.deterministic, *[(1 - self.deterministic) / 2] * 2
         return PooledDirichletPrior.of(context, ((0, 1), (1,), ()), bases, ALPHAS, chances, shares)
 
     def taught_events(self, effects: Effects, counts: Tensor) -> PooledDirichletPrior:

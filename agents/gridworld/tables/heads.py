@@ -1,9 +1,9 @@
 """What the heads of a structured table, and the rows of a head, have in common.
 
 A table of events has an action for each head. What an action does to some things it may do to others:
-the base measure of its rows leans towards what has happened in others of them (each row that x
-happened in counts once, as in a Chinese restaurant franchise whose rows have a table for each x:
-Teh et al. 2006). And where what is in hand matters for some things, it may for others.
+the base measure of a row that was not tried leans towards what has happened in others (each row
+that x happened in counts once, as in a Chinese restaurant franchise whose rows have a table for
+each x: Teh et al. 2006). And where what is in hand matters for some things, it may for others.
 """
 
 from dataclasses import replace
@@ -61,7 +61,7 @@ def taught(prior: PooledDirichletPrior, met: Array, free: int) -> PooledDirichle
 def _taught_bases(
     prior: PooledDirichletPrior, pooled: Array, alike: Ints, free: int
 ) -> PooledDirichletPrior:
-    """Let base measures lean towards what happened in other rows of the same head.
+    """Let base measures of rows without counts lean towards what happened in other rows of their head.
 
     What cannot be in a row speaks for something there that is not known yet.
 
@@ -83,6 +83,9 @@ def _taught_bases(
         spread[..., free:] += (times * ~can).sum(-1, keepdims=True) * share
         mixed = MASS * prior.base[:, rows] + spread
         base[:, rows] = mixed / mixed.sum(-1, keepdims=True)
+    # what others taught is for what was not tried: in a noisy row it would be hoped for for ever
+    tried = happened.any(-1)
+    base[tried] = np.broadcast_to(prior.base, base.shape)[tried]
     return replace(prior, base=base)
 
 
