@@ -15,7 +15,7 @@ from torch import Tensor
 from aif_dcpc.agents.arrays import Ints
 from aif_dcpc.agents.gridworld.deeds import Deeds, deeds_of
 from aif_dcpc.agents.gridworld.effect_discovery import suspected_effect
-from aif_dcpc.agents.gridworld.layouts import Layouts, Places, recalled
+from aif_dcpc.agents.gridworld.layouts import KNOWN, Layouts, Places, recalled
 from aif_dcpc.agents.gridworld.lessons import Lessons
 from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals
 from aif_dcpc.agents.gridworld.model.counts import NOTHING, Counts, no_counts
@@ -308,8 +308,8 @@ class EpisodeFilter:
         return recalled(belief, places, self.vocabulary.tokens.members, trusted)
 
     def start_of(self, belief: Belief) -> Places:
-        """What stood where at the start, as far as it was seen, by the likeliest particle."""
-        cells = belief.seen.nonzero()[0]
+        """What stood where at the start, as far as that is known, by the likeliest particle."""
+        cells = (belief.seen & (belief.cells.max(1) > KNOWN)).nonzero()[0]
         places = self.geometry.unwrapped(belief.origin)[cells].tolist()
         slots = self.now.particles.initial[belief.likeliest, cells].tolist()
         return {(y, x): self.raw(slot) for (y, x), slot in zip(places, slots, strict=True)}

@@ -25,6 +25,7 @@ MOST = 32  # layouts that are kept; the rarest goes, the oldest of these first
 CHANGED = 0.01  # chance that a cell of a known layout holds something else
 ALIKE = 0.9  # chance that a cell of a new layout holds what stands there in an old one
 NEGLIGIBLE = 1e-3  # probability of a layout that is left out
+KNOWN = 0.9  # probability of a token from which a cell counts for a layout
 ENOUGH = 10  # cells that two maps need to have in common to be called the same
 
 Places = dict[tuple[int, int], int]  # (y, x) from the start -> raw token

@@ -250,8 +250,7 @@ class TablePrior:
         ahead_odds: prior odds of going one cell ahead against any other motion.
         deterministic: prior share of actions that do the same in a context each time.
         nothing: prior probability of the outcome "went on, reward zero".
-        hand_matters: prior probability that what is in hand matters to an action at a class of
-            tokens, if the class matters.
+        hand_matters: prior probability that the hand matters to an action, if the class ahead does.
         token_concentration: total concentration of the token prior in each context.
         misread: Beta parameters (misread, correct).
     """
