@@ -73,7 +73,7 @@ def add_new_evidence(
                             - log_gamma[alpha, at, row, x]
                         )
                     else:
-                        gain = IMPOSSIBLE * new
+                        gain = (IMPOSSIBLE + math.log(rows[alpha, at, row, width])) * new
                     evidence[case, alpha, level[row], group[row]] += gain
             if total != 0:
                 for alpha in range(len(rows)):

@@ -38,7 +38,9 @@ Triple = tuple[Tensor, Tensor, Tensor]
 
 TINY = 1e-30
 MET = 0.5  # expected counts from which something counts as having happened
-IMPOSSIBLE = -12.0  # log evidence of one (perhaps fractional) count where the base measure is zero
+IMPOSSIBLE = (
+    -12.0
+)  # log probability of one (perhaps fractional) count where the base measure is zero
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,10 @@ class PooledDirichletPrior:
         """log p(counts | concentration, pooling) by value of the first axis, `(..., head, H, L, G)`."""
         prior, log_gamma = (self._upright(value, pooled) for value in self._prior[:2])
         gain = gammaln(pooled + prior) - log_gamma
-        cells = np.where(self.possible, gain, IMPOSSIBLE * pooled).sum(-1)
+        never = IMPOSSIBLE + self._upright(
+            np.log(self.alphas), pooled
+        )  # whatever the concentration
+        cells = np.where(self.possible, gain, never * pooled).sum(-1)
         total = pooled.sum(-1)
         alphas, constant = (self._upright(value, total) for value in (self.alphas, self._prior[2]))
         logits = np.moveaxis((cells + constant - gammaln(total + alphas)) @ self._membership, 0, -2)

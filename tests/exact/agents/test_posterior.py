@@ -369,3 +369,29 @@ def test_tables_survive_the_edges_of_random_numbers(monkeypatch):
     same = counts.transition
     # nothing to compare
     assert torch.equal(evidence_gain(grid.memory.events, same, same), torch.zeros(1))
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [[(1, 8)], [(1, 8), (1, 8)], [(1, 8), (1, 0)], [(0, 4), (1, 8)], [(0, 0), (0, 4), (1, 4)]],
+)
+def test_the_evidence_of_events_is_that_of_the_definition(steps: list[tuple[int, int]]) -> None:
+    """Steps are (token ahead, event); under "nothing matters" the effect, event 8, cannot be."""
+    grid = small_world()
+    table = grid.memory.events
+    counts = torch.zeros(1, *grid.past.transition.shape[1:])
+    for token, event in steps:
+        counts[0, token, 0, event] += 1
+    action = torch.tensor([1])
+    found = table.log_evidence(counts, action) - table.log_evidence(0 * counts, action)
+    assert abs(float(found) - log_transitions([(1, *step) for step in steps])) < 1e-3
+
+
+def test_an_event_that_cannot_be_is_hardly_believed_however_sure_actions_are() -> None:
+    """The effect needs a wall; its evidence before a floor was that of a rare event where rows are deterministic."""
+    table = small_world().memory.events
+    counts = torch.zeros(1, *small_world().past.transition.shape[1:])
+    counts[0, 0, 0, 8] = 1
+    action = torch.tensor([1])
+    found = table.log_evidence(counts, action) - table.log_evidence(0 * counts, action)
+    assert float(found) < -11
