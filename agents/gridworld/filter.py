@@ -34,7 +34,8 @@ from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables, a
 from aif_dcpc.agents.gridworld.planning.visibility import Transparency
 from aif_dcpc.agents.gridworld.running import Running, regrown, set_up, start
 from aif_dcpc.agents.gridworld.settings import HierarchicalSettings
-from aif_dcpc.agents.gridworld.tables.prior import MET, PooledDirichletPrior
+from aif_dcpc.agents.gridworld.tables.heads import stages
+from aif_dcpc.agents.gridworld.tables.prior import PooledDirichletPrior
 from aif_dcpc.agents.gridworld.tables.summary import Summary
 from aif_dcpc.agents.gridworld.wanderers import Wanderers
 from aif_dcpc.agents.protocol import EgocentricView, Observation
@@ -347,7 +348,7 @@ class EpisodeFilter:
 
     def _prior_of_events(self, total: Counts) -> PooledDirichletPrior:
         """Prior of the events as all that has happened says; made anew when something new has."""
-        met = total.transition > MET
+        met = stages(total.transition)
         grid = self.now.grid
         last = self._events
         if last is None or last[1] is not grid or not torch.equal(last[0], met):

@@ -20,7 +20,6 @@ from aif_dcpc.agents.gridworld.model.vocabulary import SAME, Vocabulary
 from aif_dcpc.agents.gridworld.tables.heads import taught
 from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior
 from aif_dcpc.agents.gridworld.tables.prior import (
-    MET,
     PooledDirichletPrior,
     base_measure,
     numpy_generator,
@@ -292,7 +291,7 @@ class TablePrior:
     def taught_events(self, effects: Effects, counts: Tensor) -> PooledDirichletPrior:
         """Prior of the transition table, as what has happened `(A, G, H, E)` says."""
         known = int(effects.known.sum())
-        return taught(self.events(effects), (counts > MET).numpy(), known)
+        return taught(self.events(effects), counts, known)
 
     def outcomes(self, effects: Effects) -> PooledDirichletPrior:
         """Prior of the outcome table: what is ahead does not matter, or it does.

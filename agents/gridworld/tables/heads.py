@@ -1,7 +1,7 @@
 """What the heads of a structured table, and the rows of a head, have in common.
 
 A table of events has an action for each head. What an action does to some things it may do to others:
-the base measure of a row that was not tried leans towards what has happened in others (each row
+the base measure of a row that was hardly tried leans towards what has happened in others (each row
 that x happened in counts once, as in a Chinese restaurant franchise whose rows have a table for
 each x: Teh et al. 2006). And where what is in hand matters for some things, it may for others.
 """
@@ -9,6 +9,7 @@ each x: Teh et al. 2006). And where what is in hand matters for some things, it 
 from dataclasses import replace
 
 import numpy as np
+from torch import Tensor
 
 from aif_dcpc.agents.arrays import Ints
 from aif_dcpc.agents.gridworld.tables.prior import (
@@ -19,6 +20,7 @@ from aif_dcpc.agents.gridworld.tables.prior import (
 )
 
 EM_ROUNDS = 20
+OFTEN = 2.5  # expected counts from which a row speaks for itself
 MASS = 2.0  # of what is expected before any row, in rows
 
 
@@ -42,26 +44,35 @@ def learned_shares(evidence: Array, prior: PooledDirichletPrior) -> Array:
     return shares
 
 
-def taught(prior: PooledDirichletPrior, met: Array, free: int) -> PooledDirichletPrior:
+def stages(counts: Tensor) -> Tensor:
+    """0 where a row's event never happened, 1 where it did, and more where its row was tried often."""
+    every = counts.sum(-1, keepdim=True) > OFTEN
+    by_class = counts.sum((-2, -1), keepdim=True) > OFTEN
+    return (counts > MET).int() + 2 * every.int() + 4 * by_class.int()
+
+
+def taught(prior: PooledDirichletPrior, counts: Tensor, free: int) -> PooledDirichletPrior:
     """The prior of a table of events by class and grip, as what was met of every action says.
 
     Args:
         prior: of all actions alike; poolings: of all, of grips, of nothing.
-        met: `(A, G, H, E)` 1 where an event has happened, else 0.
+        counts: `(A, G, H, E)` of events; all that counts is what happened, and what was tried often.
         free: number of the first event that is not known yet.
     """
-    pooled = prior.pooled(met.astype(float))
+    pooled = prior.pooled((counts > MET).double().numpy())
     hands = np.arange(prior.context[1]) > 0
     alike = np.full(prior.num_rows, -1)
     alike[prior.index[1]] = 0
     alike[prior.index[2]] = 1 + np.tile(hands, prior.context[0])
-    return _taught_chances(_taught_bases(prior, pooled, alike, free), pooled)
+    # what others taught is for what was hardly tried: in a noisy row it would be hoped for for ever
+    known = prior.pooled(counts.numpy()).sum(-1) > OFTEN
+    return _taught_chances(_taught_bases(prior, pooled, alike, free, known), pooled)
 
 
 def _taught_bases(
-    prior: PooledDirichletPrior, pooled: Array, alike: Ints, free: int
+    prior: PooledDirichletPrior, pooled: Array, alike: Ints, free: int, known: Array
 ) -> PooledDirichletPrior:
-    """Let base measures of rows without counts lean towards what happened in other rows of their head.
+    """Let base measures of rows that are not known lean towards what happened in other rows of their head.
 
     What cannot be in a row speaks for something there that is not known yet.
 
@@ -70,6 +81,7 @@ def _taught_bases(
         pooled: `(head, R, X)` counts of every row.
         alike: `(R,)` number of the rows that teach each other; less than 0 where none do.
         free: the first x that is not known yet.
+        known: `(head, R)` rows that stay as they are.
     """
     happened = (pooled > MET).astype(float)
     base = np.repeat(prior.base, len(pooled), 0)
@@ -83,9 +95,7 @@ def _taught_bases(
         spread[..., free:] += (times * ~can).sum(-1, keepdims=True) * share
         mixed = MASS * prior.base[:, rows] + spread
         base[:, rows] = mixed / mixed.sum(-1, keepdims=True)
-    # what others taught is for what was not tried: in a noisy row it would be hoped for for ever
-    tried = happened.any(-1)
-    base[tried] = np.broadcast_to(prior.base, base.shape)[tried]
+    base[known] = np.broadcast_to(prior.base, base.shape)[known]
     return replace(prior, base=base)
 
 
