@@ -1,7 +1,8 @@
 """One learning run on several processes or GPUs, as `torchrun` starts them.
 
-Datum i belongs to process i mod N, and so do its particles. Only sums over a batch travel: of parameters'
-gradients, of what moves learn about their steps, and of what is recorded. Random numbers are those of one
+Datum i belongs to process i mod N, and so do its particles; of a batch that falls out unevenly a few are lent.
+Sums over a batch travel: of parameters' gradients, of what moves learn about their steps, and of what is recorded,
+on one machine through memory that its processes share (`shared_memory`). Random numbers are those of one
 process, drawn for the whole batch by everyone, of which each takes those of its own data; so the run is
 that of one process up to the order of sums.
 
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.errors import ConfigError, UserError
+from aif_dcpc.image_runs.shared_memory import SharedRows, share_rows
 from aif_dcpc.inference.moves.adaptation import SiteAdaptation, Summing, Sums, secant_sums
 
 T = TypeVar("T")
@@ -37,10 +39,12 @@ class Team:
     Attributes:
         rank: of this one; the first leads: it alone writes and prints.
         size: how many there are.
+        rows: memory that they share on one machine; None where messages travel.
     """
 
     rank: int = 0
     size: int = 1
+    rows: SharedRows | None = None
 
     @property
     def leads(self) -> bool:
@@ -54,17 +58,24 @@ class Team:
         few = sum(x.numel() for x in sums) <= FEW
         kind = torch.float64 if few else max((x.dtype for x in sums), key=_precision)
         flat = torch.cat([x.detach().reshape(-1).to(kind) for x in sums])
-        torch.distributed.all_reduce(flat)
+        self._add_up(flat)
         parts = flat.split([x.numel() for x in sums])
         return tuple(p.view(x.shape).to(x.dtype) for p, x in zip(parts, sums, strict=True))
+
+    def _add_up(self, flat: Tensor) -> None:
+        """Replace numbers by their sums over all processes."""
+        if self.rows is None:
+            torch.distributed.all_reduce(flat)
+        else:
+            self.rows.add_up(flat)
 
     def agreed(self, reason: str | None) -> str | None:
         """The strongest of the reasons that any process has to stop."""
         if self.size == 1:
             return reason
-        code = torch.tensor(REASONS.index(reason))
-        torch.distributed.all_reduce(code, torch.distributed.ReduceOp.MAX)
-        return REASONS[int(code)]
+        given = torch.tensor([float(reason == known) for known in REASONS])
+        (number,) = self.totals(given)
+        return REASONS[int(number.nonzero().max())]
 
     def told(self, make: Callable[[], T]) -> T:
         """What the leader makes; where it cannot, it says why, and the others leave without a word.
@@ -130,11 +141,22 @@ def join_team(device: str) -> Team:
     if not torch.distributed.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
         torch.distributed.init_process_group(backend, timeout=PATIENCE)
-    return Team(torch.distributed.get_rank(), size)
+    rank = torch.distributed.get_rank()
+    here = device == "cpu" and os.environ.get("LOCAL_WORLD_SIZE") == str(size)
+    return Team(rank, size, share_rows(rank, size, _told_by_first) if here else None)
+
+
+def _told_by_first(value: T) -> T:
+    """What the first process gives, everywhere."""
+    message = [value]
+    torch.distributed.broadcast_object_list(message)
+    return message[0]
 
 
 def leave_team(team: Team) -> None:
     """Close what `join_team` opened."""
+    if team.rows is not None:
+        team.rows.close()
     if team.size > 1:
         torch.distributed.destroy_process_group()
 
@@ -173,7 +195,8 @@ class Lesson:
 class Exchange:
     """Lessons of all sites that are outstanding: they travel together, when one of them is needed.
 
-    A message costs more than what is in it: a sweep of three sites would send fifteen.
+    A message costs more than what is in it: a sweep of three sites would send fifteen. The first round
+    goes with the gradients.
 
     Args:
         team: the processes.
@@ -188,16 +211,22 @@ class Exchange:
         lesson.begin()
         self.lessons.append(lesson)
 
+    def sums(self) -> Sums:
+        """What is to be exchanged next."""
+        return tuple(x * lesson.scale for lesson in self.lessons for x in lesson.sums or ())
+
+    def told(self, totals: Sums) -> None:
+        """Go on with the sums over all data."""
+        found = iter(totals)
+        for lesson in self.lessons:
+            if lesson.sums is not None:
+                lesson.told(tuple(next(found) for _ in lesson.sums))
+
     def settle(self) -> None:
         """Exchange all sums, round by round."""
-        waiting = self.lessons
+        while sums := self.sums():
+            self.told(self.team.totals(*sums))
         self.lessons = []
-        while waiting:
-            sums = [x * lesson.scale for lesson in waiting for x in lesson.sums or ()]
-            totals = iter(self.team.totals(*sums))
-            for lesson in waiting:
-                lesson.told(tuple(next(totals) for _ in lesson.sums or ()))
-            waiting = [lesson for lesson in waiting if lesson.sums is not None]
 
 
 @dataclass(frozen=True)
@@ -246,7 +275,7 @@ class PooledAdaptation(SiteAdaptation):
         """Take in what is outstanding, in the order in which it was noted."""
         if not self.lessons:
             return self
-        if self.lessons[-1].sums is not None:
+        if any(lesson.sums is not None for lesson in self.lessons):
             self.exchange.settle()
         known: SiteAdaptation = replace(self, lessons=())
         for lesson in self.lessons:
