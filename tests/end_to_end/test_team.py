@@ -153,7 +153,8 @@ def test_a_batch_is_shared_evenly_and_few_data_change_hands():
             assert int(counts.max()) <= -(-batch // size)
             if size == 2:
                 lent = int((fairly(owners, size) != owners).sum())
-                assert lent == int(torch.bincount(owners, minlength=2).max()) - int(counts.max())
+                surplus = int(torch.bincount(owners, minlength=2).max() - counts.max())
+                assert surplus <= lent <= surplus + 1
 
 
 def test_what_cannot_be_shared_is_refused_once(team, tmp_path):
