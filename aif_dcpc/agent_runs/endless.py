@@ -22,12 +22,12 @@ class CutOff(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.steps = 0
 
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode."""
+        """Begin an episode and count anew."""
         self.steps = 0
         return super().reset(**options)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Act once."""
+        """Act once; at the limit the episode ends with it."""
         observation, reward, terminated, truncated, info = super().step(action)
         self.steps += int(info.get("env_steps", 1))
         if self.steps < self.limit or terminated or truncated:
