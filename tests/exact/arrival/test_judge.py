@@ -352,11 +352,15 @@ def test_thinned_draws_are_those_of_every_second_sweep():
 
 
 def test_a_cliff_at_the_end_of_a_plain_is_explored():
-    """Gamma(.01, .01): its logarithm is flat over hundreds, then falls within 1; its mean, 1, lies there."""
+    """Gamma(.01, .01): its logarithm is flat over hundreds, then falls within 1; its mean, 1, lies there.
+
+    Its kurtosis is 603: even 12,800 independent draws know its standard deviation to 11 % only.
+    """
     model = GraphicalModel()
     model.add_site("z", lambda: Gamma(torch.tensor(0.01), torch.tensor(0.01)))
-    draws = DCPC(model).sample(batch_size=1, seed=0)
-    assert draws.warnings == ()
+    with pytest.warns(ConvergenceWarning, match="that standard deviation is known to"):
+        draws = DCPC(model).sample(batch_size=1, seed=0)
+    assert len(draws.warnings) == 1
     chains = draws["z"].double().mean(0)
     assert abs(float(chains.mean()) - 1) < 5 * float(chains.std()) / len(chains) ** 0.5
 
