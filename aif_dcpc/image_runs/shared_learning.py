@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.errors import ConfigError
+from aif_dcpc.image_runs.messages import Message
 from aif_dcpc.image_runs.team import Exchange, OwnNoise, Team, pooled, unpooled
 from aif_dcpc.inference import DCPC, Info
 from aif_dcpc.inference.baselines.vae import AmortisedLearner
@@ -53,7 +54,13 @@ class SharedLearner:
         self.weight = 1.0
         self.exchange = Exchange(team)
         self.optimizer = learner.optimizer
-        self.optimizer.register_step_pre_hook(lambda *_: self._reduce_gradients())
+        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.arrived = 0
+        self.message: Message | None = None
+        for parameter in self.parameters:
+            parameter.register_post_accumulate_grad_hook(self._note_gradient)
+        self.optimizer.register_step_pre_hook(lambda *_: self._before_step())
+        self.optimizer.register_step_post_hook(lambda *_: self.exchange.begin())
 
     @property
     def engine(self) -> DCPC:
@@ -118,16 +125,30 @@ class SharedLearner:
             for name, entry in fresh.items()
         }
 
-    def _reduce_gradients(self) -> None:
-        """Turn gradients of own data into those of the batch; what moves have learned goes with them."""
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        gradients = [p.grad for p in parameters if p.grad is not None]
+    # -- what travels while the work goes on: gradients during a sweep, lessons during the next evaluation ----
+
+    def _note_gradient(self, _: Tensor) -> None:
+        """Send the gradients as soon as all are there."""
+        self.arrived += 1
+        if self.arrived == len(self.parameters):
+            self.message = self._sent_gradients()
+
+    def _sent_gradients(self) -> Message:
+        gradients = self._gradients()
         if not self.weight:
             torch._foreach_zero_(gradients)
-        totals = self.team.totals(*gradients, *self.exchange.sums())
-        for gradient, total in zip(gradients, totals, strict=False):
-            gradient.copy_(total)
-        self.exchange.told(totals[len(gradients) :])
+        return self.team.begin(*gradients)
+
+    def _gradients(self) -> list[Tensor]:
+        return [p.grad for p in self.parameters if p.grad is not None]
+
+    def _before_step(self) -> None:
+        """Turn gradients of own data into those of the batch; begin to tell what moves have learned."""
+        message = self.message or self._sent_gradients()
+        self.message = None
+        self.arrived = 0
+        torch._foreach_copy_(self._gradients(), list(message.totals()))
+        self.exchange.begin()
 
     def _of_all(self, info: Info, own: int, batch: int) -> Info:
         """Means over the whole batch of what is recorded."""

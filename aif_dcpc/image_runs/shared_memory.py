@@ -18,14 +18,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CAPACITY = 2**22  # bytes of a row; what is longer is added piece by piece
+CAPACITY = 2**22  # bytes of a row
+TURNS = 4
 ENDED = "another process of this run has ended"
 
 
 class SharedRows:
-    """A row of each process, twice: while one is read the next is written.
+    """A row of each process, four times: while sums are under way in two of them the next are written.
 
-    A process writes into a row again after the next sum, to which everyone came who had read it.
+    Who writes into a row for the next time has ended all sums but the last two, to which everyone came who had ended
+    all but the two before: nobody still reads that row.
 
     Args:
         rank: of this process.
@@ -36,32 +38,41 @@ class SharedRows:
     def __init__(self, rank: int, memory: mmap.mmap, peers: list[socket.socket]) -> None:
         self.rank = rank
         self.peers = peers
-        self.rows = torch.frombuffer(memory, dtype=torch.uint8).view(2, len(peers) + 1, CAPACITY)
+        whole = torch.frombuffer(memory, dtype=torch.uint8)
+        self.rows = whole.view(TURNS, len(peers) + 1, CAPACITY)
         self.turn = 0
 
-    def add_up(self, flat: Tensor) -> None:
-        """Replace numbers `(N,)` by their sums over all processes, the same everywhere to the last bit.
+    def hand_in(self, flat: Tensor) -> Tensor:
+        """Write numbers `(N,)` for all to see, and return the rows of everyone, which are not yet there.
 
         Raises:
             RuntimeError: another process has ended.
         """
-        for piece in flat.split(CAPACITY // flat.element_size()):
-            rows = self.rows[self.turn].view(piece.dtype)[:, : len(piece)]
-            self.turn = 1 - self.turn
-            rows[self.rank] = piece
-            self._meet()
-            torch.sum(rows, 0, out=piece)
+        rows = self.rows[self.turn].view(flat.dtype)[:, : len(flat)]
+        self.turn = (self.turn + 1) % TURNS
+        rows[self.rank] = flat
+        self._tell()
+        return rows
 
-    def _meet(self) -> None:
-        """Wait until everyone has come here."""
+    def wait(self) -> None:
+        """Wait until everyone has handed in once more.
+
+        Raises:
+            RuntimeError: another process has ended.
+        """
         try:
-            for peer in self.peers:
-                peer.sendall(b".")
             if all(peer.recv(1) for peer in self.peers):
                 return
         except OSError:
             pass
         raise RuntimeError(ENDED)
+
+    def _tell(self) -> None:
+        try:
+            for peer in self.peers:
+                peer.sendall(b".")
+        except OSError:
+            raise RuntimeError(ENDED) from None
 
     def close(self) -> None:
         """Let the others know that this process comes no more."""
@@ -91,7 +102,7 @@ def _handed_out(size: int, tell: Callable[[Any], Any]) -> SharedRows | None:
         try:
             memory = os.memfd_create("aif_dcpc")
             stack.callback(os.close, memory)
-            os.posix_fallocate(memory, 0, 2 * size * CAPACITY)
+            os.posix_fallocate(memory, 0, TURNS * size * CAPACITY)
             place = stack.enter_context(tempfile.TemporaryDirectory())
             address = str(Path(place) / "meet")
             listener = stack.enter_context(socket.socket(socket.AF_UNIX))
@@ -104,7 +115,7 @@ def _handed_out(size: int, tell: Callable[[Any], Any]) -> SharedRows | None:
         ends = _pairs(size)
         for _ in range(1, size):
             _give(listener, memory, ends)
-        return SharedRows(0, mmap.mmap(memory, 2 * size * CAPACITY), ends[0])
+        return SharedRows(0, mmap.mmap(memory, TURNS * size * CAPACITY), ends[0])
 
 
 def _pairs(size: int) -> list[list[socket.socket]]:
@@ -133,6 +144,6 @@ def _taken(rank: int, size: int, address: str) -> SharedRows:
         first.connect(address)
         first.sendall(rank.to_bytes(4))
         _, (memory, *ends), _, _ = socket.recv_fds(first, 1, size)
-    mapped = mmap.mmap(memory, 2 * size * CAPACITY)
+    mapped = mmap.mmap(memory, TURNS * size * CAPACITY)
     os.close(memory)
     return SharedRows(rank, mapped, [socket.socket(fileno=end) for end in ends])

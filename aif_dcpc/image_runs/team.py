@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.errors import ConfigError, UserError
-from aif_dcpc.image_runs.shared_memory import SharedRows, share_rows
+from aif_dcpc.image_runs.messages import Mail, Message
+from aif_dcpc.image_runs.shared_memory import share_rows
 from aif_dcpc.inference.moves.adaptation import SiteAdaptation, Summing, Sums, secant_sums
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=1)  # one process may validate for long; one that dies is noticed at once
 REASONS = (None, "out of time", "finished", "interrupted")  # to stop, the strongest last
-FEW = 100_000  # numbers whose sums travel in double precision
 FACTORIES = ("rand", "randn")  # of torch
 IN_PLACE = ("normal_", "uniform_", "exponential_")  # of torch.Tensor
 
@@ -39,35 +39,27 @@ class Team:
     Attributes:
         rank: of this one; the first leads: it alone writes and prints.
         size: how many there are.
-        rows: memory that they share on one machine; None where messages travel.
+        mail: carries sums from one to the others.
     """
 
     rank: int = 0
     size: int = 1
-    rows: SharedRows | None = None
+    mail: Mail = field(default_factory=Mail, compare=False)
 
     @property
     def leads(self) -> bool:
         """Whether this process writes and prints."""
         return self.rank == 0
 
+    def begin(self, *sums: Tensor) -> Message:
+        """Send sums to all processes, and go on until those over all data are needed."""
+        return self.mail.begin(sums)
+
     def totals(self, *sums: Tensor) -> tuple[Tensor, ...]:
-        """Sums over the data of all processes, in one message; of few numbers in double precision."""
+        """Sums over the data of all processes, in one message."""
         if self.size == 1:
             return sums
-        few = sum(x.numel() for x in sums) <= FEW
-        kind = torch.float64 if few else max((x.dtype for x in sums), key=_precision)
-        flat = torch.cat([x.detach().reshape(-1).to(kind) for x in sums])
-        self._add_up(flat)
-        parts = flat.split([x.numel() for x in sums])
-        return tuple(p.view(x.shape).to(x.dtype) for p, x in zip(parts, sums, strict=True))
-
-    def _add_up(self, flat: Tensor) -> None:
-        """Replace numbers by their sums over all processes."""
-        if self.rows is None:
-            torch.distributed.all_reduce(flat)
-        else:
-            self.rows.add_up(flat)
+        return self.begin(*sums).totals()
 
     def agreed(self, reason: str | None) -> str | None:
         """The strongest of the reasons that any process has to stop."""
@@ -113,11 +105,6 @@ class Team:
                 torch.distributed.send(value[self.rank :: self.size].contiguous(), 0)
 
 
-def _precision(kind: torch.dtype) -> int:
-    """Bytes of a number that is no whole one; whole ones are counts, which floats hold as well."""
-    return kind.itemsize if kind.is_floating_point else 0
-
-
 ALONE = Team()
 
 
@@ -143,7 +130,7 @@ def join_team(device: str) -> Team:
         torch.distributed.init_process_group(backend, timeout=PATIENCE)
     rank = torch.distributed.get_rank()
     here = device == "cpu" and os.environ.get("LOCAL_WORLD_SIZE") == str(size)
-    return Team(rank, size, share_rows(rank, size, _told_by_first) if here else None)
+    return Team(rank, size, Mail(share_rows(rank, size, _told_by_first) if here else None))
 
 
 def _told_by_first(value: T) -> T:
@@ -155,8 +142,7 @@ def _told_by_first(value: T) -> T:
 
 def leave_team(team: Team) -> None:
     """Close what `join_team` opened."""
-    if team.rows is not None:
-        team.rows.close()
+    team.mail.close()
     if team.size > 1:
         torch.distributed.destroy_process_group()
 
@@ -193,10 +179,9 @@ class Lesson:
 
 
 class Exchange:
-    """Lessons of all sites that are outstanding: they travel together, when one of them is needed.
+    """Lessons of all sites that are outstanding: they travel together, round by round.
 
-    A message costs more than what is in it: a sweep of three sites would send fifteen. The first round
-    goes with the gradients.
+    A message costs more than what is in it: a sweep of three sites would send fifteen.
 
     Args:
         team: the processes.
@@ -205,28 +190,41 @@ class Exchange:
     def __init__(self, team: Team) -> None:
         self.team = team
         self.lessons: list[Lesson] = []
+        self.message: Message | None = None
 
     def add(self, lesson: Lesson) -> None:
         """Sum a lesson up and note it."""
+        self.end()
         lesson.begin()
         self.lessons.append(lesson)
+
+    def begin(self) -> None:
+        """Send the sums of the next round, if there are any."""
+        self.end()
+        sums = self.sums()
+        if sums:
+            self.message = self.team.begin(*sums)
+
+    def end(self) -> None:
+        """Go on with the sums over all data of the round that is under way."""
+        if self.message is None:
+            return
+        totals = iter(self.message.totals())
+        self.message = None
+        for lesson in self.lessons:
+            if lesson.sums is not None:
+                lesson.told(tuple(next(totals) for _ in lesson.sums))
+
+    def settle(self) -> None:
+        """Make all rounds that are left."""
+        self.begin()
+        while self.message is not None:
+            self.begin()
+        self.lessons = []
 
     def sums(self) -> Sums:
         """What is to be exchanged next."""
         return tuple(x * lesson.scale for lesson in self.lessons for x in lesson.sums or ())
-
-    def told(self, totals: Sums) -> None:
-        """Go on with the sums over all data."""
-        found = iter(totals)
-        for lesson in self.lessons:
-            if lesson.sums is not None:
-                lesson.told(tuple(next(found) for _ in lesson.sums))
-
-    def settle(self) -> None:
-        """Exchange all sums, round by round."""
-        while sums := self.sums():
-            self.told(self.team.totals(*sums))
-        self.lessons = []
 
 
 @dataclass(frozen=True)
