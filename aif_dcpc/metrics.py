@@ -9,7 +9,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -176,6 +176,18 @@ class Averages:
         means = {tag: total / count for tag, (total, count) in self.sums.items()}
         self.sums = {}
         return means
+
+    def restore(self, sums: Mapping[str, Sequence[float]]) -> None:
+        """Go back to the sums that a checkpoint carries.
+
+        Raises:
+            TypeError, ValueError: they are none.
+        """
+        if not isinstance(sums, Mapping):
+            raise TypeError(f"averages are {sums!r}, expected a sum and a count for each tag")
+        self.sums = {str(tag): [float(x) for x in entry] for tag, entry in sums.items()}
+        if any(len(entry) != 2 for entry in self.sums.values()):
+            raise ValueError("averages: expected a sum and a count for each tag")
 
 
 def logged_bytes(checkpoint: Mapping[str, Any]) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 from aif_dcpc.agent_runs.actions import admitted
 from aif_dcpc.agent_runs.assembly import Env
 from aif_dcpc.agent_runs.endless import CutOff, is_cut_off, limit_reached
-from aif_dcpc.agent_runs.episode_statistics import RunningEpisode, succeeded
+from aif_dcpc.agent_runs.episode_statistics import EpisodeStatistics, RunningEpisode, succeeded
 from aif_dcpc.agent_runs.explanations import Explainer
 from aif_dcpc.agent_runs.inhabitants import AllAtOnce, Inhabitants, OneInEach
 from aif_dcpc.agent_runs.loading import load_agent_and_env
@@ -211,7 +211,7 @@ def rollout(config: RolloutConfig) -> dict[str, Any]:
     drawn = config.video or config.rerun
     agent, env = _life(config, render=drawn)
     set_up(config.device, config.threads)
-    trained = folder.load_checkpoint()["tally"]["step"]
+    trained = EpisodeStatistics.of(folder.load_checkpoint()).step
     beside = BestEffort(folder)
     log = beside.log(file="rollouts.jsonl", board="rollouts")
     watchers = Watchers(config, env, agent, beside, log, trained)

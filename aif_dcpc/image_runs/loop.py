@@ -212,7 +212,7 @@ class ImageLoop:
             self.model.load_state_dict(checkpoint["model"])
             self.learner.load_state_dict(checkpoint["learner"])
             self.progress = build(Progress, checkpoint["progress"], "progress.")
-            self.averages.sums = checkpoint["averages"]
+            self.averages.restore(checkpoint["averages"])
             restore_random_states(checkpoint["random"])
         except Exception as error:  # whatever a damaged value meets
             raise RunFolderError(

@@ -15,10 +15,11 @@ import torch
 from run_configs import CONFIG
 
 from aif_dcpc import plain_yaml
+from aif_dcpc.agent_runs.episode_statistics import EpisodeStatistics
 from aif_dcpc.checkpoints import DIGEST, digest, read_checkpoint
 from aif_dcpc.errors import ConfigError, RunFolderError
 from aif_dcpc.files import atomic, clear_temporaries, hidden_folder, locked
-from aif_dcpc.metrics import MetricsLog, logged_bytes
+from aif_dcpc.metrics import Averages, MetricsLog, logged_bytes
 from aif_dcpc.runs import WRITTEN_TO, RunFolder, new_run, writing
 from aif_dcpc.schema import train_config
 
@@ -257,6 +258,30 @@ def test_a_checkpoint_without_a_length_of_metrics_is_refused(length):
     with pytest.raises(RunFolderError, match="metrics_length"):
         logged_bytes({"metrics_length": length})
     assert logged_bytes({"metrics_length": 3}) == 3
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [None, "x", {}, {"step": "x"}, {"step": -1}, {"step": 3, "more": 1}, {"step": 3, "returns": 2.0},
+     {"step": 3, "returns": ["x"]}, {"step": 3, "successes": [None]}, {"step": 2.5}],
+)  # fmt: skip
+def test_counts_that_are_none_are_refused(counts):
+    with pytest.raises(RunFolderError, match="not one of an agent") as caught:
+        EpisodeStatistics.of({"tally": counts})
+    sentence(caught)
+    assert EpisodeStatistics.of({"tally": {"step": 3, "returns": [1.0]}}).step == 3
+
+
+@pytest.mark.parametrize(
+    "sums", [None, "x", {"a": 3.0}, {"a": [1.0]}, {"a": ["x", 1]}, {"a": None}]
+)
+def test_averages_that_are_none_are_refused(sums):
+    averages = Averages()
+    averages.add({"a": 1.0})
+    with pytest.raises((TypeError, ValueError)):
+        averages.restore(sums)
+    averages.restore({"a": [4.0, 2]})
+    assert averages.take() == {"a": 2.0}
 
 
 def test_a_file_is_whole_or_as_before_though_a_link_stands_in_the_way(tmp_path):
