@@ -9,6 +9,7 @@ import io
 import json
 import math
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,9 @@ from aif_dcpc.pictures import Picture
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
+
+
+HOOKS: list[Any] = []  # of threading, that were in use before
 
 
 class MetricsLog:
@@ -225,4 +229,14 @@ def _open(path: Path, length: int | None) -> io.BufferedWriter:
 def _summary_writer(folder: Path, purge_step: int | None) -> "SummaryWriter":
     from torch.utils.tensorboard.writer import SummaryWriter
 
+    if threading.excepthook is not _except_the_board:
+        HOOKS.append(threading.excepthook)
+        threading.excepthook = _except_the_board
     return SummaryWriter(str(folder), purge_step=purge_step)
+
+
+def _except_the_board(failure: threading.ExceptHookArgs) -> None:
+    """Print what a thread died of, unless it is the board's: flushing or closing it raises that anew."""
+    of_board = type(failure.thread).__module__.startswith("tensorboard.")
+    if not (of_board and isinstance(failure.exc_value, OSError)):
+        HOOKS[-1](failure)

@@ -34,7 +34,7 @@ from aif_dcpc.randomness import (
     random_states,
     restore_random_states,
 )
-from aif_dcpc.schema import TrainConfig, build
+from aif_dcpc.schema import TrainConfig, bounded, build
 
 PATIENCE = 5  # epochs without a gain after which the plateau schedule halves the rate
 
@@ -52,12 +52,12 @@ class Progress:
         validated: step of the last validation; -1: none yet.
     """
 
-    step: int = 0
+    step: int = bounded(at_least=0, default=0)
     epoch_energy: float = 0.0
     best_energy: float = math.inf
-    bad_epochs: int = 0
-    factor: float = 1.0
-    validated: int = -1
+    bad_epochs: int = bounded(at_least=0, default=0)
+    factor: float = bounded(at_least=0, at_most=1, default=1.0)
+    validated: int = bounded(at_least=-1, default=-1)
 
     def end_epoch(self, num_steps: int) -> None:
         """Take note of an epoch's mean energy."""
