@@ -140,6 +140,13 @@ def test_draws_that_are_no_numbers_are_reported(lost):
     assert said.startswith("site 'c': some of its draws")
 
 
+def test_where_nothing_is_finite_there_is_no_disagreement_to_tell():
+    lost = [torch.full_like(x, math.nan) for x in draws()["places"]]
+    verdict = judge(**draws(places=lost))
+    assert (verdict.r_hat, verdict.site, verdict.not_finite) == (1.0, "", "a")
+    assert len(verdict.warnings()) == 1
+
+
 def test_an_r_hat_that_is_no_number_is_no_agreement():
     verdict = judge(**draws()).with_ranks({"a": torch.tensor([1.0, math.nan])})
     assert verdict.site == "a" and not verdict.is_good

@@ -10,6 +10,8 @@ from aif_dcpc.inference.arrival import metric
 from aif_dcpc.inference.arrival.climb import climb
 from aif_dcpc.inference.arrival.metric import (
     DENSE,
+    FEW_ROWS,
+    WORTHWHILE,
     covariance_metric,
     fisher_metric,
     metric_of_pairs,
@@ -154,6 +156,20 @@ def test_the_covariance_of_many_rows_and_of_rows_less_their_chains_mean():
     apart = draws + 100 * normals(50, 1, 5, seed=4) * scales(5)
     assert error(covariance_metric(within_chains(apart)), target) < 0.1
     assert error(covariance_metric(apart.flatten(0, 1)), target) > 100
+
+
+@pytest.mark.parametrize(
+    "number, dimension, dense",
+    [
+        (1, WORTHWHILE, True),
+        (FEW_ROWS * (WORTHWHILE + 1) - 1, WORTHWHILE + 1, False),
+        (FEW_ROWS * (WORTHWHILE + 1), WORTHWHILE + 1, True),
+        (10 * DENSE, DENSE, True),
+        (10 * DENSE, DENSE + 1, False),
+    ],
+)
+def test_a_large_matrix_is_learned_from_three_rows_a_dimension_alone(number, dimension, dense):
+    assert metric.is_dense(number, 1, dimension) is dense
 
 
 def test_many_dimensions_take_a_diagonal_metric():

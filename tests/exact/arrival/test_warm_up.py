@@ -199,7 +199,11 @@ def test_discrete_latents_alone_are_swept_as_often_and_told_as_a_warm_up():
     with no_validation(), torch.no_grad():
         sampler = build_sampler(DCPC(model), {"x": torch.zeros(1)}, 8, seed=0)
         before = sampler.state.sweeps
+        adapts = []
+        sweep = sampler.sweep
+        sampler.sweep = lambda *, adapt: adapts.append(adapt) or sweep(adapt=adapt)
         sweeps = warm_up(sampler, -math.inf)
+    assert adapts == [True] * sweeps
     told = sampler.progress
     assert sweeps == sum(WINDOWS) + SETTLE == sampler.state.sweeps - before
     assert (told.stage, told.done, told.total) == ("warming up", sweeps, sweeps)
