@@ -8,6 +8,7 @@ import torch
 from torch.distributions import Bernoulli, Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel
+from aif_dcpc.inference.arrival import warm_up as warming
 from aif_dcpc.inference.arrival.build import build_sampler
 from aif_dcpc.inference.arrival.metric import covariance_metric, fisher_metric, within_chains
 from aif_dcpc.inference.arrival.warm_up import (
@@ -190,6 +191,25 @@ def test_a_warm_up_without_time_is_one_window_and_steps():
         assert (sweeps - WINDOWS[0]) % SETTLE == 0 and sweeps <= WINDOWS[0] + 4 * SETTLE
         sweeps = warm_up(one_gaussian(), math.inf)
     assert sum(WINDOWS[: FIRST_LOOK + 1]) + SETTLE <= sweeps <= sum(WINDOWS) + 4 * SETTLE
+
+
+def test_further_windows_are_as_long_as_the_last(monkeypatch):
+    """Chains that never agree: all windows, three more of the last size, then steps alone."""
+    sizes = []
+    run = warming.run_window
+
+    def recorded(sampler, size, **options):
+        sizes.append(size)
+        return run(sampler, size, **options)
+
+    monkeypatch.setattr(warming, "run_window", recorded)
+    monkeypatch.setattr(warming, "is_enough", lambda number, window: False)
+    with no_validation(), torch.no_grad():
+        sweeps = warm_up(one_gaussian(), math.inf, more=3)
+    windows = [*WINDOWS, *[WINDOWS[-1]] * 3]
+    assert sizes[: len(windows)] == windows
+    assert set(sizes[len(windows) :]) == {SETTLE}
+    assert sweeps == sum(sizes)
 
 
 def test_discrete_latents_alone_are_swept_as_often_and_told_as_a_warm_up():
