@@ -110,7 +110,7 @@ def test_a_metric_is_learned_within_chains_only_where_they_sit_in_modes(gap, apa
 
 
 def test_agreement_is_of_means_of_eight_chains():
-    places = normals(30, 20, 1, 2)
+    places = normals(30, 23, 1, 2)
     places[:, 8:16, 0, 1] += 1.0
     first = places[:, :16]
     means = torch.stack([first[:, :8].mean((0, 1)), first[:, 8:].mean((0, 1))]).var(0)
