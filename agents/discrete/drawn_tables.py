@@ -4,8 +4,8 @@ What information is worth for the rest of a life does not show in the plan of on
 that plans on expected tables alone may hold on to an action that is known well, while another is
 better, was tried a few times, and tells too little for one more trial to pay at once. So that
 doubt counts as long as it could change a choice, plans are made on one draw of all rows that were
-tried, held for an episode; the row that was just visited is drawn anew. What was never tried stays
-expected: there novelty counts.
+tried more than once, held for an episode; the row that was just visited is drawn anew. What was
+hardly tried stays expected: there novelty counts.
 
 Reference: Osband, Russo and Van Roy (2013), "(More) efficient reinforcement learning via posterior
 sampling".
@@ -23,6 +23,8 @@ from aif_dcpc.agents.discrete.prediction import Prediction
 from aif_dcpc.agents.discrete.slips import SLOTS, fillings, slots_of
 from aif_dcpc.agents.discrete.world import CONCENTRATIONS
 from aif_dcpc.agents.gridworld.compiled import compiled
+
+FEWEST = 2  # visits of a row that is drawn: one alone does not tell what varies
 
 
 class DrawnTables:
@@ -73,9 +75,11 @@ class DrawnTables:
             return
         world = self.prediction.world
         transitions = self.prediction.transitions
+        visits = transitions.counts[rows].sum(1)
+        self.chances[rows] = self.prediction.chances[rows]
         draw_tables(
             int(torch.randint(2**31 - 1, (), generator=generator)),
-            rows,
+            rows[visits >= FEWEST],
             self.chances,
             world.kinds[self.particle],
             CONCENTRATIONS[world.concentration[self.particle]],

@@ -546,3 +546,35 @@ def test_what_was_stored_before_rows_could_slip_is_read():
     assert other.outcomes.log_evidence.tolist()[3:] == other.outcomes.log_evidence.tolist()[:2]
     other.freeze()
     assert walk(other, 1) == [4]
+
+
+def test_how_rows_slip_is_drawn_from_its_posterior():
+    """Three rows that show two or three effects, by importance draws from the prior; 5 standard errors of 4 numbers."""
+    transitions = Transitions(3, 1)
+    for state, effects in enumerate([[0, 0, 0, 1], [1, 1, 2, 1], [2, 0, 2, 2, 2, 1]]):
+        for effect in effects:
+            transitions.add(state, 0, (state + effect) % 3)
+    rows = Rows.of(transitions)
+    world = World(transitions, num_particles=1000)
+    generator = torch.Generator().manual_seed(0)
+    number = 400_000
+    prior = torch.from_numpy(world.prior_of_effects).expand(number, 1, -1)
+    kinds = torch._sample_dirichlet(torch.ones(number, 4).double(), generator=generator)
+    slips = torch._sample_dirichlet(torch.ones(number, 3).double(), generator=generator)
+    effects = torch._sample_dirichlet(prior.contiguous(), generator=generator)
+    index = torch.randint(len(CONCENTRATIONS), (number,), generator=generator)
+    grid = torch.from_numpy(CONCENTRATIONS)
+    law = CollapsedRows(kinds, grid[index], effects, slips, torch.from_numpy(rows.action))
+    weights = law.log_prob(rows.dense(3)).softmax(0).numpy()
+    world.infer(generator, 20)
+
+    def numbers(kinds, slips):
+        ordered = np.sort(slips, 1)
+        return np.column_stack([ordered[:, 2], ordered[:, 0], (slips**2).sum(1), kinds[:, 3]])
+
+    drawn = numbers(world.kinds, world.slips)
+    known = numbers(kinds.numpy(), slips.numpy())
+    exact = weights @ known
+    error = np.sqrt(weights**2 @ (known - exact) ** 2 + drawn.var(0) / len(drawn))
+    assert (error < 0.02).all()
+    assert (np.abs(drawn.mean(0) - exact) < 5 * error).all()
