@@ -32,13 +32,7 @@ TERMS = (
     "horizon_value",
 )
 SHORT = {"neg_expected_log_preference": "-E log pref", "information_gain": "information"}
-WRITTEN = (
-    "neg_expected_log_preference",
-    "information_gain",
-    "novelty",
-    "now",
-    "later",
-)  # in the picture
+WRITTEN = ("neg_expected_log_preference", "information_gain", "novelty")  # in the picture
 CAPTION = "expected free energy, nats; bars: above the least; dark: done"
 
 

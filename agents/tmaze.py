@@ -5,17 +5,13 @@ that was ever seen.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any
 
-import gymnasium
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Beta, Categorical, Distribution
 
-from aif_dcpc.agents.active_inference import ActiveInferenceAgent
-from aif_dcpc.agents.planners.belief_graph import BeliefGraph
-from aif_dcpc.agents.requirements import TMAZE_STREAMS, read_tmaze
+from aif_dcpc.agents.requirements import TMAZE, TMAZE_STREAMS
+from aif_dcpc.agents.seeker import Seeker
 from aif_dcpc.inference import GraphicalModel, lag
 
 CENTRE, LEFT, RIGHT, CUE, OVER = range(5)  # an episode is over after an arm
@@ -74,44 +70,4 @@ def tmaze_model(*, cue_at_centre: bool = False) -> GraphicalModel:
     return model
 
 
-def build(
-    observation_space: gymnasium.Space[Any],
-    num_actions: int,
-    metadata: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    seed: int,
-) -> ActiveInferenceAgent:
-    """Build the agent for the spaces of the T-maze.
-
-    Raises:
-        AgentError: for another world, or settings that do not fit.
-    """
-    common, own = read_tmaze(observation_space, settings)
-    model = tmaze_model(cue_at_centre=own.pop("cue_at_centre"))
-    return seeker(model, TMAZE_STREAMS, num_actions, seed=seed, **own, **common)
-
-
-def seeker(
-    model: GraphicalModel,
-    streams: Sequence[str],
-    num_actions: int,
-    *,
-    horizon: int,
-    discount: float,
-    wish: float,
-    **common: Any,
-) -> ActiveInferenceAgent:
-    """Build an agent of a finite model whose `outcome` is nothing, 1 for no reward, or 2 for reward.
-
-    Reward is wished for, its absence at an end is not, and soon is better.
-    """
-    preference = wish * torch.tensor([0.0, -1.0, 1.0])
-    return ActiveInferenceAgent(
-        model,
-        action="action",
-        action_space=gymnasium.spaces.Discrete(num_actions),
-        observed=streams,
-        preferences={"outcome": preference.log_softmax(0)},
-        planner=BeliefGraph(horizon=horizon, discount=discount),
-        **common,
-    )
+build = Seeker("tmaze", tmaze_model, TMAZE_STREAMS, TMAZE)

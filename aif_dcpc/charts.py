@@ -15,7 +15,7 @@ DESCRIPTIONS = {
     "0_results": "What matters most, first on the page: the chart of this name under train/, valid/ or eval/.",
     "efe/total": "Expected free energy of the plan that was followed, nats, lower is better. It is risk + ambiguity - "
     "novelty, and neg_expected_log_preference - information_gain - novelty (+ horizon_value, if there is one); of "
-    "agent hierarchical risk + ambiguity - information_gain - novelty; of agent discrete this_step + later_steps.",
+    "agent hierarchical risk + ambiguity - information_gain - novelty.",
     "efe/risk": "Divergence of predicted from preferred outcomes under that plan, nats, all its steps added up.",
     "efe/ambiguity": "Expected entropy of outcomes given states under that plan, nats, all its steps added up.",
     "efe/information_gain": "Expected information about states, nats, all steps of the plan; more lowers the total.",
@@ -32,6 +32,7 @@ DESCRIPTIONS = {
     "planning/iterations": "Sweeps of value iteration until no value changed any more.",
     "learning/fixed": "Share of actions taken to do the same everywhere.",
     "learning/usual": "Share of rows taken to do what their action usually does.",
+    "learning/slips": "Share of rows where one of three effects follows, with chances that are the same everywhere.",
     "learning/rows_visited": "Pairs of state and action that have been tried.",
     "inference/free_energy": "Minus the log joint of the episode at the particles, nats.",
     "inference/ess": "Effective number of particles, 1 to all.",

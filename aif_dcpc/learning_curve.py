@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from aif_dcpc.files import atomic
 from aif_dcpc.results import Results
 
@@ -42,10 +44,19 @@ def save_learning_curve(folder: Path, kind: str) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    records = Results(folder / "metrics.jsonl").rows()
-    drawn = [panel for panel in PANELS[kind] if any(_points(records, tag) for tag in panel[1])]
-    if not drawn:
+    picture = learning_curve(folder / "metrics.jsonl", kind, PANELS[kind])
+    if picture is None:
         return
+    with atomic(folder / NAME) as file:
+        file.write_bytes(picture)
+
+
+def learning_curve(metrics: Path, kind: str, panels: Sequence[Panel]) -> bytes | None:
+    """Draw panels of what a run recorded, as PNG; None where it recorded nothing of them."""
+    records = Results(metrics).rows()
+    drawn = [panel for panel in panels if any(_points(records, tag) for tag in panel[1])]
+    if not drawn:
+        return None
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -58,10 +69,17 @@ def save_learning_curve(folder: Path, kind: str) -> None:
         axes.grid(alpha=0.3)
         for tag in tags:
             _draw(axes, tag, _points(records, tag))
+        if "train/free_energy" in tags:
+            _leave_out_the_fall(axes)
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
-    with atomic(folder / NAME) as file:
-        file.write_bytes(buffer.getvalue())
+    return buffer.getvalue()
+
+
+def _leave_out_the_fall(axes: "Axes") -> None:
+    """Let what comes after the first steep fall fill the panel."""
+    low, high = np.percentile(np.concatenate([line.get_ydata() for line in axes.lines]), [0, 95])
+    axes.set_ylim(low - 0.05 * (high - low), high + 0.1 * (high - low) + 1e-6)
 
 
 def _points(records: Sequence[Mapping[str, Any]], tag: str) -> list[tuple[float, float]]:

@@ -9,7 +9,8 @@ import io
 import json
 import math
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -21,6 +22,9 @@ from aif_dcpc.pictures import Picture
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
+
+
+HOOKS: list[Any] = []  # of threading, that were in use before
 
 
 class MetricsLog:
@@ -177,6 +181,18 @@ class Averages:
         self.sums = {}
         return means
 
+    def restore(self, sums: Mapping[str, Sequence[float]]) -> None:
+        """Go back to the sums that a checkpoint carries.
+
+        Raises:
+            TypeError, ValueError: they are none.
+        """
+        if not isinstance(sums, Mapping):
+            raise TypeError(f"averages are {sums!r}, expected a sum and a count for each tag")
+        self.sums = {str(tag): [float(x) for x in entry] for tag, entry in sums.items()}
+        if any(len(entry) != 2 for entry in self.sums.values()):
+            raise ValueError("averages: expected a sum and a count for each tag")
+
 
 def logged_bytes(checkpoint: Mapping[str, Any]) -> int:
     """The length that the file of records had when a checkpoint was written.
@@ -213,4 +229,14 @@ def _open(path: Path, length: int | None) -> io.BufferedWriter:
 def _summary_writer(folder: Path, purge_step: int | None) -> "SummaryWriter":
     from torch.utils.tensorboard.writer import SummaryWriter
 
+    if threading.excepthook is not _except_the_board:
+        HOOKS.append(threading.excepthook)
+        threading.excepthook = _except_the_board
     return SummaryWriter(str(folder), purge_step=purge_step)
+
+
+def _except_the_board(failure: threading.ExceptHookArgs) -> None:
+    """Print what a thread died of, unless it is the board's: flushing or closing it raises that anew."""
+    of_board = type(failure.thread).__module__.startswith("tensorboard.")
+    if not (of_board and isinstance(failure.exc_value, OSError)):
+        HOOKS[-1](failure)

@@ -169,6 +169,7 @@ class RolloutConfig:
 
     run: str | None
     episodes: int = bounded(at_least=1)
+    max_episode_steps: int = bounded(at_least=1)
     num_envs: int = bounded(at_least=1, at_most=4096)
     seed: int = bounded(at_least=0, at_most=LARGEST_SEED)
     policy: str = bounded(choices=("greedy", "sampled"))

@@ -215,3 +215,18 @@ class Broken(Bare):
 
 
 gymnasium.register("Lab/Corridor-v0", entry_point="minigrid.envs:EmptyEnv", kwargs={"size": 6})
+
+
+class Endless(gymnasium.Env):
+    """Nothing ever ends it."""
+
+    def __init__(self) -> None:
+        self.observation_space = gymnasium.spaces.Discrete(2)
+        self.action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        return 0, {}
+
+    def step(self, action: int):
+        return int(action), 1.0, False, False, {}

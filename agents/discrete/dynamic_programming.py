@@ -2,8 +2,8 @@
 
     G(s, a) = sum_s' p(s' | s, a) [ -ln C(outcome) + discount p(goes on) min_a' G(s', a') ] - novelty(s, a)
 
-with the tables' predictive means. `Steps` lays these sums out; iteration begins at the values that
-were found last, so that one more observation costs few sweeps.
+with tables that are expected, or drawn (see `drawn_tables`). `Steps` lays these sums out; iteration
+begins at the values that were found last, so that one more observation costs few sweeps.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import numpy as np
 
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.discrete.outcomes import STRENGTH, Outcomes
-from aif_dcpc.agents.discrete.prediction import Prediction
+from aif_dcpc.agents.discrete.transitions import Transitions
 from aif_dcpc.agents.gridworld.compiled import compiled
 
 LEAST = 1e-3  # probability of an effect that is not followed; the rest is scaled up
@@ -36,10 +36,15 @@ class Steps:
 
     @classmethod
     def lay_out(
-        cls, prediction: Prediction, outcomes: Outcomes, *, scale: float, discount: float
+        cls,
+        chances: Floats,
+        transitions: Transitions,
+        outcomes: Outcomes,
+        *,
+        scale: float,
+        discount: float,
     ) -> "Steps":
-        """Lay out what is predicted now."""
-        transitions = prediction.transitions
+        """Lay out what follows by tables of chances `(S A, E + 1)`."""
         rows = transitions.num_states * transitions.num_actions
         effects = np.array(transitions.effects, np.int64)
         found = cls(
@@ -53,14 +58,18 @@ class Steps:
             ends = np.array([float(ended) for _, ended in outcomes.levels])
             values = np.stack([np.ones_like(ends), -wanted, ends], 1)
             by_reached, by_row, by_action = (table @ values for table in outcomes.counts)
+            by_step = outcomes.steps @ values
             _lay_out(
-                prediction.chances,
+                chances,
                 effects,
                 transitions.num_actions,
                 outcomes.weights,
                 by_reached,
                 by_row,
                 by_action,
+                by_step,
+                transitions.seen,
+                np.minimum(transitions.distinct, by_step.shape[1]),
                 discount,
                 found.cost,
                 found.following,
@@ -77,6 +86,15 @@ def _blend(sums: Floats, base: Floats) -> Floats:
 
 
 @compiled
+def _place_of(seen: Ints, effect: int) -> int:
+    """Find an effect among those seen in a row; -1 where it was not."""
+    for place in range(len(seen)):
+        if seen[place] == effect:
+            return place
+    return -1
+
+
+@compiled
 def _lay_out(
     chances: Floats,
     effects: Ints,
@@ -85,6 +103,9 @@ def _lay_out(
     by_reached: Floats,
     by_row: Floats,
     by_action: Floats,
+    by_step: Floats,
+    seen: Ints,
+    distinct: Ints,
     discount: float,
     cost: Floats,
     following: Ints,
@@ -108,7 +129,13 @@ def _lay_out(
             if chance > LEAST:
                 reached = (row // num_actions + effects[effect]) % num_states
                 there = _blend(by_reached[reached], base)
-                mixed = parents[0] * there + parents[1] * own + parents[2] * base
+                at = _place_of(seen[row, : distinct[row]], effect)
+                mixed = parents[2] * base
+                if at >= 0:
+                    mixed += parents[0] * there + parents[3] * _blend(by_step[row, at], there)
+                    mixed += parents[1] * own + parents[4] * _blend(by_step[row, at], own)
+                else:
+                    mixed += (parents[0] + parents[3]) * there + (parents[1] + parents[4]) * own
                 cost[row] += chance / kept * mixed[0]
                 following[row, place] = reached
                 weight[row, place] = discount * chance / kept * (1 - mixed[1])
@@ -160,3 +187,33 @@ def iterate(
         if change < tolerance:
             break
     return found, sweep
+
+
+@compiled
+def follow(
+    values: Floats,
+    told: Floats,
+    best: Ints,
+    following: Ints,
+    weight: Floats,
+    anywhere: Floats,
+    most: int,
+    tolerance: float,
+) -> None:
+    """Sum what every step tells, nats, while the best actions `(S,)` are taken: in place, `values` (S,)."""
+    num_actions = len(told) // len(values)
+    for sweep in range(most):
+        change = 0.0
+        mean = values.mean()
+        for turn in range(len(values)):
+            state = turn if sweep % 2 else len(values) - 1 - turn
+            row = state * num_actions + best[state]
+            total = told[row] + anywhere[row] * mean
+            for place in range(following.shape[1]):
+                if weight[row, place] <= 0:
+                    break
+                total += weight[row, place] * values[following[row, place]]
+            change = max(change, abs(total - values[state]))
+            values[state] = total
+        if change < tolerance:
+            break

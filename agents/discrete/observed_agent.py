@@ -18,7 +18,8 @@ import torch
 
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.discrete import requirements
-from aif_dcpc.agents.discrete.dynamic_programming import Steps, iterate
+from aif_dcpc.agents.discrete.drawn_tables import DrawnTables
+from aif_dcpc.agents.discrete.dynamic_programming import Steps, follow, iterate
 from aif_dcpc.agents.discrete.outcomes import Outcomes
 from aif_dcpc.agents.discrete.prediction import Prediction
 from aif_dcpc.agents.discrete.transitions import Transitions
@@ -44,6 +45,8 @@ class ObservedAgent(BaseAgent):
         num_sweeps: of that cloud, whenever it is inferred anew.
         precision: inverse temperature of sampled actions, per nat.
         novelty: whether what an action would tell counts for it.
+        draws: whether plans are made on tables drawn from the posterior, anew in each episode (see
+            `drawn_tables`); a frozen agent plans on what it expects.
         least_novelty: nats of it that are not counted: an agent would stay where it is safe, and
             learn the last digits there.
         reward_scale: nats by which the largest reward met is preferred to none; by default less in
@@ -65,6 +68,7 @@ class ObservedAgent(BaseAgent):
         num_sweeps: int = 2,
         precision: float = 16.0,
         novelty: bool = True,
+        draws: bool = True,
         least_novelty: float = 0.03,
         reward_scale: float | None = None,
         discount: float = 0.98,
@@ -79,6 +83,7 @@ class ObservedAgent(BaseAgent):
         self.num_sweeps = num_sweeps
         self.precision = precision
         self.novelty = novelty
+        self.draws = draws
         self.least_novelty = least_novelty
         self.discount = discount
         self.growth = growth
@@ -91,6 +96,7 @@ class ObservedAgent(BaseAgent):
         self.outcomes = Outcomes(num_states, num_actions)
         self.world = World(self.transitions, num_particles=num_particles, novel=novel)
         self.prediction = Prediction(self.transitions, self.world)
+        self.drawn = DrawnTables(self.prediction, hold=math.ceil(1 / max(1 - discount, 1e-3)))
         self.values: dict[bool, Floats] = {
             True: np.zeros(num_states),
             False: np.zeros(num_states),
@@ -101,6 +107,8 @@ class ObservedAgent(BaseAgent):
         self.scalars: dict[str, float] = {}
         self.immediate: Floats = np.zeros(num_states * num_actions)
         self.told: Floats = np.zeros(num_states * num_actions)
+        self.told_ahead: Floats = np.zeros(num_states)
+        self.ahead: Steps | None = None
         self.costs: Floats = np.zeros(0)
         self.sweeps = 0
 
@@ -143,6 +151,8 @@ class ObservedAgent(BaseAgent):
     def begin_batch(self, *, seeds: Sequence[int | None]) -> None:
         """Begin an episode in the worlds that have a seed: what is known is the same in all."""
         super().begin(seed=next(seed for seed in reversed(seeds) if seed is not None))
+        if seeds[0] is not None:
+            self.drawn.forget()
         if len(seeds) != len(self.states):
             self.states = np.zeros(len(seeds), np.int64)
             self.actions = np.zeros(len(seeds), np.int64)
@@ -151,8 +161,10 @@ class ObservedAgent(BaseAgent):
         """Plan once for all worlds, since a plan covers all states; choose in each, `(B,)`."""
         start = time.perf_counter()
         self.states = self._states(observations)
-        costs = self.expected_free_energy()[self.states]
+        found = self.expected_free_energy()
+        costs = found[self.states]
         self.actions = self._chosen(costs, greedy)
+        self._look_ahead(found)
         self._note(costs[0], 1e3 * (time.perf_counter() - start))
         return self.actions
 
@@ -180,8 +192,13 @@ class ObservedAgent(BaseAgent):
 
     def expected_free_energy(self) -> Floats:
         """Expected free energy of every action in every state, `(S, A)` nats."""
+        draws = self.draws and not self.frozen
         steps = Steps.lay_out(
-            self.prediction, self.outcomes, scale=self.reward_scale, discount=self.discount
+            self.drawn.current(self.generator) if draws else self.prediction.chances,
+            self.transitions,
+            self.outcomes,
+            scale=self.reward_scale,
+            discount=self.discount,
         )
         learns = self.novelty and not self.frozen
         told = np.maximum(self.prediction.novelty - self.least_novelty, 0.0)
@@ -197,7 +214,24 @@ class ObservedAgent(BaseAgent):
             self.tolerance,
         )
         self.immediate = steps.cost
+        self.ahead = steps
         return found
+
+    def _look_ahead(self, found: Floats) -> None:
+        """Sum what the plan will tell, from every state, of costs `(S, A)`; it is shown beside their total."""
+        if self.ahead is None or not self.told.any():
+            self.told_ahead[:] = 0.0
+            return
+        follow(
+            self.told_ahead,
+            self.told,
+            found.argmin(1),
+            self.ahead.following,
+            self.ahead.weight,
+            self.ahead.anywhere,
+            self.max_iterations,
+            self.tolerance,
+        )
 
     def feedback_batch(
         self,
@@ -213,8 +247,9 @@ class ObservedAgent(BaseAgent):
         rows = []
         told = (self.states, self.actions, self._states(observations), rewards, terminated)
         for state, action, reached, reward, ended in zip(*told, strict=True):
-            rows.append(self.transitions.add(int(state), int(action), int(reached)))
-            self.outcomes.add(rows[-1], int(reached), float(reward), bool(ended))
+            row, place = self.transitions.add(int(state), int(action), int(reached))
+            self.outcomes.add(row, place, int(reached), float(reward), bool(ended))
+            rows.append(row)
         self._infer(np.unique(rows))
         self.scalars["speed/ms_inference"] = 1e3 * (time.perf_counter() - start)
 
@@ -230,6 +265,8 @@ class ObservedAgent(BaseAgent):
             self.prediction.refresh()
         else:
             self.prediction.update(rows)
+        if self.draws:
+            self.drawn.redraw(rows, self.generator)
 
     def _states(self, observations: Observation) -> Ints:
         """Numbers of the states that are seen, `(B,)`."""
@@ -254,36 +291,61 @@ class ObservedAgent(BaseAgent):
         """Keep the numbers of one plan."""
         kinds = self.world.kinds.mean(0)
         self.costs = costs
-        found = self._step_terms()
+        plan = {"total": costs, **self._plan_terms()}
+        step = self._step_terms()
+        self.scalars |= {f"efe/{name}": float(term[self.action]) for name, term in plan.items()}
         self.scalars |= {
-            "efe/total": float(costs[self.action]),
-            "efe/this_step": float(found["now"][self.action]),
-            "efe/later_steps": float(found["later"][self.action]),
-            "efe_step/total": float(found["now"][self.action]),
-            "efe_step/risk": float(found["risk"][self.action]),
-            "efe_step/novelty": float(found["novelty"][self.action]),
+            f"efe_step/{name}": float(term[self.action]) for name, term in step.items()
+        }
+        self.scalars |= {
+            "efe/this_step": self.scalars["efe_step/total"],
+            "efe/later_steps": self.scalars["efe/total"] - self.scalars["efe_step/total"],
             "planning/iterations": float(self.sweeps),
             "learning/fixed": float(kinds[0]),
             "learning/usual": float(kinds[1]),
+            "learning/slips": float(kinds[3]),
             "learning/rows_visited": float(len(self.transitions.visited)),
             "learning/log_joint": self.world.log_joint,
             "speed/ms_planning": milliseconds,
         }
 
+    @property
+    def _rows(self) -> slice:
+        """Rows of the state of the first world."""
+        return slice(self.state * self.num_actions, (self.state + 1) * self.num_actions)
+
     def _step_terms(self) -> dict[str, Floats]:
-        """What each action costs in this step and later, `(A,)` nats; and what this step's cost is made of."""
-        rows = slice(self.state * self.num_actions, (self.state + 1) * self.num_actions)
-        risk = self.immediate[rows]
-        novelty = self.told[rows]
-        now = risk - novelty
-        return {"now": now, "later": self.costs - now, "risk": risk, "novelty": novelty}
+        """What this step costs by each action, `(A,)` nats, and what that is made of."""
+        risk = self.immediate[self._rows]
+        novelty = self.told[self._rows]
+        return {"total": risk - novelty, "risk": risk, "novelty": novelty}
+
+    def _plan_terms(self) -> dict[str, Floats]:
+        """What each action with all that follows is expected to cost and to tell, `(A,)` nats.
+
+        The state is seen, so that nothing is told of it beforehand: `information_gain` is none.
+        """
+        novelty = self.told[self._rows].copy()
+        if self.ahead is not None:
+            later = self.told_ahead[self.ahead.following[self._rows]]
+            novelty += (self.ahead.weight[self._rows] * later).sum(1)
+            novelty += self.ahead.anywhere[self._rows] * self.told_ahead.mean()
+        none = np.zeros_like(novelty)
+        cross = self.costs + novelty
+        return {
+            "neg_expected_log_preference": cross,
+            "risk": cross,
+            "ambiguity": none,
+            "information_gain": none,
+            "novelty": novelty,
+        }
 
     def explanation(self, names: Sequence[str] | None = None) -> Explanation | None:
-        """What the last choice was among: the cost of this step, and of all that follows."""
+        """What the last choice was among, with the terms of whole plans."""
         if not len(self.costs):
             return None
         labels = names or [str(action) for action in range(self.num_actions)]
-        return Explanation(labels, self.costs, self._step_terms(), self.action)
+        return Explanation(labels, self.costs, self._plan_terms(), self.action)
 
     def report(self, *, pictures: bool = False) -> StepReport:
         """Report the terms of the action taken, what kind of world it seems to be, and times."""
@@ -298,6 +360,8 @@ class ObservedAgent(BaseAgent):
             "world": self.world.state_dict(),
             "prediction": torch.from_numpy(self.prediction.chances.copy()),
             "novelty": torch.from_numpy(self.prediction.novelty.copy()),
+            "drawn": self.drawn.state_dict(),
+            "told_ahead": torch.from_numpy(self.told_ahead.copy()),
             "values": torch.from_numpy(np.stack([self.values[False], self.values[True]])),
             "steps_at_inference": self.steps_at_inference,
             "state": self.states.tolist(),
@@ -312,6 +376,9 @@ class ObservedAgent(BaseAgent):
         self.world.load_state_dict(state["world"])
         self.prediction.chances = state["prediction"].numpy().copy()
         self.prediction.novelty = state["novelty"].numpy().copy()
+        if "drawn" in state:  # what was stored before tables were drawn has none
+            self.drawn.load_state_dict(state["drawn"])
+            self.told_ahead = state["told_ahead"].numpy().copy()
         exploiting, exploring = state["values"].numpy().copy()
         self.values = {False: exploiting, True: exploring}
         self.steps_at_inference = int(state["steps_at_inference"])

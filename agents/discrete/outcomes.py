@@ -1,9 +1,11 @@
 """What reward comes, and when an episode ends: tables whose parents are inferred.
 
 An *outcome* is a level of reward together with whether the episode ended; levels are met as they
-occur. It may depend on the state that is reached, on the state and action before, or on the action
-alone: each is tried, and weighed by how well it has foretold every outcome so far (its prequential
-evidence). Tables are Dirichlet with base the action's own frequencies, integrated out.
+occur. It may depend on the state that is reached, on the state and action before, on the action
+alone, or on the whole step, which is foretold at first as by the state reached, or as by the state
+and action: each is tried, and weighed by how well it has foretold every outcome so far (its
+prequential evidence). Tables are Dirichlet, integrated out; their base are the action's own
+frequencies, and of a step what its parent foretells.
 
 Reference: Dawid (1984), "Statistical theory: the prequential approach".
 """
@@ -17,7 +19,7 @@ import torch
 
 from aif_dcpc.agents.arrays import Floats
 
-REACHED, ROW, ACTION = range(3)
+REACHED, ROW, ACTION, STEP_BY_REACHED, STEP_BY_ROW = range(5)
 STRENGTH = 0.1  # total concentration of a table: outcomes of one place mostly agree
 Outcome = tuple[float, bool]
 
@@ -28,7 +30,8 @@ class Outcomes:
     Attributes:
         levels: the outcomes met, in order.
         counts: three tables `(N, O)`, by state reached (S), by row (S A) and by action (A).
-        log_evidence: `(3,)` nats, how well each has foretold.
+        steps: `(S A, J, O)` by row and the place of its effect (see `Transitions`).
+        log_evidence: `(5,)` nats, how well each has foretold.
     """
 
     def __init__(self, num_states: int, num_actions: int) -> None:
@@ -36,24 +39,38 @@ class Outcomes:
         self.levels: list[Outcome] = []
         sizes = (num_states, num_states * num_actions, num_actions)
         self.counts: list[Floats] = [np.zeros((size, 0)) for size in sizes]
-        self.log_evidence: Floats = np.zeros(3)
+        self.steps: Floats = np.zeros((num_states * num_actions, 1, 0))
+        self.log_evidence: Floats = np.zeros(5)
 
-    def add(self, row: int, reached: int, reward: float, ended: bool) -> None:
+    def add(self, row: int, place: int, reached: int, reward: float, ended: bool) -> None:
         """Count one outcome, foretelling it first."""
         outcome = self._index((float(reward), bool(ended)))
+        if place >= self.steps.shape[1]:
+            self.steps = np.pad(self.steps, ((0, 0), (0, place), (0, 0)))
         action = row % self.num_actions
-        contexts = (reached, row, action)
         base = self._of_action(action)
-        for parent, context in enumerate(contexts):
-            self.log_evidence[parent] += math.log(self._foretold(parent, context, base)[outcome])
-        for parent, context in enumerate(contexts):
+        by_reached = _blended(self.counts[REACHED][reached], base)
+        by_row = _blended(self.counts[ROW][row], base)
+        of_step = self.steps[row, place]
+        foretold = (
+            by_reached,
+            by_row,
+            base,
+            _blended(of_step, by_reached),
+            _blended(of_step, by_row),
+        )
+        for parent, chances in enumerate(foretold):
+            self.log_evidence[parent] += math.log(chances[outcome])
+        for parent, context in enumerate((reached, row, action)):
             self.counts[parent][context, outcome] += 1
+        self.steps[row, place, outcome] += 1
 
     def _index(self, outcome: Outcome) -> int:
         """Index of an outcome, a new one if it was never met."""
         if outcome not in self.levels:
             self.levels.append(outcome)
             self.counts = [np.pad(table, ((0, 0), (0, 1))) for table in self.counts]
+            self.steps = np.pad(self.steps, ((0, 0), (0, 0), (0, 1)))
         return self.levels.index(outcome)
 
     def _of_action(self, action: int) -> Floats:
@@ -63,17 +80,9 @@ class Outcomes:
         found: Floats = (counts + even) / (counts.sum() + STRENGTH)
         return found
 
-    def _foretold(self, parent: int, context: int, base: Floats) -> Floats:
-        """Predictive chances of outcomes in a context, `(O,)`."""
-        if parent == ACTION:
-            return base
-        counts = self.counts[parent][context]
-        found: Floats = (counts + STRENGTH * base) / (counts.sum() + STRENGTH)
-        return found
-
     @property
     def weights(self) -> Floats:
-        """Probabilities that outcomes depend on the state reached, the row, the action."""
+        """Probabilities of what outcomes depend on, `(5,)`: see `REACHED` and the names beside it."""
         odds = np.exp(self.log_evidence - self.log_evidence.max())
         found: Floats = odds / odds.sum()
         return found
@@ -85,21 +94,28 @@ class Outcomes:
         found: Floats = scale * rewards / (largest or 1.0)
         return found
 
-    def sums(self, value: Floats) -> tuple[Floats, Floats, Floats]:
-        """Sums over outcomes of counts times a value `(O,)`, for the three tables."""
-        reached, row, action = self.counts
-        return reached @ value, row @ value, action @ value
-
     def state_dict(self) -> dict[str, Any]:
         """Everything, as tensors, numbers and lists."""
         return {
             "levels": [list(level) for level in self.levels],
             "counts": [torch.from_numpy(table.copy()) for table in self.counts],
+            "steps": torch.from_numpy(self.steps.copy()),
             "log_evidence": torch.from_numpy(self.log_evidence.copy()),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
+        """Restore what `state_dict` gave; where steps were not counted yet, they tell nothing of their own."""
         self.levels = [(float(reward), bool(ended)) for reward, ended in state["levels"]]
         self.counts = [table.numpy().copy() for table in state["counts"]]
-        self.log_evidence = state["log_evidence"].numpy().copy()
+        evidence = state["log_evidence"].numpy()
+        self.log_evidence = np.concatenate([evidence[:3], [*evidence[:2], *evidence[3:]][-2:]])
+        rows = len(self.counts[ROW])
+        self.steps = np.zeros((rows, 1, len(self.levels)))
+        if "steps" in state:
+            self.steps = state["steps"].numpy().copy()
+
+
+def _blended(counts: Floats, base: Floats) -> Floats:
+    """Predictive chances of outcomes by a Dirichlet table with a base, `(O,)`."""
+    found: Floats = (counts + STRENGTH * base) / (counts.sum() + STRENGTH)
+    return found

@@ -15,9 +15,18 @@ import numpy as np
 
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.discrete.loops import digamma, kinds_of_row, minus_entropy
+from aif_dcpc.agents.discrete.slips import (
+    entropy_of_fillings,
+    fillings,
+    powers_of,
+    shares_of_seen,
+    unseen_mass,
+)
 from aif_dcpc.agents.discrete.transitions import Transitions
 from aif_dcpc.agents.discrete.world import CONCENTRATIONS, World
 from aif_dcpc.agents.gridworld.compiled import compiled
+
+UNLIKELY = 1e-9  # a kind of row that is left out
 
 
 class Prediction:
@@ -53,6 +62,7 @@ class Prediction:
             world.kinds,
             CONCENTRATIONS[world.concentration],
             world.effects,
+            world.slips,
             self.transitions.seen,
             self.transitions.counts,
             self.transitions.distinct,
@@ -112,16 +122,37 @@ def _add_row(
     counts: Floats,
     distinct: int,
 ) -> None:
-    """Add one particle's prediction of a row to `chances`."""
+    """Add one particle's prediction of a row to `chances`, but for what follows if it slips."""
     total = counts[:distinct].sum()
     share = kinds[1] + kinds[2] * concentration / (concentration + total)
     if distinct == 0:
-        share = 1.0
+        share = 1.0 - kinds[3]
     chances += share * usual
     for place in range(distinct):
         chances[seen[place]] += kinds[2] * counts[place] / (concentration + total)
     if distinct == 1:
         chances[seen[0]] += kinds[0]
+
+
+@compiled
+def _add_slips(
+    chances: Floats,
+    weight: float,
+    usual: Floats,
+    slips: Floats,
+    powers: Floats,
+    seen: Ints,
+    counts: Floats,
+    distinct: int,
+) -> float:
+    """Add what follows in a row that slips, times a weight, to `chances`; returns its entropy, weighted."""
+    _, filled = fillings(usual, slips, seen, counts, distinct)
+    shares = shares_of_seen(filled, slips, distinct)
+    rest = weight * shares[distinct] / unseen_mass(usual, seen, distinct)
+    chances += rest * usual
+    for place in range(distinct):
+        chances[seen[place]] += weight * shares[place] - rest * usual[seen[place]]
+    return weight * entropy_of_fillings(filled, usual, slips, powers, seen, distinct)
 
 
 @compiled
@@ -133,6 +164,7 @@ def predict_rows(
     shares: Floats,
     concentration: Floats,
     effects: Floats,
+    slips: Floats,
     seen: Ints,
     counts: Floats,
     distinct: Ints,
@@ -143,33 +175,42 @@ def predict_rows(
         rows: which.
         chances, novelty: of all rows.
         num_states: S.
-        shares, concentration, effects: `(K, 3)`, `(K,)` and `(K, A, E + 1)` of the particles.
+        shares, concentration, effects, slips: `(K, 4)`, `(K,)`, `(K, A, E + 1)` and `(K, 3)` of the
+            particles.
         seen, counts, distinct: see `Transitions`.
     """
     number, num_actions, width = effects.shape
     unseen = float(num_states - width + 1)
     terms = np.zeros((number, num_actions))
     entropies = np.zeros((number, num_actions))
+    powers = np.zeros((number, num_actions, 2))
     for k in range(number):
         for action in range(num_actions):
             terms[k, action] = _own_terms(effects[k, action], concentration[k], unseen)
             entropies[k, action] = _spread(effects[k, action], unseen)
+            powers[k, action] = powers_of(effects[k, action], unseen)
+    alike = np.full(num_actions, -1)  # rows in which nothing was seen differ by their action alone
     for row in rows:
         action = row % num_actions
+        if distinct[row] == 0 and alike[action] >= 0:
+            chances[row] = chances[alike[action]]
+            novelty[row] = novelty[alike[action]]
+            continue
         total = np.zeros(width)
         known = 0.0
         for k in range(number):
             usual = effects[k, action]
-            kinds = kinds_of_row(
-                shares[k], usual, concentration[k], seen[row], counts[row], distinct[row]
-            )
+            told = (seen[row], counts[row], distinct[row])
+            kinds = kinds_of_row(shares[k], usual, concentration[k], slips[k], *told)
             chance = np.zeros(width)
-            _add_row(chance, kinds, usual, concentration[k], seen[row], counts[row], distinct[row])
+            _add_row(chance, kinds, usual, concentration[k], *told)
+            if kinds[3] > UNLIKELY:
+                known += _add_slips(chance, kinds[3], usual, slips[k], powers[k, action], *told)
             total += chance
             known -= _spread(chance, unseen)
             known += kinds[1] * entropies[k, action]
-            known += kinds[2] * _own_entropy(
-                terms[k, action], usual, concentration[k], seen[row], counts[row], distinct[row]
-            )
+            known += kinds[2] * _own_entropy(terms[k, action], usual, concentration[k], *told)
         chances[row] = total / number
         novelty[row] = max(-known / number, 0.0)
+        if distinct[row] == 0:
+            alike[action] = row

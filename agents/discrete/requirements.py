@@ -15,6 +15,7 @@ from aif_dcpc.agents.settings import read_settings
 MAX_STATES = 20_000
 DEFAULTS: Mapping[str, Any] = {
     "novelty": True,
+    "draws": True,
     "least_novelty": 0.03,
     "reward_scale": None,
     "discount": 0.98,

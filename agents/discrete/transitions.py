@@ -37,14 +37,14 @@ class Transitions:
         self.distinct: Ints = np.zeros(rows, np.int64)
         self.steps = 0
 
-    def add(self, state: int, action: int, following: int) -> int:
-        """Count one step; returns its row."""
+    def add(self, state: int, action: int, following: int) -> tuple[int, int]:
+        """Count one step; returns its row, and the place of its effect among those seen there."""
         row = state * self.num_actions + action
         effect = self._effect((following - state) % self.num_states)
         place = self._place(row, effect)
         self.counts[row, place] += 1
         self.steps += 1
-        return row
+        return row, place
 
     def _effect(self, effect: int) -> int:
         """Index of an effect, a new one if it was never seen."""

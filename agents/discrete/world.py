@@ -1,38 +1,42 @@
 """What kind of world this is, inferred from all that actions have done.
 
-Three kinds of rows (a state with an action) are mixed:
+Four kinds of rows (a state with an action) are mixed:
 
     fixed     one effect always follows, drawn once from the action's usual effects
     usual     effects follow as is usual for the action, wherever it is taken
     own       Dirichlet(concentration * usual effects): a table of its own
+    slips     one of three effects, each drawn once from the usual ones, with shared chances
 
 Tables of single rows are integrated out in closed form. What all rows share is a `GraphicalModel`
 with global sites, whose joint posterior the engine's sweeps draw: how common each kind is
-(`kinds`), the concentration, and what each action usually does (`effects`). In a deterministic
-world the mass goes to "fixed", and one visit tells a row; in a slippery one few visits of one row
-teach about all others.
+(`kinds`), the concentration, what each action usually does (`effects`), and how rows slip (`slips`).
+In a deterministic world the mass goes to "fixed", and one visit tells a row; where what may go wrong
+is the same everywhere, it goes to "slips", and a few visits do.
 
 Reference: Teh et al. (2006), "Hierarchical Dirichlet processes", section 5.1, for the auxiliary
 numbers of tables.
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Categorical, Dirichlet, Distribution, Independent, constraints
 
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.discrete import loops
+from aif_dcpc.agents.discrete.slips import SLOTS
 from aif_dcpc.agents.discrete.transitions import Transitions
 from aif_dcpc.inference import DCPC, GraphicalModel, State
 
 CONCENTRATIONS = np.geomspace(0.1, 100.0, 13)
-FIXED, USUAL, OWN = range(3)
-BLOCK = ("kinds", "concentration", "effects")
+FIXED, USUAL, OWN, SLIPS = range(4)
+BLOCK = ("kinds", "concentration", "effects", "slips")
 
 
 @dataclass(frozen=True)
@@ -73,20 +77,22 @@ class CollapsedRows(Distribution):
     """The law of the counts of all rows, in the order they were seen, tables integrated out.
 
     Args:
-        kinds: `(*batch, 3)` probabilities of fixed, usual and own.
+        kinds: `(*batch, 4)` probabilities of fixed, usual, own and slips.
         concentration: `(*batch)`.
         effects: `(*batch, A, E + 1)`; the last is all effects never seen.
+        slips: `(*batch, 3)` probabilities of the slots.
         action: `(R,)`.
     """
 
     arg_constraints: Mapping[str, Any] = {}  # type: ignore[assignment]
 
     def __init__(
-        self, kinds: Tensor, concentration: Tensor, effects: Tensor, action: Tensor
+        self, kinds: Tensor, concentration: Tensor, effects: Tensor, slips: Tensor, action: Tensor
     ) -> None:
         self.kinds = kinds
         self.concentration = concentration
         self.effects = effects
+        self.slips = slips
         self.action = action
         event = torch.Size((len(action), effects.shape[-1] - 1))
         super().__init__(kinds.shape[:-1], event, validate_args=False)
@@ -110,7 +116,21 @@ class CollapsedRows(Distribution):
         own = torch.where(seen, torch.lgamma(base + value) - torch.lgamma(base), 0.0).sum(-1)
         own = own + torch.lgamma(strength) - torch.lgamma(strength + total)
         log_kinds = self.kinds[..., None, :].log()
-        return torch.logsumexp(log_kinds + torch.stack([fixed, as_usual, own], -1), -1).sum(-1)
+        each = torch.stack([fixed, as_usual, own, self._slips(value, usual)], -1)
+        return torch.logsumexp(log_kinds + each, -1).sum(-1)
+
+    def _slips(self, value: Tensor, usual: Tensor) -> Tensor:
+        """Log probability of each row's counts if it slips, `(*batch, R)`, over all fillings of the slots."""
+        distinct = (value > 0).sum(-1)
+        most = min(SLOTS, int(distinct.max()) if distinct.numel() else 0)
+        counts, places = value.topk(most, -1)
+        held = usual.gather(-1, places.expand(*usual.shape[:-1], most)) * (counts > 0)
+        held = torch.cat([held, 1 - held.sum(-1, keepdim=True)], -1).clamp_min(1e-300).log()
+        fillings = torch.tensor(list(itertools.product(range(most + 1), repeat=SLOTS)))
+        holds = F.one_hot(fillings, most + 1).to(usual.dtype)  # (fillings, slots, places)
+        shares = torch.einsum("...s,fsp->...pf", self.slips, holds)[..., :most, :]
+        told = counts @ shares.clamp_min(1e-300).log() + held @ holds.sum(1).T
+        return torch.where(distinct > SLOTS, -torch.inf, told.logsumexp(-1))
 
 
 class World:
@@ -122,9 +142,10 @@ class World:
         novel: total concentration of the prior over an action's usual effects.
 
     Attributes:
-        kinds: `(K, 3)`.
+        kinds: `(K, 4)`.
         concentration: `(K,)` indices into `CONCENTRATIONS`.
         effects: `(K, A, E + 1)`.
+        slips: `(K, 3)`.
     """
 
     def __init__(
@@ -133,9 +154,10 @@ class World:
         self.transitions = transitions
         self.num_particles = num_particles
         self.novel = novel
-        self.kinds: Floats = np.full((num_particles, 3), 1 / 3)
+        self.kinds: Floats = np.full((num_particles, 4), 1 / 4)
         self.concentration: Ints = np.full(num_particles, len(CONCENTRATIONS) // 3)
         self.effects: Floats = np.ones((num_particles, transitions.num_actions, 1))
+        self.slips: Floats = np.full((num_particles, SLOTS), 1 / SLOTS)
         self.log_joint = 0.0
 
     @property
@@ -175,7 +197,7 @@ class World:
         action = torch.from_numpy(rows.action)
         num_actions = self.transitions.num_actions
         model = GraphicalModel()
-        model.add_site("kinds", lambda: Dirichlet(torch.ones(3).double()), scope="global")
+        model.add_site("kinds", lambda: Dirichlet(torch.ones(4).double()), scope="global")
         model.add_site(
             "concentration",
             lambda: Categorical(torch.ones(len(grid)).double()),
@@ -186,9 +208,12 @@ class World:
             lambda: Independent(Dirichlet(base.expand(num_actions, -1)), 1),
             scope="global",
         )
+        model.add_site("slips", lambda: Dirichlet(torch.ones(SLOTS).double()), scope="global")
         model.add_site(
             "counts",
-            lambda kinds, index, effects: CollapsedRows(kinds, grid[index], effects, action),
+            lambda kinds, index, effects, slips: CollapsedRows(
+                kinds, grid[index], effects, slips, action
+            ),
             list(BLOCK),
             scope="global",
         )
@@ -197,7 +222,12 @@ class World:
 
     def particles(self) -> dict[str, Tensor]:
         """The cloud as the engine takes it, `(K, 1, *event)` by site."""
-        found = {"kinds": self.kinds, "concentration": self.concentration, "effects": self.effects}
+        found = {
+            "kinds": self.kinds,
+            "concentration": self.concentration,
+            "effects": self.effects,
+            "slips": self.slips,
+        }
         return {name: torch.from_numpy(value[:, None].copy()) for name, value in found.items()}
 
     def _take(self, state: State) -> None:
@@ -206,16 +236,20 @@ class World:
         self.kinds = found["kinds"].astype(float)
         self.concentration = found["concentration"].astype(np.int64)
         self.effects = found["effects"].astype(float)
+        self.slips = found["slips"].astype(float)
 
     def state_dict(self) -> dict[str, Any]:
         """The cloud, as tensors."""
         return {**self.particles(), "log_joint": self.log_joint}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        self.kinds = state["kinds"][:, 0].numpy().copy()
+        """Restore what `state_dict` gave; what was stored before rows could slip has none that do."""
+        kinds = state["kinds"][:, 0].numpy().copy()
+        self.kinds = np.pad(kinds, ((0, 0), (0, 4 - kinds.shape[1])))
         self.concentration = state["concentration"][:, 0].numpy().copy()
         self.effects = state["effects"][:, 0].numpy().copy()
+        if "slips" in state:
+            self.slips = state["slips"][:, 0].numpy().copy()
         self.log_joint = float(state["log_joint"])
 
 
@@ -223,8 +257,9 @@ class World:
 class RedrawShared:
     """Gibbs draws of all that rows share, through the kind of each row and its number of tables.
 
-    Kinds of rows | all; concentration | kinds of rows; numbers of tables | both; then `effects` and
-    `kinds` from their Dirichlet conditionals: the joint posterior stays as it is.
+    Metropolis steps of slips | all but the kinds of rows; these kinds | all; concentration | them;
+    numbers of tables and what slots hold | both; then `effects`, `kinds` and `slips` from their
+    Dirichlet conditionals: the joint posterior stays as it is.
 
     Attributes:
         rows: the visited ones.
@@ -239,10 +274,11 @@ class RedrawShared:
     ) -> dict[str, Tensor]:
         """Draw the block at every particle."""
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
-        concentration, kinds, tables = loops.draw_rows(
+        concentration, kinds, tables, slots = loops.draw_rows(
             seed,
             values["kinds"][:, 0].numpy(),
             values["concentration"][:, 0].numpy(),
+            values["slips"][:, 0].numpy(),
             values["effects"][:, 0].numpy(),
             CONCENTRATIONS,
             self.rows.action,
@@ -253,10 +289,12 @@ class RedrawShared:
         effects = torch.from_numpy(self.prior_of_effects + tables)
         drawn = torch._sample_dirichlet(effects, generator=generator)
         shares = torch._sample_dirichlet(torch.from_numpy(1.0 + kinds), generator=generator)
+        slips = torch._sample_dirichlet(torch.from_numpy(1.0 + slots), generator=generator)
         return {
             "kinds": shares[:, None],
             "concentration": torch.from_numpy(concentration)[:, None],
             "effects": drawn[:, None],
+            "slips": slips[:, None],
         }
 
 

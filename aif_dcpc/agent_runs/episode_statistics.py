@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
-from typing import Any
+from typing import Any, Self
 
 from aif_dcpc.agent_runs.actions import Plain
+from aif_dcpc.errors import RunFolderError, told
+from aif_dcpc.schema import bounded, build, typed
 
 WINDOW = 20  # episodes in the running success rate
 STREAK = 10  # successes in a row that count as having learned the task
@@ -47,13 +49,28 @@ class EpisodeStatistics:
         steps_to_streak: steps at the end of the first `STREAK` successes in a row.
     """
 
-    step: int = 0
-    episode: int = 0
-    begun: int = 0
+    step: int = bounded(at_least=0, default=0)
+    episode: int = bounded(at_least=0, default=0)
+    begun: int = bounded(at_least=0, default=0)
     returns: list[float] = field(default_factory=list)
     successes: list[bool] = field(default_factory=list)
-    in_a_row: int = 0
-    steps_to_streak: int | None = None
+    in_a_row: int = bounded(at_least=0, default=0)
+    steps_to_streak: int | None = bounded(at_least=0, default=None)
+
+    @classmethod
+    def of(cls, checkpoint: Mapping[str, Any]) -> Self:
+        """Take the counts from a checkpoint.
+
+        Raises:
+            RunFolderError: they are none.
+        """
+        try:
+            counts = typed("tally", checkpoint.get("tally"), dict)
+            found = build(cls, {"step": None, **counts}, "tally.")
+            _ = [float(value) for value in (*found.returns, *found.successes)]
+        except (TypeError, ValueError) as error:
+            raise RunFolderError(f"the checkpoint is not one of an agent: {told(error)}.") from None
+        return found
 
     def begin_episode(self) -> RunningEpisode:
         """Count the beginning of an episode."""

@@ -158,8 +158,8 @@ class AgentLoop:
         """
         try:
             self.inhabitants.restore(checkpoint)
-            self.statistics = EpisodeStatistics(**checkpoint["tally"])
-            self.averages.sums = checkpoint["averages"]
+            self.statistics = EpisodeStatistics.of(checkpoint)
+            self.averages.restore(checkpoint["averages"])
             for world, state in zip(self.worlds, checkpoint["worlds"], strict=True):
                 world.restore(state, self._env_seed(state["number"]))
             restore_random_states(checkpoint["random"])

@@ -10,7 +10,8 @@ from typing import Any
 
 from aif_dcpc.agent_runs.actions import admitted
 from aif_dcpc.agent_runs.assembly import Env
-from aif_dcpc.agent_runs.episode_statistics import RunningEpisode, succeeded
+from aif_dcpc.agent_runs.endless import CutOff, is_cut_off, limit_reached
+from aif_dcpc.agent_runs.episode_statistics import EpisodeStatistics, RunningEpisode, succeeded
 from aif_dcpc.agent_runs.explanations import Explainer
 from aif_dcpc.agent_runs.inhabitants import AllAtOnce, Inhabitants, OneInEach
 from aif_dcpc.agent_runs.loading import load_agent_and_env
@@ -22,6 +23,7 @@ from aif_dcpc.best_effort import BestEffort
 from aif_dcpc.devices import check_device, set_up
 from aif_dcpc.errors import RunFolderError
 from aif_dcpc.metrics import MetricsLog
+from aif_dcpc.notes import note
 from aif_dcpc.progress import LiveProgress
 from aif_dcpc.runs import open_run
 from aif_dcpc.schema import RolloutConfig
@@ -41,6 +43,7 @@ class Episode:
         length: environment steps, of which an action may take several.
         shortest_ratio: steps over the fewest possible, where the environment tells and the episode
             succeeded.
+        cut_off: whether it was not over when it had taken as many steps as it may.
     """
 
     episode_return: float
@@ -48,6 +51,7 @@ class Episode:
     milliseconds: list[float]
     length: int
     shortest_ratio: float | None
+    cut_off: bool
 
 
 def play(
@@ -91,7 +95,7 @@ def _episode(
 ) -> Episode:
     success = succeeded(info, total)
     ratio = steps / shortest if success and shortest else None
-    return Episode(total, success, milliseconds, steps, ratio)
+    return Episode(total, success, milliseconds, steps, ratio, is_cut_off(info))
 
 
 class SideBySide:
@@ -205,14 +209,17 @@ def rollout(config: RolloutConfig) -> dict[str, Any]:
     start = time.monotonic()
     folder = open_run(config.run)
     drawn = config.video or config.rerun
-    agent, env = load_agent_and_env(config.run, config.env, render=drawn, trust=config.trust)
+    agent, env = _life(config, render=drawn)
     set_up(config.device, config.threads)
-    trained = folder.load_checkpoint()["tally"]["step"]
+    trained = EpisodeStatistics.of(folder.load_checkpoint()).step
     beside = BestEffort(folder)
     log = beside.log(file="rollouts.jsonl", board="rollouts")
     watchers = Watchers(config, env, agent, beside, log, trained)
     episodes = _play_all(config, env, agent, watchers)
     result = summarise(episodes)
+    reached = limit_reached((e.cut_off for e in episodes), config.max_episode_steps)
+    if reached is not None:
+        note(reached)
     if log is not None:
         with beside.attempt(), log:
             log.scalars(trained, {f"eval/{TAGS.get(key, key)}": v for key, v in result.items()})
@@ -307,12 +314,16 @@ def _play_all(config: RolloutConfig, env: Env, agent: Agent, watchers: Watchers)
     return episodes
 
 
+def _life(config: RolloutConfig, *, render: bool = False) -> tuple[Agent, Env]:
+    """Load the agent, and a world in which every episode ends."""
+    run = str(config.run)
+    agent, env = load_agent_and_env(run, config.env, render=render, trust=config.trust)
+    return agent, CutOff(env, config.max_episode_steps)
+
+
 def _lives(config: RolloutConfig, env: Env, agent: Agent) -> tuple[list[Env], Inhabitants]:
     """Load worlds beside the first; where the agent cannot live in all, one more for each: frozen, they are all alike."""
-    others = [
-        load_agent_and_env(str(config.run), config.env, trust=config.trust)
-        for _ in range(config.num_envs - 1)
-    ]
+    others = [_life(config) for _ in range(config.num_envs - 1)]
     envs = [env, *(other for _, other in others)]
     if isinstance(agent, BatchAgent):
         return envs, AllAtOnce(agent)

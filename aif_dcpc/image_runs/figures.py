@@ -5,7 +5,6 @@ picture = traversals(trained)
 """
 
 import io
-import json
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from aif_dcpc.image_runs.trained import TrainedImages
 from aif_dcpc.inference import State
 from aif_dcpc.inference.queries.law import law
 from aif_dcpc.inference.stores import with_batch
+from aif_dcpc.learning_curve import PANELS, learning_curve
 from aif_dcpc.pictures import Picture, image_grid
 from aif_dcpc.runs import RunFolder
 
@@ -151,28 +151,7 @@ def free_energy_curve(folder: RunFolder) -> Picture:
     Raises:
         RunFolderError: the run has no records.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    lines = (
-        folder.metrics.read_text(encoding="utf-8").splitlines() if folder.metrics.exists() else []
-    )
-    records = [json.loads(line) for line in lines]
-    figure = Figure(figsize=(6, 3.5), layout="constrained")
-    panel = figure.add_subplot(xlabel="learning steps", ylabel="free energy, nats per image")
-    for tag, label, style in (
-        ("train/free_energy", "training", "-"),
-        ("valid/free_energy", "held out", "o-"),
-    ):
-        points = [(r["step"], r[tag]) for r in records if r.get(tag) is not None]
-        if points:
-            panel.plot(*zip(*points, strict=True), style, lw=1, ms=4, label=label)
-    if not panel.lines:
+    picture = learning_curve(folder.metrics, "images", PANELS["images"][:1])
+    if picture is None:
         raise RunFolderError(f"{folder} holds no records of its free energy.")
-    low, high = np.percentile(np.concatenate([line.get_ydata() for line in panel.lines]), [0, 95])
-    panel.set_ylim(low - 0.05 * (high - low), high + 0.1 * (high - low) + 1e-6)
-    panel.legend()
-    panel.grid(alpha=0.3)
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    return np.asarray(Image.open(buffer).convert("RGB"), dtype=np.uint8)
+    return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"), dtype=np.uint8)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.errors import ConfigError
+from aif_dcpc.image_runs.messages import Message
 from aif_dcpc.image_runs.team import Exchange, OwnNoise, Team, pooled, unpooled
 from aif_dcpc.inference import DCPC, Info
 from aif_dcpc.inference.baselines.vae import AmortisedLearner
@@ -28,6 +29,17 @@ def shared(learner: Learner, method: str, team: Team) -> "SharedLearner":
     return SharedLearner(learner, team)
 
 
+def fairly(owners: Tensor, size: int) -> Tensor:
+    """Say which process works on each datum of a batch `(B,)`: on its own ones as far as all have as many.
+
+    >>> fairly(torch.tensor([0, 1, 0, 0]), 2)
+    tensor([0, 1, 0, 1])
+    """
+    workers = torch.empty_like(owners)
+    workers[owners.argsort(stable=True)] = torch.arange(len(owners)) * size // len(owners)
+    return workers
+
+
 class SharedLearner:
     """Learns from its own data of each batch, by the gradient of all.
 
@@ -40,8 +52,15 @@ class SharedLearner:
         self.learner = learner
         self.team = team
         self.weight = 1.0
+        self.exchange = Exchange(team)
         self.optimizer = learner.optimizer
-        self.optimizer.register_step_pre_hook(lambda *_: self._reduce_gradients())
+        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.arrived = 0
+        self.message: Message | None = None
+        for parameter in self.parameters:
+            parameter.register_post_accumulate_grad_hook(self._note_gradient)
+        self.optimizer.register_step_pre_hook(lambda *_: self._before_step())
+        self.optimizer.register_step_post_hook(lambda *_: self.exchange.begin())
 
     @property
     def engine(self) -> DCPC:
@@ -63,9 +82,13 @@ class SharedLearner:
             NonFiniteError: the objective is not finite.
         """
         learner = self.learner
-        places = (indices % self.team.size == self.team.rank).nonzero().squeeze(1)
+        owners = indices % self.team.size
+        workers = fairly(owners, self.team.size)
+        lent = workers != owners
+        self._pass_on(indices[lent], owners[lent])
+        places = (workers == self.team.rank).nonzero().squeeze(1)
         stands_in = not len(places)
-        if stands_in:  # of this batch nothing is its own: another's datum, which counts nothing
+        if stands_in:  # fewer data than processes: another's datum, which counts nothing
             places = torch.zeros(1, dtype=torch.long)
         own = indices[places]
         kept = learner.store.read(own)
@@ -75,13 +98,26 @@ class SharedLearner:
             info = learner.step({name: value[places] for name, value in data.items()}, own)
         if stands_in:
             learner.store.write(own, kept)
+        self._pass_on(indices[lent], workers[lent])
         return self._of_all(info, len(own), len(indices))
+
+    def _pass_on(self, indices: Tensor, holders: Tensor) -> None:
+        """Give everyone the particles of some data, each from the process that holds them."""
+        if not len(indices):
+            return
+        store = self.learner.store
+        held = holders == self.team.rank
+        values = store.read(indices)
+        for value in values.values():
+            value[:, ~held] = 0
+        totals = self.team.totals(*values.values())
+        store.write(indices, dict(zip(values, totals, strict=True)))
 
     def _pool(self, own: int, batch: int) -> None:
         """Let moves learn from the data of all."""
         learned = self.learner.adaptation
         more: dict[str, Any] = {"own": own, "batch": batch, "weight": self.weight}
-        more["exchange"] = Exchange(self.team)
+        more["exchange"] = self.exchange = Exchange(self.team)
         sites = self.learner.template.conditioning.latent
         fresh = {name: learned.get(name, SiteAdaptation()) for name in (*sites, *learned)}
         self.learner.adaptation = {
@@ -89,15 +125,30 @@ class SharedLearner:
             for name, entry in fresh.items()
         }
 
-    def _reduce_gradients(self) -> None:
-        """Turn gradients of own data into those of the batch."""
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients]) * self.weight
-        torch.distributed.all_reduce(flat)
-        parts = flat.split([gradient.numel() for gradient in gradients])
-        for gradient, part in zip(gradients, parts, strict=True):
-            gradient.copy_(part.view_as(gradient))
+    # -- what travels while the work goes on: gradients during a sweep, lessons during the next evaluation ----
+
+    def _note_gradient(self, _: Tensor) -> None:
+        """Send the gradients as soon as all are there."""
+        self.arrived += 1
+        if self.arrived == len(self.parameters):
+            self.message = self._sent_gradients()
+
+    def _sent_gradients(self) -> Message:
+        gradients = self._gradients()
+        if not self.weight:
+            torch._foreach_zero_(gradients)
+        return self.team.begin(*gradients)
+
+    def _gradients(self) -> list[Tensor]:
+        return [p.grad for p in self.parameters if p.grad is not None]
+
+    def _before_step(self) -> None:
+        """Turn gradients of own data into those of the batch; begin to tell what moves have learned."""
+        message = self.message or self._sent_gradients()
+        self.message = None
+        self.arrived = 0
+        torch._foreach_copy_(self._gradients(), list(message.totals()))
+        self.exchange.begin()
 
     def _of_all(self, info: Info, own: int, batch: int) -> Info:
         """Means over the whole batch of what is recorded."""

@@ -1,7 +1,8 @@
 """One learning run on several processes or GPUs, as `torchrun` starts them.
 
-Datum i belongs to process i mod N, and so do its particles. Only sums over a batch travel: of parameters'
-gradients, of what moves learn about their steps, and of what is recorded. Random numbers are those of one
+Datum i belongs to process i mod N, and so do its particles; of a batch that falls out unevenly a few are lent.
+Sums over a batch travel: of parameters' gradients, of what moves learn about their steps, and of what is recorded,
+on one machine through memory that its processes share (`shared_memory`). Random numbers are those of one
 process, drawn for the whole batch by everyone, of which each takes those of its own data; so the run is
 that of one process up to the order of sums.
 
@@ -20,12 +21,13 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.errors import ConfigError, UserError
+from aif_dcpc.image_runs.messages import Mail, Message
+from aif_dcpc.image_runs.shared_memory import share_rows
 from aif_dcpc.inference.moves.adaptation import SiteAdaptation, Summing, Sums, secant_sums
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=1)  # one process may validate for long; one that dies is noticed at once
 REASONS = (None, "out of time", "finished", "interrupted")  # to stop, the strongest last
-FEW = 100_000  # numbers whose sums travel in double precision
 FACTORIES = ("rand", "randn")  # of torch
 IN_PLACE = ("normal_", "uniform_", "exponential_")  # of torch.Tensor
 
@@ -37,34 +39,35 @@ class Team:
     Attributes:
         rank: of this one; the first leads: it alone writes and prints.
         size: how many there are.
+        mail: carries sums from one to the others.
     """
 
     rank: int = 0
     size: int = 1
+    mail: Mail = field(default_factory=Mail, compare=False)
 
     @property
     def leads(self) -> bool:
         """Whether this process writes and prints."""
         return self.rank == 0
 
+    def begin(self, *sums: Tensor) -> Message:
+        """Send sums to all processes, and go on until those over all data are needed."""
+        return self.mail.begin(sums)
+
     def totals(self, *sums: Tensor) -> tuple[Tensor, ...]:
-        """Sums over the data of all processes, in one message; of few numbers in double precision."""
+        """Sums over the data of all processes, in one message."""
         if self.size == 1:
             return sums
-        few = sum(x.numel() for x in sums) <= FEW
-        kind = torch.float64 if few else max((x.dtype for x in sums), key=_precision)
-        flat = torch.cat([x.detach().reshape(-1).to(kind) for x in sums])
-        torch.distributed.all_reduce(flat)
-        parts = flat.split([x.numel() for x in sums])
-        return tuple(p.view(x.shape).to(x.dtype) for p, x in zip(parts, sums, strict=True))
+        return self.begin(*sums).totals()
 
     def agreed(self, reason: str | None) -> str | None:
         """The strongest of the reasons that any process has to stop."""
         if self.size == 1:
             return reason
-        code = torch.tensor(REASONS.index(reason))
-        torch.distributed.all_reduce(code, torch.distributed.ReduceOp.MAX)
-        return REASONS[int(code)]
+        given = torch.tensor([float(reason == known) for known in REASONS])
+        (number,) = self.totals(given)
+        return REASONS[int(number.nonzero().max())]
 
     def told(self, make: Callable[[], T]) -> T:
         """What the leader makes; where it cannot, it says why, and the others leave without a word.
@@ -102,11 +105,6 @@ class Team:
                 torch.distributed.send(value[self.rank :: self.size].contiguous(), 0)
 
 
-def _precision(kind: torch.dtype) -> int:
-    """Bytes of a number that is no whole one; whole ones are counts, which floats hold as well."""
-    return kind.itemsize if kind.is_floating_point else 0
-
-
 ALONE = Team()
 
 
@@ -130,11 +128,21 @@ def join_team(device: str) -> Team:
     if not torch.distributed.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
         torch.distributed.init_process_group(backend, timeout=PATIENCE)
-    return Team(torch.distributed.get_rank(), size)
+    rank = torch.distributed.get_rank()
+    here = device == "cpu" and os.environ.get("LOCAL_WORLD_SIZE") == str(size)
+    return Team(rank, size, Mail(share_rows(rank, size, _told_by_first) if here else None))
+
+
+def _told_by_first(value: T) -> T:
+    """What the first process gives, everywhere."""
+    message = [value]
+    torch.distributed.broadcast_object_list(message)
+    return message[0]
 
 
 def leave_team(team: Team) -> None:
     """Close what `join_team` opened."""
+    team.mail.close()
     if team.size > 1:
         torch.distributed.destroy_process_group()
 
@@ -171,7 +179,7 @@ class Lesson:
 
 
 class Exchange:
-    """Lessons of all sites that are outstanding: they travel together, when one of them is needed.
+    """Lessons of all sites that are outstanding: they travel together, round by round.
 
     A message costs more than what is in it: a sweep of three sites would send fifteen.
 
@@ -182,22 +190,41 @@ class Exchange:
     def __init__(self, team: Team) -> None:
         self.team = team
         self.lessons: list[Lesson] = []
+        self.message: Message | None = None
 
     def add(self, lesson: Lesson) -> None:
         """Sum a lesson up and note it."""
+        self.end()
         lesson.begin()
         self.lessons.append(lesson)
 
+    def begin(self) -> None:
+        """Send the sums of the next round, if there are any."""
+        self.end()
+        sums = self.sums()
+        if sums:
+            self.message = self.team.begin(*sums)
+
+    def end(self) -> None:
+        """Go on with the sums over all data of the round that is under way."""
+        if self.message is None:
+            return
+        totals = iter(self.message.totals())
+        self.message = None
+        for lesson in self.lessons:
+            if lesson.sums is not None:
+                lesson.told(tuple(next(totals) for _ in lesson.sums))
+
     def settle(self) -> None:
-        """Exchange all sums, round by round."""
-        waiting = self.lessons
+        """Make all rounds that are left."""
+        self.begin()
+        while self.message is not None:
+            self.begin()
         self.lessons = []
-        while waiting:
-            sums = [x * lesson.scale for lesson in waiting for x in lesson.sums or ()]
-            totals = iter(self.team.totals(*sums))
-            for lesson in waiting:
-                lesson.told(tuple(next(totals) for _ in lesson.sums or ()))
-            waiting = [lesson for lesson in waiting if lesson.sums is not None]
+
+    def sums(self) -> Sums:
+        """What is to be exchanged next."""
+        return tuple(x * lesson.scale for lesson in self.lessons for x in lesson.sums or ())
 
 
 @dataclass(frozen=True)
@@ -246,7 +273,7 @@ class PooledAdaptation(SiteAdaptation):
         """Take in what is outstanding, in the order in which it was noted."""
         if not self.lessons:
             return self
-        if self.lessons[-1].sums is not None:
+        if any(lesson.sums is not None for lesson in self.lessons):
             self.exchange.settle()
         known: SiteAdaptation = replace(self, lessons=())
         for lesson in self.lessons:

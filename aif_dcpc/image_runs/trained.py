@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from aif_dcpc.errors import RunFolderError
+from aif_dcpc.errors import RunFolderError, told
 from aif_dcpc.image_runs.assembly import make_data, make_model
 from aif_dcpc.image_runs.data import ImageData, unit
 from aif_dcpc.image_runs.inference import IMAGE
-from aif_dcpc.inference import DCPC, GraphicalModel, InferenceError, State
+from aif_dcpc.inference import DCPC, GraphicalModel, State
 from aif_dcpc.inference.images import with_visible
 from aif_dcpc.inference.stores import ParticleStore, with_batch
 from aif_dcpc.runs import RunFolder, open_run
@@ -65,9 +65,9 @@ class TrainedImages:
         try:
             model.load_state_dict(checkpoint["model"])
             store = ParticleStore.holding(checkpoint["learner"]["particles"])
-        except (KeyError, RuntimeError, InferenceError) as error:
+        except Exception as error:  # whatever a damaged value meets
             raise RunFolderError(
-                f"the checkpoint does not fit its model: {type(error).__name__}: {error}."
+                f"the checkpoint does not fit its model: {told(error)}."
             ) from error
         return TrainedImages(
             folder, config, data, model.to(device).requires_grad_(False), store, device

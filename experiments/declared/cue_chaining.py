@@ -3,17 +3,11 @@
 `aif-train agent=aif_dcpc.experiments.declared.cue_chaining:build env=CueChaining`
 """
 
-from collections.abc import Mapping
-from typing import Any
-
-import gymnasium
 import torch
 from torch import Tensor
 from torch.distributions import Beta, Categorical, Distribution
 
-from aif_dcpc.agents.active_inference import ActiveInferenceAgent
-from aif_dcpc.agents.settings import read_settings, require_streams
-from aif_dcpc.agents.tmaze import seeker
+from aif_dcpc.agents.seeker import Seeker
 from aif_dcpc.envs.cue_chaining import COLUMNS, ENDS, FIRST, MOVES, ROWS, SECOND, START, moved
 from aif_dcpc.inference import GraphicalModel, lag
 
@@ -96,18 +90,5 @@ def cue_chaining_model() -> GraphicalModel:
     return model
 
 
-def build(
-    observation_space: gymnasium.Space[Any],
-    num_actions: int,
-    metadata: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    seed: int,
-) -> ActiveInferenceAgent:
-    """Build the agent, as that of the T-maze.
-
-    Raises:
-        AgentError: for another world, or settings that do not fit.
-    """
-    require_streams("cue_chaining", observation_space, STREAMS)
-    common, own = read_settings(settings, horizon=15, discount=0.95, wish=3.0)
-    return seeker(cue_chaining_model(), STREAMS, num_actions, seed=seed, **own, **common)
+SETTINGS = {"horizon": 15, "discount": 0.95, "wish": 3.0}
+build = Seeker("cue_chaining", cue_chaining_model, STREAMS, SETTINGS)

@@ -17,6 +17,7 @@ hand.
 
 import ast
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -28,7 +29,7 @@ from cosmic_ray.mutating import mutate_code
 from cosmic_ray.operators.provider import OperatorProvider
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGE = ROOT / "inference"
+PACKAGE = ROOT / os.environ.get("MUTATED", "inference")  # the folder whose files are mutated
 ARITHMETIC = {"Add", "Sub", "Mul", "Div", "FloorDiv", "Mod", "Pow"}
 IDENTITY = {"Is", "IsNot"}
 BINARY_NODES = {"arith_expr", "term", "power", "expr", "and_expr", "xor_expr", "shift_expr"}

@@ -278,13 +278,13 @@ def item_response() -> Declared:
             lambda s, size=size: many(Normal(torch.zeros_like(row(s)), row(s)), size),
             parents=[scale],
         )
+    model.add_deterministic("a", lambda log_a: log_a.clamp(max=LARGEST_LOG).exp(), ["log_a"])
     levels(model, "b", ("mu_b", "sigma_b"), items, True)
 
-    def answers(theta: Tensor, log_a: Tensor, b: Tensor) -> Distribution:
-        a = row(log_a.clamp(max=LARGEST_LOG).exp())
-        return Bernoulli(logits=a * (theta.unsqueeze(-2) - row(b)))
+    def answers(theta: Tensor, a: Tensor, b: Tensor) -> Distribution:
+        return Bernoulli(logits=row(a) * (theta.unsqueeze(-2) - row(b)))
 
-    model.add_site("y", answers, parents=["theta", "log_a", "b"])
+    model.add_site("y", answers, parents=["theta", "a", "b"])
     return model, {"y": y[None]}
 
 

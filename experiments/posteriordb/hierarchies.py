@@ -174,7 +174,7 @@ def item_response(d: Data) -> Program:
             "theta", dist.Normal(zero, sigma_theta).expand([y.shape[1]]).to_event(1)
         )
         log_a = pyro.sample("log_a", dist.Normal(zero, sigma_a).expand([y.shape[0]]).to_event(1))
-        a = log_a.clamp(max=LARGEST_LOG).exp()
+        a = pyro.deterministic("a", log_a.clamp(max=LARGEST_LOG).exp(), event_dim=1)
         b = pyro.sample("b", dist.Normal(mu_b, sigma_b).expand([y.shape[0]]).to_event(1))
         with items, persons:
             pyro.sample("y", dist.Bernoulli(logits=a[:, None] * (theta - b[:, None])), obs=y)

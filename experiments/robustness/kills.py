@@ -155,6 +155,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
+    for number in SIGNALS[1:]:  # a job in the background may have inherited that they are ignored
+        signal.signal(number, signal.SIG_DFL)
     faults = trial(options.number, options.seed)
     print(*faults, sep="\n")
     print(f"{options.number} kills, {len(faults)} faults.")

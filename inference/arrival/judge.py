@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from aif_dcpc.inference.arrival.excursions import NO_EXCURSION, Excursion
 from aif_dcpc.inference.arrival.tails import has_unexplored_tails
 from aif_dcpc.inference.queries.diagnostics import split_r_hat
 
@@ -44,6 +45,7 @@ class Verdict:
         lean_site: where it is.
         unseen: share of the mass in a spike that no chain stands in.
         share: effective draws of a sweep of one chain, the least of the block's sites, tails included.
+        excursion: the standard deviation that is known least.
     """
 
     r_hat: float
@@ -58,6 +60,7 @@ class Verdict:
     lean_site: str = ""
     unseen: float = 0.0
     share: float = 1.0
+    excursion: Excursion = NO_EXCURSION
 
     def with_ranks(self, r_hats: Mapping[str, Tensor]) -> "Verdict":
         """The verdict once R-hat on ranks is known by site."""
@@ -96,7 +99,7 @@ class Verdict:
     def warnings(self) -> tuple[str, ...]:
         """One sentence for each cause, with its remedy."""
         said = [self._not_finite(), self._stuck(), self._heavy() or self._astray()]
-        said += [self._disagreement(), self._leaning(), self._unseen()]
+        said += [self._disagreement(), self._leaning(), self._unseen(), self._excursion()]
         return tuple(sentence for sentence in said if sentence)
 
     def _not_finite(self) -> str:
@@ -164,6 +167,10 @@ class Verdict:
             "it; use engine.temper(data), whose particles start from the prior, or write a mixture's value "
             "as location[k] + scale[k] * w, with sites k and w of their own."
         )
+
+    def _excursion(self) -> str:
+        is_told = self.not_finite or self.stuck or self.astray or self.heavy or self._disagreement()
+        return "" if is_told else self.excursion.warning()
 
 
 def judge(

@@ -18,6 +18,7 @@ from torch import Tensor
 from aif_dcpc.inference.arrival.block_sampler import BlockSampler
 from aif_dcpc.inference.arrival.build import build_sampler
 from aif_dcpc.inference.arrival.draws import Draws
+from aif_dcpc.inference.arrival.excursions import worst_excursion
 from aif_dcpc.inference.arrival.judge import Verdict, leans_alike, stand_in
 from aif_dcpc.inference.arrival.kept import Kept
 from aif_dcpc.inference.arrival.progress import SampleProgress
@@ -167,7 +168,6 @@ def _finish(sampler: BlockSampler, kept: Kept, verdict: Verdict) -> Attempt:
     ordered = {n: values[n] for n in state.conditioning.latent}
     found = {n: rank_diagnostics(x) for n, x in ordered.items()}
     verdict = verdict.with_ranks(_ranks_of_healthy(ordered, found, verdict))
-    verdict = replace(verdict, share=_least_share([found[n] for n in block.names], kept))
     draws = Draws(
         values=ordered,
         log_joint=torch.stack(kept.log_prob),
@@ -175,12 +175,15 @@ def _finish(sampler: BlockSampler, kept: Kept, verdict: Verdict) -> Attempt:
         r_hat={n: x.r_hat for n, x in found.items()},
         bulk_ess={n: x.bulk_ess for n, x in found.items()},
         tail_ess={n: x.tail_ess for n, x in found.items()},
-        warnings=(*verdict.warnings(), *cut_off(state, block.unflatten(flat.flatten(0, 1)))),
+        warnings=(),
         state=state,
         warmup_sweeps=0,
         seconds=0.0,
     )
-    return Attempt(draws, verdict, kept.mean_scores)
+    share = _least_share([found[n] for n in block.names], kept)
+    verdict = replace(verdict, share=share, excursion=worst_excursion(draws, block.names))
+    said = (*verdict.warnings(), *cut_off(state, block.unflatten(flat.flatten(0, 1))))
+    return Attempt(replace(draws, warnings=said), verdict, kept.mean_scores)
 
 
 def _least_share(found: list[RankDiagnostics], kept: Kept) -> float:

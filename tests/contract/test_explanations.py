@@ -63,10 +63,6 @@ def test_totals_are_sums_of_the_terms(explained) -> None:
     name, agent, _ = explained
     found = agent.explanation()
     terms = found.terms
-    if name == "discrete":
-        assert terms["now"] == pytest.approx(terms["risk"] - terms["novelty"])
-        assert found.total == pytest.approx(terms["now"] + terms["later"])
-        return
     novelty = terms.get("novelty", 0.0)
     beyond = terms.get("horizon_value", 0.0)
     by_value = terms["neg_expected_log_preference"] - terms["information_gain"] - novelty + beyond
@@ -82,11 +78,11 @@ def test_charts_are_sums_too(explained) -> None:
     if name == "discrete":
         step = found["efe_step/risk"] - found["efe_step/novelty"]
         assert found["efe_step/total"] == pytest.approx(step)
-        whole = found["efe/this_step"] + found["efe/later_steps"]
-    else:
-        whole = found["efe/risk"] + found["efe/ambiguity"] - found.get("efe/novelty", 0.0)
-        whole += found.get("efe/horizon_value", 0.0)
-        whole -= found["efe/information_gain"] if name == "hierarchical" else 0.0
+        both = found["efe/this_step"] + found["efe/later_steps"]
+        assert found["efe/total"] == pytest.approx(both)
+    whole = found["efe/risk"] + found["efe/ambiguity"] - found.get("efe/novelty", 0.0)
+    whole += found.get("efe/horizon_value", 0.0)
+    whole -= found["efe/information_gain"] if name == "hierarchical" else 0.0
     assert found["efe/total"] == pytest.approx(whole, rel=1e-4, abs=1e-3)
 
 

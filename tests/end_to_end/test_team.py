@@ -8,10 +8,12 @@ import os
 import signal
 import socket
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from aif_dcpc.image_runs.shared_learning import fairly
 from aif_dcpc.image_runs.team import Exchange, OwnNoise, Team, pooled
 from aif_dcpc.inference.moves.adaptation import SiteAdaptation
 from aif_dcpc.runs import RunFolder
@@ -34,11 +36,12 @@ LEARNING = {
         "images.recycle=true",
         "images.binarize=true",
     ),
-    "small batches, of which one may have nothing": (
+    "small batches, of which one has nothing": (
         "images.train_images=24",
-        "images.batch_size=2",
+        "images.batch_size=1",
     ),
     "pgd": ("images.method=pgd",),
+    "on two machines": ("images.visits=2", "images.recycle=true"),
 }
 
 
@@ -52,8 +55,9 @@ def free_port():
 def team(spawn_quickly):
     """Start a command in two processes, as torchrun does."""
 
-    def start(*arguments):
+    def start(*arguments, here=True):
         shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+        shared["LOCAL_WORLD_SIZE"] = "2" if here else "1"  # else as if on two machines
         return [
             spawn_quickly(
                 "train",
@@ -99,7 +103,7 @@ def close(left, right):
 @pytest.mark.parametrize("learning", LEARNING)
 def test_two_processes_learn_what_one_learns(learning, team, spawn_quickly, tmp_path):
     asked = (*SMALL, *LEARNING[learning])
-    both = team(*asked, "run_dir=two")
+    both = team(*asked, "run_dir=two", here=learning != "on two machines")
     alone = spawn_quickly("train", *asked, "run_dir=one")
     said = wait([*both, alone], tmp_path, 0, 0, 0)
     assert "next:" in said and not (tmp_path / "output-1.txt").read_text()
@@ -126,6 +130,32 @@ def test_a_team_stops_together_and_its_run_goes_on_alone(team, spawn_quickly, tm
             process.join(200)
             assert process.exitcode == 0
     assert run.load_checkpoint()["progress"]["step"] >= reached
+
+
+def test_who_is_left_alone_says_so(team, tmp_path):
+    run = RunFolder(tmp_path / "two")
+    left, killed = team(*SMALL, "epochs=30", "run_dir=two")
+    end = time.monotonic() + 200
+    while not run.path.exists() or len(run.checkpoints()) < 2:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    killed.kill()
+    killed.join(100)
+    said = wait([left], tmp_path, 2)
+    assert "has stopped" in said and "resume=two" in said and "Traceback" not in said
+
+
+def test_a_batch_is_shared_evenly_and_few_data_change_hands():
+    generator = torch.Generator().manual_seed(0)
+    for size in (2, 3, 8):
+        for batch in (1, 5, 64, 513):
+            owners = torch.randint(0, size, (batch,), generator=generator)
+            counts = torch.bincount(fairly(owners, size), minlength=size)
+            assert int(counts.max()) <= -(-batch // size)
+            if size == 2:
+                lent = int((fairly(owners, size) != owners).sum())
+                surplus = int(torch.bincount(owners, minlength=2).max() - counts.max())
+                assert surplus <= lent <= surplus + 1
 
 
 def test_what_cannot_be_shared_is_refused_once(team, tmp_path):
@@ -175,12 +205,12 @@ def test_what_moves_learn_from_parts_is_what_they_learn_from_all():
     class Script(Team):
         """Adds what the other process said at the same point."""
 
-        def totals(self, *given):
+        def begin(self, *given):
             said.append(given)
             if len(sums) == 2:
                 other = sums[1 - self.rank][len(said) - 1]
-                return tuple(a + b for a, b in zip(given, other, strict=True))
-            return given
+                given = tuple(a + b for a, b in zip(given, other, strict=True))
+            return SimpleNamespace(totals=lambda: given)
 
     for _ in range(3):  # what each says depends on what it heard before: usual size, then moments
         rounds = []

@@ -8,19 +8,23 @@ import copy
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 import torch
 from run_configs import CONFIG
+from tensorboard.summary.writer.record_writer import RecordWriter
 
-from aif_dcpc import plain_yaml
+from aif_dcpc import metrics, plain_yaml
+from aif_dcpc.agent_runs.episode_statistics import EpisodeStatistics
 from aif_dcpc.checkpoints import DIGEST, digest, read_checkpoint
 from aif_dcpc.errors import ConfigError, RunFolderError
 from aif_dcpc.files import atomic, clear_temporaries, hidden_folder, locked
-from aif_dcpc.metrics import MetricsLog, logged_bytes
+from aif_dcpc.image_runs.loop import Progress
+from aif_dcpc.metrics import Averages, MetricsLog, logged_bytes
 from aif_dcpc.runs import WRITTEN_TO, RunFolder, new_run, writing
-from aif_dcpc.schema import train_config
+from aif_dcpc.schema import build, train_config
 
 
 @pytest.fixture
@@ -257,6 +261,60 @@ def test_a_checkpoint_without_a_length_of_metrics_is_refused(length):
     with pytest.raises(RunFolderError, match="metrics_length"):
         logged_bytes({"metrics_length": length})
     assert logged_bytes({"metrics_length": 3}) == 3
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [None, "x", {}, {"step": "x"}, {"step": -1}, {"step": 3, "more": 1}, {"step": 3, "returns": 2.0},
+     {"step": 3, "returns": ["x"]}, {"step": 3, "successes": [None]}, {"step": 2.5}],
+)  # fmt: skip
+def test_counts_that_are_none_are_refused(counts):
+    with pytest.raises(RunFolderError, match="not one of an agent") as caught:
+        EpisodeStatistics.of({"tally": counts})
+    sentence(caught)
+    assert EpisodeStatistics.of({"tally": {"step": 3, "returns": [1.0]}}).step == 3
+
+
+@pytest.mark.parametrize(
+    "counts", [{"step": -3}, {"step": "x"}, {"factor": 2.0}, {"validated": -2}]
+)
+def test_a_step_that_is_none_is_refused(counts):
+    with pytest.raises(ConfigError, match=r"progress\."):
+        build(Progress, counts, "progress.")
+
+
+@pytest.mark.parametrize("error", [OSError("no room"), ValueError("a fault")])
+def test_of_the_threads_of_the_board_a_full_disk_is_told_once(error, folder, monkeypatch):
+    """Flushing raises it anew; whatever else a thread dies of is printed."""
+    told = []
+    monkeypatch.setattr(metrics, "HOOKS", [told.append])
+    monkeypatch.setattr(threading, "excepthook", metrics._except_the_board)
+
+    def fail(*_):
+        raise error
+
+    log = MetricsLog(folder.path)
+    monkeypatch.setattr(RecordWriter, "write", fail)
+    log.scalars(1, {"a": 1.0})
+    with pytest.raises(type(error)):
+        log.length()
+    log.file.close()
+    for thread in threading.enumerate():
+        if type(thread).__module__.startswith("tensorboard."):
+            thread.join(20)
+    assert [args.exc_type for args in told] == [ValueError] * isinstance(error, ValueError)
+
+
+@pytest.mark.parametrize(
+    "sums", [None, "x", {"a": 3.0}, {"a": [1.0]}, {"a": ["x", 1]}, {"a": None}]
+)
+def test_averages_that_are_none_are_refused(sums):
+    averages = Averages()
+    averages.add({"a": 1.0})
+    with pytest.raises((TypeError, ValueError)):
+        averages.restore(sums)
+    averages.restore({"a": [4.0, 2]})
+    assert averages.take() == {"a": 2.0}
 
 
 def test_a_file_is_whole_or_as_before_though_a_link_stands_in_the_way(tmp_path):

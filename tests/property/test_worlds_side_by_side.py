@@ -247,6 +247,24 @@ def test_a_batch_is_handed_all_worlds_and_each_episode_is_counted_once():
     assert len(spare) <= 2 * len(worlds)
 
 
+@pytest.mark.parametrize("worlds", [1, 2])
+@pytest.mark.parametrize("held", [1, 3])
+def test_an_episode_without_an_end_is_cut_off_and_a_sentence_says_so(
+    worlds, held, tmp_path, capsys
+):
+    words = ("agent=random", "env=worlds:Endless", f"env.action_repeat={held}")
+    folder = create_agent_run(config_of(*words, *QUIET, f"run_dir={tmp_path / 'run'}"))
+    asked = ["max_episode_steps=7", "episodes=5", f"num_envs={worlds}", "trust=worlds:Endless"]
+    result = rollout(rollout_config(load_config("rollout", f"run={folder}", *asked)))
+    steps = {1: 7, 3: 9}[held]  # the first multiple that is not below the limit
+    assert result["mean_length"] == result["mean_return"] == steps
+    said = capsys.readouterr().err
+    assert said.count("5 of 5 episodes had no end within 7 environment steps") == 1
+    asked[0] = "env.max_steps=5"  # an end of the world's own
+    rollout(rollout_config(load_config("rollout", f"run={folder}", *asked)))
+    assert "no end" not in capsys.readouterr().err
+
+
 # -- what a run leaves behind ----------------------------------------------------------------------
 
 TAGS = {

@@ -18,7 +18,7 @@ from aif_dcpc.agents.planners.cross_entropy import (
     law_over,
 )
 from aif_dcpc.agents.planners.imagined import imagined_terms
-from aif_dcpc.agents.planners.protocol import Planner, Situation
+from aif_dcpc.agents.planners.protocol import Plan, Planner, Situation
 from aif_dcpc.inference import DCPC, GraphicalModel, lag
 
 LINE = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
@@ -55,6 +55,25 @@ def test_discrete_sequences_have_their_probabilities_and_their_memory(correlatio
     alone = float((probs[0] * probs[1]).sum())
     error = 5 * 0.5 / math.sqrt(num)
     assert abs(same - alone) < error if correlation == 0 else same > alone + 10 * error
+
+
+def test_one_step_on_the_second_action_is_the_first_and_the_last_stays():
+    probs = torch.tensor([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1], [0.0, 0.0, 1.0]])
+    shifted = DiscreteLaw(probs, first=4).shifted()
+    expected = 0.5 * probs[[1, 2, 2]] + 0.5 / 3  # half of it uniform
+    torch.testing.assert_close(shifted.probs, expected)
+    assert shifted.first == 4
+    box = BoxLaw.over(LINE, 3)
+    mean = torch.tensor([[0.1], [0.2], [0.3]])
+    moved = BoxLaw(box.low, box.high, mean, 0.01 * box.scale, box.start).shifted()
+    torch.testing.assert_close(moved.mean, mean[[1, 2, 2]])
+    torch.testing.assert_close(moved.scale, torch.ones(3, 1))
+
+
+def test_a_plan_names_what_each_policy_does_first_and_which_is_best():
+    policies = torch.tensor([[3, 1], [0, 2]])
+    plan = Plan(policies=policies, expected_free_energy=torch.tensor([0.5, 0.25]))
+    assert plan.first_actions.tolist() == [3, 0] and plan.best == 1
 
 
 def test_boxes_begin_in_the_middle_and_keep_inside():

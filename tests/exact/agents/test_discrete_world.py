@@ -1,13 +1,16 @@
 """Worlds whose state is seen: collapsed tables, novelty and plans against definitions written out."""
 
+import itertools
+
 import gymnasium
 import numpy as np
 import pytest
 import torch
-from scipy.special import digamma
+from scipy.special import digamma, xlogy
 
 from aif_dcpc.agent_runs.worlds import stacked
-from aif_dcpc.agents.discrete.dynamic_programming import Steps, iterate
+from aif_dcpc.agents.discrete.drawn_tables import DrawnTables
+from aif_dcpc.agents.discrete.dynamic_programming import Steps, follow, iterate
 from aif_dcpc.agents.discrete.observed_agent import ObservedAgent
 from aif_dcpc.agents.discrete.outcomes import Outcomes
 from aif_dcpc.agents.discrete.prediction import Prediction
@@ -18,7 +21,16 @@ from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.expected_free_energy import dirichlet_information
 
 
-def probability(sequence, kinds, concentration, usual):
+def tables_of_slips(usual, slips):
+    """Every way to fill the three slots of a row: its probability and the row's table."""
+    size = len(usual)
+    for filling in itertools.product(range(size), repeat=3):
+        table = np.zeros(size)
+        np.add.at(table, list(filling), slips)
+        yield np.prod(usual[list(filling)]), table
+
+
+def probability(sequence, kinds, concentration, usual, slips):
     """Of one row's effects in their order, by the chain rule."""
     fixed = usual[sequence[0]] if len(set(sequence)) == 1 else 0.0
     as_usual = np.prod([usual[effect] for effect in sequence])
@@ -26,19 +38,22 @@ def probability(sequence, kinds, concentration, usual):
     for n, effect in enumerate(sequence):
         before = sequence[:n].count(effect)
         own *= (concentration * usual[effect] + before) / (concentration + n)
-    return kinds @ [fixed, as_usual, own]
+    slipping = sum(w * np.prod(table[list(sequence)]) for w, table in tables_of_slips(usual, slips))
+    return kinds @ [fixed, as_usual, own, slipping]
 
 
 def test_tables_are_integrated_out():
-    kinds = np.array([0.5, 0.2, 0.3])
-    effects = np.array([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1]])
-    rows = [(0, [1]), (0, [0, 0, 0]), (1, [1, 0, 1]), (1, [1, 1])]
-    expected = sum(np.log(probability(s, kinds, 2.5, effects[a])) for a, s in rows)
-    counts = torch.tensor([[s.count(e) for e in range(2)] for _, s in rows])
+    kinds = np.array([0.4, 0.1, 0.2, 0.3])
+    slips = np.array([0.5, 0.3, 0.2])
+    effects = np.array([[0.4, 0.3, 0.1, 0.1, 0.1], [0.2, 0.1, 0.3, 0.3, 0.1]])
+    rows = [(0, [1]), (0, [0, 0, 0]), (1, [1, 0, 1, 2]), (1, [1, 1]), (0, [3, 1, 2, 0, 0])]
+    expected = sum(np.log(probability(s, kinds, 2.5, effects[a], slips)) for a, s in rows)
+    counts = torch.tensor([[s.count(e) for e in range(4)] for _, s in rows])
     law = CollapsedRows(
         torch.tensor(kinds)[None],
         torch.tensor([2.5]).double(),
         torch.tensor(effects)[None],
+        torch.tensor(slips)[None],
         torch.tensor([a for a, _ in rows]),
     )
     assert float(law.log_prob(counts[None])) == pytest.approx(expected)
@@ -55,8 +70,17 @@ def lived(num_states=4, num_actions=2):
     return transitions
 
 
+def numbers_of_shared(kinds, slips, effects, concentration):
+    """Numbers that tell posteriors of what rows share apart, `(N, 8)`; slots have no order."""
+    sorted_slips = np.sort(slips, 1)
+    spread = kinds[:, 3] * sorted_slips[:, 2]
+    return np.column_stack(
+        [kinds[:, [0, 1, 3]], sorted_slips[:, 2], spread, effects[:, :, 0], concentration]
+    )
+
+
 def test_sweeps_leave_the_posterior_as_it_is():
-    """Of kinds, concentration and effects, by importance draws from the prior; 5 standard errors of 5 numbers."""
+    """Of what rows share, by importance draws from the prior; 5 standard errors of 8 numbers."""
     transitions = lived()
     rows = Rows.of(transitions)
     world = World(transitions, num_particles=400)
@@ -64,17 +88,21 @@ def test_sweeps_leave_the_posterior_as_it_is():
     world.infer(generator, 30)
     number = 200_000
     prior = torch.from_numpy(world.prior_of_effects).expand(number, 2, -1)
-    kinds = torch._sample_dirichlet(torch.ones(number, 3).double(), generator=generator)
+    kinds = torch._sample_dirichlet(torch.ones(number, 4).double(), generator=generator)
+    slips = torch._sample_dirichlet(torch.ones(number, 3).double(), generator=generator)
     effects = torch._sample_dirichlet(prior.contiguous(), generator=generator)
     index = torch.randint(len(CONCENTRATIONS), (number,), generator=generator)
     law = CollapsedRows(
-        kinds, torch.from_numpy(CONCENTRATIONS)[index], effects, torch.from_numpy(rows.action)
+        kinds,
+        torch.from_numpy(CONCENTRATIONS)[index],
+        effects,
+        slips,
+        torch.from_numpy(rows.action),
     )
     weights = law.log_prob(rows.dense(len(transitions.effects))).softmax(0).numpy()
-    numbers = np.column_stack([kinds[:, :2], effects[:, 0, 0], effects[:, 1, 0], index.double()])
-    found = np.column_stack(
-        [world.kinds[:, :2], world.effects[:, 0, 0], world.effects[:, 1, 0], world.concentration]
-    )
+    columns = (kinds.numpy(), slips.numpy(), effects.numpy(), index.numpy())
+    numbers = numbers_of_shared(*columns)
+    found = numbers_of_shared(world.kinds, world.slips, world.effects, world.concentration)
     exact = weights @ numbers
     error = np.sqrt(weights**2 @ (numbers - exact) ** 2 + found.var(0) / len(found))
     assert (np.abs(found.mean(0) - exact) < 5 * error).all()
@@ -87,7 +115,8 @@ def test_a_missing_kind_is_noticed():
     move = RedrawShared(rows, World(transitions).prior_of_effects)
     assert rows.dense(2).sum() == transitions.steps
     values = {
-        "kinds": torch.tensor([[[1e-12, 1.0, 1e-12]]]).double(),
+        "kinds": torch.tensor([[[1e-12, 1.0, 1e-12, 1e-12]]]).double(),
+        "slips": torch.full((1, 1, 3), 1 / 3).double(),
         "concentration": torch.zeros(1, 1).long(),
         "effects": torch.tensor([[[[0.2, 0.7, 0.1], [0.5, 0.4, 0.1]]]]).double(),
     }
@@ -97,23 +126,24 @@ def test_a_missing_kind_is_noticed():
 
 def test_effects_wrap_around_and_rows_are_counted():
     transitions = Transitions(5, 2)
-    row = transitions.add(4, 1, 0)
-    assert row == 9 and transitions.effects == [1]
+    row, place = transitions.add(4, 1, 0)
+    assert (row, place) == (9, 0) and transitions.effects == [1]
     for following in (0, 1, 2, 3):
         transitions.add(4, 1, following)
     assert transitions.counts[9, : transitions.distinct[9]].tolist() == [2, 1, 1, 1]
     other = Transitions(5, 2)
     other.load_state_dict(transitions.state_dict())
-    assert other.add(4, 1, 3) == 9 and other.counts[9, 3] == 2
+    assert other.add(4, 1, 3) == (9, 3) and other.counts[9, 3] == 2
 
 
 # -- prediction ------------------------------------------------------------------------------------
 
 
-def certain(transitions, kinds, concentration, effects):
-    """A prediction by one particle."""
+def certain(transitions, kinds, concentration, effects, slips=(0.5, 0.3, 0.2)):
+    """A prediction by one particle; kinds that are not named have no share."""
     world = World(transitions, num_particles=1)
-    world.kinds = np.array([kinds])
+    world.kinds = np.array([[*kinds, 0.0]]) if len(kinds) == 3 else np.array([kinds])
+    world.slips = np.array([slips])
     world.concentration = np.array([concentration])
     world.effects = np.array([effects], float)
     return Prediction(transitions, world)
@@ -176,6 +206,32 @@ def test_kinds_are_weighed_by_what_a_row_has_shown():
     assert found.novelty[0] == pytest.approx(-(chance @ np.log(chance)) - known)
 
 
+@pytest.mark.parametrize("shown", [[], [0], [0, 0, 1], [2, 0, 1], [0, 0, 0, 2]])
+def test_rows_that_slip_are_known_by_what_their_slots_may_hold(shown):
+    """All fillings of three slots by five effects, of which two were never seen anywhere."""
+    transitions = Transitions(5, 1)
+    for effect in (0, 1, 2):
+        transitions.add(4, 0, 4 + effect - 5 * (effect > 0))
+    for effect in shown:
+        transitions.add(1, 0, 1 + effect)
+    usual = np.array([[0.5, 0.2, 0.1, 0.2]])
+    spread = np.array([0.5, 0.2, 0.1, 0.1, 0.1])
+    kinds = np.array([0.0, 0.2, 0.0, 0.8])
+    slips = np.array([0.6, 0.3, 0.1])
+    found = certain(transitions, kinds, 6, usual, slips)
+    as_usual = 0.2 * np.prod(spread[shown])
+    weights = [as_usual]
+    tables = [spread]
+    for weight, table in tables_of_slips(spread, slips):
+        weights.append(0.8 * weight * np.prod(table[shown]))
+        tables.append(table)
+    weights = np.array(weights) / np.sum(weights)
+    chance = weights @ np.array(tables)
+    assert found.chances[1] == pytest.approx(np.append(chance[:3], chance[3:].sum()))
+    known = weights @ [xlogy(table, table).sum() for table in tables]
+    assert found.novelty[1] == pytest.approx(known - xlogy(chance, chance).sum())
+
+
 # -- outcomes and plans ----------------------------------------------------------------------------
 
 
@@ -190,9 +246,22 @@ def test_what_an_outcome_depends_on_is_found(parent):
         row = int(rng.integers(12))
         reached = int(rng.integers(4))
         key = (reached, row, row % 3)[parent]
-        outcomes.add(row, reached, float(rewarded[key]), False)
-    foretells = [0] if parent == 0 else [parent, 1]
-    assert outcomes.weights[sorted(set(foretells))].sum() > 0.99
+        outcomes.add(row, reached, reached, float(rewarded[key]), False)
+    foretells = {0: [0, 3], 1: [1, 3, 4], 2: [1, 2, 3, 4]}[parent]
+    assert outcomes.weights[foretells].sum() > 0.99
+
+
+def test_what_a_step_brings_is_told_apart_where_its_ends_do_not_tell():
+    """Reward where a step went on, none where it stayed, except that place 0 is reached at a cost from 3."""
+    rng = np.random.default_rng(0)
+    outcomes = Outcomes(4, 1)
+    for _ in range(200):
+        state = int(rng.integers(4))
+        moved = int(rng.integers(2))
+        reached = (state + moved) % 4
+        reward = -1.0 if (state, reached) == (3, 0) else float(reached == 1)
+        outcomes.add(state, moved, reached, reward, False)
+    assert outcomes.weights[3:].sum() > 0.99
 
 
 def test_value_iteration_solves_the_equations():
@@ -216,11 +285,11 @@ def test_steps_are_the_mean_tables_with_costs_and_endings():
     transitions = Transitions(3, 1)
     outcomes = Outcomes(3, 1)
     for state, reached, reward, ended in [(0, 1, 0.0, False), (1, 2, 2.0, True)]:
-        row = transitions.add(state, 0, reached)
-        outcomes.add(row, reached, reward, ended)
-    outcomes.log_evidence = np.array([0.0, -1e9, -1e9])  # by the state reached
+        row, place = transitions.add(state, 0, reached)
+        outcomes.add(row, place, reached, reward, ended)
+    outcomes.log_evidence = np.array([0.0, *[-1e9] * 4])  # by the state reached
     prediction = certain(transitions, [1.0, 0.0, 0.0], 5, [[0.9, 0.1]])
-    steps = Steps.lay_out(prediction, outcomes, scale=3.0, discount=0.5)
+    steps = Steps.lay_out(prediction.chances, transitions, outcomes, scale=3.0, discount=0.5)
     base = np.array([-1.5, 0.5])  # mean cost and share of endings of the action
     goal = (np.array([-3.0, 1.0]) + 0.1 * base) / 1.1
     assert steps.following[:2, 0].tolist() == [1, 2]
@@ -379,3 +448,133 @@ def test_four_worlds_teach_as_much_as_one():
 def test_states_that_cannot_be_listed_are_refused(space, words):
     with pytest.raises(AgentError, match=words):
         state_sizes(space)
+
+
+# -- tables drawn from the posterior ---------------------------------------------------------------
+
+
+def test_drawn_tables_follow_the_posterior():
+    """Means of 4,000 draws of each visited row are what is predicted; 5 standard errors of 24 numbers."""
+    transitions = Transitions(6, 1)
+    for state, effects in enumerate([[0, 0, 1], [2, 2], [0, 1, 2, 0, 0, 1]]):
+        for effect in effects:
+            transitions.add(state, 0, state + effect)
+    world = World(transitions, num_particles=1)
+    world.kinds = np.array([[0.3, 0.2, 0.2, 0.3]])
+    world.slips = np.array([[0.6, 0.3, 0.1]])
+    world.concentration = np.array([6])
+    world.effects = np.array([[[0.5, 0.2, 0.1, 0.2]]])
+    prediction = Prediction(transitions, world)
+    drawn = DrawnTables(prediction, hold=10)
+    generator = torch.Generator().manual_seed(0)
+    rows = transitions.visited
+    tables = np.zeros((4000, *prediction.chances.shape))
+    for number in range(len(tables)):
+        drawn.forget()
+        tables[number] = drawn.current(generator)
+    assert tables.sum(-1) == pytest.approx(1.0)
+    untried = np.setdiff1d(np.arange(6), rows)
+    assert np.array_equal(tables[0, untried], prediction.chances[untried])
+    error = tables[:, rows].std(0) / np.sqrt(len(tables)) + 1e-9
+    assert (np.abs(tables[:, rows].mean(0) - prediction.chances[rows]) < 5 * error).all()
+    entropies = -xlogy(tables[:, rows], tables[:, rows]).sum(-1)
+    last = tables[:, rows, -1] * np.log(3)  # the last effect stands for three that were never seen
+    least = prediction.chances[rows, -1]
+    spread = -xlogy(prediction.chances[rows], prediction.chances[rows]).sum(-1) + least * np.log(3)
+    known = spread - prediction.novelty[rows]
+    assert (np.abs((entropies + last).mean(0) - known) < 0.1).all()
+
+
+def test_a_draw_is_held_through_an_episode_but_for_rows_that_are_visited():
+    transitions = lived()
+    world = World(transitions)
+    generator = torch.Generator().manual_seed(0)
+    world.meet(generator)
+    world.kinds[:] = [0.0, 0.0, 1.0, 0.0]
+    prediction = Prediction(transitions, world)
+    drawn = DrawnTables(prediction, hold=3)
+    before = drawn.current(generator).copy()
+    row, _ = transitions.add(2, 1, 3)
+    prediction.update(np.array([row]))
+    drawn.redraw(np.array([row]), generator)
+    after = drawn.current(generator).copy()
+    others = np.arange(len(before)) != row
+    assert np.array_equal(before[others], after[others])
+    assert not np.array_equal(before[row], after[row])
+    for _ in range(3):
+        transitions.add(2, 1, 3)
+    assert not drawn.stands
+    drawn.current(generator)
+    assert drawn.stands and drawn.drawn_at == transitions.steps
+    drawn.forget()
+    assert not drawn.stands
+
+
+def test_what_a_plan_tells_is_summed_over_its_steps():
+    """A chain of three places: the plan goes on, and each step tells its own."""
+    told = np.array([0.1, 0.7, 0.3, 0.2, 0.0, 0.5])  # two actions in each place
+    following = np.array([[0], [1], [1], [2], [2], [2]])
+    weight = np.array([[0.9], [0.9], [0.9], [0.9], [0.5], [0.5]])
+    values = np.zeros(3)
+    follow(values, told, np.array([1, 1, 0]), following, weight, np.zeros(6), 500, 1e-12)
+    assert values == pytest.approx([0.7 + 0.9 * 0.2, 0.2, 0.0])
+
+
+def test_an_agent_goes_on_bit_for_bit_from_what_was_stored():
+    agent = agent_of_ring(3)
+    walk(agent, 3)
+    other = agent_of_ring(3)
+    other.load_state_dict(agent.state_dict())
+    assert walk(agent, 3) == walk(other, 3)
+    assert np.array_equal(agent.drawn.chances, other.drawn.chances)
+    assert np.array_equal(agent.outcomes.steps, other.outcomes.steps)
+
+
+def test_what_was_stored_before_rows_could_slip_is_read():
+    agent = agent_of_ring(3)
+    walk(agent, 2)
+    stored = agent.state_dict()
+    stored["world"]["kinds"] = torch.full((4, 1, 3), 1 / 3).double()
+    del stored["world"]["slips"]
+    for name in ("drawn", "told_ahead"):
+        del stored[name]
+    del stored["outcomes"]["steps"]
+    stored["outcomes"]["log_evidence"] = stored["outcomes"]["log_evidence"][:3]
+    other = agent_of_ring(4)
+    other.load_state_dict(stored)
+    assert other.world.kinds.sum(1) == pytest.approx(1.0)
+    assert other.outcomes.log_evidence.tolist()[3:] == other.outcomes.log_evidence.tolist()[:2]
+    other.freeze()
+    assert walk(other, 1) == [4]
+
+
+def test_how_rows_slip_is_drawn_from_its_posterior():
+    """Three rows that show two or three effects, by importance draws from the prior; 5 standard errors of 4 numbers."""
+    transitions = Transitions(3, 1)
+    for state, effects in enumerate([[0, 0, 0, 1], [1, 1, 2, 1], [2, 0, 2, 2, 2, 1]]):
+        for effect in effects:
+            transitions.add(state, 0, (state + effect) % 3)
+    rows = Rows.of(transitions)
+    world = World(transitions, num_particles=1000)
+    generator = torch.Generator().manual_seed(0)
+    number = 400_000
+    prior = torch.from_numpy(world.prior_of_effects).expand(number, 1, -1)
+    kinds = torch._sample_dirichlet(torch.ones(number, 4).double(), generator=generator)
+    slips = torch._sample_dirichlet(torch.ones(number, 3).double(), generator=generator)
+    effects = torch._sample_dirichlet(prior.contiguous(), generator=generator)
+    index = torch.randint(len(CONCENTRATIONS), (number,), generator=generator)
+    grid = torch.from_numpy(CONCENTRATIONS)
+    law = CollapsedRows(kinds, grid[index], effects, slips, torch.from_numpy(rows.action))
+    weights = law.log_prob(rows.dense(3)).softmax(0).numpy()
+    world.infer(generator, 20)
+
+    def numbers(kinds, slips):
+        ordered = np.sort(slips, 1)
+        return np.column_stack([ordered[:, 2], ordered[:, 0], (slips**2).sum(1), kinds[:, 3]])
+
+    drawn = numbers(world.kinds, world.slips)
+    known = numbers(kinds.numpy(), slips.numpy())
+    exact = weights @ known
+    error = np.sqrt(weights**2 @ (known - exact) ** 2 + drawn.var(0) / len(drawn))
+    assert (error < 0.02).all()
+    assert (np.abs(drawn.mean(0) - exact) < 5 * error).all()

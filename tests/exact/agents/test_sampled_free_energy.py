@@ -17,6 +17,7 @@ from aif_dcpc.agents.sampled_free_energy import (
     gaussian_terms,
     mixture_surprise,
     sampled_terms,
+    scaled,
 )
 
 
@@ -189,3 +190,12 @@ def test_gaussian_terms_in_several_dimensions():
     assert torch.allclose(found["total"], by_value)
     with pytest.raises(AgentError, match="noise: expected a positive definite"):
         gaussian_terms(state, mean, noise - 100 * torch.eye(3), goal, wanted)
+
+
+def test_infinities_times_0_are_0_and_times_1_themselves():
+    statistic = torch.tensor([math.inf, 2.0]), torch.tensor([[1.0, -math.inf]])
+    for found in scaled(statistic, 0.0):
+        assert not found.any() and not found.isnan().any()
+    for factor in (1.0, -2.0):
+        for found, given in zip(scaled(statistic, factor), statistic, strict=True):
+            assert torch.equal(found, factor * given)

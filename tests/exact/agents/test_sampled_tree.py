@@ -17,7 +17,7 @@ from aif_dcpc.agents.planners.belief_graph import BeliefGraph
 from aif_dcpc.agents.planners.finite_model import FiniteModel
 from aif_dcpc.agents.planners.particle_beliefs import systematic_draws
 from aif_dcpc.agents.planners.protocol import Situation
-from aif_dcpc.agents.planners.tree import SampledTree
+from aif_dcpc.agents.planners.tree import Level, SampledTree
 from aif_dcpc.agents.sampled_free_energy import ResolutionWarning
 from aif_dcpc.inference import DCPC, GraphicalModel, every, lag
 
@@ -262,3 +262,9 @@ def test_finite_models_of_two_chains_agree_with_exact_planning():
         found = torch.stack([plan.expected_free_energy for plan in plans])
         error = 5 * found.std(0) / math.sqrt(8) + 0.03
         assert ((found.mean(0) - exact.expected_free_energy).abs() <= error).all()
+
+
+def test_what_a_step_costs_is_what_it_risks_and_does_not_tell_less_what_it_teaches():
+    terms = {"risk": [[2.0, 0.5]], "ambiguity": [[0.25, 3.0]], "novelty": [[0.5, 1.0]]}
+    level = Level({name: torch.tensor(value) for name, value in terms.items()}, None)
+    assert level.cost.tolist() == [[1.75, 2.5]]

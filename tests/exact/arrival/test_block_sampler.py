@@ -109,9 +109,11 @@ def test_changing_charts_leads_back(name):
     declared = next(m for m in sampler.moves if m.chart == "declared")
     standardised = next(m for m in sampler.moves if m.chart == "standardised")
     before, _ = sampler.declared()
+    check_log_joint(sampler)
     sampler.change_chart(declared)
     assert torch.allclose(sampler.point.place, before)
     assert stands(sampler)
+    check_log_joint(sampler)
     sampler.change_chart(standardised)
     assert torch.allclose(sampler.point.place, here, atol=1e-8)
 

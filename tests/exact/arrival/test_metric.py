@@ -6,9 +6,12 @@ Scores are shortened where they are far longer than most: of a Gaussian, hardly 
 import pytest
 import torch
 
+from aif_dcpc.inference.arrival import metric
 from aif_dcpc.inference.arrival.climb import climb
 from aif_dcpc.inference.arrival.metric import (
     DENSE,
+    FEW_ROWS,
+    WORTHWHILE,
     covariance_metric,
     fisher_metric,
     metric_of_pairs,
@@ -155,6 +158,20 @@ def test_the_covariance_of_many_rows_and_of_rows_less_their_chains_mean():
     assert error(covariance_metric(apart.flatten(0, 1)), target) > 100
 
 
+@pytest.mark.parametrize(
+    "number, dimension, dense",
+    [
+        (1, WORTHWHILE, True),
+        (FEW_ROWS * (WORTHWHILE + 1) - 1, WORTHWHILE + 1, False),
+        (FEW_ROWS * (WORTHWHILE + 1), WORTHWHILE + 1, True),
+        (10 * DENSE, DENSE, True),
+        (10 * DENSE, DENSE + 1, False),
+    ],
+)
+def test_a_large_matrix_is_learned_from_three_rows_a_dimension_alone(number, dimension, dense):
+    assert metric.is_dense(number, 1, dimension) is dense
+
+
 def test_many_dimensions_take_a_diagonal_metric():
     unit = scales(DENSE + 1)
     places = normals(50, 1, DENSE + 1) * unit
@@ -175,3 +192,15 @@ def test_a_cloud_without_width_in_a_direction_has_a_metric(rows):
     assert (factor.diagonal() > 0).all()
     if rows == ROWS:
         assert torch.allclose(factor @ factor.T, torch.cov(places[:, 0].T, correction=0))
+
+
+@pytest.mark.parametrize("dimension, factor", [(1, 6.0), (4, 3.5), (25, 3.0)])
+def test_a_score_far_longer_than_the_median_is_shortened_to_a_multiple_of_it(dimension, factor):
+    """Six medians in one dimension, three in many, 1 + 5 / sqrt(d) in between; shorter ones stay."""
+    rows = torch.ones(41, 1, dimension, dtype=torch.float64)
+    rows[::2] *= -1
+    rows[0] *= 100
+    rows[1] *= 0.9 * factor
+    found = metric._clipped(rows)
+    assert torch.allclose(found[0], torch.full((1, dimension), -factor).double())
+    assert torch.equal(found[1:], rows[1:])

@@ -74,6 +74,17 @@ def test_the_share_of_a_spike_is_of_its_mass_beside_that_of_the_draws():
     assert spike.share(many, log_prob) == 0.0
 
 
+@pytest.mark.parametrize("factor, is_inside", [(0.0, True), (0.98, True), (1.02, False)])
+def test_draws_stand_in_a_spike_within_five_deviations_of_its_chi_square(factor, is_inside):
+    """In three dimensions squared distances from its top have mean 3 and variance 6."""
+    spike = unseen._Spike(TOP, torch.linalg.cholesky(PRECISION), math.log(3.0))
+    offset = torch.tensor([1.0, 0.0, 0.0]).double()
+    scale = ((3 + 5 * math.sqrt(6)) * factor / PRECISION[0, 0]).sqrt()
+    draws = (TOP + scale * offset).expand(50, 8, 3)
+    share = spike.share(draws, torch.zeros(50, 8).double())
+    assert share == (0.0 if is_inside else 1.0)
+
+
 def test_the_highest_point_of_each_chain_is_kept_and_the_density_is_put_back():
     sampler = build_sampler(spiked(0.3, 0.1), None, 6, batch_size=1, seed=0)
     move = sampler.moves[0]

@@ -8,6 +8,7 @@ import torch
 from torch.distributions import Bernoulli, Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel
+from aif_dcpc.inference.arrival import warm_up as warming
 from aif_dcpc.inference.arrival.build import build_sampler
 from aif_dcpc.inference.arrival.metric import covariance_metric, fisher_metric, within_chains
 from aif_dcpc.inference.arrival.warm_up import (
@@ -109,7 +110,7 @@ def test_a_metric_is_learned_within_chains_only_where_they_sit_in_modes(gap, apa
 
 
 def test_agreement_is_of_means_of_eight_chains():
-    places = normals(30, 20, 1, 2)
+    places = normals(30, 23, 1, 2)
     places[:, 8:16, 0, 1] += 1.0
     first = places[:, :16]
     means = torch.stack([first[:, :8].mean((0, 1)), first[:, 8:].mean((0, 1))]).var(0)
@@ -192,6 +193,25 @@ def test_a_warm_up_without_time_is_one_window_and_steps():
     assert sum(WINDOWS[: FIRST_LOOK + 1]) + SETTLE <= sweeps <= sum(WINDOWS) + 4 * SETTLE
 
 
+def test_further_windows_are_as_long_as_the_last(monkeypatch):
+    """Chains that never agree: all windows, three more of the last size, then steps alone."""
+    sizes = []
+    run = warming.run_window
+
+    def recorded(sampler, size, **options):
+        sizes.append(size)
+        return run(sampler, size, **options)
+
+    monkeypatch.setattr(warming, "run_window", recorded)
+    monkeypatch.setattr(warming, "is_enough", lambda number, window: False)
+    with no_validation(), torch.no_grad():
+        sweeps = warm_up(one_gaussian(), math.inf, more=3)
+    windows = [*WINDOWS, *[WINDOWS[-1]] * 3]
+    assert sizes[: len(windows)] == windows
+    assert set(sizes[len(windows) :]) == {SETTLE}
+    assert sweeps == sum(sizes)
+
+
 def test_discrete_latents_alone_are_swept_as_often_and_told_as_a_warm_up():
     model = GraphicalModel()
     model.add_site("k", lambda: Bernoulli(0.3))
@@ -199,7 +219,11 @@ def test_discrete_latents_alone_are_swept_as_often_and_told_as_a_warm_up():
     with no_validation(), torch.no_grad():
         sampler = build_sampler(DCPC(model), {"x": torch.zeros(1)}, 8, seed=0)
         before = sampler.state.sweeps
+        adapts = []
+        sweep = sampler.sweep
+        sampler.sweep = lambda *, adapt: adapts.append(adapt) or sweep(adapt=adapt)
         sweeps = warm_up(sampler, -math.inf)
+    assert adapts == [True] * sweeps
     told = sampler.progress
     assert sweeps == sum(WINDOWS) + SETTLE == sampler.state.sweeps - before
     assert (told.stage, told.done, told.total) == ("warming up", sweeps, sweeps)
