@@ -235,7 +235,7 @@ class EpisodeFilter:
         earlier = history.head(len(history) - 1)
         now = self._with_room(before, earlier)
         state = now.engine.append(now.state, slice_of(history), self.generator)
-        self.running = replace(now, state=state)
+        self.running = now.arrived(state, self.generator)
 
     def _with_room(self, before: Running, history: History) -> Running:
         """The same particles, with room for all tokens, events and places that they know of."""

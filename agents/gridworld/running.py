@@ -18,7 +18,7 @@ from aif_dcpc.agents.gridworld.model.graph import (
     values_of,
 )
 from aif_dcpc.agents.gridworld.model.paths import History, likeliest
-from aif_dcpc.agents.gridworld.model.slice_proposal import prior_particles, widened
+from aif_dcpc.agents.gridworld.model.slice_proposal import prior_particles, redraw_last, widened
 from aif_dcpc.inference import DCPC, State
 from aif_dcpc.inference.model.resampling import ess, resample_lineages
 
@@ -91,6 +91,14 @@ class Running:
         state, info = self.engine.sweep(self.state, generator, adapt=False, log_joint=False)
         accepted = {site: float(value) for site, value in info.acceptance.items()}
         return replace(self, state=state), accepted
+
+    def arrived(self, state: State, generator: torch.Generator) -> "Running":
+        """The same model after one more slice; the last event is drawn anew if lineages were resampled."""
+        if bool((state.log_weights != state.log_weights[0]).any()):
+            return replace(self, state=state)
+        values = state.values
+        found = redraw_last(self.grid, particles_of(values), history_of(values), generator)
+        return replace(self, state=state.with_values(values_of(found)))
 
     def holding(self, particles: GridParticles, history: History, old: State) -> "Running":
         """The same model with other particles of a history, with the weights of another state."""

@@ -49,6 +49,18 @@ def propose(
     return replace(moved, tables=tables), score.logsumexp(-1)
 
 
+def redraw_last(
+    grid: GridConditionals, particles: GridParticles, history: History, generator: torch.Generator
+) -> GridParticles:
+    """Draw the last event anew, with map and tables, from its conditional given all other events.
+
+    The token prior in hand knows the last view by now; when the event was proposed it did not, and one
+    that happened to foresee the view may have been chosen whatever its event.
+    """
+    before = replace(particles, events=particles.events[:, :-1])
+    return propose(grid, before, history, generator)[0]
+
+
 def _log_predictive(grid: GridConditionals, particles: GridParticles, history: History) -> Tensor:
     """log p(event, new observations | past) of every event that the new slice may have, `(K, E)`."""
     before = history.head(len(history) - 1)

@@ -16,7 +16,7 @@ from aif_dcpc.agents.gridworld.model.graph import GridModel, data_of, particles_
 from aif_dcpc.agents.gridworld.model.looks import Looks
 from aif_dcpc.agents.gridworld.model.paths import History, effects_of
 from aif_dcpc.agents.gridworld.model.segments import misread_log_odds
-from aif_dcpc.agents.gridworld.model.slice_proposal import prior_particles, propose
+from aif_dcpc.agents.gridworld.model.slice_proposal import prior_particles, propose, redraw_last
 from aif_dcpc.agents.gridworld.model.vocabulary import UNCHANGED, Slots, Vocabulary
 from aif_dcpc.agents.gridworld.tables.posterior import evidence_gain
 from aif_dcpc.agents.protocol import EgocentricView
@@ -303,6 +303,24 @@ def test_sweeps_keep_the_exact_posterior(name: str) -> None:
         particles = one_sweep(grid, particles, history, generator)
     assert float((particles.events != before).any(1).float().mean()) > 0.3  # they do move
     assert_close(particles.events, exact_events(history), torch.full((2000,), 1 / 2000), 1000.0)
+
+
+def test_drawing_the_last_event_anew_keeps_the_exact_posterior() -> None:
+    """Weighted arrivals, resampled, have the exact posterior; drawn anew they keep it."""
+    history = RECORDS["two cells ahead"]
+    grid = small_world(2)
+    generator = torch.Generator().manual_seed(3)
+    particles, log_weights = prior_particles(grid, history.head(1), 20000, generator)
+    for end in range(2, len(history) + 1):
+        grid = small_world(2)
+        particles, gain = propose(grid, particles, history.head(end), generator)
+        log_weights += gain
+    index = torch.multinomial(log_weights.softmax(0), 4000, replacement=True, generator=generator)
+    tables = Tables(*(t[index] for t in vars(particles.tables).values()))
+    particles = GridParticles(particles.events[index], particles.initial[index], tables)
+    for _ in range(3):
+        particles = redraw_last(grid, particles, history, generator)
+    assert_close(particles.events, exact_events(history), torch.full((4000,), 1 / 4000), 2000.0)
 
 
 @pytest.mark.filterwarnings(
