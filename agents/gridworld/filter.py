@@ -121,6 +121,7 @@ class EpisodeFilter:
         num_sweeps = self._sweeps_due(len(history))
         for _ in range(num_sweeps):
             self.sweep()
+        self.running = self.now.gathered(self.generator)
         if self._watch():
             history = self.history_of(self.episode)
         self.running = self._with_room(self.now, history)
@@ -232,8 +233,7 @@ class EpisodeFilter:
         if before is None:
             self.running = start(self._set_up(history), self.generator)
             return
-        earlier = history.head(len(history) - 1)
-        now = self._with_room(before, earlier)
+        now = self._with_room(before, history.head(len(history) - 1))
         state = now.engine.append(now.state, slice_of(history), self.generator)
         self.running = now.arrived(state, self.generator)
 

@@ -11,14 +11,16 @@ from torch import Tensor
 from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridParticles
 from aif_dcpc.agents.gridworld.model.counts import Counts, Tables
 from aif_dcpc.agents.gridworld.model.graph import (
+    AGREED,
     GridModel,
     data_of,
     history_of,
     particles_of,
     values_of,
 )
-from aif_dcpc.agents.gridworld.model.paths import History, likeliest
+from aif_dcpc.agents.gridworld.model.paths import History, agreement, likeliest
 from aif_dcpc.agents.gridworld.model.slice_proposal import prior_particles, redraw_last, widened
+from aif_dcpc.agents.gridworld.model.strays import without_strays
 from aif_dcpc.inference import DCPC, State
 from aif_dcpc.inference.model.resampling import ess, resample_lineages
 
@@ -99,6 +101,15 @@ class Running:
         values = state.values
         found = redraw_last(self.grid, particles_of(values), history_of(values), generator)
         return replace(self, state=state.with_values(values_of(found)))
+
+    def gathered(self, generator: torch.Generator) -> "Running":
+        """The same with strays brought back, where the particles do not agree where they are now."""
+        particles = self.particles
+        trajectory, _, _ = self.grid.trace(particles.events, self.history)
+        if agreement(trajectory.position[:, -1]) >= AGREED:
+            return self
+        found = without_strays(self.grid, particles, self.history, self.weights, generator)
+        return replace(self, state=self.state.with_values(values_of(found)))
 
     def holding(self, particles: GridParticles, history: History, old: State) -> "Running":
         """The same model with other particles of a history, with the weights of another state."""
