@@ -52,6 +52,8 @@ class Summary:
         ):
             return None
         changed = (counts != self.counts).flatten(1).any(1).nonzero()[:, 0]
+        if not len(changed):
+            return self.last
         mean, novelty, without_optimism = (part.clone() for part in self.last)
         some = prior.of_heads(changed.numpy())
         mean[changed], novelty[changed], without_optimism[changed] = some.summary(

@@ -11,6 +11,7 @@ from aif_dcpc.agents.gridworld.tables.heads import taught
 from aif_dcpc.agents.gridworld.tables.novelty import dirichlet_information
 from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior
 from aif_dcpc.agents.gridworld.tables.prior import PooledDirichletPrior
+from aif_dcpc.agents.gridworld.tables.summary import Summary
 
 BASE = np.array([0.5, 0.3, 0.2])
 ALPHAS = (0.1, 1.0)
@@ -220,3 +221,16 @@ def test_what_was_tried_is_not_hoped_for_by_what_others_taught():
     untried = ~tried
     untried[:, 0] = False
     assert (taught_prior.base[untried] != prior.base[untried]).any(-1).all()
+
+
+def test_a_summary_of_what_has_not_changed_is_the_last_one():
+    """Also where every action has a base measure of its own; one more count changes its action alone."""
+    prior, counts = grasping()
+    own = taught(prior, counts, FREE)
+    summary = Summary(STILL)
+    first = summary.update(counts, own)
+    assert summary.update(counts.clone(), own) is first
+    more = counts.clone()
+    more[0, 0, 0, STILL] += 1
+    for part, fresh in zip(summary.update(more, own), own.summary(more, STILL), strict=True):
+        assert torch.allclose(part, fresh)
