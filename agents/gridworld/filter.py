@@ -102,12 +102,11 @@ class EpisodeFilter:
     def observe(self, observation: Observation, action: int, outcome: int, faced: int) -> None:
         """Append what was observed after an action, done while facing a raw token, and sweep."""
         view = np.asarray(observation["view"]).ravel()
-        heading = int(observation["heading"])
         carried = int(observation["carried"])
         if not len(self.episode):
             words = np.unique(observation.get("mission", NO_WORDS))
             self.episode.mission = tuple(words[words > 0].tolist())
-        self.episode.append(action, heading, carried, outcome, faced, view)
+        self.episode.append(action, int(observation["heading"]), carried, outcome, faced, view)
         self.vocabulary.hold(carried)
         admitted = self._admit()
         history = self.history_of(self.episode)
@@ -304,9 +303,10 @@ class EpisodeFilter:
 
     def with_layouts(self, belief: Belief) -> Belief:
         """A belief in which cells that were not seen yet hold what known layouts say."""
-        trusted = self.layouts.trusted(self.start_of(belief))
-        places = self.geometry.unwrapped(belief.origin)
-        return recalled(belief, places, self.vocabulary.tokens.members, trusted)
+        if not self.layouts.proven:
+            return belief
+        known = self.geometry.unwrapped(belief.origin), self.vocabulary.tokens.members
+        return recalled(belief, *known, self.layouts.trusted(self.start_of(belief)))
 
     def start_of(self, belief: Belief) -> Places:
         """What stood where at the start, as far as that is known, by the likeliest particle."""
@@ -318,9 +318,9 @@ class EpisodeFilter:
     def latest_deeds(self) -> Deeds:
         """The steps of the running episode, as its likeliest particle knows them."""
         now = self.now
-        best = now.likeliest
         names = np.array([self.raw(slot) for slot in range(now.grid.num_slots)])
-        return deeds_of(now.grid, now.particles, best, now.history, names, self.episode.mission)
+        known = now.particles, now.likeliest, now.history
+        return deeds_of(now.grid, *known, names, self.episode.mission)
 
     def outcomes_of(self, deeds: Deeds, *, after: bool = False) -> Tensor:
         """Counts of outcomes `(A + E, P, O)` of steps, under the task as it is known now."""

@@ -84,9 +84,14 @@ class Layouts:
         if len(self.known) > MOST:
             self.known.remove(min(self.known, key=lambda layout: layout.episodes))
 
+    @property
+    def proven(self) -> list[Layout]:
+        """Layouts that two episodes or more had."""
+        return [layout for layout in self.known if layout.episodes > 1]
+
     def trusted(self, seen: Places) -> list[tuple[float, Layout]]:
-        """The probability of every layout that two episodes or more had, given what was seen in this one."""
-        known = [layout for layout in self.known if layout.episodes > 1]
+        """The probability of every proven layout, given what was seen in this episode."""
+        known = self.proven
         if not known:
             return []
         old = (self.repeats + 0.5) / (self.episodes + 1)
@@ -134,8 +139,6 @@ def recalled(
         members: raw tokens, `(V,)` at most.
         trusted: probabilities of layouts.
     """
-    if not trusted:
-        return belief
     slots = {token: slot for slot, token in enumerate(members)}
     number = {(y, x): cell for cell, (y, x) in enumerate(places.tolist())}
     told = np.zeros_like(belief.cells)

@@ -61,6 +61,11 @@ class GridParticles:
     initial: Tensor
     tables: Tables
 
+    def picked(self, which: Tensor) -> "GridParticles":
+        """Those with some numbers, each as often as it is named."""
+        tables = Tables(*(table[which] for table in vars(self.tables).values()))
+        return GridParticles(self.events[which], self.initial[which], tables)
+
 
 @dataclass(frozen=True)
 class GridConditionals:

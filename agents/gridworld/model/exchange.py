@@ -16,7 +16,7 @@ from torch import Tensor
 from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridParticles
 from aif_dcpc.agents.gridworld.model.counts import AHEAD, Tables
 from aif_dcpc.agents.gridworld.model.paths import History
-from aif_dcpc.agents.gridworld.model.single_events import fitting, pick_times
+from aif_dcpc.agents.gridworld.model.single_events import fitting, pick_times, still_steps
 from aif_dcpc.agents.gridworld.tables.posterior import evidence_gain
 
 USUAL = 0.75  # how often doing nothing and going ahead are exchanged
@@ -39,7 +39,7 @@ def exchange_events(
     particles = replace(particles, events=events)
     if not len(tried):
         return particles
-    gain, initial = _gain(grid, _some(particles, tried), trial[tried], history, generator)
+    gain, initial = _gain(grid, particles.picked(tried), trial[tried], history, generator)
     accepted = torch.rand(len(tried), generator=generator).log() < gain + log_ratio[tried]
     moved = tried[accepted]
     if not len(moved):
@@ -57,17 +57,6 @@ def exchange_events(
     )
 
 
-def _some(particles: GridParticles, which: Tensor) -> GridParticles:
-    """Pick the particles with some numbers."""
-    tables = Tables(*(table[which] for table in vars(particles.tables).values()))
-    return GridParticles(particles.events[which], particles.initial[which], tables)
-
-
-def _still(history: History) -> Tensor:
-    """Slices whose step did not turn; the events of the others are known."""
-    return ((history.heading[1:] - history.heading[:-1]) % 4 == 0).nonzero()[:, 0] + 1
-
-
 Proposal = tuple[Tensor, Tensor]  # events (N, T); log q(old | new) - log q(new | old), (N,)
 
 
@@ -78,7 +67,7 @@ def flipped(
 
     Half of the steps are drawn evenly, half near the end.
     """
-    still = _still(history)
+    still = still_steps(history)
     if not len(still):
         return events, torch.zeros(len(events))
     first, second = _pair(grid, len(events), generator)
@@ -96,7 +85,7 @@ def swapped(
     Steps that turn are passed over. Sequences in which nothing happened stay as they are. The
     exchange is its own inverse.
     """
-    still = _still(history)
+    still = still_steps(history)
     acts = (events[:, still] != 0).float()
     has = acts.any(1, keepdim=True)
     if not bool(has.any()):
@@ -119,7 +108,7 @@ def relabelled(
     (often doing nothing and going ahead), and all of the episode or a stretch of it. Nothing of
     this looks at the events, so that the exchange is its own inverse.
     """
-    still = _still(history)
+    still = still_steps(history)
     if not len(still):
         return events, torch.zeros(len(events))
     number = len(events)
@@ -162,7 +151,7 @@ def remade(
     A step that does not turn is drawn: it gives the token that was seen ahead. Of all such steps
     few have other events (see `Guess`).
     """
-    still = _still(history)
+    still = still_steps(history)
     if not len(still):
         return events, torch.zeros(len(events))
     faced = _faced(grid, history)

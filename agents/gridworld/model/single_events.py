@@ -18,6 +18,11 @@ def pick_times(num: int, length: int, generator: torch.Generator) -> Tensor:
     return torch.where(coin, anywhere, late.clamp_min(0))
 
 
+def still_steps(history: History) -> Tensor:
+    """Slices whose step did not turn; the events of the others are known."""
+    return ((history.heading[1:] - history.heading[:-1]) % 4 == 0).nonzero()[:, 0] + 1
+
+
 def fitting(grid: GridConditionals, events: Tensor, history: History) -> Tensor:
     """Events that fit the headings: those that do stay; else the one that turns so, or nothing."""
     turned = torch.zeros_like(history.heading)
@@ -34,7 +39,7 @@ def redraw_events(
     Where the heading turned, the event is the one motion that turns so; it is set, not drawn.
     """
     events = fitting(grid, particles.events, history)
-    still = ((history.heading[1:] - history.heading[:-1]) % 4 == 0).nonzero()[:, 0] + 1
+    still = still_steps(history)
     if not len(still):
         return events
     time = still[pick_times(len(events), len(still), generator)]

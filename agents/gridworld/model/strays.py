@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridParticles
-from aif_dcpc.agents.gridworld.model.counts import Tables
 from aif_dcpc.agents.gridworld.model.paths import History
 from aif_dcpc.agents.gridworld.tables.posterior import evidence_gain
 
@@ -50,5 +49,4 @@ def without_strays(
         here * weights.clamp_min(1e-12), len(weights), replacement=True, generator=generator
     )
     which = torch.where(here, torch.arange(len(weights)), others)
-    tables = Tables(*(table[which] for table in vars(particles.tables).values()))
-    return GridParticles(particles.events[which], particles.initial[which], tables)
+    return particles.picked(which)
