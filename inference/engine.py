@@ -290,7 +290,8 @@ class DCPC(Estimates):
         Warns:
             ConvergenceWarning: where a site's moves, after warming up, are hardly ever accepted, its
                 particles lie at the edge of its support, stay apart from each other or are left
-                behind (unless `record` is a function, or `recent` is given).
+                behind (unless `record` is a function, or `recent` is given; of particles known to be
+                posterior draws, only where they are recorded).
 
         Where that is said of a cloud as `init` has drawn it from the prior, particles are fetched from
         the draws of `sample` (its start, climb and warm-up), and the sweeps are made again from there.
@@ -300,22 +301,23 @@ class DCPC(Estimates):
         check_integer("num_sweeps", num_sweeps, 0)
         source = generator or self.generator
         start = self.refresh_cache(intervene(state, do or {}))
-        least = None if recent or callable(record) else self._least_sweeps(state, start, adapt)
+        is_sample = start.origin == POSTERIOR and not record  # whether its particles move or not
+        is_left = is_sample or recent or callable(record)
+        least = None if is_left else self._least_sweeps(state, start, adapt)
         looks = Looks.over(start, num_sweeps, self.warmup, least=least)
         if num_sweeps:
             start = with_possible_start(start, source)
         sweeps = partial(self._sweeps, num_sweeps, source, record, adapt, recent)
         made = sweeps(start, looks)
         if made.is_no_sample and least == LEAST_FIRST_SWEEPS:
-            made = swept_from_draws(self, start, source, sweeps) or made
+            recorded = num_sweeps if record else 0
+            made = swept_from_draws(self, start, source, sweeps, recorded) or made
         for sentence in made.doubts:
             warnings.warn(sentence, ConvergenceWarning, stacklevel=2)
         return made.state, made.info
 
     def _least_sweeps(self, before: State, start: State, adapt: bool | None) -> int | None:
         """After how many sweeps, those of the warm-up apart, a run is looked at; None for never."""
-        if start.origin == POSTERIOR:
-            return None
         is_first = before.origin == PRIOR and adapt is None and self.update == "exact"
         return LEAST_FIRST_SWEEPS if is_first else LEAST_SWEEPS
 

@@ -15,8 +15,8 @@ from aif_dcpc.inference import DCPC, State
 from aif_dcpc.inference.baselines.langevin import UnadjustedLangevin
 from aif_dcpc.inference.model.densities import log_joint
 from aif_dcpc.inference.model.isolation import no_validation
-from aif_dcpc.inference.queries.diagnostics import effective_sample_size
 from aif_dcpc.inference.queries.law import law
+from aif_dcpc.inference.queries.mixing import effective_sample_size
 
 IMAGE = "image"
 WARM = 0.8  # share of the sweeps that are unadjusted, where a warm start is asked for

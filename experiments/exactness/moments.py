@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.experiments.exactness.case import Case
-from aif_dcpc.inference.queries.diagnostics import effective_sample_size
+from aif_dcpc.inference.queries.mixing import effective_sample_size
 
 MAX_ALL_PAIRS = (
     100  # above this many coordinates only covariances up to one slice apart are compared

@@ -2,7 +2,7 @@
 
 Prints, for each program, the largest distance of a posterior mean in joint standard errors (16
 independent clouds, and the reference's own), or the sentence by which it is refused; with `--sample`
-that of the draws of `engine.sample` (chains for clouds), and what it warns of.
+that of the draws of `engine.sample` (chains for clouds); and what the engine warned of.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from aif_dcpc.experiments.pyro_programs import (
     series,
 )
 from aif_dcpc.inference import DCPC, GraphicalModel, ModelError
+from aif_dcpc.inference.errors import ConvergenceWarning
 from aif_dcpc.misspelt import unknown_name
 
 COPIES = 16
@@ -154,9 +155,12 @@ def _by_sweeps(
     """Traces `(sweeps, K, COPIES, *event)` of independent clouds."""
     engine = DCPC(model, num_particles=16, warmup=sweeps // 2)
     wide = {name: value.expand(COPIES, *value.shape[1:]) for name, value in data.items()}
-    state, _ = engine.run(engine.init(wide, seed=seed), sweeps // 2)
-    _, info = engine.run(state, sweeps, record=sites)
-    return info.trace, ()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        state, _ = engine.run(engine.init(wide, seed=seed), sweeps // 2)
+        _, info = engine.run(state, sweeps, record=sites)
+    said = [str(w.message) for w in caught if issubclass(w.category, ConvergenceWarning)]
+    return info.trace, tuple(said)
 
 
 def _by_sample(

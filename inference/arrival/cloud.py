@@ -28,7 +28,7 @@ from aif_dcpc.inference.arrival.size import (
 from aif_dcpc.inference.model.coordinates import Block
 from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.state import POSTERIOR, State
-from aif_dcpc.inference.queries.looks import Looks
+from aif_dcpc.inference.queries.looks import LEAST_SWEEPS, Looks
 from aif_dcpc.inference.sweeping import Swept
 
 MAX_SECONDS = 10.0  # of processor time; twice that where the block has to warm up again
@@ -49,18 +49,23 @@ class Arrived:
 
 
 def swept_from_draws(
-    engine: Any, state: State, generator: torch.Generator | None, sweeps: Callable[..., Swept]
+    engine: Any,
+    state: State,
+    generator: torch.Generator | None,
+    sweeps: Callable[[State, Looks], Swept],
+    recorded: int,
 ) -> Swept | None:
     """Make the sweeps of a run from draws of the posterior; None where there are none to be had.
 
     Args:
         engine, state, generator: as in `arrived`.
         sweeps: makes them from a cloud, with looks at it.
+        recorded: how many of them are recorded.
     """
     found = arrived(engine, state, generator)
     if found is None:
         return None
-    made = sweeps(found.state, Looks(0, 0))
+    made = sweeps(found.state, Looks.over(found.state, recorded, engine.warmup, least=LEAST_SWEEPS))
     return replace(made, doubts=found.warnings or made.doubts)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from aif_dcpc.inference.arrival.excursions import NO_EXCURSION, Excursion
 from aif_dcpc.inference.arrival.tails import has_unexplored_tails
-from aif_dcpc.inference.queries.diagnostics import split_r_hat
+from aif_dcpc.inference.queries.mixing import split_r_hat
 
 MAX_R_HAT = 1.05
 AIM_R_HAT = 1.03  # draws go on until here, or the budget ends

@@ -9,7 +9,7 @@ being in the outermost hundredth. A scale that moves beside its site explores th
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.queries.diagnostics import effective_sample_size
+from aif_dcpc.inference.queries.mixing import effective_sample_size
 
 OUTER = 0.02  # share of the draws by which the index of a tail is estimated
 FAR = 0.01

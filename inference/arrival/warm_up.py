@@ -15,7 +15,7 @@ from aif_dcpc.inference.arrival.metric import covariance_metric, fisher_metric, 
 from aif_dcpc.inference.arrival.start import healthy_sources
 from aif_dcpc.inference.model.joint import Chart
 from aif_dcpc.inference.moves.hamiltonian import Metric
-from aif_dcpc.inference.queries.diagnostics import split_r_hat
+from aif_dcpc.inference.queries.mixing import split_r_hat
 
 WINDOWS = (10, 10, 10, 20, 40)
 MORE = 12  # further windows of the last size, at most

@@ -7,20 +7,20 @@ for transitions.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from aif_dcpc.inference.frontends.discrete_conditional import DiscreteConditional
 from aif_dcpc.inference.frontends.loop_kernels import LoopKernel
 from aif_dcpc.inference.frontends.loops import Kernels, Loop, Reader, readers_of, starts_of
-from aif_dcpc.inference.frontends.plated_conditional import PlatedConditional, onto_plates
+from aif_dcpc.inference.frontends.plated_conditional import onto_plates
 from aif_dcpc.inference.model.draws import gumbel_argmax
 from aif_dcpc.inference.model.factor_graph import expand_trailing
 from aif_dcpc.inference.model.graph import GraphicalModel
-from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.model.supports import base_law
 
 NO_MASKS: Mapping[str, Tensor] = MappingProxyType({})
@@ -38,26 +38,16 @@ def add_loop_conditional(
 
 
 @dataclass(frozen=True)
-class LoopConditional:
+class LoopConditional(DiscreteConditional):
     """Exact draw of a loop of discrete statements from its complete conditional.
 
     Attributes:
-        model: the model of the loop.
-        name: its site.
         readers: the sites that read it.
         starts: for every statement, whether it reads none before it.
-        state: whose masks, interventions and temperature hold; None for none of them.
     """
 
-    model: GraphicalModel
-    name: str
     readers: tuple[Reader, ...]
     starts: tuple[bool, ...]
-    state: State | None = None
-
-    def at(self, state: State) -> "LoopConditional":
-        """The conditional in one state."""
-        return replace(self, state=state)
 
     def __call__(
         self,
@@ -73,7 +63,7 @@ class LoopConditional:
             masks: site -> `(1, B)` or `(1, B, *leading plates)` True where observed; the state's
                 own come first.
         """
-        masks = masks if self.state is None else self.state.masks
+        masks = self.masks_or(masks)
         name = self.name
         kernel: Any = self.model.sites[name].kernel
         now = values[name]
@@ -101,7 +91,7 @@ class LoopConditional:
         if self.state is not None and self.name in self.state.conditioning.partly_intervened:
             is_set = expand_trailing(self.state.masks[self.name], now)  # its own law is cut there
             found = found.masked_fill(is_set, 0.0)
-        return PlatedConditional(self.model, self.name, self.state).counted(self.name, found)
+        return self.weighed(self.name, found)
 
     def _unary(
         self,
@@ -135,12 +125,7 @@ class LoopConditional:
             for name, value in values.items()
         }
         found = _log_prob(self.model, reader.site, given)
-        rules = PlatedConditional(self.model, self.name, self.state)
-        counts = rules.counts_where(reader.site, masks)
-        if counts is not None:
-            flags = expand_trailing(counts, found)
-            found = torch.where(flags, found, torch.zeros_like(found))
-        return rules.counted(reader.site, found).unflatten(0, (copies, -1))
+        return self.counted(reader.site, found, masks).unflatten(0, (copies, -1))
 
 
 def _log_prob(model: GraphicalModel, name: str, values: Mapping[str, Tensor]) -> Tensor:

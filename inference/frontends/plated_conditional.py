@@ -1,22 +1,19 @@
 """Exact draws of a discrete site inside plates, all its elements at once."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from aif_dcpc.inference.frontends.discrete_conditional import DiscreteConditional
 from aif_dcpc.inference.frontends.pyro_import import TracedKernel
-from aif_dcpc.inference.frontends.pyro_statements import (
-    Message,
-)
-from aif_dcpc.inference.model.densities import likelihood_power
+from aif_dcpc.inference.frontends.pyro_statements import Message
 from aif_dcpc.inference.model.draws import gumbel_argmax
 from aif_dcpc.inference.model.factor_graph import expand_trailing
 from aif_dcpc.inference.model.graph import GraphicalModel
-from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.model.supports import base_law
 
 
@@ -55,22 +52,8 @@ def _elementwise(site: Message, sites: dict[str, Message], children: tuple[str, 
 
 
 @dataclass(frozen=True)
-class PlatedConditional:
-    """Exact draw of all elements of a plated discrete site from their complete conditionals.
-
-    Attributes:
-        model: the model of the site.
-        name: the site.
-        state: whose masks, interventions and temperature hold; None for none of them.
-    """
-
-    model: GraphicalModel
-    name: str
-    state: State | None = None
-
-    def at(self, state: State) -> "PlatedConditional":
-        """The conditional in one state."""
-        return replace(self, state=state)
+class PlatedConditional(DiscreteConditional):
+    """Exact draw of all elements of a plated discrete site from their complete conditionals."""
 
     def __call__(
         self,
@@ -86,7 +69,7 @@ class PlatedConditional:
             masks: site -> `(1, B)` or `(1, B, *leading plates)` True where observed; the state's
                 own come first.
         """
-        masks = masks if self.state is None else self.state.masks
+        masks = self.masks_or(masks)
         kernel: Any = self.model.sites[self.name].kernel
         now = values[self.name]
         support = kernel.statement.enumerate_support(expand=False).to(now.device)
@@ -117,33 +100,8 @@ class PlatedConditional:
             density: Any = site.kernel
             law = density(*(values[str(p)] for p in site.parents))
             log_prob = base_law(law).log_prob(values[name])  # of each statement
-            if (counts := self.counts_where(name, masks)) is not None:
-                log_prob = torch.where(
-                    expand_trailing(counts, log_prob), log_prob, torch.zeros_like(log_prob)
-                )
-            total = total + onto_plates(self.counted(name, log_prob), kernel.plates)
+            total = total + onto_plates(self.counted(name, log_prob, masks), kernel.plates)
         return total
-
-    def counts_where(self, name: str, masks: Mapping[str, Tensor]) -> Tensor | None:
-        """Return the mask of what counts of a density: not missing data, nor what `do` has set."""
-        if name not in masks or name == self.name:
-            return None
-        if self.state is None:
-            return masks[name]
-        if name in getattr(self.state.conditioning, "partly_intervened", ()):
-            return ~masks[name]
-        return None if name in self.state.conditioning.latent else masks[name]
-
-    def counted(self, name: str, log_prob: Tensor) -> Tensor:
-        """Count what the state counts of a density: nothing where `do` cuts it, its power when tempered."""
-        if self.state is None:
-            return log_prob
-        around = self.state.conditioning.factors_of(self.name, self.state.length)
-        factor = next((f for f in around if f.site.name == name), None)
-        if factor is None:
-            return torch.zeros_like(log_prob)
-        power = likelihood_power(self.state, factor, 0, 0)
-        return log_prob if power is None else log_prob * expand_trailing(power, log_prob)
 
 
 def onto_plates(log_prob: Tensor, plates: tuple[int, ...]) -> Tensor:

@@ -1,8 +1,9 @@
 """Has the cloud converged, and is it worth trusting? Diagnostics from the trace of a run, with remedies.
 
 Particles are independent chains, so a trace `(num_sweeps, K, B, *event)` shows both how fast each
-forgets (its autocorrelation) and whether they agree (R-hat). All numbers are per data point and
-coordinate; `diagnose` sums them up.
+forgets (its autocorrelation) and whether they agree (R-hat), in the middle and in the tails. All
+numbers are per data point and coordinate; `diagnose` sums them up. Of an event that neither speaks of,
+as one in a hundred draws, `effective_sample_size` of its indicator tells how well its share is known.
 
     >>> import torch
     >>> from torch.distributions import Normal
@@ -32,6 +33,8 @@ from aif_dcpc.inference.errors import ConvergenceWarning, InferenceError
 from aif_dcpc.inference.model.factor_graph import expand_trailing
 from aif_dcpc.inference.model.resampling import unique_ancestors
 from aif_dcpc.inference.model.state import Info, State
+from aif_dcpc.inference.queries.mixing import effective_sample_size, split_r_hat
+from aif_dcpc.inference.queries.ranks import rank_diagnostics
 
 MAX_R_HAT = 1.05
 MIN_ESS = 100
@@ -47,9 +50,12 @@ class Diagnosis:
     """What a trace says.
 
     Attributes:
-        r_hat: site -> split R-hat `(B, *event)`; 1 when all particles agree.
+        r_hat: site -> split R-hat `(B, *event)`, the largest of values, ranks and folded ranks; 1
+            when all particles agree.
         ess: site -> effective sample size of the mean, all particles and sweeps together, `(B,
             *event)`.
+        tail_ess: site -> the same of the shares below the 5 % and the 95 % quantile, the smaller
+            one.
         ess_per_sweep: site -> `ess` divided by particles and sweeps (1 for independent draws).
         acceptance: site -> mean acceptance probability.
         unique_ancestors: `(B,)` distinct lineages that survive resampling; None without a state.
@@ -60,6 +66,7 @@ class Diagnosis:
 
     r_hat: Mapping[str, Tensor]
     ess: Mapping[str, Tensor]
+    tail_ess: Mapping[str, Tensor]
     ess_per_sweep: Mapping[str, Tensor]
     acceptance: Mapping[str, float]
     unique_ancestors: Tensor | None
@@ -76,6 +83,7 @@ class Diagnosis:
         columns = (
             f"{name:<12} R-hat {float(self.r_hat[name].max()):#6.4g}",
             f"ESS {float(self.ess[name].min()):10.0f}",
+            f"of the tails {float(self.tail_ess[name].min()):10.0f}",
             f"per particle and sweep {float(self.ess_per_sweep[name].min()):7.4f}",
             f"acceptance {self.acceptance.get(name, math.nan):5.2f}",
         )
@@ -94,22 +102,30 @@ def diagnose(info: Info, state: State | None = None, *, warn: bool = False) -> D
         InferenceError: if nothing was recorded, or too little.
     """
     trace = _recorded(info)
-    r_hat = {name: split_r_hat(x) for name, x in trace.items()}
+    ranks = {name: rank_diagnostics(x) for name, x in trace.items()}
+    r_hat = {name: torch.maximum(split_r_hat(x), ranks[name].r_hat) for name, x in trace.items()}
     size = {name: effective_sample_size(x) for name, x in trace.items()}
+    tails = {name: found.tail_ess for name, found in ranks.items()}
     for name, held in _held(state, r_hat).items():  # what is given cannot but stand still
         r_hat[name] = r_hat[name].masked_fill(held, 1.0)
         size[name] = size[name].masked_fill(held, math.prod(trace[name].shape[:2]))
+        tails[name] = tails[name].masked_fill(held, math.prod(trace[name].shape[:2]))
     acceptance = {name: float(a) for name, a in info.acceptance.items()}
     ancestors = None if state is None else unique_ancestors(state)
     worst = {name: float(value.max()) for name, value in r_hat.items()}
     apart = _separate_clusters(trace, worst)
     agreed = {name: x for name, x in size.items() if worst[name] <= MAX_R_HAT}
-    said = [*_disagreement(r_hat, apart), *_scarcity(agreed, acceptance, ancestors)]
+    said = [
+        *_disagreement(r_hat, apart),
+        *_scarcity(agreed, acceptance, ancestors),
+        *_scarce_tails({name: tails[name] for name in agreed if not _is_scarce(agreed[name])}),
+    ]
     if warn:
         _issue(said)
     return Diagnosis(
         r_hat=r_hat,
         ess=size,
+        tail_ess=tails,
         ess_per_sweep={name: x / math.prod(trace[name].shape[:2]) for name, x in size.items()},
         acceptance=acceptance,
         unique_ancestors=ancestors,
@@ -195,7 +211,7 @@ def _scarcity(
     """One sentence for whatever there is too little of: effective samples, acceptance, lineages."""
     said = []
     for name, value in size.items():
-        if float(value.min()) < MIN_ESS:
+        if _is_scarce(value):
             said.append(
                 f"site {name!r}: {float(value.min()):.0f} effective samples in all; run more "
                 "sweeps."
@@ -214,59 +230,23 @@ def _scarcity(
     return said
 
 
-# -- numbers ---------------------------------------------------------------------------------------
+def _is_scarce(size: Tensor) -> bool:
+    """Whether there are too few effective samples of some coordinate."""
+    return float(size.min()) < MIN_ESS
 
 
-def _split(trace: Tensor) -> Tensor:
-    """Halves of every particle's trace as chains of their own, `(S // 2, 2 K, B, *event)`."""
-    half = len(trace) // 2
-    return torch.cat([trace[:half], trace[-half:]], 1)
+def _scarce_tails(tails: Mapping[str, Tensor]) -> list[str]:
+    """One sentence for each site whose tails are visited too seldom, though its middle is not."""
+    return [
+        f"site {name!r}: {float(value.min()):.0f} effective samples of its tails (5 % and 95 % "
+        "quantile): how likely extreme values are is not known yet; run more sweeps, or call "
+        "engine.sample(data)."
+        for name, value in tails.items()
+        if _is_scarce(value)
+    ]
 
 
-def _moments(chains: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean variance within chains, and the pooled estimate of the posterior variance."""
-    within = chains.var(0).mean(0)
-    return within, within * (len(chains) - 1) / len(chains) + chains.mean(0).var(0)
-
-
-def split_r_hat(trace: Tensor) -> Tensor:
-    """Square root of pooled over within-chain variance, halves of particles as chains, `(B, *event)`."""
-    within, pooled = _moments(_split(trace))
-    ratio = (pooled / within.clamp_min(1e-300)).sqrt()
-    return torch.where(_is_constant(trace, pooled), torch.ones_like(pooled), ratio)
-
-
-def _is_constant(trace: Tensor, variance: Tensor) -> Tensor:
-    """Whether a coordinate has the same value throughout, but for rounding."""
-    return variance <= 1e-12 * trace.square().mean((0, 1)).clamp_min(1e-300)
-
-
-def autocovariance(chains: Tensor) -> Tensor:
-    """Biased autocovariances at all lags `(S, ...)` of chains `(S, C, ...)`, their mean over chains."""
-    centred = chains - chains.mean(0)
-    length = len(chains)
-    spectrum = torch.view_as_real(torch.fft.rfft(centred, n=2 * length, dim=0))
-    power = spectrum.square().mean(1).sum(-1)  # the inverse is linear: once for all chains
-    return torch.fft.irfft(power, n=2 * length, dim=0)[:length] / length
-
-
-def effective_sample_size(trace: Tensor) -> Tensor:
-    """Independent draws that would give the same error of the mean, `(B, *event)`, all particles together.
-
-    Geyer's initial monotone sequence on the autocorrelation of all chains (Vehtari et al. 2021,
-    equations 10 to 13). What never moves has few: it may be stuck.
-    """
-    chains = _split(trace)
-    within, pooled = _moments(chains)
-    covariances = autocovariance(chains) * len(chains) / (len(chains) - 1)
-    correlation = 1 - (within - covariances) / pooled.clamp_min(1e-300)
-    correlation[0] = 1
-    even = len(chains) // 2 * 2
-    pairs = correlation[0:even:2] + correlation[1:even:2]
-    positive = (pairs > 0).to(pairs.dtype).cumprod(0)
-    time = -1 + 2 * (pairs.cummin(0).values * positive).sum(0)
-    total = math.prod(chains.shape[:2])
-    return total / time.clamp_min(1 / math.log10(max(total, 10)))
+# -- clusters --------------------------------------------------------------------------------------
 
 
 def is_clustered(trace: Tensor) -> bool:

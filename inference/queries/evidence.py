@@ -34,8 +34,8 @@ from aif_dcpc.inference.model.elimination import MAX_CELLS, largest_table, obsta
 from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.resampling import ess, systematic
 from aif_dcpc.inference.model.state import State
-from aif_dcpc.inference.queries.diagnostics import split_r_hat
 from aif_dcpc.inference.queries.importance import Importance, marginal_log_joint, pareto_k, weigh
+from aif_dcpc.inference.queries.mixing import split_r_hat
 from aif_dcpc.inference.sampler import Sampler
 from aif_dcpc.inference.smc.annealing import select
 from aif_dcpc.inference.smc.paths import choose_path, respaced

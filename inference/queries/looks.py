@@ -5,6 +5,7 @@ densities, and compared in the end. Two things are no sample: particles that sta
 for as long as the run lasts, in modes or in a region that is left too seldom (split R-hat on ranks); and
 particles of which every look lies far below all others in log density, few as they may be. Far in value
 alone is not enough: so are draws from a heavy tail, whose density is low there, but never by so much.
+Draws from the posterior that do not move remain a sample; only what is recorded of them is worth little.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from aif_dcpc.inference.model.densities import log_joint
 from aif_dcpc.inference.model.isolation import no_validation
-from aif_dcpc.inference.model.state import State
+from aif_dcpc.inference.model.state import POSTERIOR, State
 from aif_dcpc.inference.queries.ranks import rank_diagnostics
 
 NUMBER = 16
@@ -76,11 +77,7 @@ class Looks:
         names = [n for n in state.conditioning.latent if n not in state.conditioning.circular]
         worst, name = max(((self._r_hat(name), name) for name in names), default=(1.0, ""))
         if worst > self._bound():
-            return [
-                f"site {name!r}: particles stay apart over the {self.sweeps} sweeps after warming up (R-hat "
-                f"{worst:.2g}): they have not been shown to be a sample; run more sweeps, call "
-                "engine.sample(data), or engine.temper(data) where several modes are possible."
-            ]
+            return [self._said_of_apart(name, worst, state)]
         behind = float(left_behind(torch.stack(self.heights)).double().mean())
         if behind:
             return [
@@ -89,6 +86,20 @@ class Looks:
                 "theirs as well; run more sweeps, or call engine.sample(data)."
             ]
         return []
+
+    def _said_of_apart(self, name: str, r_hat: float, state: State) -> str:
+        """One sentence with its remedy, by what is known of the cloud."""
+        if state.origin == POSTERIOR:
+            return (
+                f"site {name!r}: the particles are draws from the posterior, but have hardly moved over the "
+                f"{self.sweeps} sweeps after warming up (R-hat {r_hat:.2g}): what is recorded is worth little "
+                "more than one draw of each; call engine.sample(data)."
+            )
+        return (
+            f"site {name!r}: particles stay apart over the {self.sweeps} sweeps after warming up (R-hat "
+            f"{r_hat:.2g}): they have not been shown to be a sample; run more sweeps, call "
+            "engine.sample(data), or engine.temper(data) where several modes are possible."
+        )
 
     def _bound(self) -> float:
         """The largest R-hat of a run that may be a sample; shorter runs forget less."""

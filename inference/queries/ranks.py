@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.queries.diagnostics import effective_sample_size, split_r_hat
+from aif_dcpc.inference.queries.mixing import effective_sample_size, split_r_hat
 
 LOW = 0.05
 HIGH = 0.95

@@ -24,7 +24,7 @@ from aif_dcpc.inference.arrival.warm_up import (
     warm_up,
 )
 from aif_dcpc.inference.model.isolation import no_validation
-from aif_dcpc.inference.queries.diagnostics import split_r_hat
+from aif_dcpc.inference.queries.mixing import split_r_hat
 
 
 def normals(*shape, seed=0):

@@ -9,13 +9,11 @@ from models import gaussian_pair
 
 from aif_dcpc.inference import DCPC, InferenceError
 from aif_dcpc.inference.model.state import Info
-from aif_dcpc.inference.queries.diagnostics import (
+from aif_dcpc.inference.queries.diagnostics import diagnose, is_clustered, to_arviz
+from aif_dcpc.inference.queries.mixing import (
     autocovariance,
-    diagnose,
     effective_sample_size,
-    is_clustered,
     split_r_hat,
-    to_arviz,
 )
 
 SWEEPS = 2000
@@ -83,6 +81,31 @@ def test_diagnosis_names_site_and_remedy():
     assert "R-hat" in str(slow)
     with pytest.raises(InferenceError, match="record="):
         diagnose(Info(acceptance, torch.zeros(K, B)))
+
+
+def test_a_tail_that_is_entered_seldom_and_left_late_is_reported():
+    """Eight chains of independent draws above -1.5; two of them spend 1,600 of 8,000 sweeps in a row below.
+
+    These are the lowest 5 % of all draws, known by two visits; the middle is known by hundreds, and chains agree.
+    """
+    trace = noise(8000, 8, 2).clamp_min(-1.5)
+    for chain, begin in ((1, 1000), (5, 5000)):
+        trace[begin : begin + 1600, chain, 1] = -1.7 + 0.05 * noise(1600, seed=chain)
+    found = diagnose(Info({}, torch.zeros(8, 2), {"z": trace}))
+    assert float(found.r_hat["z"].max()) < 1.05
+    assert float(found.ess["z"].min()) > 200
+    assert float(found.tail_ess["z"][1]) < 100 < float(found.tail_ess["z"][0])
+    assert len(found.warnings) == 1
+    assert "of its tails" in found.warnings[0]
+
+
+def test_chains_of_different_widths_are_told_by_folded_ranks():
+    """Their means agree; plain R-hat is 1 however many sweeps there are."""
+    width = torch.where(torch.arange(K) < K // 2, 1.0, 2.0)[:, None]
+    found = diagnose(Info({}, torch.zeros(K, B), {"z": noise(SWEEPS, K, B) * width}))
+    assert float(split_r_hat(noise(SWEEPS, K, B) * width).max()) < 1.01
+    assert float(found.r_hat["z"].min()) > 1.05
+    assert "particles disagree" in found.warnings[0]
 
 
 def test_independent_draws_of_the_engine():

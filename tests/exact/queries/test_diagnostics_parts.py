@@ -12,15 +12,18 @@ from aif_dcpc.inference.queries.diagnostics import (
     MIN_ESS,
     Diagnosis,
     _disagreement,
-    _moments,
+    _scarce_tails,
     _scarcity,
-    _split,
     _two_clusters,
     diagnose,
-    effective_sample_size,
     is_clustered,
-    split_r_hat,
     to_arviz,
+)
+from aif_dcpc.inference.queries.mixing import (
+    _moments,
+    _split,
+    effective_sample_size,
+    split_r_hat,
 )
 
 
@@ -131,6 +134,13 @@ def test_scarcity_below_its_thresholds():
     assert _scarcity({}, {}, torch.tensor([1])) == _scarcity({}, {}, torch.tensor([2, 2])) == []
 
 
+def test_scarce_tails_below_the_threshold():
+    size = {"a": torch.tensor([MIN_ESS + 1.0, MIN_ESS]), "b": torch.tensor([MIN_ESS - 1.0, 500.0])}
+    said = _scarce_tails(size)
+    assert len(said) == 1
+    assert "'b': 99 effective samples of its tails" in said[0]
+
+
 def test_eight_sweeps_are_enough():
     trace = noise(8, 4, 1)
     found = diagnose(Info({"z": torch.tensor(0.5)}, torch.zeros(4, 1), {"z": trace}))
@@ -144,13 +154,14 @@ def test_eight_sweeps_are_enough():
 
 def test_a_diagnosis_prints_its_worst_numbers():
     found = Diagnosis(
-        {"z": torch.tensor([1.0, 1.5])}, {"z": torch.tensor([30.0, 20.0])}, {"z": torch.tensor([0.3, 0.2])},
+        {"z": torch.tensor([1.0, 1.5])}, {"z": torch.tensor([30.0, 20.0])}, {"z": torch.tensor([9.0, 8.0])},
+        {"z": torch.tensor([0.3, 0.2])},
         {"z": 0.25}, None, (), ("beware",),
     )  # fmt: skip
     first, second = str(found).splitlines()
     assert (
         first.split()
-        == "z R-hat 1.500 ESS 20 per particle and sweep 0.2000 acceptance 0.25".split()
+        == "z R-hat 1.500 ESS 20 of the tails 8 per particle and sweep 0.2000 acceptance 0.25".split()
     )
     assert second == "warning: beware"
 

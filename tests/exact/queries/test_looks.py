@@ -6,6 +6,7 @@ from torch.distributions import Cauchy, Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.errors import ConvergenceWarning
+from aif_dcpc.inference.model.state import POSTERIOR
 from aif_dcpc.inference.queries.looks import Looks, left_behind
 
 APART = (
@@ -121,3 +122,25 @@ def test_a_few_left_behind_are_reported():
     far = bool((state.values["z"][5].abs() > 1e3).all())
     looks.sweeps = 160
     assert far == bool(left_behind(torch.stack(looks.heights)).any())
+
+
+def slow_pair():
+    """Two numbers of which only the sum is seen, to within a thousandth: each alone hardly moves."""
+    model = GraphicalModel()
+    model.add_site("a", lambda: Normal(0.0, 1.0))
+    model.add_site("b", lambda: Normal(0.0, 1.0))
+    model.add_site("x", lambda a, b: Normal(a + b, 1e-3), ["a", "b"])
+    return model
+
+
+def test_posterior_draws_that_hardly_move_are_reported_where_they_are_recorded():
+    """The cloud is right (a is Normal(0, 1/2) given the sum 0), 300 sweeps of it are worth no more than the cloud."""
+    engine = DCPC(slow_pair(), num_particles=64)
+    state = engine.init({"x": torch.zeros(1)}, seed=0)
+    with pytest.warns(ConvergenceWarning, match=r"site '[ab]': the particles are draws .* hardly"):
+        first, _ = engine.run(state, 250, record=["a"])
+    assert first.origin == POSTERIOR
+    assert abs(float(first.particles["a"].mean())) < 5 * 0.5**0.5 / 64**0.5
+    later, _ = engine.run(first, 250)  # nothing is recorded, and the cloud is a sample
+    with pytest.warns(ConvergenceWarning, match="hardly moved over the 300 sweeps"):
+        engine.run(later, 300, record=["b"])
