@@ -20,7 +20,7 @@ from aif_dcpc.agents.gridworld.model.graph import (
 )
 from aif_dcpc.agents.gridworld.model.paths import History, agreement, likeliest
 from aif_dcpc.agents.gridworld.model.slice_proposal import prior_particles, redraw_last, widened
-from aif_dcpc.agents.gridworld.model.strays import without_strays
+from aif_dcpc.agents.gridworld.model.strays import log_joints, without_strays
 from aif_dcpc.inference import DCPC, State
 from aif_dcpc.inference.model.resampling import ess, resample_lineages
 
@@ -74,13 +74,8 @@ class Running:
 
     @property
     def log_joint(self) -> float:
-        """log p(data, events | tables) with the map integrated out, averaged over particles, nats.
-
-        Densities of tables are left out: those of rows that nothing was learned about are huge and
-        say nothing.
-        """
-        particles = self.particles
-        found = self.grid.log_marginal(particles.events, self.history, particles.tables)
+        """log p(data, events), maps and tables integrated out, averaged over particles, nats."""
+        found = log_joints(self.grid, self.particles, self.history)
         return float((self.weights * found).sum())
 
     def counts_by_particle(self) -> Counts:

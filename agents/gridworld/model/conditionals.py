@@ -10,13 +10,13 @@ The methods here are exact pieces of inference: `redraw_map` (given events and t
 events and map).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from aif_dcpc.agents.gridworld.model.categorical import draw, draw_alike
+from aif_dcpc.agents.gridworld.model.categorical import draw_alike
 from aif_dcpc.agents.gridworld.model.counts import (
     Counts,
     Memory,
@@ -41,8 +41,9 @@ from aif_dcpc.agents.gridworld.model.segments import (
     misread_log_odds,
     segment,
 )
+from aif_dcpc.agents.gridworld.model.urn import NOT_DRAWN, draw_in_turn, redraw_cells
 from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior
-from aif_dcpc.agents.gridworld.tables.prior import PooledDirichletPrior
+from aif_dcpc.agents.gridworld.tables.prior import Array, PooledDirichletPrior
 
 HAND_ERROR = 1e-4  # probability that the hand is not what it seems; keeps a wrong guess revisable
 
@@ -165,11 +166,30 @@ class GridConditionals:
 
     # -- the map -----------------------------------------------------------------------------------
 
+    @cached_property
+    def urn(self) -> Array:
+        """Dirichlet parameters of the token prior in every context, `(X, V)`."""
+        return self.prior.token_parameters(self.past).double().numpy()
+
+    def odds(self, misread: Tensor) -> Tensor:
+        """Log odds of a right sighting, `(N,)`."""
+        return misread_log_odds(misread, self.num_tokens)
+
+    def shown(self, history: History) -> Tensor:
+        """A guess of the token prior that does not hang on events, `(X, V)`: every sighting counts."""
+        sightings = self.sightings(history)
+        right = sightings.code >= 0
+        counts = torch.zeros(self.past.tokens.shape)
+        where = sightings.context[right], sightings.code[right]
+        counts.index_put_(where, torch.ones(()), accumulate=True)
+        rows = self.prior.token_parameters(self.past) + counts
+        return rows / rows.sum(-1, keepdim=True)
+
     def segment_logits(
         self, segments: Segments, sightings: Sightings, misread: Tensor, token_prior: Tensor
     ) -> Tensor:
         """log p(token of every segment, its sightings) up to a constant, `(N, segments, V)`."""
-        odds = misread_log_odds(misread, self.num_tokens)
+        odds = self.odds(misread)
         log_prior = token_prior.clamp_min(1e-30).log()
         scores = token_scores(
             segments.seen.numpy(),
@@ -215,13 +235,9 @@ class GridConditionals:
         trajectory: Trajectory,
         history: History,
         tables: Tables,
-        which: Tensor | None = None,
     ) -> Tensor:
-        """log p(event, outcome | token ahead) of every step, `(N, T - 1, V)`.
-
-        `which` `(N,)` names the tables of each sequence; its own number by default.
-        """
-        num = (torch.arange(events.shape[0]) if which is None else which)[:, None, None]
+        """log p(event, outcome | token ahead) of every step, `(N, T - 1, V)`."""
+        num = torch.arange(len(events))[:, None, None]
         action = history.action[1:, None]
         event = events[:, 1:, None]
         row = outcome_row(event, action, self.num_actions)
@@ -235,45 +251,74 @@ class GridConditionals:
         chance_of_outcome = tables.outcome[num, row, place, outcome]
         return (chance_of_event * chance_of_outcome).clamp_min(1e-30).log()
 
-    def map_logits(
+    # -- sweeps ------------------------------------------------------------------------------------
+
+    def draw_map(
+        self, events: Tensor, history: History, misread: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Draw initial maps `(N, M)` given events `(N, T)` and views, the token prior integrated out.
+
+        Returns:
+            the maps, and an unbiased estimate of p(views | events, misread) in logs, `(N,)`.
+        """
+        _, segments, sightings = self.trace(events, history)
+        none = torch.full((len(events), len(segments.cells)), NOT_DRAWN)
+        tokens, gain = self._in_turn(segments, sightings, none, misread, generator)
+        anywhere = torch.from_numpy(self.urn[0]).expand(len(events), -1)
+        initial = draw_alike(anywhere, self.geometry.size**2, generator)
+        there = initial[:, segments.cells]
+        tokens = torch.where(tokens == NOT_DRAWN, there, tokens)
+        return initial.index_copy(1, segments.cells, tokens), gain
+
+    def log_views(
+        self, events: Tensor, initial: Tensor, history: History, misread: Tensor
+    ) -> Tensor:
+        """The estimate of p(views | events, misread) that goes with given maps, in logs, `(N,)`."""
+        _, segments, sightings = self.trace(events, history)
+        return self._in_turn(segments, sightings, initial[:, segments.cells], misread, None)[1]
+
+    def _in_turn(
         self,
-        events: Tensor,
-        trajectory: Trajectory,
         segments: Segments,
         sightings: Sightings,
-        history: History,
-        tables: Tables,
-    ) -> Tensor:
-        """log p(token of every segment, all that bears on it | events, tables), `(N, segments, V)`."""
-        logits = self.segment_logits(segments, sightings, tables.misread, tables.token_prior)
-        steps = self.step_evidence(events, trajectory, history, tables)
-        return add_step_evidence(logits, segments, steps)
-
-    # -- sweeps ------------------------------------------------------------------------------------
+        tokens: Tensor,
+        misread: Tensor,
+        generator: torch.Generator | None,
+    ) -> tuple[Tensor, Tensor]:
+        number = torch.zeros(tokens.shape)
+        found, gain = draw_in_turn(
+            segments.seen.numpy(),
+            sightings.code.numpy(),
+            sightings.context.numpy(),
+            tokens.contiguous().numpy(),
+            segments.token.numpy(),
+            self.odds(misread).numpy(),
+            self.urn,
+            (number if generator is None else number.uniform_(generator=generator)).numpy(),
+        )
+        constant = len(sightings.time) * torch.log(misread / (self.num_tokens - 1))
+        return torch.from_numpy(found), torch.from_numpy(gain).float() + constant
 
     def redraw_map(
         self, particles: GridParticles, history: History, generator: torch.Generator
     ) -> Tensor:
-        """The initial map given events and tables, exact: cells are independent."""
+        """Redraw every cell that was seen given the others, the token prior integrated out."""
         events = particles.events
-        tables = particles.tables
         trajectory, segments, sightings = self.trace(events, history)
-        logits = self.map_logits(events, trajectory, segments, sightings, history, tables)
-        return self.draw_map(logits, segments, tables.token_prior, generator)
-
-    def draw_map(
-        self, logits: Tensor, segments: Segments, token_prior: Tensor, generator: torch.Generator
-    ) -> Tensor:
-        """Initial tokens of all map cells: numbered ones from their logits, the others from the prior."""
-        initial = draw_alike(token_prior[:, 0], self.geometry.size**2, generator)
-        return self.draw_seen(initial, logits, segments, generator)
-
-    def draw_seen(
-        self, initial: Tensor, logits: Tensor, segments: Segments, generator: torch.Generator
-    ) -> Tensor:
-        """The map with the numbered cells drawn from their logits."""
-        tokens = draw(logits[:, : len(segments.cells)], generator)
-        return initial.index_copy(1, segments.cells, tokens)
+        done = torch.zeros(len(events), segments.count, self.num_slots)
+        steps = self.step_evidence(events, trajectory, history, particles.tables)
+        tokens = particles.initial[:, segments.cells]
+        found = redraw_cells(
+            segments.seen.numpy(),
+            sightings.code.numpy(),
+            sightings.context.numpy(),
+            tokens.contiguous().numpy(),
+            self.odds(particles.tables.misread).numpy(),
+            self.urn,
+            add_step_evidence(done, segments, steps).numpy(),
+            torch.rand(tokens.shape, generator=generator).numpy(),
+        )
+        return particles.initial.index_copy(1, segments.cells, torch.from_numpy(found))
 
     def redraw_tables(
         self,
@@ -294,53 +339,16 @@ class GridConditionals:
         """All tables given events and map, exact."""
         return self.memory.draw(self.counts(events, initial, history), generator)
 
-    def from_prior(self, num: int, history: History, generator: torch.Generator) -> GridParticles:
-        """Particles of one slice: tables from the past, the map given tables and the first view."""
-        empty = Counts(*(torch.zeros(num, *v.shape) for v in vars(self.past).values()))
-        tables = self.memory.draw(empty, generator)
-        events = torch.zeros(num, 1, dtype=torch.long)
-        initial = torch.zeros(num, self.geometry.size**2, dtype=torch.long)
-        particles = GridParticles(events, initial, tables)
-        return replace(particles, initial=self.redraw_map(particles, history, generator))
-
     def replay(self, events: Tensor, history: History, generator: torch.Generator) -> GridParticles:
         """Particles from stored event sequences: the map given what was seen, then tables given events and map.
 
         Tables must follow the events: rows drawn without them would be nearly deterministic
         guesses, and the next update of the events would bow to them.
         """
-        _, segments, sightings = self.trace(events, history)
         misread = self.prior.mean_misread(self.past).expand(len(events))
-        token_prior = self.prior.mean_token_prior(self.past, self.past)
-        token_prior = token_prior.expand(len(events), -1, -1)
-        logits = self.segment_logits(segments, sightings, misread, token_prior)
-        initial = self.draw_map(logits, segments, token_prior, generator)
+        initial, _ = self.draw_map(events, history, misread, generator)
         tables = self.draw_all_tables(events, initial, history, generator)
         return GridParticles(events, initial, tables)
-
-    def log_marginal(
-        self,
-        events: Tensor,
-        history: History,
-        tables: Tables,
-        which: Tensor | None = None,
-        steps: Tensor | None = None,
-    ) -> Tensor:
-        """log p(events, observations | tables) with the map integrated out, `(N,)`; heading must fit.
-
-        `which` `(N,)` names the tables of each sequence; large ones are not copied. `steps` is what
-        `step_evidence` says, where that is known.
-        """
-        which = torch.arange(len(events)) if which is None else which
-        misread = tables.misread[which]
-        trajectory, segments, sightings = self._trace(events, history)
-        logits = self.segment_logits(segments, sightings, misread, tables.token_prior[which])
-        if steps is None:
-            steps = self.step_evidence(events, trajectory, history, tables, which)
-        logits = add_step_evidence(logits, segments, steps)
-        constant = len(sightings.time) * torch.log(misread / (self.num_tokens - 1))
-        log_views = constant + logits.logsumexp(-1).sum(-1)
-        return log_views + self.log_bodily(events, history)
 
     def log_bodily(self, events: Tensor, history: History) -> Tensor:
         """log p(heading, hand | events), and that slots without an event never happen, `(N,)`."""

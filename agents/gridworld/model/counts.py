@@ -355,15 +355,19 @@ class Memory:
     def draw_rates(self, own: Counts, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Exact draws of the token prior and the misread rate."""
         tokens = own.tokens + self.prior.token_parameters(self.past)
-        sightings = own.sightings + self.past.sightings
-        (wrong, right) = self.prior.misread
-        token_prior = dirichlet(tokens, generator)
-        pair = dirichlet(
-            torch.stack([sightings[:, 1] + wrong, sightings[:, 0] + right], 1), generator
-        )
+        return dirichlet(tokens, generator), self._misread(own.sightings, generator)
+
+    def draw_misread(self, number: int, generator: torch.Generator) -> Tensor:
+        """Draws of the misread rate given the stored episodes, `(number,)`."""
+        return self._misread(torch.zeros(number, 2), generator)
+
+    def _misread(self, own: Tensor, generator: torch.Generator) -> Tensor:
+        wrong, right = self.prior.misread
+        seen = own + self.past.sightings
+        pair = dirichlet(torch.stack([seen[:, 1] + wrong, seen[:, 0] + right], 1), generator)
         # a uniform number of exactly 0 once gave a rate of 0, under which any misreading is
         # impossible for good
-        return token_prior, pair[:, 0].clamp(1e-12, 1 - 1e-6)
+        return pair[:, 0].clamp(1e-12, 1 - 1e-6)
 
     def redraw(
         self,

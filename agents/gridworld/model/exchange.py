@@ -14,9 +14,16 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridParticles
-from aif_dcpc.agents.gridworld.model.counts import AHEAD, Tables
+from aif_dcpc.agents.gridworld.model.counts import AHEAD
 from aif_dcpc.agents.gridworld.model.paths import History
-from aif_dcpc.agents.gridworld.model.single_events import fitting, pick_times, still_steps
+from aif_dcpc.agents.gridworld.model.single_events import (
+    Proposal,
+    faced_codes,
+    fitting,
+    pick_times,
+    retried,
+    still_steps,
+)
 from aif_dcpc.agents.gridworld.tables.posterior import evidence_gain
 
 USUAL = 0.75  # how often doing nothing and going ahead are exchanged
@@ -28,9 +35,10 @@ def exchange_events(
 ) -> GridParticles:
     """Move events together, by one of the proposals, drawn evenly.
 
-    A Metropolis move on events, map and tables given the token prior and the rate of misreading:
-    the events are proposed; the map is drawn from its conditional given the views, whose
-    normaliser counts; the tables are integrated out, and drawn anew where a move was accepted.
+    A Metropolis move on events, map and tables given the rate of misreading, the token prior
+    integrated out: the events are proposed; the cells of the map are drawn one after another given
+    the views, and what they leave to be weighed counts (see `urn`); the tables are integrated out,
+    and drawn anew where a move was accepted. The token prior is to be drawn next.
     """
     events = fitting(grid, particles.events, history)
     propose = PROPOSALS[int(torch.randint(len(PROPOSALS), (), generator=generator))]
@@ -55,9 +63,6 @@ def exchange_events(
         particles.initial.index_copy(0, moved, initial[accepted]),
         tables,
     )
-
-
-Proposal = tuple[Tensor, Tensor]  # events (N, T); log q(old | new) - log q(new | old), (N,)
 
 
 def flipped(
@@ -119,7 +124,7 @@ def relabelled(
     def coin() -> Tensor:
         return torch.rand(number, 1, generator=generator) < 0.5
 
-    faced = _faced(grid, history)
+    faced = faced_codes(grid, history)
     action = history.action
     tried = action[still].unique()
     one = any_of(tried)
@@ -154,7 +159,7 @@ def remade(
     still = still_steps(history)
     if not len(still):
         return events, torch.zeros(len(events))
-    faced = _faced(grid, history)
+    faced = faced_codes(grid, history)
     one = still[torch.randint(len(still), (1,), generator=generator)]
     steps = still[faced[still] == faced[one]]
     guess = Guess(grid, history.action[steps])
@@ -163,13 +168,7 @@ def remade(
     return events.index_copy(1, steps, drawn), log_ratio
 
 
-PROPOSALS = (flipped, flipped, relabelled, relabelled, swapped, remade)
-
-
-def _faced(grid: GridConditionals, history: History) -> Tensor:
-    """Code that was seen ahead before the step into each slice, `(T,)`."""
-    ahead = history.view[:, grid.geometry.place_ahead]
-    return torch.cat([ahead[:1], ahead[:-1]])
+PROPOSALS = (*6 * [retried], flipped, flipped, relabelled, relabelled, swapped, remade)
 
 
 @dataclass(frozen=True)
@@ -237,25 +236,12 @@ def _gain(
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """Log acceptance ratio `(N,)` of trial events `(N, T)`, and the maps drawn for them."""
-    before = grid.counts(particles.events, particles.initial, history)
-    old, _ = _views(grid, particles.tables, particles.events, history)
-    new, initial = _views(grid, particles.tables, trial, history, generator)
+    events = particles.events
+    misread = particles.tables.misread
+    before = grid.counts(events, particles.initial, history)
+    old = grid.log_views(events, particles.initial, history, misread)
+    initial, new = grid.draw_map(trial, history, misread, generator)
     after = grid.counts(trial, initial, history)
-    gain = new - old + evidence_gain(grid.memory.events, before.transition, after.transition)
+    gain = new - old + grid.log_bodily(trial, history) - grid.log_bodily(events, history)
+    gain = gain + evidence_gain(grid.memory.events, before.transition, after.transition)
     return gain + evidence_gain(grid.memory.outcomes, before.outcome, after.outcome), initial
-
-
-def _views(
-    grid: GridConditionals,
-    tables: Tables,
-    events: Tensor,
-    history: History,
-    generator: torch.Generator | None = None,
-) -> tuple[Tensor, Tensor]:
-    """log p(views, heading, hand | events), the map integrated out, up to a constant; and a map, if it is to be drawn."""
-    _, segments, sightings = grid.trace(events, history)
-    logits = grid.segment_logits(segments, sightings, tables.misread, tables.token_prior)
-    total = logits.logsumexp(-1).sum(-1) + grid.log_bodily(events, history)
-    if generator is None:
-        return total, events
-    return total, grid.draw_map(logits, segments, tables.token_prior, generator)

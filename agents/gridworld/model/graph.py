@@ -35,7 +35,6 @@ from aif_dcpc.agents.gridworld.model.distributions import (
 from aif_dcpc.agents.gridworld.model.exchange import exchange_events
 from aif_dcpc.agents.gridworld.model.paths import History, Sightings, Trajectory, agreement, follow
 from aif_dcpc.agents.gridworld.model.segments import Segments, segment
-from aif_dcpc.agents.gridworld.model.single_events import redraw_events
 from aif_dcpc.agents.gridworld.model.slice_proposal import propose
 from aif_dcpc.agents.gridworld.tables.prior import TINY
 from aif_dcpc.inference import GraphicalModel, lag
@@ -284,15 +283,12 @@ class GridModel:
     # -- what the engine calls ---------------------------------------------------------------------
 
     def draw_history(self, values: SiteValues, generator: torch.Generator) -> SiteValues:
-        """Update all latents once: events, the map, tables.
+        """Update all latents once: events (many times where particles are apart), the map, tables.
 
-        Events are moved by one of two updates, evenly; many times where particles are apart.
+        The token prior is integrated out until it is drawn, last of all, given the map.
         """
-        alone = bool(torch.rand((), generator=generator) < 0.5)
-        apart = self._agreement(values) < AGREED
-        update = self.draw_events if alone and not apart else self.draw_exchange
-        for _ in range(MANY if apart else 1):
-            values = {**values, **update(values, generator)}
+        for _ in range(1 if self._agreement(values) >= AGREED else MANY):
+            values = {**values, **self.draw_events(values, generator)}
         initial = self.grid.redraw_map(particles_of(values), history_of(values), generator)[:, None]
         tables = self.draw_tables({**values, "map": initial}, generator)
         return {"event": values["event"], "map": initial, **tables}
@@ -302,18 +298,10 @@ class GridModel:
         trajectory, _, _ = self.grid.trace(particles_of(values).events, history_of(values))
         return agreement(trajectory.position[:, -1])
 
-    def draw_exchange(self, values: SiteValues, generator: torch.Generator) -> SiteValues:
-        """Change events together, tables integrated out; leaves p(event, map, tables | rest) invariant."""
+    def draw_events(self, values: SiteValues, generator: torch.Generator) -> SiteValues:
+        """Move events, and maps with them, tables and token prior integrated out; the latter is to be drawn next."""
         moved = exchange_events(self.grid, particles_of(values), history_of(values), generator)
         return values_of(moved)
-
-    def draw_events(self, values: SiteValues, generator: torch.Generator) -> SiteValues:
-        """Update events with the map integrated out, which is to be drawn next.
-
-        It leaves p(event | tables, data) invariant.
-        """
-        events = redraw_events(self.grid, particles_of(values), history_of(values), generator)
-        return {"event": events[:, None]}
 
     def draw_tables(self, values: SiteValues, generator: torch.Generator) -> SiteValues:
         """Draw the tables of one action and two outcome rows, and the rates, given events and map.

@@ -176,19 +176,21 @@ def token_scores(
         seen, token: `(N, S)`, `(N, J)`, see `Segments`; `used` is U.
         code, context: `(S,)`, see `Sightings`, in the order of time.
         odds: `(N,)` log odds of a right sighting, see `misread_log_odds`.
-        log_prior: `(N, X, V)` by context.
+        log_prior: `(N or 1, X, V)` by context.
     """
-    number, _, slots = log_prior.shape
+    number = len(seen)
+    slots = log_prior.shape[2]
     shown = np.full(used, -1)
     scores = np.empty((number, used + token.shape[1], slots), np.float32)
     for case in range(number):
-        begin_scores(scores[case], token[case], used, log_prior[case, 0])
+        prior = log_prior[min(case, len(log_prior) - 1)]
+        begin_scores(scores[case], token[case], used, prior[0])
         for sighting in range(len(code)):
             segment = seen[case, sighting]
             if segment < used and shown[segment] != case:
                 shown[segment] = case
                 for slot in range(slots):
-                    scores[case, segment, slot] = log_prior[case, context[sighting], slot]
+                    scores[case, segment, slot] = prior[context[sighting], slot]
             if code[sighting] >= 0:
                 scores[case, segment, code[sighting]] += odds[case]
     return scores

@@ -1,13 +1,21 @@
-"""One event of each particle drawn anew, the map integrated out: an update of the engine's events."""
+"""One event of each particle drawn anew from what can be told without its map and tables.
+
+The best that a proposal can do is the complete conditional of the event. It is approached by what
+does not change with the event itself: the views under each event that there may have been, the map
+integrated out with mean rates, times how often the action did each thing in the other steps, where
+the view showed the same ahead. What is missing is made good when the move is weighed.
+"""
 
 import torch
 from torch import Tensor
 
 from aif_dcpc.agents.gridworld.model.categorical import draw
-from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridParticles
-from aif_dcpc.agents.gridworld.model.counts import Tables, outcome_row
-from aif_dcpc.agents.gridworld.model.paths import History
-from aif_dcpc.agents.gridworld.model.vocabulary import SAME
+from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals
+from aif_dcpc.agents.gridworld.model.paths import History, follow
+from aif_dcpc.agents.gridworld.model.segments import segment
+
+Proposal = tuple[Tensor, Tensor]  # events (N, T); log q(old | new) - log q(new | old), (N,)
+RARE = 1e-9  # chance of what an action is thought never to do
 
 
 def pick_times(num: int, length: int, generator: torch.Generator) -> Tensor:
@@ -31,72 +39,60 @@ def fitting(grid: GridConditionals, events: Tensor, history: History) -> Tensor:
     return torch.where(grid.effects.turns[events] == turned, events, turning[turned])
 
 
-def redraw_events(
-    grid: GridConditionals, particles: GridParticles, history: History, generator: torch.Generator
-) -> Tensor:
-    """Gibbs update of one event per particle, the map integrated out, the later poses shifting along.
+def faced_codes(grid: GridConditionals, history: History) -> Tensor:
+    """Code that was seen ahead before the step into each slice, `(T,)`."""
+    ahead = history.view[:, grid.geometry.place_ahead]
+    return torch.cat([ahead[:1], ahead[:-1]])
 
-    Where the heading turned, the event is the one motion that turns so; it is set, not drawn.
-    """
-    events = fitting(grid, particles.events, history)
+
+def retried(
+    grid: GridConditionals, events: Tensor, history: History, generator: torch.Generator
+) -> Proposal:
+    """Draw the event of one step that does not turn anew, later poses shifting along."""
     still = still_steps(history)
     if not len(still):
-        return events
-    time = still[pick_times(len(events), len(still), generator)]
-    return _redraw_at(grid, time, events, history, particles.tables, generator)
-
-
-def _steps_of_trials(
-    grid: GridConditionals,
-    time: Tensor,
-    events: Tensor,
-    choices: Tensor,
-    history: History,
-    tables: Tables,
-) -> Tensor:
-    """`step_evidence` of sequences `(K, T)` with each of some events at one time `(K,)`, `(N, T - 1, V)`.
-
-    What a trial leaves as it is is asked once.
-    """
-    trajectory, _, _ = grid.trace(events, history)
-    each = len(choices)
-    steps = grid.step_evidence(events, trajectory, history, tables).repeat_interleave(each, 0)
-    action = history.action[time][:, None, None]
-    event = choices[:, None]
-    effects = grid.effects
-    every = torch.arange(grid.num_slots)[:, None].expand(-1, len(time))
-    thing = effects.thing_ahead(every, history.faced[time]).T  # (K, V)
-    grip = effects.grips[thing, history.held[time][:, None]]
-    number = torch.arange(len(time))[:, None, None]
-    chance = tables.transition[
-        number, action, effects.classes[thing][:, None], grip[:, None], event
-    ]
-    row = outcome_row(event, action, grid.num_actions)
-    place = effects.places(history.match)[thing, 0][:, None]
-    outcome = tables.outcome[number, row, place, history.outcome[time][:, None, None]]
-    new = (chance * outcome).clamp_min(1e-30).log().flatten(0, 1)
-    steps[torch.arange(len(steps)), (time - 1).repeat_interleave(each)] = new
-    return steps
-
-
-def _redraw_at(
-    grid: GridConditionals,
-    time: Tensor,
-    events: Tensor,
-    history: History,
-    tables: Tables,
-    generator: torch.Generator,
-) -> Tensor:
-    """Redraw the event at one time `(K,)` of each particle among the events that do not turn."""
+        return events, torch.zeros(len(events))
+    time = still[pick_times(len(events), len(still), generator)][:, None]
     choices = (grid.effects.known & (grid.effects.turns == 0)).nonzero()[:, 0]
+    score = _score_of_views(grid, events, time, choices, history)
+    score = score + _score_of_others(grid, events, time[:, 0], history)[:, choices]
+    score = score.log_softmax(1)
+    new = draw(score, generator)[:, None]
+    old = (events.gather(1, time) == choices).int().argmax(1, keepdim=True)
+    log_ratio = score.gather(1, old) - score.gather(1, new)
+    return events.scatter(1, time, choices[new]), log_ratio[:, 0]
+
+
+def _score_of_views(
+    grid: GridConditionals, events: Tensor, time: Tensor, choices: Tensor, history: History
+) -> Tensor:
+    """log p(views, heading, hand | events) with each of some events at a time `(N, 1)`, `(N, C)`."""
     each = len(choices)
     trials = events.repeat_interleave(each, 0)
-    tried = choices.repeat(len(events))
-    trials.scatter_(1, time.repeat_interleave(each)[:, None], tried[:, None])
-    which = torch.arange(len(events)).repeat_interleave(each)
-    steps = None
-    if grid.effects.milestone == SAME:  # else a change may tell on later steps
-        steps = _steps_of_trials(grid, time, events, choices, history, tables)
-    scores = grid.log_marginal(trials, history, tables, which, steps).view(len(events), each)
-    picked = choices[draw(scores, generator)]
-    return events.scatter(1, time[:, None], picked[:, None])
+    trials.scatter_(1, time.repeat_interleave(each, 0), choices.repeat(len(events))[:, None])
+    sightings = grid.sightings(history)
+    trajectory = follow(trials, history, grid.effects, grid.geometry)
+    segments = segment(trajectory, sightings, grid.geometry)
+    misread = grid.prior.mean_misread(grid.past).expand(len(trials))
+    logits = grid.segment_logits(segments, sightings, misread, grid.shown(history)[None])
+    score = logits.logsumexp(-1).sum(-1) + grid.log_bodily(trials, history)
+    return score.view(len(events), each)
+
+
+def _score_of_others(
+    grid: GridConditionals, events: Tensor, time: Tensor, history: History
+) -> Tensor:
+    """log p(event | action) at a time `(N,)`, as the other steps before the same sight say, `(N, E)`."""
+    effects = grid.effects
+    shape = grid.past.transition.shape[1:]
+    code = faced_codes(grid, history)
+    thing = code.clamp_min(0)
+    context = effects.classes[thing] * shape[1] + effects.grips[thing, history.held]
+    action = history.action[time]
+    others = (history.action == action[:, None]) & (code >= 0)
+    others[:, 0] = False
+    others.scatter_(1, time[:, None], False)
+    counts = torch.zeros(len(events), shape.numel())
+    counts.scatter_add_(1, context * shape[2] + events, others.float())
+    chance = grid.memory.events.mean_at(counts.view(-1, *shape), action, context[time])
+    return torch.where((code[time] >= 0)[:, None], chance, 1.0).clamp_min(RARE).log()

@@ -1,7 +1,8 @@
 """How particles take in a new slice: its event is drawn given what is observed now.
 
-The event comes from its exact conditional with the tables, and all map cells but those acted on,
-integrated out; a particle's weight is the predictive probability of the new observations.
+Tables and the token prior are integrated out. Each event that there may have been is tried with a
+map of its own (see `urn`); one is chosen by how well it predicts what is observed, and a particle's
+weight is the sum over all of them, an unbiased estimate of that probability.
 """
 
 from dataclasses import replace
@@ -16,6 +17,7 @@ from aif_dcpc.agents.gridworld.model.geometry import Geometry
 from aif_dcpc.agents.gridworld.model.loops import NEVER
 from aif_dcpc.agents.gridworld.model.paths import History, Sightings, Trajectory
 from aif_dcpc.agents.gridworld.model.segments import Segments
+from aif_dcpc.agents.gridworld.model.urn import take_view
 
 
 def prior_particles(
@@ -24,26 +26,55 @@ def prior_particles(
     """Draw particles of slice 0: tables from the stored episodes, the map given the first view.
 
     Returns:
-        the particles, and their log weights `(K,)`: how well the tables of each predicted the first
-        view.
+        the particles, and their log weights `(K,)`: how well the first view was predicted.
     """
-    particles = grid.from_prior(num_particles, history.head(1), generator)
-    return particles, grid.log_marginal(particles.events, history, particles.tables)
+    first = history.head(1)
+    events = torch.zeros(num_particles, 1, dtype=torch.long)
+    misread = grid.memory.draw_misread(num_particles, generator)
+    initial, gain = grid.draw_map(events, first, misread, generator)
+    tables = replace(grid.draw_all_tables(events, initial, first, generator), misread=misread)
+    return GridParticles(events, initial, tables), gain
 
 
 def propose(
-    grid: GridConditionals, particles: GridParticles, history: History, generator: torch.Generator
+    grid: GridConditionals,
+    particles: GridParticles,
+    history: History,
+    generator: torch.Generator,
+    kept: Tensor | None = None,
 ) -> tuple[GridParticles, Tensor]:
     """Take in the last slice of `history`, which the particles do not cover yet.
 
+    Every event that the slice may have is tried with a map of its own, and one is chosen by its
+    weight; the sum of the weights is the weight of what was chosen (properly weighted: Naesseth,
+    Lindsten and Schon 2015, section 3).
+
+    Args:
+        grid: the world.
+        particles: without the slice.
+        history: with it.
+        generator: source of all randomness.
+        kept: `(K,)` events of the slice with which the maps of the particles go: these are tried as
+            they are (conditional importance sampling), which leaves the posterior invariant.
+
     Returns:
-        the particles with one more slice, the map and all tables that were integrated out redrawn;
-        and log incremental weights `(K,)`.
+        the particles with one more slice, the map in view and all tables that were integrated out
+        redrawn; and log incremental weights `(K,)`.
     """
-    score = _log_predictive(grid, particles, history)
+    before = history.head(len(history) - 1)
+    trajectory, segments, sightings = grid.trace(particles.events, before)
+    cells = _cells_in_view(grid, trajectory, history)
+    tokens, sight = _tried(
+        grid, particles, history, trajectory, segments, sightings, cells, kept, generator
+    )
+    own = grid.counts(particles.events, particles.initial, before)
+    ahead = tokens_ahead(segments, particles.initial)[:, -1:]
+    ahead = grid.effects.thing_ahead(ahead, history.faced[-1:])[:, 0]
+    score = _event_score(grid, own, ahead, trajectory.passed[:, -1], history)
+    score = score + sight + _body_score(grid, history)
     event = draw(score, generator)
     events = torch.cat([particles.events, event[:, None]], 1)
-    initial = _redraw_map(grid, events, particles, history, generator)
+    initial = _with_tokens(particles.initial, cells, tokens, event)
     moved = replace(particles, events=events, initial=initial)
     tables = _redraw_tables(grid, moved, history, generator)
     return replace(moved, tables=tables), score.logsumexp(-1)
@@ -52,27 +83,76 @@ def propose(
 def redraw_last(
     grid: GridConditionals, particles: GridParticles, history: History, generator: torch.Generator
 ) -> GridParticles:
-    """Draw the last event anew, with map and tables, from its conditional given all other events.
-
-    The token prior in hand knows the last view by now; when the event was proposed it did not, and one
-    that happened to foresee the view may have been chosen whatever its event.
-    """
+    """Draw the last event anew, with the map in view and tables, given all other events."""
     before = replace(particles, events=particles.events[:, :-1])
-    return propose(grid, before, history, generator)[0]
+    return propose(grid, before, history, generator, kept=particles.events[:, -1])[0]
 
 
-def _log_predictive(grid: GridConditionals, particles: GridParticles, history: History) -> Tensor:
-    """log p(event, new observations | past) of every event that the new slice may have, `(K, E)`."""
-    before = history.head(len(history) - 1)
-    trajectory, segments, sightings = grid.trace(particles.events, before)
-    own = grid.counts(particles.events, particles.initial, before)
-    tokens = tokens_ahead(segments, particles.initial)
-    logits = _map_logits(grid, particles.tables, segments, sightings, segments.cell_ahead, tokens)
-    present = grid.present(logits, segments)
-    ahead = grid.effects.thing_ahead(tokens[:, -1:], history.faced[-1:])[:, 0]
-    score = _event_score(grid, own, ahead, trajectory.passed[:, -1], history)
-    score = score + _sight_score(grid, present, segments, trajectory, history, particles.tables)
-    return score + _body_score(grid, history)
+def _cells_in_view(grid: GridConditionals, trajectory: Trajectory, history: History) -> Tensor:
+    """Map cells that the last view shows after every event, `(K, E, P)`."""
+    sightings = grid.sightings(history)
+    shift = sightings.shift[sightings.time == len(history) - 1]
+    torus = grid.geometry.torus
+    position = trajectory.position[:, -1, None] + grid.effects.steps[:, history.heading[-2]]
+    return torus.cell(torus.anchor(position)[..., None] + shift)
+
+
+def _tried(
+    grid: GridConditionals,
+    particles: GridParticles,
+    history: History,
+    trajectory: Trajectory,
+    segments: Segments,
+    sightings: Sightings,
+    cells: Tensor,
+    kept: Tensor | None,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Tokens of the cells in view `(K, E, P)` and log p(view | event, past) `(K, E)`, see `take_view`."""
+    used = len(segments.cells)
+    every = grid.sightings(history)
+    now = every.time == len(history) - 1
+    ahead = int(history.faced[-1])
+    known = ahead if ahead >= 0 else grid.num_slots
+    none = torch.full((len(cells),), -1)
+    misread = particles.tables.misread
+    shape = len(cells), cells.shape[1] + 1, cells.shape[2]
+    tokens, score = take_view(
+        segments.seen.numpy(),
+        sightings.code.numpy(),
+        sightings.context.numpy(),
+        particles.initial.contiguous().numpy(),
+        segments.token.numpy(),
+        segments.cells.numpy(),
+        segments.latest().contiguous().numpy(),
+        _acted_on(segments, used).numpy(),
+        cells.contiguous().numpy(),
+        every.code[now].numpy(),
+        every.context[now].numpy(),
+        trajectory.cell_ahead[:, -1].contiguous().numpy(),
+        grid.effects.writes[:, known, history.held[-1]].contiguous().numpy(),
+        (none if kept is None else kept).numpy(),
+        grid.odds(misread).numpy(),
+        grid.urn,
+        torch.rand(shape, generator=generator).numpy(),
+    )
+    constant = shape[2] * torch.log(misread / (grid.num_tokens - 1))
+    return torch.from_numpy(tokens), torch.from_numpy(score).float() + constant[:, None]
+
+
+def _acted_on(segments: Segments, used: int) -> Tensor:
+    """`(K, U)` 1 where a cell has been ahead, before anything was written there."""
+    ahead = segments.cell_ahead
+    there = torch.zeros(len(ahead), used + 1, dtype=torch.long)
+    return there.scatter_(1, ahead.clamp_max(used), 1)[:, :used].contiguous()
+
+
+def _with_tokens(initial: Tensor, cells: Tensor, tokens: Tensor, event: Tensor) -> Tensor:
+    """Initial maps `(K, M)` with the tokens `(K, E, P)` that were drawn for an event `(K,)`."""
+    chosen = event[:, None, None].expand(-1, 1, cells.shape[2])
+    where = cells.gather(1, chosen)[:, 0]
+    what = tokens.gather(1, chosen)[:, 0]
+    return initial.scatter(1, where, torch.where(what >= 0, what, initial.gather(1, where)))
 
 
 def _event_score(
@@ -98,57 +178,6 @@ def _event_score(
     return (event * seen).clamp_min(1e-30).log()
 
 
-def _sight_score(
-    grid: GridConditionals,
-    present: Tensor,
-    segments: Segments,
-    trajectory: Trajectory,
-    history: History,
-    tables: Tables,
-) -> Tensor:
-    """log p(view | event, past), `(K, E)`; cells without a number hold what their context says."""
-    sightings = grid.sightings(history)
-    now = sightings.time == len(history) - 1
-    code = sightings.code[now]
-    torus = grid.geometry.torus
-    position = trajectory.position[:, -1, None] + grid.effects.steps[:, history.heading[-2]]
-    cells = torus.cell(torus.anchor(position)[..., None] + sightings.shift[now])
-    shown = code.clamp_min(0).expand_as(cells)
-    beside = sightings.context[now].expand_as(cells)
-    chance = _chance_of(grid, present, segments, tables, cells, shown, beside)
-    ahead = int(history.faced[-1])
-    known = ahead if ahead >= 0 else grid.num_slots
-    writes = grid.effects.writes[:, known, history.held[-1]]
-    wrote = (writes[:, None] >= 0) & (cells == trajectory.cell_ahead[:, -1, None, None])
-    chance = torch.where(wrote, (writes[:, None] == shown).float(), chance)
-    chance = torch.where(code >= 0, chance, 0.0)
-    error = tables.misread[:, None, None]
-    return ((1 - error) * chance + error / (grid.num_tokens - 1) * (1 - chance)).log().sum(-1)
-
-
-def _chance_of(
-    grid: GridConditionals,
-    present: Tensor,
-    segments: Segments,
-    tables: Tables,
-    cells: Tensor,
-    token: Tensor,
-    context: Tensor,
-) -> Tensor:
-    """p(map cells hold tokens now), all `(K, E, S)`, given that of the numbered cells `(K, U, V)`.
-
-    A cell without a number is seen for the first time, in a context.
-    """
-    used = len(segments.cells)
-    unnumbered = torch.full((grid.geometry.size**2,), used)
-    number = unnumbered.index_copy(0, segments.cells, torch.arange(used))
-    belief = torch.cat([present, tables.token_prior], 1).flatten(1)
-    row = number.take(cells)
-    row = torch.where(row == used, used + context, row)
-    place = row * grid.num_slots + token
-    return belief.gather(1, place.flatten(1)).view(cells.shape)
-
-
 def _body_score(grid: GridConditionals, history: History) -> Tensor:
     """log p(heading, hand | event), `(E,)`."""
     turned = (history.heading[-1] - history.heading[-2]) % 4
@@ -158,47 +187,12 @@ def _body_score(grid: GridConditionals, history: History) -> Tensor:
     return wrong * torch.log(torch.tensor(HAND_ERROR)) + torch.where(possible, 0.0, NEVER)
 
 
-def _redraw_map(
-    grid: GridConditionals,
-    events: Tensor,
-    particles: GridParticles,
-    history: History,
-    generator: torch.Generator,
-) -> Tensor:
-    """Redraw the initial map given events, the cells acted on keeping their tokens."""
-    _, segments, sightings = grid.trace(events, history)
-    acted_on = segments.cell_ahead[:, :-1]
-    tokens = tokens_ahead(segments, particles.initial)[:, :-1]
-    logits = _map_logits(grid, particles.tables, segments, sightings, acted_on, tokens)
-    return grid.draw_seen(particles.initial, logits, segments, generator)
-
-
 def _redraw_tables(
     grid: GridConditionals, particles: GridParticles, history: History, generator: torch.Generator
 ) -> Tables:
     """Redraw the tables that the proposal of the event integrated out."""
     rows = outcome_row(particles.events[:, -1], history.action[-1], grid.num_actions).unique()
     return grid.redraw_tables(particles, history, generator, actions=history.action[-1:], rows=rows)
-
-
-def _map_logits(
-    grid: GridConditionals,
-    tables: Tables,
-    segments: Segments,
-    sightings: Sightings,
-    acted_on: Tensor,
-    tokens: Tensor,
-) -> Tensor:
-    """log p(token of every segment, its sightings) with point masses where the agent acted."""
-    logits = grid.segment_logits(segments, sightings, tables.misread, tables.token_prior)
-    return logits + point_masses(acted_on, tokens, logits.shape)
-
-
-def point_masses(segments: Tensor, tokens: Tensor, shape: torch.Size) -> Tensor:
-    """Log point masses at the tokens `(N, T)` of segments `(N, T)`, `(N, segments, V)`; else zero."""
-    index = segments[..., None].expand(-1, -1, shape[-1])
-    point = torch.where(torch.arange(shape[-1]) == tokens[..., None], 0.0, NEVER)
-    return torch.zeros(shape).scatter_(1, index, point)
 
 
 def widened(

@@ -19,15 +19,16 @@ SMALL = 3.0  # nats
 
 
 def log_joints(grid: GridConditionals, particles: GridParticles, history: History) -> Tensor:
-    """log p(events, data) up to a constant, `(K,)`: maps and tables integrated out, with mean rates for all."""
+    """log p(events, data), `(K,)`: maps and tables integrated out, with mean rates for all."""
     events = particles.events
     own = grid.counts(events, particles.initial, history)
     every = own.average(torch.full((len(events),), 1 / len(events)))
-    token_prior = grid.prior.mean_token_prior(every, grid.past).expand(len(events), -1, -1)
+    token_prior = grid.prior.mean_token_prior(every + grid.past, grid.past)[None]
     misread = grid.prior.mean_misread(every + grid.past).expand(len(events))
     _, segments, sightings = grid.trace(events, history)
     logits = grid.segment_logits(segments, sightings, misread, token_prior)
-    log_views = logits.logsumexp(-1).sum(-1) + grid.log_bodily(events, history)
+    constant = len(sightings.time) * torch.log(misread / (grid.num_tokens - 1))
+    log_views = constant + logits.logsumexp(-1).sum(-1) + grid.log_bodily(events, history)
     of_events = evidence_gain(grid.memory.events, 0 * own.transition, own.transition)
     of_outcomes = evidence_gain(grid.memory.outcomes, 0 * own.outcome, own.outcome)
     return log_views + of_events + of_outcomes

@@ -265,7 +265,7 @@ def _cells(
     _, segments, sightings = grid.trace(particles.events, history)
     num = len(weights)
     misread = grid.prior.mean_misread(counts).expand(num)
-    token_prior = grid.prior.mean_token_prior(counts, grid.past).expand(num, -1, -1)
+    token_prior = grid.prior.mean_token_prior(counts, grid.past)[None]
     logits = grid.segment_logits(segments, sightings, misread, token_prior)
     never_seen = grid.prior.frequencies(counts).expand(grid.geometry.size**2, -1)
     seen = torch.tensordot(weights, grid.present(logits, segments), 1)
