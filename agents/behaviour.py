@@ -8,7 +8,7 @@ moves it towards what it sees, and chooses by expected free energy under its pre
     p(arm)  = softmax(precision (-G) + habit [arm was chosen last])
 
 Its choices are one site of a `GraphicalModel`, whose other sites are the parameters of every
-subject and, above them, those of the group: `engine.sample` infers all, and the engine's evidence
+subject and, above them, those of the group: `engine.sample` infers all. `behaviour_evidence`
 compares learners. Precision multiplies every preference, so that the one for a win is fixed at 1.
 
     fit = fit_behaviour(Learner(), data)
@@ -19,7 +19,7 @@ References: Sutton and Barto (2018), chapter 2; Friston et al. (2017), "Active i
     theory", for precision and habits; Talts et al. (2018), arXiv 1804.06788, for calibration.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -310,27 +310,6 @@ def fit_behaviour(
         behaviour.data, num_particles=num_particles, max_seconds=max_seconds, seed=seed
     )
     return Fit(learner, draws)
-
-
-def compare(
-    learners: Iterable[Learner], behaviour: Behaviour, *, seed: int = 0, **options: Any
-) -> Tensor:
-    """Log evidence of each learner for each subject, `(learners, B)` nats, given `POPULATION`.
-
-    Sums over subjects compare learners of a whole group.
-
-    Args:
-        learners: at least one; a learner without free parameters is its likelihood.
-        behaviour: what subjects chose and saw.
-        seed: of all draws.
-        options: of `DCPC.evidence`.
-    """
-    sizes = {"method": "gauss_markov", "num_samples": 1024, "num_fit": 16384, "seed": seed}
-    found = []
-    for learner in learners:
-        engine = DCPC(behaviour_model(learner, group=False), num_particles=32)
-        found.append(engine.log_evidence(behaviour.data, **{**sizes, **options}))
-    return torch.stack(found)
 
 
 def simulate(

@@ -3,6 +3,7 @@
     python -m aif_dcpc.experiments.behaviour.recover fit          # correlation and ranks, known population
     python -m aif_dcpc.experiments.behaviour.recover group        # the same, the population inferred
     python -m aif_dcpc.experiments.behaviour.recover compare      # which learner made the behaviour
+    python -m aif_dcpc.experiments.behaviour.recover compare_groups  # the same, the population unknown
 
 The task: two arms, both shown after each choice; on each trial one of them wins and one loses,
 independently. The arm that wins in .8 of the trials changes with probability 1/20, and so does,
@@ -22,10 +23,10 @@ from aif_dcpc.agents.behaviour import (
     POPULATION,
     Fit,
     Learner,
-    compare,
     fit_behaviour,
     simulate,
 )
+from aif_dcpc.agents.behaviour_evidence import compare, compare_groups
 from aif_dcpc.agents.behaviour_table import Behaviour
 from aif_dcpc.commands.command import run_script
 
@@ -98,32 +99,40 @@ def measure_fit(*, group: bool, seeds: range, seconds: float, particles: int) ->
         print(f"ranks of {len(every)}: {counts.tolist()}, p = {chance:.2f}", flush=True)
 
 
-def measure_comparison(*, seeds: range) -> None:
+def measure_comparison(*, seeds: range, group: bool) -> None:
     """Print how often the learner that made the behaviour has more evidence than another."""
     right = pairs = 0
+    least = float("inf")
     began = time.process_time()
     for seed in seeds:
         for name, learner in LEARNERS.items():
             _, data = simulated(learner, 100 + seed)
-            evidence = compare(LEARNERS.values(), data, num_samples=256, num_fit=1024).sum(1)
-            found = dict(zip(LEARNERS, evidence.tolist(), strict=True))
-            right += sum(found[name] > value for other, value in found.items() if other != name)
-            pairs += len(found) - 1
-            rounded = {other: round(value, 1) for other, value in found.items()}
+            learners = list(LEARNERS.values())
+            found = compare_groups(learners, data) if group else compare(learners, data).sum(1)
+            ahead = found[list(LEARNERS).index(name)] - found
+            others = ahead[torch.arange(len(found)) != list(LEARNERS).index(name)]
+            least = min(least, float(others.min()))
+            right += int((others > 0).sum())
+            pairs += len(others)
+            nats = ", ".join(f"{value:.1f}" for value in others.tolist())
             seconds = time.process_time() - began
-            print(f"{name}: {rounded}; right {right} of {pairs}; {seconds:.0f} s", flush=True)
+            print(
+                f"seed {seed}, {name}: ahead by {nats} nats; right {right} of {pairs}; {seconds:.0f} s",
+                flush=True,
+            )
+    print(f"least by which it was ahead: {least:.1f} nats")
 
 
 def main() -> None:
     """Fit or compare, for so many simulated data sets."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["fit", "group", "compare"])
+    parser.add_argument("what", choices=["fit", "group", "compare", "compare_groups"])
     parser.add_argument("--seeds", type=int, default=1, help="how many data sets")
     parser.add_argument("--seconds", type=float, default=120.0, help="of processor time for a fit")
     wanted = parser.parse_args()
     seeds = range(wanted.seeds)
-    if wanted.what == "compare":
-        measure_comparison(seeds=seeds)
+    if wanted.what.startswith("compare"):
+        measure_comparison(seeds=seeds, group=wanted.what == "compare_groups")
     else:
         is_group = wanted.what == "group"
         measure_fit(group=is_group, seeds=seeds, seconds=wanted.seconds, particles=16)

@@ -12,7 +12,6 @@ from aif_dcpc.agents.behaviour import (
     Behaviour,
     Learner,
     behaviour_model,
-    compare,
     expected,
     fit_behaviour,
     simulate,
@@ -116,12 +115,6 @@ def test_draws_have_the_moments_of_the_grid():
     rows = fit.table()
     assert len(rows) == 4
     assert rows[0]["mean"] == pytest.approx(float(fit.parameter("learning_rate")[:, 0].mean()))
-
-
-def test_evidence_is_that_of_the_grid():
-    data = simulate(TWO, subjects(2), *outcomes(2, 60))
-    _, _, evidence = grid_posterior(TWO, data)
-    assert compare([TWO], data)[0].double().numpy() == pytest.approx(evidence.numpy(), abs=0.1)
 
 
 def test_a_table_is_read_from_a_file(tmp_path):
