@@ -118,6 +118,7 @@ class GaussianAgent(ActiveInferenceAgent):
             "ended": "terminated",
             "outcome": _outcome,
         }
+        self.judge = judge
         super().__init__(
             self.world.model,
             action="action",
@@ -150,6 +151,22 @@ class GaussianAgent(ActiveInferenceAgent):
         """Join the streams to one state, `(B, D)`."""
         parts = [streams[name].double().flatten(1) for name in self.streams]
         return torch.cat(parts, 1)
+
+    def _observe(self, observations: Observation) -> None:
+        """Take in what is seen, and how much it is preferred."""
+        super()._observe(observations)
+        if not self.frozen:
+            assert self.life.state is not None
+            self.judge.note(self.life.state, self.consequences["terminated"] > 0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on bit for bit."""
+        return {**super().state_dict(), "attained": self.judge.attained.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        super().load_state_dict(state)
+        self.judge.attained.load_state_dict(state["attained"])
 
     def predict(self, observation: Observation, action: Any) -> tuple[Tensor, Tensor]:
         """Predict the state that an action leads to: mean and standard deviation, `(D,)` each.

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from aif_dcpc.agents.errors import AgentError
+from aif_dcpc.agents.gaussian.attained import Attained
 from aif_dcpc.agents.gaussian.features import Features
 from aif_dcpc.agents.gaussian.hidden import HiddenWeights, WholeState
 from aif_dcpc.agents.gaussian.imagination import DTYPE, Futures, imagine, novelty, outcomes
@@ -30,6 +31,7 @@ class GaussianJudge:
         draws: how many particles' weights are looked at.
         novelty: whether what is learned about the weights counts.
         resolution: how finely states are looked at for that, in units of their changes.
+        attained: of the preference, which bounds what knowledge is worth.
     """
 
     world: World
@@ -38,6 +40,7 @@ class GaussianJudge:
     draws: int = 4
     novelty: bool = True
     resolution: float = 0.03
+    attained: Attained = field(default_factory=Attained)
 
     def __call__(self, situation: Situation, policies: Tensor) -> Mapping[str, Tensor]:
         """Return the terms of each step, `(N, H)` nats."""
@@ -48,15 +51,35 @@ class GaussianJudge:
         actions = policies.to(DTYPE) if number is None else one_hot(policies, number).to(DTYPE)
         features, state, all_weights, all_noise = self._whole(situation.state, weights, noise)
         futures = imagine(features, state, actions, all_weights, all_noise, situation.generator)
-        preferred = self._log_preference(situation, futures, actions).mean(0)
+        each = self._log_preference(situation, futures, actions)
+        found = self._novelty(futures)
+        if self.wish is not None:
+            beyond = self.attained.beyond(_at_rest(self.wish, futures.states, actions.shape[-1]))
+            each = torch.where(beyond, self.attained.final, each)
+            found = self.attained.bounded(found * (~beyond).to(found).mean(0))
+        preferred = each.mean(0)
         ambiguity = _entropy(noise, linear.features.change).expand(policies.shape[:2])
         return {
             "risk": -preferred - ambiguity,
             "ambiguity": ambiguity,
             "information_gain": torch.zeros_like(preferred),
-            "novelty": self._novelty(futures),
+            "novelty": found,
             "neg_expected_log_preference": -preferred,
         }
+
+    def note(self, state: State, ended: Tensor) -> None:
+        """Take note of how much the present states are preferred, and which worlds have ended `(B,)`."""
+        if self.wish is None:
+            return
+        linear = self.world.learned["state"].linear
+        present = self._present(state)
+        number = linear.features.num_inputs - present.shape[-1]
+        for value, over in zip(_at_rest(self.wish, present, number), ended, strict=False):
+            self.attained.note(float(value), ended=bool(over))
+
+    def _present(self, state: State) -> Tensor:
+        """Present state of every world, `(B, D)`."""
+        return state.value("state")[0, :, -1]
 
     def _whole(
         self, state: State, weights: Tensor, noise: Tensor
@@ -111,6 +134,11 @@ def _wished(wish: Wish, states: Tensor, actions: Tensor) -> Tensor:
         ) from error
 
 
+def _at_rest(wish: Wish, states: Tensor, number: int) -> Tensor:
+    """Ask a preference what it says of states `(..., D)` whatever is done there, `(...)`."""
+    return _wished(wish, states, states.new_zeros(*states.shape[:-1], number))
+
+
 @dataclass(frozen=True, kw_only=True)
 class HiddenJudge(GaussianJudge):
     """Judge sequences in a world whose velocities are hidden, each draw from where it believes to be.
@@ -120,6 +148,9 @@ class HiddenJudge(GaussianJudge):
     """
 
     whole: WholeState
+
+    def _present(self, state: State) -> Tensor:
+        return self.whole.state(state.natural).mean(0, keepdim=True)
 
     def _whole(
         self, state: State, weights: Tensor, noise: Tensor

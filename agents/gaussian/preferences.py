@@ -1,7 +1,8 @@
 """What is preferred in known worlds: log preferences of the next state and the action, in nats a step.
 
-Each is a function of states `(..., D)` and actions `(..., A)` (discrete ones one-hot), `(...)`, up
-to a constant. Their names are known without torch being imported. Another one is named as `module:function`.
+Each is a function of states `(..., D)` and actions `(..., A)` (discrete ones one-hot), `(...)`, and 0
+where nothing is left to wish, which bounds what knowledge is worth (see `attained`). Their names are
+known without torch being imported. Another one is named as `module:function`.
 """
 
 from collections.abc import Callable
@@ -30,12 +31,12 @@ def cart_pole(state: "Tensor", action: "Tensor") -> "Tensor":
 
 
 def mountain_car(state: "Tensor", action: "Tensor") -> "Tensor":
-    """Prefer positions at the flag or beyond, sd 1 below it: weak, so that what is new counts."""
-    return -0.5 * (0.5 - state[..., 0]).clamp(min=0).square()
+    """Prefer positions at the flag or beyond: a nat less for each unit below it, as of a Laplace law."""
+    return -(0.5 - state[..., 0]).clamp(min=0)
 
 
 def mountain_car_continuous(state: "Tensor", action: "Tensor") -> "Tensor":
-    """Prefer positions at the flag or beyond, sd .5 below it, with little force."""
+    """Prefer positions at the flag or beyond four times as much, with little force."""
     return 4.0 * mountain_car(state, action) - 0.1 * action[..., 0].square()
 
 
