@@ -13,6 +13,7 @@ from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.planners.protocol import Plan, Planner, Situation
 
 Habit = Callable[[Tensor], Tensor]
+Score = Callable[[Plan], Tensor]
 TIED = 1e-3  # nats of expected free energy within which policies count as equally good
 
 
@@ -27,16 +28,25 @@ class Deliberation:
         precision: inverse temperature of sampled policies, per nat of expected free energy.
         log_habit: first actions `(N, *event)` -> their log prior probability `(N,)`, nats; by
             default all are alike.
+        score: plan -> log probability of each policy, nats up to a constant, where it is not
+            ln habit - precision EFE.
 
     Attributes:
         plans: world -> the last plan made there.
         chosen: world -> index of the policy taken.
     """
 
-    def __init__(self, planner: Planner, precision: float, log_habit: Habit | None = None) -> None:
+    def __init__(
+        self,
+        planner: Planner,
+        precision: float,
+        log_habit: Habit | None = None,
+        score: Score | None = None,
+    ) -> None:
         self.planners = [planner]
         self.precision = precision
         self.log_habit = log_habit
+        self.score = score or self._score
         self.plans: dict[int, Plan] = {}
         self.chosen: dict[int, int] = {}
 
@@ -58,14 +68,17 @@ class Deliberation:
         return {row: self.plans[row].first_actions[index] for row, index in self.chosen.items()}
 
     def choose(self, plan: Plan, generator: torch.Generator, *, greedy: bool) -> int:
-        """Index of one of the best policies, or of one drawn by softmax(ln habit - precision EFE)."""
-        excess = (plan.expected_free_energy - plan.expected_free_energy.min()).double()
-        score = -self.precision * excess
-        if self.log_habit is not None:
-            score = score + self.log_habit(plan.first_actions)
+        """Index of one of the best policies, or of one drawn by the softmax of their scores."""
+        score = self.score(plan)
         best = score > score.max() - self.precision * TIED
         weights = best.double() if greedy else score.softmax(0)
         return int(torch.multinomial(weights, 1, generator=generator))
+
+    def _score(self, plan: Plan) -> Tensor:
+        """ln habit - precision EFE of each policy, `(N,)` nats up to a constant."""
+        excess = (plan.expected_free_energy - plan.expected_free_energy.min()).double()
+        score = -self.precision * excess
+        return score if self.log_habit is None else score + self.log_habit(plan.first_actions)
 
     def scalars(self) -> dict[str, float]:
         """Expected free energy of the policies taken, and its terms, means over worlds, nats."""

@@ -4,9 +4,11 @@
     agent = DiscreteAgent(from_pymdp(their_agent), horizon=3)
 
 It is an `ActiveInferenceAgent` on the graph that the arrays declare: every observation is appended to
-the history, which is swept in full, and plans are made on the exact belief graph.
+the history, which is swept in full, and plans are made on the exact belief graph. Where habit or
+precision are learned (`pE`, `precision_prior`), every choice is evidence of both (see `own_choices`).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -17,6 +19,7 @@ from aif_dcpc.agents.active_inference import ActiveInferenceAgent
 from aif_dcpc.agents.arrays import Floats
 from aif_dcpc.agents.discrete.model import DiscreteModel
 from aif_dcpc.agents.errors import AgentError
+from aif_dcpc.agents.own_choices import OwnChoices
 from aif_dcpc.agents.planners.belief_graph import BeliefGraph
 from aif_dcpc.agents.planners.filtered_belief import FilteredBelief
 from aif_dcpc.agents.planners.finite_reading import Reading
@@ -33,6 +36,8 @@ class DiscreteAgent(ActiveInferenceAgent):
         discount: weight of each step against the one before.
         novelty: whether learning about tables counts.
         precision: gamma, of the choice among policies.
+        precision_prior: shape and rate of a Gamma prior, where gamma is to be learned from what the
+            agent chooses.
         num_particles, num_sweeps: of the engine.
         seed: every random choice follows from it.
     """
@@ -45,6 +50,7 @@ class DiscreteAgent(ActiveInferenceAgent):
         discount: float = 1.0,
         novelty: bool = True,
         precision: float = 16.0,
+        precision_prior: tuple[float, float] | None = None,
         num_particles: int = 16,
         num_sweeps: int = 2,
         seed: int = 0,
@@ -65,8 +71,21 @@ class DiscreteAgent(ActiveInferenceAgent):
             seed=seed,
         )
         self.latest: Plan | None = None
-        self.gamma = precision
+        self.wanted = None if discrete.pC is None else [np.array(c) for c in discrete.pC]
+        self.own: OwnChoices | None = None
+        if discrete.pE is not None or precision_prior is not None:
+            counts = None if discrete.pE is None else torch.from_numpy(discrete.pE)
+            self.own = OwnChoices(
+                torch.from_numpy(discrete.E),
+                precision,
+                counts=counts,
+                precision_prior=precision_prior,
+                seed=seed,
+            )
+            self.deliberation.score = self._own_score
         self.chances = torch.from_numpy(discrete.E)
+        if self.wanted is not None:
+            self.preferences = self._preferred()
         self.begin(seed=0)
 
     def infer_states(self, observation: Any) -> list[Floats]:
@@ -77,12 +96,7 @@ class DiscreteAgent(ActiveInferenceAgent):
         Raises:
             AgentError: there are not as many outcomes as modalities.
         """
-        outcomes = [int(np.asarray(outcome)) for outcome in observation]
-        if len(outcomes) != len(self.discrete.A):
-            raise AgentError(
-                f"observation: expected {len(self.discrete.A)} outcomes, one of each modality, "
-                f"found {len(outcomes)}."
-            )
+        outcomes = self._outcomes(observation)
         seen = {f"o_{m}": np.asarray(outcome) for m, outcome in enumerate(outcomes)}
         self._observe(of_one_world(seen))
         reading = Reading(self.situation().over_history(), self.graph.memory)
@@ -91,14 +105,22 @@ class DiscreteAgent(ActiveInferenceAgent):
         places = [reading.factors.index(f"s_{f}") for f in axes]
         return [joint.sum(tuple(axis for axis in axes if axis != place)) for place in places]
 
+    def _outcomes(self, observation: Any) -> list[int]:
+        """Index of the outcome of each modality."""
+        outcomes = [int(np.asarray(outcome)) for outcome in observation]
+        if len(outcomes) != len(self.discrete.A):
+            raise AgentError(
+                f"observation: expected {len(self.discrete.A)} outcomes, one of each modality, "
+                f"found {len(outcomes)}."
+            )
+        return outcomes
+
     def infer_policies(self) -> tuple[Floats, Floats]:
         """Plan; return each action's probability and minus its expected free energy, `(U,)`."""
         self.latest = self.graph.plan(self.situation())
         value = -self.latest.expected_free_energy.double()
-        log_habit = torch.from_numpy(self.discrete.E).clamp_min(1e-16).log()
-        chances = (self.gamma * value + log_habit).softmax(0)
-        self.chances = chances
-        return chances.numpy(), value.numpy()
+        self.chances = self.deliberation.score(self.latest).double().softmax(0)
+        return self.chances.numpy(), value.numpy()
 
     def sample_action(self, *, greedy: bool = True) -> tuple[int, ...]:
         """Choose among policies and note the choice; returns the action of each factor."""
@@ -106,5 +128,78 @@ class DiscreteAgent(ActiveInferenceAgent):
         if greedy:
             chances = (chances >= chances.max() - 1e-9).double()
         chosen = int(torch.multinomial(chances, 1, generator=self.generator))
+        if self.latest is not None:
+            self._note(self.latest, chosen)
         self.life.act(torch.tensor([chosen]))
         return self.discrete.controls(chosen)
+
+    # -- what it learns of itself ------------------------------------------------------------------
+
+    @property
+    def gamma(self) -> float:
+        """Precision of the choice among policies, or its posterior mean."""
+        if self.own is None:
+            return self.deliberation.precision
+        return float(self.own.draws("precision").mean())
+
+    @property
+    def habit(self) -> Floats:
+        """Prior probability of each action, or its posterior mean, `(U,)`."""
+        if self.own is None:
+            return self.discrete.E
+        found: Floats = self.own.draws("habit").double().mean(0).numpy()
+        return found
+
+    def prefer(self, observation: Any, times: float = 1.0) -> None:
+        """Learn to want an observation: add it to the counts `pC` so many times.
+
+        Told of what happens, the agent comes to prefer what it knows (Sajid et al. 2022, "Active
+        inference, preference learning and adaptive behaviour"); told of what somebody else brings
+        about, it comes to want the same. The log preference is E[ln p] under the Dirichlet.
+
+        Raises:
+            AgentError: preferences have no counts, or there is not one outcome of each modality.
+        """
+        if self.wanted is None:
+            raise AgentError("prefer: preferences are learned where the model has counts pC.")
+        for m, outcome in enumerate(self._outcomes(observation)):
+            self.wanted[m][outcome] += times
+        self.preferences = self._preferred()
+
+    def _preferred(self) -> dict[str, torch.Tensor]:
+        """Expected log probabilities under the counts, of each modality `(O_m,)` nats."""
+        assert self.wanted is not None
+        counts = {f"o_{m}": torch.from_numpy(c) for m, c in enumerate(self.wanted)}
+        return {name: c.digamma() - c.sum().digamma() for name, c in counts.items()}
+
+    def _own_score(self, plan: Plan) -> torch.Tensor:
+        """What own choices so far predict of this one, nats."""
+        assert self.own is not None
+        return self.own.log_prob(-plan.expected_free_energy)
+
+    def _note(self, plan: Plan, chosen: int) -> None:
+        """Take a choice as evidence of habit and precision, unless frozen."""
+        if self.own is not None and not self.frozen:
+            self.own.note(-plan.expected_free_energy, chosen)
+
+    def _plan(self, greedy: bool) -> torch.Tensor:
+        """Plan and choose in every world, and learn from the choices."""
+        actions = super()._plan(greedy)
+        for row, plan in self.deliberation.plans.items():
+            self._note(plan, self.deliberation.chosen[row])
+        return actions
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on bit for bit."""
+        own = None if self.own is None else self.own.state_dict()
+        wanted = None if self.wanted is None else [torch.from_numpy(c.copy()) for c in self.wanted]
+        return {**super().state_dict(), "own": own, "wanted": wanted}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        super().load_state_dict(state)
+        if self.own is not None:
+            self.own.load_state_dict(state["own"])
+        if self.wanted is not None:
+            self.wanted = [np.array(c) for c in state["wanted"]]
+            self.preferences = self._preferred()

@@ -9,7 +9,9 @@ Factors f of hidden states, modalities m of outcomes, one number of actions U_f 
     E    (U,)                 prior probability of each action, a habit
 
 `pA`, `pB` and `pD` are Dirichlet counts of the same shapes: tables that have them are latent, learned
-from all episodes. Actions of several factors are one number, the last factor's running fastest.
+from all episodes. So are a habit with counts `pE`, learned from what the agent chooses, and log
+preferences with counts `pC`, learned from what it is told to want (see `DiscreteAgent`). Actions of
+several factors are one number, the last factor's running fastest.
 
 References: Heins et al. (2022), "pymdp", arXiv 2201.03904; Da Costa et al. (2020).
 """
@@ -39,10 +41,11 @@ class DiscreteModel:
     """Arrays of a discrete model, checked.
 
     Attributes:
-        A, B, C, D, E: see the module; C is indifferent, D and E are even where they are left out.
+        A, B, C, D, E: see the module; C is indifferent, D and E are even where they are left out; C
+            and E are not read where they have counts.
         A_dependencies: modality -> factors that it reads; all of them by default.
         B_dependencies: factor -> factors that it reads; itself by default.
-        pA, pB, pD: Dirichlet counts of what is learned.
+        pA, pB, pC, pD, pE: Dirichlet counts of what is learned.
 
     Raises:
         AgentError: for arrays that do not fit each other, or whose columns do not sum to 1.
@@ -57,10 +60,12 @@ class DiscreteModel:
     B_dependencies: Sequence[Sequence[int]] | None = None
     pA: Arrays | None = None
     pB: Arrays | None = None
+    pC: Arrays | None = None
     pD: Arrays | None = None
+    pE: Any = None
 
     def __post_init__(self) -> None:
-        for letter in ("A", "B", "C", "D", "pA", "pB", "pD"):
+        for letter in ("A", "B", "C", "D", "pA", "pB", "pC", "pD"):
             given = getattr(self, letter)
             arrays = None if given is None else tuple(np.asarray(x, float) for x in given)
             object.__setattr__(self, letter, arrays)
@@ -71,6 +76,8 @@ class DiscreteModel:
         self._default("D", tuple(np.full(n, 1 / n) for n in self.num_states))
         self._default("E", np.full(self.num_actions, 1 / self.num_actions))
         object.__setattr__(self, "E", np.asarray(self.E, float))
+        if self.pE is not None:
+            object.__setattr__(self, "pE", np.asarray(self.pE, float))
         self._check()
 
     def _default(self, name: str, value: Any) -> None:
@@ -90,9 +97,11 @@ class DiscreteModel:
             _check_table(f"B[{f}]", table, (sizes[f], *before, table.shape[-1]))
             _check_table(f"D[{f}]", d[f], (sizes[f],))
         _check_table("E", self.E, (self.num_actions,))
-        for letter in ("A", "B", "D"):
+        for letter in ("A", "B", "C", "D"):
             for n, counts in enumerate(getattr(self, f"p{letter}") or ()):
                 _check_counts(f"p{letter}[{n}]", counts, getattr(self, letter)[n].shape)
+        if self.pE is not None:
+            _check_counts("pE", self.pE, self.E.shape)
 
     @property
     def num_states(self) -> tuple[int, ...]:
