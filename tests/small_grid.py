@@ -22,7 +22,7 @@ ACTIONS = 2
 TOKENS = 2
 ALPHABET = 4
 NUM_EVENTS = 9
-ALPHAS = (0.001, 0.1, 1.0)  # with no past outcomes have them evenly, events as likely as this:
+ALPHAS = (0.001, 0.1, 1.0)  # with no past as likely as this:
 SHARES = (0.6, 0.2, 0.2)
 PRIOR = TablePrior(
     stay=0.4,
@@ -126,10 +126,12 @@ def log_outcomes(steps: list[tuple[int, int, int]]) -> float:
     for row in {r for r, _, _ in steps}:
         own = [(f, o) for r, f, o in steps if r == row]
         terms = []
-        for alpha in ALPHAS:
-            terms.append(dirichlet_multinomial(Counter(o for _, o in own), alpha, base))
+        for alpha, share in zip(ALPHAS, SHARES, strict=True):
+            weight = log(len(ALPHAS) * share)
+            terms.append(weight + dirichlet_multinomial(Counter(o for _, o in own), alpha, base))
             rows = {f: Counter(o for g, o in own if g == f) for f, _ in own}
-            terms.append(sum(dirichlet_multinomial(c, alpha, base) for c in rows.values()))
+            by_token = sum(dirichlet_multinomial(c, alpha, base) for c in rows.values())
+            terms.append(weight + by_token)
         total += log_mean_exp(terms)
     return total
 

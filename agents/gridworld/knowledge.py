@@ -23,7 +23,7 @@ def knowledge_of(view: EgocentricView, settings: HierarchicalSettings) -> tuple[
         "motion: a step moves it by one cell, turns it by quarter turns, or neither; which action "
         f"does what, faced with which token, is learned (a priori it changes nothing with probability "
         f"{prior.stay:g}, and going ahead is {prior.ahead_odds:g} times as likely as any other motion; "
-        f"{prior.deterministic:g} of all actions do the same in the same context each time)",
+        f"{prior.deterministic:g} of all actions do the same, and end alike, in the same context)",
         "only its own actions change the map, and they change the cell ahead and the hand alone; "
         "what they change is learned, and may be said relatively: the hand takes what is ahead, what "
         "was in hand lies ahead, the thing ahead gets another state",

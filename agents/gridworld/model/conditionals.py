@@ -19,7 +19,6 @@ from torch import Tensor
 from aif_dcpc.agents.gridworld.model.categorical import draw_alike
 from aif_dcpc.agents.gridworld.model.counts import (
     Counts,
-    Memory,
     TablePrior,
     Tables,
     count,
@@ -27,6 +26,7 @@ from aif_dcpc.agents.gridworld.model.counts import (
 )
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
 from aif_dcpc.agents.gridworld.model.loops import NEVER, first_sights, token_scores
+from aif_dcpc.agents.gridworld.model.memory import Memory
 from aif_dcpc.agents.gridworld.model.paths import (
     Effects,
     History,
@@ -329,9 +329,14 @@ class GridConditionals:
         actions: Tensor,
         rows: Tensor,
     ) -> Tables:
-        """Tables of some actions and some outcome rows given events and map, exact; the others stay."""
+        """Tables of some actions and outcome rows, and rates, given events and map, exact; the others stay.
+
+        In contexts that the episode has not met the token prior stays as it is: nothing bears on it.
+        """
         own = self.counts(particles.events, particles.initial, history)
-        return self.memory.redraw(own, particles.tables, generator, actions=actions, rows=rows)
+        met = self.sightings(history).context.unique()
+        heads = {"actions": actions, "rows": rows, "contexts": met}
+        return self.memory.redraw(own, particles.tables, generator, **heads)
 
     def draw_all_tables(
         self, events: Tensor, initial: Tensor, history: History, generator: torch.Generator

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, fields, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -18,13 +17,10 @@ from aif_dcpc.agents.gridworld.model.paths import (
 from aif_dcpc.agents.gridworld.model.segments import Segments
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME, Vocabulary
 from aif_dcpc.agents.gridworld.tables.heads import taught
-from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior
 from aif_dcpc.agents.gridworld.tables.prior import (
     PooledDirichletPrior,
     base_measure,
-    numpy_generator,
 )
-from aif_dcpc.inference.model.draws import dirichlet
 
 # total concentrations of table rows: deterministic, nearly so, or noisy
 ALPHAS = (0.001, 0.1, 1.0)
@@ -247,7 +243,7 @@ class TablePrior:
         stay_alike: the same for an action to which nothing matters.
         effect_odds: prior odds of one effect against one motion.
         ahead_odds: prior odds of going one cell ahead against any other motion.
-        deterministic: prior share of actions that do the same in a context each time.
+        deterministic: prior share of actions that do the same, and end alike, in a context each time.
         nothing: prior probability of the outcome "went on, reward zero".
         hand_matters: prior probability that the hand matters to an action, if the class ahead does.
         token_concentration: total concentration of the token prior in each context.
@@ -263,6 +259,11 @@ class TablePrior:
     hand_matters: float = 0.2
     token_concentration: float = 0.5
     misread: tuple[float, float] = (0.5, 100.0)
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """How likely each of `ALPHAS` is."""
+        return self.deterministic, *[(1 - self.deterministic) / 2] * 2
 
     def events(self, effects: Effects) -> PooledDirichletPrior:
         """Prior of the transition table, a mixture over what matters to an action.
@@ -285,8 +286,8 @@ class TablePrior:
         ]
         chances = NEITHER_MATTERS, 1 - self.hand_matters, self.hand_matters
         context = effects.sizes[:2]
-        shares = self.deterministic, *[(1 - self.deterministic) / 2] * 2
-        return PooledDirichletPrior.of(context, ((0, 1), (1,), ()), bases, ALPHAS, chances, shares)
+        ignored = (0, 1), (1,), ()
+        return PooledDirichletPrior.of(context, ignored, bases, ALPHAS, chances, self.shares)
 
     def taught_events(self, effects: Effects, counts: Tensor) -> PooledDirichletPrior:
         """Prior of the transition table, as what has happened `(A, G, H, E)` says."""
@@ -304,7 +305,8 @@ class TablePrior:
         context = classes, colours, 3, 2
         chances = (0.5, *OUTCOME_CHANCES)
         ignored = ((0, 1, 2, 3), *OUTCOME_POOLS)
-        return PooledDirichletPrior.of(context, ignored, [base] * len(ignored), ALPHAS, chances)
+        bases = [base] * len(ignored)
+        return PooledDirichletPrior.of(context, ignored, bases, ALPHAS, chances, self.shares)
 
     def mean_misread(self, counts: Counts) -> Tensor:
         """Posterior mean of the misread rate."""
@@ -328,76 +330,3 @@ class TablePrior:
         """Posterior mean of the token prior, `(..., X, V)`; `past` are the stored episodes'."""
         rows = self.token_parameters(past) - past.tokens + counts.tokens
         return rows / rows.sum(-1, keepdim=True)
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What stored episodes say about the tables; the running episode's counts `(K, ...)` come on top.
-
-    Attributes:
-        prior: of the tables.
-        past: counts of the stored episodes.
-        events, outcomes: posteriors of the two tables.
-    """
-
-    prior: TablePrior
-    past: Counts
-    events: TablePosterior
-    outcomes: TablePosterior
-
-    def draw(self, own: Counts, generator: torch.Generator) -> Tables:
-        """Exact draws of all tables."""
-        source = numpy_generator(generator)
-        transition = draw_heads(self.events, own.transition, source)
-        outcome = draw_heads(self.outcomes, own.outcome, source)
-        return Tables(transition, outcome, *self.draw_rates(own, generator))
-
-    def draw_rates(self, own: Counts, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Exact draws of the token prior and the misread rate."""
-        tokens = own.tokens + self.prior.token_parameters(self.past)
-        return dirichlet(tokens, generator), self._misread(own.sightings, generator)
-
-    def draw_misread(self, number: int, generator: torch.Generator) -> Tensor:
-        """Draws of the misread rate given the stored episodes, `(number,)`."""
-        return self._misread(torch.zeros(number, 2), generator)
-
-    def _misread(self, own: Tensor, generator: torch.Generator) -> Tensor:
-        wrong, right = self.prior.misread
-        seen = own + self.past.sightings
-        pair = dirichlet(torch.stack([seen[:, 1] + wrong, seen[:, 0] + right], 1), generator)
-        # a uniform number of exactly 0 once gave a rate of 0, under which any misreading is
-        # impossible for good
-        return pair[:, 0].clamp(1e-12, 1 - 1e-6)
-
-    def redraw(
-        self,
-        own: Counts,
-        kept: Tables,
-        generator: torch.Generator,
-        *,
-        actions: Tensor,
-        rows: Tensor,
-    ) -> Tables:
-        """Exact draws of the rates, and of the tables of some actions and some outcome rows.
-
-        The other heads are kept. Heads are independent given the counts, so that redrawing some of them is a Gibbs update.
-        """
-        token_prior, misread = self.draw_rates(own, generator)
-        source = numpy_generator(generator)
-        transition = draw_heads(self.events, own.transition[:, actions], source, actions)
-        outcome = draw_heads(self.outcomes, own.outcome[:, rows], source, rows)
-        return replace(
-            kept,
-            transition=kept.transition.index_copy(1, actions, transition),
-            outcome=kept.outcome.index_copy(1, rows, outcome),
-            token_prior=token_prior,
-            misread=misread,
-        )
-
-
-def draw_heads(
-    table: TablePosterior, own: Tensor, source: np.random.Generator, heads: Tensor | None = None
-) -> Tensor:
-    """Draw the tables of `heads` (default: all) for counts `(K, heads, *context, x)`."""
-    heads = torch.arange(own.shape[1]) if heads is None else heads
-    return table.draw(own.flatten(0, 1), heads.repeat(len(own)), source).view(own.shape)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Beta, Dirichlet, Distribution, constraints
 
-from aif_dcpc.agents.gridworld.model.counts import draw_heads
+from aif_dcpc.agents.gridworld.model.memory import draw_heads
 from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior
 from aif_dcpc.agents.gridworld.tables.prior import numpy_generator
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from small_grid import ACTIONS, ALPHABET, RECORDS, VOCABULARY, log_transitions, small_world
 
-from aif_dcpc.agents.gridworld.model import counts as counts_module
+from aif_dcpc.agents.gridworld.model import memory as memory_module
 from aif_dcpc.agents.gridworld.model.conditionals import HAND_ERROR
 from aif_dcpc.agents.gridworld.model.counts import Counts, no_counts
 from aif_dcpc.agents.gridworld.model.paths import effects_of
@@ -35,7 +35,7 @@ def test_tables_survive_the_edges_of_random_numbers(monkeypatch):
     grid = small_world()
     counts = Counts(*(value[None] for value in vars(no_counts(ACTIONS, VOCABULARY)).values()))
     monkeypatch.setattr(
-        counts_module, "dirichlet", lambda concentration, _: torch.eye(concentration.shape[-1])[-1:]
+        memory_module, "dirichlet", lambda concentration, _: torch.eye(concentration.shape[-1])[-1:]
     )
     tables = grid.memory.draw(counts, torch.Generator().manual_seed(0))
     assert torch.isfinite(

@@ -1,0 +1,90 @@
+"""What stored episodes say about the tables, and exact draws of tables given counts."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aif_dcpc.agents.gridworld.model.counts import Counts, TablePrior, Tables
+from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior
+from aif_dcpc.agents.gridworld.tables.prior import numpy_generator
+from aif_dcpc.inference.model.draws import dirichlet
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What stored episodes say about the tables; the running episode's counts `(K, ...)` come on top.
+
+    Attributes:
+        prior: of the tables.
+        past: counts of the stored episodes.
+        events, outcomes: posteriors of the two tables.
+    """
+
+    prior: TablePrior
+    past: Counts
+    events: TablePosterior
+    outcomes: TablePosterior
+
+    def draw(self, own: Counts, generator: torch.Generator) -> Tables:
+        """Exact draws of all tables."""
+        source = numpy_generator(generator)
+        transition = draw_heads(self.events, own.transition, source)
+        outcome = draw_heads(self.outcomes, own.outcome, source)
+        token_prior = self.draw_token_prior(own, generator)
+        return Tables(transition, outcome, token_prior, self._misread(own.sightings, generator))
+
+    def draw_token_prior(
+        self, own: Counts, generator: torch.Generator, contexts: Tensor | None = None
+    ) -> Tensor:
+        """Exact draws of the token prior in some contexts (default: all), `(K, contexts, V)`."""
+        every = torch.arange(own.tokens.shape[-2]) if contexts is None else contexts
+        parameters = self.prior.token_parameters(self.past)[every]
+        return dirichlet(own.tokens[:, every] + parameters, generator)
+
+    def draw_misread(self, number: int, generator: torch.Generator) -> Tensor:
+        """Draws of the misread rate given the stored episodes, `(number,)`."""
+        return self._misread(torch.zeros(number, 2), generator)
+
+    def _misread(self, own: Tensor, generator: torch.Generator) -> Tensor:
+        wrong, right = self.prior.misread
+        seen = own + self.past.sightings
+        pair = dirichlet(torch.stack([seen[:, 1] + wrong, seen[:, 0] + right], 1), generator)
+        # a uniform number of exactly 0 once gave a rate of 0, under which any misreading is
+        # impossible for good
+        return pair[:, 0].clamp(1e-12, 1 - 1e-6)
+
+    def redraw(
+        self,
+        own: Counts,
+        kept: Tables,
+        generator: torch.Generator,
+        *,
+        actions: Tensor,
+        rows: Tensor,
+        contexts: Tensor,
+    ) -> Tables:
+        """Exact draws of the misread rate, and of the tables of some actions, outcome rows and contexts.
+
+        The others are kept. All are independent given the counts, so that redrawing some of them is a Gibbs update.
+        """
+        token_prior = self.draw_token_prior(own, generator, contexts)
+        source = numpy_generator(generator)
+        transition = draw_heads(self.events, own.transition[:, actions], source, actions)
+        outcome = draw_heads(self.outcomes, own.outcome[:, rows], source, rows)
+        return replace(
+            kept,
+            transition=kept.transition.index_copy(1, actions, transition),
+            outcome=kept.outcome.index_copy(1, rows, outcome),
+            token_prior=kept.token_prior.index_copy(1, contexts, token_prior),
+            misread=self._misread(own.sightings, generator),
+        )
+
+
+def draw_heads(
+    table: TablePosterior, own: Tensor, source: np.random.Generator, heads: Tensor | None = None
+) -> Tensor:
+    """Draw the tables of `heads` (default: all) for counts `(K, heads, *context, x)`."""
+    heads = torch.arange(own.shape[1]) if heads is None else heads
+    return table.draw(own.flatten(0, 1), heads.repeat(len(own)), source).view(own.shape)
