@@ -4,7 +4,8 @@ What information is worth for the rest of a life does not show in the plan of on
 that plans on expected tables alone may hold on to an action that is known well, while another is
 better, was tried a few times, and tells too little for one more trial to pay at once. So that
 doubt counts as long as it could change a choice, plans are made on one draw of all rows that were
-tried more than once, held for an episode; the row that was just visited is drawn anew. What was
+tried more than once, held for an episode; the row that was just visited is drawn anew. Each of several
+worlds has a draw of its own. What was
 hardly tried stays expected: there novelty counts.
 
 Reference: Osband, Russo and Van Roy (2013), "(More) efficient reinforcement learning via posterior
@@ -38,11 +39,13 @@ class DrawnTables:
         chances: `(S A, E + 1)`, see `Prediction`.
         particle: whose posterior the tables are of.
         drawn_at: number of steps at the last draw of all rows; -1 before any.
+        values: `(S,)` nats, of the last plan on them, where the next one begins.
     """
 
     def __init__(self, prediction: Prediction, *, hold: int) -> None:
         self.prediction = prediction
         self.hold = hold
+        self.values: Floats = np.zeros(prediction.transitions.num_states)
         self.chances: Floats = np.zeros((0, 0))
         self.particle = 0
         self.drawn_at = -1
@@ -96,6 +99,7 @@ class DrawnTables:
             "chances": torch.from_numpy(self.chances.copy()),
             "particle": self.particle,
             "drawn_at": self.drawn_at,
+            "values": torch.from_numpy(self.values.copy()),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -103,6 +107,7 @@ class DrawnTables:
         self.chances = state["chances"].numpy().copy()
         self.particle = int(state["particle"])
         self.drawn_at = int(state["drawn_at"])
+        self.values = state["values"].numpy().copy()
 
 
 @compiled

@@ -45,8 +45,8 @@ class ObservedAgent(BaseAgent):
         num_sweeps: of that cloud, whenever it is inferred anew.
         precision: inverse temperature of sampled actions, per nat.
         novelty: whether what an action would tell counts for it.
-        draws: whether plans are made on tables drawn from the posterior, anew in each episode (see
-            `drawn_tables`); a frozen agent plans on what it expects.
+        draws: whether plans are made on tables drawn from the posterior, anew in each episode of each
+            world (see `drawn_tables`); a frozen agent plans on what it expects.
         least_novelty: nats of it that are not counted: an agent would stay where it is safe, and
             learn the last digits there.
         reward_scale: nats by which the largest reward met is preferred to none; by default less in
@@ -55,7 +55,7 @@ class ObservedAgent(BaseAgent):
         growth: share by which the life grows before what rows share is inferred anew (tables
             themselves are exact at every step).
         novel: concentration of the prior over an action's usual effects.
-        max_iterations, tolerance: of value iteration at each step; nats.
+        max_iterations, tolerance: of value iteration, nats.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class ObservedAgent(BaseAgent):
         self.outcomes = Outcomes(num_states, num_actions)
         self.world = World(self.transitions, num_particles=num_particles, novel=novel)
         self.prediction = Prediction(self.transitions, self.world)
-        self.drawn = DrawnTables(self.prediction, hold=math.ceil(1 / max(1 - discount, 1e-3)))
+        self.drawn = [self._new_draw()]
         self.values: dict[bool, Floats] = {
             True: np.zeros(num_states),
             False: np.zeros(num_states),
@@ -151,20 +151,27 @@ class ObservedAgent(BaseAgent):
     def begin_batch(self, *, seeds: Sequence[int | None]) -> None:
         """Begin an episode in the worlds that have a seed: what is known is the same in all."""
         super().begin(seed=next(seed for seed in reversed(seeds) if seed is not None))
-        if seeds[0] is not None:
-            self.drawn.forget()
         if len(seeds) != len(self.states):
             self.states = np.zeros(len(seeds), np.int64)
             self.actions = np.zeros(len(seeds), np.int64)
+            self.drawn += [self._new_draw() for _ in range(len(self.drawn), len(seeds))]
+        for drawn, seed in zip(self.drawn, seeds, strict=False):
+            if seed is not None:
+                drawn.forget()
+
+    def _new_draw(self) -> DrawnTables:
+        """Tables of another world, not yet drawn."""
+        return DrawnTables(self.prediction, hold=math.ceil(1 / max(1 - self.discount, 1e-3)))
 
     def act_batch(self, observations: Observation, *, greedy: bool = True) -> Ints:
-        """Plan once for all worlds, since a plan covers all states; choose in each, `(B,)`."""
+        """Plan for all states, once or on each world's draw; choose in each, `(B,)`."""
         start = time.perf_counter()
         self.states = self._states(observations)
-        found = self.expected_free_energy()
-        costs = found[self.states]
+        worlds = range(len(self.states) if self._explores else 1)
+        plans = [self.expected_free_energy(world) for world in reversed(worlds)][::-1]
+        costs = np.stack([plans[w % len(plans)][state] for w, state in enumerate(self.states)])
         self.actions = self._chosen(costs, greedy)
-        self._look_ahead(found)
+        self._look_ahead(plans[0])
         self._note(costs[0], 1e3 * (time.perf_counter() - start))
         return self.actions
 
@@ -190,22 +197,31 @@ class ObservedAgent(BaseAgent):
         found: Ints = torch.multinomial(weights, 1, generator=self.generator)[:, 0].numpy()
         return found
 
-    def expected_free_energy(self) -> Floats:
-        """Expected free energy of every action in every state, `(S, A)` nats."""
-        draws = self.draws and not self.frozen
+    @property
+    def _explores(self) -> bool:
+        """Whether plans are made on tables that are drawn."""
+        return self.draws and not self.frozen
+
+    def expected_free_energy(self, world: int = 0) -> Floats:
+        """Expected free energy of every action in every state, by one world's draw, `(S, A)` nats."""
+        learns = self.novelty and not self.frozen
+        chances = self.prediction.chances
+        values = self.values[learns]
+        if self._explores:
+            chances = self.drawn[world].current(self.generator)
+            values = self.drawn[world].values
         steps = Steps.lay_out(
-            self.drawn.current(self.generator) if draws else self.prediction.chances,
+            chances,
             self.transitions,
             self.outcomes,
             scale=self.reward_scale,
             discount=self.discount,
         )
-        learns = self.novelty and not self.frozen
         told = np.maximum(self.prediction.novelty - self.least_novelty, 0.0)
         self.told = told if learns else np.zeros_like(told)
         cost = steps.cost - self.told
         found, self.sweeps = iterate(
-            self.values[learns],
+            values,
             cost,
             steps.following,
             steps.weight,
@@ -265,8 +281,8 @@ class ObservedAgent(BaseAgent):
             self.prediction.refresh()
         else:
             self.prediction.update(rows)
-        if self.draws:
-            self.drawn.redraw(rows, self.generator)
+        for drawn in self.drawn if self.draws else ():
+            drawn.redraw(rows, self.generator)
 
     def _states(self, observations: Observation) -> Ints:
         """Numbers of the states that are seen, `(B,)`."""
@@ -291,19 +307,15 @@ class ObservedAgent(BaseAgent):
         """Keep the numbers of one plan."""
         kinds = self.world.kinds.mean(0)
         self.costs = costs
-        plan = {"total": costs, **self._plan_terms()}
-        step = self._step_terms()
-        self.scalars |= {f"efe/{name}": float(term[self.action]) for name, term in plan.items()}
-        self.scalars |= {
-            f"efe_step/{name}": float(term[self.action]) for name, term in step.items()
-        }
+        named = {"efe": {"total": costs, **self._plan_terms()}, "efe_step": self._step_terms()}
+        for group, terms in named.items():
+            self.scalars |= {f"{group}/{n}": float(term[self.action]) for n, term in terms.items()}
         self.scalars |= {
             "efe/this_step": self.scalars["efe_step/total"],
             "efe/later_steps": self.scalars["efe/total"] - self.scalars["efe_step/total"],
             "planning/iterations": float(self.sweeps),
             "learning/fixed": float(kinds[0]),
-            "learning/usual": float(kinds[1]),
-            "learning/slips": float(kinds[3]),
+            **{f"learning/{kind}": float(kinds[n]) for n, kind in ((1, "usual"), (3, "slips"))},
             "learning/rows_visited": float(len(self.transitions.visited)),
             "learning/log_joint": self.world.log_joint,
             "speed/ms_planning": milliseconds,
@@ -360,7 +372,7 @@ class ObservedAgent(BaseAgent):
             "world": self.world.state_dict(),
             "prediction": torch.from_numpy(self.prediction.chances.copy()),
             "novelty": torch.from_numpy(self.prediction.novelty.copy()),
-            "drawn": self.drawn.state_dict(),
+            "drawn": [drawn.state_dict() for drawn in self.drawn],
             "told_ahead": torch.from_numpy(self.told_ahead.copy()),
             "values": torch.from_numpy(np.stack([self.values[False], self.values[True]])),
             "steps_at_inference": self.steps_at_inference,
@@ -377,7 +389,9 @@ class ObservedAgent(BaseAgent):
         self.prediction.chances = state["prediction"].numpy().copy()
         self.prediction.novelty = state["novelty"].numpy().copy()
         if "drawn" in state:  # what was stored before tables were drawn has none
-            self.drawn.load_state_dict(state["drawn"])
+            self.drawn = [self._new_draw() for _ in state["drawn"]]
+            for number, drawn in enumerate(self.drawn):
+                drawn.load_state_dict(state["drawn"][number])
             self.told_ahead = state["told_ahead"].numpy().copy()
         exploiting, exploring = state["values"].numpy().copy()
         self.values = {False: exploiting, True: exploring}
