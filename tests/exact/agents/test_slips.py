@@ -2,6 +2,7 @@
 
 import itertools
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -11,7 +12,6 @@ from scipy.special import xlogy
 from aif_dcpc.agents.discrete.loops import count_slips
 from aif_dcpc.agents.discrete.transitions import Transitions
 from aif_dcpc.agents.discrete.world import CONCENTRATIONS, CollapsedRows, Rows, World
-from aif_dcpc.agents.gridworld.compiled import compiled
 
 
 @pytest.mark.parametrize("shown", [[], [0], [0, 0, 1], [2, 0, 1], [0, 0, 0, 2]])
@@ -72,7 +72,7 @@ def test_how_rows_slip_is_drawn_from_its_posterior():
     assert (np.abs(drawn.mean(0) - exact) < 5 * error).all()
 
 
-@compiled
+@numba.njit  # not kept on disk, where it would not follow changes of what it calls
 def many_counts(seed, number, tables, used, kinds, slips, effects, action, seen, counts, distinct):
     """Draw so many times, from a seed."""
     np.random.seed(seed)
