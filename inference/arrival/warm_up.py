@@ -58,6 +58,8 @@ def warm_up(sampler: BlockSampler, deadline: float, *, more: int = MORE) -> int:
     sweeps = 0
     sampler.progress.begin("warming up", sum(WINDOWS) + SETTLE)
     for number, size in enumerate((*WINDOWS, *[WINDOWS[-1]] * more)):
+        if number >= len(WINDOWS):
+            sampler.progress.extend(size)
         window = run_window(sampler, size, adapt_chains=True)
         sweeps += size
         replace_stuck(sampler, window)
@@ -66,8 +68,6 @@ def warm_up(sampler: BlockSampler, deadline: float, *, more: int = MORE) -> int:
             move.restart()
         if time.process_time() > deadline or is_enough(number, window):
             break
-        if number >= len(WINDOWS) - 1:
-            sampler.progress.extend(size)
     return sweeps + settle(sampler)
 
 

@@ -239,12 +239,14 @@ def test_many_particles_where_a_gradient_is_cheap_and_fewer_where_it_is_not(size
     assert fitting_num_particles(block, few(state.log_weights, block)) == expected
 
 
-@pytest.mark.parametrize("dimension, expected", [(300, MOST), (600, LEAST)])
-def test_products_with_the_metric_count_as_well(dimension, expected):
-    """A tenth of a number for each of D^2: 9,000 a chain leave room for 128 chains, 36,000 for 64 at most."""
+@pytest.mark.parametrize(
+    "dimension, data, expected", [(300, 1, MOST), (600, 1, LEAST), (300, 4, LEAST)]
+)
+def test_products_with_the_metric_count_as_well(dimension, data, expected):
+    """A tenth of a number for each of D^2 and datum: 9,000 a chain leave room for 128 chains, 36,000 for 64 at most."""
     model = GraphicalModel()
     model.add_site("z", lambda: Independent(Normal(torch.zeros(dimension), 1.0), 1))
-    state = DCPC(model, num_particles=2).init(batch_size=1, seed=0)
+    state = DCPC(model, num_particles=2).init(batch_size=data, seed=0)
     block = Block.of(state)
     assert fitting_num_particles(block, few(state.log_weights, block)) == expected
 

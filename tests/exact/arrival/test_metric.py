@@ -112,6 +112,17 @@ def test_few_rows_give_a_metric_all_the_same(rows):
     assert 0.05 < float(ratio.min()) and float(ratio.max()) < 20
 
 
+@pytest.mark.parametrize("rows, share", [(5, 5 / 6), (14, 5 / 7.8), (FEW_ROWS * 5, 0.0)])
+def test_correlations_of_few_rows_are_shrunk(rows, share):
+    """Towards the diagonal by D / (D + N / 5), of 5 dimensions here; not at all from `FEW_ROWS` rows for each on."""
+    x = normals(rows, 1, 5) @ torch.linalg.cholesky(covariance(5)).T
+    second = (x[:, 0].T @ x[:, 0]) / rows
+    expected = (1 - share) * second + share * torch.diag(second.diagonal())
+    unit = second.diagonal().sqrt()
+    difference = (metric._covariance(x)[0] - expected) / (unit * unit[:, None])
+    assert float(difference.abs().max()) < 1e-8
+
+
 def test_a_coordinate_that_never_moved_does_no_harm():
     target = covariance(5)
     places, scores = cloud(target, 1.0, 0.0)

@@ -194,12 +194,14 @@ def test_a_warm_up_without_time_is_one_window_and_steps():
 
 
 def test_further_windows_are_as_long_as_the_last(monkeypatch):
-    """Chains that never agree: all windows, three more of the last size, then steps alone."""
+    """Chains that never agree: all windows, three more of the last size, then steps alone; each is announced as it begins."""
     sizes = []
+    announced = []
     run = warming.run_window
 
     def recorded(sampler, size, **options):
         sizes.append(size)
+        announced.append(sampler.progress.total)
         return run(sampler, size, **options)
 
     monkeypatch.setattr(warming, "run_window", recorded)
@@ -209,6 +211,9 @@ def test_further_windows_are_as_long_as_the_last(monkeypatch):
     windows = [*WINDOWS, *[WINDOWS[-1]] * 3]
     assert sizes[: len(windows)] == windows
     assert set(sizes[len(windows) :]) == {SETTLE}
+    regular = sum(WINDOWS) + SETTLE
+    further = [regular + (k + 1) * WINDOWS[-1] for k in range(3)]
+    assert announced[: len(windows) + 1] == [regular] * len(WINDOWS) + further + further[-1:]
     assert sweeps == sum(sizes)
 
 

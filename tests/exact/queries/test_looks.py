@@ -74,6 +74,18 @@ def test_a_run_of_independent_looks_agrees():
     assert Looks(0, 1, 16, many)._r_hat("z") < 1.2
 
 
+def test_data_are_compared_one_by_one():
+    """Two data whose posteriors lie a hundred deviations apart: particles of each agree among themselves."""
+    generator = torch.Generator().manual_seed(0)
+    place = torch.tensor([0.0, 100.0])
+    clouds = [{"z": place + torch.randn(40, 2, generator=generator)} for _ in range(16)]
+    assert Looks(0, 1, 16, clouds)._r_hat("z") < 1.2
+    clouds = [
+        {"z": cloud["z"] + torch.tensor([0.0, 1.0]) * torch.arange(40)[:, None]} for cloud in clouds
+    ]
+    assert Looks(0, 1, 16, clouds)._r_hat("z") > 2
+
+
 # -- particles that are left behind ----------------------------------------------------------------
 
 
