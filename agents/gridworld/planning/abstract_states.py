@@ -54,6 +54,10 @@ class AbstractState:
         """What tells it from every other abstract state."""
         return key_of(self.hand, self.passed, self.changes)
 
+    def holds(self, at: Interaction) -> tuple[int, int]:
+        """What is in hand, and the likeliest token in the cell of an interaction."""
+        return self.hand, int(self.cells[at[0]].argmax())
+
 
 def key_of(hand: int, passed: int, changes: dict[int, int]) -> Key:
     """Identity of the abstract state with these changes."""
@@ -219,25 +223,39 @@ class Search:
     def successors(self) -> tuple[Ints, Ints]:
         """What follows every event, and what bounds its value.
 
-        An interaction may have been opened in the abstract state that this one was found from (or
-        that one's, and so on) and not here. What it led to there bounds what it leads to here, so
-        that a harm that was foreseen before a detour is not forgotten after it.
+        An interaction that was not opened here, and so seems to change nothing, may have been opened
+        elsewhere: in the abstract state that this one was found from (or that one's, and so on), or
+        else where the same lies there and the same is in hand. What it led to there bounds what it
+        leads to here, so that a harm that was foreseen before a detour is not forgotten after it,
+        and what can be had once is not hoped for again and again.
 
         Returns:
             `(n * S, E)` flat state (abstract state * S + state) after every event, where effects
             that were not opened change nothing; and the flat state whose value bounds that: itself
-            where nothing is inherited.
+            where nothing is known from elsewhere.
         """
         size = len(self.region.cell_ahead)
         after = np.arange(len(self.found))[:, None, None] * size + self.region.next
         bound = after.copy()
+        opened = self._opened()
         inherited = list[dict[Interaction, int]]()
         for number, node in enumerate(self.found):
             above = {**inherited[node.parent], **self.found[node.parent].children} if number else {}
             inherited.append(above)
-            for (cell, event), child in {**above, **node.children}.items():
+            likewise = {
+                at: opened[at][here] for at in opened if (here := node.holds(at)) in opened[at]
+            }
+            for (cell, event), child in {**likewise, **above, **node.children}.items():
                 at = (self.region.cell_ahead == cell).nonzero()[0]
                 bound[number, at, event] = child * size + at
                 if (cell, event) in node.children:
                     after[number, at, event] = child * size + at
         return after.reshape(-1, after.shape[2]), bound.reshape(-1, after.shape[2])
+
+    def _opened(self) -> dict[Interaction, dict[tuple[int, int], int]]:
+        """What each interaction led to, by what was in hand and lay there; that found first."""
+        opened: dict[Interaction, dict[tuple[int, int], int]] = {}
+        for node in self.found:
+            for at, child in node.children.items():
+                opened.setdefault(at, {}).setdefault(node.holds(at), child)
+        return opened

@@ -89,6 +89,25 @@ def test_a_harm_that_was_foreseen_is_not_forgotten_after_a_detour() -> None:
     assert (after[:, motions] == bound[:, motions]).all()
 
 
+def test_what_can_be_had_once_is_not_hoped_for_again_where_it_was_not_opened() -> None:
+    """The key is taken once the goal is spoiled; as it is, nobody tried: it is worth no more there."""
+    belief, tables, region, _ = corridor([FLOOR, GOAL, KEY], spoils=0.5, grasps=1.0)
+    search = Search(belief, tables, region, SearchBudget(configurations=3))
+    taken = [node.hand for node in search.found].index(1)
+    spoiled = 3 - taken
+    at = next(at for at in search.found[0].children if at[1] == GRASPED)
+    search.found[spoiled].children[at] = search.found[0].children.pop(at)
+    search.found[taken].parent = spoiled
+    size = len(region.cell_ahead)
+    before_key = int((region.cell_ahead == at[0]).nonzero()[0][0])
+    after, bound = search.successors()
+    assert after[before_key, GRASPED] == before_key
+    assert bound[before_key, GRASPED] == taken * size + before_key
+    search.found[spoiled].cells[at[0]] = np.eye(4)[FLOOR]  # nothing like it lies there
+    _, bound = search.successors()
+    assert bound[before_key, GRASPED] == before_key
+
+
 @pytest.mark.parametrize(("spoils", "grasps", "first_hand"), [(0.9, 0.06, 0), (0.06, 0.9, 1)])
 def test_what_happens_soonest_is_opened_first(
     spoils: float, grasps: float, first_hand: int
