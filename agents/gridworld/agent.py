@@ -128,10 +128,14 @@ class HierarchicalAgent(BaseAgent):
         return self.action
 
     def _hope(self, plan: Plan) -> None:
-        """As long as nothing was ever rewarded, going on is worth no more than beginning another episode."""
+        """As long as nothing was ever rewarded, an ending leads back here after as many steps as it took."""
         self.planner.anew = None
         if not (self.rewarded or self.frozen):
-            self.planner.anew = -float((plan.risk + plan.ambiguity).min())
+            preferences = self.settings.preferences
+            later = preferences.discount ** len(self.episode_filter.episode)
+            lost = preferences.step_cost * (1 - later) / (1 - preferences.discount)
+            here = float((plan.risk + plan.ambiguity).min())
+            self.planner.anew = -lost - later * here
 
     def _belief(self, total: Counts) -> Belief:
         """The present state of the world, given expected counts of all episodes."""

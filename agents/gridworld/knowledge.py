@@ -50,6 +50,6 @@ def knowledge_of(view: EgocentricView, settings: HierarchicalSettings) -> tuple[
         "learned, as is the token that has to be written first",
         f"preferences: a step with reward before one without by {preferences.step_cost:g} nats, for "
         f"ever, discounted by {preferences.discount:g} a step; what a step teaches about outcomes counts "
-        f"{preferences.lasting:g} times while it learns; until something was rewarded, going on is worth no more than "
-        "another episode",
+        f"{preferences.lasting:g} times while it learns; until something was rewarded, an episode that ends "
+        "is thought to lead back to where it ended in as many steps as it took",
     )

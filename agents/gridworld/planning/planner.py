@@ -99,7 +99,7 @@ class Planner:
         self.tolerance = tolerance
         self.max_iterations = max_iterations
         self.intended: list[Goal] = []
-        self.anew: float | None = None  # what another episode is worth, nats; None: no hope
+        self.anew: float | None = None  # what an ending is worth, nats; None: no hope
         self.learns = True  # what a step teaches about outcomes serves in later episodes
         self._region: Region | None = None
 
