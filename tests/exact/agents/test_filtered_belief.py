@@ -205,3 +205,39 @@ def test_what_is_no_habit_is_refused():
             planner=Still(),
             habit=torch.ones(3),
         )
+
+
+def test_tables_too_large_for_every_particle_are_averaged(monkeypatch):
+    """Each particle has transitions of its own, filtered with; or, from one number on, with their mean."""
+    source = np.random.default_rng(6)
+    seen = columns(source, 4, 3)
+    goes = columns(source, 3, 3, 2)
+    first = columns(source, 3)
+    agent = DiscreteAgent(
+        DiscreteModel(A=[seen], B=[goes], D=[first], pB=[2 * goes]), horizon=1, num_particles=5
+    )
+    outcomes = (0, 3, 1)
+    actions = (1, 0)
+    for outcome, action in zip(outcomes, (*actions, 0), strict=True):
+        agent.infer_states([outcome])
+        agent.life.act(torch.tensor([action]))
+    told = agent.situation().over_history()
+    own = told.state.particles["B_0"][:, 0].double().numpy()  # (K, S before, A, S)
+    weights = told.state.weights()[:, 0].double().numpy()
+
+    def filtered(tables):
+        belief = first * seen[outcomes[0]]
+        for outcome, action in zip(outcomes[1:], actions, strict=True):
+            belief = (belief @ tables[:, action]) * seen[outcome]
+        return belief / belief.sum()
+
+    def found():
+        return FilteredBelief(Reading(told, TableMemory())).belief()
+
+    each = weights @ np.stack([filtered(tables) for tables in own])
+    mean = filtered(np.tensordot(weights, own, 1))
+    assert np.abs(each - mean).max() > 1e-3
+    monkeypatch.setattr("aif_dcpc.agents.planners.filtered_belief.MAX_ENTRIES", 9 * 5)
+    assert np.abs(found() - each).max() < 1e-6
+    monkeypatch.setattr("aif_dcpc.agents.planners.filtered_belief.MAX_ENTRIES", 9 * 5 - 1)
+    assert np.abs(found() - mean).max() < 1e-6
