@@ -1,11 +1,13 @@
 """Tails that chains explore, and tails that they do not, of laws whose index is known."""
 
+import math
+
 import pytest
 import torch
 from torch.distributions import Cauchy, HalfCauchy, LogNormal, Normal, StudentT
 
 from aif_dcpc.inference import DCPC, GraphicalModel
-from aif_dcpc.inference.arrival.tails import has_unexplored_tails, tail_index
+from aif_dcpc.inference.arrival.tails import OUTER, has_unexplored_tails, tail_index
 from aif_dcpc.inference.errors import ConvergenceWarning
 
 WARNED = "site 'z': its tails are too heavy .* scale mixture"
@@ -27,6 +29,15 @@ def test_the_index_of_an_exact_power_law_is_found(index):
     uniform = torch.rand(50_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     found = float(tail_index(uniform ** (-1 / index)))
     assert abs(found - index) < 5 * index / 1000**0.5
+
+
+def test_the_index_is_that_of_hill_by_its_definition():
+    """One over the mean logarithm of the outermost distances, each over the least of them, which is left out."""
+    top = [3.0, 40.0, 5.0, 8.0]
+    number = round(len(top) / OUTER)
+    distances = torch.tensor([*top, *[1.0] * (number - len(top))]).double()
+    expected = 3 / sum(math.log(x / 3.0) for x in (40.0, 5.0, 8.0))
+    assert float(tail_index(distances)) == pytest.approx(expected)
 
 
 def test_independent_draws_explore_any_tail():
