@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import issparse
 from scipy.special import xlogy
 
 from aif_dcpc.agents.errors import AgentError
@@ -19,7 +20,7 @@ from aif_dcpc.agents.expected_free_energy import (
 from aif_dcpc.agents.planners import belief_expansion
 from aif_dcpc.agents.planners.belief_graph import BeliefGraph
 from aif_dcpc.agents.planners.finite_model import FiniteModel
-from aif_dcpc.agents.planners.finite_steps import FiniteSteps
+from aif_dcpc.agents.planners.finite_steps import FiniteSteps, compact
 
 
 def random_model(seed, *, learned=False, points=False):
@@ -378,3 +379,16 @@ def test_decompositions_that_disagree_are_warned_of():
     planner._steps(model).worth[:] -= 0.5
     with pytest.warns(DecompositionWarning, match="disagree"):
         planner.plan_tables(model, model.initial)
+
+
+@pytest.mark.parametrize(
+    ("size", "entries", "sparse"),
+    [(100, 999, True), (100, 1000, False), (65, 65, True), (64, 64, False)],
+)
+def test_large_tables_of_few_entries_are_kept_as_sparse_ones(size, entries, sparse):
+    """Less than a tenth of more than 4,096 entries; what they hold is the same."""
+    table = np.zeros((size, size))
+    table.flat[:entries] = 0.5
+    found = compact(table)
+    assert issparse(found) == sparse
+    assert np.array_equal(found.toarray() if sparse else found, table)

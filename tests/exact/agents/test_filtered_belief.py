@@ -1,5 +1,7 @@
 """What planners are told of hidden states: the exact filter of the whole episode, however few the particles."""
 
+from itertools import pairwise
+
 import gymnasium
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from aif_dcpc.agents.kernel_tables import TableMemory
 from aif_dcpc.agents.planners.filtered_belief import FilteredBelief
 from aif_dcpc.agents.planners.finite_reading import Reading
 from aif_dcpc.agents.planners.protocol import Plan, Situation
-from aif_dcpc.inference import GraphicalModel, lag
+from aif_dcpc.inference import DCPC, GraphicalModel, lag
 
 HABIT = np.array([0.1, 0.2, 0.3, 0.4])
 
@@ -241,3 +243,38 @@ def test_tables_too_large_for_every_particle_are_averaged(monkeypatch):
     assert np.abs(found() - each).max() < 1e-6
     monkeypatch.setattr("aif_dcpc.agents.planners.filtered_belief.MAX_ENTRIES", 9 * 5 - 1)
     assert np.abs(found() - mean).max() < 1e-6
+
+
+@pytest.mark.parametrize("length", [2, 3, 6])
+def test_a_cloud_that_was_cut_begins_at_its_particles(length):
+    """A series without resets: one of as many slices as `last` leaves goes on from the particles' states."""
+    source = np.random.default_rng(7)
+    discrete = DiscreteModel(
+        A=[columns(source, 4, 3)], B=[columns(source, 3, 3, 2)], D=[columns(source, 3)]
+    )
+    engine = DCPC(discrete.graphical_model(), num_particles=6)
+    outcomes = torch.from_numpy(source.integers(4, size=(1, length)))
+    actions = torch.from_numpy(source.integers(2, size=(1, length)))
+    state = engine.init({"o_0": outcomes, "u": actions}, seed=0)
+    state, _ = engine.run(state, 3)
+    state = state.last()
+    cut = state.length == 3
+    told = Situation(
+        engine=engine,
+        state=state,
+        action="u",
+        action_space=gymnasium.spaces.Discrete(2),
+        preferences={},
+        generator=torch.Generator().manual_seed(0),
+    )
+    left = list(range(length))[-state.length :]
+    first = np.eye(3)[state.particles["s_0"][:, 0, 0].long().numpy()]
+    if not cut:
+        first = (discrete.D[0] * discrete.A[0][int(outcomes[0, left[0]])])[None]
+    belief = first / first.sum(1, keepdims=True)
+    for before, now in pairwise(left):
+        belief = belief @ discrete.B[0][..., int(actions[0, before])].T
+        belief = belief * discrete.A[0][int(outcomes[0, now])]
+        belief = belief / belief.sum(1, keepdims=True)
+    found = FilteredBelief(Reading(told)).belief()
+    assert np.abs(found - belief.mean(0)).max() < 1e-6
