@@ -6,8 +6,8 @@
     view_t    ~ the map's tokens around the pose, each misread with a small probability
     map cells ~ token_prior[what stands next to them], when they are first seen in an episode
 
-The methods here are exact pieces of inference: `redraw_map` (given events and tables) and `redraw_tables` (given
-events and map).
+The methods here are pieces of inference: `draw_map` and `redraw_map` (given events, the token prior integrated out,
+see `urn`) and `redraw_tables` (given events and map).
 """
 
 from dataclasses import dataclass
