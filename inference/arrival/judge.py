@@ -16,6 +16,7 @@ from torch import Tensor
 
 from aif_dcpc.inference.arrival.excursions import NO_EXCURSION, Excursion
 from aif_dcpc.inference.arrival.tails import has_unexplored_tails
+from aif_dcpc.inference.arrival.vague_quantiles import WELL_KNOWN, VagueQuantile
 from aif_dcpc.inference.queries.mixing import split_r_hat
 
 MAX_R_HAT = 1.05
@@ -46,6 +47,7 @@ class Verdict:
         unseen: share of the mass in a spike that no chain stands in.
         share: effective draws of a sweep of one chain, the least of the block's sites, tails included.
         excursion: the standard deviation that is known least.
+        vague: the quantile that is known least, looked for where `share` is small.
     """
 
     r_hat: float
@@ -61,6 +63,7 @@ class Verdict:
     unseen: float = 0.0
     share: float = 1.0
     excursion: Excursion = NO_EXCURSION
+    vague: VagueQuantile = WELL_KNOWN
 
     def with_ranks(self, r_hats: Mapping[str, Tensor]) -> "Verdict":
         """The verdict once R-hat on ranks is known by site."""
@@ -99,7 +102,8 @@ class Verdict:
     def warnings(self) -> tuple[str, ...]:
         """One sentence for each cause, with its remedy."""
         said = [self._not_finite(), self._stuck(), self._heavy() or self._astray()]
-        said += [self._disagreement(), self._leaning(), self._unseen(), self._excursion()]
+        said += [self._disagreement(), self._leaning(), self._unseen()]
+        said += [self._excursion() or self._vague()]
         return tuple(sentence for sentence in said if sentence)
 
     def _not_finite(self) -> str:
@@ -169,8 +173,16 @@ class Verdict:
         )
 
     def _excursion(self) -> str:
-        is_told = self.not_finite or self.stuck or self.astray or self.heavy or self._disagreement()
-        return "" if is_told else self.excursion.warning()
+        return "" if self._is_told else self.excursion.warning()
+
+    def _vague(self) -> str:
+        return "" if self._is_told else self.vague.warning()
+
+    @property
+    def _is_told(self) -> bool:
+        """Whether a fault is told that explains what tails show."""
+        is_lost = self.not_finite or self.stuck or self.astray
+        return bool(is_lost or self.heavy or self._disagreement())
 
 
 def judge(

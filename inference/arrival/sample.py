@@ -19,10 +19,11 @@ from aif_dcpc.inference.arrival.block_sampler import BlockSampler
 from aif_dcpc.inference.arrival.build import build_sampler
 from aif_dcpc.inference.arrival.draws import Draws
 from aif_dcpc.inference.arrival.excursions import worst_excursion
-from aif_dcpc.inference.arrival.judge import Verdict, leans_alike, stand_in
+from aif_dcpc.inference.arrival.judge import LEAST_SHARE, Verdict, leans_alike, stand_in
 from aif_dcpc.inference.arrival.kept import Kept
 from aif_dcpc.inference.arrival.progress import SampleProgress
 from aif_dcpc.inference.arrival.unseen import watched
+from aif_dcpc.inference.arrival.vague_quantiles import vaguest_quantile
 from aif_dcpc.inference.arrival.warm_up import warm_up
 from aif_dcpc.inference.errors import ConvergenceWarning
 from aif_dcpc.inference.model.isolation import no_validation
@@ -181,7 +182,12 @@ def _finish(sampler: BlockSampler, kept: Kept, verdict: Verdict) -> Attempt:
         seconds=0.0,
     )
     share = _least_share([found[n] for n in block.names], kept)
-    verdict = replace(verdict, share=share, excursion=worst_excursion(draws, block.names))
+    verdict = replace(
+        verdict,
+        share=share,
+        excursion=worst_excursion(draws, block.names),
+        vague=vaguest_quantile(ordered, draws.tail_ess, block.names if share < LEAST_SHARE else ()),
+    )
     said = (*verdict.warnings(), *cut_off(state, block.unflatten(flat.flatten(0, 1))))
     return Attempt(replace(draws, warnings=said), verdict, kept.mean_scores)
 
