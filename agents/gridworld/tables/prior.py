@@ -30,7 +30,7 @@ from torch import Tensor
 
 from aif_dcpc.agents.arrays import Ints
 from aif_dcpc.agents.gridworld.compiled import compiled
-from aif_dcpc.agents.gridworld.tables.novelty import row_information
+from aif_dcpc.agents.gridworld.tables.novelty import dirichlet_information
 
 Array = npt.NDArray[Any]
 
@@ -225,20 +225,19 @@ class PooledDirichletPrior:
         """What one more x teaches of every row by itself, nats, `(..., head, *context)`.
 
         What other values of the first axis taught says how x is foreseen, but not that it need not be
-        tried: a row is asked as if it were the only one, given how noisy rows are. Which of the
+        tried: a row is asked as if it were the only one, with a Dirichlet prior of mass 1. Which of the
         other axes matter is averaged over with the prior's chances: that nothing came of a thing in some
         colours is no reason not to try it in others. Where a value of the first axis has given
         something else than `nothing`, all of them may matter: such rows are what tasks are about.
         """
         pooled = self.pooled(counts.numpy()).astype(float)
         weights = self.chances[:, self.level] * (self.level > 0)
-        noise = self.alphas.astype(float), self.shares
-        new = self._onto_contexts(weights * row_information(self.base, pooled, *noise), -1)
+        new = self._onto_contexts(weights * dirichlet_information(self.base + pooled), -1)
         every = counts.double().numpy().reshape(*new.shape, -1)
         eventful = np.delete(every, nothing, -1).sum(-1)
         others = tuple(range(-len(self.context) + 1, 0))
         telling = eventful.sum(others, keepdims=True) > MET
-        finest = row_information(self.base[0, 0], every, *noise)
+        finest = dirichlet_information(self.base[0, 0] + every)
         return np.where(telling, finest, new)
 
     def _onto_contexts(self, rows: Array, axis: int) -> Array:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from aif_dcpc.agents.gridworld.tables.heads import taught
-from aif_dcpc.agents.gridworld.tables.novelty import row_information
+from aif_dcpc.agents.gridworld.tables.novelty import dirichlet_information
 from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior
 from aif_dcpc.agents.gridworld.tables.prior import PooledDirichletPrior
 from aif_dcpc.agents.gridworld.tables.summary import Summary
@@ -156,8 +156,7 @@ def test_what_a_row_teaches_by_itself_is_averaged_over_what_may_matter(table):
     found = prior.apart(past, 0)
     for head, v, h in itertools.product(range(HEADS), range(TOKENS), range(HANDS)):
         counts = past[head, v].numpy()
-        noise = np.array(ALPHAS), np.full(len(ALPHAS), 1 / len(ALPHAS))
-        if_hand, if_not = (row_information(BASE, n, *noise) for n in (counts[h], counts.sum(0)))
+        if_hand, if_not = (dirichlet_information(BASE + n) for n in (counts[h], counts.sum(0)))
         averaged = CHANCES[1] * if_not + CHANCES[2] * if_hand
         expected = if_hand if counts[:, 1:].sum() > 0.5 else averaged
         assert found[head, v, h] == pytest.approx(expected)
