@@ -13,6 +13,7 @@ from aif_dcpc.agents.discrete.agent import DiscreteAgent
 from aif_dcpc.agents.discrete.model import DiscreteModel
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.kernel_tables import TableMemory
+from aif_dcpc.agents.planners.belief_graph import BeliefGraph
 from aif_dcpc.agents.planners.filtered_belief import FilteredBelief
 from aif_dcpc.agents.planners.finite_reading import Reading
 from aif_dcpc.agents.planners.protocol import Plan, Situation
@@ -278,3 +279,18 @@ def test_a_cloud_that_was_cut_begins_at_its_particles(length):
         belief = belief / belief.sum(1, keepdims=True)
     found = FilteredBelief(Reading(told)).belief()
     assert np.abs(found - belief.mean(0)).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"discount": 0.0}, "above 0 and at most 1, found 0.0"),
+        ({"discount": 1.01}, "above 0 and at most 1, found 1.01"),
+        ({"horizon": 0}, "at least 1, found 0"),
+        ({"max_nodes": 0}, "at least 1, found 2 and 0"),
+    ],
+)
+def test_settings_that_plan_nothing_are_refused(settings, words):
+    with pytest.raises(AgentError, match=words):
+        BeliefGraph(**{"horizon": 2, **settings})
+    BeliefGraph(horizon=1, discount=1.0, max_nodes=1)
