@@ -116,6 +116,7 @@ class HierarchicalAgent(BaseAgent):
         tables = self.episode_filter.posterior_tables(total)
         geometry = self.episode_filter.now.grid.geometry
         self.planner.learns = not self.frozen
+        self.planner.turn = len(self.episode_filter.episode)
         self.plan = self.planner.plan(self.belief, tables, geometry)
         self.faced = self.episode_filter.faced(self.belief)
         self._hope(self.plan)

@@ -89,6 +89,8 @@ class Search:
         budget: how far to look.
         intended: goals of the previous plan, with places on the map: they are always expanded, so
             that replanning cannot lose them to the search budget.
+        turn: of the present state, each event is opened at one more cell, by turns: what lies far off
+            is found in time, and is then intended if it is worth it.
     """
 
     def __init__(
@@ -98,8 +100,10 @@ class Search:
         region: Region,
         budget: SearchBudget,
         intended: Sequence[Goal] = (),
+        turn: int = 0,
     ) -> None:
         self.tables = tables
+        self.turn = turn
         self.region = region
         self.budget = budget
         self.intended = {
@@ -150,13 +154,15 @@ class Search:
         return found
 
     def _nearest(self, number: int, event: int, effort: Floats) -> list[int]:
-        """The cells that an event takes least effort at, and those that the last plan headed for."""
+        """The cells that an event takes least effort at, those that the last plan headed for, and one by turns."""
         order = effort.argsort(kind="stable")
         within_reach: list[int] = order[effort[order] < np.inf].tolist()
         near = within_reach[: self.budget.per_event]
+        far = within_reach[self.budget.per_event :]
+        if far and not number:
+            self.intended.add(self._key_after(number, far[self.turn % len(far)], event))
         if not self.intended:
             return near
-        far = within_reach[self.budget.per_event :]
         return near + [c for c in far if self._key_after(number, c, event) in self.intended]
 
     def _open(self, number: int, cell: int, event: int) -> int | None:

@@ -99,6 +99,7 @@ class Planner:
         self.tolerance = tolerance
         self.max_iterations = max_iterations
         self.intended: list[Goal] = []
+        self.turn = 0  # steps of the episode: what is searched by turns
         self.anew: float | None = None  # what an ending is worth, nats; None: no hope
         self.learns = True  # what a step teaches about outcomes serves in later episodes
         self._region: Region | None = None
@@ -117,7 +118,7 @@ class Planner:
     def plan(self, belief: Belief, tables: PosteriorTables, geometry: Geometry) -> Plan:
         """Expected free energy of every action at the present belief."""
         region = self._region = region_of(belief, tables, geometry, self._region)
-        search = Search(belief, tables, region, self.budget, self.intended)
+        search = Search(belief, tables, region, self.budget, self.intended, self.turn)
         roots = region.state(belief.pose)
         stage, at = self._stage(search, belief, tables, geometry, roots)
         never = np.full(len(stage.preference), self.preferences.log_preference_of_never)

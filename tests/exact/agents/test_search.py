@@ -108,6 +108,20 @@ def test_what_can_be_had_once_is_not_hoped_for_again_where_it_was_not_opened() -
     assert bound[before_key, GRASPED] == before_key
 
 
+@pytest.mark.parametrize(("turn", "far"), [(0, 3), (1, 5), (2, 3)])
+def test_what_lies_far_off_is_opened_by_turns(turn: int, far: int) -> None:
+    """Three goals that may be spoiled; the budget holds the nearest, and one of the others is opened beside it."""
+    belief, tables, region, geometry = corridor(
+        [FLOOR, GOAL, FLOOR, GOAL, FLOOR, GOAL], spoils=0.5, grasps=1.0
+    )
+    budget = SearchBudget(configurations=2, per_event=1)
+    search = Search(belief, tables, region, budget, turn=turn)
+    y, x = geometry.start
+    spoiled = [changes[0][:2] for _, _, changes in map(search.absolute, (1, 2))]
+    assert sorted(spoiled) == [(y, x + 1), (y, x + far)]
+    assert len(search.found) == 3
+
+
 @pytest.mark.parametrize(("spoils", "grasps", "first_hand"), [(0.9, 0.06, 0), (0.06, 0.9, 1)])
 def test_what_happens_soonest_is_opened_first(
     spoils: float, grasps: float, first_hand: int
