@@ -5,15 +5,17 @@
     python -m aif_dcpc.experiments.behaviour.recover compare      # which learner made the behaviour
     python -m aif_dcpc.experiments.behaviour.recover compare_groups  # the same, the population unknown
 
-The task: two arms, both shown after each choice; on each trial one of them wins and one loses,
+The task: four arms, all shown after each choice; on each trial one of them wins and one loses,
 independently. The arm that wins in .8 of the trials changes with probability 1/20, and so does,
-apart from it, the arm that loses. That both outcomes are shown, and that wins and losses go their
-own ways, is what makes all four parameters identifiable in 200 trials.
+apart from it, the arm that loses. That all outcomes are shown, and that wins and losses go their
+own ways, tells parameters apart; in the first 40 trials nothing is shown, so that habits alone
+choose. `--arms 2 --blind 0` is a task with two arms, in which habits are told less well.
 """
 
 import argparse
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from scipy.stats import chisquare
@@ -32,6 +34,8 @@ from aif_dcpc.commands.command import run_script
 
 SUBJECTS = 40
 TRIALS = 200
+CHANGES = 1 / 20
+USUAL = 0.8
 BINS = 10
 LEARNERS = {
     "full": Learner(),
@@ -41,19 +45,36 @@ LEARNERS = {
 }
 
 
-def arms(generator: torch.Generator) -> Tensor:
-    """Which arm shows an outcome in each trial, `(B, T, 2)`: one mostly does, and changes."""
-    changes = torch.rand(SUBJECTS, TRIALS, generator=generator) < 1 / 20
-    first = torch.rand(SUBJECTS, 1, generator=generator) < 0.5
-    usual = (changes.cumsum(1) + first) % 2
-    holds = torch.rand(SUBJECTS, TRIALS, generator=generator) < 0.8
-    return torch.nn.functional.one_hot(torch.where(holds, usual, 1 - usual), 2).float()
+@dataclass(frozen=True)
+class Task:
+    """What subjects are shown.
+
+    Attributes:
+        arms: A.
+        blind: trials at the beginning whose outcomes are not shown.
+    """
+
+    arms: int = 4
+    blind: int = 40
+
+    def outcomes(self, generator: torch.Generator) -> Tensor:
+        """Which arm shows an outcome in each trial, `(B, T, A)`: one mostly does, and changes."""
+        size = (SUBJECTS, TRIALS)
+        changes = torch.rand(size, generator=generator) < CHANGES
+        jumps = torch.randint(1, self.arms, size, generator=generator)
+        first = torch.randint(self.arms, (SUBJECTS, 1), generator=generator)
+        usual = (first + (changes * jumps).cumsum(1)) % self.arms
+        other = (usual + torch.randint(1, self.arms, size, generator=generator)) % self.arms
+        holds = torch.rand(size, generator=generator) < USUAL
+        shown = torch.nn.functional.one_hot(torch.where(holds, usual, other), self.arms).float()
+        shown[:, : self.blind] = float("nan")
+        return shown
 
 
-def simulated(learner: Learner, seed: int) -> tuple[dict[str, Tensor], Behaviour]:
+def simulated(learner: Learner, task: Task, seed: int) -> tuple[dict[str, Tensor], Behaviour]:
     """Parameters of subjects, drawn from the population, and what they chose."""
     generator = torch.Generator().manual_seed(seed)
-    outcomes = arms(generator), arms(generator)
+    outcomes = task.outcomes(generator), task.outcomes(generator)
     free = {
         name: mean + sd * torch.randn(SUBJECTS, generator=generator)
         for name, (mean, sd) in POPULATION.items()
@@ -72,13 +93,13 @@ def recovery(fit: Fit, free: dict[str, Tensor]) -> Iterator[tuple[str, float, Te
         yield name, float(torch.corrcoef(pair)[0, 1]), ranks
 
 
-def measure_fit(*, group: bool, seeds: range, seconds: float, particles: int) -> None:
+def measure_fit(task: Task, *, group: bool, seeds: range, seconds: float, particles: int) -> None:
     """Print correlations, and the probability of ranks as uneven as these."""
     learner = LEARNERS["full"]
     pooled: dict[str, list[Tensor]] = {name: [] for name in learner.free}
     for seed in seeds:
         began = time.process_time()
-        free, data = simulated(learner, seed)
+        free, data = simulated(learner, task, seed)
         fit = fit_behaviour(
             learner, data, group=group, max_seconds=seconds, num_particles=particles, seed=seed
         )
@@ -99,14 +120,14 @@ def measure_fit(*, group: bool, seeds: range, seconds: float, particles: int) ->
         print(f"ranks of {len(every)}: {counts.tolist()}, p = {chance:.2f}", flush=True)
 
 
-def measure_comparison(*, seeds: range, group: bool) -> None:
+def measure_comparison(task: Task, *, seeds: range, group: bool) -> None:
     """Print how often the learner that made the behaviour has more evidence than another."""
     right = pairs = 0
     least = float("inf")
     began = time.process_time()
     for seed in seeds:
         for name, learner in LEARNERS.items():
-            _, data = simulated(learner, 100 + seed)
+            _, data = simulated(learner, task, 100 + seed)
             learners = list(LEARNERS.values())
             found = compare_groups(learners, data) if group else compare(learners, data).sum(1)
             ahead = found[list(LEARNERS).index(name)] - found
@@ -129,13 +150,17 @@ def main() -> None:
     parser.add_argument("what", choices=["fit", "group", "compare", "compare_groups"])
     parser.add_argument("--seeds", type=int, default=1, help="how many data sets")
     parser.add_argument("--seconds", type=float, default=120.0, help="of processor time for a fit")
+    parser.add_argument("--first", type=int, default=0, help="seed of the first")
+    parser.add_argument("--arms", type=int, default=4)
+    parser.add_argument("--blind", type=int, default=40, help="trials without outcomes")
     wanted = parser.parse_args()
-    seeds = range(wanted.seeds)
+    seeds = range(wanted.first, wanted.first + wanted.seeds)
+    task = Task(wanted.arms, wanted.blind)
     if wanted.what.startswith("compare"):
-        measure_comparison(seeds=seeds, group=wanted.what == "compare_groups")
+        measure_comparison(task, seeds=seeds, group=wanted.what == "compare_groups")
     else:
         is_group = wanted.what == "group"
-        measure_fit(group=is_group, seeds=seeds, seconds=wanted.seconds, particles=16)
+        measure_fit(task, group=is_group, seeds=seeds, seconds=wanted.seconds, particles=16)
 
 
 if __name__ == "__main__":
