@@ -170,9 +170,8 @@ class DCPC(Estimates):
                 length=length,
                 generator=self.generator,
             )
-            for name in self.moves:
-                if name in state.conditioning.latent:
-                    site_passes(state, name, self.moves[name], self.options)
+            for name in filter(state.conditioning.latent.__contains__, self.moves):
+                site_passes(state, name, self.moves[name], self.options)
             return with_particles(state, particles or {})
 
     def _seed(self, device: torch.device, seed: int | None) -> None:

@@ -97,6 +97,9 @@ class DiscreteModel:
             _check_table(f"B[{f}]", table, (sizes[f], *before, table.shape[-1]))
             _check_table(f"D[{f}]", d[f], (sizes[f],))
         _check_table("E", self.E, (self.num_actions,))
+        self._check_all_counts()
+
+    def _check_all_counts(self) -> None:
         for letter in ("A", "B", "C", "D"):
             for n, counts in enumerate(getattr(self, f"p{letter}") or ()):
                 _check_counts(f"p{letter}[{n}]", counts, getattr(self, letter)[n].shape)

@@ -54,7 +54,8 @@ def test_engines_in_threads_give_the_serial_numbers():
         assert list(pool.map(numbers, range(6))) == serial
 
 
-def test_engines_after_a_fork_give_the_serial_numbers():
+def fork_and_compare():
+    """Run by an interpreter of its own: where autograd has begun to use threads it refuses to go on after a fork."""
     serial = [numbers(seed) for seed in range(2)]
     context = multiprocessing.get_context("fork")
     for seed in range(2):
@@ -64,6 +65,11 @@ def test_engines_after_a_fork_give_the_serial_numbers():
         assert here.poll(60)
         assert here.recv() == serial[seed]
         process.join()
+
+
+def test_engines_after_a_fork_give_the_serial_numbers():
+    done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
 
 
 def printed(code):
@@ -115,3 +121,7 @@ def test_a_cloud_comes_back_with_its_engine_or_by_its_particles():
         equal.run(state, 1)
     carried = equal.init(data, particles=state.particles, seed=0)
     assert torch.equal(carried.particles["z"], state.particles["z"])
+
+
+if __name__ == "__main__":
+    fork_and_compare()

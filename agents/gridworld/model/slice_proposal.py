@@ -1,7 +1,7 @@
 """How particles take in a new slice: its event is drawn given what is observed now.
 
 Tables and the token prior are integrated out. Each event that there may have been is tried with a
-map of its own (see `urn`); one is chosen by how well it predicts what is observed, and a particle's
+map of its own (see `new_view`); one is chosen by how well it predicts what is observed, and a particle's
 weight is the sum over all of them, an unbiased estimate of that probability.
 """
 
@@ -15,9 +15,9 @@ from aif_dcpc.agents.gridworld.model.conditionals import HAND_ERROR, GridConditi
 from aif_dcpc.agents.gridworld.model.counts import Counts, Tables, outcome_row, tokens_ahead
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
 from aif_dcpc.agents.gridworld.model.loops import NEVER
+from aif_dcpc.agents.gridworld.model.new_view import take_view
 from aif_dcpc.agents.gridworld.model.paths import History, Sightings, Trajectory
 from aif_dcpc.agents.gridworld.model.segments import Segments
-from aif_dcpc.agents.gridworld.model.urn import take_view
 
 
 def prior_particles(
