@@ -134,9 +134,8 @@ class HierarchicalAgent(BaseAgent):
         if not (self.rewarded or self.frozen):
             preferences = self.settings.preferences
             later = preferences.discount ** len(self.episode_filter.episode)
-            lost = preferences.step_cost * (1 - later) / (1 - preferences.discount)
-            here = float((plan.risk + plan.ambiguity).min())
-            self.planner.anew = -lost - later * here
+            here = -float((plan.risk + plan.ambiguity).min())
+            self.planner.anew = (1 - later) * preferences.log_preference_of_never + later * here
 
     def _belief(self, total: Counts) -> Belief:
         """The present state of the world, given expected counts of all episodes."""

@@ -169,7 +169,7 @@ class GridConditionals:
     @cached_property
     def urn(self) -> Array:
         """Dirichlet parameters of the token prior in every context, `(X, V)`."""
-        return self.prior.token_parameters(self.past).double().numpy()
+        return self.memory.token_parameters.double().numpy()
 
     def odds(self, misread: Tensor) -> Tensor:
         """Log odds of a right sighting, `(N,)`."""
@@ -182,7 +182,7 @@ class GridConditionals:
         counts = torch.zeros(self.past.tokens.shape)
         where = sightings.context[right], sightings.code[right]
         counts.index_put_(where, torch.ones(()), accumulate=True)
-        rows = self.prior.token_parameters(self.past) + counts
+        rows = self.memory.token_parameters + counts
         return rows / rows.sum(-1, keepdim=True)
 
     def segment_logits(
@@ -253,6 +253,10 @@ class GridConditionals:
 
     # -- sweeps ------------------------------------------------------------------------------------
 
+    def log_wrong(self, misread: Tensor) -> Tensor:
+        """Log probability of one wrong reading, `(N,)`."""
+        return torch.log(misread / (self.num_tokens - 1))
+
     def draw_map(
         self, events: Tensor, history: History, misread: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
@@ -296,7 +300,7 @@ class GridConditionals:
             self.urn,
             (number if generator is None else number.uniform_(generator=generator)).numpy(),
         )
-        constant = len(sightings.time) * torch.log(misread / (self.num_tokens - 1))
+        constant = len(sightings.time) * self.log_wrong(misread)
         return torch.from_numpy(found), torch.from_numpy(gain).float() + constant
 
     def redraw_map(

@@ -18,6 +18,7 @@ from aif_dcpc.agents.gridworld.model.counts import AHEAD
 from aif_dcpc.agents.gridworld.model.paths import History
 from aif_dcpc.agents.gridworld.model.single_events import (
     Proposal,
+    events_that_stay,
     faced_codes,
     fitting,
     pick_times,
@@ -77,8 +78,7 @@ def flipped(
         return events, torch.zeros(len(events))
     first, second = _pair(grid, len(events), generator)
     step = still[pick_times(len(events), len(still), generator)][:, None]
-    event = events.gather(1, step)
-    other = torch.where(event == first, second, torch.where(event == second, first, event))
+    other = _exchanged(events.gather(1, step), first, second)
     return events.scatter(1, step, other), torch.zeros(len(events))
 
 
@@ -135,13 +135,17 @@ def relabelled(
     ends = torch.cat([any_of(still), any_of(still)], 1).sort(1).values
     time = torch.arange(len(action))
     chosen &= coin() | ((time >= ends[:, :1]) & (time <= ends[:, 1:]))
-    exchanged = torch.where(events == first, second, torch.where(events == second, first, events))
-    return torch.where(chosen, exchanged, events), torch.zeros(number)
+    return torch.where(chosen, _exchanged(events, first, second), events), torch.zeros(number)
+
+
+def _exchanged(events: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """The same, with two events `(N, 1)` in each other's place."""
+    return torch.where(events == first, second, torch.where(events == second, first, events))
 
 
 def _pair(grid: GridConditionals, number: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Two events that do not turn, `(N, 1)` each: mostly doing nothing and going ahead."""
-    choices = (grid.effects.known & (grid.effects.turns == 0)).nonzero()[:, 0]
+    choices = events_that_stay(grid)
     pairs = choices[torch.randint(len(choices), (2, number, 1), generator=generator)]
     usual = torch.rand(number, 1, generator=generator) < USUAL
     first, second = torch.where(usual, torch.tensor([0, AHEAD])[:, None, None], pairs)
@@ -190,7 +194,7 @@ class Guess:
     @cached_property
     def _choices(self) -> Tensor:
         """`(E',)` events that do not turn; 0 is the first."""
-        return (self.grid.effects.known & (self.grid.effects.turns == 0)).nonzero()[:, 0]
+        return events_that_stay(self.grid)
 
     @cached_property
     def _hypotheses(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -123,7 +123,7 @@ class GridModel:
     def _add_globals(self, model: GraphicalModel) -> None:
         past = self.grid.past
         prior = self.grid.prior
-        tokens = prior.token_parameters(past)
+        tokens = self.grid.memory.token_parameters
         wrong, right = prior.misread
         model.add_site("transition", self.event_table, scope="global")
         model.add_site("outcome_table", self.outcome_table, scope="global")

@@ -1,6 +1,7 @@
 """What stored episodes say about the tables, and exact draws of tables given counts."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -27,6 +28,11 @@ class Memory:
     events: TablePosterior
     outcomes: TablePosterior
 
+    @cached_property
+    def token_parameters(self) -> Tensor:
+        """Dirichlet parameters of the token prior in every context, `(X, V)`."""
+        return self.prior.token_parameters(self.past)
+
     def draw(self, own: Counts, generator: torch.Generator) -> Tables:
         """Exact draws of all tables."""
         source = numpy_generator(generator)
@@ -40,8 +46,7 @@ class Memory:
     ) -> Tensor:
         """Exact draws of the token prior in some contexts (default: all), `(K, contexts, V)`."""
         every = torch.arange(own.tokens.shape[-2]) if contexts is None else contexts
-        parameters = self.prior.token_parameters(self.past)[every]
-        return dirichlet(own.tokens[:, every] + parameters, generator)
+        return dirichlet(own.tokens[:, every] + self.token_parameters[every], generator)
 
     def draw_misread(self, number: int, generator: torch.Generator) -> Tensor:
         """Draws of the misread rate given the stored episodes, `(number,)`."""

@@ -136,7 +136,7 @@ def _tried(
         grid.urn,
         torch.rand(shape, generator=generator).numpy(),
     )
-    constant = shape[2] * torch.log(misread / (grid.num_tokens - 1))
+    constant = shape[2] * grid.log_wrong(misread)
     return torch.from_numpy(tokens), torch.from_numpy(score).float() + constant[:, None]
 
 

@@ -27,7 +27,7 @@ def log_joints(grid: GridConditionals, particles: GridParticles, history: Histor
     misread = grid.prior.mean_misread(every + grid.past).expand(len(events))
     _, segments, sightings = grid.trace(events, history)
     logits = grid.segment_logits(segments, sightings, misread, token_prior)
-    constant = len(sightings.time) * torch.log(misread / (grid.num_tokens - 1))
+    constant = len(sightings.time) * grid.log_wrong(misread)
     log_views = constant + logits.logsumexp(-1).sum(-1) + grid.log_bodily(events, history)
     of_events = evidence_gain(grid.memory.events, 0 * own.transition, own.transition)
     of_outcomes = evidence_gain(grid.memory.outcomes, 0 * own.outcome, own.outcome)
