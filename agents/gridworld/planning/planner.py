@@ -37,6 +37,7 @@ from aif_dcpc.agents.gridworld.planning.distances import distances
 from aif_dcpc.agents.gridworld.planning.policy_iteration import optimal_value
 from aif_dcpc.agents.gridworld.planning.region import Region, region_of
 from aif_dcpc.agents.gridworld.planning.stage import (
+    Bools,
     Prospect,
     Stage,
     Steps,
@@ -127,14 +128,17 @@ class Planner:
         prospects = self._prospects_of(stage, outcomes, pragmatic)
         informative = stage.informative(expected_value(prospects))
         value = self._value(stage, pragmatic, informative.max(1))
-        scores = np.maximum(stage.plain(value), informative)
+        plain = stage.plain(value)
+        scores = np.maximum(plain, informative)
         roots, which = np.unique(at, return_inverse=True)
         terms = terms_of_plan(stage, outcomes, prospects, value, roots)
         mean = np.tensordot(np.bincount(which, belief.weights), terms, 1)
         risk, ambiguity, information, novelty = mean.T
         likeliest = belief.likeliest
         ahead, events = self._predicted(stage, scores, int(at[likeliest]))
-        goals = dict.fromkeys(stage.abstract_state[ahead].tolist())  # in order, each once
+        informs = informative.max(1) > plain.max(1)
+        hoped = self._hoped_for(stage, scores, informs, ahead)
+        goals = dict.fromkeys(stage.abstract_state[ahead + hoped].tolist())  # in order, each once
         self.intended = [search.absolute(number) for number in goals]
         path = region.poses_along(belief.pose[likeliest], events)
         return Plan(risk, ambiguity, information, novelty, len(search.found), path)
@@ -161,6 +165,20 @@ class Planner:
             path.append(int(stage.successor[path[-1], event]))
             events.append(int(event))
         return path, events
+
+    def _hoped_for(
+        self, stage: Stage, scores: Floats, informs: Bools, ahead: list[int]
+    ) -> list[int]:
+        """What the first informative step along a path may lead to.
+
+        Most likely nothing comes of it; but it is made for what else may.
+        """
+        for state in ahead:
+            if informs[state]:
+                chance = stage.flow[state, scores[state].argmax()]
+                hoped: list[int] = stage.successor[state, chance >= REACHABLE].tolist()
+                return hoped
+        return []
 
     def _value(self, stage: Stage, start: Floats, value_of_information_step: Floats) -> Floats:
         """Value of every state, if the informative step may be taken once for its value.
