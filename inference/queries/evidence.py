@@ -4,9 +4,10 @@ Where all latents are discrete and of small support they are summed out (`elimin
 is exact, and minus infinity for impossible data. Otherwise `gauss_markov` importance-samples from a
 proposal fitted to swept particles (`importance`). It is believed where its weights have a light
 tail (k-hat below .7) and little spread, where the bridge estimate, which also sees the posterior's
-own draws, agrees, and where the particles agreed about the posterior. `annealed` carries islands of
-particles from the prior to the posterior (`tempering`), more of them until they agree; its draws
-then serve a second proposal. What is not known to .1 nats is said.
+own draws, agrees, and where the particles agreed about the posterior; where more samples would do,
+they are drawn. `annealed` carries islands of particles from the prior to the posterior
+(`tempering`), more of them until they agree, as far as a budget goes; its draws then serve a second
+proposal. What is not known to .1 nats is said.
 
     >>> import torch
     >>> from torch.distributions import Normal
@@ -21,6 +22,7 @@ then serve a second proposal. What is not known to .1 nats is said.
     True
 """
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -39,7 +41,7 @@ from aif_dcpc.inference.queries.mixing import split_r_hat
 from aif_dcpc.inference.sampler import Sampler
 from aif_dcpc.inference.smc.annealing import select
 from aif_dcpc.inference.smc.paths import choose_path, respaced
-from aif_dcpc.inference.smc.tempering import NUM_PILOT, Climb, climb_until
+from aif_dcpc.inference.smc.tempering import NUM_PILOT, Climb, climb_until, num_coordinates
 from aif_dcpc.misspelt import unknown_name
 
 METHODS = ("auto", "gauss_markov", "annealed")
@@ -49,6 +51,9 @@ MAX_DISAGREEMENT = 0.1  # nats
 MAX_R_HAT = 1.2  # of the draws that a proposal is fitted to
 MIN_CHAINS = 64
 FEW_CELLS = 2**8  # largest table of discrete sites next to continuous ones: it stands at each draw
+MORE_SAMPLES = 16  # times as many at most, where the error asks for them
+MARGIN = 0.8  # of MAX_ERROR, that they are to reach
+MOST_ANNEALED = 2**15  # data times D^1.5 for D latent coordinates, as annealing's cost grows
 
 
 @dataclass(frozen=True)
@@ -101,8 +106,9 @@ def estimate_evidence(
         data: as `engine.init`.
         method: "gauss_markov", "annealed", or "auto": exact sums where they can be had, else the
             first, unless it is not to be trusted or discrete sites cannot be summed out, and then
-            the second.
-        num_samples: importance samples per data point.
+            the second (where there is an estimate already, up to some 1,000 latent coordinates).
+        num_samples: importance samples per data point, at first; up to 16 times as many where the
+            weights are sound and so many make the error small.
         num_fit: particles times sweeps to which the proposal is fitted.
         num_temperatures, num_chains: of annealing; a pilot chooses the temperatures by default, and
             chains are multiplied by 4, and 16, where their islands disagree.
@@ -128,7 +134,9 @@ def estimate_evidence(
         found = None
         if method != "annealed" and not blocked:
             found = _by_importance(sampler, state, num_samples, num_fit, strict=method != "auto")
-        if found is None or (found.warnings and method == "auto"):
+        if found is not None and found.warnings and method == "auto" and _is_long(state):
+            found = replace(found, warnings=(*found.warnings, _not_annealed(state)))
+        elif found is None or (found.warnings and method == "auto"):
             annealer = sampler.with_num_particles(num_chains)
             climbed = _climb(annealer, data, num_temperatures, given)
             found = _by_annealing(climbed)
@@ -224,7 +232,21 @@ def _weighed(
 ) -> Importance:
     draws = {n: x.flatten(0, 1) for n, x in trace.items()}
     cells = largest_table(state, state.conditioning.discrete)
-    return weigh(state, draws, num_samples, engine.generator, cells)
+    found = weigh(state, draws, num_samples, engine.generator, cells)
+    needed = _samples_needed(found)
+    if num_samples < needed <= MORE_SAMPLES * num_samples:
+        # all of them anew: what told how many must not count among them
+        found = weigh(state, draws, needed, engine.generator, cells)
+    return found
+
+
+def _samples_needed(found: Importance) -> int:
+    """How many samples the worst datum's error asks for; 0 where more of them would be of no use."""
+    error = float(found.standard_error.max())
+    sound = bool((pareto_k(found.log_weights) <= MAX_PARETO_K).all())
+    if not sound or not MAX_ERROR < error < float("inf"):
+        return 0
+    return math.ceil(len(found.log_weights) * (error / (MARGIN * MAX_ERROR)) ** 2)
 
 
 def _judged(found: Importance, said: list[str]) -> Evidence:
@@ -263,6 +285,23 @@ def _judged(found: Importance, said: list[str]) -> Evidence:
 
 
 # -- annealing -------------------------------------------------------------------------------------
+
+
+def _is_long(state: State) -> bool:
+    """Whether a path from the prior is too long to be walked without being asked for.
+
+    Its temperatures grow as the root of the number of coordinates, a sweep's cost as that number.
+    """
+    return state.batch_size * num_coordinates(state) ** 1.5 > MOST_ANNEALED
+
+
+def _not_annealed(state: State) -> str:
+    """Say that annealing was not tried by itself."""
+    return (
+        f"evidence: annealing was not tried by itself, since it takes minutes for "
+        f"{state.batch_size} x {num_coordinates(state)} latent coordinates; method='annealed' "
+        "begins it all the same."
+    )
 
 
 def _climb(

@@ -45,6 +45,7 @@ MAX_EVIDENCE_ERROR = 0.1  # nats
 AIM = 0.7  # of these, before which clouds grow
 GROWTH = (1, 4, 16)
 MOST_CHAINS = 2**16  # particles times data, to which clouds grow at most
+MOST_WORK = 2**29  # coordinates times sweeps of a cloud that has grown, a minute or two of a core
 
 
 @dataclass(frozen=True)
@@ -160,17 +161,34 @@ def climb_until(
 ) -> Climb:
     """Climb with fresh clouds, each four times as large as the one before, until one is good.
 
-    The last, of 16 times as many particles as the first (or of as many as the number of data
-    allows), is returned as it is.
+    The last, of 16 times as many particles as the first (or of as many as the number of data, of
+    coordinates and of sweeps allows), is returned as it is.
     """
     first = ISLANDS * max(LEAST_ISLAND, math.ceil(engine.num_particles / ISLANDS))
     for growth in GROWTH:
         climber = engine.with_num_particles(growth * first)
         start = climber.init(data, **setup)
         found = climb(climber, start, path, ISLANDS)
-        if is_good(found) or 4 * growth * first * start.batch_size > MOST_CHAINS:
+        if is_good(found) or not _may_grow(start, path):
             break
     return found
+
+
+def _may_grow(start: State, path: AnnealingPath) -> bool:
+    """Whether a cloud four times as large as one from this start is within the budget."""
+    chains = 4 * start.num_particles * start.batch_size
+    work = chains * num_coordinates(start) * num_sweeps(path)
+    return chains <= MOST_CHAINS and work <= MOST_WORK
+
+
+def num_coordinates(state: State) -> int:
+    """Number of the latent coordinates of one particle and datum, over all slices."""
+    return sum(state.values[name][0, 0].numel() for name in state.conditioning.latent)
+
+
+def num_sweeps(path: AnnealingPath) -> int:
+    """Number of sweeps from the prior to the posterior."""
+    return sum(path.sweeps[path.nearest(power)] for power in path.inverse_temperatures.tolist())
 
 
 def _is_good(found: Climb) -> bool:
