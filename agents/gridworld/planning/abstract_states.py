@@ -17,13 +17,16 @@ from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables
 from aif_dcpc.agents.gridworld.planning.distances import distances, least_effort
 from aif_dcpc.agents.gridworld.planning.region import Region
+from aif_dcpc.agents.gridworld.planning.relaxation import Interaction, Outlook, Relaxation
 
 Key = tuple[int, int, tuple[tuple[int, int], ...]]
 # thing in hand; whether the milestone is passed; (y, x, token) of the changes
 Goal = tuple[int, int, tuple[tuple[int, int, int], ...]]
-Interaction = tuple[int, int]  # region cell ahead, event
-# effort, tie break, abstract state, interaction, states
-Step = tuple[float, int, int, Interaction | None, Ints]
+# steps to reward by it, tie break, steps to itself, abstract state, interaction, states
+Step = tuple[float, int, float, int, Interaction | None, Ints]
+HOPELESS = (
+    1000.0  # steps that an abstract state from which no way to a known reward leads counts for
+)
 
 
 @dataclass
@@ -110,37 +113,49 @@ class Search:
             (hand, passed, tuple(sorted((region.cell(y, x), token) for y, x, token in changes)))
             for hand, passed, changes in intended
         }
+        self.relaxation = Relaxation(tables, region)
         most = np.maximum(tables.writes, tables.takes).max((1, 2))
         self.effects: list[int] = np.flatnonzero(most >= 0).tolist()
         outside = belief.unseen[None]
         self.present = np.concatenate([belief.cells[region.index], outside])
         self.found: list[AbstractState] = []
+        self.reward_known = False
         self.numbers: dict[Key, int] = {}
         self._number(key_of(belief.hand, belief.passed, {}), 0)
         self._run(int(region.state(belief.pose[belief.likeliest])))
 
     def _run(self, state: int) -> None:
-        """Expand abstract states and open interactions, nearest first in steps until they happen."""
-        start: Step = (0.0, 0, 0, None, np.array([state]))
+        """Expand abstract states and open interactions, those nearest to reward first."""
+        start: Step = (0.0, 0, 0.0, 0, None, np.array([state]))
         queue = [start]
         ticks = itertools.count(1)
         while queue:
-            cost, _, number, interaction, states = heapq.heappop(queue)
+            _, _, cost, number, interaction, states = heapq.heappop(queue)
             if interaction is None:
-                for effort, ahead, at in self._interactions(number, states):
-                    heapq.heappush(queue, (cost + effort, next(ticks), number, ahead, at))
+                for total, effort, ahead, at in self._interactions(number, states):
+                    step = cost + total, next(ticks), cost + effort, number, ahead, at
+                    heapq.heappush(queue, step)
             else:
                 child = self._open(number, *interaction)
                 if child is not None:
-                    heapq.heappush(queue, (cost, next(ticks), child, None, states))
+                    heapq.heappush(queue, (cost, next(ticks), cost, child, None, states))
 
-    def _interactions(self, number: int, entries: Ints) -> list[tuple[float, Interaction, Ints]]:
-        """What can be tried in an abstract state: effort, (cell, event), and states to try it from."""
+    def _interactions(
+        self, number: int, entries: Ints
+    ) -> list[tuple[float, float, Interaction, Ints]]:
+        """What can be tried in an abstract state.
+
+        Each comes with the steps until reward, where a way to it is known, and until it has happened,
+        (cell, event), and the states to try it from.
+        """
         node = self.found[number]
         if not self.effects or (self._full and number and node.key not in self.intended):
             return []
+        outlook = self.relaxation.outlook(node.cells, node.hand, node.passed, entries)
+        if outlook.effort < np.inf:
+            self.reward_known = True
         distance = self._distances(node.chance, entries)
-        found: list[tuple[float, Interaction, Ints]] = []
+        found: list[tuple[float, float, Interaction, Ints]] = []
         for event in self.effects:
             chance = node.chance[:, event]
             least = self.budget.min_probability
@@ -148,22 +163,33 @@ class Search:
                 distance, chance, self.region.cell_ahead, self.region.num_cells, least
             )
             possible = (chance >= least) & np.isfinite(distance)
-            for cell in self._nearest(number, event, effort):
+            for cell in self._nearest(number, event, effort, outlook):
                 states = (possible & (self.region.cell_ahead == cell)).nonzero()[0]
-                found.append((float(effort[cell]), (cell, event), states))
+                steps = float(effort[cell])
+                total = self._total(outlook, steps, (cell, event))
+                found.append((total, steps, (cell, event), states))
         return found
 
-    def _nearest(self, number: int, event: int, effort: Floats) -> list[int]:
-        """The cells that an event takes least effort at, those that the last plan headed for, and one by turns."""
+    def _total(self, outlook: Outlook, steps: float, at: Interaction) -> float:
+        """Steps to reward by an interaction; to itself where no reward is known."""
+        if outlook.effort < np.inf:
+            return outlook.effort if at in outlook.helpful else outlook.effort + steps
+        return steps + (HOPELESS if self.reward_known else 0.0)
+
+    def _nearest(self, number: int, event: int, effort: Floats, outlook: Outlook) -> list[int]:
+        """Cells to try an event at: those of least effort, that help, or are intended; one by turns."""
         order = effort.argsort(kind="stable")
         within_reach: list[int] = order[effort[order] < np.inf].tolist()
         near = within_reach[: self.budget.per_event]
         far = within_reach[self.budget.per_event :]
         if far and not number:
             self.intended.add(self._key_after(number, far[self.turn % len(far)], event))
-        if not self.intended:
-            return near
-        return near + [c for c in far if self._key_after(number, c, event) in self.intended]
+        return near + [
+            cell
+            for cell in far
+            if (cell, event) in outlook.helpful
+            or (self.intended and self._key_after(number, cell, event) in self.intended)
+        ]
 
     def _open(self, number: int, cell: int, event: int) -> int | None:
         """Follow an interaction while there is room.

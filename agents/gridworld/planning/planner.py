@@ -28,14 +28,13 @@ from aif_dcpc.agents.gridworld.model.geometry import Geometry
 from aif_dcpc.agents.gridworld.planning.abstract_states import Goal, Search, SearchBudget
 from aif_dcpc.agents.gridworld.planning.arrivals import ArrivalTables
 from aif_dcpc.agents.gridworld.planning.belief import (
-    REMEMBERED,
     Belief,
     PosteriorTables,
     cell_information,
 )
 from aif_dcpc.agents.gridworld.planning.distances import distances
 from aif_dcpc.agents.gridworld.planning.policy_iteration import optimal_value
-from aif_dcpc.agents.gridworld.planning.region import Region, region_of
+from aif_dcpc.agents.gridworld.planning.region import Region, region_of, views_remembered
 from aif_dcpc.agents.gridworld.planning.stage import (
     Bools,
     Prospect,
@@ -355,7 +354,7 @@ class Planner:
         region = search.region
         cells = np.stack([node.cells for node in search.found])
         which, state = np.divmod(kept, len(region.cell_ahead))
-        memory, views = _remembered(belief, region, number.reshape(len(cells), -1), len(kept))
+        memory, views = views_remembered(belief, region, number.reshape(len(cells), -1), len(kept))
         view = region.view[state]
         clear = cells @ tables.transparency
         layout = geometry.nearer, geometry.outwards, geometry.own
@@ -383,27 +382,6 @@ def _news(search: Search, belief: Belief, tables: PosteriorTables) -> Floats:
     chance = search.present[:, list(tables.twins)].sum(1)
     news = np.where(seen, 0.0, -np.log1p(-np.minimum(chance, 0.999)))
     return np.broadcast_to(news, (len(search.found), len(news))).copy()
-
-
-def _remembered(belief: Belief, region: Region, number: Ints, size: int) -> tuple[Ints, Ints]:
-    """Which views were seen in each of `size` kept states `(N, M)`, latest first (or -1), and the views.
-
-    Args:
-        belief, region: what is known.
-        number: `(n, S)` row of each state, or -1.
-        size: N.
-    """
-    memory = np.full((size, REMEMBERED), -1)
-    views = [view for seen in belief.visited.values() for view in seen]
-    if not views:
-        return memory, np.zeros((1, 1), np.int64)
-    first = 0
-    for pose, seen in belief.visited.items():
-        rows = number[:, region.state(np.array(pose))]
-        latest = np.arange(first + len(seen) - 1, first - 1, -1)
-        memory[rows[rows >= 0], : len(seen)] = latest
-        first += len(seen)
-    return memory, np.stack(views)
 
 
 def _within_reach(likely: npt.NDArray[np.bool_], successor: Ints, roots: Ints) -> tuple[Ints, Ints]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from aif_dcpc.agents.arrays import Ints
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
-from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables
+from aif_dcpc.agents.gridworld.planning.belief import REMEMBERED, Belief, PosteriorTables
 
 
 @dataclass(frozen=True)
@@ -113,3 +113,24 @@ def _lay_out(
     following = (heading[:, None] * rows * columns + target).reshape(4 * rows * columns, -1)
     world = tables.steps, tables.turns, geometry.size
     return Region(index, following, cell_ahead, view, shape, corner, *world)
+
+
+def views_remembered(belief: Belief, region: Region, number: Ints, size: int) -> tuple[Ints, Ints]:
+    """Which views were seen in each of `size` kept states `(N, M)`, latest first (or -1), and the views.
+
+    Args:
+        belief, region: what is known.
+        number: `(n, S)` row of each state, or -1.
+        size: N.
+    """
+    memory = np.full((size, REMEMBERED), -1)
+    views = [view for seen in belief.visited.values() for view in seen]
+    if not views:
+        return memory, np.zeros((1, 1), np.int64)
+    first = 0
+    for pose, seen in belief.visited.items():
+        rows = number[:, region.state(np.array(pose))]
+        latest = np.arange(first + len(seen) - 1, first - 1, -1)
+        memory[rows[rows >= 0], : len(seen)] = latest
+        first += len(seen)
+    return memory, np.stack(views)
