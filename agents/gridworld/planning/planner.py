@@ -91,8 +91,8 @@ class Planner:
         preferences: Preferences,
         budget: SearchBudget,
         *,
-        tolerance: float = 0.1,
-        max_iterations: int = 30,
+        tolerance: float = 0.03,
+        max_iterations: int = 60,
     ) -> None:
         self.preferences = preferences
         self.budget = budget
@@ -189,9 +189,7 @@ class Planner:
         """
         return optimal_value(
             stage.preference_without_optimism,
-            stage.flow_without_optimism,
-            stage.successor,
-            stage.bound,
+            *stage.merged,
             value_of_information_step,
             start,
             self.tolerance,

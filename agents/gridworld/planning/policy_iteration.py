@@ -9,7 +9,7 @@ import numpy as np
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.compiled import compiled
 
-POLICY_SWEEPS = 12  # evaluations of a policy between improvements
+POLICY_SWEEPS = 8  # evaluations of a policy between improvements
 
 
 @compiled
@@ -55,21 +55,24 @@ def improve(
     value_of_information_step: Floats,
     value: Floats,
     policy: Ints,
-    improved: Floats,
+    turn: int,
 ) -> float:
-    """Choose the best action in every state; return the largest change of a value.
+    """Choose the best action in every state, one after another; return the largest change of a value.
+
+    Values are brought up to date in place, so that one sweep tells of a goal along a whole corridor.
 
     Args:
         preference, value_of_information_step: as `optimal_value`.
         flow, successor, bound, size: as `merged` returns them.
-        value: `(N,)` of the states, as it stands.
+        value: `(N,)` of the states, brought up to date.
         policy: `(N,)`, overwritten: the best action, or -1 for the informative step.
-        improved: `(N,)`, overwritten: the value of the best action.
+        turn: number of the improvement; the last state comes first in even ones.
     """
     number, actions, events = flow.shape
     later = np.empty(events)
     change = 0.0
-    for state in range(number):
+    for place in range(number):
+        state = place if turn % 2 else number - 1 - place
         for event in range(size[state]):
             later[event] = min(value[successor[state, event]], value[bound[state, event]])
         best = value_of_information_step[state]
@@ -81,8 +84,8 @@ def improve(
             if score > best:
                 best = score
                 policy[state] = action
-        improved[state] = best
         change = max(change, abs(best - value[state]))
+        value[state] = best
     return change
 
 
@@ -121,6 +124,7 @@ def optimal_value(
     flow: Floats,
     successor: Ints,
     bound: Ints,
+    size: Ints,
     value_of_information_step: Floats,
     start: Floats,
     tolerance: float,
@@ -134,17 +138,16 @@ def optimal_value(
         successor: `(N, E)` state after each event.
         bound: `(N, E)` state whose value the value after the event does not exceed (the successor
             itself: no bound).
+        size: `(N,)` how many events there are in each state, the first ones; see `merged`.
         value_of_information_step: `(N,)` value of stopping the policy for an informative step;
             minus infinity if that cannot be.
         start: `(N,)` values to start from.
         tolerance: no further improvement once no value changes by more.
         max_improvements: nor after so many.
     """
-    flow, successor, bound, size = merged(flow, successor, bound)
     value = start.copy()
-    improved = np.empty(len(start))
     policy = np.zeros(len(start), np.int64)
-    for _ in range(max_improvements):
+    for turn in range(max_improvements):
         change = improve(
             preference,
             flow,
@@ -154,9 +157,8 @@ def optimal_value(
             value_of_information_step,
             value,
             policy,
-            improved,
+            turn,
         )
-        value, improved = improved, value
         if change < tolerance:
             break
         evaluate(preference, flow, successor, bound, size, policy, value)

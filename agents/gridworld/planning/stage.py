@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aif_dcpc.agents.arrays import Floats, Ints
+from aif_dcpc.agents.gridworld.planning.policy_iteration import merged
 from aif_dcpc.agents.gridworld.planning.terms import NUM_TERMS, Outcomes, add_up, reached
 
 Bools = npt.NDArray[np.bool_]
@@ -52,6 +53,11 @@ class Stage:
     arrival_without_optimism: Floats | None = None
     told: Floats | None = None
     resolved: Sequence["Stage"] = ()
+
+    @cached_property
+    def merged(self) -> tuple[Floats, Ints, Ints, Ints]:
+        """Flow of a plain step, successors and bounds with the same ones added up, and their number."""
+        return merged(self.flow_without_optimism, self.successor, self.bound)
 
     def after(self, value: Floats) -> Ints:
         """`(N, E)` the state whose value counts after each event: its successor, or the bound."""

@@ -6,7 +6,7 @@ import pytest
 
 from aif_dcpc.agents.gridworld.compiled import compiled
 from aif_dcpc.agents.gridworld.planning.distances import distances, least_effort
-from aif_dcpc.agents.gridworld.planning.policy_iteration import optimal_value
+from aif_dcpc.agents.gridworld.planning.policy_iteration import merged, optimal_value
 from aif_dcpc.agents.gridworld.planning.visibility import (
     information_at,
     still_holds,
@@ -34,9 +34,7 @@ def test_the_optimal_value_solves_its_equation(seed, stop):
     value_of_information_step = np.full(STATES, stop)
     value = optimal_value(
         preference,
-        flow,
-        successor,
-        bound,
+        *merged(flow, successor, bound),
         value_of_information_step,
         np.full(STATES, -10.0),
         1e-10,
