@@ -1,0 +1,292 @@
+"""What is said in figures, from both sides of each: budgets of climbs and warm-ups, and where a word is due."""
+
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.distributions import Bernoulli, Normal
+
+from aif_dcpc.inference import DCPC, GraphicalModel
+from aif_dcpc.inference.arrival import cloud, progress, start, unseen
+from aif_dcpc.inference.arrival import sample as sampling
+from aif_dcpc.inference.arrival import warm_up as warming
+from aif_dcpc.inference.arrival.build import build_sampler
+from aif_dcpc.inference.arrival.climb import Climb, climb
+from aif_dcpc.inference.arrival.excursions import Excursion
+from aif_dcpc.inference.arrival.judge import Verdict, judge, leaning
+from aif_dcpc.inference.arrival.kept import Kept
+from aif_dcpc.inference.arrival.vague_quantiles import VagueQuantile
+from aif_dcpc.inference.arrival.warm_up import Window
+from aif_dcpc.inference.model.isolation import no_validation
+from aif_dcpc.inference.queries.diagnostics import is_clustered
+from aif_dcpc.inference.queries.looks import Looks
+
+GOOD = Verdict(1.0, "z", 0.0, 0.0, 0.8, torch.zeros(0))
+
+
+def normals(*shape, seed=0):
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def gaussian_sampler(chains=4):
+    model = GraphicalModel()
+    model.add_site("z", lambda: Normal(0.0, 1.0))
+    model.add_site("x", lambda z: Normal(z, 1.0), ["z"])
+    return build_sampler(DCPC(model), {"x": torch.zeros(1)}, chains, seed=0)
+
+
+# -- climbs ----------------------------------------------------------------------------------------
+
+
+def test_a_climb_takes_three_hundred_evaluations_at_most():
+    found = climb(lambda x: (x.sum(-1), torch.ones_like(x)), torch.zeros(3, 1, 2).double())
+    assert found.evaluations == 300
+    assert found.steps.shape == (8, 3, 1, 2)
+
+
+def test_a_climb_ends_after_twenty_evaluations_without_a_gain():
+    """Looks at the 5th, 10th, 15th and 20th have nothing to compare with; the one at the 25th has."""
+    found = climb(lambda x: (torch.zeros(x.shape[:2]), 0 * x), torch.zeros(3, 1, 2).double())
+    assert found.evaluations == 25
+
+
+def test_a_first_step_that_leads_far_too_far_is_shortened():
+    """A hill a ten thousandth wide, begun a few widths from its top: steps of unit length fail a dozen times."""
+
+    def hill(x):
+        return -0.5 * (x * 1e4).square().sum(-1), -x * 1e8
+
+    found = climb(hill, 3e-4 * normals(16, 1, 2))
+    assert found.evaluations < 60
+    assert float(found.log_prob.median()) > -2
+
+
+def test_where_a_start_has_no_score_the_chain_waits():
+    """Not a number at its start: no direction to go in, and no step in a made-up one."""
+
+    def density(x):
+        inside = x.abs().amax(-1) > 0
+        wide = inside.unsqueeze(-1)
+        score = torch.where(wide, -x, torch.full_like(x, math.nan))
+        return -0.5 * x.square().sum(-1), score
+
+    begin = normals(8, 1, 2)
+    begin[0] = 0
+    found = climb(density, begin)
+    assert torch.equal(found.place[0], begin[0]) and torch.equal(found.score[0], 0 * begin[0])
+
+
+@pytest.mark.parametrize("dimension, most", [(1, 20.0), (10, 20.0), (30, 60.0)])
+def test_a_chain_has_not_arrived_twenty_nats_or_two_a_dimension_below_the_best(dimension, most):
+    height = torch.tensor([0.0, -most + 0.1, -most - 0.1]).unsqueeze(-1)
+    place = torch.arange(3.0)[:, None, None].expand(3, 1, dimension)
+    pairs = torch.zeros(8, 3, 1, dimension)
+    found = Climb(place, height, place, pairs, pairs, 1)
+    start._replace_far(found, torch.Generator().manual_seed(0))
+    assert found.place[:2].equal(place[:2])
+    assert float(found.place[2].max()) < 2
+
+
+# -- warming up ------------------------------------------------------------------------------------
+
+
+def test_a_warm_up_has_seventeen_windows_at_most(monkeypatch):
+    """Five that grow, twelve more; then four rounds of eight sweeps in which only steps are learned."""
+    sizes = []
+    uses = []
+    run = warming.run_window
+    metric = warming.new_metric
+
+    def accepted_seldom(sampler, size, **given):
+        sizes.append(size)
+        window = run(sampler, size, **given)
+        window.acceptance = window.acceptance.clamp_max(0.4)
+        return window
+
+    monkeypatch.setattr(warming, "run_window", accepted_seldom)
+    monkeypatch.setattr(
+        warming,
+        "new_metric",
+        lambda *a, use_scores: uses.append(use_scores) or metric(*a, use_scores=use_scores),
+    )
+    with no_validation(), torch.no_grad():
+        warming.warm_up(gaussian_sampler(), math.inf)
+    assert sizes == [10, 10, 10, 20, 40] + 12 * [40] + 4 * [8]
+    assert uses == 2 * [True] + 15 * [False]
+
+
+@pytest.mark.parametrize("growth, rounds", [(1.9, 1), (2.1, 4)])
+def test_steps_are_learned_again_where_trajectories_have_doubled(growth, rounds, monkeypatch):
+    sampler = gaussian_sampler()
+    sizes = []
+
+    def run(sampler, size, **_):
+        sizes.append(size)
+        sampler.moves[0].log_step -= math.log(growth)
+        return Window({}, {}, torch.zeros(8, 4, 1), torch.ones(4, 1))
+
+    monkeypatch.setattr(warming, "run_window", run)
+    sampler.moves[0].fix_length()
+    sampler.moves[0].relative.fill_(0.1)
+    warming.settle(sampler)
+    assert sizes == rounds * [8]
+    assert sampler.moves[0].relative.eq(0.25).all()
+
+
+# -- drawing ---------------------------------------------------------------------------------------
+
+
+def drawn(monkeypatch, verdict, *, patient=False, deadline=math.inf):
+    """The draws of a verdict that stays, for 1,000 sweeps at most."""
+
+    def told(kept, block):
+        return verdict if kept.sweeps < 1000 else GOOD
+
+    monkeypatch.setattr(Kept, "verdict", told)
+    with no_validation(), torch.no_grad():
+        return sampling._draw(gaussian_sampler(16), deadline, patient=patient)[0]
+
+
+@pytest.mark.parametrize(
+    "r_hat, patient, sweeps",
+    [(1.09, False, 1600), (1.11, False, 400), (1.11, True, 1600), (2.1, True, 400)],
+)
+def test_four_hundred_draws_and_more_where_more_would_help(r_hat, patient, sweeps, monkeypatch):
+    """Chains that nearly agree, or for which nothing else is left to be done, go on, every second and fourth draw kept."""
+    kept = drawn(monkeypatch, replace(GOOD, r_hat=r_hat), patient=patient)
+    assert (len(kept), kept.sweeps, kept.every) == (400, sweeps, sweeps // 400)
+
+
+def test_where_time_is_up_there_are_twenty_draws_all_the_same(monkeypatch):
+    kept = drawn(monkeypatch, replace(GOOD, r_hat=1.2), deadline=-math.inf)
+    assert len(kept) == 20
+
+
+def test_a_line_a_minute(monkeypatch, capsys):
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with progress.SampleProgress() as told:
+        told.begin("drawing", 4)
+        for seconds, said in ((59.9, False), (60.1, True), (119.9, False), (120.3, True)):
+            now[0] = 100 + seconds
+            told.advance()
+            assert bool(capsys.readouterr().err) is said
+
+
+@pytest.mark.parametrize("number, fits", [(10_000, True), (10_001, False)])
+def test_ten_thousand_numbers_outside_a_block_are_not_too_many_for_a_run_to_start_elsewhere(
+    number, fits
+):
+    model = GraphicalModel()
+    model.add_site("k", lambda: Bernoulli(torch.full((number,), 0.5)))
+    model.add_site("x", lambda k: Normal(k.sum(-1), 1.0), ["k"])
+    state = DCPC(model, num_particles=2).init({"x": torch.zeros(1)}, seed=0)
+    assert (cloud._fitting_number(state) is not None) is fits
+
+
+# -- verdicts --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes, is_good, is_settled, is_slow, may_improve",
+    [
+        ({"r_hat": 1.03}, True, True, False, False),
+        ({"r_hat": 1.031}, True, False, False, False),
+        ({"r_hat": 1.05}, True, False, False, False),
+        ({"r_hat": 1.051}, False, False, True, True),
+        ({"r_hat": 2.0}, False, False, True, True),
+        ({"r_hat": 2.01}, False, False, False, True),
+        ({"share": 0.1}, True, True, False, False),
+        ({"share": 0.099}, True, True, True, True),
+        ({"lean": 5.0}, True, True, False, False),
+        ({"lean": 5.1}, False, False, False, True),
+        ({"astray": 0.01}, False, False, True, True),
+        ({"stuck": 0.01}, False, False, False, True),
+        ({"stuck": 0.01, "share": 0.01}, False, False, False, True),
+        ({"heavy": "z", "share": 0.01}, False, False, False, False),
+        ({"not_finite": "z", "share": 0.01}, False, False, False, False),
+        ({"unseen": 0.2}, False, False, False, False),
+        ({"excursion": Excursion("z", 0.1)}, True, True, False, False),
+        ({"excursion": Excursion("z", 0.101)}, False, False, False, True),
+        ({"vague": VagueQuantile("z", 0.05, 0.1)}, True, True, False, False),
+        ({"vague": VagueQuantile("z", 0.05, 0.101)}, False, False, False, True),
+    ],
+)
+def test_where_a_word_is_due(changes, is_good, is_settled, is_slow, may_improve):
+    verdict = replace(GOOD, **changes)
+    assert verdict.is_good is is_good
+    assert verdict.is_settled is is_settled
+    assert verdict.is_slow is is_slow
+    assert verdict.may_improve is may_improve
+    assert verdict.wants_more is (is_slow or (is_good and not is_settled))
+
+
+def test_where_most_chains_are_lost_their_disagreement_is_no_cause_of_its_own():
+    lost = replace(GOOD, r_hat=1.5, stuck=0.3, astray=0.2)
+    assert len(lost.warnings()) == 3
+    assert len(replace(lost, astray=0.21).warnings()) == 2
+
+
+@pytest.mark.parametrize("acceptance, stuck", [(0.11, 0.0), (0.09, 1 / 16)])
+def test_a_chain_stands_still_below_a_tenth(acceptance, stuck):
+    rates = torch.full((16, 1), 0.8)
+    rates[3] = acceptance
+    found = judge([normals(100, 16, 1, 1)], [], normals(100, 16, 1), rates, ["z"])
+    assert found.stuck == stuck and found.lowest == pytest.approx(acceptance)
+
+
+@pytest.mark.parametrize("depth, astray", [(2.8, 0.0), (3.3, 1 / 16)])
+def test_a_chain_lies_astray_three_deviations_below_the_median(depth, astray):
+    heights = normals(4000, 16, 1)
+    heights[:, 3] = heights[:, 3] - heights[:, 3].mean()
+    spread = (1 + depth**2 * 15 / 256) ** 0.5  # of all, with one chain lower by depth
+    for _ in range(30):
+        spread = (1 + (depth * spread) ** 2 * 15 / 256) ** 0.5
+    heights[:, 3] -= depth * spread
+    places = normals(4000, 16, 1, 1)
+    found = judge([places], [], heights, torch.full((16, 1), 0.8), ["z"])
+    assert found.astray == astray
+
+
+@pytest.mark.parametrize("chains, known", [(15, False), (16, True)])
+def test_sixteen_chains_know_an_error_of_a_mean(chains, known):
+    assert (leaning([1 + normals(chains, 1, 1)], 1) != [0.0]) is known
+
+
+# -- what looks see --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("height, seen", [(2.9, 0), (3.1, 1)])
+def test_a_point_three_nats_above_all_draws_is_looked_at(height, seen, monkeypatch):
+    sampler = gaussian_sampler()
+    asked = []
+    monkeypatch.setattr(unseen, "climb", lambda *given: asked.append(given) or climb(*given))
+    monkeypatch.setattr(unseen._Spike, "at", lambda *given: None)
+    place = sampler.point.place
+    highest = unseen.Highest(place, torch.full((4, 1), height))
+    with no_validation(), torch.no_grad():
+        assert unseen.unseen_mass(sampler, highest, place[None], torch.zeros(1, 4, 1)) == 0
+    assert len(asked) == seen
+
+
+@pytest.mark.parametrize("looks, told", [(15, False), (16, True)])
+def test_sixteen_looks_are_enough_to_tell_that_particles_stay_apart(looks, told):
+    apart = torch.arange(4.0)[:, None] * 100
+    clouds = [{"z": apart + normals(4, 1, seed=n)} for n in range(looks)]
+    found = Looks(0, 1, 200, clouds, [torch.zeros(4, 1)] * looks)
+    roles = SimpleNamespace(latent=("z",), circular=frozenset())
+    state = SimpleNamespace(num_particles=4, origin="", conditioning=roles)
+    assert bool(found.doubts(state)) is told
+
+
+def test_clusters_of_one_datum_show_beside_another_that_is_wide():
+    """Eight chains whose means of the first datum are spread far and evenly, and of the second sit in two places."""
+    trace = normals(40, 8, 2)
+    trace[:, :, 0] += (
+        100 * torch.linspace(-1, 1, 8).double()[torch.tensor([0, 5, 2, 7, 4, 1, 6, 3])]
+    )
+    assert not is_clustered(trace)
+    trace[:, :, 1] += torch.where(torch.arange(8) < 4, 0.0, 9.0)
+    assert is_clustered(trace)
