@@ -169,16 +169,14 @@ def compare(
     Warns:
         ConvergenceWarning: an estimate that may be off by more than a tenth of a nat.
     """
-    prior = {**POPULATION, **(population or {})}
-    generator = torch.Generator().manual_seed(seed)
-    found = []
-    for learner in learners:
-        subjects = Subjects(learner, behaviour)
-        cloud = subjects.cloud(prior, num_samples, generator)
+
+    def evidence(learner: Learner, prior: Population, generator: torch.Generator) -> Tensor:
+        cloud = Subjects(learner, behaviour).cloud(prior, num_samples, generator)
         if learner.free:
             _warn("subject", float(pareto_k(cloud.log_weights).max()), cloud.standard_error)
-        found.append(cloud.log_evidence)
-    return torch.stack(found).to(torch.get_default_dtype())
+        return cloud.log_evidence
+
+    return _of_each(learners, evidence, population, seed)
 
 
 def compare_groups(
@@ -205,10 +203,8 @@ def compare_groups(
     Warns:
         ConvergenceWarning: repetitions differ by more than a tenth of a nat (standard error).
     """
-    prior = {**POPULATION, **(population or {})}
-    generator = torch.Generator().manual_seed(seed)
-    found = []
-    for learner in learners:
+
+    def evidence(learner: Learner, prior: Population, generator: torch.Generator) -> Tensor:
         if not learner.free:
             raise AgentError("compare_groups: a learner has no free parameter; use compare.")
         subjects = Subjects(learner, behaviour)
@@ -216,7 +212,23 @@ def compare_groups(
         each = torch.cat([island.log_evidence for island in islands])
         tail = max(float(pareto_k(island.log_weights).max()) for island in islands)
         _warn("group", tail, each.std()[None] / math.sqrt(ISLANDS))
-        found.append(each.logsumexp(0) - math.log(ISLANDS))
+        return each.logsumexp(0) - math.log(ISLANDS)
+
+    return _of_each(learners, evidence, population, seed)
+
+
+def _of_each(
+    learners: Iterable[Learner],
+    evidence: Callable[[Learner, Population, torch.Generator], Tensor],
+    population: Population | None,
+    seed: int,
+) -> Tensor:
+    """Ask for the log evidence of one learner after the other, `(learners, ...)` nats."""
+    prior = {**POPULATION, **(population or {})}
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for learner in learners:
+        found.append(evidence(learner, prior, generator))
     return torch.stack(found).to(torch.get_default_dtype())
 
 
@@ -228,7 +240,7 @@ def _warn(of: str, tail: float, errors: Tensor) -> None:
             f"{MAX_PARETO_K}) and a standard error of up to {float(errors.max()):.2f} nats "
             f"(expected at most {MAX_ERROR}): raise num_samples.",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=5,  # whoever compares
         )
 
 

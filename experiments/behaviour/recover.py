@@ -4,6 +4,7 @@
     python -m aif_dcpc.experiments.behaviour.recover group        # the same, the population inferred
     python -m aif_dcpc.experiments.behaviour.recover compare      # which learner made the behaviour
     python -m aif_dcpc.experiments.behaviour.recover compare_groups  # the same, the population unknown
+    python -m aif_dcpc.experiments.behaviour.recover bound        # what no estimate could exceed
 
 The task: four arms, all shown after each choice; on each trial one of them wins and one loses,
 independently. The arm that wins in .8 of the trials changes with probability 1/20, and so does,
@@ -13,6 +14,7 @@ choose. `--arms 2 --blind 0` is a task with two arms, in which habits are told l
 """
 
 import argparse
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +30,7 @@ from aif_dcpc.agents.behaviour import (
     fit_behaviour,
     simulate,
 )
-from aif_dcpc.agents.behaviour_evidence import compare, compare_groups
+from aif_dcpc.agents.behaviour_evidence import Subjects, compare, compare_groups
 from aif_dcpc.agents.behaviour_table import Behaviour
 from aif_dcpc.commands.command import run_script
 
@@ -144,10 +146,34 @@ def measure_comparison(task: Task, *, seeds: range, group: bool) -> None:
     print(f"least by which it was ahead: {least:.1f} nats")
 
 
+def measure_bound(task: Task, *, seeds: range) -> None:
+    """Print the largest correlation with the truth that any function of the data has, by parameter.
+
+    It is that of exact posterior means, the root of 1 - E[posterior variance] / prior variance, here
+    by weighed draws of each subject's posterior, over subjects of all data sets.
+    """
+    learner = LEARNERS["full"]
+    spreads = torch.tensor([POPULATION[name][1] for name in learner.free]).double()
+    told: list[Tensor] = []
+    for seed in seeds:
+        _, data = simulated(learner, task, seed)
+        generator = torch.Generator().manual_seed(seed)
+        cloud = Subjects(learner, data).cloud(POPULATION, 4096, generator)
+        weights = cloud.log_weights.softmax(0)[..., None]
+        off = cloud.points - (weights * cloud.points).sum(0)
+        told.append(1 - (weights * off.square()).sum(0) / spreads.square())
+        shares = torch.cat(told)
+        bound = shares.mean(0).sqrt()
+        error = shares.std(0) / math.sqrt(len(shares)) / (2 * bound)
+        numbers = zip(learner.free, bound.tolist(), error.tolist(), strict=True)
+        each = ", ".join(f"{name} {value:.3f} (se {se:.3f})" for name, value, se in numbers)
+        print(f"{len(shares)} subjects: {each}", flush=True)
+
+
 def main() -> None:
     """Fit or compare, for so many simulated data sets."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["fit", "group", "compare", "compare_groups"])
+    parser.add_argument("what", choices=["fit", "group", "compare", "compare_groups", "bound"])
     parser.add_argument("--seeds", type=int, default=1, help="how many data sets")
     parser.add_argument("--seconds", type=float, default=120.0, help="of processor time for a fit")
     parser.add_argument("--first", type=int, default=0, help="seed of the first")
@@ -158,6 +184,8 @@ def main() -> None:
     task = Task(wanted.arms, wanted.blind)
     if wanted.what.startswith("compare"):
         measure_comparison(task, seeds=seeds, group=wanted.what == "compare_groups")
+    elif wanted.what == "bound":
+        measure_bound(task, seeds=seeds)
     else:
         is_group = wanted.what == "group"
         measure_fit(task, group=is_group, seeds=seeds, seconds=wanted.seconds, particles=16)
