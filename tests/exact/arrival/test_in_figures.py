@@ -1,27 +1,24 @@
-"""What is said in figures, from both sides of each: budgets of climbs and warm-ups, and where a word is due."""
+"""Budgets and windows in figures, from both sides of each: climbs, warm-ups, draws."""
 
 import math
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.distributions import Bernoulli, Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel
-from aif_dcpc.inference.arrival import cloud, progress, start, unseen
+from aif_dcpc.inference.arrival import cloud, progress, start
 from aif_dcpc.inference.arrival import sample as sampling
 from aif_dcpc.inference.arrival import warm_up as warming
 from aif_dcpc.inference.arrival.build import build_sampler
 from aif_dcpc.inference.arrival.climb import Climb, climb
-from aif_dcpc.inference.arrival.excursions import Excursion
-from aif_dcpc.inference.arrival.judge import Verdict, judge, leaning
+from aif_dcpc.inference.arrival.judge import Verdict
 from aif_dcpc.inference.arrival.kept import Kept
-from aif_dcpc.inference.arrival.vague_quantiles import VagueQuantile
 from aif_dcpc.inference.arrival.warm_up import Window
 from aif_dcpc.inference.model.isolation import no_validation
-from aif_dcpc.inference.queries.diagnostics import is_clustered
-from aif_dcpc.inference.queries.looks import Looks
+from aif_dcpc.inference.moves.hamiltonian import Metric
+from aif_dcpc.inference.moves.interweaving import interweavings
 
 GOOD = Verdict(1.0, "z", 0.0, 0.0, 0.8, torch.zeros(0))
 
@@ -186,107 +183,45 @@ def test_ten_thousand_numbers_outside_a_block_are_not_too_many_for_a_run_to_star
     assert (cloud._fitting_number(state) is not None) is fits
 
 
-# -- verdicts --------------------------------------------------------------------------------------
+# -- starts and steps ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "changes, is_good, is_settled, is_slow, may_improve",
-    [
-        ({"r_hat": 1.03}, True, True, False, False),
-        ({"r_hat": 1.031}, True, False, False, False),
-        ({"r_hat": 1.05}, True, False, False, False),
-        ({"r_hat": 1.051}, False, False, True, True),
-        ({"r_hat": 2.0}, False, False, True, True),
-        ({"r_hat": 2.01}, False, False, False, True),
-        ({"share": 0.1}, True, True, False, False),
-        ({"share": 0.099}, True, True, True, True),
-        ({"lean": 5.0}, True, True, False, False),
-        ({"lean": 5.1}, False, False, False, True),
-        ({"astray": 0.01}, False, False, True, True),
-        ({"stuck": 0.01}, False, False, False, True),
-        ({"stuck": 0.01, "share": 0.01}, False, False, False, True),
-        ({"heavy": "z", "share": 0.01}, False, False, False, False),
-        ({"not_finite": "z", "share": 0.01}, False, False, False, False),
-        ({"unseen": 0.2}, False, False, False, False),
-        ({"excursion": Excursion("z", 0.1)}, True, True, False, False),
-        ({"excursion": Excursion("z", 0.101)}, False, False, False, True),
-        ({"vague": VagueQuantile("z", 0.05, 0.1)}, True, True, False, False),
-        ({"vague": VagueQuantile("z", 0.05, 0.101)}, False, False, False, True),
-    ],
-)
-def test_where_a_word_is_due(changes, is_good, is_settled, is_slow, may_improve):
-    verdict = replace(GOOD, **changes)
-    assert verdict.is_good is is_good
-    assert verdict.is_settled is is_settled
-    assert verdict.is_slow is is_slow
-    assert verdict.may_improve is may_improve
-    assert verdict.wants_more is (is_slow or (is_good and not is_settled))
+@pytest.mark.parametrize("dimension, most", [(1, 30.0), (10, 30.0), (20, 60.0)])
+@pytest.mark.parametrize("spare, moves", [(0.1, True), (-0.1, False), (math.nan, False)])
+def test_noise_is_added_where_it_costs_three_nats_a_dimension_at_most(
+    dimension, most, spare, moves
+):
+    place = torch.zeros(4, 1, dimension).double()
+
+    def density(x):
+        height = torch.where(x[..., 0] == 0, 0.0, -most + (0.1 if math.isnan(spare) else spare))
+        return height, torch.full_like(x, math.nan if math.isnan(spare) else 1.0)
+
+    pairs = torch.zeros(8, 4, 1, dimension)
+    found = Climb(place, torch.zeros(4, 1).double(), place, pairs, pairs, 1)
+    metric = Metric(torch.eye(dimension)[None].double())
+    start._spread(density, found, metric, torch.Generator().manual_seed(0))
+    assert bool((found.place != 0).all()) is moves
+    assert bool((found.log_prob < 0).all()) is moves
+    assert found.score.eq(1.0 if moves else 0.0).all()
+    assert found.evaluations == 2
 
 
-def test_where_most_chains_are_lost_their_disagreement_is_no_cause_of_its_own():
-    lost = replace(GOOD, r_hat=1.5, stuck=0.3, astray=0.2)
-    assert len(lost.warnings()) == 3
-    assert len(replace(lost, astray=0.21).warnings()) == 2
+def test_steps_of_a_chain_are_shortened_to_a_ten_thousandth_at_most():
+    move = gaussian_sampler().moves[0]
+    for _ in range(20):
+        move.adapt_chains(torch.zeros(4, 1))
+    assert move.relative.flatten().tolist() == pytest.approx([1e-4] * 4)
+    move.adapt(torch.zeros(4, 1))
+    move.restart()
+    assert move.time == 6
 
 
-@pytest.mark.parametrize("acceptance, stuck", [(0.11, 0.0), (0.09, 1 / 16)])
-def test_a_chain_stands_still_below_a_tenth(acceptance, stuck):
-    rates = torch.full((16, 1), 0.8)
-    rates[3] = acceptance
-    found = judge([normals(100, 16, 1, 1)], [], normals(100, 16, 1), rates, ["z"])
-    assert found.stuck == stuck and found.lowest == pytest.approx(acceptance)
-
-
-@pytest.mark.parametrize("depth, astray", [(2.8, 0.0), (3.3, 1 / 16)])
-def test_a_chain_lies_astray_three_deviations_below_the_median(depth, astray):
-    heights = normals(4000, 16, 1)
-    heights[:, 3] = heights[:, 3] - heights[:, 3].mean()
-    spread = (1 + depth**2 * 15 / 256) ** 0.5  # of all, with one chain lower by depth
-    for _ in range(30):
-        spread = (1 + (depth * spread) ** 2 * 15 / 256) ** 0.5
-    heights[:, 3] -= depth * spread
-    places = normals(4000, 16, 1, 1)
-    found = judge([places], [], heights, torch.full((16, 1), 0.8), ["z"])
-    assert found.astray == astray
-
-
-@pytest.mark.parametrize("chains, known", [(15, False), (16, True)])
-def test_sixteen_chains_know_an_error_of_a_mean(chains, known):
-    assert (leaning([1 + normals(chains, 1, 1)], 1) != [0.0]) is known
-
-
-# -- what looks see --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("height, seen", [(2.9, 0), (3.1, 1)])
-def test_a_point_three_nats_above_all_draws_is_looked_at(height, seen, monkeypatch):
-    sampler = gaussian_sampler()
-    asked = []
-    monkeypatch.setattr(unseen, "climb", lambda *given: asked.append(given) or climb(*given))
-    monkeypatch.setattr(unseen._Spike, "at", lambda *given: None)
-    place = sampler.point.place
-    highest = unseen.Highest(place, torch.full((4, 1), height))
-    with no_validation(), torch.no_grad():
-        assert unseen.unseen_mass(sampler, highest, place[None], torch.zeros(1, 4, 1)) == 0
-    assert len(asked) == seen
-
-
-@pytest.mark.parametrize("looks, told", [(15, False), (16, True)])
-def test_sixteen_looks_are_enough_to_tell_that_particles_stay_apart(looks, told):
-    apart = torch.arange(4.0)[:, None] * 100
-    clouds = [{"z": apart + normals(4, 1, seed=n)} for n in range(looks)]
-    found = Looks(0, 1, 200, clouds, [torch.zeros(4, 1)] * looks)
-    roles = SimpleNamespace(latent=("z",), circular=frozenset())
-    state = SimpleNamespace(num_particles=4, origin="", conditioning=roles)
-    assert bool(found.doubts(state)) is told
-
-
-def test_clusters_of_one_datum_show_beside_another_that_is_wide():
-    """Eight chains whose means of the first datum are spread far and evenly, and of the second sit in two places."""
-    trace = normals(40, 8, 2)
-    trace[:, :, 0] += (
-        100 * torch.linspace(-1, 1, 8).double()[torch.tensor([0, 5, 2, 7, 4, 1, 6, 3])]
-    )
-    assert not is_clustered(trace)
-    trace[:, :, 1] += torch.where(torch.arange(8) < 4, 0.0, 9.0)
-    assert is_clustered(trace)
+@pytest.mark.parametrize("size, moves", [(50, 1), (51, 0)])
+def test_fifty_numbers_that_set_a_scale_move_beside_what_they_scale(size, moves):
+    model = GraphicalModel()
+    model.add_site("s", lambda: Normal(torch.zeros(size), 1.0))
+    model.add_site("z", lambda s: Normal(torch.zeros(size), s.exp()), ["s"])
+    model.add_site("x", lambda z: Normal(z.sum(-1), 1.0), ["z"])
+    state = DCPC(model, num_particles=2).init({"x": torch.zeros(1)}, seed=0)
+    assert len(interweavings(state, frozenset())) == moves
