@@ -34,6 +34,11 @@ class Steps:
     weight: Floats
     anywhere: Floats
 
+    @property
+    def after(self) -> tuple[Ints, Floats, Floats]:
+        """What follows and how likely: `following`, `weight` and `anywhere`."""
+        return self.following, self.weight, self.anywhere
+
     @classmethod
     def lay_out(
         cls,

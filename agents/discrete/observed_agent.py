@@ -20,6 +20,7 @@ from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.discrete import requirements
 from aif_dcpc.agents.discrete.drawn_tables import DrawnTables
 from aif_dcpc.agents.discrete.dynamic_programming import Steps, follow, iterate
+from aif_dcpc.agents.discrete.episode_lengths import EpisodeLengths
 from aif_dcpc.agents.discrete.outcomes import Outcomes
 from aif_dcpc.agents.discrete.prediction import Prediction
 from aif_dcpc.agents.discrete.transitions import Transitions
@@ -31,6 +32,7 @@ from aif_dcpc.agents.streams import of_one_world
 FEW = 50  # steps during which the shared part is inferred at each step
 TIED = 1e-6  # nats
 USUAL = 16.0  # nats, over the root of the number of rows: chosen on worlds of 64 to 3,000 rows
+FINAL = 20  # times as many sweeps for a frozen agent, whose tables stay
 TRY_WITH = {"num_particles": 2}
 
 
@@ -51,7 +53,8 @@ class ObservedAgent(BaseAgent):
             learn the last digits there.
         reward_scale: nats by which the largest reward met is preferred to none; by default less in
             larger worlds, of which there is more to learn first (a rule of thumb, see `USUAL`).
-        discount: weight of the next step against this one.
+        discount: weight of the next step against this one; a frozen agent looks ahead for as long as
+            episodes lasted that were cut off, if that is farther.
         growth: share by which the life grows before what rows share is inferred anew (tables
             themselves are exact at every step).
         novel: concentration of the prior over an action's usual effects.
@@ -102,6 +105,7 @@ class ObservedAgent(BaseAgent):
             False: np.zeros(num_states),
         }
         self.steps_at_inference = 0
+        self.lengths = EpisodeLengths()
         self.states: Ints = np.zeros(1, np.int64)
         self.actions: Ints = np.zeros(1, np.int64)
         self.scalars: dict[str, float] = {}
@@ -155,6 +159,7 @@ class ObservedAgent(BaseAgent):
             self.states = np.zeros(len(seeds), np.int64)
             self.actions = np.zeros(len(seeds), np.int64)
             self.drawn += [self._new_draw() for _ in range(len(self.drawn), len(seeds))]
+        self.lengths.begin(seeds)
         for drawn, seed in zip(self.drawn, seeds, strict=False):
             if seed is not None:
                 drawn.forget()
@@ -215,20 +220,13 @@ class ObservedAgent(BaseAgent):
             self.transitions,
             self.outcomes,
             scale=self.reward_scale,
-            discount=self.discount,
+            discount=self.lengths.discount(self.discount) if self.frozen else self.discount,
         )
         told = np.maximum(self.prediction.novelty - self.least_novelty, 0.0)
         self.told = told if learns else np.zeros_like(told)
         cost = steps.cost - self.told
-        found, self.sweeps = iterate(
-            values,
-            cost,
-            steps.following,
-            steps.weight,
-            steps.anywhere,
-            self.max_iterations,
-            self.tolerance,
-        )
+        limits = self.max_iterations * (FINAL if self.frozen else 1), self.tolerance
+        found, self.sweeps = iterate(values, cost, *steps.after, *limits)
         self.immediate = steps.cost
         self.ahead = steps
         return found
@@ -238,16 +236,8 @@ class ObservedAgent(BaseAgent):
         if self.ahead is None or not self.told.any():
             self.told_ahead[:] = 0.0
             return
-        follow(
-            self.told_ahead,
-            self.told,
-            found.argmin(1),
-            self.ahead.following,
-            self.ahead.weight,
-            self.ahead.anywhere,
-            self.max_iterations,
-            self.tolerance,
-        )
+        limits = self.max_iterations, self.tolerance
+        follow(self.told_ahead, self.told, found.argmin(1), *self.ahead.after, *limits)
 
     def feedback_batch(
         self,
@@ -260,6 +250,7 @@ class ObservedAgent(BaseAgent):
         if self.frozen:
             return
         start = time.perf_counter()
+        self.lengths.count(truncated)
         rows = []
         told = (self.states, self.actions, self._states(observations), rewards, terminated)
         for state, action, reached, reward, ended in zip(*told, strict=True):
@@ -376,6 +367,7 @@ class ObservedAgent(BaseAgent):
             "told_ahead": torch.from_numpy(self.told_ahead.copy()),
             "values": torch.from_numpy(np.stack([self.values[False], self.values[True]])),
             "steps_at_inference": self.steps_at_inference,
+            "lengths": self.lengths.state_dict(),
             "state": self.states.tolist(),
             "action": self.actions.tolist(),
         }
@@ -396,5 +388,7 @@ class ObservedAgent(BaseAgent):
         exploiting, exploring = state["values"].numpy().copy()
         self.values = {False: exploiting, True: exploring}
         self.steps_at_inference = int(state["steps_at_inference"])
+        if "lengths" in state:  # nor has it these
+            self.lengths.load_state_dict(state["lengths"])
         self.states = np.atleast_1d(np.array(state["state"], np.int64))
         self.actions = np.atleast_1d(np.array(state["action"], np.int64))

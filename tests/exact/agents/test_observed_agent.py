@@ -7,6 +7,7 @@ from rings import Ring, Slippery, agent_of_ring, certain, walk
 
 from aif_dcpc.agent_runs.worlds import stacked
 from aif_dcpc.agents.discrete.dynamic_programming import Steps, follow, iterate
+from aif_dcpc.agents.discrete.episode_lengths import EpisodeLengths
 from aif_dcpc.agents.discrete.observed_agent import ObservedAgent
 from aif_dcpc.agents.discrete.outcomes import Outcomes
 from aif_dcpc.agents.discrete.requirements import state_sizes
@@ -98,6 +99,50 @@ def test_a_ring_is_learned_and_walked_the_short_way():
 
 
 # -- several worlds at once ------------------------------------------------------------------------
+
+
+WAY = 50  # steps of a corridor with a reward of 1 at its end; .5 is to be had at once
+
+
+def corridor(agent, actions):
+    """Live an episode of the corridor by given actions: 0 takes .5 at the start, all others go on."""
+    agent.begin(seed=0)
+    for place, action in enumerate(actions):
+        agent.act({"state": np.array(place)})
+        agent.actions[:] = action
+        taken = place == 0 and action == 0
+        last = place + 1 == WAY
+        reached = place if taken or last else place + 1
+        reward = 0.5 if taken else float(last)
+        agent.feedback({"state": np.array(reached)}, reward, taken or last, False)
+
+
+def test_a_frozen_agent_looks_ahead_for_as_long_as_episodes_last():
+    """With .98 a step the end of the corridor is worth .37, where episodes last 200 steps .78."""
+    space = gymnasium.spaces.Dict(state=gymnasium.spaces.Discrete(WAY))
+    agent = ObservedAgent.build(space, 2, {}, {"inference": {"num_particles": 2}}, 0)
+    for number in range(6):
+        corridor(agent, [0])
+        corridor(agent, [1] + [number % 2] * (WAY - 1))
+    agent.freeze()
+    agent.begin(seed=0)
+    assert agent.act({"state": np.array(0)}) == 0
+    agent.lengths.longest = 200
+    assert agent.act({"state": np.array(0)}) == 1
+    twin = ObservedAgent.build(space, 2, {}, {"inference": {"num_particles": 2}}, 0)
+    twin.load_state_dict(agent.state_dict())
+    assert twin.lengths.discount(0.98) == 0.995
+
+
+def test_the_longest_episode_that_was_cut_off_is_found_in_every_world():
+    lengths = EpisodeLengths()
+    assert lengths.discount(0.9) == 0.9
+    lengths.begin([1, 2])
+    for cut in ([False, False], [False, True], [False, False], [True, False]):
+        lengths.count(np.array(cut))
+        lengths.begin([0 if over else None for over in cut])
+    assert lengths.longest == 4 and lengths.running.tolist() == [0, 2]
+    assert lengths.discount(0.5) == 0.75 and lengths.discount(0.8) == 0.8
 
 
 def live_together(agent, worlds, steps, *, log=None):
