@@ -55,7 +55,7 @@ from aif_dcpc.inference.queries.looks import LEAST_FIRST_SWEEPS, LEAST_SWEEPS, L
 from aif_dcpc.inference.sampler import Readout
 from aif_dcpc.inference.settings import check_integer, check_seed
 from aif_dcpc.inference.smc.append import append
-from aif_dcpc.inference.smc.recent import merge_window
+from aif_dcpc.inference.smc.recent import for_constants_alone, merge_window
 from aif_dcpc.inference.smc.starts import with_possible_start
 from aif_dcpc.inference.sweeping import Record, Swept, judged, make_moves, part_to_sweep, readout
 from aif_dcpc.misspelt import unknown_name
@@ -345,6 +345,8 @@ class DCPC(Estimates):
         info = Info(found.acceptance, self.log_joint(part), found.trace)
         self.check_finite(part, info)
         after = part if whole is state else merge_window(state, part)
+        if recent and whole is state and state.sweeps >= state.doubled + self.warmup:
+            after = for_constants_alone(state, after)
         if state.origin == POSTERIOR:
             after = after.replace(origin=POSTERIOR)
         made = Swept(after, info, num_sweeps)

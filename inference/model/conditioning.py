@@ -139,6 +139,7 @@ def _first_cloud(
         length=time,
         log_evidence=weights.new_zeros(batch),
         opened_length=time,
+        doubled_length=time,
         origin=PRIOR,
     )
 

@@ -31,8 +31,8 @@ from aif_dcpc.inference.model.inputs import check_input, like_past
 from aif_dcpc.inference.model.parameters import Snapshot
 from aif_dcpc.misspelt import unknown_name
 
-GROWTH = 1.025  # of a series that constants stand beside, before moves learn again
-SERIES_GROWTH = 2  # of a series alone
+GROWTH = 1.025  # of a series that constants stand beside, before it is swept whole and they learn
+SERIES_GROWTH = 2  # before moves of the series learn again
 PRIOR = "prior"
 POSTERIOR = "posterior"
 
@@ -145,6 +145,8 @@ class State:
         snapshot: the parameters that the cache was evaluated under; None where nobody has looked.
         opened: number of sweeps made when moves last began to adapt.
         opened_length: number of slices then.
+        doubled: number of sweeps made when those of the series last did.
+        doubled_length: number of slices then.
         origin: `PRIOR` for a cloud as `init` has drawn it; `POSTERIOR` for one that a run has left
             whose particles came from draws of the posterior; "" for any other.
     """
@@ -163,6 +165,8 @@ class State:
     snapshot: Snapshot | None = None
     opened: int = 0
     opened_length: int = 0
+    doubled: int = 0
+    doubled_length: int = 0
     origin: str = ""
 
     @property
@@ -233,22 +237,30 @@ class State:
         learned = {
             n: a.reopened() if hasattr(a, "reopened") else a for n, a in self.adaptation.items()
         }
-        return replace(self, adaptation=learned, opened=self.sweeps, opened_length=self.length)
+        return replace(self, adaptation=learned)._opened()._doubled()
 
     def followed(self) -> "State":
         """Return a cloud that has grown with moves that learn on, where it has grown by so much.
 
         The conditionals of latents without time sharpen with every slice, and only sweeps of the
         whole series move them: a fortieth more is enough. Those of a series are alike everywhere,
-        once it is long.
+        once it is long: sweeps of its last slices learn again only where it has doubled.
         """
-        growth = GROWTH if self.has_timeless_latents else SERIES_GROWTH
-        if self.length < growth * self.opened_length:
+        has_doubled = self.length >= SERIES_GROWTH * self.doubled_length
+        has_grown = self.has_timeless_latents and self.length >= GROWTH * self.opened_length
+        if not (has_doubled or has_grown):
             return self
         learned = {
             n: a.resumed() if hasattr(a, "resumed") else a for n, a in self.adaptation.items()
         }
-        return replace(self, adaptation=learned, opened=self.sweeps, opened_length=self.length)
+        found = replace(self, adaptation=learned)._opened()
+        return found._doubled() if has_doubled else found
+
+    def _opened(self) -> "State":
+        return replace(self, opened=self.sweeps, opened_length=self.length)
+
+    def _doubled(self) -> "State":
+        return replace(self, doubled=self.sweeps, doubled_length=self.length)
 
     @property
     def has_timeless_latents(self) -> bool:

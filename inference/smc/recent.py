@@ -26,7 +26,7 @@ def recent_slices(state: State, length: int) -> State:
     part = state.last(length)
     if part is state:
         return state
-    part = hold_timeless(part)
+    part = hold_timeless(part).replace(opened=state.doubled)  # its moves learn as those of a series
     masks = dict(part.masks)
     for name in part.conditioning.latent:
         masks[name] = _held(part.values[name], masks.get(name), _longest(state.conditioning))
@@ -48,6 +48,16 @@ def merge_window(state: State, part: State) -> State:
         past = state.values[name].shape[2] - part.values[name].shape[2]
         values[name] = torch.cat([state.values[name][:, :, :past], part.values[name]], 2)
     return state.replace(values=values, cache={}, adaptation=part.adaptation, sweeps=part.sweeps)
+
+
+def for_constants_alone(state: State, swept: State) -> State:
+    """A whole cloud swept for the sake of sites without time: moves of the series stay as windows know them.
+
+    Windows need no new factorisations then.
+    """
+    sites = state.conditioning.factor_graph.model.sites
+    kept = {n: a for n, a in state.adaptation.items() if n in sites and sites[n].period is not None}
+    return swept.replace(adaptation={**swept.adaptation, **kept})
 
 
 def _longest(conditioning: Conditioning) -> int:

@@ -118,15 +118,31 @@ def test_windows_move_constants_when_the_series_has_grown_and_only_then():
     state = engine.init({"o": torch.zeros(1, 100)}, seed=0)
     state, _ = engine.run(state, 5, recent=10)  # the first call sweeps all
     moved = []
-    for _ in range(6):
+    for length in range(101, 107):
         state = engine.append(state, {"o": torch.zeros(1)})
         before = state
         state, _ = engine.run(state, 3, recent=10)
         past = torch.equal(before.values["s"][:, :, :80], state.values["s"][:, :, :80])
         constant = torch.equal(before.values["drift"], state.values["drift"])
         assert past == constant
-        moved.append(not constant)
-    assert moved == [False, False, True, False, False, True]  # 103 and 106 slices
+        moved += [] if constant else [length]
+    assert moved == [103, 106]
+
+
+def test_beside_constants_a_series_learns_where_it_has_doubled_and_they_wherever_it_has_grown():
+    """Two sweeps of a warm-up each: every slice of the first forty is a growth, and the fortieth a doubling."""
+    engine = DCPC(drifting("global"), num_particles=8, warmup=2)
+    state = engine.init({"o": torch.zeros(1, 20)}, seed=0)
+    state, _ = engine.run(state, 5)
+    learned = {"s": [], "drift": []}
+    for length in range(21, 44):
+        state = engine.append(state, {"o": torch.zeros(1)})
+        before = {n: state.adaptation[n].updates for n in learned}
+        state, _ = engine.run(state, 1, recent=10)
+        for name, lengths in learned.items():
+            lengths += [length] if state.adaptation[name].updates != before[name] else []
+    assert learned["s"] == [40, 41]
+    assert learned["drift"] == [*range(21, 42), 43]  # the 42nd is less than a fortieth more
 
 
 def test_a_series_alone_learns_again_when_it_has_doubled():
