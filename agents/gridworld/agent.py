@@ -140,12 +140,12 @@ class HierarchicalAgent(BaseAgent):
     def _belief(self, total: Counts) -> Belief:
         """The present state of the world, given expected counts of all episodes."""
         now = self.episode_filter.now
-        belief = belief_of(now.grid, now.particles, now.history, now.weights, total)
-        return self.episode_filter.with_wanderers(belief)
+        return belief_of(now.grid, now.particles, now.history, now.weights, total)
 
     def _recalling(self, total: Counts) -> Belief:
-        """The same, and what earlier episodes say of cells that were not seen yet."""
-        return self.episode_filter.with_layouts(self._belief(total))
+        """The same, with what earlier episodes say of cells not seen yet, and with what moves by itself."""
+        belief = self.episode_filter.with_layouts(self._belief(total))
+        return self.episode_filter.with_wanderers(belief)
 
     def _choose(self, plan: Plan, greedy: bool) -> int:
         """Take the least expected free energy (ties at random), or draw by softmax(-precision EFE)."""
@@ -244,7 +244,8 @@ class HierarchicalAgent(BaseAgent):
         """Draw the map with the plan; after the last step of an episode with what came of it."""
         path = plan.path
         if self.over:
-            belief = self._belief(self.episode_filter.counts() + self.episode_filter.now.grid.past)
+            total = self.episode_filter.counts() + self.episode_filter.now.grid.past
+            belief = self.episode_filter.with_wanderers(self._belief(total))
             path = path[:0]
         tokens = self.episode_filter.vocabulary.tokens.members
         return map_picture(belief, token_tiles(tokens, self.tiles, belief.cells.shape[1]), path)

@@ -293,13 +293,9 @@ class EpisodeFilter:
         return self.now.counts_by_particle().average(self.now.weights)
 
     def with_wanderers(self, belief: Belief) -> Belief:
-        """A belief in which moving things stand where they are seen now."""
-        moving = self.moving()
-        if not moving:
-            return belief
+        """A belief in which moving things stand where they are seen now, and may be gone later."""
         shown = self.vocabulary.encode(self.episode.view[-1], self.view.unseen_token)
-        there = np.isin(shown, moving)
-        return belief.with_tokens(self._cells(-1)[0][there], shown[there])
+        return self.wanderers.standing(belief, self._cells(-1)[0], shown, self.vocabulary)
 
     def with_layouts(self, belief: Belief) -> Belief:
         """A belief in which cells that were not seen yet hold what known layouts say."""

@@ -1,16 +1,18 @@
 """Things that change their places by themselves: found out by watching cells that nobody acted on.
 
 They are no part of the map, which only the agent changes: a cell that shows one is out of sight as
-far as the map goes, and the thing is where it was seen last.
+far as the map goes. Now the thing stands where it is seen; at the next step it may have gone.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.model.looks import Looks
 from aif_dcpc.agents.gridworld.model.vocabulary import Vocabulary
+from aif_dcpc.agents.gridworld.planning.belief import Belief
 
 OFTEN = 0.3  # a kind of which more sightings are followed by something else in the cell moves
 PRIOR = 0.5, 9.5  # pseudo-sightings: gone, and still there
@@ -54,3 +56,24 @@ class Wanderers:
         return [
             slot for slot, t in enumerate(vocabulary.tokens.members) if moves[self.looks.kind[t]]
         ]
+
+    def standing(self, belief: Belief, cells: Ints, shown: Ints, vocabulary: Vocabulary) -> Belief:
+        """A belief in which things that move stand where they are seen now, and may be gone later.
+
+        Args:
+            belief: over the map without them.
+            cells: `(P,)` map cells of the view.
+            shown: `(P,)` slots seen in them.
+            vocabulary: of the slots.
+        """
+        moving = self.slots(vocabulary)
+        if not moving:
+            return belief
+        there = np.isin(shown, moving)
+        now = belief.with_tokens(cells[there], shown[there])
+        raw = np.array(vocabulary.tokens.members)[shown[there]]
+        kinds = self.looks.kind[raw]
+        stays = (self.counts[:, 1] / self.counts.sum(1))[kinds, None]
+        later = belief.cells.copy()
+        later[cells[there]] = (1 - stays) * later[cells[there]] + stays * now.cells[cells[there]]
+        return replace(now, later=later)

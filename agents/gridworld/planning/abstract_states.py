@@ -116,13 +116,24 @@ class Search:
         self.relaxation = Relaxation(tables, region)
         most = np.maximum(tables.writes, tables.takes).max((1, 2))
         self.effects: list[int] = np.flatnonzero(most >= 0).tolist()
-        outside = belief.unseen[None]
-        self.present = np.concatenate([belief.cells[region.index], outside])
+        lasting = belief.cells if belief.later is None else belief.later
+        self.present = self._laid_out(belief, lasting)
         self.found: list[AbstractState] = []
         self.reward_known = False
         self.numbers: dict[Key, int] = {}
         self._number(key_of(belief.hand, belief.passed, {}), 0)
         self._run(int(region.state(belief.pose[belief.likeliest])))
+        self.moment = 0 if belief.later is None else self._momentary(belief)
+
+    def _laid_out(self, belief: Belief, cells: Floats) -> Floats:
+        """Cells of the region, and one for everything outside."""
+        return np.concatenate([cells[self.region.index], belief.unseen[None]])
+
+    def _momentary(self, belief: Belief) -> int:
+        """Number of the abstract state that holds for one step, while what moves stands where it is."""
+        now = self._laid_out(belief, belief.cells)
+        self.found.append(self._node(belief.hand, belief.passed, {}, now, 0))
+        return len(self.found) - 1
 
     def _run(self, state: int) -> None:
         """Expand abstract states and open interactions, those nearest to reward first."""
@@ -241,10 +252,15 @@ class Search:
             cells = self.present.copy()
             for cell, token in changes.items():
                 cells[cell] = np.eye(cells.shape[1])[token]
-            chance = (cells @ self.tables.transition[:, :, hand].max(0))[self.region.cell_ahead]
             self.numbers[key] = len(self.found)
-            self.found.append(AbstractState(hand, passed, changes, cells, chance, parent))
+            self.found.append(self._node(hand, passed, changes, cells, parent))
         return self.numbers[key]
+
+    def _node(
+        self, hand: int, passed: int, changes: dict[int, int], cells: Floats, parent: int
+    ) -> AbstractState:
+        chance = (cells @ self.tables.transition[:, :, hand].max(0))[self.region.cell_ahead]
+        return AbstractState(hand, passed, changes, cells, chance, parent)
 
     def _distances(self, chance: Floats, entries: Ints) -> Floats:
         """Steps from the nearest entry to each state along passable motions."""
@@ -282,6 +298,9 @@ class Search:
                 bound[number, at, event] = child * size + at
                 if (cell, event) in node.children:
                     after[number, at, event] = child * size + at
+        if self.moment:
+            after[self.moment] = after[0]
+            bound[self.moment] = bound[0]
         return after.reshape(-1, after.shape[2]), bound.reshape(-1, after.shape[2])
 
     def _opened(self) -> dict[Interaction, dict[tuple[int, int], int]]:

@@ -190,6 +190,8 @@ class Belief:
         visited: pose (y, x, heading) -> the last views seen there, `(P,)` codes, that differ in what
             was out of sight.
         likeliest: number of the heaviest particle of those in the likeliest place.
+        later: `(M, V)` belief over the cells from the next step on, where things that change their
+            places by themselves may have gone; None where nothing does.
     """
 
     origin: Ints
@@ -202,6 +204,7 @@ class Belief:
     passed: int
     visited: dict[tuple[int, int, int], list[Ints]]
     likeliest: int = 0
+    later: Floats | None = None
 
     def with_tokens(self, at: Ints, tokens: Ints) -> "Belief":
         """The same, surely with tokens `(n,)` in map cells `(n,)` that are seen now."""

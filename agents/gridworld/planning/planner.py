@@ -119,7 +119,7 @@ class Planner:
         """Expected free energy of every action at the present belief."""
         region = self._region = region_of(belief, tables, geometry, self._region)
         search = Search(belief, tables, region, self.budget, self.intended, self.turn)
-        roots = region.state(belief.pose)
+        roots = search.moment * len(region.cell_ahead) + region.state(belief.pose)
         stage, at = self._stage(search, belief, tables, geometry, roots)
         never = np.full(len(stage.preference), self.preferences.log_preference_of_never)
         pragmatic = self._value(stage, never, np.full(len(never), -np.inf))

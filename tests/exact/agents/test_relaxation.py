@@ -10,8 +10,10 @@ from aif_dcpc.agents.gridworld.model.geometry import MOTIONS, geometry_of
 from aif_dcpc.agents.gridworld.planning.abstract_states import Search, SearchBudget
 from aif_dcpc.agents.gridworld.planning.arrivals import ArrivalTables
 from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables
+from aif_dcpc.agents.gridworld.planning.planner import Plan, Planner
 from aif_dcpc.agents.gridworld.planning.region import Region, region_of
 from aif_dcpc.agents.gridworld.planning.relaxation import Outlook, Relaxation
+from aif_dcpc.agents.preferences import Preferences
 from aif_dcpc.agents.protocol import EgocentricView
 
 FLOOR, WALL, BALL, KEY, LOCKED, OPEN = range(6)
@@ -21,6 +23,9 @@ AHEAD = 4  # motion by one cell
 TURNED = 1
 TAKEN, UNLOCKED, PUT = 8, 9, 10
 SIZE = 32
+VIEW = EgocentricView(
+    rows=3, columns=3, own_cell=(2, 1), num_tokens=6, unseen_token=99, empty_hand_token=0
+)
 
 
 def corridor(
@@ -31,10 +36,7 @@ def corridor(
     A key is taken by an empty hand, unlocks a door in hand, and is put on a floor; a ball is
     rewarded if an empty hand grasps it. Each of these succeeds with the same probability.
     """
-    view = EgocentricView(
-        rows=3, columns=3, own_cell=(2, 1), num_tokens=6, unseen_token=99, empty_hand_token=0
-    )
-    geometry = geometry_of(view, SIZE)
+    geometry = geometry_of(VIEW, SIZE)
     y, x = geometry.start
     cells = np.tile(np.eye(6)[WALL], (SIZE * SIZE, 1))
     seen = np.zeros(SIZE * SIZE, dtype=bool)
@@ -84,6 +86,12 @@ def corridor(
         takes=takes,
     )
     return belief, tables, region_of(belief, tables, geometry)
+
+
+def reckon(belief: Belief, tables: PosteriorTables) -> Plan:
+    """The plan of a belief; a budget of one abstract state."""
+    planner = Planner(Preferences(), SearchBudget(configurations=1))
+    return planner.plan(belief, tables, geometry_of(VIEW, SIZE))
 
 
 def outlook(belief: Belief, tables: PosteriorTables, region: Region, hand: int = EMPTY) -> Outlook:
@@ -216,10 +224,7 @@ def test_the_search_opens_the_way_to_reward_before_anything_nearer() -> None:
         steps=np.concatenate([tables.steps, np.zeros((1, 4, 2), dtype=np.int64)]),
         turns=np.append(tables.turns, 0),
     )
-    view = EgocentricView(
-        rows=3, columns=3, own_cell=(2, 1), num_tokens=6, unseen_token=99, empty_hand_token=0
-    )
-    region = region_of(belief, tables, geometry_of(view, SIZE))
+    region = region_of(belief, tables, geometry_of(VIEW, SIZE))
     search = Search(belief, tables, region, SearchBudget(configurations=4, per_event=1))
     _, x, _ = belief.pose[0]
     made = [
@@ -236,3 +241,22 @@ def test_the_search_opens_the_way_to_reward_before_anything_nearer() -> None:
     taken = {3: FLOOR}
     assert made[:3] == [(EMPTY, {}), (HOLDS, taken), (HOLDS, {**taken, 5: OPEN})]
     assert made[3] == (EMPTY, {**taken, 5: OPEN})
+
+
+def test_what_moves_by_itself_is_waited_for() -> None:
+    """A door blocks the way to the ball, and to run into it ends all; next time it may have gone."""
+    belief, tables, _ = corridor([FLOOR, LOCKED, BALL])
+    outcome = tables.outcome.copy()
+    outcome[:, FORWARD, LOCKED] = np.eye(6)[3]  # ends badly
+    tables = replace(tables, outcome=outcome, outcome_without_optimism=outcome)
+    y, x, _ = belief.pose[0]
+    later = belief.cells.copy()
+    later[y * SIZE + x + 1] = np.eye(6)[FLOOR]
+    never = -Preferences().log_preference_of_never
+    hopeless = reckon(belief, tables).expected_free_energy
+    assert hopeless[1:].min() > never - 1
+    waits = reckon(replace(belief, later=later), tables).expected_free_energy
+    assert waits[FORWARD] == pytest.approx(hopeless[FORWARD])  # it stands there now
+    # one step of waiting with no matter what, one ahead, and the grasp, each but the last at 10 nats
+    assert waits[DROP] == pytest.approx(10 * (1 + 0.97), abs=0.5)
+    assert waits.argmin() != FORWARD

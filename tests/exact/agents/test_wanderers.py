@@ -5,6 +5,7 @@ import pytest
 
 from aif_dcpc.agents.gridworld.model.looks import Looks
 from aif_dcpc.agents.gridworld.model.vocabulary import new_vocabulary
+from aif_dcpc.agents.gridworld.planning.belief import Belief
 from aif_dcpc.agents.gridworld.wanderers import Wanderers
 
 FLOOR, WALL, BALL, UNSEEN = range(4)
@@ -60,3 +61,30 @@ def test_what_the_agent_may_have_done_does_not_count() -> None:
             pair = [np.array(view) for view in views]
             wanderers.watch(pair, [np.array([7])] * 2, ahead=7, unseen=UNSEEN)
     assert wanderers.slots(known) == []
+
+
+def test_what_moves_stands_where_it_is_seen_and_may_be_gone_next() -> None:
+    """After two hundred views in which a ball left its cell three times of four, P(still there) is .25."""
+    looks = Looks.apart(4)
+    known = new_vocabulary(looks, FLOOR)
+    for token in (FLOOR, WALL, BALL):
+        known.admit(token)
+    wanderers = Wanderers(looks)
+    wanderers.counts[looks.kind[BALL]] = 150.0, 50.0
+    slots = {token: slot for slot, token in enumerate(known.tokens.members)}
+    ball = slots[BALL]
+    cells = np.full((6, len(slots)), 1 / len(slots))
+    nowhere = np.zeros((1, 3), np.int64)
+    belief = Belief(np.zeros(2), cells, cells[0], np.zeros(6, bool), nowhere, np.ones(1), 0, 0, {})
+    shown = np.array([slots[FLOOR], ball, slots[WALL]])
+    found = wanderers.standing(belief, np.array([5, 2, 3]), shown, known)
+    assert found.cells[2, ball] == 1
+    assert found.later is not None
+    assert found.later[2] == pytest.approx(
+        0.75 * np.full(len(slots), 1 / len(slots)) + 0.25 * np.eye(len(slots))[ball]
+    )
+    rest = np.arange(6) != 2
+    assert np.array_equal(found.cells[rest], cells[rest])
+    assert np.array_equal(found.later[rest], cells[rest])
+    wanderers.counts[looks.kind[BALL]] = 1.0, 50.0  # it stays
+    assert wanderers.standing(belief, np.array([5, 2, 3]), shown, known) is belief
