@@ -24,6 +24,7 @@ AIM_R_HAT = 1.03  # draws go on until here, or the budget ends
 STUCK = 0.1
 APART = 3.0
 FAR_MODES = 2.0  # R-hat above which chains sit in different places altogether
+WANDERING = 1.1  # R-hat of the halves of one chain, above which it does not sit anywhere
 LEANING = 5.0  # standard errors of a mean prediction error; about twice in a million coordinates by chance
 LEAST_SHARE = 0.1  # below which chains agree by having all begun in the same part
 LEAST_CHAINS = 16  # with fewer, a standard error over chains says little
@@ -48,6 +49,7 @@ class Verdict:
         share: effective draws of a sweep of one chain, the least of the block's sites, tails included.
         excursion: the standard deviation that is known least.
         vague: the quantile that is known least, looked for where `share` is small.
+        wanders: whether chains still move about where they disagree most.
     """
 
     r_hat: float
@@ -64,6 +66,7 @@ class Verdict:
     share: float = 1.0
     excursion: Excursion = NO_EXCURSION
     vague: VagueQuantile = WELL_KNOWN
+    wanders: bool = False
 
     def with_ranks(self, r_hats: Mapping[str, Tensor]) -> "Verdict":
         """The verdict once R-hat on ranks is known by site."""
@@ -144,7 +147,7 @@ class Verdict:
     def _disagreement(self) -> str:
         if self.heavy or self.r_hat <= MAX_R_HAT or self.stuck + self.astray > 0.5:
             return ""
-        if self.r_hat > FAR_MODES:
+        if self.r_hat > FAR_MODES and not self.wanders:
             return (
                 f"site {self.site!r}: chains sit in separate regions (R-hat {self.r_hat:.3g}): several modes, whose "
                 "weights these draws do not tell; use engine.temper(data), or break a symmetry of labels by an order."
@@ -228,6 +231,7 @@ def judge(
         lean,
         lean_site,
         unseen,
+        wanders=r_hat > FAR_MODES and _wanders([*places, *(x for _, x in outside)], sources),
     )
 
 
@@ -249,6 +253,26 @@ def _by_name(names: list[str], draws: Tensor, sources: Tensor) -> list[tuple[str
     r_hat = quick_r_hat(stand_in(draws, sources)).reshape(-1, len(names))
     highest = torch.nan_to_num(r_hat, nan=math.inf).amax(0)
     return list(zip(names, finite.tolist(), highest.tolist(), strict=True))
+
+
+def _wanders(arrays: Sequence[Tensor], sources: Tensor) -> bool:
+    """Whether chains move on where draws `(S, K, B, ...)` disagree most: then they are slow, not in modes."""
+    found = []
+    for draws in arrays:
+        x = stand_in(draws, sources)
+        r_hat = torch.nan_to_num(quick_r_hat(x), nan=0.0, posinf=0.0).flatten()
+        found.append((float(r_hat.max()), x.double().flatten(2)[..., int(r_hat.argmax())]))
+    return own_r_hat(max(found, key=lambda pair: pair[0])[1]) > WANDERING
+
+
+def own_r_hat(draws: Tensor) -> float:
+    """R-hat of the two halves of a chain, over all chains of draws `(S, K)`: 1 where each stays in its place."""
+    half = len(draws) // 2
+    first = draws[:half]
+    last = draws[-half:]
+    within = (first.var(0) + last.var(0)).mean() / 2
+    apart = (first.mean(0) - last.mean(0)).square().mean() / 2
+    return float((1 + apart / within.clamp_min(1e-300)).sqrt())
 
 
 def worst(r_hat: Tensor) -> float:

@@ -14,7 +14,7 @@ from aif_dcpc.inference.arrival import unseen
 from aif_dcpc.inference.arrival.build import build_sampler
 from aif_dcpc.inference.arrival.climb import climb
 from aif_dcpc.inference.arrival.excursions import Excursion
-from aif_dcpc.inference.arrival.judge import Verdict, judge, leaning
+from aif_dcpc.inference.arrival.judge import Verdict, judge, leaning, own_r_hat
 from aif_dcpc.inference.arrival.kept import Kept
 from aif_dcpc.inference.arrival.vague_quantiles import VagueQuantile
 from aif_dcpc.inference.model.isolation import no_validation
@@ -79,6 +79,29 @@ def test_where_most_chains_are_lost_their_disagreement_is_no_cause_of_its_own():
     lost = replace(GOOD, r_hat=1.5, stuck=0.3, astray=0.2)
     assert len(lost.warnings()) == 3
     assert len(replace(lost, astray=0.21).warnings()) == 2
+
+
+def test_a_drift_is_the_r_hat_of_a_chains_halves():
+    """Halves whose means lie two deviations apart: a between-halves variance of two; of white noise, next to none."""
+    noise = normals(400, 16)
+    noise = noise - noise.unflatten(0, (2, 200)).mean(1).repeat_interleave(200, 0)
+    noise = noise / noise.unflatten(0, (2, 200)).std(1).repeat_interleave(200, 0)
+    assert own_r_hat(noise) == pytest.approx(1)
+    noise[200:] += 2.0
+    assert own_r_hat(noise) == pytest.approx(3**0.5)
+    assert own_r_hat(100 * torch.arange(16.0) + normals(400, 16)) < 1.01
+
+
+@pytest.mark.parametrize("drift, remedy", [(0.0, "several modes"), (0.1, "more max_seconds")])
+def test_chains_far_apart_that_move_on_are_slow_and_not_in_modes(drift, remedy):
+    places = normals(100, 32, 1, 2)
+    places[..., 1] += 50 * torch.arange(32.0)[:, None]
+    places[..., 1] += drift * torch.arange(100.0)[:, None, None]
+    rates = torch.full((32, 1), 0.8)
+    found = judge([places], [], normals(100, 32, 1), rates, ["a", "b"])
+    assert found.r_hat > 2 and found.site == "b"
+    (said,) = found.warnings()
+    assert remedy in said
 
 
 @pytest.mark.parametrize("acceptance, stuck", [(0.11, 0.0), (0.09, 1 / 16)])
