@@ -78,7 +78,7 @@ class SearchBudget:
         passable: motions less likely than this do not count as a way.
     """
 
-    configurations: int = 8
+    configurations: int = 6
     per_event: int = 2
     min_probability: float = 0.05
     passable: float = 0.1

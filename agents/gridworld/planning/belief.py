@@ -187,8 +187,8 @@ class Belief:
         weights: `(K,)` normalised.
         hand: slot in hand.
         passed: 1 if the milestone has been written in this episode, else 0.
-        visited: pose (y, x, heading) -> the last views seen there, `(P,)` codes, that differ in what
-            was out of sight.
+        visited: pose (y, x, heading) -> views seen there, `(P,)` codes, that differ in what was out of
+            sight, those that showed most.
         likeliest: number of the heaviest particle of those in the likeliest place.
         later: `(M, V)` belief over the cells from the next step on, where things that change their
             places by themselves may have gone; None where nothing does.
@@ -245,7 +245,7 @@ def belief_of(
         likeliest=best,
         hand=int(history.hand[-1]),
         passed=int(trajectory.passed[best, -1]),
-        visited=_visited(trajectory, history, best),
+        visited=views_by_pose(trajectory, history, best),
     )
 
 
@@ -288,10 +288,10 @@ def _seen(
     return seen
 
 
-def _visited(
+def views_by_pose(
     trajectory: Trajectory, history: History, best: int
 ) -> dict[tuple[int, int, int], list[Ints]]:
-    """What was last seen from each pose, on the best particle's path: doors may be open or shut."""
+    """What was seen from each pose, on the best particle's path, with doors open or shut: most last."""
     position = trajectory.position[best].tolist()
     heading = history.heading.tolist()
     visited: dict[tuple[int, int, int], dict[bytes, Ints]] = {}
@@ -300,7 +300,14 @@ def _visited(
         out_of_sight = (view == OUT_OF_SIGHT).tobytes()
         seen.pop(out_of_sight, None)
         seen[out_of_sight] = view
-    return {pose: list(seen.values())[-REMEMBERED:] for pose, seen in visited.items()}
+    return {
+        pose: sorted(seen.values(), key=_in_sight)[-REMEMBERED:] for pose, seen in visited.items()
+    }
+
+
+def _in_sight(view: Ints) -> int:
+    """How many cells a view shows."""
+    return int((view != OUT_OF_SIGHT).sum())
 
 
 def cell_information(cells: Floats, misread: float, num_tokens: int) -> Floats:

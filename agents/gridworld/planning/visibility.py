@@ -14,7 +14,7 @@ from aif_dcpc.agents.gridworld.compiled import compiled
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
 from aif_dcpc.agents.gridworld.model.vocabulary import OUT_OF_SIGHT
 
-SEES_AS_WELL = 0.5  # tokens whose transparencies differ by less are as good to see past
+SEES_AS_WELL = 0.5  # a token that is clearer by less is no better to see past
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Transparency:
 def still_holds(
     clear: Floats, view: Ints, outwards: Ints, remembered: Ints, transparency: Floats
 ) -> bool:
-    """Whether nothing in a remembered view lets more or less sight through now.
+    """Whether nothing in a remembered view lets more sight through now: no other cell is in sight.
 
     Args:
         clear, view, outwards, remembered: as `visible_information`.
@@ -65,7 +65,7 @@ def still_holds(
     """
     for place in outwards:
         if remembered[place] >= 0:
-            if abs(clear[view[place]] - transparency[remembered[place]]) >= SEES_AS_WELL:
+            if clear[view[place]] - transparency[remembered[place]] >= SEES_AS_WELL:
                 return False
     return True
 
@@ -131,27 +131,21 @@ def information_at(
         which: `(N,)` abstract state of each state.
         view: `(N, P)`.
         nearer, outwards, own, transparency: as `visible_information`.
-        memory: `(N, M)` rows of `views` that were seen in a state, or -1; the first that still
-            holds counts.
+        memory: `(N, M)` rows of `views` that were seen in a state, or -1; of those that still hold
+            the one counts by which least is told.
         views: `(W, P)` codes.
     """
     result = np.empty(len(which))
     for state in range(len(which)):
         here = which[state]
-        remembered = views[0, :0]
+        known = clear[here], information[here], view[state]
+        least = np.inf
         for one in memory[state]:
             if one >= 0 and still_holds(
                 clear[here], view[state], outwards, views[one], transparency
             ):
-                remembered = views[one]
-                break
-        result[state] = visible_information(
-            clear[here],
-            information[here],
-            view[state],
-            nearer,
-            outwards,
-            own,
-            remembered,
-        )
+                least = min(least, visible_information(*known, nearer, outwards, own, views[one]))
+        if least == np.inf:
+            least = visible_information(*known, nearer, outwards, own, views[0, :0])
+        result[state] = least
     return result

@@ -1,10 +1,15 @@
 """The compiled parts of planning against their definitions, written without loops."""
 
+from types import SimpleNamespace
+
 import numba
 import numpy as np
 import pytest
+import torch
 
 from aif_dcpc.agents.gridworld.compiled import compiled
+from aif_dcpc.agents.gridworld.model.vocabulary import OUT_OF_SIGHT
+from aif_dcpc.agents.gridworld.planning.belief import views_by_pose
 from aif_dcpc.agents.gridworld.planning.distances import distances, least_effort
 from aif_dcpc.agents.gridworld.planning.policy_iteration import merged, optimal_value
 from aif_dcpc.agents.gridworld.planning.visibility import (
@@ -72,7 +77,10 @@ def test_information_is_what_comes_into_sight():
     assert visible_information(*ask, seen) == pytest.approx(1 + 2)
     wall = np.array([0, 1, 0, -1])  # a wall stood there: the memory says nothing about the present
     assert not still_holds(clear, view, outwards, wall, transparency)
-    # of two memories the one that holds counts
+    # where less is let through now, no more is in sight than was then
+    shut = np.array([1.0, 0.1, 0.5, 0.2])
+    assert still_holds(shut, view, outwards, seen, transparency)
+    # of two memories the one that holds counts; of two that hold, the one by which less is told
     layout = nearer, outwards, 0
     found = information_at(
         clear[None],
@@ -85,6 +93,29 @@ def test_information_is_what_comes_into_sight():
         transparency,
     )
     assert found.tolist() == pytest.approx([1 + 2, 1 + 0.75 * 2 + 0.375 * 4])
+    both = information_at(
+        clear[None],
+        information[None],
+        np.zeros(1, np.int64),
+        view[None],
+        *layout,
+        np.array([[0, 1]]),
+        np.stack([seen, np.array([0, 0, -1, -1])]),
+        transparency,
+    )
+    assert both.tolist() == pytest.approx([1])
+
+
+def test_of_the_views_from_a_pose_those_that_showed_most_are_remembered():
+    """Two doors beside one pose, open or shut: what the open ones let see is not forgotten for shut ones."""
+    out = OUT_OF_SIGHT
+    looks = [[0, 0, 0], [0, 0, out], [out, 0, 0], [out, 0, out], [out, out, out]]
+    walked = SimpleNamespace(position=torch.zeros(1, len(looks), 2, dtype=torch.long))
+    seen = SimpleNamespace(
+        heading=torch.zeros(len(looks), dtype=torch.long), view=torch.tensor(looks)
+    )
+    kept = views_by_pose(walked, seen, 0)[0, 0, 0]
+    assert [view.tolist() for view in kept] == [looks[1], looks[2], looks[0]]
 
 
 def test_where_nothing_can_be_written_compiled_loops_stay_in_memory(monkeypatch):
