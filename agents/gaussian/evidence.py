@@ -16,16 +16,21 @@ from aif_dcpc.inference.ascent import ascend
 STEPS = 20
 RATE = 0.1
 ROWS = 500  # of data, at most: half of them the latest
-TINY = 1e-6
+CONSTANT = 1e-9  # share of its size that a number must vary by, not to be taken for a constant
+STILL = 1e-12  # least root mean square of what is predicted, in its own unit
 
 
 def scales_of(inputs: Tensor, changes: Tensor) -> Scales:
-    """Mean and standard deviation of inputs `(N, I)`, root mean square of changes `(N, D)`."""
+    """Mean and standard deviation of inputs `(N, I)`, root mean square of changes `(N, D)`.
+
+    In whatever unit the world counts: constants have a spread of 1.
+    """
     spread = inputs.std(0, correction=0)
+    varies = spread > CONSTANT * inputs.abs().amax(0)
     return Scales(
         centre=inputs.mean(0),
-        spread=torch.where(spread > TINY, spread, torch.ones_like(spread)),
-        change=changes.square().mean(0).sqrt().clamp(min=TINY),
+        spread=torch.where(varies, spread, torch.ones_like(spread)),
+        change=changes.square().mean(0).sqrt().clamp(min=STILL),
     )
 
 

@@ -1,6 +1,7 @@
 """An agent from a declared model: its posterior is exact, frozen lives forget, kept ones go on."""
 
 import functools
+import time
 
 import gymnasium
 import numpy as np
@@ -285,8 +286,13 @@ def test_parameters_of_kernels_are_learned_by_local_gradients():
 def test_reports_and_explains():
     agent = agent_of(drifting())
     assert not agent.report().scalars
+    start = time.perf_counter()
     live(agent, (4,))
+    passed = 1e3 * (time.perf_counter() - start)
     scalars = agent.report().scalars
+    assert all(
+        0 <= scalars[f"speed/ms_{n}"] < passed for n in ("planning", "inference", "learning")
+    )
     assert {"inference/ess", "inference/free_energy", "efe/total", "speed/ms_planning"} <= set(
         scalars
     )

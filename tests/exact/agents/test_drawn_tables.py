@@ -1,5 +1,7 @@
 """Tables drawn from the posterior: their law, how long they are held, and what is stored of them."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from rings import Ring, agent_of_ring, lived, walk
 from scipy.special import xlogy
 
 from aif_dcpc.agent_runs.worlds import stacked
-from aif_dcpc.agents.discrete.drawn_tables import DrawnTables
+from aif_dcpc.agents.discrete.drawn_tables import DrawnTables, draw_tables
 from aif_dcpc.agents.discrete.prediction import Prediction
 from aif_dcpc.agents.discrete.transitions import Transitions
 from aif_dcpc.agents.discrete.world import World
@@ -43,6 +45,28 @@ def test_drawn_tables_follow_the_posterior():
     spread = -xlogy(prediction.chances[rows], prediction.chances[rows]).sum(-1) + least * np.log(3)
     known = spread - prediction.novelty[rows]
     assert (np.abs((entropies + last).mean(0) - known) < 0.1).all()
+
+
+def test_each_kind_of_row_is_drawn_in_its_own_way():
+    """Fixed: what it did. Usual: what its action does. Slipping: sums of its three slots. Else: none of these."""
+    usual = np.array([[0.5, 0.2, 0.1, 0.2]])
+    slips = np.array([0.61, 0.27, 0.12])
+    sums = [sum(np.compress(held, slips)) for held in itertools.product([0, 1], repeat=3)]
+    told = np.array([[1, 2, 0]]), np.array([[5.0, 3.0, 0.0]])
+
+    def drawn(kind, distinct):
+        chances = np.zeros((1, 4))
+        arguments = np.array([0]), chances, np.eye(4)[kind], 2.0, usual, slips
+        draw_tables(7, *arguments, *told, np.array([distinct]))
+        return chances[0]
+
+    assert drawn(0, 1).tolist() == [0, 1, 0, 0]
+    assert drawn(1, 2).tolist() == usual[0].tolist()
+    own, slipping = drawn(2, 2), drawn(3, 2)
+    for table in (own, slipping):
+        assert table.sum() == pytest.approx(1) and (table[1:3] > 0).all()
+    off = [min(abs(chance - total) for total in sums) for chance in slipping]
+    assert max(off) < 1e-9 and min(abs(own[1] - total) for total in sums) > 1e-3
 
 
 def test_a_draw_is_held_through_an_episode_but_for_rows_that_are_visited():

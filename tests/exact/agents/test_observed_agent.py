@@ -44,6 +44,17 @@ def test_what_a_step_brings_is_told_apart_where_its_ends_do_not_tell():
     assert outcomes.weights[3:].sum() > 0.99
 
 
+def test_outcomes_of_steps_keep_their_places_as_further_ones_are_met():
+    """By row, by place of the effect, by level; both axes grow."""
+    outcomes = Outcomes(3, 1)
+    outcomes.add(0, 0, 1, 0.0, False)
+    outcomes.add(0, 1, 2, 0.0, False)
+    outcomes.add(2, 1, 0, 1.0, True)
+    assert outcomes.levels == [(0.0, False), (1.0, True)]
+    assert outcomes.steps[:, :2].tolist() == [[[1, 0], [1, 0]], [[0, 0], [0, 0]], [[0, 0], [0, 1]]]
+    assert outcomes.steps.sum() == 3 and outcomes.steps.shape[0] == 3
+
+
 def test_value_iteration_solves_the_equations():
     rng = np.random.default_rng(1)
     following = rng.integers(0, 5, (10, 3))
