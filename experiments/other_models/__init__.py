@@ -1,0 +1,1 @@
+"""Models that the engine was not built on, against NUTS."""
