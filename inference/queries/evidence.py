@@ -53,6 +53,7 @@ MIN_CHAINS = 64
 FEW_CELLS = 2**8  # largest table of discrete sites next to continuous ones: it stands at each draw
 MORE_SAMPLES = 16  # times as many at most, where the error asks for them
 MARGIN = 0.8  # of MAX_ERROR, that they are to reach
+MOST_DRAWN = 2**27  # latent coordinates of these samples, of all data
 MOST_ANNEALED = 2**15  # data times D^1.5 for D latent coordinates, as annealing's cost grows
 
 
@@ -234,7 +235,8 @@ def _weighed(
     cells = largest_table(state, state.conditioning.discrete)
     found = weigh(state, draws, num_samples, engine.generator, cells)
     needed = _samples_needed(found)
-    if num_samples < needed <= MORE_SAMPLES * num_samples:
+    size = max(state.batch_size * num_coordinates(state), 1)
+    if num_samples < needed <= min(MORE_SAMPLES * num_samples, MOST_DRAWN // size):
         # all of them anew: what told how many must not count among them
         found = weigh(state, draws, needed, engine.generator, cells)
     return found

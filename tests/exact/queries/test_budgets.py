@@ -36,9 +36,12 @@ def test_as_many_samples_as_the_error_asks_for():
     assert evidence._samples_needed(heavy) == 0
 
 
-@pytest.mark.parametrize(("most", "small"), [(16, True), (1, False)])
-def test_few_samples_are_followed_by_more(monkeypatch, most, small):
-    monkeypatch.setattr(evidence, "MORE_SAMPLES", most)
+@pytest.mark.parametrize(
+    ("name", "most", "small"),
+    [("MORE_SAMPLES", 16, True), ("MORE_SAMPLES", 1, False), ("MOST_DRAWN", 3 * 64, False)],
+)
+def test_few_samples_are_followed_by_more(monkeypatch, name, most, small):
+    monkeypatch.setattr(evidence, name, most)
     case = linear_gaussian.collider()
     engine = DCPC(case.model, num_particles=64)
     state = engine.init(case.data, seed=0)
