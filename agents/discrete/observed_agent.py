@@ -21,6 +21,7 @@ from aif_dcpc.agents.discrete import requirements
 from aif_dcpc.agents.discrete.drawn_tables import DrawnTables
 from aif_dcpc.agents.discrete.dynamic_programming import Steps, follow, iterate
 from aif_dcpc.agents.discrete.episode_lengths import EpisodeLengths
+from aif_dcpc.agents.discrete.memory_check import MemoryCheck
 from aif_dcpc.agents.discrete.outcomes import Outcomes
 from aif_dcpc.agents.discrete.prediction import Prediction
 from aif_dcpc.agents.discrete.transitions import Transitions
@@ -106,6 +107,7 @@ class ObservedAgent(BaseAgent):
         }
         self.steps_at_inference = 0
         self.lengths = EpisodeLengths()
+        self.memory = MemoryCheck()
         self.states: Ints = np.zeros(1, np.int64)
         self.actions: Ints = np.zeros(1, np.int64)
         self.scalars: dict[str, float] = {}
@@ -160,6 +162,7 @@ class ObservedAgent(BaseAgent):
             self.actions = np.zeros(len(seeds), np.int64)
             self.drawn += [self._new_draw() for _ in range(len(self.drawn), len(seeds))]
         self.lengths.begin(seeds)
+        self.memory.begin(seeds)
         for drawn, seed in zip(self.drawn, seeds, strict=False):
             if seed is not None:
                 drawn.forget()
@@ -253,9 +256,10 @@ class ObservedAgent(BaseAgent):
         self.lengths.count(truncated)
         rows = []
         told = (self.states, self.actions, self._states(observations), rewards, terminated)
-        for state, action, reached, reward, ended in zip(*told, strict=True):
+        for world, (state, action, reached, reward, ended) in enumerate(zip(*told, strict=True)):
             row, place = self.transitions.add(int(state), int(action), int(reached))
             self.outcomes.add(row, place, int(reached), float(reward), bool(ended))
+            self.memory.count(world, int(state), row, (int(reached), float(reward), bool(ended)))
             rows.append(row)
         self._infer(np.unique(rows))
         self.scalars["speed/ms_inference"] = 1e3 * (time.perf_counter() - start)
