@@ -7,6 +7,9 @@ ends in a large world, no longer delays it.
 
 Worlds that end where they are at their best, as at a flag, leave nothing to be seen beyond: what is
 imagined after such a state is neither liked less nor news.
+
+What is learned sooner serves more of the steps that remain (`by_use`). Without that a plan may look
+at what is new late, at each step again, and never get there.
 """
 
 import math
@@ -72,3 +75,10 @@ class Attained:
         self.best = float(state["best"])
         self.going_on = float(state["going_on"])
         self.ended = [float(value) for value in state["ended"]]
+
+
+def by_use(novelty: Tensor) -> Tensor:
+    """Weigh what each step tells `(N, H)` by the steps that remain to use it, with weights of mean 1."""
+    steps = novelty.shape[-1]
+    remain = torch.arange(steps, 0, -1).to(novelty)
+    return novelty * remain / remain.mean()

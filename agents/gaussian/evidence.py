@@ -16,6 +16,9 @@ from aif_dcpc.inference.ascent import ascend
 STEPS = 20
 RATE = 0.1
 ROWS = 500  # of data, at most: half of them the latest
+# of the prior, relative to the noise: beyond it the rounding of sums over thousands of rows counts for
+# more than the prior does, and what no row has shown is drawn at random
+LARGEST = 3e4
 CONSTANT = 1e-9  # share of its size that a number must vary by, not to be taken for a constant
 STILL = 1e-12  # least root mean square of what is predicted, in its own unit
 
@@ -43,6 +46,7 @@ def fit_shape(base: Tensor, phases: Tensor, inputs: Tensor, outputs: Tensor, sta
 
 def _shape(logs: Tensor) -> Shape:
     values = logs.exp()
+    values = torch.cat([values[:-2], values[-2:].clamp(max=LARGEST)])
     return Shape(lengthscales=values[:-2], linear=values[-2], waves=values[-1])
 
 

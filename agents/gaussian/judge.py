@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from aif_dcpc.agents.errors import AgentError
-from aif_dcpc.agents.gaussian.attained import Attained
+from aif_dcpc.agents.gaussian.attained import Attained, by_use
 from aif_dcpc.agents.gaussian.features import Features
 from aif_dcpc.agents.gaussian.hidden import HiddenWeights, WholeState
 from aif_dcpc.agents.gaussian.imagination import DTYPE, Futures, imagine, novelty, outcomes
@@ -95,11 +95,11 @@ class GaussianJudge:
         return None if summed is None else summed.regression
 
     def _novelty(self, futures: Futures) -> Tensor:
-        """What the states tell about the weights that they follow from, `(N, H)` nats."""
+        """What the states tell about the weights that they follow from, by its use, `(N, H)` nats."""
         posterior = self._posterior()
         if not self.novelty or posterior is None:
             return torch.zeros(futures.features.shape[:2])
-        return novelty(posterior, futures.features, self.resolution)
+        return by_use(novelty(posterior, futures.features, self.resolution))
 
     def _log_preference(self, situation: Situation, futures: Futures, actions: Tensor) -> Tensor:
         """Log preference under each draw, `(K, N, H)` nats."""

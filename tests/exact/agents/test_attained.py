@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from aif_dcpc.agents.gaussian.agent import GaussianAgent
-from aif_dcpc.agents.gaussian.attained import Attained
+from aif_dcpc.agents.gaussian.attained import Attained, by_use
 from aif_dcpc.agents.gaussian.preferences import WISHES
 
 
@@ -33,6 +33,13 @@ def test_novelty_is_worth_what_is_left_to_gain():
     assert attained.bounded(novelty).sum(1).tolist() == pytest.approx([1.5, 0.75])
     assert torch.equal(attained.bounded(novelty / 100), novelty / 100)
     assert not noted((0.0, False)).bounded(novelty).any()
+
+
+def test_what_is_told_sooner_serves_more_steps():
+    """Of three steps the first serves three, the last one: as much in all where every step tells the same."""
+    told = torch.tensor([[2.0, 2.0, 2.0], [6.0, 0.0, 0.0], [0.0, 0.0, 6.0]])
+    assert by_use(told).tolist() == [[3.0, 2.0, 1.0], [9.0, 0.0, 0.0], [0.0, 0.0, 3.0]]
+    assert by_use(told[:, :1]).equal(told[:, :1])
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,14 @@ import torch
 from clouds import close
 from scipy.stats import multivariate_t
 
-from aif_dcpc.agents.gaussian.evidence import fit_shape, log_posterior, log_prior
-from aif_dcpc.agents.gaussian.features import Features, Scales, Shape, prior_scale
+from aif_dcpc.agents.gaussian.evidence import LARGEST, fit_shape, log_posterior, log_prior
+from aif_dcpc.agents.gaussian.features import (
+    Features,
+    Scales,
+    Shape,
+    orthogonal_frequencies,
+    prior_scale,
+)
 from aif_dcpc.agents.gaussian.imagination import novelty
 from aif_dcpc.agents.gaussian.regression import RATE, SHAPE, Regression, Sums
 
@@ -188,3 +194,19 @@ def test_evidence_finds_what_matters():
 
 def _logs(shape):
     return torch.cat([shape.lengthscales, shape.linear[None], shape.waves[None]]).log()
+
+
+def test_the_prior_stays_where_its_inverse_is_more_than_rounding():
+    """Where there is no noise at all the evidence would let the prior be as wide as it likes."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(60, 2, generator=generator, dtype=torch.double)
+    base = orthogonal_frequencies(2, 8, generator)
+    wide = Shape(
+        lengthscales=torch.full((2,), 5.0).double(),
+        linear=torch.tensor(1e6).double(),
+        waves=torch.tensor(2e4).double(),
+    )
+    found = fit_shape(base, torch.zeros(8).double(), inputs, inputs @ inputs.new_ones(2, 1), wide)
+    assert float(found.linear) == LARGEST and 10 < float(found.waves) <= LARGEST
+    eps = torch.finfo(torch.double).eps
+    assert LARGEST**-2 > 100 * eps * 4000  # a gram of some thousand rows

@@ -1,5 +1,8 @@
 """The declared world, its exact draw of weights, and its fast imagination, against the engine's own general ways."""
 
+import math
+from types import SimpleNamespace
+
 import gymnasium
 import numpy as np
 import pytest
@@ -304,6 +307,8 @@ def test_terms_add_up_to_preference_and_novelty(lived):
     assert torch.allclose(terms["ambiguity"].double(), entropy.expand(5, 6), atol=1e-5)
     assert torch.allclose(terms["risk"] + terms["ambiguity"], expected, atol=1e-4)
     told_by = novelty(told.learned["state"].last.regression, futures.features, 0.03)
+    remain = torch.arange(told_by.shape[1], 0, -1)  # steps in which it can be used
+    told_by = told_by * remain / (0.5 * (told_by.shape[1] + 1))
     assert torch.allclose(terms["novelty"], told_by) and float(told_by.min()) > 0
     blind, _ = judged(lived, policies, wish=lambda s, a: s[..., 0], novelty=False)
     assert not blind["novelty"].any()
@@ -326,3 +331,14 @@ def test_reward_counts_until_the_end(lived):
 def test_linear_names_its_sites():
     linear = world().learned["state"].linear
     assert isinstance(linear, Linear) and linear.block == ("state.weights", "state.noise")
+
+
+def test_what_is_next_to_unknown_is_told_in_double_precision():
+    """Three steps at one place: ln det(I + 1e12 everywhere) / 2, where single precision has no root."""
+    nearly_nothing = SimpleNamespace(
+        noise=torch.ones(1).double(), whitening=1e6 * torch.eye(2).double()
+    )
+    places = torch.tensor([0.6, 0.8]).expand(1, 3, 2)
+    found = novelty(nearly_nothing, places)
+    assert found.dtype == torch.float32
+    assert float(found.sum()) == pytest.approx(0.5 * math.log(1 + 3e12), abs=0.01)
