@@ -1,18 +1,23 @@
 """Worlds whose state is seen: what comes of steps, plans, and agents that live in one or several."""
 
+import inspect
+
 import gymnasium
 import numpy as np
 import pytest
 from rings import Ring, Slippery, agent_of_ring, certain, walk
 
 from aif_dcpc.agent_runs.worlds import stacked
+from aif_dcpc.agents.active_inference import ActiveInferenceAgent
+from aif_dcpc.agents.discrete.agent import DiscreteAgent
 from aif_dcpc.agents.discrete.dynamic_programming import Steps, follow, iterate
 from aif_dcpc.agents.discrete.episode_lengths import EpisodeLengths
 from aif_dcpc.agents.discrete.observed_agent import ObservedAgent
 from aif_dcpc.agents.discrete.outcomes import Outcomes
-from aif_dcpc.agents.discrete.requirements import state_sizes
+from aif_dcpc.agents.discrete.requirements import DEFAULTS, state_sizes
 from aif_dcpc.agents.discrete.transitions import Transitions
 from aif_dcpc.agents.errors import AgentError
+from aif_dcpc.configuration import load_config
 
 
 @pytest.mark.parametrize("parent", [0, 1, 2])
@@ -242,3 +247,15 @@ def test_four_worlds_teach_as_much_as_one():
 def test_states_that_cannot_be_listed_are_refused(space, words):
     with pytest.raises(AgentError, match=words):
         state_sizes(space)
+
+
+def test_defaults_are_said_once_for_all():
+    """Of the class, of what its builder takes, and of its settings file."""
+    signature = inspect.signature(ObservedAgent).parameters
+    settings = load_config("train", "agent=discrete", "env=Gymnasium", "env.id=FrozenLake-v1")["agent"]
+    for name, value in {**DEFAULTS, "precision": 16.0}.items():
+        assert signature[name].default == value == settings[name], name
+    declared = inspect.signature(ActiveInferenceAgent).parameters
+    by_arrays = inspect.signature(DiscreteAgent).parameters
+    for name in ("num_particles", "num_sweeps", "precision"):
+        assert by_arrays[name].default == declared[name].default, name
