@@ -30,6 +30,10 @@ from aif_dcpc.inference.moves.paper import SiteEvidence
 
 RECORDS = {kind.__name__: kind for kind in (SiteAdaptation, Secant, SiteEvidence, FactorValue)}
 FOLLOWS = ("conditioning", "snapshot")  # fields of a state that follow from its model
+SINCE = {
+    "doubled": "opened",
+    "doubled_length": "opened_length",
+}  # what older files mean by another field
 
 
 def pack(state: State) -> dict[str, Any]:
@@ -54,6 +58,7 @@ def unpack(packed: Mapping[str, Any], *, like: State) -> State:
         KeyError: something is missing, or is of a kind that is not known here.
     """
     wanted = [field.name for field in fields(State) if field.name not in FOLLOWS]
+    packed = {**{new: packed[old] for new, old in SINCE.items()}, **packed}
     values = {name: _unpack(packed[name]) for name in wanted}
     snapshot = None
     if packed["known_parameters"]:

@@ -57,3 +57,13 @@ def test_records_of_other_kinds_are_refused():
         unpack({**pack(state), "adaptation": {"record": "Popen", "args": "ls"}}, like=state)
     with pytest.raises(TypeError, match="cannot be packed"):
         pack(state.replace(adaptation={"z": object()}))
+
+
+def test_an_older_file_means_growth_where_it_does_not_speak_of_doubling():
+    model, series = walk()
+    engine = DCPC(model, num_particles=2)
+    state, _ = engine.run(engine.init({"o": series}, seed=0), 3)
+    state = state.reopened()
+    packed = {n: x for n, x in pack(state).items() if not n.startswith("doubled")}
+    again = unpack(packed, like=state)
+    assert (again.doubled, again.doubled_length) == (state.opened, state.opened_length) == (3, 12)

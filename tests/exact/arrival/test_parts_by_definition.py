@@ -5,12 +5,12 @@ import warnings
 
 import pytest
 import torch
-from torch.distributions import Normal
+from torch.distributions import Bernoulli, Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.arrival import block_sampler, size, unseen
 from aif_dcpc.inference.arrival.block_sampler import ChartMove, _replaced
-from aif_dcpc.inference.arrival.build import build_sampler
+from aif_dcpc.inference.arrival.build import block_names, build_sampler
 from aif_dcpc.inference.arrival.draws import element_names
 from aif_dcpc.inference.arrival.metric import _clipped, _covariance, _geometric_root
 from aif_dcpc.inference.arrival.start import healthy_sources
@@ -107,6 +107,19 @@ def test_who_is_healthy_stays_and_who_is_not_takes_the_place_of_one_who_is():
     found = healthy_sources(healthy, torch.Generator().manual_seed(0))
     assert found[[0, 2, 3], 0].tolist() == [0, 2, 3] and int(found[1, 0]) in (0, 2, 3)
     assert found[:, 1].tolist() == [1, 1, 1, 1]
+
+
+def test_a_discrete_site_with_a_move_of_the_users_is_no_part_of_the_block():
+    model = GraphicalModel()
+    model.add_site("k", lambda: Bernoulli(0.5))
+    model.add_site("j", lambda: Bernoulli(0.5))
+    model.add_site("z", lambda k: Normal(k, 1.0), ["k"])
+    model.add_site("w", lambda: Normal(0.0, 1.0))
+    model.add_site("x", lambda z, w: Normal(z + w, 1.0), ["z", "w"])
+    state = DCPC(model, num_particles=2).init({"x": torch.zeros(1)}, seed=0)
+    assert block_names(state, {}) == ("z", "w")
+    assert block_names(state, {"k": "gibbs"}) == ("z", "w")
+    assert block_names(state, {"k": "gibbs", "w": "mala"}) == ("z",)
 
 
 # -- metrics ---------------------------------------------------------------------------------------
