@@ -8,8 +8,13 @@ tried more than once, held for an episode; the row that was just visited is draw
 worlds has a draw of its own. What was
 hardly tried stays expected: there novelty counts.
 
-Reference: Osband, Russo and Van Roy (2013), "(More) efficient reinforcement learning via posterior
-sampling".
+What the slots of a row hold is drawn with half of its evidence (`TRUST`): the model fills them independently of
+each other, worlds do not, and where a few trials by chance say that two hold the same, it would be surer
+of that than it should.
+
+References: Gruenwald and van Ommen (2017), "Inconsistency of Bayesian inference for misspecified linear
+    models", for posteriors of less trust; Osband, Russo and Van Roy (2013), "(More) efficient
+    reinforcement learning via posterior sampling".
 """
 
 from collections.abc import Mapping
@@ -25,6 +30,7 @@ from aif_dcpc.agents.discrete.slips import SLOTS, fillings, slots_of
 from aif_dcpc.agents.discrete.world import CONCENTRATIONS
 from aif_dcpc.agents.gridworld.compiled import compiled
 
+TRUST = 0.5  # share of a row's evidence that counts for what its slots hold
 FEWEST = 2  # visits of a row that is drawn: one alone does not tell what varies
 
 
@@ -34,6 +40,7 @@ class DrawnTables:
     Args:
         prediction: of the rows that were never tried, with the cloud that others are drawn by.
         hold: steps after which all are drawn anew, where episodes are longer.
+        trust: share of a row's evidence that counts for what its slots hold.
 
     Attributes:
         chances: `(S A, E + 1)`, see `Prediction`.
@@ -42,9 +49,10 @@ class DrawnTables:
         values: `(S,)` nats, of the last plan on them, where the next one begins.
     """
 
-    def __init__(self, prediction: Prediction, *, hold: int) -> None:
+    def __init__(self, prediction: Prediction, *, hold: int, trust: float = TRUST) -> None:
         self.prediction = prediction
         self.hold = hold
+        self.trust = trust
         self.values: Floats = np.zeros(prediction.transitions.num_states)
         self.chances: Floats = np.zeros((0, 0))
         self.particle = 0
@@ -91,6 +99,7 @@ class DrawnTables:
             transitions.seen,
             transitions.counts,
             transitions.distinct,
+            self.trust,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -126,11 +135,11 @@ def draw_own(
 
 @compiled
 def draw_slipping(
-    usual: Floats, slips: Floats, seen: Ints, counts: Floats, distinct: int
+    usual: Floats, slips: Floats, trust: float, seen: Ints, counts: Floats, distinct: int
 ) -> Floats:
     """Draw the table of a row that slips, `(E + 1,)`: what its three slots hold."""
     found = np.zeros(len(usual))
-    _, chances = fillings(usual, slips, seen, counts, distinct)
+    _, chances = fillings(usual, slips, seen, trust * counts, distinct)
     slots = slots_of(draw_index(chances), distinct)
     for place in range(distinct + 1):
         for slot in range(SLOTS):
@@ -153,6 +162,7 @@ def draw_tables(
     seen: Ints,
     counts: Floats,
     distinct: Ints,
+    trust: float,
 ) -> None:
     """Draw the tables of `rows`, each visited, into `chances`, by one particle.
 
@@ -162,6 +172,7 @@ def draw_tables(
         chances: of all rows, `(S A, E + 1)`.
         shares, concentration, effects, slips: `(4,)`, a number, `(A, E + 1)` and `(3,)`.
         seen, counts, distinct: see `Transitions`.
+        trust: share of a row's counts by which its slots are drawn.
     """
     np.random.seed(seed)
     for row in rows:
@@ -176,4 +187,4 @@ def draw_tables(
         elif kind == 2:
             chances[row] = draw_own(usual, concentration, *told)
         else:
-            chances[row] = draw_slipping(usual, slips, *told)
+            chances[row] = draw_slipping(usual, slips, trust, *told)

@@ -27,7 +27,7 @@ def test_drawn_tables_follow_the_posterior():
     world.concentration = np.array([6])
     world.effects = np.array([[[0.5, 0.2, 0.1, 0.2]]])
     prediction = Prediction(transitions, world)
-    drawn = DrawnTables(prediction, hold=10)
+    drawn = DrawnTables(prediction, hold=10, trust=1.0)
     generator = torch.Generator().manual_seed(0)
     rows = transitions.visited
     tables = np.zeros((4000, *prediction.chances.shape))
@@ -57,7 +57,7 @@ def test_each_kind_of_row_is_drawn_in_its_own_way():
     def drawn(kind, distinct):
         chances = np.zeros((1, 4))
         arguments = np.array([0]), chances, np.eye(4)[kind], 2.0, usual, slips
-        draw_tables(7, *arguments, *told, np.array([distinct]))
+        draw_tables(7, *arguments, *told, np.array([distinct]), 1.0)
         return chances[0]
 
     assert drawn(0, 1).tolist() == [0, 1, 0, 0]
@@ -67,6 +67,30 @@ def test_each_kind_of_row_is_drawn_in_its_own_way():
         assert table.sum() == pytest.approx(1) and (table[1:3] > 0).all()
     off = [min(abs(chance - total) for total in sums) for chance in slipping]
     assert max(off) < 1e-9 and min(abs(own[1] - total) for total in sums) > 1e-3
+
+
+def test_slots_are_drawn_with_a_share_of_the_evidence():
+    """Four visits of one effect and four of another, at half their weight, over all ways to fill three slots."""
+    usual = np.array([0.5, 0.3, 0.15, 0.05])
+    slips = np.array([0.5, 0.3, 0.2])
+    counts = np.array([4.0, 4.0, 0.0])
+    expected, total = np.zeros(4), 0.0
+    for held in itertools.product(range(4), repeat=3):
+        table = np.bincount(held, slips, 4)
+        weight = np.prod(usual[list(held)]) * np.prod(table[:2] ** (0.5 * counts[:2]))
+        expected += weight * table
+        total += weight
+    number = 20_000
+    drawn = np.zeros((number, 4))
+    source = np.random.default_rng(0)
+    told = np.array([[0, 1, 0]]), counts[None], np.array([2])
+    for n in range(number):
+        chances = np.zeros((1, 4))
+        arguments = np.array([0]), chances, np.eye(4)[3], 1.0, usual[None], slips
+        draw_tables(int(source.integers(2**31)), *arguments, *told, 0.5)
+        drawn[n] = chances[0]
+    error = drawn.std(0) / np.sqrt(number)
+    assert (np.abs(drawn.mean(0) - expected / total) < 5 * error + 1e-9).all()
 
 
 def test_a_draw_is_held_through_an_episode_but_for_rows_that_are_visited():
