@@ -252,7 +252,9 @@ def test_states_that_cannot_be_listed_are_refused(space, words):
 def test_defaults_are_said_once_for_all():
     """Of the class, of what its builder takes, and of its settings file."""
     signature = inspect.signature(ObservedAgent).parameters
-    settings = load_config("train", "agent=discrete", "env=Gymnasium", "env.id=FrozenLake-v1")["agent"]
+    settings = load_config("train", "agent=discrete", "env=Gymnasium", "env.id=FrozenLake-v1")[
+        "agent"
+    ]
     for name, value in {**DEFAULTS, "precision": 16.0}.items():
         assert signature[name].default == value == settings[name], name
     declared = inspect.signature(ActiveInferenceAgent).parameters
