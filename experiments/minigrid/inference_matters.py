@@ -103,8 +103,8 @@ def _episode(env: Any, kinds: list[HierarchicalAgent], seed: int) -> tuple[int, 
         action = kinds[0].act(observation)
         for agent, right in zip(kinds, now, strict=True):
             if agent is not kinds[0]:
-                _watch(agent, observation, action)
-            right.append(float(_right(agent.episode_filter, places)[-1]))
+                watch(agent, observation, action)
+            right.append(float(right_places(agent.episode_filter, places)[-1]))
         observation, reward, terminated, truncated, _ = env.step(action)
         found = [
             [
@@ -121,7 +121,7 @@ def _episode(env: Any, kinds: list[HierarchicalAgent], seed: int) -> tuple[int, 
 
 
 @torch.inference_mode()
-def _watch(agent: HierarchicalAgent, observation: Mapping[str, Any], action: int) -> None:
+def watch(agent: HierarchicalAgent, observation: Mapping[str, Any], action: int) -> None:
     """Take in an observation as `act` does, but leave the next action to another agent."""
     episode_filter = agent.episode_filter
     episode_filter.observe(observation, agent.action, agent.outcome, agent.faced)
@@ -134,10 +134,10 @@ def _watch(agent: HierarchicalAgent, observation: Mapping[str, Any], action: int
 
 
 def _hindsight(episode_filter: EpisodeFilter, places: list[Any]) -> float:
-    return float(_right(episode_filter, places).mean())
+    return float(right_places(episode_filter, places).mean())
 
 
-def _right(episode_filter: EpisodeFilter, places: list[Any]) -> torch.Tensor:
+def right_places(episode_filter: EpisodeFilter, places: list[Any]) -> torch.Tensor:
     """Posterior probability of the true position at every slice, `(T,)`; places are (x, y) from the first one."""
     trajectory, _, _ = episode_filter.now.grid.trace(
         episode_filter.now.particles.events, episode_filter.now.history

@@ -24,9 +24,10 @@ Key = tuple[int, int, tuple[tuple[int, int], ...]]
 Goal = tuple[int, int, tuple[tuple[int, int, int], ...]]
 # steps to reward by it, tie break, steps to itself, abstract state, interaction, states
 Step = tuple[float, int, float, int, Interaction | None, Ints]
-HOPELESS = (
-    1000.0  # steps that an abstract state from which no way to a known reward leads counts for
-)
+HOPELESS = 1e4  # steps that states count for from which no way to a known reward leads
+# steps still needed weigh more than those made: the sum of conditions overcounts, and falls by less
+# than what was done for it (Bonet and Geffner 2001, the planner HSP2)
+WEIGHT = 5.0
 
 
 @dataclass
@@ -109,15 +110,12 @@ class Search:
         self.turn = turn
         self.region = region
         self.budget = budget
-        self.intended = {
-            (hand, passed, tuple(sorted((region.cell(y, x), token) for y, x, token in changes)))
-            for hand, passed, changes in intended
-        }
         self.relaxation = Relaxation(tables, region)
         most = np.maximum(tables.writes, tables.takes).max((1, 2))
         self.effects: list[int] = np.flatnonzero(most >= 0).tolist()
         lasting = belief.cells if belief.later is None else belief.later
         self.present = self._laid_out(belief, lasting)
+        self.intended = {self._key_now(goal) for goal in intended}
         self.found: list[AbstractState] = []
         self.reward_known = False
         self.numbers: dict[Key, int] = {}
@@ -128,6 +126,14 @@ class Search:
     def _laid_out(self, belief: Belief, cells: Floats) -> Floats:
         """Cells of the region, and one for everything outside."""
         return np.concatenate([cells[self.region.index], belief.unseen[None]])
+
+    def _key_now(self, goal: Goal) -> Key:
+        """Identity of a goal of the previous plan; what has been brought about since is no change any more."""
+        hand, passed, changes = goal
+        wanted: dict[int, int] = {}
+        for y, x, token in changes:
+            wanted = self._changed(wanted, self.region.cell(y, x), token)
+        return key_of(hand, passed, wanted)
 
     def _momentary(self, belief: Belief) -> int:
         """Number of the abstract state that holds for one step, while what moves stands where it is."""
@@ -182,9 +188,9 @@ class Search:
         return found
 
     def _total(self, outlook: Outlook, steps: float, at: Interaction) -> float:
-        """Steps to reward by an interaction; to itself where no reward is known."""
+        """Weighted steps to reward by an interaction; to itself where no reward is known."""
         if outlook.effort < np.inf:
-            return outlook.effort if at in outlook.helpful else outlook.effort + steps
+            return WEIGHT * outlook.effort + (0.0 if at in outlook.helpful else steps)
         return steps + (HOPELESS if self.reward_known else 0.0)
 
     def _nearest(self, number: int, event: int, effort: Floats, outlook: Outlook) -> list[int]:

@@ -66,8 +66,9 @@ class Relaxation:
         region = self._region
         chances = self._most, self._reward
         layout = region.next, region.cell_ahead
-        effects = tables.writes, tables.takes, tables.milestone
-        ways = Ways(*relaxed(cells[:-1], *chances, *layout, *effects, hand, passed, entries))
+        effects = tables.writes, tables.takes
+        start = tables.milestone, hand, passed
+        ways = Ways(*relaxed(cells[:-1], *chances, *layout, *effects, *start, entries))
         first = ways.first() if ways.effort < np.inf else set[Interaction]()
         return Outlook(ways.effort, frozenset(first))
 

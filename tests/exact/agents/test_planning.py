@@ -13,6 +13,7 @@ from aif_dcpc.agents.gridworld.planning.belief import views_by_pose
 from aif_dcpc.agents.gridworld.planning.distances import distances, least_effort
 from aif_dcpc.agents.gridworld.planning.policy_iteration import merged, optimal_value
 from aif_dcpc.agents.gridworld.planning.visibility import (
+    Transparency,
     information_at,
     still_holds,
     visible_information,
@@ -104,6 +105,13 @@ def test_information_is_what_comes_into_sight():
         transparency,
     )
     assert both.tolist() == pytest.approx([1])
+
+
+def test_nothing_known_of_a_token_is_even_odds_to_see_past_it():
+    """Beta(1, 1): no looks, then three past it and one not."""
+    known = Transparency.new(2)
+    known.counts[1] = 3, 1
+    assert known.mean().tolist() == pytest.approx([1 / 2, 4 / 6])
 
 
 def test_of_the_views_from_a_pose_those_that_showed_most_are_remembered():

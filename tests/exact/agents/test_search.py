@@ -1,5 +1,7 @@
 """What the search over abstract states opens first, and how it values the effects that it does not open."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -133,3 +135,29 @@ def test_what_happens_soonest_is_opened_first(
     assert len(search.found) == 2
     assert search.found[1].hand == first_hand
     assert second.found[1].key == search.found[1].key  # a larger budget begins alike
+
+
+def test_what_was_brought_about_since_the_last_plan_is_intended_no_longer() -> None:
+    """The plan was: clear the way, then take the key. The way is clear by now, and the key is still opened."""
+    belief, tables, region, geometry = corridor(
+        [FLOOR, WALL, FLOOR, GOAL, KEY], spoils=0.5, grasps=1.0
+    )
+    y, x = geometry.start
+    cells = belief.cells.copy()
+    cells[y * 16 + x + 1] = np.eye(4)[FLOOR]
+    belief = replace(belief, cells=cells)
+    done = (y, x + 1, FLOOR)
+    taken = (y, x + 4, FLOOR)
+    budget = SearchBudget(configurations=1)
+    intended = [(0, 0, (done,)), (1, 0, (done, taken))]
+    search = Search(belief, tables, region, budget, intended)
+    assert [search.absolute(n) for n in range(2)] == [(0, 0, ()), (1, 0, (taken,))]
+
+
+def test_a_milestone_may_be_any_token() -> None:
+    """What is written when the key is taken is the floor, slot 0: if that is the milestone, it is passed then."""
+    belief, tables, region, _ = corridor([FLOOR, KEY], spoils=0.0, grasps=1.0)
+    budget = SearchBudget(configurations=2)
+    for milestone, passed in ((FLOOR, 1), (WALL, 0), (-1, 0)):
+        search = Search(belief, replace(tables, milestone=milestone), region, budget)
+        assert [(node.hand, node.passed) for node in search.found] == [(0, 0), (1, passed)]
