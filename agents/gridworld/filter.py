@@ -369,7 +369,7 @@ class EpisodeFilter:
             "settled": self.settled,
             "lessons": self.lessons.state_dict(),
             "layouts": self.layouts.state_dict(),
-            "wanderers": torch.as_tensor(self.wanderers.counts),
+            "wanderers": torch.as_tensor(np.stack([self.wanderers.counts, self.wanderers.changes])),
             "transparency": torch.as_tensor(self.transparency.counts),
             "summaries": [summary.state_dict() for summary in self.summaries],
             "episode": self.episode.tensors(),
@@ -388,7 +388,10 @@ class EpisodeFilter:
         self.settled = int(state["settled"])
         self.lessons.load_state_dict(state["lessons"])
         self.layouts.load_state_dict(state["layouts"])
-        self.wanderers.counts = np.array(state["wanderers"])
+        # one table of two columns in earlier states
+        self.wanderers.counts, self.wanderers.changes = np.array(state["wanderers"]).reshape(
+            -1, *self.wanderers.counts.shape
+        )[[0, -1]]
         self.episode = ObservedEpisode.from_tensors(state["episode"])
         self.running = None
         if state["running"] is not None:

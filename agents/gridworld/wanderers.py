@@ -21,16 +21,21 @@ PRIOR = 0.5, 9.5  # pseudo-sightings: gone, and still there
 class Wanderers:
     """Counts by kind: how often the cell of a thing showed something else, or the same, next.
 
+    Where a cell shows one thing, then another, it is the one that went or the other that came: the
+    one whose cells change oftener, whatever for.
+
     Args:
         looks: of raw tokens.
 
     Attributes:
         counts: `(kinds, 2)` gone, still there.
+        changes: `(kinds, 2)` something else in the cell, be it that it came there; the same.
     """
 
     def __init__(self, looks: Looks) -> None:
         self.looks = looks
         self.counts: Floats = np.tile(np.array(PRIOR), (int(looks.kind.max()) + 1, 1))
+        self.changes = self.counts.copy()
 
     def watch(self, views: Sequence[Ints], cells: Sequence[Ints], ahead: int, unseen: int) -> None:
         """Compare two views, one step apart.
@@ -42,11 +47,12 @@ class Wanderers:
             unseen: raw token of cells out of sight.
         """
         before, after = views
-        rate = self.counts[:, 0] / self.counts.sum(1)
+        rate = self.changes[:, 0] / self.changes.sum(1)
         now = dict(zip(cells[1][after != unseen].tolist(), after[after != unseen], strict=True))
         for cell, token in zip(cells[0].tolist(), before.tolist(), strict=True):
             if token != unseen and cell != ahead and cell in now:
                 kind, new = self.looks.kind[[token, now[cell]]]
+                self.changes[kind, int(kind == new)] += 1
                 if rate[new] <= rate[kind]:  # else it is the new thing that came
                     self.counts[kind, int(kind == new)] += 1
 

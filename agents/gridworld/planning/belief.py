@@ -180,7 +180,7 @@ class Belief:
 
     Attributes:
         origin: (y, x) without wrapping where the map is laid out from, see `Geometry.origin`.
-        cells: `(M, V)` belief over the token of every map cell.
+        cells: `(M, V)` belief over the token of every map cell, given the likeliest place.
         unseen: `(V,)` belief over a cell that was never seen.
         seen: `(M,)` whether a cell was ever seen.
         pose: `(K, 3)` (y, x, heading) of the particles, without wrapping.
@@ -237,7 +237,9 @@ def belief_of(
     pose = torch.cat([trajectory.position[:, -1], heading], 1)
     return Belief(
         origin=grid.geometry.origin(trajectory.position),
-        cells=_cells(grid, particles, history, weights, counts).double().numpy(),
+        cells=_cells(grid, particles, history, _of_place(trajectory, weights, best), counts)
+        .double()
+        .numpy(),
         unseen=grid.prior.frequencies(counts).double().numpy(),
         seen=_seen(grid, history, trajectory, best),
         pose=pose.numpy(),
@@ -247,6 +249,13 @@ def belief_of(
         passed=int(trajectory.passed[best, -1]),
         visited=views_by_pose(trajectory, history, best),
     )
+
+
+def _of_place(trajectory: Trajectory, weights: Tensor, best: int) -> Tensor:
+    """Weights `(K,)` of the particles that stand where the best one does: maps of others are laid out otherwise."""
+    position = trajectory.position[:, -1]
+    there = weights * (position == position[best]).all(-1)
+    return there / there.sum()
 
 
 def ahead_of(belief: Belief, geometry: Geometry) -> int:

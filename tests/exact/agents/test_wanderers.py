@@ -88,3 +88,22 @@ def test_what_moves_stands_where_it_is_seen_and_may_be_gone_next() -> None:
     assert np.array_equal(found.later[rest], cells[rest])
     wanderers.counts[looks.kind[BALL]] = 1.0, 50.0  # it stays
     assert wanderers.standing(belief, np.array([5, 2, 3]), shown, known) is belief
+
+
+def test_where_balls_roll_over_little_floor_it_is_the_balls_that_move() -> None:
+    """Two balls on seven cells, first seen as they come: floor gives way to them as often as they leave."""
+    for seed in range(20):
+        source = np.random.default_rng(seed)
+        looks = Looks.apart(4)
+        known = new_vocabulary(looks, FLOOR)
+        for token in (FLOOR, WALL, BALL):
+            known.admit(token)
+        wanderers = Wanderers(looks)
+        cells = np.arange(7)
+        before = np.full(7, FLOOR)
+        for _ in range(100):
+            after = np.full(7, FLOOR)
+            after[source.choice(7, 2, replace=False)] = BALL
+            wanderers.watch([before, after], [cells, cells], ahead=-1, unseen=UNSEEN)
+            before = after
+        assert {known.tokens.members[slot] for slot in wanderers.slots(known)} == {BALL}
