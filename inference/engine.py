@@ -345,8 +345,8 @@ class DCPC(Estimates):
         info = Info(found.acceptance, self.log_joint(part), found.trace)
         self.check_finite(part, info)
         after = part if whole is state else merge_window(state, part)
-        if recent and whole is state and state.sweeps >= state.doubled + self.warmup:
-            after = for_constants_alone(state, after)
+        if recent and whole is state:
+            after = for_constants_alone(state, after, self.warmup)
         if state.origin == POSTERIOR:
             after = after.replace(origin=POSTERIOR)
         made = Swept(after, info, num_sweeps)

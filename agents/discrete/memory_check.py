@@ -48,7 +48,7 @@ class MemoryCheck:
             AgentWarning: what follows depends on what was seen earlier.
         """
         own = self.counts.setdefault(row, Counter())
-        before, first = self.seen[world]
+        before, first = self._seen_in(world)
         first = state if first < 0 else first
         for kind, context in enumerate((before, first)):
             longer = self.counts.setdefault((row, kind, context), Counter())
@@ -61,6 +61,12 @@ class MemoryCheck:
         self.seen[world] = [state, first]
         if not self.warned and max(self.nats) > ENOUGH:
             self._warn()
+
+    def _seen_in(self, world: int) -> list[int]:
+        """State before, and first of the episode; a run that is gone on with begins to watch anew."""
+        while world >= len(self.seen):
+            self.seen.append([-1, -1])
+        return self.seen[world]
 
     def _warn(self) -> None:
         self.warned = True

@@ -82,7 +82,7 @@ def line(name: str, seed: int) -> str:
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the table of all programs asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=list(PROGRAMS))
     parser.add_argument("--seed", type=int, default=0)

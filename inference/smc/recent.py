@@ -50,11 +50,13 @@ def merge_window(state: State, part: State) -> State:
     return state.replace(values=values, cache={}, adaptation=part.adaptation, sweeps=part.sweeps)
 
 
-def for_constants_alone(state: State, swept: State) -> State:
+def for_constants_alone(state: State, swept: State, warmup: int) -> State:
     """A whole cloud swept for the sake of sites without time: moves of the series stay as windows know them.
 
     Windows need no new factorisations then.
     """
+    if state.sweeps < state.doubled + warmup:
+        return swept  # they are still learning
     sites = state.conditioning.factor_graph.model.sites
     kept = {n: a for n, a in state.adaptation.items() if n in sites and sites[n].period is not None}
     return swept.replace(adaptation={**swept.adaptation, **kept})

@@ -20,6 +20,7 @@ from aif_dcpc.agents.gridworld.planning.region import Region
 REWARDED = (2, 5)  # outcomes 3 * ended + sign + 1 with reward
 KNOWN = 0.2  # rows less likely rewarded are not what a plan can be made for
 LEAST = 0.01  # chances below this are none: a thing may lie where nobody has looked
+NONE = -2  # no milestone; -1 is what effects write that change nothing
 ROUNDS = 8  # how many interactions may hang on one another
 CLOSE = 1e-9  # steps by which nothing comes nearer
 
@@ -67,7 +68,8 @@ class Relaxation:
         chances = self._most, self._reward
         layout = region.next, region.cell_ahead
         effects = tables.writes, tables.takes
-        start = tables.milestone, hand, passed
+        milestone = tables.milestone if tables.milestone >= 0 else NONE
+        start = milestone, hand, passed
         ways = Ways(*relaxed(cells[:-1], *chances, *layout, *effects, *start, entries))
         first = ways.first() if ways.effort < np.inf else set[Interaction]()
         return Outlook(ways.effort, frozenset(first))
@@ -328,20 +330,18 @@ def act(
                     total = before + 1 / row[event]
                     cause = np.array([cell, event, held, variant])
                     wrote = writes[event, token, held]
-                    if wrote >= 0 and cells[cell, wrote] < 1 - LEAST:
-                        changed |= attain(total, cause, wrote, to_token[cell], made[cell])
-                    if wrote >= 0 and wrote == milestone:
-                        changed |= attain(total, cause, 1, to_passed, passing)
                     took = takes[event, token, held]
-                    if took >= 0:
-                        changed |= attain(total, cause, took, to_hand, taken)
+                    changed |= attain(total, cause, wrote, to_token[cell], made[cell])
+                    changed |= attain(total, cause, took, to_hand, taken)
+                    if wrote == milestone:
+                        changed |= attain(total, cause, 1, to_passed, passing)
     return changed
 
 
 @compiled
 def attain(total: float, cause: Ints, what: int, steps: Floats, causes: Ints) -> bool:
-    """Note what brings something about in fewer steps; return whether it does."""
-    if total < steps[what] - CLOSE:
+    """Note what brings something about (below 0: nothing) in fewer steps; return whether it does."""
+    if what >= 0 and total < steps[what] - CLOSE:
         steps[what] = total
         causes[what] = cause
         return True
