@@ -116,7 +116,7 @@ def _lay_out(
 
 
 def views_remembered(belief: Belief, region: Region, number: Ints, size: int) -> tuple[Ints, Ints]:
-    """Which views were seen in each of `size` kept states `(N, M)`, latest first (or -1), and the views.
+    """Which views were seen in each of `size` kept states `(N, M)`, fullest first (or -1), and the views.
 
     Args:
         belief, region: what is known.
