@@ -238,10 +238,20 @@ class Search:
     def _full(self) -> bool:
         return len(self.found) >= self.budget.configurations
 
-    def absolute(self, number: int) -> Goal:
-        """An abstract state's identity in places on the map."""
-        hand, passed, changes = self.found[number].key
-        return hand, passed, tuple((*self.region.place(cell), token) for cell, token in changes)
+    def goals(self, numbers: Sequence[int]) -> list[Goal]:
+        """Abstract states by what lies in every cell that any of them changes, in places on the map.
+
+        So they are known again when what lies there has changed: where that is a change is told by
+        the present of then.
+        """
+        touched = sorted({cell for number in numbers for cell in self.found[number].changes})
+        return [self._goal(self.found[number], touched) for number in numbers]
+
+    def _goal(self, node: AbstractState, touched: Sequence[int]) -> Goal:
+        sure = [cell for cell in touched if node.cells[cell].max() > 1 - self.budget.min_probability]
+        tokens = node.cells[sure].argmax(1).tolist()
+        changes = ((*self.region.place(c), t) for c, t in zip(sure, tokens, strict=True))
+        return node.hand, node.passed, tuple(changes)
 
     def _changed(self, changes: dict[int, int], cell: int, token: int) -> dict[int, int]:
         """Changes after writing a token; a cell that is back to what it surely was is no change."""

@@ -138,7 +138,7 @@ class Planner:
         informs = informative.max(1) > plain.max(1)
         hoped = self._hoped_for(stage, scores, informs, ahead)
         goals = dict.fromkeys(stage.abstract_state[ahead + hoped].tolist())  # in order, each once
-        self.intended = [search.absolute(number) for number in goals]
+        self.intended = search.goals(list(goals))
         path = region.poses_along(belief.pose[likeliest], events)
         return Plan(risk, ambiguity, information, novelty, len(search.found), path)
 

@@ -119,7 +119,7 @@ def test_what_lies_far_off_is_opened_by_turns(turn: int, far: int) -> None:
     budget = SearchBudget(configurations=2, per_event=1)
     search = Search(belief, tables, region, budget, turn=turn)
     y, x = geometry.start
-    spoiled = [changes[0][:2] for _, _, changes in map(search.absolute, (1, 2))]
+    spoiled = [region.place(*node.changes) for node in search.found[1:]]
     assert sorted(spoiled) == [(y, x + 1), (y, x + far)]
     assert len(search.found) == 3
 
@@ -151,7 +151,22 @@ def test_what_was_brought_about_since_the_last_plan_is_intended_no_longer() -> N
     budget = SearchBudget(configurations=1)
     intended = [(0, 0, (done,)), (1, 0, (done, taken))]
     search = Search(belief, tables, region, budget, intended)
-    assert [search.absolute(n) for n in range(2)] == [(0, 0, ()), (1, 0, (taken,))]
+    assert search.goals([0, 1]) == [(0, 0, ((y, x + 4, KEY),)), (1, 0, (taken,))]
+
+
+def test_goals_tell_what_lies_wherever_one_of_them_changes_something() -> None:
+    """Two things may be done; each goal tells of both cells, so that it is known when it is undone."""
+    belief, tables, region, geometry = corridor([FLOOR, GOAL, KEY], spoils=0.5, grasps=1.0)
+    search = Search(belief, tables, region, SearchBudget(configurations=3))
+    y, x = geometry.start
+    spoiled = 3 - [node.hand for node in search.found].index(1)
+    left = {(0, GOAL, KEY), (1, GOAL, FLOOR), (0, WALL, KEY)}
+    places = (y, x + 1), (y, x + 2)
+    told = search.goals([0, 1, 2])
+    assert {(hand, *(token for *_, token in cells)) for hand, _, cells in told} == left
+    assert all(tuple(cell[:2] for cell in cells) == places for *_, cells in told)
+    alone = search.goals([spoiled])
+    assert alone == [(0, 0, ((y, x + 1, WALL),))]
 
 
 def test_a_milestone_may_be_any_token() -> None:
