@@ -3,10 +3,10 @@
 For every row, with the posterior of its kind at each particle k:
 
     chances = mean over k of p(effect | row, k)
-    novelty = H[chances] - mean over k of E[H(table of the row) | k]
+    novelty = mean over k of H[p(effect | row, k)] - E[H(table of the row) | k]
 
-the information, in nats, that the effect would bring about the row's own table, its kind and all
-that rows share.
+the information, in nats, that the effect would bring about the row's own table and its kind, given
+what all rows share; what it tells of that is not counted.
 """
 
 import math
