@@ -4,11 +4,12 @@ Both are structure: whether to split the outcomes of like steps in two. The evid
 ratio of Dirichlet-multinomial likelihoods in closed form, summed over like steps.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gammaln
+from scipy.special import betaln, gammaln
 
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.deeds import Deeds
@@ -92,27 +93,44 @@ def _lexicon(
 ) -> tuple[float, dict[Name, int]]:
     """Which word names which kind or colour: one value after the other takes the word that explains most.
 
-    Every value of a lexicon may have any word, evenly. Returns its evidence, too, relative to that of
-    none.
+    Returns its evidence, too, relative to that of none.
     """
     words = sorted(_varying(d.mission for d in deeds))
     if not words or not len(telling.token):
         return 0.0, {}
     evidence = telling.scorer(looks)
     names = _names(telling.token, looks)
+    lexicon = {name: word for name, word in task.lexicon.items() if word in words}
+    values = Counter(aspect for aspect, _ in {*names, *lexicon})
 
     def score(lexicon: dict[Name, int]) -> float:
-        return evidence(lexicon) - len(lexicon) * float(np.log(len(words)))
+        return evidence(lexicon) + log_prior_of(lexicon, values, len(words))
 
-    lexicon = {name: word for name, word in task.lexicon.items() if word in words}
     for _ in range(ROUNDS):
         before = dict(lexicon)
         for name in names:
             lexicon = _best_word(lexicon, name, words, score)
         if lexicon == before:
             break
-    worth = score(lexicon)
+    worth = score(lexicon) - score({})
     return (worth, lexicon) if worth > WORTH else (0.0, {})
+
+
+def log_prior_of(lexicon: Mapping[Name, int], values: Mapping[int, int], num_words: int) -> float:
+    """Log prior of a lexicon: where most colours have a word, the others have one, and likeliest one that is left.
+
+    The values of an aspect have words with a chance of its own, evenly spread; which, of those that
+    no other value has, is even.
+
+    Args:
+        lexicon: the word for a kind or colour.
+        values: how many of each aspect there are.
+        num_words: how many words there are.
+    """
+    named = Counter(aspect for aspect, _ in lexicon)
+    whether = sum(betaln(1 + named[of], 1 + number - named[of]) for of, number in values.items())
+    which = gammaln(num_words + 1) - gammaln(num_words - len(lexicon) + 1)
+    return float(whether - which)
 
 
 def _best_word(

@@ -1,7 +1,8 @@
 """What missions mean and what has to be done first, found from how steps ended; evidence by hand."""
 
+import itertools
 from dataclasses import replace
-from math import log
+from math import exp, log
 
 import numpy as np
 import pytest
@@ -21,7 +22,12 @@ from aif_dcpc.agents.gridworld.model.task import (
     named,
     paired,
 )
-from aif_dcpc.agents.gridworld.task_discovery import CONCENTRATION, discover, split_evidence
+from aif_dcpc.agents.gridworld.task_discovery import (
+    CONCENTRATION,
+    discover,
+    log_prior_of,
+    split_evidence,
+)
 from aif_dcpc.agents.protocol import EgocentricView
 
 COLOURS, KINDS = 4, 2
@@ -74,6 +80,33 @@ def test_where_missions_say_nothing_no_word_is_believed(seed: int) -> None:
         one_step(d.token[0], int(source.choice([WON, LOST])), d.mission) for d in fetching(80, seed)
     ]
     assert discover(Task(), deeds, LOOKS).lexicon == {}
+
+
+def test_the_last_word_names_the_last_colour() -> None:
+    """Where the mission names colour 3, only others were tried: its word is the one that is left."""
+    source = np.random.default_rng(0)
+    deeds = []
+    for _ in range(80):
+        wanted = int(source.choice(COLOURS))
+        tried = int(source.choice(COLOURS - 1))
+        outcome = WON if tried == wanted else LOST
+        deeds.append(one_step(tried, outcome, (WORD[COLOUR, wanted], GET)))
+    deeds.append(one_step(COLOURS - 1, LOST, (WORD[COLOUR, 0], GET)))  # seen it has been
+    lexicon = discover(Task(), deeds, LOOKS).lexicon
+    assert lexicon == {(COLOUR, colour): WORD[COLOUR, colour] for colour in range(COLOURS)}
+
+
+@pytest.mark.parametrize(("num_words", "enough"), [(1, 1 / 2), (2, 5 / 6), (4, 1.0)])
+def test_the_prior_of_lexicons_is_a_distribution(num_words: int, enough: float) -> None:
+    """Two colours (none, one or both named: a third each) and one kind: it sums to how often words are enough."""
+    values = {COLOUR: 2, KIND: 1}
+    names = [(of, value) for of, number in values.items() for value in range(number)]
+    total = 0.0
+    for words in itertools.product([None, *range(num_words)], repeat=len(names)):
+        lexicon = {name: word for name, word in zip(names, words, strict=True) if word is not None}
+        if len(set(lexicon.values())) == len(lexicon):
+            total += exp(log_prior_of(lexicon, values, num_words))
+    assert total == pytest.approx(enough)
 
 
 def test_named_things() -> None:
