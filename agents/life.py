@@ -37,8 +37,8 @@ class Life:
         placeholder: `(*event)` what stands for an action that has not been chosen yet.
         reset: name of the input that says where episodes begin.
         num_sweeps: sweeps of the full history at each step.
-        window: sweep only about the last so many slices, with everything before them and global
-            sites held; None sweeps all.
+        window: sweep only about the last so many slices, with everything before them held, and
+            global sites as well until the series has grown by a fortieth; None sweeps all.
 
     Raises:
         AgentError: the model lacks what is named, or something is not told.

@@ -4,8 +4,8 @@
 
 Median processor time of a step (inference, planning and learning together) at each length of the
 series that is swept. `gaussian` and `hierarchical` live one long episode, whose end is not heeded;
-the life of `tmaze` is many short ones. A window holds everything before its slices, and global
-sites: what is learned over all episodes, such as how far to trust the cue, then stays as it is.
+the life of `tmaze` is many short ones. A window holds everything before its slices; global
+sites, such as how far to trust the cue, move whenever the series has grown by a fortieth.
 """
 
 import argparse

@@ -398,11 +398,10 @@ def test_what_rows_share_is_inferred_at_each_of_the_first_steps_and_then_as_the_
 ):
     """Fifty steps, and after that whenever the life has grown by a fiftieth."""
     inferred = []
-    original = World.infer
 
-    def infer(world, *settings):
+    def infer(world, generator, num_sweeps):
         inferred.append(world.transitions.steps)
-        return original(world, *settings)
+        world.meet(generator)
 
     monkeypatch.setattr(World, "infer", infer)
     agent = agent_of_ring(0)
