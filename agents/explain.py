@@ -33,7 +33,7 @@ TERMS = (
 )
 SHORT = {"neg_expected_log_preference": "-E log pref", "information_gain": "information"}
 WRITTEN = ("neg_expected_log_preference", "information_gain", "novelty")  # in the picture
-CAPTION = "expected free energy, nats; bars: above the least; dark: done"
+CAPTION = "expected free energy, nats; bars: above the least; dark: taken"
 
 
 @dataclass(frozen=True)

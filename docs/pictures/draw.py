@@ -79,7 +79,7 @@ def draw_sweeps(path: Path) -> None:
         done = sweeps
         _draw_exact(axis)
         axis.plot(state.particles["z1"][:, 0], state.particles["z2"][:, 0], ".", ms=3, alpha=0.5)
-        axis.set(title=f"{sweeps} sweeps", xlabel="z1")
+        axis.set(title=f"{sweeps} sweep{'s' * (sweeps != 1)}", xlabel="z1")
     axes[0].set_ylabel("z2")
     figure.tight_layout()
     figure.savefig(path, dpi=90)
