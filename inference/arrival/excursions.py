@@ -1,9 +1,10 @@
-"""Standard deviations that a single chain has made: an excursion into a tail that the others stayed out of.
+"""Standard deviations that few draws have made: an excursion of one chain into a tail, or a tail that is heavy.
 
 Means, ranks and R-hat hardly notice it. The second moments of chains do: if one of 32 holds half of the
 variance, the standard error of the standard deviation, told by how much chains differ, is a quarter of it.
-Where single draws do that, one at a time, the tail itself is heavy, and explored; where many draws of
-one chain do, it has lingered there.
+Where many draws of one chain do that, it has lingered there. Where single ones do, the tail itself
+is heavy and explored: quantiles and what they say are right, and more draws are what the standard
+deviation needs.
 """
 
 import math
@@ -34,20 +35,28 @@ class Excursion:
         error: standard error of the standard deviation, relative to it.
         share: of the variance, in the chain that makes most of it.
         chains: how many there are.
+        lingers: whether many draws of that chain make it, not a few far out.
     """
 
     site: str = ""
     error: float = 0.0
     share: float = 0.0
     chains: int = 0
+    lingers: bool = False
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the standard deviation is known well enough."""
+        return self.error <= MOST_ERROR
 
     def warning(self) -> str:
         """One sentence with its remedy; empty where the standard deviation is known well enough."""
-        if self.error <= MOST_ERROR:
+        if self.is_known:
             return ""
+        how = "lingering in a tail" if self.lingers else "by a few draws far out in a heavy tail"
         return (
-            f"site {self.site!r}: one of {self.chains} chains makes {self.share:.0%} of a variance, lingering in a "
-            f"tail: that standard deviation is known to {self.error:.0%} only; take quantiles in its place, or "
+            f"site {self.site!r}: one of {self.chains} chains makes {self.share:.0%} of a variance, {how}: that "
+            f"standard deviation is known to {self.error:.0%} only; take quantiles in its place, or "
             "join the draws of several seeds."
         )
 
@@ -86,9 +95,9 @@ def _of_site(name: str, draws: Tensor) -> Excursion:
     if chains < LEAST_CHAINS or not draws.is_floating_point():
         return Excursion(name)
     errors, shares = errors_of_sd(draws)
-    errors = errors.where(draws_of_the_widest(draws) > LINGERS, 0.0)
     worst = int(errors.argmax())
-    return Excursion(name, float(errors[worst]), float(shares[worst]), chains)
+    lingers = float(draws_of_the_widest(draws)[worst]) > LINGERS
+    return Excursion(name, float(errors[worst]), float(shares[worst]), chains, lingers)
 
 
 def errors_of_sd(draws: Tensor) -> tuple[Tensor, Tensor]:

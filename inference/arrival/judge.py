@@ -99,7 +99,9 @@ class Verdict:
     @property
     def may_improve(self) -> bool:
         """Whether smaller steps or longer trajectories may be a remedy."""
-        is_known = replace(self, unseen=0.0).is_good and self.share >= LEAST_SHARE
+        lingering = self.excursion if self.excursion.lingers else NO_EXCURSION
+        others = replace(self, unseen=0.0, excursion=lingering)
+        is_known = others.is_good and self.share >= LEAST_SHARE
         return not (is_known or self.heavy or self.not_finite)
 
     def warnings(self) -> tuple[str, ...]:

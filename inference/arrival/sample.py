@@ -129,6 +129,18 @@ def _escalate(sampler: BlockSampler, verdict: Verdict) -> None:
 
 
 def _draw(sampler: BlockSampler, deadline: float, *, patient: bool) -> tuple[Kept, Verdict]:
+    """Chunks of draws until they are settled and know every standard deviation, or the time is up."""
+    kept, verdict = _settled(sampler, deadline, patient=patient)
+    while verdict.is_good and len(kept) < MOST_DRAWS and time.process_time() < deadline:
+        if worst_excursion(_unjudged(sampler, kept), sampler.block.names).is_known:
+            break
+        sampler.progress.extend(CHUNK * kept.every)
+        _chunk(sampler, kept, deadline)
+        verdict = kept.verdict(sampler.block)
+    return kept, verdict
+
+
+def _settled(sampler: BlockSampler, deadline: float, *, patient: bool) -> tuple[Kept, Verdict]:
     """Chunks of draws until they are settled, or the time is up.
 
     Where nothing but more draws would help, and they nearly suffice or it is `patient`, it goes on with
@@ -162,34 +174,48 @@ def _chunk(sampler: BlockSampler, kept: Kept, deadline: float) -> None:
 
 def _finish(sampler: BlockSampler, kept: Kept, verdict: Verdict) -> Attempt:
     block = sampler.block
-    flat = torch.stack(kept.declared)
-    state = sampler.state.with_values(block.unflatten(flat[-1]))
-    values = _natural(state, block, flat)
-    values |= {n: torch.stack(x) for n, x in kept.rest.items()}
-    ordered = {n: values[n] for n in state.conditioning.latent}
-    found = {n: rank_diagnostics(x) for n, x in ordered.items()}
-    verdict = verdict.with_ranks(_ranks_of_healthy(ordered, found, verdict))
-    draws = Draws(
-        values=ordered,
-        log_joint=torch.stack(kept.log_prob),
-        acceptance=kept.mean_acceptance,
+    draws = _unjudged(sampler, kept)
+    found = {n: rank_diagnostics(x) for n, x in draws.values.items()}
+    verdict = verdict.with_ranks(_ranks_of_healthy(draws.values, found, verdict))
+    draws = replace(
+        draws,
         r_hat={n: x.r_hat for n, x in found.items()},
         bulk_ess={n: x.bulk_ess for n, x in found.items()},
         tail_ess={n: x.tail_ess for n, x in found.items()},
-        warnings=(),
-        state=state,
-        warmup_sweeps=0,
-        seconds=0.0,
     )
     share = _least_share([found[n] for n in block.names], kept)
     verdict = replace(
         verdict,
         share=share,
         excursion=worst_excursion(draws, block.names),
-        vague=vaguest_quantile(ordered, draws.tail_ess, block.names if share < LEAST_SHARE else ()),
+        vague=vaguest_quantile(
+            draws.values, draws.tail_ess, block.names if share < LEAST_SHARE else ()
+        ),
     )
-    said = (*verdict.warnings(), *cut_off(state, block.unflatten(flat.flatten(0, 1))))
+    flat = torch.stack(kept.declared).flatten(0, 1)
+    said = (*verdict.warnings(), *cut_off(draws.state, block.unflatten(flat)))
     return Attempt(replace(draws, warnings=said), verdict, kept.mean_scores)
+
+
+def _unjudged(sampler: BlockSampler, kept: Kept) -> Draws:
+    """What is kept, by site, not yet judged."""
+    block = sampler.block
+    flat = torch.stack(kept.declared)
+    state = sampler.state.with_values(block.unflatten(flat[-1]))
+    values = _natural(state, block, flat)
+    values |= {n: torch.stack(x) for n, x in kept.rest.items()}
+    return Draws(
+        values={n: values[n] for n in state.conditioning.latent},
+        log_joint=torch.stack(kept.log_prob),
+        acceptance=kept.mean_acceptance,
+        r_hat={},
+        bulk_ess={},
+        tail_ess={},
+        warnings=(),
+        state=state,
+        warmup_sweeps=0,
+        seconds=0.0,
+    )
 
 
 def _least_share(found: list[RankDiagnostics], kept: Kept) -> float:

@@ -19,7 +19,7 @@ from aif_dcpc.inference.frontends.pyro_statements import (
     run,
     statements,
 )
-from aif_dcpc.inference.frontends.tensor_graphs import BatchedGraph, cut, record
+from aif_dcpc.inference.frontends.tensor_graphs import BatchedGraph, Parts, record
 from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.location_scale import LocationScale, location_scale
 
@@ -50,7 +50,8 @@ def read_kernels(
                 if len(which) == 1
                 else [drawn for name in which for drawn in recorded_draws([name])]
             )
-        return [cut(whole, index) for index in range(len(which))]
+        parts = Parts(whole)
+        return [parts[index] for index in range(len(which))]
 
     def standards(*given: Tensor, which: Sequence[str]) -> tuple[Tensor, ...]:
         found = statements(program, arguments, dict(zip(names, given, strict=True)))
@@ -59,13 +60,13 @@ def read_kernels(
 
     standard_names = [n for n in names if _is_standard(sites[n])]
     parameters: dict[int, nn.Parameter] = {}
-    whole_standards = _recorded(
-        partial(standards, which=standard_names), values, parameters, pure=True
+    standard_parts = Parts(
+        _recorded(partial(standards, which=standard_names), values, parameters, pure=True)
     )
-    density = _recorded(densities, values, parameters, pure=True)
+    density = Parts(_recorded(densities, values, parameters, pure=True))
     kernels = {}
     for index, drawn in enumerate(recorded_draws(names)):
-        part, inputs = cut(density, index)
+        part, inputs = density[index]
         parents = tuple(names[i] for i in sorted({*inputs, *(drawn[1] if drawn else ())} - {index}))
         draw, draw_inputs = drawn or (
             ProgramDraw(program, arguments, names[index], parents),
@@ -74,7 +75,7 @@ def read_kernels(
         kernel = TracedKernel(sites[names[index]], part, inputs, draw, draw_inputs, names, parents)
         if names[index] in standard_names:
             place = 2 * standard_names.index(names[index])
-            kernel.standard = _standard(whole_standards, place, names, parents)
+            kernel.standard = _standard(standard_parts, place, names, parents)
         kernels[names[index]] = (kernel, parents)
     return kernels
 
@@ -86,11 +87,11 @@ def _is_standard(site: Message) -> bool:
 
 
 def _standard(
-    whole: fx.GraphModule, place: int, names: list[str], parents: tuple[str, ...]
+    standards: Parts, place: int, names: list[str], parents: tuple[str, ...]
 ) -> tuple["PartGraph", "PartGraph"] | None:
     """Recorded location and scale of one statement."""
     parts = []
-    for part, inputs in (cut(whole, place), cut(whole, place + 1)):
+    for part, inputs in (standards[place], standards[place + 1]):
         needed = tuple(names[i] for i in inputs)
         if not set(needed) <= set(parents):
             return None
@@ -125,8 +126,8 @@ def read_deterministics(
         found = run(program, arguments, dict(zip(names, given, strict=True))).computed
         return tuple(found[n] for n in computed)
 
-    whole = _recorded(function, values, {}, pure=True)
-    parts = {name: cut(whole, index) for index, name in enumerate(computed)}
+    whole = Parts(_recorded(function, values, {}, pure=True))
+    parts = {name: whole[index] for index, name in enumerate(computed)}
     return {
         name: (BatchedGraph(part), tuple(names[i] for i in inputs))
         for name, (part, inputs) in parts.items()

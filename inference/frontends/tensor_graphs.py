@@ -176,42 +176,45 @@ REWRITTEN: dict[str, Function] = {
 }
 
 
-def cut(module: fx.GraphModule, index: int) -> tuple[fx.GraphModule, tuple[int, ...]]:
-    """The part of a graph that one of its outputs needs.
+class Parts:
+    """A recorded graph that is cut, part by part, to what one of its outputs needs."""
 
-    Returns:
-        the part, and which arguments of the whole it takes.
-    """
-    nodes = list(module.graph.nodes)
-    output = next(n for n in nodes if n.op == "output").args[0][index]
-    needed = _ancestors(output, nodes)
-    graph = fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
-    inputs = [n for n in nodes if n.op == "placeholder"]
+    def __init__(self, module: fx.GraphModule) -> None:
+        self.module = module
+        self.places = {node: place for place, node in enumerate(module.graph.nodes)}
+        self.writes = [(node, _root(node)) for node in self.places if _writes(node)]
+        inputs = [node for node in self.places if node.op == "placeholder"]
+        self.arguments = {node: number for number, node in enumerate(inputs)}
+        self.outputs = next(n for n in self.places if n.op == "output").args[0]
 
-    def copied(node: fx.Node) -> fx.Node:
-        if node not in copies:  # a constant: right before its first use, in every part alike
-            copies[node] = graph.node_copy(node)
-        return copies[node]
+    def __getitem__(self, index: int) -> tuple[fx.GraphModule, tuple[int, ...]]:
+        """The part of one output, and which arguments of the whole it takes."""
+        output = self.outputs[index]
+        needed = sorted(self._ancestors(output), key=self.places.__getitem__)
+        graph = fx.Graph()
+        copies: dict[fx.Node, fx.Node] = {}
 
-    for node in nodes:
-        if node in needed and node.op != "get_attr":
-            copies[node] = graph.node_copy(node, copied)
-    graph.output(copied(output))
-    return fx.GraphModule(module, graph), tuple(i for i, n in enumerate(inputs) if n in needed)
+        def copied(node: fx.Node) -> fx.Node:
+            if node not in copies:  # a constant: right before its first use, in every part alike
+                copies[node] = graph.node_copy(node)
+            return copies[node]
 
+        for node in needed:
+            if node.op != "get_attr":
+                copies[node] = graph.node_copy(node, copied)
+        graph.output(copied(output))
+        taken = tuple(self.arguments[n] for n in needed if n in self.arguments)
+        return fx.GraphModule(self.module, graph), taken
 
-def _ancestors(output: fx.Node, nodes: list[fx.Node]) -> set[fx.Node]:
-    """Collect everything that a node is computed from, writes through views included."""
-    roots = {node: _root(node) for node in nodes}
-    writes = [node for node in nodes if _writes(node)]
-    needed: set[fx.Node] = set()
-    missing = [output]
-    while missing:
-        _add_with_inputs(needed, missing)
-        read = {roots[node] for node in needed}
-        missing = [w for w in writes if w not in needed and roots[w] in read]
-    return needed
+    def _ancestors(self, output: fx.Node) -> set[fx.Node]:
+        """Collect everything that a node is computed from, writes through views included."""
+        needed: set[fx.Node] = set()
+        missing = [output]
+        while missing:
+            _add_with_inputs(needed, missing)
+            read = {_root(node) for node in needed} if self.writes else set()
+            missing = [w for w, root in self.writes if w not in needed and root in read]
+        return needed
 
 
 def _add_with_inputs(needed: set[fx.Node], nodes: list[fx.Node]) -> None:

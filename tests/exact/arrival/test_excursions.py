@@ -1,11 +1,12 @@
-"""A standard deviation that one chain has made is told, by closed forms of how much chains differ."""
+"""A standard deviation that one chain, or few draws, have made is told, by closed forms of how much chains differ."""
 
 import math
+import warnings
 from dataclasses import replace
 
 import pytest
 import torch
-from torch.distributions import Bernoulli, Normal
+from torch.distributions import Bernoulli, LogNormal, Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.arrival import excursions
@@ -76,12 +77,60 @@ def test_the_widest_chain_is_known_by_the_number_of_its_draws():
 
 
 def test_a_single_draw_far_out_is_a_heavy_tail_s_own(draws):
-    def far_once(z):
-        return torch.cat([z[:1] + 200, z[1:]])
+    """It makes 200^2 of 200^2 + 6,400; five draws of the same height in a row have lingered no more than that, six have."""
 
-    moved = with_chain(draws, far_once)
-    assert float(errors_of_sd(moved["z"])[0].max()) > MOST_ERROR
-    assert worst_excursion(moved, ["z"]).error < MOST_ERROR
+    def far(number):
+        return lambda z: torch.cat([z[:number] + 200, z[number:]])
+
+    found = worst_excursion(with_chain(draws, far(1)), ["z"])
+    assert found.share == pytest.approx(40_000 / 46_400, abs=0.01)
+    assert not found.lingers and "by a few draws far out in a heavy tail" in found.warning()
+    assert not worst_excursion(with_chain(draws, far(4)), ["z"]).lingers
+    assert worst_excursion(with_chain(draws, far(6)), ["z"]).lingers
+
+
+def far_tailed(width):
+    """A log-normal latent, Gaussian where it moves: sd^2 = (e^(w^2) - 1) e^(w^2)."""
+    model = GraphicalModel()
+    model.add_site("z", lambda: LogNormal(0.0, width))
+    return DCPC(model)
+
+
+def test_a_heavy_tail_is_drawn_from_longer_and_told_in_one_attempt(monkeypatch):
+    """Of width 2 its kurtosis is e^16: no number of draws that is kept knows the standard deviation."""
+
+    def again(*_):
+        raise AssertionError("longer trajectories know no tail better")
+
+    monkeypatch.setattr(sampling, "_escalate", again)
+    with pytest.warns(ConvergenceWarning, match="a few draws far out in a heavy tail"):
+        found = far_tailed(2.0).sample(seed=0)
+    assert len(found.warnings) == 1 and found.num_draws == sampling.MOST_DRAWS
+    logarithms = found["z"].double().log()
+    assert float(logarithms.mean()) == pytest.approx(0, abs=0.1)
+    assert float(logarithms.std()) == pytest.approx(2, rel=0.05)
+
+
+def test_a_tail_that_is_known_is_silent_and_costs_no_further_draws():
+    """Of width .5 the kurtosis is 9: a relative error of .5 (9 / N)^(1/2), below .02 for 6,400 draws."""
+    found = far_tailed(0.5).sample(seed=0)
+    variance = math.exp(0.25) * (math.exp(0.25) - 1)
+    assert found.warnings == () and found.num_draws < sampling.MOST_DRAWS
+    assert float(found["z"].double().var()) == pytest.approx(variance, rel=0.15)
+
+
+@pytest.mark.parametrize("known_from, kept", [(0, 100), (250, 300), (1000, 400)])
+def test_draws_go_on_until_every_standard_deviation_is_known(known_from, kept, monkeypatch):
+    def spread(draws, _):
+        return Excursion("z", MOST_ERROR * (0.9 if draws.num_draws >= known_from else 1.1))
+
+    monkeypatch.setattr(sampling, "worst_excursion", spread)
+    simple = GraphicalModel()
+    simple.add_site("z", lambda: Normal(0.0, 1.0))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = DCPC(simple).sample(seed=0, num_particles=128)
+    assert (found.num_draws, len(said)) == (kept, int(known_from > 400))
 
 
 @pytest.mark.parametrize("value", [0.0, math.nan, math.inf])

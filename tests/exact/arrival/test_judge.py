@@ -361,15 +361,16 @@ def test_thinned_draws_are_those_of_every_second_sweep():
 def test_a_cliff_at_the_end_of_a_plain_is_explored():
     """Gamma(.01, .01): its logarithm is flat over hundreds, then falls within 1; its mean, 1, lies there.
 
-    Its kurtosis is 603: even 12,800 independent draws know its standard deviation to 11 % only.
+    Its kurtosis is 603: 12,800 independent draws know its standard deviation, 10, to 11 % only, so that it goes on.
     """
     model = GraphicalModel()
     model.add_site("z", lambda: Gamma(torch.tensor(0.01), torch.tensor(0.01)))
-    with pytest.warns(ConvergenceWarning, match="that standard deviation is known to"):
-        draws = DCPC(model).sample(batch_size=1, seed=0)
-    assert len(draws.warnings) == 1
+    draws = DCPC(model).sample(batch_size=1, seed=0)
+    assert draws.warnings == () and draws["z"].numel() > 12_800
     chains = draws["z"].double().mean(0)
     assert abs(float(chains.mean()) - 1) < 5 * float(chains.std()) / len(chains) ** 0.5
+    error = 0.5 * (603 / draws["z"].numel()) ** 0.5
+    assert float(draws["z"].double().std()) == pytest.approx(10, rel=4 * error)
 
 
 def test_a_density_with_a_jump_is_no_fault():
