@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from arrivals import normals
 from synchronisation import NoSynchronisation
 
 from aif_dcpc.inference.moves.hamiltonian import Metric, Point, jitter, trajectory
@@ -22,10 +23,6 @@ CURVED = 0.4
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
-
-
-def normals(*shape, seed=0):
-    return torch.randn(shape, dtype=torch.float64, generator=generator(seed))
 
 
 def gaussian(place):

@@ -5,34 +5,19 @@ from dataclasses import replace
 
 import pytest
 import torch
+from arrivals import GOOD, gaussian_sampler, normals
 from torch.distributions import Bernoulli, Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.arrival import cloud, progress, start
 from aif_dcpc.inference.arrival import sample as sampling
 from aif_dcpc.inference.arrival import warm_up as warming
-from aif_dcpc.inference.arrival.build import build_sampler
 from aif_dcpc.inference.arrival.climb import Climb, climb
-from aif_dcpc.inference.arrival.judge import Verdict
 from aif_dcpc.inference.arrival.kept import Kept
 from aif_dcpc.inference.arrival.warm_up import Window
 from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.moves.hamiltonian import Metric
 from aif_dcpc.inference.moves.interweaving import interweavings
-
-GOOD = Verdict(1.0, "z", 0.0, 0.0, 0.8, torch.zeros(0))
-
-
-def normals(*shape, seed=0):
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def gaussian_sampler(chains=4):
-    model = GraphicalModel()
-    model.add_site("z", lambda: Normal(0.0, 1.0))
-    model.add_site("x", lambda z: Normal(z, 1.0), ["z"])
-    return build_sampler(DCPC(model), {"x": torch.zeros(1)}, chains, seed=0)
-
 
 # -- climbs ----------------------------------------------------------------------------------------
 

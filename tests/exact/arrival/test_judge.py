@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from arrivals import normals
 from clouds import chains_agree
 from torch.distributions import Gamma, Normal
 
@@ -28,10 +29,6 @@ SLOW = "mixing is slow; call sample with more max_seconds"
 
 
 # -- verdicts --------------------------------------------------------------------------------------
-
-
-def normals(*shape, seed=0):
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def draws(**changes):

@@ -5,6 +5,7 @@ import warnings
 
 import pytest
 import torch
+from arrivals import normals
 from torch.distributions import Bernoulli, Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel
@@ -23,10 +24,6 @@ from aif_dcpc.inference.moves.hamiltonian import GOLDEN, jitter
 from aif_dcpc.inference.queries import looks
 from aif_dcpc.inference.queries.diagnostics import diagnose
 from aif_dcpc.inference.queries.mixing import effective_sample_size, split_r_hat
-
-
-def normals(*shape, seed=0):
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def two_charts(chains=6):

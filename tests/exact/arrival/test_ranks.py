@@ -9,15 +9,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from arrivals import normals
 
 from aif_dcpc.inference.queries.ranks import (
     normal_scores,
     rank_diagnostics,
 )
-
-
-def normals(*shape, seed=0):
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def autoregression(rho, length=200, chains=8, seed=0):

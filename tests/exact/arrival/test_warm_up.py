@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from arrivals import normals
 from torch.distributions import Bernoulli, Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel
@@ -25,11 +26,6 @@ from aif_dcpc.inference.arrival.warm_up import (
 )
 from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.queries.mixing import split_r_hat
-
-
-def normals(*shape, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, dtype=torch.float64, generator=generator)
 
 
 def window(places, *, scores=None, log_prob=None, acceptance=None):

@@ -6,15 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.distributions import Normal
+from arrivals import GOOD, gaussian_sampler, normals
 
-from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.arrival import sample as sampling
 from aif_dcpc.inference.arrival import unseen
-from aif_dcpc.inference.arrival.build import build_sampler
 from aif_dcpc.inference.arrival.climb import climb
 from aif_dcpc.inference.arrival.excursions import Excursion
-from aif_dcpc.inference.arrival.judge import Verdict, judge, leaning, own_r_hat
+from aif_dcpc.inference.arrival.judge import judge, leaning, own_r_hat
 from aif_dcpc.inference.arrival.kept import Kept
 from aif_dcpc.inference.arrival.vague_quantiles import VagueQuantile
 from aif_dcpc.inference.model.isolation import no_validation
@@ -23,20 +21,6 @@ from aif_dcpc.inference.queries import diagnostics
 from aif_dcpc.inference.queries.diagnostics import is_clustered
 from aif_dcpc.inference.queries.looks import Looks, left_behind
 from aif_dcpc.inference.queries.ranks import RankDiagnostics
-
-GOOD = Verdict(1.0, "z", 0.0, 0.0, 0.8, torch.zeros(0))
-
-
-def normals(*shape, seed=0):
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def gaussian_sampler(chains=4):
-    model = GraphicalModel()
-    model.add_site("z", lambda: Normal(0.0, 1.0))
-    model.add_site("x", lambda z: Normal(z, 1.0), ["z"])
-    return build_sampler(DCPC(model), {"x": torch.zeros(1)}, chains, seed=0)
-
 
 # -- verdicts --------------------------------------------------------------------------------------
 
