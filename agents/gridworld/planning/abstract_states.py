@@ -248,7 +248,9 @@ class Search:
         return [self._goal(self.found[number], touched) for number in numbers]
 
     def _goal(self, node: AbstractState, touched: Sequence[int]) -> Goal:
-        sure = [cell for cell in touched if node.cells[cell].max() > 1 - self.budget.min_probability]
+        sure = [
+            cell for cell in touched if node.cells[cell].max() > 1 - self.budget.min_probability
+        ]
         tokens = node.cells[sure].argmax(1).tolist()
         changes = ((*self.region.place(c), t) for c, t in zip(sure, tokens, strict=True))
         return node.hand, node.passed, tuple(changes)

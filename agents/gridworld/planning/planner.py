@@ -33,7 +33,6 @@ from aif_dcpc.agents.gridworld.planning.belief import (
     cell_information,
 )
 from aif_dcpc.agents.gridworld.planning.distances import distances
-from aif_dcpc.agents.gridworld.planning.policy_iteration import optimal_value
 from aif_dcpc.agents.gridworld.planning.region import Region, region_of, views_remembered
 from aif_dcpc.agents.gridworld.planning.stage import (
     Bools,
@@ -44,6 +43,7 @@ from aif_dcpc.agents.gridworld.planning.stage import (
     terms_of_plan,
 )
 from aif_dcpc.agents.gridworld.planning.terms import Outcomes
+from aif_dcpc.agents.gridworld.planning.value_iteration import optimal_value
 from aif_dcpc.agents.gridworld.planning.visibility import information_at
 from aif_dcpc.agents.preferences import Preferences
 
@@ -82,8 +82,8 @@ class Planner:
     Args:
         preferences: over outcomes.
         budget: of the search.
-        tolerance: value iteration stops when no value changes by more, nats.
-        max_iterations: or after so many sweeps.
+        tolerance: a change of a value by less is no news, nats.
+        max_sweeps: of value iteration, at most.
     """
 
     def __init__(
@@ -92,12 +92,12 @@ class Planner:
         budget: SearchBudget,
         *,
         tolerance: float = 0.03,
-        max_iterations: int = 60,
+        max_sweeps: int = 200,
     ) -> None:
         self.preferences = preferences
         self.budget = budget
         self.tolerance = tolerance
-        self.max_iterations = max_iterations
+        self.max_sweeps = max_sweeps
         self.intended: list[Goal] = []
         self.turn = 0  # steps of the episode: what is searched by turns
         self.anew: float | None = None  # what an ending is worth, nats; None: no hope
@@ -188,12 +188,11 @@ class Planner:
             value_of_information_step: `(N,)`; minus infinity where there is none.
         """
         return optimal_value(
-            stage.preference_without_optimism,
-            *stage.merged,
+            *stage.until_left,
             value_of_information_step,
             start,
             self.tolerance,
-            self.max_iterations,
+            self.max_sweeps,
         )
 
     def _stage(

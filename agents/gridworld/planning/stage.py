@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from aif_dcpc.agents.arrays import Floats, Ints
-from aif_dcpc.agents.gridworld.planning.policy_iteration import merged
 from aif_dcpc.agents.gridworld.planning.terms import NUM_TERMS, Outcomes, add_up, reached
+from aif_dcpc.agents.gridworld.planning.value_iteration import one_step, predecessors, until_left
 
 Bools = npt.NDArray[np.bool_]
 
@@ -55,31 +55,30 @@ class Stage:
     resolved: Sequence["Stage"] = ()
 
     @cached_property
-    def merged(self) -> tuple[Floats, Ints, Ints, Ints]:
-        """Flow of a plain step, successors and bounds with the same ones added up, and their number."""
-        return merged(self.flow_without_optimism, self.successor, self.bound)
+    def until_left(self) -> tuple[Floats, Floats, Ints, Ints, Ints, Ints, Ints]:
+        """What plain steps bring that go on until their state is left, and what hangs on each state."""
+        found = until_left(
+            self.preference_without_optimism,
+            self.flow_without_optimism,
+            self.successor,
+            self.bound,
+        )
+        return *found, *predecessors(*found[2:])
 
     def after(self, value: Floats) -> Ints:
         """`(N, E)` the state whose value counts after each event: its successor, or the bound."""
         capped = value.take(self.bound) < value.take(self.successor)
         return np.where(capped, self.bound, self.successor)
 
-    def later(self, value: Floats) -> Floats:
-        """`(N, E)` value of what follows each event, capped by the bound."""
-        later: Floats = np.minimum(value.take(self.successor), value.take(self.bound))
-        return later
-
     def informative(self, value: Floats) -> Floats:
         """`(N, A)` Q of the informative step, with the value of what follows it."""
-        later = np.matmul(self.flow, self.later(value)[..., None])[..., 0]
-        return self.preference + self.information + self.novelty + later
+        gain = self.preference + self.information + self.novelty
+        return one_step(gain, self.flow, self.successor, self.bound, value)
 
     def plain(self, value: Floats) -> Floats:
         """`(N, A)` Q of any other step."""
-        return (
-            self.preference_without_optimism
-            + np.matmul(self.flow_without_optimism, self.later(value)[..., None])[..., 0]
-        )
+        gain = self.preference_without_optimism
+        return one_step(gain, self.flow_without_optimism, self.successor, self.bound, value)
 
 
 @dataclass(frozen=True)

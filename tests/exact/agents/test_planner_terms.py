@@ -279,7 +279,7 @@ def check_terms(small: World) -> None:
         PREFERENCES,
         SearchBudget(configurations=8, per_event=8, min_probability=1e-6, passable=1e-6),
         tolerance=1e-9,
-        max_iterations=200,
+        max_sweeps=1000,
     )
     plan = planner.plan(small.belief(), small.tables(), small.geometry)
     enumeration = Enumeration(small)

@@ -11,7 +11,12 @@ from aif_dcpc.agents.gridworld.compiled import compiled
 from aif_dcpc.agents.gridworld.model.vocabulary import OUT_OF_SIGHT
 from aif_dcpc.agents.gridworld.planning.belief import views_by_pose
 from aif_dcpc.agents.gridworld.planning.distances import distances, least_effort
-from aif_dcpc.agents.gridworld.planning.policy_iteration import merged, optimal_value
+from aif_dcpc.agents.gridworld.planning.value_iteration import (
+    one_step,
+    optimal_value,
+    predecessors,
+    until_left,
+)
 from aif_dcpc.agents.gridworld.planning.visibility import (
     Transparency,
     information_at,
@@ -33,23 +38,64 @@ def process(seed):
     return -source.random((STATES, ACTIONS)), flow, successor, bound
 
 
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("stop", [-np.inf, -3.0])
-def test_the_optimal_value_solves_its_equation(seed, stop):
-    preference, flow, successor, bound = process(seed)
-    value_of_information_step = np.full(STATES, stop)
-    value = optimal_value(
-        preference,
-        *merged(flow, successor, bound),
+def until_settled(parts, value_of_information_step):
+    found = until_left(*parts)
+    return optimal_value(
+        *found,
+        *predecessors(*found[2:]),
         value_of_information_step,
         np.full(STATES, -10.0),
         1e-10,
         1000,
     )
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("stop", [-np.inf, -3.0])
+def test_the_optimal_value_solves_its_equation(seed, stop):
+    """Also where an action often leaves all as it is, bounded or not."""
+    preference, flow, successor, bound = process(seed)
+    here = np.arange(STATES)[:, None]
+    successor[:, 0] = here[:, 0]
+    bound = np.where(np.random.default_rng(seed).random(bound.shape) < 0.2, here, bound)
+    bound[:, 0] = np.where(here[:, 0] % 2, here[:, 0], bound[:, 0])
+    value_of_information_step = np.full(STATES, stop)
+    value = until_settled((preference, flow, successor, bound), value_of_information_step)
     later = np.minimum(value[successor], value[bound])
-    best = (preference + np.einsum("nae,ne->na", flow, later)).max(1)
-    assert np.allclose(value, np.maximum(best, value_of_information_step), atol=1e-8)
+    score = preference + np.einsum("nae,ne->na", flow, later)
+    assert np.allclose(one_step(preference, flow, successor, bound, value), score)
+    assert np.allclose(value, np.maximum(score.max(1), value_of_information_step), atol=1e-8)
     assert np.isfinite(value).all() and value.std() > 0
+
+
+def test_an_action_goes_on_until_its_state_is_left():
+    """One push in ten opens the door: -1 a push, -10 in all without a discount; by a bound it counts as a step."""
+    preference = np.array([[-1.0], [0.0]])
+    flow = np.array([[[0.9, 0.06, 0.04]], [[0.0, 0.0, 0.0]]])
+    successor = np.array([[0, 1, 1], [1, 1, 1]])
+    gain, total, after, limit, size = until_left(preference, flow, successor, successor)
+    assert gain[0, 0] == pytest.approx(-10)
+    assert size[0] == 1 and after[0, 0] == limit[0, 0] == 1
+    assert total[0, 0, 0] == pytest.approx(1)
+    capped = np.array([[1, 1, 1], [1, 1, 1]])
+    gain, total, after, limit, size = until_left(preference, flow, successor, capped)
+    assert gain[0, 0] == -1 and size[0] == 2
+    assert total[0, 0, :2].tolist() == pytest.approx([0.9, 0.1])
+    assert after[0, :2].tolist() == [0, 1] and limit[0, :2].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_hangs_on_a_state_is_what_it_may_follow(seed):
+    _, _, successor, bound = process(seed)
+    size = np.arange(STATES) % (EVENTS + 1)
+    before, first = predecessors(successor, bound, size)
+    for state in range(STATES):
+        hang = {
+            one
+            for one in range(STATES)
+            if state in successor[one, : size[one]] or state in bound[one, : size[one]]
+        }
+        assert set(before[first[state] : first[state + 1]].tolist()) == hang
 
 
 def test_distances_and_efforts_by_hand():
