@@ -19,7 +19,7 @@ from aif_dcpc.inference.frontends.pyro_statements import (
     run,
     statements,
 )
-from aif_dcpc.inference.frontends.tensor_graphs import BatchedGraph, Parts, record
+from aif_dcpc.inference.frontends.tensor_graphs import BatchedGraph, CutGraph, record
 from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.location_scale import LocationScale, location_scale
 
@@ -50,7 +50,7 @@ def read_kernels(
                 if len(which) == 1
                 else [drawn for name in which for drawn in recorded_draws([name])]
             )
-        parts = Parts(whole)
+        parts = CutGraph(whole)
         return [parts[index] for index in range(len(which))]
 
     def standards(*given: Tensor, which: Sequence[str]) -> tuple[Tensor, ...]:
@@ -60,10 +60,10 @@ def read_kernels(
 
     standard_names = [n for n in names if _is_standard(sites[n])]
     parameters: dict[int, nn.Parameter] = {}
-    standard_parts = Parts(
+    standard_parts = CutGraph(
         _recorded(partial(standards, which=standard_names), values, parameters, pure=True)
     )
-    density = Parts(_recorded(densities, values, parameters, pure=True))
+    density = CutGraph(_recorded(densities, values, parameters, pure=True))
     kernels = {}
     for index, drawn in enumerate(recorded_draws(names)):
         part, inputs = density[index]
@@ -87,7 +87,7 @@ def _is_standard(site: Message) -> bool:
 
 
 def _standard(
-    standards: Parts, place: int, names: list[str], parents: tuple[str, ...]
+    standards: CutGraph, place: int, names: list[str], parents: tuple[str, ...]
 ) -> tuple["PartGraph", "PartGraph"] | None:
     """Recorded location and scale of one statement."""
     parts = []
@@ -126,7 +126,7 @@ def read_deterministics(
         found = run(program, arguments, dict(zip(names, given, strict=True))).computed
         return tuple(found[n] for n in computed)
 
-    whole = Parts(_recorded(function, values, {}, pure=True))
+    whole = CutGraph(_recorded(function, values, {}, pure=True))
     parts = {name: whole[index] for index, name in enumerate(computed)}
     return {
         name: (BatchedGraph(part), tuple(names[i] for i in inputs))

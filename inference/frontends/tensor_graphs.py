@@ -176,8 +176,8 @@ REWRITTEN: dict[str, Function] = {
 }
 
 
-class Parts:
-    """A recorded graph that is cut, part by part, to what one of its outputs needs."""
+class CutGraph:
+    """A recorded graph, cut to what one or another of its outputs needs."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         self.module = module

@@ -1,4 +1,4 @@
-"""Parts of the import of Pyro programs: graphs cut to one output, sums over plates, discrete sites drawn within plates."""
+"""CutGraph of the import of Pyro programs: graphs cut to one output, sums over plates, discrete sites drawn within plates."""
 
 import math
 
@@ -11,7 +11,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.frontends.plated_conditional import onto_plates
-from aif_dcpc.inference.frontends.tensor_graphs import REWRITTEN, BatchedGraph, Parts, record
+from aif_dcpc.inference.frontends.tensor_graphs import REWRITTEN, BatchedGraph, CutGraph, record
 from aif_dcpc.inference.moves.user_conditional import UserConditional
 from aif_dcpc.inference.queries.evidence import _posterior_trace
 
@@ -28,9 +28,9 @@ def written(a, b):
 
 def test_a_part_keeps_what_is_written_through_views():
     graph = make_fx(written)(torch.tensor(1.0), torch.tensor(1.0))
-    first, needs = Parts(graph)[0]
+    first, needs = CutGraph(graph)[0]
     assert needs == (0,) and first(torch.tensor(5.0)).tolist() == [10.0, 0.0, 30.0]
-    second, needs = Parts(graph)[1]
+    second, needs = CutGraph(graph)[1]
     assert needs == (1,) and second(torch.tensor(5.0)).item() == 6
     assert len(second.graph.nodes) < len(graph.graph.nodes) - 3
 
@@ -57,7 +57,7 @@ def test_recordings_hold_no_copies_of_constants_and_no_noise_written_in_place():
     graph = record(function, [torch.zeros(2)], pure=False, parameters={})
     targets = " ".join(str(node.target) for node in graph.graph.nodes)
     assert "lift_fresh" not in targets and "aten.exponential_" not in targets
-    drawn = BatchedGraph(Parts(graph)[0][0], random=True)(torch.zeros(3, 2, 2))
+    drawn = BatchedGraph(CutGraph(graph)[0][0], random=True)(torch.zeros(3, 2, 2))
     assert drawn.unique().numel() == 12 and (drawn > torch.tensor([1.0, 2.0])).all()
 
 
