@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 from scipy.special import betaln, gammaln
 
 from aif_dcpc.agents.arrays import Floats, Ints
@@ -100,20 +101,33 @@ def _lexicon(
         return 0.0, {}
     evidence = telling.scorer(looks)
     names = _names(telling.token, looks)
-    lexicon = {name: word for name, word in task.lexicon.items() if word in words}
-    values = Counter(aspect for aspect, _ in {*names, *lexicon})
+    known = {name: word for name, word in task.lexicon.items() if word in words}
+    values = Counter(aspect for aspect, _ in {*names, *known})
 
     def score(lexicon: dict[Name, int]) -> float:
         return evidence(lexicon) + log_prior_of(lexicon, values, len(words))
 
+    starts = known, telling.associated(names, words, looks)
+    found = [_climb(start, names, words, score) for start in starts]
+    best = max(found, key=score)
+    worth = score(best) - score({})
+    return (worth, best) if worth > WORTH else (0.0, {})
+
+
+def _climb(
+    lexicon: dict[Name, int],
+    names: Sequence[Name],
+    words: Sequence[int],
+    score: Callable[[dict[Name, int]], float],
+) -> dict[Name, int]:
+    """Better a lexicon until no other word for a single value explains more."""
     for _ in range(ROUNDS):
-        before = dict(lexicon)
+        before = lexicon
         for name in names:
             lexicon = _best_word(lexicon, name, words, score)
         if lexicon == before:
             break
-    worth = score(lexicon) - score({})
-    return (worth, lexicon) if worth > WORTH else (0.0, {})
+    return lexicon
 
 
 def log_prior_of(lexicon: Mapping[Name, int], values: Mapping[int, int], num_words: int) -> float:
@@ -180,6 +194,22 @@ class Telling:
     missions: tuple[tuple[int, ...], ...]
     twins: tuple[int, ...]
     paired: Ints
+
+    def associated(
+        self, names: Sequence[Name], words: Sequence[int], looks: Looks
+    ) -> dict[Name, int]:
+        """The lexicon whose words were oftenest in missions, beyond chance, when what they name was rewarded.
+
+        A word for one value alone may explain nothing where things have a kind and a colour.
+        """
+        said = np.array([[word in mission for word in words] for mission in self.missions], float)
+        said = said[self.mission]  # (N, words)
+        values = {KIND: looks.kind, COLOUR: looks.colour}
+        shown = np.stack([values[of][self.token] == value for of, value in names])
+        rewarded = shown[:, self.outcome % 3 == 2]  # (names, n)
+        excess = rewarded @ (said[self.outcome % 3 == 2] - said.mean(0))
+        pairs = zip(*linear_sum_assignment(excess, maximize=True), strict=True)
+        return {names[name]: words[word] for name, word in pairs if excess[name, word] > 0}
 
     def scorer(self, looks: Looks) -> Callable[[dict[Name, int]], float]:
         """How much a lexicon explains: the evidence of telling apart what missions name."""
