@@ -30,6 +30,20 @@ def _as_tensor(value: Any) -> Tensor:
     return torch.as_tensor(array, dtype=torch.get_default_dtype())
 
 
+def require_finite(what: str, values: Any) -> None:
+    """Refuse infinite numbers and NaN, which would be learned from as if they were measured.
+
+    Raises:
+        AgentError: there is one.
+    """
+    array = np.asarray(values, float)
+    if not np.isfinite(array).all():
+        raise AgentError(
+            f"{what} is {array.tolist()}: expected finite numbers; mend the world, or wrap it so that "
+            "it shows what stands for them."
+        )
+
+
 def placeholder(space: gymnasium.Space[Any]) -> Tensor:
     """Return what stands for an action that has not been chosen, `(*event)`.
 

@@ -28,7 +28,7 @@ from aif_dcpc.agents.discrete.transitions import Transitions
 from aif_dcpc.agents.discrete.world import World
 from aif_dcpc.agents.explain import Explanation
 from aif_dcpc.agents.protocol import BaseAgent, Observation, StepReport
-from aif_dcpc.agents.streams import of_one_world
+from aif_dcpc.agents.streams import of_one_world, require_finite
 
 FEW = 50  # steps during which the shared part is inferred at each step
 TIED = 1e-6  # nats
@@ -253,6 +253,7 @@ class ObservedAgent(BaseAgent):
         if self.frozen:
             return
         start = time.perf_counter()
+        require_finite("agent 'discrete': reward", rewards)
         self.lengths.count(truncated)
         rows = []
         told = (self.states, self.actions, self._states(observations), rewards, terminated)
@@ -283,8 +284,7 @@ class ObservedAgent(BaseAgent):
         """Numbers of the states that are seen, `(B,)`."""
         seen = [np.asarray(observations[name]) for name in self.streams]
         parts = np.concatenate([value.reshape(len(value), -1) for value in seen], 1)
-        found: Ints = np.ravel_multi_index(tuple(parts.astype(np.int64).T), self.sizes)
-        return found
+        return requirements.state_numbers(parts, self.sizes)
 
     @property
     def state(self) -> int:

@@ -5,7 +5,8 @@ occur. It may depend on the state that is reached, on the state and action befor
 alone, or on the whole step, which is foretold at first as by the state reached, or as by the state
 and action: each is tried, and weighed by how well it has foretold every outcome so far (its
 prequential evidence). Tables are Dirichlet, integrated out; their base are the action's own
-frequencies, and of a step what its parent foretells.
+frequencies, and of a step what its parent foretells. Where rewards are drawn from a continuum, levels do
+not grow without end: of `MOST` on, a reward within the range that was met counts as the nearest.
 
 Reference: Dawid (1984), "Statistical theory: the prequential approach".
 """
@@ -21,6 +22,7 @@ from aif_dcpc.agents.arrays import Floats
 
 REACHED, ROW, ACTION, STEP_BY_REACHED, STEP_BY_ROW = range(5)
 STRENGTH = 0.1  # total concentration of a table: outcomes of one place mostly agree
+MOST = 64  # levels, beside those that lie beyond all others
 Outcome = tuple[float, bool]
 
 
@@ -66,12 +68,22 @@ class Outcomes:
         self.steps[row, place, outcome] += 1
 
     def _index(self, outcome: Outcome) -> int:
-        """Index of an outcome, a new one if it was never met."""
+        """Index of an outcome, a new one if it was never met; of many levels, that of the nearest."""
+        if outcome not in self.levels and len(self.levels) >= MOST:
+            outcome = self._nearest(outcome)
         if outcome not in self.levels:
             self.levels.append(outcome)
             self.counts = [np.pad(table, ((0, 0), (0, 1))) for table in self.counts]
             self.steps = np.pad(self.steps, ((0, 0), (0, 0), (0, 1)))
         return self.levels.index(outcome)
+
+    def _nearest(self, outcome: Outcome) -> Outcome:
+        """The level nearest to an outcome, if it lies between levels that end as it does; else itself."""
+        reward, ended = outcome
+        alike = [level for level, other in self.levels if other == ended]
+        if not alike or not min(alike) < reward < max(alike):
+            return outcome
+        return min(alike, key=lambda level: abs(level - reward)), ended
 
     def _of_action(self, action: int) -> Floats:
         """Predictive chances of outcomes given the action, `(O,)`; an unmet one keeps a share."""

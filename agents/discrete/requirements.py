@@ -1,13 +1,15 @@
 """What agent `discrete` asks of spaces and settings, told before torch is imported."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
 import numpy as np
+import numpy.typing as npt
 from gymnasium import spaces
 
+from aif_dcpc.agents.arrays import Ints
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.protocol import number_of
 from aif_dcpc.agents.settings import read_settings
@@ -65,6 +67,21 @@ def _sizes(name: str, stream: gymnasium.Space[Any]) -> tuple[int, ...]:
         f"agent 'discrete' sees a finite state: stream {name!r} is {stream}; expected Discrete, "
         "MultiDiscrete or MultiBinary from 0 on."
     )
+
+
+def state_numbers(parts: npt.NDArray[Any], sizes: Sequence[int]) -> Ints:
+    """Numbers of states, `(B,)`, by their parts `(B, P)`, the last of which runs fastest.
+
+    Raises:
+        AgentError: a part lies outside its space.
+    """
+    if (parts < 0).any() or (parts >= sizes).any():
+        raise AgentError(
+            f"agent 'discrete': the world shows {parts.tolist()}, outside its observation space of "
+            f"{tuple(sizes)} values: mend the space, or the world."
+        )
+    found: Ints = np.ravel_multi_index(tuple(parts.astype(np.int64).T), tuple(sizes))
+    return found
 
 
 def check(

@@ -24,7 +24,7 @@ from aif_dcpc.agents.gaussian.preferences import find_wish
 from aif_dcpc.agents.life import Reader, Streams
 from aif_dcpc.agents.planners.cross_entropy import CrossEntropy
 from aif_dcpc.agents.protocol import Observation
-from aif_dcpc.agents.streams import as_streams, of_one_world
+from aif_dcpc.agents.streams import as_streams, of_one_world, require_finite
 
 LARGEST = 1e6  # width that is taken for a bound
 TRY_WITH = {"num_waves": 16, "horizon": 5, "candidates": 8}  # quick to try
@@ -78,6 +78,7 @@ class GaussianAgent(ActiveInferenceAgent):
         **common: Any,
     ) -> None:
         self.streams, num_states = requirements.joined_streams(observation_space)
+        requirements.check_actions(action_space)
         number = getattr(action_space, "n", None)
         size = int(number or math.prod(action_space.shape or ()))
         wish = None if preference is None else find_wish(preference)
@@ -148,9 +149,15 @@ class GaussianAgent(ActiveInferenceAgent):
         return cls(observation_space, action_space, seed=seed, **requirements.read(settings))
 
     def _state(self, streams: Streams) -> Tensor:
-        """Join the streams to one state, `(B, D)`."""
-        parts = [streams[name].double().flatten(1) for name in self.streams]
-        return torch.cat(parts, 1)
+        """Join the streams to one state, `(B, D)`.
+
+        Raises:
+            AgentError: one of them is not finite.
+        """
+        for name in self.streams:
+            require_finite(f"agent 'gaussian': stream {name!r}", streams[name])
+        parts = [streams[name].double() for name in self.streams]
+        return torch.cat([part.reshape(len(part), -1) for part in parts], 1)
 
     def _observe(self, observations: Observation) -> None:
         """Take in what is seen, and how much it is preferred."""
@@ -189,7 +196,12 @@ class GaussianAgent(ActiveInferenceAgent):
 
 
 def _outcome(streams: Streams) -> Tensor:
-    """Reward and end of the last step, `(B, 2)`."""
+    """Reward and end of the last step, `(B, 2)`.
+
+    Raises:
+        AgentError: a reward is not finite.
+    """
+    require_finite("agent 'gaussian': reward", streams["reward"])
     return torch.stack([streams["reward"].double(), streams["terminated"].double()], 1)
 
 

@@ -11,6 +11,8 @@ from aif_dcpc.agents.errors import AgentError, AgentWarning
 from aif_dcpc.agents.gaussian.preferences import find_wish
 from aif_dcpc.agents.settings import read_settings
 
+MAX_NUMBERS = 1000  # of a state: a step costs the cube of their number
+
 # own settings; those of every agent stand in `settings.COMMON`
 DEFAULTS: Mapping[str, Any] = {
     "preference": None,
@@ -54,7 +56,7 @@ def joined_streams(space: gymnasium.Space[Any]) -> tuple[tuple[str, ...], int]:
     """Names of the streams of an observation space, and how many numbers they are together.
 
     Raises:
-        AgentError: one of them is not of numbers.
+        AgentError: one of them is not of numbers, or they are too many.
     """
     streams = space.spaces if isinstance(space, gymnasium.spaces.Dict) else {"state": space}
     for name, stream in streams.items():
@@ -64,7 +66,26 @@ def joined_streams(space: gymnasium.Space[Any]) -> tuple[tuple[str, ...], int]:
                 "agent=discrete, or wrap the environment."
             )
     sizes = [math.prod(stream.shape or ()) for stream in streams.values()]
+    if sum(sizes) > MAX_NUMBERS:
+        raise AgentError(
+            f"agent 'gaussian' models at most {MAX_NUMBERS:,} numbers, here {sum(sizes):,}: wrap the "
+            "environment so that it shows what matters, not a picture of it."
+        )
     return tuple(streams), sum(sizes)
+
+
+def check_actions(space: gymnasium.Space[Any]) -> None:
+    """Refuse actions that are neither Discrete, from 0 on, nor a Box of one axis.
+
+    Raises:
+        AgentError: they are of another kind.
+    """
+    flat = isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1
+    if not flat and not (isinstance(space, gymnasium.spaces.Discrete) and space.start == 0):
+        raise AgentError(
+            f"agent 'gaussian' chooses among Discrete actions from 0 on, or in a Box of one axis; the "
+            f"environment has {space}: wrap it."
+        )
 
 
 def check(
@@ -80,6 +101,7 @@ def check(
     """
     found = read(settings)
     joined_streams(observation_space)
+    check_actions(action_space)
     if metadata.get("hidden") == "velocities" and not found["hidden_velocities"]:
         warnings.warn(
             "agent 'gaussian' takes what it sees for the whole state, and this environment hides "

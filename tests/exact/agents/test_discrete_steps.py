@@ -473,3 +473,42 @@ def test_the_entropy_of_a_table_of_ones_own_counts_effects_never_seen_apart():
     total = after.sum()
     known = digamma(total + 1) - after @ digamma(after + 1) / total
     assert found.novelty[row] == pytest.approx(-xlogy(after, after / total).sum() / total - known)
+
+
+# -- worlds that are unlike others -----------------------------------------------------------------
+
+
+def test_rewards_of_a_continuum_are_counted_at_the_nearest_of_some_levels():
+    """Of 3,000 normal draws: levels stay few, means of both actions within .05."""
+    source = np.random.default_rng(0)
+    outcomes = Outcomes(2, 2)
+    total = np.zeros(2)
+    number = np.zeros(2)
+    for step in range(3000):
+        action = int(source.integers(2))
+        reward = float(source.normal(2.0 * action))
+        row = action
+        outcomes.add(row, 0, step % 2, reward, False)
+        total[action] += reward
+        number[action] += 1
+    levels = np.array([level for level, _ in outcomes.levels])
+    assert 64 <= len(levels) < 85
+    assert max(abs(levels)) > 3  # whatever lies beyond all others has a level
+    found = outcomes.counts[2] @ levels / outcomes.counts[2].sum(1)
+    assert found == pytest.approx(total / number, abs=0.05)
+    before = len(levels)
+    outcomes.add(0, 0, 0, 0.1234, True)
+    assert outcomes.levels[-1] == (0.1234, True) and len(outcomes.levels) == before + 1
+
+
+def test_what_lies_outside_its_space_or_is_no_number_is_told():
+    agent = ObservedAgent({"state": (4,)}, 2, 0)
+    agent.begin(seed=0)
+    for place in (4, -1):
+        with pytest.raises(AgentError, match=r"outside its observation space of \(4,\)"):
+            agent.act({"state": np.array(place)})
+    agent.act({"state": np.array(0)})
+    for reward in (math.nan, -math.inf):
+        with pytest.raises(AgentError, match=r"reward is .*expected finite"):
+            agent.feedback({"state": np.array(1)}, reward, False, False)
+    assert agent.transitions.steps == 0

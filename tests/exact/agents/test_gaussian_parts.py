@@ -341,3 +341,57 @@ def test_new_positions_are_drawn_between_what_is_foretold_and_what_is_seen():
     variance = 1 / (prior + seen)
     assert ((drawn.mean(0) - mean).abs() < 5 * (variance / 4000).sqrt()).all()
     assert ((drawn.var(0) / variance - 1).abs() < 5 * math.sqrt(2 / 4000)).all()
+
+
+# -- worlds that are unlike others -----------------------------------------------------------------
+
+
+def test_a_scalar_beside_others_is_one_number_of_the_state():
+    box = gymnasium.spaces.Box
+    space = gymnasium.spaces.Dict(a=box(-1, 1, ()), b=box(-1, 1, (2,)))
+    agent = GaussianAgent.build(space, Line.action_space, {}, SMALL, 0)
+    agent.begin(seed=0)
+    for step in range(4):
+        seen = {"a": np.float32(0.1 * step), "b": np.full(2, 0.5, np.float32)}
+        assert agent.act(seen).shape == (1,)
+        agent.feedback(seen, 0.0, False, False)
+    assert agent.life.state.values["state"][0, 0, 3].tolist() == pytest.approx([0.3, 0.5, 0.5])
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_numbers_that_are_none_are_told(wrong):
+    agent = agent_of_line()
+    agent.begin(seed=0)
+    with pytest.raises(AgentError, match=r"stream 'state' is .*expected finite"):
+        agent.act({"state": np.array([wrong])})
+    agent = agent_of_line()
+    agent.begin(seed=0)
+    agent.act({"state": np.zeros(1)})
+    agent.feedback({"state": np.zeros(1)}, wrong, False, False)
+    with pytest.raises(AgentError, match=r"reward is .*expected finite"):
+        agent.act({"state": np.zeros(1)})
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        gymnasium.spaces.Discrete(3, start=1),
+        gymnasium.spaces.MultiDiscrete([2, 2]),
+        gymnasium.spaces.Box(-1, 1, ()),
+        gymnasium.spaces.Box(-1, 1, (2, 2)),
+    ],
+)
+def test_actions_that_cannot_be_searched_are_refused(space):
+    seen = gymnasium.spaces.Dict(state=Line.observation_space)
+    with pytest.raises(AgentError, match="Box of one axis"):
+        requirements.check(seen, space, {}, {})
+    with pytest.raises(AgentError, match="Box of one axis"):
+        GaussianAgent.build(seen, space, {}, SMALL, 0)
+    requirements.check(seen, gymnasium.spaces.Discrete(3), {}, {})
+
+
+def test_pictures_are_not_taken_for_a_state():
+    picture = gymnasium.spaces.Box(0, 255, (96, 96, 3), np.uint8)
+    with pytest.raises(AgentError, match=r"at most 1,000 numbers, here 27,648"):
+        requirements.joined_streams(picture)
+    assert requirements.joined_streams(gymnasium.spaces.Box(0, 1, (1000,)))[1] == 1000
