@@ -131,6 +131,69 @@ def four_together(rng: np.random.Generator) -> Data:
     return {"y": rng.normal(size=(50, 4)) @ (root * [[1.0], [2.0], [0.5], [1.0]]).T}
 
 
+def three_outcomes(rng: np.random.Generator) -> Data:
+    """Three outcomes of units a thousandfold apart, over one covariate, whose errors go together."""
+    x = rng.normal(size=60)
+    root = np.array([[1.0, 0.0, 0.0], [0.7, 0.7, 0.0], [-0.5, 0.3, 0.8]])
+    errors = rng.normal(size=(60, 3)) @ root.T
+    y = np.array([1.0, 0.5, -0.2]) + x[:, None] * np.array([0.6, -0.4, 0.2]) + 0.7 * errors
+    return {"x": x, "y": y * [1.0, 1e3, 1e-3]}
+
+
+def aftershocks(rng: np.random.Generator) -> Data:
+    """Counts, each of which raises those that follow."""
+    y: list[int] = []
+    for t in range(80):
+        raised = sum(0.5 * 0.4 * 0.6 ** (t - 1 - k) * y[k] for k in range(t))
+        y.append(int(rng.poisson(1.5 + raised)))
+    return {"y": np.array(y, dtype=float)}
+
+
+def tides(rng: np.random.Generator) -> Data:
+    """A damped rotation that is pushed on by noise, seen in noise, with two spells of which nothing is known."""
+    turn = 0.96 * np.array([[np.cos(0.5), -np.sin(0.5)], [np.sin(0.5), np.cos(0.5)]])
+    state = np.array([1.5, 0.0])
+    y = []
+    for _ in range(60):
+        y.append(state[0] + 0.3 * rng.normal())
+        state = turn @ state + 0.3 * rng.normal(size=2)
+    known = np.ones(60)
+    known[18:27] = 0
+    known[41:46] = 0
+    return {"y": np.array(y) * known, "known": known}
+
+
+def claims(rng: np.random.Generator) -> Data:
+    """Rare events among a hundred thousand exposed, in twelve groups, more spread than Poisson's."""
+    group = np.repeat(np.arange(12), 5)
+    exposed = 1e5 * rng.lognormal(0.0, 0.8, size=60)
+    mean = exposed * np.exp(-9.0 + 0.5 * rng.normal(size=12)[group])
+    return {
+        "group": group,
+        "exposed": exposed,
+        "y": rng.negative_binomial(3.0, 3.0 / (3.0 + mean)).astype(float),
+    }
+
+
+def growth(rng: np.random.Generator) -> Data:
+    """A population that grows to what its place can bear, counted up to factors."""
+    time = np.arange(0.0, 12.0, 0.6)
+    size = 800 / (1 + (800 / 12 - 1) * np.exp(-0.9 * time))
+    return {"time": time, "y": size * np.exp(0.15 * rng.normal(size=len(time)))}
+
+
+def three_heaps(rng: np.random.Generator) -> Data:
+    """Numbers around three places."""
+    which = rng.choice(3, size=90, p=[0.5, 0.3, 0.2])
+    return {"y": np.array([-2.0, 0.5, 3.0])[which] + 0.6 * rng.normal(size=90)}
+
+
+def faint(rng: np.random.Generator) -> Data:
+    """Twelve measurements of something very small."""
+    return {"y": 2e-5 + 1e-5 * rng.normal(size=12)}
+
+
+# the one table of names: programs and NUTS's models are called as their data; new ones at the end, since places seed
 SETS: dict[str, Callable[[np.random.Generator], Data]] = {
     f.__name__: f
     for f in (
@@ -149,6 +212,13 @@ SETS: dict[str, Callable[[np.random.Generator], Data]] = {
         noisy_inputs,
         bearings,
         four_together,
+        three_outcomes,
+        aftershocks,
+        tides,
+        claims,
+        growth,
+        three_heaps,
+        faint,
     )
 }
 

@@ -23,7 +23,7 @@ from numpyro.infer import MCMC, NUTS
 from numpyro.infer.reparam import LocScaleReparam
 
 from aif_dcpc.commands.command import run_script
-from aif_dcpc.experiments.other_models.data import data_of
+from aif_dcpc.experiments.other_models.data import SETS, data_of
 
 REFERENCE = Path(__file__).with_name("reference.json")
 LOGARITHMS = ("overall", "local", "slab", "certainty")  # of which the moments are compared
@@ -205,13 +205,18 @@ def bearings_by_grid(y: Any) -> dict[str, Any]:
     normaliser = jnp.log(jax.scipy.special.i0e(certainty)) + certainty
     log_p = certainty * jnp.cos(y[:, None, None] - direction).sum(0) - len(y) * normaliser
     log_p = log_p + 0.1 * jnp.cos(direction) + jnp.log(certainty) - 0.5 * certainty
-    p = jax.nn.softmax(log_p.ravel()).reshape(log_p.shape)
-    found = {}
     values = {
         "cosine": jnp.cos(direction),
         "sine": jnp.sin(direction),
         "certainty": jnp.log(certainty),
     }
+    return by_grid(log_p, values)
+
+
+def by_grid(log_p: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """Moments of functions of a grid by its log density, up to a constant."""
+    p = jax.nn.softmax(log_p.ravel()).reshape(log_p.shape)
+    found = {}
     for site, x in values.items():
         mean = (p * x).sum()
         sd = jnp.sqrt((p * (x - mean) ** 2).sum())
@@ -228,31 +233,102 @@ def four_together(y: Any) -> None:
         sample("y", dist.MultivariateNormal(mean, scale_tril=spread[:, None] * root), obs=y)
 
 
-MODELS: dict[str, Model] = {
-    f.__name__: f
-    for f in (
-        overdispersed,
-        two_lines,
-        correlated_effects,
-        tumours,
-        quarters,
-        few_of_many,
-        outliers,
-        shares,
-        sightings,
-        wiggle,
-        cut_off,
-        crossed,
-        noisy_inputs,
-        four_together,
-    )
-}
+def three_outcomes(x: Any, y: Any) -> None:
+    """Regress three outcomes at once."""
+    unit = jnp.array([1.0, 1e3, 1e-3])
+    intercept = sample("intercept", dist.Normal(jnp.zeros(3), 5 * unit).to_event(1))
+    slope = sample("slope", dist.Normal(jnp.zeros(3), 5 * unit).to_event(1))
+    spread = sample("spread", dist.HalfNormal(2 * unit).to_event(1))
+    root = sample("root", dist.LKJCholesky(3, 2.0))
+    with numpyro.plate("data", len(y)):
+        mean = intercept + x[:, None] * slope
+        sample("y", dist.MultivariateNormal(mean, scale_tril=spread[:, None] * root), obs=y)
+
+
+def aftershocks(y: Any) -> None:
+    """Let counts raise one another."""
+    base = sample("base", dist.Gamma(2.0, 1.0))
+    offspring = sample("offspring", dist.Beta(2.0, 2.0))
+    stays = sample("stays", dist.Beta(2.0, 2.0))
+    apart = jnp.arange(len(y))[:, None] - jnp.arange(len(y)) - 1
+    weight = jnp.where(apart >= 0, (1 - stays) * stays ** jnp.maximum(apart, 0), 0.0)
+    sample("y", dist.Poisson(base + offspring * (weight @ y)).to_event(1), obs=y.astype(int))
+
+
+def tides(y: Any, known: Any) -> None:
+    """Filter the rotation out (Kalman): given four numbers its law is Gaussian."""
+    speed = sample("speed", dist.Normal(0.6, 0.2))
+    damping = sample("damping", dist.Beta(20.0, 1.0))
+    push = sample("push", dist.HalfNormal(1.0))
+    noise = sample("noise", dist.HalfNormal(1.0))
+    cosine = damping * jnp.cos(speed)
+    sine = damping * jnp.sin(speed)
+    turn = jnp.stack([jnp.stack([cosine, -sine]), jnp.stack([sine, cosine])])
+
+    def step(belief: Any, seen: Any) -> Any:
+        mean, covariance = belief
+        value, is_known = seen
+        variance = covariance[0, 0] + noise**2
+        gain = is_known * covariance[:, 0] / variance
+        log_p = is_known * dist.Normal(mean[0], jnp.sqrt(variance)).log_prob(value)
+        mean = mean + gain * (value - mean[0])
+        covariance = covariance - jnp.outer(gain, covariance[0])
+        return (turn @ mean, turn @ covariance @ turn.T + push**2 * jnp.eye(2)), log_p
+
+    _, log_p = jax.lax.scan(step, (jnp.zeros(2), 4.0 * jnp.eye(2)), (y, known))
+    numpyro.factor("y", log_p.sum())
+
+
+def claims(group: Any, exposed: Any, y: Any) -> None:
+    """Draw rates of groups around a mean."""
+    mean = sample("mean", dist.Normal(0.0, 10.0))
+    spread = sample("spread", dist.HalfNormal(1.0))
+    size = sample("size", dist.LogNormal(0.0, 1.0))
+    with numpyro.plate("groups", 12):
+        rate = sample("rate", dist.Normal(mean, spread))
+    expected = jnp.exp(rate[group]) * exposed
+    sample("y", dist.NegativeBinomial2(expected, size).to_event(1), obs=y.astype(int))
+
+
+def growth(time: Any, y: Any) -> None:
+    """Fit the logistic curve."""
+    capacity = sample("capacity", dist.LogNormal(6.0, 2.0))
+    start = sample("start", dist.LogNormal(2.0, 2.0))
+    rate = sample("rate", dist.LogNormal(-1.0, 1.0))
+    noise = sample("noise", dist.HalfNormal(1.0))
+    size = capacity / (1 + (capacity / start - 1) * jnp.exp(-rate * time))
+    sample("y", dist.LogNormal(jnp.log(size), noise).to_event(1), obs=y)
+
+
+def three_heaps(y: Any) -> None:
+    """Sum out where a number belongs."""
+    share = sample("share", dist.Dirichlet(2 * jnp.ones(3)))
+    ordered = dist.transforms.OrderedTransform()
+    first = dist.Normal(jnp.zeros(3), 2.0).to_event(1)
+    place = sample("place", dist.TransformedDistribution(first, ordered))
+    width = sample("width", dist.HalfNormal(1.0))
+    heaps = dist.MixtureSameFamily(dist.Categorical(share), dist.Normal(place, width))
+    with numpyro.plate("data", len(y)):
+        sample("y", heaps, obs=y)
+
+
+def faint_by_grid(y: Any) -> dict[str, Any]:
+    """Sum over a grid of means and noises."""
+    mean = jnp.linspace(-4e-5, 8e-5, 1201)[:, None]
+    noise = jnp.linspace(1e-7, 8e-5, 1201)
+    log_p = dist.Normal(mean[..., None], noise[:, None]).log_prob(y).sum(-1)
+    log_p = log_p + dist.Normal(0.0, 1e-4).log_prob(mean) + dist.HalfNormal(1e-4).log_prob(noise)
+    return by_grid(log_p, {"mean": mean, "noise": noise})
+
+
+MODELS: dict[str, Model] = {name: globals()[name] for name in SETS if name in globals()}
 REPARAMETERISED = {
     "crossed": {"of_age": STANDARDISED, "of_state": STANDARDISED},
     "noisy_inputs": {"true": STANDARDISED},
+    "claims": {"rate": STANDARDISED},
 }
 APART = ("raw",)  # auxiliary
-BY_GRID = {"bearings": bearings_by_grid}
+BY_GRID = {"bearings": bearings_by_grid, "faint": faint_by_grid}
 
 
 def told(mean: list[float], sd: list[float], r_hat: float, least: float) -> dict[str, Any]:

@@ -9,6 +9,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from aif_dcpc.experiments.other_models.data import SETS
+
 Program = Callable[..., None]
 
 
@@ -208,26 +210,93 @@ def four_together(y: Tensor) -> None:
         pyro.sample("y", dist.MultivariateNormal(mean, scale_tril=scale_tril), obs=y)
 
 
-PROGRAMS: dict[str, Program] = {
-    f.__name__: f
-    for f in (
-        overdispersed,
-        two_lines,
-        correlated_effects,
-        tumours,
-        quarters,
-        few_of_many,
-        outliers,
-        shares,
-        sightings,
-        wiggle,
-        cut_off,
-        crossed,
-        noisy_inputs,
-        bearings,
-        four_together,
-    )
-}
+def three_outcomes(x: Tensor, y: Tensor) -> None:
+    """Three regressions at once, whose errors go together, each in its own unit."""
+    unit = torch.tensor([1.0, 1e3, 1e-3])
+    intercept = pyro.sample("intercept", dist.Normal(torch.zeros(3), 5 * unit).to_event(1))
+    slope = pyro.sample("slope", dist.Normal(torch.zeros(3), 5 * unit).to_event(1))
+    spread = pyro.sample("spread", dist.HalfNormal(2 * unit).to_event(1))
+    root = pyro.sample("root", dist.LKJCholesky(3, 2.0))
+    with pyro.plate("data", len(y)):
+        mean = intercept + x.unsqueeze(-1) * slope
+        pyro.sample(
+            "y", dist.MultivariateNormal(mean, scale_tril=spread.unsqueeze(-1) * root), obs=y
+        )
+
+
+def aftershocks(y: Tensor) -> None:
+    """Counts that raise one another (Hawkes in discrete time): base rate, offspring, how fast they come."""
+    base = pyro.sample("base", dist.Gamma(2.0, 1.0))
+    offspring = pyro.sample("offspring", dist.Beta(2.0, 2.0))
+    stays = pyro.sample("stays", dist.Beta(2.0, 2.0))
+    apart = torch.arange(len(y)).unsqueeze(-1) - torch.arange(len(y)) - 1
+    weight = torch.where(apart >= 0, (1 - stays) * stays ** apart.clamp_min(0), torch.zeros(()))
+    with pyro.plate("days", len(y)):
+        pyro.sample("y", dist.Poisson(base + offspring * (weight @ y)), obs=y)
+
+
+def tides(y: Tensor, known: Tensor) -> None:
+    """A hidden rotation, damped, of unknown speed; what is not known is left out."""
+    speed = pyro.sample("speed", dist.Normal(0.6, 0.2))
+    damping = pyro.sample("damping", dist.Beta(20.0, 1.0))
+    push = half_normal("push")
+    noise = half_normal("noise")
+    one = normal("one_0", 0.0, 2.0)
+    other = normal("other_0", 0.0, 2.0)
+    cosine = damping * torch.cos(speed)
+    sine = damping * torch.sin(speed)
+    for t in range(len(y)):
+        if known[t] > 0:
+            pyro.sample(f"y_{t}", dist.Normal(one, noise), obs=y[t])
+        means = (cosine * one - sine * other, sine * one + cosine * other)
+        one = pyro.sample(f"one_{t + 1}", dist.Normal(means[0], push))
+        other = pyro.sample(f"other_{t + 1}", dist.Normal(means[1], push))
+
+
+def claims(group: Tensor, exposed: Tensor, y: Tensor) -> None:
+    """Rates of groups around a mean that is known to within e^10, with exposures of a hundred thousand."""
+    mean = normal("mean", 0.0, 10.0)
+    spread = half_normal("spread")
+    size = pyro.sample("size", dist.LogNormal(0.0, 1.0))
+    with pyro.plate("groups", 12):
+        rate = pyro.sample("rate", dist.Normal(mean, spread))
+    with pyro.plate("data", len(y)):
+        logits = rate[group] + torch.log(exposed) - torch.log(size)
+        pyro.sample("y", dist.NegativeBinomial(size, logits=logits), obs=y)
+
+
+def growth(time: Tensor, y: Tensor) -> None:
+    """The logistic curve, by its closed form."""
+    capacity = pyro.sample("capacity", dist.LogNormal(6.0, 2.0))
+    start = pyro.sample("start", dist.LogNormal(2.0, 2.0))
+    rate = pyro.sample("rate", dist.LogNormal(-1.0, 1.0))
+    noise = half_normal("noise")
+    size = capacity / (1 + (capacity / start - 1) * torch.exp(-rate * time))
+    with pyro.plate("data", len(y)):
+        pyro.sample("y", dist.LogNormal(torch.log(size), noise), obs=y)
+
+
+def three_heaps(y: Tensor) -> None:
+    """A mixture of three whose places are in order by a transform."""
+    share = pyro.sample("share", dist.Dirichlet(2 * torch.ones(3)))
+    ordered = dist.transforms.OrderedTransform()
+    first = dist.Normal(torch.zeros(3), 2.0).to_event(1)
+    place = pyro.sample("place", dist.TransformedDistribution(first, [ordered]))
+    width = half_normal("width")
+    with pyro.plate("data", len(y)):
+        heap = pyro.sample("heap", dist.Categorical(share))
+        pyro.sample("y", dist.Normal(place[heap], width), obs=y)
+
+
+def faint(y: Tensor) -> None:
+    """Mean and noise of something very small, in units where all is of the order of 1e-5."""
+    mean = normal("mean", 0.0, 1e-4)
+    noise = half_normal("noise", 1e-4)
+    with pyro.plate("data", len(y)):
+        pyro.sample("y", dist.Normal(mean, noise), obs=y)
+
+
+PROGRAMS: dict[str, Program] = {name: globals()[name] for name in SETS}
 
 
 def tensors(data: Any) -> dict[str, Tensor]:
