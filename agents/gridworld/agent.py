@@ -33,7 +33,8 @@ from aif_dcpc.agents.protocol import BaseAgent, EgocentricView, Observation, Ste
 from aif_dcpc.inference.model.resampling import unique_ancestors
 
 TRY_WITH = {"map_size": 12, "inference": {"num_particles": 4, "num_sweeps": 1}}  # quick to try
-FORMAT = 4  # of what `state_dict` gives; 1: maps of a fixed size, 2: tables by token, 3: no layouts
+# of what `state_dict` gives; 1: maps of a fixed size, 2: tables by token, 3: no layouts, 4: no places
+FORMAT = 5
 COLLAPSE = 40  # so many equal actions in a row count as a collapsed policy
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from aif_dcpc.agents.arrays import Ints
 from aif_dcpc.agents.gridworld.deeds import Deeds, deeds_of
 from aif_dcpc.agents.gridworld.effect_discovery import suspected_effect
-from aif_dcpc.agents.gridworld.layouts import KNOWN, Layouts, Places, recalled
+from aif_dcpc.agents.gridworld.layouts import Layouts
 from aif_dcpc.agents.gridworld.lessons import Lessons
 from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals
 from aif_dcpc.agents.gridworld.model.counts import NOTHING, Counts, no_counts
@@ -37,6 +37,7 @@ from aif_dcpc.agents.gridworld.settings import HierarchicalSettings
 from aif_dcpc.agents.gridworld.tables.heads import stages
 from aif_dcpc.agents.gridworld.tables.prior import PooledDirichletPrior
 from aif_dcpc.agents.gridworld.tables.summary import Summary
+from aif_dcpc.agents.gridworld.usual_map import KNOWN, Places
 from aif_dcpc.agents.gridworld.wanderers import Wanderers
 from aif_dcpc.agents.protocol import EgocentricView, Observation
 
@@ -298,11 +299,11 @@ class EpisodeFilter:
         return self.wanderers.standing(belief, self._cells(-1)[0], shown, self.vocabulary)
 
     def with_layouts(self, belief: Belief) -> Belief:
-        """A belief in which cells that were not seen yet hold what known layouts say."""
-        if not self.layouts.proven:
+        """A belief in which cells that were not seen yet hold what earlier episodes say."""
+        if not self.layouts.episodes:
             return belief
         known = self.geometry.unwrapped(belief.origin), self.vocabulary.tokens.members
-        return recalled(belief, *known, self.layouts.trusted(self.start_of(belief)))
+        return self.layouts.recall(belief, *known, self.start_of(belief))
 
     def start_of(self, belief: Belief) -> Places:
         """What stood where at the start, as far as that is known, by the likeliest particle."""

@@ -20,15 +20,13 @@ import numpy as np
 
 from aif_dcpc.agents.arrays import Ints
 from aif_dcpc.agents.gridworld.planning.belief import Belief
+from aif_dcpc.agents.gridworld.usual_map import Places, UsualMap, as_usual
 
 MOST = 32  # layouts that are kept; the rarest goes, the oldest of these first
 CHANGED = 0.01  # chance that a cell of a known layout holds something else
 ALIKE = 0.9  # chance that a cell of a new layout holds what stands there in an old one
 NEGLIGIBLE = 1e-3  # probability of a layout that is left out
-KNOWN = 0.9  # probability of a token from which a cell counts for a layout
 ENOUGH = 10  # cells that two maps need to have in common to be called the same
-
-Places = dict[tuple[int, int], int]  # (y, x) from the start -> raw token
 
 
 @dataclass
@@ -60,15 +58,18 @@ class Layouts:
         known: the layouts.
         episodes: how many were taken in.
         repeats: how many of them had a layout that was known.
+        usual: what stood where, whatever the layout.
     """
 
     known: list[Layout] = field(default_factory=list)
     episodes: int = 0
     repeats: int = 0
+    usual: UsualMap = field(default_factory=UsualMap)
 
     def keep(self, seen: Places) -> None:
         """Take in the map of an episode: it is one that is known, or a new one."""
         self.episodes += 1
+        self.usual.keep(seen)
         alike = [
             layout for layout in self.known if len(layout.cells.keys() & seen.keys()) >= ENOUGH
         ]
@@ -103,6 +104,16 @@ class Layouts:
         weights = np.exp(np.array([np.log(1 - old), *logits]) - max(np.log(1 - old), *logits))
         return list(zip((weights / weights.sum())[1:].tolist(), known, strict=True))
 
+    def recall(self, belief: Belief, places: Ints, members: list[int], seen: Places) -> Belief:
+        """A belief with what layouts, and else what usual maps, say of cells that were not seen yet.
+
+        Args:
+            belief, places, members: as `recalled`.
+            seen: what this episode has shown.
+        """
+        belief = recalled(belief, places, members, self.trusted(seen))
+        return as_usual(belief, places, members, self.usual, seen)
+
     # -- persistence -------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
@@ -114,6 +125,7 @@ class Layouts:
             ],
             "episodes": self.episodes,
             "repeats": self.repeats,
+            "usual": self.usual.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -124,6 +136,7 @@ class Layouts:
         ]
         self.episodes = int(state["episodes"])
         self.repeats = int(state["repeats"])
+        self.usual.load_state_dict(state["usual"])
 
 
 def recalled(
