@@ -93,6 +93,17 @@ def test_a_habit_that_is_given_counts_where_precision_is_learned():
     assert agent.habit == pytest.approx(habit, abs=1e-6)
 
 
+def test_what_was_learned_of_oneself_is_stored():
+    agent = DiscreteAgent(places(pE=[1.0, 1.0, 1.0]), horizon=1, precision_prior=(2.0, 1.0))
+    agent.infer_states([0])
+    agent.infer_policies()
+    agent.sample_action()
+    twin = DiscreteAgent(places(pE=[1.0, 1.0, 1.0]), horizon=1, precision_prior=(2.0, 1.0), seed=3)
+    assert twin.gamma != agent.gamma
+    twin.load_state_dict(agent.state_dict())
+    assert twin.gamma == agent.gamma and twin.habit.tolist() == agent.habit.tolist()
+
+
 @pytest.mark.parametrize("call", ["infer_states", "prefer"])
 def test_as_many_outcomes_as_modalities_are_asked_for(call):
     agent = DiscreteAgent(places(pC=[[1.0, 1.0, 1.0]]), horizon=1)

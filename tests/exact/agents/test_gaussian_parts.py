@@ -395,3 +395,55 @@ def test_pictures_are_not_taken_for_a_state():
     with pytest.raises(AgentError, match=r"at most 1,000 numbers, here 27,648"):
         requirements.joined_streams(picture)
     assert requirements.joined_streams(gymnasium.spaces.Box(0, 1, (1000,)))[1] == 1000
+
+
+# -- an agent of hidden velocities -----------------------------------------------------------------
+
+
+class Seen(gymnasium.Env):
+    """The place of a pushed point alone, whose speed lasts."""
+
+    observation_space = gymnasium.spaces.Dict(state=gymnasium.spaces.Box(-5, 5, (1,)))
+    action_space = Line.action_space
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place = self.speed = 0.0
+        return {"state": np.array([self.place])}, {}
+
+    def step(self, action):
+        self.speed = 0.9 * self.speed + 0.1 * float(action[0])
+        self.place += self.speed
+        return {"state": np.array([self.place])}, 0.0, False, False, {}
+
+
+def test_hidden_velocities_are_planned_on_from_where_all_particles_are(monkeypatch):
+    """What is noted is of their mean, what is new by the first one's posterior; nothing is foretold from one place."""
+    monkeypatch.setitem(WISHES, "one", lambda s, a: -(s[..., 0] - 1).square() - s[..., 1].square())
+    settings = {**SMALL, "hidden_velocities": True, "preference": "one", "blur": 0.01}
+    agent = GaussianAgent.build(Seen.observation_space, Seen.action_space, {}, settings, 0)
+    list(live(agent, 9, Seen()))
+    state = agent.life.state
+    x = state.natural["x"][:, 0, :, 0]
+    assert not torch.equal(x[0], x[1])
+    place, gained = x[:, -1].mean(), (x[:, -1] - x[:, -2]).mean()
+    expected = torch.stack([place, gained])
+    assert torch.allclose(agent.judge._present(state)[0, :2], expected)
+    learned = agent.world.learned["state"]
+    posterior = agent.judge._posterior()
+    assert torch.equal(posterior.mean, learned.last.regression.mean[0, 0])
+    assert torch.equal(posterior.rate, learned.last.regression.rate[0, 0])
+    assert agent.world.learned["state"].linear.blur.tolist() == pytest.approx(
+        [0.1]
+    )  # of a width of 10
+    with pytest.raises(AgentError, match="only where velocities are seen"):
+        agent.predict({"state": np.zeros(1)}, np.zeros(1))
+
+
+def test_positions_begin_where_they_are_seen():
+    settings = {**SMALL, "hidden_velocities": True, "preference": "cart_pole_positions"}
+    agent = GaussianAgent.build(Seen.observation_space, Seen.action_space, {}, settings, 0)
+    agent.begin(seed=0)
+    told = {"state": torch.tensor([[0.7]]).double(), **agent.consequences}
+    begun = agent.life._begun(agent.life._slice(told))
+    assert begun.natural["x"][:, 0, 0].tolist() == [[pytest.approx(0.7)]] * 2
