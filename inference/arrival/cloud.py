@@ -15,7 +15,7 @@ from torch import Tensor
 
 from aif_dcpc.inference.arrival.build import block_names, sampler_at
 from aif_dcpc.inference.arrival.draws import Draws
-from aif_dcpc.inference.arrival.sample import attempts
+from aif_dcpc.inference.arrival.sample import Attempt, attempts
 from aif_dcpc.inference.arrival.size import (
     LEAST,
     MOST,
@@ -83,19 +83,19 @@ def arrived(engine: Any, state: State, generator: torch.Generator | None) -> Arr
     began = time.process_time()
     with no_validation(), torch.no_grad():
         try:
-            draws = _draws(engine, state, generator, began)
+            found = _attempt(engine, state, generator, began)
         except Exception:  # whoever asks warns: a remedy that fails must not take his run away
             return None
-        if draws is None or not _is_finite(draws):
+        if found is None or not _is_finite(found.draws):
             return None
-        values = state.conditioning.unconstrain(_one_each(draws.values, state.num_particles))
+        values = state.conditioning.unconstrain(_one_each(found.draws.values, state.num_particles))
         moved = state.with_values({n: x.to(state.values[n]) for n, x in values.items()})
-    return Arrived(moved if draws.warnings else moved.replace(origin=POSTERIOR), draws.warnings)
+    return Arrived(moved if found.doubts else moved.replace(origin=POSTERIOR), found.doubts)
 
 
-def _draws(
+def _attempt(
     engine: Any, state: State, generator: torch.Generator | None, began: float
-) -> Draws | None:
+) -> Attempt | None:
     """Draws of the posterior; None where chains cost too much.
 
     Moves that the user has chosen are left aside: they are for the sweeps that follow.
@@ -107,7 +107,7 @@ def _draws(
     if number is None:
         return None
     sampler = sampler_at(chains, _resized(state, number), compiles=False)
-    return attempts(sampler, began, MAX_SECONDS)[1].draws
+    return attempts(sampler, began, MAX_SECONDS)[1]
 
 
 def _fitting_number(state: State) -> int | None:

@@ -57,6 +57,13 @@ class Attempt:
     verdict: Verdict
     scores: list[Tensor]
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What stands against single draws: not that few of them make a standard deviation."""
+        far = self.verdict.excursion
+        over = "" if far.lingers else far.warning()
+        return tuple(sentence for sentence in self.draws.warnings if sentence != over)
+
 
 def sample(
     engine: Any,

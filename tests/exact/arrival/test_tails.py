@@ -7,8 +7,10 @@ import torch
 from torch.distributions import Cauchy, HalfCauchy, LogNormal, Normal, StudentT
 
 from aif_dcpc.inference import DCPC, GraphicalModel
+from aif_dcpc.inference.arrival.cloud import arrived
 from aif_dcpc.inference.arrival.tails import OUTER, has_unexplored_tails, tail_index
 from aif_dcpc.inference.errors import ConvergenceWarning
+from aif_dcpc.inference.model.state import POSTERIOR
 
 WARNED = "site 'z': its tails are too heavy .* scale mixture"
 
@@ -77,6 +79,8 @@ def test_laws_without_a_variance_are_reported_with_their_remedy(law):
 CALM = {
     "normal": lambda: Normal(of(0.0), of(1.0)),
     "student of 5": lambda: StudentT(of(5.0), of(0.0), of(1.0)),
+}
+EXPLORED = {
     "half-cauchy": lambda: HalfCauchy(of(1.0)),
     "log-normal": lambda: LogNormal(of(0.0), of(2.0)),
 }
@@ -84,8 +88,30 @@ CALM = {
 
 @pytest.mark.parametrize("law", CALM.values(), ids=CALM)
 def test_other_laws_are_not(law):
-    """A half-Cauchy law is light in its logarithm, in which it moves."""
     assert sampled(law).warnings == ()
+
+
+def only_its_deviation(draws):
+    """Whether nothing is said but that few draws make a standard deviation."""
+    (said,) = draws.warnings
+    return "by a few draws far out in a heavy tail" in said
+
+
+@pytest.mark.parametrize("law", EXPLORED.values(), ids=EXPLORED)
+def test_of_heavy_tails_that_are_explored_the_standard_deviation_alone_is_doubted(law):
+    """Both are light in their logarithm, in which they move; kurtosis none, and e^16."""
+    with pytest.warns(ConvergenceWarning):
+        assert only_its_deviation(sampled(law))
+
+
+@pytest.mark.parametrize("law", EXPLORED.values(), ids=EXPLORED)
+def test_particles_that_a_run_starts_from_are_not_doubted_for_it(law):
+    model = GraphicalModel()
+    model.add_site("z", law)
+    model.add_site("x", lambda z: Normal(0 * z, 1.0), ["z"])
+    engine = DCPC(model, num_particles=16)
+    found = arrived(engine, engine.init({"x": torch.zeros(1)}, seed=0), torch.Generator())
+    assert found.warnings == () and found.state.origin == POSTERIOR
 
 
 def test_the_remedy_is_one():
@@ -93,8 +119,9 @@ def test_the_remedy_is_one():
     model = GraphicalModel()
     model.add_site("scale", lambda: HalfCauchy(of(1.0)))
     model.add_site("z", lambda scale: Normal(torch.zeros_like(scale), scale), ["scale"])
-    draws = DCPC(model).sample(batch_size=1, seed=0)
-    assert draws.warnings == ()
+    with pytest.warns(ConvergenceWarning):
+        draws = DCPC(model).sample(batch_size=1, seed=0)
+    assert only_its_deviation(draws)
     product = draws["z"] / draws["scale"]
     chains = product.double().square().mean(0)
     assert abs(float(chains.mean()) - 1) < 5 * float(chains.std()) / len(chains) ** 0.5
