@@ -319,6 +319,16 @@ def test_own_tables_are_drawn_from_their_dirichlet():
     assert tables.var(0) == pytest.approx(variance, rel=0.15)
 
 
+def test_a_cloud_begins_with_all_kinds_and_slots_alike():
+    """Probabilities all of them, from which sweeps begin; a usual effect is one that was never seen."""
+    world = World(Transitions(5, 2), num_particles=3)
+    assert world.kinds.tolist() == [[0.25] * 4] * 3
+    assert world.slips == pytest.approx(np.full((3, 3), 1 / 3))
+    assert world.effects.tolist() == [[[1.0]] * 2] * 3
+    assert CONCENTRATIONS[world.concentration] == pytest.approx(1.0, abs=0.01)
+    assert world.prior_of_effects.tolist() == [1.0]
+
+
 def test_an_effect_that_is_met_takes_its_share_of_what_was_never_seen():
     """Of four that were never seen: a Beta(1/6, 3/6) of it, with mean 1/4; 5 standard errors."""
     transitions = Transitions(6, 1)

@@ -17,6 +17,8 @@ from aif_dcpc.agents.gaussian.hidden import declare_hidden
 from aif_dcpc.agents.gaussian.imagination import imagine
 from aif_dcpc.agents.gaussian.linear import Linear, WeightsGivenSeries
 from aif_dcpc.agents.gaussian.preferences import WISHES
+from aif_dcpc.agents.settings import COMMON
+from aif_dcpc.configuration import load_config
 from aif_dcpc.inference import DCPC
 
 SMALL = {"num_waves": 6, "horizon": 3, "candidates": 8, "inference": {"num_particles": 2}}
@@ -388,6 +390,14 @@ def test_actions_that_cannot_be_searched_are_refused(space):
     with pytest.raises(AgentError, match="Box of one axis"):
         GaussianAgent.build(seen, space, {}, SMALL, 0)
     requirements.check(seen, gymnasium.spaces.Discrete(3), {}, {})
+
+
+def test_defaults_are_said_once_for_all():
+    """Of what its builder takes, and of its settings file."""
+    words = ("agent=gaussian", "env=Gymnasium", "env.id=Pendulum-v1")
+    settings = load_config("train", *words)["agent"]
+    assert {name: settings[name] for name in requirements.DEFAULTS} == dict(requirements.DEFAULTS)
+    assert settings["precision"] == COMMON["precision"]
 
 
 def test_pictures_are_not_taken_for_a_state():
