@@ -1,12 +1,15 @@
 """What usually stands where: in many worlds some places are alike in all episodes, others are not.
 
-Places are told from where the agent began. Each has its own frequencies of tokens,
+Places are told from where the agent began. What stands at one of them now is foretold by what stood
+there in earlier episodes, of which those count more that are like this one so far:
 
-    p(token | place) = (n(token, place) + A b(token)) / (n(place) + A)
+    p(token | place) = (sum over episodes w 1[it stood there] + A b(token)) / (sum of w + A)
+    w = exp(-L (cells that differ from this episode - the fewest that do))
 
-with b what is believed without regard to the place. How much places matter, A, is itself learned:
-every value of `MASSES` is weighed by how well it foretold what earlier episodes, and this one, came to
-show (Dawid 1984, "Present position and potential developments", the prequential approach).
+with b what is believed without regard to the place. How much places matter (A), and how much
+likeness (L), are learned themselves: each pair of `MASSES` and `LIKENESS` is weighed by how well it
+foretold every cell of earlier episodes, and of this one, from the others (the prequential approach of
+Dawid 1984, with the pseudo-likelihood of Besag 1975).
 """
 
 from collections.abc import Mapping
@@ -21,26 +24,27 @@ from aif_dcpc.agents.gridworld.planning.belief import Belief
 
 KNOWN = 0.9  # probability of a token from which a cell counts as known
 MASSES = np.array([0.3, 3.0, 30.0, np.inf])  # A; the last: places do not matter
-
+LIKENESS = np.array([0.0, 0.5, 2.0])  # L; the first: all episodes count alike
+MOST = 32  # the latest episodes that are kept
 
 Places = dict[tuple[int, int], int]  # (y, x) from the start -> raw token
 
 
 class UsualMap:
-    """Counts of what stood where at the start of episodes.
+    """What stood where at the start of episodes.
 
     Attributes:
         row: number of every place that was seen.
         column: number of every token that was seen.
-        counts: `(places, tokens)` episodes.
-        evidence: `(A,)` log probability of all episodes by each of `MASSES`, relative to the last.
+        maps: `(episodes, places)` number of the token; -1 where nothing was seen.
+        evidence: `(L, A)` log probability of what all episodes showed, relative to the last of `MASSES`.
     """
 
     def __init__(self) -> None:
         self.row: dict[tuple[int, int], int] = {}
         self.column: dict[int, int] = {}
-        self.counts: Floats = np.zeros((0, 0))
-        self.evidence: Floats = np.zeros(len(MASSES))
+        self.maps: Ints = np.zeros((0, 0), np.int64)
+        self.evidence: Floats = np.zeros((len(LIKENESS), len(MASSES)))
 
     def keep(self, seen: Places) -> None:
         """Take in the map of an episode."""
@@ -48,33 +52,42 @@ class UsualMap:
         for place, token in seen.items():
             self.row.setdefault(place, len(self.row))
             self.column.setdefault(token, len(self.column))
-        grown = np.zeros((len(self.row), len(self.column)))
-        grown[: self.counts.shape[0], : self.counts.shape[1]] = self.counts
-        rows = [self.row[place] for place in seen]
-        columns = [self.column[token] for token in seen.values()]
-        grown[rows, columns] += 1
-        self.counts = grown
+        new = len(self.row) - self.maps.shape[1]
+        earlier = np.pad(self.maps, ((0, 0), (0, new)), constant_values=-1)
+        places, tokens = self._numbers(seen)
+        mine = np.full((1, len(self.row)), -1)
+        mine[0, places] = tokens
+        self.maps = np.concatenate([earlier, mine])[-MOST:]
+
+    def _numbers(self, seen: Places) -> tuple[Ints, Ints]:
+        """Numbers of the places of a map that are known, and of what stands there, a new token's last."""
+        new = len(self.column)
+        pairs = [(self.row[p], self.column.get(t, new)) for p, t in seen.items() if p in self.row]
+        places, tokens = np.array(pairs, np.int64).reshape(-1, 2).T
+        return places, tokens
 
     def log_predictive(self, seen: Places) -> Floats:
-        """How much better each mass foretells what an episode shows than the last one does, nats, `(A,)`."""
-        at = [(self.row[p], self.column.get(t, -1)) for p, t in seen.items() if p in self.row]
-        if not at:
-            return np.zeros(len(MASSES))
-        rows, columns = np.array(at).T
-        counts = np.pad(self.counts, ((0, 0), (0, 1)))  # the last: a token that is new
-        base = counts.sum(0) + 0.5
-        base /= base.sum()
-        own = counts[rows, columns][:, None]
-        trust = self._trust(counts[rows].sum(1))
-        expected = base[columns][:, None]
-        share = own / np.maximum(counts[rows].sum(1), 1)[:, None]
-        ratio: Floats = np.log((trust * share + (1 - trust) * expected) / expected).sum(0)
-        return ratio
+        """How much better an episode is foretold than without regard to places, nats, `(L, A)`."""
+        places, tokens = self._numbers(seen)
+        if not len(self.maps) or not len(places):
+            return np.zeros(self.evidence.shape)
+        theirs = self.maps[:, places]  # (episodes, n)
+        met = theirs >= 0
+        differs = met & (theirs != tokens)
+        others = differs.sum(1, keepdims=True) - differs  # cells that differ, this one apart
+        weights = np.exp(-LIKENESS[:, None, None] * (others - others.min(0)))
+        total = (weights * met).sum(1)[:, None]  # (L, 1, n)
+        same = (weights * (met & ~differs)).sum(1)[:, None]
+        base = self._base()[tokens]
+        masses = MASSES[:-1, None]
+        ratio = np.log((same + masses * base) / (total + masses) / base).sum(-1)
+        return np.pad(ratio, ((0, 0), (0, 1)))
 
-    @staticmethod
-    def _trust(times: Floats) -> Floats:
-        """How far places that were seen so many times `(n,)` speak for themselves, by mass, `(n, A)`."""
-        return times[:, None] / (times[:, None] + MASSES)
+    def _base(self) -> Floats:
+        """How common every token is anywhere, `(tokens + 1,)`, the last for all that are new."""
+        times = np.bincount(self.maps[self.maps >= 0], minlength=len(self.column) + 1) + 0.5
+        common: Floats = times / times.sum()
+        return common
 
     def told(self, seen: Places, members: list[int]) -> tuple[Ints, Floats]:
         """What every place that was ever seen holds.
@@ -87,14 +100,25 @@ class UsualMap:
             places `(n, 2)`, and `(n, V)` the probability that the place itself gives to each; what is
             missing to one is for what is believed without regard to the place.
         """
-        weights = softmax(self.evidence + self.log_predictive(seen))
-        times = self.counts.sum(1)
-        trust = self._trust(times) @ weights
+        chance = softmax(self.evidence + self.log_predictive(seen))
+        where, tokens = self._numbers(seen)
+        theirs = self.maps[:, where]
+        differ = ((theirs >= 0) & (theirs != tokens)).sum(1)
+        episode, place = (self.maps >= 0).nonzero()
+        shape = len(self.row), len(self.column)
+        cell = place * shape[1] + self.maps[episode, place]
+        share = np.zeros(shape)
+        for likeness, of_masses in zip(LIKENESS, chance, strict=True):
+            weights = np.exp(-likeness * (differ - differ.min(initial=len(where))))
+            counts = np.bincount(cell, weights[episode], minlength=shape[0] * shape[1])
+            counts = counts.reshape(shape)
+            total = counts.sum(1, keepdims=True)
+            share += counts * (of_masses / (total + MASSES)).sum(1, keepdims=True)
         known = [(slot, self.column[t]) for slot, t in enumerate(members) if t in self.column]
-        share = np.zeros((len(times), len(members)))
         slots, columns = np.array(known, np.int64).reshape(-1, 2).T
-        share[:, slots] = self.counts[:, columns] * (trust / np.maximum(times, 1))[:, None]
-        return np.array(list(self.row), np.int64).reshape(-1, 2), share
+        told = np.zeros((shape[0], len(members)))
+        told[:, slots] = share[:, columns]
+        return np.array(list(self.row), np.int64).reshape(-1, 2), told
 
     # -- persistence -------------------------------------------------------------------------------
 
@@ -103,7 +127,7 @@ class UsualMap:
         return {
             "places": [list(place) for place in self.row],
             "tokens": list(self.column),
-            "counts": self.counts.tolist(),
+            "maps": self.maps.tolist(),
             "evidence": self.evidence.tolist(),
         }
 
@@ -111,7 +135,7 @@ class UsualMap:
         """Restore what `state_dict` gave."""
         self.row = {(y, x): number for number, (y, x) in enumerate(state["places"])}
         self.column = {token: number for number, token in enumerate(state["tokens"])}
-        self.counts = np.array(state["counts"], float).reshape(len(self.row), len(self.column))
+        self.maps = np.array(state["maps"], np.int64).reshape(len(state["maps"]), len(self.row))
         self.evidence = np.array(state["evidence"], float)
 
 

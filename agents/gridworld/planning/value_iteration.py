@@ -34,6 +34,15 @@ def one_step(
 
 
 @compiled
+def place_among(after: Ints, limit: Ints, follows: int, capped: int, size: int) -> int:
+    """Number of a pair among the first ones; their number if it is new."""
+    place = 0
+    while place < size and (after[place] != follows or limit[place] != capped):
+        place += 1
+    return place
+
+
+@compiled
 def until_left(
     preference: Floats, flow: Floats, successor: Ints, bound: Ints
 ) -> tuple[Floats, Floats, Ints, Ints, Ints]:
@@ -59,20 +68,16 @@ def until_left(
     for state in range(number):
         again[:] = 0
         for event in range(events):
-            place = 0
-            if successor[state, event] == state and bound[state, event] == state:
+            follows = successor[state, event]
+            capped = bound[state, event]
+            if follows == state and capped == state:
                 for action in range(actions):
                     again[action] += flow[state, action, event]
                 continue
-            while place < size[state] and (
-                after[state, place] != successor[state, event]
-                or limit[state, place] != bound[state, event]
-            ):
-                place += 1
-            if place == size[state]:
-                after[state, place] = successor[state, event]
-                limit[state, place] = bound[state, event]
-                size[state] += 1
+            place = place_among(after[state], limit[state], follows, capped, size[state])
+            after[state, place] = follows
+            limit[state, place] = capped
+            size[state] = max(size[state], place + 1)
             for action in range(actions):
                 total[state, action, place] += flow[state, action, event]
         for action in range(actions):
@@ -110,6 +115,25 @@ def predecessors(successor: Ints, bound: Ints, size: Ints) -> tuple[Ints, Ints]:
 
 
 @compiled
+def best_of(preference: Floats, flow: Floats, later: Floats, least: float) -> float:
+    """The best of all actions in one state, or `least`.
+
+    Args:
+        preference: `(A,)`.
+        flow: `(A, E)`.
+        later: `(n,)` value of what follows the first n events.
+        least: value of the informative step.
+    """
+    best = least
+    for action in range(len(preference)):
+        score = preference[action]
+        for event in range(len(later)):
+            score += flow[action, event] * later[event]
+        best = max(best, score)
+    return best
+
+
+@compiled
 def optimal_value(
     preference: Floats,
     flow: Floats,
@@ -134,9 +158,9 @@ def optimal_value(
         tolerance: a change of a value by less is no news.
         max_sweeps: no more than these.
     """
-    number, actions, events = flow.shape
+    number = len(start)
     value = start.copy()
-    later = np.empty(events)
+    later = np.empty(flow.shape[2])
     news = np.ones(number, np.bool_)
     for sweep in range(max_sweeps):
         settled = True
@@ -147,16 +171,11 @@ def optimal_value(
             news[state] = False
             for event in range(size[state]):
                 later[event] = min(value[successor[state, event]], value[bound[state, event]])
-            best = value_of_information_step[state]
-            for action in range(actions):
-                score = preference[state, action]
-                for event in range(size[state]):
-                    score += flow[state, action, event] * later[event]
-                best = max(best, score)
+            least = value_of_information_step[state]
+            best = best_of(preference[state], flow[state], later[: size[state]], least)
             if abs(best - value[state]) >= tolerance:
                 settled = False
-                for one in range(first[state], first[state + 1]):
-                    news[before[one]] = True
+                news[before[first[state] : first[state + 1]]] = True
             value[state] = best
         if settled:
             break

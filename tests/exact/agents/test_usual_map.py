@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aif_dcpc.agents.gridworld.planning.belief import Belief
-from aif_dcpc.agents.gridworld.usual_map import MASSES, UsualMap, as_usual
+from aif_dcpc.agents.gridworld.usual_map import LIKENESS, MASSES, MOST, UsualMap, as_usual
 
 FLOOR, WALL, GOAL = 1, 2, 8
 PLACES = [(y, x) for y in range(5) for x in range(6)]
@@ -19,13 +19,46 @@ def test_a_map_is_foretold_by_the_frequencies_of_its_places() -> None:
         np.array([1.5, 1.5, 0.5]) / 3.5
     )  # wall, floor, and what is new, half an episode each more
     first = (1 + MASSES[:3] * base[0]) / (1 + MASSES[:3])
-    assert np.allclose(usual.evidence[:3], np.log(first / base[0]))
+    assert np.allclose(usual.evidence[:, :3], np.log(first / base[0]))
     found = usual.log_predictive({(0, 0): FLOOR, (0, 1): GOAL, (9, 9): GOAL})
     base = np.array([2.5, 1.5, 0.5]) / 4.5
-    second = MASSES[:3] * base[1] / (2 + MASSES[:3]) / base[1]
-    third = MASSES[:3] / (1 + MASSES[:3])
-    assert np.allclose(found[:3], np.log(second * third))
-    assert found[3] == usual.evidence[3] == 0  # where places do not matter
+    second = MASSES[:3] / (
+        2 + MASSES[:3]
+    )  # both episodes are as unlike this one elsewhere, or not seen
+    assert np.allclose(found[0, :3], np.log(second * MASSES[:3] / (1 + MASSES[:3])))
+    assert (found[:, 3] == 0).all() and (usual.evidence[:, 3] == 0).all()  # no regard to places
+
+
+def test_episodes_that_are_like_this_one_count_more() -> None:
+    """Two kinds of maps with the goal in one of two corners; the walls tell which it is."""
+    usual = UsualMap()
+    for number in range(12):
+        kind = number % 2
+        walls = {(y, kind): WALL for y in range(1, 4)}
+        floors = {(y, 1 - kind): FLOOR for y in range(1, 4)}
+        usual.keep({**walls, **floors, (0, kind): GOAL, (0, 1 - kind): FLOOR})
+    members = [FLOOR, WALL, GOAL]
+    found, share = usual.told({(1, 1): WALL, (2, 1): WALL}, members)
+    told = dict(zip(map(tuple, found.tolist()), share, strict=True))
+    assert told[0, 1][2] > 0.8 > 0.2 > told[0, 0][2]
+    weights = np.exp(usual.evidence - usual.evidence.max())
+    assert weights[0].sum() < weights[1:].sum() / 100  # that likeness matters was learned
+    counts = np.exp(-LIKENESS * 2)  # two cells of the other kind differ
+    chance = np.exp(usual.evidence + usual.log_predictive({(1, 1): WALL, (2, 1): WALL}))
+    chance /= chance.sum()
+    by_hand = sum(
+        weight * 6 / (6 + 6 * count + mass)
+        for count, masses in zip(counts, chance, strict=True)
+        for weight, mass in zip(masses, MASSES, strict=True)
+    )
+    assert told[0, 1][2] == pytest.approx(by_hand)
+
+
+def test_the_latest_episodes_are_kept() -> None:
+    usual = UsualMap()
+    for number in range(MOST + 3):
+        usual.keep({(0, number): WALL})
+    assert len(usual.maps) == MOST and usual.maps[0].argmax() == 3
 
 
 @pytest.mark.parametrize("seed", range(5))
