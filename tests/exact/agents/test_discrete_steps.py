@@ -423,6 +423,27 @@ def test_what_rows_share_is_inferred_at_each_of_the_first_steps_and_then_as_the_
     assert inferred == expected and len(expected) < 110
 
 
+def test_between_looks_a_row_alone_is_predicted_anew_unless_an_effect_was_met(monkeypatch):
+    """An effect of which nobody knew changes the predictions of all rows."""
+    agent = agent_of_ring(0)
+    while agent.transitions.steps < 60:
+        walk(agent, 1, greedy=False)
+    agent.steps_at_inference = agent.transitions.steps
+    asked = []
+    update = Prediction.update
+    monkeypatch.setattr(
+        Prediction, "update", lambda p, rows: asked.append(len(rows)) or update(p, rows)
+    )
+    known = agent.transitions.effects
+    row, _ = agent.transitions.add(0, 1, known[0])
+    agent._infer(np.array([row]))
+    assert asked == [1]
+    leap = next(effect for effect in range(9) if effect not in known)
+    agent.transitions.add(0, 1, leap)
+    agent._infer(np.array([row]))
+    assert asked == [1, 18] and agent.prediction.chances.shape == (18, len(known) + 1)
+
+
 def test_sampled_actions_follow_the_softmax_of_their_costs():
     """Odds exp(-2 x difference): 4,000 draws within 5 standard errors; greedy ones the least, ties alike."""
     agent = agent_of_ring(0)

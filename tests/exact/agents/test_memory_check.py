@@ -55,6 +55,19 @@ def test_evidence_is_what_both_foretell_written_out():
     assert check.nats[0] == pytest.approx(2 * np.log(1 / 2))  # a, and no b, began an episode
 
 
+def test_an_episode_that_begins_is_a_context_of_its_own():
+    """State 1 before is one context, no state before another; so are worlds whose episodes begin."""
+    check = MemoryCheck()
+    check.begin([0, 0])
+    check.count(0, 1, 7, "a")  # no state before
+    check.count(0, 1, 7, "b")  # state 1 before
+    check.begin([1, None])
+    check.count(0, 1, 7, "a")  # half of both, all of what began an episode
+    assert check.nats[0] == pytest.approx(np.log((1 + 1 / 2) / 2 / (1 / 2)))
+    check.count(1, 1, 7, "a")  # its own first: two of three; both that began were a
+    assert check.nats[0] == pytest.approx(np.log(3 / 2) + np.log((2 + 2 / 3) / 3 / (2 / 3)))
+
+
 class Lights(gymnasium.Env):
     """A light tells which of two arms pays, then a corridor and a fork, which may tell as well."""
 
