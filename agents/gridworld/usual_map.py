@@ -1,13 +1,15 @@
 """What usually stands where: in many worlds some places are alike in all episodes, others are not.
 
 Places are told from where the agent began. What stands at one of them now is foretold by what stood
-there in earlier episodes, of which those count more that are like this one so far:
+there in earlier episodes; first by those that are like this one so far, as far as there are any, then
+by all, then without regard to the place:
 
-    p(token | place) = (sum over episodes w 1[it stood there] + A b(token)) / (sum of w + A)
-    w = exp(-L (cells that differ from this episode - the fewest that do))
+    p(token | place)         = (sum over episodes w 1[it stood there] + B all(token)) / (sum of w + B)
+    w                        = exp(-L (cells that differ from this episode - the fewest that do))
+    all(token)               = (episodes in which it stood there + A b(token)) / (episodes + A)
 
-with b what is believed without regard to the place. How much places matter (A), and how much
-likeness (L), are learned themselves: each pair of `MASSES` and `LIKENESS` is weighed by how well it
+with b what is believed without regard to the place. How much likeness (L, B) and places (A) matter is
+itself learned: all combinations of `LIKENESS`, `NEAR` and `MASSES` are weighed by how well they
 foretold every cell of earlier episodes, and of this one, from the others (the prequential approach of
 Dawid 1984, with the pseudo-likelihood of Besag 1975).
 """
@@ -23,9 +25,12 @@ from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.planning.belief import Belief
 
 KNOWN = 0.9  # probability of a token from which a cell counts as known
+LIKENESS = np.array([0.5, 2.0])  # L
+NEAR = np.array([1.0, 10.0, np.inf])  # B; the last: all episodes count alike
 MASSES = np.array([0.3, 3.0, 30.0, np.inf])  # A; the last: places do not matter
-LIKENESS = np.array([0.0, 0.5, 2.0])  # L; the first: all episodes count alike
 MOST = 32  # the latest episodes that are kept
+
+TINY = 1e-300
 
 Places = dict[tuple[int, int], int]  # (y, x) from the start -> raw token
 
@@ -37,14 +42,14 @@ class UsualMap:
         row: number of every place that was seen.
         column: number of every token that was seen.
         maps: `(episodes, places)` number of the token; -1 where nothing was seen.
-        evidence: `(L, A)` log probability of what all episodes showed, relative to the last of `MASSES`.
+        evidence: `(L, B, A)` log probability of what all episodes showed, relative to none of this.
     """
 
     def __init__(self) -> None:
         self.row: dict[tuple[int, int], int] = {}
         self.column: dict[int, int] = {}
         self.maps: Ints = np.zeros((0, 0), np.int64)
-        self.evidence: Floats = np.zeros((len(LIKENESS), len(MASSES)))
+        self.evidence: Floats = np.zeros((len(LIKENESS), len(NEAR), len(MASSES)))
 
     def keep(self, seen: Places) -> None:
         """Take in the map of an episode."""
@@ -67,7 +72,7 @@ class UsualMap:
         return places, tokens
 
     def log_predictive(self, seen: Places) -> Floats:
-        """How much better an episode is foretold than without regard to places, nats, `(L, A)`."""
+        """How much better an episode is foretold than without regard to places, nats, `(L, B, A)`."""
         places, tokens = self._numbers(seen)
         if not len(self.maps) or not len(places):
             return np.zeros(self.evidence.shape)
@@ -76,12 +81,16 @@ class UsualMap:
         differs = met & (theirs != tokens)
         others = differs.sum(1, keepdims=True) - differs  # cells that differ, this one apart
         weights = np.exp(-LIKENESS[:, None, None] * (others - others.min(0)))
-        total = (weights * met).sum(1)[:, None]  # (L, 1, n)
-        same = (weights * (met & ~differs)).sum(1)[:, None]
         base = self._base()[tokens]
-        masses = MASSES[:-1, None]
-        ratio = np.log((same + masses * base) / (total + masses) / base).sum(-1)
-        return np.pad(ratio, ((0, 0), (0, 1)))
+        times = met.sum(0)
+        trust = _trust(times, MASSES)
+        of_all = trust * (times - differs.sum(0)) / np.maximum(times, 1) + (1 - trust) * base
+        times = (weights * met).sum(1)  # (L, n)
+        near = _trust(times, NEAR)[:, :, None]
+        alike = (weights * (met & ~differs)).sum(1) / np.maximum(times, TINY)
+        chance = near * alike[:, None, None] + (1 - near) * of_all  # (L, B, A, n)
+        ratio: Floats = np.log(chance / base).sum(-1)
+        return ratio
 
     def _base(self) -> Floats:
         """How common every token is anywhere, `(tokens + 1,)`, the last for all that are new."""
@@ -104,21 +113,29 @@ class UsualMap:
         where, tokens = self._numbers(seen)
         theirs = self.maps[:, where]
         differ = ((theirs >= 0) & (theirs != tokens)).sum(1)
-        episode, place = (self.maps >= 0).nonzero()
-        shape = len(self.row), len(self.column)
-        cell = place * shape[1] + self.maps[episode, place]
-        share = np.zeros(shape)
-        for likeness, of_masses in zip(LIKENESS, chance, strict=True):
+        every = self._counts(np.ones(len(self.maps)))
+        trust = _trust(every.sum(1), MASSES)
+        of_all = every / np.maximum(every.sum(1, keepdims=True), TINY)
+        told = np.zeros(every.shape)
+        for likeness, weight in zip(LIKENESS, chance, strict=True):
             weights = np.exp(-likeness * (differ - differ.min(initial=len(where))))
-            counts = np.bincount(cell, weights[episode], minlength=shape[0] * shape[1])
-            counts = counts.reshape(shape)
-            total = counts.sum(1, keepdims=True)
-            share += counts * (of_masses / (total + MASSES)).sum(1, keepdims=True)
+            counts = self._counts(weights)
+            near = _trust(counts.sum(1), NEAR)
+            of_near = counts / np.maximum(counts.sum(1, keepdims=True), TINY)
+            told += (weight.sum(1) @ near)[:, None] * of_near
+            told += np.einsum("ba,bn,an->n", weight, 1 - near, trust)[:, None] * of_all
         known = [(slot, self.column[t]) for slot, t in enumerate(members) if t in self.column]
         slots, columns = np.array(known, np.int64).reshape(-1, 2).T
-        told = np.zeros((shape[0], len(members)))
-        told[:, slots] = share[:, columns]
-        return np.array(list(self.row), np.int64).reshape(-1, 2), told
+        of_slots = np.zeros((len(told), len(members)))
+        of_slots[:, slots] = told[:, columns]
+        return np.array(list(self.row), np.int64).reshape(-1, 2), of_slots
+
+    def _counts(self, weights: Floats) -> Floats:
+        """How often each token stood at each place, `(places, tokens)`, with weights of episodes."""
+        shape = len(self.row), len(self.column)
+        episode, place = (self.maps >= 0).nonzero()
+        cell = place * shape[1] + self.maps[episode, place]
+        return np.bincount(cell, weights[episode], minlength=shape[0] * shape[1]).reshape(shape)
 
     # -- persistence -------------------------------------------------------------------------------
 
@@ -137,6 +154,12 @@ class UsualMap:
         self.column = {token: number for number, token in enumerate(state["tokens"])}
         self.maps = np.array(state["maps"], np.int64).reshape(len(state["maps"]), len(self.row))
         self.evidence = np.array(state["evidence"], float)
+
+
+def _trust(times: Floats, masses: Floats) -> Floats:
+    """How far what was met so many times `(..., n)` speaks for itself, by mass, `(..., M, n)`."""
+    times = np.asarray(times, float)[..., None, :]
+    return times / (times + masses[:, None])
 
 
 def as_usual(

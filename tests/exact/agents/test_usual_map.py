@@ -3,11 +3,23 @@
 import numpy as np
 import pytest
 
+from aif_dcpc.agents.arrays import Floats
 from aif_dcpc.agents.gridworld.planning.belief import Belief
-from aif_dcpc.agents.gridworld.usual_map import LIKENESS, MASSES, MOST, UsualMap, as_usual
+from aif_dcpc.agents.gridworld.usual_map import LIKENESS, MASSES, MOST, NEAR, UsualMap, as_usual
 
 FLOOR, WALL, GOAL = 1, 2, 8
 PLACES = [(y, x) for y in range(5) for x in range(6)]
+
+
+def backed_off(near: float, near_times: float, every: float, times: float, base: float) -> Floats:
+    """Chances by hand, `(B, A)`: of the near episodes, then of all, then of any place."""
+    of_all = np.array(
+        [(every + mass * base) / (times + mass) if mass < np.inf else base for mass in MASSES]
+    )
+    rows = [
+        (near + mass * of_all) / (near_times + mass) if mass < np.inf else of_all for mass in NEAR
+    ]
+    return np.array(rows)
 
 
 def test_a_map_is_foretold_by_the_frequencies_of_its_places() -> None:
@@ -18,15 +30,15 @@ def test_a_map_is_foretold_by_the_frequencies_of_its_places() -> None:
     base = (
         np.array([1.5, 1.5, 0.5]) / 3.5
     )  # wall, floor, and what is new, half an episode each more
-    first = (1 + MASSES[:3] * base[0]) / (1 + MASSES[:3])
-    assert np.allclose(usual.evidence[:, :3], np.log(first / base[0]))
-    found = usual.log_predictive({(0, 0): FLOOR, (0, 1): GOAL, (9, 9): GOAL})
+    expected = np.log(backed_off(1, 1, 1, 1, base[0]) / base[0])
+    assert np.allclose(usual.evidence, expected)
+    found = usual.log_predictive({(0, 0): FLOOR, (0, 1): FLOOR, (9, 9): GOAL})
     base = np.array([2.5, 1.5, 0.5]) / 4.5
-    second = MASSES[:3] / (
-        2 + MASSES[:3]
-    )  # both episodes are as unlike this one elsewhere, or not seen
-    assert np.allclose(found[0, :3], np.log(second * MASSES[:3] / (1 + MASSES[:3])))
-    assert (found[:, 3] == 0).all() and (usual.evidence[:, 3] == 0).all()  # no regard to places
+    for likeness, one in zip(LIKENESS, found, strict=True):
+        first = backed_off(0, 2, 0, 2, base[1])  # neither episode differs elsewhere
+        second = backed_off(1, 1, 1, 1, base[1])
+        assert np.allclose(one, np.log(first / base[1]) + np.log(second / base[1])), likeness
+    assert (found[:, -1, -1] == 0).all()  # no regard to places
 
 
 def test_episodes_that_are_like_this_one_count_more() -> None:
@@ -37,21 +49,17 @@ def test_episodes_that_are_like_this_one_count_more() -> None:
         walls = {(y, kind): WALL for y in range(1, 4)}
         floors = {(y, 1 - kind): FLOOR for y in range(1, 4)}
         usual.keep({**walls, **floors, (0, kind): GOAL, (0, 1 - kind): FLOOR})
-    members = [FLOOR, WALL, GOAL]
-    found, share = usual.told({(1, 1): WALL, (2, 1): WALL}, members)
+    seen = {(1, 1): WALL, (2, 1): WALL}
+    found, share = usual.told(seen, [FLOOR, WALL, GOAL])
     told = dict(zip(map(tuple, found.tolist()), share, strict=True))
     assert told[0, 1][2] > 0.8 > 0.2 > told[0, 0][2]
-    weights = np.exp(usual.evidence - usual.evidence.max())
-    assert weights[0].sum() < weights[1:].sum() / 100  # that likeness matters was learned
-    counts = np.exp(-LIKENESS * 2)  # two cells of the other kind differ
-    chance = np.exp(usual.evidence + usual.log_predictive({(1, 1): WALL, (2, 1): WALL}))
-    chance /= chance.sum()
-    by_hand = sum(
-        weight * 6 / (6 + 6 * count + mass)
-        for count, masses in zip(counts, chance, strict=True)
-        for weight, mass in zip(masses, MASSES, strict=True)
-    )
-    assert told[0, 1][2] == pytest.approx(by_hand)
+    chance = np.exp(usual.evidence - usual.evidence.max())
+    assert chance[:, -1].sum() < chance[:, :-1].sum() / 100  # that likeness matters was learned
+    chance = np.exp(usual.evidence + usual.log_predictive(seen))
+    by_hand = [
+        backed_off(6, 6 + 6 * np.exp(-2 * likeness), 6, 12, 0) for likeness in LIKENESS
+    ]  # two cells of the other kind differ
+    assert told[0, 1][2] == pytest.approx((chance * by_hand).sum() / chance.sum())
 
 
 def test_the_latest_episodes_are_kept() -> None:
@@ -103,7 +111,8 @@ def test_this_episode_tells_whether_places_matter() -> None:
     alike = usual.told({(0, x): WALL for x in range(6)}, [FLOOR, WALL, GOAL])[1][-1, 2]
     other = usual.told({(0, x): FLOOR for x in range(6)}, [FLOOR, WALL, GOAL])[1][-1, 2]
     assert other < at_first / 2 < at_first < alike
-    assert at_first == pytest.approx(np.mean(1 / (1 + MASSES)))
+    by_hand = [backed_off(1, 1, 1, 1, 0) for _ in LIKENESS]
+    assert at_first == pytest.approx(np.mean(by_hand))
 
 
 def test_cells_that_were_not_seen_hold_what_usually_stands_there() -> None:
