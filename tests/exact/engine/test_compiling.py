@@ -1,17 +1,21 @@
 """Recorded graphs that are compiled: by what they give, where nothing compiles, or a cache is damaged."""
 
+import itertools
 import os
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import pytest
 import torch
 from compilers import NO_COMPILER, needs_compiler
+from models import gaussian_pair
 
+from aif_dcpc.inference import DCPC, compiled_sweeps
 from aif_dcpc.inference.errors import CompileWarning
 from aif_dcpc.inference.model import compiling
-from aif_dcpc.inference.model.recording import record
+from aif_dcpc.inference.model.recording import TOLERANCE, record
 
 
 def test_a_graph_without_a_compiler_is_used_as_it_is():
@@ -27,6 +31,66 @@ def test_a_graph_that_compiles_to_other_numbers_is_used_as_it_is(monkeypatch):
     with pytest.warns(CompileWarning, match="other numbers"):
         function = compiling.compiled(graph, torch.ones(3))
     assert torch.equal(function(torch.zeros(3))[0], torch.full((3,), 0.75))
+
+
+def test_constants_of_one_number_are_written_down_and_others_become_arguments():
+    """So that graphs that do the same to other data are one: their texts are the same."""
+    bare = []
+    for data in (torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 1.0, 5.0])):
+        level = torch.full((3,), 0.5)
+        graph = record(lambda x, level=level, data=data: (x + level - data,), torch.ones(3))
+        whole, constants = compiling._with_constants_as_arguments(graph)
+        assert len(constants) == 1 and torch.equal(constants[0], data)
+        assert torch.equal(whole(torch.zeros(3), *constants)[0], 0.5 - data)
+        bare.append(whole.code)
+    assert bare[0] == bare[1] and "full" in bare[0] and "0.5" in bare[0]
+
+
+@pytest.mark.parametrize("value, uniform", [([2.0, 2.0], True), ([2.0, 3.0], False), ([], False)])
+def test_what_is_one_number_throughout(value, uniform):
+    assert compiling._is_uniform(torch.tensor(value)) is uniform
+    assert not compiling._is_uniform(torch.tensor(value, requires_grad=True))
+
+
+def test_what_is_compiled_is_remembered_and_the_oldest_forgotten(monkeypatch):
+    """Of four graphs where three are kept, the first is compiled again, and the last is not."""
+    made = []
+    monkeypatch.setattr(compiling, "KEPT", 3)
+    monkeypatch.setattr(compiling, "_known", {})
+    monkeypatch.setattr(compiling, "_built", lambda bare, given: made.append(given) or bare)
+    graphs = [record(lambda x, n=n: (x.sin() + n,), torch.ones(3)) for n in range(4)]
+    for graph in (*graphs, graphs[3], graphs[0]):
+        function = compiling.compiled_or_raise(graph, torch.ones(3))
+        assert torch.equal(function(torch.zeros(3))[0], graph(torch.zeros(3))[0])
+    assert len(made) == 5 and len(compiling._known) == 3
+
+
+@pytest.mark.parametrize("share, alike", [(0.01, True), (0.02, False)])
+def test_one_number_in_a_hundred_may_be_turned_by_rounding(share, alike):
+    """Off by far; all others by a thousandth of what is let pass."""
+    expected = torch.linspace(1.0, 2.0, 1000)
+    found = expected * (1 + 1e-3 * TOLERANCE)
+    found[: round(1000 * share)] = 0.0
+    assert compiling.agree((expected,), (found,)) is alike
+    assert not compiling.agree((expected,), (found.double(),))
+    assert not compiling.agree((expected,), (found[:-1],))
+    assert compiling.agree((expected[:0],), (found[:0],))
+
+
+def test_what_compiling_costs_is_learned_as_it_goes(monkeypatch):
+    """A second each: half of the way from the 20 s that are guessed at every compilation."""
+    clock = itertools.cycle([0.0, 1.0])
+    monkeypatch.setattr(compiled_sweeps, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(compiling, "check_compiler", lambda device: None)
+    monkeypatch.setattr(compiling, "compiled_or_raise", lambda graph, *examples: graph)
+    engine = DCPC(gaussian_pair(), num_particles=4, warmup=2, compile=True)
+    state = engine.init({"x": torch.ones(2)}, seed=0)
+    for _ in range(16):
+        state, _ = engine.sweep(state, adapt=False)
+    kinds = engine.compiled._kinds.values()
+    number = sum(kind.function is not None for kind in kinds)
+    assert number >= 1 and {kind.seconds for kind in kinds} == {1.0}
+    assert engine.compiled._cost == pytest.approx(1 + 19 / 2**number)
 
 
 DAMAGED = """
