@@ -295,6 +295,8 @@ class EpisodeFilter:
 
     def with_wanderers(self, belief: Belief) -> Belief:
         """A belief in which moving things stand where they are seen now, and may be gone later."""
+        if not self.moving():
+            return belief
         shown = self.vocabulary.encode(self.episode.view[-1], self.view.unseen_token)
         return self.wanderers.standing(belief, self._cells(-1)[0], shown, self.vocabulary)
 
@@ -370,7 +372,7 @@ class EpisodeFilter:
             "settled": self.settled,
             "lessons": self.lessons.state_dict(),
             "layouts": self.layouts.state_dict(),
-            "wanderers": torch.as_tensor(np.stack([self.wanderers.counts, self.wanderers.changes])),
+            "wanderers": self.wanderers.state_dict(),
             "transparency": torch.as_tensor(self.transparency.counts),
             "summaries": [summary.state_dict() for summary in self.summaries],
             "episode": self.episode.tensors(),
@@ -389,10 +391,7 @@ class EpisodeFilter:
         self.settled = int(state["settled"])
         self.lessons.load_state_dict(state["lessons"])
         self.layouts.load_state_dict(state["layouts"])
-        # one table of two columns in earlier states
-        self.wanderers.counts, self.wanderers.changes = np.array(state["wanderers"]).reshape(
-            -1, *self.wanderers.counts.shape
-        )[[0, -1]]
+        self.wanderers.load_state_dict(state["wanderers"])
         self.episode = ObservedEpisode.from_tensors(state["episode"])
         self.running = None
         if state["running"] is not None:

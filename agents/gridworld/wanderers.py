@@ -4,8 +4,9 @@ They are no part of the map, which only the agent changes: a cell that shows one
 far as the map goes. Now the thing stands where it is seen; at the next step it may have gone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -72,10 +73,7 @@ class Wanderers:
             shown: `(P,)` slots seen in them.
             vocabulary: of the slots.
         """
-        moving = self.slots(vocabulary)
-        if not moving:
-            return belief
-        there = np.isin(shown, moving)
+        there = np.isin(shown, self.slots(vocabulary))
         now = belief.with_tokens(cells[there], shown[there])
         raw = np.array(vocabulary.tokens.members)[shown[there]]
         kinds = self.looks.kind[raw]
@@ -83,3 +81,14 @@ class Wanderers:
         later = belief.cells.copy()
         later[cells[there]] = (1 - stays) * later[cells[there]] + stays * now.cells[cells[there]]
         return replace(now, later=later)
+
+    # -- persistence -------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give both counts as plain lists."""
+        return {"counts": self.counts.tolist(), "changes": self.changes.tolist()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.counts = np.array(state["counts"])
+        self.changes = np.array(state["changes"])

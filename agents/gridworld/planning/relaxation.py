@@ -9,6 +9,7 @@ heuristic search"), and what happens with a chance takes 1 / chance steps.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -49,11 +50,19 @@ class Relaxation:
     """
 
     def __init__(self, tables: PosteriorTables, region: Region) -> None:
-        most = tables.transition_without_optimism.max(0)  # (V, C, E)
-        self._most = np.ascontiguousarray(most.transpose(1, 0, 2))
-        self._reward = np.ascontiguousarray(_chance_of_reward(tables))
         self._tables = tables
         self._region = region
+
+    @cached_property
+    def _most(self) -> Floats:
+        """The most that any action makes of each event, `(C, V, E)`."""
+        most = self._tables.transition_without_optimism.max(0)
+        return np.ascontiguousarray(most.transpose(1, 0, 2))
+
+    @cached_property
+    def _reward(self) -> Floats:
+        """The most that any action makes of reward, `(2, C, V)`."""
+        return np.ascontiguousarray(_chance_of_reward(self._tables))
 
     def outlook(self, cells: Floats, hand: int, passed: int, entries: Ints) -> Outlook:
         """How far reward is from an abstract state.
