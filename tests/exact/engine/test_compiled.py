@@ -80,6 +80,15 @@ def counts():
     return model, {"x": torch.tensor([4.0, 2.0])}, {}
 
 
+def regressor_first():
+    """The first tensor of the cloud is data, which no sweep changes."""
+    model = GraphicalModel()
+    model.add_site("u", lambda: Normal(0.0, 1.0))
+    model.add_site("z", lambda u: Normal(u, 1.0), ["u"])
+    model.add_site("x", lambda z: Normal(z, 0.5), ["z"])
+    return model, {"u": torch.tensor([1.0, -1.0]), "x": torch.tensor([0.5, 2.0])}, {}
+
+
 def network():
     torch.manual_seed(0)
     layers = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 5))
@@ -132,7 +141,9 @@ def assert_same(expected, found, close=torch.equal):
 
 @pytest.mark.parametrize("adapt", [False, True], ids=["frozen", "learning"])
 @pytest.mark.parametrize(
-    "case", [eight_schools, series_with_gaps, mixture, chain, counts], ids=lambda c: c.__name__
+    "case",
+    [eight_schools, series_with_gaps, mixture, chain, counts, regressor_first],
+    ids=lambda c: c.__name__,
 )
 def test_a_replay_gives_what_the_sweep_gives(case, adapt):
     engine, state = warm(case, sweeps=5 if adapt else 14)
