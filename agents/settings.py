@@ -1,5 +1,6 @@
 """Settings of agents that stand on `ActiveInferenceAgent`, read from the plain values of a configuration."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,14 @@ COMMON: Mapping[str, Any] = {
     "learning_rate": 0.01,
     "learning_steps": 20,
 }
-LEAST = {"num_particles": 1, "num_sweeps": 0, "window": 1, "learning_steps": 0}
+LEAST = {
+    "num_particles": 1,
+    "num_sweeps": 0,
+    "window": 1,
+    "learning_steps": 0,
+    "learning_rate": 0,
+    "precision": 0,
+}
 
 
 def read_settings(settings: Mapping[str, Any], **own: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -55,9 +63,26 @@ def _checked(key: str, value: Any, default: Any) -> Any:
     fits = type(value) in (int, float) if kind is float else type(value) is kind
     if not fits:
         raise AgentError(f"agent setting {key} must be of type {kind.__name__}, not {value!r}.")
-    if key in LEAST and value < LEAST[key]:
+    if key in LEAST and not value >= LEAST[key]:
         raise AgentError(f"agent setting {key}={value}: expected at least {LEAST[key]}.")
     return kind(value)
+
+
+def check_ranges(values: Mapping[str, Any], ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Refuse settings out of range; None, which stands for a choice of the agent's own, is in it.
+
+    Args:
+        values: setting -> value.
+        ranges: setting -> least and largest value.
+
+    Raises:
+        AgentError: one of them lies outside.
+    """
+    for key, (low, high) in ranges.items():
+        value = values[key]
+        if value is not None and not low <= value <= high:
+            upper = "" if high == math.inf else f", at most {high:g}"
+            raise AgentError(f"agent setting {key}={value}: expected at least {low:g}{upper}.")
 
 
 def require_streams(

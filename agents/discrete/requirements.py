@@ -12,7 +12,7 @@ from gymnasium import spaces
 from aif_dcpc.agents.arrays import Ints
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.protocol import number_of
-from aif_dcpc.agents.settings import read_settings
+from aif_dcpc.agents.settings import check_ranges, read_settings
 
 MAX_STATES = 20_000
 DEFAULTS: Mapping[str, Any] = {
@@ -26,6 +26,15 @@ DEFAULTS: Mapping[str, Any] = {
     "max_iterations": 100,
     "tolerance": 1e-3,
 }
+RANGES: Mapping[str, tuple[float, float]] = {
+    "least_novelty": (0, math.inf),
+    "reward_scale": (0, math.inf),
+    "discount": (0, 1),
+    "growth": (0, math.inf),
+    "novel": (1e-6, math.inf),
+    "max_iterations": (1, math.inf),
+    "tolerance": (0, math.inf),
+}
 
 
 def read(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,6 +44,7 @@ def read(settings: Mapping[str, Any]) -> dict[str, Any]:
         AgentError: a setting does not fit.
     """
     common, own = read_settings(settings, **DEFAULTS)
+    check_ranges(own, RANGES)
     engine = {key: common[key] for key in ("num_particles", "num_sweeps", "precision")}
     return {**engine, **own}
 

@@ -9,8 +9,15 @@ import gymnasium
 
 from aif_dcpc.agents.errors import AgentError, AgentWarning
 from aif_dcpc.agents.gaussian.preferences import find_wish
-from aif_dcpc.agents.settings import read_settings
+from aif_dcpc.agents.settings import check_ranges, read_settings
 
+RANGES: Mapping[str, tuple[float, float]] = {
+    "num_waves": (1, math.inf),
+    "draws": (1, math.inf),
+    "growth": (1, math.inf),
+    "resolution": (0, math.inf),
+    "reward_scale": (0, math.inf),
+}
 MAX_NUMBERS = 1000  # of a state: a step costs the cube of their number
 
 # own settings; those of every agent stand in `settings.COMMON`
@@ -40,6 +47,7 @@ def read(settings: Mapping[str, Any]) -> dict[str, Any]:
         AgentError: a setting does not fit.
     """
     common, own = read_settings(settings, **DEFAULTS)
+    check_ranges(own, RANGES)
     if own["preference"] is not None:
         find_wish(own["preference"])
     elif own["hidden_velocities"]:

@@ -1,6 +1,7 @@
 """Limits and defaults of agents from both sides: where a word is due, a tie ends, a budget is spent, a prior has its mode."""
 
 import inspect
+import math
 import warnings
 from types import SimpleNamespace
 
@@ -14,10 +15,12 @@ from rings import Ring, agent_of_ring, walk
 from aif_dcpc.agents import behaviour_evidence
 from aif_dcpc.agents.active_inference import ActiveInferenceAgent
 from aif_dcpc.agents.behaviour import Learner, simulate
+from aif_dcpc.agents.discrete import requirements as discrete_requirements
 from aif_dcpc.agents.discrete.from_pymdp import from_pymdp
 from aif_dcpc.agents.discrete.memory_check import ENOUGH, MemoryCheck
 from aif_dcpc.agents.discrete.world import CONCENTRATIONS
 from aif_dcpc.agents.errors import AgentError, AgentWarning
+from aif_dcpc.agents.gaussian import requirements as gaussian_requirements
 from aif_dcpc.agents.gaussian.agent import widths_of
 from aif_dcpc.agents.gaussian.evidence import log_prior
 from aif_dcpc.agents.gaussian.features import Shape
@@ -97,6 +100,25 @@ def test_defaults_of_declared_agents_are_those_of_their_settings():
         assert signature[name].default == COMMON[name], name
     settings = load_config("train", "agent=tmaze", "env=TMaze")["agent"]
     assert {name: settings[name] for name in TMAZE} == dict(TMAZE)
+
+
+@pytest.mark.parametrize("agent", [discrete_requirements, gaussian_requirements])
+def test_settings_out_of_range_are_refused_at_their_edges(agent):
+    """What lies a little below or above, and NaN; the edges themselves are taken, and so is None."""
+    ranges = {**agent.RANGES, "precision": (0, math.inf), "learning_rate": (0, math.inf)}
+    for name, (low, high) in ranges.items():
+        kind = type({**COMMON, **agent.DEFAULTS}[name])
+        step = 1 if kind is int else 1e-7
+        edges = [edge for edge in (low, high) if edge < math.inf]
+        for edge in edges:
+            agent.read({name: int(edge) if kind is int else float(edge)})
+        for wrong in (low - step, *([high + step] if high < math.inf else [])):
+            with pytest.raises(AgentError, match=f"agent setting {name}=.*expected at least"):
+                agent.read({name: wrong})
+        if kind is float:
+            with pytest.raises(AgentError, match="nan"):
+                agent.read({name: math.nan})
+    assert discrete_requirements.read({"reward_scale": None})["reward_scale"] is None
 
 
 def test_the_t_maze_asks_for_its_streams_and_reads_its_settings():
