@@ -120,7 +120,7 @@ def second_order_at_once(y: Tensor) -> Declared:
     model = GraphicalModel()
     model.add_site("first", lambda: Normal(0.5, 0.5), scope="global")
     model.add_site("second", lambda: Normal(0.0, 0.5), scope="global")
-    parents = [lag("state"), lag("state", 2), "first", "second"]
+    parents: list[Lag | str] = [lag("state"), lag("state", 2), "first", "second"]
     _walk(
         model,
         "state",
