@@ -74,7 +74,33 @@ def test_one_number_in_a_hundred_may_be_turned_by_rounding(share, alike):
     assert compiling.agree((expected,), (found,)) is alike
     assert not compiling.agree((expected,), (found.double(),))
     assert not compiling.agree((expected,), (found[:-1],))
+    assert not compiling.agree((expected[:-1],), (found,))
     assert compiling.agree((expected[:0],), (found[:0],))
+
+
+def test_conditionings_are_told_apart_by_content_where_it_can_be_written_down():
+    """A lambda cannot be: then it is the very object that counts."""
+
+    none = {}
+
+    def digest(bijections, graph=None):
+        roles = SimpleNamespace(
+            bijections=bijections,
+            supports=none,
+            bounds=none,
+            factor_graph=graph,
+            latent=("z",),
+            intervened=(),
+            partly_intervened=(),
+            discrete=(),
+        )
+        return sweeps._digest(roles)
+
+    sweeps = compiled_sweeps.CompiledSweeps(True, 10)
+    assert digest({"z": 1.0}) == digest({"z": 1.0}) != digest({"z": 2.0})
+    held = {"z": lambda x: x}
+    assert digest(held) == digest(held) != digest({"z": lambda x: x})
+    assert digest({"z": 1.0}, graph=held) != digest({"z": 1.0})
 
 
 def test_what_compiling_costs_is_learned_as_it_goes(monkeypatch):
