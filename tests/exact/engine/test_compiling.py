@@ -16,6 +16,7 @@ from aif_dcpc.inference import DCPC, compiled_sweeps
 from aif_dcpc.inference.errors import CompileWarning
 from aif_dcpc.inference.model import compiling
 from aif_dcpc.inference.model.recording import TOLERANCE, record
+from aif_dcpc.inference.model.replay import replayed
 
 
 def test_a_graph_without_a_compiler_is_used_as_it_is():
@@ -117,6 +118,66 @@ def test_what_compiling_costs_is_learned_as_it_goes(monkeypatch):
     number = sum(kind.function is not None for kind in kinds)
     assert number >= 1 and {kind.seconds for kind in kinds} == {1.0}
     assert engine.compiled._cost == pytest.approx(1 + 19 / 2**number)
+
+
+def test_sweeps_ahead_are_counted_down_to_none():
+    engine = DCPC(gaussian_pair(), num_particles=4, compile="auto")
+    state = engine.init({"x": torch.ones(2)}, seed=0)
+    left = []
+    engine.compiled.ahead = 2
+    for _ in range(4):
+        state, _ = engine.sweep(state)
+        left.append(engine.compiled.ahead)
+    assert left == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("before", [None, "elsewhere"])
+def test_libraries_without_their_checksum_are_made_anew(before, tmp_path, monkeypatch):
+    """In a folder of our own, which is the compiler's within and no longer afterwards."""
+    if before is None:
+        monkeypatch.delenv(compiling.CACHE, raising=False)
+    else:
+        monkeypatch.setenv(compiling.CACHE, before)
+    monkeypatch.setattr(compiling, "cache_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(compiling, "clear_caches", lambda: None)
+    own = tmp_path / compiling.OWN
+    with compiling._checked_cache():
+        assert os.environ[compiling.CACHE] == str(own)
+        (own / "deep").mkdir()
+        (own / "deep" / "whole.so").write_bytes(b"code")
+        (own / "damaged.so").write_bytes(b"code")
+    assert os.environ.get(compiling.CACHE) == before
+    (own / "damaged.so").write_bytes(b"cody")
+    (own / "foreign.so").write_bytes(b"code")
+    with compiling._checked_cache():
+        assert [path.name for path in own.rglob("*.so")] == ["whole.so"]
+
+
+def test_a_cache_is_left_where_compiling_fails(tmp_path, monkeypatch):
+    monkeypatch.setenv(compiling.CACHE, "elsewhere")
+    with pytest.raises(ZeroDivisionError), compiling._cache_in(str(tmp_path)):
+        _ = 1 / 0
+    assert os.environ[compiling.CACHE] == "elsewhere"
+
+
+def broken(*_, **__):
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize("interpreter", [torch.jit.trace, broken])
+def test_a_graph_is_replayed_with_and_without_an_interpreter(interpreter, monkeypatch):
+    monkeypatch.setattr(torch.jit, "trace", interpreter)
+    found = replayed(lambda x, y: (x.sin() * y, x + 1), torch.ones(3), torch.ones(3))
+    x = torch.linspace(0.0, 1.0, 3)
+    for have, want in zip(found(x, 2 * x), (x.sin() * 2 * x, x + 1), strict=True):
+        assert torch.equal(have, want)
+    assert isinstance(found, torch.fx.GraphModule) is (interpreter is broken)
+
+
+def test_what_cannot_be_recorded_is_replayed_as_it_stands(monkeypatch):
+    monkeypatch.setattr(torch.jit, "trace", broken)
+    found = replayed(lambda x: (x * float(x.sum()),), torch.ones(3))
+    assert torch.equal(found(torch.full((3,), 2.0))[0], torch.full((3,), 12.0))
 
 
 DAMAGED = """
