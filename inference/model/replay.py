@@ -12,7 +12,6 @@ from typing import cast
 import torch
 from torch import Tensor, fx
 
-from aif_dcpc.inference.model.compiling import compiled
 from aif_dcpc.inference.model.recording import Function, flat_graph
 
 SETTLING = 2  # calls in which the interpreter makes its plan
@@ -30,6 +29,8 @@ def replayed(function: Function, *examples: Tensor, compiles: bool = False) -> F
     if not isinstance(graph, fx.GraphModule):
         return graph
     if compiles:
+        from aif_dcpc.inference.model.compiling import compiled  # two seconds: where needed
+
         return compiled(graph, *examples)
     try:
         with warnings.catch_warnings(), torch.no_grad():

@@ -120,6 +120,15 @@ def test_the_version_is_told_by_the_package_and_every_command():
     assert told == [f"{project['version']}\n"] * (1 + len(project["scripts"]))
 
 
+def test_the_engine_does_not_bring_a_compiler_along() -> None:
+    """Inductor and what it imports take two seconds and 150 MB: only who compiles pays for them."""
+    code = (
+        "import sys, aif_dcpc.inference; from aif_dcpc.agents.gaussian import agent; "
+        "assert 'torch._inductor' not in sys.modules and 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_the_citation_is_of_this_version():
     """With the fields that the format asks for (cff-version, message, title, authors)."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
