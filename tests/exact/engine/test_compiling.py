@@ -15,8 +15,11 @@ from models import gaussian_pair
 from aif_dcpc.inference import DCPC, compiled_sweeps
 from aif_dcpc.inference.errors import CompileWarning
 from aif_dcpc.inference.model import compiling
+from aif_dcpc.inference.model.parts import Parts
 from aif_dcpc.inference.model.recording import TOLERANCE, record
 from aif_dcpc.inference.model.replay import replayed
+from aif_dcpc.inference.recorded_sweeps import record_sweep
+from aif_dcpc.inference.sweeping import make_moves
 
 
 def test_a_graph_without_a_compiler_is_used_as_it_is():
@@ -118,6 +121,19 @@ def test_what_compiling_costs_is_learned_as_it_goes(monkeypatch):
     number = sum(kind.function is not None for kind in kinds)
     assert number >= 1 and {kind.seconds for kind in kinds} == {1.0}
     assert engine.compiled._cost == pytest.approx(1 + 19 / 2**number)
+
+
+def test_a_recorded_sweep_counts_what_is_learned_for_the_first_time():
+    engine = DCPC(gaussian_pair(), num_particles=4)
+    state = engine.init({"x": torch.ones(2)}, seed=0)
+    moves = engine.schedule(state).moves(state.sweeps)
+    drawn = engine.generator.get_state()
+    expected, _ = make_moves(moves, state, engine.generator, adapt=True)
+    engine.generator.set_state(drawn)
+    _, found, _ = record_sweep(moves, state, engine.generator, adapt=True)
+    counts = Parts.of(expected).counts
+    assert not Parts.of(state).counts and counts
+    assert Parts.of(found).counts == counts
 
 
 def test_sweeps_ahead_are_counted_down_to_none():
