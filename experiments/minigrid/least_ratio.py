@@ -1,0 +1,167 @@
+"""The least steps over the shortest path that any agent can need, exactly, in worlds with few layouts.
+
+    python -m aif_dcpc.experiments.minigrid.least_ratio --ids MiniGrid-SimpleCrossingS9N1-v0
+
+Whoever knows all layouts of a world, and how often each is met, still has to find out which one it is
+in. What is believed is a set of layouts; it shrinks when a view tells some of them apart. Within a set
+the best way to the next view that tells something is a shortest path (Dijkstra 1959), beyond it the
+sum over the sets that the view may leave, weighed by how often they are met.
+"""
+
+import argparse
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from aif_dcpc import envs
+from aif_dcpc.agents.arrays import Floats, Ints
+from aif_dcpc.commands.command import run_script
+from aif_dcpc.envs.shortest_path import DIRECTIONS
+
+ACTIONS = range(3)  # left, right, forward
+Members = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Layouts:
+    """All layouts of a world, L, with S poses (cell and heading).
+
+    Attributes:
+        after: `(L, S, 3)` pose after each action.
+        shown: `(L, S)` number of the view.
+        goal: `(L, S)` whether the episode ends there with reward.
+        start: `(L,)` pose at the beginning.
+        share: `(L,)` how often each is met.
+        shortest: `(L,)` steps to the goal for whoever knows the layout.
+    """
+
+    after: Ints
+    shown: Ints
+    goal: Ints
+    start: Ints
+    share: Floats
+    shortest: Floats
+
+
+def layouts_of(id: str, episodes: int) -> Layouts:
+    """Collect the layouts of so many episodes, and what is seen everywhere in them."""
+    env: Any = envs.make("MiniGrid", id=id)
+    met = Counter[bytes]()
+    first = dict[bytes, int]()
+    for seed in range(episodes):
+        env.reset(seed=seed)
+        world = env.unwrapped
+        pose = bytes([*world.agent_pos, world.agent_dir])
+        key = pose + world.grid.encode().tobytes()
+        met[key] += 1
+        first.setdefault(key, seed)
+    views = dict[bytes, int]()
+    parts = [_read(env, seed, views) for seed in first.values()]
+    after, shown, goal, start, shortest = (np.array(part) for part in zip(*parts, strict=True))
+    share = np.array([met[key] for key in first]) / episodes
+    return Layouts(after, shown, goal, start, share, shortest)
+
+
+def _read(env: Any, seed: int, views: dict[bytes, int]) -> tuple[Ints, Ints, Ints, int, int]:
+    """Motions, views, goals, start and shortest path of one episode; new views are numbered."""
+    env.reset(seed=seed)
+    world = env.unwrapped
+    width, height = world.width, world.height
+    begins = (world.agent_pos[1] * width + world.agent_pos[0]) * 4 + world.agent_dir
+    shortest = env.get_wrapper_attr("shortest_path")()
+    cells = [world.grid.get(x, y) for y in range(height) for x in range(width)]
+    kinds = ["nothing" if cell is None else cell.type for cell in cells]
+    free = np.isin(kinds, ["nothing", "goal"])
+    after = np.tile(np.arange(4 * len(cells))[:, None], (1, 3))
+    shown = np.full(len(after), -1)
+    for cell in np.flatnonzero(free).tolist():
+        for heading, (dx, dy) in enumerate(DIRECTIONS):
+            pose = 4 * cell + heading
+            ahead = cell + dy * width + dx
+            after[pose] = 4 * cell + (heading - 1) % 4, 4 * cell + (heading + 1) % 4, pose
+            if free[ahead]:
+                after[pose, 2] = 4 * ahead + heading
+            world.agent_pos = cell % width, cell // width
+            world.agent_dir = heading
+            shown[pose] = views.setdefault(world.gen_obs()["image"].tobytes(), len(views))
+    goal = np.repeat(np.array(kinds) == "goal", 4)
+    return after, shown, goal, int(begins), int(shortest)
+
+
+class Belief:
+    """The least cost from a pose, given which layouts it may be; a step in layout l costs share / shortest."""
+
+    def __init__(self, layouts: Layouts) -> None:
+        self.layouts = layouts
+        self.cost = layouts.share / layouts.shortest
+        self.values = dict[tuple[int, Members], float]()
+
+    def at_start(self) -> float:
+        """Expected steps over the shortest path."""
+        every = range(len(self.cost))
+        told = self._told(every, self.layouts.start[list(every)].tolist())
+        return sum(self.value(pose, members) for pose, members in told)
+
+    def _told(self, members: Sequence[int], poses: list[int]) -> Iterator[tuple[int, Members]]:
+        """What may be known once the views at poses are seen; nothing more is asked at a goal."""
+        groups = defaultdict[tuple[int, int], list[int]](list)
+        for layout, pose in zip(members, poses, strict=True):
+            if not self.layouts.goal[layout, pose]:
+                groups[pose, self.layouts.shown[layout, pose]].append(layout)
+        return ((pose, tuple(group)) for (pose, _), group in groups.items())
+
+    def value(self, pose: int, members: Members) -> float:
+        """The least expected cost from here."""
+        if (pose, members) not in self.values:
+            self._solve(pose, members)
+        return self.values[pose, members]
+
+    def _solve(self, start: int, members: Members) -> None:
+        """Value every pose that is reached before a view tells these layouts apart."""
+        cost = float(self.cost[list(members)].sum())
+        before = defaultdict[int, list[int]](list)
+        best = dict[int, float]()
+        seen = {start}
+        asked = [start]
+        while asked:
+            pose = asked.pop()
+            for action in ACTIONS:
+                told = list(self._told(members, self.layouts.after[members, pose, action].tolist()))
+                if len(told) == 1 and told[0][1] == members:
+                    before[told[0][0]].append(pose)
+                    asked += [after for after, _ in told if after not in seen]
+                    seen.add(told[0][0])
+                else:
+                    total = cost + sum(self.value(*after) for after in told)
+                    best[pose] = min(best.get(pose, np.inf), total)
+        queue = [(total, pose) for pose, total in best.items()]
+        heapq.heapify(queue)
+        while queue:
+            total, pose = heapq.heappop(queue)
+            if (pose, members) not in self.values:
+                self.values[pose, members] = total
+                for earlier in before[pose]:
+                    heapq.heappush(queue, (total + cost, earlier))
+
+
+def main() -> None:
+    """Print the least ratio of every world."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = ("SimpleCrossingS9N1", "LavaCrossingS9N1", "LavaGapS7")
+    parser.add_argument("--ids", nargs="+", default=[f"MiniGrid-{name}-v0" for name in names])
+    parser.add_argument("--episodes", type=int, default=1500, help="to collect layouts from")
+    asked = parser.parse_args()
+    for id in asked.ids:
+        layouts = layouts_of(id, asked.episodes)
+        ratio = Belief(layouts).at_start()
+        print(f"{id}: {len(layouts.share)} layouts, {ratio:.3f} of the shortest path", flush=True)
+
+
+if __name__ == "__main__":
+    run_script(main)
