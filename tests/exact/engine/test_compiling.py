@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -167,6 +168,35 @@ def test_libraries_without_their_checksum_are_made_anew(before, tmp_path, monkey
     (own / "foreign.so").write_bytes(b"code")
     with compiling._checked_cache():
         assert [path.name for path in own.rglob("*.so")] == ["whole.so"]
+
+
+@pytest.mark.parametrize("code", [b"a", b"b", b"c", b"d", b"e", b"f"])
+def test_a_library_is_whole_where_its_checksum_is_the_very_one(code, tmp_path):
+    """Whether the noted one is larger or smaller than that of other bytes."""
+    library = tmp_path / "some.so"
+    library.write_bytes(b"code")
+    library.with_suffix(compiling.CHECKSUM).write_text(compiling._checksum(library))
+    assert compiling._is_whole(library)
+    library.write_bytes(code)
+    assert not compiling._is_whole(library)
+
+
+@pytest.mark.parametrize("setting", ["auto", True])
+@pytest.mark.parametrize("takes", [0.0, 1e9])
+def test_what_takes_longer_when_compiled_is_compiled_only_on_demand(setting, takes, monkeypatch):
+    monkeypatch.setattr(compiled_sweeps, "least_seconds", lambda function, arguments: takes)
+    monkeypatch.setattr(compiling, "check_compiler", lambda device: None)
+    monkeypatch.setattr(compiling, "compiled_or_raise", lambda graph, *examples: graph)
+    engine = DCPC(gaussian_pair(), num_particles=4, warmup=2, compile=setting)
+    engine.compiled._cost = 0.0
+    state = engine.init({"x": torch.ones(2)}, seed=0)
+    slower = setting == "auto" and takes > 0
+    with pytest.warns(CompileWarning, match="takes longer") if slower else nullcontext():
+        for _ in range(24):
+            state, _ = engine.sweep(state, adapt=False)
+            engine.compiled._cost = 0.0
+    made = [kind.function for kind in engine.compiled._kinds.values() if kind.function is not None]
+    assert bool(made) is not slower
 
 
 def test_a_cache_is_left_where_compiling_fails(tmp_path, monkeypatch):
