@@ -43,10 +43,15 @@ def test_constants_of_one_number_are_written_down_and_others_become_arguments():
     bare = []
     for data in (torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 1.0, 5.0])):
         level = torch.full((3,), 0.5)
-        graph = record(lambda x, level=level, data=data: (x + level - data,), torch.ones(3))
+        graph = record(
+            lambda x, y, level=level, data=data: (x * y + level - data,),
+            torch.ones(3),
+            torch.ones(3),
+        )
         whole, constants = compiling._with_constants_as_arguments(graph)
         assert len(constants) == 1 and torch.equal(constants[0], data)
-        assert torch.equal(whole(torch.zeros(3), *constants)[0], 0.5 - data)
+        places = torch.full((3,), 2.0), torch.full((3,), 0.25)
+        assert torch.equal(whole(*places, *constants)[0], 1.0 - data)
         bare.append(whole.code)
     assert bare[0] == bare[1] and "full" in bare[0] and "0.5" in bare[0]
 
