@@ -31,8 +31,9 @@ def knowledge_of(view: EgocentricView, settings: HierarchicalSettings) -> tuple[
         "what an action does hangs on kind and state of the thing ahead, on kind and state of the "
         "thing in hand, and on whether both have the same colour",
         "an episode may be laid out as earlier ones were, seen from where it began: cells that were "
-        "not seen yet are then expected to hold what they held, once two episodes were alike",
-        "else its map is independent of earlier maps; a cell's token depends on what stands next "
+        "not seen yet are then expected to hold what they held, once two episodes were alike; else what "
+        "usually stood there, in episodes like this one first, as far as that has foretold anything before",
+        "where its place is, is inferred as if maps were independent; a cell's token depends on what stands next "
         "to it in the view that shows it first, along the column and along the row, in a way that is "
         "learned",
         f"heading and carried thing are read without error (the thing up to {HAND_ERROR:g}); cells "
