@@ -60,6 +60,7 @@ def test_each_event_is_told_for_itself() -> None:
     cells = np.arange(2)[:, None].repeat(len(MOTIONS), 1)
     chance = tables.at(ahead, cells, np.zeros(2, np.int64), informative=True)
     assert chance[0, TURNED, WON] < 0.1 < 0.9 < chance[1, TURNED, WON]
+    assert np.allclose(chance[:, TURNED].sum(-1), 1)
     assert not chance[:, AHEAD].any()
     few = arrivals_of(counts(before[:2]), counts(after[:2]), counts(after[:2]), prior, ACTIONS)
     assert not few.events.any()

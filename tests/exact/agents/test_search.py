@@ -176,3 +176,12 @@ def test_a_milestone_may_be_any_token() -> None:
     for milestone, passed in ((FLOOR, 1), (WALL, 0), (-1, 0)):
         search = Search(belief, replace(tables, milestone=milestone), region, budget)
         assert [(node.hand, node.passed) for node in search.found] == [(0, 0), (1, passed)]
+
+
+def test_states_are_numbered_by_heading_then_by_cell() -> None:
+    belief, _, region, _ = corridor([FLOOR, GOAL, KEY], spoils=0.0, grasps=0.0)
+    y, x, _ = belief.pose[0].tolist()
+    for heading in range(4):
+        for cell in (0, 2):
+            state = region.state(np.array([y, x + cell, heading]))
+            assert state == heading * region.num_cells + region.cell(y, x + cell)
