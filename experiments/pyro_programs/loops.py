@@ -223,7 +223,7 @@ def line(name: str) -> str:
 
 
 def main() -> None:
-    """Print the table."""
+    """Measure every pair, and print the table."""
     torch.set_num_threads(1)
     GraphicalModel.from_pyro(random_walk, series()[:3])  # what a process imports is no program's
     print("| loop | import | a sweep | vectorised | ratio |\n|---|---|---|---|---|", flush=True)
