@@ -135,7 +135,10 @@ class UsualMap:
         shape = len(self.row), len(self.column)
         episode, place = (self.maps >= 0).nonzero()
         cell = place * shape[1] + self.maps[episode, place]
-        return np.bincount(cell, weights[episode], minlength=shape[0] * shape[1]).reshape(shape)
+        counts: Floats = np.bincount(cell, weights[episode], minlength=shape[0] * shape[1]).astype(
+            float
+        )
+        return counts.reshape(shape)
 
     # -- persistence -------------------------------------------------------------------------------
 

@@ -123,22 +123,8 @@ class Belief:
     def _solve(self, start: int, members: Members) -> None:
         """Value every pose that is reached before a view tells these layouts apart."""
         cost = float(self.cost[list(members)].sum())
-        before = defaultdict[int, list[int]](list)
-        best = dict[int, float]()
-        seen = {start}
-        asked = [start]
-        while asked:
-            pose = asked.pop()
-            for action in ACTIONS:
-                told = list(self._told(members, self.layouts.after[members, pose, action].tolist()))
-                if len(told) == 1 and told[0][1] == members:
-                    before[told[0][0]].append(pose)
-                    asked += [after for after, _ in told if after not in seen]
-                    seen.add(told[0][0])
-                else:
-                    total = cost + sum(self.value(*after) for after in told)
-                    best[pose] = min(best.get(pose, np.inf), total)
-        queue = [(total, pose) for pose, total in best.items()]
+        before, beyond = self._around(start, members)
+        queue = [(cost + total, pose) for pose, total in beyond.items()]
         heapq.heapify(queue)
         while queue:
             total, pose = heapq.heappop(queue)
@@ -146,6 +132,28 @@ class Belief:
                 self.values[pose, members] = total
                 for earlier in before[pose]:
                     heapq.heappush(queue, (total + cost, earlier))
+
+    def _around(
+        self, start: int, members: Members
+    ) -> tuple[dict[int, list[int]], dict[int, float]]:
+        """Poses from which each may be come to with nothing told, and what is left where a step tells something."""
+        before = defaultdict[int, list[int]](list)
+        beyond = defaultdict[int, float](lambda: np.inf)
+        seen = {start}
+        asked = [start]
+        while asked:
+            pose = asked.pop()
+            for action in ACTIONS:
+                told = list(self._told(members, self.layouts.after[members, pose, action].tolist()))
+                after = told[0][0] if [group for _, group in told] == [members] else None
+                if after is None:
+                    beyond[pose] = min(beyond[pose], sum(self.value(*one) for one in told))
+                    continue
+                before[after].append(pose)
+                if after not in seen:
+                    seen.add(after)
+                    asked.append(after)
+        return before, beyond
 
 
 def main() -> None:
