@@ -114,8 +114,8 @@ def test_conditionings_are_told_apart_by_content_where_it_can_be_written_down():
 
 
 def test_what_compiling_costs_is_learned_as_it_goes(monkeypatch):
-    """A second each: half of the way from the 20 s that are guessed at every compilation."""
-    clock = itertools.cycle([0.0, 1.0])
+    """Three seconds each: half of the way from the 20 s that are guessed at every compilation."""
+    clock = itertools.cycle([2.0, 5.0])
     monkeypatch.setattr(compiled_sweeps, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     monkeypatch.setattr(compiling, "check_compiler", lambda device: None)
     monkeypatch.setattr(compiling, "compiled_or_raise", lambda graph, *examples: graph)
@@ -125,8 +125,8 @@ def test_what_compiling_costs_is_learned_as_it_goes(monkeypatch):
         state, _ = engine.sweep(state, adapt=False)
     kinds = engine.compiled._kinds.values()
     number = sum(kind.function is not None for kind in kinds)
-    assert number >= 1 and {kind.seconds for kind in kinds} == {1.0}
-    assert engine.compiled._cost == pytest.approx(1 + 19 / 2**number)
+    assert number >= 1 and {kind.seconds for kind in kinds} == {3.0}
+    assert engine.compiled._cost == pytest.approx(3 + 17 / 2**number)
 
 
 def test_a_recorded_sweep_counts_what_is_learned_for_the_first_time():
