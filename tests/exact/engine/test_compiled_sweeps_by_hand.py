@@ -1,91 +1,25 @@
-"""Compiled sweeps of moves written by hand, stage by stage, against the moves made one after the other.
+"""Compiled sweeps of moves written by hand, stage by stage, against the moves one after the other.
 
-The compiler is stood in for by one that hands every graph back and notes what it is asked for: what it
-would add is rounding. The moves read values, data, weights and noise, so that what is replayed with
+The compiler is stood in for by one that hands every graph back and notes what it is asked for: what
+it would add is rounding. The moves read values, data, weights and noise, so that what is replayed with
 arguments in another order, or at an older cloud, gives other numbers.
 """
 
 import itertools
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 from models import gaussian_pair
-from torch.utils._pytree import tree_map
+from own_moves import Own, assert_alike, cloud, halve, read, seeded, walk
 
 from aif_dcpc.inference import DCPC, compiled_sweeps
 from aif_dcpc.inference.compiled_sweeps import CompiledSweeps, Kind, least_seconds
 from aif_dcpc.inference.errors import CompileWarning
 from aif_dcpc.inference.model import compiling
 from aif_dcpc.inference.model.parameters import Snapshot
-from aif_dcpc.inference.model.parts import Parts
-from aif_dcpc.inference.model.recording import CannotRecord
-from aif_dcpc.inference.moves import SiteMove
-from aif_dcpc.inference.recorded_sweeps import _sources, _traced, record_sweep
 from aif_dcpc.inference.sweeping import make_moves
-
-# -- moves and clouds ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Own(SiteMove):
-    """A move that puts what a function of the cloud gives in the place of its site's values."""
-
-    change: Callable[..., torch.Tensor]
-    keeps_tables: bool = False
-
-    def __call__(self, state, generator, *, adapt):
-        found = self.change(state, generator)
-        values = {**state.values, self.site: found}
-        return state.replace(values=values), found.sigmoid().mean()
-
-
-def walk(state, generator):
-    """Two draws, values, data and weights: nothing in it can change places with anything else."""
-    z = state.values["z"]
-    far = torch.randn(z.shape, generator=generator)
-    share = torch.rand(z.shape, generator=generator)
-    return 0.5 * z + share * far + 0.1 * state.values["x"] - state.log_weights.exp()
-
-
-def halve(state, generator):
-    return 0.5 * state.values["z"] - 0.25 * state.values["x"]
-
-
-def read(state, generator):
-    """Draws before it reads a number, which no graph can."""
-    z = state.values["z"]
-    return z + torch.randn(z.shape, generator=generator) * (2.0 if float(z.sum()) > 0 else 3.0)
-
-
-@cache
-def one_engine():
-    return DCPC(gaussian_pair(), num_particles=3)
-
-
-def cloud(seed=0):
-    """A cloud of three particles for two data points, of one model throughout."""
-    state = one_engine().init({"x": torch.tensor([1.0, -2.0])}, seed=seed)
-    weights = torch.linspace(-1.0, 1.0, 6).reshape(3, 2)
-    return state.replace(log_weights=weights)
-
-
-def seeded(seed=5):
-    return torch.Generator().manual_seed(seed)
-
-
-def assert_alike(found, expected):
-    (state, rates), (other, wanted) = found, expected
-    assert torch.equal(state.values["z"], other.values["z"])
-    assert torch.equal(state.values["x"], other.values["x"])
-    assert state.sweeps == other.sweeps
-    assert rates.keys() == wanted.keys()
-    assert all(torch.equal(rates[name], wanted[name]) for name in rates)
 
 
 @pytest.fixture(autouse=True)
@@ -235,7 +169,7 @@ def said(function):
 
 
 def test_moves_beside_one_that_keeps_tables_are_compiled_one_by_one(asked):
-    """Both of one site, whose rate is the mean of theirs; said once, though two kinds are refused."""
+    """Both of one site, whose rate is the mean of theirs; said once, though two kinds stay."""
     sweeps = CompiledSweeps(True, 0)
     moves = (Own("z", walk), Own("z", halve, keeps_tables=True))
     noted = said(lambda: swept(sweeps, moves, 12, generators=(seeded(), seeded())))
@@ -301,142 +235,3 @@ def test_who_swept_is_named_where_sweeps_stay_as_they_are():
         for _ in range(6):
             states.append(engine.sweep(states[-1], adapt=False)[0])
     assert noted[0].filename == __file__
-
-
-# -- recordings ------------------------------------------------------------------------------------
-
-
-def replay_of(moves, *, at, seed=9):
-    """A replay at another cloud with other noise than it was recorded with, and the sweep there."""
-    recording, _, _ = record_sweep(moves, cloud(), seeded(1), adapt=False)
-    parts = Parts.of(at)
-    outputs = recording.graph(*recording.arguments(parts, seeded(seed)))
-    found, _, rates = recording.result(at, parts, outputs)
-    return recording, (found, rates), make_moves(moves, at, seeded(seed), adapt=False)
-
-
-def test_a_replay_at_another_cloud_with_other_noise():
-    moves = (Own("z", walk), Own("x", lambda state, generator: 2 * state.values["x"]))
-    recording, found, expected = replay_of(moves, at=cloud(seed=3).replace(sweeps=4))
-    assert_alike(found, expected)
-    assert len(recording.draws) == 2 and recording.sites == ("z", "x")
-
-
-def test_what_moves_hold_is_followed_and_what_they_write_down_is_kept():
-    shift = torch.tensor([1.0, 2.0])
-    scale = torch.tensor([3.0, 7.0])
-
-    def change(state, generator):
-        z = state.values["z"] * torch.tensor(0.5) + shift
-        return z / scale + torch.randn(z.shape, generator=generator)
-
-    moves = (Own("z", change),)
-    recording, _, _ = record_sweep(moves, cloud(), seeded(1), adapt=False)
-    assert {id(x) for x in recording.held} == {id(shift), id(scale)}
-    shift.mul_(5)
-    scale.add_(1)
-    state = cloud(seed=2)
-    parts = Parts.of(state)
-    outputs = recording.graph(*recording.arguments(parts, seeded(9)))
-    found, _, rates = recording.result(state, parts, outputs)
-    assert_alike((found, rates), make_moves(moves, state, seeded(9), adapt=False))
-
-
-@dataclass(frozen=True)
-class Learned:
-    """What a move has learned: a tensor, and how often."""
-
-    size: torch.Tensor
-    updates: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Learns(SiteMove):
-    """A move that learns twice a sweep, and moves by what it has learned."""
-
-    def __call__(self, state, generator, *, adapt):
-        known = state.adaptation.get("z", Learned(torch.ones(()), {}))
-        count = known.updates.get("z", 0) + 2
-        learned = Learned(known.size + 1 / count, {"z": count})
-        values = {**state.values, "z": state.values["z"] * learned.size}
-        moved = state.replace(values=values, adaptation={"z": learned})
-        return moved, learned.size.mean()
-
-
-@pytest.mark.parametrize("before", [0, 3])
-def test_what_a_move_has_learned_and_how_often_in_a_recording_and_its_replay(before):
-    moves = (Learns("z"),)
-    state = cloud()
-    for _ in range(before):
-        state, _ = make_moves(moves, state, None, adapt=True)
-    expected, wanted = make_moves(moves, state, None, adapt=True)
-    recording, made, rates = record_sweep(moves, state, None, adapt=True)
-    parts = Parts.of(state)
-    replayed = recording.result(state, parts, recording.graph(*recording.arguments(parts, None)))
-    for found in ((made, rates), (replayed[0], replayed[2])):
-        torch.testing.assert_close(found[0].values["z"], expected.values["z"])
-        torch.testing.assert_close(found[0].adaptation["z"].size, expected.adaptation["z"].size)
-        torch.testing.assert_close(found[1], wanted)
-        assert found[0].adaptation["z"].updates == {"z": 2 * (before + 1)}
-        assert found[0].sweeps == before + 1
-    assert replayed[1].counts == Parts.of(expected).counts
-    assert replayed[1].rest == Parts.of(expected).rest
-
-
-def test_where_tensors_come_from():
-    """The second was there before, at place 4; the others are the first and second of what is new."""
-    leaves = tuple(torch.zeros(1) for _ in range(3))
-    sources, changed = _sources(leaves, {id(leaves[1]): 4, 1: 0})
-    assert sources == (-1, 4, -2)
-    assert [id(x) for x in changed] == [id(leaves[0]), id(leaves[2])]
-
-
-def written(state, generator):
-    return state.values["z"].add_(1.0) * 2
-
-
-def listed(state, generator):
-    return state.values["z"] + sum(state.values["x"].flatten().tolist())
-
-
-def of_a_law(state, generator):
-    return torch.normal(state.values["z"], generator=generator)
-
-
-def by_itself(state, generator):
-    return state.values["z"] + torch.randn(3, 2)
-
-
-@pytest.mark.parametrize(
-    ("change", "why"),
-    [
-        (read, "reads numbers"),
-        (written, "writes into the cloud"),
-        (listed, r"reads numbers \(tolist\)"),
-        (of_a_law, r"law of a draw \(normal\) depends on values"),
-        (by_itself, "not from the generator"),
-    ],
-    ids=lambda given: getattr(given, "__name__", ""),
-)
-def test_what_cannot_be_recorded_is_said(change, why):
-    state = cloud()
-    state = state.replace(values=tree_map(torch.clone, dict(state.values)))
-    with pytest.raises(CannotRecord, match=why):
-        record_sweep((Own("z", change),), state, seeded(), adapt=False)
-
-
-@pytest.mark.parametrize(
-    ("message", "kind"),
-    [
-        ("out of a tracing tensor", CannotRecord),
-        ("a data-dependent shape", CannotRecord),
-        ("out of memory", RuntimeError),
-    ],
-)
-def test_failures_of_tracing_are_told_from_others(message, kind):
-    def fails(x):
-        raise RuntimeError(message)
-
-    with pytest.raises(kind):
-        _traced(fails, [torch.ones(2)])
-    assert not issubclass(RuntimeError, CannotRecord) and not issubclass(CannotRecord, RuntimeError)
