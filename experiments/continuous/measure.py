@@ -1,7 +1,7 @@
 """Learn continuous tasks from nothing, every environment step counted.
 
-    python -m aif_dcpc.experiments.continuous.measure [TASK ...] [--seeds 0 1 2 3 4] [--out RUNS.jsonl]
-        [--agent random] [KEY=VALUE ...]
+    python -m aif_dcpc.experiments.continuous.measure [TASK ...] [KEY=VALUE ...] [--seeds 0 1 2 3 4]
+        [--agent random] [--out RUNS.jsonl]
     python -m aif_dcpc.experiments.continuous.measure --table RUNS.jsonl
 
 A task is an experiment of `configs/experiment/`; `KEY=VALUE` is as in `aif-train`, for example
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--out", type=Path)
     parser.add_argument("--table", type=Path)
-    asked = parser.parse_args()
+    asked = parser.parse_intermixed_args()
     if asked.table:
         print(table([json.loads(line) for line in asked.table.read_text().splitlines()]))
         return
