@@ -4,6 +4,7 @@ Importing a program and a sweep of it, 16 particles, in processor time; sweeps o
 that a busy machine slows both. Vectorised: `add_site` with time, and a plate for what has none.
 """
 
+import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -224,6 +225,8 @@ def line(name: str) -> str:
 
 def main() -> None:
     """Measure every pair, and print the table."""
+    layout = argparse.RawDescriptionHelpFormatter
+    argparse.ArgumentParser(description=__doc__, formatter_class=layout).parse_args()
     torch.set_num_threads(1)
     GraphicalModel.from_pyro(random_walk, series()[:3])  # what a process imports is no program's
     print("| loop | import | a sweep | vectorised | ratio |\n|---|---|---|---|---|", flush=True)
