@@ -206,8 +206,8 @@ class Telling:
         said = said[self.mission]  # (N, words)
         values = {KIND: looks.kind, COLOUR: looks.colour}
         shown = np.stack([values[of][self.token] == value for of, value in names])
-        rewarded = shown[:, self.outcome % 3 == 2]  # (names, n)
-        excess = rewarded @ (said[self.outcome % 3 == 2] - said.mean(0))
+        rewarded = self.outcome % 3 == 2
+        excess = shown[:, rewarded] @ (said[rewarded] - said.mean(0))
         pairs = zip(*linear_sum_assignment(excess, maximize=True), strict=True)
         return {names[name]: words[word] for name, word in pairs if excess[name, word] > 0}
 

@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import softmax
 
 from aif_dcpc.agents.arrays import Floats, Ints
@@ -32,6 +33,7 @@ MOST = 32  # the latest episodes that are kept
 
 TINY = 1e-300
 
+Bools = npt.NDArray[np.bool_]
 Places = dict[tuple[int, int], int]  # (y, x) from the start -> raw token
 
 
@@ -73,12 +75,18 @@ class UsualMap:
 
     def log_predictive(self, seen: Places) -> Floats:
         """How much better an episode is foretold than without regard to places, nats, `(L, B, A)`."""
+        return self._log_predictive(*self._compared(seen))
+
+    def _compared(self, seen: Places) -> tuple[Ints, Bools, Bools]:
+        """What an episode shows `(n,)`, and `(episodes, n)` whether earlier ones showed it, or something else."""
         places, tokens = self._numbers(seen)
-        if not len(self.maps) or not len(places):
-            return np.zeros(self.evidence.shape)
-        theirs = self.maps[:, places]  # (episodes, n)
+        theirs = self.maps[:, places]
         met = theirs >= 0
-        differs = met & (theirs != tokens)
+        return tokens, met, met & (theirs != tokens)
+
+    def _log_predictive(self, tokens: Ints, met: Bools, differs: Bools) -> Floats:
+        if not met.size:
+            return np.zeros(self.evidence.shape)
         others = differs.sum(1, keepdims=True) - differs  # cells that differ, this one apart
         weights = np.exp(-LIKENESS[:, None, None] * (others - others.min(0)))
         base = self._base()[tokens]
@@ -109,16 +117,16 @@ class UsualMap:
             places `(n, 2)`, and `(n, V)` the probability that the place itself gives to each; what is
             missing to one is for what is believed without regard to the place.
         """
-        chance = softmax(self.evidence + self.log_predictive(seen))
-        where, tokens = self._numbers(seen)
-        theirs = self.maps[:, where]
-        differ = ((theirs >= 0) & (theirs != tokens)).sum(1)
+        compared = self._compared(seen)
+        chance = softmax(self.evidence + self._log_predictive(*compared))
+        differ = compared[2].sum(1)
+        nearest = differ.min(initial=len(seen))
         every = self._counts(np.ones(len(self.maps)))
         trust = _trust(every.sum(1), MASSES)
         of_all = every / np.maximum(every.sum(1, keepdims=True), TINY)
         told = np.zeros(every.shape)
         for likeness, weight in zip(LIKENESS, chance, strict=True):
-            weights = np.exp(-likeness * (differ - differ.min(initial=len(where))))
+            weights = np.exp(-likeness * (differ - nearest))
             counts = self._counts(weights)
             near = _trust(counts.sum(1), NEAR)
             of_near = counts / np.maximum(counts.sum(1, keepdims=True), TINY)
@@ -135,10 +143,8 @@ class UsualMap:
         shape = len(self.row), len(self.column)
         episode, place = (self.maps >= 0).nonzero()
         cell = place * shape[1] + self.maps[episode, place]
-        counts: Floats = np.bincount(cell, weights[episode], minlength=shape[0] * shape[1]).astype(
-            float
-        )
-        return counts.reshape(shape)
+        counts = np.bincount(cell, weights[episode], minlength=shape[0] * shape[1])
+        return counts.reshape(shape).astype(float)
 
     # -- persistence -------------------------------------------------------------------------------
 

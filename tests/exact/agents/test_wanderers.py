@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aif_dcpc.agents.gridworld.model.looks import Looks
-from aif_dcpc.agents.gridworld.model.vocabulary import new_vocabulary
+from aif_dcpc.agents.gridworld.model.vocabulary import Vocabulary, new_vocabulary
 from aif_dcpc.agents.gridworld.planning.belief import Belief
 from aif_dcpc.agents.gridworld.wanderers import Wanderers
 
@@ -13,14 +13,19 @@ CELLS = 30
 BALLS = 4
 
 
-def watched(seed: int, *, moves: float, misread: float) -> set[int]:
-    """Raw tokens taken to move after two hundred views of a row of cells, all in sight."""
-    source = np.random.default_rng(seed)
+def fresh() -> tuple[Vocabulary, Wanderers]:
+    """Three kinds of things, and nothing counted yet."""
     looks = Looks.apart(4)
     known = new_vocabulary(looks, FLOOR)
     for token in (FLOOR, WALL, BALL):
         known.admit(token)
-    wanderers = Wanderers(looks)
+    return known, Wanderers(looks)
+
+
+def watched(seed: int, *, moves: float, misread: float) -> set[int]:
+    """Raw tokens taken to move after two hundred views of a row of cells, all in sight."""
+    source = np.random.default_rng(seed)
+    known, wanderers = fresh()
     place = source.choice(CELLS - 10, BALLS, replace=False)
 
     def view() -> np.ndarray:
@@ -65,12 +70,8 @@ def test_what_the_agent_may_have_done_does_not_count() -> None:
 
 def test_what_moves_stands_where_it_is_seen_and_may_be_gone_next() -> None:
     """After two hundred views in which a ball left its cell three times of four, P(still there) is .25."""
-    looks = Looks.apart(4)
-    known = new_vocabulary(looks, FLOOR)
-    for token in (FLOOR, WALL, BALL):
-        known.admit(token)
-    wanderers = Wanderers(looks)
-    wanderers.counts[looks.kind[BALL]] = 150.0, 50.0
+    known, wanderers = fresh()
+    wanderers.counts[wanderers.looks.kind[BALL]] = 150.0, 50.0
     slots = {token: slot for slot, token in enumerate(known.tokens.members)}
     ball = slots[BALL]
     cells = np.full((6, len(slots)), 1 / len(slots))
@@ -86,7 +87,7 @@ def test_what_moves_stands_where_it_is_seen_and_may_be_gone_next() -> None:
     rest = np.arange(6) != 2
     assert np.array_equal(found.cells[rest], cells[rest])
     assert np.array_equal(found.later[rest], cells[rest])
-    wanderers.counts[looks.kind[BALL]] = 1.0, 50.0  # it stays
+    wanderers.counts[wanderers.looks.kind[BALL]] = 1.0, 50.0  # it stays
     assert wanderers.slots(known) == []
 
 
@@ -94,11 +95,7 @@ def test_where_balls_roll_over_little_floor_it_is_the_balls_that_move() -> None:
     """Two balls on seven cells, first seen as they come: floor gives way to them as often as they leave."""
     for seed in range(20):
         source = np.random.default_rng(seed)
-        looks = Looks.apart(4)
-        known = new_vocabulary(looks, FLOOR)
-        for token in (FLOOR, WALL, BALL):
-            known.admit(token)
-        wanderers = Wanderers(looks)
+        known, wanderers = fresh()
         cells = np.arange(7)
         before = np.full(7, FLOOR)
         for _ in range(100):
