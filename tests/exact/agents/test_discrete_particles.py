@@ -12,8 +12,6 @@ from aif_dcpc.agents.discrete.prediction import Prediction
 from aif_dcpc.agents.discrete.transitions import Transitions
 from aif_dcpc.agents.discrete.world import CONCENTRATIONS, World
 
-STATES, ACTIONS = 4, 2
-
 
 def two_particles(transitions, kinds=((0.1, 0.2, 0.3, 0.4), (0.0, 0.1, 0.9, 0.0))):
     """A world with two particles that differ in all that rows share."""

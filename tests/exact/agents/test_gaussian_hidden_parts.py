@@ -10,7 +10,6 @@ from aif_dcpc.agents.gaussian.features import Scales, Shape
 from aif_dcpc.agents.gaussian.hidden import declare_hidden
 from aif_dcpc.inference import DCPC
 
-
 BLUR = torch.tensor([0.05, 0.2]).double()
 
 
