@@ -12,6 +12,7 @@ from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridP
 from aif_dcpc.agents.gridworld.model.counts import Counts, Tables
 from aif_dcpc.agents.gridworld.model.graph import (
     AGREED,
+    MOVES,
     GridModel,
     data_of,
     history_of,
@@ -136,7 +137,7 @@ class Running:
 
 def set_up(grid: GridConditionals, history: History, num_particles: int) -> Running:
     """Set the engine up on slice 0 of a history, with placeholders for particles."""
-    engine = DCPC(GridModel(grid).build(), num_particles=num_particles)
+    engine = DCPC(GridModel(grid).build(), num_particles=num_particles, moves=MOVES)
     return Running(grid, engine, engine.init(data_of(history.head(1)), seed=0))
 
 

@@ -11,6 +11,9 @@ Kernels of slice sites are functions of the whole series: they give the density 
 all earlier ones in one call. A series is built by clamping its data and by `append`, not by drawing
 it slice by slice.
 
+The rate of misreading is left to the engine, which proposes it from its prior given the stored
+episodes; all else is one block with a conditional of its own.
+
 A cell's token depends on what stands next to it in the view that shows it first, which follows from
 the events. So the density of the map is that of cells without a context, and the kernel of the view
 adds, at a cell's first sighting, log p(token | context) - log p(token | no context).
@@ -43,6 +46,8 @@ from aif_dcpc.inference.model.graph import Parent
 SiteValues = Mapping[str, Tensor]
 AGREED, MANY = 0.9, 16  # where fewer are in one place, so many moves of events a sweep
 TABLES = ("transition", "outcome_table", "token_prior", "misread")
+MOVES = {"misread": "prior"}  # drawn by moves of the engine
+BLOCK = ("event", "map", *(name for name in TABLES if name not in MOVES))  # by its own conditional
 
 
 def _without_context(token_prior: Tensor, cells: int) -> Tensor:
@@ -116,7 +121,7 @@ class GridModel:
             [*moves, "map", "outcome_table", "action", "match"],
             scope="slice",
         )
-        model.add_conditional(("event", "map", *TABLES), self.draw_history)
+        model.add_conditional(BLOCK, self.draw_history)
         model.add_slice_proposal(self.propose)
         return model
 
@@ -283,7 +288,7 @@ class GridModel:
     # -- what the engine calls ---------------------------------------------------------------------
 
     def draw_history(self, values: SiteValues, generator: torch.Generator) -> SiteValues:
-        """Update all latents once: events (many times where particles are apart), the map, tables.
+        """Update the block once: events (many times where particles are apart), the map, tables.
 
         The token prior is integrated out until it is drawn, last of all, given the map.
         """
@@ -291,7 +296,8 @@ class GridModel:
             values = {**values, **self.draw_events(values, generator)}
         initial = self.grid.redraw_map(particles_of(values), history_of(values), generator)[:, None]
         tables = self.draw_tables({**values, "map": initial}, generator)
-        return {"event": values["event"], "map": initial, **tables}
+        drawn = {"event": values["event"], "map": initial, **tables}
+        return {name: drawn[name] for name in BLOCK}
 
     def _agreement(self, values: SiteValues) -> float:
         """Share of the particles that stand in the commonest place now."""
@@ -304,7 +310,7 @@ class GridModel:
         return values_of(moved)
 
     def draw_tables(self, values: SiteValues, generator: torch.Generator) -> SiteValues:
-        """Draw the tables of one action and two outcome rows, and the rates, given events and map.
+        """Draw the tables of one action and two outcome rows, given events and map.
 
         The other heads stay: they are independent given the counts, so that this is a Gibbs update
             of the block.
