@@ -78,7 +78,7 @@ class DCPC(Estimates):
         seed: seeds the engine's generator when `init` gets none.
         compile: True compiles sweeps that come again, "auto" where this is likely to pay (see
             `compiled_sweeps`): 3 to 10 times as fast where tensors are small, after some ten seconds
-            for each kind of sweep. The same up to rounding.
+            for each kind of sweep; on a GPU after one. The same up to rounding.
 
     Raises:
         ModelError: for an unsound model or setting.

@@ -34,18 +34,22 @@ import torch
 from torch import Tensor, nn
 
 from aif_dcpc.inference.engine import DCPC
-from aif_dcpc.inference.errors import NonFiniteError
 from aif_dcpc.inference.model.densities import (
     active_factors,
     aligned_inputs,
     factor_slices,
-    is_continuous,
     log_density,
 )
-from aif_dcpc.inference.model.factor_graph import Argument, Factor
+from aif_dcpc.inference.model.factor_graph import Factor
 from aif_dcpc.inference.model.isolation import no_validation
-from aif_dcpc.inference.model.state import FactorValue, Info, State
+from aif_dcpc.inference.model.state import Info, State
 from aif_dcpc.inference.moves.adaptation import Secant, SiteAdaptation
+from aif_dcpc.inference.recycled_gradients import (
+    CompiledEvaluation,
+    Evaluate,
+    check_objective,
+    evaluated,
+)
 from aif_dcpc.inference.stores import ParticleStore, with_batch
 
 
@@ -84,8 +88,7 @@ def learn_step(
         acceptance = info.acceptance
     terms = local_log_joint(state)
     loss = -objective(state, terms, scale)
-    if not bool(torch.isfinite(loss)):
-        raise _not_finite(state, terms)
+    check_objective(state, loss, terms)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()
@@ -99,6 +102,7 @@ def reuse_gradients_step(
     *,
     num_sweeps: int = 1,
     generator: torch.Generator | None = None,
+    evaluate: Evaluate = evaluated,
 ) -> tuple[State, Info]:
     """As `learn_step`, with the parameters' gradient at the particles as they *came*.
 
@@ -106,11 +110,18 @@ def reuse_gradients_step(
     sweep sets out, where `learn_step` needs two. Repeated on one batch it lags a sweep behind, no
     more. For clouds with equal weights and models without global sites, as `Learner` has them.
 
+    Args:
+        engine, state, optimizer, num_sweeps, generator: as in `learn_step`.
+        evaluate: puts densities and scores into the cloud's cache and gradients into parameters.
+
+    Returns:
+        as `learn_step`.
+
     Raises:
         NonFiniteError: the objective is not finite; parameters and particles stay as they were.
     """
     optimizer.zero_grad(set_to_none=True)
-    state = _evaluated(state)
+    state = evaluate(state)
     log_joint = _total(state, {key: value.log_prob for key, value in state.cache.items()})
     acceptance: Mapping[str, Tensor] = {}
     for _ in range(num_sweeps):
@@ -118,42 +129,6 @@ def reuse_gradients_step(
         acceptance = info.acceptance
     optimizer.step()
     return state.replace(cache={}), Info(acceptance, log_joint)
-
-
-def _evaluated(state: State) -> State:
-    """Cache all factors and their scores; the parameters' gradients are left in `.grad`."""
-    share = 1 / state.num_particles
-    terms: dict[str, Tensor] = {}
-    differentiated: dict[str, dict[Argument, Tensor]] = {}
-    with no_validation():
-        for factor in active_factors(state):
-            given = {
-                argument: value.detach()
-                for argument, value in aligned_inputs(state, factor).items()
-            }
-            differentiated[factor.key] = {
-                argument: value.requires_grad_()
-                for argument, value in given.items()
-                if is_continuous(state.conditioning, argument.site)
-            }
-            terms[factor.key] = log_density(state, factor, given, *factor_slices(state, factor))
-    loss = -share * torch.stack([term.sum() for term in terms.values()]).sum()
-    if not bool(torch.isfinite(loss)):
-        raise _not_finite(state, terms)
-    loss.backward()
-    scores = {
-        key: {argument: _score(value, share) for argument, value in given.items()}
-        for key, given in differentiated.items()
-    }
-    return state.replace(
-        cache={key: FactorValue(term.detach(), scores[key]) for key, term in terms.items()}
-    )
-
-
-def _score(value: Tensor, share: float) -> Tensor:
-    if value.grad is None:
-        return torch.zeros_like(value)
-    return value.grad.div_(-share)
 
 
 def local_log_joint(state: State, *, detach: bool = True) -> dict[str, Tensor]:
@@ -191,16 +166,6 @@ def _total(state: State, terms: Mapping[str, Tensor]) -> Tensor:
     return total
 
 
-def _not_finite(state: State, terms: Mapping[str, Tensor]) -> NonFiniteError:
-    bad = next(
-        (key for key, term in terms.items() if not bool(torch.isfinite(term).all())), "(weights)"
-    )
-    return NonFiniteError(
-        f"site {bad.split('@')[0]!r}, sweep {state.sweeps}: the learning objective is not finite, so the parameters "
-        "were left as they are; try a lower learning rate, above all for covariances."
-    )
-
-
 def parameter_groups(
     model: nn.Module, rate: float, *, covariance_rate: float | None = None
 ) -> list[dict[str, Any]]:
@@ -227,7 +192,7 @@ class Learner:
         steps_per_batch: steps on a batch before the next one, so that particles catch up with
             parameters that moved on.
         recycle: take gradients from the evaluation that sweeps set out from (see
-            `reuse_gradients_step`).
+            `reuse_gradients_step`); it is compiled where the engine's sweeps are.
     """
 
     def __init__(
@@ -247,7 +212,8 @@ class Learner:
         self.store = store
         self.num_sweeps = num_sweeps
         self.steps_per_batch = steps_per_batch
-        self.move = reuse_gradients_step if recycle else learn_step
+        self.evaluate: Evaluate = evaluated if engine.compiled is None else CompiledEvaluation()
+        self.move = self._reuse_gradients if recycle else learn_step
         self.adaptation: Mapping[str, Any] = {}
         self.steps = 0
 
@@ -280,6 +246,13 @@ class Learner:
         self.adaptation = state.adaptation
         self.steps += 1
         return info
+
+    def _reuse_gradients(
+        self, engine: DCPC, state: State, optimizer: torch.optim.Optimizer, *, num_sweeps: int
+    ) -> tuple[State, Info]:
+        return reuse_gradients_step(
+            engine, state, optimizer, num_sweeps=num_sweeps, evaluate=self.evaluate
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything but the parameters, as plain data (particles are not copied)."""

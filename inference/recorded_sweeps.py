@@ -92,8 +92,8 @@ class Recording:
 
 
 def _as_tensors(parts: Parts) -> list[Tensor]:
-    dtype = next((x.dtype for x in parts.leaves if x.is_floating_point()), torch.float32)
-    return [torch.tensor(float(count), dtype=dtype) for count in parts.counts.values()]
+    like = next((x for x in parts.leaves if x.is_floating_point()), torch.zeros(()))
+    return [like.new_full((), float(count)) for count in parts.counts.values()]
 
 
 def record_sweep(
@@ -130,11 +130,11 @@ def record_sweep(
 
     versions = [x._version for x in places]
     with Outside(generator) as outside:
-        graph = _traced(sweep, [*places, *numbers])
+        graph = traced(sweep, [*places, *numbers])
     if versions != [x._version for x in places]:
         raise CannotRecord("a move writes into the cloud that it is given.")
     after = kept["after"]
-    used, draws, held = _with_arguments(graph, outside)
+    used, draws, held = with_arguments(graph, outside)
     recording = Recording(
         graph,
         used,
@@ -168,9 +168,14 @@ def _growth(before: Counts, after: Counts) -> Counts:
     return {key: round(float(count)) - before.get(key, 0) for key, count in after.items()}
 
 
-def _traced(sweep: Any, places: list[Tensor]) -> fx.GraphModule:
+def traced(function: Any, places: list[Tensor]) -> fx.GraphModule:
+    """Call a function of tensors once and return what it did as a graph.
+
+    Raises:
+        CannotRecord: it reads numbers.
+    """
     try:
-        found: fx.GraphModule = make_fx(sweep)(*places)
+        found: fx.GraphModule = make_fx(function)(*places)
     except CannotRecord:
         raise
     except RuntimeError as error:
@@ -225,7 +230,7 @@ class Outside(TorchFunctionMode):
 # -- arguments -------------------------------------------------------------------------------------
 
 
-def _with_arguments(
+def with_arguments(
     module: fx.GraphModule, outside: Outside
 ) -> tuple[tuple[int, ...], tuple[Draw, ...], tuple[Tensor, ...]]:
     """Make arguments of what was drawn and of what kernels hold, and leave out those that are not used.

@@ -99,7 +99,7 @@ def start_at_mean(model: GraphicalModel, images: Tensor) -> None:
 def make_engine(
     config: TrainConfig, model: GraphicalModel, *, seed: int, num_particles: int | None = None
 ) -> DCPC:
-    """The engine that the configuration asks for.
+    """The engine that the configuration asks for; its sweeps are launched whole on a GPU.
 
     Raises:
         ConfigError: `inference` asks for an update that does not exist.
@@ -108,7 +108,8 @@ def make_engine(
     check_known("inference.update", update, UPDATES)
     number = num_particles or config.inference["num_particles"]
     step = image_config(config).paper_step
-    return DCPC(model, num_particles=number, update=update, step=step, seed=seed)
+    on_a_gpu = config.device == "cuda"
+    return DCPC(model, num_particles=number, update=update, step=step, seed=seed, compile=on_a_gpu)
 
 
 def with_method(engine: DCPC, images: ImageConfig) -> DCPC:
@@ -136,7 +137,15 @@ def early_engine(engine: DCPC, images: ImageConfig) -> DCPC:
         return engine
     number = engine.num_particles
     step = engine.options.step
-    early = DCPC(engine.model, num_particles=number, update="paper", step=step, seed=engine.seed)
+    on_a_gpu = engine.compiled is not None
+    early = DCPC(
+        engine.model,
+        num_particles=number,
+        update="paper",
+        step=step,
+        seed=engine.seed,
+        compile=on_a_gpu,
+    )
     early.generator = engine.generator
     return early
 

@@ -13,6 +13,7 @@ from aif_dcpc.inference import DCPC, Info
 from aif_dcpc.inference.baselines.vae import AmortisedLearner
 from aif_dcpc.inference.learning import Learner
 from aif_dcpc.inference.moves.adaptation import SiteAdaptation
+from aif_dcpc.inference.recycled_gradients import evaluated
 
 
 def shared(learner: Learner, method: str, team: Team) -> "SharedLearner":
@@ -50,6 +51,7 @@ class SharedLearner:
 
     def __init__(self, learner: Learner, team: Team) -> None:
         self.learner = learner
+        self.learner.evaluate = evaluated  # its gradients arrive one by one, and travel meanwhile
         self.team = team
         self.weight = 1.0
         self.exchange = Exchange(team)

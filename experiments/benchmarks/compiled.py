@@ -1,6 +1,6 @@
 """What compiling a sweep gains: the sweep itself, its recording, and the compiled graph, timed in turn.
 
-    python -m aif_dcpc.experiments.benchmarks.compiled [--models eight_schools ...]
+    python -m aif_dcpc.experiments.benchmarks.compiled [--models eight_schools ...] [--device cuda]
 
 Adaptation is frozen; times are medians of one windowed (or first) sweep and the next one in processor
 time, calls made in turn, with drawing noise and putting the cloud together included. Beside them stands
@@ -29,30 +29,35 @@ Data = dict[str, Tensor]
 Function = Callable[..., tuple[Tensor, ...]]
 
 
-def eight_schools() -> tuple[GraphicalModel, Data]:
+def eight_schools(device: str) -> tuple[GraphicalModel, Data]:
     """Rubin's eight schools, centred."""
-    effects = torch.tensor([[28.0, 8, -3, 7, -1, 1, 18, 12]])
-    errors = torch.tensor([15.0, 10, 16, 11, 9, 11, 10, 18])
+    effects = torch.tensor([[28.0, 8, -3, 7, -1, 1, 18, 12]], device=device)
+    errors = torch.tensor([15.0, 10, 16, 11, 9, 11, 10, 18], device=device)
+    nought = torch.zeros((), device=device)
     model = GraphicalModel()
-    model.add_site("mu", lambda: Normal(0.0, 5.0))
-    model.add_site("tau", lambda: HalfCauchy(5.0))
+    model.add_site("mu", lambda: Normal(nought, 5.0))
+    model.add_site("tau", lambda: HalfCauchy(nought + 5.0))
     model.add_site("theta", lambda mu, tau: _alike(mu, tau, 8), ["mu", "tau"])
     model.add_site("y", lambda theta: Independent(Normal(theta, errors), 1), ["theta"])
     return model, {"y": effects}
 
 
-def hierarchical_regression(groups: int = 40, members: int = 20) -> tuple[GraphicalModel, Data]:
+def hierarchical_regression(
+    device: str, groups: int = 40, members: int = 20
+) -> tuple[GraphicalModel, Data]:
     """Intercepts and slopes of 40 groups with common means and scales; 800 data."""
     generator = torch.Generator().manual_seed(0)
     given = torch.randn(groups, members, generator=generator)
     response = torch.randn(1, groups, members, generator=generator) + 0.5 * given
+    given, response = given.to(device), response.to(device)
+    nought = torch.zeros((), device=device)
     model = GraphicalModel()
     for name in ("intercept", "slope"):
-        model.add_site(f"{name}_mean", lambda: Normal(0.0, 5.0))
-        model.add_site(f"{name}_scale", lambda: HalfNormal(1.0))
+        model.add_site(f"{name}_mean", lambda: Normal(nought, 5.0))
+        model.add_site(f"{name}_scale", lambda: HalfNormal(nought + 1.0))
         parents = [f"{name}_mean", f"{name}_scale"]
         model.add_site(name, lambda mean, scale: _alike(mean, scale, groups), parents)
-    model.add_site("noise", lambda: HalfNormal(1.0))
+    model.add_site("noise", lambda: HalfNormal(nought + 1.0))
     model.add_site(
         "y",
         lambda intercept, slope, noise: Independent(
@@ -69,12 +74,12 @@ def _alike(mean: Tensor, scale: Tensor, size: int) -> Independent:
     return Independent(law.expand(torch.Size((*mean.shape, size))), 1)
 
 
-MODELS: dict[str, tuple[Callable[[], tuple[GraphicalModel, Data]], int]] = {
+MODELS: dict[str, tuple[Callable[[str], tuple[GraphicalModel, Data]], int]] = {
     "eight_schools": (eight_schools, 16),
     "hierarchical_regression": (hierarchical_regression, 16),
-    "state_space_100": (lambda: state_space(100, 1, "cpu"), 16),
-    "state_space_1000": (lambda: state_space(1000, 1, "cpu"), 16),
-    "image_hierarchy": (lambda: hierarchy(128, "cpu"), 4),
+    "state_space_100": (partial(state_space, 100, 1), 16),
+    "state_space_1000": (partial(state_space, 1000, 1), 16),
+    "image_hierarchy": (partial(hierarchy, 128), 4),
 }
 
 
@@ -98,7 +103,7 @@ def replayed(
     return call
 
 
-def measure(model: GraphicalModel, data: Data, particles: int) -> list[float]:
+def measure(model: GraphicalModel, data: Data, particles: int, device: str) -> list[float]:
     """Milliseconds of a sweep, recorded, compiled; nodes; seconds to record and to compile, for a mean of two sweeps."""
     engine = DCPC(model, num_particles=particles, warmup=30)
     state, _ = engine.run(engine.init(data, seed=0), 38)
@@ -117,7 +122,7 @@ def measure(model: GraphicalModel, data: Data, particles: int) -> list[float]:
             partial(make_moves, moves, state, generator, adapt=False),
             replayed(recording, recording.graph, state, generator),
             replayed(recording, function, state, generator),
-            device="cpu",
+            device=device,
         )
         nodes = float(len(recording.graph.graph.nodes))
         rows.append([*(1e3 * t for t in times), nodes, recorded - start, compiled - recorded])
@@ -129,13 +134,16 @@ def main() -> None:
     """Time every model, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", choices=[*MODELS], default=[*MODELS])
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print("| model | sweep, ms | recorded | compiled | gain | nodes | record, s | compile, s |")
     print("|---|---|---|---|---|---|---|---|")
     for name in options.models:
         build, particles = MODELS[name]
-        plain, recorded, compiled, nodes, record, compile_ = measure(*build(), particles)
+        plain, recorded, compiled, nodes, record, compile_ = measure(
+            *build(options.device), particles, options.device
+        )
         print(
             f"| {name} | {plain:.2f} | {recorded:.2f} | {compiled:.3f} | {plain / compiled:.1f} | "
             f"{nodes:.0f} | {record:.1f} | {compile_:.1f} |",

@@ -38,14 +38,17 @@ def state_space(length: int, batch: int, device: str) -> tuple[GraphicalModel, d
     data = torch.randn(batch, length, DIMENSION, generator=generator).to(device)
     model = GraphicalModel()
     start = Independent(Normal(torch.zeros(DIMENSION, device=device), 1.0), 1)
+    moved, seen = torch.tensor(
+        [0.5, 0.7], device=device
+    )  # a number of Python's would wait for a GPU
     model.add_site(
         "s",
-        lambda s: Independent(Normal(s @ turn.mT, 0.5), 1),
+        lambda s: Independent(Normal(s @ turn.mT, moved), 1),
         parents=[lag("s")],
         initial=lambda: start,
         scope="slice",
     )
-    model.add_site("o", lambda s: Independent(Normal(s, 0.7), 1), parents=["s"], scope="slice")
+    model.add_site("o", lambda s: Independent(Normal(s, seen), 1), parents=["s"], scope="slice")
     return model, {"o": data}
 
 
@@ -61,12 +64,13 @@ def hierarchy(batch: int, device: str) -> tuple[GraphicalModel, dict[str, Tensor
             .to(device)
             .requires_grad_(False)
         )
-        model.add_site(f"z{i}", _gaussian(layer), parents=[f"z{i - 1}"])
+        model.add_site(f"z{i}", _gaussian(layer, device), parents=[f"z{i - 1}"])
     return model, {"z3": torch.rand(batch, 784, device=device)}
 
 
-def _gaussian(layer: nn.Module) -> Callable[[Tensor], Independent]:
-    return lambda z: Independent(Normal(layer(z), 1.0), 1)
+def _gaussian(layer: nn.Module, device: str) -> Callable[[Tensor], Independent]:
+    one = torch.ones((), device=device)
+    return lambda z: Independent(Normal(layer(z), one), 1)
 
 
 class Operations(TorchDispatchMode):

@@ -10,7 +10,7 @@ from own_moves import Own, assert_alike, cloud, read, seeded, walk
 from aif_dcpc.inference.model.parts import Parts
 from aif_dcpc.inference.model.recording import CannotRecord
 from aif_dcpc.inference.moves import SiteMove
-from aif_dcpc.inference.recorded_sweeps import _sources, _traced, record_sweep
+from aif_dcpc.inference.recorded_sweeps import _sources, record_sweep, traced
 from aif_dcpc.inference.sweeping import make_moves
 
 # -- what is recorded ------------------------------------------------------------------------------
@@ -150,4 +150,4 @@ def test_failures_of_tracing_are_told_from_others(message, kind):
         raise RuntimeError(message)
 
     with pytest.raises(kind):  # neither of the two is a kind of the other
-        _traced(fails, [torch.ones(2)])
+        traced(fails, [torch.ones(2)])
