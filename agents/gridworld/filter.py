@@ -19,8 +19,8 @@ from aif_dcpc.agents.gridworld.layouts import Layouts
 from aif_dcpc.agents.gridworld.lessons import Lessons
 from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals
 from aif_dcpc.agents.gridworld.model.counts import NOTHING, Counts, no_counts
+from aif_dcpc.agents.gridworld.model.engine_values import slice_of
 from aif_dcpc.agents.gridworld.model.geometry import geometry_of
-from aif_dcpc.agents.gridworld.model.graph import slice_of
 from aif_dcpc.agents.gridworld.model.looks import Looks
 from aif_dcpc.agents.gridworld.model.paths import (
     Effects,

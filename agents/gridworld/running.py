@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,13 @@ from torch import Tensor
 
 from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridParticles
 from aif_dcpc.agents.gridworld.model.counts import Counts, Tables
-from aif_dcpc.agents.gridworld.model.graph import (
-    AGREED,
-    MOVES,
-    GridModel,
+from aif_dcpc.agents.gridworld.model.engine_values import (
     data_of,
     history_of,
     particles_of,
     values_of,
 )
+from aif_dcpc.agents.gridworld.model.graph import AGREED, MOVES, GridModel
 from aif_dcpc.agents.gridworld.model.paths import History, agreement, likeliest
 from aif_dcpc.agents.gridworld.model.slice_proposal import prior_particles, redraw_last, widened
 from aif_dcpc.agents.gridworld.model.strays import log_joints, without_strays
@@ -42,22 +41,22 @@ class Running:
     engine: DCPC
     state: State
 
-    @property
+    @cached_property
     def history(self) -> History:
         """What was observed, in the codes of the vocabulary, as the engine holds it."""
         return history_of(self.state.values)
 
-    @property
+    @cached_property
     def particles(self) -> GridParticles:
         """The latents of the K particles."""
         return particles_of(self.state.values)
 
-    @property
+    @cached_property
     def weights(self) -> Tensor:
         """The normalised weights of the particles, `(K,)`."""
         return self.state.weights()[:, 0]
 
-    @property
+    @cached_property
     def likeliest(self) -> int:
         """Number of the heaviest particle of those in the likeliest place."""
         trajectory, _, _ = self.grid.trace(self.particles.events, self.history)

@@ -25,6 +25,7 @@ from aif_dcpc.agents.gridworld.model.counts import (
     outcome_row,
 )
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
+from aif_dcpc.agents.gridworld.model.kept import Kept
 from aif_dcpc.agents.gridworld.model.loops import NEVER, first_sights, token_scores
 from aif_dcpc.agents.gridworld.model.memory import Memory
 from aif_dcpc.agents.gridworld.model.paths import (
@@ -118,31 +119,21 @@ class GridConditionals:
     # -- what follows from events, kept for the next caller ----------------------------------------
 
     @cached_property
-    def _sighted(self) -> list[tuple[History, Sightings]]:
-        return []
+    def _sighted(self) -> Kept[Sightings]:
+        return Kept()
 
     def sightings(self, history: History) -> Sightings:
         """Sightings of a history; those of the last one are kept for the next caller."""
-        for known, sightings in self._sighted:
-            same_view = torch.equal(known.view, history.view)
-            if same_view and torch.equal(known.heading, history.heading):
-                return sightings
-        sightings = sightings_of(history, self.geometry, self.effects)
-        self._sighted[:] = [(history, sightings)]
-        return sightings
+        key = history.view, history.heading
+        return self._sighted.get(key, lambda: sightings_of(history, self.geometry, self.effects))
 
     @cached_property
-    def _traces(self) -> list[tuple[Tensor, tuple[Trajectory, Segments, Sightings]]]:
-        return []
+    def _traces(self) -> Kept[tuple[Trajectory, Segments, Sightings]]:
+        return Kept(2)  # of a proposal, and of what it may replace
 
     def trace(self, events: Tensor, history: History) -> tuple[Trajectory, Segments, Sightings]:
-        """Trajectory, segments and sightings of event sequences `(N, T)`; the last one is kept for the next caller."""
-        for known, trace in self._traces:
-            if known is events or torch.equal(known, events):
-                return trace
-        trace = self._trace(events, history)
-        self._traces[:] = [(events, trace)]
-        return trace
+        """Trajectory, segments and sightings of event sequences `(N, T)`; the last ones are kept for the next caller."""
+        return self._traces.get((events,), lambda: self._trace(events, history))
 
     def _trace(self, events: Tensor, history: History) -> tuple[Trajectory, Segments, Sightings]:
         trajectory = follow(events, history, self.effects, self.geometry)
@@ -150,19 +141,17 @@ class GridConditionals:
         return trajectory, segment(trajectory, sightings, self.geometry), sightings
 
     @cached_property
-    def _counted(self) -> list[tuple[Tensor, Tensor, Counts]]:
-        return []
+    def _counted(self) -> Kept[Counts]:
+        return Kept()
 
     def counts(self, events: Tensor, initial: Tensor, history: History) -> Counts:
         """This episode's counts per particle; the last ones are kept for the next caller."""
-        for known, cells, counts in self._counted:
-            if torch.equal(known, events) and torch.equal(cells, initial):
-                return counts
+        return self._counted.get((events, initial), lambda: self._count(events, initial, history))
+
+    def _count(self, events: Tensor, initial: Tensor, history: History) -> Counts:
         trajectory, segments, sightings = self.trace(events, history)
         views = segments, history, sightings
-        counts = count(events, initial, trajectory, *views, self.effects, self.past)
-        self._counted[:] = [(events, initial, counts)]
-        return counts
+        return count(events, initial, trajectory, *views, self.effects, self.past)
 
     # -- the map -----------------------------------------------------------------------------------
 

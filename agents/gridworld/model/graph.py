@@ -19,15 +19,14 @@ the events. So the density of the map is that of cells without a context, and th
 adds, at a cell's first sighting, log p(token | context) - log p(token | no context).
 """
 
-from collections.abc import Mapping
 from functools import partial
 
 import torch
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent
 
-from aif_dcpc.agents.gridworld.model.conditionals import HAND_ERROR, GridConditionals, GridParticles
-from aif_dcpc.agents.gridworld.model.counts import Tables, outcome_row
+from aif_dcpc.agents.gridworld.model.conditionals import HAND_ERROR, GridConditionals
+from aif_dcpc.agents.gridworld.model.counts import outcome_row
 from aif_dcpc.agents.gridworld.model.distributions import (
     PlainBeta,
     PlainDirichlet,
@@ -35,7 +34,16 @@ from aif_dcpc.agents.gridworld.model.distributions import (
     Readings,
     Views,
 )
+from aif_dcpc.agents.gridworld.model.engine_values import (
+    TABLES,
+    SiteValues,
+    history_of,
+    particles_of,
+    values_of,
+    values_of_tables,
+)
 from aif_dcpc.agents.gridworld.model.exchange import exchange_events
+from aif_dcpc.agents.gridworld.model.kept import Kept
 from aif_dcpc.agents.gridworld.model.paths import History, Sightings, Trajectory, agreement, follow
 from aif_dcpc.agents.gridworld.model.segments import Segments, segment
 from aif_dcpc.agents.gridworld.model.slice_proposal import propose
@@ -43,9 +51,7 @@ from aif_dcpc.agents.gridworld.tables.prior import TINY
 from aif_dcpc.inference import GraphicalModel, lag
 from aif_dcpc.inference.model.graph import Parent
 
-SiteValues = Mapping[str, Tensor]
 AGREED, MANY = 0.9, 16  # where fewer are in one place, so many moves of events a sweep
-TABLES = ("transition", "outcome_table", "token_prior", "misread")
 MOVES = {"misread": "prior"}  # drawn by moves of the engine
 BLOCK = ("event", "map", *(name for name in TABLES if name not in MOVES))  # by its own conditional
 
@@ -75,7 +81,9 @@ class GridModel:
 
     def __init__(self, grid: GridConditionals) -> None:
         self.grid = grid
-        self._last: tuple[Tensor, Tensor, tuple[Trajectory, Segments]] | None = None
+        self._traces = Kept[tuple[Trajectory, Segments]]()
+        self._in_view = Kept[Tensor]()
+        self._appearance = Kept[Tensor]()
 
     def build(self) -> GraphicalModel:
         """Declare every site, the conditional block and the slice proposal."""
@@ -205,29 +213,49 @@ class GridModel:
         token_prior: Tensor,
     ) -> Distribution:
         """The map's present tokens around the pose, misread with a small probability."""
-        length = event.shape[2]
-        places = self.grid.geometry.offsets.shape[1]
-        time = torch.arange(length).repeat_interleave(places)
-        shift = self.grid.geometry.torus.views[heading[0, 0]]
-        every = Sightings(time, shift.flatten(), time, time)
-        _, segments = self._trace(event, heading, faced, held, every)
-        token = (
-            segments.initial_tokens(initial[:, 0, 0])
-            .gather(1, segments.seen)
-            .view(-1, 1, length, places)
-        )
+        path = event, heading, faced, held
+        token = self._in_view.get((event, heading, initial), lambda: self._tokens(*path, initial))
         error = misread[..., None]
         wrong = (error / (self.grid.num_tokens - 1)).log()
 
         def appearance(view: Tensor) -> Tensor:
             """What contexts add at first sightings, `(K, 1, T)`, given views `(K, 1, T, P)`."""
-            none = torch.zeros(length, dtype=torch.long)
-            history = History(none, heading[0, 0], none, view[0, 0], none, none, none)
-            sightings = self.grid.sightings(history)
-            _, seen = self._trace(event, heading, faced, held, sightings)
-            return self.grid.first_sights(seen, sightings, initial[:, 0, 0], token_prior[:, 0, 0])
+            what = initial, token_prior, view
+            return self._appearance.get(
+                (event, heading, *what), lambda: self._first_sights(*path, *what)
+            )
 
         return Views(token, torch.log1p(-error), wrong, appearance)
+
+    def _tokens(
+        self, event: Tensor, heading: Tensor, faced: Tensor, held: Tensor, initial: Tensor
+    ) -> Tensor:
+        """What every view cell shows if nothing is misread, `(K, 1, T, P)`."""
+        length = event.shape[2]
+        places = self.grid.geometry.offsets.shape[1]
+        time = torch.arange(length).repeat_interleave(places)
+        shift = self.grid.geometry.torus.views[heading[0, 0]]
+        every = Sightings(time, shift.flatten(), time, time)
+        _, segments = self._follow(event, heading, faced, held, every)
+        tokens = segments.initial_tokens(initial[:, 0, 0]).gather(1, segments.seen)
+        return tokens.view(-1, 1, length, places)
+
+    def _first_sights(
+        self,
+        event: Tensor,
+        heading: Tensor,
+        faced: Tensor,
+        held: Tensor,
+        initial: Tensor,
+        token_prior: Tensor,
+        view: Tensor,
+    ) -> Tensor:
+        """What contexts add at first sightings, `(K, 1, T)`."""
+        none = torch.zeros(event.shape[2], dtype=torch.long)
+        history = History(none, heading[0, 0], none, view[0, 0], none, none, none)
+        sightings = self.grid.sightings(history)
+        _, seen = self._follow(event, heading, faced, held, sightings)
+        return self.grid.first_sights(seen, sightings, initial[:, 0, 0], token_prior[:, 0, 0])
 
     def outcome_kernel(
         self,
@@ -255,35 +283,19 @@ class GridModel:
         return Categorical(probs=torch.cat([first, chances], 1).clamp_min(TINY)[:, None])
 
     def _trace(
-        self,
-        event: Tensor,
-        heading: Tensor,
-        faced: Tensor,
-        held: Tensor,
-        sightings: Sightings | None = None,
+        self, event: Tensor, heading: Tensor, faced: Tensor, held: Tensor
     ) -> tuple[Trajectory, Segments]:
-        """Follow `(K, 1, T)` events.
+        """Follow `(K, 1, T)` events; the last result serves the next kernel."""
+        none = Sightings(*4 * [torch.zeros(0, dtype=torch.long)])
+        path = event, heading, faced, held
+        return self._traces.get((event, heading), lambda: self._follow(*path, none))
 
-        Without sightings, the last result serves the next kernel.
-        """
-        none = torch.zeros(0, dtype=torch.long)
-        last = self._last
-        if (
-            sightings is None
-            and last is not None
-            and torch.equal(last[0], event)
-            and torch.equal(last[1], heading)
-        ):
-            return last[2]
+    def _follow(
+        self, event: Tensor, heading: Tensor, faced: Tensor, held: Tensor, sightings: Sightings
+    ) -> tuple[Trajectory, Segments]:
         history = _bodily(heading[0, 0], faced, held)
         trajectory = follow(event[:, 0], history, self.grid.effects, self.grid.geometry)
-        trace = (
-            trajectory,
-            segment(trajectory, sightings or Sightings(*4 * [none]), self.grid.geometry),
-        )
-        if sightings is None:
-            self._last = event, heading, trace
-        return trace
+        return trajectory, segment(trajectory, sightings, self.grid.geometry)
 
     # -- what the engine calls ---------------------------------------------------------------------
 
@@ -321,7 +333,7 @@ class GridModel:
         tables = grid.redraw_tables(
             particles_of(values), history_of(values), generator, actions=actions, rows=rows
         )
-        return _values_of(tables)
+        return values_of_tables(tables)
 
     def propose(
         self, values: SiteValues, observation: SiteValues, generator: torch.Generator
@@ -336,57 +348,8 @@ class GridModel:
         return values_of(particles), gain[:, None]
 
 
-def particles_of(values: SiteValues) -> GridParticles:
-    """Particles from the engine's values."""
-    tables = Tables(*(values[name][:, 0] for name in TABLES))
-    return GridParticles(values["event"][:, 0], values["map"][:, 0], tables)
-
-
-def values_of(particles: GridParticles) -> dict[str, Tensor]:
-    """The engine's values from particles."""
-    return {
-        "event": particles.events[:, None],
-        "map": particles.initial[:, None],
-        **_values_of(particles.tables),
-    }
-
-
-def _values_of(tables: Tables) -> dict[str, Tensor]:
-    return {name: value[:, None] for name, value in zip(TABLES, vars(tables).values(), strict=True)}
-
-
 def _bodily(heading: Tensor, faced: Tensor, held: Tensor) -> History:
     """A history `(T,)` of which nothing is known but headings, and what is ahead and in hand before steps."""
     none = torch.zeros_like(heading)
     hand = torch.cat([held[0, 0, 1:], held[0, 0, -1:]])
     return History(none, heading, hand, none, none, faced[0, 0], none)
-
-
-def history_of(values: SiteValues) -> History:
-    """The observed series from the engine's values; a carried thing is one reading."""
-    names = ("action", "heading", "carried", "view", "outcome", "faced")
-    action, heading, carried, view, outcome, faced = (values[name][0, 0] for name in names)
-    return History(action, heading, carried[:, 0], view, outcome, faced, values["match"][0, 0])
-
-
-def slice_of(history: History) -> dict[str, Tensor]:
-    """The last slice, `(B = 1, ...)`."""
-    data = data_of(history)
-    return {name: value[:, -1] for name, value in data.items() if name != "match"}
-
-
-def data_of(history: History) -> dict[str, Tensor]:
-    """What to clamp, `(B = 1, T, ...)`."""
-    series = {
-        "action": history.action,
-        "heading": history.heading,
-        "view": history.view,
-        "outcome": history.outcome,
-        "faced": history.faced,
-        "held": history.held,
-    }
-    return {
-        "carried": history.hand[None, :, None],
-        "match": history.match[None],
-        **{name: value[None] for name, value in series.items()},
-    }

@@ -7,6 +7,7 @@ over time.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -73,7 +74,12 @@ class Effects:
         Args:
             match: `(V,)` whether the mission names a token: not known (0), no, yes.
         """
-        token = (self.classes * self.sizes[2] + self.colours) * 3 + match
+        return self._places + 2 * match[:, None]
+
+    @cached_property
+    def _places(self) -> Tensor:
+        """The same where the mission is not known, `(V, 2)`."""
+        token = (self.classes * self.sizes[2] + self.colours) * 3
         return 2 * token[:, None] + torch.arange(2)
 
 

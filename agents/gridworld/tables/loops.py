@@ -15,6 +15,37 @@ from aif_dcpc.agents.gridworld.tables.prior import IMPOSSIBLE, TINY, Array
 
 
 @compiled
+def kinds(counts: Array, label: Ints) -> tuple[Ints, Ints]:
+    """Find cases that are alike: particles mostly agree.
+
+    Args:
+        counts: `(N, M)`.
+        label: `(N,)`; cases with other labels are unlike.
+
+    Returns:
+        the first case of every kind, `(D,)`, and the kind of every case, `(N,)`.
+    """
+    number, width = counts.shape
+    first = np.empty(number, np.int64)
+    kind = np.empty(number, np.int64)
+    found = 0
+    for case in range(number):
+        kind[case] = found
+        for known in range(found):
+            if label[first[known]] == label[case]:
+                differs = 0
+                for place in range(width):  # no early end: so it is vectorised
+                    differs |= counts[first[known], place] != counts[case, place]
+                if not differs:
+                    kind[case] = known
+                    break
+        if kind[case] == found:
+            first[found] = case
+            found += 1
+    return first[:found], kind
+
+
+@compiled
 def pool(counts: Array, index: Ints, num_rows: int) -> Array:
     """Counts of every row, `(N, R, X)`.
 
@@ -121,33 +152,36 @@ def choose(source: np.random.Generator, weights: Array) -> int:
 
 
 @compiled
-def choose_structures(source: np.random.Generator, weights: Array) -> tuple[Ints, Ints]:
+def choose_structures(source: np.random.Generator, kind: Ints, weights: Array) -> tuple[Ints, Ints]:
     """Draw a structure of every case: its concentration, and its pooling of each first-axis value.
 
     Args:
         source: of randomness.
-        weights: `(N, H, L, G)`, see `structure_posterior`.
+        kind: `(N,)` kind of every case.
+        weights: `(D, H, L, G)` by kind, see `structure_posterior`.
 
     Returns:
         concentration `(N,)` and pooling `(N, G)`.
     """
-    number, alphas, poolings, groups = weights.shape
+    number = len(kind)
+    _, alphas, poolings, groups = weights.shape
     alpha = np.empty(number, np.int64)
     pooling = np.zeros((number, groups), np.int64)
     either = np.empty(2 * alphas)
     one = np.empty(poolings - 1)
     for case in range(number):
+        weight = weights[kind[case]]
         for each in range(alphas):
-            either[2 * each] = weights[case, each, 0, 0]
+            either[2 * each] = weight[each, 0, 0]
             either[2 * each + 1] = 0.0
             for level in range(1, poolings):
-                either[2 * each + 1] += weights[case, each, level, 0]
+                either[2 * each + 1] += weight[each, level, 0]
         chosen = choose(source, either)
         alpha[case] = chosen // 2
         if chosen % 2:
             for group in range(groups):
                 for level in range(1, poolings):
-                    one[level - 1] = weights[case, alpha[case], level, group]
+                    one[level - 1] = weight[alpha[case], level, group]
                 pooling[case, group] = 1 + choose(source, one)
     return alpha, pooling
 
@@ -155,6 +189,7 @@ def choose_structures(source: np.random.Generator, weights: Array) -> tuple[Ints
 @compiled
 def draw_tables(
     source: np.random.Generator,
+    kind: Ints,
     pooled: Array,
     head: Ints,
     possible: npt.NDArray[np.bool_],
@@ -169,17 +204,21 @@ def draw_tables(
 
     Args:
         source: of randomness.
+        kind: `(N,)` kind of every case, see `kinds`; the next two and the last are by kind.
         pooled, head, possible, rows: as `add_new_evidence`.
         index: `(L, C)` the row of each context under each pooling.
-        weights: `(N, H, L, G)`, see `structure_posterior`.
+        weights: `(D, H, L, G)`, see `structure_posterior`.
     """
-    number, num_rows, width = pooled.shape
+    number = len(kind)
+    _, num_rows, width = pooled.shape
     result = np.empty((number, index.shape[1], width), np.float32)
     each = index.shape[1] // weights.shape[3]  # contexts with one value of the first axis
     drawn = np.empty((num_rows, width))
     last = np.full(num_rows, -1)
-    alpha, pooling = choose_structures(source, weights)
+    alpha, pooling = choose_structures(source, kind, weights)
     for case in range(number):
+        counts = pooled[kind[case]]
+        parameters = rows[alpha[case], head[kind[case]]]
         for context in range(index.shape[1]):
             row = index[pooling[case, context // each], context]
             if last[row] != case:
@@ -188,7 +227,7 @@ def draw_tables(
                 total = 0.0
                 for x in range(width):
                     if possible[row, x]:
-                        size = rows[alpha[case], head[case], row, x] + pooled[case, row, x]
+                        size = parameters[row, x] + counts[row, x]
                         gamma = max(source.standard_gamma(size + 1), TINY)
                         drawn[row, x] = (
                             math.log(gamma) + math.log(max(source.random(), TINY)) / size

@@ -24,6 +24,7 @@ from aif_dcpc.agents.gridworld.tables.heads import learned_shares
 from aif_dcpc.agents.gridworld.tables.loops import (
     add_new_evidence,
     draw_tables,
+    kinds,
     pool,
     row_parameters,
 )
@@ -83,10 +84,11 @@ class TablePosterior:
 
     # -- what the running episode adds -------------------------------------------------------------
 
-    def _pooled(self, own: Tensor) -> Array:
-        """Own counts of every row, `(N, R, X)`."""
+    def _kinds(self, own: Tensor, label: Ints) -> tuple[Array, Ints, Ints]:
+        """Own counts of every row `(D, R, X)` of cases unlike in counts or label, see `loops.kinds`."""
         counts = own.reshape(len(own), -1, own.shape[-1]).contiguous().numpy()
-        return pool(counts, self.prior.index, self.prior.num_rows)
+        first, kind = kinds(counts.reshape(len(counts), -1), label)
+        return pool(counts[first], self.prior.index, self.prior.num_rows), first, kind
 
     def _structures(self, pooled: Array, head: Ints) -> tuple[Array, Array]:
         """What past and own counts say about structures, see `structure_posterior`."""
@@ -98,22 +100,25 @@ class TablePosterior:
 
     def log_evidence(self, own: Tensor, head: Tensor) -> Tensor:
         """log p(past + own), structures integrated out, `(N,)`."""
-        _, evidence = self._structures(self._pooled(own), head.contiguous().numpy())
-        return torch.from_numpy(evidence).to(own.dtype)
+        heads = head.contiguous().numpy()
+        pooled, first, kind = self._kinds(own, heads)
+        _, evidence = self._structures(pooled, heads[first])
+        return torch.from_numpy(evidence[kind]).to(own.dtype)
 
     def mean_at(self, own: Tensor, head: Tensor, context: Tensor) -> Tensor:
         """Posterior mean `(N, x)` of the row of each case in one context (flat number, `(N,)`)."""
         prior = self.prior
-        pooled = self._pooled(own)
-        heads = head.contiguous().numpy()
-        at = context.numpy()
+        places = context.numpy()
+        pooled, first, kind = self._kinds(own, head.numpy() * prior.index.shape[1] + places)
+        heads = head.numpy()[first]
+        at = places[first]
         rows = row_parameters(
             pooled, heads, prior.possible, self._rows, np.ascontiguousarray(prior.index[:, at].T)
         )
         weights, _ = self._structures(pooled, heads)
-        here = weights[np.arange(len(own)), :, :, prior.group_of_context[at], None]  # (N, H, L, 1)
+        here = weights[np.arange(len(at)), :, :, prior.group_of_context[at], None]  # (D, H, L, 1)
         mean = (here * rows / rows.sum(-1, keepdims=True)).sum((1, 2))
-        return torch.from_numpy(mean).to(own.dtype)
+        return torch.from_numpy(mean[kind]).to(own.dtype)
 
     def draw(self, own: Tensor, head: Tensor, source: np.random.Generator) -> Tensor:
         """Draw every case's table exactly: a structure, then its rows; pooled rows are drawn once.
@@ -122,10 +127,11 @@ class TablePosterior:
             probabilities in the shape of `own`.
         """
         prior = self.prior
-        pooled = self._pooled(own)
         heads = head.contiguous().numpy()
-        weights, _ = self._structures(pooled, heads)
-        drawn = draw_tables(source, pooled, heads, prior.possible, self._rows, prior.index, weights)
+        pooled, first, kind = self._kinds(own, heads)
+        weights, _ = self._structures(pooled, heads[first])
+        by_kind = pooled, heads[first], prior.possible, self._rows, prior.index, weights
+        drawn = draw_tables(source, kind, *by_kind)
         return torch.from_numpy(drawn).to(own.dtype).view(own.shape)
 
 

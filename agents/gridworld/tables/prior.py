@@ -18,7 +18,7 @@ sum over all their choices is a product of sums. Counts carry any leading axes: 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -113,12 +113,6 @@ class PooledDirichletPrior:
             context,
         )
 
-    def of_heads(self, heads: Ints) -> "PooledDirichletPrior":
-        """The prior of some heads."""
-        base = self.base if len(self.base) == 1 else self.base[heads]
-        chances = self.chances if len(self.chances) == 1 else self.chances[heads]
-        return replace(self, base=base, chances=chances)
-
     def chances_of(self, heads: Ints) -> Array:
         """`chances` of cases that belong to heads `(N,)`."""
         return self.chances[np.zeros_like(heads) if len(self.chances) == 1 else heads]
@@ -195,34 +189,76 @@ class PooledDirichletPrior:
     def log_evidences(self, pooled: Array) -> Array:
         """log p(counts | concentration, pooling) by value of the first axis, `(..., head, H, L, G)`."""
         prior, log_gamma = (self._upright(value, pooled) for value in self._prior[:2])
+        return self._by_structure(self._row_evidence(pooled, prior, log_gamma, self.possible))
+
+    def _row_evidence(
+        self, pooled: Array, prior: Array, log_gamma: Array, possible: npt.NDArray[np.bool_]
+    ) -> Array:
+        """log p(counts | concentration) of rows `(..., X)`, `(H, ...)`; the others as `_prior` and `possible`."""
         gain = gammaln(pooled + prior) - log_gamma
         never = IMPOSSIBLE + self._upright(
             np.log(self.alphas), pooled
         )  # whatever the concentration
-        cells = np.where(self.possible, gain, never * pooled).sum(-1)
+        cells = np.where(possible, gain, never * pooled).sum(-1)
         total = pooled.sum(-1)
         alphas, constant = (self._upright(value, total) for value in (self.alphas, self._prior[2]))
-        logits = np.moveaxis((cells + constant - gammaln(total + alphas)) @ self._membership, 0, -2)
+        evidence: Array = cells + constant - gammaln(total + alphas)
+        return evidence
+
+    def _by_structure(self, evidence: Array) -> Array:
+        """Sums of what rows say `(H, ..., head, R)` by what they belong to, `(..., head, H, L, G)`."""
+        logits = np.moveaxis(evidence @ self._membership, 0, -2)
         return logits.reshape(*logits.shape[:-1], len(self.index), self.context[0])
 
-    def _rows(self, pooled: Array) -> Array:
-        """Dirichlet parameters `(H, ..., head, R, X)`; 0 where impossible."""
-        return np.where(
-            self.possible, pooled + self._upright(self._prior[0], pooled), pooled.dtype.type(0)
-        )
+    def _row_weights(self, evidence: Array, heads: Ints) -> Array:
+        """p(pooling of the row, concentration | counts) `(H, head, R)`, see `_row_evidence`."""
+        cases = self._by_structure(evidence).astype(float)
+        weights, _ = structure_posterior(cases, self.chances_of(heads), self.shares)
+        return np.moveaxis(weights[:, :, self.level, self.group], 1, 0)
 
-    def _row_weights(self, pooled: Array) -> Array:
-        """p(pooling of the row, concentration | counts), `(H, ..., head, R)`."""
-        evidence = self.log_evidences(pooled).astype(float)
-        cases = evidence.reshape(-1, *evidence.shape[-3:])
-        each = np.broadcast_to(self.chances, (*evidence.shape[:-3], self.chances.shape[-1]))
-        each = np.ascontiguousarray(each).reshape(len(cases), each.shape[-1])
-        weights, _ = structure_posterior(cases, each, self.shares)
-        by_row = weights[:, :, self.level, self.group].reshape(*evidence.shape[:-2], self.num_rows)
-        return np.moveaxis(by_row, -2, 0)
+    # -- what planning needs -----------------------------------------------------------------------
+
+    def _terms(self, pooled: Array, head: Ints, row: Ints) -> tuple[Array, Array, Array]:
+        """What counts `(n, X)` say of rows, each by itself.
+
+        Returns:
+            log p(counts | concentration) `(H, n)`, the expected entropy `(H, n)`, and what one more
+            x teaches if the row is the only one, `(n,)`.
+        """
+        prior, log_gamma = (part[:, self._base_of(head), row] for part in self._prior[:2])
+        possible = self.possible[row]
+        rows = np.where(possible, pooled + prior, pooled.dtype.type(0))
+        total = rows.sum(-1, keepdims=True)
+        entropy = digamma(total[..., 0] + 1) - (rows / total * digamma(rows + 1)).sum(-1)
+        base = self.base[self._base_of(head), row]
+        alone = dirichlet_information(base + pooled.astype(float))
+        return self._row_evidence(pooled, prior, log_gamma, possible), entropy, alone
+
+    def _base_of(self, heads: Ints) -> Ints:
+        """Number of the base measures of heads."""
+        return np.zeros_like(heads) if len(self.base) == 1 else heads
+
+    @cached_property
+    def _terms_without_counts(self) -> tuple[Array, Array, Array]:
+        """`_terms` of all rows that have no counts, `(..., head, R)`."""
+        head, row = np.indices(self.base.shape[:2])
+        nothing = np.zeros((head.size, self.base.shape[2]), self.base.dtype)
+        terms = self._terms(nothing, head.ravel(), row.ravel())
+        evidence, entropy, alone = (part.reshape(*part.shape[:-1], *row.shape) for part in terms)
+        return evidence, entropy, alone
+
+    def _all_terms(self, pooled: Array, heads: Ints) -> tuple[Array, Array, Array]:
+        """`_terms` of all rows `(..., head, R)` given counts `(head, R, X)`; most rows have none."""
+        evidence, entropy, alone = (
+            part[..., self._base_of(heads), :] for part in self._terms_without_counts
+        )
+        head, row = pooled.any(-1).nonzero()
+        found = self._terms(pooled[head, row], heads[head], row)
+        evidence[:, head, row], entropy[:, head, row], alone[head, row] = found
+        return evidence, entropy, alone
 
     def apart(self, counts: Tensor, nothing: int) -> Array:
-        """What one more x teaches of every row by itself, nats, `(..., head, *context)`.
+        """What one more x teaches of every row by itself, nats, `(head, *context)`.
 
         What other values of the first axis taught says how x is foreseen, but not that it need not be
         tried: a row is asked as if it were the only one, with a Dirichlet prior of mass 1. Which of the
@@ -230,15 +266,20 @@ class PooledDirichletPrior:
         colours is no reason not to try it in others. Where a value of the first axis has given
         something else than `nothing`, all of them may matter: such rows are what tasks are about.
         """
-        pooled = self.pooled(counts.numpy()).astype(float)
-        weights = self.chances[:, self.level] * (self.level > 0)
-        new = self._onto_contexts(weights * dirichlet_information(self.base + pooled), -1)
-        every = counts.double().numpy().reshape(*new.shape, -1)
+        heads = np.arange(len(counts))
+        _, _, alone = self._all_terms(self.pooled(counts.numpy()), heads)
+        return self._apart(counts.double().numpy(), alone, heads, nothing)
+
+    def _apart(self, counts: Array, alone: Array, heads: Ints, nothing: int) -> Array:
+        """As `apart`, given what is taught if a row is the only one, `(head, R)`."""
+        weights = self.chances_of(heads)[:, self.level] * (self.level > 0)
+        new = self._onto_contexts(weights * alone, -1)
+        every = counts.reshape(*new.shape, -1)
         eventful = np.delete(every, nothing, -1).sum(-1)
         others = tuple(range(-len(self.context) + 1, 0))
-        telling = eventful.sum(others, keepdims=True) > MET
-        finest = dirichlet_information(self.base[0, 0] + every)
-        return np.where(telling, finest, new)
+        telling = np.broadcast_to(eventful.sum(others, keepdims=True) > MET, new.shape)
+        new[telling] = dirichlet_information(self.base[0, 0] + every[telling])
+        return new
 
     def _onto_contexts(self, rows: Array, axis: int) -> Array:
         """Sum over poolings of what a context's rows hold; the context axes replace that of rows."""
@@ -246,13 +287,16 @@ class PooledDirichletPrior:
         spread = rows.take(self.index, at).sum(at)
         return spread.reshape(*rows.shape[:at], *self.context, *rows.shape[at + 1 :])
 
-    def summary(self, counts: Tensor, nothing: int, *, apart: bool = False) -> Triple:
-        """What planning needs of every row `(..., head, *context)`.
+    def summary(
+        self, counts: Tensor, nothing: int, *, apart: bool = False, heads: Ints | None = None
+    ) -> Triple:
+        """What planning needs of every row `(head, *context)`.
 
         Args:
-            counts: `(..., head, *context, x)`.
+            counts: `(head, *context, x)`.
             nothing: what an idle trial gives.
             apart: novelty is that of `apart`.
+            heads: which heads these are; all of them by default.
 
         Returns:
             the posterior mean; I(x; table) in nats; and the mean after one more trial of the row
@@ -262,21 +306,24 @@ class PooledDirichletPrior:
         novelty = H[mean] - E_h E[H(row) | h], with E[H] of a Dirichlet = digamma(a0 + 1) - sum_x
         m_x digamma(a_x + 1).
         """
+        heads = np.arange(len(counts)) if heads is None else heads
         pooled = self.pooled(counts.numpy())
-        rows = self._rows(pooled)
-        weights = self._row_weights(pooled)
+        evidence, entropy, alone = self._all_terms(pooled, heads)
+        weights = self._row_weights(evidence, heads)
+        prior = self._prior[0][:, self._base_of(heads)]
+        rows = np.where(self.possible, pooled + prior, pooled.dtype.type(0))
         total = rows.sum(-1, keepdims=True)
-        means = rows / total
-        spread = digamma(total[..., 0] + 1) - (means * digamma(rows + 1)).sum(-1)
         idle = rows.copy()
         idle[..., nothing] += 1
-        mean = self._onto_contexts((weights[..., None] * means).sum(0), -2)
-        after_idle = idle / (total + 1)
-        without_optimism = self._onto_contexts((weights[..., None] * after_idle).sum(0), -2)
+        mean, without_optimism = (
+            self._onto_contexts((weights[..., None] * part).sum(0), -2)
+            for part in (rows / total, idle / (total + 1))
+        )
         if apart:
-            novelty = self.apart(counts, nothing).astype(mean.dtype)
+            novelty = self._apart(counts.double().numpy(), alone, heads, nothing)
+            novelty = novelty.astype(mean.dtype)
         else:
-            novelty = entr(mean).sum(-1) - self._onto_contexts((weights * spread).sum(0), -1)
+            novelty = entr(mean).sum(-1) - self._onto_contexts((weights * entropy).sum(0), -1)
         return (
             torch.from_numpy(mean),
             torch.from_numpy(np.maximum(novelty, 0)),

@@ -55,9 +55,8 @@ class Summary:
         if not len(changed):
             return self.last
         mean, novelty, without_optimism = (part.clone() for part in self.last)
-        some = prior.of_heads(changed.numpy())
-        mean[changed], novelty[changed], without_optimism[changed] = some.summary(
-            counts[changed], self.nothing, apart=self.apart
+        mean[changed], novelty[changed], without_optimism[changed] = prior.summary(
+            counts[changed], self.nothing, apart=self.apart, heads=changed.numpy()
         )
         return mean, novelty, without_optimism
 

@@ -7,13 +7,8 @@ from small_grid import NUM_EVENTS, RECORDS, exact_events, small_world
 
 from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridParticles
 from aif_dcpc.agents.gridworld.model.counts import Tables
-from aif_dcpc.agents.gridworld.model.graph import (
-    MOVES,
-    GridModel,
-    data_of,
-    particles_of,
-    values_of,
-)
+from aif_dcpc.agents.gridworld.model.engine_values import data_of, particles_of, values_of
+from aif_dcpc.agents.gridworld.model.graph import MOVES, GridModel
 from aif_dcpc.agents.gridworld.model.paths import History
 from aif_dcpc.agents.gridworld.model.slice_proposal import prior_particles, propose, redraw_last
 from aif_dcpc.inference import DCPC

@@ -1,0 +1,62 @@
+"""The engine's values of the sites of a `GridModel`, as particles and histories, and back."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from aif_dcpc.agents.gridworld.model.conditionals import GridParticles
+from aif_dcpc.agents.gridworld.model.counts import Tables
+from aif_dcpc.agents.gridworld.model.paths import History
+
+SiteValues = Mapping[str, Tensor]
+TABLES = ("transition", "outcome_table", "token_prior", "misread")
+
+
+def particles_of(values: SiteValues) -> GridParticles:
+    """Particles from the engine's values."""
+    tables = Tables(*(values[name][:, 0] for name in TABLES))
+    return GridParticles(values["event"][:, 0], values["map"][:, 0], tables)
+
+
+def values_of(particles: GridParticles) -> dict[str, Tensor]:
+    """The engine's values from particles."""
+    return {
+        "event": particles.events[:, None],
+        "map": particles.initial[:, None],
+        **values_of_tables(particles.tables),
+    }
+
+
+def values_of_tables(tables: Tables) -> dict[str, Tensor]:
+    """The engine's values of the tables alone."""
+    return {name: value[:, None] for name, value in zip(TABLES, vars(tables).values(), strict=True)}
+
+
+def history_of(values: SiteValues) -> History:
+    """The observed series from the engine's values; a carried thing is one reading."""
+    names = ("action", "heading", "carried", "view", "outcome", "faced")
+    action, heading, carried, view, outcome, faced = (values[name][0, 0] for name in names)
+    return History(action, heading, carried[:, 0], view, outcome, faced, values["match"][0, 0])
+
+
+def slice_of(history: History) -> dict[str, Tensor]:
+    """The last slice, `(B = 1, ...)`."""
+    data = data_of(history)
+    return {name: value[:, -1] for name, value in data.items() if name != "match"}
+
+
+def data_of(history: History) -> dict[str, Tensor]:
+    """What to clamp, `(B = 1, T, ...)`."""
+    series = {
+        "action": history.action,
+        "heading": history.heading,
+        "view": history.view,
+        "outcome": history.outcome,
+        "faced": history.faced,
+        "held": history.held,
+    }
+    return {
+        "carried": history.hand[None, :, None],
+        "match": history.match[None],
+        **{name: value[None] for name, value in series.items()},
+    }
