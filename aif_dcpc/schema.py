@@ -98,6 +98,7 @@ class ImageConfig:
     validation_images: int = bounded(at_least=1)
     validation_sweeps: int = bounded(at_least=1)
     metrics: list[str] = field(default_factory=list)  # which runs of before do not hold
+    compile: bool = False  # likewise
 
 
 # what may be said anew beside resume=RUN_DIR; everything else is the run's own

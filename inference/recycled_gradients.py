@@ -155,7 +155,7 @@ class CompiledEvaluation:
         self.refused = False
 
     def __call__(self, state: State) -> State:
-        """Evaluate a cloud.
+        """Evaluate a cloud at its values.
 
         Raises:
             NonFiniteError: as `evaluated`.

@@ -99,17 +99,22 @@ def start_at_mean(model: GraphicalModel, images: Tensor) -> None:
 def make_engine(
     config: TrainConfig, model: GraphicalModel, *, seed: int, num_particles: int | None = None
 ) -> DCPC:
-    """The engine that the configuration asks for; its sweeps are launched whole on a GPU.
+    """The engine that the configuration asks for.
 
     Raises:
         ConfigError: `inference` asks for an update that does not exist.
     """
     update = str(config.inference.get("update", "exact"))
     check_known("inference.update", update, UPDATES)
-    number = num_particles or config.inference["num_particles"]
-    step = image_config(config).paper_step
-    on_a_gpu = config.device == "cuda"
-    return DCPC(model, num_particles=number, update=update, step=step, seed=seed, compile=on_a_gpu)
+    images = image_config(config)
+    return DCPC(
+        model,
+        num_particles=num_particles or config.inference["num_particles"],
+        update=update,
+        step=images.paper_step,
+        seed=seed,
+        compile=images.compile,
+    )
 
 
 def with_method(engine: DCPC, images: ImageConfig) -> DCPC:
@@ -135,16 +140,13 @@ def early_engine(engine: DCPC, images: ImageConfig) -> DCPC:
     """
     if not images.paper_share or images.method != "dcpc":
         return engine
-    number = engine.num_particles
-    step = engine.options.step
-    on_a_gpu = engine.compiled is not None
     early = DCPC(
         engine.model,
-        num_particles=number,
+        num_particles=engine.num_particles,
         update="paper",
-        step=step,
+        step=engine.options.step,
         seed=engine.seed,
-        compile=on_a_gpu,
+        compile=images.compile,
     )
     early.generator = engine.generator
     return early
