@@ -188,10 +188,23 @@ def log_tokens(world: dict[tuple[int, int], int], firsts: dict[tuple[int, int], 
     return total
 
 
+def log_readings(right: int, wrong: int, misread: float | None) -> float:
+    """Log probability of readings, at a rate of misreading or (None) with the rate integrated out."""
+    if misread is not None:
+        return right * log(1 - misread) + wrong * log(misread / (ALPHABET - 1))
+    return (
+        lgamma(7) - lgamma(7 + right + wrong) + lgamma(1 + wrong) - lgamma(1) + lgamma(6 + right) - lgamma(6)
+        - wrong * log(ALPHABET - 1)
+    )  # fmt: skip
+
+
 def log_joint(
-    events: tuple[int, ...], world: dict[tuple[int, int], int], history: History
+    events: tuple[int, ...],
+    world: dict[tuple[int, int], int],
+    history: History,
+    misread: float | None = None,
 ) -> float:
-    """log p(events, tokens of the cells that matter, observations)."""
+    """log p(events, tokens of the cells that matter, observations), given a rate of misreading or (None) without it."""
     _, fronts = walk(events, history)
     now = dict(world)
     moves = []
@@ -215,12 +228,8 @@ def log_joint(
             right = right + (code == now[cell])
             wrong = wrong + (code != now[cell])
             firsts.setdefault(cell, context)
-    return (
-        log_transitions(moves) + log_outcomes(fates)
-        + log_tokens(world, firsts)
-        + lgamma(7) - lgamma(7 + right + wrong) + lgamma(1 + wrong) - lgamma(1) + lgamma(6 + right) - lgamma(6)
-        - wrong * log(ALPHABET - 1)
-    )  # fmt: skip
+    moved = log_transitions(moves) + log_outcomes(fates)
+    return moved + log_tokens(world, firsts) + log_readings(right, wrong, misread)
 
 
 def exact_events(history: History) -> list[torch.Tensor]:
