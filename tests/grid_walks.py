@@ -94,7 +94,7 @@ def random_walk(seed: int, *, size: int = 8, number: int = 3, length: int = 9) -
     known = vocabulary()
     geometry = geometry_of(VIEW, size)
     members = len(known.tokens.members)
-    milestone = known.tokens.members.index(BLUE_OPEN)
+    milestone = known.tokens.members.index(FLOOR)  # taking writes it, whatever was there
     moving = [known.tokens.members.index(BALL)]
     effects = effects_of(geometry, known, milestone, moving)
     past = no_counts(ACTIONS, known)
@@ -123,6 +123,7 @@ def random_walk(seed: int, *, size: int = 8, number: int = 3, length: int = 9) -
     particles = GridParticles(
         whole(0, known.num_events, number, length), whole(0, members, number, size**2), tables
     )
+    particles.events[0, length // 2] = TAKE
     return Walk(known, geometry, grid, history, particles, moving, milestone)
 
 

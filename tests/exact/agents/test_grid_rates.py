@@ -318,3 +318,6 @@ def test_a_summary_is_kept_in_checkpoints_and_made_anew_for_other_priors() -> No
         found = summary.update(counts, other)
         for old, new in zip(found, other.summary(counts, 0), strict=True):
             assert torch.equal(old, new)
+    alike = grid.prior.events(grid.effects)  # one base measure for however many actions
+    for some in (counts, torch.cat([counts, counts[:1] + 1]), counts):
+        assert summary.update(some, alike)[0].shape == some.shape

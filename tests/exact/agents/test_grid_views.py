@@ -72,6 +72,12 @@ def test_contexts_count_where_a_cell_is_first_seen(case: Case) -> None:
                 row = prior[n].log()[:, sight["token"]]
                 expected[sight["time"]] += float(row[sight["context"]] - row[0])
         assert np.allclose(found[n, 0], expected, atol=1e-4)
+    never = torch.zeros_like(prior)  # rounded draws
+    assert torch.isfinite(
+        walk.grid.first_sights(segments, sightings, walk.particles.initial, never)
+    ).all()
+    logits = walk.grid.segment_logits(segments, sightings, walk.particles.tables.misread, never)
+    assert torch.isfinite(logits).all()
 
 
 def test_a_guess_of_the_token_prior_counts_all_sightings(case: Case) -> None:

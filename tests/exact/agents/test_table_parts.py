@@ -6,11 +6,12 @@ from math import lgamma, log
 import numpy as np
 import pytest
 import torch
-from scipy.special import digamma
+from scipy.special import digamma, xlogy
 from scipy.stats import beta, kstest
 
 from aif_dcpc.agents.gridworld.tables.heads import learned_shares, stages, taught
 from aif_dcpc.agents.gridworld.tables.loops import choose, choose_structures, draw_tables, pool
+from aif_dcpc.agents.gridworld.tables.novelty import dirichlet_information
 from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior, evidence_gain
 from aif_dcpc.agents.gridworld.tables.prior import PooledDirichletPrior, structure_posterior
 
@@ -207,6 +208,18 @@ def test_what_cannot_be_is_never_drawn() -> None:
     assert float(stored.log_evidence(0 * own[:1], torch.tensor([0])) - nothing) == pytest.approx(
         -12
     )
+
+
+@pytest.mark.parametrize(("a", "b"), [(0.4, 2.0), (1.0, 1.0), (7.0, 3.0), (0.001, 0.002)])
+def test_what_an_outcome_tells_of_a_row_is_mutual_information(a: float, b: float) -> None:
+    """H of the mean chance less the mean of H over Beta(a, b), by quadrature; twice the same row, twice the same."""
+    chance = beta(a, b).ppf((np.arange(200_000) + 0.5) / 200_000)
+    inner = -(xlogy(chance, chance) + xlogy(1 - chance, 1 - chance)).mean()
+    mean = a / (a + b)
+    expected = -(mean * log(mean) + (1 - mean) * log(1 - mean)) - inner
+    found = dirichlet_information(np.array([[a, b], [b, a]]))
+    assert found == pytest.approx([expected] * 2, abs=1e-4)
+    assert (dirichlet_information(np.array([1e9, 1e-9])) >= 0).all()
 
 
 # -- what heads have in common ---------------------------------------------------------------------
