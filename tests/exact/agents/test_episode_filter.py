@@ -12,7 +12,7 @@ from aif_dcpc.agents.gridworld import running as running_module
 from aif_dcpc.agents.gridworld.deeds import deeds_of
 from aif_dcpc.agents.gridworld.filter import EpisodeFilter
 from aif_dcpc.agents.gridworld.model.counts import outcome_code
-from aif_dcpc.agents.gridworld.model.graph import values_of
+from aif_dcpc.agents.gridworld.model.engine_values import values_of
 from aif_dcpc.agents.gridworld.model.paths import ObservedEpisode
 from aif_dcpc.agents.gridworld.model.slice_proposal import prior_particles
 from aif_dcpc.agents.gridworld.model.strays import log_joints

@@ -25,15 +25,14 @@ from small_grid import NUM_EVENTS, RECORDS, log_joint, sightings, small_world
 
 from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridParticles
 from aif_dcpc.agents.gridworld.model.counts import Tables
-from aif_dcpc.agents.gridworld.model.graph import (
-    BLOCK,
-    GridModel,
+from aif_dcpc.agents.gridworld.model.engine_values import (
     data_of,
     history_of,
     particles_of,
     slice_of,
     values_of,
 )
+from aif_dcpc.agents.gridworld.model.graph import BLOCK, GridModel
 from aif_dcpc.agents.gridworld.model.single_events import fitting
 from aif_dcpc.agents.gridworld.model.slice_proposal import (
     propose,

@@ -19,6 +19,7 @@ from small_grid import (
 
 from aif_dcpc.agents.gridworld.model import exchange, graph
 from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridParticles
+from aif_dcpc.agents.gridworld.model.engine_values import data_of, values_of
 from aif_dcpc.agents.gridworld.model.exchange import (
     exchange_events,
     flipped,
@@ -26,7 +27,7 @@ from aif_dcpc.agents.gridworld.model.exchange import (
     remade,
     swapped,
 )
-from aif_dcpc.agents.gridworld.model.graph import GridModel, data_of, values_of
+from aif_dcpc.agents.gridworld.model.graph import GridModel
 from aif_dcpc.agents.gridworld.model.paths import History
 from aif_dcpc.agents.gridworld.model.single_events import (
     retried,

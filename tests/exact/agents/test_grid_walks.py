@@ -28,6 +28,7 @@ from grid_walks import (
 
 from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals
 from aif_dcpc.agents.gridworld.model.counts import no_counts
+from aif_dcpc.agents.gridworld.model.kept import Kept
 from aif_dcpc.agents.gridworld.model.paths import agreement, effects_of, likeliest
 from aif_dcpc.agents.gridworld.model.single_events import faced_codes, fitting, still_steps
 
@@ -261,3 +262,18 @@ def test_the_likeliest_particle_is_the_heaviest_in_the_likeliest_place() -> None
 def test_outcomes_are_six() -> None:
     walk = random_walk(0)
     assert walk.grid.past.outcome.shape[-1] == OUTCOMES
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_was_found_is_kept_for_the_next_caller(number: int) -> None:
+    """By the values of the tensors; the latest ones, of which the oldest goes."""
+    kept = Kept[int](number)
+    found = []
+
+    def ask(*values: int) -> int:
+        key = tuple(torch.tensor([v]) for v in values)
+        return kept.get(key, lambda: found.append(values) or len(found))
+
+    assert [ask(1, 2), ask(1, 2), ask(1, 3)] == [1, 1, 2]
+    assert [ask(1, 3), ask(1, 2)] == ([2, 3] if number == 1 else [2, 1])
+    assert ask(2, 2) == len(found) and ask(1, 2) == len(found)

@@ -10,7 +10,13 @@ from scipy.special import digamma, xlogy
 from scipy.stats import beta, kstest
 
 from aif_dcpc.agents.gridworld.tables.heads import learned_shares, stages, taught
-from aif_dcpc.agents.gridworld.tables.loops import choose, choose_structures, draw_tables, pool
+from aif_dcpc.agents.gridworld.tables.loops import (
+    choose,
+    choose_structures,
+    draw_tables,
+    kinds,
+    pool,
+)
 from aif_dcpc.agents.gridworld.tables.novelty import dirichlet_information
 from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior, evidence_gain
 from aif_dcpc.agents.gridworld.tables.prior import PooledDirichletPrior, structure_posterior
@@ -127,6 +133,21 @@ def test_counts_are_pooled_by_context() -> None:
     assert prior.group_of_context.tolist() == [0, 0, 1, 1, 2, 2]
 
 
+def test_cases_that_are_alike_are_found() -> None:
+    """In counts and in label; by the first of each kind."""
+    counts = np.array([[1.0, 2], [0, 2], [1, 2], [1, 2], [0, 2], [1, 0]])
+    first, kind = kinds(counts, np.array([0, 0, 1, 0, 0, 1]))
+    assert first.tolist() == [0, 1, 2, 5] and kind.tolist() == [0, 1, 2, 0, 1, 3]
+    table = TablePosterior(prior_of(), counts_of(4, 2))
+    own = counts_of(8, 1).expand(4, -1, -1, -1)
+    head = torch.tensor([0, 1, 0, 1])
+    assert torch.unique(table.log_evidence(own, head)).shape == (2,)
+    means = table.mean_at(own, head, torch.tensor([0, 1, 5, 1]))
+    assert torch.equal(means[1], means[3]) and torch.unique(means, dim=0).shape == (3, 3)
+    drawn = table.draw(own, head, np.random.default_rng(0))
+    assert len({tuple(d.flatten().tolist()) for d in drawn}) == 4  # each by itself
+
+
 def test_choices_are_made_in_proportion() -> None:
     """Five standard errors."""
     source = np.random.default_rng(0)
@@ -144,8 +165,8 @@ def test_structures_are_drawn_by_their_weights() -> None:
     weights[:, 0] = weights[:, 0, :1]
     weights[:, 1:, 1] *= (weights[:, 1:, 0].sum(1) / weights[:, 1:, 1].sum(1))[:, None]
     weights /= weights[:, :, 0].sum()
-    many = np.tile(weights, (number, 1, 1, 1))
-    alpha, pooling = choose_structures(source, many)
+    many = np.stack([0 * weights, weights])
+    alpha, pooling = choose_structures(source, np.full(number, 1), many)
 
     def close(found: float, expected: float) -> bool:
         return abs(found - expected) <= 5 * (expected * (1 - expected) / number) ** 0.5
@@ -168,14 +189,15 @@ def test_rows_are_drawn_from_their_dirichlet_and_shared_where_pooled() -> None:
     past = torch.zeros(1, 2, 2, 3).double()
     past[0, 0, 0, 1] = 3
     table = TablePosterior(prior, past)
-    own = np.zeros((number, 7, 3))
-    own[:, 1, 0] = 2
-    own[:, 6, 2] = 4
-    weights = np.zeros((number, 2, 3, 2))
-    weights[:, 1, 1, 0] = weights[:, 1, 2, 1] = 1
-    head = np.zeros(number, np.int64)
+    own = np.zeros((2, 7, 3))
+    own[0, 1, 0] = 2
+    own[0, 6, 2] = 4
+    weights = np.zeros((2, 2, 3, 2))
+    weights[0, 1, 1, 0] = weights[0, 1, 2, 1] = 1
+    head = np.zeros(2, np.int64)
+    kind = np.zeros(number, np.int64)
     drawn = draw_tables(
-        np.random.default_rng(0), own, head, prior.possible, table._rows, prior.index, weights
+        np.random.default_rng(0), kind, own, head, prior.possible, table._rows, prior.index, weights
     )
     assert drawn.shape == (number, 4, 3) and np.allclose(drawn.sum(-1), 1, atol=1e-5)
     assert np.array_equal(drawn[:, 0], drawn[:, 1])
