@@ -1,8 +1,8 @@
 """Noticing that a step may have done something that no event in the vocabulary does yet."""
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from aif_dcpc.agents.arrays import Ints
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
 from aif_dcpc.agents.gridworld.model.paths import History
 from aif_dcpc.agents.gridworld.model.vocabulary import (
@@ -36,8 +36,7 @@ def suspected_effect(
     if len(history) < 2 or int(history.heading[-1]) != int(history.heading[-2]):
         return None
     place = geometry.own - columns
-    before = history.view[-2]
-    after = history.view[-1]
+    before, after = history.view[-2:].numpy()
     seen = min(int(before[place]), int(after[place])) >= 0  # in sight, and known
     faced = vocabulary.tokens.members[int(before[place])] if seen else None
     grasp = _grasp(history, vocabulary, faced)
@@ -71,30 +70,28 @@ def _change(history: History, vocabulary: Vocabulary, after: int, faced: int) ->
     return ("state", state) if looks.in_state(faced, state) == token else ("token", after)
 
 
-def _stayed(before: Tensor, after: Tensor, place: int, columns: int) -> bool:
+def _stayed(before: Ints, after: Ints, place: int, columns: int) -> bool:
     """Whether what was seen before and after, `(P,)` codes, is the same but for one place.
 
     Nor may it look more as if all of it had moved by one cell.
     """
-    rest = before.clone()
+    rest = before.copy()
     rest[place] = OUT_OF_SIGHT
     still = _alike(rest, after)
-    grid = before.view(-1, columns)
+    grid = before.reshape(-1, columns)
     shifts = ((1, 0), (-1, 0), (0, 1), (0, -1))
-    moved = max(_alike(_shifted(grid, *shift).flatten(), after) for shift in shifts)
+    moved = max(_alike(_shifted(grid, *shift).ravel(), after) for shift in shifts)
     return still > STILL and still >= moved
 
 
-def _shifted(grid: Tensor, down: int, right: int) -> Tensor:
+def _shifted(grid: Ints, down: int, right: int) -> Ints:
     """A view `(rows, columns)` as it looks when all of it has moved; what came in is not known."""
-    moved = grid.roll((down, right), (0, 1))
+    wide = np.pad(grid, 1, constant_values=OUT_OF_SIGHT)
     rows, columns = grid.shape
-    y, x = torch.arange(rows)[:, None] - down, torch.arange(columns) - right
-    inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
-    return torch.where(inside, moved, OUT_OF_SIGHT)
+    return wide[1 - down : 1 - down + rows, 1 - right : 1 - right + columns]
 
 
-def _alike(before: Tensor, after: Tensor) -> float:
+def _alike(before: Ints, after: Ints) -> float:
     """Share of the codes known in both that are the same; 1 if there are none."""
     both = (before >= 0) & (after >= 0)
-    return float((before[both] == after[both]).float().mean()) if bool(both.any()) else 1.0
+    return float((before[both] == after[both]).mean(dtype=np.float32)) if both.any() else 1.0

@@ -60,6 +60,8 @@ class Wanderers:
     def slots(self, vocabulary: Vocabulary) -> list[int]:
         """Slots of the tokens whose kind moves."""
         moves = self.counts[:, 0] > OFTEN * self.counts.sum(1)
+        if not moves.any():
+            return []
         return [
             slot for slot, t in enumerate(vocabulary.tokens.members) if moves[self.looks.kind[t]]
         ]

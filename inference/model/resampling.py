@@ -57,15 +57,18 @@ def resample_lineages(
     """Resample the cloud of each data point whose ESS fell below `threshold * K`.
 
     Its weights become equal there. The decision is taken on the device, without a host
-    synchronisation. With global latents all data share one lineage, and their weights, which are
-    equal, are taken once.
+    synchronisation (in main memory it is looked at, so that nothing is copied in vain). With global
+    latents all data share one lineage, and their weights, which are equal, are taken once.
     """
     poor = ess(state.log_weights) < threshold * state.num_particles
+    weights = state.log_weights[:, :1] if is_coupled(state) else state.log_weights
+    drawn = systematic(weights, generator)
+    if poor.device.type == "cpu" and not bool(poor.any()):
+        return state
     identity = torch.arange(state.num_particles, device=poor.device)[:, None].expand_as(
         state.ancestors
     )
-    weights = state.log_weights[:, :1] if is_coupled(state) else state.log_weights
-    indices = torch.where(poor, systematic(weights, generator), identity)
+    indices = torch.where(poor, drawn, identity)
     moved = {
         name: take(value, indices[:, : value.shape[1]])
         for name, value in _own_particles(state).items()

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from aif_dcpc.inference.model.ancestral import expand_to
 from aif_dcpc.inference.model.densities import (
@@ -68,8 +69,9 @@ class FromPrior(SiteMove):
         generator: torch.Generator | None,
     ) -> Tensor:
         """Draw the free slices from the site's kernels, `(K, B, [T,] *event)` in unconstrained coordinates."""
+        kernels = [_kernel(state, factor) for factor in own]
         with rng_from_labels(generator, self, state.sweeps):
-            parts = [_draw(state, factor) for factor in own]
+            parts: list[Tensor] = [kernel.sample() for kernel in kernels]
         drawn = torch.cat(parts, 2) if site.period is not None else parts[0]
         drawn = state.conditioning.unconstrain({self.site: drawn})[self.site]
         return where_free(site, free, drawn, state.values[self.site])
@@ -114,16 +116,15 @@ class MixtureProposal(SiteMove):
 FromBank = MixtureProposal  # its former name
 
 
-def _draw(state: State, factor: Factor) -> Tensor:
-    """Draw a site from one of its kernels given its parents, `(K, B, [T_factor,] *event)` in its own support."""
+def _kernel(state: State, factor: Factor) -> Distribution:
+    """Distribution of a site given its parents, over `(K, B, [T_factor,] *event)` in its own support."""
     start, stop = factor_slices(state, factor)
     natural = state.natural
     batch_shape = tuple(natural[factor.site.name].shape[:2])
     if factor.site.period is not None:
         batch_shape = (*batch_shape, stop - start)
     kernel = factor.distribution(aligned_inputs(state, factor, natural))
-    drawn: Tensor = expand_to(kernel, batch_shape, root=not factor.args).sample()
-    return drawn
+    return expand_to(kernel, batch_shape, root=not factor.args)
 
 
 def _later_gain(state: State, site: Site, factor: Factor, proposal: Tensor, free: Tensor) -> Tensor:

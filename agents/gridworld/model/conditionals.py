@@ -13,6 +13,7 @@ see `urn`) and `redraw_tables` (given events and map).
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,6 +48,12 @@ from aif_dcpc.agents.gridworld.tables.posterior import TablePosterior
 from aif_dcpc.agents.gridworld.tables.prior import Array, PooledDirichletPrior
 
 HAND_ERROR = 1e-4  # probability that the hand is not what it seems; keeps a wrong guess revisable
+LOG_HAND_ERROR = torch.tensor(HAND_ERROR).log()
+
+
+def distinct(values: Tensor) -> Tensor:
+    """The distinct integers among `(n,)`, ascending."""
+    return torch.from_numpy(np.unique(values.numpy()))
 
 
 @dataclass(frozen=True)
@@ -128,15 +135,24 @@ class GridConditionals:
         return self._sighted.get(key, lambda: sightings_of(history, self.geometry, self.effects))
 
     @cached_property
-    def _traces(self) -> Kept[tuple[Trajectory, Segments, Sightings]]:
+    def _paths(self) -> Kept[Trajectory]:
         return Kept(2)  # of a proposal, and of what it may replace
+
+    def path(self, events: Tensor, history: History) -> Trajectory:
+        """Where event sequences `(N, T)` lead; kept for the next caller."""
+        key = events, history.heading
+        return self._paths.get(key, lambda: follow(events, history, self.effects, self.geometry))
+
+    @cached_property
+    def _traces(self) -> Kept[tuple[Trajectory, Segments, Sightings]]:
+        return Kept(2)
 
     def trace(self, events: Tensor, history: History) -> tuple[Trajectory, Segments, Sightings]:
         """Trajectory, segments and sightings of event sequences `(N, T)`; the last ones are kept for the next caller."""
-        return self._traces.get((events,), lambda: self._trace(events, history))
+        return self._traces.get((events, history.heading), lambda: self._trace(events, history))
 
     def _trace(self, events: Tensor, history: History) -> tuple[Trajectory, Segments, Sightings]:
-        trajectory = follow(events, history, self.effects, self.geometry)
+        trajectory = self.path(events, history)
         sightings = self.sightings(history)
         return trajectory, segment(trajectory, sightings, self.geometry), sightings
 
@@ -215,7 +231,7 @@ class GridConditionals:
 
     def present(self, logits: Tensor, segments: Segments) -> Tensor:
         """p(token that every numbered cell holds now), `(N, U, V)`."""
-        last = segments.latest()[..., None].expand(-1, -1, self.num_slots)
+        last = segments.latest[..., None].expand(-1, -1, self.num_slots)
         return logits.softmax(-1).gather(1, last)
 
     def step_evidence(
@@ -327,7 +343,7 @@ class GridConditionals:
         In contexts that the episode has not met the token prior stays as it is: nothing bears on it.
         """
         own = self.counts(particles.events, particles.initial, history)
-        met = self.sightings(history).context.unique()
+        met = distinct(self.sightings(history).context)
         heads = {"actions": actions, "rows": rows, "contexts": met}
         return self.memory.redraw(own, particles.tables, generator, **heads)
 
@@ -353,7 +369,7 @@ class GridConditionals:
         turned = (history.heading[1:] - history.heading[:-1]) % 4
         possible = (self.effects.turns[events[:, 1:]] == turned) & self.effects.known[events[:, 1:]]
         wrong = (self.hands_after(events, history) != history.hand)[:, 1:].float().sum(1)
-        log_hand = wrong * torch.log(torch.tensor(HAND_ERROR))
+        log_hand = wrong * LOG_HAND_ERROR
         return log_hand + torch.where(possible, 0.0, NEVER).sum(1)
 
     def hands_after(self, events: Tensor, history: History) -> Tensor:

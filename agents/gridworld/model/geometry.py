@@ -86,8 +86,8 @@ class Geometry:
             positions: `(..., 2)` (y, x) without wrapping; there is room around them for what is
                 seen, and for a few cells more.
         """
-        places = positions.flatten(0, -2)
-        extent = int((places.amax(0) - places.amin(0)).max()) + 1
+        places = positions.numpy().reshape(-1, 2)
+        extent = int(np.ptp(places, 0).max()) + 1
         size = self.size
         while size < extent + 2 * (self.reach + ROOM):
             size *= 2
@@ -95,7 +95,7 @@ class Geometry:
 
     def origin(self, positions: Tensor) -> Ints:
         """First row and column, without wrapping, of the map as laid out around positions."""
-        origin: Ints = positions.flatten(0, -2).amin(0).numpy() - self.reach - 1
+        origin: Ints = positions.numpy().reshape(-1, 2).min(0) - self.reach - 1
         return origin
 
     def unwrapped(self, origin: Ints) -> Ints:

@@ -19,13 +19,14 @@ the events. So the density of the map is that of cells without a context, and th
 adds, at a cell's first sighting, log p(token | context) - log p(token | no context).
 """
 
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent
 
-from aif_dcpc.agents.gridworld.model.conditionals import HAND_ERROR, GridConditionals
+from aif_dcpc.agents.gridworld.model.conditionals import LOG_HAND_ERROR, GridConditionals
 from aif_dcpc.agents.gridworld.model.counts import outcome_row
 from aif_dcpc.agents.gridworld.model.distributions import (
     PlainBeta,
@@ -44,7 +45,7 @@ from aif_dcpc.agents.gridworld.model.engine_values import (
 )
 from aif_dcpc.agents.gridworld.model.exchange import exchange_events
 from aif_dcpc.agents.gridworld.model.kept import Kept
-from aif_dcpc.agents.gridworld.model.paths import History, Sightings, Trajectory, agreement, follow
+from aif_dcpc.agents.gridworld.model.paths import History, Sightings, Trajectory, agreement
 from aif_dcpc.agents.gridworld.model.segments import Segments, segment
 from aif_dcpc.agents.gridworld.model.slice_proposal import propose
 from aif_dcpc.agents.gridworld.tables.prior import TINY
@@ -81,7 +82,6 @@ class GridModel:
 
     def __init__(self, grid: GridConditionals) -> None:
         self.grid = grid
-        self._traces = Kept[tuple[Trajectory, Segments]]()
         self._in_view = Kept[Tensor]()
         self._appearance = Kept[Tensor]()
 
@@ -200,7 +200,7 @@ class GridModel:
         """What is in hand, seen almost without error."""
         history = _bodily(event.new_zeros(event.shape[2:]), faced, held)
         hand = self.grid.hands_after(event[:, 0], history)
-        return Readings(hand[:, None, :, None], torch.zeros(()), torch.tensor(HAND_ERROR).log())
+        return Readings(hand[:, None, :, None], torch.zeros(()), LOG_HAND_ERROR)
 
     def view_kernel(
         self,
@@ -236,7 +236,7 @@ class GridModel:
         time = torch.arange(length).repeat_interleave(places)
         shift = self.grid.geometry.torus.views[heading[0, 0]]
         every = Sightings(time, shift.flatten(), time, time)
-        _, segments = self._follow(event, heading, faced, held, every)
+        _, segments = self._trace(event, heading, faced, held, every)
         tokens = segments.initial_tokens(initial[:, 0, 0]).gather(1, segments.seen)
         return tokens.view(-1, 1, length, places)
 
@@ -251,11 +251,9 @@ class GridModel:
         view: Tensor,
     ) -> Tensor:
         """What contexts add at first sightings, `(K, 1, T)`."""
-        none = torch.zeros(event.shape[2], dtype=torch.long)
-        history = History(none, heading[0, 0], none, view[0, 0], none, none, none)
-        sightings = self.grid.sightings(history)
-        _, seen = self._follow(event, heading, faced, held, sightings)
-        return self.grid.first_sights(seen, sightings, initial[:, 0, 0], token_prior[:, 0, 0])
+        history = replace(_bodily(heading[0, 0], faced, held), view=view[0, 0])
+        _, segments, sightings = self.grid.trace(event[:, 0], history)
+        return self.grid.first_sights(segments, sightings, initial[:, 0, 0], token_prior[:, 0, 0])
 
     def outcome_kernel(
         self,
@@ -283,19 +281,17 @@ class GridModel:
         return Categorical(probs=torch.cat([first, chances], 1).clamp_min(TINY)[:, None])
 
     def _trace(
-        self, event: Tensor, heading: Tensor, faced: Tensor, held: Tensor
+        self,
+        event: Tensor,
+        heading: Tensor,
+        faced: Tensor,
+        held: Tensor,
+        sightings: Sightings | None = None,
     ) -> tuple[Trajectory, Segments]:
-        """Follow `(K, 1, T)` events; the last result serves the next kernel."""
-        none = Sightings(*4 * [torch.zeros(0, dtype=torch.long)])
-        path = event, heading, faced, held
-        return self._traces.get((event, heading), lambda: self._follow(*path, none))
-
-    def _follow(
-        self, event: Tensor, heading: Tensor, faced: Tensor, held: Tensor, sightings: Sightings
-    ) -> tuple[Trajectory, Segments]:
-        history = _bodily(heading[0, 0], faced, held)
-        trajectory = follow(event[:, 0], history, self.grid.effects, self.grid.geometry)
-        return trajectory, segment(trajectory, sightings, self.grid.geometry)
+        """Follow `(K, 1, T)` events."""
+        trajectory = self.grid.path(event[:, 0], _bodily(heading[0, 0], faced, held))
+        sights = sightings or Sightings(*4 * [torch.zeros(0, dtype=torch.long)])
+        return trajectory, segment(trajectory, sights, self.grid.geometry)
 
     # -- what the engine calls ---------------------------------------------------------------------
 

@@ -65,6 +65,29 @@ def walk(
 
 
 @compiled
+def shares(position: Ints, weights: Array) -> Array:
+    """Weight of all particles that stand where each does, `(K,)`, given positions `(K, 2)` and weights `(K,)`."""
+    share = np.zeros_like(weights)
+    for one in range(len(position)):
+        for other in range(len(position)):
+            same_row = position[one, 0] == position[other, 0]
+            if same_row and position[one, 1] == position[other, 1]:
+                share[one] += weights[other]
+    return share
+
+
+@compiled
+def heaviest(position: Ints, weights: Array, share: Array) -> int:
+    """The heaviest particle of the likeliest place; of places that are as likely, the uppermost and leftmost."""
+    best = 0
+    for one in range(1, len(position)):
+        rank = -share[one], position[one, 0], position[one, 1], -weights[one]
+        if rank < (-share[best], position[best, 0], position[best, 1], -weights[best]):
+            best = one
+    return best
+
+
+@compiled
 def cells_in_use(
     anchor: Ints, cell_ahead: Ints, sighting_time: Ints, sighting_shift: Ints, wide: Ints, size: int
 ) -> tuple[Ints, Ints]:
@@ -105,7 +128,7 @@ def divide(
     sighting_shift: Ints,
     wide: Ints,
     size: int,
-) -> tuple[Ints, Ints, Ints, Ints, Ints]:
+) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints]:
     """Number the map cells in use, and divide their histories into segments (see `Segments`).
 
     Args:
@@ -115,7 +138,7 @@ def divide(
         size: number of map cells.
 
     Returns:
-        cells `(U,)`, seen `(N, S)`, cell_ahead `(N, T)`, home and token `(N, J)`.
+        cells `(U,)`, seen `(N, S)`, cell_ahead `(N, T)`, home and token `(N, J)`, latest `(N, U)`.
     """
     number, length = cell_ahead.shape
     cells, place = cells_in_use(anchor, cell_ahead, sighting_time, sighting_shift, wide, size)
@@ -125,8 +148,10 @@ def divide(
     ahead = np.empty((number, length), np.int64)
     home = np.zeros((number, most), np.int64)
     token = np.full((number, most), SAME)
+    latest = np.empty((number, used), np.int64)
     for case in range(number):
-        now = np.arange(used)  # the present segment of every cell
+        now = latest[case]  # the present segment of every cell
+        now[:] = np.arange(used)
         writes = sighting = 0
         for time in range(length):
             if written[case, time] != SAME:  # the cell that was ahead of the slice before
@@ -140,7 +165,7 @@ def divide(
                 cell = wide[anchor[case, time] + sighting_shift[sighting]]
                 seen[case, sighting] = now[place[cell]]
                 sighting += 1
-    return cells, seen, ahead, home, token
+    return cells, seen, ahead, home, token, latest
 
 
 @compiled

@@ -76,13 +76,13 @@ class Memory:
         """
         token_prior = self.draw_token_prior(own, generator, contexts)
         source = numpy_generator(generator)
-        transition = draw_heads(self.events, own.transition[:, actions], source, actions)
-        outcome = draw_heads(self.outcomes, own.outcome[:, rows], source, rows)
+        transition = draw_heads(self.events, _some(own.transition, actions), source, actions)
+        outcome = draw_heads(self.outcomes, _some(own.outcome, rows), source, rows)
         return replace(
             kept,
-            transition=kept.transition.index_copy(1, actions, transition),
-            outcome=kept.outcome.index_copy(1, rows, outcome),
-            token_prior=kept.token_prior.index_copy(1, contexts, token_prior),
+            transition=_with(kept.transition, actions, transition),
+            outcome=_with(kept.outcome, rows, outcome),
+            token_prior=_with(kept.token_prior, contexts, token_prior),
             misread=self._misread(own.sightings, generator),
         )
 
@@ -92,4 +92,17 @@ def draw_heads(
 ) -> Tensor:
     """Draw the tables of `heads` (default: all) for counts `(K, heads, *context, x)`."""
     heads = torch.arange(own.shape[1]) if heads is None else heads
-    return table.draw(own.flatten(0, 1), heads.repeat(len(own)), source).view(own.shape)
+    each = heads.expand(len(own), -1).flatten()
+    return table.draw(own.flatten(0, 1), each, source).view(own.shape)
+
+
+def _some(every: Tensor, at: Tensor) -> Tensor:
+    """Some of the tables `(K, heads, ...)`; numpy copies large arrays faster."""
+    return torch.from_numpy(every.numpy()[:, at.numpy()])
+
+
+def _with(every: Tensor, at: Tensor, some: Tensor) -> Tensor:
+    """Tables `(K, heads, ...)` with others in the place of some."""
+    changed = every.numpy().copy()
+    changed[:, at.numpy()] = some.numpy()
+    return torch.from_numpy(changed)

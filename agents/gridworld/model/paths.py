@@ -15,7 +15,7 @@ from torch import Tensor
 
 from aif_dcpc.agents.arrays import Ints
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
-from aif_dcpc.agents.gridworld.model.loops import walk
+from aif_dcpc.agents.gridworld.model.loops import heaviest, shares, walk
 from aif_dcpc.agents.gridworld.model.vocabulary import OTHER, OUT_OF_SIGHT, SAME, Vocabulary
 
 # outcomes may hang on whether the mission names the thing ahead (not known, no, yes), and on whether
@@ -149,15 +149,15 @@ class History:
     def __len__(self) -> int:
         return self.action.shape[0]
 
-    @property
+    @cached_property
     def held(self) -> Tensor:
         """`(T,)` slot in hand before the step into the slice."""
         return torch.cat([self.hand[:1], self.hand[:-1]])
 
     def head(self, length: int) -> "History":
         """The history as it was after its first slices."""
-        series = {name: value[:length] for name, value in vars(self).items() if name != "match"}
-        return History(**series, match=self.match)
+        series = (self.action, self.heading, self.hand, self.view, self.outcome, self.faced)
+        return History(*(each[:length] for each in series), self.match)
 
 
 @dataclass
@@ -266,15 +266,13 @@ def likeliest(position: Tensor, weights: Tensor) -> int:
         position: `(K, 2)`.
         weights: `(K,)`.
     """
-    _, place = position.unique(dim=0, return_inverse=True)
-    share = torch.zeros_like(weights).index_add(0, place, weights)
-    return int(torch.where(place == share.argmax(), weights, -1.0).argmax())
+    places, each = position.numpy(), weights.contiguous().numpy()
+    return int(heaviest(places, each, shares(places, each)))
 
 
 def agreement(position: Tensor) -> float:
     """Share of positions `(K, 2)` that are the commonest one."""
-    _, number = position.unique(dim=0, return_counts=True)
-    return float(number.max()) / len(position)
+    return float(shares(position.numpy(), np.ones(len(position), np.float32)).max()) / len(position)
 
 
 def follow(events: Tensor, history: History, effects: Effects, geometry: Geometry) -> Trajectory:

@@ -17,7 +17,6 @@ from torch import Tensor
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
 from aif_dcpc.agents.gridworld.model.loops import divide
 from aif_dcpc.agents.gridworld.model.paths import Sightings, Trajectory
-from aif_dcpc.agents.gridworld.model.vocabulary import SAME
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,7 @@ class Segments:
         home: `(N, J)` the initial segment of the cell that the j-th write of a sequence changed.
         token: `(N, J)` token of the j-th write, segment U + j (SAME where a sequence has fewer
             writes).
+        latest: `(N, U)` the present segment of every numbered cell.
     """
 
     cells: Tensor
@@ -40,6 +40,7 @@ class Segments:
     cell_ahead: Tensor
     home: Tensor
     token: Tensor
+    latest: Tensor
 
     @property
     def count(self) -> int:
@@ -49,15 +50,6 @@ class Segments:
     def initial_tokens(self, initial: Tensor) -> Tensor:
         """Token of every segment, `(N, U + J)`, given the initial map `(N, M)`."""
         return torch.cat([initial[:, self.cells], self.token], 1)
-
-    def latest(self) -> Tensor:
-        """`(N, U)` the present segment of every numbered cell."""
-        size = len(self.cells)
-        last = torch.arange(size).expand(len(self.token), size)
-        for number, (token, home) in enumerate(zip(self.token.T, self.home.T, strict=True)):
-            wrote = torch.where(token == SAME, SAME, home)
-            last = torch.where(torch.arange(size) == wrote[:, None], size + number, last)
-        return last
 
 
 def segment(trajectory: Trajectory, sightings: Sightings, geometry: Geometry) -> Segments:

@@ -11,7 +11,12 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.agents.gridworld.model.categorical import draw, draw_alike
-from aif_dcpc.agents.gridworld.model.conditionals import HAND_ERROR, GridConditionals, GridParticles
+from aif_dcpc.agents.gridworld.model.conditionals import (
+    LOG_HAND_ERROR,
+    GridConditionals,
+    GridParticles,
+    distinct,
+)
 from aif_dcpc.agents.gridworld.model.counts import Counts, Tables, outcome_row, tokens_ahead
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
 from aif_dcpc.agents.gridworld.model.loops import NEVER
@@ -63,18 +68,21 @@ def propose(
     """
     before = history.head(len(history) - 1)
     trajectory, segments, sightings = grid.trace(particles.events, before)
-    cells = _cells_in_view(grid, trajectory, history)
+    body = _body_score(grid, history)
+    some = _worth_trying(body, kept)
+    cells = _cells_in_view(grid, trajectory, history, some)
     tokens, sight = _tried(
-        grid, particles, history, trajectory, segments, sightings, cells, kept, generator
+        grid, particles, history, trajectory, segments, sightings, some, cells, kept, generator
     )
     own = grid.counts(particles.events, particles.initial, before)
     ahead = tokens_ahead(segments, particles.initial)[:, -1:]
     ahead = grid.effects.thing_ahead(ahead, history.faced[-1:])[:, 0]
-    score = _event_score(grid, own, ahead, trajectory.passed[:, -1], history)
-    score = score + sight + _body_score(grid, history)
+    tried = _event_score(grid, own, ahead, trajectory.passed[:, -1], history, some)
+    tried = tried + sight + body[some]
+    score = tried.new_full((len(tried), len(body)), NEVER).index_copy(1, some, tried)
     event = draw(score, generator)
     events = torch.cat([particles.events, event[:, None]], 1)
-    initial = _with_tokens(particles.initial, cells, tokens, event)
+    initial = _with_tokens(particles.initial, cells, tokens, torch.searchsorted(some, event))
     moved = replace(particles, events=events, initial=initial)
     tables = _redraw_tables(grid, moved, history, generator)
     return replace(moved, tables=tables), score.logsumexp(-1)
@@ -88,12 +96,24 @@ def redraw_last(
     return propose(grid, before, history, generator, kept=particles.events[:, -1])[0]
 
 
-def _cells_in_view(grid: GridConditionals, trajectory: Trajectory, history: History) -> Tensor:
-    """Map cells that the last view shows after every event, `(K, E, P)`."""
+def _worth_trying(body: Tensor, kept: Tensor | None) -> Tensor:
+    """Events `(n,)`, ascending, that may have led to what is known of the agent itself, see `_body_score`."""
+    possible = body > NEVER / 2
+    if not bool(possible.any()):
+        return torch.arange(len(body))
+    if kept is not None:
+        possible[kept] = True
+    return possible.nonzero()[:, 0]
+
+
+def _cells_in_view(
+    grid: GridConditionals, trajectory: Trajectory, history: History, some: Tensor
+) -> Tensor:
+    """Map cells that the last view shows after some events `(n,)`, `(K, n, P)`."""
     sightings = grid.sightings(history)
     shift = sightings.shift[sightings.time == len(history) - 1]
     torus = grid.geometry.torus
-    position = trajectory.position[:, -1, None] + grid.effects.steps[:, history.heading[-2]]
+    position = trajectory.position[:, -1, None] + grid.effects.steps[some, history.heading[-2]]
     return torus.cell(torus.anchor(position)[..., None] + shift)
 
 
@@ -104,19 +124,24 @@ def _tried(
     trajectory: Trajectory,
     segments: Segments,
     sightings: Sightings,
+    some: Tensor,
     cells: Tensor,
     kept: Tensor | None,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Tokens of the cells in view `(K, E, P)` and log p(view | event, past) `(K, E)`, see `take_view`."""
+    """Tokens of the cells in view `(K, n, P)` and log p(view | event, past) `(K, n)`, see `take_view`."""
     used = len(segments.cells)
     every = grid.sightings(history)
     now = every.time == len(history) - 1
     ahead = int(history.faced[-1])
     known = ahead if ahead >= 0 else grid.num_slots
     none = torch.full((len(cells),), -1)
+    which = none if kept is None else torch.searchsorted(some, kept.contiguous())
     misread = particles.tables.misread
-    shape = len(cells), cells.shape[1] + 1, cells.shape[2]
+    shape = len(cells), len(grid.effects.known) + 1, cells.shape[2]
+    number = torch.rand(
+        shape, generator=generator
+    ).numpy()  # those of the last are for what is kept
     tokens, score = take_view(
         segments.seen.numpy(),
         sightings.code.numpy(),
@@ -124,17 +149,17 @@ def _tried(
         particles.initial.contiguous().numpy(),
         segments.token.numpy(),
         segments.cells.numpy(),
-        segments.latest().contiguous().numpy(),
+        segments.latest.numpy(),
         _acted_on(segments, used).numpy(),
         cells.contiguous().numpy(),
         every.code[now].numpy(),
         every.context[now].numpy(),
         trajectory.cell_ahead[:, -1].contiguous().numpy(),
-        grid.effects.writes[:, known, history.held[-1]].contiguous().numpy(),
-        (none if kept is None else kept).numpy(),
+        grid.effects.writes[some, known, history.held[-1]].numpy(),
+        which.numpy(),
         grid.odds(misread).numpy(),
         grid.urn,
-        torch.rand(shape, generator=generator).numpy(),
+        number[:, [*some.tolist(), -1]],
     )
     constant = shape[2] * grid.log_wrong(misread)
     return torch.from_numpy(tokens), torch.from_numpy(score).float() + constant[:, None]
@@ -148,7 +173,7 @@ def _acted_on(segments: Segments, used: int) -> Tensor:
 
 
 def _with_tokens(initial: Tensor, cells: Tensor, tokens: Tensor, event: Tensor) -> Tensor:
-    """Initial maps `(K, M)` with the tokens `(K, E, P)` that were drawn for an event `(K,)`."""
+    """Initial maps `(K, M)` with the tokens `(K, n, P)` that were drawn for one of some events `(K,)`."""
     chosen = event[:, None, None].expand(-1, 1, cells.shape[2])
     where = cells.gather(1, chosen)[:, 0]
     what = tokens.gather(1, chosen)[:, 0]
@@ -156,23 +181,28 @@ def _with_tokens(initial: Tensor, cells: Tensor, tokens: Tensor, event: Tensor) 
 
 
 def _event_score(
-    grid: GridConditionals, own: Counts, token_ahead: Tensor, passed: Tensor, history: History
+    grid: GridConditionals,
+    own: Counts,
+    token_ahead: Tensor,
+    passed: Tensor,
+    history: History,
+    some: Tensor,
 ) -> Tensor:
-    """log p(event, outcome | past), tables integrated out, `(K, E)`."""
+    """log p(event, outcome | past) of some events, tables integrated out, `(K, n)`."""
     action = history.action[-1]
     effects = grid.effects
-    grips, num_events = own.transition.shape[3:]
+    grips = own.transition.shape[3]
     grip = effects.grips[token_ahead, history.held[-1]]
     context = effects.classes[token_ahead] * grips + grip
     place = effects.places(history.match)[token_ahead, passed]
     event = grid.memory.events.mean_at(
         own.transition[:, action], action.expand(len(token_ahead)), context
-    )
-    rows = outcome_row(torch.arange(num_events), action, grid.num_actions)
+    )[:, some]
+    rows = outcome_row(some, action, grid.num_actions)
     outcome = grid.memory.outcomes.mean_at(
-        own.outcome[:, rows].flatten(0, 1),
+        torch.from_numpy(own.outcome.numpy()[:, rows.numpy()]).flatten(0, 1),
         rows.repeat(len(token_ahead)),
-        place.repeat_interleave(num_events),
+        place.repeat_interleave(len(some)),
     )
     seen = outcome[:, history.outcome[-1]].view(event.shape)
     return (event * seen).clamp_min(1e-30).log()
@@ -184,14 +214,14 @@ def _body_score(grid: GridConditionals, history: History) -> Tensor:
     possible = (grid.effects.turns == turned) & grid.effects.known
     every = torch.arange(len(possible))[:, None].expand(-1, len(history))
     wrong = (grid.hands_after(every, history)[:, -1] != history.hand[-1]).float()
-    return wrong * torch.log(torch.tensor(HAND_ERROR)) + torch.where(possible, 0.0, NEVER)
+    return wrong * LOG_HAND_ERROR + torch.where(possible, 0.0, NEVER)
 
 
 def _redraw_tables(
     grid: GridConditionals, particles: GridParticles, history: History, generator: torch.Generator
 ) -> Tables:
     """Redraw the tables that the proposal of the event integrated out."""
-    rows = outcome_row(particles.events[:, -1], history.action[-1], grid.num_actions).unique()
+    rows = distinct(outcome_row(particles.events[:, -1], history.action[-1], grid.num_actions))
     return grid.redraw_tables(particles, history, generator, actions=history.action[-1:], rows=rows)
 
 

@@ -39,11 +39,9 @@ class Task:
     def match(self, vocabulary: Vocabulary, mission: Iterable[int]) -> Tensor:
         """Whether a mission names each token, `(V,)`, see `named`; of free slots that is not known."""
         tokens = np.array(vocabulary.tokens.members, np.int64)
-        match = torch.full((vocabulary.tokens.capacity,), UNKNOWN)
-        match[: len(tokens)] = torch.as_tensor(
-            named(self.lexicon, vocabulary.looks, tokens, set(mission))
-        )
-        return match
+        match = np.full(vocabulary.tokens.capacity, UNKNOWN)
+        match[: len(tokens)] = named(self.lexicon, vocabulary.looks, tokens, set(mission))
+        return torch.from_numpy(match)
 
     def wanted(
         self, vocabulary: Vocabulary, mission: Iterable[int], doubled: Collection[int]

@@ -111,6 +111,9 @@ class Search:
         self.region = region
         self.budget = budget
         self.relaxation = Relaxation(tables, region)
+        self.likeliest = tables.transition.max(
+            0
+        )  # p(event) by the action that most likely brings it about
         most = np.maximum(tables.writes, tables.takes).max((1, 2))
         self.effects: list[int] = np.flatnonzero(most >= 0).tolist()
         lasting = belief.cells if belief.later is None else belief.later
@@ -226,7 +229,7 @@ class Search:
         """The abstract state that an event at a cell makes of this one."""
         node = self.found[number]
         tables = self.tables
-        token = int((node.cells[cell] * tables.transition[:, :, node.hand, event].max(0)).argmax())
+        token = int((node.cells[cell] * self.likeliest[:, node.hand, event]).argmax())
         takes = int(tables.takes[event, token, node.hand])
         writes = int(tables.writes[event, token, node.hand])
         hand = takes if takes >= 0 else node.hand
@@ -277,7 +280,7 @@ class Search:
     def _node(
         self, hand: int, passed: int, changes: dict[int, int], cells: Floats, parent: int
     ) -> AbstractState:
-        chance = (cells @ self.tables.transition[:, :, hand].max(0))[self.region.cell_ahead]
+        chance = (cells @ self.likeliest[:, hand])[self.region.cell_ahead]
         return AbstractState(hand, passed, changes, cells, chance, parent)
 
     def _distances(self, chance: Floats, entries: Ints) -> Floats:

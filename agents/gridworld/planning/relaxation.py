@@ -248,12 +248,14 @@ def steps_until(
     how = np.zeros((size, events, 2), np.int64)
     for held in np.flatnonzero(to_hand < np.inf):
         for cell in range(size):
-            for variant in np.flatnonzero(to_token[cell] < np.inf):
-                asis = variant == variants - 1
-                row = chance[held, cell] if asis else most[held, variant]
+            for variant in range(variants):
+                before = to_hand[held] + to_token[cell, variant]
+                if before == np.inf:
+                    continue
+                row = chance[held, cell] if variant == variants - 1 else most[held, variant]
                 for event in range(1, events):
                     if row[event] >= LEAST:
-                        total = to_hand[held] + to_token[cell, variant] + 1 / row[event]
+                        total = before + 1 / row[event]
                         if total < step[cell, event]:
                             step[cell, event] = total
                             how[cell, event, 0] = held
@@ -328,31 +330,44 @@ def act(
     changed = False
     for held in np.flatnonzero(to_hand < np.inf):
         for cell in np.flatnonzero(near < np.inf):
-            for variant in np.flatnonzero(to_token[cell] < np.inf):
-                asis = variant == to_token.shape[1] - 1
+            known = to_token[cell] < np.inf  # what is attained below waits for the next round
+            for variant in range(len(known)):
+                if not known[variant]:
+                    continue
+                asis = variant == len(known) - 1
                 row = chance[held, cell] if asis else most[held, variant]
                 before = near[cell] + to_hand[held] + to_token[cell, variant]
-                for event in np.flatnonzero(row >= LEAST):
-                    token = variant
-                    if asis:
-                        token = (cells[cell] * most[held, :, event]).argmax()
+                for event in range(len(row)):
+                    if row[event] < LEAST:
+                        continue
+                    token = likeliest_token(cells[cell], most[held, :, event]) if asis else variant
                     total = before + 1 / row[event]
-                    cause = np.array([cell, event, held, variant])
+                    cause = cell, event, held, variant
                     wrote = writes[event, token, held]
-                    took = takes[event, token, held]
                     changed |= attain(total, cause, wrote, to_token[cell], made[cell])
-                    changed |= attain(total, cause, took, to_hand, taken)
+                    changed |= attain(total, cause, takes[event, token, held], to_hand, taken)
                     if wrote == milestone:
                         changed |= attain(total, cause, 1, to_passed, passing)
     return changed
 
 
 @compiled
-def attain(total: float, cause: Ints, what: int, steps: Floats, causes: Ints) -> bool:
+def likeliest_token(cell: Floats, most: Floats) -> int:
+    """The token of a cell `(V,)` that most likely brings an event about, by its chances `(V,)`."""
+    best = 0
+    for token in range(1, len(cell)):
+        if cell[token] * most[token] > cell[best] * most[best]:
+            best = token
+    return best
+
+
+@compiled
+def attain(total: float, cause: Cause, what: int, steps: Floats, causes: Ints) -> bool:
     """Note what brings something about (below 0: nothing) in fewer steps; return whether it does."""
     if what >= 0 and total < steps[what] - CLOSE:
         steps[what] = total
-        causes[what] = cause
+        for place in range(len(cause)):
+            causes[what, place] = cause[place]
         return True
     return False
 

@@ -19,6 +19,7 @@ risk + ambiguity is minus the expected log preference, which value iteration add
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -46,13 +47,24 @@ class Outcomes:
     tables: PosteriorTables
     log_preference: Floats
 
+    @cached_property
+    def _chances(self) -> dict[tuple[int, bool], Floats]:
+        return {}
+
     def chances(self, situation: int, *, informative: bool) -> Floats:
-        """p(outcome | token ahead, action) with all events averaged out, `(V, A, O)`.
+        """p(outcome | token ahead, action) with all events averaged out, `(V, A, O)`; kept for further callers.
 
         Args:
             situation: 2 * thing in hand, + 1 if the milestone is passed.
             informative: whether the step is the informative one.
         """
+        key = situation, informative
+        if key not in self._chances:
+            self._chances[key] = self._predicted(situation, informative=informative)
+        return self._chances[key]
+
+    def _predicted(self, situation: int, *, informative: bool) -> Floats:
+        """As `chances`."""
         tables = self.tables
         hand, passed = divmod(situation, 2)
         transition = tables.transition if informative else tables.transition_without_optimism

@@ -140,9 +140,11 @@ def evidence_gain(table: TablePosterior, before: Tensor, after: Tensor) -> Tenso
 
     Heads are independent, so that only those whose counts differ are looked at.
     """
-    case, head = (before != after).flatten(2).any(2).nonzero(as_tuple=True)
+    old, new = before.numpy(), after.numpy()
+    case, head = (old != new).reshape(*old.shape[:2], -1).any(2).nonzero()
+    gain = before.new_zeros(len(before))
     if not len(case):
-        return before.new_zeros(len(before))
-    own = torch.cat([before[case, head], after[case, head]])
-    old, new = table.log_evidence(own, head.repeat(2)).chunk(2)
-    return before.new_zeros(len(before)).index_add(0, case, new - old)
+        return gain
+    own = torch.from_numpy(np.concatenate([old[case, head], new[case, head]]))
+    less, more = table.log_evidence(own, torch.from_numpy(np.tile(head, 2))).chunk(2)
+    return gain.index_add(0, torch.from_numpy(case), more - less)

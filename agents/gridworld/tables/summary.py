@@ -51,12 +51,13 @@ class Summary:
             a is not None and np.array_equal(a.numpy(), b) for a, b in zip(old, new, strict=True)
         ):
             return None
-        changed = (counts != self.counts).flatten(1).any(1).nonzero()[:, 0]
+        now, before = counts.numpy(), self.counts.numpy()
+        changed = (now != before).reshape(len(now), -1).any(1).nonzero()[0]
         if not len(changed):
             return self.last
         mean, novelty, without_optimism = (part.clone() for part in self.last)
         mean[changed], novelty[changed], without_optimism[changed] = prior.summary(
-            counts[changed], self.nothing, apart=self.apart, heads=changed.numpy()
+            counts[changed], self.nothing, apart=self.apart, heads=changed
         )
         return mean, novelty, without_optimism
 

@@ -55,7 +55,7 @@ def test_what_segments_hold_is_weighed_by_their_sightings(case: Case) -> None:
     alike = walk.grid.segment_logits(segments, sightings, tables.misread, tables.token_prior[:1])
     assert torch.equal(alike[0], found[0]) and not torch.equal(alike[1], found[1])
     last = walk.grid.present(found, segments)
-    latest = segments.latest()
+    latest = segments.latest
     for n in range(len(every)):
         assert torch.allclose(last[n], found[n].softmax(-1)[latest[n]])
 

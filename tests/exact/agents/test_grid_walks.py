@@ -77,7 +77,7 @@ def test_a_segment_is_what_a_cell_held_between_two_writes(case: Case) -> None:
         homes = [cells[h] for h in segments.home[n, :mine].tolist()]
         assert list(zip(homes, segments.token[n, :mine].tolist(), strict=True)) == one.writes
         assert set(segments.token[n, mine:].tolist()) <= {-1}
-        now = tokens[n, segments.latest()[n]].tolist()
+        now = tokens[n, segments.latest[n]].tolist()
         assert now == [one.present[cell] for cell in cells]
     assert sightings.time.tolist() == [s["time"] for s in every[0].sights]
     assert sightings.code.tolist() == [s["code"] for s in every[0].sights]
