@@ -72,6 +72,8 @@ def test_room_is_left_for_what_comes() -> None:
     """Classes and events always have a free slot; tokens of one look share their class."""
     known = new_vocabulary(Looks.apart(40), 0)
     assert known.hands.members == [0] and known.grips.members == [0] and known.tokens.members == []
+    slots = known.tokens, known.hands, known.classes, known.grips, known.colours
+    assert [kind.capacity for kind in slots] == [8, 2, 8, 2, 1]
     for token in range(1, 20):
         known.admit(token)
         assert known.classes.capacity > len(known.classes.members) == token

@@ -1,4 +1,4 @@
-"""The agent's map: it grows before anything wraps around, and plans lie on it as the particles do."""
+"""The agent's map: it grows before anything wraps around, plans lie on it as the particles do, and it is recalled."""
 
 import numpy as np
 import pytest
@@ -97,3 +97,40 @@ def test_all_that_is_given_is_told() -> None:
     told = " ".join(agent.knowledge)
     for given in ("view", "sight", "motion", "only its own actions", "misread", "sign", "mission"):
         assert given in told
+
+
+def test_an_agent_that_was_there_twice_knows_where_the_goal_is_before_it_sees_it() -> None:
+    """A room of 6 x 6, larger than a view of 3 x 3: in the third episode the goal is believed in from the start."""
+    torch.set_num_threads(1)
+    env = envs.make("MiniGrid", id="MiniGrid-Empty-6x6-v0", agent_view_size=3)
+    view = EgocentricView(**env.metadata["egocentric_view"])
+    agent = agents.make(
+        "hierarchical",
+        observation_space=env.observation_space,
+        action_space=env.action_space,
+        metadata={**env.metadata, "egocentric_view": view},
+        settings={},
+        seed=0,
+    )
+    for episode in range(3):
+        observation, _ = env.reset(seed=episode)
+        agent.begin(seed=episode)
+        over = False
+        while not over:
+            action = agent.act(observation)
+            if episode == 2:
+                break
+            observation, reward, ended, cut, _ = env.step(action)
+            agent.feedback(observation, float(reward), ended, cut)
+            over = ended or cut
+        assert episode == 2 or reward > 0
+    assert "goal" not in [
+        env.get_wrapper_attr("describe_token")(t) for t in observation["view"].ravel()
+    ]
+    tokens = agent.episode_filter.vocabulary.tokens.members
+    goal = next(
+        slot
+        for slot, token in enumerate(tokens)
+        if "goal" in env.get_wrapper_attr("describe_token")(token)
+    )
+    assert agent.belief.cells[:, goal].max() > 0.5

@@ -148,6 +148,17 @@ def test_cases_that_are_alike_are_found() -> None:
     assert len({tuple(d.flatten().tolist()) for d in drawn}) == 4  # each by itself
 
 
+def test_cases_of_one_count_are_told_apart_by_head_and_context() -> None:
+    table = TablePosterior(prior_of(), counts_of(4, 2))
+    own = counts_of(8, 1)
+    every = list(itertools.product(range(2), range(TOKENS * HANDS)))
+    head, context = torch.tensor(every).T.contiguous()
+    found = table.mean_at(own.expand(len(every), -1, -1, -1), head, context)
+    for n in range(len(every)):
+        alone = table.mean_at(own, head[n : n + 1], context[n : n + 1])
+        assert torch.allclose(found[n], alone[0]), every[n]
+
+
 def test_choices_are_made_in_proportion() -> None:
     """Five standard errors."""
     source = np.random.default_rng(0)
