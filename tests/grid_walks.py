@@ -43,13 +43,14 @@ def vocabulary() -> Vocabulary:
     known = Vocabulary(
         Looks.of(VIEW),
         Slots(16, [WALL, FLOOR, RED_KEY, BLUE_CLOSED, BLUE_KEY, RED_CLOSED, BALL]),
-        Slots(4, [FLOOR, BLUE_KEY]),
+        Slots(5, [FLOOR, BLUE_KEY]),
         max_events=13,
     )
     floor = known.tokens.members.index(FLOOR)
     known.register((("token", floor), TAKEN), kind=2)
     known.register((("state", 1), UNCHANGED), kind=3)
     known.register((PUT, ("thing", 0)), kind=0)
+    known.hold(BALL)
     return known
 
 
