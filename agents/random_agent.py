@@ -63,6 +63,8 @@ class RandomAgent(BaseAgent):
         drawn = low + (high - low) * share.numpy()
         if isinstance(self.action_space, spaces.Box):
             drawn = np.clip(drawn, self.action_space.low, self.action_space.high)
+        if np.issubdtype(self.action_space.dtype, np.integer):
+            drawn = np.floor(drawn)  # a conversion would round what is below 0 upwards
         return drawn.astype(self.action_space.dtype)
 
 

@@ -56,10 +56,11 @@ def read_settings(settings: Mapping[str, Any], **own: Any) -> tuple[dict[str, An
 
 
 def _checked(key: str, value: Any, default: Any) -> Any:
-    """Return a value of the default's type."""
-    if value is None or default is None:
+    """Return a value of the default's type, or, where that is None, of its least value's."""
+    usual = LEAST.get(key) if default is None else default
+    if value is None or usual is None:
         return value
-    kind = type(default)
+    kind = type(usual)
     fits = type(value) in (int, float) if kind is float else type(value) is kind
     if not fits:
         raise AgentError(f"agent setting {key} must be of type {kind.__name__}, not {value!r}.")
