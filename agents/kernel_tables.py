@@ -161,7 +161,7 @@ def _observed_values(state: State, name: str) -> Tensor | None:
 
 
 def indices(values: Tensor, found: Tensor) -> Tensor:
-    """Find values `(*leading, *event)` among all `(M, *event)`; returns `(*leading)` indices."""
+    """Where among all `values` `(M, *event)` those stand that were found, `(*leading, *event)`; `(*leading)` indices."""
     event = values.ndim - 1
     same = found.unsqueeze(found.ndim - event) == values
     same = same.flatten(found.ndim - event + 1).all(-1) if event else same

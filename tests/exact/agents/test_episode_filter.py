@@ -82,6 +82,17 @@ def test_only_words_of_the_first_slice_make_the_mission() -> None:
     assert known.episode.mission == ()
 
 
+def test_earlier_slices_are_looked_at_again_where_something_was_admitted(monkeypatch) -> None:
+    """At the first slice everything is new; a turn on the spot shows what is known."""
+    house = House(length=2, door=9, key=9)
+    known = fresh(num_sweeps=0)
+    asked = []
+    monkeypatch.setattr(known, "_discover_effects", lambda history, slices: asked.append(slices))
+    known.observe(house.reset(), 0, 1, UNSEEN)
+    known.observe(house.seen(), FORWARD, 1, HERE)
+    assert asked == [5, 0]
+
+
 def views(known: EpisodeFilter, *rows: list[int]) -> EpisodeFilter:
     known.episode = ObservedEpisode(view=[np.array(row) for row in rows])
     return known
