@@ -149,7 +149,7 @@ def test_tables_that_are_too_large_or_miss_a_value_are_refused(monkeypatch) -> N
     with pytest.raises(AgentError, match="'place': a table of 6 combinations"):
         tabulate(STATE, FACTORS["place"], VALUES, given)
     monkeypatch.undo()
-    with pytest.raises(AgentError, match="its 2 values sum to 0.2"):
+    with pytest.raises(AgentError, match=r"its 2 values sum to 0\.2"):
         tabulate(STATE, FACTORS["place"], {**VALUES, "place": torch.arange(2)}, given)
 
 

@@ -72,7 +72,7 @@ def test_reward_is_wished_for_and_its_absence_is_not() -> None:
     agent = agent_of(wish=2.0, horizon=2, discount=0.5, cue_at_centre=True)
     found = agent.preferences["outcome"]
     assert torch.allclose(found, torch.tensor([0.0, -2.0, 2.0]).log_softmax(0))
-    planner = agent.deliberation.planner
+    planner = agent.deliberation.planners[0]
     assert planner.horizon == 2 and planner.discount == 0.5
     with pytest.raises(AgentError, match="no 'cue'"):
         build(gymnasium.spaces.Dict({"location": SPACE["location"]}), 4, {}, {}, 0)
