@@ -97,6 +97,18 @@ def test_before_anything_was_rewarded_an_end_leads_back_here() -> None:
     assert agent.planner.anew is None
 
 
+def test_any_reward_counts_and_nothing_else() -> None:
+    agent = agent_of()
+    for reward, rewarded, outcome in (
+        (0.0, False, 1),
+        (-1.0, False, 0),
+        (0.1, True, 2),
+        (0.0, True, 1),
+    ):
+        agent.feedback({}, reward, False, False)
+        assert (agent.rewarded, agent.outcome, agent.over) == (rewarded, outcome, False)
+
+
 # -- a life ------------------------------------------------------------------------------------------
 
 
