@@ -1,4 +1,7 @@
-"""Loops over small arrays, compiled: calls of an array library would cost more than arithmetic."""
+"""Loops over small arrays, compiled: calls of an array library would cost more than arithmetic.
+
+Loops spell out what `np.where` and the like say: compiling those takes tens of megabytes, for errors about shapes.
+"""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast

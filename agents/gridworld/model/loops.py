@@ -106,7 +106,8 @@ def cells_in_use(
         for sighting in range(len(sighting_time)):
             place[wide[anchor[case, sighting_time[sighting]] + sighting_shift[sighting]]] = 0
     cells = np.flatnonzero(place == 0)
-    place[cells] = np.arange(len(cells))
+    for number in range(len(cells)):
+        place[cells[number]] = number
     return cells, place
 
 

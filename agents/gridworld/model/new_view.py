@@ -62,6 +62,24 @@ def sort_out(view: Ints, sure: Ints, place_of: Ints, first: Ints, old: Ints, new
 
 
 @compiled
+def put_at(known: Ints, view: Ints, cell: int, token: int) -> None:
+    """Write a token, in place, wherever a view `(P,)` shows a map cell."""
+    for place in range(len(view)):
+        if view[place] == cell:
+            known[place] = token
+
+
+@compiled
+def read_rightly(known: Ints, code: Ints) -> int:
+    """How many cells that surely hold something `(P,)` are seen as that."""
+    times = 0
+    for place in range(len(known)):
+        if known[place] >= 0 and known[place] == code[place]:
+            times += 1
+    return times
+
+
+@compiled
 def put(urn: Array, total: Array, cells: Ints, first: Ints, token: Ints, times: int) -> None:
     """Put cells (numbers `(P,)`, -1 for none) that hold tokens `(P,)` into the urn, or take them out (-1)."""
     for place in range(len(cells)):
@@ -92,7 +110,9 @@ def as_before(
 ) -> None:
     """Draw the cells in a view as they would have been without it, in place: `token`, and the urn with it."""
     put(urn, total, old, first, token, -1)
-    token[:] = np.where(old >= 0, NOT_DRAWN, token)
+    for place in range(len(old)):
+        if old[place] >= 0:
+            token[place] = NOT_DRAWN
     one_after_another(old, first, shown, token, number, urn, total, odds, chance)
 
 
@@ -180,7 +200,8 @@ def take_view(
     gain = np.zeros((cases, events))
     chance = np.empty(urn.shape[1])
     place_of = np.full(initial.shape[1], -1)
-    place_of[cells] = np.arange(used)
+    for cell in range(used):
+        place_of[cells[cell]] = cell
     old = np.empty(places, np.int64)
     new = np.empty(places, np.int64)
     first = np.full(used + places, -1)
@@ -199,17 +220,20 @@ def take_view(
             sort_out(shows, sure, place_of, first[:used], old, new)
             token = holds[shows]
             as_before(old, first, shown, token, number[case, events], *rest)
-            holds[shows] = token
+            for place in range(places):
+                holds[shows[place]] = token[place]
         for event in range(events):
             shows = view[case, event]
             known = sort_out(shows, sure, place_of, first[:used], old, new)
             if writes[event] >= 0:  # the cell ahead was acted on: it is not drawn
-                known = np.where(shows == cell_ahead[case], writes[event], known)
+                put_at(known, shows, cell_ahead[case], writes[event])
             mine = initial[case][shows] if event == kept[case] else np.full(places, NOT_DRAWN)
-            gain[case, event] = odds[case] * ((known == view_code) & (known >= 0)).sum()
+            gain[case, event] = odds[case] * read_rightly(known, view_code)
             own = number[case, event]
             gain[case, event] += ratio(
                 view_code, old, new, first, shown, holds[shows], mine, own, *rest
             )
-            found[case, event] = np.where((old >= 0) | (new >= 0), mine, NOT_DRAWN)
+            for place in range(places):
+                if old[place] >= 0 or new[place] >= 0:
+                    found[case, event, place] = mine[place]
     return found, gain

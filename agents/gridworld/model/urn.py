@@ -148,7 +148,10 @@ def draw_in_turn(
     start = urn.sum(1)
     for case in range(len(seen)):
         first, shown = read_sightings(seen[case], code, context, used, urn.shape[1])
-        cells = np.where(first >= 0, np.arange(used), -1)
+        cells = np.arange(used)
+        for cell in range(used):
+            if first[cell] < 0:
+                cells[cell] = -1
         free = number[case]
         full = urn.copy()
         total = start.copy()

@@ -64,7 +64,7 @@ class Outcomes:
         return self._chances[key]
 
     def _predicted(self, situation: int, *, informative: bool) -> Floats:
-        """As `chances`."""
+        """Average all events out, as `chances` tells."""
         tables = self.tables
         hand, passed = divmod(situation, 2)
         transition = tables.transition if informative else tables.transition_without_optimism
