@@ -70,6 +70,14 @@ def put_at(known: Ints, view: Ints, cell: int, token: int) -> None:
 
 
 @compiled
+def keep_drawn(found: Ints, mine: Ints, old: Ints, new: Ints) -> None:
+    """Write the tokens `(P,)` of the cells that were drawn, see `sort_out`, in place."""
+    for place in range(len(found)):
+        if old[place] >= 0 or new[place] >= 0:
+            found[place] = mine[place]
+
+
+@compiled
 def read_rightly(known: Ints, code: Ints) -> int:
     """How many cells that surely hold something `(P,)` are seen as that."""
     times = 0
@@ -200,8 +208,7 @@ def take_view(
     gain = np.zeros((cases, events))
     chance = np.empty(urn.shape[1])
     place_of = np.full(initial.shape[1], -1)
-    for cell in range(used):
-        place_of[cells[cell]] = cell
+    place_of[cells] = np.arange(used)
     old = np.empty(places, np.int64)
     new = np.empty(places, np.int64)
     first = np.full(used + places, -1)
@@ -220,8 +227,7 @@ def take_view(
             sort_out(shows, sure, place_of, first[:used], old, new)
             token = holds[shows]
             as_before(old, first, shown, token, number[case, events], *rest)
-            for place in range(places):
-                holds[shows[place]] = token[place]
+            holds[shows] = token
         for event in range(events):
             shows = view[case, event]
             known = sort_out(shows, sure, place_of, first[:used], old, new)
@@ -233,7 +239,5 @@ def take_view(
             gain[case, event] += ratio(
                 view_code, old, new, first, shown, holds[shows], mine, own, *rest
             )
-            for place in range(places):
-                if old[place] >= 0 or new[place] >= 0:
-                    found[case, event, place] = mine[place]
+            keep_drawn(found[case, event], mine, old, new)
     return found, gain
