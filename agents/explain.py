@@ -86,10 +86,7 @@ class Explanation:
         colour = CHOSEN if index == self.chosen else OTHERS
         pen.text((4, top + 4), self.labels[index][:15], fill="black")
         pen.rectangle((left, top + 4, right, top + 15), fill=colour)
-        number = f"{self.total[index]:.3g}"
-        inside = right + 4 + 6 * len(number) > WIDTH
-        place = right - 4 - 6 * len(number) if inside else right + 4
-        pen.text((place, top + 4), number, fill="white" if inside else "black")
+        pen.text((right + 4, top + 4), f"{self.total[index]:.3g}", fill="black")
         parts = [
             f"{_short(n)} {float(t[index]):.3g}" for n, t in self.terms.items() if n in WRITTEN
         ]

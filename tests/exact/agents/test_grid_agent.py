@@ -331,8 +331,8 @@ def test_the_oldest_episode_goes() -> None:
 # -- settings ------------------------------------------------------------------------------------------
 
 EDGES = {
-    "knowledge": (["egocentric_view"], ["none", 3]),
-    "inference.update": (["exact"], ["langevin"]),
+    "knowledge": (["egocentric_view"], ["none", "a view", 3]),
+    "inference.update": (["exact"], ["langevin", "approximate"]),
     "inference.num_particles": ([1, 50], [0, -1]),
     "inference.num_sweeps": ([0, 3], [-1]),
     "map_size": ([8, 1000], [7, 1001]),

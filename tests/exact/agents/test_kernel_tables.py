@@ -46,12 +46,14 @@ def world() -> tuple[GraphicalModel, DCPC, object]:
         "lights", lambda place: Independent(Bernoulli((place.float()[..., None] + 1).expand(*place.shape, 2) / 4), 1),
         ["place"], scope="slice",
     )  # fmt: skip
+    model.add_site("sound", lambda lights: Categorical(torch.stack([lights.sum(-1) + 1, lights[..., 0] + 2], -1)),
+                   ["lights"], scope="slice")  # fmt: skip
     model.add_site("level", lambda place: Normal(place.float(), 1.0), ["place"], scope="slice")
     model.add_site("number", lambda place: Poisson(place.float() + 1), ["place"], scope="slice")
     engine = DCPC(model, num_particles=2)
     data = {
         "action": torch.zeros(1, 2, dtype=torch.long), "tide": torch.zeros(1, 2), "word": torch.zeros(1, 2).long(),
-        "lights": torch.zeros(1, 2, 2), "level": torch.zeros(1, 2), "number": torch.zeros(1, 2),
+        "lights": torch.zeros(1, 2, 2), "sound": torch.zeros(1, 2).long(), "level": torch.zeros(1, 2), "number": torch.zeros(1, 2),
     }  # fmt: skip
     state = engine.init(data, seed=0)
     return model, engine, state
@@ -98,6 +100,14 @@ def test_a_table_holds_the_law_at_every_combination() -> None:
         for past, action, now in np.ndindex(3, 2, 3):
             expected = 0.1 + 0.7 * ((past + action + tide) % 3 == now)
             assert table[past, action, now] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_parent_may_be_a_vector() -> None:
+    lights = finite_values(STATE, "lights")
+    found = tabulate(STATE, FACTORS["sound"], {"lights": lights, "sound": torch.arange(2)}, {})
+    for row, (first, second) in zip(found.chances[0], lights.tolist(), strict=True):
+        weights = np.array([first + second + 1, first + 2])
+        assert np.allclose(row, weights / weights.sum(), atol=1e-6)
 
 
 def test_a_table_of_a_parameter_differs_from_particle_to_particle() -> None:

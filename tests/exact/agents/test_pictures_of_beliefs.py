@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.distributions import Categorical, Independent, Normal
 
+from aif_dcpc.agents import explain as explain_module
 from aif_dcpc.agents.belief_pictures import (
     BINS,
     INK,
@@ -14,12 +15,13 @@ from aif_dcpc.agents.belief_pictures import (
     belief_pictures,
     present,
 )
-from aif_dcpc.agents.explain import BAR, Explanation, explain, explanation_of
+from aif_dcpc.agents.explain import BAR, CHOSEN, OTHERS, Explanation, explain, explanation_of
 from aif_dcpc.agents.gridworld import pictures
 from aif_dcpc.agents.gridworld.pictures import (
     CELL,
     PLAN,
     UNKNOWN,
+    _square,
     map_picture,
     token_colours,
     token_legend,
@@ -173,7 +175,30 @@ def test_the_map_shows_what_was_seen_around_its_middle(monkeypatch) -> None:
     middle = CELL // 2
     assert drawn[4 * CELL + middle, 6 * CELL + middle].tolist() == PLAN.tolist()
     dots = (drawn == PLAN).all(-1)
+    dot = dots[4 * CELL : 5 * CELL, 6 * CELL : 7 * CELL]
+    assert np.array_equal(dot, dot[::-1]) and np.array_equal(
+        dot, dot.T
+    )  # in the middle of its cell
+    y, x = np.mgrid[:CELL, :CELL] - (CELL - 1) / 2
+    assert np.array_equal(dot, y**2 + x**2 < (CELL / 8) ** 2)
     assert dots.sum() == dots[4 * CELL : 5 * CELL, 6 * CELL : 7 * CELL].sum() <= (CELL / 4) ** 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "first", "side"),
+    [
+        ((3, 6), (3, 7), (0, 0), 9),  # with the middle of what was seen in the middle
+        ((6, 8), (7, 12), (2, 5), 9),
+        ((4, 8), (2, 10), (1, 1), 10),  # a cell more than was seen on either side
+        ((0, 2), (14, 16), (0, 7), 9),  # not beyond the map
+        ((0, 16), (5, 6), (0, 0), 16),  # nor larger than it
+        ((1, 15), (1, 5), (0, 0), 16),
+    ],
+)
+def test_the_square_that_is_shown(rows, columns, first, side) -> None:
+    seen = np.zeros((16, 16), bool)
+    seen[slice(*rows), slice(*columns)] = True
+    assert _square(seen) == (*first, side)
 
 
 @pytest.mark.parametrize("heading", range(4))
@@ -235,10 +260,28 @@ def test_alternatives_are_written_with_their_terms() -> None:
         ["-1.500", "-1.500", "0.125"], ["0.250", "0.250", "0.125"], ["2.000", "2.000", "0.125"],
     ]  # fmt: skip
     assert {len(line) for line in lines} == {18 + 1 + 3 * 13 - 1}
-    page = found.picture()
+
+
+def test_a_bar_and_its_number_stand_where_there_is_room() -> None:
+    """Twelve pixels high; the number beside it, which fits on the page beside the longest."""
+    total = np.array([0.0, 0.5, 1.0, 1234.5])
+    found = Explanation(["a", "b", "c", "d"], total, {}, 0)
+    page = found.picture()[:HEIGHT].astype(int)
     left, longest = BAR
-    row = 0 * HEIGHT // 8 + 14
-    assert (page[row, left : left + 2] == page[row, left]).all() and longest == 200
+    colours = [CHOSEN, OTHERS, OTHERS, OTHERS]
+    for row, index in enumerate(found.order()):
+        top = row * HEIGHT // 8
+        bar = (page[top : top + HEIGHT // 8, left] == colours[index]).all(-1)
+        assert bar.nonzero()[0].tolist() == list(range(4, 16))
+        right = left + 2 + int(longest * total[index] / 1234.5)
+        assert (page[top + 4, left : right + 1] == colours[index]).all()
+        assert (page[top + 4, right + 1 :] == 255).all()
+        letters = (page[top + 6 : top + 14, left:] != colours[index]).any(-1)
+        inked = letters & (page[top + 6 : top + 14, left:] != 255).any(-1)
+        columns = inked.any(0).nonzero()[0] + left
+        number = f"{total[index]:.3g}"
+        assert right + 4 <= columns.min() <= right + 7
+        assert columns.max() <= right + 4 + 6 * len(number) < explain_module.WIDTH
 
 
 def test_a_plan_is_laid_out_by_the_names_of_actions() -> None:
