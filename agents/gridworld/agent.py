@@ -33,8 +33,9 @@ from aif_dcpc.agents.protocol import BaseAgent, EgocentricView, Observation, Ste
 from aif_dcpc.inference.model.resampling import unique_ancestors
 
 TRY_WITH = {"map_size": 12, "inference": {"num_particles": 4, "num_sweeps": 1}}  # quick to try
-# of what `state_dict` gives; 1: maps of a fixed size, 2: tables by token, 3: no layouts, 4: no places
-FORMAT = 5
+# of what `state_dict` gives; 1: maps of a fixed size, 2: tables by token, 3: no layouts, 4: no places,
+# 5: all episodes begin at one place
+FORMAT = 6
 COLLAPSE = 40  # so many equal actions in a row count as a collapsed policy
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from aif_dcpc.agents.arrays import Ints
 from aif_dcpc.agents.gridworld.deeds import Deeds, deeds_of
 from aif_dcpc.agents.gridworld.effect_discovery import suspected_effect
-from aif_dcpc.agents.gridworld.layouts import Layouts
+from aif_dcpc.agents.gridworld.layouts import KNOWN, Layouts
 from aif_dcpc.agents.gridworld.lessons import Lessons
 from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals
 from aif_dcpc.agents.gridworld.model.counts import NOTHING, Counts, no_counts
@@ -37,7 +37,7 @@ from aif_dcpc.agents.gridworld.settings import HierarchicalSettings
 from aif_dcpc.agents.gridworld.tables.heads import stages
 from aif_dcpc.agents.gridworld.tables.prior import PooledDirichletPrior
 from aif_dcpc.agents.gridworld.tables.summary import Summary
-from aif_dcpc.agents.gridworld.usual_map import KNOWN, Places
+from aif_dcpc.agents.gridworld.usual_map import Places
 from aif_dcpc.agents.gridworld.wanderers import Wanderers
 from aif_dcpc.agents.protocol import EgocentricView, Observation
 

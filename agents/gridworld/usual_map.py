@@ -1,21 +1,23 @@
 """What usually stands where: in many worlds some places are alike in all episodes, others are not.
 
-Places are told from where the agent began. What stands at one of them now is foretold by what stood
-there in earlier episodes; first by those that are like this one so far, as far as there are any, then
+Places are told on the map that all episodes share (`bearings`). What stands at one of them now is
+foretold by what stood there in earlier episodes; first by those that are like this one so far, as far as there are any, then
 by all, then without regard to the place:
 
     p(token | place)         = (sum over episodes w 1[it stood there] + B all(token)) / (sum of w + B)
     w                        = exp(-L (cells that differ from this episode - the fewest that do))
-    all(token)               = (episodes in which it stood there + A b(token)) / (episodes + A)
+    all(token)               = (episodes in which it stood there + A kind(token)) / (episodes + A)
+    kind(token)              = how often it stood at places where others have mostly what they have here
 
-with b what is believed without regard to the place. How much likeness (L, B) and places (A) matter is
+(a goal that is somewhere else each time may be wherever there is mostly floor). What every episode has
+just one of, and was not seen yet, is where nothing was seen yet. Without regard to the place stands
+what is believed of any. How much likeness (L, B) and places (A) matter is
 itself learned: all combinations of `LIKENESS`, `NEAR` and `MASSES` are weighed by how well they
 foretold every cell of earlier episodes, and of this one, from the others (the prequential approach of
 Dawid 1984, with the pseudo-likelihood of Besag 1975).
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,18 +25,20 @@ import numpy.typing as npt
 from scipy.special import softmax
 
 from aif_dcpc.agents.arrays import Floats, Ints
-from aif_dcpc.agents.gridworld.planning.belief import Belief
 
-KNOWN = 0.9  # probability of a token from which a cell counts as known
 LIKENESS = np.array([0.5, 2.0])  # L
 NEAR = np.array([1.0, 10.0, np.inf])  # B; the last: all episodes count alike
 MASSES = np.array([0.3, 3.0, 30.0, np.inf])  # A; the last: places do not matter
+PLACED = np.ones((len(LIKENESS), len(NEAR), len(MASSES)))  # whether places matter at all
+PLACED[:, -1, -1] = 0
 MOST = 32  # the latest episodes that are kept
 
+ONCE = 0.75  # share of the episodes from which there is one of something
 TINY = 1e-300
 
 Bools = npt.NDArray[np.bool_]
-Places = dict[tuple[int, int], int]  # (y, x) from the start -> raw token
+Place = tuple[int, int]  # (y, x)
+Places = dict[Place, int]  # raw tokens
 
 
 class UsualMap:
@@ -45,6 +49,12 @@ class UsualMap:
         column: number of every token that was seen.
         maps: `(episodes, places)` number of the token; -1 where nothing was seen.
         evidence: `(L, B, A)` log probability of what all episodes showed, relative to none of this.
+        times: `(places, tokens)` in how many episodes each stood there.
+        kind: `(places,)` the token that stood there mostly; as many as there are tokens where none did.
+        of_kind: `(tokens + 1, tokens + 1)` how common every token is at places of each kind; the last
+            for all that are new.
+        once: `(tokens,)` in which share of the episodes a token stood at just one place, and at one
+            that others have shown.
     """
 
     def __init__(self) -> None:
@@ -52,19 +62,60 @@ class UsualMap:
         self.column: dict[int, int] = {}
         self.maps: Ints = np.zeros((0, 0), np.int64)
         self.evidence: Floats = np.zeros((len(LIKENESS), len(NEAR), len(MASSES)))
+        self._learn()
 
-    def keep(self, seen: Places) -> None:
-        """Take in the map of an episode."""
-        self.evidence = self.evidence + self.log_predictive(seen)
+    def keep(self, seen: Places, log_prior: float = 0.0) -> None:
+        """Take in the map of an episode, and the log probability of how it lies, before it was seen."""
+        self.evidence = self.evidence + self.log_predictive(seen) + log_prior * PLACED
+        nothing = np.full((1, self.maps.shape[1]), -1)
+        self.maps = np.concatenate([self.maps, nothing])[-MOST:]
+        self.put(-1, seen)
+
+    def put(self, episode: int, seen: Places) -> None:
+        """Let this be the map of an episode."""
         for place, token in seen.items():
             self.row.setdefault(place, len(self.row))
             self.column.setdefault(token, len(self.column))
         new = len(self.row) - self.maps.shape[1]
-        earlier = np.pad(self.maps, ((0, 0), (0, new)), constant_values=-1)
+        self.maps = np.pad(self.maps, ((0, 0), (0, new)), constant_values=-1)
         places, tokens = self._numbers(seen)
-        mine = np.full((1, len(self.row)), -1)
-        mine[0, places] = tokens
-        self.maps = np.concatenate([earlier, mine])[-MOST:]
+        self.maps[episode] = -1
+        self.maps[episode, places] = tokens
+        self._learn()
+
+    def map(self, episode: int) -> Places:
+        """What an episode has shown."""
+        tokens = list(self.column)
+        pairs = zip(self.row, self.maps[episode].tolist(), strict=True)
+        return {place: tokens[number] for place, number in pairs if number >= 0}
+
+    def times_without(self, episode: int | None) -> Floats:
+        """In how many of the other episodes each token stood at each place, `(places, tokens)`."""
+        weights = np.ones(len(self.maps))
+        if episode is not None:
+            weights[episode] = 0
+        return self._counts(weights)
+
+    def _learn(self) -> None:
+        """Reckon what follows from the maps."""
+        self.times = self._counts(np.ones(len(self.maps)))
+        tokens = self.times.shape[1]
+        self.common = np.append(self.times.sum(0), 0) + 0.5
+        self.common /= self.common.sum()
+        others = np.append(
+            self.times[:, None] - np.eye(tokens), np.zeros((len(self.row), 1, tokens)), 1
+        )
+        others[:, -1] = self.times  # of no episode is taken out
+        none = (others <= 0).all(-1, keepdims=True)
+        mostly = np.append(others, none, -1).argmax(-1)  # (places, tokens + 1)
+        self.kind = mostly[:, -1]
+        self.of_kind = np.tile(self.common, (tokens + 1, 1))
+        np.add.at(self.of_kind, (mostly[:, :-1], np.arange(tokens)), self.times)
+        self.of_kind /= self.of_kind.sum(1, keepdims=True)
+        stands = self.maps[..., None] == np.arange(tokens)  # (episodes, places, tokens)
+        met = self.times.sum(1) > 1
+        at_one_place = (stands.sum(1) == 1) & stands[:, met].any(1)
+        self.once = (at_one_place.sum(0) + 0.5) / (len(self.maps) + 1)
 
     def _numbers(self, seen: Places) -> tuple[Ints, Ints]:
         """Numbers of the places of a map that are known, and of what stands there, a new token's last."""
@@ -77,22 +128,27 @@ class UsualMap:
         """How much better an episode is foretold than without regard to places, nats, `(L, B, A)`."""
         return self._log_predictive(*self._compared(seen))
 
-    def _compared(self, seen: Places) -> tuple[Ints, Bools, Bools]:
-        """What an episode shows `(n,)`, and `(episodes, n)` whether earlier ones showed it, or something else."""
+    def _compared(self, seen: Places) -> tuple[Ints, Ints, Bools, Bools]:
+        """Kinds of the places and tokens that an episode shows `(n,)`; and whether earlier ones did.
+
+        That is, `(episodes, n)`, whether each has shown the place, and whether it has shown something else there.
+        """
         places, tokens = self._numbers(seen)
         theirs = self.maps[:, places]
         met = theirs >= 0
-        return tokens, met, met & (theirs != tokens)
+        return self.kind[places], tokens, met, met & (theirs != tokens)
 
-    def _log_predictive(self, tokens: Ints, met: Bools, differs: Bools) -> Floats:
+    def _log_predictive(self, kinds: Ints, tokens: Ints, met: Bools, differs: Bools) -> Floats:
         if not met.size:
             return np.zeros(self.evidence.shape)
         others = differs.sum(1, keepdims=True) - differs  # cells that differ, this one apart
         weights = np.exp(-LIKENESS[:, None, None] * (others - others.min(0)))
-        base = self._base()[tokens]
+        base = self.common[tokens]
+        of_kind = self.of_kind[kinds, tokens]
         times = met.sum(0)
         trust = _trust(times, MASSES)
-        of_all = trust * (times - differs.sum(0)) / np.maximum(times, 1) + (1 - trust) * base
+        rest = np.where(np.isinf(MASSES)[:, None], base, of_kind)
+        of_all = trust * (times - differs.sum(0)) / np.maximum(times, 1) + (1 - trust) * rest
         times = (weights * met).sum(1)  # (L, n)
         near = _trust(times, NEAR)[:, :, None]
         alike = (weights * (met & ~differs)).sum(1) / np.maximum(times, TINY)
@@ -100,43 +156,76 @@ class UsualMap:
         ratio: Floats = np.log(chance / base).sum(-1)
         return ratio
 
-    def _base(self) -> Floats:
-        """How common every token is anywhere, `(tokens + 1,)`, the last for all that are new."""
-        times = np.bincount(self.maps[self.maps >= 0], minlength=len(self.column) + 1) + 0.5
-        common: Floats = times / times.sum()
-        return common
+    @property
+    def places(self) -> Ints:
+        """Places that were seen, `(places, 2)`."""
+        return np.array(list(self.row), np.int64).reshape(-1, 2)
 
-    def told(self, seen: Places, members: list[int]) -> tuple[Ints, Floats]:
-        """What every place that was ever seen holds.
+    def told(self, seen: Places, log_prior: float = 0.0) -> Floats:
+        """What every place that was ever seen holds, `(places, tokens)`.
+
+        What is missing to one is for what is believed without regard to the place.
 
         Args:
             seen: what this episode has shown.
-            members: raw token of every slot, `(V,)` at most.
-
-        Returns:
-            places `(n, 2)`, and `(n, V)` the probability that the place itself gives to each; what is
-            missing to one is for what is believed without regard to the place.
+            log_prior: of how the map of this episode lies.
         """
         compared = self._compared(seen)
-        chance = softmax(self.evidence + self._log_predictive(*compared))
-        differ = compared[2].sum(1)
+        chance = softmax(self.evidence + self._log_predictive(*compared) + log_prior * PLACED)
+        differ = compared[-1].sum(1)
         nearest = differ.min(initial=len(seen))
-        every = self._counts(np.ones(len(self.maps)))
-        trust = _trust(every.sum(1), MASSES)
-        of_all = every / np.maximum(every.sum(1, keepdims=True), TINY)
-        told = np.zeros(every.shape)
+        times = self.times.sum(1)
+        trust = _trust(times, MASSES)
+        often = self.times / np.maximum(times[:, None], TINY)
+        of_kind = self.of_kind[self.kind, :-1]
+        placed = np.isfinite(MASSES)
+        told = np.zeros(self.times.shape)
         for likeness, weight in zip(LIKENESS, chance, strict=True):
             weights = np.exp(-likeness * (differ - nearest))
             counts = self._counts(weights)
             near = _trust(counts.sum(1), NEAR)
             of_near = counts / np.maximum(counts.sum(1, keepdims=True), TINY)
             told += (weight.sum(1) @ near)[:, None] * of_near
-            told += np.einsum("ba,bn,an->n", weight, 1 - near, trust)[:, None] * of_all
+            far = np.einsum("ba,bn->an", weight, 1 - near)
+            told += (far * trust).sum(0)[:, None] * often
+            told += (far * (1 - trust))[placed].sum(0)[:, None] * of_kind
+        told[times == 0] = 0  # maps that were shown there lie elsewhere now
+        return self._elsewhere(told, seen, float(chance[PLACED > 0].sum()))
+
+    def _elsewhere(self, told: Floats, seen: Places, placed: float) -> Floats:
+        """The same, given that what there is one of and was not seen yet is at a place that was not.
+
+        With e how sure that is, and R the share of all that is told of it which unseen places have, it is
+        at one of them with probability e R / (e R + 1 - e). Places matter with probability `placed`.
+        """
+        unseen = np.array([place not in seen for place in self.row], bool)
+        if not unseen.any():
+            return told
+        missing = self.once > ONCE
+        missing[[self.column[token] for token in {*seen.values()} & self.column.keys()]] = False
+        for column in np.flatnonzero(missing):
+            here = told[unseen, column]
+            sure = placed * self.once[column]
+            rest = sure * here.sum() / max(told[:, column].sum(), TINY)
+            chance = rest / (rest + 1 - sure) * here / max(here.sum(), TINY)
+            told[unseen] *= ((1 - chance) / (1 - here))[:, None]
+            told[unseen, column] = chance
+        return told
+
+    def of_slots(self, told: Floats, members: list[int]) -> Floats:
+        """What places hold, by slot `(places, V)`, given the raw token of every slot, `(V,)` at most."""
         known = [(slot, self.column[t]) for slot, t in enumerate(members) if t in self.column]
         slots, columns = np.array(known, np.int64).reshape(-1, 2).T
-        of_slots = np.zeros((len(told), len(members)))
-        of_slots[:, slots] = told[:, columns]
-        return np.array(list(self.row), np.int64).reshape(-1, 2), of_slots
+        found = np.zeros((len(told), len(members)))
+        found[:, slots] = told[:, columns]
+        return found
+
+    def chances(self, seen: Places, told: Floats) -> dict[Place, float]:
+        """The chance of what was seen, at places that were seen before, given what they hold."""
+        known = [p for p in seen if p in self.row]
+        places, tokens = self._numbers(seen)
+        full = np.pad(told, ((0, 0), (0, 1))) + (1 - told.sum(1, keepdims=True)) * self.common
+        return dict(zip(known, full[places, tokens].tolist(), strict=True))
 
     def _counts(self, weights: Floats) -> Floats:
         """How often each token stood at each place, `(places, tokens)`, with weights of episodes."""
@@ -163,36 +252,10 @@ class UsualMap:
         self.column = {token: number for number, token in enumerate(state["tokens"])}
         self.maps = np.array(state["maps"], np.int64).reshape(len(state["maps"]), len(self.row))
         self.evidence = np.array(state["evidence"], float)
+        self._learn()
 
 
 def _trust(times: Floats, masses: Floats) -> Floats:
     """How far what was met so many times `(..., n)` speaks for itself, by mass, `(..., M, n)`."""
     times = np.asarray(times, float)[..., None, :]
     return times / (times + masses[:, None])
-
-
-def as_usual(
-    belief: Belief, places: Ints, members: list[int], usual: UsualMap, seen: Places
-) -> Belief:
-    """A belief in which cells that were not seen yet hold what usually stands there.
-
-    Cells that surely do count as seen.
-
-    Args:
-        belief: without regard to places.
-        places: `(M, 2)` of every map cell, from the start.
-        members: raw tokens, `(V,)` at most.
-        usual: what stood where.
-        seen: what this episode has shown.
-    """
-    number = {(y, x): cell for cell, (y, x) in enumerate(places.tolist())}
-    found, share = usual.told(seen, members)
-    where = np.array([number.get((y, x), -1) for y, x in found.tolist()], np.int64)
-    kept = (where >= 0) & ~belief.seen[where]
-    cells = belief.cells.copy()
-    told = share[kept]
-    cells[where[kept]] *= 1 - told.sum(1, keepdims=True)
-    cells[where[kept], : len(members)] += told
-    sure = belief.seen.copy()
-    sure[where[kept]] |= told.max(1, initial=0) > KNOWN
-    return replace(belief, cells=cells, seen=sure)

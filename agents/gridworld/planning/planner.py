@@ -33,6 +33,7 @@ from aif_dcpc.agents.gridworld.planning.belief import (
     cell_information,
 )
 from aif_dcpc.agents.gridworld.planning.distances import distances
+from aif_dcpc.agents.gridworld.planning.in_sight import log_chance_of_none, with_sight_of_reward
 from aif_dcpc.agents.gridworld.planning.region import Region, region_of, views_remembered
 from aif_dcpc.agents.gridworld.planning.stage import (
     Bools,
@@ -125,6 +126,8 @@ class Planner:
         pragmatic = self._value(stage, never, np.full(len(never), -np.inf))
         outcomes = Outcomes(tables, self._log_preference)
         prospects = self._prospects_of(stage, outcomes, pragmatic)
+        if stage.shows is not None:
+            prospects = with_sight_of_reward(prospects, stage.shows, self.preferences, geometry)
         informative = stage.informative(expected_value(prospects))
         value = self._value(stage, pragmatic, informative.max(1))
         plain = stage.plain(value)
@@ -236,10 +239,12 @@ class Planner:
         look = partial(self._look, search, belief, tables, geometry, kept, number)
         sight = look(cell_information(cells, tables.misread, tables.num_tokens))
         told = 1 - np.exp(-look(_news(search, belief, tables))) if resolved else None
+        none = log_chance_of_none(search.present, tables)
+        shows = None if none is None else 1 - np.exp(-look(np.tile(none, (len(cells), 1))))
         # of a map that has had its day nothing is gained
         goes_on = stage.flow / self.preferences.discount
         information = np.matmul(goes_on, sight[successor][..., None])[..., 0]
-        stage = replace(stage, information=information, resolved=resolved, told=told)
+        stage = replace(stage, information=information, resolved=resolved, told=told, shows=shows)
         return stage, number[roots]
 
     def _arriving(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,8 @@ class Stage:
             is ahead after the step; None where none do.
         told: `(N,)` probability that arriving in a state tells which twin is wanted; None where that
             is known, or there are none.
+        shows: `(N,)` probability that arriving in a state shows something rewarded; None where that is
+            known already, or nothing was ever rewarded.
         resolved: the same stage, once that is known, for each twin that it may be, evenly.
     """
 
@@ -52,6 +55,7 @@ class Stage:
     arrival: Floats | None = None
     arrival_without_optimism: Floats | None = None
     told: Floats | None = None
+    shows: Floats | None = None
     resolved: Sequence["Stage"] = ()
 
     @cached_property
@@ -91,7 +95,18 @@ class Prospect:
     """
 
     share: Floats
-    steps: "Steps"
+    steps: "Following"
+
+
+class Following(Protocol):
+    """What is done after an informative step."""
+
+    @property
+    def value(self) -> Floats:
+        """`(N,)` of every state."""
+
+    def totals(self, entries: Ints) -> Floats:
+        """Terms of all that follows from some states on, `(N, 4)`; other rows are void."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,88 @@
+"""Looking for what is rewarded: where it is not known, an informative step may show it.
+
+Arriving in a state s shows it with probability
+
+    q(s) = 1 - product over cells in sight (1 - p(the cell holds something rewarded))
+
+and from there on it is worth what the way through half a view is, with the reward at its end, unless
+more could be had without. So it is looked for where it is likely to be, and not where most is unknown.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from aif_dcpc.agents.arrays import Floats, Ints
+from aif_dcpc.agents.gridworld.model.geometry import Geometry
+from aif_dcpc.agents.gridworld.planning.belief import PosteriorTables
+from aif_dcpc.agents.gridworld.planning.stage import Bools, Prospect, expected_value
+from aif_dcpc.agents.gridworld.planning.terms import NUM_TERMS
+from aif_dcpc.agents.preferences import Preferences
+
+REWARDED = np.array([False, False, True, False, False, True])  # outcomes 3 * terminated + sign + 1
+SURE = 0.5  # probability from which a token is rewarded, or a cell known to hold one
+
+
+def rewarded_tokens(tables: PosteriorTables) -> Bools:
+    """Which tokens ahead some action is likely to be rewarded for, whatever is in hand, `(V,)`."""
+    of_rows = tables.outcome[..., REWARDED].sum(-1)[:, tables.outcome_rows()]  # (2, A, E, V)
+    chance = np.einsum("avce,paev->pacv", tables.transition, of_rows)
+    found: Bools = chance.max((0, 1, 2)) > SURE
+    return found
+
+
+def log_chance_of_none(cells: Floats, tables: PosteriorTables) -> Floats | None:
+    """Minus the log probability that a sighting of each cell shows nothing rewarded, `(cells,)`.
+
+    None where something rewarded is known to be somewhere, or nothing was ever rewarded.
+
+    Args:
+        cells: `(cells, V)` belief over tokens.
+        tables: what is rewarded.
+    """
+    chance = cells[:, rewarded_tokens(tables)].sum(1)
+    if not 0 < chance.max() <= SURE:
+        return None
+    found: Floats = -np.log1p(-chance)
+    return found
+
+
+@dataclass(frozen=True)
+class Found:
+    """What follows once something rewarded is in sight; see `Steps`.
+
+    Attributes:
+        value: `(N,)` of every state.
+    """
+
+    value: Floats
+
+    def totals(self, entries: Ints) -> Floats:
+        """Terms of all that follows, `(N, 4)`: risk alone, since it is known where to go."""
+        terms = np.zeros((len(self.value), NUM_TERMS))
+        terms[:, 0] = -self.value
+        return terms
+
+
+def with_sight_of_reward(
+    prospects: Sequence[Prospect], shows: Floats, preferences: Preferences, geometry: Geometry
+) -> list[Prospect]:
+    """Prospects of an informative step that may show what is rewarded.
+
+    Args:
+        prospects: of one that does not.
+        shows: `(N,)` probability that arriving in a state does.
+        preferences, geometry: what the way to it costs.
+    """
+    never = preferences.log_preference_of_never
+    found = never * (1 - preferences.discount ** way_through(geometry))
+    value = np.maximum(expected_value(prospects), found)
+    other = [replace(one, share=one.share * (1 - shows)) for one in prospects]
+    return [*other, Prospect(shows, Found(value))]
+
+
+def way_through(geometry: Geometry) -> float:
+    """Steps to the cells of a view, turns included, on average."""
+    away = np.abs(geometry.offsets[0])
+    return float((away.sum(1) + (away[:, 0] > 0)).mean())
