@@ -33,18 +33,18 @@ def rewarded_tokens(tables: PosteriorTables) -> Bools:
 
 
 def log_chance_of_none(cells: Floats, tables: PosteriorTables) -> Floats | None:
-    """Minus the log probability that a sighting of each cell shows nothing rewarded, `(cells,)`.
+    """Minus the log probability that a sighting of each cell shows nothing rewarded, `(n, cells)`.
 
     None where something rewarded is known to be somewhere, or nothing was ever rewarded.
 
     Args:
-        cells: `(cells, V)` belief over tokens.
+        cells: `(n, cells, V)` belief over tokens in each abstract state, the present one first.
         tables: what is rewarded.
     """
-    chance = cells[:, rewarded_tokens(tables)].sum(1)
-    if not 0 < chance.max() <= SURE:
+    chance = cells[..., rewarded_tokens(tables)].sum(-1)
+    if not 0 < chance[0].max() <= SURE:
         return None
-    found: Floats = -np.log1p(-chance)
+    found: Floats = -np.log1p(-np.minimum(chance, SURE))
     return found
 
 

@@ -239,8 +239,8 @@ class Planner:
         look = partial(self._look, search, belief, tables, geometry, kept, number)
         sight = look(cell_information(cells, tables.misread, tables.num_tokens))
         told = 1 - np.exp(-look(_news(search, belief, tables))) if resolved else None
-        none = log_chance_of_none(search.present, tables)
-        shows = None if none is None else 1 - np.exp(-look(np.tile(none, (len(cells), 1))))
+        none = log_chance_of_none(cells, tables)
+        shows = None if none is None else 1 - np.exp(-look(none))
         # of a map that has had its day nothing is gained
         goes_on = stage.flow / self.preferences.discount
         information = np.matmul(goes_on, sight[successor][..., None])[..., 0]

@@ -35,6 +35,8 @@ PREFERENCES = Preferences(step_cost=2.0, discount=0.4, lasting=3.0)
 DEPTH = 10
 TOLERANCE = 2e-3  # .4^10 of what never being rewarded costs, and of the tolerances of the planner
 MISREAD = 0.1
+FOUND = -1  # what is known once a goal is in sight
+WAY = ((1 + 2) + 2 * (1 + 2 + 3) + 6) / 9  # ahead; ahead and aside; a turn for each cell aside
 
 
 @dataclass
@@ -54,6 +56,7 @@ class World:
         np.ndarray, ...
     ] = ()  # the same, once a sight of the hidden cell has told which it is
     hidden: tuple[int, ...] = ()  # places in the corridor that were not seen yet
+    sought: bool = False  # whether a goal is rewarded, and none known
     geometry: Geometry = field(default_factory=lambda: geometry_of(VIEW, SIZE))
 
     def belief(self) -> Belief:
@@ -205,6 +208,11 @@ class Enumeration:
         """What is known after a step, with probabilities: nothing was told, or which table holds."""
         if informed or not informative:
             return [(1.0, informed)]
+        if self.of.sought:
+            dark = np.prod(
+                [1 - self.cell(*place, situation[3])[GOAL] for place in self.view(situation)]
+            )
+            return [(dark, 1), (1 - dark, FOUND)]
         hides = [x for y, x in self.view(situation) if y == 0 and x in self.of.hidden]
         silent = np.prod([1 - self.of.corridor[x][[GOAL, KEY]].sum() for x in hides])
         number = len(self.of.told)
@@ -256,6 +264,9 @@ class Enumeration:
         """Terms of the policy of least expected free energy."""
         if depth == 0:
             return 2.0 / (1 - 0.4), 0.0, 0.0, 0.0
+        if informed == FOUND:  # the way to a cell of the view, then the reward
+            way = 2.0 / (1 - 0.4) * (1 - 0.4**WAY)
+            return min(way, total(self.best(situation, depth, 1))), 0.0, 0.0, 0.0
         return min(
             (self.first(situation, action, depth, informed) for action in range(3)),
             key=total,
@@ -293,6 +304,15 @@ def check_terms(small: World) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_total_and_terms_are_those_of_the_best_policy(seed: int) -> None:
     check_terms(world(seed))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_goal_that_may_come_in_sight_is_worth_the_way_to_it(seed: int) -> None:
+    """Nothing is known to be rewarded but goals, and these may be in two cells of the corridor."""
+    small = world(seed)
+    for outcome in (small.outcome, small.outcome_later):
+        outcome[3 + GRASPED, KEY] = [0, 1, 0, 0, 0, 0]
+    check_terms(replace(small, sought=True))
 
 
 @pytest.mark.parametrize("seed", range(2))
