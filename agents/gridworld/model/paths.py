@@ -156,8 +156,9 @@ class History:
 
     def head(self, length: int) -> "History":
         """The history as it was after its first slices."""
-        series = (self.action, self.heading, self.hand, self.view, self.outcome, self.faced)
-        return History(*(each[:length] for each in series), self.match)
+        names = ("action", "heading", "hand", "view", "outcome", "faced")
+        series = {name: getattr(self, name)[:length] for name in names}
+        return History(**series, match=self.match)
 
 
 @dataclass

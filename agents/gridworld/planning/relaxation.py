@@ -342,7 +342,7 @@ def act(
                         continue
                     token = likeliest_token(cells[cell], most[held, :, event]) if asis else variant
                     total = before + 1 / row[event]
-                    cause = cell, event, held, variant
+                    cause = int(cell), event, int(held), variant
                     wrote = writes[event, token, held]
                     changed |= attain(total, cause, wrote, to_token[cell], made[cell])
                     changed |= attain(total, cause, takes[event, token, held], to_hand, taken)

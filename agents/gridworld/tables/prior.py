@@ -252,7 +252,7 @@ class PooledDirichletPrior:
         evidence, entropy, alone = (
             part[..., self._base_of(heads), :] for part in self._terms_without_counts
         )
-        head, row = pooled.any(-1).nonzero()
+        head, row = np.nonzero(pooled.any(-1))
         found = self._terms(pooled[head, row], heads[head], row)
         evidence[:, head, row], entropy[:, head, row], alone[head, row] = found
         return evidence, entropy, alone
