@@ -239,15 +239,15 @@ class EpisodeFilter:
 
     def _with_room(self, before: Running, history: History) -> Running:
         """The same particles, with room for all tokens, events and places that they know of."""
-        self._make_room(before.particles.events, history)
+        events = before.particles.events
+        if before.grid.effects is self.effects():
+            path = before.grid.path(events, history)
+        else:
+            path = follow(events, history, self.effects(), self.geometry)
+        self.geometry = self.geometry.holding(path.position)
         if not self._grown(before):
             return before
         return regrown(before, self._set_up(history), history, self.generator)
-
-    def _make_room(self, events: Tensor, history: History) -> None:
-        """Let the map grow until it holds where event sequences lead."""
-        trajectory = follow(events, history, self.effects(), self.geometry)
-        self.geometry = self.geometry.holding(trajectory.position)
 
     def _set_up(self, history: History) -> Running:
         grid = self.grid()
@@ -281,7 +281,8 @@ class EpisodeFilter:
             new event sequences `(K, T)` and the episode's counts per particle.
         """
         history = self.history_of(episode)
-        self._make_room(events, history)
+        path = follow(events, history, self.effects(), self.geometry)
+        self.geometry = self.geometry.holding(path.position)
         now = self._set_up(history)
         particles = now.grid.replay(events, history, self.generator)
         now = now.holding(particles, history, now.state)

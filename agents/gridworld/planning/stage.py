@@ -214,8 +214,7 @@ def terms_of_plan(
 
 def expected_value(prospects: Sequence[Prospect]) -> Floats:
     """Value of the states after an informative step, `(N,)`."""
-    value: Floats = np.sum([one.share * one.steps.value for one in prospects], 0)
-    return value
+    return sum((one.share * one.steps.value for one in prospects), np.zeros(()))
 
 
 def _informative_terms(
