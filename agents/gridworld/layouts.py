@@ -184,7 +184,7 @@ class Layouts:
         self.repeats = int(state["repeats"])
         self.usual.load_state_dict(state["usual"])
         self.bearings.load_state_dict(state["bearings"])
-        if self.episodes:
+        if self.usual.row:
             self.bearings.learn(self.usual)
 
 
