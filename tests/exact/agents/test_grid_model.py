@@ -35,6 +35,7 @@ from aif_dcpc.agents.gridworld.model.engine_values import (
 from aif_dcpc.agents.gridworld.model.graph import BLOCK, GridModel
 from aif_dcpc.agents.gridworld.model.single_events import fitting
 from aif_dcpc.agents.gridworld.model.slice_proposal import (
+    _event_score,
     propose,
 )
 from aif_dcpc.inference import DCPC
@@ -244,3 +245,32 @@ def _particles(grid: GridConditionals, events: tuple[int, ...], world: dict) -> 
         torch.zeros(1, *past.tokens.shape), torch.tensor([MISREAD]),
     )  # fmt: skip
     return GridParticles(torch.tensor([(0, *events)]), initial, tables)
+
+
+def test_events_are_scored_by_what_is_ahead_and_in_hand(case: Case) -> None:
+    """p(event) p(outcome) of the last step given the steps before; class, grip and place by plain loops."""
+    drawn, _ = case
+    grid, history, known = drawn.grid, drawn.history, drawn.vocabulary
+    before = history.head(len(history) - 1)
+    events = drawn.particles.events[:, :-1]
+    own = grid.counts(events, drawn.particles.initial, before)
+    some = torch.tensor([0, 4, 9])
+    every = [told(drawn, n) for n in range(3)]
+    things = torch.tensor([thing_ahead(drawn, one, len(before)) for one in every])
+    passed = torch.tensor([one.passed[-2] for one in every])
+    found = _event_score(grid, own, things, passed, history, some)
+    action = history.action[-1:]
+    for n, (thing, done) in enumerate(zip(things.tolist(), passed.tolist(), strict=True)):
+        grip = grip_of(known, thing, int(history.hand[-2]))
+        context = class_of(known, thing) * own.transition.shape[3] + grip
+        place = place_of(known, thing, int(history.match[thing]), done)
+        happens = grid.memory.events.mean_at(
+            own.transition[n : n + 1, int(action)], action, torch.tensor([context])
+        )
+        for number, event in enumerate(some.tolist()):
+            row = torch.tensor([ACTIONS + event]) if event else action
+            ends = grid.memory.outcomes.mean_at(
+                own.outcome[n : n + 1, int(row)], row, torch.tensor([place])
+            )
+            expected = log(max(float(happens[0, event] * ends[0, history.outcome[-1]]), 1e-30))
+            assert float(found[n, number]) == pytest.approx(expected, rel=1e-4)
