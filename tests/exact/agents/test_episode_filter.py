@@ -11,6 +11,7 @@ from small_house import ACTIONS, FORWARD, HERE, SETTINGS, VIEW, WALKED, House
 from aif_dcpc.agents.gridworld import running as running_module
 from aif_dcpc.agents.gridworld.deeds import deeds_of
 from aif_dcpc.agents.gridworld.filter import EpisodeFilter
+from aif_dcpc.agents.gridworld.layouts import KNOWN
 from aif_dcpc.agents.gridworld.model.counts import outcome_code
 from aif_dcpc.agents.gridworld.model.engine_values import values_of
 from aif_dcpc.agents.gridworld.model.paths import ObservedEpisode
@@ -20,7 +21,6 @@ from aif_dcpc.agents.gridworld.model.vocabulary import TAKEN, UNCHANGED
 from aif_dcpc.agents.gridworld.planning.belief import Belief, belief_of
 from aif_dcpc.agents.gridworld.running import set_up, start
 from aif_dcpc.agents.gridworld.settings import InferenceSettings
-from aif_dcpc.agents.gridworld.usual_map import KNOWN
 
 
 def fresh(seed: int = 0, **inference: int) -> EpisodeFilter:
