@@ -106,8 +106,8 @@ class UsualMap:
             self.times[:, None] - np.eye(tokens), np.zeros((len(self.row), 1, tokens)), 1
         )
         others[:, -1] = self.times  # of no episode is taken out
-        none = (others <= 0).all(-1, keepdims=True)
-        mostly = np.append(others, none, -1).argmax(-1)  # (places, tokens + 1)
+        alone: Floats = (others <= 0).all(-1, keepdims=True).astype(float)
+        mostly = np.append(others, alone, -1).argmax(-1)  # (places, tokens + 1)
         self.kind = mostly[:, -1]
         self.of_kind = np.tile(self.common, (tokens + 1, 1))
         np.add.at(self.of_kind, (mostly[:, :-1], np.arange(tokens)), self.times)
