@@ -30,9 +30,10 @@ def knowledge_of(view: EgocentricView, settings: HierarchicalSettings) -> tuple[
         "which tokens are of one kind, of one colour, and in one state, by numbers without a meaning: "
         "what an action does hangs on kind and state of the thing ahead, on kind and state of the "
         "thing in hand, and on whether both have the same colour",
-        "an episode may be laid out as earlier ones were, seen from where it began: cells that were "
-        "not seen yet are then expected to hold what they held, once two episodes were alike; else what "
-        "usually stood there, in episodes like this one first, as far as that has foretold anything before",
+        "an episode may be laid out as earlier ones were; where it began on the map that all share is "
+        "inferred. Cells that were not seen yet are then expected to hold what they held, once two episodes "
+        "were alike; else what usually stood there, in episodes like this one first, or where others had the "
+        "like, as far as that has foretold anything before; what every episode had one of is still to be found",
         "where its place is, is inferred as if maps were independent; a cell's token depends on what stands next "
         "to it in the view that shows it first, along the column and along the row, in a way that is "
         "learned",

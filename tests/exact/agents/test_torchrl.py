@@ -148,6 +148,20 @@ def test_reward_and_ending_are_those_that_the_model_observes():
     assert torch.equal(found["done"], found["terminated"])
 
 
+def test_a_world_model_names_what_it_reads_and_writes():
+    """So that its parts can be put into sequences of torchrl's."""
+    model = ImaginedEnv(looked(pushed(told=True))).world_model
+    transition, consequences = model.get_transition_model_operator(), model.get_reward_operator()
+    carried = transition.in_keys[:-1]
+    assert {("world", name) for name in ("x", "o", "gain", "over")} <= set(carried)
+    assert transition.in_keys[-1] == "action"
+    assert transition.out_keys == [*carried, "o"]
+    assert consequences.in_keys == ["o", ("world", "gain"), ("world", "over")]
+    assert consequences.out_keys == ["reward", "terminated", "done"]
+    plain = ImaginedEnv(looked(pushed())).world_model.get_reward_operator()
+    assert plain.in_keys == ["o"]
+
+
 def test_some_trajectories_may_begin_anew():
     env = ImaginedEnv(looked(pushed()), batch_size=4)
     found = env.rollout(2, lambda td: td.set("action", torch.full((4, 1), 5.0)))[:, -1]
