@@ -63,17 +63,17 @@ class Bearings:
         self.lain = [*self.lain, shift][-number:]
 
     def lay_anew(self, usual: UsualMap) -> None:
-        """Lay the next few earlier episodes where they fit best among the others."""
-        for number in range(ANEW):
-            row = (self.episodes.total() * ANEW + number) % len(self.lain)
+        """Lay the next few earlier episodes, if there are any, where they fit best among the others."""
+        every = self.episodes.total()
+        for number in range(ANEW if every > 1 else 0):
+            row = (every * ANEW + number) % len(self.lain)
             here = self.lain[row]
             own = moved(usual.map(row), (-here[0], -here[1]))
             self.learn(usual, without=row)
-            if self.episodes.total() > 1:
-                self.episodes[here] -= 1
-                self.episodes += Counter()  # forgets what no episode has
-                self.lain[row] = self.likely(own)[0][1]
-                self.episodes[self.lain[row]] += 1
+            self.episodes[here] -= 1
+            self.episodes += Counter()  # forgets what no episode has
+            self.lain[row] = self.likely(own)[0][1]
+            self.episodes[self.lain[row]] += 1
             if self.lain[row] != here:
                 usual.put(row, moved(own, self.lain[row]))
         self.learn(usual)
@@ -89,7 +89,7 @@ class Bearings:
         met = times.sum(1, keepdims=True)
         ratio = np.log((times + MASS * common) / (met + MASS) / common)
         self.log_ratio = np.zeros((len(self.column), *size))
-        self.log_ratio[:, *(places - self.corner).T] = np.where(met > 0, ratio, 0).T
+        self.log_ratio[:, *(places - self.corner).T] = ratio.T  # 0 where nothing was met
         self.log_ratio = np.round(PART * self.log_ratio * STEP) / STEP
         self.shown = {}
         self.total = _square(0.0)

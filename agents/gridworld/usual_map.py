@@ -98,7 +98,7 @@ class UsualMap:
 
     def _learn(self) -> None:
         """Reckon what follows from the maps."""
-        self.times = self._counts(np.ones(len(self.maps)))
+        self.times = self.times_without(None)
         tokens = self.times.shape[1]
         self.common = np.append(self.times.sum(0), 0) + 0.5
         self.common /= self.common.sum()

@@ -38,9 +38,8 @@ def state_space(length: int, batch: int, device: str) -> tuple[GraphicalModel, d
     data = torch.randn(batch, length, DIMENSION, generator=generator).to(device)
     model = GraphicalModel()
     start = Independent(Normal(torch.zeros(DIMENSION, device=device), 1.0), 1)
-    moved, seen = torch.tensor(
-        [0.5, 0.7], device=device
-    )  # a number of Python's would wait for a GPU
+    # a kernel that takes a number of Python's would wait for a GPU
+    moved, seen = torch.tensor([0.5, 0.7], device=device)
     model.add_site(
         "s",
         lambda s: Independent(Normal(s @ turn.mT, moved), 1),

@@ -139,9 +139,8 @@ def _tried(
     which = none if kept is None else torch.searchsorted(some, kept.contiguous())
     misread = particles.tables.misread
     shape = len(cells), len(grid.effects.known) + 1, cells.shape[2]
-    number = torch.rand(
-        shape, generator=generator
-    ).numpy()  # those of the last are for what is kept
+    # those of the last are for what is kept
+    number = torch.rand(shape, generator=generator).numpy()
     tokens, score = take_view(
         segments.seen.numpy(),
         sightings.code.numpy(),

@@ -111,9 +111,8 @@ class Search:
         self.region = region
         self.budget = budget
         self.relaxation = Relaxation(tables, region)
-        self.likeliest = tables.transition.max(
-            0
-        )  # p(event) by the action that most likely brings it about
+        # p(event) by the action that most likely brings it about
+        self.likeliest = tables.transition.max(0)
         most = np.maximum(tables.writes, tables.takes).max((1, 2))
         self.effects: list[int] = np.flatnonzero(most >= 0).tolist()
         lasting = belief.cells if belief.later is None else belief.later

@@ -99,6 +99,11 @@ def test_a_room_that_is_entered_elsewhere_is_recalled_as_it_lies_now() -> None:
     assert after.cells[there[2, 7]].argmax() == 2 and after.cells[there[2, 7], 2] > 0.8
     assert after.cells[there[8, 2], 1] > 0.8 and after.seen[there[8, 2]]
     assert (after.cells[known] == 1 / 3).all()
+    # a layout that is known goes before what is usual
+    layouts.known = [Layout({**room, (4, 7): GOAL}, 6)]
+    layouts.repeats = 5
+    other = layouts.recall(belief, places, [FLOOR, WALL, GOAL], seen)
+    assert after.cells[there[4, 7]].argmax() == 0 and other.cells[there[4, 7]].argmax() == 2
 
 
 def test_layouts_are_kept_in_checkpoints() -> None:

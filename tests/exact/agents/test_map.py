@@ -43,8 +43,10 @@ def test_cells_are_laid_out_without_wrapping() -> None:
             assert (places == (y + away, x + away)).all(1).any()
 
 
-def learner(**settings: object) -> tuple[HierarchicalAgent, object]:
-    env = envs.make("MiniGrid", id="MiniGrid-Empty-16x16-v0")
+def learner(
+    id: str = "MiniGrid-Empty-16x16-v0", view_size: int = 7, **settings: object
+) -> tuple[HierarchicalAgent, object]:
+    env = envs.make("MiniGrid", id=id, agent_view_size=view_size)
     view = EgocentricView(**env.metadata["egocentric_view"])
     agent = agents.make(
         "hierarchical",
@@ -102,16 +104,7 @@ def test_all_that_is_given_is_told() -> None:
 def test_an_agent_that_was_there_twice_knows_where_the_goal_is_before_it_sees_it() -> None:
     """A room of 6 x 6, larger than a view of 3 x 3: in the third episode the goal is believed in from the start."""
     torch.set_num_threads(1)
-    env = envs.make("MiniGrid", id="MiniGrid-Empty-6x6-v0", agent_view_size=3)
-    view = EgocentricView(**env.metadata["egocentric_view"])
-    agent = agents.make(
-        "hierarchical",
-        observation_space=env.observation_space,
-        action_space=env.action_space,
-        metadata={**env.metadata, "egocentric_view": view},
-        settings={},
-        seed=0,
-    )
+    agent, env = learner("MiniGrid-Empty-6x6-v0", view_size=3)
     for episode in range(3):
         observation, _ = env.reset(seed=episode)
         agent.begin(seed=episode)

@@ -102,6 +102,9 @@ def test_what_there_is_one_of_is_where_nothing_was_seen_yet() -> None:
     expected = rest / (rest + 1 - 20.5 / 21)
     assert sum(left[place] for place in INSIDE[-2:]) == pytest.approx(expected, rel=1e-3)
     assert expected > 0.5 > 0.2 > sum(every[place][1] for place in INSIDE[-2:])
+    for place in INSIDE[-2:]:  # what else may stand there makes room
+        row = usual.row[place]
+        assert usual.told(seen)[row].sum() == pytest.approx(alone.told(seen)[row].sum(), abs=1e-5)
     found = told(usual, {**seen, INSIDE[0]: GOAL}, [FLOOR, GOAL])
     assert max(found[place][1] for place in INSIDE[-2:]) < 0.1  # it was seen: there is no other
 

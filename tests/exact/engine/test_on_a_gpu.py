@@ -1,14 +1,15 @@
 """The engine on a GPU: it never waits, and launches sweeps whole to the same numbers (skipped where there is none)."""
 
 import warnings
-from contextlib import contextmanager
 
 import pytest
 import torch
 from torch import nn
-from torch.distributions import Independent, Normal
+from torch.distributions import Normal
 
-from aif_dcpc.inference import DCPC, GraphicalModel, lag
+from aif_dcpc.experiments.benchmarks.batches import never_waiting
+from aif_dcpc.experiments.benchmarks.sweeps import state_space
+from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.images import dlgm
 from aif_dcpc.inference.learning import parameter_groups, reuse_gradients_step
 from aif_dcpc.inference.model.captured import Captured
@@ -17,32 +18,9 @@ from aif_dcpc.inference.recycled_gradients import CompiledEvaluation, evaluated
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-@contextmanager
-def never_waiting():
-    """Raise where the host waits for the device."""
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-
-
-def series(length=40, batch=3):
+def series():
     """A linear-Gaussian series with four dimensions, data drawn at random."""
-    device = "cuda"
-    moved, seen = torch.tensor([0.5, 0.7], device=device)
-    start = Independent(Normal(torch.zeros(4, device=device), torch.ones(4, device=device)), 1)
-    model = GraphicalModel()
-    model.add_site(
-        "s",
-        lambda s: Independent(Normal(0.9 * s, moved), 1),
-        parents=[lag("s")],
-        initial=lambda: start,
-        scope="slice",
-    )
-    model.add_site("o", lambda s: Independent(Normal(s, seen), 1), parents=["s"], scope="slice")
-    data = torch.randn(batch, length, 4, generator=torch.Generator().manual_seed(0))
-    return model, {"o": data.to(device)}
+    return state_space(40, 3, "cuda")
 
 
 def constant_and_counts():
