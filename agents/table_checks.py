@@ -17,9 +17,10 @@ def check_chances(what: str, chances: Floats, shape: tuple[int | None, ...], axi
     if not fits or not chances.size:
         wanted_shape = str(shape).replace("None", "any")
         raise AgentError(f"{what}: expected shape {wanted_shape}, found {chances.shape}.")
-    if not (chances >= 0).all():
+    least = chances.min()
+    if not least >= 0:
         raise AgentError(
-            f"{what}: expected probabilities, found {float(chances.min()):.4g} as the least; are "
+            f"{what}: expected probabilities, found {float(least):.4g} as the least; are "
             "these logarithms, or NaN?"
         )
     wrong = np.abs(chances.sum(axis) - 1)

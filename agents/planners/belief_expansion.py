@@ -1,6 +1,7 @@
 """Expanding a graph of beliefs, breadth first, all beliefs of a level in array operations."""
 
 import time
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import xlogy
@@ -12,6 +13,22 @@ from aif_dcpc.agents.planners.graph_values import Graph
 
 RESOLUTION = 1e9  # beliefs that agree in every state to one part in so many are the same node
 CHUNK = 2**23  # numbers that are held at once, about
+
+
+class Outcomes(NamedTuple):
+    """What follows from some rows.
+
+    Attributes:
+        predicted: `(rows, S)` the next state.
+        rows: `(m,)` the row of each outcome that can occur.
+        chances: `(m,)` its probability.
+        after: `(m, S)` the belief after it.
+    """
+
+    predicted: Floats
+    rows: Ints
+    chances: Floats
+    after: Floats
 
 
 class Expansion:
@@ -31,6 +48,7 @@ class Expansion:
         self.counts: list[Ints] = []
         self.chances: list[Floats] = []
         self.children: list[Ints] = []
+        self.first: Outcomes | None = None
 
     @property
     def closed(self) -> bool:
@@ -73,16 +91,17 @@ class Expansion:
         if last:
             self._lead_nowhere(len(predicted))
             return beliefs[:0]
-        rows, seen, after = self.steps.after(predicted, outcomes)
+        rows, chances, after = self.steps.after(predicted, outcomes)
+        self.first = self.first or Outcomes(predicted, rows, chances, after)
         self.counts.append(np.bincount(rows, minlength=len(predicted)))
-        self.chances.append(outcomes[rows, seen])
+        self.chances.append(chances)
         known = len(self.known)
         nodes = self.known
         child = np.array([nodes.setdefault(key, len(nodes)) for key in keys_of(after)])
         self.children.append(child)
         # numbers are given in the order of first sight
-        highest = np.maximum.accumulate(np.concatenate([[known - 1], child]))
-        return after[child > highest[:-1]]
+        fresh = np.arange(known, len(nodes))
+        return after[np.maximum.accumulate(child).searchsorted(fresh)]
 
     def _lead_nowhere(self, rows: int) -> None:
         """Give each row one edge, since every row has one; it leads to a node of no value."""
@@ -116,16 +135,15 @@ class Expansion:
         that of the beliefs after each outcome.
         """
         steps = self.steps
-        first = self.costs[0][: steps.model.num_actions]
         belief = self.levels[0]
-        predicted = steps.predict(belief)
-        outcomes = steps.outcomes(predicted)
-        rows, seen, after = steps.after(predicted, outcomes)
-        gained = information_by_posteriors(predicted, rows, outcomes[rows, seen], after)
-        second = -expectation(predicted, steps.log_preference) - gained
+        if self.first is None:  # one step is all that is looked ahead
+            predicted = steps.predict(belief)
+            self.first = Outcomes(predicted, *steps.after(predicted, steps.outcomes(predicted)))
+        gained = information_by_posteriors(*self.first)
+        second = -expectation(self.first.predicted, steps.log_preference) - gained
         if steps.novelty is not None:
             second = second - steps.novelty_of(belief, steps.novelty)
-        return first, second
+        return self.costs[0][: steps.model.num_actions], second
 
 
 def keys_of(beliefs: Floats) -> list[bytes]:

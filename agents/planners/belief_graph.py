@@ -143,17 +143,17 @@ class BeliefGraph:
         leaves = np.zeros(len(beliefs))
         if self.horizon_value is not None:
             leaves = np.asarray(self.horizon_value(beliefs), float)
-        costs, choices = graph.backwards(depth, self.discount, leaves)
+        costs, later = graph.backwards(depth, self.discount, leaves)
 
         def terms() -> dict[str, torch.Tensor]:
-            rows, last = graph.forwards(depth, self.discount, choices)
+            rows, last = graph.forwards(depth, self.discount, later)
             found = expected_terms(steps, beliefs, rows)
             if self.horizon_value is not None:
                 found["horizon_value"] = weighted(last, leaves)
             return {name: torch.from_numpy(value) for name, value in found.items()}
 
         return Plan(
-            policies=steps.model.action_values[:, None],
+            policies=steps.policies,
             expected_free_energy=torch.from_numpy(costs),
             terms=Deferred(terms),
             nodes=len(graph.cost),

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.special import xlogy
+from torch import Tensor
 
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.errors import AgentError
@@ -116,6 +117,16 @@ class FiniteSteps:
         return self.log_preference - self.ambiguity
 
     @cached_property
+    def worth_is_finite(self) -> bool:
+        """Whether nothing can occur that must not."""
+        return bool(np.isfinite(self.worth).all())
+
+    @cached_property
+    def policies(self) -> Tensor:
+        """One action each, `(A, 1, *event)`."""
+        return self.model.action_values[:, None]
+
+    @cached_property
     def points(self) -> bool:
         """Whether whatever is seen identifies the state."""
         return bool((np.count_nonzero(self.by_outcome, 1) == 1).all())
@@ -149,22 +160,24 @@ class FiniteSteps:
             predicted: `(n * A, S')`, of the same beliefs.
             outcomes: `(n * A, O)`, of these.
         """
-        cost: Floats = -entropy(outcomes, 1) - expectation(predicted, self.worth)
+        worth = predicted @ self.worth if self.worth_is_finite else expectation(predicted, self.worth)
+        cost: Floats = xlogy(outcomes, outcomes).sum(1) - worth
         if self.novelty is not None:
             cost -= self.novelty_of(beliefs, self.novelty)
         return cost
 
-    def after(self, predicted: Floats, outcomes: Floats) -> tuple[Ints, Ints, Floats]:
+    def after(self, predicted: Floats, outcomes: Floats) -> tuple[Ints, Floats, Floats]:
         """Beliefs after every outcome that can occur.
 
         Returns:
-            rows `(m,)`, outcomes `(m,)` and beliefs `(m, S)`, sorted by row.
+            rows `(m,)`, chances of the outcomes `(m,)` and beliefs `(m, S)`, sorted by row.
         """
-        rows, seen = np.nonzero(outcomes)
+        rows, seen = outcomes.nonzero()
+        chances = outcomes[rows, seen]
         beliefs = predicted[rows]
         beliefs *= self.by_outcome[seen]
-        beliefs /= beliefs.sum(1, keepdims=True)
-        return rows, seen, beliefs
+        beliefs /= chances[:, None]
+        return rows, chances, beliefs
 
     # -- terms -------------------------------------------------------------------------------------
 

@@ -37,8 +37,10 @@ class Graph:
         """Number of nodes that are reached after so many steps or fewer."""
         return self.level_ends[min(steps, len(self.level_ends) - 1)]
 
-    def backwards(self, depth: int, discount: float, leaves: Floats) -> tuple[Floats, list[Ints]]:
-        """Find the best action of every node for every number of steps that remain.
+    def backwards(
+        self, depth: int, discount: float, leaves: Floats
+    ) -> tuple[Floats, list[Floats]]:
+        """Find what each action of every node costs, for every number of steps that remain.
 
         Args:
             depth: steps to look ahead from the first node.
@@ -47,18 +49,14 @@ class Graph:
 
         Returns:
             the expected free energy of the first node's actions, `(A,)`; and for 1 .. depth - 1
-                remaining steps the best action of the nodes that may then be reached.
+                remaining steps that of each action of the nodes that may then be reached.
         """
         values = leaves
-        choices: list[Ints] = []
-        for remaining in range(1, depth + 1):
-            costs = self.step_back(values, discount, self.reached(depth - remaining))
-            if remaining == depth:
-                break
-            best = costs.argmin(1)
-            choices.append(best)
-            values = costs[np.arange(len(best)), best]
-        return costs[0], choices
+        later: list[Floats] = []
+        for remaining in range(1, depth):
+            later.append(self.step_back(values, discount, self.reached(depth - remaining)))
+            values = later[-1].min(1)
+        return self.step_back(values, discount, 1)[0], later
 
     def step_back(self, values: Floats, discount: float, num_nodes: int) -> Floats:
         """Return the cost of each action of the first nodes, `(nodes, A)`, given what follows."""
@@ -69,8 +67,8 @@ class Graph:
         )
         return (self.cost[:rows] + discount * later).reshape(num_nodes, self.num_actions)
 
-    def forwards(self, depth: int, discount: float, choices: list[Ints]) -> tuple[Floats, Floats]:
-        """Follow each first action by the best ones.
+    def forwards(self, depth: int, discount: float, later: list[Floats]) -> tuple[Floats, Floats]:
+        """Follow each first action by the best ones, given what `backwards` found of later ones.
 
         Returns:
             how often each row is taken, discounted, `(A, rows)`, and each node is reached after the
@@ -84,7 +82,7 @@ class Graph:
             rows += now
             nodes = discount * self._children(now)
             if remaining:
-                best = choices[remaining - 1]
+                best = later[remaining - 1].argmin(1)
                 now = np.zeros_like(rows)
                 taken = np.arange(len(best)) * self.num_actions + best
                 now[:, taken] = nodes[:, : len(best)]
