@@ -160,7 +160,9 @@ class FiniteSteps:
             predicted: `(n * A, S')`, of the same beliefs.
             outcomes: `(n * A, O)`, of these.
         """
-        worth = predicted @ self.worth if self.worth_is_finite else expectation(predicted, self.worth)
+        worth = (
+            predicted @ self.worth if self.worth_is_finite else expectation(predicted, self.worth)
+        )
         cost: Floats = xlogy(outcomes, outcomes).sum(1) - worth
         if self.novelty is not None:
             cost -= self.novelty_of(beliefs, self.novelty)

@@ -37,9 +37,7 @@ class Graph:
         """Number of nodes that are reached after so many steps or fewer."""
         return self.level_ends[min(steps, len(self.level_ends) - 1)]
 
-    def backwards(
-        self, depth: int, discount: float, leaves: Floats
-    ) -> tuple[Floats, list[Floats]]:
+    def backwards(self, depth: int, discount: float, leaves: Floats) -> tuple[Floats, list[Floats]]:
         """Find what each action of every node costs, for every number of steps that remain.
 
         Args:
