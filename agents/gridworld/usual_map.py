@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import softmax
+from scipy.special import gammaln, softmax
 
 from aif_dcpc.agents.arrays import Floats, Ints
 
@@ -116,6 +116,14 @@ class UsualMap:
         met = self.times.sum(1) > 1
         at_one_place = (stands.sum(1) == 1) & stands[:, met].any(1)
         self.once = (at_one_place.sum(0) + 0.5) / (len(self.maps) + 1)
+        known = np.append(self.times, np.zeros((len(self.times), 1)), 1)[:, :tokens]
+        base = self.of_kind[self.kind, :-1]
+        without = self.of_kind[mostly[:, :-1], np.arange(tokens)]
+        self.place_of = np.zeros_like(known)
+        for column in np.flatnonzero(self.once > ONCE):
+            self.place_of[:, column] = places_of_one(
+                self.times[:, column], base[:, column], without[:, column]
+            )
 
     def _numbers(self, seen: Places) -> tuple[Ints, Ints]:
         """Numbers of the places of a map that are known, and of what stands there, a new token's last."""
@@ -204,11 +212,11 @@ class UsualMap:
         missing = self.once > ONCE
         missing[[self.column[token] for token in {*seen.values()} & self.column.keys()]] = False
         for column in np.flatnonzero(missing):
-            here = told[unseen, column]
+            here = self.place_of[unseen, column]
             sure = placed * self.once[column]
-            rest = sure * here.sum() / max(told[:, column].sum(), TINY)
+            rest = sure * here.sum()
             chance = rest / (rest + 1 - sure) * here / max(here.sum(), TINY)
-            told[unseen] *= ((1 - chance) / (1 - here))[:, None]
+            told[unseen] *= ((1 - chance) / (1 - told[unseen, column]))[:, None]
             told[unseen, column] = chance
         return told
 
@@ -253,6 +261,33 @@ class UsualMap:
         self.maps = np.array(state["maps"], np.int64).reshape(len(state["maps"]), len(self.row))
         self.evidence = np.array(state["evidence"], float)
         self._learn()
+
+
+def places_of_one(times: Floats, base: Floats, without: Floats) -> Floats:
+    """Where that is of which every episode has one: a Dirichlet process over places, `(places,)`.
+
+        p(place) = (episodes in which it stood there + A base(place)) / (episodes + A)
+
+    with A weighed by the evidence of all episodes (Antoniak 1974).
+
+    Args:
+        times: `(places,)` in how many episodes it stood at each place.
+        base: `(places,)` how likely it is at places of that kind.
+        without: the same, by what stood at a place without one episode in which it did.
+    """
+    total = base.sum()
+    share = base / total
+    masses = MASSES[:-1, None]
+    met = times > 0
+    first = masses * np.maximum(without[met] / total, TINY)
+    number = times.sum()
+    evidence = (gammaln(first + times[met]) - gammaln(first)).sum(1)
+    evidence += (gammaln(masses) - gammaln(masses + number))[:, 0]
+    anywhere = (times[met] * np.log(np.maximum(without[met] / total, TINY))).sum()
+    weights = softmax(np.append(evidence, anywhere))
+    placed = (times + masses * share) / (number + masses)
+    found: Floats = weights @ np.concatenate([placed, share[None]])
+    return found
 
 
 def _trust(times: Floats, masses: Floats) -> Floats:
