@@ -10,8 +10,8 @@ by all, then without regard to the place:
     kind(token)              = how often it stood at places where others have mostly what they have here
 
 (a goal that is somewhere else each time may be wherever there is mostly floor). What every episode has
-just one of, and was not seen yet, is where nothing was seen yet. Without regard to the place stands
-what is believed of any. How much likeness (L, B) and places (A) matter is
+just one of, and was not seen yet, is where nothing was seen yet (`one_of_a_kind`). Without regard to
+the place stands what is believed of any. How much likeness (L, B) and places (A) matter is
 itself learned: all combinations of `LIKENESS`, `NEAR` and `MASSES` are weighed by how well they
 foretold every cell of earlier episodes, and of this one, from the others (the prequential approach of
 Dawid 1984, with the pseudo-likelihood of Besag 1975).
@@ -22,9 +22,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import gammaln, softmax
+from scipy.special import softmax
 
 from aif_dcpc.agents.arrays import Floats, Ints
+from aif_dcpc.agents.gridworld.one_of_a_kind import OneOfAKind
 
 LIKENESS = np.array([0.5, 2.0])  # L
 NEAR = np.array([1.0, 10.0, np.inf])  # B; the last: all episodes count alike
@@ -55,6 +56,7 @@ class UsualMap:
             for all that are new.
         once: `(tokens,)` in which share of the episodes a token stood at just one place, and at one
             that others have shown.
+        ones: tokens that most episodes have one of, by number.
     """
 
     def __init__(self) -> None:
@@ -116,14 +118,12 @@ class UsualMap:
         met = self.times.sum(1) > 1
         at_one_place = (stands.sum(1) == 1) & stands[:, met].any(1)
         self.once = (at_one_place.sum(0) + 0.5) / (len(self.maps) + 1)
-        known = np.append(self.times, np.zeros((len(self.times), 1)), 1)[:, :tokens]
         base = self.of_kind[self.kind, :-1]
         without = self.of_kind[mostly[:, :-1], np.arange(tokens)]
-        self.place_of = np.zeros_like(known)
-        for column in np.flatnonzero(self.once > ONCE):
-            self.place_of[:, column] = places_of_one(
-                self.times[:, column], base[:, column], without[:, column]
-            )
+        self.ones = {
+            column: OneOfAKind.of(self.maps, column, base[:, column], without[:, column])
+            for column in np.flatnonzero(self.once > ONCE).tolist()
+        }
 
     def _numbers(self, seen: Places) -> tuple[Ints, Ints]:
         """Numbers of the places of a map that are known, and of what stands there, a new token's last."""
@@ -203,16 +203,17 @@ class UsualMap:
     def _elsewhere(self, told: Floats, seen: Places, placed: float) -> Floats:
         """The same, given that what there is one of and was not seen yet is at a place that was not.
 
-        With e how sure that is, and R the share of all that is told of it which unseen places have, it is
-        at one of them with probability e R / (e R + 1 - e). Places matter with probability `placed`.
+        With e how sure that is, and R how likely it is at an unseen place if it is at any that is known, it
+        is at one of them with probability e R / (e R + 1 - e). Places matter with probability `placed`.
         """
-        unseen = np.array([place not in seen for place in self.row], bool)
+        now = np.full(len(self.row), -1)
+        places, tokens = self._numbers(seen)
+        now[places] = tokens
+        unseen = now < 0
         if not unseen.any():
             return told
-        missing = self.once > ONCE
-        missing[[self.column[token] for token in {*seen.values()} & self.column.keys()]] = False
-        for column in np.flatnonzero(missing):
-            here = self.place_of[unseen, column]
+        for column in self.ones.keys() - {self.column.get(token) for token in seen.values()}:
+            here = self.ones[column].told(now)[unseen]
             sure = placed * self.once[column]
             rest = sure * here.sum()
             chance = rest / (rest + 1 - sure) * here / max(here.sum(), TINY)
@@ -261,33 +262,6 @@ class UsualMap:
         self.maps = np.array(state["maps"], np.int64).reshape(len(state["maps"]), len(self.row))
         self.evidence = np.array(state["evidence"], float)
         self._learn()
-
-
-def places_of_one(times: Floats, base: Floats, without: Floats) -> Floats:
-    """Where that is of which every episode has one: a Dirichlet process over places, `(places,)`.
-
-        p(place) = (episodes in which it stood there + A base(place)) / (episodes + A)
-
-    with A weighed by the evidence of all episodes (Antoniak 1974).
-
-    Args:
-        times: `(places,)` in how many episodes it stood at each place.
-        base: `(places,)` how likely it is at places of that kind.
-        without: the same, by what stood at a place without one episode in which it did.
-    """
-    total = base.sum()
-    share = base / total
-    masses = MASSES[:-1, None]
-    met = times > 0
-    first = masses * np.maximum(without[met] / total, TINY)
-    number = times.sum()
-    evidence = (gammaln(first + times[met]) - gammaln(first)).sum(1)
-    evidence += (gammaln(masses) - gammaln(masses + number))[:, 0]
-    anywhere = (times[met] * np.log(np.maximum(without[met] / total, TINY))).sum()
-    weights = softmax(np.append(evidence, anywhere))
-    placed = (times + masses * share) / (number + masses)
-    found: Floats = weights @ np.concatenate([placed, share[None]])
-    return found
 
 
 def _trust(times: Floats, masses: Floats) -> Floats:
