@@ -21,6 +21,8 @@ from aif_dcpc.agents.gridworld.tables.prior import PooledDirichletPrior
 from aif_dcpc.agents.gridworld.tables.summary import Summary
 
 REMEMBERED = 3  # views of each pose
+REWARDED = np.array([False, False, True, False, False, True])  # outcomes 3 * terminated + sign + 1
+LIKELY = 0.5  # probability of reward from which a token counts as rewarded
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,14 @@ class PosteriorTables:
         actions = np.arange(self.num_actions)[:, None]
         events = np.arange(self.num_events)[None]
         return np.where(events == 0, actions, self.num_actions + events)
+
+
+def rewarded_tokens(tables: PosteriorTables) -> npt.NDArray[np.bool_]:
+    """Which tokens ahead some action is likely to be rewarded for, whatever is in hand, `(V,)`."""
+    of_rows = tables.outcome[..., REWARDED].sum(-1)[:, tables.outcome_rows()]  # (2, A, E, V)
+    chance = np.einsum("avce,paev->pacv", tables.transition, of_rows)
+    found: npt.NDArray[np.bool_] = chance.max((0, 1, 2)) > LIKELY
+    return found
 
 
 def tables_of(

@@ -15,21 +15,12 @@ import numpy as np
 
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
-from aif_dcpc.agents.gridworld.planning.belief import PosteriorTables
-from aif_dcpc.agents.gridworld.planning.stage import Bools, Prospect, expected_value
+from aif_dcpc.agents.gridworld.planning.belief import PosteriorTables, rewarded_tokens
+from aif_dcpc.agents.gridworld.planning.stage import Prospect, expected_value
 from aif_dcpc.agents.gridworld.planning.terms import NUM_TERMS
 from aif_dcpc.agents.preferences import Preferences
 
-REWARDED = np.array([False, False, True, False, False, True])  # outcomes 3 * terminated + sign + 1
-SURE = 0.5  # probability from which a token is rewarded, or a cell known to hold one
-
-
-def rewarded_tokens(tables: PosteriorTables) -> Bools:
-    """Which tokens ahead some action is likely to be rewarded for, whatever is in hand, `(V,)`."""
-    of_rows = tables.outcome[..., REWARDED].sum(-1)[:, tables.outcome_rows()]  # (2, A, E, V)
-    chance = np.einsum("avce,paev->pacv", tables.transition, of_rows)
-    found: Bools = chance.max((0, 1, 2)) > SURE
-    return found
+SURE = 0.5  # probability from which a cell is known to hold something rewarded
 
 
 def log_chance_of_none(cells: Floats, tables: PosteriorTables) -> Floats | None:

@@ -7,12 +7,19 @@ import numpy as np
 
 from aif_dcpc.agents.arrays import Ints
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
-from aif_dcpc.agents.gridworld.planning.belief import REMEMBERED, Belief, PosteriorTables
+from aif_dcpc.agents.gridworld.planning.belief import (
+    REMEMBERED,
+    Belief,
+    PosteriorTables,
+    rewarded_tokens,
+)
+
+PROMISING = 0.02  # probability of something rewarded from which a cell is worth planning for
 
 
 @dataclass(frozen=True)
 class Region:
-    """The part of the map worth planning in: what was seen, the agent, and one cell around.
+    """The part of the map worth planning in: the agent, what was seen, or may be rewarded, and one cell around.
 
     State s = heading * cells + cell; cell index `cells` stands for everything outside.
 
@@ -73,11 +80,12 @@ class Region:
 def region_of(
     belief: Belief, tables: PosteriorTables, geometry: Geometry, last: Region | None = None
 ) -> Region:
-    """The bounding box of seen cells and poses, with a margin of one.
+    """The bounding box of poses and of cells that were seen or may well hold what is rewarded, and one around.
 
     The last region is returned if it still fits.
     """
-    places = geometry.unwrapped(belief.origin)[belief.seen]
+    promising = belief.cells[:, rewarded_tokens(tables)].sum(1) > PROMISING
+    places = geometry.unwrapped(belief.origin)[belief.seen | promising]
     places = np.concatenate([places, belief.pose[:, :2]])
     top, left = (places.min(0) - 1).tolist()
     rows, columns = (places.max(0) - (top, left) + 2).tolist()

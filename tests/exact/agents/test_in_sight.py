@@ -9,11 +9,8 @@ import numpy as np
 import pytest
 
 from aif_dcpc.agents.gridworld.model.geometry import geometry_of
-from aif_dcpc.agents.gridworld.planning.in_sight import (
-    log_chance_of_none,
-    rewarded_tokens,
-    way_through,
-)
+from aif_dcpc.agents.gridworld.planning.belief import rewarded_tokens
+from aif_dcpc.agents.gridworld.planning.in_sight import log_chance_of_none, way_through
 from aif_dcpc.agents.protocol import EgocentricView
 
 FLOOR, GOAL, KEY, PIT = range(4)

@@ -70,6 +70,21 @@ def corridor(
     return belief, tables, region_of(belief, tables, geometry), geometry
 
 
+@pytest.mark.parametrize(("chance", "columns"), [(0.03, 9), (0.01, 4)])
+def test_a_plan_reaches_to_where_the_reward_may_well_be(chance: float, columns: int) -> None:
+    belief, tables, region, geometry = corridor([FLOOR, FLOOR], spoils=0.0, grasps=1.0)
+    assert region.shape == (3, 4)
+    outcome = np.zeros_like(tables.outcome)
+    outcome[..., 1] = 1
+    outcome[:, 3 + AHEAD, GOAL] = np.eye(6)[5]
+    y, x = geometry.start
+    cells = belief.cells.copy()
+    cells[y * 16 + x + 6] = [0, 1 - chance, chance, 0]
+    tables = replace(tables, outcome=outcome)
+    found = region_of(replace(belief, cells=cells), tables, geometry)
+    assert found.shape == (3, columns)
+
+
 def test_a_harm_that_was_foreseen_is_not_forgotten_after_a_detour() -> None:
     """Three abstract states: as it is, goal spoiled, key taken. With the key in hand the search opens nothing more."""
     belief, tables, region, _ = corridor([FLOOR, GOAL, FLOOR, FLOOR, KEY], spoils=0.5, grasps=1.0)
