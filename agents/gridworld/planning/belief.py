@@ -48,6 +48,7 @@ class PosteriorTables:
         resolved: the same, once it is known which twin is wanted, for each that it may be, evenly;
             none where nothing is open.
         twins: slots of these.
+        of_any_size: the same, where each reward counts as a whole one; None where all are of a size.
     """
 
     transition: Floats
@@ -67,6 +68,7 @@ class PosteriorTables:
     arrivals: ArrivalTables | None = None
     resolved: tuple[ArrivalTables, ...] = ()
     twins: tuple[int, ...] = ()
+    of_any_size: "PosteriorTables | None" = None
 
     @property
     def num_actions(self) -> int:

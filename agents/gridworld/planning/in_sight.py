@@ -25,7 +25,10 @@ SURE = 0.5  # probability from which a token is rewarded, or a cell known to hol
 
 
 def rewarded_tokens(tables: PosteriorTables) -> Bools:
-    """Which tokens ahead some action is likely to be rewarded for, whatever is in hand, `(V,)`."""
+    """Which tokens ahead some action is likely to be rewarded for, whatever is in hand, `(V,)`.
+
+    What is worth less than `SURE` of the greatest reward is none: who has it in sight looks on.
+    """
     of_rows = tables.outcome[..., REWARDED].sum(-1)[:, tables.outcome_rows()]  # (2, A, E, V)
     chance = np.einsum("avce,paev->pacv", tables.transition, of_rows)
     found: Bools = chance.max((0, 1, 2)) > SURE
