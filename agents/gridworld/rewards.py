@@ -87,32 +87,36 @@ class Sizes:
         freedom = TIMES + len(kind) - len(cells)
         variance = (TIMES * SPREAD**2 + rest @ rest) / freedom
         margin = stdtrit(freedom, 1 - DOUBT / max(len(cells) - 1, 1))
-        every, expected = self._everywhere(cells, number, mean)
-        worth = np.ones(self.shape)
+        rows, times, expected = self._everywhere(cells, number, mean)
+        part = np.ones(times.shape)
         for codes, among in ((REWARDS, REWARDS), (PENALTIES, REWARDS + PENALTIES)):
             known = np.isin(cells % self.shape[-1], among)
-            if not known.any():
-                continue
-            greatest = np.where(known, mean, -np.inf).argmax()
-            less = mean[greatest] - expected[..., codes]
-            times = every[..., codes]
-            error = np.sqrt(variance * (1 / number[greatest] + 1 / np.maximum(times, 1)))
-            apart = (times > 0) & (less - margin * error > np.log(FACTOR))
-            worth[..., codes] = np.where(apart, np.exp(-less), 1.0)
-        return None if (worth == 1).all() else worth.reshape(len(worth), -1, worth.shape[-1])
+            if known.any():
+                best = np.where(known, mean, -np.inf).argmax()
+                less = mean[best] - expected[..., codes]
+                n = times[..., codes]
+                error = np.sqrt(variance * (1 / number[best] + 1 / np.maximum(n, 1)))
+                apart = (n > 0) & (less - margin * error > np.log(FACTOR))
+                part[..., codes] = np.where(apart, np.exp(-less), 1.0)
+        if (part == 1).all():
+            return None
+        worth = np.ones(self.shape)
+        worth[rows] = part
+        return worth.reshape(len(worth), -1, worth.shape[-1])
 
-    def _everywhere(self, cells: Ints, number: Ints, mean: Floats) -> tuple[Floats, Floats]:
-        """How many steps tell of each cell, and their mean log size, each in the shape of the table."""
-        met = np.zeros(self.shape)
-        total = np.zeros(self.shape)
-        met.flat[cells] = number
-        total.flat[cells] = number * mean
+    def _everywhere(self, cells: Ints, number: Ints, mean: Floats) -> tuple[Ints, Floats, Floats]:
+        """Rows in which something was met; how many steps tell of each cell there, and their mean log size."""
+        rows, row = np.unique(cells // np.prod(self.shape[1:]), return_inverse=True)
+        at = row, *np.unravel_index(cells, self.shape)[1:]
+        met, total = np.zeros((2, len(rows), *self.shape[1:]))
+        met[at] = number
+        total[at] = number * mean
         times, sums = met, total
         for axes in POOLS:
             known = times > 0
             times = np.where(known, times, met.sum(axes, keepdims=True))
             sums = np.where(known, sums, total.sum(axes, keepdims=True))
-        return times, sums / np.maximum(times, 1)
+        return rows, times, sums / np.maximum(times, 1)
 
 
 def lottery(table: Floats, worth: Floats) -> Floats:
