@@ -63,6 +63,17 @@ def test_how_many_steps_tell_sizes_apart(ratio: float, times: float) -> None:
         assert apart([ratio] * n, [1.0] * n) == (np.log(ratio) > limit) == (n >= times)
 
 
+@pytest.mark.parametrize("kinds", [2, 3, 8])
+def test_the_more_are_compared_the_surer_it_has_to_be(kinds: int) -> None:
+    """By hand, three steps of each: one is as much smaller as is just enough, and just not enough."""
+    freedom = TIMES + 2 * kinds
+    scale = (TIMES * SPREAD**2 / freedom) ** 0.5
+    limit = student.ppf(1 - DOUBT / (kinds - 1), freedom) * scale * (2 / 3) ** 0.5
+    for times, told in ((1.001, True), (0.999, False)):
+        small = 1 / (FACTOR * np.exp(limit) * times)
+        assert apart(*[[1.0] * 3] * (kinds - 1), [small] * 3) == told
+
+
 def test_what_was_met_often_tells_of_what_was_met_once() -> None:
     assert not apart([1.0], [0.2])
     worth = sizes((0, 0, [1.0]), (0, 1, [0.2] * 20)).worth
@@ -185,6 +196,10 @@ def test_sizes_are_those_of_the_places_that_outcomes_hang_on(after: bool) -> Non
     assert known.sizes(*given, None) is stored
     known.kept += 1
     assert known.sizes(*given, None).worth is None
+    state = known.state_dict()
+    known.deeds[0] = deeds_of_two(0.25)
+    known.load_state_dict({**known.state_dict(), "kept": state["kept"]})
+    assert np.array_equal(known.sizes(*given, None).worth, stored.worth)
 
 
 def test_tables_tell_of_sizes_before_a_step_and_after_it() -> None:
