@@ -29,7 +29,7 @@ class Preferences:
         return -self.step_cost / (1 - self.discount)
 
     def log_preference(self) -> Floats:
-        """`(O,)` for outcomes 3 * terminated + sign + 1."""
+        """`(O,)` for outcomes 3 * terminated + sign + 1, of the greatest size that there is."""
         signs = np.array([-2.0, -1.0, 0.0])
         return self.step_cost * np.concatenate([signs, signs])
 

@@ -34,8 +34,8 @@ from aif_dcpc.inference.model.resampling import unique_ancestors
 
 TRY_WITH = {"map_size": 12, "inference": {"num_particles": 4, "num_sweeps": 1}}  # quick to try
 # of what `state_dict` gives; 1: maps of a fixed size, 2: tables by token, 3: no layouts, 4: no places,
-# 5: all episodes begin at one place
-FORMAT = 6
+# 5: all episodes begin at one place, 6: no sizes of rewards
+FORMAT = 7
 COLLAPSE = 40  # so many equal actions in a row count as a collapsed policy
 
 
@@ -64,6 +64,7 @@ class HierarchicalAgent(BaseAgent):
         self.action = 0
         self.rewarded = False
         self.outcome = NOTHING
+        self.reward = 0.0
         self.faced = view.unseen_token
         self.plan: Plan | None = None
         self.belief: Belief | None = None
@@ -104,6 +105,7 @@ class HierarchicalAgent(BaseAgent):
         self.planner.intended = []
         self.action = 0
         self.outcome = NOTHING
+        self.reward = 0.0
         self.faced = self.episode_filter.view.unseen_token
         self.over = False
 
@@ -111,7 +113,7 @@ class HierarchicalAgent(BaseAgent):
     def act(self, observation: Observation, *, greedy: bool = True) -> int:
         """Append the observation, re-infer the full history, plan, and return an action."""
         start = time.perf_counter()
-        self.episode_filter.observe(observation, self.action, self.outcome, self.faced)
+        self.episode_filter.observe(observation, *self._last_step)
         inferred = time.perf_counter()
         total = self.episode_filter.counts() + self.episode_filter.now.grid.past
         self.belief = self._recalling(total)
@@ -129,6 +131,11 @@ class HierarchicalAgent(BaseAgent):
             inference=1e3 * (inferred - start), planning=1e3 * (planned - inferred)
         )
         return self.action
+
+    @property
+    def _last_step(self) -> tuple[int, int, int, float]:
+        """What `EpisodeFilter.observe` is told of the step before."""
+        return self.action, self.outcome, self.faced, self.reward
 
     def _hope(self, plan: Plan) -> None:
         """As long as nothing was ever rewarded, an ending leads back here after as many steps as it took."""
@@ -162,12 +169,13 @@ class HierarchicalAgent(BaseAgent):
     ) -> None:
         """Take in what the last action led to; at an episode's end learn from it, unless frozen."""
         self.outcome = outcome_code(reward, terminated)
+        self.reward = float(reward)
         self.rewarded = self.rewarded or reward > 0
         if not (terminated or truncated):
             return
         start = time.perf_counter()
         self.over = True
-        self.episode_filter.observe(observation, self.action, self.outcome, self.faced)
+        self.episode_filter.observe(observation, *self._last_step)
         if not self.frozen:
             self._learn()
         self.milliseconds["learning"] = 1e3 * (time.perf_counter() - start)
@@ -308,6 +316,7 @@ class HierarchicalAgent(BaseAgent):
             "generator": self.generator.get_state(),
             "action": self.action,
             "outcome": self.outcome,
+            "reward": self.reward,
             "faced": self.faced,
             "rewarded": self.rewarded,
             "anew": self.planner.anew,
@@ -338,6 +347,7 @@ class HierarchicalAgent(BaseAgent):
         self.generator.set_state(state["generator"])
         self.action = int(state["action"])
         self.outcome = int(state["outcome"])
+        self.reward = float(state["reward"])
         self.faced = int(state["faced"])
         self.rewarded = bool(state["rewarded"])
         self.planner.anew = state["anew"]

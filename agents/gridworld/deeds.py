@@ -1,13 +1,13 @@
 """The steps of stored episodes in short: what was done to what, and how it ended."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from aif_dcpc.agents.arrays import Ints
+from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridParticles
 from aif_dcpc.agents.gridworld.model.counts import outcome_row, tokens_ahead
 from aif_dcpc.agents.gridworld.model.geometry import Torus
@@ -28,6 +28,7 @@ class Deeds:
         mission: words.
         cell: `(T - 1,)` map cell ahead after the step.
         twice: `(n, 2)` raw tokens, and the slice in which each was first seen in a second place.
+        reward: `(T - 1,)`.
     """
 
     row: Ints
@@ -38,6 +39,7 @@ class Deeds:
     mission: tuple[int, ...]
     cell: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     twice: Ints = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    reward: Floats = field(default_factory=lambda: np.zeros(0))
 
     def tensors(self) -> dict[str, Tensor]:
         """Give everything as tensors, by name."""
@@ -49,8 +51,8 @@ class Deeds:
         series = ("row", "token", "after", "outcome", "written")
         row, token, after, outcome, written = (tensors[name].numpy() for name in series)
         mission = tuple(tensors["mission"].tolist())
-        places = tensors["cell"].numpy(), tensors["twice"].numpy()
-        return cls(row, token, after, outcome, written, mission, *places)
+        rest = (tensors[name].numpy() for name in ("cell", "twice", "reward"))
+        return cls(row, token, after, outcome, written, mission, *rest)
 
     def before(self, milestone: int) -> Ints:
         """1 where the milestone had been written before the step, `(T - 1,)`."""
@@ -108,6 +110,7 @@ def deeds_of(
     history: History,
     names: Ints,
     mission: tuple[int, ...],
+    reward: Sequence[float],
 ) -> Deeds:
     """Tell the steps of an episode as one particle knows them.
 
@@ -118,6 +121,7 @@ def deeds_of(
         history: what was observed.
         names: `(V,)` raw token of every slot.
         mission: words.
+        reward: `(T,)` of the step into each slice.
     """
     trajectory, segments, _ = grid.trace(particles.events, history)
     ahead = tokens_ahead(segments, particles.initial)[best]
@@ -135,4 +139,5 @@ def deeds_of(
         mission=mission,
         cell=trajectory.cell_ahead[best, 1:].numpy(),
         twice=np.stack([names[twice[:, 0]], twice[:, 1]], 1),
+        reward=np.array(reward[1:], float),
     )

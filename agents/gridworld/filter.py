@@ -32,6 +32,7 @@ from aif_dcpc.agents.gridworld.model.paths import (
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME, new_vocabulary
 from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables, ahead_of, tables_of
 from aif_dcpc.agents.gridworld.planning.visibility import Transparency
+from aif_dcpc.agents.gridworld.rewards import by_size
 from aif_dcpc.agents.gridworld.running import Running, regrown, set_up, start
 from aif_dcpc.agents.gridworld.settings import HierarchicalSettings
 from aif_dcpc.agents.gridworld.tables.heads import stages
@@ -100,14 +101,17 @@ class EpisodeFilter:
 
     # -- one more observation ----------------------------------------------------------------------
 
-    def observe(self, observation: Observation, action: int, outcome: int, faced: int) -> None:
+    def observe(
+        self, observation: Observation, action: int, outcome: int, faced: int, reward: float = 0.0
+    ) -> None:
         """Append what was observed after an action, done while facing a raw token, and sweep."""
         view = np.asarray(observation["view"]).ravel()
         carried = int(observation["carried"])
         if not len(self.episode):
             words = np.unique(observation.get("mission", NO_WORDS))
             self.episode.mission = tuple(words[words > 0].tolist())
-        self.episode.append(action, int(observation["heading"]), carried, outcome, faced, view)
+        heading = int(observation["heading"])
+        self.episode.append(action, heading, carried, outcome, faced, view, reward)
         self.vocabulary.hold(carried)
         admitted = self._admit()
         history = self.history_of(self.episode)
@@ -320,7 +324,7 @@ class EpisodeFilter:
         now = self.now
         names = np.array([self.raw(slot) for slot in range(now.grid.num_slots)])
         known = now.particles, now.likeliest, now.history
-        return deeds_of(now.grid, *known, names, self.episode.mission)
+        return deeds_of(now.grid, *known, names, self.episode.mission, self.episode.reward)
 
     def outcomes_of(self, deeds: Deeds, *, after: bool = False) -> Tensor:
         """Counts of outcomes `(A + E, P, O)` of steps, under the task as it is known now."""
@@ -332,19 +336,15 @@ class EpisodeFilter:
         known = self.vocabulary.num_events + 1
         match = self.now.history.match
         now = self.now.grid, self.summaries, self._prior_of_events(total), self.transparency
-        arrivals = self.lessons.arrivals(self.vocabulary, self.effects(), self.past.outcome)
-        running = torch.zeros_like(self.past.outcome)
-        tried = None
-        doubled: list[int] = []
-        if arrivals.any:
-            deeds = self.latest_deeds()
-            running = self.outcomes_of(deeds, after=True)
-            tried = self.lessons.tried(deeds, self.vocabulary, self.geometry.size**2)
-            doubled = deeds.twice[:, 0].tolist()
+        codes = self.vocabulary, self.effects(), self.past.outcome
+        arrivals = self.lessons.arrivals(*codes)
+        deeds = self.latest_deeds() if arrivals.any or any(self.episode.reward) else None
+        running, tried, doubled = self.lessons.so_far(deeds, *codes, self.geometry.size**2)
         wanted = self.lessons.task.wanted(self.vocabulary, self.episode.mission, doubled)
         tables = tables_of(*now, total, known, match, arrivals, wanted, running, tried)
         self.misread = tables.misread
-        return tables
+        sizes = self.lessons.sizes(arrivals, *codes, deeds)
+        return by_size(tables, sizes.worth, self.effects(), match, wanted)
 
     def _prior_of_events(self, total: Counts) -> PooledDirichletPrior:
         """Prior of the events as all that has happened says; made anew when something new has."""

@@ -1,6 +1,7 @@
 """What a grid agent is given before it has seen anything, in sentences: all of it."""
 
 from aif_dcpc.agents.gridworld.model.conditionals import HAND_ERROR
+from aif_dcpc.agents.gridworld.rewards import FACTOR
 from aif_dcpc.agents.gridworld.settings import HierarchicalSettings
 from aif_dcpc.agents.protocol import EgocentricView
 
@@ -40,11 +41,14 @@ def knowledge_of(view: EgocentricView, settings: HierarchicalSettings) -> tuple[
         f"heading and carried thing are read without error (the thing up to {HAND_ERROR:g}); cells "
         "are misread evenly, at a rate that is learned (a priori "
         f"{wrong / (wrong + right):.2g})",
-        "of a reward its sign, and whether the episode ended; both depend on what the step did, on "
+        "of a reward its sign and size, and whether the episode ended; all depend on what the step did, on "
         "kind, state and perhaps colour of the thing that was ahead before it (or is after it), on whether "
         "the mission names it, and on whether one certain token has been written before in this episode; "
         "where the mission is always the same, perhaps on whether a like of the thing that is ahead after "
         "it has been seen elsewhere in this episode",
+        "a reward of a part of the greatest reward's size is worth that part of a chance of it, and a penalty of a "
+        "part of the greatest size of either that part of a chance of a whole one; sizes are learned, and "
+        f"count as the greatest unless they are surely more than {FACTOR:g} times smaller",
         "what an action does to some things it may do to others, and where the thing in hand matters to it "
         "for some it may for others, an empty hand and a full one apart; to have brought a thing ahead for "
         "nothing will be for nothing again, as long as the episode lasts and nothing else is known",

@@ -1,4 +1,4 @@
-"""What is learned from how stored episodes went, beside counts: missions, milestones, arrivals."""
+"""What is learned from how stored episodes went, beside counts: missions, milestones, arrivals, sizes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aif_dcpc.agents.arrays import Ints
 from aif_dcpc.agents.gridworld.deeds import Deeds
 from aif_dcpc.agents.gridworld.model.counts import NOTHING, TablePrior
 from aif_dcpc.agents.gridworld.model.looks import Looks
@@ -14,6 +15,7 @@ from aif_dcpc.agents.gridworld.model.paths import Effects
 from aif_dcpc.agents.gridworld.model.task import Task, paired
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME, Vocabulary
 from aif_dcpc.agents.gridworld.planning.arrivals import Arrivals, Tried, arrivals_of
+from aif_dcpc.agents.gridworld.rewards import Sizes
 from aif_dcpc.agents.gridworld.task_discovery import discover
 
 
@@ -38,6 +40,7 @@ class Lessons:
         self.deeds: list[Deeds] = []
         self.kept = 0
         self._arrivals: tuple[tuple[int, ...], Arrivals] | None = None
+        self._sizes: tuple[tuple[int, ...], Sizes] | None = None
 
     def keep(self, place: int, deeds: Deeds) -> bool:
         """Store the steps of an episode in a place; return whether the task is understood otherwise now."""
@@ -66,16 +69,46 @@ class Lessons:
             after: by the token ahead after each step in the place of that before it.
             first: only the first arrivals before each place.
         """
-        tokens = (deeds.after if after else deeds.token).tolist()
-        slots = np.array([vocabulary.tokens.index(t, 0) for t in tokens])
-        match = self.task.match(vocabulary, deeds.mission)
-        passed = deeds.before(self.task.milestone)
-        side = deeds.paired(self.task.twins) if after else 0 * passed
-        places = effects.places(match)[slots, passed] + 2 * torch.as_tensor(side)
-        kept = deeds.first_arrivals(side, passed) if first else np.arange(len(slots))
+        side, passed = self._sides(deeds, after=after)
+        places = self._places(deeds, vocabulary, effects, after=after)
+        kept = deeds.first_arrivals(side, passed) if first else np.arange(len(passed))
         every = torch.as_tensor(deeds.row), places, torch.as_tensor(deeds.outcome)
         index = tuple(part[torch.as_tensor(kept)] for part in every)
         return torch.zeros_like(like).index_put(index, torch.ones(len(kept)), accumulate=True)
+
+    def _sides(self, deeds: Deeds, *, after: bool) -> tuple[Ints, Ints]:
+        """Whether the token of each step is a wanted twin, and whether the milestone was passed, `(T - 1,)`."""
+        passed = deeds.before(self.task.milestone)
+        return deeds.paired(self.task.twins) if after else 0 * passed, passed
+
+    def _places(
+        self, deeds: Deeds, vocabulary: Vocabulary, effects: Effects, *, after: bool
+    ) -> Tensor:
+        """Place of each step in the table of outcomes, `(T - 1,)`, see `Effects.places`."""
+        tokens = (deeds.after if after else deeds.token).tolist()
+        slots = np.array([vocabulary.tokens.index(t, 0) for t in tokens])
+        side, passed = self._sides(deeds, after=after)
+        match = self.task.match(vocabulary, deeds.mission)
+        return effects.places(match)[slots, passed] + 2 * torch.as_tensor(side)
+
+    def so_far(
+        self,
+        deeds: Deeds | None,
+        vocabulary: Vocabulary,
+        effects: Effects,
+        like: Tensor,
+        num_cells: int,
+    ) -> tuple[Tensor, Tried | None, list[int]]:
+        """What the running episode tells of arrivals; nothing without its steps.
+
+        Returns:
+            `outcomes_of` its steps by the token ahead after each, what was `tried` for nothing, and
+            which raw tokens have been seen in two places.
+        """
+        if deeds is None:
+            return torch.zeros_like(like), None, []
+        running = self.outcomes_of(deeds, vocabulary, effects, like, after=True)
+        return running, self.tried(deeds, vocabulary, num_cells), deeds.twice[:, 0].tolist()
 
     def tried(self, deeds: Deeds, vocabulary: Vocabulary, num_cells: int) -> Tried:
         """Tell what came of nothing in the running episode, under what is known and done by now.
@@ -106,7 +139,7 @@ class Lessons:
         Args:
             vocabulary, effects, like: as `outcomes_of`.
         """
-        key = (*vocabulary.extent(), effects.milestone, len(self.deeds), self.kept)
+        key = self._key(vocabulary, effects)
         if self._arrivals is None or self._arrivals[0] != key:
             before = torch.zeros_like(like)
             after = torch.zeros_like(like)
@@ -119,6 +152,49 @@ class Lessons:
             prior = self.prior.outcomes(effects)
             self._arrivals = key, arrivals_of(before, after, first, prior, self.num_actions)
         return self._arrivals[1]
+
+    def _key(self, vocabulary: Vocabulary, effects: Effects) -> tuple[int, ...]:
+        """What answers hang on that are kept."""
+        return *vocabulary.extent(), effects.milestone, len(self.deeds), self.kept
+
+    def sizes(
+        self,
+        arrivals: Arrivals,
+        vocabulary: Vocabulary,
+        effects: Effects,
+        like: Tensor,
+        running: Deeds | None,
+    ) -> Sizes:
+        """Gather what rewarded and penalised steps brought; that of stored ones is kept.
+
+        Args:
+            arrivals: events whose outcomes hang on what is ahead after them.
+            vocabulary, effects, like: as `outcomes_of`.
+            running: the steps of the running episode; None where none had a reward.
+        """
+        known = arrivals, vocabulary, effects, like
+        key = self._key(vocabulary, effects)
+        if self._sizes is None or self._sizes[0] != key:
+            every = [self._sizes_in(deeds, *known) for deeds in self.deeds]
+            self._sizes = key, sum(every, Sizes.none(like, effects))
+        stored = self._sizes[1]
+        return stored if running is None else stored + self._sizes_in(running, *known)
+
+    def _sizes_in(
+        self,
+        deeds: Deeds,
+        arrivals: Arrivals,
+        vocabulary: Vocabulary,
+        effects: Effects,
+        like: Tensor,
+    ) -> Sizes:
+        """The same of one episode."""
+        before, after = (
+            self._places(deeds, vocabulary, effects, after=after).numpy() for after in (False, True)
+        )
+        event = (deeds.row - self.num_actions).clip(0)  # 0 changes nothing, and is none of these
+        place = np.where(arrivals.events[event], after, before)
+        return Sizes.none(like, effects).having(deeds.row, place, deeds.outcome, deeds.reward)
 
     # -- persistence -------------------------------------------------------------------------------
 
@@ -139,3 +215,4 @@ class Lessons:
         self.deeds = [Deeds.from_tensors(deeds) for deeds in state["deeds"]]
         self.kept = int(state["kept"])
         self._arrivals = None
+        self._sizes = None

@@ -65,7 +65,7 @@ class EpisodeStore:
     def get(self, place: int) -> StoredEpisode:
         """The episode in a place."""
         row = self.storage.get(place)
-        tensors = {name: row[name] for name in (*SERIES, "view", "mission")}
+        tensors = {name: row[name] for name in (*SERIES, "reward", "view", "mission")}
         return StoredEpisode(
             ObservedEpisode.from_tensors(tensors), row["events"], row["log_weights"]
         )

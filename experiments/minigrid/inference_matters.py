@@ -124,7 +124,7 @@ def _episode(env: Any, kinds: list[HierarchicalAgent], seed: int) -> tuple[int, 
 def watch(agent: HierarchicalAgent, observation: Mapping[str, Any], action: int) -> None:
     """Take in an observation as `act` does, but leave the next action to another agent."""
     episode_filter = agent.episode_filter
-    episode_filter.observe(observation, agent.action, agent.outcome, agent.faced)
+    episode_filter.observe(observation, agent.action, agent.outcome, agent.faced, agent.reward)
     total = episode_filter.counts() + episode_filter.now.grid.past
     now = episode_filter.now
     believed = belief_of(now.grid, now.particles, now.history, now.weights, total)

@@ -168,6 +168,7 @@ class ObservedEpisode:
     Attributes:
         action, heading, carried, outcome: `(T,)` numbers as lists.
         faced: `(T,)` raw tokens that the agent thought to face before the step into the slice.
+        reward: `(T,)` numbers as a list, of the step that led to the slice.
         view: T arrays `(P,)` of raw tokens.
         mission: words of the mission, as numbers.
     """
@@ -177,6 +178,7 @@ class ObservedEpisode:
     carried: list[int] = field(default_factory=list)
     outcome: list[int] = field(default_factory=list)
     faced: list[int] = field(default_factory=list)
+    reward: list[float] = field(default_factory=list)
     view: list[Ints] = field(default_factory=list)
     mission: tuple[int, ...] = ()
 
@@ -184,7 +186,14 @@ class ObservedEpisode:
         return len(self.action)
 
     def append(
-        self, action: int, heading: int, carried: int, outcome: int, faced: int, view: Ints
+        self,
+        action: int,
+        heading: int,
+        carried: int,
+        outcome: int,
+        faced: int,
+        view: Ints,
+        reward: float = 0.0,
     ) -> None:
         """Add one more slice to the end."""
         self.action.append(action)
@@ -193,6 +202,7 @@ class ObservedEpisode:
         self.outcome.append(outcome)
         self.faced.append(faced)
         self.view.append(view)
+        self.reward.append(reward)
 
     def history(
         self,
@@ -229,13 +239,14 @@ class ObservedEpisode:
         )
         return {
             **{n: torch.tensor(getattr(self, n), dtype=torch.long) for n in (*SERIES, "mission")},
+            "reward": torch.tensor(self.reward, dtype=torch.float64),
             "view": view,
         }
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> "ObservedEpisode":
         """Rebuild an episode from what `tensors` gave."""
-        lists = {n: tensors[n].tolist() for n in SERIES}
+        lists = {n: tensors[n].tolist() for n in (*SERIES, "reward")}
         mission = tuple(tensors["mission"].tolist())
         return cls(**lists, view=list(tensors["view"].numpy()), mission=mission)
 

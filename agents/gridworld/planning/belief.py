@@ -21,7 +21,7 @@ from aif_dcpc.agents.gridworld.tables.prior import PooledDirichletPrior
 from aif_dcpc.agents.gridworld.tables.summary import Summary
 
 REMEMBERED = 3  # views of each pose
-REWARDED = np.array([False, False, True, False, False, True])  # outcomes 3 * terminated + sign + 1
+REWARDED = (2, 5)  # outcomes 3 * terminated + sign + 1 with reward
 LIKELY = 0.5  # probability of reward from which a token counts as rewarded
 
 
@@ -50,6 +50,7 @@ class PosteriorTables:
         resolved: the same, once it is known which twin is wanted, for each that it may be, evenly;
             none where nothing is open.
         twins: slots of these.
+        of_any_size: the same, where each reward counts as a whole one; None where all are of a size.
     """
 
     transition: Floats
@@ -69,6 +70,7 @@ class PosteriorTables:
     arrivals: ArrivalTables | None = None
     resolved: tuple[ArrivalTables, ...] = ()
     twins: tuple[int, ...] = ()
+    of_any_size: "PosteriorTables | None" = None
 
     @property
     def num_actions(self) -> int:
@@ -88,7 +90,10 @@ class PosteriorTables:
 
 
 def rewarded_tokens(tables: PosteriorTables) -> npt.NDArray[np.bool_]:
-    """Which tokens ahead some action is likely to be rewarded for, whatever is in hand, `(V,)`."""
+    """Which tokens ahead some action is likely to be rewarded for, whatever is in hand, `(V,)`.
+
+    What is worth less than `LIKELY` of the greatest reward is none: who has it in sight looks on.
+    """
     of_rows = tables.outcome[..., REWARDED].sum(-1)[:, tables.outcome_rows()]  # (2, A, E, V)
     chance = np.einsum("avce,paev->pacv", tables.transition, of_rows)
     found: npt.NDArray[np.bool_] = chance.max((0, 1, 2)) > LIKELY

@@ -15,10 +15,9 @@ import numpy as np
 
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.compiled import compiled
-from aif_dcpc.agents.gridworld.planning.belief import PosteriorTables
+from aif_dcpc.agents.gridworld.planning.belief import REWARDED, PosteriorTables
 from aif_dcpc.agents.gridworld.planning.region import Region
 
-REWARDED = (2, 5)  # outcomes 3 * ended + sign + 1 with reward
 KNOWN = 0.2  # rows less likely rewarded are not what a plan can be made for
 LEAST = 0.01  # chances below this are none: a thing may lie where nobody has looked
 NONE = -2  # no milestone; -1 is what effects write that change nothing
@@ -61,8 +60,11 @@ class Relaxation:
 
     @cached_property
     def _reward(self) -> Floats:
-        """The most that any action makes of reward, `(2, C, V)`."""
-        return np.ascontiguousarray(_chance_of_reward(self._tables))
+        """The most that any action makes of reward, `(2, C, V)`; a small one is a small chance."""
+        chance = _chance_of_reward(self._tables)
+        every = self._tables.of_any_size
+        known = (chance if every is None else _chance_of_reward(every)) >= KNOWN
+        return np.ascontiguousarray(np.where(known, np.maximum(chance, KNOWN), 0.0))
 
     def outlook(self, cells: Floats, hand: int, passed: int, entries: Ints) -> Outlook:
         """How far reward is from an abstract state.
@@ -73,9 +75,8 @@ class Relaxation:
             entries: states to start from.
         """
         tables = self._tables
-        region = self._region
         chances = self._most, self._reward
-        layout = region.next, region.cell_ahead
+        layout = self._region.next, self._region.cell_ahead
         effects = tables.writes, tables.takes
         milestone = tables.milestone if tables.milestone >= 0 else NONE
         start = milestone, hand, passed
@@ -143,14 +144,12 @@ class Ways:
 
 def _chance_of_reward(tables: PosteriorTables) -> Floats:
     """The most that any action makes of reward, by milestone, thing in hand and token, `(2, C, V)`."""
-    rewarded = list(REWARDED)
-    rows = tables.outcome_without_optimism[:, tables.outcome_rows()][..., rewarded].sum(-1)
+    rows = tables.outcome_without_optimism[:, tables.outcome_rows()][..., REWARDED].sum(-1)
     chance: Floats = np.einsum("avce,paev->pacv", tables.transition_without_optimism, rows).max(1)
     if tables.arrivals is not None:
-        ahead = tables.arrivals.outcome_without_optimism[..., rewarded].sum(-1)
-        ahead = ahead[:, tables.arrivals.events].max(1)  # (2, V)
-        chance = np.maximum(chance, ahead[:, None])
-    return np.where(chance < KNOWN, 0.0, chance)
+        ahead = tables.arrivals.outcome_without_optimism[:, tables.arrivals.events]
+        chance = np.maximum(chance, ahead[..., REWARDED].sum(-1).max(1)[:, None])
+    return chance
 
 
 @compiled

@@ -40,7 +40,7 @@ def followed(
     for action in WALKED[:steps]:
         faced = house.cells[house.ahead()]
         seen, reward, end = house.step(action)
-        known.observe(seen, action, outcome_code(reward, end), faced)
+        known.observe(seen, action, outcome_code(reward, end), faced, reward)
     return known
 
 
@@ -54,7 +54,7 @@ def test_an_episode_is_taken_in_slice_by_slice(walk: EpisodeFilter) -> None:
     episode = walk.episode
     assert tuple(episode.action) == (0, *WALKED) and episode.heading == [0] * 8
     assert episode.carried == [FLOOR] + [BLUE_KEY] * 7 and episode.mission == (3, 7)
-    assert episode.outcome == [1] * 7 + [5]
+    assert episode.outcome == [1] * 7 + [5] and episode.reward == [0.0] * 7 + [1.0]
     assert episode.faced == [UNSEEN, BLUE_KEY, FLOOR, FLOOR, RED_CLOSED, RED_OPEN, FLOOR, HERE]
     assert walk.now.particles.events.shape == (3, 8) and len(walk.now.history) == 8
     history = walk.history_of(episode)
@@ -281,7 +281,8 @@ def test_the_latest_deeds_are_those_of_the_likeliest_particle(walk: EpisodeFilte
     members = walk.vocabulary.tokens.members
     names = np.array(members + [UNSEEN] * (walk.vocabulary.tokens.capacity - len(members)))
     now = walk.now
-    expected = deeds_of(now.grid, now.particles, now.likeliest, now.history, names, (3, 7))
+    given = now.grid, now.particles, now.likeliest, now.history, names, (3, 7), walk.episode.reward
+    expected = deeds_of(*given)
     found = walk.latest_deeds()
     for name, value in vars(expected).items():
         assert np.array_equal(getattr(found, name), value), name

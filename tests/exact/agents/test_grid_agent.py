@@ -107,6 +107,7 @@ def test_any_reward_counts_and_nothing_else() -> None:
     ):
         agent.feedback({}, reward, False, False)
         assert (agent.rewarded, agent.outcome, agent.over) == (rewarded, outcome, False)
+        assert agent.reward == reward
 
 
 # -- a life ------------------------------------------------------------------------------------------
@@ -159,8 +160,10 @@ def test_a_new_episode_begins_with_nothing_done() -> None:
     assert agent.planner.learns is True and agent.planner.turn == 2
     agent.planner.intended = [(0, 0, ())]
     agent.outcome = 3
+    agent.reward = -2.0
     agent.begin(seed=4)
     assert (agent.action, agent.outcome, agent.faced, agent.over) == (0, 1, UNSEEN, False)
+    assert agent.reward == 0
     assert agent.planner.intended == [] and agent.episode_filter.running is None
     first = torch.rand((), generator=agent.generator)
     agent.begin(seed=4)
@@ -269,6 +272,7 @@ def test_an_agent_goes_on_bit_for_bit() -> None:
     live(first)
     live(first, 1, steps=1)
     first.planner.intended = [(1, 0, ((2, 3, 4),))]
+    first.reward = 0.75
     twin = agent_of(seed=9)
     twin.load_state_dict(first.state_dict())
     assert (
@@ -281,11 +285,13 @@ def test_an_agent_goes_on_bit_for_bit() -> None:
     seen, _, _ = house.step(first.action)
     for agent in (first, twin):
         agent.act(seen)
+        assert agent.episode_filter.episode.reward == [0.0, 0.75]
         agent.feedback(seen, 0.0, False, True)
     mine, other = first.state_dict(), twin.state_dict()
     for name in (
         "action",
         "outcome",
+        "reward",
         "faced",
         "rewarded",
         "frozen",

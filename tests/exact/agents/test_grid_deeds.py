@@ -31,10 +31,15 @@ from aif_dcpc.agents.gridworld.planning.arrivals import arrivals_of
 NOTHING, WON = 1, 5
 
 
+def rewards_of(walk: Walk) -> list[float]:
+    """A number for each slice."""
+    return [0.5 * time for time in range(len(walk.history))]
+
+
 def deeds_in(walk: Walk, best: int) -> Deeds:
     members = walk.vocabulary.tokens.members
     names = np.array(members + [99] * (16 - len(members)))
-    return deeds_of(walk.grid, walk.particles, best, walk.history, names, (3, 5))
+    return deeds_of(walk.grid, walk.particles, best, walk.history, names, (3, 5), rewards_of(walk))
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -57,8 +62,9 @@ def test_deeds_are_what_a_particle_did(seed: int, best: int) -> None:
         assert found.outcome[t - 1] == int(walk.history.outcome[t])
         written = one.written[t]
         assert found.written[t - 1] == (raw(known, written) if written >= 0 else -1)
+        assert found.reward[t - 1] == 0.5 * t
         assert found.cell[t - 1] == one.ahead[t][0] * size + one.ahead[t][1]
-    assert found.mission == (3, 5) and len(found.row) == length - 1
+    assert found.mission == (3, 5) and len(found.row) == len(found.reward) == length - 1
     torus = walk.geometry.torus
     trajectory, _, _ = walk.grid.trace(walk.particles.events, walk.history)
     twice = seen_twice(walk.history, trajectory, torus, best)

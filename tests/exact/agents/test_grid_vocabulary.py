@@ -162,7 +162,7 @@ def episode() -> ObservedEpisode:
     found = ObservedEpisode(mission=(3, 5))
     found.append(0, 1, FLOOR, 1, UNSEEN, np.array([WALL, BALL, UNSEEN]))
     found.append(2, 3, BLUE_KEY, 4, RED_KEY, np.array([20, FLOOR, RED_KEY]))
-    found.append(1, 0, RED_OPEN, 2, BALL, np.array([UNSEEN, UNSEEN, BLUE_KEY]))
+    found.append(1, 0, RED_OPEN, 2, BALL, np.array([UNSEEN, UNSEEN, BLUE_KEY]), 0.3)
     return found
 
 

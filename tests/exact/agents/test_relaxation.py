@@ -119,6 +119,20 @@ def test_reward_in_sight_is_as_far_as_the_way_and_the_trials(
     assert not found.helpful
 
 
+@pytest.mark.parametrize(("size", "trials"), [(0.9, 1 / 0.9), (0.3, 1 / 0.3), (0.01, 5.0)])
+def test_a_small_reward_is_one_to_plan_for_and_as_far_as_a_small_chance(
+    size: float, trials: float
+) -> None:
+    """At most as far as the least chance that plans are made for; as a mere chance it would be none."""
+    belief, tables, region = corridor([FLOOR, FLOOR, BALL])
+    outcome = tables.outcome.copy()
+    outcome[:, 5 + TAKEN, BALL] = [0, 0, 0, 0, 1 - size, size]
+    small = replace(tables, outcome_without_optimism=outcome, of_any_size=tables)
+    assert outlook(belief, small, region).effort == pytest.approx(1 + trials)
+    chance = outlook(belief, replace(small, of_any_size=None), region)
+    assert (chance.effort == np.inf) == (size < 0.2)
+
+
 def test_each_step_to_reward_is_told_when_its_turn_comes() -> None:
     """First the key, then the door with the key in hand; with all done, nothing more."""
     tokens = [FLOOR, KEY, FLOOR, LOCKED, FLOOR, BALL]
