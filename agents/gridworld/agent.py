@@ -159,7 +159,7 @@ class HierarchicalAgent(BaseAgent):
     def _choose(self, plan: Plan, greedy: bool) -> int:
         """Take the least expected free energy (ties at random), or draw by softmax(-precision EFE)."""
         excess = plan.expected_free_energy - plan.expected_free_energy.min()
-        scores = -self.settings.precision * torch.as_tensor(excess)
+        scores = torch.from_numpy(-self.settings.precision * excess)
         weights = (scores > -1e-3).double() if greedy else scores.softmax(0)
         return int(draw_categorical(weights, self.generator))
 

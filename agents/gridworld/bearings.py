@@ -107,13 +107,17 @@ class Bearings:
 
     def posterior(self, seen: Places) -> Floats:
         """Of every shift, given a map as far as it was seen."""
+        found: Floats = softmax(self.log_prior() + self.log_likelihood(seen))
+        return found
+
+    def log_likelihood(self, seen: Places) -> Floats:
+        """Of a map as far as it was seen, for every shift, relative to what is common anywhere."""
         for place, token in seen.items() - self.shown.items():
             self._count(place, token, 1)
         for place, token in self.shown.items() - seen.items():
             self._count(place, token, -1)
         self.shown = dict(seen)
-        found: Floats = softmax(self.log_prior() + self.total)
-        return found
+        return self.total
 
     def _count(self, place: Shift, token: int, times: int) -> None:
         """Let a cell speak for every shift, or take back what it has said."""
@@ -131,12 +135,12 @@ class Bearings:
         """
         if not self.episodes:
             return [(1.0, (0, 0), 0.0)]
-        chance = self.posterior(seen)
+        prior = self.log_prior()
+        chance = softmax(prior + self.log_likelihood(seen))
         order = chance.ravel().argsort(kind="stable")[::-1][:MOST]
-        prior = self.log_prior().ravel()
         least = min(LIKELY, float(chance.max()))
         return [
-            (float(chance.flat[at]), _shift_at(int(at)), float(prior[at]))
+            (float(chance.flat[at]), _shift_at(int(at)), float(prior.flat[at]))
             for at in order
             if chance.flat[at] >= least
         ]

@@ -146,7 +146,7 @@ class EpisodeFilter:
         """Map cells of the view in a slice, and the one ahead, by the likeliest particle's path."""
         now = self.now
         best = now.likeliest
-        trajectory, _, _ = now.grid.trace(now.particles.events, now.history)
+        trajectory = now.grid.path(now.particles.events, now.history)
         torus = self.geometry.torus
         places = trajectory.anchor[best, time] + torus.views[now.history.heading[time]]
         return torus.cell(places).numpy(), int(trajectory.cell_ahead[best, time])
@@ -244,12 +244,13 @@ class EpisodeFilter:
     def _with_room(self, before: Running, history: History) -> Running:
         """The same particles, with room for all tokens, events and places that they know of."""
         events = before.particles.events
-        if before.grid.effects is self.effects():
+        effects = self.effects()
+        if before.grid.effects is effects:
             path = before.grid.path(events, history)
         else:
-            path = follow(events, history, self.effects(), self.geometry)
+            path = follow(events, history, effects, self.geometry)
         self.geometry = self.geometry.holding(path.position)
-        if not self._grown(before):
+        if not self._grown(before, effects):
             return before
         return regrown(before, self._set_up(history), history, self.generator)
 
@@ -258,16 +259,15 @@ class EpisodeFilter:
         self.settled = len(self.vocabulary.tokens.members)
         return set_up(grid, history, self.settings.inference.num_particles)
 
-    def _grown(self, before: Running) -> bool:
+    def _grown(self, before: Running, new: Effects) -> bool:
         """Whether vocabulary or map have grown since the engine was set up, be it in hindsight."""
-        new = self.effects()
         old = before.grid.effects
         same_tokens = self.settled == len(self.vocabulary.tokens.members)
         same_sizes = old.sizes == new.sizes and old.writes.shape == new.writes.shape
         same_map = before.grid.geometry.size == self.geometry.size
         if not (same_sizes and same_map and same_tokens):
             return True
-        parts = ("possible", "known", "grips", "moving")
+        parts = () if old is new else ("possible", "known", "grips", "moving")
         return not all(torch.equal(getattr(old, part), getattr(new, part)) for part in parts)
 
     # -- sweeps ------------------------------------------------------------------------------------

@@ -150,12 +150,13 @@ class Layouts:
         for chance, shift, log_prior in self.bearings.likely(seen):
             lying = moved(seen, shift)
             told = self.usual.told(lying, log_prior)
-            for trust, layout in self.trusted(lying, self.usual.chances(lying, told)):
+            usual = self.usual.chances(lying, told) if self.proven else {}
+            for trust, layout in self.trusted(lying, usual):
                 if trust >= NEGLIGIBLE:
                     of_layouts += chance * trust * here.laid_out(*layout.told(members), shift)
             of_slots = self.usual.of_slots(told, members)
             usually += chance * here.laid_out(self.usual.places, of_slots, shift)
-        belief = with_told(belief, of_layouts, 0.5)
+        belief = with_told(belief, of_layouts, 0.5) if self.proven else belief
         usually[belief.seen] = 0
         return with_told(belief, usually, KNOWN)
 
@@ -198,13 +199,17 @@ class Here:
 
     def __init__(self, belief: Belief, places: Ints) -> None:
         self.belief = belief
-        self.number = {(y, x): cell for cell, (y, x) in enumerate(places.tolist())}
+        self.corner = places.min(0)
+        self.number = np.full(places.max(0) - self.corner + 1, -1)  # of the cell at every place
+        self.number[tuple((places - self.corner).T)] = np.arange(len(places))
 
     def laid_out(self, places: Ints, told: Floats, shift: Shift) -> Floats:
         """What is told of places on the shared map `(n, V)`, by cell `(M, V)`; nothing of cells that were seen."""
         found = np.zeros_like(self.belief.cells)
-        at = [self.number.get((y, x), -1) for y, x in (places - shift).tolist()]
-        cells = np.array(at, np.int64)
+        at = places - shift - self.corner
+        inside = ((at >= 0) & (at < self.number.shape)).all(1)
+        cells = np.full(len(at), -1)
+        cells[inside] = self.number[tuple(at[inside].T)]
         kept = (cells >= 0) & ~self.belief.seen[cells]
         found[cells[kept], : told.shape[1]] = told[kept]
         return found

@@ -100,6 +100,8 @@ class UsualMap:
 
     def _learn(self) -> None:
         """Reckon what follows from the maps."""
+        episode, place = (self.maps >= 0).nonzero()
+        self._shown = episode, place * len(self.column) + self.maps[episode, place]
         self.times = self.times_without(None)
         tokens = self.times.shape[1]
         self.common = np.append(self.times.sum(0), 0) + 0.5
@@ -239,8 +241,7 @@ class UsualMap:
     def _counts(self, weights: Floats) -> Floats:
         """How often each token stood at each place, `(places, tokens)`, with weights of episodes."""
         shape = len(self.row), len(self.column)
-        episode, place = (self.maps >= 0).nonzero()
-        cell = place * shape[1] + self.maps[episode, place]
+        episode, cell = self._shown
         counts = np.bincount(cell, weights[episode], minlength=shape[0] * shape[1])
         return counts.reshape(shape).astype(float)
 

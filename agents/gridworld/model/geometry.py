@@ -100,8 +100,12 @@ class Geometry:
 
     def unwrapped(self, origin: Ints) -> Ints:
         """(y, x) without wrapping of every map cell, `(size^2, 2)`, laid out from an origin."""
-        cells = np.stack(np.divmod(np.arange(self.size**2), self.size), -1)
-        return origin + (cells - origin) % self.size
+        return origin + (self._cells - origin) % self.size
+
+    @cached_property
+    def _cells(self) -> Ints:
+        """(row, column) of every map cell, `(size^2, 2)`."""
+        return np.stack(np.divmod(np.arange(self.size**2), self.size), -1)
 
 
 @dataclass(frozen=True)

@@ -174,16 +174,15 @@ class Search:
         if outlook.effort < np.inf:
             self.reward_known = True
         distance = self._distances(node.chance, entries)
+        least = self.budget.min_probability
+        possible = (node.chance >= least) & np.isfinite(distance)[:, None]
+        layout = self.region.cell_ahead, self.region.num_cells
         found: list[tuple[float, float, Interaction, Ints]] = []
         for event in self.effects:
-            chance = node.chance[:, event]
-            least = self.budget.min_probability
-            effort = least_effort(
-                distance, chance, self.region.cell_ahead, self.region.num_cells, least
-            )
-            possible = (chance >= least) & np.isfinite(distance)
+            effort = least_effort(distance, node.chance[:, event], *layout, least)
             for cell in self._nearest(number, event, effort, outlook):
-                states = (possible & (self.region.cell_ahead == cell)).nonzero()[0]
+                facing = self.region.facing[cell]
+                states = facing[possible[facing, event]]
                 steps = float(effort[cell])
                 total = self._total(outlook, steps, (cell, event))
                 found.append((total, steps, (cell, event), states))
@@ -197,8 +196,8 @@ class Search:
 
     def _nearest(self, number: int, event: int, effort: Floats, outlook: Outlook) -> list[int]:
         """Cells to try an event at: those of least effort, that help, or are intended; one by turns."""
-        order = effort.argsort(kind="stable")
-        within_reach: list[int] = order[effort[order] < np.inf].tolist()
+        possible = np.flatnonzero(effort < np.inf)
+        within_reach: list[int] = possible[effort[possible].argsort(kind="stable")].tolist()
         near = within_reach[: self.budget.per_event]
         far = within_reach[self.budget.per_event :]
         if far and not number:
@@ -271,7 +270,8 @@ class Search:
             changes = dict(changed)
             cells = self.present.copy()
             for cell, token in changes.items():
-                cells[cell] = np.eye(cells.shape[1])[token]
+                cells[cell] = 0
+                cells[cell, token] = 1
             self.numbers[key] = len(self.found)
             self.found.append(self._node(hand, passed, changes, cells, parent))
         return self.numbers[key]
@@ -314,7 +314,7 @@ class Search:
                 at: opened[at][here] for at in opened if (here := node.holds(at)) in opened[at]
             }
             for (cell, event), child in {**likewise, **above, **node.children}.items():
-                at = (self.region.cell_ahead == cell).nonzero()[0]
+                at = self.region.facing[cell]
                 bound[number, at, event] = child * size + at
                 if (cell, event) in node.children:
                     after[number, at, event] = child * size + at

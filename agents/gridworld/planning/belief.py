@@ -1,6 +1,7 @@
 """What a planner is told: means and novelties of the tables, beliefs over the map and the pose."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,11 @@ class PosteriorTables:
 
     def outcome_rows(self) -> Ints:
         """`(A, E)` row of the outcome table."""
+        return self._outcome_rows
+
+    @cached_property
+    def _outcome_rows(self) -> Ints:
+        """The same, found once."""
         actions = np.arange(self.num_actions)[:, None]
         events = np.arange(self.num_events)[None]
         return np.where(events == 0, actions, self.num_actions + events)
@@ -132,16 +138,17 @@ def tables_of(
     transition, transition_novelty, transition_later = of_events.update(counts.transition, events)
     outcome, outcome_novelty, outcome_later = of_outcomes.update(counts.outcome, grid.outcomes)
     effects = grid.effects
-    context = effects.classes[:, None], effects.grips
-    places = effects.places(match).T
+    context = effects.classes.numpy()[:, None], effects.grips.numpy()
+    places = effects.places(match).numpy().T
 
     def by_token(table: Tensor) -> Floats:
         """Spread a table of events `(A, G, H, ...)` over tokens and hands, `(A, V, C, ...)`."""
-        return table[:, *context].double().numpy()
+        return table.numpy()[:, *context].astype(float, order="C")
 
     def by_place(table: Tensor) -> Floats:
         """Spread a table of outcomes `(R, P, ...)` over milestone and tokens, `(2, R, V, ...)`."""
-        spread = table.flatten(1, 4)[:, places].transpose(0, 1).double().numpy()
+        rows = table.numpy().reshape(len(table), -1, table.shape[-1])
+        spread = rows.take(places, 1).swapaxes(0, 1).astype(float)
         spread[:, grid.num_actions :][:, arrivals.events] = 0
         return spread
 
@@ -318,20 +325,19 @@ def views_by_pose(
     """What was seen from each pose, on the best particle's path, with doors open or shut: most last."""
     position = trajectory.position[best].tolist()
     heading = history.heading.tolist()
-    visited: dict[tuple[int, int, int], dict[bytes, Ints]] = {}
-    for (y, x), facing, view in zip(position, heading, history.view.numpy(), strict=True):
+    views = history.view.numpy()
+    in_sight = views != OUT_OF_SIGHT
+    most = in_sight.sum(1).tolist()
+    visited: dict[tuple[int, int, int], dict[bytes, int]] = {}
+    for time, ((y, x), facing) in enumerate(zip(position, heading, strict=True)):
         seen = visited.setdefault((y, x, facing), {})
-        out_of_sight = (view == OUT_OF_SIGHT).tobytes()
-        seen.pop(out_of_sight, None)
-        seen[out_of_sight] = view
+        shown = in_sight[time].tobytes()
+        seen.pop(shown, None)
+        seen[shown] = time
     return {
-        pose: sorted(seen.values(), key=_in_sight)[-REMEMBERED:] for pose, seen in visited.items()
+        pose: [views[time] for time in sorted(seen.values(), key=most.__getitem__)[-REMEMBERED:]]
+        for pose, seen in visited.items()
     }
-
-
-def _in_sight(view: Ints) -> int:
-    """How many cells a view shows."""
-    return int((view != OUT_OF_SIGHT).sum())
 
 
 def cell_information(cells: Floats, misread: float, num_tokens: int) -> Floats:

@@ -300,9 +300,9 @@ class Planner:
         """
         actions = tables.num_actions
         expected = np.empty((len(token_ahead), actions * (3 + 2 * tables.num_events)))
-        for one in np.unique(situation):
+        for one in np.flatnonzero(np.bincount(situation)).tolist():
             rows = (situation == one).nonzero()[0]
-            expected[rows] = token_ahead[rows] @ self._one_step(tables, *divmod(int(one), 2))
+            expected[rows] = token_ahead[rows] @ self._one_step(tables, *divmod(one, 2))
         sums = [expected[:, i * actions : (i + 1) * actions] for i in range(3)]
         flows = expected[:, 3 * actions :].reshape(len(expected), 2, actions, tables.num_events)
         return sums, [flows[:, i] for i in range(2)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -48,6 +49,13 @@ class Region:
     def num_cells(self) -> int:
         """Cells in the region."""
         return len(self.index)
+
+    @cached_property
+    def facing(self) -> list[Ints]:
+        """States that have each cell ahead, ascending; the last: that have a cell outside ahead."""
+        order = self.cell_ahead.argsort(kind="stable")
+        ends = np.searchsorted(self.cell_ahead[order], np.arange(1, self.num_cells + 1))
+        return np.split(order, ends)
 
     def place(self, cell: int) -> tuple[int, int]:
         """(y, x) without wrapping of a region cell."""
@@ -135,10 +143,12 @@ def views_remembered(belief: Belief, region: Region, number: Ints, size: int) ->
     views = [view for seen in belief.visited.values() for view in seen]
     if not views:
         return memory, np.zeros((1, 1), np.int64)
+    latest = np.full((len(belief.visited), REMEMBERED), -1)
     first = 0
-    for pose, seen in belief.visited.items():
-        rows = number[:, region.state(np.array(pose))]
-        latest = np.arange(first + len(seen) - 1, first - 1, -1)
-        memory[rows[rows >= 0], : len(seen)] = latest
+    for pose, seen in enumerate(belief.visited.values()):
+        latest[pose, : len(seen)] = range(first + len(seen) - 1, first - 1, -1)
         first += len(seen)
+    rows = number[:, region.state(np.array(list(belief.visited)))]
+    poses = np.broadcast_to(np.arange(len(latest)), rows.shape)
+    memory[rows[rows >= 0]] = latest[poses[rows >= 0]]
     return memory, np.stack(views)

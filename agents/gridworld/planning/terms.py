@@ -98,10 +98,11 @@ class Outcomes:
         """
         tables = self.tables
         chances = np.empty((len(situation), tables.num_actions, len(self.log_preference)))
-        for one in np.unique(situation):
+        for one in np.flatnonzero(np.bincount(situation)).tolist():
             rows = situation == one
-            predicted = self.chances(int(one), informative=informative)
-            chances[rows] = np.tensordot(token_ahead[rows], predicted, 1)
+            predicted = self.chances(one, informative=informative)
+            flat = token_ahead[rows].dot(predicted.reshape(len(predicted), -1))
+            chances[rows] = flat.reshape(-1, *chances.shape[1:])
         return np.stack(self.risk_and_ambiguity(chances + arrival), -1)
 
 

@@ -11,7 +11,15 @@ import numpy.typing as npt
 
 from aif_dcpc.agents.arrays import Ints
 from aif_dcpc.agents.gridworld.compiled import compiled
-from aif_dcpc.agents.gridworld.tables.prior import IMPOSSIBLE, TINY, Array
+from aif_dcpc.agents.gridworld.tables.prior import (
+    IMPOSSIBLE,
+    TINY,
+    Array,
+    structure_posterior,
+)
+
+# counts of rows, first cases, kinds, weights of structures, log evidence: see `weigh_structures`
+Weighed = tuple[Array, Ints, Ints, Array, Array]
 
 
 @compiled
@@ -113,6 +121,46 @@ def add_new_evidence(
                         - log_gamma[alpha, at, row, width]
                     )
                     evidence[case, alpha, level[row], group[row]] -= loss
+
+
+@compiled
+def weigh_structures(
+    counts: Array,
+    label: Ints,
+    head: Ints,
+    index: Ints,
+    possible: npt.NDArray[np.bool_],
+    level: Ints,
+    group: Ints,
+    rows: Array,
+    log_gamma: Array,
+    past: Array,
+    chances: Array,
+    shares: Array,
+) -> Weighed:
+    """What past and new counts say about the structures of cases unlike in counts or label.
+
+    Args:
+        counts: `(N, C, X)` new ones by context.
+        label: `(N,)`, see `kinds`.
+        head: `(N,)`.
+        index: `(L, C)` the row of each context under each pooling.
+        possible, level, group, rows, log_gamma: as `add_new_evidence`.
+        past: `(head, H, L, G)` log p(past counts | concentration, pooling).
+        chances, shares: see `PooledDirichletPrior`.
+
+    Returns:
+        new counts of every row `(D, R, X)`, first case `(D,)` and kind `(N,)`, see `kinds`, and what
+            `structure_posterior` tells of every kind.
+    """
+    first, kind = kinds(counts.reshape(len(counts), -1), label)
+    at = head[first]
+    pooled = pool(counts[first], index, len(possible))
+    evidence = past[at]
+    add_new_evidence(evidence, pooled, at, possible, level, group, rows, log_gamma)
+    of_heads = chances[at] if len(chances) > 1 else chances[np.zeros_like(at)]
+    weights, total = structure_posterior(evidence, of_heads, shares)
+    return pooled, first, kind, weights, total
 
 
 @compiled

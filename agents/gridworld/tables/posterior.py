@@ -22,18 +22,12 @@ from torch import Tensor
 from aif_dcpc.agents.arrays import Ints
 from aif_dcpc.agents.gridworld.tables.heads import learned_shares
 from aif_dcpc.agents.gridworld.tables.loops import (
-    add_new_evidence,
+    Weighed,
     draw_tables,
-    kinds,
-    pool,
     row_parameters,
+    weigh_structures,
 )
-from aif_dcpc.agents.gridworld.tables.prior import (
-    TINY,
-    Array,
-    PooledDirichletPrior,
-    structure_posterior,
-)
+from aif_dcpc.agents.gridworld.tables.prior import TINY, Array, PooledDirichletPrior
 
 
 @dataclass(frozen=True)
@@ -84,38 +78,31 @@ class TablePosterior:
 
     # -- what the running episode adds -------------------------------------------------------------
 
-    def _kinds(self, own: Tensor, label: Ints) -> tuple[Array, Ints, Ints]:
-        """Own counts of every row `(D, R, X)` of cases unlike in counts or label, see `loops.kinds`."""
-        counts = own.reshape(len(own), -1, own.shape[-1]).contiguous().numpy()
-        first, kind = kinds(counts.reshape(len(counts), -1), label)
-        return pool(counts[first], self.prior.index, self.prior.num_rows), first, kind
-
-    def _structures(self, pooled: Array, head: Ints) -> tuple[Array, Array]:
-        """What past and own counts say about structures, see `structure_posterior`."""
+    def _weighed(self, own: Tensor, label: Ints, head: Ints) -> Weighed:
+        """What past and own counts `(N, *context, x)` say about structures, see `loops.weigh_structures`."""
         prior = self.prior
-        evidence = self._log_evidence[head]
-        layout = prior.possible, prior.level, prior.group
-        add_new_evidence(evidence, pooled, head, *layout, self._rows, self._log_gammas)
-        return structure_posterior(evidence, prior.chances_of(head), prior.shares)
+        counts = own.reshape(len(own), -1, own.shape[-1]).contiguous().numpy()
+        layout = prior.index, prior.possible, prior.level, prior.group
+        past = self._rows, self._log_gammas, self._log_evidence
+        return weigh_structures(counts, label, head, *layout, *past, prior.chances, prior.shares)
 
     def log_evidence(self, own: Tensor, head: Tensor) -> Tensor:
         """log p(past + own), structures integrated out, `(N,)`."""
         heads = head.contiguous().numpy()
-        pooled, first, kind = self._kinds(own, heads)
-        _, evidence = self._structures(pooled, heads[first])
+        _, _, kind, _, evidence = self._weighed(own, heads, heads)
         return torch.from_numpy(evidence[kind]).to(own.dtype)
 
     def mean_at(self, own: Tensor, head: Tensor, context: Tensor) -> Tensor:
         """Posterior mean `(N, x)` of the row of each case in one context (flat number, `(N,)`)."""
         prior = self.prior
         places = context.numpy()
-        pooled, first, kind = self._kinds(own, head.numpy() * prior.index.shape[1] + places)
+        label = head.numpy() * prior.index.shape[1] + places
+        pooled, first, kind, weights, _ = self._weighed(own, label, head.contiguous().numpy())
         heads = head.numpy()[first]
         at = places[first]
         rows = row_parameters(
             pooled, heads, prior.possible, self._rows, np.ascontiguousarray(prior.index[:, at].T)
         )
-        weights, _ = self._structures(pooled, heads)
         here = weights[np.arange(len(at)), :, :, prior.group_of_context[at], None]  # (D, H, L, 1)
         mean = (here * rows / rows.sum(-1, keepdims=True)).sum((1, 2))
         return torch.from_numpy(mean[kind]).to(own.dtype)
@@ -128,8 +115,7 @@ class TablePosterior:
         """
         prior = self.prior
         heads = head.contiguous().numpy()
-        pooled, first, kind = self._kinds(own, heads)
-        weights, _ = self._structures(pooled, heads[first])
+        pooled, first, kind, weights, _ = self._weighed(own, heads, heads)
         by_kind = pooled, heads[first], prior.possible, self._rows, prior.index, weights
         drawn = draw_tables(source, kind, *by_kind)
         return torch.from_numpy(drawn).to(own.dtype).view(own.shape)

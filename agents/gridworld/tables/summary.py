@@ -55,10 +55,10 @@ class Summary:
         changed = (now != before).reshape(len(now), -1).any(1).nonzero()[0]
         if not len(changed):
             return self.last
+        found = prior.summary(counts[changed], self.nothing, apart=self.apart, heads=changed)
         mean, novelty, without_optimism = (part.clone() for part in self.last)
-        mean[changed], novelty[changed], without_optimism[changed] = prior.summary(
-            counts[changed], self.nothing, apart=self.apart, heads=changed
-        )
+        for every, some in zip((mean, novelty, without_optimism), found, strict=True):
+            every.numpy()[changed] = some.numpy()
         return mean, novelty, without_optimism
 
     def state_dict(self) -> dict[str, Any]:
