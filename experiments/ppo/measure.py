@@ -9,7 +9,7 @@ whose mean return is at least the bar.
 import argparse
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median
@@ -47,14 +47,23 @@ class Task:
     settings: Settings = field(default_factory=Settings)
 
 
+LONG = Settings(frames=1024, epochs=10, discount=0.99, trace=0.95, entropy=0.01)
+
+
+def gymnasium_task(id: str, bar: float, settings: Settings | None = None) -> Task:
+    """A task of Gymnasium's with the budget of all."""
+    world = {"name": "Gymnasium", "id": id}
+    return Task(world, bar, 200_000, settings or Settings())
+
+
 TASKS = {
-    "CartPole-v1": Task({"name": "Gymnasium", "id": "CartPole-v1"}, 475.0, 200_000),
-    "FrozenLake-v1": Task(
-        {"name": "Gymnasium", "id": "FrozenLake-v1"},
-        0.7,
-        200_000,
-        Settings(frames=1024, epochs=10, discount=0.99, trace=0.95, entropy=0.01),
-    ),
+    "CartPole-v1": gymnasium_task("CartPole-v1", 475.0),
+    "FrozenLake-v1": gymnasium_task("FrozenLake-v1", 0.7, LONG),
+    "Pendulum-v1": gymnasium_task("Pendulum-v1", -200.0, replace(LONG, discount=0.9, entropy=0.0)),
+    "MountainCarContinuous-v0": gymnasium_task("MountainCarContinuous-v0", 90.0, LONG),
+    "MountainCar-v0": gymnasium_task("MountainCar-v0", -115.0, LONG),
+    "CliffWalking-v1": gymnasium_task("CliffWalking-v1", -13.65, LONG),
+    "Taxi-v4": gymnasium_task("Taxi-v4", 7.5, LONG),
 }
 
 

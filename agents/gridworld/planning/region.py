@@ -15,7 +15,8 @@ from aif_dcpc.agents.gridworld.planning.belief import (
     rewarded_tokens,
 )
 
-PROMISING = 0.02  # probability of something rewarded from which a cell is worth planning for
+PROMISING = 0.1  # probability of something rewarded from which a cell is worth planning for
+MOST = 400  # cells up to which a region is widened for such cells
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,11 @@ def region_of(
 
     The last region is returned if it still fits.
     """
+    places = geometry.unwrapped(belief.origin)
+    known = np.concatenate([places[belief.seen], belief.pose[:, :2]])
     promising = belief.cells[:, rewarded_tokens(tables)].sum(1) > PROMISING
-    places = geometry.unwrapped(belief.origin)[belief.seen | promising]
-    places = np.concatenate([places, belief.pose[:, :2]])
-    top, left = (places.min(0) - 1).tolist()
-    rows, columns = (places.max(0) - (top, left) + 2).tolist()
+    box = _around(np.concatenate([known, places[promising]]))
+    (rows, columns), (top, left) = box if np.prod(box[0]) <= MOST else _around(known)
     if last is not None and last.size == geometry.size:
         same = (last.shape, last.corner) == ((rows, columns), (top, left))
         if (
@@ -106,6 +107,13 @@ def region_of(
         ):
             return last
     return _lay_out((rows, columns), (top, left), tables, geometry)
+
+
+def _around(places: Ints) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Shape and first cell of the box around places `(n, 2)`, with a margin of one."""
+    top, left = (places.min(0) - 1).tolist()
+    rows, columns = (places.max(0) - (top, left) + 2).tolist()
+    return (rows, columns), (top, left)
 
 
 def _lay_out(

@@ -70,8 +70,14 @@ def corridor(
     return belief, tables, region_of(belief, tables, geometry), geometry
 
 
-@pytest.mark.parametrize(("chance", "columns"), [(0.03, 9), (0.01, 4)])
-def test_a_plan_reaches_to_where_the_reward_may_well_be(chance: float, columns: int) -> None:
+@pytest.mark.parametrize(
+    ("chance", "most", "columns"), [(0.11, 27, 9), (0.09, 27, 4), (0.11, 26, 4)]
+)
+def test_a_plan_reaches_to_where_the_reward_may_well_be(
+    chance: float, most: int, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless so many cells were to be looked at that a plan took too long."""
+    monkeypatch.setattr("aif_dcpc.agents.gridworld.planning.region.MOST", most)
     belief, tables, region, geometry = corridor([FLOOR, FLOOR], spoils=0.0, grasps=1.0)
     assert region.shape == (3, 4)
     outcome = np.zeros_like(tables.outcome)
