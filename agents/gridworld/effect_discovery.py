@@ -78,17 +78,17 @@ def _stayed(before: Ints, after: Ints, place: int, columns: int) -> bool:
     rest = before.copy()
     rest[place] = OUT_OF_SIGHT
     still = _alike(rest, after)
-    grid = before.reshape(-1, columns)
+    if still <= STILL:
+        return False
+    wide = np.pad(before.reshape(-1, columns), 1, constant_values=OUT_OF_SIGHT)
     shifts = ((1, 0), (-1, 0), (0, 1), (0, -1))
-    moved = max(_alike(_shifted(grid, *shift).ravel(), after) for shift in shifts)
-    return still > STILL and still >= moved
+    return still >= max(_alike(_shifted(wide, *shift).ravel(), after) for shift in shifts)
 
 
-def _shifted(grid: Ints, down: int, right: int) -> Ints:
-    """A view `(rows, columns)` as it looks when all of it has moved; what came in is not known."""
-    wide = np.pad(grid, 1, constant_values=OUT_OF_SIGHT)
-    rows, columns = grid.shape
-    return wide[1 - down : 1 - down + rows, 1 - right : 1 - right + columns]
+def _shifted(wide: Ints, down: int, right: int) -> Ints:
+    """A view as it looks when all of it has moved by up to a cell, out of one with a margin of one."""
+    rows, columns = wide.shape
+    return wide[1 - down : rows - 1 - down, 1 - right : columns - 1 - right]
 
 
 def _alike(before: Ints, after: Ints) -> float:

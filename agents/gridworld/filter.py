@@ -142,7 +142,7 @@ class EpisodeFilter:
         """Map cells of the view in a slice, and the one ahead, by the likeliest particle's path."""
         now = self.now
         best = now.likeliest
-        trajectory, _, _ = now.grid.trace(now.particles.events, now.history)
+        trajectory = now.grid.path(now.particles.events, now.history)
         torus = self.geometry.torus
         places = trajectory.anchor[best, time] + torus.views[now.history.heading[time]]
         return torus.cell(places).numpy(), int(trajectory.cell_ahead[best, time])
@@ -263,7 +263,7 @@ class EpisodeFilter:
         same_map = before.grid.geometry.size == self.geometry.size
         if not (same_sizes and same_map and same_tokens):
             return True
-        parts = ("possible", "known", "grips", "moving")
+        parts = () if old is new else ("possible", "known", "grips", "moving")
         return not all(torch.equal(getattr(old, part), getattr(new, part)) for part in parts)
 
     # -- sweeps ------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ class Running:
     @cached_property
     def likeliest(self) -> int:
         """Number of the heaviest particle of those in the likeliest place."""
-        trajectory, _, _ = self.grid.trace(self.particles.events, self.history)
+        trajectory = self.grid.path(self.particles.events, self.history)
         return likeliest(trajectory.position[:, -1], self.weights)
 
     @property
@@ -100,7 +100,7 @@ class Running:
     def gathered(self, generator: torch.Generator) -> "Running":
         """The same with strays brought back, where the particles do not agree where they are now."""
         particles = self.particles
-        trajectory, _, _ = self.grid.trace(particles.events, self.history)
+        trajectory = self.grid.path(particles.events, self.history)
         if agreement(trajectory.position[:, -1]) >= AGREED:
             return self
         found = without_strays(self.grid, particles, self.history, self.weights, generator)
@@ -162,7 +162,7 @@ def regrown(
     """
     particles = before.particles
     if after.grid.geometry.size > before.grid.geometry.size:
-        position = after.grid.trace(particles.events, history)[0].position
+        position = after.grid.path(particles.events, history).position
         wider = widened(after.grid, particles, before.grid.geometry, position, generator)
         particles = replace(particles, initial=wider)
     tables = after.grid.draw_all_tables(particles.events, particles.initial, history, generator)

@@ -52,8 +52,8 @@ LOG_HAND_ERROR = torch.tensor(HAND_ERROR).log()
 
 
 def distinct(values: Tensor) -> Tensor:
-    """The distinct integers among `(n,)`, ascending."""
-    return torch.from_numpy(np.unique(values.numpy()))
+    """The distinct numbers among `(n,)` small ones, 0 at least, ascending."""
+    return torch.from_numpy(np.flatnonzero(np.bincount(values.numpy())))
 
 
 @dataclass(frozen=True)
@@ -368,12 +368,13 @@ class GridConditionals:
         """log p(heading, hand | events), and that slots without an event never happen, `(N,)`."""
         turned = (history.heading[1:] - history.heading[:-1]) % 4
         possible = (self.effects.turns[events[:, 1:]] == turned) & self.effects.known[events[:, 1:]]
-        wrong = (self.hands_after(events, history) != history.hand)[:, 1:].float().sum(1)
+        hands = self.hands_after(events, history.faced, history.held)
+        wrong = (hands != history.hand)[:, 1:].float().sum(1)
         log_hand = wrong * LOG_HAND_ERROR
         return log_hand + torch.where(possible, 0.0, NEVER).sum(1)
 
-    def hands_after(self, events: Tensor, history: History) -> Tensor:
-        """Thing in hand after events `(N, T)`, given what was in hand and ahead before each."""
-        ahead = torch.where(history.faced >= 0, history.faced, self.num_slots)
-        takes = self.effects.takes[events, ahead, history.held]
-        return torch.where(takes >= 0, takes, history.held)
+    def hands_after(self, events: Tensor, faced: Tensor, held: Tensor) -> Tensor:
+        """Thing in hand after events `(N, T)`, given what was ahead and in hand before each, `(T,)`."""
+        ahead = torch.where(faced >= 0, faced, self.num_slots)
+        takes = self.effects.takes[events, ahead, held]
+        return torch.where(takes >= 0, takes, held)

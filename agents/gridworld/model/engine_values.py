@@ -14,29 +14,24 @@ TABLES = ("transition", "outcome_table", "token_prior", "misread")
 
 def particles_of(values: SiteValues) -> GridParticles:
     """Particles from the engine's values."""
-    tables = Tables(*(values[name][:, 0] for name in TABLES))
-    return GridParticles(values["event"][:, 0], values["map"][:, 0], tables)
+    events, initial, *tables = (values[name].squeeze(1) for name in ("event", "map", *TABLES))
+    return GridParticles(events, initial, Tables(*tables))
 
 
 def values_of(particles: GridParticles) -> dict[str, Tensor]:
     """The engine's values from particles."""
-    return {
-        "event": particles.events[:, None],
-        "map": particles.initial[:, None],
-        **values_of_tables(particles.tables),
-    }
-
-
-def values_of_tables(tables: Tables) -> dict[str, Tensor]:
-    """The engine's values of the tables alone."""
-    return {name: value[:, None] for name, value in zip(TABLES, vars(tables).values(), strict=True)}
+    tables = vars(particles.tables).values()
+    latents = particles.events, particles.initial, *tables
+    return {n: v.unsqueeze(1) for n, v in zip(("event", "map", *TABLES), latents, strict=True)}
 
 
 def history_of(values: SiteValues) -> History:
     """The observed series from the engine's values; a carried thing is one reading."""
-    names = ("action", "heading", "carried", "view", "outcome", "faced")
-    action, heading, carried, view, outcome, faced = (values[name][0, 0] for name in names)
-    return History(action, heading, carried[:, 0], view, outcome, faced, values["match"][0, 0])
+    names = ("action", "heading", "carried", "view", "outcome", "faced", "match")
+    action, heading, carried, view, outcome, faced, match = (
+        values[name].flatten(0, 1).squeeze(0) for name in names
+    )
+    return History(action, heading, carried[:, 0], view, outcome, faced, match)
 
 
 def slice_of(history: History) -> dict[str, Tensor]:

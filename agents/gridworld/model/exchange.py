@@ -48,7 +48,8 @@ def exchange_events(
     particles = replace(particles, events=events)
     if not len(tried):
         return particles
-    gain, initial = _gain(grid, particles.picked(tried), trial[tried], history, generator)
+    before = events[tried], particles.initial[tried], particles.tables.misread[tried]
+    gain, initial = _gain(grid, *before, trial[tried], history, generator)
     accepted = torch.rand(len(tried), generator=generator).log() < gain + log_ratio[tried]
     moved = tried[accepted]
     if not len(moved):
@@ -234,18 +235,21 @@ class Guess:
 
 def _gain(
     grid: GridConditionals,
-    particles: GridParticles,
+    events: Tensor,
+    initial: Tensor,
+    misread: Tensor,
     trial: Tensor,
     history: History,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Log acceptance ratio `(N,)` of trial events `(N, T)`, and the maps drawn for them."""
-    events = particles.events
-    misread = particles.tables.misread
-    before = grid.counts(events, particles.initial, history)
-    old = grid.log_views(events, particles.initial, history, misread)
-    initial, new = grid.draw_map(trial, history, misread, generator)
-    after = grid.counts(trial, initial, history)
+    """Log acceptance ratio `(N,)` of trial events `(N, T)`, and the maps drawn for them.
+
+    `initial` `(N, M)` are the maps of the events so far, `misread` `(N,)` the rates for both.
+    """
+    before = grid.counts(events, initial, history)
+    old = grid.log_views(events, initial, history, misread)
+    drawn, new = grid.draw_map(trial, history, misread, generator)
+    after = grid.counts(trial, drawn, history)
     gain = new - old + grid.log_bodily(trial, history) - grid.log_bodily(events, history)
     gain = gain + evidence_gain(grid.memory.events, before.transition, after.transition)
-    return gain + evidence_gain(grid.memory.outcomes, before.outcome, after.outcome), initial
+    return gain + evidence_gain(grid.memory.outcomes, before.outcome, after.outcome), drawn

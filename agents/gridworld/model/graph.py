@@ -26,8 +26,12 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent
 
-from aif_dcpc.agents.gridworld.model.conditionals import LOG_HAND_ERROR, GridConditionals
-from aif_dcpc.agents.gridworld.model.counts import outcome_row
+from aif_dcpc.agents.gridworld.model.conditionals import (
+    LOG_HAND_ERROR,
+    GridConditionals,
+    GridParticles,
+)
+from aif_dcpc.agents.gridworld.model.counts import Tables, outcome_row
 from aif_dcpc.agents.gridworld.model.distributions import (
     PlainBeta,
     PlainDirichlet,
@@ -41,7 +45,6 @@ from aif_dcpc.agents.gridworld.model.engine_values import (
     history_of,
     particles_of,
     values_of,
-    values_of_tables,
 )
 from aif_dcpc.agents.gridworld.model.exchange import exchange_events
 from aif_dcpc.agents.gridworld.model.kept import Kept
@@ -198,8 +201,7 @@ class GridModel:
 
     def carried_kernel(self, event: Tensor, faced: Tensor, held: Tensor) -> Distribution:
         """What is in hand, seen almost without error."""
-        history = _bodily(event.new_zeros(event.shape[2:]), faced, held)
-        hand = self.grid.hands_after(event[:, 0], history)
+        hand = self.grid.hands_after(event[:, 0], faced[0, 0], held[0, 0])
         return Readings(hand[:, None, :, None], torch.zeros(()), LOG_HAND_ERROR)
 
     def view_kernel(
@@ -300,24 +302,20 @@ class GridModel:
 
         The token prior is integrated out until it is drawn, last of all, given the map.
         """
-        for _ in range(1 if self._agreement(values) >= AGREED else MANY):
-            values = {**values, **self.draw_events(values, generator)}
-        initial = self.grid.redraw_map(particles_of(values), history_of(values), generator)[:, None]
-        tables = self.draw_tables({**values, "map": initial}, generator)
-        drawn = {"event": values["event"], "map": initial, **tables}
+        particles = particles_of(values)
+        history = history_of(values)
+        position = self.grid.path(particles.events, history).position
+        for _ in range(1 if agreement(position[:, -1]) >= AGREED else MANY):
+            particles = exchange_events(self.grid, particles, history, generator)
+        initial = self.grid.redraw_map(particles, history, generator)
+        particles = replace(particles, initial=initial)
+        tables = self.draw_tables(particles, history, generator)
+        drawn = values_of(replace(particles, tables=tables))
         return {name: drawn[name] for name in BLOCK}
 
-    def _agreement(self, values: SiteValues) -> float:
-        """Share of the particles that stand in the commonest place now."""
-        trajectory, _, _ = self.grid.trace(particles_of(values).events, history_of(values))
-        return agreement(trajectory.position[:, -1])
-
-    def draw_events(self, values: SiteValues, generator: torch.Generator) -> SiteValues:
-        """Move events, and maps with them, tables and token prior integrated out; the latter is to be drawn next."""
-        moved = exchange_events(self.grid, particles_of(values), history_of(values), generator)
-        return values_of(moved)
-
-    def draw_tables(self, values: SiteValues, generator: torch.Generator) -> SiteValues:
+    def draw_tables(
+        self, particles: GridParticles, history: History, generator: torch.Generator
+    ) -> Tables:
         """Draw the tables of one action and two outcome rows, given events and map.
 
         The other heads stay: they are independent given the counts, so that this is a Gibbs update
@@ -326,10 +324,7 @@ class GridModel:
         grid = self.grid
         actions = torch.randperm(grid.num_actions, generator=generator)[:1]
         rows = torch.randperm(len(grid.past.outcome), generator=generator)[:2]
-        tables = grid.redraw_tables(
-            particles_of(values), history_of(values), generator, actions=actions, rows=rows
-        )
-        return values_of_tables(tables)
+        return grid.redraw_tables(particles, history, generator, actions=actions, rows=rows)
 
     def propose(
         self, values: SiteValues, observation: SiteValues, generator: torch.Generator

@@ -23,8 +23,12 @@ class Kept(Generic[Result]):
     def get(self, key: tuple[Tensor, ...], find: Callable[[], Result]) -> Result:
         """Give what was found for equal tensors, or find it now."""
         for known, result in self._latest:
-            if all(a is b or torch.equal(a, b) for a, b in zip(known, key, strict=True)):
+            if all(map(_alike, known, key)):
                 return result
         result = find()
         self._latest = [(key, result), *self._latest[: self.number - 1]]
         return result
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    return one is other or torch.equal(one, other)

@@ -22,7 +22,9 @@ def walk(
     start: Ints,
     wrap: int,
     stride: int,
-) -> tuple[Ints, Ints, Ints, Ints]:
+    cells_ahead: Ints,
+    wide: Ints,
+) -> tuple[Ints, Ints, Ints, Ints, Ints]:
     """Where event sequences lead.
 
     Args:
@@ -31,15 +33,17 @@ def walk(
         held, faced: `(T,)` thing in hand and token ahead before the step into the slice.
         steps, writes, milestone: what events do, see `Effects`.
         start: `(2,)` position (y, x) at slice 0.
-        wrap, stride: cells along a side of the map and of the wide frame, see `Torus`.
+        wrap, stride, cells_ahead, wide: cells along a side of the map and of the wide frame, shift of
+            the cell ahead by heading, and map cell of every place in the frame, see `Torus`.
 
     Returns:
-        `(N, T, 2)` position without wrapping, `(N, T)` its anchor, `(N, T)` token written on the
-            way into the slice, or SAME, and `(N, T)` whether the milestone has been written.
+        `(N, T, 2)` position without wrapping, `(N, T)` its anchor, the map cell ahead, the token
+            written on the way into the slice, or SAME, and whether the milestone has been written.
     """
     number, length = events.shape
     position = np.empty((number, length, 2), np.int64)
     anchor = np.empty((number, length), np.int64)
+    cell_ahead = np.empty((number, length), np.int64)
     written = np.full((number, length), SAME)
     passed = np.zeros((number, length), np.int64)
     unknown = writes.shape[1] - 1
@@ -60,8 +64,9 @@ def walk(
             position[case, time, 0] = y
             position[case, time, 1] = x
             anchor[case, time] = (y % wrap) * stride + x % wrap
+            cell_ahead[case, time] = wide[anchor[case, time] + cells_ahead[heading[time]]]
             passed[case, time] = done
-    return position, anchor, written, passed
+    return position, anchor, cell_ahead, written, passed
 
 
 @compiled

@@ -53,9 +53,8 @@ class Memory:
         return self._misread(torch.zeros(number, 2), generator)
 
     def _misread(self, own: Tensor, generator: torch.Generator) -> Tensor:
-        wrong, right = self.prior.misread
-        seen = own + self.past.sightings
-        pair = dirichlet(torch.stack([seen[:, 1] + wrong, seen[:, 0] + right], 1), generator)
+        seen = (own + self.past.sightings).flip(1)  # wrong, right
+        pair = dirichlet(seen + torch.tensor(self.prior.misread), generator)
         # a uniform number of exactly 0 once gave a rate of 0, under which any misreading is
         # impossible for good
         return pair[:, 0].clamp(1e-12, 1 - 1e-6)
@@ -92,7 +91,7 @@ def draw_heads(
 ) -> Tensor:
     """Draw the tables of `heads` (default: all) for counts `(K, heads, *context, x)`."""
     heads = torch.arange(own.shape[1]) if heads is None else heads
-    each = heads.expand(len(own), -1).flatten()
+    each = heads.repeat(len(own))
     return table.draw(own.flatten(0, 1), each, source).view(own.shape)
 
 

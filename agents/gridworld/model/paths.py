@@ -65,8 +65,24 @@ class Effects:
             token_ahead: `(..., T)` before each step.
             faced: `(T,)`, see `History`.
         """
+        if not self._anything_moves:
+            return token_ahead
         there = (faced >= 0) & self.moving[faced.clamp_min(0)]
         return torch.where(there, faced, token_ahead)
+
+    @cached_property
+    def _anything_moves(self) -> bool:
+        return bool(self.moving.any())
+
+    @cached_property
+    def staying(self) -> Tensor:
+        """Known events that do not turn, ascending."""
+        return (self.known & (self.turns == 0)).nonzero()[:, 0]
+
+    @cached_property
+    def turning(self) -> Tensor:
+        """`(4,)` the first event that turns by each number of quarter turns."""
+        return torch.stack([(self.turns == turn).int().argmax() for turn in range(4)])
 
     def places(self, match: Tensor) -> Tensor:
         """Context of the outcome table, `(V, 2)`, given the token ahead and whether the milestone is passed.
@@ -206,9 +222,8 @@ class ObservedEpisode:
         faced = [vocabulary.tokens.index(c, OTHER) for c in self.faced]
         view = vocabulary.encode(np.stack(self.view), unseen_token)
         view[np.isin(view, list(moving))] = OUT_OF_SIGHT
-        action, heading, hand, outcome, ahead = map(
-            torch.tensor, (self.action, self.heading, hands, self.outcome, faced)
-        )
+        series = np.array((self.action, self.heading, hands, self.outcome, faced), np.int64)
+        action, heading, hand, outcome, ahead = torch.from_numpy(series)
         any_token = torch.zeros(vocabulary.tokens.capacity, dtype=torch.long)
         return History(
             action,
@@ -242,7 +257,7 @@ class ObservedEpisode:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Where N event sequences lead.
+    """Where N event sequences lead, as `walk` tells it.
 
     Attributes:
         position: `(N, T, 2)` (y, x) without wrapping.
@@ -284,10 +299,9 @@ def follow(events: Tensor, history: History, effects: Effects, geometry: Geometr
         part.contiguous().numpy() for part in (events, history.heading, history.held, history.faced)
     )
     does = effects.steps.numpy(), effects.writes.numpy(), effects.milestone
-    parts = walk(order, heading, held, faced, *does, start, torus.size, torus.stride)
-    position, anchor, written, passed = (torch.from_numpy(part) for part in parts)
-    cell_ahead = torus.cell(anchor + torus.cells_ahead[history.heading])
-    return Trajectory(position, anchor, cell_ahead, written, passed)
+    frame = torus.size, torus.stride, torus.cells_ahead.numpy(), torus.cells.numpy()
+    parts = walk(order, heading, held, faced, *does, start, *frame)
+    return Trajectory(*(torch.from_numpy(part) for part in parts))
 
 
 @dataclass(frozen=True)
@@ -309,6 +323,11 @@ class Sightings:
     shift: Tensor
     code: Tensor
     context: Tensor
+
+    def since(self, time: int) -> "Sightings":
+        """Those in a slice and in all later ones."""
+        first = int(torch.searchsorted(self.time, time))
+        return Sightings(*(part[first:] for part in vars(self).values()))
 
 
 def sightings_of(history: History, geometry: Geometry, effects: Effects) -> Sightings:

@@ -33,15 +33,15 @@ def still_steps(history: History) -> Tensor:
 
 def events_that_stay(grid: GridConditionals) -> Tensor:
     """Known events that do not turn; doing nothing is the first."""
-    return (grid.effects.known & (grid.effects.turns == 0)).nonzero()[:, 0]
+    return grid.effects.staying
 
 
 def fitting(grid: GridConditionals, events: Tensor, history: History) -> Tensor:
     """Events that fit the headings: those that do stay; else the one that turns so, or nothing."""
     turned = torch.zeros_like(history.heading)
     turned[1:] = (history.heading[1:] - history.heading[:-1]) % 4
-    turning = torch.stack([(grid.effects.turns == turn).int().argmax() for turn in range(4)])
-    return torch.where(grid.effects.turns[events] == turned, events, turning[turned])
+    turning = grid.effects.turning[turned]
+    return torch.where(grid.effects.turns[events] == turned, events, turning)
 
 
 def faced_codes(grid: GridConditionals, history: History) -> Tensor:

@@ -110,11 +110,12 @@ def _cells_in_view(
     grid: GridConditionals, trajectory: Trajectory, history: History, some: Tensor
 ) -> Tensor:
     """Map cells that the last view shows after some events `(n,)`, `(K, n, P)`."""
-    sightings = grid.sightings(history)
-    shift = sightings.shift[sightings.time == len(history) - 1]
+    shift = grid.sightings(history).since(len(history) - 1).shift
     torus = grid.geometry.torus
-    position = trajectory.position[:, -1, None] + grid.effects.steps[some, history.heading[-2]]
-    return torus.cell(torus.anchor(position)[..., None] + shift)
+    steps = grid.effects.steps.numpy()[some.numpy(), int(history.heading[-2])]
+    wrapped = (trajectory.position.numpy()[:, -1, None] + steps) % torus.size
+    anchor = wrapped @ [torus.stride, 1]
+    return torch.from_numpy(torus.cells.numpy()[anchor[..., None] + shift.numpy()])
 
 
 def _tried(
@@ -131,8 +132,7 @@ def _tried(
 ) -> tuple[Tensor, Tensor]:
     """Tokens of the cells in view `(K, n, P)` and log p(view | event, past) `(K, n)`, see `take_view`."""
     used = len(segments.cells)
-    every = grid.sightings(history)
-    now = every.time == len(history) - 1
+    now = grid.sightings(history).since(len(history) - 1)
     ahead = int(history.faced[-1])
     known = ahead if ahead >= 0 else grid.num_slots
     none = torch.full((len(cells),), -1)
@@ -151,8 +151,8 @@ def _tried(
         segments.latest.numpy(),
         _acted_on(segments, used).numpy(),
         cells.contiguous().numpy(),
-        every.code[now].numpy(),
-        every.context[now].numpy(),
+        now.code.numpy(),
+        now.context.numpy(),
         trajectory.cell_ahead[:, -1].contiguous().numpy(),
         grid.effects.writes[some, known, history.held[-1]].numpy(),
         which.numpy(),
@@ -211,8 +211,9 @@ def _body_score(grid: GridConditionals, history: History) -> Tensor:
     """log p(heading, hand | event), `(E,)`."""
     turned = (history.heading[-1] - history.heading[-2]) % 4
     possible = (grid.effects.turns == turned) & grid.effects.known
-    every = torch.arange(len(possible))[:, None].expand(-1, len(history))
-    wrong = (grid.hands_after(every, history)[:, -1] != history.hand[-1]).float()
+    every = torch.arange(len(possible))
+    hands = grid.hands_after(every, history.faced[-1], history.held[-1])
+    wrong = (hands != history.hand[-1]).float()
     return wrong * LOG_HAND_ERROR + torch.where(possible, 0.0, NEVER)
 
 

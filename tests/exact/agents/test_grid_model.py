@@ -175,13 +175,12 @@ def test_a_block_leaves_the_rate_of_misreading_alone(case: Case) -> None:
     generator = torch.Generator().manual_seed(0)
     found = model.draw_history(values, generator)
     assert tuple(found) == BLOCK
-    tables = model.draw_tables(values, generator)
+    tables = model.draw_tables(drawn.particles, drawn.history, generator)
     before = drawn.particles.tables
-    changed = [(tables[n][:, 0] != getattr(before, m)).flatten(2).any(2).any(0) for n, m in
-               (("transition", "transition"), ("outcome_table", "outcome"))]  # fmt: skip
+    changed = [(getattr(tables, n) != getattr(before, n)).flatten(2).any(2).any(0) for n in ("transition", "outcome")]  # fmt: skip
     assert [int(c.sum()) for c in changed] == [1, 2]
     met = drawn.grid.sightings(drawn.history).context.unique()
-    changed = (tables["token_prior"][:, 0] != before.token_prior).any(2).any(0).nonzero()[:, 0]
+    changed = (tables.token_prior != before.token_prior).any(2).any(0).nonzero()[:, 0]
     assert torch.equal(changed, met)
 
 

@@ -148,7 +148,7 @@ def test_heading_and_hand_bear_on_events(case: Case) -> None:
     known = walk.vocabulary
     events = torch.cat([walk.particles.events, torch.full((1, len(history)), 12)])
     found = walk.grid.log_bodily(events, history)
-    hands = walk.grid.hands_after(events, history)
+    hands = walk.grid.hands_after(events, history.faced, history.held)
     for n, sequence in enumerate(events.tolist()):
         expected = 0.0
         for t in range(1, len(history)):
