@@ -275,7 +275,7 @@ class GridConditionals:
         tokens, gain = self._in_turn(segments, sightings, none, misread, generator)
         anywhere = torch.from_numpy(self.urn[0]).expand(len(events), -1)
         initial = draw_alike(anywhere, self.geometry.size**2, generator)
-        there = initial[:, segments.cells]
+        there = initial.index_select(1, segments.cells)
         tokens = torch.where(tokens == NOT_DRAWN, there, tokens)
         return initial.index_copy(1, segments.cells, tokens), gain
 
@@ -284,7 +284,8 @@ class GridConditionals:
     ) -> Tensor:
         """The estimate of p(views | events, misread) that goes with given maps, in logs, `(N,)`."""
         _, segments, sightings = self.trace(events, history)
-        return self._in_turn(segments, sightings, initial[:, segments.cells], misread, None)[1]
+        tokens = initial.index_select(1, segments.cells)
+        return self._in_turn(segments, sightings, tokens, misread, None)[1]
 
     def _in_turn(
         self,
@@ -316,7 +317,7 @@ class GridConditionals:
         trajectory, segments, sightings = self.trace(events, history)
         done = torch.zeros(len(events), segments.count, self.num_slots)
         steps = self.step_evidence(events, trajectory, history, particles.tables)
-        tokens = particles.initial[:, segments.cells]
+        tokens = particles.initial.index_select(1, segments.cells)
         found = redraw_cells(
             segments.seen.numpy(),
             sightings.code.numpy(),

@@ -46,7 +46,8 @@ class Memory:
     ) -> Tensor:
         """Exact draws of the token prior in some contexts (default: all), `(K, contexts, V)`."""
         every = torch.arange(own.tokens.shape[-2]) if contexts is None else contexts
-        return dirichlet(own.tokens[:, every] + self.token_parameters[every], generator)
+        past = self.token_parameters.index_select(0, every)
+        return dirichlet(own.tokens.index_select(1, every) + past, generator)
 
     def draw_misread(self, number: int, generator: torch.Generator) -> Tensor:
         """Draws of the misread rate given the stored episodes, `(number,)`."""

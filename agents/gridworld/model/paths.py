@@ -310,8 +310,9 @@ def follow(events: Tensor, history: History, effects: Effects, geometry: Geometr
         part.contiguous().numpy() for part in (events, history.heading, history.held, history.faced)
     )
     does = effects.steps.numpy(), effects.writes.numpy(), effects.milestone
-    frame = torus.size, torus.stride, torus.cells_ahead.numpy(), torus.cells.numpy()
-    parts = walk(order, heading, held, faced, *does, start, *frame)
+    size, stride = torus.size, torus.stride
+    ahead, wide = torus.cells_ahead.numpy(), torus.cells.numpy()
+    parts = walk(order, heading, held, faced, *does, start, size, stride, ahead, wide)
     return Trajectory(*(torch.from_numpy(part) for part in parts))
 
 

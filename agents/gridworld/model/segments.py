@@ -49,7 +49,7 @@ class Segments:
 
     def initial_tokens(self, initial: Tensor) -> Tensor:
         """Token of every segment, `(N, U + J)`, given the initial map `(N, M)`."""
-        return torch.cat([initial[:, self.cells], self.token], 1)
+        return torch.cat([initial.index_select(1, self.cells), self.token], 1)
 
 
 def segment(trajectory: Trajectory, sightings: Sightings, geometry: Geometry) -> Segments:

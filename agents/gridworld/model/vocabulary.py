@@ -160,11 +160,11 @@ class Vocabulary:
 
     def encode(self, view: Ints, unseen_token: int) -> Ints:
         """Codes of a view's raw tokens: slot, `OUT_OF_SIGHT` or `OTHER`."""
-        codes = np.full(view.shape, OTHER)
-        for slot, token in enumerate(self.tokens.members):
-            codes[view == token] = slot
-        codes[view == unseen_token] = OUT_OF_SIGHT
-        return codes
+        members = self.tokens.members
+        codes = np.full(1 + max(int(view.max()), unseen_token, *members), OTHER)
+        codes[members] = np.arange(len(members))
+        codes[unseen_token] = OUT_OF_SIGHT
+        return codes[view]
 
     def token_arrays(self) -> tuple[Ints, Ints]:
         """Class and colour slot of every token slot, `(V,)`; free slots have a class of their own."""

@@ -134,8 +134,9 @@ def test_what_an_exchange_gains_is_the_ratio_of_evidences(posterior) -> None:
     particles = posterior[1].picked(torch.arange(12))
     trial = particles.events.clone()
     trial[:, 2] = torch.tensor(2 * [0, 4, 5, 6, 7, 0])
-    gain, initial = exchange._gain(grid, particles, trial, RECORD, generator(7))
     misread = particles.tables.misread
+    before = particles.events, particles.initial, misread
+    gain, initial = exchange._gain(grid, *before, trial, RECORD, generator(7))
     for n in range(12):
         total = 0.0
         for sign, events, cells in ((1, trial, initial), (-1, particles.events, particles.initial)):
