@@ -57,7 +57,7 @@ class Deeds:
     def before(self, milestone: int) -> Ints:
         """1 where the milestone had been written before the step, `(T - 1,)`."""
         written = np.cumsum(self.written == milestone) if milestone != SAME else 0 * self.row
-        passed: Ints = (np.concatenate([[0], written[:-1]]) > 0).astype(np.int64)
+        passed: Ints = (np.append(0, written)[:-1] > 0).astype(np.int64)
         return passed
 
     def first_arrivals(self, side: Ints, passed: Ints) -> Ints:

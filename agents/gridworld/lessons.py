@@ -86,7 +86,7 @@ class Lessons:
     ) -> Tensor:
         """Place of each step in the table of outcomes, `(T - 1,)`, see `Effects.places`."""
         tokens = (deeds.after if after else deeds.token).tolist()
-        slots = np.array([vocabulary.tokens.index(t, 0) for t in tokens])
+        slots = np.array([vocabulary.tokens.index(t, 0) for t in tokens], np.int64)
         side, passed = self._sides(deeds, after=after)
         match = self.task.match(vocabulary, deeds.mission)
         return effects.places(match)[slots, passed] + 2 * torch.as_tensor(side)

@@ -1,6 +1,7 @@
 """Steps of stored episodes in short, and what is counted from them: against plain loops."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -144,6 +145,21 @@ def test_outcomes_are_counted_under_the_task(after: bool, first: bool) -> None:
         place = place_of(vocabulary, slot, named, passed[n]) + 2 * side[n]
         expected[deeds.row[n], place, deeds.outcome[n]] += 1
     assert torch.equal(found, expected) and (first or int(found.sum()) == 6)
+
+
+@pytest.mark.parametrize("milestone", [-1, FLOOR])
+def test_an_episode_without_a_step_tells_nothing(milestone: int) -> None:
+    """Every episode is asked for its steps before the first one, once outcomes hang on what comes ahead."""
+    known, walk = lessons(Task({}, milestone=milestone, twins=(RED_KEY, BLUE_KEY)))
+    none = np.zeros(0, np.int64)
+    deeds = Deeds(none, none, none, none, none, mission=(), cell=none)
+    codes = walk.vocabulary, walk.grid.effects, walk.grid.past.outcome
+    for after, first in product((False, True), repeat=2):
+        assert not known.outcomes_of(deeds, *codes, after=after, first=first).any()
+    running, tried, doubled = known.so_far(deeds, *codes, 9)
+    assert not running.any() and tried is not None and (tried.slots == -1).all() and not doubled
+    arrivals = known.arrivals(*codes)
+    assert known.sizes(arrivals, *codes, deeds).worth is None
 
 
 def test_what_came_of_nothing_is_not_tried_again() -> None:
