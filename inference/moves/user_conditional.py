@@ -1,8 +1,7 @@
 """Exact conditionals that the user declared: the model draws a block given everything else, the engine calls it."""
 
-import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +16,9 @@ from aif_dcpc.inference.model.state import State
 Block = tuple[str, ...]
 
 
-@functools.lru_cache(maxsize=64)
-def _parameters(function: Callable[..., Any]) -> frozenset[str]:
-    return frozenset(inspect.signature(function).parameters)
-
-
 def takes_masks(draw: Any) -> bool:
     """Whether a conditional has a parameter `masks`: site -> `(1, B, [T,] *elements)` True where observed."""
-    return "masks" in _parameters(
-        getattr(draw, "__func__", draw)
-    )  # of a method: its class keeps it
+    return "masks" in inspect.signature(draw).parameters
 
 
 def is_exact(state: State, block: Block) -> bool:
