@@ -250,7 +250,7 @@ class EpisodeFilter:
         else:
             path = follow(events, history, effects, self.geometry)
         self.geometry = self.geometry.holding(path.position)
-        if not self._grown(before, effects):
+        if not self._grown(before):
             return before
         return regrown(before, self._set_up(history), history, self.generator)
 
@@ -259,9 +259,9 @@ class EpisodeFilter:
         self.settled = len(self.vocabulary.tokens.members)
         return set_up(grid, history, self.settings.inference.num_particles)
 
-    def _grown(self, before: Running, new: Effects) -> bool:
+    def _grown(self, before: Running) -> bool:
         """Whether vocabulary or map have grown since the engine was set up, be it in hindsight."""
-        old = before.grid.effects
+        old, new = before.grid.effects, self.effects()
         same_tokens = self.settled == len(self.vocabulary.tokens.members)
         same_sizes = old.sizes == new.sizes and old.writes.shape == new.writes.shape
         same_map = before.grid.geometry.size == self.geometry.size
