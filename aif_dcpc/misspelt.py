@@ -1,6 +1,7 @@
 """What to say about a misspelt name: the one "did you mean" of the project, which every part may import."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 CUTOFF = 0.5  # least similarity, between 0 and 1, of a name that is offered instead
@@ -9,13 +10,17 @@ CUTOFF = 0.5  # least similarity, between 0 and 1, of a name that is offered ins
 def closest(name: str, known: Iterable[str]) -> str:
     """Return a fragment that offers the most similar known name, or an empty text if none is similar.
 
-    Letter case does not count. The fragment begins with a space, to stand after a full stop.
+    Letter case does not count, and a name that has the whole word comes before similar ones. The
+    fragment begins with a space, to stand after a full stop.
 
     >>> closest("minigrid", ["MiniGrid", "TMaze"])
     " Did you mean 'MiniGrid'?"
+    >>> closest("steps", ["epochs", "total_env_steps"])
+    " Did you mean 'total_env_steps'?"
     """
     by_lower = {entry.lower(): entry for entry in sorted(known)}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=CUTOFF)
+    having = [entry for entry in by_lower if name.lower() in re.split(r"[_.]", entry)]
+    close = having or difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=CUTOFF)
     return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
