@@ -91,6 +91,17 @@ def test_a_plan_reaches_to_where_the_reward_may_well_be(
     assert found.shape == (3, columns)
 
 
+def test_a_plan_is_made_for_every_particle() -> None:
+    """One stands three cells beyond what the likeliest has seen."""
+    belief, tables, region, geometry = corridor([FLOOR, FLOOR], spoils=0.0, grasps=1.0)
+    far = belief.pose + [0, 4, 0]
+    apart = replace(belief, pose=np.concatenate([belief.pose, far]), weights=np.array([0.9, 0.1]))
+    assert region.shape == (3, 4)
+    found = region_of(apart, tables, geometry)
+    assert found.shape == (3, 7)
+    assert found.place(int(found.state(far[0])) % found.num_cells) == tuple(far[0, :2])
+
+
 def test_a_harm_that_was_foreseen_is_not_forgotten_after_a_detour() -> None:
     """Three abstract states: as it is, goal spoiled, key taken. With the key in hand the search opens nothing more."""
     belief, tables, region, _ = corridor([FLOOR, GOAL, FLOOR, FLOOR, KEY], spoils=0.5, grasps=1.0)
