@@ -94,7 +94,7 @@ def test_a_plan_reaches_to_where_the_reward_may_well_be(
 def test_a_plan_is_made_for_every_particle() -> None:
     """One stands three cells beyond what the likeliest has seen."""
     belief, tables, region, geometry = corridor([FLOOR, FLOOR], spoils=0.0, grasps=1.0)
-    far = belief.pose + [0, 4, 0]
+    far = belief.pose + np.array([0, 4, 0])
     apart = replace(belief, pose=np.concatenate([belief.pose, far]), weights=np.array([0.9, 0.1]))
     assert region.shape == (3, 4)
     found = region_of(apart, tables, geometry)
