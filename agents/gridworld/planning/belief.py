@@ -83,6 +83,11 @@ class PosteriorTables:
         """How many events there are, E."""
         return self.transition.shape[3]
 
+    @cached_property
+    def rewarded(self) -> npt.NDArray[np.bool_]:
+        """`rewarded_tokens` of these tables, found once."""
+        return rewarded_tokens(self)
+
     def outcome_rows(self) -> Ints:
         """`(A, E)` row of the outcome table."""
         return self._outcome_rows

@@ -15,7 +15,7 @@ import numpy as np
 
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
-from aif_dcpc.agents.gridworld.planning.belief import PosteriorTables, rewarded_tokens
+from aif_dcpc.agents.gridworld.planning.belief import PosteriorTables
 from aif_dcpc.agents.gridworld.planning.stage import Prospect, expected_value
 from aif_dcpc.agents.gridworld.planning.terms import NUM_TERMS
 from aif_dcpc.agents.preferences import Preferences
@@ -32,7 +32,7 @@ def log_chance_of_none(cells: Floats, tables: PosteriorTables) -> Floats | None:
         cells: `(n, cells, V)` belief over tokens in each abstract state, the present one first.
         tables: what is rewarded.
     """
-    chance = cells[..., rewarded_tokens(tables)].sum(-1)
+    chance = cells[..., tables.rewarded].sum(-1)
     if not 0 < chance[0].max() <= SURE:
         return None
     found: Floats = -np.log1p(-np.minimum(chance, SURE))

@@ -12,7 +12,6 @@ from aif_dcpc.agents.gridworld.planning.belief import (
     REMEMBERED,
     Belief,
     PosteriorTables,
-    rewarded_tokens,
 )
 
 PROMISING = 0.1  # probability of something rewarded from which a cell is worth planning for
@@ -95,7 +94,7 @@ def region_of(
     """
     places = geometry.unwrapped(belief.origin)
     known = np.concatenate([places[belief.seen], belief.pose[:, :2]])
-    promising = belief.cells[:, rewarded_tokens(tables)].sum(1) > PROMISING
+    promising = belief.cells[:, tables.rewarded].sum(1) > PROMISING
     box = _around(np.concatenate([known, places[promising]]))
     (rows, columns), (top, left) = box if np.prod(box[0]) <= MOST else _around(known)
     if last is not None and last.size == geometry.size:

@@ -29,7 +29,9 @@ def tables(goal: float = 0.9, key: float = 0.2) -> SimpleNamespace:
     outcome[1, 2 + TAKEN, KEY] = [0, 1 - key, key, 0, 0, 0]  # once the milestone is passed
     outcome[:, 2 + AHEAD, PIT] = [0, 0, 0, 0, 1, 0]
     rows = np.array([[0, 3, 4], [1, 3, 4]])
-    return SimpleNamespace(transition=transition, outcome=outcome, outcome_rows=lambda: rows)
+    found = SimpleNamespace(transition=transition, outcome=outcome, outcome_rows=lambda: rows)
+    found.rewarded = rewarded_tokens(found)
+    return found
 
 
 def test_rewarded_is_what_some_action_is_likely_to_be_rewarded_for() -> None:
