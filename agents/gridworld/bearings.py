@@ -4,13 +4,17 @@ Maps are laid out from where an episode began. A world that is entered at anothe
 alike only once its maps are laid over each other. How far the present one has to be shifted for that
 (the first is not) is a latent of the episode,
 
-    p(shift)         = (1 - new) (episodes that had it / episodes) + new / shifts
+    p(shift)         = (1 - new) (episodes that had it / episodes) + new p(new shift)
     new              = (how often a shift was new + a) / (episodes but the first + a + b)
-    p(shown | shift) = product over cells (p(token | the place where it comes to lie) / p(token))^PART
+    p(new shift)     = (1 - NEARBY) / shifts + NEARBY (mean over episodes of exp(-cells from theirs / REACH))
+    p(shown | shift) = product over lines (p(line | shift) / product over its cells p(token))^PART
+    p(line | shift)  = (1 - STRAY) product over its cells p(token | the place where it comes to lie)
+                       + STRAY p(token) ONWARD^(cells - 1)
 
 with frequencies of the other episodes as predictives. Cells are no independent witnesses, for walls go
-on: PART of what they say counts. Headings are given, so that maps are never turned. When little is known
-of a world, a map may come to lie wrongly: so earlier ones are laid anew, in turn, with every new one.
+on: a wall that stands elsewhere this time is one surprise, however long it is (`lines`), and PART of what
+lines say counts. Headings are given, so that maps are never turned. When little is known of a world, a map
+may come to lie wrongly: so earlier ones are laid anew, in turn, with every new one.
 """
 
 from collections import Counter
@@ -21,11 +25,16 @@ import numpy as np
 from scipy.special import softmax
 
 from aif_dcpc.agents.arrays import Floats
+from aif_dcpc.agents.gridworld.lines import Line, lines_of
 from aif_dcpc.agents.gridworld.usual_map import Places, UsualMap
 
 SPAN = 20  # cells, up to which a map is shifted in either direction
 NEW, FAMILIAR = 0.2, 0.8  # a and b
+NEARBY = 0.8  # of the shifts that are new, how many are like others
+REACH = 2.0  # cells
 PART = 0.5
+STRAY = 0.01  # chance that a line is not where it usually is
+ONWARD = 0.9  # chance that a line goes on at the next cell
 MASS = 1.0  # episodes' worth of what is common anywhere
 LIKELY = 0.05  # probability of a shift that is reckoned with
 MOST = 4  # such shifts
@@ -51,11 +60,12 @@ class Bearings:
     def __init__(self) -> None:
         self.episodes: Counter[Shift] = Counter()
         self.lain: list[Shift] = []
-        self.log_ratio: Floats = np.zeros((0, 0, 0))  # (tokens, height, width), SPAN around the map
+        self.log_ratio: Floats = np.zeros((0, 0, 0))  # (tokens, height, width)
         self.corner = np.zeros(2, np.int64)
         self.column: dict[int, int] = {}
-        self.shown: Places = {}  # what the sum of log ratios is of
-        self.total: Floats = _square(0.0)
+        self.log_common: Floats = np.zeros(0)  # (tokens,)
+        self.shown: dict[Line, Floats] = {}  # what each line says of every shift
+        self.total: Floats = _square(0.0)  # the sum of it
 
     def keep(self, shift: Shift, number: int) -> None:
         """Take in how an episode lies, of which the usual map is the last of some number."""
@@ -88,20 +98,24 @@ class Bearings:
         common /= common.sum()
         met = times.sum(1, keepdims=True)
         ratio = np.log((times + MASS * common) / (met + MASS) / common)
+        self.log_common = np.log(common)
         self.log_ratio = np.zeros((len(self.column), *size))
         self.log_ratio[:, *(places - self.corner).T] = ratio.T  # 0 where nothing was met
-        self.log_ratio = np.round(PART * self.log_ratio * STEP) / STEP
         self.shown = {}
         self.total = _square(0.0)
 
     def log_prior(self) -> Floats:
         """Of every shift, `(2 SPAN + 1, 2 SPAN + 1)`, none at all in the middle."""
         times = self.episodes.total()
+        shifts = np.array(list(self.episodes))
+        had = np.array(list(self.episodes.values())) / times
         new = (len(self.episodes) - 1 + NEW) / (times - 1 + NEW + FAMILIAR)
-        chance = _square(new / (2 * SPAN + 1) ** 2)
-        for shift, had in self.episodes.items():
-            if max(map(abs, shift)) <= SPAN:
-                chance[shift[0] + SPAN, shift[1] + SPAN] += (1 - new) * had / times
+        away = np.abs(np.arange(-SPAN, SPAN + 1) - shifts[..., None])  # (n, 2, shifts)
+        near = np.exp(-away / REACH)
+        near /= near.sum(-1, keepdims=True)
+        nearby = np.einsum("n,ny,nx->yx", had, near[:, 0], near[:, 1])
+        chance = new * (NEARBY * nearby + (1 - NEARBY) / nearby.size)
+        chance[*(shifts + SPAN).T] += (1 - new) * had
         found: Floats = np.log(chance)
         return found
 
@@ -112,20 +126,35 @@ class Bearings:
 
     def log_likelihood(self, seen: Places) -> Floats:
         """Of a map as far as it was seen, for every shift, relative to what is common anywhere."""
-        for place, token in seen.items() - self.shown.items():
-            self._count(place, token, 1)
-        for place, token in self.shown.items() - seen.items():
-            self._count(place, token, -1)
-        self.shown = dict(seen)
+        lines = lines_of(seen)
+        for line in self.shown.keys() - lines:
+            self.total -= self.shown.pop(line)
+        for line in lines - self.shown.keys():
+            self.shown[line] = self._log_likelihood_of(line)
+            self.total += self.shown[line]
         return self.total
 
-    def _count(self, place: Shift, token: int, times: int) -> None:
-        """Let a cell speak for every shift, or take back what it has said."""
-        top, left = np.array(place) - self.corner - SPAN
-        height, width = self.log_ratio.shape[1:]
-        if token in self.column and 0 <= top < height - 2 * SPAN and 0 <= left < width - 2 * SPAN:
-            window = slice(top, top + 2 * SPAN + 1), slice(left, left + 2 * SPAN + 1)
-            self.total += times * self.log_ratio[self.column[token], *window]
+    def _log_likelihood_of(self, line: Line) -> Floats:
+        """Of one line, for every shift, in multiples of 1 / STEP."""
+        if line.token not in self.column:
+            return _square(0.0)
+        column = self.column[line.token]
+        usual = self._sum(self.log_ratio[column], line)
+        onward = (line.length - 1) * (np.log(ONWARD) - self.log_common[column])
+        found = np.logaddexp(np.log1p(-STRAY) + usual, np.log(STRAY) + onward)
+        return np.round(PART * found * STEP) / STEP
+
+    def _sum(self, log_ratio: Floats, line: Line) -> Floats:
+        """Sum over the cells of a line, for every shift, of those that can come to lie on the map."""
+        top, left = line.y - self.corner[0] - SPAN, line.x - self.corner[1] - SPAN
+        total = _square(0.0)
+        for step in range(line.length):
+            y, x = (top + step, left) if line.upright else (top, left + step)
+            if y >= 0 and x >= 0:
+                window = log_ratio[y : y + len(total), x : x + len(total)]
+                if window.shape == total.shape:
+                    total += window
+        return total
 
     def likely(self, seen: Places) -> list[tuple[float, Shift, float]]:
         """Probability of the likeliest shifts, the shifts, and the log of their prior.

@@ -6,10 +6,14 @@ import pytest
 from aif_dcpc.agents.gridworld.bearings import (
     FAMILIAR,
     MASS,
+    NEARBY,
     NEW,
+    ONWARD,
     PART,
+    REACH,
     SPAN,
     STEP,
+    STRAY,
     Bearings,
     moved,
 )
@@ -31,19 +35,57 @@ def bearings_of(*maps: dict[tuple[int, int], int]) -> Bearings:
     return bearings
 
 
+def near(shift: int) -> float:
+    """How likely a new shift is that far from one that an episode had, along one axis."""
+    every = [np.exp(-abs(other) / REACH) for other in range(-SPAN, SPAN + 1)]
+    return float(np.exp(-abs(shift) / REACH) / sum(every))
+
+
 def test_the_posterior_of_a_shift_follows_bayes_rule() -> None:
     first = {(0, 0): WALL, (0, 1): FLOOR}
     bearings = bearings_of(first, {(0, 0): WALL, (0, 1): WALL})
-    prior = np.full((2 * SPAN + 1, 2 * SPAN + 1), NEW / (1 + NEW + FAMILIAR) / EVERY)
-    prior[SPAN, SPAN] += 1 - NEW / (1 + NEW + FAMILIAR)
-    assert np.allclose(np.exp(bearings.log_prior()), prior)
+    steps = range(-SPAN, SPAN + 1)
+    nearby = np.array([[near(y) * near(x) for x in steps] for y in steps])
+    new = NEW / (1 + NEW + FAMILIAR)
+    prior = new * (NEARBY * nearby + (1 - NEARBY) / EVERY)
+    prior[SPAN, SPAN] += 1 - new
+    assert np.allclose(np.exp(bearings.log_prior()), prior) and prior.sum() == pytest.approx(1)
     common = np.array([3.5, 1.5]) / 5  # wall, floor
-    likelihood = np.ones_like(prior)
-    likelihood[SPAN, SPAN + 1] = (0.0 + 1 + MASS * common[1]) / (2 + MASS) / common[1]
-    likelihood[SPAN, SPAN] = MASS * common[1] / (2 + MASS) / common[1]
-    posterior = prior * likelihood**PART
+    usual = np.ones_like(prior)
+    usual[SPAN, SPAN + 1] = (0.0 + 1 + MASS * common[1]) / (2 + MASS) / common[1]
+    usual[SPAN, SPAN] = MASS * common[1] / (2 + MASS) / common[1]
+    posterior = prior * ((1 - STRAY) * usual + STRAY) ** PART
     found = bearings.posterior({(0, 0): FLOOR, (40, 0): WALL, (1, 1): GOAL})
     assert np.allclose(found, posterior / posterior.sum(), rtol=1e-4)
+
+
+def test_a_wall_that_stands_elsewhere_is_one_surprise() -> None:
+    """Of a line: as it usually is, or somewhere else, by hand; twice as long costs no more than going on."""
+    floor = {(y, x): FLOOR for y in range(12) for x in range(12)}
+    room = floor | {(y, 11): WALL for y in range(12)}
+    bearings = bearings_of(room, room, room)
+    common = (3 * np.array([132, 12]) + 0.5) / (3 * 144 + 1)  # floor, wall
+    there = (3 + MASS * common[1]) / (3 + MASS) / common[1]
+    elsewhere = MASS / (3 + MASS)
+    for length in (4, 8):
+        wall = {(y, 5): WALL for y in range(length)}
+        found = bearings.log_likelihood(wall).copy()
+        stray = STRAY * (ONWARD / common[1]) ** (length - 1)
+        for shift, usual in ((6, there), (0, elsewhere)):
+            right = PART * np.log((1 - STRAY) * usual**length + stray)
+            assert found[SPAN, SPAN + shift] == pytest.approx(right, abs=1e-5)
+    gain = there**8 / (STRAY / (1 - STRAY) * (ONWARD / common[1]) ** 7)
+    odds = found[SPAN, SPAN + 6] - found[SPAN, SPAN]
+    assert odds == pytest.approx(PART * np.log(gain), abs=0.05)  # not 8 log(there / elsewhere)
+
+
+def test_a_line_speaks_as_far_as_it_reaches_the_map() -> None:
+    """Cells that no shift brings to what is known say nothing, the others of the line all they know."""
+    bearings = bearings_of({(0, 0): WALL, (0, 1): FLOOR}, {(0, 0): WALL, (0, 1): FLOOR})
+    reaching = bearings.log_likelihood({(0, SPAN + 1 + x): FLOOR for x in range(3)}).copy()
+    alone = bearings.log_likelihood({(0, SPAN + 1): FLOOR}).copy()
+    assert reaching[SPAN, 0] - reaching[0, 0] > 0.1 and alone[SPAN, 0] - alone[0, 0] > 0.1
+    assert np.ptp(bearings.log_likelihood({(0, SPAN + 2): FLOOR})) == 0
 
 
 def test_what_is_seen_later_counts_as_if_it_had_been_seen_at_once() -> None:
