@@ -88,13 +88,9 @@ class PosteriorTables:
         """`rewarded_tokens` of these tables, found once."""
         return rewarded_tokens(self)
 
+    @cached_property
     def outcome_rows(self) -> Ints:
         """`(A, E)` row of the outcome table."""
-        return self._outcome_rows
-
-    @cached_property
-    def _outcome_rows(self) -> Ints:
-        """The same, found once."""
         actions = np.arange(self.num_actions)[:, None]
         events = np.arange(self.num_events)[None]
         return np.where(events == 0, actions, self.num_actions + events)
@@ -105,7 +101,7 @@ def rewarded_tokens(tables: PosteriorTables) -> npt.NDArray[np.bool_]:
 
     What is worth less than `LIKELY` of the greatest reward is none: who has it in sight looks on.
     """
-    of_rows = tables.outcome[..., REWARDED].sum(-1)[:, tables.outcome_rows()]  # (2, A, E, V)
+    of_rows = tables.outcome[..., REWARDED].sum(-1)[:, tables.outcome_rows]  # (2, A, E, V)
     chance = np.einsum("avce,paev->pacv", tables.transition, of_rows)
     found: npt.NDArray[np.bool_] = chance.max((0, 1, 2)) > LIKELY
     return found

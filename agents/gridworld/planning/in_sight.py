@@ -23,7 +23,7 @@ from aif_dcpc.agents.preferences import Preferences
 SURE = 0.5  # probability from which a cell is known to hold something rewarded
 
 
-def log_chance_of_none(cells: Floats, tables: PosteriorTables) -> Floats | None:
+def surprise_at_none(cells: Floats, tables: PosteriorTables) -> Floats | None:
     """Minus the log probability that a sighting of each cell shows nothing rewarded, `(n, cells)`.
 
     None where something rewarded is known to be somewhere, or nothing was ever rewarded.

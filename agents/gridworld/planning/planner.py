@@ -33,7 +33,7 @@ from aif_dcpc.agents.gridworld.planning.belief import (
     cell_information,
 )
 from aif_dcpc.agents.gridworld.planning.distances import distances
-from aif_dcpc.agents.gridworld.planning.in_sight import log_chance_of_none, with_sight_of_reward
+from aif_dcpc.agents.gridworld.planning.in_sight import surprise_at_none, with_sight_of_reward
 from aif_dcpc.agents.gridworld.planning.region import Region, region_of, views_remembered
 from aif_dcpc.agents.gridworld.planning.stage import (
     Bools,
@@ -237,8 +237,8 @@ class Planner:
         stage = self._arriving(stage, tables, tables.arrivals, places)
         look = partial(self._look, search, belief, tables, geometry, kept, number)
         sight = look(cell_information(cells, tables.misread, tables.num_tokens))
-        told = 1 - np.exp(-look(_news(search, belief, tables))) if resolved else None
-        none = log_chance_of_none(cells, tables)
+        told = 1 - np.exp(-look(_surprise_at_no_twin(search, belief, tables))) if resolved else None
+        none = surprise_at_none(cells, tables)
         shows = None if none is None else 1 - np.exp(-look(none))
         # of a map that has had its day nothing is gained
         goes_on = stage.flow / self.preferences.discount
@@ -313,7 +313,7 @@ class Planner:
         that is not informative, nats; then, for every event, the discounted flow, and that of a
         step that is not informative.
         """
-        rows = tables.outcome_rows()
+        rows = tables.outcome_rows
         table = tables.transition[:, :, hand].transpose(1, 0, 2)  # (V, A, E)
         new = self._serves * tables.outcome_novelty[passed][rows].transpose(2, 0, 1)
         novelty = tables.transition_novelty[:, :, hand].T + (table * new).sum(-1)
@@ -379,7 +379,7 @@ def _chance_of_events(
     return chance
 
 
-def _news(search: Search, belief: Belief, tables: PosteriorTables) -> Floats:
+def _surprise_at_no_twin(search: Search, belief: Belief, tables: PosteriorTables) -> Floats:
     """Minus the log probability that a cell not seen yet shows none of the twins, `(n, cells + 1)`."""
     region = search.region
     seen = np.append(belief.seen[region.index], False)

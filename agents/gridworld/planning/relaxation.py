@@ -144,7 +144,7 @@ class Ways:
 
 def _chance_of_reward(tables: PosteriorTables) -> Floats:
     """The most that any action makes of reward, by milestone, thing in hand and token, `(2, C, V)`."""
-    rows = tables.outcome_without_optimism[:, tables.outcome_rows()][..., REWARDED].sum(-1)
+    rows = tables.outcome_without_optimism[:, tables.outcome_rows][..., REWARDED].sum(-1)
     chance: Floats = np.einsum("avce,paev->pacv", tables.transition_without_optimism, rows).max(1)
     if tables.arrivals is not None:
         ahead = tables.arrivals.outcome_without_optimism[:, tables.arrivals.events]

@@ -69,7 +69,7 @@ class Outcomes:
         hand, passed = divmod(situation, 2)
         transition = tables.transition if informative else tables.transition_without_optimism
         outcome = tables.outcome if informative else tables.outcome_without_optimism
-        rows = outcome[passed][tables.outcome_rows()]
+        rows = outcome[passed][tables.outcome_rows]
         predicted: Floats = np.einsum("ave,aevo->vao", transition[:, :, hand], rows)
         return predicted
 

@@ -10,7 +10,7 @@ import pytest
 
 from aif_dcpc.agents.gridworld.model.geometry import geometry_of
 from aif_dcpc.agents.gridworld.planning.belief import rewarded_tokens
-from aif_dcpc.agents.gridworld.planning.in_sight import log_chance_of_none, way_through
+from aif_dcpc.agents.gridworld.planning.in_sight import surprise_at_none, way_through
 from aif_dcpc.agents.protocol import EgocentricView
 
 FLOOR, GOAL, KEY, PIT = range(4)
@@ -29,7 +29,7 @@ def tables(goal: float = 0.9, key: float = 0.2) -> SimpleNamespace:
     outcome[1, 2 + TAKEN, KEY] = [0, 1 - key, key, 0, 0, 0]  # once the milestone is passed
     outcome[:, 2 + AHEAD, PIT] = [0, 0, 0, 0, 1, 0]
     rows = np.array([[0, 3, 4], [1, 3, 4]])
-    found = SimpleNamespace(transition=transition, outcome=outcome, outcome_rows=lambda: rows)
+    found = SimpleNamespace(transition=transition, outcome=outcome, outcome_rows=rows)
     found.rewarded = rewarded_tokens(found)
     return found
 
@@ -43,16 +43,16 @@ def test_rewarded_is_what_some_action_is_likely_to_be_rewarded_for() -> None:
 
 def test_where_a_reward_is_known_or_none_is_there_is_nothing_to_look_for() -> None:
     cells = np.array([[[0.7, 0.3, 0, 0], [0.9, 0, 0.1, 0], [1, 0, 0, 0]]])
-    found = log_chance_of_none(cells, tables())
+    found = surprise_at_none(cells, tables())
     assert found == pytest.approx(-np.log([[0.7, 1, 1]]))
-    both = log_chance_of_none(cells, tables(key=1.0))
+    both = surprise_at_none(cells, tables(key=1.0))
     assert both == pytest.approx(-np.log([[0.7, 0.9, 1]]))
     known = cells.copy()
     known[0, 2] = [0.4, 0.6, 0, 0]
-    assert log_chance_of_none(known, tables()) is None
-    assert log_chance_of_none(cells[:, 1:], tables()) is None
-    assert log_chance_of_none(cells, tables(goal=0.5)) is None
-    later = log_chance_of_none(np.concatenate([cells, known]), tables())
+    assert surprise_at_none(known, tables()) is None
+    assert surprise_at_none(cells[:, 1:], tables()) is None
+    assert surprise_at_none(cells, tables(goal=0.5)) is None
+    later = surprise_at_none(np.concatenate([cells, known]), tables())
     assert later is not None and later[1, 2] == pytest.approx(
         np.log(2)
     )  # what may be brought about
