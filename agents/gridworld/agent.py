@@ -36,6 +36,7 @@ TRY_WITH = {"map_size": 12, "inference": {"num_particles": 4, "num_sweeps": 1}} 
 # of what `state_dict` gives; 1: maps of a fixed size, 2: tables by token, 3: no layouts, 4: no places,
 # 5: all episodes begin at one place, 6: no sizes of rewards
 FORMAT = 7
+NEWS = 1.0  # nats: an agent that has no more to learn where it is best off, and no reward, is stuck
 COLLAPSE = 40  # so many equal actions in a row count as a collapsed policy
 
 
@@ -63,6 +64,7 @@ class HierarchicalAgent(BaseAgent):
         self.stored_counts: list[Counts] = []
         self.action = 0
         self.rewarded = False
+        self.stuck = False
         self.outcome = NOTHING
         self.reward = 0.0
         self.faced = view.unseen_token
@@ -157,9 +159,13 @@ class HierarchicalAgent(BaseAgent):
         return self.episode_filter.with_wanderers(belief)
 
     def _choose(self, plan: Plan, greedy: bool) -> int:
-        """Take the least expected free energy (ties at random), or draw by softmax(-precision EFE)."""
-        excess = plan.expected_free_energy - plan.expected_free_energy.min()
-        scores = torch.from_numpy(-self.settings.precision * excess)
+        """Take the least expected free energy (ties at random), or draw by softmax(-precision EFE).
+
+        Who is stuck has nothing to lose: what can be learned is all that counts then.
+        """
+        lost = self.stuck and not (self.rewarded or self.frozen)
+        total = -plan.epistemic if lost else plan.expected_free_energy
+        scores = torch.from_numpy(-self.settings.precision * (total - total.min()))
         weights = (scores > -1e-3).double() if greedy else scores.softmax(0)
         return int(draw_categorical(weights, self.generator))
 
@@ -177,8 +183,18 @@ class HierarchicalAgent(BaseAgent):
         self.over = True
         self.episode_filter.observe(observation, *self._last_step)
         if not self.frozen:
+            self.stuck = self.stuck or (truncated and self._idles())
             self._learn()
         self.milliseconds["learning"] = 1e3 * (time.perf_counter() - start)
+
+    def _idles(self) -> bool:
+        """Whether nothing was ever rewarded, and the last action was not meant to teach anything either.
+
+        Bad luck may have taught that an action always ends in a penalty: it would never be tried again.
+        """
+        return not self.rewarded and (
+            self.plan is not None and float(self.plan.epistemic[self.action]) < NEWS
+        )
 
     # -- learning ----------------------------------------------------------------------------------
 
@@ -319,6 +335,7 @@ class HierarchicalAgent(BaseAgent):
             "reward": self.reward,
             "faced": self.faced,
             "rewarded": self.rewarded,
+            "stuck": self.stuck,
             "anew": self.planner.anew,
             "frozen": self.frozen,
             "recent": list(self.recent),
@@ -350,6 +367,7 @@ class HierarchicalAgent(BaseAgent):
         self.reward = float(state["reward"])
         self.faced = int(state["faced"])
         self.rewarded = bool(state["rewarded"])
+        self.stuck = bool(state.get("stuck", False))
         self.planner.anew = state["anew"]
         self.frozen = bool(state["frozen"])
         self.recent = deque(state["recent"], maxlen=COLLAPSE)

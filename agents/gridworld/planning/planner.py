@@ -76,6 +76,11 @@ class Plan:
         """`(A,)` nats: risk + ambiguity - information gain - novelty."""
         return self.risk + self.ambiguity - self.information_gain - self.novelty
 
+    @property
+    def epistemic(self) -> Floats:
+        """`(A,)` nats that are learned: information gain + novelty."""
+        return self.information_gain + self.novelty
+
 
 class Planner:
     """Plans from a belief.

@@ -97,6 +97,55 @@ def test_before_anything_was_rewarded_an_end_leads_back_here() -> None:
     assert agent.planner.anew is None
 
 
+def idle_plan(news: float) -> Plan:
+    """One in which an action that might be learned from looks worse than another, which teaches little."""
+    risk = np.full(ACTIONS, 5.0)
+    risk[LEFT] = 0.0
+    novelty = np.full(ACTIONS, news)
+    novelty[FORWARD] += 0.25
+    return Plan(risk, 0 * risk, 0 * risk, novelty, 7, np.zeros((2, 3), np.int64))
+
+
+@pytest.mark.parametrize(
+    ("news", "rewarded", "frozen", "cut", "stuck"),
+    [
+        (0.9, False, False, True, True),
+        (1.1, False, False, True, False),  # there is more to learn
+        (0.9, True, False, True, False),
+        (0.9, False, True, True, False),
+        (0.9, False, False, False, False),  # the episode ended by itself
+    ],
+)
+def test_who_is_stuck_has_nothing_to_lose(
+    news: float, rewarded: bool, frozen: bool, cut: bool, stuck: bool
+) -> None:
+    """An episode ran out of time, nothing was ever rewarded, and little was to be learned: then that alone counts."""
+    agent = agent_of()
+    live(agent, steps=1)
+    agent.plan = idle_plan(news)
+    agent.rewarded = rewarded
+    agent.freeze(frozen)
+    agent.action = LEFT
+    house = House(length=3, door=9, key=1)
+    agent.feedback(house.reset(), 0.0, not cut, cut)
+    assert agent.stuck == stuck
+    assert agent._choose(idle_plan(news), True) == (FORWARD if stuck else LEFT)
+    twin = agent_of(seed=9)
+    twin.load_state_dict(agent.state_dict())
+    assert twin.stuck == stuck
+
+
+def test_what_was_stuck_goes_by_expected_free_energy_again_once_rewarded_or_frozen() -> None:
+    agent = agent_of()
+    agent.stuck = True
+    assert agent._choose(idle_plan(0.0), True) == FORWARD
+    agent.freeze()
+    assert agent._choose(idle_plan(0.0), True) == LEFT
+    agent.freeze(False)
+    agent.rewarded = True
+    assert agent._choose(idle_plan(0.0), True) == LEFT
+
+
 def test_any_reward_counts_and_nothing_else() -> None:
     agent = agent_of()
     for reward, rewarded, outcome in (
