@@ -11,7 +11,7 @@ import numpy as np
 from aif_dcpc.agents.arrays import Ints
 from aif_dcpc.agents.gridworld.usual_map import Places
 
-NOTHING = -1  # no token: a cell that was not seen
+UNSEEN = -1  # no token: a cell that was not seen
 
 
 class Line(NamedTuple):
@@ -38,11 +38,11 @@ def lines_of(seen: Places) -> set[Line]:
         return set()
     places = np.array(list(seen))
     top, left = places.min(0).tolist()
-    tokens = np.full(np.ptp(places, 0) + 1, NOTHING)
+    tokens = np.full(np.ptp(places, 0) + 1, UNSEEN)
     tokens[*(places - [top, left]).T] = list(seen.values())
     upright = _lengths(tokens.T).T > _lengths(tokens)
-    level = np.where(upright, NOTHING, tokens)
-    standing = np.where(upright, tokens, NOTHING).T
+    level = np.where(upright, UNSEEN, tokens)
+    standing = np.where(upright, tokens, UNSEEN).T
     return {
         *(Line(t, top + y, left + x, False, n) for t, y, x, n in _stretches(level)),
         *(Line(t, top + y, left + x, True, n) for t, x, y, n in _stretches(standing)),
@@ -67,5 +67,5 @@ def _stretches(tokens: Ints) -> list[tuple[int, int, int, int]]:
     _, first, length = np.unique(_number(tokens), return_index=True, return_counts=True)
     row, column = np.divmod(first, tokens.shape[1])
     token = tokens.flat[first]
-    found = np.stack([token, row, column, length], 1)[token != NOTHING]
+    found = np.stack([token, row, column, length], 1)[token != UNSEEN]
     return [tuple(line) for line in found.tolist()]
