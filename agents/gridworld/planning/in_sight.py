@@ -15,7 +15,8 @@ import numpy as np
 
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
-from aif_dcpc.agents.gridworld.planning.belief import PosteriorTables
+from aif_dcpc.agents.gridworld.planning.abstract_states import Search
+from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables
 from aif_dcpc.agents.gridworld.planning.stage import Prospect, expected_value
 from aif_dcpc.agents.gridworld.planning.terms import NUM_TERMS
 from aif_dcpc.agents.preferences import Preferences
@@ -37,6 +38,15 @@ def surprise_at_none(cells: Floats, tables: PosteriorTables) -> Floats | None:
         return None
     found: Floats = -np.log1p(-np.minimum(chance, SURE))
     return found
+
+
+def surprise_at_no_twin(search: Search, belief: Belief, tables: PosteriorTables) -> Floats:
+    """Minus the log probability that a cell not seen yet shows none of the twins, `(n, cells + 1)`."""
+    region = search.region
+    seen = np.append(belief.seen[region.index], False)
+    chance = search.present[:, list(tables.twins)].sum(1)
+    news = np.where(seen, 0.0, -np.log1p(-np.minimum(chance, 0.999)))
+    return np.broadcast_to(news, (len(search.found), len(news))).copy()
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,11 @@ from aif_dcpc.agents.gridworld.planning.belief import (
     cell_information,
 )
 from aif_dcpc.agents.gridworld.planning.distances import distances
-from aif_dcpc.agents.gridworld.planning.in_sight import surprise_at_none, with_sight_of_reward
+from aif_dcpc.agents.gridworld.planning.in_sight import (
+    surprise_at_no_twin,
+    surprise_at_none,
+    with_sight_of_reward,
+)
 from aif_dcpc.agents.gridworld.planning.region import Region, region_of, views_remembered
 from aif_dcpc.agents.gridworld.planning.stage import (
     Bools,
@@ -242,7 +246,7 @@ class Planner:
         stage = self._arriving(stage, tables, tables.arrivals, places)
         look = partial(self._look, search, belief, tables, geometry, kept, number)
         sight = look(cell_information(cells, tables.misread, tables.num_tokens))
-        told = 1 - np.exp(-look(_surprise_at_no_twin(search, belief, tables))) if resolved else None
+        told = 1 - np.exp(-look(surprise_at_no_twin(search, belief, tables))) if resolved else None
         none = surprise_at_none(cells, tables)
         shows = None if none is None else 1 - np.exp(-look(none))
         # of a map that has had its day nothing is gained
@@ -382,15 +386,6 @@ def _chance_of_events(
         rows = situation // 2 == hand
         chance[rows] = np.tensordot(token_ahead[rows], transition[:, :, hand], (1, 1))
     return chance
-
-
-def _surprise_at_no_twin(search: Search, belief: Belief, tables: PosteriorTables) -> Floats:
-    """Minus the log probability that a cell not seen yet shows none of the twins, `(n, cells + 1)`."""
-    region = search.region
-    seen = np.append(belief.seen[region.index], False)
-    chance = search.present[:, list(tables.twins)].sum(1)
-    news = np.where(seen, 0.0, -np.log1p(-np.minimum(chance, 0.999)))
-    return np.broadcast_to(news, (len(search.found), len(news))).copy()
 
 
 def _within_reach(likely: npt.NDArray[np.bool_], successor: Ints, roots: Ints) -> tuple[Ints, Ints]:
