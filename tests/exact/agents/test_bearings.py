@@ -87,7 +87,7 @@ def test_a_line_speaks_as_far_as_it_reaches_the_map() -> None:
     assert reaching[SPAN, 0] - reaching[0, 0] > 0.1 and alone[SPAN, 0] - alone[0, 0] > 0.1
     assert np.ptp(bearings.log_likelihood({(0, SPAN + 2): FLOOR})) == 0
     above = bearings.log_likelihood({(-SPAN, 1): FLOOR}).copy()
-    before = bearings.log_likelihood({(0, 1 - SPAN): FLOOR}).copy()
+    before = bearings.log_likelihood({(0, -SPAN): WALL}).copy()
     assert above[-1, SPAN] - above[0, SPAN] > 0.1 and before[SPAN, -1] - before[SPAN, 0] > 0.1
     assert np.ptp(bearings.log_likelihood({(-SPAN - 1, 1): FLOOR})) == 0
 
