@@ -192,9 +192,9 @@ class HierarchicalAgent(BaseAgent):
 
         Bad luck may have taught that an action always ends in a penalty: it would never be tried again.
         """
-        return not self.rewarded and (
-            self.plan is not None and float(self.plan.epistemic[self.action]) < NEWS
-        )
+        if self.rewarded or self.plan is None:
+            return False
+        return float(self.plan.epistemic[self.action]) < NEWS
 
     # -- learning ----------------------------------------------------------------------------------
 
