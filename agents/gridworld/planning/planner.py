@@ -18,7 +18,8 @@ its expected free energy.
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -139,15 +140,15 @@ class Planner:
             prospects = with_sight_of_reward(prospects, stage.shows, self.preferences, geometry)
         informative = stage.informative(expected_value(prospects))
         value = self._value(stage, pragmatic, informative.max(1))
-        plain = stage.plain(value)
-        scores = np.maximum(plain, informative)
+        now = Steps(stage, outcomes, value)
+        scores = np.maximum(now.scores, informative)
         roots, which = np.unique(at, return_inverse=True)
-        terms = terms_of_plan(stage, outcomes, prospects, value, roots)
+        terms = terms_of_plan(now, prospects, informative, roots)
         mean = np.tensordot(np.bincount(which, belief.weights), terms, 1)
         risk, ambiguity, information, novelty = mean.T
         likeliest = belief.likeliest
         ahead, events = self._predicted(stage, scores, int(at[likeliest]))
-        informs = informative.max(1) > plain.max(1)
+        informs = informative.max(1) > now.scores.max(1)
         hoped = self._hoped_for(stage, scores, informs, ahead)
         goals = dict.fromkeys(stage.abstract_state[ahead + hoped].tolist())  # in order, each once
         self.intended = search.goals(list(goals))
@@ -283,10 +284,8 @@ class Planner:
             flow = self.preferences.discount * goes_on
             novelty = (chance @ new[..., None])[..., 0]
             found.append((predicted, predicted @ self._log_preference, flow, novelty))
-        (
-            (predicted, preference, flow, novelty),
-            (predicted_later, preference_later, flow_later, _),
-        ) = found
+        predicted, preference, flow, novelty = found[0]
+        predicted_later, preference_later, flow_later, _ = found[1]
         return replace(
             stage,
             preference=stage.preference + preference,
@@ -308,9 +307,11 @@ class Planner:
         """
         actions = tables.num_actions
         expected = np.empty((len(token_ahead), actions * (3 + 2 * tables.num_events)))
-        for one in np.flatnonzero(np.bincount(situation)).tolist():
-            rows = (situation == one).nonzero()[0]
-            expected[rows] = token_ahead[rows] @ self._one_step(tables, *divmod(one, 2))
+        by_situation = cache(lambda one: self._one_step(tables, *divmod(one, 2)))
+        runs = np.diff(situation, prepend=-1).nonzero()[0].tolist()
+        for first, end in pairwise([*runs, len(situation)]):
+            by_token = by_situation(int(situation[first]))
+            np.matmul(token_ahead[first:end], by_token, out=expected[first:end])
         sums = [expected[:, i * actions : (i + 1) * actions] for i in range(3)]
         flows = expected[:, 3 * actions :].reshape(len(expected), 2, actions, tables.num_events)
         return sums, [flows[:, i] for i in range(2)]

@@ -177,19 +177,16 @@ class Steps:
         return found[np.arange(len(states)), actions]
 
 
-def terms_of_plan(
-    stage: Stage, outcomes: Outcomes, prospects: Sequence[Prospect], value: Floats, roots: Ints
-) -> Floats:
+def terms_of_plan(now: Steps, prospects: Sequence[Prospect], scores: Floats, roots: Ints) -> Floats:
     """Terms of each first action in each root, the best steps following it, `(K, A, 4)`.
 
     Args:
-        stage, outcomes: of one step.
-        prospects: what may follow the informative step.
-        value: `(N,)` values before it.
+        now: the best plain steps before the informative one.
+        prospects: what may follow that.
+        scores: `(N, A)` its Q.
         roots: `(K,)` states.
     """
-    now = Steps(stage, outcomes, value)
-    scores = stage.informative(expected_value(prospects))
+    stage = now.stage
     stops = scores.max(1) > now.scores.max(1)
     entries = np.unique(now.after[roots])
     order = reached(entries, now.flow(stops), now.after)
@@ -200,7 +197,7 @@ def terms_of_plan(
     )
     asked = np.concatenate([halted, first])
     informed = _informative_terms(now, prospects, asked, np.concatenate([best, action]))
-    last = np.zeros((len(value), NUM_TERMS))
+    last = np.zeros((len(scores), NUM_TERMS))
     last[halted] = informed[: len(halted)]
     following = now.totals(entries, stops, last)
     terms = np.zeros((len(first), NUM_TERMS))

@@ -24,12 +24,17 @@ def one_step(
             itself: no bound).
         value: `(N,)` of the states.
     """
+    number, actions, events = flow.shape
     score = preference.copy()
-    for state in range(len(value)):
-        for event in range(flow.shape[2]):
-            later = min(value[successor[state, event]], value[bound[state, event]])
-            for action in range(flow.shape[1]):
-                score[state, action] += flow[state, action, event] * later
+    later = np.empty(events)
+    for state in range(number):
+        for event in range(events):
+            later[event] = min(value[successor[state, event]], value[bound[state, event]])
+        for action in range(actions):
+            total = score[state, action]
+            for event in range(events):
+                total += flow[state, action, event] * later[event]
+            score[state, action] = total
     return score
 
 
@@ -55,12 +60,12 @@ def until_left(
         preference, flow, successor, bound: as `one_step`.
 
     Returns:
-        preference `(N, A)`, flow `(N, A, E)`, successor `(N, E)` and bound `(N, E)` with the distinct
+        preference `(N, A)`, flow `(N, E, A)`, successor `(N, E)` and bound `(N, E)` with the distinct
             ones first, and their number `(N,)`.
     """
     number, actions, events = flow.shape
     gain = preference.copy()
-    total = np.zeros(flow.shape)
+    total = np.zeros((number, events, actions))
     again = np.empty(actions)
     size = np.zeros(number, np.int64)
     after = successor.copy()
@@ -79,11 +84,11 @@ def until_left(
             limit[state, place] = capped
             size[state] = max(size[state], place + 1)
             for action in range(actions):
-                total[state, action, place] += flow[state, action, event]
+                total[state, place, action] += flow[state, action, event]
         for action in range(actions):
             gain[state, action] /= 1 - again[action]
             for place in range(size[state]):
-                total[state, action, place] /= 1 - again[action]
+                total[state, place, action] /= 1 - again[action]
     return gain, total, after, limit, size
 
 
@@ -115,25 +120,6 @@ def predecessors(successor: Ints, bound: Ints, size: Ints) -> tuple[Ints, Ints]:
 
 
 @compiled
-def best_of(preference: Floats, flow: Floats, later: Floats, least: float) -> float:
-    """The best of all actions in one state, or `least`.
-
-    Args:
-        preference: `(A,)`.
-        flow: `(A, E)`.
-        later: `(n,)` value of what follows the first n events.
-        least: value of the informative step.
-    """
-    best = least
-    for action in range(len(preference)):
-        score = preference[action]
-        for event in range(len(later)):
-            score += flow[action, event] * later[event]
-        best = max(best, score)
-    return best
-
-
-@compiled
 def optimal_value(
     preference: Floats,
     flow: Floats,
@@ -160,7 +146,7 @@ def optimal_value(
     """
     number = len(start)
     value = start.copy()
-    later = np.empty(flow.shape[2])
+    score = np.empty(preference.shape[1])
     news = np.ones(number, np.bool_)
     for sweep in range(max_sweeps):
         settled = True
@@ -169,13 +155,16 @@ def optimal_value(
             if not news[state]:
                 continue
             news[state] = False
+            score[:] = preference[state]
             for event in range(size[state]):
-                later[event] = min(value[successor[state, event]], value[bound[state, event]])
-            least = value_of_information_step[state]
-            best = best_of(preference[state], flow[state], later[: size[state]], least)
+                later = min(value[successor[state, event]], value[bound[state, event]])
+                for action in range(len(score)):
+                    score[action] += flow[state, event, action] * later
+            best = max(value_of_information_step[state], score.max())
             if abs(best - value[state]) >= tolerance:
                 settled = False
-                news[before[first[state] : first[state + 1]]] = True
+                for number_before in range(first[state], first[state + 1]):
+                    news[before[number_before]] = True
             value[state] = best
         if settled:
             break

@@ -80,7 +80,7 @@ def test_an_action_goes_on_until_its_state_is_left():
     capped = np.array([[1, 1, 1], [1, 1, 1]])
     gain, total, after, limit, size = until_left(preference, flow, successor, capped)
     assert gain[0, 0] == -1 and size[0] == 2
-    assert total[0, 0, :2].tolist() == pytest.approx([0.9, 0.1])
+    assert total[0, :2, 0].tolist() == pytest.approx([0.9, 0.1])
     assert after[0, :2].tolist() == [0, 1] and limit[0, :2].tolist() == [1, 1]
 
 
