@@ -39,7 +39,7 @@ def test_arrivals_alone_are_properly_weighted(name: str) -> None:
     history = RECORDS[name]
     grid = small_world(history.view.shape[1] - 1)
     generator = torch.Generator().manual_seed(0)
-    particles, log_weights = prior_particles(grid, history.head(1), 20000, generator)
+    particles, log_weights = prior_particles(grid, history.head(1), 8000, generator)
     for end in range(2, len(history) + 1):
         fresh = GridConditionals(
             grid.geometry, grid.effects, grid.prior, grid.past, grid.num_tokens
@@ -78,7 +78,7 @@ def test_drawing_the_last_event_anew_keeps_the_exact_posterior() -> None:
     history = RECORDS["two cells ahead"]
     grid = small_world(2)
     generator = torch.Generator().manual_seed(3)
-    particles, log_weights = prior_particles(grid, history.head(1), 20000, generator)
+    particles, log_weights = prior_particles(grid, history.head(1), 10000, generator)
     for end in range(2, len(history) + 1):
         grid = small_world(2)
         particles, gain = propose(grid, particles, history.head(end), generator)
@@ -99,9 +99,9 @@ def test_the_engine_on_the_clamped_history_reaches_the_exact_posterior(name: str
     """`DCPC.run` from its own start (events drawn without looking at the data)."""
     history = RECORDS[name]
     grid = small_world(history.view.shape[1] - 1)
-    engine = DCPC(GridModel(grid).build(), num_particles=300, moves=MOVES)
+    engine = DCPC(GridModel(grid).build(), num_particles=200, moves=MOVES)
     state = engine.init(data_of(history), seed=0)
-    state, _ = engine.run(state, 40)
+    state, _ = engine.run(state, 30)
     state, info = engine.run(state, 60, record=["event"])
     sampled = info.trace["event"][::3, :, 0].flatten(0, 1)
     assert_close(
