@@ -36,8 +36,7 @@ def surprise_at_none(cells: Floats, tables: PosteriorTables) -> Floats | None:
     chance = cells[..., tables.rewarded].sum(-1)
     if not 0 < chance[0].max() <= SURE:
         return None
-    found: Floats = -np.log1p(-np.minimum(chance, SURE))
-    return found
+    return _surprise_at_none(chance, SURE)
 
 
 def surprise_at_no_twin(search: Search, belief: Belief, tables: PosteriorTables) -> Floats:
@@ -45,8 +44,14 @@ def surprise_at_no_twin(search: Search, belief: Belief, tables: PosteriorTables)
     region = search.region
     seen = np.append(belief.seen[region.index], False)
     chance = search.present[:, list(tables.twins)].sum(1)
-    news = np.where(seen, 0.0, -np.log1p(-np.minimum(chance, 0.999)))
+    news = np.where(seen, 0.0, _surprise_at_none(chance, 0.999))
     return np.broadcast_to(news, (len(search.found), len(news))).copy()
+
+
+def _surprise_at_none(chance: Floats, most: float) -> Floats:
+    """Minus the log probability that what has some chance, or at most so much, is not there."""
+    found: Floats = -np.log1p(-np.minimum(chance, most))
+    return found
 
 
 @dataclass(frozen=True)
