@@ -238,6 +238,11 @@ class BaseAgent:
         found = self.explanation(names)
         return f"{type(self).__name__} has not said why" if found is None else found.text()
 
+    @property
+    def doubts(self) -> Sequence[str]:
+        """What it has not understood of its world, in sentences, which a run ends with; by default none."""
+        return ()
+
     def freeze(self, frozen: bool = True) -> None:
         """Stop (or resume) learning across episodes."""
         self.frozen = frozen

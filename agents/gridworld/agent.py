@@ -19,6 +19,7 @@ import torch
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.explain import Explanation
 from aif_dcpc.agents.gridworld import requirements
+from aif_dcpc.agents.gridworld.doubts import doubts_of
 from aif_dcpc.agents.gridworld.filter import EpisodeFilter
 from aif_dcpc.agents.gridworld.knowledge import knowledge_of
 from aif_dcpc.agents.gridworld.model.categorical import draw_categorical
@@ -80,6 +81,11 @@ class HierarchicalAgent(BaseAgent):
     def knowledge(self) -> tuple[str, ...]:
         """All that it is given, in sentences."""
         return knowledge_of(self.episode_filter.view, self.settings)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What it has not understood after many episodes, in sentences; none where all is well."""
+        return doubts_of(self.episode_filter.lessons)
 
     @classmethod
     def build(

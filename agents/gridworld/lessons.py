@@ -50,6 +50,11 @@ class Lessons:
         self.task = discover(before, self.deeds, self.looks)
         return self.task != before
 
+    def latest(self, number: int) -> list[Deeds]:
+        """The steps of the last episodes that were stored, so many at most, in order."""
+        oldest = self.kept % len(self.deeds) if self.kept > len(self.deeds) > 0 else 0
+        return [*self.deeds[oldest:], *self.deeds[:oldest]][-number:]
+
     def outcomes_of(
         self,
         deeds: Deeds,

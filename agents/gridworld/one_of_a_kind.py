@@ -14,16 +14,13 @@ episode from all others (pseudo-likelihood, Besag 1975).
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import softmax
 
-from aif_dcpc.agents.arrays import Floats, Ints
+from aif_dcpc.agents.arrays import Bools, Floats, Ints
 
 LIKENESS = np.array([0.0, 0.5, 2.0])[:, None]  # L; the first: all episodes count alike
 MASSES = np.array([0.3, 3.0, 30.0, np.inf])[:, None]  # A; the last: former places do not matter
 TINY = 1e-300
-
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from scipy.special import betaln, gammaln
 
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.deeds import Deeds
-from aif_dcpc.agents.gridworld.model.counts import NOTHING, NUM_OUTCOMES
+from aif_dcpc.agents.gridworld.model.counts import NOTHING, NUM_OUTCOMES, rewarded
 from aif_dcpc.agents.gridworld.model.looks import Looks
 from aif_dcpc.agents.gridworld.model.task import COLOUR, KIND, NO, UNKNOWN, YES, Name, Task, named
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME
@@ -206,8 +206,8 @@ class Telling:
         said = said[self.mission]  # (N, words)
         values = {KIND: looks.kind, COLOUR: looks.colour}
         shown = np.stack([values[of][self.token] == value for of, value in names])
-        rewarded = self.outcome % 3 == 2
-        excess = shown[:, rewarded] @ (said[rewarded] - said.mean(0))
+        won = rewarded(self.outcome)
+        excess = shown[:, won] @ (said[won] - said.mean(0))
         pairs = zip(*linear_sum_assignment(excess, maximize=True), strict=True)
         return {names[name]: words[word] for name, word in pairs if excess[name, word] > 0}
 
@@ -230,8 +230,8 @@ class Telling:
 
 def _wanted(side: Ints, outcome: Ints) -> bool:
     """Whether what is named is rewarded no less often than what is not: missions name what is wanted."""
-    rewarded = outcome % 3 == 2
-    yes, no = (rewarded[side == verdict] for verdict in (YES, NO))
+    won = rewarded(outcome)
+    yes, no = (won[side == verdict] for verdict in (YES, NO))
     return not (len(yes) and len(no)) or bool(yes.mean() >= no.mean())
 
 

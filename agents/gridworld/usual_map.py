@@ -21,10 +21,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import softmax
 
-from aif_dcpc.agents.arrays import Floats, Ints
+from aif_dcpc.agents.arrays import Bools, Floats, Ints
 from aif_dcpc.agents.gridworld.one_of_a_kind import OneOfAKind
 
 LIKENESS = np.array([0.5, 2.0])  # L
@@ -37,7 +36,6 @@ MOST = 32  # the latest episodes that are kept
 ONCE = 0.75  # share of the episodes from which there is one of something
 TINY = 1e-300
 
-Bools = npt.NDArray[np.bool_]
 Place = tuple[int, int]  # (y, x)
 Places = dict[Place, int]  # raw tokens
 

@@ -17,6 +17,7 @@ from aif_dcpc.agent_runs.inhabitants import AllAtOnce, Inhabitants, OneInEach
 from aif_dcpc.agent_runs.loading import load_agent_and_env
 from aif_dcpc.agent_runs.recorder import Recorder
 from aif_dcpc.agent_runs.recordings import EpisodeRecording, require_rerun
+from aif_dcpc.agent_runs.sayings import doubts_of
 from aif_dcpc.agent_runs.worlds import World
 from aif_dcpc.agents.protocol import Agent, BatchAgent
 from aif_dcpc.best_effort import BestEffort
@@ -220,6 +221,8 @@ def rollout(config: RolloutConfig) -> dict[str, Any]:
     reached = limit_reached((e.cut_off for e in episodes), config.max_episode_steps)
     if reached is not None:
         note(reached)
+    for doubt in doubts_of(agent):
+        note(doubt)
     if log is not None:
         with beside.attempt(), log:
             log.scalars(trained, {f"eval/{TAGS.get(key, key)}": v for key, v in result.items()})

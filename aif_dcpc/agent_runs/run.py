@@ -12,6 +12,7 @@ from aif_dcpc.agent_runs.episode_statistics import EpisodeStatistics, Times
 from aif_dcpc.agent_runs.inhabitants import settle
 from aif_dcpc.agent_runs.loop import AgentLoop
 from aif_dcpc.agent_runs.recorder import Recorder
+from aif_dcpc.agent_runs.sayings import doubts_of, knowledge_of
 from aif_dcpc.agent_runs.worlds import Outcome as WorldOutcome
 from aif_dcpc.devices import check_device, resolved, set_up
 from aif_dcpc.errors import ConfigError
@@ -26,13 +27,14 @@ from aif_dcpc.schema import TrainConfig
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: why, where, and with which numbers."""
+    """How a run ended: why, where, with which numbers, and what its agent has not understood."""
 
     reason: str
     folder: RunFolder
     statistics: EpisodeStatistics
     times: Times
     seconds: float
+    doubts: Sequence[str] = ()
     signal: int | None = None  # that interrupted it
 
 
@@ -69,7 +71,8 @@ def continue_agent_run(folder: RunFolder, config: TrainConfig) -> Outcome:
         folder.quarantine(loop.statistics.step)
         if loop.statistics.step >= config.total_env_steps:
             _close(loop)
-            return Outcome("finished", folder, loop.statistics, loop.times, 0.0)
+            doubts = doubts_of(loop.inhabitants.agent)
+            return Outcome("finished", folder, loop.statistics, loop.times, 0.0, doubts)
         length = logged_bytes(checkpoint)
         with MetricsLog(folder.path, length=length, step=loop.statistics.step) as log:
             if loop.statistics.step == 0:
@@ -103,7 +106,7 @@ def _loop(config: TrainConfig) -> AgentLoop:
 
 def _tell_knowledge(loop: AgentLoop, log: MetricsLog) -> None:
     """Print and log what the agent is given before it has seen anything, if it says so."""
-    told: Sequence[str] = getattr(loop.inhabitants.agent, "knowledge", ())
+    told = knowledge_of(loop.inhabitants.agent)
     if told:
         text = "\n".join(f"- {sentence}" for sentence in told)
         print(f"knowledge that the agent is given:\n{text}", flush=True)
@@ -165,6 +168,7 @@ class AgentRun:
             statistics,
             self.loop.times,
             time.monotonic() - self.start,
+            doubts_of(self.loop.inhabitants.agent),
             interruption.signal,
         )
 

@@ -15,7 +15,7 @@ from aif_dcpc.devices import check_device
 from aif_dcpc.errors import ConfigError, UserError, told
 from aif_dcpc.image_runs.request import check_request
 from aif_dcpc.interruption import exit_code
-from aif_dcpc.notes import say
+from aif_dcpc.notes import note, say
 from aif_dcpc.outside import as_trust, outside_names
 from aif_dcpc.runs import refuse_taken
 from aif_dcpc.schema import RENEWABLE, TrainConfig, train_config
@@ -207,6 +207,8 @@ def print_outcome(outcome: "Outcome") -> None:
         **outcome.times.summary(),
     }
     print_table(f"{outcome.reason}: {folder}", rows)
+    for doubt in outcome.doubts:
+        note(doubt)
 
 
 def _print_next(

@@ -25,6 +25,9 @@ class Curious(BaseAgent):
 
     def act(self, observation, *, greedy=True):
         return self.favourite
+
+class Doubtful(Curious):
+    doubts = ("whether this corridor ends",)
 """
 WORLDS = """
 import gymnasium
@@ -108,6 +111,20 @@ def test_an_agent_and_an_environment_of_ones_own_are_trained(run):
     # a corridor of 4 cells is walked in 3 steps by an agent that goes ahead always
     assert open_run("run").load_checkpoint()["tally"]["episode"] == 4
     assert f"next:    aif-rollout run=run video=true '{TRUST}'" in printed
+
+
+def test_what_an_agent_doubts_ends_every_run(monkeypatch, capsys):
+    trust = "trust=[my_agents:Doubtful,my_worlds:Corridor]"
+    doubtful = ("agent=my_agents:Doubtful", *CORRIDOR, *QUIET, "total_env_steps=3")
+    for main, asked in (
+        (train_command.main, (*doubtful, "run_dir=run")),
+        (train_command.main, ("resume=run", "total_env_steps=6", trust)),
+        (train_command.main, ("resume=run", "total_env_steps=6", trust)),  # done already
+        (rollout_command.main, ("run=run", "episodes=1", trust)),
+    ):
+        monkeypatch.setattr(sys, "argv", ["aif", *asked])
+        main()
+        assert capsys.readouterr().err.count("note: whether this corridor ends") == 1
 
 
 def test_a_run_folder_has_its_code_imported_on_demand_alone(run):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from aif_dcpc.agents.arrays import Bools, Ints
 from aif_dcpc.agents.gridworld.model.loops import tally_steps
 from aif_dcpc.agents.gridworld.model.paths import (
     SITUATIONS,
@@ -37,6 +38,18 @@ NUM_OUTCOMES = 6  # 3 * terminated + sign of the reward + 1
 def outcome_code(reward: float, terminated: bool) -> int:
     """Outcome of a step: 3 * terminated + sign of the reward + 1."""
     return 3 * int(terminated) + (reward > 0) - (reward < 0) + 1
+
+
+def rewarded(outcome: Ints) -> Bools:
+    """Whether steps had a reward above zero."""
+    found: Bools = outcome % 3 == 2
+    return found
+
+
+def terminated(outcome: Ints) -> Bools:
+    """Whether steps ended their episode."""
+    found: Bools = outcome >= 3
+    return found
 
 
 @dataclass(frozen=True)

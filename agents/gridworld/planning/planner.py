@@ -22,9 +22,8 @@ from functools import cache, partial
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
-from aif_dcpc.agents.arrays import Floats, Ints
+from aif_dcpc.agents.arrays import Bools, Floats, Ints
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
 from aif_dcpc.agents.gridworld.planning.abstract_states import Goal, Search, SearchBudget
 from aif_dcpc.agents.gridworld.planning.arrivals import ArrivalTables
@@ -41,7 +40,6 @@ from aif_dcpc.agents.gridworld.planning.in_sight import (
 )
 from aif_dcpc.agents.gridworld.planning.region import Region, region_of, views_remembered
 from aif_dcpc.agents.gridworld.planning.stage import (
-    Bools,
     Prospect,
     Stage,
     Steps,
@@ -389,7 +387,7 @@ def _chance_of_events(
     return chance
 
 
-def _within_reach(likely: npt.NDArray[np.bool_], successor: Ints, roots: Ints) -> tuple[Ints, Ints]:
+def _within_reach(likely: Bools, successor: Ints, roots: Ints) -> tuple[Ints, Ints]:
     """Flat states that likely events lead to from the roots, and the number of each among them.
 
     States out of reach have the number -1.

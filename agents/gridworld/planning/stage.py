@@ -6,13 +6,10 @@ from functools import cached_property
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from aif_dcpc.agents.arrays import Floats, Ints
+from aif_dcpc.agents.arrays import Bools, Floats, Ints
 from aif_dcpc.agents.gridworld.planning.terms import NUM_TERMS, Outcomes, add_up, reached
 from aif_dcpc.agents.gridworld.planning.value_iteration import one_step, predecessors, until_left
-
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
