@@ -5,12 +5,14 @@
 
 One line per run and the median per environment; `--json FILE` keeps every episode for plotting.
 Further settings: `--slip`, `--misread`, `--permute-seed`, `--particles`, `--sweeps`, `--sampled`,
-`--go-on` (use up the budget).
+`--go-on` (use up the budget). `--frozen 50` plays so many unseen episodes afterwards, the same ones for
+every seed, with all that was learned, and learns nothing from them.
 """
 
 import argparse
 import json
 import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,28 @@ from typing import Any
 import torch
 
 from aif_dcpc import agents, envs
-from aif_dcpc.agents.protocol import Agent, EgocentricView
+from aif_dcpc.agents.gridworld.agent import HierarchicalAgent
+from aif_dcpc.agents.protocol import EgocentricView
 from aif_dcpc.commands.command import run_script
+
+UNSEEN = 9_000_000  # seed of the first frozen episode
+
+
+@dataclass(frozen=True)
+class Episode:
+    """How an episode went.
+
+    Attributes:
+        success: whether its last step was rewarded.
+        length: steps.
+        misplaced: steps in which most particles stood elsewhere than the agent.
+        shortest: the least steps that it could take; None where that is not known.
+    """
+
+    success: bool
+    length: int
+    misplaced: int
+    shortest: int | None
 
 
 @dataclass
@@ -28,16 +50,20 @@ class Run:
 
     Attributes:
         episodes: (success, length, steps so far) of each.
+        misplaced: steps at a wrong place in all of them.
         steps_to_ten: steps when the tenth episode in a row had succeeded; None if that did not
             happen.
         milliseconds: median per step, by part.
+        frozen: episodes without learning.
     """
 
     id: str
     seed: int
     episodes: list[tuple[bool, int, int]] = field(default_factory=list)
+    misplaced: int = 0
     steps_to_ten: int | None = None
     milliseconds: dict[str, float] = field(default_factory=dict)
+    frozen: list[Episode] = field(default_factory=list)
 
 
 def main() -> None:
@@ -68,6 +94,7 @@ def _options() -> argparse.Namespace:
         ("budget", 400),
         ("particles", 16),
         ("sweeps", 1),
+        ("frozen", 0),
     ):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--slip", type=float, default=0.0)
@@ -101,38 +128,46 @@ def measure(id: str, seed: int, options: argparse.Namespace) -> Run:
         settings=settings,
         seed=seed,
     )
+    assert isinstance(agent, HierarchicalAgent)
     run = Run(id, seed)
     steps = 0
     row = 0
     times: dict[str, list[float]] = {}
     while steps < options.budget and (options.go_on or run.steps_to_ten is None):
-        reward, length = _episode(
-            env, agent, seed * 1000 + len(run.episodes), options, times, options.budget - steps
-        )
-        steps += length
-        row = row + 1 if reward > 0 else 0
-        run.episodes.append((reward > 0, length, steps))
+        number = seed * 1000 + len(run.episodes)
+        one = _episode(env, agent, number, options, times, options.budget - steps)
+        steps += one.length
+        row = row + 1 if one.success else 0
+        run.episodes.append((one.success, one.length, steps))
+        run.misplaced += one.misplaced
         if row == 10 and run.steps_to_ten is None:
             run.steps_to_ten = steps
     run.milliseconds = {name: statistics.median(values) for name, values in times.items()}
+    agent.freeze()
+    unseen = range(UNSEEN, UNSEEN + options.frozen)
+    run.frozen = [_episode(env, agent, number, options, {}) for number in unseen]
     return run
 
 
 def _episode(
     env: Any,
-    agent: Agent,
+    agent: HierarchicalAgent,
     seed: int,
     options: argparse.Namespace,
     times: dict[str, list[float]],
-    most: int,
-) -> tuple[float, int]:
+    most: float = float("inf"),
+) -> Episode:
     observation, _ = env.reset(seed=seed)
     agent.begin(seed=seed)
+    start = env.unwrapped.agent_pos
+    shortest = env.get_wrapper_attr("shortest_path")()
     reward = 0.0
     length = 0
+    misplaced = 0
     over = False
     while not over and length < most:
         action = agent.act(observation, greedy=not options.sampled)
+        misplaced += _place(agent, start) != tuple(env.unwrapped.agent_pos)
         observation, reward, terminated, truncated, _ = env.step(action)
         agent.feedback(observation, float(reward), terminated, truncated)
         over = terminated or truncated
@@ -140,7 +175,15 @@ def _episode(
         for tag, value in agent.report().scalars.items():
             if tag in ("speed/ms_inference", "speed/ms_planning"):
                 times.setdefault(tag, []).append(value)
-    return float(reward), length
+    return Episode(reward > 0, length, misplaced, shortest)
+
+
+def _place(agent: HierarchicalAgent, start: Sequence[int]) -> tuple[int, int]:
+    """Where the agent most likely is, (x, y), if it began there."""
+    belief = agent.belief
+    assert belief is not None
+    y, x, _ = belief.pose[belief.likeliest].tolist()
+    return x + int(start[0]), y + int(start[1])
 
 
 def _line(run: Run) -> str:
@@ -151,8 +194,19 @@ def _line(run: Run) -> str:
     )
     return (
         f"{run.id} seed {run.seed}: ten in a row after {run.steps_to_ten}, success {sum(wins)}/{len(wins)}, "
-        f"last lengths {lengths}, {speed}"
+        f"misplaced {run.misplaced}, last lengths {lengths}, {speed}{_frozen(run.frozen)}"
     )
+
+
+def _frozen(episodes: Sequence[Episode]) -> str:
+    """Successes of frozen episodes and, where that is known, the mean length of these over the shortest."""
+    if not episodes:
+        return ""
+    won = [one for one in episodes if one.success]
+    ratios = [one.length / one.shortest for one in won if one.shortest]
+    far = f", {statistics.fmean(ratios):.3f} of the shortest path" if ratios else ""
+    lost = sum(one.misplaced for one in episodes)
+    return f"; frozen {len(won)}/{len(episodes)}{far}, misplaced {lost}"
 
 
 if __name__ == "__main__":
