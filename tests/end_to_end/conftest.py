@@ -13,6 +13,7 @@ HEAVY = [
     "torch",
     "minigrid",
     "aif_dcpc.agent_runs.run",
+    "aif_dcpc.agents.gridworld.agent",
     "aif_dcpc.image_runs.run",
     "torch.utils.tensorboard.writer",
 ]
@@ -72,3 +73,17 @@ def spawn_quickly(tmp_path):
     for process in started:
         process.kill()
         process.join()
+
+
+@pytest.fixture
+def finish(spawn_quickly, tmp_path):
+    """Run a command to its end in such a warm process, and return all that it prints, errors too."""
+
+    def run(*arguments, rc=0):
+        process = spawn_quickly(*arguments)
+        process.join(300)
+        printed = (tmp_path / "output.txt").read_text()
+        assert process.exitcode == rc, printed
+        return printed
+
+    return run

@@ -110,9 +110,9 @@ def test_a_sweep_runs_every_job_in_its_own_folder(command, tmp_path):
     command("rollout", f"run={next((tmp_path / 'sweep').iterdir())}", "episodes=1")
 
 
-def test_a_trained_agent_in_three_lines(command, tmp_path):
+def test_a_trained_agent_in_three_lines(finish, tmp_path):
     """The lines of the README, on a run of this test."""
-    command("train", "total_env_steps=20", "env.max_steps=10", "run_dir=run")
+    finish("train", "total_env_steps=20", "env.max_steps=10", "run_dir=run")
     (lines,) = re.findall(r"```python\n(from aif_dcpc import Agent.*?)```", README, re.DOTALL)
     env = envs.make("MiniGrid", id="MiniGrid-DoorKey-5x5-v0")
     observation, _ = env.reset(seed=0)
@@ -121,7 +121,7 @@ def test_a_trained_agent_in_three_lines(command, tmp_path):
     assert names["action"] in range(7)
 
 
-def test_the_time_budget_and_the_streak_end_a_run(command, tmp_path):
+def test_the_time_budget_and_the_streak_end_a_run(finish):
     quick = (
         "env.id=MiniGrid-Empty-5x5-v0",
         "agent=random",
@@ -129,12 +129,12 @@ def test_the_time_budget_and_the_streak_end_a_run(command, tmp_path):
         "picture_every=0",
         "video_every=0",
     )
-    done = command(
+    told = finish(
         "train", *quick, "total_env_steps=20000", "stop_after_successes_in_a_row=1", "run_dir=a"
     )
-    assert "learned: a" in done.stdout
-    done = command("train", *quick, "total_env_steps=1000000", "max_minutes=0.01", "run_dir=b")
-    assert "out of time: b" in done.stdout
+    assert "learned: a" in told
+    told = finish("train", *quick, "total_env_steps=1000000", "max_minutes=0.01", "run_dir=b")
+    assert "out of time: b" in told
 
 
 REFUSED = [

@@ -109,21 +109,21 @@ def test_a_full_disk_is_told_in_one_sentence_and_keeps_the_last_checkpoint(spawn
 
 
 def test_pictures_that_are_damaged_or_missing_are_told_before_there_is_a_run(
-    command, image_files, tmp_path
+    finish, image_files, tmp_path
 ):
     faces = image_files("celeba") / "celeba" / "img_align_celeba"
     asked = ("experiment=celeba_32", "images.data=folder", f"images.folder={faces}", "run_dir=run")
     whole = (faces / "000003.jpg").read_bytes()
     (faces / "000003.jpg").write_bytes(whole[:500])
-    refused = command("train", *asked, rc=2).stderr
+    refused = finish("train", *asked, rc=2)
     assert "000003.jpg is not a whole picture" in refused and len(refused.splitlines()) == 1
     Image.new("RGB", (20, 30)).save(faces / "000003.jpg")
-    refused = command("train", *asked, rc=2).stderr
+    refused = finish("train", *asked, rc=2)
     assert "000003.jpg is 20 x 30 pixels: expected at least 32 a side." in refused
     assert len(refused.splitlines()) == 1
     for path in faces.iterdir():
         path.unlink()
-    refused = command("train", *asked, rc=2).stderr
+    refused = finish("train", *asked, rc=2)
     assert "holds 0 pictures" in refused and len(refused.splitlines()) == 1
     assert not (tmp_path / "run").exists()
 
@@ -143,8 +143,8 @@ BOARD = {
 
 
 @pytest.mark.parametrize("update", ["exact", "paper"])
-def test_every_tag_of_the_board_has_sensible_values(update, command, tmp_path):
-    command("train", *SMALL, f"inference.update={update}", "run_dir=run")
+def test_every_tag_of_the_board_has_sensible_values(update, finish, tmp_path):
+    finish("train", *SMALL, f"inference.update={update}", "run_dir=run")
     board = EventAccumulator(str(tmp_path / "run"))
     board.Reload()
     for tag, (low, high) in BOARD.items():

@@ -43,11 +43,11 @@ def wait_for(condition, process, seconds=120):
         time.sleep(0.005)
 
 
-def test_an_interrupted_run_gives_the_same_metrics_bit_for_bit(command, tmp_path):
-    command("train", *WORLD, "total_env_steps=70", "run_dir=whole", "log_every=7")
-    command("train", *WORLD, "total_env_steps=33", "run_dir=parts", "log_every=7")
-    command("train", "resume=parts", "total_env_steps=47")
-    command("train", "resume=parts", "total_env_steps=70", "checkpoint_every=10")
+def test_an_interrupted_run_gives_the_same_metrics_bit_for_bit(finish, tmp_path):
+    finish("train", *WORLD, "total_env_steps=70", "run_dir=whole", "log_every=7")
+    finish("train", *WORLD, "total_env_steps=33", "run_dir=parts", "log_every=7")
+    finish("train", "resume=parts", "total_env_steps=47")
+    finish("train", "resume=parts", "total_env_steps=70", "checkpoint_every=10")
     assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole")
 
 
@@ -117,25 +117,25 @@ def test_ten_kills_lose_no_checkpoint_and_change_nothing(spawn_quickly, tmp_path
     assert metrics(run.path) == metrics(tmp_path / "whole")
 
 
-def test_a_damaged_checkpoint_costs_the_newest_steps_only(command, tmp_path):
+def test_a_damaged_checkpoint_costs_the_newest_steps_only(finish, tmp_path):
     common = ("agent=random", *WORLD, "checkpoint_every=10")
-    command("train", *common, "total_env_steps=40", "run_dir=whole")
-    command("train", *common, "total_env_steps=30", "run_dir=run")
+    finish("train", *common, "total_env_steps=40", "run_dir=whole")
+    finish("train", *common, "total_env_steps=30", "run_dir=run")
     run = RunFolder(tmp_path / "run")
     run.checkpoints()[0].write_bytes(b"PK\x03\x04 torn")
-    command("train", "resume=run", "total_env_steps=40")
+    finish("train", "resume=run", "total_env_steps=40")
     assert metrics(run.path) == metrics(tmp_path / "whole")
     for path in run.checkpoints():
         path.write_bytes(b"torn")
-    refused = command("train", "resume=run", "total_env_steps=60", rc=2)
-    assert refused.stderr.startswith("error: the checkpoint ")
-    assert len(refused.stderr.splitlines()) == 1
+    refused = finish("train", "resume=run", "total_env_steps=60", rc=2)
+    assert refused.startswith("error: the checkpoint ")
+    assert len(refused.splitlines()) == 1
 
 
-def test_a_checkpoint_of_another_agent_is_refused(command, tmp_path):
-    command("train", "agent=random", *WORLD, "total_env_steps=20", "run_dir=a")
-    command("train", *WORLD, "total_env_steps=20", "run_dir=b")
+def test_a_checkpoint_of_another_agent_is_refused(finish, tmp_path):
+    finish("train", "agent=random", *WORLD, "total_env_steps=20", "run_dir=a")
+    finish("train", *WORLD, "total_env_steps=20", "run_dir=b")
     shutil.rmtree(tmp_path / "b" / "checkpoints")
     shutil.copytree(tmp_path / "a" / "checkpoints", tmp_path / "b" / "checkpoints")
-    refused = command("train", "resume=b", "total_env_steps=60", rc=2)
-    assert "does not fit its agent" in refused.stderr and "Traceback" not in refused.stderr
+    refused = finish("train", "resume=b", "total_env_steps=60", rc=2)
+    assert "does not fit its agent" in refused and "Traceback" not in refused
