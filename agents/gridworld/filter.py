@@ -38,7 +38,7 @@ from aif_dcpc.agents.gridworld.settings import HierarchicalSettings
 from aif_dcpc.agents.gridworld.tables.heads import stages
 from aif_dcpc.agents.gridworld.tables.prior import PooledDirichletPrior
 from aif_dcpc.agents.gridworld.tables.summary import Summary
-from aif_dcpc.agents.gridworld.usual_map import Places
+from aif_dcpc.agents.gridworld.usual_map import Places, UsualMap
 from aif_dcpc.agents.gridworld.wanderers import Wanderers
 from aif_dcpc.agents.protocol import EgocentricView, Observation
 
@@ -84,7 +84,7 @@ class EpisodeFilter:
         self.acceptance: dict[str, float] = {}
         self.lessons = Lessons(self.looks, settings.prior, num_actions)
         self.wanderers = Wanderers(self.looks)
-        self.layouts = Layouts()
+        self.layouts = Layouts(usual=UsualMap(self.looks.kind))
         self._effects: tuple[tuple[int, ...], Effects] | None = None
         self._events: tuple[Tensor, GridConditionals, PooledDirichletPrior] | None = None
 

@@ -1,4 +1,4 @@
-"""Where that stands of which every episode has just one: a goal, or the key to a door.
+"""Where that stands of which every episode has just one: a goal, the key to a door, a ball of some colour.
 
 It may stand where it stood, or elsewhere each time, whatever walls do; so how far it keeps to places is
 learned for each such token by itself:
@@ -11,6 +11,7 @@ likeness (L) and places (A) matter are weighed by how well they foretell where i
 episode from all others (pseudo-likelihood, Besag 1975).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,7 @@ TINY = 1e-300
 
 @dataclass(frozen=True)
 class OneOfAKind:
-    """A token of which every episode has just one.
+    """Something of which every episode has just one: a token, or all tokens of a kind.
 
     Attributes:
         stood: `(episodes, places)` whether it stood there; nowhere in episodes that did not show it.
@@ -40,23 +41,24 @@ class OneOfAKind:
     chance: Floats
 
     @classmethod
-    def of(cls, maps: Ints, token: int, base: Floats, without: Floats) -> "OneOfAKind":
+    def of(cls, maps: Ints, tokens: Sequence[int], base: Floats, without: Floats) -> "OneOfAKind":
         """Learn from the maps of all episodes how far it keeps to places.
 
         Args:
             maps: `(episodes, places)` number of the token at each; below 0 where nothing was seen.
-            token: its number.
+            tokens: its numbers.
             base: `(places,)` how common it is at places of that kind.
-            without: the same, by what stood at a place without one episode in which it did.
+            without: the same, by what stood at a place without one episode in which it did,
+                `(episodes, places)`.
         """
-        stood = (maps == token).astype(float)
+        stood = np.isin(maps, tokens).astype(float)
         shown = np.where(stood > 0, -1, maps)  # where it stands itself is no likeness
         differ = np.array([unlike(shown, one) for one in shown])
         itself = np.eye(len(maps), dtype=bool)
         weights = weights_of(differ, ~itself)  # (L, episodes, episodes)
         here = np.einsum("lef,fp,ep->le", weights, stood, stood)
         every = weights @ stood.sum(1)
-        otherwise = stood @ np.maximum(without / base.sum(), TINY)
+        otherwise = (stood * np.maximum(without / base.sum(), TINY)).sum(1)
         kept = stood.any(1)
         foretold = mixed(here[..., kept], every[..., kept], otherwise[kept])
         score = np.log(foretold).sum(-1)

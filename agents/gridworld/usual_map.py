@@ -18,6 +18,7 @@ Dawid 1984, with the pseudo-likelihood of Besag 1975).
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,8 +41,28 @@ Place = tuple[int, int]  # (y, x)
 Places = dict[Place, int]  # raw tokens
 
 
+@dataclass(frozen=True)
+class Single:
+    """What there is one of.
+
+    Attributes:
+        tokens: its numbers: several where it has another colour or state at times.
+        shares: in which share of the episodes it was each of them.
+        sure: in which share of the episodes it stood at just one place, and at one that others have shown.
+        places: where it may stand.
+    """
+
+    tokens: Ints
+    shares: Floats
+    sure: float
+    places: OneOfAKind
+
+
 class UsualMap:
     """What stood where at the start of episodes.
+
+    Args:
+        kinds: the kind of every raw token; by default every one is of its own.
 
     Attributes:
         row: number of every place that was seen.
@@ -52,12 +73,11 @@ class UsualMap:
         kind: `(places,)` the token that stood there mostly; as many as there are tokens where none did.
         of_kind: `(tokens + 1, tokens + 1)` how common every token is at places of each kind; the last
             for all that are new.
-        once: `(tokens,)` in which share of the episodes a token stood at just one place, and at one
-            that others have shown.
-        ones: tokens that most episodes have one of, by number.
+        ones: what most episodes have one of.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: Ints | None = None) -> None:
+        self.kinds = kinds
         self.row: dict[tuple[int, int], int] = {}
         self.column: dict[int, int] = {}
         self.maps: Ints = np.zeros((0, 0), np.int64)
@@ -114,16 +134,37 @@ class UsualMap:
         self.of_kind = np.tile(self.common, (tokens + 1, 1))
         np.add.at(self.of_kind, (mostly[:, :-1], np.arange(tokens)), self.times)
         self.of_kind /= self.of_kind.sum(1, keepdims=True)
-        stands = self.maps[..., None] == np.arange(tokens)  # (episodes, places, tokens)
+        self.ones = self._singles(mostly[:, :-1])
+
+    def _singles(self, without: Ints) -> list[Single]:
+        """Tokens that most episodes have one of, and kinds that they do, though no token of theirs.
+
+        `without` `(places, tokens)` is what stood at a place mostly, one episode less that had the token there.
+        """
+        alone = [self._single([column], without) for column in range(len(self.column))]
+        found = [one for one in alone if one is not None]
+        rest = [column for column, one in enumerate(alone) if one is None]
+        kinds: dict[int, list[int]] = {}
+        every = list(self.column)
+        for column in rest if self.kinds is not None else []:
+            kinds.setdefault(int(self.kinds[every[column]]), []).append(column)
+        several = [self._single(columns, without) for columns in kinds.values() if len(columns) > 1]
+        return [*found, *(one for one in several if one is not None)]
+
+    def _single(self, tokens: list[int], without: Ints) -> Single | None:
+        """Some tokens together, if most episodes have one of them."""
+        stands = np.isin(self.maps, tokens)  # (episodes, places)
         met = self.times.sum(1) > 1
         at_one_place = (stands.sum(1) == 1) & stands[:, met].any(1)
-        self.once = (at_one_place.sum(0) + 0.5) / (len(self.maps) + 1)
-        base = self.of_kind[self.kind, :-1]
-        without = self.of_kind[mostly[:, :-1], np.arange(tokens)]
-        self.ones = {
-            column: OneOfAKind.of(self.maps, column, base[:, column], without[:, column])
-            for column in np.flatnonzero(self.once > ONCE).tolist()
-        }
+        sure = (at_one_place.sum() + 0.5) / (len(self.maps) + 1)
+        if sure <= ONCE:
+            return None
+        base = self.of_kind[self.kind][:, tokens].sum(1)
+        before = without[np.arange(len(without)), self.maps]  # (episodes, places)
+        otherwise = self.of_kind[before][..., tokens].sum(-1)
+        times = self.times[:, tokens].sum(0)
+        places = OneOfAKind.of(self.maps, tokens, base, otherwise)
+        return Single(np.array(tokens), times / times.sum(), float(sure), places)
 
     def _numbers(self, seen: Places) -> tuple[Ints, Ints]:
         """Numbers of the places of a map that are known, and of what stands there, a new token's last."""
@@ -212,13 +253,17 @@ class UsualMap:
         unseen = now < 0
         if not unseen.any():
             return told
-        for column in self.ones.keys() - {self.column.get(token) for token in seen.values()}:
-            here = self.ones[column].told(now)[unseen]
-            sure = placed * self.once[column]
+        shown = [self.column.get(token, -1) for token in set(seen.values())]
+        for one in self.ones:
+            if np.isin(one.tokens, shown).any():
+                continue
+            here = one.places.told(now)[unseen]
+            sure = placed * one.sure
             rest = sure * here.sum()
             chance = rest / (rest + 1 - sure) * here / max(here.sum(), TINY)
-            told[unseen] *= ((1 - chance) / (1 - told[unseen, column]))[:, None]
-            told[unseen, column] = chance
+            at = np.ix_(unseen, one.tokens)
+            told[unseen] *= ((1 - chance) / (1 - told[at].sum(1)))[:, None]
+            told[at] = chance[:, None] * one.shares
         return told
 
     def of_slots(self, told: Floats, members: list[int]) -> Floats:

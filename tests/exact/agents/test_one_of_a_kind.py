@@ -39,7 +39,7 @@ def test_places_are_foretold_as_one_by_one(seed: int) -> None:
     maps = random_maps(rng)
     base = rng.dirichlet(np.ones(PLACES))
     scale = 0.3  # how common it is at places need not sum to 1
-    one = OneOfAKind.of(maps, GOAL, scale * base, scale * base)
+    one = OneOfAKind.of(maps, [GOAL], scale * base, np.tile(scale * base, (EPISODES, 1)))
     score = np.zeros((len(LIKENESS), len(MASSES)))
     now = rng.integers(2, size=PLACES)
     expected = np.zeros(PLACES)
@@ -68,7 +68,7 @@ def settings() -> list[tuple[tuple[int, int], float, float]]:
 def test_what_was_never_shown_is_where_its_kind_is() -> None:
     maps = np.full((3, PLACES), FLOOR)
     base = np.arange(1.0, 1 + PLACES)
-    one = OneOfAKind.of(maps, GOAL, base, base)
+    one = OneOfAKind.of(maps, [GOAL], base, np.tile(base, (3, 1)))
     assert np.allclose(one.told(maps[0]), base / base.sum())
 
 
@@ -83,11 +83,11 @@ def test_likeness_matters_where_it_tells_the_place_and_not_where_it_does_not() -
     base = np.full(8, 0.1)
     told = maps.copy()
     told[np.arange(number), side] = GOAL
-    one = OneOfAKind.of(told, GOAL, base, base)
+    one = OneOfAKind.of(told, [GOAL], base, np.tile(base, (number, 1)))
     assert one.chance[1:].sum() > 0.95
     assert one.told(maps[0])[side[0]] > 0.9
     blind = maps.copy()
     blind[np.arange(number), rng.integers(2, size=number)] = GOAL
-    either = OneOfAKind.of(blind, GOAL, base, base)
+    either = OneOfAKind.of(blind, [GOAL], base, np.tile(base, (number, 1)))
     assert either.chance[0].sum() > one.chance[0].sum()
     assert 0.2 < either.told(maps[0])[0] < 0.8

@@ -7,6 +7,7 @@ from aif_dcpc.agents.arrays import Floats
 from aif_dcpc.agents.gridworld.usual_map import LIKENESS, MASSES, MOST, NEAR, PLACED, UsualMap
 
 FLOOR, WALL, GOAL, KEY = 1, 2, 8, 5
+BALLS = 9, 10  # of one kind
 PLACES = [(y, x) for y in range(5) for x in range(6)]
 ROOM = {(y, x): WALL if y in (0, 4) or x in (0, 5) else FLOOR for y, x in PLACES}
 INSIDE = [place for place, token in ROOM.items() if token == FLOOR]
@@ -92,11 +93,12 @@ def test_what_there_is_one_of_is_where_nothing_was_seen_yet() -> None:
         usual.keep({**ROOM, INSIDE[number % 10]: GOAL})
     every = told(usual, {}, [FLOOR, GOAL])
     seen = {place: token for place, token in ROOM.items() if place not in INSIDE[-2:]}
-    assert usual.once[usual.column[GOAL]] == pytest.approx(20.5 / 21)
+    (goal,) = (one for one in usual.ones if usual.column[GOAL] in one.tokens)
+    assert goal.sure == pytest.approx(20.5 / 21)
     left = {place: share[1] for place, share in told(usual, seen, [FLOOR, GOAL]).items()}
     alone = UsualMap()
     alone.load_state_dict(usual.state_dict())
-    alone.ones = {}  # what is told if nothing is known of how many there are
+    alone.ones = []  # what is told if nothing is known of how many there are
     before = {place: share[1] for place, share in told(alone, seen, [FLOOR, GOAL]).items()}
     rest = 2 / len(INSIDE) * 20.5 / 21
     expected = rest / (rest + 1 - 20.5 / 21)
@@ -108,6 +110,30 @@ def test_what_there_is_one_of_is_where_nothing_was_seen_yet() -> None:
         assert usual.told(seen)[row].sum() == pytest.approx(alone.told(seen)[row].sum(), abs=1e-5)
     found = told(usual, {**seen, INSIDE[0]: GOAL}, [FLOOR, GOAL])
     assert max(found[place][1] for place in INSIDE[-2:]) < 0.1  # it was seen: there is no other
+
+
+def test_a_thing_whose_colour_varies_is_one_of_its_kind() -> None:
+    """A ball, red and blue by turns: it is where nothing was seen yet, as one of a single colour is."""
+    kinds = np.array([*range(BALLS[0]), BALLS[0], BALLS[0]])
+    usual, plain, alike = UsualMap(kinds), UsualMap(), UsualMap(kinds)
+    for number in range(20):
+        place = INSIDE[number % 10]
+        for one, ball in (
+            (usual, BALLS[number // 10]),
+            (plain, BALLS[number // 10]),
+            (alike, BALLS[0]),
+        ):
+            one.keep({**ROOM, place: ball})
+    seen = {place: token for place, token in ROOM.items() if place not in INSIDE[-2:]}
+    found, apart, single = (
+        np.array([told(one, seen, [FLOOR, *BALLS])[place][1:] for place in INSIDE[-2:]])
+        for one in (usual, plain, alike)
+    )
+    assert found.sum(1) == pytest.approx(single.sum(1), abs=0.02)
+    assert found[:, 0] == pytest.approx(found[:, 1])
+    assert found.sum() > 3 * apart.sum()
+    shown = told(usual, {**seen, INSIDE[0]: BALLS[1]}, [FLOOR, *BALLS])
+    assert max(shown[place][1:].max() for place in INSIDE[-2:]) < 0.1  # there is no other
 
 
 def test_what_stands_elsewhere_each_time_is_no_likelier_where_it_once_stood() -> None:
@@ -149,7 +175,7 @@ def test_episodes_that_are_like_this_one_count_more() -> None:
         floors = {(y, 1 - kind): FLOOR for y in range(1, 4)}
         usual.keep({**walls, **floors, (0, kind): GOAL, (0, 1 - kind): FLOOR})
     seen = {(1, 1): WALL, (2, 1): WALL}
-    usual.ones = {}  # how many goals there are has a test of its own
+    usual.ones = []  # how many goals there are has a test of its own
     found = told(usual, seen, [FLOOR, WALL, GOAL])
     assert found[0, 1][2] > 0.8 > 0.2 > found[0, 0][2]
     chance = np.exp(usual.evidence - usual.evidence.max())
@@ -207,7 +233,7 @@ def test_this_episode_tells_whether_places_matter() -> None:
     usual.keep(
         {**{(0, x): WALL for x in range(6)}, **{(1, x): FLOOR for x in range(6)}, (5, 5): GOAL}
     )
-    usual.ones = {}  # how many goals there are has a test of its own
+    usual.ones = []  # how many goals there are has a test of its own
     goal = usual.row[5, 5], usual.column[GOAL]
     at_first = usual.told({})[goal]
     alike = usual.told({(0, x): WALL for x in range(6)})[goal]
@@ -228,4 +254,6 @@ def test_usual_maps_are_kept_in_checkpoints() -> None:
     asked = {(0, 0): WALL, (-1, 1): WALL}
     assert (again.log_predictive(asked) == usual.log_predictive(asked)).all()
     assert (again.told(asked) == usual.told(asked)).all()
-    assert (again.of_kind == usual.of_kind).all() and (again.once == usual.once).all()
+    assert (again.of_kind == usual.of_kind).all() and [one.sure for one in again.ones] == [
+        one.sure for one in usual.ones
+    ]
