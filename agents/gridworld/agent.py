@@ -26,7 +26,8 @@ from aif_dcpc.agents.gridworld.model.categorical import draw_categorical
 from aif_dcpc.agents.gridworld.model.counts import NOTHING, Counts, outcome_code
 from aif_dcpc.agents.gridworld.pictures import Tile, map_picture, token_legend, token_tiles
 from aif_dcpc.agents.gridworld.planning.belief import Belief, belief_of
-from aif_dcpc.agents.gridworld.planning.planner import Plan, Planner
+from aif_dcpc.agents.gridworld.planning.plan import Going, Plan
+from aif_dcpc.agents.gridworld.planning.planner import Planner
 from aif_dcpc.agents.gridworld.replay import EpisodeStore, StoredEpisode
 from aif_dcpc.agents.gridworld.running import Running
 from aif_dcpc.agents.gridworld.settings import HierarchicalSettings, hierarchical_settings
@@ -69,6 +70,7 @@ class HierarchicalAgent(BaseAgent):
         self.outcome = NOTHING
         self.reward = 0.0
         self.faced = view.unseen_token
+        self.going = Going()
         self.plan: Plan | None = None
         self.belief: Belief | None = None
         self.over = False
@@ -111,6 +113,7 @@ class HierarchicalAgent(BaseAgent):
         super().begin(seed=seed)
         self.episode_filter.forget()
         self.planner.intended = []
+        self.going = Going()
         self.action = 0
         self.outcome = NOTHING
         self.reward = 0.0
@@ -132,7 +135,9 @@ class HierarchicalAgent(BaseAgent):
         self.plan = self.planner.plan(self.belief, tables, geometry)
         self.faced = self.episode_filter.faced(self.belief)
         self._hope(self.plan)
-        self.action = self._choose(self.plan, greedy)
+        cost = float(self.plan.expected_free_energy.min())
+        left = self.going.follow(self.plan.course, cost, self.belief) if greedy else None
+        self.action = self._choose(self.plan, greedy) if left is None else left
         self.recent.append(self.action)
         planned = time.perf_counter()
         self.milliseconds.update(
@@ -344,6 +349,7 @@ class HierarchicalAgent(BaseAgent):
             "stuck": self.stuck,
             "anew": self.planner.anew,
             "frozen": self.frozen,
+            "going": self.going.state_dict(),
             "recent": list(self.recent),
             "intended": [
                 [hand, passed, [list(change) for change in changes]]
@@ -376,6 +382,8 @@ class HierarchicalAgent(BaseAgent):
         self.stuck = bool(state.get("stuck", False))
         self.planner.anew = state["anew"]
         self.frozen = bool(state["frozen"])
+        if "going" in state:
+            self.going.load_state_dict(state["going"])
         self.recent = deque(state["recent"], maxlen=COLLAPSE)
         self.log_joint = state["log_joint"]
         self.planner.intended = [

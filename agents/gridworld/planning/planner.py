@@ -17,7 +17,7 @@ What Q is made of is told by `terms`: the four terms of the best policy after ea
 its expected free energy.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 from itertools import pairwise
 
@@ -38,6 +38,7 @@ from aif_dcpc.agents.gridworld.planning.in_sight import (
     surprise_at_none,
     with_sight_of_reward,
 )
+from aif_dcpc.agents.gridworld.planning.plan import Course, Plan
 from aif_dcpc.agents.gridworld.planning.region import Region, region_of, views_remembered
 from aif_dcpc.agents.gridworld.planning.stage import (
     Prospect,
@@ -53,36 +54,6 @@ from aif_dcpc.agents.preferences import Preferences
 
 PREDICTED_STEPS = 40  # how far ahead a plan is remembered
 REACHABLE = 0.1  # events less likely than this do not bring a state within reach
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The outcome of planning.
-
-    Attributes:
-        risk, ambiguity, information_gain, novelty: `(A,)` nats, of each first action followed by
-            the best policy, all its steps added up; see `terms`.
-        num_abstract_states: how many abstract states were searched.
-        path: `(L, 3)` poses that the best policy leads through from the likeliest one on, if the
-            likeliest always happens.
-    """
-
-    risk: Floats
-    ambiguity: Floats
-    information_gain: Floats
-    novelty: Floats
-    num_abstract_states: int
-    path: Ints
-
-    @property
-    def expected_free_energy(self) -> Floats:
-        """`(A,)` nats: risk + ambiguity - information gain - novelty."""
-        return self.risk + self.ambiguity - self.information_gain - self.novelty
-
-    @property
-    def epistemic(self) -> Floats:
-        """`(A,)` nats that are learned: information gain + novelty."""
-        return self.information_gain + self.novelty
 
 
 class Planner:
@@ -151,7 +122,12 @@ class Planner:
         goals = dict.fromkeys(stage.abstract_state[ahead + hoped].tolist())  # in order, each once
         self.intended = search.goals(list(goals))
         path = region.poses_along(belief.pose[likeliest], events)
-        return Plan(risk, ambiguity, information, novelty, len(search.found), path)
+        same = stage.abstract_state[ahead] == stage.abstract_state[ahead[0]]
+        stops = informs[ahead] | ~same
+        end = 1 + int(stops.argmax()) if stops.any() else len(ahead)
+        best = scores[ahead[1:end]]
+        course = Course(path[1:end], best.argmax(1).tolist(), -best.max(1))
+        return Plan(risk, ambiguity, information, novelty, len(search.found), path, course)
 
     def _prospects_of(self, stage: Stage, outcomes: Outcomes, pragmatic: Floats) -> list[Prospect]:
         """What may follow an informative step: going on as before, or knowing which twin is wanted."""

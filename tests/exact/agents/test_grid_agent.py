@@ -13,7 +13,7 @@ from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.gridworld.agent import FORMAT, HierarchicalAgent
 from aif_dcpc.agents.gridworld.model.paths import ObservedEpisode
 from aif_dcpc.agents.gridworld.model.task import Task
-from aif_dcpc.agents.gridworld.planning.planner import Plan
+from aif_dcpc.agents.gridworld.planning.plan import Plan
 from aif_dcpc.agents.gridworld.replay import EpisodeStore, StoredEpisode
 
 

@@ -10,7 +10,8 @@ from aif_dcpc.agents.gridworld.model.geometry import MOTIONS, geometry_of
 from aif_dcpc.agents.gridworld.planning.abstract_states import Search, SearchBudget
 from aif_dcpc.agents.gridworld.planning.arrivals import ArrivalTables
 from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables
-from aif_dcpc.agents.gridworld.planning.planner import Plan, Planner
+from aif_dcpc.agents.gridworld.planning.plan import Plan
+from aif_dcpc.agents.gridworld.planning.planner import Planner
 from aif_dcpc.agents.gridworld.planning.region import Region, region_of
 from aif_dcpc.agents.gridworld.planning.relaxation import Outlook, Relaxation
 from aif_dcpc.agents.preferences import Preferences
