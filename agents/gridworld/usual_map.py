@@ -17,7 +17,7 @@ foretold every cell of earlier episodes, and of this one, from the others (the p
 Dawid 1984, with the pseudo-likelihood of Besag 1975).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,15 +141,22 @@ class UsualMap:
 
         `without` `(places, tokens)` is what stood at a place mostly, one episode less that had the token there.
         """
-        alone = [self._single([column], without) for column in range(len(self.column))]
-        found = [one for one in alone if one is not None]
-        rest = [column for column, one in enumerate(alone) if one is None]
+        alone = self._found([[column] for column in range(len(self.column))], without)
+        taken = {column for one in alone for column in one.tokens.tolist()}
+        return [*alone, *self._found(self._kinds_without(taken), without)]
+
+    def _found(self, groups: Iterable[list[int]], without: Ints) -> list[Single]:
+        """Those groups of tokens that most episodes have one of."""
+        found = (self._single(tokens, without) for tokens in groups)
+        return [one for one in found if one is not None]
+
+    def _kinds_without(self, taken: Collection[int]) -> list[list[int]]:
+        """Tokens that are of one kind with others, by kind; some are left out."""
         kinds: dict[int, list[int]] = {}
-        every = list(self.column)
-        for column in rest if self.kinds is not None else []:
-            kinds.setdefault(int(self.kinds[every[column]]), []).append(column)
-        several = [self._single(columns, without) for columns in kinds.values() if len(columns) > 1]
-        return [*found, *(one for one in several if one is not None)]
+        for token, column in self.column.items():
+            if self.kinds is not None and column not in taken:
+                kinds.setdefault(int(self.kinds[token]), []).append(column)
+        return [columns for columns in kinds.values() if len(columns) > 1]
 
     def _single(self, tokens: list[int], without: Ints) -> Single | None:
         """Some tokens together, if most episodes have one of them."""
