@@ -135,9 +135,7 @@ class HierarchicalAgent(BaseAgent):
         self.plan = self.planner.plan(self.belief, tables, geometry)
         self.faced = self.episode_filter.faced(self.belief)
         self._hope(self.plan)
-        cost = float(self.plan.expected_free_energy.min())
-        left = self.going.follow(self.plan.course, cost, self.belief) if greedy else None
-        self.action = self._choose(self.plan, greedy) if left is None else left
+        self.action = self._choose(self.plan, greedy)
         self.recent.append(self.action)
         planned = time.perf_counter()
         self.milliseconds.update(
@@ -172,10 +170,15 @@ class HierarchicalAgent(BaseAgent):
     def _choose(self, plan: Plan, greedy: bool) -> int:
         """Take the least expected free energy (ties at random), or draw by softmax(-precision EFE).
 
-        Who is stuck has nothing to lose: what can be learned is all that counts then.
+        Who is stuck has nothing to lose: what can be learned is all that counts then. Else an earlier plan
+        that costs less is followed.
         """
         lost = self.stuck and not (self.rewarded or self.frozen)
         total = -plan.epistemic if lost else plan.expected_free_energy
+        if greedy and not lost and self.belief is not None:
+            left = self.going.follow(plan.course, float(total.min()), self.belief, self.outcome)
+            if left is not None:
+                return left
         scores = torch.from_numpy(-self.settings.precision * (total - total.min()))
         weights = (scores > -1e-3).double() if greedy else scores.softmax(0)
         return int(draw_categorical(weights, self.generator))

@@ -13,6 +13,7 @@ from zlib import crc32
 import numpy as np
 
 from aif_dcpc.agents.arrays import Floats, Ints
+from aif_dcpc.agents.gridworld.model.counts import NOTHING
 from aif_dcpc.agents.gridworld.planning.belief import Belief
 
 MARGIN = 0.3  # nats by which a new plan must be worse: more than the tolerance of its values
@@ -88,16 +89,17 @@ class Going:
         self.course = NOWHERE
         self.known = 0
 
-    def follow(self, new: Course, cost: float, belief: Belief) -> int | None:
+    def follow(self, new: Course, cost: float, belief: Belief, outcome: int) -> int | None:
         """The next action of the earlier plan, if nothing new is known and it costs less than the new one.
 
         Args:
             new: of the new plan, kept otherwise.
             cost: expected free energy of the new plan, nats.
             belief: what is known now.
+            outcome: of the last step; any but nothing teaches what steps are worth.
         """
         known = fingerprint(belief)
-        old = self.course if known == self.known else NOWHERE
+        old = self.course if known == self.known and outcome == NOTHING else NOWHERE
         self.known = known
         if old.leads_through(belief.pose[belief.likeliest]) and old.costs[0] < cost - MARGIN:
             self.course = old.rest()

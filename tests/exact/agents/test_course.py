@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from aif_dcpc.agents.gridworld.model.counts import NOTHING
 from aif_dcpc.agents.gridworld.planning.belief import Belief
 from aif_dcpc.agents.gridworld.planning.plan import MARGIN, NOWHERE, Course, Going, fingerprint
 
@@ -22,26 +23,26 @@ def belief(pose: tuple[int, int, int], *, seen: int = 4, token: int = 1, hand: i
 def going(start: Belief) -> Going:
     """Whoever has just planned the course."""
     found = Going()
-    assert found.follow(COURSE, 6.0, start) is None
+    assert found.follow(COURSE, 6.0, start, NOTHING) is None
     return found
 
 
 def test_the_rest_of_a_plan_is_followed_as_long_as_the_new_one_is_worse():
     one = going(belief((0, 0, 0)))
     worse = Course(POSES, [0, 0, 0], np.zeros(3))
-    assert one.follow(worse, 5.0 + 2 * MARGIN, belief((0, 1, 0))) == 2
-    assert one.follow(worse, 4.0 + 2 * MARGIN, belief((0, 2, 0))) == 3
+    assert one.follow(worse, 5.0 + 2 * MARGIN, belief((0, 1, 0)), NOTHING) == 2
+    assert one.follow(worse, 4.0 + 2 * MARGIN, belief((0, 2, 0)), NOTHING) == 3
     assert (
-        one.follow(worse, 3.0 + MARGIN / 2, belief((0, 3, 0))) is None
+        one.follow(worse, 3.0 + MARGIN / 2, belief((0, 3, 0)), NOTHING) is None
     )  # as good, but for rounding
-    assert one.follow(worse, 9.0, belief((0, 1, 0))) == 0  # the new one was kept then
+    assert one.follow(worse, 9.0, belief((0, 1, 0)), NOTHING) == 0  # the new one was kept then
 
 
 def test_it_ends_where_it_ends():
     one = going(belief((0, 0, 0)))
     for pose in POSES:
-        assert one.follow(NOWHERE, 9.0, belief(tuple(pose))) is not None
-    assert one.follow(NOWHERE, 9.0, belief((0, 3, 0))) is None
+        assert one.follow(NOWHERE, 9.0, belief(tuple(pose)), NOTHING) is not None
+    assert one.follow(NOWHERE, 9.0, belief((0, 3, 0)), NOTHING) is None
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_it_ends_where_it_ends():
 def test_what_is_new_ends_it(change):
     """A cell more that was seen, another token, a thing in hand, or another pose than was foreseen."""
     one = going(belief((0, 0, 0)))
-    assert one.follow(NOWHERE, 9.0, belief(**{"pose": (0, 1, 0), **change})) is None
+    assert one.follow(NOWHERE, 9.0, belief(**{"pose": (0, 1, 0), **change}), NOTHING) is None
 
 
 def test_cells_that_were_not_seen_are_nothing_new():
@@ -67,6 +68,12 @@ def test_cells_that_were_not_seen_are_nothing_new():
 def test_it_is_kept_in_a_checkpoint():
     one, again = going(belief((0, 0, 0))), Going()
     again.load_state_dict(one.state_dict())
-    assert again.follow(NOWHERE, 9.0, belief((0, 1, 0))) == 2
-    assert one.follow(NOWHERE, 9.0, belief((0, 1, 0))) == 2
+    assert again.follow(NOWHERE, 9.0, belief((0, 1, 0)), NOTHING) == 2
+    assert one.follow(NOWHERE, 9.0, belief((0, 1, 0)), NOTHING) == 2
     assert one.state_dict() == again.state_dict()
+
+
+def test_a_step_that_cost_something_ends_it():
+    """What steps are worth is known otherwise then."""
+    one = going(belief((0, 0, 0)))
+    assert one.follow(NOWHERE, 9.0, belief((0, 1, 0)), NOTHING - 1) is None
