@@ -54,8 +54,7 @@ def _unlike(ended: Sequence[Deeds], lessons: Lessons, *, after: bool) -> int:
         token = (deeds.after if after else deeds.token)[-1:]
         step = int(deeds.row[-1]), looks.class_of(int(token[0]))
         wanted = int(named(task.lexicon, looks, token, set(deeds.mission))[0])
-        twin = int(deeds.paired(task.twins)[-1]) if after else 0
-        passed = int(deeds.before(task.milestone)[-1])
+        twin, passed = (int(side[-1]) for side in lessons.sides(deeds, after=after))
         verdict = bool(rewarded(deeds.outcome[-1:])[0])
         like.setdefault((*step, wanted, twin, passed), Counter())[verdict] += 1
     return sum(min(found[True], found[False]) for found in like.values())

@@ -74,14 +74,14 @@ class Lessons:
             after: by the token ahead after each step in the place of that before it.
             first: only the first arrivals before each place.
         """
-        side, passed = self._sides(deeds, after=after)
+        side, passed = self.sides(deeds, after=after)
         places = self._places(deeds, vocabulary, effects, after=after)
         kept = deeds.first_arrivals(side, passed) if first else np.arange(len(passed))
         every = torch.as_tensor(deeds.row), places, torch.as_tensor(deeds.outcome)
         index = tuple(part[torch.as_tensor(kept)] for part in every)
         return torch.zeros_like(like).index_put(index, torch.ones(len(kept)), accumulate=True)
 
-    def _sides(self, deeds: Deeds, *, after: bool) -> tuple[Ints, Ints]:
+    def sides(self, deeds: Deeds, *, after: bool) -> tuple[Ints, Ints]:
         """Whether the token of each step is a wanted twin, and whether the milestone was passed, `(T - 1,)`."""
         passed = deeds.before(self.task.milestone)
         return deeds.paired(self.task.twins) if after else 0 * passed, passed
@@ -92,7 +92,7 @@ class Lessons:
         """Place of each step in the table of outcomes, `(T - 1,)`, see `Effects.places`."""
         tokens = (deeds.after if after else deeds.token).tolist()
         slots = np.array([vocabulary.tokens.index(t, 0) for t in tokens], np.int64)
-        side, passed = self._sides(deeds, after=after)
+        side, passed = self.sides(deeds, after=after)
         match = self.task.match(vocabulary, deeds.mission)
         return effects.places(match)[slots, passed] + 2 * torch.as_tensor(side)
 
