@@ -13,7 +13,7 @@ from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.gridworld.agent import FORMAT, HierarchicalAgent
 from aif_dcpc.agents.gridworld.model.paths import ObservedEpisode
 from aif_dcpc.agents.gridworld.model.task import Task
-from aif_dcpc.agents.gridworld.planning.plan import Plan
+from aif_dcpc.agents.gridworld.planning.plan import Course, Plan
 from aif_dcpc.agents.gridworld.replay import EpisodeStore, StoredEpisode
 
 
@@ -350,6 +350,25 @@ def test_an_agent_goes_on_bit_for_bit() -> None:
         for old, new in zip(vars(a).values(), vars(b).values(), strict=True):
             assert torch.equal(old, new)
     assert torch.equal(mine["generator"], other["generator"])
+
+
+def test_who_is_stopped_on_the_way_follows_the_same_plan_afterwards() -> None:
+    """It has turned round, so that there is nothing new to see; the plan after the one that it follows costs more."""
+    first = agent_of()
+    house = House(length=3, door=9, key=1)
+    seen = house.reset()
+    first.begin(seed=0)
+    further = Course(np.array([[0, 0, 3]]), [LEFT], np.array([-9.0]))
+    for plan in [*[plan_of(LEFT)] * 4, replace(plan_of(LEFT), course=further)]:
+        first.planner.plan = lambda *_, plan=plan: plan
+        assert first.act(seen) == LEFT
+        seen, reward, end = house.step(LEFT)
+        first.feedback(seen, reward, end, False)
+    twin = agent_of(seed=9)
+    twin.load_state_dict(first.state_dict())
+    for agent in (first, twin):
+        agent.planner.plan = lambda *_: plan_of(FORWARD)
+        assert agent.act(seen) == LEFT
 
 
 @pytest.mark.parametrize(
