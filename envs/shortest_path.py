@@ -1,104 +1,105 @@
 """Shortest paths by breadth-first search over the whole state: for evaluation, agents never see it."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
+
+from minigrid.core.actions import Actions
+
+from aif_dcpc.envs.aims import aim_of
+from aif_dcpc.envs.world_state import PORTABLE, Cell, Layout, WorldState, in_front
 
 MAX_STATES = 200_000
-DIRECTIONS = ((1, 0), (0, 1), (-1, 0), (0, -1))
-Cell = tuple[int, int]
-
-
-class WorldState(NamedTuple):
-    """Where the agent is, what it carries, and which doors and keys are open or gone, by number."""
-
-    x: int
-    y: int
-    heading: int
-    carried: int
-    opened: frozenset[int]
-    taken: frozenset[int]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What stood where at the beginning.
-
-    Attributes:
-        objects: cell -> MiniGrid object, or None.
-        numbers: cell of a door or key -> its number.
-        things: doors and keys in the order of their numbers.
-    """
-
-    objects: Mapping[Cell, Any]
-    numbers: Mapping[Cell, int]
-    things: list[Any]
-
-    @classmethod
-    def of(cls, env: Any) -> "Layout":
-        """Look at every cell of a MiniGrid environment."""
-        cells = [(x, y) for x in range(env.width) for y in range(env.height)]
-        objects = {cell: env.grid.get(*cell) for cell in cells}
-        kept = [cell for cell in cells if kind(objects[cell]) in ("door", "key")]
-        numbers = {cell: number for number, cell in enumerate(kept)}
-        return cls(objects, numbers, [objects[cell] for cell in kept])
+Origins = dict[WorldState, tuple[WorldState, Actions] | None]  # the state before, and what was done
 
 
 def shortest_path(env: Any) -> int | None:
-    """Least number of actions (turn, forward, pick up, toggle) to a goal cell; None if none is found."""
+    """Least number of actions that end the episode with reward, for whoever knows everything.
+
+    None for tasks whose aim is not told in `aims`, and where no way is found among `MAX_STATES` states.
+    """
+    actions = shortest_actions(env)
+    return None if actions is None else len(actions)
+
+
+def shortest_actions(env: Any) -> list[Actions] | None:
+    """Actions of a shortest path; None as in `shortest_path`.
+
+    Turns, steps ahead, picking up, putting down, opening doors, and `done` where a task asks for it.
+    What moves by itself stands still here, boxes stay closed, and opened doors stay open.
+    """
     layout = Layout.of(env)
-    if "goal" not in map(kind, layout.objects.values()):
+    aim = aim_of(env, layout)
+    if aim is None:
         return None
-    x, y = map(int, env.agent_pos)
-    start = WorldState(x, y, int(env.agent_dir), -1, frozenset(), frozenset())
-    queue = deque([(start, 0)])
-    seen = {start}
-    while queue and len(seen) < MAX_STATES:
-        state, steps = queue.popleft()
-        if kind(layout.objects[state.x, state.y]) == "goal":
-            return steps
-        for following in _successors(state, layout):
-            if following not in seen:
-                seen.add(following)
-                queue.append((following, steps + 1))
+    start = layout.state_of(env)
+    hands = env.action_space.n > Actions.pickup
+    queue = deque([start])
+    origins: Origins = {start: None}
+    while queue and len(origins) < MAX_STATES:
+        state = queue.popleft()
+        if aim.reached(state):
+            return [*_actions_to(state, origins), *aim.then] or [Actions.done]
+        for action, following in _successors(state, layout, hands):
+            if following not in origins and not aim.missed(following):
+                origins[following] = state, action
+                queue.append(following)
     return None
 
 
-def kind(thing: Any) -> str:
-    """Type of a MiniGrid object; "nothing" where there is none."""
-    return "nothing" if thing is None else str(thing.type)
+def _actions_to(state: WorldState, origins: Origins) -> list[Actions]:
+    """What was done from the start on."""
+    actions = []
+    origin = origins[state]
+    while origin is not None:
+        before, action = origin
+        actions.append(action)
+        origin = origins[before]
+    return actions[::-1]
 
 
-def _successors(state: WorldState, layout: Layout) -> Iterator[WorldState]:
-    """States after one action that changes something."""
-    yield state._replace(heading=(state.heading + 1) % 4)
-    yield state._replace(heading=(state.heading - 1) % 4)
-    dx, dy = DIRECTIONS[state.heading]
-    cell = (state.x + dx, state.y + dy)
-    if cell not in layout.objects:
+def _successors(
+    state: WorldState, layout: Layout, hands: bool
+) -> Iterator[tuple[Actions, WorldState]]:
+    """Actions that change something, and the states after them; without hands nothing is taken or opened."""
+    yield Actions.right, state._replace(heading=(state.heading + 1) % 4)
+    yield Actions.left, state._replace(heading=(state.heading - 1) % 4)
+    cell = in_front(state)
+    if cell not in layout.kinds:
         return
-    ahead = layout.objects.get(cell)
+    number, ahead = _ahead(state, layout, cell)
+    if ahead in ("nothing", "goal", "floor", "open door") or number in state.opened:
+        yield Actions.forward, state._replace(x=cell[0], y=cell[1])
+    if not hands:
+        return
+    if ahead == "door" and number not in state.opened and _can_open(state, number, layout):
+        yield Actions.toggle, state._replace(opened=state.opened | {number})
+    elif ahead in PORTABLE and state.carried < 0:
+        taken = state.taken | {number}
+        left = state.dropped - {(number, cell)}
+        yield Actions.pickup, state._replace(carried=number, taken=taken, dropped=left)
+    elif ahead == "nothing" and state.carried >= 0 and layout.portable > 1:
+        lying = state.dropped | {(state.carried, cell)}
+        yield Actions.drop, state._replace(carried=-1, dropped=lying)
+
+
+def _ahead(state: WorldState, layout: Layout, cell: Cell) -> tuple[int, str]:
+    """Number (-1 for what has none) and kind of what is in a cell now."""
+    for number, place in state.dropped:
+        if place == cell:
+            return number, str(layout.things[number].type)
     number = layout.numbers.get(cell, -1)
-    if _can_enter(state, ahead, number):
-        yield state._replace(x=cell[0], y=cell[1])
-    elif kind(ahead) == "door" and _can_open(state, ahead, layout):
-        yield state._replace(opened=state.opened | {number})
-    elif kind(ahead) == "key" and state.carried < 0:
-        yield state._replace(carried=number, taken=state.taken | {number})
+    if number in state.taken:
+        return -1, "nothing"
+    return number, layout.kinds[cell]
 
 
-def _can_enter(state: WorldState, ahead: Any, number: int) -> bool:
-    """Whether the agent can step onto what is ahead."""
-    if number in state.taken or number in state.opened:
-        return True
-    if kind(ahead) == "door":
-        return bool(ahead.is_open)
-    return kind(ahead) in ("nothing", "goal", "floor")
-
-
-def _can_open(state: WorldState, door: Any, layout: Layout) -> bool:
+def _can_open(state: WorldState, number: int, layout: Layout) -> bool:
     """Whether a closed door is unlocked, or the agent carries its key."""
+    door = layout.things[number]
     if not door.is_locked:
         return True
-    return state.carried >= 0 and layout.things[state.carried].color == door.color
+    if state.carried < 0:
+        return False
+    held = layout.things[state.carried]
+    return bool(held.type == "key" and held.color == door.color)

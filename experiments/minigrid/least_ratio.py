@@ -20,7 +20,7 @@ import numpy as np
 from aif_dcpc import envs
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.commands.command import run_script
-from aif_dcpc.envs.shortest_path import DIRECTIONS
+from aif_dcpc.envs.world_state import DIRECTIONS
 
 ACTIONS = range(3)  # left, right, forward
 Members = tuple[int, ...]

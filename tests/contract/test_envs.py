@@ -196,13 +196,6 @@ def test_shortest_path_of_the_empty_room():
     assert env.shortest_path() == 5  # 2 forward, 1 turn, 2 forward
 
 
-@pytest.mark.parametrize("id", ["MiniGrid-GoToDoor-5x5-v0", "BabyAI-GoToRedBall-v0"])
-def test_without_a_goal_there_is_no_shortest_path(id):
-    env = envs.make("MiniGrid", id=id)
-    env.reset(seed=0)
-    assert env.get_wrapper_attr("shortest_path")() is None
-
-
 def test_no_way_leads_off_the_grid():
     """A door in the outer wall stands open: the search must not step out of the world."""
     env = envs.make("MiniGrid", id="MiniGrid-Empty-5x5-v0")
