@@ -22,7 +22,7 @@ Test = Callable[[WorldState], bool]
 
 
 def never(state: WorldState) -> bool:
-    """No state does."""
+    """What holds in no state."""
     return False
 
 

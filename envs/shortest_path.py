@@ -70,8 +70,15 @@ def _successors(
     number, ahead = _ahead(state, layout, cell)
     if ahead in ("nothing", "goal", "floor", "open door") or number in state.opened:
         yield Actions.forward, state._replace(x=cell[0], y=cell[1])
-    if not hands:
-        return
+    if hands:
+        yield from _deeds(state, layout, number, ahead)
+
+
+def _deeds(
+    state: WorldState, layout: Layout, number: int, ahead: str
+) -> Iterator[tuple[Actions, WorldState]]:
+    """What hands can do with what is ahead."""
+    cell = in_front(state)
     if ahead == "door" and number not in state.opened and _can_open(state, number, layout):
         yield Actions.toggle, state._replace(opened=state.opened | {number})
     elif ahead in PORTABLE and state.carried < 0:
