@@ -1,6 +1,8 @@
-"""The least steps over the shortest path that any agent can need, exactly, in worlds with few layouts.
+"""The least steps over the shortest path that any agent can need that never fails, exactly, in worlds with few layouts.
 
     python -m aif_dcpc.experiments.minigrid.least_ratio --ids MiniGrid-SimpleCrossingS9N1-v0
+
+Worlds of three actions, where nothing is opened or taken.
 
 Whoever knows all layouts of a world, and how often each is met, still has to find out which one it is
 in. What is believed is a set of layouts; it shrinks when a view tells some of them apart. Within a set
@@ -13,6 +15,7 @@ import heapq
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -20,7 +23,8 @@ import numpy as np
 from aif_dcpc import envs
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.commands.command import run_script
-from aif_dcpc.envs.world_state import DIRECTIONS
+from aif_dcpc.envs.aims import aim_of
+from aif_dcpc.envs.world_state import DIRECTIONS, Layout, WorldState
 
 ACTIONS = range(3)  # left, right, forward
 Members = tuple[int, ...]
@@ -34,6 +38,7 @@ class Layouts:
         after: `(L, S, 3)` pose after each action.
         shown: `(L, S)` number of the view.
         goal: `(L, S)` whether the episode ends there with reward.
+        lost: `(L, S)` whether it ends there without.
         start: `(L,)` pose at the beginning.
         share: `(L,)` how often each is met.
         shortest: `(L,)` steps to the goal for whoever knows the layout.
@@ -42,6 +47,7 @@ class Layouts:
     after: Ints
     shown: Ints
     goal: Ints
+    lost: Ints
     start: Ints
     share: Floats
     shortest: Floats
@@ -61,13 +67,15 @@ def layouts_of(id: str, episodes: int) -> Layouts:
         first.setdefault(key, seed)
     views = dict[bytes, int]()
     parts = [_read(env, seed, views) for seed in first.values()]
-    after, shown, goal, start, shortest = (np.array(part) for part in zip(*parts, strict=True))
+    after, shown, goal, lost, start, shortest = map(np.array, zip(*parts, strict=True))
     share = np.array([met[key] for key in first]) / episodes
-    return Layouts(after, shown, goal, start, share, shortest)
+    return Layouts(after, shown, goal, lost, start, share, shortest)
 
 
-def _read(env: Any, seed: int, views: dict[bytes, int]) -> tuple[Ints, Ints, Ints, int, int]:
-    """Motions, views, goals, start and shortest path of one episode; new views are numbered."""
+def _read(
+    env: Any, seed: int, views: dict[bytes, int]
+) -> tuple[Ints, Ints, list[bool], list[bool], int, int]:
+    """Motions, views, ends, start and shortest path of one episode; new views are numbered."""
     env.reset(seed=seed)
     world = env.unwrapped
     width, height = world.width, world.height
@@ -88,8 +96,20 @@ def _read(env: Any, seed: int, views: dict[bytes, int]) -> tuple[Ints, Ints, Int
             world.agent_pos = cell % width, cell // width
             world.agent_dir = heading
             shown[pose] = views.setdefault(world.gen_obs()["image"].tobytes(), len(views))
-    goal = np.repeat(np.array(kinds) == "goal", 4)
-    return after, shown, goal, int(begins), int(shortest)
+    goal, lost = _ends(env, seed)
+    return after, shown, goal, lost, int(begins), int(shortest)
+
+
+def _ends(env: Any, seed: int) -> tuple[list[bool], list[bool]]:
+    """Poses in which the episode ends, with reward and without."""
+    env.reset(seed=seed)
+    world = env.unwrapped
+    aim = aim_of(world, Layout.of(world))
+    if aim is None:
+        raise ValueError(f"{world}: what its task asks for is not told in envs/aims.py.")
+    cells = product(range(world.height), range(world.width), range(4))
+    states = [WorldState(x, y, heading) for y, x, heading in cells]
+    return list(map(aim.reached, states)), list(map(aim.missed, states))
 
 
 class Belief:
@@ -133,6 +153,11 @@ class Belief:
                 for earlier in before[pose]:
                     heapq.heappush(queue, (total + cost, earlier))
 
+    def _may_lose(self, members: Members, pose: int, action: int) -> bool:
+        """Whether the episode may end without reward after an action."""
+        after = self.layouts.after[members, pose, action]
+        return bool(self.layouts.lost[members, after].any())
+
     def _around(
         self, start: int, members: Members
     ) -> tuple[dict[int, list[int]], dict[int, float]]:
@@ -144,6 +169,8 @@ class Belief:
         while asked:
             pose = asked.pop()
             for action in ACTIONS:
+                if self._may_lose(members, pose, action):
+                    continue
                 told = list(self._told(members, self.layouts.after[members, pose, action].tolist()))
                 after = told[0][0] if [group for _, group in told] == [members] else None
                 if after is None:
@@ -161,7 +188,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = ("SimpleCrossingS9N1", "LavaCrossingS9N1", "LavaGapS7")
+    names = ("SimpleCrossingS9N1", "LavaCrossingS9N1", "LavaGapS7", "MemoryS7")
     parser.add_argument("--ids", nargs="+", default=[f"MiniGrid-{name}-v0" for name in names])
     parser.add_argument("--episodes", type=int, default=1500, help="to collect layouts from")
     asked = parser.parse_args()
