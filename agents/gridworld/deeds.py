@@ -12,7 +12,7 @@ from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridP
 from aif_dcpc.agents.gridworld.model.counts import outcome_row, tokens_ahead
 from aif_dcpc.agents.gridworld.model.geometry import Torus
 from aif_dcpc.agents.gridworld.model.paths import History, Trajectory
-from aif_dcpc.agents.gridworld.model.task import paired
+from aif_dcpc.agents.gridworld.model.task import EITHER, NO, YES, paired
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME
 
 
@@ -28,6 +28,7 @@ class Deeds:
         mission: words.
         cell: `(T - 1,)` map cell ahead after the step.
         twice: `(n, 2)` raw tokens, and the slice in which each was first seen in a second place.
+        places: `(n, 2)` map cells where each was seen first, and then; of those seen at once, in the map's order.
         reward: `(T - 1,)`.
     """
 
@@ -39,6 +40,7 @@ class Deeds:
     mission: tuple[int, ...]
     cell: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     twice: Ints = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    places: Ints = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     reward: Floats = field(default_factory=lambda: np.zeros(0))
 
     def tensors(self) -> dict[str, Tensor]:
@@ -51,7 +53,7 @@ class Deeds:
         series = ("row", "token", "after", "outcome", "written")
         row, token, after, outcome, written = (tensors[name].numpy() for name in series)
         mission = tuple(tensors["mission"].tolist())
-        rest = (tensors[name].numpy() for name in ("cell", "twice", "reward"))
+        rest = (tensors[name].numpy() for name in ("cell", "twice", "places", "reward"))
         return cls(row, token, after, outcome, written, mission, *rest)
 
     def before(self, milestone: int) -> Ints:
@@ -69,8 +71,33 @@ class Deeds:
         every = np.stack([self.row, self.cell, self.after, side, passed], 1)
         return np.unique(every, axis=0, return_index=True)[1]
 
-    def paired(self, twins: Collection[int]) -> Ints:
-        """Whether the token ahead after each step is a twin seen in two places by then, see `paired`."""
+    def sighting(self) -> Ints:
+        """Whether what is ahead after each step is where its like was seen first (1), or then (2), `(T - 1,)`; else 0."""
+        found = np.zeros(len(self.after), np.int64)
+        for token, places in zip(self.twice[:, 0], self.places, strict=True):
+            for number, place in enumerate(places, 1):
+                found[(self.after == token) & (self.cell == place)] = number
+        return found
+
+    def paired(self, twins: Collection[int], sighting: int = EITHER) -> Ints:
+        """Whether the token ahead after each step is a twin seen in two places by then, see `paired`.
+
+        In the place of the other sighting it is not, where one of both alone is asked for.
+        """
+        verdicts = self._paired(twins)
+        if sighting != EITHER:
+            verdicts[(verdicts == YES) & (self.sighting() != sighting)] = NO
+        return verdicts
+
+    def elsewhere(self, twins: Collection[int], sighting: int) -> list[tuple[int, int]]:
+        """Twins that were seen in two places, and the cell of that sighting which is not asked for."""
+        if sighting == EITHER:
+            return []
+        others = self.places[:, 2 - sighting]
+        pairs = zip(self.twice[:, 0].tolist(), others.tolist(), strict=True)
+        return [(token, cell) for token, cell in pairs if token in twins]
+
+    def _paired(self, twins: Collection[int]) -> Ints:
         verdicts = np.zeros(len(self.after), np.int64)
         when = {t: time for t, time in self.twice.tolist() if t in twins}
         for time in sorted({-1, *when.values()}):
@@ -80,8 +107,10 @@ class Deeds:
         return verdicts
 
 
-def seen_twice(history: History, trajectory: Trajectory, torus: Torus, best: int) -> Ints:
-    """Slots that were seen in two places, and the slice of the second sighting, `(n, 2)`.
+def seen_twice(
+    history: History, trajectory: Trajectory, torus: Torus, best: int
+) -> tuple[Ints, Ints]:
+    """Slots that were seen in two places, with the slice of the second sighting, and both cells, `(n, 2)` each.
 
     Args:
         history: what was observed.
@@ -100,7 +129,11 @@ def seen_twice(history: History, trajectory: Trajectory, torus: Torus, best: int
     slot = slot[order]
     starts = np.flatnonzero(np.append(True, slot[1:] != slot[:-1]))
     again = starts[np.diff(np.append(starts, len(slot))) > 1] + 1
-    return np.stack([slot[again], time[first][order][again]], 1)
+    where = (pair % torus.size**2)[order]
+    return (
+        np.stack([slot[again], time[first][order][again]], 1),
+        np.stack([where[again - 1], where[again]], 1),
+    )
 
 
 def deeds_of(
@@ -128,7 +161,7 @@ def deeds_of(
     faced = torch.cat([history.faced[1:], ahead[-1:]])
     thing = names[grid.effects.thing_ahead(ahead, faced).numpy()]
     written = trajectory.written[best, 1:].numpy()
-    twice = seen_twice(history, trajectory, grid.geometry.torus, best)
+    twice, places = seen_twice(history, trajectory, grid.geometry.torus, best)
     events = particles.events[best, 1:]
     return Deeds(
         row=outcome_row(events, history.action[1:], grid.num_actions).numpy(),
@@ -139,5 +172,6 @@ def deeds_of(
         mission=mission,
         cell=trajectory.cell_ahead[best, 1:].numpy(),
         twice=np.stack([names[twice[:, 0]], twice[:, 1]], 1),
+        places=places,
         reward=np.array(reward[1:], float),
     )

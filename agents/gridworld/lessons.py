@@ -84,7 +84,8 @@ class Lessons:
     def sides(self, deeds: Deeds, *, after: bool) -> tuple[Ints, Ints]:
         """Whether the token of each step is a wanted twin, and whether the milestone was passed, `(T - 1,)`."""
         passed = deeds.before(self.task.milestone)
-        return deeds.paired(self.task.twins) if after else 0 * passed, passed
+        side = deeds.paired(self.task.twins, self.task.sighting) if after else 0 * passed
+        return side, passed
 
     def _places(
         self, deeds: Deeds, vocabulary: Vocabulary, effects: Effects, *, after: bool
@@ -136,6 +137,8 @@ class Lessons:
         kept = moved & alike & (passed[:-1] == now) & (deeds.outcome == NOTHING)
         found = [vocabulary.tokens.index(t, -1) for t in deeds.after[kept].tolist()]
         slots[deeds.row[kept] - self.num_actions, deeds.cell[kept]] = found
+        for token, cell in deeds.elsewhere(self.task.twins, self.task.sighting):
+            slots[:, cell] = vocabulary.tokens.index(token, -1)
         return Tried(slots, now)
 
     def arrivals(self, vocabulary: Vocabulary, effects: Effects, like: Tensor) -> Arrivals:
@@ -209,6 +212,7 @@ class Lessons:
             "lexicon": [[*name, word] for name, word in self.task.lexicon.items()],
             "milestone": self.task.milestone,
             "twins": list(self.task.twins),
+            "sighting": self.task.sighting,
             "deeds": [deeds.tensors() for deeds in self.deeds],
             "kept": self.kept,
         }
@@ -216,7 +220,8 @@ class Lessons:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave."""
         lexicon = {(aspect, value): word for aspect, value, word in state["lexicon"]}
-        self.task = Task(lexicon, int(state["milestone"]), tuple(state["twins"]))
+        twins = tuple(state["twins"])
+        self.task = Task(lexicon, int(state["milestone"]), twins, int(state["sighting"]))
         self.deeds = [Deeds.from_tensors(deeds) for deeds in state["deeds"]]
         self.kept = int(state["kept"])
         self._arrivals = None

@@ -16,7 +16,19 @@ from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.deeds import Deeds
 from aif_dcpc.agents.gridworld.model.counts import NOTHING, NUM_OUTCOMES, rewarded
 from aif_dcpc.agents.gridworld.model.looks import Looks
-from aif_dcpc.agents.gridworld.model.task import COLOUR, KIND, NO, UNKNOWN, YES, Name, Task, named
+from aif_dcpc.agents.gridworld.model.task import (
+    COLOUR,
+    EITHER,
+    FIRST,
+    KIND,
+    NO,
+    SECOND,
+    UNKNOWN,
+    YES,
+    Name,
+    Task,
+    named,
+)
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME
 
 CONCENTRATION = 0.2  # of the outcomes of like steps: they mostly end alike
@@ -34,7 +46,8 @@ def discover(task: Task, deeds: Sequence[Deeds], looks: Looks) -> Task:
     tellings = [_telling(deeds, looks, after=after) for after in (False, True)]
     found = [_lexicon(task, telling, deeds, looks) for telling in tellings]
     _, lexicon = max(found, key=lambda one: one[0])
-    return Task(lexicon, milestone, () if lexicon else _twins(tellings[1]))
+    twins = () if lexicon else _twins(tellings[1])
+    return Task(lexicon, milestone, twins, _sighting(deeds, twins))
 
 
 def split_evidence(group: Ints, side: Ints, outcome: Ints) -> float:
@@ -245,6 +258,24 @@ def _twins(telling: Telling) -> tuple[int, ...]:
     known = telling.paired != UNKNOWN
     split, joint = _both_ways(telling.group[known], telling.paired[known], telling.outcome[known])
     return telling.twins if (split - joint).sum() > -WORTH else ()
+
+
+def _sighting(deeds: Sequence[Deeds], twins: tuple[int, ...]) -> int:
+    """In which of the two places of a twin it is rewarded oftener, if there is evidence that it matters."""
+    if not twins:
+        return EITHER
+    paired = np.concatenate([d.paired(twins) for d in deeds]) == YES
+    row, outcome = (
+        np.concatenate([getattr(d, name) for d in deeds]) for name in ("row", "outcome")
+    )
+    place = np.concatenate([d.sighting() for d in deeds])
+    _, group = np.unique(row[paired], return_inverse=True)
+    if split_evidence(group, place[paired], outcome[paired]) <= WORTH:
+        return EITHER
+    won = rewarded(outcome) & paired
+    return max(
+        (FIRST, SECOND), key=lambda one: won[place == one].sum() / paired[place == one].sum()
+    )
 
 
 def _everywhere(deeds: Sequence[Deeds]) -> set[int]:

@@ -3,7 +3,7 @@
 A mission is a set of words without a meaning. A *lexicon* says which word names which kind or colour
 of thing; a *milestone* is a token that has to have been written before another deed counts. Both
 are found out from what was rewarded (`task_discovery`), as are *twins*: things of which that one is
-wanted that has been seen in two places.
+wanted that has been seen in two places, and which of the places.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -19,6 +19,7 @@ from aif_dcpc.agents.gridworld.model.vocabulary import SAME, Vocabulary
 
 KIND, COLOUR = range(2)
 UNKNOWN, NO, YES = range(3)  # whether a mission names a thing
+EITHER, FIRST, SECOND = range(3)  # which of two places of a thing, by when they were seen
 Name = tuple[int, int]  # property (kind or colour), and its value
 
 
@@ -30,11 +31,13 @@ class Task:
         lexicon: the word for a kind or colour.
         milestone: raw token, or SAME for none.
         twins: raw tokens, sorted, of which the one with a like of it elsewhere is wanted.
+        sighting: in which of its two places: the one seen first, the one seen then, or either.
     """
 
     lexicon: Mapping[Name, int] = field(default_factory=dict)
     milestone: int = SAME
     twins: tuple[int, ...] = ()
+    sighting: int = EITHER
 
     def match(self, vocabulary: Vocabulary, mission: Iterable[int]) -> Tensor:
         """Whether a mission names each token, `(V,)`, see `named`; of free slots that is not known."""

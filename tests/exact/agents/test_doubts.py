@@ -29,7 +29,13 @@ def episode(
     """Two steps: nothing came of the first; the second ended before a token."""
     pairs = ((2, 2), (FLOOR, token), (FLOOR, after), (NOTHING, outcome), (written, SAME))
     doubled = np.array(twice, np.int64).reshape(-1, 2)
-    return Deeds(*(np.array(pair) for pair in pairs), (GO, *words), twice=doubled)
+    return Deeds(
+        *(np.array(pair) for pair in pairs),
+        (GO, *words),
+        cell=np.zeros(2, np.int64),
+        twice=doubled,
+        places=np.full_like(doubled, -1),
+    )
 
 
 def lessons(every: Sequence[Deeds], capacity: int = 200) -> Lessons:

@@ -68,7 +68,8 @@ def test_deeds_are_what_a_particle_did(seed: int, best: int) -> None:
     assert found.mission == (3, 5) and len(found.row) == len(found.reward) == length - 1
     torus = walk.geometry.torus
     trajectory, _, _ = walk.grid.trace(walk.particles.events, walk.history)
-    twice = seen_twice(walk.history, trajectory, torus, best)
+    twice, places = seen_twice(walk.history, trajectory, torus, best)
+    assert np.array_equal(found.places, places)
     assert found.twice.tolist() == [[raw(known, slot), time] for slot, time in twice.tolist()]
     again = Deeds.from_tensors(found.tensors())
     for name, value in vars(found).items():
@@ -86,6 +87,7 @@ def steps(**changes: object) -> Deeds:
         mission=(11, 3),
         cell=np.array([7, 8, 7, 7, 7, 9]),
         twice=np.array([[RED_KEY, 4], [BLUE_KEY, 2], [WALL, 1]]),
+        places=np.array([[7, 60], [9, 12], [30, 31]]),
     )
     return replace(deeds, **changes)
 
@@ -110,7 +112,7 @@ def test_a_twin_is_told_apart_from_the_slice_on_in_which_it_was_seen_twice() -> 
     assert steps().paired((RED_KEY, BALL)).tolist() == [0, 0, 0, 2, 2, 0]
     assert steps().paired((RED_KEY, BLUE_KEY)).tolist() == [0, 0, 1, 2, 2, 2]
     assert steps().paired(()).tolist() == [0] * 6
-    early = steps(twice=np.array([[RED_KEY, 0]]))
+    early = steps(twice=np.array([[RED_KEY, 0]]), places=np.array([[7, 60]]))
     assert early.paired((RED_KEY, BLUE_KEY)).tolist() == [2, 0, 2, 2, 2, 1]
 
 
@@ -185,6 +187,14 @@ def test_what_came_of_nothing_is_not_tried_again() -> None:
     later = steps(cell=np.array([6, 8, 7, 7, 7, 9]))
     found = known.tried(later, walk.vocabulary, 64)
     assert np.array_equal(found.slots, expected)
+    known.task = Task(
+        twins=(RED_KEY, BLUE_KEY), sighting=2
+    )  # nor where the likes were seen first, by any deed
+    found = known.tried(later, walk.vocabulary, 64)
+    first = expected.copy()
+    blue = walk.vocabulary.tokens.members.index(BLUE_KEY)
+    first[:, 7], first[:, 9] = red, blue
+    assert np.array_equal(found.slots, first)
     known.task = Task(milestone=FLOOR)
     found = known.tried(steps(written=np.array([-1, -1, FLOOR, -1, -1, -1])), walk.vocabulary, 64)
     expected[1, 8] = -1
@@ -208,7 +218,7 @@ def test_lessons_are_kept_by_place_and_told_when_they_change_the_task() -> None:
     assert not known.keep(0, steps(mission=(3,)))
     assert known.kept == 3 and len(known.deeds) == 2 and known.deeds[0].outcome[2] == WON
     twin = Lessons(known.looks, TablePrior(), ACTIONS)
-    known.task = Task({(0, 2): 11, (1, 1): 4}, 5, (2, 3))
+    known.task = Task({(0, 2): 11, (1, 1): 4}, 5, (2, 3), 2)
     twin.load_state_dict(known.state_dict())
     assert twin.task == known.task and twin.kept == 3
     assert np.array_equal(twin.deeds[1].twice, known.deeds[1].twice)

@@ -14,8 +14,11 @@ from aif_dcpc.agents.gridworld.model.looks import Looks
 from aif_dcpc.agents.gridworld.model.paths import History, Trajectory
 from aif_dcpc.agents.gridworld.model.task import (
     COLOUR,
+    EITHER,
+    FIRST,
     KIND,
     NO,
+    SECOND,
     UNKNOWN,
     YES,
     Task,
@@ -149,7 +152,8 @@ def remembering(number: int, seed: int, *, matters: bool) -> list[Deeds]:
         outcome = np.array([NOTHING, NOTHING, WON if wins else LOST])
         twice = np.array([[2, 0], [first, 2]])
         nothing = np.full(3, SAME)
-        deeds.append(Deeds(row, token, after, outcome, nothing, (), np.arange(3), twice))
+        places = np.array([[1, 5], [0, 2]])
+        deeds.append(Deeds(row, token, after, outcome, nothing, (), np.arange(3), twice, places))
     return deeds
 
 
@@ -159,6 +163,57 @@ def test_the_thing_with_a_like_of_it_elsewhere_is_wanted(seed: int) -> None:
     task = discover(Task(), remembering(40, seed, matters=True), LOOKS)
     assert task.twins == (0, 1)
     assert discover(Task(), remembering(40, seed, matters=False), LOOKS).twins == ()
+
+
+def matching(number: int, seed: int, wanted: int) -> list[Deeds]:
+    """A sample and two things; the sample's like is seen before it or after it, and one of both places is wanted.
+
+    Some go to the other place on the way, where nothing comes of it.
+    """
+    source = np.random.default_rng(seed)
+    deeds = []
+    for _ in range(number):
+        like, other = source.permutation(2)
+        first, second = source.permutation(3)[:2]
+        cells = {FIRST: first, SECOND: second}
+        wrong = cells[FIRST + SECOND - wanted]
+        tries = [(like, wrong, NOTHING)] * source.integers(2)
+        end = [(like, cells[wanted], WON), (other, 5, LOST)][source.integers(2)]
+        after, cell, outcome = np.array([(2, 7, NOTHING), *tries, end]).T
+        same = np.full(len(after), SAME)
+        deeds.append(
+            Deeds(
+                9 + 0 * after, 2 + 0 * after, after, outcome, same, (), cell,
+                np.array([[2, 0], [like, 1]]), np.array([[7, 8], [first, second]]),
+            )
+        )  # fmt: skip
+    return deeds
+
+
+@pytest.mark.parametrize("wanted", [FIRST, SECOND])
+@pytest.mark.parametrize("seed", range(3))
+def test_which_of_two_places_is_wanted(wanted: int, seed: int) -> None:
+    """Forty episodes each; where both are rewarded nothing is told apart."""
+    deeds = matching(40, seed, wanted)
+    assert discover(Task(), deeds, LOOKS) == Task({}, SAME, (0, 1), wanted)
+    even = [replace(d, outcome=np.where(d.after == d.twice[1, 0], WON, d.outcome)) for d in deeds]
+    assert discover(Task(), even, LOOKS) == Task({}, SAME, (0, 1), EITHER)
+    assert discover(Task(), deeds[:2], LOOKS).sighting == EITHER
+
+
+def test_a_twin_elsewhere_is_none() -> None:
+    steps = Deeds(
+        *np.array([[9] * 5, [2] * 5, [0, 0, 1, 0, 2], [NOTHING] * 5, [SAME] * 5]), (),
+        np.array([3, 4, 6, 8, 3]), np.array([[0, 2], [2, 0]]), np.array([[4, 3], [3, 4]]),
+    )  # fmt: skip
+    assert steps.sighting().tolist() == [2, 1, 0, 0, 1]
+    assert steps.paired((0, 1)).tolist() == [UNKNOWN, YES, NO, YES, UNKNOWN]
+    assert steps.paired((0, 1), FIRST).tolist() == [UNKNOWN, YES, NO, NO, UNKNOWN]
+    assert steps.paired((0, 1), SECOND).tolist() == [UNKNOWN, NO, NO, NO, UNKNOWN]
+    assert steps.elsewhere((0, 1), FIRST) == [(0, 3)] and steps.elsewhere((0, 1), SECOND) == [
+        (0, 4)
+    ]
+    assert steps.elsewhere((0, 1), EITHER) == []
 
 
 def test_what_is_known_of_twins_at_every_step() -> None:
@@ -215,12 +270,20 @@ def test_what_was_seen_in_two_places_by_when() -> None:
     history = History(none, heading, none, codes, none, none, none)
     trajectory = Trajectory(position, anchor, none[None], none[None], none[None])
     where: dict[int, set[int]] = {}
+    order: dict[int, list[tuple[int, int]]] = {}
     expected: dict[int, int] = {}
     for time in range(12):
         for code, cell in zip(codes[time].tolist(), cells[time].tolist(), strict=True):
             if code >= 0:
-                where.setdefault(code, set()).add(cell)
+                if cell not in where.setdefault(code, set()):
+                    order[code] = [
+                        *order.get(code, []),
+                        (time, cell),
+                    ]  # those of a slice by their cells
+                where[code].add(cell)
                 if len(where[code]) == 2:
                     expected.setdefault(code, time)
-    found = seen_twice(history, trajectory, torus, 0)
+    found, places = seen_twice(history, trajectory, torus, 0)
     assert dict(found.tolist()) == expected and len(expected) > 2
+    for (code, _), pair in zip(found.tolist(), places.tolist(), strict=True):
+        assert pair == [cell for _, cell in sorted(order[code])[:2]]
