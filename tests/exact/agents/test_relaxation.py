@@ -275,3 +275,25 @@ def test_what_moves_by_itself_is_waited_for() -> None:
     # one step of waiting with no matter what, one ahead, and the grasp, each but the last at 10 nats
     assert waits[DROP] == pytest.approx(10 * (1 + 0.97), abs=0.5)
     assert waits.argmin() != FORWARD
+
+
+def test_what_helps_is_opened_before_what_is_near() -> None:
+    """To take the key costs more than it brings nearer, as dropping it seldom succeeds; open doors may be pulled down.
+
+    A budget of four holds the whole chain: the key taken, the door unlocked, the key dropped behind it.
+    """
+    belief, tables, region = corridor(
+        [OPEN, OPEN, OPEN, FLOOR, KEY, FLOOR, FLOOR, LOCKED, FLOOR, BALL], at=3
+    )
+    chance = tables.transition.copy()
+    chance[GRASP, OPEN, EMPTY] = np.eye(11)[TAKEN]
+    chance[DROP, FLOOR, HOLDS, [0, PUT]] = 0.8, 0.2
+    tables = replace(tables, transition=chance, transition_without_optimism=chance)
+    search = Search(belief, tables, region, SearchBudget(configurations=4))
+    found = [(node.hand, sorted(node.changes.values())) for node in search.found[:4]]
+    assert found == [
+        (EMPTY, []),
+        (HOLDS, [FLOOR]),
+        (HOLDS, [FLOOR, OPEN]),
+        (EMPTY, [FLOOR, KEY, OPEN]),
+    ]
