@@ -170,12 +170,12 @@ class HierarchicalAgent(BaseAgent):
     def _choose(self, plan: Plan, greedy: bool) -> int:
         """Take the least expected free energy (ties at random), or draw by softmax(-precision EFE).
 
-        Who is stuck has nothing to lose: what can be learned is all that counts then. An earlier plan that
-        costs less is followed once something was rewarded: before, plans seem worse because they have taught.
+        Who is stuck has nothing to lose: what can be learned is all that counts then. Else an earlier plan
+        that costs less is followed.
         """
-        settled = self.rewarded or self.frozen
-        total = -plan.epistemic if self.stuck and not settled else plan.expected_free_energy
-        if greedy and settled and self.belief is not None:
+        lost = self.stuck and not (self.rewarded or self.frozen)
+        total = -plan.epistemic if lost else plan.expected_free_energy
+        if greedy and not lost and self.belief is not None:
             left = self.going.follow(plan.course, float(total.min()), self.belief, self.outcome)
             if left is not None:
                 return left

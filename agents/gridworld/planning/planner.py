@@ -123,7 +123,10 @@ class Planner:
         self.intended = search.goals(list(goals))
         path = region.poses_along(belief.pose[likeliest], events)
         same = stage.abstract_state[ahead] == stage.abstract_state[ahead[0]]
-        stops = informs[ahead] | ~same
+        stays = np.append(
+            (path[1:] == path[:-1]).all(1), False
+        )  # whether it helped nobody can tell
+        stops = informs[ahead] | ~same | stays
         end = 1 + int(stops.argmax()) if stops.any() else len(ahead)
         best = scores[ahead[1:end]]
         course = Course(path[1:end], best.argmax(1).tolist(), -best.max(1))
