@@ -297,3 +297,17 @@ def test_what_helps_is_opened_before_what_is_near() -> None:
         (HOLDS, [FLOOR, OPEN]),
         (EMPTY, [FLOOR, KEY, OPEN]),
     ]
+
+
+@pytest.mark.parametrize("succeeds", [1.0, 0.3])
+def test_a_course_goes_as_far_as_it_leads_elsewhere(succeeds: float) -> None:
+    """Up to the first grasp, whether that most likely succeeds or leaves all as it is; nothing follows a grasp."""
+    tokens = [FLOOR, FLOOR, FLOOR, FLOOR, BALL]
+    belief, tables, _ = corridor(tokens, succeeds=succeeds)
+    course = reckon(belief, tables).course
+    assert list(course.actions) == [FORWARD, FORWARD, GRASP]
+    assert (course.poses[:, 1] - belief.pose[0, 1]).tolist() == [1, 2, 3]
+    assert (np.diff(course.costs) < 0).all()
+    belief, tables, _ = corridor(tokens, at=3, succeeds=succeeds)
+    plan = reckon(belief, tables)
+    assert plan.expected_free_energy.argmin() == GRASP and not plan.course.actions
