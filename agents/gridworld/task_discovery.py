@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.special import betaln, gammaln
 
-from aif_dcpc.agents.arrays import Floats, Ints
+from aif_dcpc.agents.arrays import Bools, Floats, Ints
 from aif_dcpc.agents.gridworld.deeds import Deeds
 from aif_dcpc.agents.gridworld.model.counts import NOTHING, NUM_OUTCOMES, rewarded
 from aif_dcpc.agents.gridworld.model.looks import Looks
@@ -272,10 +272,12 @@ def _sighting(deeds: Sequence[Deeds], twins: tuple[int, ...]) -> int:
     _, group = np.unique(row[paired], return_inverse=True)
     if split_evidence(group, place[paired], outcome[paired]) <= WORTH:
         return EITHER
-    won = rewarded(outcome) & paired
-    return max(
-        (FIRST, SECOND), key=lambda one: won[place == one].sum() / paired[place == one].sum()
-    )
+    return max((FIRST, SECOND), key=lambda one: _share(rewarded(outcome)[paired & (place == one)]))
+
+
+def _share(true: Bools) -> float:
+    """How many are, of all; 0 of none."""
+    return float(true.mean()) if len(true) else 0.0
 
 
 def _everywhere(deeds: Sequence[Deeds]) -> set[int]:

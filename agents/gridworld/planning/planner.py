@@ -123,9 +123,8 @@ class Planner:
         self.intended = search.goals(list(goals))
         path = region.poses_along(belief.pose[likeliest], events)
         same = stage.abstract_state[ahead] == stage.abstract_state[ahead[0]]
-        stays = np.append(
-            (path[1:] == path[:-1]).all(1), False
-        )  # whether it helped nobody can tell
+        # by a step that stays nobody can tell whether it did what it was made for
+        stays = np.append((path[1:] == path[:-1]).all(1), False)
         stops = informs[ahead] | ~same | stays
         end = 1 + int(stops.argmax()) if stops.any() else len(ahead)
         best = scores[ahead[1:end]]

@@ -199,6 +199,11 @@ def test_which_of_two_places_is_wanted(wanted: int, seed: int) -> None:
     even = [replace(d, outcome=np.where(d.after == d.twice[1, 0], WON, d.outcome)) for d in deeds]
     assert discover(Task(), even, LOOKS) == Task({}, SAME, (0, 1), EITHER)
     assert discover(Task(), deeds[:2], LOOKS).sighting == EITHER
+    third = [replace(d, places=np.where(d.places == d.cell[-2], -1, d.places)) for d in deeds]
+    assert discover(Task(), third, LOOKS).sighting in (
+        EITHER,
+        wanted,
+    )  # tried in vain at a third place
 
 
 def test_a_twin_elsewhere_is_none() -> None:
