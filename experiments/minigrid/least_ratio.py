@@ -135,10 +135,10 @@ class Belief:
         return ((pose, tuple(group)) for (pose, _), group in groups.items())
 
     def value(self, pose: int, members: Members) -> float:
-        """The least expected cost from here."""
+        """The least expected cost from here; infinite where no way is sure not to fail."""
         if (pose, members) not in self.values:
             self._solve(pose, members)
-        return self.values[pose, members]
+        return self.values.setdefault((pose, members), np.inf)
 
     def _solve(self, start: int, members: Members) -> None:
         """Value every pose that is reached before a view tells these layouts apart."""
