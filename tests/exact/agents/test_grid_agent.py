@@ -371,15 +371,13 @@ def test_who_is_stopped_on_the_way_follows_the_same_plan_afterwards() -> None:
         assert agent.act(seen) == LEFT
 
 
-@pytest.mark.parametrize(
-    "change", [{"format": FORMAT - 1}, {"format": FORMAT + 1}, {"format": None}]
-)
-def test_another_format_is_refused(change: dict[str, object]) -> None:
+@pytest.mark.parametrize("number", [FORMAT - 1, FORMAT + 1, None])
+def test_another_format_is_refused(number: int | None) -> None:
     agent = agent_of()
-    state = {**agent.state_dict(), **change}
-    if change["format"] is None:
+    state = {**agent.state_dict(), "format": number}
+    if number is None:
         del state["format"]
-    with pytest.raises(AgentError, match=f"format {change['format'] or 1},"):
+    with pytest.raises(AgentError, match=f"format {number or 1},"):
         agent.load_state_dict(state)
 
 

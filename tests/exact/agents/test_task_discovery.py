@@ -281,14 +281,12 @@ def test_what_was_seen_in_two_places_by_when() -> None:
         for code, cell in zip(codes[time].tolist(), cells[time].tolist(), strict=True):
             if code >= 0:
                 if cell not in where.setdefault(code, set()):
-                    order[code] = [
-                        *order.get(code, []),
-                        (time, cell),
-                    ]  # those of a slice by their cells
+                    order.setdefault(code, []).append((time, cell))
                 where[code].add(cell)
                 if len(where[code]) == 2:
                     expected.setdefault(code, time)
     found, places = seen_twice(history, trajectory, torus, 0)
     assert dict(found.tolist()) == expected and len(expected) > 2
     for (code, _), pair in zip(found.tolist(), places.tolist(), strict=True):
+        # those of a slice by their cells
         assert pair == [cell for _, cell in sorted(order[code])[:2]]
