@@ -1,8 +1,17 @@
 """Maps of earlier episodes: which one this may be, what it says of cells that were not seen, and when it is trusted."""
 
 import numpy as np
+import pytest
 
-from aif_dcpc.agents.gridworld.layouts import ALIKE, CHANGED, Here, Layout, Layouts, with_told
+from aif_dcpc.agents.gridworld.layouts import (
+    ALIKE,
+    CHANGED,
+    ENOUGH,
+    Here,
+    Layout,
+    Layouts,
+    with_told,
+)
 from aif_dcpc.agents.gridworld.planning.belief import Belief
 
 FLOOR, WALL, GOAL = 1, 2, 8
@@ -19,6 +28,14 @@ def test_a_layout_is_trusted_once_two_episodes_had_it() -> None:
     assert (
         abs(chance - 1.5 / 3) < 1e-12
     )  # one repeat of two episodes, and half of one more of three
+
+
+@pytest.mark.parametrize(("common", "repeats"), [(ENOUGH - 1, 0), (ENOUGH, 1)])
+def test_maps_are_the_same_if_they_have_enough_in_common(common: int, repeats: int) -> None:
+    layouts = Layouts()
+    layouts.keep(ROOM)
+    layouts.keep(dict(list(ROOM.items())[:common]))
+    assert layouts.repeats == repeats
 
 
 def test_the_chance_of_a_layout_follows_bayes_rule() -> None:

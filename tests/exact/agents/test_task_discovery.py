@@ -139,6 +139,16 @@ def test_the_milestone_is_what_had_to_be_written_first() -> None:
     assert discover(Task(), deeds[:1], LOOKS).milestone == SAME
 
 
+def test_deeds_that_are_not_alike_need_no_milestone() -> None:
+    """One deed always wins, and comes after token 3 was written; another always loses, and comes before."""
+    deeds = []
+    for _ in range(12):
+        row, token = np.array([3, 4]), np.array([2, 1])
+        written, outcome = np.array([3, SAME]), np.array([LOST, WON])
+        deeds.append(Deeds(row, token, token, outcome, written, ()))
+    assert discover(Task(), deeds, LOOKS).milestone == SAME
+
+
 def remembering(number: int, seed: int, *, matters: bool) -> list[Deeds]:
     """The episode begins before one of two things, and ends before either: that one wins that was seen first."""
     source = np.random.default_rng(seed)

@@ -144,6 +144,20 @@ def test_where_an_instruction_is_strict_the_wrong_thing_ends_the_episode(id, end
     assert not aim.reached(state._replace(carried=wrong)) and not aim.missed(state)
 
 
+@pytest.mark.parametrize(("id", "ends"), [("OpenDoor", False), ("OpenDoorDebug", True)])
+def test_where_an_instruction_is_strict_the_wrong_door_ends_the_episode(id, ends):
+    env = world_of(f"BabyAI-{id}-v0", 0)
+    layout = Layout.of(env)
+    doors = {number for number, thing in enumerate(layout.things) if thing.type == "door"}
+    right = set(map(layout.number_of, env.instrs.desc.obj_set))
+    state = layout.state_of(env)
+    aim = aim_of(env, layout)
+    wrong = state._replace(opened=frozenset(doors - right))
+    assert doors > right and aim.missed(wrong) == ends and not aim.reached(wrong)
+    opened = state._replace(opened=frozenset(right))
+    assert aim.reached(opened) and not aim.missed(opened)
+
+
 def test_no_hands_no_things():
     """Only three actions: balls are in the way, and cannot be taken."""
     env = world_of("MiniGrid-Dynamic-Obstacles-5x5-v0", 0)
