@@ -1,7 +1,9 @@
 """Finding out what missions mean and what has to be done first, from how steps ended.
 
 Both are structure: whether to split the outcomes of like steps in two. The evidence of a split is a
-ratio of Dirichlet-multinomial likelihoods in closed form, summed over like steps.
+ratio of Dirichlet-multinomial likelihoods in closed form, summed over like steps. Words are told by
+missions themselves, too: they were made from what is wanted, so that what was rewarded tells what
+words of its mission may mean, though it may have been rewarded by chance.
 """
 
 from collections import Counter
@@ -32,6 +34,10 @@ from aif_dcpc.agents.gridworld.model.task import (
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME
 
 CONCENTRATION = 0.2  # of the outcomes of like steps: they mostly end alike
+NAMED = np.array(
+    [1.0, 0.1]
+)  # Beta: how often missions that want a thing have its name, and have not
+OTHERWISE = np.array([1.0, 1.0])  # the same of words that are no names
 WORTH = 3.0  # nats by which a milestone or a lexicon must be better than none, or twins worse
 SIDES = 3  # of a split: not known, no, yes
 ROUNDS = 3  # passes over all words
@@ -112,19 +118,22 @@ def _lexicon(
     words = sorted(_varying(d.mission for d in deeds))
     if not words or not len(telling.token):
         return 0.0, {}
-    evidence = telling.scorer(looks)
+    explained = telling.scorer(looks)
     names = _names(telling.token, looks)
+    said = telling.said(names, words, looks)
     known = {name: word for name, word in task.lexicon.items() if word in words}
     values = Counter(aspect for aspect, _ in {*names, *known})
 
     def score(lexicon: dict[Name, int]) -> float:
-        return evidence(lexicon) + log_prior_of(lexicon, values, len(words))
+        by_missions = sum(said.get(pair, 0.0) for pair in lexicon.items())
+        return explained(lexicon) + by_missions + log_prior_of(lexicon, values, len(words))
 
-    starts = known, telling.associated(names, words, looks)
+    starts = known, _likeliest(said, names, words)
     found = [_climb(start, names, words, score) for start in starts]
     best = max(found, key=score)
     worth = score(best) - score({})
-    return (worth, best) if worth > WORTH else (0.0, {})
+    # names of which no outcome hangs would only part what is alike
+    return (worth, best) if min(worth, explained(best)) > WORTH else (0.0, {})
 
 
 def _climb(
@@ -173,6 +182,18 @@ def _best_word(
     return trials[int(np.argmax([score(trial) for trial in trials]))]
 
 
+def _likeliest(
+    said: Mapping[tuple[Name, int], float], names: Sequence[Name], words: Sequence[int]
+) -> dict[Name, int]:
+    """The lexicon that missions alone speak for.
+
+    A word for one value alone may explain no outcome where things have a kind and a colour.
+    """
+    gain = np.array([[said[name, word] for word in words] for name in names]).clip(0)
+    pairs = zip(*linear_sum_assignment(gain, maximize=True), strict=True)
+    return {names[name]: words[word] for name, word in pairs if gain[name, word] > 0}
+
+
 def _varying(missions: Iterable[tuple[int, ...]]) -> set[int]:
     """Words of some missions, not of all."""
     every = [set(mission) for mission in missions]
@@ -208,21 +229,27 @@ class Telling:
     twins: tuple[int, ...]
     paired: Ints
 
-    def associated(
+    def said(
         self, names: Sequence[Name], words: Sequence[int], looks: Looks
-    ) -> dict[Name, int]:
-        """The lexicon whose words were oftenest in missions, beyond chance, when what they name was rewarded.
+    ) -> dict[tuple[Name, int], float]:
+        """How much the missions under which something was rewarded speak for each word as a name, nats.
 
-        A word for one value alone may explain nothing where things have a kind and a colour.
+        A name is in most missions where what was rewarded has the value, and in few others
+        (`NAMED`); any other word is in as many of these as of those.
         """
-        said = np.array([[word in mission for word in words] for mission in self.missions], float)
-        said = said[self.mission]  # (N, words)
-        values = {KIND: looks.kind, COLOUR: looks.colour}
-        shown = np.stack([values[of][self.token] == value for of, value in names])
         won = rewarded(self.outcome)
-        excess = shown[:, won] @ (said[won] - said.mean(0))
-        pairs = zip(*linear_sum_assignment(excess, maximize=True), strict=True)
-        return {names[name]: words[word] for name, word in pairs if excess[name, word] > 0}
+        has = np.array([[word in mission for word in words] for mission in self.missions], int)
+        has = has[self.mission][won]  # (N, words)
+        values = {KIND: looks.kind, COLOUR: looks.colour}
+        found = {}
+        for of, value in names:
+            shown = values[of][self.token[won]] == value
+            there, elsewhere = (
+                np.stack([has[part].sum(0), (1 - has[part]).sum(0)], -1) for part in (shown, ~shown)
+            )
+            gain = log_odds_of_names(there, elsewhere).tolist()
+            found.update({((of, value), word): g for word, g in zip(words, gain, strict=True)})
+        return found
 
     def scorer(self, looks: Looks) -> Callable[[dict[Name, int]], float]:
         """How much a lexicon explains: the evidence of telling apart what missions name."""
@@ -239,6 +266,17 @@ class Telling:
             return split_evidence(self.group, side, self.outcome)
 
         return score
+
+
+def log_odds_of_names(there: Ints, elsewhere: Ints) -> Floats:
+    """How much likelier missions `(..., have the word | have not)` are if it is a name, nats."""
+    counts = there, elsewhere, there + elsewhere
+    name_there, name_elsewhere, other = (
+        betaln(*np.moveaxis(count + prior, -1, 0)) - betaln(*prior)
+        for count, prior in zip(counts, (NAMED, NAMED[::-1], OTHERWISE), strict=True)
+    )
+    found: Floats = name_there + name_elsewhere - other
+    return found
 
 
 def _wanted(side: Ints, outcome: Ints) -> bool:

@@ -28,6 +28,7 @@ from aif_dcpc.agents.gridworld.model.task import (
 from aif_dcpc.agents.gridworld.task_discovery import (
     CONCENTRATION,
     discover,
+    log_odds_of_names,
     log_prior_of,
     split_evidence,
 )
@@ -76,6 +77,42 @@ def test_words_are_learned_from_what_was_rewarded(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
+def test_words_are_learned_from_few_rewards(seed: int) -> None:
+    """Of twenty trials some ten were rewarded: what was wanted twice or oftener has its words, and none is wrong."""
+    deeds = fetching(20, seed)
+    lexicon = discover(Task(), deeds, LOOKS).lexicon
+    assert lexicon.items() <= WORD.items()
+    won = [int(d.token[0]) for d in deeds if d.outcome[0] == WON]
+    for of, values in ((KIND, KIND_OF), (COLOUR, COLOUR_OF)):
+        value, times = np.unique(values[won], return_counts=True)
+        assert {(of, v) for v in value[times > 1].tolist()} <= set(lexicon)
+
+
+def test_the_odds_of_a_name_are_those_of_its_missions() -> None:
+    """Against the product, one mission after the other, of what each urn foretells."""
+
+    def foretold(missions: list[int], has: float, has_not: float) -> float:
+        total = 0.0
+        for word in missions:
+            total += log((has if word else has_not) / (has + has_not))
+            has, has_not = has + word, has_not + 1 - word
+        return total
+
+    there, elsewhere = [1, 1, 0, 1], [0, 0, 1, 0, 0]
+    by_hand = foretold(there, 1.0, 0.1) + foretold(elsewhere, 0.1, 1.0)
+    by_hand -= foretold(there + elsewhere, 1.0, 1.0)
+    found = log_odds_of_names(np.array([3, 1]), np.array([1, 4]))
+    assert float(found) == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize("won", [WON, NOTHING])
+def test_names_on_which_no_outcome_hangs_are_left_alone(won: int) -> None:
+    """Missions name the colour of what there is one of: all that is taken is rewarded, or nothing is."""
+    deeds = [one_step(colour, won, (WORD[COLOUR, colour], GET)) for colour in range(COLOURS)] * 10
+    assert discover(Task(), deeds, LOOKS).lexicon == {}
+
+
+@pytest.mark.parametrize("seed", range(5))
 def test_where_missions_say_nothing_no_word_is_believed(seed: int) -> None:
     """Outcomes drawn without looking at the mission: a word is believed in none of five seeds."""
     source = np.random.default_rng(seed)
@@ -97,6 +134,22 @@ def test_the_last_word_names_the_last_colour() -> None:
     deeds.append(one_step(COLOURS - 1, LOST, (WORD[COLOUR, 0], GET)))  # seen it has been
     lexicon = discover(Task(), deeds, LOOKS).lexicon
     assert lexicon == {(COLOUR, colour): WORD[COLOUR, colour] for colour in range(COLOURS)}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_words_are_learned_within_fifteen_missions_that_are_said_in_many_ways(seed: int) -> None:
+    """Three colours and two kinds are asked for, in one of four phrases; a fourth colour is named once, in vain."""
+    source = np.random.default_rng(seed)
+    phrases = [(900,), (901,), (902,), (903, 904)]
+    deeds = [one_step(1, LOST, (WORD[KIND, 0], WORD[COLOUR, 3], 900))]
+    for _ in range(15):
+        wanted = int(source.choice(np.flatnonzero(COLOUR_OF != 3)))
+        taken = int(source.choice([wanted, int(source.integers(KINDS * COLOURS))]))
+        words = WORD[KIND, KIND_OF[wanted]], WORD[COLOUR, COLOUR_OF[wanted]]
+        mission = (*sorted(words), *phrases[source.integers(4)])
+        deeds.append(one_step(taken, WON if taken == wanted else LOST, mission))
+    lexicon = discover(Task(), deeds, LOOKS).lexicon
+    assert len(lexicon) >= 5 and lexicon.items() <= WORD.items()
 
 
 @pytest.mark.parametrize(("num_words", "enough"), [(1, 1 / 2), (2, 5 / 6), (4, 1.0)])
