@@ -6,6 +6,7 @@ missions themselves, too: they were made from what is wanted, so that what was r
 words of its mission may mean, though it may have been rewarded by chance.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,10 +35,9 @@ from aif_dcpc.agents.gridworld.model.task import (
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME
 
 CONCENTRATION = 0.2  # of the outcomes of like steps: they mostly end alike
-NAMED = np.array(
-    [1.0, 0.1]
-)  # Beta: how often missions that want a thing have its name, and have not
-OTHERWISE = np.array([1.0, 1.0])  # the same of words that are no names
+# Beta parameters: how often missions have a word, and have not
+NAMED = np.array([1.0, 0.1])  # of names, where the thing is wanted; the other way round elsewhere
+OTHERWISE = np.array([1.0, 1.0])  # of words that are no names
 WORTH = 3.0  # nats by which a milestone or a lexicon must be better than none, or twins worse
 SIDES = 3  # of a split: not known, no, yes
 ROUNDS = 3  # passes over all words
@@ -120,7 +120,8 @@ def _lexicon(
         return 0.0, {}
     explained = telling.scorer(looks)
     names = _names(telling.token, looks)
-    said = telling.said(names, words, looks)
+    gain = telling.said(names, words, looks)
+    said = dict(zip(itertools.product(names, words), gain.ravel().tolist(), strict=True))
     known = {name: word for name, word in task.lexicon.items() if word in words}
     values = Counter(aspect for aspect, _ in {*names, *known})
 
@@ -128,7 +129,7 @@ def _lexicon(
         by_missions = sum(said.get(pair, 0.0) for pair in lexicon.items())
         return explained(lexicon) + by_missions + log_prior_of(lexicon, values, len(words))
 
-    starts = known, _likeliest(said, names, words)
+    starts = known, _likeliest(gain, names, words)
     found = [_climb(start, names, words, score) for start in starts]
     best = max(found, key=score)
     worth = score(best) - score({})
@@ -182,15 +183,12 @@ def _best_word(
     return trials[int(np.argmax([score(trial) for trial in trials]))]
 
 
-def _likeliest(
-    said: Mapping[tuple[Name, int], float], names: Sequence[Name], words: Sequence[int]
-) -> dict[Name, int]:
-    """The lexicon that missions alone speak for.
+def _likeliest(gain: Floats, names: Sequence[Name], words: Sequence[int]) -> dict[Name, int]:
+    """The lexicon that missions alone speak for, see `Telling.said`.
 
     A word for one value alone may explain no outcome where things have a kind and a colour.
     """
-    gain = np.array([[said[name, word] for word in words] for name in names]).clip(0)
-    pairs = zip(*linear_sum_assignment(gain, maximize=True), strict=True)
+    pairs = zip(*linear_sum_assignment(gain.clip(0), maximize=True), strict=True)
     return {names[name]: words[word] for name, word in pairs if gain[name, word] > 0}
 
 
@@ -229,27 +227,20 @@ class Telling:
     twins: tuple[int, ...]
     paired: Ints
 
-    def said(
-        self, names: Sequence[Name], words: Sequence[int], looks: Looks
-    ) -> dict[tuple[Name, int], float]:
-        """How much the missions under which something was rewarded speak for each word as a name, nats.
+    def said(self, names: Sequence[Name], words: Sequence[int], looks: Looks) -> Floats:
+        """How much the missions under which something was rewarded speak for each word as a name, `(names, words)` nats.
 
         A name is in most missions where what was rewarded has the value, and in few others
         (`NAMED`); any other word is in as many of these as of those.
         """
         won = rewarded(self.outcome)
         has = np.array([[word in mission for word in words] for mission in self.missions], int)
-        has = has[self.mission][won]  # (N, words)
+        has = has[self.mission[won]]
+        counted = np.stack([has, 1 - has], -1)  # (N, words, has it | has not)
         values = {KIND: looks.kind, COLOUR: looks.colour}
-        found = {}
-        for of, value in names:
-            shown = values[of][self.token[won]] == value
-            there, elsewhere = (
-                np.stack([has[part].sum(0), (1 - has[part]).sum(0)], -1) for part in (shown, ~shown)
-            )
-            gain = log_odds_of_names(there, elsewhere).tolist()
-            found.update({((of, value), word): g for word, g in zip(words, gain, strict=True)})
-        return found
+        shown = np.array([values[of][self.token[won]] == value for of, value in names], int)
+        there, elsewhere = (np.tensordot(part, counted, 1) for part in (shown, 1 - shown))
+        return log_odds_of_names(there, elsewhere)
 
     def scorer(self, looks: Looks) -> Callable[[dict[Name, int]], float]:
         """How much a lexicon explains: the evidence of telling apart what missions name."""
