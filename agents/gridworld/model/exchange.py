@@ -41,11 +41,11 @@ def exchange_events(
     the views, and what they leave to be weighed counts (see `urn`); the tables are integrated out,
     and drawn anew where a move was accepted. The token prior is to be drawn next.
     """
-    events = fitting(grid, particles.events, history)
+    particles = replace(particles, events=fitting(grid, particles.events, history))
+    events = particles.events
     propose = PROPOSALS[int(torch.randint(len(PROPOSALS), (), generator=generator))]
-    trial, log_ratio = propose(grid, events, history, generator)
+    trial, log_ratio = propose(grid, particles, history, generator)
     tried = (trial != events).any(1).nonzero()[:, 0]
-    particles = replace(particles, events=events)
     if not len(tried):
         return particles
     before = events[tried], particles.initial[tried], particles.tables.misread[tried]
@@ -68,12 +68,13 @@ def exchange_events(
 
 
 def flipped(
-    grid: GridConditionals, events: Tensor, history: History, generator: torch.Generator
+    grid: GridConditionals, particles: GridParticles, history: History, generator: torch.Generator
 ) -> Proposal:
     """Exchange two events (often doing nothing and going ahead) in one step that does not turn.
 
     Half of the steps are drawn evenly, half near the end.
     """
+    events = particles.events
     still = still_steps(history)
     if not len(still):
         return events, torch.zeros(len(events))
@@ -84,13 +85,14 @@ def flipped(
 
 
 def swapped(
-    grid: GridConditionals, events: Tensor, history: History, generator: torch.Generator
+    grid: GridConditionals, particles: GridParticles, history: History, generator: torch.Generator
 ) -> Proposal:
     """Let one event that changed something (any, evenly) change places with another near it.
 
     Steps that turn are passed over. Sequences in which nothing happened stay as they are. The
     exchange is its own inverse.
     """
+    events = particles.events
     still = still_steps(history)
     acts = (events[:, still] != 0).float()
     has = acts.any(1, keepdim=True)
@@ -105,7 +107,7 @@ def swapped(
 
 
 def relabelled(
-    grid: GridConditionals, events: Tensor, history: History, generator: torch.Generator
+    grid: GridConditionals, particles: GridParticles, history: History, generator: torch.Generator
 ) -> Proposal:
     """Exchange two events in the steps of one action or two, faced with one token.
 
@@ -114,6 +116,7 @@ def relabelled(
     (often doing nothing and going ahead), and all of the episode or a stretch of it. Nothing of
     this looks at the events, so that the exchange is its own inverse.
     """
+    events = particles.events
     still = still_steps(history)
     if not len(still):
         return events, torch.zeros(len(events))
@@ -154,13 +157,14 @@ def _pair(grid: GridConditionals, number: int, generator: torch.Generator) -> tu
 
 
 def remade(
-    grid: GridConditionals, events: Tensor, history: History, generator: torch.Generator
+    grid: GridConditionals, particles: GridParticles, history: History, generator: torch.Generator
 ) -> Proposal:
     """Draw all events afresh in steps that faced one token: one action does one thing, the others nothing.
 
     A step that does not turn is drawn: it gives the token that was seen ahead. Of all such steps
     few have other events (see `Guess`).
     """
+    events = particles.events
     still = still_steps(history)
     if not len(still):
         return events, torch.zeros(len(events))

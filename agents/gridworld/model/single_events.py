@@ -6,16 +6,19 @@ integrated out with mean rates, times how often the action did each thing in the
 the view showed the same ahead. What is missing is made good when the move is weighed.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
 from aif_dcpc.agents.gridworld.model.categorical import draw
-from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals
+from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridParticles
 from aif_dcpc.agents.gridworld.model.paths import History, follow
 from aif_dcpc.agents.gridworld.model.segments import segment
 
 Proposal = tuple[Tensor, Tensor]  # events (N, T); log q(old | new) - log q(new | old), (N,)
 RARE = 1e-9  # chance of what an action is thought never to do
+FLOOR = 1e-3  # no event is proposed with less of the chance of the likeliest
 
 
 def pick_times(num: int, length: int, generator: torch.Generator) -> Tensor:
@@ -51,17 +54,18 @@ def faced_codes(grid: GridConditionals, history: History) -> Tensor:
 
 
 def retried(
-    grid: GridConditionals, events: Tensor, history: History, generator: torch.Generator
+    grid: GridConditionals, particles: GridParticles, history: History, generator: torch.Generator
 ) -> Proposal:
     """Draw the event of one step that does not turn anew, later poses shifting along."""
+    events = particles.events
     still = still_steps(history)
     if not len(still):
         return events, torch.zeros(len(events))
     time = still[pick_times(len(events), len(still), generator)][:, None]
     choices = events_that_stay(grid)
-    score = _score_of_views(grid, events, time, choices, history)
+    score = _score_of_views(grid, particles, time, choices, history)
     score = score + _score_of_others(grid, events, time[:, 0], history)[:, choices]
-    score = score.log_softmax(1)
+    score = score.clamp_min(score.amax(1, keepdim=True) + math.log(FLOOR)).log_softmax(1)
     new = draw(score, generator)[:, None]
     old = (events.gather(1, time) == choices).int().argmax(1, keepdim=True)
     log_ratio = score.gather(1, old) - score.gather(1, new)
@@ -69,16 +73,21 @@ def retried(
 
 
 def _score_of_views(
-    grid: GridConditionals, events: Tensor, time: Tensor, choices: Tensor, history: History
+    grid: GridConditionals,
+    particles: GridParticles,
+    time: Tensor,
+    choices: Tensor,
+    history: History,
 ) -> Tensor:
     """log p(views, heading, hand | events) with each of some events at a time `(N, 1)`, `(N, C)`."""
+    events = particles.events
     each = len(choices)
     trials = events.repeat_interleave(each, 0)
     trials.scatter_(1, time.repeat_interleave(each, 0), choices.repeat(len(events))[:, None])
     sightings = grid.sightings(history)
     trajectory = follow(trials, history, grid.effects, grid.geometry)
     segments = segment(trajectory, sightings, grid.geometry)
-    misread = grid.prior.mean_misread(grid.past).expand(len(trials))
+    misread = particles.tables.misread.repeat_interleave(each)
     logits = grid.segment_logits(segments, sightings, misread, grid.shown(history)[None])
     score = logits.logsumexp(-1).sum(-1) + grid.log_bodily(trials, history)
     return score.view(len(events), each)

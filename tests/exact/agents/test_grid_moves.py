@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,21 +54,23 @@ def test_half_of_the_times_are_late() -> None:
     assert close(share, 0.5 / 6 + 0.5 * late, number)
 
 
-def walked(number: int, seed: int = 5) -> tuple[GridConditionals, torch.Tensor, History]:
-    """Many copies of one sequence that fits its headings, in a history of few turns."""
+def walked(number: int, seed: int = 5) -> tuple[GridConditionals, GridParticles, History]:
+    """Many copies of one particle that fits its headings, in a history of few turns."""
     walk = random_walk(seed, number=1, length=10)
     walk.history.heading[:] = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, 1, 3])
     walk.history.view[[0, 2, 5], 4] = 2
     events = fitting(walk.grid, walk.particles.events, walk.history)
-    return walk.grid, events.expand(number, -1).contiguous(), walk.history
+    fits = replace(walk.particles, events=events)
+    return walk.grid, fits.picked(torch.zeros(number, dtype=torch.long)), walk.history
 
 
 def test_a_flip_exchanges_two_events_in_one_step() -> None:
     number = 4000
-    grid, events, history = walked(number)
+    grid, particles, history = walked(number)
+    events = particles.events
     still = still_steps(history).tolist()
     assert still == [1, 2, 3, 5, 6, 7, 8] and events_that_stay(grid).tolist() == STAY
-    trial, log_ratio = flipped(grid, events, history, generator())
+    trial, log_ratio = flipped(grid, particles, history, generator())
     assert not log_ratio.any()
     changed = trial != events
     assert int(changed.sum(1).max()) == 1 and set(changed.any(0).nonzero()[:, 0].tolist()) == set(
@@ -90,10 +93,11 @@ def test_a_flip_exchanges_two_events_in_one_step() -> None:
 def test_a_swap_lets_two_events_change_places() -> None:
     """One that changed something, and any within six steps that do not turn."""
     number = 6000
-    grid, events, history = walked(number)
+    grid, particles, history = walked(number)
+    events = particles.events
     still = still_steps(history)
     events[:, still] = torch.tensor([4, 0, 0, 8, 0, 0, 5])
-    trial, log_ratio = swapped(grid, events, history, generator())
+    trial, log_ratio = swapped(grid, particles, history, generator())
     assert not log_ratio.any() and torch.equal(trial.sort(1).values, events.sort(1).values)
     others = [t for t in range(10) if t not in still.tolist()]
     assert torch.equal(trial[:, others], events[:, others])
@@ -109,26 +113,27 @@ def test_a_swap_lets_two_events_change_places() -> None:
     for sequence, chance in expected.items():
         assert close(torch.tensor(found[sequence] / number), torch.tensor(chance), number)
     nothing = torch.zeros_like(events)
-    same, log_ratio = swapped(grid, nothing, history, generator())
+    same, log_ratio = swapped(grid, replace(particles, events=nothing), history, generator())
     assert torch.equal(same, nothing) and len(log_ratio) == number
     some = nothing.clone()
     some[0, 1] = 4
-    mixed, _ = swapped(grid, some, history, generator())
+    mixed, _ = swapped(grid, replace(particles, events=some), history, generator())
     assert not mixed[1:].any() and int(mixed[0].sum()) == 4
 
 
 def test_a_relabelling_is_its_own_inverse_and_stays_where_one_token_was_faced() -> None:
     """Half of the pairs of actions are one action; half of the times all of the episode."""
     number = 6000
-    grid, events, history = walked(number)
+    grid, particles, history = walked(number)
+    events = particles.events
     still = still_steps(history)
     history.view[[0, 1, 2], 4] = 2
     history.view[[4, 5, 6, 7], 4] = 3
     history.action[still] = torch.tensor([0, 0, 1, 0, 1, 1, 2])
     events[:, still] = 0
-    trial, log_ratio = relabelled(grid, events, history, generator())
+    trial, log_ratio = relabelled(grid, particles, history, generator())
     assert not log_ratio.any()
-    again, _ = relabelled(grid, trial, history, generator())
+    again, _ = relabelled(grid, replace(particles, events=trial), history, generator())
     assert torch.equal(again, events)  # the same numbers, and nothing of it looks at events
     changed = trial[:, still] != 0
     first, second = changed[:, :3], changed[:, 3:]
@@ -152,10 +157,11 @@ def test_a_relabelling_is_its_own_inverse_and_stays_where_one_token_was_faced() 
 
 def test_what_is_remade_is_weighed_by_the_guess() -> None:
     number = 200
-    grid, events, history = walked(number)
+    grid, particles, history = walked(number)
+    events = particles.events
     faced = torch.cat([history.view[:1, 4], history.view[:-1, 4]])
     still = still_steps(history)
-    trial, log_ratio = remade(grid, events, history, generator(3))
+    trial, log_ratio = remade(grid, particles, history, generator(3))
     changed = (trial != events).any(0).nonzero()[:, 0]
     (code,) = set(faced[changed].tolist())
     steps = still[faced[still] == code]
@@ -183,11 +189,11 @@ def test_the_guess_is_a_mixture_of_simple_stories() -> None:
 
 
 def test_where_every_step_turned_nothing_is_proposed() -> None:
-    grid, events, history = walked(3)
+    grid, particles, history = walked(3)
     history.heading[:] = torch.arange(10) % 4
     for propose_ in set(PROPOSALS):
-        trial, log_ratio = propose_(grid, events, history, generator())
-        assert trial is events and log_ratio.tolist() == [0, 0, 0]
+        trial, log_ratio = propose_(grid, particles, history, generator())
+        assert trial is particles.events and log_ratio.tolist() == [0, 0, 0]
     counted = Counter(p.__name__ for p in PROPOSALS)
     assert counted == {"retried": 6, "flipped": 2, "relabelled": 2, "swapped": 1, "remade": 1}
 
@@ -197,21 +203,32 @@ def test_an_event_is_drawn_anew_by_views_and_by_other_steps() -> None:
     history = walk.history
     history.heading[:] = torch.tensor([0, 0, 0, 1, 1, 1, 1, 1])
     events = fitting(walk.grid, walk.particles.events, history)
+    misread = torch.tensor([0.02, 0.3])  # each by its own rate
+    tables = replace(walk.particles.tables, misread=misread)
+    particles = GridParticles(events, walk.particles.initial, tables)
     time = torch.tensor([[2], [5]])
     choices = torch.tensor(STAY)
-    found = _score_of_views(walk.grid, events, time, choices, history)
-    misread = walk.grid.prior.mean_misread(walk.grid.past)
+    found = _score_of_views(walk.grid, particles, time, choices, history)
     prior = walk.grid.shown(history)[None]
     for n, (when, choice) in itertools.product(range(2), enumerate(STAY)):
         trial = events[n : n + 1].clone()
         trial[0, time[n]] = choice
         _, segments, shown = walk.grid.trace(trial, history)
-        logits = walk.grid.segment_logits(segments, shown, misread[None], prior)
+        logits = walk.grid.segment_logits(segments, shown, misread[n : n + 1], prior)
         expected = float(logits.logsumexp(-1).sum() + walk.grid.log_bodily(trial, history))
         assert float(found[n, when]) == pytest.approx(expected, rel=1e-4)
-    trial, log_ratio = retried(walk.grid, events, history, generator(1))
+    trial, log_ratio = retried(walk.grid, particles, history, generator(1))
     changed = (trial != events).nonzero().tolist()
     assert len(changed) <= 2 and bool(torch.isfinite(log_ratio).all())
+
+
+def test_a_wrong_event_is_left_however_sure_the_proposal_is() -> None:
+    """No event has less than a thousandth of the chance of the likeliest, so that going back is never too unlikely."""
+    grid, particles, history = walked(2000)
+    sure = replace(particles.tables, misread=torch.full((2000,), 1e-6))
+    _, log_ratio = retried(grid, replace(particles, tables=sure), history, generator(2))
+    assert float(log_ratio.min()) == pytest.approx(math.log(1e-3), abs=1e-4)
+    assert float(log_ratio.max()) <= math.log(1e3) + 1e-4
 
 
 def test_other_steps_count_where_the_same_was_done() -> None:
