@@ -83,7 +83,7 @@ class EpisodeFilter:
         self.ms_per_sweep = 0.0
         self.acceptance: dict[str, float] = {}
         self.lessons = Lessons(self.looks, settings.prior, num_actions)
-        self.wanderers = Wanderers(self.looks)
+        self.wanderers = Wanderers(self.looks, view.columns)
         self.layouts = Layouts(usual=UsualMap(self.looks.kind))
         self._effects: tuple[tuple[int, ...], Effects] | None = None
         self._events: tuple[Tensor, GridConditionals, PooledDirichletPrior] | None = None

@@ -1,5 +1,8 @@
 """Things that change their places by themselves: found out by watching cells that nobody acted on.
 
+A thing moves if it is seen beside where it was: a misreading has gone as well at the next look, but
+does not show up next door. What goes farther than to the next cell in one step is not found out.
+
 They are no part of the map, which only the agent changes: a cell that shows one is out of sight as
 far as the map goes. Now the thing stands where it is seen; at the next step it may have gone.
 """
@@ -15,26 +18,28 @@ from aif_dcpc.agents.gridworld.model.looks import Looks
 from aif_dcpc.agents.gridworld.model.vocabulary import Vocabulary
 from aif_dcpc.agents.gridworld.planning.belief import Belief
 
-OFTEN = 0.3  # a kind of which more sightings are followed by something else in the cell moves
-PRIOR = 0.5, 9.5  # pseudo-sightings: gone, and still there
+OFTEN = 0.3  # a kind that is seen beside where it was oftener than so moves
+PRIOR = 0.5, 9.5  # pseudo-sightings: gone next door, and not
 
 
 class Wanderers:
-    """Counts by kind: how often the cell of a thing showed something else, or the same, next.
+    """Counts by kind: how often a thing was seen in the next cell at the next look, or was not.
 
     Where a cell shows one thing, then another, it is the one that went or the other that came: the
     one whose cells change oftener, whatever for.
 
     Args:
         looks: of raw tokens.
+        columns: of the view, cells.
 
     Attributes:
-        counts: `(kinds, 2)` gone, still there.
+        counts: `(kinds, 2)` gone next door, not so.
         changes: `(kinds, 2)` something else in the cell, be it that it came there; the same.
     """
 
-    def __init__(self, looks: Looks) -> None:
+    def __init__(self, looks: Looks, columns: int) -> None:
         self.looks = looks
+        self.columns = columns
         self.counts: Floats = np.tile(np.array(PRIOR), (int(looks.kind.max()) + 1, 1))
         self.changes = self.counts.copy()
 
@@ -47,15 +52,26 @@ class Wanderers:
             ahead: map cell that the step may have acted on.
             unseen: raw token of cells out of sight.
         """
-        before, after = views
+        before, after = (self.looks.kind[view] for view in views)
+        seen = [view != unseen for view in views]
         rate = self.changes[:, 0] / self.changes.sum(1)
-        now = dict(zip(cells[1][after != unseen].tolist(), after[after != unseen], strict=True))
-        for cell, token in zip(cells[0].tolist(), before.tolist(), strict=True):
-            if token != unseen and cell != ahead and cell in now:
-                kind, new = self.looks.kind[[token, now[cell]]]
-                self.changes[kind, int(kind == new)] += 1
-                if rate[new] <= rate[kind]:  # else it is the new thing that came
-                    self.counts[kind, int(kind == new)] += 1
+        was = dict(zip(cells[0][seen[0]].tolist(), before[seen[0]].tolist(), strict=True))
+        came = after != [was.get(cell, -1) for cell in cells[1].tolist()]
+        beside = self._beside(np.where(came & seen[1], after, -1))
+        for place in seen[1].nonzero()[0].tolist():
+            cell, new = int(cells[1][place]), int(after[place])
+            kind = was.get(cell, -1)
+            if kind < 0 or cell == ahead:
+                continue
+            self.changes[kind, int(kind == new)] += 1
+            if rate[new] <= rate[kind]:  # else it is the new thing that came
+                went = kind != new and kind in beside[place]
+                self.counts[kind, int(not went)] += 1
+
+    def _beside(self, kinds: Ints) -> Ints:
+        """What the eight places around each place of a view hold, `(P, 9)`; -1 beyond its edges."""
+        wide = np.pad(kinds.reshape(-1, self.columns), 1, constant_values=-1)
+        return np.lib.stride_tricks.sliding_window_view(wide, (3, 3)).reshape(len(kinds), 9)
 
     def slots(self, vocabulary: Vocabulary) -> list[int]:
         """Slots of the tokens whose kind moves."""

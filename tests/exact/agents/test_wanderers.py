@@ -1,5 +1,7 @@
 """Things that move by themselves are told from what stays, from what is misread, and from what the agent did."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from aif_dcpc.agents.gridworld.planning.belief import Belief
 from aif_dcpc.agents.gridworld.wanderers import Wanderers
 
 FLOOR, WALL, BALL, UNSEEN = range(4)
+COLUMNS = 6
 CELLS = 30
 BALLS = 4
 
@@ -19,27 +22,43 @@ def fresh() -> tuple[Vocabulary, Wanderers]:
     known = new_vocabulary(looks, FLOOR)
     for token in (FLOOR, WALL, BALL):
         known.admit(token)
-    return known, Wanderers(looks)
+    return known, Wanderers(looks, COLUMNS)
 
 
-def watched(seed: int, *, moves: float, misread: float) -> set[int]:
-    """Raw tokens taken to move after two hundred views of a row of cells, all in sight."""
+def rolled(
+    place: int, taken: list[int], source: np.random.Generator, cells: int = CELLS - 12
+) -> int:
+    """Where a ball is that has rolled to a free cell of the floor beside its own, if there is one."""
+    y, x = divmod(place, COLUMNS)
+    beside = [
+        (y + down) * COLUMNS + x + right
+        for down in (-1, 0, 1)
+        for right in (-1, 0, 1)
+        if 0 <= x + right < COLUMNS and 0 <= y + down
+    ]
+    free = [cell for cell in beside if cell < cells and cell not in taken]
+    return int(source.choice(free)) if free else place
+
+
+def watched(seed: int, *, moves: float, misread: float, length: int = 200) -> set[int]:
+    """Raw tokens taken to move after views of a floor with a wall behind it, all in sight."""
     source = np.random.default_rng(seed)
     known, wanderers = fresh()
-    place = source.choice(CELLS - 10, BALLS, replace=False)
+    places = source.choice(CELLS - 12, BALLS, replace=False).tolist()
 
     def view() -> np.ndarray:
-        seen = np.repeat([FLOOR, WALL], [CELLS - 10, 10])
-        seen[place] = BALL
+        seen = np.repeat([FLOOR, WALL], [CELLS - 12, 12])
+        seen[places] = BALL
         wrong = source.random(CELLS) < misread
         return np.where(wrong, source.integers(0, 3, CELLS), seen)
 
     before = view()
-    for _ in range(200):
-        jumps = source.random(BALLS) < moves
-        place = np.where(jumps, source.choice(CELLS - 10, BALLS, replace=False), place)
+    for _ in range(length):
+        for ball in range(BALLS):
+            if source.random() < moves:
+                places[ball] = rolled(places[ball], places, source)
         after = view()
-        wanderers.watch([before, after], [np.arange(CELLS)] * 2, ahead=0, unseen=UNSEEN)
+        wanderers.watch([before, after], [np.arange(CELLS)] * 2, ahead=-1, unseen=UNSEEN)
         before = after
     return {known.tokens.members[slot] for slot in wanderers.slots(known)}
 
@@ -55,12 +74,46 @@ def test_misreading_moves_nothing(seed: int) -> None:
     assert watched(seed, moves=0.0, misread=0.1) == set()
 
 
+@pytest.mark.parametrize("length", [3, 10, 30, 300])
+def test_what_is_only_ever_misread_moves_nothing(length: int) -> None:
+    """Sightings of a thing that is not there are gone at the next look, whatever the length."""
+    for seed in range(20):
+        source = np.random.default_rng(seed)
+        known, wanderers = fresh()
+        views = [
+            np.where(source.random(CELLS) < 0.1, source.integers(0, 3, CELLS), FLOOR)
+            for _ in range(length)
+        ]
+        for before, after in itertools.pairwise(views):
+            wanderers.watch([before, after], [np.arange(CELLS)] * 2, ahead=-1, unseen=UNSEEN)
+        assert wanderers.slots(known) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "went"),
+    [
+        ([BALL, FLOOR, WALL], [FLOOR, BALL, WALL], True),
+        ([FLOOR, WALL, BALL], [FLOOR, WALL, FLOOR], False),  # nowhere to be seen
+        ([BALL, BALL, WALL], [FLOOR, BALL, WALL], False),  # the other one was there before
+        ([BALL, FLOOR, FLOOR], [FLOOR, FLOOR, BALL], False),  # too far
+        ([BALL, UNSEEN, WALL], [FLOOR, BALL, WALL], True),
+    ],
+)
+def test_what_went_is_seen_beside_where_it_was(before, after, went) -> None:
+    _, wanderers = fresh()
+    kind = wanderers.looks.kind[BALL]
+    gone = wanderers.counts[kind, 0]
+    padded = [np.array(view + 3 * [UNSEEN]) for view in (before, after)]
+    wanderers.watch(padded, [np.arange(COLUMNS)] * 2, ahead=-1, unseen=UNSEEN)
+    assert wanderers.counts[kind, 0] - gone == went
+
+
 def test_what_the_agent_may_have_done_does_not_count() -> None:
     """The cell ahead shows something else at every look, and nothing follows from it."""
     looks = Looks.apart(4)
     known = new_vocabulary(looks, FLOOR)
     known.admit(BALL)
-    wanderers = Wanderers(looks)
+    wanderers = Wanderers(looks, 1)
     for _ in range(50):
         for views in ([BALL], [FLOOR]), ([FLOOR], [BALL]):
             pair = [np.array(view) for view in views]
@@ -92,15 +145,18 @@ def test_what_moves_stands_where_it_is_seen_and_may_be_gone_next() -> None:
 
 
 def test_where_balls_roll_over_little_floor_it_is_the_balls_that_move() -> None:
-    """Two balls on seven cells, first seen as they come: floor gives way to them as often as they leave."""
+    """Six balls on twelve cells, first seen as they come: floor gives way to them as often as they leave."""
     for seed in range(20):
         source = np.random.default_rng(seed)
         known, wanderers = fresh()
-        cells = np.arange(7)
-        before = np.full(7, FLOOR)
+        cells = np.arange(2 * COLUMNS)
+        places = [0, 2, 4, 7, 9, 11]
+        before = np.full(len(cells), FLOOR)
         for _ in range(100):
-            after = np.full(7, FLOOR)
-            after[source.choice(7, 2, replace=False)] = BALL
+            for ball in range(len(places)):
+                places[ball] = rolled(places[ball], places, source, len(cells))
+            after = np.full(len(cells), FLOOR)
+            after[places] = BALL
             wanderers.watch([before, after], [cells, cells], ahead=-1, unseen=UNSEEN)
             before = after
         assert {known.tokens.members[slot] for slot in wanderers.slots(known)} == {BALL}
