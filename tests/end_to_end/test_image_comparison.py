@@ -16,6 +16,13 @@ TINY = "--train-images 12 --batch-size 6 --samples 20 --held-out 2 --sweeps 1".s
 BRIEF = "--classifier-steps 2 --cpu-minutes 0.001 --tune-minutes 0.0001 --seeds 0".split()
 
 
+@pytest.fixture(autouse=True)
+def two_of_each(monkeypatch):
+    """Two of the settings that each method is tuned over."""
+    for method in METHODS:
+        monkeypatch.setitem(SETTINGS, method, SETTINGS[method][:2])
+
+
 @pytest.fixture
 def asked(tmp_path):
     generator = np.random.default_rng(0)
@@ -82,7 +89,7 @@ def test_a_row_cut_short_is_run_again(asked, tmp_path):
     results = Results(tmp_path / "results.jsonl")
     whole = results.path.read_text()
     results.path.write_text(whole[:-30])
-    assert len(results.rows(stage="tuning")) == 4
+    assert len(results.rows(stage="tuning")) == 1
     compare.main(["tune", *one])
     assert [row["setting"] for row in results.rows(stage="tuning")] == [
         " ".join(words) for words in SETTINGS["vae"]
