@@ -2,8 +2,13 @@
 
 The best that a proposal can do is the complete conditional of the event. It is approached by what
 does not change with the event itself: the views under each event that there may have been, the map
-integrated out with mean rates, times how often the action did each thing in the other steps, where
-the view showed the same ahead. What is missing is made good when the move is weighed.
+integrated out, times how often the action did each thing in the other steps, where the view showed
+the same ahead. What is missing is made good when the move is weighed.
+
+A proposal that is surer than the posterior hardly ever leaves a wrong event, for the way back would
+be too unlikely. So views are weighed by the particle's own rate of misreading, which the move
+leaves as it is, and no event is too unlikely to be proposed (a defensive mixture: Hesterberg,
+Technometrics 37, 1995).
 """
 
 import math
