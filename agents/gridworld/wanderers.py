@@ -52,8 +52,11 @@ class Wanderers:
             ahead: map cell that the step may have acted on.
             unseen: raw token of cells out of sight.
         """
-        before, after = (self.looks.kind[view] for view in views)
         seen = [view != unseen for view in views]
+        before, after = (
+            self.looks.kind[np.where(shown, view, 0)]
+            for shown, view in zip(seen, views, strict=True)
+        )
         rate = self.changes[:, 0] / self.changes.sum(1)
         was = dict(zip(cells[0][seen[0]].tolist(), before[seen[0]].tolist(), strict=True))
         came = after != [was.get(cell, -1) for cell in cells[1].tolist()]

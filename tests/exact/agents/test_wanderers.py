@@ -10,7 +10,7 @@ from aif_dcpc.agents.gridworld.model.vocabulary import Vocabulary, new_vocabular
 from aif_dcpc.agents.gridworld.planning.belief import Belief
 from aif_dcpc.agents.gridworld.wanderers import Wanderers
 
-FLOOR, WALL, BALL, UNSEEN = range(4)
+FLOOR, WALL, BALL, UNSEEN = range(4)  # what is unseen looks like nothing
 COLUMNS = 6
 CELLS = 30
 BALLS = 4
@@ -18,7 +18,7 @@ BALLS = 4
 
 def fresh() -> tuple[Vocabulary, Wanderers]:
     """Three kinds of things, and nothing counted yet."""
-    looks = Looks.apart(4)
+    looks = Looks.apart(3)
     known = new_vocabulary(looks, FLOOR)
     for token in (FLOOR, WALL, BALL):
         known.admit(token)
@@ -110,7 +110,7 @@ def test_what_went_is_seen_beside_where_it_was(before, after, went) -> None:
 
 def test_what_the_agent_may_have_done_does_not_count() -> None:
     """The cell ahead shows something else at every look, and nothing follows from it."""
-    looks = Looks.apart(4)
+    looks = Looks.apart(3)
     known = new_vocabulary(looks, FLOOR)
     known.admit(BALL)
     wanderers = Wanderers(looks, 1)
