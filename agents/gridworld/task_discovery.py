@@ -217,6 +217,8 @@ class Telling:
         missions: all of them.
         twins: tokens with which an episode ended, or which were rewarded.
         paired: `(N,)` whether the token after a step is one of them and seen in two places.
+        untried: these, and others that were seen in two places.
+        paired_untried: the same of those.
     """
 
     group: Ints
@@ -226,6 +228,8 @@ class Telling:
     missions: tuple[tuple[int, ...], ...]
     twins: tuple[int, ...]
     paired: Ints
+    untried: tuple[int, ...]
+    paired_untried: Ints
 
     def said(self, names: Sequence[Name], words: Sequence[int], looks: Looks) -> Floats:
         """How much the missions under which something was rewarded speak for each word as a name, `(names, words)` nats.
@@ -280,13 +284,23 @@ def _wanted(side: Ints, outcome: Ints) -> bool:
 def _twins(telling: Telling) -> tuple[int, ...]:
     """Things of which that one may be wanted that was seen in two places, unless it was found not to be so.
 
-    Before it is certain it has to be tried; whether it matters the tables find out by themselves.
+    Before it is certain it has to be tried; whether it matters the tables find out by themselves. A
+    thing with which no episode ended yet is one of them if that explains which others were wanted.
     """
-    if len(telling.twins) < 2 or not _wanted(telling.paired, telling.outcome):
-        return ()
-    known = telling.paired != UNKNOWN
-    split, joint = _both_ways(telling.group[known], telling.paired[known], telling.outcome[known])
-    return telling.twins if (split - joint).sum() > -WORTH else ()
+    if _explained(telling, telling.twins, telling.paired) > -WORTH:
+        return telling.twins
+    if _explained(telling, telling.untried, telling.paired_untried) > WORTH:
+        return telling.untried
+    return ()
+
+
+def _explained(telling: Telling, twins: tuple[int, ...], paired: Ints) -> float:
+    """The evidence that it matters which of some twins were seen in two places, nats."""
+    if len(twins) < 2 or not _wanted(paired, telling.outcome):
+        return -np.inf
+    known = paired != UNKNOWN
+    split, joint = _both_ways(telling.group[known], paired[known], telling.outcome[known])
+    return float((split - joint).sum())
 
 
 def _sighting(deeds: Sequence[Deeds], twins: tuple[int, ...]) -> int:
@@ -329,8 +343,10 @@ def _telling(deeds: Sequence[Deeds], looks: Looks, *, after: bool) -> Telling:
     kept = np.isin(alike, alike[outcome != NOTHING])
     _, group = np.unique(alike[kept], return_inverse=True)
     ends = set(np.unique(token[outcome != NOTHING]).tolist())
-    twins = tuple(sorted(ends - _everywhere(deeds)))
-    paired = np.concatenate([d.paired(twins) for d in deeds])
-    return Telling(
-        group, token[kept], outcome[kept], mission[kept], tuple(missions), twins, paired[kept]
-    )
+    everywhere = _everywhere(deeds)
+    twice = {t for d in deeds for t in d.twice[:, 0].tolist()}
+    both = tuple(tuple(sorted(some - everywhere)) for some in (ends, ends | twice))
+    sides = (np.concatenate([d.paired(twins) for d in deeds])[kept] for twins in both)
+    twins, untried = zip(both, sides, strict=True)
+    said = group, token[kept], outcome[kept], mission[kept], tuple(missions)
+    return Telling(*said, *twins, *untried)

@@ -202,12 +202,13 @@ def test_deeds_that_are_not_alike_need_no_milestone() -> None:
     assert discover(Task(), deeds, LOOKS).milestone == SAME
 
 
-def remembering(number: int, seed: int, *, matters: bool) -> list[Deeds]:
-    """The episode begins before one of two things, and ends before either: that one wins that was seen first."""
+def remembering(number: int, seed: int, *, matters: bool, one: bool = False) -> list[Deeds]:
+    """The episode begins before one of two things, and ends before either, or always one: that one wins that was seen first."""
     source = np.random.default_rng(seed)
     deeds = []
     for _ in range(number):
         first, end = source.choice(2, 2)
+        end = 0 if one else end
         wins = first == end if matters else source.random() < 0.5
         row = np.array([9, 9, 9])
         token = np.array([2, 2, 2])
@@ -226,6 +227,19 @@ def test_the_thing_with_a_like_of_it_elsewhere_is_wanted(seed: int) -> None:
     task = discover(Task(), remembering(40, seed, matters=True), LOOKS)
     assert task.twins == (0, 1)
     assert discover(Task(), remembering(40, seed, matters=False), LOOKS).twins == ()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_thing_that_was_never_tried_is_wanted_at_times_if_that_explains_it(seed: int) -> None:
+    """Forty episodes that all end before one thing: it wins where it was seen first, the other having been so else."""
+    deeds = remembering(40, seed, matters=True, one=True)
+    assert discover(Task(), deeds, LOOKS).twins == (0, 1)
+    assert discover(Task(), deeds[:2], LOOKS).twins == ()
+    lucky = remembering(40, seed, matters=False, one=True)
+    assert discover(Task(), lucky, LOOKS).twins == ()
+    loses = [replace(d, outcome=np.where(d.outcome == WON, LOST, WON)) for d in deeds]
+    loses = [replace(d, outcome=np.where(d.after == 2, NOTHING, d.outcome)) for d in loses]
+    assert discover(Task(), loses, LOOKS).twins == ()  # the one seen twice is not wanted
 
 
 def matching(number: int, seed: int, wanted: int) -> list[Deeds]:
