@@ -342,11 +342,17 @@ def _telling(deeds: Sequence[Deeds], looks: Looks, *, after: bool) -> Telling:
     alike = (row * len(looks.kind) + looks.kind[token]) * states + looks.state[token]
     kept = np.isin(alike, alike[outcome != NOTHING])
     _, group = np.unique(alike[kept], return_inverse=True)
-    ends = set(np.unique(token[outcome != NOTHING]).tolist())
-    everywhere = _everywhere(deeds)
-    twice = {t for d in deeds for t in d.twice[:, 0].tolist()}
-    both = tuple(tuple(sorted(some - everywhere)) for some in (ends, ends | twice))
-    sides = (np.concatenate([d.paired(twins) for d in deeds])[kept] for twins in both)
-    twins, untried = zip(both, sides, strict=True)
+    twins, untried = _may_be_twins(deeds, token[outcome != NOTHING])
+    side, side_untried = (
+        np.concatenate([d.paired(some) for d in deeds])[kept] for some in (twins, untried)
+    )
     said = group, token[kept], outcome[kept], mission[kept], tuple(missions)
-    return Telling(*said, *twins, *untried)
+    return Telling(*said, twins, side, untried, side_untried)
+
+
+def _may_be_twins(deeds: Sequence[Deeds], ends: Ints) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Tokens with which episodes ended, sorted; and these with all that were seen in two places."""
+    everywhere = _everywhere(deeds)
+    tried = set(ends.tolist())
+    twice = {token for d in deeds for token in d.twice[:, 0].tolist()}
+    return tuple(sorted(tried - everywhere)), tuple(sorted((tried | twice) - everywhere))
