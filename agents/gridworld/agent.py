@@ -35,8 +35,8 @@ from aif_dcpc.agents.protocol import BaseAgent, EgocentricView, Observation, Ste
 from aif_dcpc.inference.model.resampling import unique_ancestors
 
 TRY_WITH = {"map_size": 12, "inference": {"num_particles": 4, "num_sweeps": 1}}  # quick to try
-# of what `state_dict` gives; 1: maps of a fixed size, 2: tables by token, 3: no layouts, 4: no places,
-# 5: all episodes begin at one place, 6: no sizes of rewards, 7: no places of things seen twice
+# of what `state_dict` gives; 1: maps of a fixed size, 2: tables by token, 3: no layouts, 4: no places, 5: all
+# begin at one place, 6: no sizes of rewards, 7: no places of things seen twice, 8: what has gone moved
 FORMAT = 9
 NEWS = 1.0  # nats: an agent that has no more to learn where it is best off, and no reward, is stuck
 COLLAPSE = 40  # so many equal actions in a row count as a collapsed policy

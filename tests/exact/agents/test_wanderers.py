@@ -40,8 +40,8 @@ def rolled(
     return int(source.choice(free)) if free else place
 
 
-def watched(seed: int, *, moves: float, misread: float, length: int = 200) -> set[int]:
-    """Raw tokens taken to move after views of a floor with a wall behind it, all in sight."""
+def watched(seed: int, *, moves: float, misread: float) -> set[int]:
+    """Raw tokens taken to move after two hundred views of a floor with a wall behind it, all in sight."""
     source = np.random.default_rng(seed)
     known, wanderers = fresh()
     places = source.choice(CELLS - 12, BALLS, replace=False).tolist()
@@ -53,7 +53,7 @@ def watched(seed: int, *, moves: float, misread: float, length: int = 200) -> se
         return np.where(wrong, source.integers(0, 3, CELLS), seen)
 
     before = view()
-    for _ in range(length):
+    for _ in range(200):
         for ball in range(BALLS):
             if source.random() < moves:
                 places[ball] = rolled(places[ball], places, source)
