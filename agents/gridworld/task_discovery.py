@@ -52,7 +52,7 @@ def discover(task: Task, deeds: Sequence[Deeds], looks: Looks) -> Task:
     tellings = [_telling(deeds, looks, after=after) for after in (False, True)]
     found = [_lexicon(task, telling, deeds, looks) for telling in tellings]
     _, lexicon = max(found, key=lambda one: one[0])
-    twins = () if lexicon else _twins(tellings[1])
+    twins = () if lexicon else _twins(deeds, tellings[1])
     return Task(lexicon, milestone, twins, _sighting(deeds, twins))
 
 
@@ -211,25 +211,19 @@ class Telling:
     """Steps like those with which an episode ended, or which were rewarded.
 
     Attributes:
+        which: which of all steps they are, of one episode after the other, true at `N`.
         group: `(N,)` number of the steps that are alike: their row and the class of the token.
         token, outcome: `(N,)`, see `Deeds`.
         mission: `(N,)` number of the mission of each.
         missions: all of them.
-        twins: tokens with which an episode ended, or which were rewarded.
-        paired: `(N,)` whether the token after a step is one of them and seen in two places.
-        untried: these, and others that were seen in two places.
-        paired_untried: the same of those.
     """
 
+    which: Bools
     group: Ints
     token: Ints
     outcome: Ints
     mission: Ints
     missions: tuple[tuple[int, ...], ...]
-    twins: tuple[int, ...]
-    paired: Ints
-    untried: tuple[int, ...]
-    paired_untried: Ints
 
     def said(self, names: Sequence[Name], words: Sequence[int], looks: Looks) -> Floats:
         """How much the missions under which something was rewarded speak for each word as a name, `(names, words)` nats.
@@ -281,21 +275,25 @@ def _wanted(side: Ints, outcome: Ints) -> bool:
     return not (len(yes) and len(no)) or bool(yes.mean() >= no.mean())
 
 
-def _twins(telling: Telling) -> tuple[int, ...]:
+def _twins(deeds: Sequence[Deeds], telling: Telling) -> tuple[int, ...]:
     """Things of which that one may be wanted that was seen in two places, unless it was found not to be so.
 
     Before it is certain it has to be tried; whether it matters the tables find out by themselves. A
     thing with which no episode ended yet is one of them if that explains which others were wanted.
     """
-    if _explained(telling, telling.twins, telling.paired) > -WORTH:
-        return telling.twins
-    if _explained(telling, telling.untried, telling.paired_untried) > WORTH:
-        return telling.untried
+    everywhere = _everywhere(deeds)
+    ended = set(telling.token[telling.outcome != NOTHING].tolist())
+    seen_twice = {token for d in deeds for token in d.twice[:, 0].tolist()}
+    for tokens, at_least in ((ended, -WORTH), (ended | seen_twice, WORTH)):
+        twins = tuple(sorted(tokens - everywhere))
+        if _explained(deeds, telling, twins) > at_least:
+            return twins
     return ()
 
 
-def _explained(telling: Telling, twins: tuple[int, ...], paired: Ints) -> float:
+def _explained(deeds: Sequence[Deeds], telling: Telling, twins: tuple[int, ...]) -> float:
     """The evidence that it matters which of some twins were seen in two places, nats."""
+    paired = np.concatenate([d.paired(twins) for d in deeds])[telling.which]
     if len(twins) < 2 or not _wanted(paired, telling.outcome):
         return -np.inf
     known = paired != UNKNOWN
@@ -340,19 +338,6 @@ def _telling(deeds: Sequence[Deeds], looks: Looks, *, after: bool) -> Telling:
     mission = np.concatenate([np.full(len(d.row), missions.index(d.mission)) for d in deeds])
     states = 1 + int(looks.state.max())
     alike = (row * len(looks.kind) + looks.kind[token]) * states + looks.state[token]
-    kept = np.isin(alike, alike[outcome != NOTHING])
-    _, group = np.unique(alike[kept], return_inverse=True)
-    twins, untried = _may_be_twins(deeds, token[outcome != NOTHING])
-    side, side_untried = (
-        np.concatenate([d.paired(some) for d in deeds])[kept] for some in (twins, untried)
-    )
-    said = group, token[kept], outcome[kept], mission[kept], tuple(missions)
-    return Telling(*said, twins, side, untried, side_untried)
-
-
-def _may_be_twins(deeds: Sequence[Deeds], ends: Ints) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Tokens with which episodes ended, sorted; and these with all that were seen in two places."""
-    everywhere = _everywhere(deeds)
-    tried = set(ends.tolist())
-    twice = {token for d in deeds for token in d.twice[:, 0].tolist()}
-    return tuple(sorted(tried - everywhere)), tuple(sorted((tried | twice) - everywhere))
+    which = np.isin(alike, alike[outcome != NOTHING])
+    _, group = np.unique(alike[which], return_inverse=True)
+    return Telling(which, group, token[which], outcome[which], mission[which], tuple(missions))
