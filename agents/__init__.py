@@ -46,7 +46,8 @@ def make(
         name: one of `NAMES`, or `module:name` of a builder or an agent class anywhere.
         observation_space, action_space: of the environment; a builder whose second parameter is
             `num_actions` needs discrete actions.
-        metadata: of the environment; grid agents need an `EgocentricView` under "egocentric_view".
+        metadata: of the environment; grid agents need an `EgocentricView`, or its fields, under
+            "egocentric_view".
         settings: the agent's own settings.
         seed: everything random in the agent follows from it and from the seeds of `begin`.
 

@@ -30,8 +30,8 @@ from torch import Tensor
 from torch.distributions import Categorical, Distribution, HalfNormal, Independent, Normal
 
 from aif_dcpc.agents.behaviour_table import Behaviour
+from aif_dcpc.agents.compiled import compiled
 from aif_dcpc.agents.errors import AgentError
-from aif_dcpc.agents.gridworld.compiled import compiled
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.arrival.draws import Draws
 from aif_dcpc.misspelt import unknown_name

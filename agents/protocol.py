@@ -36,7 +36,7 @@ Action = int | npt.NDArray[Any]  # a number for Discrete actions, else an array 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EgocentricView:
-    """How a symbolic view lies around the agent: all the prior knowledge that a grid agent is given.
+    """How a symbolic view lies around the agent. What else a grid agent is given, its `knowledge` tells.
 
     The view is `(rows, columns)` of integer tokens, drawn as the agent sees it: row 0 farthest
     ahead, the agent in cell `own_cell = (row, column)` looking towards row 0, column 0 to its left.

@@ -24,11 +24,11 @@ import numpy as np
 import torch
 
 from aif_dcpc.agents.arrays import Floats, Ints
+from aif_dcpc.agents.compiled import compiled
 from aif_dcpc.agents.discrete.loops import draw_index, draw_unseen, kinds_of_row
 from aif_dcpc.agents.discrete.prediction import Prediction
 from aif_dcpc.agents.discrete.slips import SLOTS, fillings, slots_of
 from aif_dcpc.agents.discrete.world import CONCENTRATIONS
-from aif_dcpc.agents.gridworld.compiled import compiled
 
 TRUST = 0.5  # share of a row's evidence that counts for what its slots hold
 FEWEST = 2  # visits of a row that is drawn: one alone does not tell what varies

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from aif_dcpc.agents.arrays import Floats, Ints
+from aif_dcpc.agents.compiled import compiled
 from aif_dcpc.agents.discrete.outcomes import STRENGTH, Outcomes
 from aif_dcpc.agents.discrete.transitions import Transitions
-from aif_dcpc.agents.gridworld.compiled import compiled
 
 LEAST = 1e-3  # probability of an effect that is not followed; the rest is scaled up
 

@@ -9,8 +9,8 @@ import math
 import numpy as np
 
 from aif_dcpc.agents.arrays import Floats, Ints
+from aif_dcpc.agents.compiled import compiled
 from aif_dcpc.agents.discrete.slips import SLOTS, fillings, slots_of, sums_of_slots
-from aif_dcpc.agents.gridworld.compiled import compiled
 
 TINY = 1e-300
 

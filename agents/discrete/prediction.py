@@ -14,6 +14,7 @@ import math
 import numpy as np
 
 from aif_dcpc.agents.arrays import Floats, Ints
+from aif_dcpc.agents.compiled import compiled
 from aif_dcpc.agents.discrete.loops import digamma, kinds_of_row, minus_entropy
 from aif_dcpc.agents.discrete.slips import (
     entropy_of_fillings,
@@ -24,7 +25,6 @@ from aif_dcpc.agents.discrete.slips import (
 )
 from aif_dcpc.agents.discrete.transitions import Transitions
 from aif_dcpc.agents.discrete.world import CONCENTRATIONS, World
-from aif_dcpc.agents.gridworld.compiled import compiled
 
 UNLIKELY = 1e-9  # a kind of row that is left out
 

@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from aif_dcpc.agents.arrays import Floats, Ints
-from aif_dcpc.agents.gridworld.compiled import compiled
+from aif_dcpc.agents.compiled import compiled
 
 SLOTS = 3
 ALL = 7  # all slots, as bits

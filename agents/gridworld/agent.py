@@ -38,7 +38,7 @@ TRY_WITH = {"map_size": 12, "inference": {"num_particles": 4, "num_sweeps": 1}} 
 # of what `state_dict` gives; 1: maps of a fixed size, 2: tables by token, 3: no layouts, 4: no places, 5: all
 # begin at one place, 6: no sizes of rewards, 7: no places of things seen twice, 8: what has gone moved
 FORMAT = 9
-NEWS = 1.0  # nats: an agent that has no more to learn where it is best off, and no reward, is stuck
+NEWS = 1.0  # nats that its action must promise to teach, else an agent without reward is stuck
 COLLAPSE = 40  # so many equal actions in a row count as a collapsed policy
 
 
@@ -113,6 +113,7 @@ class HierarchicalAgent(BaseAgent):
         super().begin(seed=seed)
         self.episode_filter.forget()
         self.planner.intended = []
+        self.planner.anew = None
         self.going = Going()
         self.action = 0
         self.outcome = NOTHING
@@ -124,13 +125,14 @@ class HierarchicalAgent(BaseAgent):
     def act(self, observation: Observation, *, greedy: bool = True) -> int:
         """Append the observation, re-infer the full history, plan, and return an action."""
         start = time.perf_counter()
-        self.episode_filter.observe(observation, *self._last_step)
+        self._observe(observation)
         inferred = time.perf_counter()
         total = self.episode_filter.counts() + self.episode_filter.now.grid.past
         self.belief = self._recalling(total)
         tables = self.episode_filter.posterior_tables(total)
         geometry = self.episode_filter.now.grid.geometry
         self.planner.learns = not self.frozen
+        self.planner.anew = self.planner.anew if self._hopes else None
         self.planner.turn = len(self.episode_filter.episode)
         self.plan = self.planner.plan(self.belief, tables, geometry)
         self.faced = self.episode_filter.faced(self.belief)
@@ -143,15 +145,21 @@ class HierarchicalAgent(BaseAgent):
         )
         return self.action
 
+    def _observe(self, observation: Observation) -> None:
+        """Take in what was observed after the step before."""
+        self.episode_filter.learns = not self.frozen
+        step = self.action, self.outcome, self.faced, self.reward
+        self.episode_filter.observe(observation, *step)
+
     @property
-    def _last_step(self) -> tuple[int, int, int, float]:
-        """What `EpisodeFilter.observe` is told of the step before."""
-        return self.action, self.outcome, self.faced, self.reward
+    def _hopes(self) -> bool:
+        """Whether nothing was ever rewarded, and it may learn what is."""
+        return not (self.rewarded or self.frozen)
 
     def _hope(self, plan: Plan) -> None:
         """As long as nothing was ever rewarded, an ending leads back here after as many steps as it took."""
         self.planner.anew = None
-        if not (self.rewarded or self.frozen):
+        if self._hopes:
             preferences = self.settings.preferences
             later = preferences.discount ** len(self.episode_filter.episode)
             here = -float((plan.risk + plan.ambiguity).min())
@@ -173,7 +181,7 @@ class HierarchicalAgent(BaseAgent):
         Who is stuck has nothing to lose: what can be learned is all that counts then. Else an earlier plan
         that costs less is followed.
         """
-        lost = self.stuck and not (self.rewarded or self.frozen)
+        lost = self.stuck and self._hopes
         total = -plan.epistemic if lost else plan.expected_free_energy
         if greedy and not lost and self.belief is not None:
             left = self.going.follow(plan.course, float(total.min()), self.belief, self.outcome)
@@ -190,12 +198,12 @@ class HierarchicalAgent(BaseAgent):
         """Take in what the last action led to; at an episode's end learn from it, unless frozen."""
         self.outcome = outcome_code(reward, terminated)
         self.reward = float(reward)
-        self.rewarded = self.rewarded or reward > 0
+        self.rewarded = self.rewarded or (reward > 0 and not self.frozen)
         if not (terminated or truncated):
             return
         start = time.perf_counter()
         self.over = True
-        self.episode_filter.observe(observation, *self._last_step)
+        self._observe(observation)
         if not self.frozen:
             self.stuck = self.stuck or (truncated and self._idles())
             self._learn()
@@ -265,16 +273,16 @@ class HierarchicalAgent(BaseAgent):
         scalars = {
             **self._inference_scalars(self.episode_filter.running),
             **self._planning_scalars(self.plan),
-            **self._learning_scalars(),
-            **self._speed_scalars(),
+            **({} if self.log_joint is None else {"learning/log_joint": self.log_joint}),
+            **{f"speed/ms_{name}": value for name, value in self.milliseconds.items()},
+            "speed/ms_per_sweep": self.episode_filter.ms_per_sweep,
         }
         if not pictures:
             return StepReport(scalars=scalars)
         tokens = self.episode_filter.vocabulary.tokens.members
-        drawn = {"belief/map": self._map(self.belief, self.plan)}
         return StepReport(
             scalars=scalars,
-            pictures=drawn,
+            pictures={"belief/map": self._map(self.belief, self.plan)},
             particles={"pose": self.belief.pose},
             legend=token_legend(tokens, self.tiles),
         )
@@ -311,13 +319,6 @@ class HierarchicalAgent(BaseAgent):
             "efe/policy_collapse": float(collapsed),
             "efe/configurations": float(plan.num_abstract_states),
         }
-
-    def _learning_scalars(self) -> dict[str, float]:
-        return {} if self.log_joint is None else {"learning/log_joint": self.log_joint}
-
-    def _speed_scalars(self) -> dict[str, float]:
-        times = {f"speed/ms_{name}": value for name, value in self.milliseconds.items()}
-        return {"speed/ms_per_sweep": self.episode_filter.ms_per_sweep, **times}
 
     def explanation(self, names: Sequence[str] | None = None) -> Explanation | None:
         """What the last choice was among, each action followed by the best policy; None before the first."""

@@ -68,7 +68,7 @@ class Bearings:
         self.total: Floats = _square(0.0)  # the sum of it
 
     def keep(self, shift: Shift, number: int) -> None:
-        """Take in how an episode lies, of which the usual map is the last of some number."""
+        """Take in how an episode lies, of which so many of the last have a usual map."""
         self.episodes[shift] += 1
         self.lain = [*self.lain, shift][-number:]
 
@@ -90,6 +90,8 @@ class Bearings:
 
     def learn(self, usual: UsualMap, without: int | None = None) -> None:
         """Take in what stood where in all episodes, or all but one, once it has changed."""
+        if not usual.row:
+            return  # no cell was ever known
         places, times = usual.places, usual.times_without(without)
         self.column = dict(usual.column)
         self.corner = places.min(0) - 2 * SPAN

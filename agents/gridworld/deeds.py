@@ -18,7 +18,7 @@ from aif_dcpc.agents.gridworld.model.vocabulary import SAME
 
 @dataclass(frozen=True)
 class Deeds:
-    """The steps of one episode, as its heaviest particle knows them.
+    """The steps of one episode, as its likeliest particle knows them.
 
     Attributes:
         row: `(T - 1,)` row of the outcome table.
@@ -82,7 +82,7 @@ class Deeds:
     def paired(self, twins: Collection[int], sighting: int = EITHER) -> Ints:
         """Whether the token ahead after each step is a twin seen in two places by then, see `paired`.
 
-        In the place of the other sighting it is not, where one of both alone is asked for.
+        Where one sighting alone is asked for, it is so in the place of that one only.
         """
         verdicts = self._paired(twins)
         if sighting != EITHER:

@@ -35,7 +35,7 @@ def suspected_effect(
     """
     if len(history) < 2 or int(history.heading[-1]) != int(history.heading[-2]):
         return None
-    place = geometry.own - columns
+    place = geometry.place_ahead
     before, after = history.view[-2:].numpy()
     seen = min(int(before[place]), int(after[place])) >= 0  # in sight, and known
     faced = vocabulary.tokens.members[int(before[place])] if seen else None

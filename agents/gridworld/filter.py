@@ -33,7 +33,7 @@ from aif_dcpc.agents.gridworld.model.vocabulary import SAME, new_vocabulary
 from aif_dcpc.agents.gridworld.planning.belief import Belief, PosteriorTables, ahead_of, tables_of
 from aif_dcpc.agents.gridworld.planning.visibility import Transparency
 from aif_dcpc.agents.gridworld.rewards import by_size
-from aif_dcpc.agents.gridworld.running import Running, regrown, set_up, start
+from aif_dcpc.agents.gridworld.running import Running, regrown, set_up, start, sweeps_due
 from aif_dcpc.agents.gridworld.settings import HierarchicalSettings
 from aif_dcpc.agents.gridworld.tables.heads import stages
 from aif_dcpc.agents.gridworld.tables.prior import PooledDirichletPrior
@@ -42,7 +42,6 @@ from aif_dcpc.agents.gridworld.usual_map import Places, UsualMap
 from aif_dcpc.agents.gridworld.wanderers import Wanderers
 from aif_dcpc.agents.protocol import EgocentricView, Observation
 
-FLAT = 100  # slices up to which every step makes all its sweeps
 RECENT = 5  # slices over which sightings of a new token are counted
 SIGHTINGS = 2  # needed where misreading is common
 RARE_MISREADING = 0.02
@@ -57,6 +56,10 @@ class EpisodeFilter:
         num_actions: A.
         settings: of the agent.
         generator: source of all randomness.
+
+    Attributes:
+        learns: unless so, what lets sight pass and what moves by itself stay as they are known; what
+            is met for the first time gets its slot all the same.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class EpisodeFilter:
         self.summaries = Summary(0), Summary(NOTHING, apart=True)
         self.episode = ObservedEpisode()
         self.running: Running | None = None
+        self.learns = True
         self.misread = 0.0
         self.settled = 0
         self.ms_per_sweep = 0.0
@@ -105,7 +109,7 @@ class EpisodeFilter:
         self, observation: Observation, action: int, outcome: int, faced: int, reward: float = 0.0
     ) -> None:
         """Append what was observed after an action, done while facing a raw token, and sweep."""
-        view = np.asarray(observation["view"]).ravel()
+        view = np.array(observation["view"]).ravel()
         carried = int(observation["carried"])
         if not len(self.episode):
             words = np.unique(observation.get("mission", NO_WORDS))
@@ -116,21 +120,23 @@ class EpisodeFilter:
         admitted = self._admit()
         history = self.history_of(self.episode)
         shown = self.vocabulary.encode(view, self.view.unseen_token)
-        self.transparency.update(shown, self.geometry)
+        if self.learns:
+            self.transparency.update(shown, self.geometry)
         if self._discover_effects(history, slices=RECENT if admitted else 0):
             self.transparency.grow(self.vocabulary.tokens.capacity)
             history = self.history_of(self.episode)
         self._append(history)
         started = time.perf_counter()
-        num_sweeps = self._sweeps_due(len(history))
+        every = self.settings.inference.num_sweeps
+        num_sweeps = sweeps_due(every, len(history), self.generator)
         for _ in range(num_sweeps):
             self.sweep()
-        self.running = self.now.gathered(self.generator)
-        if self._watch():
-            history = self.history_of(self.episode)
-        self.running = self._with_room(self.now, history)
         if num_sweeps:
             self.ms_per_sweep = 1e3 * (time.perf_counter() - started) / num_sweeps
+        self.running = self.now.gathered(self.generator)
+        if self.learns and self._watch():
+            history = self.history_of(self.episode)
+        self.running = self._with_room(self.now, history)
 
     def _watch(self) -> bool:
         """Look what has changed its place since the last slice; return whether other kinds move now."""
@@ -168,17 +174,6 @@ class EpisodeFilter:
         """The raw token of a slot; the unseen one where the slot is free or less than 0."""
         members = self.vocabulary.tokens.members
         return members[slot] if 0 <= slot < len(members) else self.view.unseen_token
-
-    def _sweeps_due(self, length: int) -> int:
-        """How many sweeps a step makes: fewer in a long episode, so that a step costs what it did.
-
-        A sweep goes through the full history. Beyond `FLAT` slices each is made with probability
-        `FLAT` / length.
-        """
-        every = self.settings.inference.num_sweeps
-        if length <= FLAT:
-            return every
-        return int((torch.rand(every, generator=self.generator) < FLAT / length).sum())
 
     def _discover_effects(self, history: History, slices: int) -> bool:
         """Register the effects that the last slice suggests, and so many slices before it.
@@ -326,10 +321,9 @@ class EpisodeFilter:
         known = now.particles, now.likeliest, now.history
         return deeds_of(now.grid, *known, names, self.episode.mission, self.episode.reward)
 
-    def outcomes_of(self, deeds: Deeds, *, after: bool = False) -> Tensor:
+    def outcomes_of(self, deeds: Deeds) -> Tensor:
         """Counts of outcomes `(A + E, P, O)` of steps, under the task as it is known now."""
-        known = self.vocabulary, self.effects(), self.past.outcome
-        return self.lessons.outcomes_of(deeds, *known, after=after)
+        return self.lessons.outcomes_of(deeds, self.vocabulary, self.effects(), self.past.outcome)
 
     def posterior_tables(self, total: Counts) -> PosteriorTables:
         """The tables, given expected counts of all episodes."""
@@ -370,11 +364,10 @@ class EpisodeFilter:
             "vocabulary": self.vocabulary.state_dict(),
             "past": dict(vars(self.past)),
             "misread": self.misread,
-            "settled": self.settled,
             "lessons": self.lessons.state_dict(),
             "layouts": self.layouts.state_dict(),
             "wanderers": self.wanderers.state_dict(),
-            "transparency": torch.as_tensor(self.transparency.counts),
+            "transparency": torch.tensor(self.transparency.counts),
             "summaries": [summary.state_dict() for summary in self.summaries],
             "episode": self.episode.tensors(),
             "running": None if self.running is None else self.running.saved(),
@@ -384,12 +377,12 @@ class EpisodeFilter:
         """Restore what `state_dict` gave."""
         self.geometry = replace(self.geometry, size=int(state["map_size"]))
         self.vocabulary = self.vocabulary.from_state_dict(state["vocabulary"], self.looks)
+        self._effects = None
         self.past = Counts(**state["past"])
         for summary, kept in zip(self.summaries, state["summaries"], strict=True):
             summary.load_state_dict(kept)
         self.transparency = Transparency(np.array(state["transparency"]))
         self.misread = float(state["misread"])
-        self.settled = int(state["settled"])
         self.lessons.load_state_dict(state["lessons"])
         self.layouts.load_state_dict(state["layouts"])
         self.wanderers.load_state_dict(state["wanderers"])

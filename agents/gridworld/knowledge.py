@@ -3,6 +3,7 @@
 from aif_dcpc.agents.gridworld.model.conditionals import HAND_ERROR
 from aif_dcpc.agents.gridworld.rewards import FACTOR
 from aif_dcpc.agents.gridworld.settings import HierarchicalSettings
+from aif_dcpc.agents.gridworld.wanderers import OFTEN
 from aif_dcpc.agents.protocol import EgocentricView
 
 
@@ -25,7 +26,9 @@ def knowledge_of(view: EgocentricView, settings: HierarchicalSettings) -> tuple[
         f"does what, faced with which token, is learned (a priori it changes nothing with probability "
         f"{prior.stay:g}, and going ahead is {prior.ahead_odds:g} times as likely as any other motion; "
         f"{prior.deterministic:g} of all actions do the same, and end alike, in the same context)",
-        "only its own actions change the map, and they change the cell ahead and the hand alone; "
+        "only its own actions change the map, beside things that move by themselves: a kind that is "
+        f"seen beside where it was at more than {OFTEN:g} of its looks does, and is taken to stand where it is "
+        "seen, and perhaps no longer after the next step. Actions change the cell ahead and the hand alone; "
         "what they change is learned, and may be said relatively: the hand takes what is ahead, what "
         "was in hand lies ahead, the thing ahead gets another state",
         "which tokens are of one kind, of one colour, and in one state, by numbers without a meaning: "

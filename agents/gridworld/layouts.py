@@ -185,8 +185,7 @@ class Layouts:
         self.repeats = int(state["repeats"])
         self.usual.load_state_dict(state["usual"])
         self.bearings.load_state_dict(state["bearings"])
-        if self.usual.row:
-            self.bearings.learn(self.usual)
+        self.bearings.learn(self.usual)
 
 
 class Here:

@@ -92,7 +92,8 @@ class Lessons:
     ) -> Tensor:
         """Place of each step in the table of outcomes, `(T - 1,)`, see `Effects.places`."""
         tokens = (deeds.after if after else deeds.token).tolist()
-        slots = np.array([vocabulary.tokens.index(t, 0) for t in tokens], np.int64)
+        unknown = len(vocabulary.tokens.members) % vocabulary.tokens.capacity  # a free slot, if any
+        slots = np.array([vocabulary.tokens.index(t, unknown) for t in tokens], np.int64)
         side, passed = self.sides(deeds, after=after)
         match = self.task.match(vocabulary, deeds.mission)
         return effects.places(match)[slots, passed] + 2 * torch.as_tensor(side)
@@ -128,13 +129,13 @@ class Lessons:
         if not len(deeds.row):
             return Tried(slots, 0)
         written = deeds.written == self.task.milestone
-        passed = np.append(deeds.before(self.task.milestone), 0)
+        passed = deeds.before(self.task.milestone)
         now = int(self.task.milestone != SAME and bool(written.any()))
         doubled = set(deeds.twice[:, 0].tolist())
         side = deeds.paired(self.task.twins)
         alike = side == paired(self.task.twins, deeds.after, doubled)
         moved = deeds.row >= self.num_actions
-        kept = moved & alike & (passed[:-1] == now) & (deeds.outcome == NOTHING)
+        kept = moved & alike & (passed == now) & (deeds.outcome == NOTHING)
         found = [vocabulary.tokens.index(t, -1) for t in deeds.after[kept].tolist()]
         slots[deeds.row[kept] - self.num_actions, deeds.cell[kept]] = found
         for token, cell in deeds.elsewhere(self.task.twins, self.task.sighting):
@@ -178,7 +179,7 @@ class Lessons:
         Args:
             arrivals: events whose outcomes hang on what is ahead after them.
             vocabulary, effects, like: as `outcomes_of`.
-            running: the steps of the running episode; None where none had a reward.
+            running: the steps of the running episode, if they matter.
         """
         known = arrivals, vocabulary, effects, like
         key = self._key(vocabulary, effects)

@@ -1,6 +1,7 @@
 """What agent `hierarchical` asks of spaces and settings, told before torch is imported."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 import gymnasium
@@ -9,6 +10,7 @@ from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.protocol import EgocentricView, number_of
 
 STREAMS = {"view", "carried", "heading"}
+NEEDED = {f.name for f in fields(EgocentricView)} - {"looks"}
 Rule = tuple[str, Callable[[Any], bool]]
 
 
@@ -20,19 +22,26 @@ def _two_positive(values: Any) -> bool:
 POSITIVE: Rule = ("be positive", lambda value: value > 0)
 CHANCE: Rule = ("lie between 0 and 1", lambda value: 0 < value < 1)
 AT_LEAST_ONE: Rule = ("be at least 1", lambda value: value >= 1)
+NOT_NEGATIVE: Rule = ("not be negative", lambda value: value >= 0)
 EXACT: Rule = ("be 'exact'", lambda value: value == "exact")
 VIEW: Rule = ("be 'egocentric_view'", lambda value: value == "egocentric_view")
 RULES: Mapping[str, Rule] = {
     "knowledge": VIEW,
     "inference.update": EXACT,
     "inference.num_particles": AT_LEAST_ONE,
-    "inference.num_sweeps": ("be at least 0", lambda value: value >= 0),
+    "inference.num_sweeps": NOT_NEGATIVE,
     "map_size": ("be at least 8, and at most 1000", lambda value: 8 <= value <= 1000),
     "precision": POSITIVE,
     "preferences.step_cost": POSITIVE,
     "preferences.discount": CHANCE,
-    "preferences.lasting": ("not be negative", lambda value: value >= 0),
+    "preferences.lasting": NOT_NEGATIVE,
+    "search.configurations": AT_LEAST_ONE,
+    "search.per_event": AT_LEAST_ONE,
+    "search.min_probability": CHANCE,
+    "search.passable": CHANCE,
     "replay.capacity": AT_LEAST_ONE,
+    "replay.refreshed": NOT_NEGATIVE,
+    "replay.sweeps": NOT_NEGATIVE,
     "prior.stay": CHANCE,
     "prior.stay_alike": CHANCE,
     "prior.nothing": CHANCE,
@@ -67,12 +76,14 @@ def _holds(rule: Callable[[Any], bool], value: Any) -> bool:
 
 
 def view_of(space: gymnasium.Space[Any], metadata: Mapping[str, Any]) -> EgocentricView:
-    """The geometry of an egocentric view of tokens.
+    """The geometry of an egocentric view of tokens, given as such or as a mapping of its fields.
 
     Raises:
         AgentError: the observations are of another kind.
     """
     view = metadata.get("egocentric_view")
+    if isinstance(view, Mapping) and view.keys() >= NEEDED:
+        view = EgocentricView(**view)
     if not isinstance(view, EgocentricView) or STREAMS - set(getattr(space, "spaces", ())):
         raise AgentError(
             "agent 'hierarchical' models egocentric symbolic views (streams view, carried and "

@@ -27,17 +27,16 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from aif_dcpc.agents.arrays import Floats, Ints
-from aif_dcpc.agents.gridworld.model.counts import NOTHING
+from aif_dcpc.agents.gridworld.model.counts import NOTHING, PENALISED, REWARDED
 from aif_dcpc.agents.gridworld.model.paths import Effects
 from aif_dcpc.agents.gridworld.model.task import Wanted
 from aif_dcpc.agents.gridworld.planning.arrivals import ArrivalTables
-from aif_dcpc.agents.gridworld.planning.belief import REWARDED, PosteriorTables
+from aif_dcpc.agents.gridworld.planning.belief import PosteriorTables
 
 TIMES = 2.0  # steps that the prior of s counts for
 SPREAD = 0.5  # of log sizes a priori
 FACTOR = 1.5
 DOUBT = 0.025
-PENALTIES = 0, 3  # outcomes 3 * terminated + sign + 1
 POOLS = (2,), (1, 2)  # where nothing was met: all of the same class ahead, then all of the row
 
 
@@ -88,7 +87,7 @@ class Sizes:
         margin = stdtrit(freedom, 1 - DOUBT / max(len(cells) - 1, 1))
         rows, times, expected = self._everywhere(cells, number, mean)
         part = np.ones(times.shape)
-        for codes, among in ((REWARDED, REWARDED), (PENALTIES, REWARDED + PENALTIES)):
+        for codes, among in ((REWARDED, REWARDED), (PENALISED, REWARDED + PENALISED)):
             known = np.isin(cells % self.shape[-1], among)
             if known.any():
                 best = np.where(known, mean, -np.inf).argmax()

@@ -24,6 +24,7 @@ from aif_dcpc.agents.gridworld.model.strays import log_joints, without_strays
 from aif_dcpc.inference import DCPC, State
 from aif_dcpc.inference.model.resampling import ess, resample_lineages
 
+FLAT = 100  # slices up to which every step makes all its sweeps
 WEIGHTS = ("log_weights", "ancestors", "log_evidence", "sweeps")  # what a state holds of its past
 
 
@@ -167,3 +168,19 @@ def regrown(
         particles = replace(particles, initial=wider)
     tables = after.grid.draw_all_tables(particles.events, particles.initial, history, generator)
     return after.holding(replace(particles, tables=tables), history, before.state)
+
+
+def sweeps_due(every: int, length: int, generator: torch.Generator) -> int:
+    """How many sweeps a step makes: fewer in a long episode, so that a step costs what it did.
+
+    A sweep goes through the full history. Beyond `FLAT` slices each is made with probability
+    `FLAT` / length.
+
+    Args:
+        every: how many a step makes in a short episode.
+        length: of the history, slices.
+        generator: source of randomness.
+    """
+    if length <= FLAT:
+        return every
+    return int((torch.rand(every, generator=generator) < FLAT / length).sum())

@@ -336,8 +336,7 @@ def _telling(deeds: Sequence[Deeds], looks: Looks, *, after: bool) -> Telling:
         for name in ("row", "after" if after else "token", "outcome")
     )
     mission = np.concatenate([np.full(len(d.row), missions.index(d.mission)) for d in deeds])
-    states = 1 + int(looks.state.max())
-    alike = (row * len(looks.kind) + looks.kind[token]) * states + looks.state[token]
+    alike = row * (1 + int(looks.classes.max())) + looks.classes[token]
     which = np.isin(alike, alike[outcome != NOTHING])
     _, group = np.unique(alike[which], return_inverse=True)
     return Telling(which, group, token[which], outcome[which], mission[which], tuple(missions))

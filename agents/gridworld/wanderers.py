@@ -72,7 +72,7 @@ class Wanderers:
                 self.counts[kind, int(not went)] += 1
 
     def _beside(self, kinds: Ints) -> Ints:
-        """What the eight places around each place of a view hold, `(P, 9)`; -1 beyond its edges."""
+        """What each place of a view and the eight around it hold, `(P, 9)`; -1 beyond its edges."""
         wide = np.pad(kinds.reshape(-1, self.columns), 1, constant_values=-1)
         return np.lib.stride_tricks.sliding_window_view(wide, (3, 3)).reshape(len(kinds), 9)
 

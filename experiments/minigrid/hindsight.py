@@ -19,7 +19,6 @@ import torch
 from aif_dcpc import envs
 from aif_dcpc.agents.gridworld.agent import HierarchicalAgent
 from aif_dcpc.agents.gridworld.running import Running
-from aif_dcpc.agents.protocol import EgocentricView
 from aif_dcpc.commands.command import run_script
 from aif_dcpc.experiments.minigrid.inference_matters import right_places, watch
 
@@ -57,11 +56,7 @@ def main() -> None:
 def _learned(seed: int, asked: argparse.Namespace) -> HierarchicalAgent:
     """An agent that has acted where actions slip."""
     env: Any = envs.make("MiniGrid", id="MiniGrid-Empty-8x8-v0", slip=asked.slip)
-    metadata = {
-        **env.metadata,
-        "egocentric_view": EgocentricView(**env.metadata["egocentric_view"]),
-    }
-    world = env.observation_space, int(env.action_space.n), metadata
+    world = env.observation_space, int(env.action_space.n), env.metadata
     inference = {"num_particles": asked.particles}
     agent = HierarchicalAgent.build(*world, {"inference": inference}, seed)
     steps = 0

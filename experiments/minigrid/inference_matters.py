@@ -24,7 +24,6 @@ from aif_dcpc import envs
 from aif_dcpc.agents.gridworld.agent import HierarchicalAgent
 from aif_dcpc.agents.gridworld.filter import EpisodeFilter
 from aif_dcpc.agents.gridworld.planning.belief import belief_of
-from aif_dcpc.agents.protocol import EgocentricView
 from aif_dcpc.commands.command import run_script
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -66,11 +65,7 @@ def main() -> None:
 def _learn(seed: int, asked: argparse.Namespace) -> list[list[float]]:
     """Measures of every kind, averaged over the steps of one seed."""
     env: Any = envs.make("MiniGrid", id=asked.id, slip=asked.slip, misread=asked.misread)
-    metadata = {
-        **env.metadata,
-        "egocentric_view": EgocentricView(**env.metadata["egocentric_view"]),
-    }
-    world = env.observation_space, int(env.action_space.n), metadata
+    world = env.observation_space, int(env.action_space.n), env.metadata
     kinds = [
         HierarchicalAgent.build(*world, {"inference": settings}, seed)
         for settings in KINDS.values()

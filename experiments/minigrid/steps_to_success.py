@@ -21,7 +21,6 @@ import torch
 
 from aif_dcpc import agents, envs
 from aif_dcpc.agents.gridworld.agent import HierarchicalAgent
-from aif_dcpc.agents.protocol import EgocentricView
 from aif_dcpc.commands.command import run_script
 
 UNSEEN = 9_000_000  # seed of the first frozen episode
@@ -115,16 +114,12 @@ def measure(id: str, seed: int, options: argparse.Namespace) -> Run:
         misread=options.misread,
         permute_seed=options.permute_seed,
     )
-    metadata = {
-        **env.metadata,
-        "egocentric_view": EgocentricView(**env.metadata["egocentric_view"]),
-    }
     settings = {"inference": {"num_particles": options.particles, "num_sweeps": options.sweeps}}
     agent = agents.make(
         "hierarchical",
         observation_space=env.observation_space,
         action_space=env.action_space,
-        metadata=metadata,
+        metadata=env.metadata,
         settings=settings,
         seed=seed,
     )

@@ -33,6 +33,8 @@ OUTCOME_POOLS = ((1, 2, 3), (1, 3), (2, 3), (1, 2), (2,))
 OUTCOME_CHANCES = (0.6, 0.2, 0.1, 0.05, 0.05)
 NOTHING = 1  # outcome: went on, reward zero
 NUM_OUTCOMES = 6  # 3 * terminated + sign of the reward + 1
+REWARDED = (2, 5)
+PENALISED = (0, 3)
 
 
 def outcome_code(reward: float, terminated: bool) -> int:

@@ -18,7 +18,6 @@ from aif_dcpc.agents.gridworld.model.counts import AHEAD
 from aif_dcpc.agents.gridworld.model.paths import History
 from aif_dcpc.agents.gridworld.model.single_events import (
     Proposal,
-    events_that_stay,
     faced_codes,
     fitting,
     pick_times,
@@ -149,7 +148,7 @@ def _exchanged(events: Tensor, first: Tensor, second: Tensor) -> Tensor:
 
 def _pair(grid: GridConditionals, number: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Two events that do not turn, `(N, 1)` each: mostly doing nothing and going ahead."""
-    choices = events_that_stay(grid)
+    choices = grid.effects.staying
     pairs = choices[torch.randint(len(choices), (2, number, 1), generator=generator)]
     usual = torch.rand(number, 1, generator=generator) < USUAL
     first, second = torch.where(usual, torch.tensor([0, AHEAD])[:, None, None], pairs)
@@ -199,7 +198,7 @@ class Guess:
     @cached_property
     def _choices(self) -> Tensor:
         """`(E',)` events that do not turn; 0 is the first."""
-        return events_that_stay(self.grid)
+        return self.grid.effects.staying
 
     @cached_property
     def _hypotheses(self) -> tuple[Tensor, Tensor, Tensor]:

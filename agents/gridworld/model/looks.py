@@ -40,9 +40,14 @@ class Looks:
         """Tokens that have nothing in common."""
         return cls(np.arange(num_tokens), *np.zeros((2, num_tokens), np.int64))
 
+    @cached_property
+    def classes(self) -> Ints:
+        """Number of every raw token's kind and state together."""
+        return self.kind * (1 + self.state.max()) + self.state
+
     def class_of(self, token: int) -> int:
         """Number of a raw token's kind and state together."""
-        return int(self.kind[token] * (1 + self.state.max()) + self.state[token])
+        return int(self.classes[token])
 
     @cached_property
     def _named(self) -> Mapping[tuple[int, int, int], int]:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from aif_dcpc.agents.arrays import Ints
-from aif_dcpc.agents.gridworld.compiled import compiled
+from aif_dcpc.agents.compiled import compiled
 from aif_dcpc.agents.gridworld.model.vocabulary import SAME
 from aif_dcpc.agents.gridworld.tables.prior import Array
 
@@ -134,7 +134,7 @@ def divide(
     sighting_shift: Ints,
     wide: Ints,
     size: int,
-) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints]:
+) -> tuple[Ints, Ints, Ints, Ints, Ints]:
     """Number the map cells in use, and divide their histories into segments (see `Segments`).
 
     Args:
@@ -144,7 +144,7 @@ def divide(
         size: number of map cells.
 
     Returns:
-        cells `(U,)`, seen `(N, S)`, cell_ahead `(N, T)`, home and token `(N, J)`, latest `(N, U)`.
+        cells `(U,)`, seen `(N, S)`, cell_ahead `(N, T)`, token `(N, J)`, latest `(N, U)`.
     """
     number, length = cell_ahead.shape
     cells, place = cells_in_use(anchor, cell_ahead, sighting_time, sighting_shift, wide, size)
@@ -152,7 +152,6 @@ def divide(
     used = len(cells)
     seen = np.empty((number, len(sighting_time)), np.int64)
     ahead = np.empty((number, length), np.int64)
-    home = np.zeros((number, most), np.int64)
     token = np.full((number, most), SAME)
     latest = np.empty((number, used), np.int64)
     for case in range(number):
@@ -162,7 +161,6 @@ def divide(
         for time in range(length):
             if written[case, time] != SAME:  # the cell that was ahead of the slice before
                 cell = place[cell_ahead[case, time - 1]]
-                home[case, writes] = cell
                 token[case, writes] = written[case, time]
                 now[cell] = used + writes
                 writes += 1
@@ -171,7 +169,7 @@ def divide(
                 cell = wide[anchor[case, time] + sighting_shift[sighting]]
                 seen[case, sighting] = now[place[cell]]
                 sighting += 1
-    return cells, seen, ahead, home, token, latest
+    return cells, seen, ahead, token, latest
 
 
 @compiled

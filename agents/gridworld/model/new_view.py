@@ -6,7 +6,7 @@ Arguments as in `urn`.
 import numpy as np
 
 from aif_dcpc.agents.arrays import Ints
-from aif_dcpc.agents.gridworld.compiled import compiled
+from aif_dcpc.agents.compiled import compiled
 from aif_dcpc.agents.gridworld.model.urn import (
     NOT_DRAWN,
     fill_urn,

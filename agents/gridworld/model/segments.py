@@ -29,7 +29,6 @@ class Segments:
         cells: `(U,)` the map cell of each of the first U segments: these are initial ones.
         seen: `(N, S)` segment of every sighting.
         cell_ahead: `(N, T)` segment of the cell ahead at each slice.
-        home: `(N, J)` the initial segment of the cell that the j-th write of a sequence changed.
         token: `(N, J)` token of the j-th write, segment U + j (SAME where a sequence has fewer
             writes).
         latest: `(N, U)` the present segment of every numbered cell.
@@ -38,7 +37,6 @@ class Segments:
     cells: Tensor
     seen: Tensor
     cell_ahead: Tensor
-    home: Tensor
     token: Tensor
     latest: Tensor
 
@@ -53,7 +51,7 @@ class Segments:
 
 
 def segment(trajectory: Trajectory, sightings: Sightings, geometry: Geometry) -> Segments:
-    """Assign sightings and fronts to segments."""
+    """Assign sightings and cells ahead to segments."""
     anchor, cell_ahead, written = (
         part.contiguous().numpy()
         for part in (trajectory.anchor, trajectory.cell_ahead, trajectory.written)

@@ -39,11 +39,6 @@ def still_steps(history: History) -> Tensor:
     return ((history.heading[1:] - history.heading[:-1]) % 4 == 0).nonzero()[:, 0] + 1
 
 
-def events_that_stay(grid: GridConditionals) -> Tensor:
-    """Known events that do not turn; doing nothing is the first."""
-    return grid.effects.staying
-
-
 def fitting(grid: GridConditionals, events: Tensor, history: History) -> Tensor:
     """Events that fit the headings: those that do stay; else the one that turns so, or nothing."""
     turned = torch.zeros_like(history.heading)
@@ -67,7 +62,7 @@ def retried(
     if not len(still):
         return events, torch.zeros(len(events))
     time = still[pick_times(len(events), len(still), generator)][:, None]
-    choices = events_that_stay(grid)
+    choices = grid.effects.staying
     score = _score_of_views(grid, particles, time, choices, history)
     score = score + _score_of_others(grid, events, time[:, 0], history)[:, choices]
     score = score.clamp_min(score.amax(1, keepdim=True) + math.log(FLOOR)).log_softmax(1)

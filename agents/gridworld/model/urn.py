@@ -21,7 +21,7 @@ Arguments, all of one length along N (event sequences), S (sightings) or U (numb
 import numpy as np
 
 from aif_dcpc.agents.arrays import Ints
-from aif_dcpc.agents.gridworld.compiled import compiled
+from aif_dcpc.agents.compiled import compiled
 from aif_dcpc.agents.gridworld.tables.prior import Array
 
 NOT_DRAWN = -1

@@ -1,4 +1,4 @@
-"""Configurations: what the world can be made into by acting on it.
+"""Abstract states: what the world can be made into by acting on it.
 
 An abstract state is what is in hand and which cells have been changed. Inside one, the agent only
 moves; an interaction whose predicted effect is likely enough leads to another. They are opened

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.gridworld.model.conditionals import GridConditionals, GridParticles
-from aif_dcpc.agents.gridworld.model.counts import Counts
+from aif_dcpc.agents.gridworld.model.counts import REWARDED, Counts
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
 from aif_dcpc.agents.gridworld.model.paths import Effects, History, Trajectory, likeliest
 from aif_dcpc.agents.gridworld.model.task import Wanted
@@ -22,7 +22,6 @@ from aif_dcpc.agents.gridworld.tables.prior import PooledDirichletPrior
 from aif_dcpc.agents.gridworld.tables.summary import Summary
 
 REMEMBERED = 3  # views of each pose
-REWARDED = (2, 5)  # outcomes 3 * terminated + sign + 1 with reward
 LIKELY = 0.5  # probability of reward from which a token counts as rewarded
 
 

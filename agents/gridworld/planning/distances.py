@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aif_dcpc.agents.arrays import Floats, Ints
-from aif_dcpc.agents.gridworld.compiled import compiled
+from aif_dcpc.agents.compiled import compiled
 
 
 @compiled

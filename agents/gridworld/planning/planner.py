@@ -17,8 +17,9 @@ What Q is made of is told by `terms`: the four terms of the best policy after ea
 its expected free energy.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -221,7 +222,7 @@ class Planner:
         places = np.append(region.index, geometry.size**2)[region.cell_ahead[state]]
         resolved = [self._arriving(stage, tables, one, places) for one in tables.resolved]
         stage = self._arriving(stage, tables, tables.arrivals, places)
-        look = partial(self._look, search, belief, tables, geometry, kept, number)
+        look = _looking(search, belief, tables, geometry, cells, which, state, number)
         sight = look(cell_information(cells, tables.misread, tables.num_tokens))
         told = 1 - np.exp(-look(surprise_at_no_twin(search, belief, tables))) if resolved else None
         none = surprise_at_none(cells, tables)
@@ -327,30 +328,39 @@ class Planner:
         )
         return (table * gain).sum(-1), preferences.discount * table * stays
 
-    def _look(
-        self,
-        search: Search,
-        belief: Belief,
-        tables: PosteriorTables,
-        geometry: Geometry,
-        kept: Ints,
-        number: Ints,
-        information: Floats,
-    ) -> Floats:
-        """What is told by all cells in sight on arriving in every kept state, `(N,)`.
 
-        `information` `(n, cells + 1)` is what each cell tells in every abstract state.
-        """
-        region = search.region
-        cells = np.stack([node.cells for node in search.found])
-        which, state = np.divmod(kept, len(region.cell_ahead))
-        memory, views = views_remembered(belief, region, number.reshape(len(cells), -1), len(kept))
-        view = region.view[state]
-        clear = cells @ tables.transparency
-        layout = geometry.nearer, geometry.outwards, geometry.own
+def _looking(
+    search: Search,
+    belief: Belief,
+    tables: PosteriorTables,
+    geometry: Geometry,
+    cells: Floats,
+    which: Ints,
+    state: Ints,
+    number: Ints,
+) -> Callable[[Floats], Floats]:
+    """Looking around on arriving in every kept state: what all cells in sight tell together, `(N,)`.
+
+    The function takes what each cell tells in every abstract state, `(n, cells + 1)`.
+
+    Args:
+        search, belief, tables, geometry: what is known.
+        cells: `(n, cells + 1, V)` of every abstract state.
+        which, state: `(N,)` abstract state, and state of the region, of the kept ones.
+        number: `(n S,)` place among the kept ones.
+    """
+    region = search.region
+    memory, views = views_remembered(belief, region, number.reshape(len(cells), -1), len(which))
+    view = region.view[state]
+    clear = cells @ tables.transparency
+    layout = geometry.nearer, geometry.outwards, geometry.own
+
+    def look(information: Floats) -> Floats:
         return information_at(
             clear, information, which, view, *layout, memory, views, tables.transparency
         )
+
+    return look
 
 
 def _chance_of_events(

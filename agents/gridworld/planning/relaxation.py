@@ -14,8 +14,9 @@ from functools import cached_property
 import numpy as np
 
 from aif_dcpc.agents.arrays import Floats, Ints
-from aif_dcpc.agents.gridworld.compiled import compiled
-from aif_dcpc.agents.gridworld.planning.belief import REWARDED, PosteriorTables
+from aif_dcpc.agents.compiled import compiled
+from aif_dcpc.agents.gridworld.model.counts import REWARDED
+from aif_dcpc.agents.gridworld.planning.belief import PosteriorTables
 from aif_dcpc.agents.gridworld.planning.region import Region
 
 KNOWN = 0.2  # rows less likely rewarded are not what a plan can be made for

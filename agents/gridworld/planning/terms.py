@@ -1,6 +1,6 @@
 """What an expected free energy is made of: risk, ambiguity, information gain and novelty along a policy.
 
-With the planner's states s (pose and configuration) and q(o | s, a) the outcomes that it predicts,
+With the planner's states s (pose and abstract state) and q(o | s, a) the outcomes that it predicts,
 one step has, in nats,
 
     risk             = KL[q(o | s, a) || C], with C up to a constant; what follows an ending counts
@@ -24,8 +24,8 @@ from functools import cached_property
 import numpy as np
 
 from aif_dcpc.agents.arrays import Floats, Ints
+from aif_dcpc.agents.compiled import compiled
 from aif_dcpc.agents.expected_free_energy import entropy
-from aif_dcpc.agents.gridworld.compiled import compiled
 from aif_dcpc.agents.gridworld.planning.belief import PosteriorTables
 
 NUM_TERMS = 4

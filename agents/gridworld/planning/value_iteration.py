@@ -7,7 +7,7 @@ state that may follow it has changed. An action counts until its state is left.
 import numpy as np
 
 from aif_dcpc.agents.arrays import Floats, Ints
-from aif_dcpc.agents.gridworld.compiled import compiled
+from aif_dcpc.agents.compiled import compiled
 
 
 @compiled

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aif_dcpc.agents.arrays import Floats, Ints
-from aif_dcpc.agents.gridworld.compiled import compiled
+from aif_dcpc.agents.compiled import compiled
 from aif_dcpc.agents.gridworld.model.geometry import Geometry
 from aif_dcpc.agents.gridworld.model.vocabulary import OUT_OF_SIGHT
 
@@ -33,7 +33,7 @@ class Transparency:
         return cls(np.zeros((num_slots, 2)))
 
     def update(self, view: Ints, geometry: Geometry) -> None:
-        """Count, in a view `(P,)` of codes, the cells whose nearer neighbours all show one token."""
+        """Count, in a view `(P,)` of codes, the cells whose nearer neighbours that are in sight all show one token."""
         near = np.where(geometry.nearer >= 0, view[geometry.nearer], -1)
         touches_own = (geometry.nearer == geometry.own).any(1)
         top = near.max(1)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aif_dcpc.agents.arrays import Ints
-from aif_dcpc.agents.gridworld.compiled import compiled
+from aif_dcpc.agents.compiled import compiled
 from aif_dcpc.agents.gridworld.tables.prior import (
     IMPOSSIBLE,
     TINY,
@@ -104,16 +104,14 @@ def add_new_evidence(
                 new = pooled[case, row, x]
                 if new == 0:
                     continue
+                if not possible[row, x]:
+                    evidence[case, :, level[row], group[row]] += IMPOSSIBLE * new
+                    continue
                 total += new
                 for alpha in range(len(rows)):
-                    if possible[row, x]:
-                        gain = (
-                            math.lgamma(new + rows[alpha, at, row, x])
-                            - log_gamma[alpha, at, row, x]
-                        )
-                    else:
-                        gain = (IMPOSSIBLE + math.log(rows[alpha, at, row, width])) * new
-                    evidence[case, alpha, level[row], group[row]] += gain
+                    evidence[case, alpha, level[row], group[row]] += (
+                        math.lgamma(new + rows[alpha, at, row, x]) - log_gamma[alpha, at, row, x]
+                    )
             if total != 0:
                 for alpha in range(len(rows)):
                     loss = (

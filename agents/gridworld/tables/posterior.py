@@ -57,7 +57,7 @@ class TablePosterior:
         alphas = prior.alphas.astype(float)
         base = prior.base.astype(float)
         rows = np.maximum(pooled + alphas[:, None, None, None] * base, TINY)
-        totals = pooled.sum(-1) + alphas[:, None, None]
+        totals = np.where(prior.possible, pooled, 0).sum(-1) + alphas[:, None, None]
         return np.concatenate([rows, totals[..., None]], -1)
 
     @cached_property

@@ -9,7 +9,10 @@ and if what is in hand matters for some it may for others (`heads`). Given the s
 Dirichlet(alpha_h base), so evidence, posterior mean, novelty and exact draws are in closed form:
 
     log p(counts | h) = sum over rows [ln G(alpha) - ln G(alpha + n.) + sum_x ln G(alpha b_x + n_x)
-    - ln G(alpha b_x)] p(h | counts) proportional to p(h) p(counts | h)
+    - ln G(alpha b_x)]
+
+and p(h | counts) is proportional to p(h) p(counts | h). A count of what cannot be in a row (b_x = 0)
+costs `IMPOSSIBLE` whatever else was counted there, and tells nothing else of the row.
 
 Given the concentration, and that the context matters, values of the first axis are independent: the
 sum over all their choices is a product of sums. Counts carry any leading axes: `(..., head,
@@ -29,7 +32,7 @@ from scipy.special import digamma, entr, gammaln
 from torch import Tensor
 
 from aif_dcpc.agents.arrays import Ints
-from aif_dcpc.agents.gridworld.compiled import compiled
+from aif_dcpc.agents.compiled import compiled
 from aif_dcpc.agents.gridworld.tables.novelty import dirichlet_information
 
 Array = npt.NDArray[Any]
@@ -196,11 +199,8 @@ class PooledDirichletPrior:
     ) -> Array:
         """log p(counts | concentration) of rows `(..., X)`, `(H, ...)`; the others as `_prior` and `possible`."""
         gain = gammaln(pooled + prior) - log_gamma
-        never = IMPOSSIBLE + self._upright(
-            np.log(self.alphas), pooled
-        )  # whatever the concentration
-        cells = np.where(possible, gain, never * pooled).sum(-1)
-        total = pooled.sum(-1)
+        cells = np.where(possible, gain, IMPOSSIBLE * pooled).sum(-1)
+        total = np.where(possible, pooled, 0).sum(-1)
         alphas, constant = (self._upright(value, total) for value in (self.alphas, self._prior[2]))
         evidence: Array = cells + constant - gammaln(total + alphas)
         return evidence

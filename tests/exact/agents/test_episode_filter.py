@@ -19,7 +19,7 @@ from aif_dcpc.agents.gridworld.model.slice_proposal import prior_particles
 from aif_dcpc.agents.gridworld.model.strays import log_joints
 from aif_dcpc.agents.gridworld.model.vocabulary import TAKEN, UNCHANGED
 from aif_dcpc.agents.gridworld.planning.belief import Belief, belief_of
-from aif_dcpc.agents.gridworld.running import set_up, start
+from aif_dcpc.agents.gridworld.running import set_up, start, sweeps_due
 from aif_dcpc.agents.gridworld.settings import InferenceSettings
 
 
@@ -115,13 +115,13 @@ def test_tokens_are_admitted_in_the_order_of_their_first_sightings() -> None:
 
 def test_long_episodes_are_swept_less_often() -> None:
     """All sweeps up to a hundred slices; then as many a slice as keep the cost; five standard errors."""
-    known = fresh(num_sweeps=4000)
-    assert known._sweeps_due(100) == 4000
+    generator = torch.Generator().manual_seed(0)
+    assert sweeps_due(4000, 100, generator) == 4000
     for length in (101, 400):
         share = 100 / length
         error = 5 * (4000 * share * (1 - share)) ** 0.5
-        assert abs(known._sweeps_due(length) - 4000 * share) <= error
-    assert known._sweeps_due(101) < 4000 and fresh(num_sweeps=0)._sweeps_due(50) == 0
+        assert abs(sweeps_due(4000, length, generator) - 4000 * share) <= error
+    assert sweeps_due(4000, 101, generator) < 4000 and sweeps_due(0, 50, generator) == 0
 
 
 def test_raw_tokens_of_slots(walk: EpisodeFilter) -> None:

@@ -24,7 +24,6 @@ from aif_dcpc.agents.gridworld.model.paths import History
 from aif_dcpc.agents.gridworld.model.single_events import (
     _score_of_others,
     _score_of_views,
-    events_that_stay,
     fitting,
     pick_times,
     retried,
@@ -69,7 +68,7 @@ def test_a_flip_exchanges_two_events_in_one_step() -> None:
     grid, particles, history = walked(number)
     events = particles.events
     still = still_steps(history).tolist()
-    assert still == [1, 2, 3, 5, 6, 7, 8] and events_that_stay(grid).tolist() == STAY
+    assert still == [1, 2, 3, 5, 6, 7, 8] and grid.effects.staying.tolist() == STAY
     trial, log_ratio = flipped(grid, particles, history, generator())
     assert not log_ratio.any()
     changed = trial != events

@@ -47,12 +47,11 @@ def learner(
     id: str = "MiniGrid-Empty-16x16-v0", view_size: int = 7, **settings: object
 ) -> tuple[HierarchicalAgent, object]:
     env = envs.make("MiniGrid", id=id, agent_view_size=view_size)
-    view = EgocentricView(**env.metadata["egocentric_view"])
     agent = agents.make(
         "hierarchical",
         observation_space=env.observation_space,
         action_space=env.action_space,
-        metadata={**env.metadata, "egocentric_view": view},
+        metadata=env.metadata,
         settings=settings,
         seed=0,
     )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from aif_dcpc.agents.gridworld.compiled import compiled
+from aif_dcpc.agents.compiled import compiled
 from aif_dcpc.agents.gridworld.model.vocabulary import OUT_OF_SIGHT
 from aif_dcpc.agents.gridworld.planning.belief import views_by_pose
 from aif_dcpc.agents.gridworld.planning.distances import distances, least_effort

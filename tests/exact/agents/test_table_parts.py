@@ -243,6 +243,25 @@ def test_what_cannot_be_is_never_drawn() -> None:
     )
 
 
+def test_what_cannot_be_counts_alike_before_and_after_what_can() -> None:
+    """log p(past + own) is one number, whichever part of the counts is the past."""
+    row = torch.tensor([0.5, 0.0, 0.5])
+    prior = PooledDirichletPrior.of((2, 1), ((0, 1), (1,), ()), [row] * 3, ALPHAS, CHANCES)
+    head = torch.tensor([0])
+    possible = torch.tensor([[[[20.0, 0, 3]], [[0, 0, 1]]]]).double()
+    impossible = torch.tensor([[[[0.0, 2, 0]], [[0, 1, 0]]]]).double()
+    every = float(TablePosterior(prior, 0 * possible).log_evidence(possible + impossible, head))
+    for past, own in ((possible, impossible), (impossible, possible)):
+        assert float(TablePosterior(prior, past).log_evidence(own, head)) == pytest.approx(every)
+    alone = float(TablePosterior(prior, 0 * possible).log_evidence(possible, head))
+    assert every == pytest.approx(alone - 3 * 12)  # and tells nothing else
+    posterior = TablePosterior(prior, possible + impossible)
+    mean = posterior.mean_at(0 * possible, head, torch.tensor([0]))
+    assert mean == pytest.approx(
+        TablePosterior(prior, possible).mean_at(0 * possible, head, torch.tensor([0]))
+    )
+
+
 @pytest.mark.parametrize(("a", "b"), [(0.4, 2.0), (1.0, 1.0), (7.0, 3.0), (0.001, 0.002)])
 def test_what_an_outcome_tells_of_a_row_is_mutual_information(a: float, b: float) -> None:
     """H of the mean chance less the mean of H over Beta(a, b), by quadrature; twice the same row, twice the same."""
