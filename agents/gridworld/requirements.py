@@ -10,7 +10,8 @@ from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.protocol import EgocentricView, number_of
 
 STREAMS = {"view", "carried", "heading"}
-NEEDED = {f.name for f in fields(EgocentricView)} - {"looks"}
+OPTIONAL = {"looks"}
+NEEDED = {part.name for part in fields(EgocentricView)} - OPTIONAL
 Rule = tuple[str, Callable[[Any], bool]]
 
 
@@ -82,7 +83,7 @@ def view_of(space: gymnasium.Space[Any], metadata: Mapping[str, Any]) -> Egocent
         AgentError: the observations are of another kind.
     """
     view = metadata.get("egocentric_view")
-    if isinstance(view, Mapping) and view.keys() >= NEEDED:
+    if isinstance(view, Mapping) and NEEDED <= view.keys() <= NEEDED | OPTIONAL:
         view = EgocentricView(**view)
     if not isinstance(view, EgocentricView) or STREAMS - set(getattr(space, "spaces", ())):
         raise AgentError(

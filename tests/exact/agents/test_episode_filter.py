@@ -200,13 +200,30 @@ def test_a_map_that_is_too_small_grows_and_keeps_what_it_held() -> None:
     assert sizes[-1] > sizes[0]
 
 
+def test_what_was_seen_and_what_was_kept_stay_as_they_were() -> None:
+    """A world may write each view over the last one; a state that is kept is not the filter's own."""
+    house = House()
+    known = fresh()
+    view = np.array(house.reset()["view"])
+    known.observe({**house.seen(), "view": view}, 0, 1, UNSEEN)
+    kept, shown = known.state_dict(), view.ravel().copy()
+    counted = kept["transparency"].clone()
+    view[:] = WALL
+    known.observe({**house.step(FORWARD)[0], "view": view}, FORWARD, 1, FLOOR)
+    assert known.episode.view[0].tolist() == shown.tolist()
+    assert torch.equal(kept["transparency"], counted)
+    assert not torch.equal(known.state_dict()["transparency"], counted)
+
+
 def test_a_filter_is_kept_and_goes_on_bit_for_bit() -> None:
     first = followed(4)
     first.generator.manual_seed(5)
     twin = fresh()
     twin.load_state_dict(first.state_dict())
     twin.generator.manual_seed(5)
-    assert twin.settled == first.settled and twin.geometry.size == first.geometry.size
+    assert (
+        twin.settled == first.settled and twin.learns and twin.geometry.size == first.geometry.size
+    )
     assert torch.equal(twin.now.particles.events, first.now.particles.events)
     house = House()
     house.reset()

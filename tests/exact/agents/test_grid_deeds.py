@@ -14,6 +14,7 @@ from grid_walks import (
     FLOOR,
     RED_CLOSED,
     RED_KEY,
+    UNSEEN,
     WALL,
     Walk,
     place_of,
@@ -147,6 +148,16 @@ def test_outcomes_are_counted_under_the_task(after: bool, first: bool) -> None:
         place = place_of(vocabulary, slot, named, passed[n]) + 2 * side[n]
         expected[deeds.row[n], place, deeds.outcome[n]] += 1
     assert torch.equal(found, expected) and (first or int(found.sum()) == 6)
+
+
+def test_what_nobody_has_seen_counts_for_no_thing_that_is_known() -> None:
+    known, walk = lessons(Task())
+    free = len(walk.vocabulary.tokens.members)
+    deeds = steps(token=np.full(6, UNSEEN))
+    like = walk.grid.past.outcome
+    found = known.outcomes_of(deeds, walk.vocabulary, walk.grid.effects, like)
+    places = walk.grid.effects.places(known.task.match(walk.vocabulary, deeds.mission))
+    assert found.sum() == found[:, places[free, 0]].sum() == 6
 
 
 @pytest.mark.parametrize("milestone", [-1, FLOOR])

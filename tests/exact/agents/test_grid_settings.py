@@ -1,11 +1,14 @@
 """The settings of the grid agent: each keeps to its range and its kind."""
 
+import numpy as np
 import pytest
 
+from aif_dcpc import envs
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.gridworld.model.counts import Counts
-from aif_dcpc.agents.gridworld.requirements import RULES
+from aif_dcpc.agents.gridworld.requirements import RULES, view_of
 from aif_dcpc.agents.gridworld.settings import HierarchicalSettings, hierarchical_settings
+from aif_dcpc.agents.protocol import EgocentricView
 
 EDGES = {
     "knowledge": (["egocentric_view"], ["none", "a view", 3]),
@@ -48,6 +51,19 @@ def test_a_setting_keeps_to_its_range(path: str) -> None:
         with pytest.raises(AgentError, match=f"agent setting {path} must "):
             hierarchical_settings({group: {key: value}} if group else {key: value})
     assert set(EDGES) == set(RULES)
+
+
+def test_a_view_may_be_given_by_its_fields() -> None:
+    env = envs.make("MiniGrid", id="MiniGrid-Empty-5x5-v0")
+    fields = env.metadata["egocentric_view"]
+    view = EgocentricView(**fields)
+    for given in (fields, view):
+        found = view_of(env.observation_space, {"egocentric_view": given})
+        assert all(np.array_equal(getattr(found, name), fields[name]) for name in fields)
+    short = {name: value for name, value in fields.items() if name != "own_cell"}
+    for given in (short, {}, None, 3, {**fields, "kind": 2}):
+        with pytest.raises(AgentError, match="egocentric symbolic views"):
+            view_of(env.observation_space, {"egocentric_view": given})
 
 
 def test_settings_of_another_kind_are_refused() -> None:

@@ -30,6 +30,17 @@ def test_a_layout_is_trusted_once_two_episodes_had_it() -> None:
     )  # one repeat of two episodes, and half of one more of three
 
 
+def test_an_episode_that_showed_nothing_is_kept_like_any_other() -> None:
+    """Not a cell of it is known: there is nothing to lay out, and nothing to be told of the next."""
+    layouts = Layouts()
+    for number in range(3):
+        layouts.keep({})
+        assert layouts.episodes == number + 1 and layouts.proven == []
+    layouts.keep(ROOM)
+    layouts.keep(ROOM)
+    assert layouts.proven[0].cells == ROOM
+
+
 @pytest.mark.parametrize(("common", "repeats"), [(ENOUGH - 1, 0), (ENOUGH, 1)])
 def test_maps_are_the_same_if_they_have_enough_in_common(common: int, repeats: int) -> None:
     layouts = Layouts()

@@ -106,6 +106,12 @@ def test_a_way_goes_on_from_where_it_is():
         assert shortest_path(env) == len(actions) - steps
 
 
+def test_what_is_gone_cannot_be_had_by_empty_hands():
+    env = world_of("MiniGrid-UnlockPickup-v0", 3)
+    env.grid.set(*env.obj.cur_pos, None)
+    assert shortest_path(env) is None
+
+
 def test_open_doors_are_ways_and_what_is_there_already_takes_a_step():
     env = world_of("MiniGrid-Empty-5x5-v0", 0)
     for y in (1, 3):
