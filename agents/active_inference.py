@@ -10,6 +10,7 @@ kernels follow local gradients at the end of each episode.
 The T-maze agent of the package, `agents/tmaze.py`, is the smallest whole example.
 """
 
+import copy
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -183,15 +184,24 @@ class ActiveInferenceAgent(BaseAgent):
         self._observe(observations)
         start = time.perf_counter()
         actions = self._plan(greedy)
-        self.life.act(actions)
+        done = self._possible(actions)
+        self.life.act(torch.as_tensor(done).to(actions))
         self.milliseconds["planning"] = 1e3 * (time.perf_counter() - start)
         if bool(self.resting.any()):
             self._end(self.resting)
             self.life.begin(self.generator, self.resting)
             self.resting = torch.zeros_like(self.resting)
+        return done
+
+    def _possible(self, actions: Tensor) -> npt.NDArray[Any]:
+        """Bring planned actions `(B, *event)` into their Box: within it, and whole if it is of integers."""
         found: npt.NDArray[Any] = actions.cpu().numpy()
-        if isinstance(self.action_space, gymnasium.spaces.Box):
-            return found.astype(self.action_space.dtype)
+        space = self.action_space
+        if not isinstance(space, gymnasium.spaces.Box):
+            return found
+        if np.issubdtype(space.dtype, np.integer):
+            found = found.round()
+        found = np.clip(found.astype(space.dtype), space.low, space.high)
         return found
 
     def _plan(self, greedy: bool) -> Tensor:
@@ -219,6 +229,8 @@ class ActiveInferenceAgent(BaseAgent):
             action_space=self.action_space,
             preferences=self.preferences,
             generator=self.generator,
+            reset=self.life.reset,
+            frozen=self.frozen,
         )
 
     def feedback_batch(
@@ -230,8 +242,8 @@ class ActiveInferenceAgent(BaseAgent):
     ) -> None:
         """Note what the last actions led to, `(B,)` each; the next slice tells it to the model."""
         self.consequences = {
-            "reward": torch.as_tensor(rewards, dtype=torch.get_default_dtype()),
-            "terminated": torch.as_tensor(terminated, dtype=torch.get_default_dtype()),
+            "reward": torch.tensor(rewards, dtype=torch.get_default_dtype()),
+            "terminated": torch.tensor(terminated, dtype=torch.get_default_dtype()),
         }
         self.ended = torch.as_tensor(np.logical_or(terminated, truncated))
 
@@ -278,7 +290,7 @@ class ActiveInferenceAgent(BaseAgent):
         scalars = {**self._inference_scalars(), **planned, **learned, **times}
         if not pictures:
             return StepReport(scalars=scalars)
-        drawn = belief_pictures(self.life.state, self.life.episode_length)
+        drawn = belief_pictures(self.life.state, int(self.life.lengths[0]))
         return StepReport(scalars=scalars, pictures=drawn, particles=present(self.life.state))
 
     def _inference_scalars(self) -> dict[str, float]:
@@ -302,13 +314,14 @@ class ActiveInferenceAgent(BaseAgent):
         if not self.deliberation.plans:
             return None
         row = next(iter(self.deliberation.plans))
-        return explanation_of(self.deliberation.plans[row], self.deliberation.chosen[row], names)
+        plan, chosen = self.deliberation.plans[row], self.deliberation.chosen[row]
+        return explanation_of(plan, chosen, names, first=_first_of(self.action_space))
 
     # -- persistence -------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on bit for bit."""
-        optimizer = None if self.optimizer is None else self.optimizer.state_dict()
+        optimizer = None if self.optimizer is None else copy.deepcopy(self.optimizer.state_dict())
         return {
             **super().state_dict(),
             "life": self.life.state_dict(),
@@ -330,7 +343,7 @@ class ActiveInferenceAgent(BaseAgent):
             for name, parameter in self._parameters().items():
                 parameter.copy_(state["parameters"][name])
         if self.optimizer is not None:
-            self.optimizer.load_state_dict(state["optimizer"])
+            self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.life.load_state_dict(state["life"])
         self.life.engine.generator = self.generator
         self.deliberation.load_state_dict(state["planners"])
@@ -344,6 +357,11 @@ class ActiveInferenceAgent(BaseAgent):
     def _parameters(self) -> dict[str, Tensor]:
         """Parameters of the kernels by a number each."""
         return {str(number): p for number, p in enumerate(self.model.parameters())}
+
+
+def _first_of(space: gymnasium.Space[Any]) -> int:
+    """Return the number of the first Discrete action, 0 where actions are of another kind."""
+    return int(space.start) if isinstance(space, gymnasium.spaces.Discrete) else 0
 
 
 def _of_world(state: State, row: int) -> State:

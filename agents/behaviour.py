@@ -158,6 +158,20 @@ def learn(rates: Array, seen: Array) -> tuple[Array, Array]:
     return values, slopes
 
 
+def checked_population(
+    changes: Mapping[str, tuple[float, float]] | None,
+) -> dict[str, tuple[float, float]]:
+    """Return mean and sd of every parameter in a population: the usual ones, but for what is told.
+
+    Raises:
+        AgentError: something is told of an unknown parameter.
+    """
+    for name in changes or {}:
+        if name not in POPULATION:
+            raise AgentError(unknown_name("parameter of the population", name, POPULATION))
+    return {**POPULATION, **(changes or {})}
+
+
 def behaviour_model(
     learner: Learner,
     *,
@@ -171,8 +185,11 @@ def behaviour_model(
         group: whether the population's means and spreads are inferred as well.
         population: parameter -> mean and sd on the real line; of the group's own prior where they
             are inferred (mean Normal(mean, sd), spread HalfNormal(sd)). `POPULATION` by default.
+
+    Raises:
+        AgentError: the population tells of an unknown parameter.
     """
-    prior = {**POPULATION, **(population or {})}
+    prior = checked_population(population)
     model = GraphicalModel()
     for name in learner.free:
         mean, sd = prior[name]

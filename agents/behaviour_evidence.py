@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.distributions import HalfNormal, Normal
 
-from aif_dcpc.agents.behaviour import POPULATION, Learner
+from aif_dcpc.agents.behaviour import Learner, checked_population
 from aif_dcpc.agents.behaviour_table import Behaviour
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.inference.errors import ConvergenceWarning
@@ -166,6 +166,9 @@ def compare(
         num_samples: draws for each subject.
         seed: of all draws.
 
+    Raises:
+        AgentError: the population tells of an unknown parameter.
+
     Warns:
         ConvergenceWarning: an estimate that may be off by more than a tenth of a nat.
     """
@@ -198,7 +201,8 @@ def compare_groups(
         seed: of all draws.
 
     Raises:
-        AgentError: a learner has nothing that could differ between subjects.
+        AgentError: a learner has nothing that could differ between subjects, or the population tells
+            of an unknown parameter.
 
     Warns:
         ConvergenceWarning: repetitions differ by more than a tenth of a nat (standard error).
@@ -224,7 +228,7 @@ def _of_each(
     seed: int,
 ) -> Tensor:
     """Ask for the log evidence of one learner after the other, `(learners, ...)` nats."""
-    prior = {**POPULATION, **(population or {})}
+    prior = checked_population(population)
     generator = torch.Generator().manual_seed(seed)
     found = []
     for learner in learners:

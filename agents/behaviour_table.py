@@ -71,15 +71,10 @@ class Behaviour:
         Subjects follow in the order in which they first occur, and all have as many trials.
 
         Raises:
-            AgentError: columns are missing, or subjects differ in the number of their trials.
+            AgentError: columns are missing, a choice is no whole number or an outcome no number, or
+                subjects differ in the number of their trials.
         """
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        arms = sum(name.startswith("win_") for name in rows[0]) if rows else 0
-        if arms < 2 or not {"subject", "choice"} <= set(rows[0]):
-            raise AgentError(
-                f"{path}: expected columns subject, choice, win_0, loss_0, win_1, loss_1 ..."
-            )
+        rows, arms = _rows_of(path)
         subjects: dict[str, list[Mapping[str, str]]] = {}
         for row in rows:
             subjects.setdefault(row["subject"], []).append(row)
@@ -88,10 +83,15 @@ class Behaviour:
 
         def outcomes(kind: str) -> list[Any]:
             names = [f"{kind}_{arm}" for arm in range(arms)]
-            of = [[[row[n] or "nan" for n in names] for row in t] for t in subjects.values()]
-            return np.array(of, float).tolist()
+            return [
+                [[_number(float, path, n, row[n] or "nan") for n in names] for row in trials]
+                for trials in subjects.values()
+            ]
 
-        choices = [[int(row["choice"]) for row in trials] for trials in subjects.values()]
+        choices = [
+            [_number(int, path, "choice", row["choice"]) for row in trials]
+            for trials in subjects.values()
+        ]
         return cls.from_arrays(
             {"choices": choices, "wins": outcomes("win"), "losses": outcomes("loss")}
         )
@@ -100,3 +100,37 @@ class Behaviour:
     def data(self) -> dict[str, Tensor]:
         """Clamp these: site -> `(B, *event)`."""
         return {name: getattr(self, name) for name in COLUMNS}
+
+
+def _rows_of(path: str | Path) -> tuple[list[dict[str, str]], int]:
+    """Read the lines of a table, and how many arms it tells of.
+
+    Raises:
+        AgentError: columns are missing, or there is no line.
+    """
+    with open(path, encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        columns = reader.fieldnames or ()
+        rows = list(reader)
+    arms = sum(name.startswith("win_") for name in columns)
+    shown = {f"{kind}_{arm}" for kind in ("win", "loss") for arm in range(arms)}
+    if not rows or arms < 2 or not {"subject", "choice", *shown} <= set(columns):
+        raise AgentError(
+            f"{path}: expected columns subject, choice, win_0, loss_0, win_1, loss_1 ..."
+        )
+    return rows, arms
+
+
+def _number(
+    kind: type[int] | type[float], path: str | Path, column: str, text: str | None
+) -> float:
+    """Read a number from a cell.
+
+    Raises:
+        AgentError: it holds something else.
+    """
+    try:
+        return kind(text or "")
+    except ValueError as error:
+        wanted = "a whole number" if kind is int else "a number"
+        raise AgentError(f"{path}: column {column}: expected {wanted}, found {text!r}.") from error

@@ -38,7 +38,7 @@ def belief_pictures(state: State, episode_length: int) -> dict[str, npt.NDArray[
     for name in state.conditioning.latent:
         if state.conditioning.site(name).period != 1:
             continue
-        shown = min(episode_length, MOST_SLICES)
+        shown = min(max(episode_length, 1), MOST_SLICES)
         values = state.constrained(name)[:, 0, -shown:].detach().double()
         for label, series in _parts(name, values):
             if len(found) < MOST_SITES:

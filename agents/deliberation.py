@@ -1,6 +1,7 @@
 """Planning in each world, and choosing among the policies that were judged."""
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from statistics import fmean
 from typing import Any
@@ -70,14 +71,15 @@ class Deliberation:
     def choose(self, plan: Plan, generator: torch.Generator, *, greedy: bool) -> int:
         """Index of one of the best policies, or of one drawn by the softmax of their scores."""
         score = self.score(plan)
-        best = score > score.max() - self.precision * TIED
+        best = score >= score.max() - self.precision * TIED
         weights = best.double() if greedy else score.softmax(0)
         return int(torch.multinomial(weights, 1, generator=generator))
 
     def _score(self, plan: Plan) -> Tensor:
         """ln habit - precision EFE of each policy, `(N,)` nats up to a constant."""
-        excess = (plan.expected_free_energy - plan.expected_free_energy.min()).double()
-        score = -self.precision * excess
+        efe = plan.expected_free_energy
+        excess = torch.where(efe == efe.min(), 0.0, efe - efe.min()).double()
+        score = torch.where(excess.isinf(), -math.inf, -self.precision * excess)
         return score if self.log_habit is None else score + self.log_habit(plan.first_actions)
 
     def scalars(self) -> dict[str, float]:

@@ -158,8 +158,11 @@ def joint_expected_free_energy(
         concentrations: modality -> `(O_m, S)`, of those that are being learned.
 
     Raises:
-        AgentError: as `expected_free_energy`; also for a modality that has no likelihood.
+        AgentError: as `expected_free_energy`; also for a modality that has no likelihood, or where
+            there is no modality.
     """
+    if not likelihoods:
+        raise AgentError("likelihoods: expected at least one modality, found none.")
     for name in [*log_preferences, *(concentrations or {})]:
         if name not in likelihoods:
             raise AgentError(f"modality {name!r} has no likelihood; there are {list(likelihoods)}.")

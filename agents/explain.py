@@ -74,7 +74,8 @@ class Explanation:
         page = Image.new("RGB", (WIDTH, HEIGHT), "white")
         pen = ImageDraw.Draw(page)
         shown = self.order()
-        excess = self.total - self.total.min()
+        excess = np.zeros_like(self.total)  # of equals, be they infinite
+        np.subtract(self.total, self.total.min(), out=excess, where=self.total > self.total.min())
         longest = max(float(excess[shown][np.isfinite(excess[shown])].max(initial=0.0)), 1e-9)
         for row, index in enumerate(shown):
             self._bar(pen, row * HEIGHT // SHOWN, index, excess[index] / longest)
@@ -97,27 +98,30 @@ def _short(name: str) -> str:
     return SHORT.get(name, name.replace("_", " "))
 
 
-def explanation_of(plan: Plan, chosen: int, names: Sequence[str] | None = None) -> Explanation:
+def explanation_of(
+    plan: Plan, chosen: int, names: Sequence[str] | None = None, *, first: int = 0
+) -> Explanation:
     """Lay out what a planner found.
 
     Args:
         plan: its candidates and their terms.
         chosen: index of the candidate that was taken.
         names: of Discrete actions; their numbers by default.
+        first: number of the first Discrete action, which the first name belongs to.
     """
     numbers = {name: plan.terms[name].double().numpy() for name in TERMS if name in plan.terms}
-    labels = [_label(policy.numpy(), names) for policy in plan.policies]
+    labels = [_label(policy.numpy(), names, first) for policy in plan.policies]
     return Explanation(labels, plan.expected_free_energy.double().numpy(), numbers, chosen)
 
 
-def explain(plan: Plan, names: Sequence[str] | None = None) -> str:
+def explain(plan: Plan, names: Sequence[str] | None = None, *, first: int = 0) -> str:
     """Write a table of the best policies' expected free energy and its terms, nats, a star at the best."""
-    return explanation_of(plan, plan.best, names).text()
+    return explanation_of(plan, plan.best, names, first=first).text()
 
 
-def _label(policy: npt.NDArray[np.generic], names: Sequence[str] | None) -> str:
+def _label(policy: npt.NDArray[np.generic], names: Sequence[str] | None, first: int) -> str:
     """Name a policy by its first actions."""
     if np.issubdtype(policy.dtype, np.floating):
         return " ".join(f"{x:.2f}" for x in policy[0].flatten().tolist())
     actions = [int(action) for action in policy[:4].flatten()]
-    return " ".join(str(a) if names is None else names[a] for a in actions)
+    return " ".join(str(a) if names is None else names[a - first] for a in actions)

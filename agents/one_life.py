@@ -8,7 +8,7 @@ life.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch.distributions import Bernoulli, Categorical, Distribution
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.inference import GraphicalModel, lag
 from aif_dcpc.inference.distributions.switched import switched
-from aif_dcpc.inference.model.graph import Lag, Site
+from aif_dcpc.inference.model.graph import Lag, Site, parent_name
 
 Kernel = Callable[..., Any]
 
@@ -27,13 +27,18 @@ Kernel = Callable[..., Any]
 def as_one_life(model: GraphicalModel, reset: str = "reset") -> GraphicalModel:
     """Return the model of many episodes, one after the other, where `model` is of one.
 
+    Conditionals of the model's own are kept where they are as exact in a life: those of global sites
+    whose readers stay what they are, and those that say what they read by an attribute `reset`, the
+    name of that input.
+
     Args:
         model: a model over time; one that has the input `reset` already is returned as it is.
         reset: name of the input that is 1 at the first slice of each episode, 0 elsewhere.
 
     Raises:
-        AgentError: for slow sites (`every(k)`), whose slices do not begin with an episode, and for
-            sites of an episode that are not finite.
+        AgentError: for slow sites (`every(k)`), whose slices do not begin with an episode, for sites
+            of an episode that are not finite, and for conditionals or a slice proposal of the
+            model's own that know one episode only.
     """
     if reset in model.sites:
         return model
@@ -43,10 +48,59 @@ def as_one_life(model: GraphicalModel, reset: str = "reset") -> GraphicalModel:
         _add(life, _over_episodes(site, reset))
     for name, module in model.modules_of_sites.items():
         life.modules_of_sites[name] = module
+    if model.slice_proposal is not None:
+        raise AgentError(
+            f"the model's slice proposal knows one episode only: leave it out, or give the model an "
+            f"input {reset!r} and write it for a life."
+        )
     for block, draw in model.conditionals.items():
-        if all(life.sites[name].scope == model.sites[name].scope for name in block):
-            life.add_conditional(block, draw)
+        _check_conditional(model, life, block, getattr(draw, "reset", None) == reset)
+        life.add_conditional(block, draw)
     return life
+
+
+def _check_conditional(
+    model: GraphicalModel, life: GraphicalModel, block: tuple[str, ...], reads_reset: bool
+) -> None:
+    """Refuse the draw of a block that is not exact in a life.
+
+    Raises:
+        AgentError: it does not read where episodes begin, and would have to.
+    """
+    if not reads_reset and not _is_as_in_one_episode(model, life, block):
+        raise AgentError(
+            f"the model's conditional of {', '.join(block)} knows one episode only, and what follows "
+            "in a life begins anew with each: leave it out, or let it read the input that tells where "
+            "episodes begin, and say so by an attribute `reset`, the name of that input."
+        )
+
+
+def _is_as_in_one_episode(
+    model: GraphicalModel, life: GraphicalModel, block: tuple[str, ...]
+) -> bool:
+    """Whether sites are global, and what reads them, and what that reads besides, stays what it is."""
+    readers = _through(model, block, model.children_of)
+    read = _through(
+        model, {*block, *readers}, lambda name: map(parent_name, model.sites[name].parents)
+    )
+    return (
+        all(model.sites[name].scope == "global" for name in block)
+        and all(model.sites[name].scope == life.sites[name].scope for name in {*readers, *read})
+        and all(model.sites[name].kernel is life.sites[name].kernel for name in readers)
+    )
+
+
+def _through(
+    model: GraphicalModel, names: Iterable[str], steps: Callable[[str], Iterable[str]]
+) -> set[str]:
+    """Names of random sites and inputs that a step leads to, or several through deterministic sites."""
+    found: set[str] = set()
+    ahead = list(names)
+    while ahead:
+        new = set(steps(ahead.pop())) - found
+        found |= new
+        ahead += [name for name in new if model.sites[name].kind == "deterministic"]
+    return {name for name in found if model.sites[name].kind != "deterministic"}
 
 
 def _add(model: GraphicalModel, site: Site) -> None:

@@ -145,7 +145,8 @@ def _log_odds(own: Mapping[str, Tensor], value: Tensor) -> Tensor:
 
 def _bounded(value: Tensor) -> Tensor:
     """Values below the best, at least `LOWEST`."""
-    return (value - value.max()).clamp_min(LOWEST).to(torch.get_default_dtype())
+    below = torch.where(value == value.max(), 0.0, value - value.max())
+    return below.clamp_min(LOWEST).to(torch.get_default_dtype())
 
 
 def _require_positive(name: str, values: Tensor) -> None:

@@ -271,7 +271,7 @@ def number_of(actions: Any, agent: str) -> int:
     """Return how many discrete actions there are, for an agent that can choose no others.
 
     Raises:
-        AgentError: the actions are of another kind.
+        AgentError: the actions are of another kind, or do not count from 0.
     """
     if isinstance(actions, int | np.integer):
         return int(actions)
@@ -279,5 +279,10 @@ def number_of(actions: Any, agent: str) -> int:
         raise AgentError(
             f"agent {agent!r} chooses among discrete actions, the environment has {actions}: choose "
             "an agent for such actions, or wrap the environment with a discretisation of them."
+        )
+    if actions.start != 0:
+        raise AgentError(
+            f"agent {agent!r} chooses among actions from 0 on, the environment has {actions}: wrap it "
+            "with gymnasium.wrappers.TransformAction, to add the start."
         )
     return int(actions.n)

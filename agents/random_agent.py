@@ -56,8 +56,10 @@ class RandomAgent(BaseAgent):
 
     def _any(self, number: int) -> npt.NDArray[Any]:
         """So many actions, `(number, *event)`."""
-        if self.num_actions:
-            return torch.randint(self.num_actions, (number,), generator=self.generator).numpy()
+        if isinstance(self.action_space, spaces.Discrete):
+            start = int(self.action_space.start)
+            which = torch.randint(self.num_actions, (number,), generator=self.generator)
+            return (which + start).numpy()
         low, high = _ends(self.action_space)
         share = torch.rand((number, *low.shape), generator=self.generator, dtype=torch.float64)
         drawn = low + (high - low) * share.numpy()
@@ -71,7 +73,8 @@ class RandomAgent(BaseAgent):
 def _ends(space: gymnasium.Space[Any]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Between which numbers each element of an action is drawn; whole ones are rounded down."""
     if isinstance(space, spaces.MultiDiscrete):
-        return np.zeros(space.shape), space.nvec.astype(np.float64)
+        start = space.start.astype(np.float64)
+        return start, start + space.nvec
     if isinstance(space, spaces.MultiBinary):
         return np.zeros(space.shape), np.full(space.shape, 2.0)
     assert isinstance(space, spaces.Box)

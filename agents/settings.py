@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import gymnasium
@@ -28,42 +29,51 @@ LEAST = {
 }
 
 
-def read_settings(settings: Mapping[str, Any], **own: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_settings(
+    settings: Mapping[str, Any], types: Mapping[str, type] = MappingProxyType({}), /, **own: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Split settings into those of every agent and an agent's own, each with its default.
 
     Args:
         settings: the agent's keys, and the engine's under "inference".
+        types: of own settings whose default is None, where another value has to be of one.
         own: the agent's own settings with their defaults, whose types they keep.
 
     Returns:
         keywords of `ActiveInferenceAgent`, and the agent's own settings.
 
     Raises:
-        AgentError: for an unknown key, or a value of another type or out of range.
+        AgentError: for an unknown key, or a value of another type, infinite or out of range.
     """
     given = dict(settings)
     engine = dict(given.pop("inference", {}))
     if engine.pop("update", "exact") != "exact":
         raise AgentError("agent setting inference.update must be 'exact'.")
     known = {**COMMON, **own}
+    usual = {**types, **_types_of(LEAST), **_types_of(known)}
     values = dict(known)
     for key, value in {**engine, **given}.items():
         if key not in known:
             raise AgentError(unknown_name("agent setting", key, known))
-        values[key] = _checked(key, value, known[key])
+        values[key] = _checked(key, value, usual.get(key))
     common = {key: values[key] for key in COMMON}
     return common, {key: values[key] for key in own}
 
 
-def _checked(key: str, value: Any, default: Any) -> Any:
-    """Return a value of the default's type, or, where that is None, of its least value's."""
-    usual = LEAST.get(key) if default is None else default
-    if value is None or usual is None:
+def _types_of(values: Mapping[str, Any]) -> dict[str, type]:
+    """Return the types of what is not None."""
+    return {key: type(value) for key, value in values.items() if value is not None}
+
+
+def _checked(key: str, value: Any, kind: type | None) -> Any:
+    """Return a value of a setting's type, if it has one; None stands for a choice of the agent's own."""
+    if value is None or kind is None:
         return value
-    kind = type(usual)
     fits = type(value) in (int, float) if kind is float else type(value) is kind
     if not fits:
         raise AgentError(f"agent setting {key} must be of type {kind.__name__}, not {value!r}.")
+    if kind is float and not math.isfinite(value):
+        raise AgentError(f"agent setting {key}={value}: expected a finite number.")
     if key in LEAST and not value >= LEAST[key]:
         raise AgentError(f"agent setting {key}={value}: expected at least {LEAST[key]}.")
     return kind(value)

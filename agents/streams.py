@@ -27,7 +27,7 @@ def _as_tensor(value: Any) -> Tensor:
     array = np.asarray(value)
     if np.issubdtype(array.dtype, np.integer) or array.dtype == bool:
         return torch.as_tensor(array.astype(np.int64))
-    return torch.as_tensor(array, dtype=torch.get_default_dtype())
+    return torch.tensor(array, dtype=torch.get_default_dtype())  # a world may go on using its own
 
 
 def require_finite(what: str, values: Any) -> None:

@@ -319,15 +319,15 @@ def action_spec(space: gymnasium.Space[Any]) -> TensorSpec:
     """The actions of an agent as torchrl has them.
 
     Raises:
-        AgentError: they are neither Discrete nor in a Box.
+        AgentError: they are neither Discrete, from 0 on, nor in a Box.
     """
-    if isinstance(space, gymnasium.spaces.Discrete):
+    if isinstance(space, gymnasium.spaces.Discrete) and space.start == 0:
         return Categorical(int(space.n))
     if isinstance(space, gymnasium.spaces.Box):
         kind = torch.from_numpy(np.zeros(0, space.dtype)).dtype
         low = torch.as_tensor(space.low)
         return Bounded(low, torch.as_tensor(space.high), shape=space.shape, dtype=kind)
-    raise AgentError(f"actions in {space}: expected Discrete actions or a Box.")
+    raise AgentError(f"actions in {space}: expected Discrete actions from 0 on, or a Box.")
 
 
 def _spec(value: Tensor) -> TensorSpec:

@@ -34,7 +34,7 @@ from aif_dcpc.inference.compiled_sweeps import CompiledSweeps
 from aif_dcpc.inference.errors import ConvergenceWarning, ModelError
 from aif_dcpc.inference.estimates import Estimates
 from aif_dcpc.inference.model.clamping import device_of
-from aif_dcpc.inference.model.conditioning import build_state, intervene, with_particles
+from aif_dcpc.inference.model.conditioning import build_state, intervene
 from aif_dcpc.inference.model.densities import log_joint, not_finite
 from aif_dcpc.inference.model.factor_graph import FactorGraph
 from aif_dcpc.inference.model.graph import GraphicalModel
@@ -56,7 +56,7 @@ from aif_dcpc.inference.sampler import Readout
 from aif_dcpc.inference.settings import check_integer, check_seed
 from aif_dcpc.inference.smc.append import append
 from aif_dcpc.inference.smc.recent import for_constants_alone, merge_window
-from aif_dcpc.inference.smc.starts import with_possible_start
+from aif_dcpc.inference.smc.starts import started_at, with_possible_start
 from aif_dcpc.inference.sweeping import Record, Swept, judged, make_moves, part_to_sweep, readout
 from aif_dcpc.misspelt import unknown_name
 
@@ -172,15 +172,13 @@ class DCPC(Estimates):
             )
             for name in filter(state.conditioning.latent.__contains__, self.moves):
                 site_passes(state, name, self.moves[name], self.options)
-            return with_particles(state, particles or {})
+            return started_at(state, particles or {}, self.generator)
 
     def _seed(self, device: torch.device, seed: int | None) -> None:
         """Make a generator if there is none on the device, or if a seed is given."""
-        kept = self.generator
         chosen = self.seed if seed is None else check_seed(seed)
-        if kept is None or seed is not None or kept.device.type != device.type:
-            kept = torch.Generator(device=device).manual_seed(chosen)
-        self.generator = kept
+        if self.generator is None or seed is not None or self.generator.device.type != device.type:
+            self.generator = torch.Generator(device=device).manual_seed(chosen)
 
     # -- sweeps ------------------------------------------------------------------------------------
 
@@ -305,7 +303,7 @@ class DCPC(Estimates):
         least = None if is_left else self._least_sweeps(state, start, adapt)
         looks = Looks.over(start, num_sweeps, self.warmup, least=least)
         if num_sweeps:
-            start = with_possible_start(start, source)
+            start = with_possible_start(start, source, is_drawn=state.origin == PRIOR)
         sweeps = partial(self._sweeps, num_sweeps, source, record, adapt, recent)
         made = sweeps(start, looks)
         if made.is_no_sample and least == LEAST_FIRST_SWEEPS:
@@ -369,6 +367,7 @@ class DCPC(Estimates):
         other = copy.copy(self)
         other.num_particles = num_particles
         other.update = "exact"
+        other._last = None  # a schedule of other moves
         return other
 
     # -- inside ------------------------------------------------------------------------------------
@@ -376,14 +375,14 @@ class DCPC(Estimates):
     def schedule(self, state: State) -> Schedule:
         """Choose the moves of a sweep, by what is latent and observed and the model supplies."""
         masks = tuple((name, mask.ndim) for name, mask in state.masks.items())
-        tempered = state.inverse_temperature is not None
         key = (
             state.conditioning.factor_graph,
             state.conditioning.latent,
             state.conditioning.intervened,
+            state.conditioning.partly_intervened,
             state.length,
             masks,
-            tempered,
+            state.inverse_temperature is None,
         )
         if self._last is None or self._last[0] != key:
             schedule = choose_schedule(

@@ -86,8 +86,10 @@ def _differentiable(state: State) -> tuple[Terms, Places]:
 
 
 def _loss(state: State, terms: Mapping[str, Tensor]) -> Tensor:
-    share = 1 / state.num_particles
-    return -share * torch.stack([term.sum() for term in terms.values()]).sum()
+    """Minus the log joint, averaged over particles and summed over data; a term may be alike for all."""
+    number = state.num_particles
+    totals = [term.sum() * (number / len(term)) for term in terms.values()]
+    return -1 / number * torch.stack(totals).sum()
 
 
 def _score(place: Tensor, gradient: Tensor | None, state: State) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.inference.errors import ClampError
+from aif_dcpc.inference.model.factor_graph import expand_trailing
 from aif_dcpc.inference.model.state import State
 
 
@@ -160,9 +161,9 @@ def with_batch(
 
     Args:
         state: gives the roles.
-        data: observed site -> `(B, *event)`.
+        data: observed site -> `(B, *event)`, in its own support.
         particles: latent site -> `(K, B, *event)`, unconstrained; they are brought to the state's
-            device.
+            device. A site that has data too keeps those where its mask says that it is seen.
         masks: observed site -> `(B,)` True where it is seen; elsewhere its value only has to be
             possible.
 
@@ -178,13 +179,17 @@ def with_batch(
     batch = next(iter(particles.values())).shape[1]
     weights = state.log_weights.new_zeros(state.num_particles, batch)
     ancestors = torch.arange(state.num_particles, device=weights.device)[:, None].expand_as(weights)
-    values = {
-        **{n: v[None] for n, v in data.items()},
-        **{n: v.to(weights.device) for n, v in particles.items()},
-    }
+    shown = {name: mask[None] for name, mask in (masks or {}).items()}
+    values = {n: v[None] for n, v in data.items()}
+    twice = shown.keys() & data.keys() & particles.keys()
+    seen = state.conditioning.unconstrain({n: values[n] for n in twice})
+    values |= {n: v.to(weights.device) for n, v in particles.items()}
+    for name, value in seen.items():
+        held = values[name]
+        values[name] = torch.where(expand_trailing(shown[name], held), value.to(held), held)
     return state.replace(
         values=values,
-        masks={name: mask[None] for name, mask in (masks or {}).items()},
+        masks=shown,
         log_weights=weights,
         ancestors=ancestors,
         cache={},

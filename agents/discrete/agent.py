@@ -8,7 +8,7 @@ the history, which is swept in full, and plans are made on the exact belief grap
 precision are learned (`pE`, `precision_prior`), every choice is evidence of both (see `own_choices`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -71,6 +71,7 @@ class DiscreteAgent(ActiveInferenceAgent):
             seed=seed,
         )
         self.latest: Plan | None = None
+        self.chances = torch.tensor(discrete.E)
         self.wanted = None if discrete.pC is None else [np.array(c) for c in discrete.pC]
         self.own: OwnChoices | None = None
         if discrete.pE is not None or precision_prior is not None:
@@ -83,10 +84,16 @@ class DiscreteAgent(ActiveInferenceAgent):
                 seed=seed,
             )
             self.deliberation.score = self._own_score
-        self.chances = torch.from_numpy(discrete.E)
         if self.wanted is not None:
             self.preferences = self._preferred()
         self.begin(seed=0)
+
+    def begin_batch(self, *, seeds: Sequence[int | None]) -> None:
+        """Begin episodes; what was planned in the first world is forgotten where one begins there."""
+        super().begin_batch(seeds=seeds)
+        if seeds[0] is not None:
+            self.latest = None
+            self.chances = torch.tensor(self.discrete.E)
 
     def infer_states(self, observation: Any) -> list[Floats]:
         """Take in one outcome of each modality; return beliefs about the factors, `(S_f,)` each.
@@ -120,7 +127,7 @@ class DiscreteAgent(ActiveInferenceAgent):
         self.latest = self.graph.plan(self.situation())
         value = -self.latest.expected_free_energy.double()
         self.chances = self.deliberation.score(self.latest).double().softmax(0)
-        return self.chances.numpy(), value.numpy()
+        return self.chances.numpy().copy(), value.numpy()
 
     def sample_action(self, *, greedy: bool = True) -> tuple[int, ...]:
         """Choose among policies and note the choice; returns the action of each factor."""
@@ -146,12 +153,12 @@ class DiscreteAgent(ActiveInferenceAgent):
     def habit(self) -> Floats:
         """Prior probability of each action, or its posterior mean, `(U,)`."""
         if self.own is None:
-            return self.discrete.E
+            return self.discrete.E.copy()
         found: Floats = self.own.draws("habit").double().mean(0).numpy()
         return found
 
     def prefer(self, observation: Any, times: float = 1.0) -> None:
-        """Learn to want an observation: add it to the counts `pC` so many times.
+        """Learn to want an observation: add it to the counts `pC` so many times, unless frozen.
 
         Told of what happens, the agent comes to prefer what it knows (Sajid et al. 2022, "Active
         inference, preference learning and adaptive behaviour"); told of what somebody else brings
@@ -162,7 +169,10 @@ class DiscreteAgent(ActiveInferenceAgent):
         """
         if self.wanted is None:
             raise AgentError("prefer: preferences are learned where the model has counts pC.")
-        for m, outcome in enumerate(self._outcomes(observation)):
+        outcomes = self._outcomes(observation)
+        if self.frozen:
+            return
+        for m, outcome in enumerate(outcomes):
             self.wanted[m][outcome] += times
         self.preferences = self._preferred()
 
@@ -193,7 +203,11 @@ class DiscreteAgent(ActiveInferenceAgent):
         """Everything needed to go on bit for bit."""
         own = None if self.own is None else self.own.state_dict()
         wanted = None if self.wanted is None else [torch.from_numpy(c.copy()) for c in self.wanted]
-        return {**super().state_dict(), "own": own, "wanted": wanted}
+        latest: dict[str, Any] | None = None
+        if self.latest is not None:
+            latest = {**vars(self.latest), "terms": dict(self.latest.terms)}
+        planned = {"latest": latest, "chances": self.chances.clone()}
+        return {**super().state_dict(), "own": own, "wanted": wanted, **planned}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave."""
@@ -203,3 +217,8 @@ class DiscreteAgent(ActiveInferenceAgent):
         if self.wanted is not None:
             self.wanted = [np.array(c) for c in state["wanted"]]
             self.preferences = self._preferred()
+        latest = state.get("latest")  # what was stored before plans were kept has none
+        self.latest = None if latest is None else Plan(**latest)
+        self.chances = torch.tensor(self.discrete.E)
+        if "chances" in state:
+            self.chances = state["chances"].clone()

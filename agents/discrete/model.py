@@ -67,7 +67,7 @@ class DiscreteModel:
     def __post_init__(self) -> None:
         for letter in ("A", "B", "C", "D", "pA", "pB", "pC", "pD"):
             given = getattr(self, letter)
-            arrays = None if given is None else tuple(np.asarray(x, float) for x in given)
+            arrays = None if given is None else tuple(np.array(x, float) for x in given)
             object.__setattr__(self, letter, arrays)
         every = range(len(self.B))
         self._default("A_dependencies", tuple(tuple(every) for _ in self.A))
@@ -75,14 +75,34 @@ class DiscreteModel:
         self._default("C", tuple(np.zeros(len(table)) for table in self.A))
         self._default("D", tuple(np.full(n, 1 / n) for n in self.num_states))
         self._default("E", np.full(self.num_actions, 1 / self.num_actions))
-        object.__setattr__(self, "E", np.asarray(self.E, float))
+        object.__setattr__(self, "E", np.array(self.E, float))
         if self.pE is not None:
-            object.__setattr__(self, "pE", np.asarray(self.pE, float))
+            object.__setattr__(self, "pE", np.array(self.pE, float))
+        self._check_numbers()
         self._check()
 
     def _default(self, name: str, value: Any) -> None:
         if getattr(self, name) is None:
             object.__setattr__(self, name, value)
+
+    def _check_numbers(self) -> None:
+        """Refuse more or fewer arrays than modalities or factors, and factors that are read but unknown."""
+        sizes = {"A": len(self.A), "B": len(self.B)}
+        of = {"C": "A", "D": "B", "pA": "A", "pB": "B", "pC": "A", "pD": "B"}
+        reads = {"A_dependencies": "A", "B_dependencies": "B"}
+        for name, like in {**of, **reads}.items():
+            given = getattr(self, name)
+            if given is not None and len(given) != sizes[like]:
+                raise AgentError(
+                    f"{name}: expected {sizes[like]} entries, as many as {like} has, found {len(given)}."
+                )
+        for name in reads:
+            for n, factors in enumerate(getattr(self, name)):
+                if not set(factors) <= set(range(len(self.B))):
+                    raise AgentError(
+                        f"{name}[{n}]: expected factors from 0 to {len(self.B) - 1}, found "
+                        f"{list(factors)}."
+                    )
 
     def _check(self) -> None:
         """Refuse arrays that do not fit."""
@@ -132,13 +152,17 @@ class DiscreteModel:
 
     # -- the graph ---------------------------------------------------------------------------------
 
-    def graphical_model(self) -> GraphicalModel:
-        """Declare one episode: sites `s_f` and `o_m`, input `u`, learned tables A_m, B_f, D_f."""
+    def graphical_model(self, reset: str = RESET) -> GraphicalModel:
+        """Declare one episode: sites `s_f` and `o_m`, input `u`, learned tables A_m, B_f, D_f.
+
+        Args:
+            reset: name that an agent gives to the input that tells where episodes begin.
+        """
         model = GraphicalModel()
         model.add_input(ACTION)
         for letter, child in (("A", "o"), ("B", "s"), ("D", "s")):
             for n, counts in enumerate(getattr(self, f"p{letter}") or ()):
-                self._add_table(model, letter, n, counts, f"{child}_{n}")
+                self._add_table(model, letter, n, counts, f"{child}_{n}", reset)
         for f in range(len(self.B)):
             self._add_state(model, f)
         for m, table in enumerate(self.A):
@@ -149,7 +173,7 @@ class DiscreteModel:
         return model
 
     def _add_table(
-        self, model: GraphicalModel, letter: str, n: int, counts: Floats, child: str
+        self, model: GraphicalModel, letter: str, n: int, counts: Floats, child: str, reset: str
     ) -> None:
         """Add a learned table, drawn exactly by its counts."""
         prior = _rows_first(counts).clamp_min(1e-6)
@@ -163,9 +187,8 @@ class DiscreteModel:
         reads = (self.A_dependencies if letter == "A" else self.B_dependencies) or ()
         rows = () if letter == "D" else tuple(f"s_{f}" for f in reads[n])
         stride = prod(self.num_controls[n + 1 :])
-        table = _CountedTable(
-            name, child, rows, letter, prior, stride if letter == "B" else 1, self._width(n)
-        )
+        stride = stride if letter == "B" else 1
+        table = _CountedTable(name, child, rows, letter, prior, stride, self._width(n), reset)
         model.add_conditional((name,), table)
 
     def _width(self, f: int) -> int:
@@ -240,6 +263,7 @@ class _CountedTable:
         letter: "A", "B" or "D": outcomes of every slice, later states, or first states of episodes.
         prior: `(*rows, M)`.
         stride, width: the action of the factor is (u // stride) % width.
+        reset: name of the input that is 1 where an episode begins, in a model of a whole life.
     """
 
     site: str
@@ -249,6 +273,7 @@ class _CountedTable:
     prior: Tensor
     stride: int
     width: int
+    reset: str
 
     def __call__(
         self, values: Mapping[str, Tensor], generator: torch.Generator
@@ -272,8 +297,8 @@ class _CountedTable:
         now = values[self.child].long()
         begins = torch.zeros_like(now[:1], dtype=torch.bool)
         begins[..., :1] = True
-        if RESET in values:
-            begins = begins | (values[RESET] > 0)
+        if self.reset in values:
+            begins = begins | (values[self.reset] > 0)
         rows = [values[name].long() for name in self.rows]
         if self.letter == "A":
             return now, rows, torch.ones_like(begins)

@@ -101,18 +101,19 @@ class ObservedAgent(BaseAgent):
         self.world = World(self.transitions, num_particles=num_particles, novel=novel)
         self.prediction = Prediction(self.transitions, self.world)
         self.drawn = [self._new_draw()]
-        self.values: dict[bool, Floats] = {
-            True: np.zeros(num_states),
-            False: np.zeros(num_states),
-        }
+        self.values: dict[bool, Floats] = {it: np.zeros(num_states) for it in (True, False)}
         self.steps_at_inference = 0
         self.lengths = EpisodeLengths()
-        self.memory = MemoryCheck()
         self.states: Ints = np.zeros(1, np.int64)
         self.actions: Ints = np.zeros(1, np.int64)
+        self._forget_plans(num_states)
+
+    def _forget_plans(self, num_states: int) -> None:
+        """Begin with nothing planned, nothing to report, and nothing remembered of past states."""
+        self.memory = MemoryCheck()
         self.scalars: dict[str, float] = {}
-        self.immediate: Floats = np.zeros(num_states * num_actions)
-        self.told: Floats = np.zeros(num_states * num_actions)
+        self.immediate: Floats = np.zeros(num_states * self.num_actions)
+        self.told: Floats = np.zeros(num_states * self.num_actions)
         self.told_ahead: Floats = np.zeros(num_states)
         self.ahead: Steps | None = None
         self.costs: Floats = np.zeros(0)
@@ -379,6 +380,7 @@ class ObservedAgent(BaseAgent):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave."""
         super().load_state_dict(state)
+        self._forget_plans(len(self.told_ahead))
         self.transitions.load_state_dict(state["transitions"])
         self.outcomes.load_state_dict(state["outcomes"])
         self.world.load_state_dict(state["world"])

@@ -43,7 +43,7 @@ def read(settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         AgentError: a setting does not fit.
     """
-    common, own = read_settings(settings, **DEFAULTS)
+    common, own = read_settings(settings, {"reward_scale": float}, **DEFAULTS)
     check_ranges(own, RANGES)
     engine = {key: common[key] for key in ("num_particles", "num_sweeps", "precision")}
     return {**engine, **own}

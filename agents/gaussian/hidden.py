@@ -102,7 +102,13 @@ class HiddenLinear(Linear):
 
 @dataclass
 class HiddenWeights(WeightsGivenSeries):
-    """Draw weights and noise given each particle's own series, summed anew, since all of it may have moved."""
+    """Draw weights and noise given each particle's own series, summed anew, since all of it may have moved.
+
+    Attributes:
+        held: whether new slices leave weights and noise as they are, since nothing is learned.
+    """
+
+    held: bool = field(default=False, init=False)
 
     def _summed(self, series: Mapping[str, Tensor], shared: bool) -> Summed:
         return Summed.of(series, self.linear, self._sums(series, 0, shared))
@@ -127,7 +133,7 @@ class NextPosition:
     """One more slice: positions drawn given what is seen, with weights integrated out, then these.
 
     Positions drawn under weights of the past would follow them wherever they are not yet known, and
-    the next weights these positions.
+    the next weights these positions. Where weights are held, they are drawn under these.
     """
 
     conditional: HiddenWeights
@@ -158,13 +164,15 @@ class NextPosition:
         for name in ("reset", "ended"):
             told = observation[name][None, :, None].to(values[name])
             longer[name] = torch.cat([values[name], told], 2)
+        if self.conditional.held:
+            return {X: longer[X]}, log_weights
         learned = self.conditional({**values, **longer}, generator)
         return {X: longer[X], **learned}, log_weights
 
     def _predicted(
         self, values: Mapping[str, Tensor], observation: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Mean and variance of the next positions, weights integrated out, `(K, B, D)`."""
+        """Mean and variance of the next positions, weights integrated out or held, `(K, B, D)`."""
         x = values[X]
         past = x[:, :, -2:] if x.shape[2] > 1 else torch.cat([x, x], 2)
         action = values["action"]
@@ -176,17 +184,17 @@ class NextPosition:
         )
         told = [observation[name][None, :, None] for name in ("reset", "ended")]
         told[0] = told[0] + begins
-        posterior = self.conditional.posterior(
-            values, shared=values[self.linear.block[0]].shape[1] == 1
-        )
-        weights = posterior.mean.expand(len(x), 1, *posterior.mean.shape[-2:])
-        noise = values[self.linear.block[1]]
-        inputs = self.linear.inputs(
-            past[:, :, -1:], past[:, :, :1], actions[:, :, -1:], actions[:, :, :1]
-        )
-        phi = self.linear.features(inputs)[:, :, 0]
-        unknown = (phi[..., None, :] @ posterior.whitening.mT).square().sum((-2, -1))[..., None]
-        spread = noise * (1 + unknown)
+        weights, noise = (values[name] for name in self.linear.block)
+        spread = noise
+        if not self.conditional.held:
+            posterior = self.conditional.posterior(values, shared=weights.shape[1] == 1)
+            weights = posterior.mean.expand(len(x), 1, *posterior.mean.shape[-2:])
+            inputs = self.linear.inputs(
+                past[:, :, -1:], past[:, :, :1], actions[:, :, -1:], actions[:, :, :1]
+            )
+            phi = self.linear.features(inputs)[:, :, 0]
+            unknown = (phi[..., None, :] @ posterior.whitening.mT).square().sum((-2, -1))
+            spread = noise * (1 + unknown[..., None])
         law = self.linear.next(
             past[:, :, -1:],
             past[:, :, :1],
@@ -296,14 +304,18 @@ class WholeState:
         return (self.linear.features.num_inputs - 2 * self.linear.num_positions) // 2
 
     def state(self, values: Mapping[str, Tensor]) -> Tensor:
-        """Return z in the last slice, `(K, D_z)`."""
-        x = values[X][:, 0]
-        now = x[:, -1]
-        actions = self.linear.actions(values["action"][:, 0])
-        begins = bool(values["reset"][0, 0, -1] > 0) or x.shape[1] == 1
-        gained = torch.zeros_like(now) if begins else now - x[:, -2]
-        before = 0 * actions[:, -1] if begins else actions[:, -2]
-        return torch.cat([now, gained, before.expand(len(now), -1)], -1)
+        """Return z in the last slice of the first world, `(K, D_z)`."""
+        return self.states(values)[:, 0]
+
+    def states(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Return z in the last slice of every world, `(K, B, D_z)`."""
+        x = values[X]
+        now = x[:, :, -1]
+        actions = self.linear.actions(values["action"])
+        begins = (values["reset"][:, :, -1:] > 0) | (x.shape[2] == 1)
+        gained = torch.where(begins, 0.0, now - x[:, :, -2:][:, :, 0])
+        before = torch.where(begins, 0.0, actions[:, :, -2:][:, :, 0])
+        return torch.cat([now, gained, before.expand(len(now), -1, -1)], -1)
 
     def weights(self, learned: Tensor) -> Tensor:
         """Return weights of all of z `(K, F, D_z)`, of those that are learned `(K, F, D)`."""

@@ -29,7 +29,7 @@ class GaussianJudge:
         wish: log preference of states and actions; None where rewards are learned and preferred.
         reward_scale: nats a unit of reward is worth.
         draws: how many particles' weights are looked at.
-        novelty: whether what is learned about the weights counts.
+        novelty: whether what is learned about the weights counts, where the agent is not frozen.
         resolution: how finely states are looked at for that, in units of their changes.
         attained: of the preference, which bounds what knowledge is worth.
     """
@@ -52,7 +52,7 @@ class GaussianJudge:
         features, state, all_weights, all_noise = self._whole(situation.state, weights, noise)
         futures = imagine(features, state, actions, all_weights, all_noise, situation.generator)
         each = self._log_preference(situation, futures, actions)
-        found = self._novelty(futures)
+        found = self._novelty(futures, learns=self.novelty and not situation.frozen)
         if self.wish is not None:
             beyond = self.attained.beyond(_at_rest(self.wish, futures.states, actions.shape[-1]))
             each = torch.where(beyond, self.attained.final, each)
@@ -74,7 +74,7 @@ class GaussianJudge:
         linear = self.world.learned["state"].linear
         present = self._present(state)
         number = linear.features.num_inputs - present.shape[-1]
-        for value, over in zip(_at_rest(self.wish, present, number), ended, strict=False):
+        for value, over in zip(_at_rest(self.wish, present, number), ended, strict=True):
             self.attained.note(float(value), ended=bool(over))
 
     def _present(self, state: State) -> Tensor:
@@ -94,10 +94,10 @@ class GaussianJudge:
         summed = self.world.learned["state"].last
         return None if summed is None else summed.regression
 
-    def _novelty(self, futures: Futures) -> Tensor:
+    def _novelty(self, futures: Futures, *, learns: bool) -> Tensor:
         """What the states tell about the weights that they follow from, by its use, `(N, H)` nats."""
         posterior = self._posterior()
-        if not self.novelty or posterior is None:
+        if not learns or posterior is None:
             return torch.zeros(futures.features.shape[:2])
         return by_use(novelty(posterior, futures.features, self.resolution))
 
@@ -150,7 +150,7 @@ class HiddenJudge(GaussianJudge):
     whole: WholeState
 
     def _present(self, state: State) -> Tensor:
-        return self.whole.state(state.natural).mean(0, keepdim=True)
+        return self.whole.states(state.natural).mean(0)
 
     def _whole(
         self, state: State, weights: Tensor, noise: Tensor

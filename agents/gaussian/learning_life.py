@@ -10,10 +10,10 @@ from torch import Tensor
 
 from aif_dcpc.agents.gaussian.evidence import ROWS, fit_shape, scales_of
 from aif_dcpc.agents.gaussian.features import Features, Scales, Shape
-from aif_dcpc.agents.gaussian.hidden import SEEN, X
+from aif_dcpc.agents.gaussian.hidden import SEEN, HiddenWeights, X
 from aif_dcpc.agents.gaussian.linear import Linear
 from aif_dcpc.agents.gaussian.model import World
-from aif_dcpc.agents.life import Life
+from aif_dcpc.agents.life import Life, Streams
 from aif_dcpc.inference import State
 
 FIRST = 2  # slices before scales are first looked at
@@ -47,10 +47,17 @@ class LearningLife(Life):
         self.growth = growth
         self.next_look = FIRST
 
+    def observe(self, streams: Streams) -> State:
+        """Append what is seen, `(B, *shape)`, and sweep the history; returns the cloud."""
+        for conditional in self.world.learned.values():
+            if isinstance(conditional, HiddenWeights):
+                conditional.held = self.frozen
+        return super().observe(streams)
+
     def _swept(self, state: State) -> State:
         """Draw the weights given the whole life; a frozen life keeps those that it has."""
         if self.frozen:
-            return state
+            return super()._swept(state) if X in self.engine.model.sites else state
         if state.length >= self.next_look:
             self._look(state)
             state = self._redrawn(state) if X in self.engine.model.sites else state

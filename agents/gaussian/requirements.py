@@ -46,7 +46,7 @@ def read(settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         AgentError: a setting does not fit.
     """
-    common, own = read_settings(settings, **DEFAULTS)
+    common, own = read_settings(settings, {"preference": str}, **DEFAULTS)
     check_ranges(own, RANGES)
     if own["preference"] is not None:
         find_wish(own["preference"])

@@ -22,7 +22,6 @@ from aif_dcpc.agents.planners.finite_reading import Reading, Tables
 from aif_dcpc.inference.model.factor_graph import Argument
 
 REMEMBERED = 64  # beliefs that are carried along, of as many worlds
-RESET = "reset"  # name of the input that is 1 where an episode begins
 Key = tuple[bytes, ...]
 
 
@@ -113,7 +112,7 @@ class FilteredBelief:
         A series of more slices than `state.last` leaves has not been cut, nor one of fewer.
         """
         state = self.reading.state
-        resets = state.values.get(RESET)
+        resets = state.values.get(self.reading.situation.reset)
         if resets is not None:
             found = torch.nonzero(resets[0, 0].flatten() > 0)
             return int(found[-1]) if len(found) else None

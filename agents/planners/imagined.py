@@ -19,6 +19,7 @@ import math
 import torch
 from torch import Tensor
 
+from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.planners.protocol import Preference, Situation
 from aif_dcpc.inference.model.graph import Lag
 
@@ -33,7 +34,15 @@ def imagined_terms(situation: Situation, policies: Tensor) -> dict[str, Tensor]:
     Returns:
         the terms of each step, `(N, H)` nats: "risk", "ambiguity", "information_gain", "novelty" and
             "neg_expected_log_preference".
+
+    Raises:
+        AgentError: no site has a preference.
     """
+    if not situation.preferences:
+        raise AgentError(
+            "imagined futures are judged by the sites that are preferred, and there is none: name one "
+            "with preferences={SITE: LOG_PREFERENCE}."
+        )
     sites = list(situation.preferences)
     told = [name for name in sites if not _is_read_later(situation, name)]
     found = situation.engine.imagine(

@@ -74,6 +74,8 @@ class Situation:
         generator: source of all randomness.
         history: the cloud over the running episode with its weights, if the agent has it: what a
             filter reads, where `state` holds only the slices that the next one reads.
+        reset: name of the input that is 1 where an episode begins, if the model has it.
+        frozen: whether the agent learns nothing across episodes.
     """
 
     engine: DCPC
@@ -83,6 +85,8 @@ class Situation:
     preferences: Mapping[str, Preference]
     generator: torch.Generator
     history: State | None = None
+    reset: str = "reset"
+    frozen: bool = False
 
     def over_history(self) -> "Situation":
         """Return the same situation with all of the running episode, for what filters it."""

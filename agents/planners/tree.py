@@ -77,7 +77,7 @@ class SampledTree:
     actions: Tensor | None = None
 
     def __post_init__(self) -> None:
-        for name in ("horizon", "outcomes", "max_nodes"):
+        for name in ("horizon", "outcomes", "max_nodes", "particles"):
             if getattr(self, name) < 1:
                 raise AgentError(
                     f"sampled tree: {name} is at least 1, found {getattr(self, name)}."

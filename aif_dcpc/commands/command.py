@@ -8,7 +8,7 @@ anything to save leaves without a trace.
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from aif_dcpc.errors import ConfigError, UserError, told
 from aif_dcpc.interruption import exit_code, stopping_at_once
+from aif_dcpc.misspelt import unknown_name
 from aif_dcpc.notes import note
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ NO_MEMORY = (
 SWEEP_NOTE = "multirun.yaml"  # that Hydra writes before the first job
 SWEEP_PLACES = ("runs/sweeps", "runs")  # made for sweeps, the inner one first
 HELP = ("--help", "-h", "help")
+FAMILIES = {
+    "aif_dcpc.agents.errors": "AgentError",
+    "aif_dcpc.envs.errors": "EnvironmentError_",
+}  # module -> error beside `UserError` whose message is a sentence for the user
 
 
 def run_command(config_name: str, job: Job) -> None:
@@ -152,18 +157,38 @@ def run_script(main: Callable[[], None]) -> None:
     """Run the main function of an experiment: what a user can get wrong is one sentence here too, and so is Ctrl-C.
 
     Raises:
-        SystemExit: 2 after a `UserError`, 130 after an interruption.
+        SystemExit: 2 after a `UserError` or an error of an agent or an environment, 130 after an
+            interruption.
     """
     try:
         main()
-    except UserError as error:
-        fail(error)
     except KeyboardInterrupt:
         print("interrupted.", file=sys.stderr, flush=True)
         raise SystemExit(130) from None
+    except Exception as error:
+        if not isinstance(error, (UserError, *_families())):
+            raise
+        fail(error)
 
 
-def fail(error: UserError) -> NoReturn:
+def _families() -> list[type[Exception]]:
+    """Return the errors in `FAMILIES` of the parts that are loaded: no other part can have raised one."""
+    loaded = [module for module in FAMILIES if module in sys.modules]
+    return [getattr(sys.modules[module], FAMILIES[module]) for module in loaded]
+
+
+def check_names(kind: str, names: Iterable[str], known: Collection[str]) -> None:
+    """Refuse a name of a command line that is not known.
+
+    Raises:
+        ConfigError: with the closest match, and all that are known.
+    """
+    for name in names:
+        if name not in known:
+            raise ConfigError(unknown_name(kind, name, known))
+
+
+def fail(error: Exception) -> NoReturn:
     """Print the sentence and leave with exit code 2."""
     print(f"error: {error}", file=sys.stderr, flush=True)
     raise SystemExit(2)

@@ -12,6 +12,7 @@ run that was interrupted, and several may work on different methods at a time.
     Path("runs/comparison")).run(["vae"])
 """
 
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -52,6 +53,8 @@ class Protocol:
         tuning_seconds, final_seconds: processor time of one run.
         hold_out: training images that stand in for the test images while settings are chosen.
         criterion: the number by which a setting is chosen; lower is better.
+        changes: what else a line depends on, `name=value` with spaces between; None as usual. Lines
+            of other changes are not taken.
     """
 
     experiment: str
@@ -65,6 +68,7 @@ class Protocol:
     final_seconds: float = 120.0
     hold_out: int = 1000
     criterion: str = "neg_log_marginal"
+    changes: str | None = None
 
 
 def evaluations(*, tuning: Sequence[str], final: Sequence[str]) -> Measure:
@@ -117,13 +121,22 @@ class Comparison:
 
     def time(self) -> None:
         """Processor seconds of a learning step of every method, the quickest of some rounds in turn."""
-        if len(self.results.rows(stage="timing")) == len(self.protocol.methods):
+        if set(self.protocol.methods) <= self._step_seconds().keys():
             return
         loops = {method: _loop(self._train(method, (), 0)) for method in self.protocol.methods}
         rounds = [{method: _seconds(loop) for method, loop in loops.items()} for _ in range(ROUNDS)]
         for method in loops:
             quickest = {"step_seconds": min(found[method] for found in rounds)}
-            self.results.once({"stage": "timing", "method": method}, partial(dict, quickest))
+            key = {"stage": "timing", "method": method, "changes": self.protocol.changes}
+            self.results.once(key, partial(dict, quickest))
+
+    def _step_seconds(self) -> dict[str, float]:
+        """Method -> seconds of a learning step, the first that were measured; others may have timed as well."""
+        found: dict[str, float] = {}
+        for row in self.results.rows(stage="timing"):
+            if row.get("changes") == self.protocol.changes:
+                found.setdefault(row["method"], row["step_seconds"])
+        return found
 
     def tune(self, method: str) -> Sequence[str]:
         """The best of a method's settings by the criterion, on held-out training images."""
@@ -152,6 +165,7 @@ class Comparison:
             "setting": " ".join(setting),
             "seed": seed,
             "seconds": seconds,
+            "changes": self.protocol.changes,
         }
 
     def _once(self, key: Row, setting: Sequence[str], *more: str) -> Row:
@@ -163,6 +177,7 @@ class Comparison:
             number,
             key["seed"],
             f"{key['seconds']:g}",
+            *re.findall(r"[\w.]+", key["changes"] or ""),
         )
         place = self.folder / "-".join(map(str, words))
         row = self.results.once(key, partial(self._learn, key, place, [*setting, *more]))
@@ -172,7 +187,7 @@ class Comparison:
 
     def _learn(self, key: Row, place: Path, overrides: Sequence[str]) -> Row:
         """Learn for the key's seconds, and measure; a run that broke down says why."""
-        timed = self.results.rows(stage="timing", method=key["method"])[0]["step_seconds"]
+        timed = self._step_seconds()[key["method"]]
         steps, saving = (max(1, round(seconds / timed)) for seconds in (key["seconds"], SAVE_EVERY))
         given = [
             *overrides,

@@ -88,7 +88,7 @@ def seconds(step: Step, state: State, repeats: int, device: str) -> float:
 def _now(device: str) -> float:
     if device == "cpu":
         return time.process_time()
-    torch.cuda.synchronize()
+    torch.cuda.synchronize(device)
     return time.perf_counter()
 
 

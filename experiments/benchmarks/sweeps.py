@@ -92,7 +92,7 @@ def median_seconds(
 
     Processor time on a CPU, wall time on a GPU.
     """
-    clock = time.perf_counter if device == "cuda" else time.process_time
+    clock = time.process_time if device == "cpu" else time.perf_counter
     times: list[list[float]] = [[] for _ in runs]
     for run in runs:
         run()
@@ -108,8 +108,8 @@ def median_seconds(
 
 
 def _finish(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
+    if device != "cpu":
+        torch.cuda.synchronize(device)
 
 
 def floor(state: State) -> None:
@@ -186,8 +186,8 @@ def _peak_of_this_process(length: int, batch: int, window: int, device: str) -> 
     model, data = state_space(length, batch, device)
     engine = DCPC(model, num_particles=PARTICLES, window=window, warmup=2)
     engine.run(engine.init(data, seed=0), 8)
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated(device) / 2**20
     peak = next(
         line
         for line in Path("/proc/self/status").read_text().splitlines()

@@ -70,12 +70,19 @@ def epoch_seconds(asked: Asked) -> tuple[float, float]:
 
 
 def measured(asked: Asked, processes: int) -> tuple[float, float]:
-    """Seconds of an epoch on so many processes, each started afresh, of the slower one."""
+    """Seconds of an epoch on so many processes, each started afresh, of the slower one.
+
+    Raises:
+        SystemExit: they failed, and what they had to say is told.
+    """
     own = ["-m", "aif_dcpc.experiments.benchmarks.team", "--once", json.dumps(vars(asked))]
     launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
     words = [sys.executable, *(launcher if processes > 1 else []), *own]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        print(done.stderr, end="", file=sys.stderr, flush=True)
+        raise SystemExit(done.returncode)
     found = [json.loads(pair) for pair in re.findall(r"\[.*?\]", done.stdout)]  # lines may have met
     return max(clock for clock, _ in found), max(processor for _, processor in found)
 

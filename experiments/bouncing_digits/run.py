@@ -30,6 +30,7 @@ from aif_dcpc.experiments.bouncing_digits.scoring import (
     prediction_scores,
     reconstruction_scores,
 )
+from aif_dcpc.files import atomic
 from aif_dcpc.image_runs.data import load_images, unit
 from aif_dcpc.inference import DCPC, GraphicalModel
 from aif_dcpc.inference.learning import Learner
@@ -164,9 +165,12 @@ def appearance(model: GraphicalModel, train: Tensor, args: argparse.Namespace) -
         known = torch.load(args.appearance, weights_only=True)
         model.load_state_dict(known["parameters"])
         return torch.as_tensor(known["what"])
+    if args.appearance:
+        args.appearance.parent.mkdir(parents=True, exist_ok=True)
     what = learn(model, train, args)
     if args.appearance:
-        torch.save({"parameters": model.state_dict(), "what": what}, args.appearance)
+        with atomic(args.appearance) as file:
+            torch.save({"parameters": model.state_dict(), "what": what}, file)
     return what
 
 

@@ -5,8 +5,9 @@
 `tune` tries each method's five settings for `--tune-minutes`; the one whose samples come closest
 (KID, mean of both ways to sample) to training images that nothing learned from is taken. `run`
 learns with it for `--cpu-minutes` and measures samples against the test images. Every finished
-trial or run is one line of `--results`; a second call skips what is there and goes on, a longer
-budget starts new runs. `table` and `figure` need the lines and the pictures of samples alone.
+trial or run is one line of `--results`; a second call skips what is there and goes on, another
+budget or other sizes start new runs. `table` and `figure` need the lines and the pictures of samples
+alone.
 """
 
 import argparse
@@ -25,6 +26,14 @@ from aif_dcpc.results import Results, Row
 HERE = Path(__file__).parent
 TUNING_SEED = 100
 STEPS = ("tune", "run", "table", "figure")
+SIZES = (
+    "train_images",
+    "batch_size",
+    "samples",
+    "held_out",
+    "sweeps",
+    "classifier_steps",
+)  # flags that every line depends on
 
 
 def comparison(asked: argparse.Namespace, results: Results) -> Comparison:
@@ -39,7 +48,7 @@ def comparison(asked: argparse.Namespace, results: Results) -> Comparison:
     if asked.train_images > len(learning.train):
         raise ConfigError(f"--train-images {asked.train_images}: at most {len(learning.train)}.")
     measure = Measure(data, asked.out, steps=asked.classifier_steps)
-    results.once({"stage": "floor"}, lambda: floor(asked, measure))
+    results.once({"stage": "floor", "changes": changes(asked)}, lambda: floor(asked, measure))
     budget = [f"images.train_images={asked.train_images}", f"images.batch_size={asked.batch_size}"]
     protocol = Protocol(
         experiment="cifar10_subset",
@@ -53,8 +62,16 @@ def comparison(asked: argparse.Namespace, results: Results) -> Comparison:
         final_seconds=60 * asked.cpu_minutes,
         hold_out=len(data.train) - len(learning.train),
         criterion="kid",
+        changes=changes(asked),
     )
     return Comparison(protocol, results, asked.out)
+
+
+def changes(asked: argparse.Namespace) -> str | None:
+    """The sizes that are not the defaults, `name=value` with spaces between; None where all of them are."""
+    usual = arguments(["table"])
+    other = [name for name in SIZES if getattr(asked, name) != getattr(usual, name)]
+    return " ".join(f"{name}={getattr(asked, name)}" for name in other) or None
 
 
 def floor(asked: argparse.Namespace, measure: Measure) -> Row:
@@ -128,7 +145,8 @@ def main(given: list[str] | None = None) -> None:
     running = comparison(asked, results) if {"tune", "run"} & set(asked.steps) else None
     for step in asked.steps:
         if step == "table":
-            print(table(results, Budget(60 * asked.tune_minutes, 60 * asked.cpu_minutes)))
+            budget = Budget(60 * asked.tune_minutes, 60 * asked.cpu_minutes)
+            print(table(results, budget, changes(asked)))
         elif step == "figure":
             figure(asked.out, list(METHODS), asked.seeds[0], asked.figure)
         elif running is not None and step == "run":

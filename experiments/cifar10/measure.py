@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from aif_dcpc.configuration import load_config
+from aif_dcpc.files import atomic
 from aif_dcpc.image_runs.data import ImageData, unit
 from aif_dcpc.image_runs.distances import frechet_estimate, kernel_estimate
 from aif_dcpc.image_runs.evaluation import Evaluation
 from aif_dcpc.image_runs.samples import RootMixture, prior_samples
 from aif_dcpc.inference.baselines.classifier import Classifier, train_classifier
-from aif_dcpc.runs import atomic
 from aif_dcpc.schema import evaluate_config
 
 HELD_OUT = (
@@ -41,7 +41,7 @@ class Measure:
     def __init__(self, data: ImageData, folder: Path, *, steps: int) -> None:
         self.data = data
         self.learning = learning_part(data)
-        self.classifier = self._classifier(folder / "classifier.pt", steps)
+        self.classifier = self._classifier(folder / f"classifier-{steps}.pt", steps)
         self.scale = self.classifier.features(unit(self.learning.train)).square().mean().sqrt()
         self.test = self._reference(data.test)
         self.held_out = self._reference(data.train[len(self.learning.train) :])

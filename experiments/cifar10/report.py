@@ -58,9 +58,21 @@ def interval(rows: Sequence[Row], name: str) -> tuple[float, float]:
     return fmean(values), NORMAL_95 * math.sqrt(error + spread)
 
 
-def table(results: Results, budget: Budget) -> str:
-    """All tables, methods in the order of their KID of samples from the prior."""
-    runs = results.rows(stage="final", seconds=budget.final)
+def of_changes(rows: Sequence[Row], changes: str | None) -> list[Row]:
+    """The lines of some changes; one without such an entry is of none."""
+    return [row for row in rows if row.get("changes") == changes]
+
+
+def table(results: Results, budget: Budget, changes: str | None) -> str:
+    """All tables, methods in the order of their KID of samples from the prior.
+
+    Args:
+        results: all lines.
+        budget: of the lines that are shown.
+        changes: of the lines that are shown, beside the budget.
+    """
+    tried = of_changes(results.rows(stage="tuning", seconds=budget.tuning), changes)
+    runs = of_changes(results.rows(stage="final", seconds=budget.final), changes)
     by_method: dict[str, list[Row]] = {}
     for row in runs:
         if "failed" not in row:
@@ -71,7 +83,7 @@ def table(results: Results, budget: Budget) -> str:
     ]
     for method in sorted(by_method, key=lambda m: fmean(row["kid_prior"] for row in by_method[m])):
         lines.append(_line(method, by_method[method]))
-    for row in results.rows(stage="floor"):
+    for row in of_changes(results.rows(stage="floor"), changes):
         kernel = interval([row], "kid_real")
         frechet = interval([row], "fid_real")
         lines.append(
@@ -80,8 +92,7 @@ def table(results: Results, budget: Budget) -> str:
     lines += [
         f"\n{row['method']}, seed {row['seed']}: {row['failed']}" for row in runs if "failed" in row
     ]
-    tuned = tries(results.rows(stage="tuning", seconds=budget.tuning))
-    return "\n".join([*lines, "", differences(by_method), "", tuned])
+    return "\n".join([*lines, "", differences(by_method), "", tries(tried)])
 
 
 def differences(by_method: Mapping[str, Sequence[Row]]) -> str:

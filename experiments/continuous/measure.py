@@ -22,8 +22,11 @@ from typing import Any
 import torch
 
 from aif_dcpc.agent_runs.assembly import make_agent, make_env
-from aif_dcpc.commands.command import run_script
+from aif_dcpc.commands.command import check_names, run_script
+from aif_dcpc.commands.overrides import check_overrides
 from aif_dcpc.configuration import load_config
+from aif_dcpc.errors import ConfigError
+from aif_dcpc.results import Results
 from aif_dcpc.schema import train_config
 
 Run = dict[str, Any]
@@ -67,29 +70,47 @@ def main() -> None:
     parser.add_argument("--table", type=Path)
     asked = parser.parse_intermixed_args()
     if asked.table:
-        print(table([json.loads(line) for line in asked.table.read_text().splitlines()]))
+        print(table(kept(asked.table)))
         return
     torch.set_num_threads(1)
     overrides = [word for word in asked.words if "=" in word]
     tasks = [word for word in asked.words if "=" not in word] or list(TASKS)
+    check_names("task", tasks, TASKS)
+    for task in tasks:
+        check_overrides("train", words(task, asked.agent, overrides), sweep=False)
     for task, seed in product(tasks, asked.seeds):
-        line = json.dumps(live(task, asked.agent, seed, overrides))
-        print(line, flush=True)
+        run = live(task, asked.agent, seed, overrides)
+        print(json.dumps(run), flush=True)
         if asked.out:
-            with asked.out.open("a") as file:
-                file.write(line + "\n")
+            Results(asked.out).append(run)
+
+
+def kept(path: Path) -> list[Run]:
+    """Runs that earlier calls have kept.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    if not path.is_file():
+        raise ConfigError(f"--table {path}: there is no such file; --out FILE makes one.")
+    return Results(path).rows()
+
+
+def words(task: str, agent_name: str, overrides: list[str]) -> list[str]:
+    """What `aif-train` would be told."""
+    chosen = ["agent=random"] if agent_name == "random" else []
+    return [f"experiment={task}", *chosen, *overrides]
 
 
 def live(task: str, agent_name: str, seed: int, overrides: list[str]) -> Run:
     """Let an agent live in a task, from nothing, for as long as its budget allows."""
     budget = TASKS[task]
-    chosen = ["agent=random"] if agent_name == "random" else []
-    own = ["~agent.preference"] if agent_name == "random" else []
-    config = train_config(
-        load_config("train", f"experiment={task}", *chosen, *own, f"seed={seed}", *overrides)
-    )
+    given = words(task, agent_name, overrides)
+    config = train_config(load_config("train", *given, f"seed={seed}"))
+    # what a task sets is for agents that learn: chance has no settings
+    settings = {} if agent_name == "random" else config.agent_settings()
     env = make_env(config.env)
-    agent = make_agent(agent_name, config.agent_settings(), env, seed)
+    agent = make_agent(agent_name, settings, env, seed)
     episodes: list[tuple[float, int, bool]] = []  # return, last step, whether the world ended it
     times: list[float] = []
     steps = counted = 0

@@ -17,7 +17,9 @@ import numpy as np
 from aif_dcpc.agents.gaussian.agent import GaussianAgent
 from aif_dcpc.commands.command import run_script
 from aif_dcpc.envs.allostasis import DAY, EAT, REST, SHADE, SHIVER, SUN, Allostasis
+from aif_dcpc.errors import ConfigError
 
+LEARNING = 2  # first episodes, which the means leave out
 THRESHOLDS = (0.25, 0.5, 0.75, 1.0)
 Policy = Callable[[Any, int], int]
 
@@ -102,6 +104,10 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=12)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     wanted = parser.parse_args()
+    if wanted.episodes <= LEARNING:
+        raise ConfigError(
+            f"--episodes {wanted.episodes}: at least {LEARNING + 1}, for means are from the third on."
+        )
     env = Allostasis()
     for threshold in THRESHOLDS:
         days = [play(env, reflex(threshold), seed, None) for seed in range(50)]
@@ -115,7 +121,7 @@ def main() -> None:
         cost = 1e3 * (time.process_time() - start) / (96 * wanted.episodes)
         first = " ".join(f"{d.in_range:.2f}" for d in found[:4])
         print(
-            f"gaussian, seed {seed}: first episodes {first}; from the third on {means(found[2:])}; "
+            f"gaussian, seed {seed}: first episodes {first}; from the third on {means(found[LEARNING:])}; "
             f"{cost:.0f} ms a step",
             flush=True,
         )

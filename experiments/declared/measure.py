@@ -18,8 +18,10 @@ from aif_dcpc.agents.active_inference import ActiveInferenceAgent
 from aif_dcpc.commands.command import run_script
 from aif_dcpc.envs.cue_chaining import CueChaining
 from aif_dcpc.envs.tmaze import CUE, TMaze
+from aif_dcpc.errors import ConfigError
 from aif_dcpc.experiments.declared import cue_chaining
 
+LEARNING = 20  # first episodes of cue chaining, whose length does not count
 Built = tuple[Any, ActiveInferenceAgent]
 
 
@@ -95,11 +97,23 @@ def summary(name: str, played: Sequence[Played]) -> str:
         first = statistics.fmean(episode.actions[0] == CUE for episode in played)
         parts.append(f"cue first in {first:.3f}")
     else:
-        ratio = statistics.fmean(len(e.actions) / e.shortest for e in played[20:])
+        ratio = statistics.fmean(len(e.actions) / e.shortest for e in played[LEARNING:])
         parts.append(f"last without reward: {max(lost, default=-1)}")
         parts.append(f"length / shortest from the 21st on {ratio:.2f}")
     cost = statistics.median(ms for episode in played for ms in episode.milliseconds)
     return f"{', '.join(parts)}; {cost:.0f} ms a step"
+
+
+def check_episodes(episodes: int, cases: Sequence[str]) -> None:
+    """Refuse so few episodes that nothing could be said of them.
+
+    Raises:
+        ConfigError: they are too few for one of the cases.
+    """
+    for name in cases:
+        least = 1 if name.startswith("T-maze") else LEARNING + 1
+        if episodes < least:
+            raise ConfigError(f"--episodes {episodes}: {name} needs at least {least}.")
 
 
 def main() -> None:
@@ -109,6 +123,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES))
     wanted = parser.parse_args()
+    check_episodes(wanted.episodes, wanted.only)
     for name in wanted.only:
         for seed in wanted.seeds:
             env, agent = CASES[name](seed)

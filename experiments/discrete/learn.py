@@ -21,6 +21,7 @@ import numpy as np
 from aif_dcpc.agents.arrays import Floats, Ints
 from aif_dcpc.agents.discrete.observed_agent import ObservedAgent
 from aif_dcpc.commands.command import run_script
+from aif_dcpc.errors import ConfigError
 
 NEAR = 0.05
 EVERY = {"FrozenLake-v1": 50, "CliffWalking-v1": 10, "Taxi-v4": 250}
@@ -123,9 +124,39 @@ class Looks:
         }
 
 
+def world_of(id: str) -> gymnasium.Env[Any, Any]:
+    """Make a world whose tables can be read.
+
+    Raises:
+        ConfigError: there is none of that id, or it has no tables.
+    """
+    try:
+        env = gymnasium.make(id)
+    except gymnasium.error.Error as error:
+        raise ConfigError(" ".join(str(error).split())) from None
+    if not hasattr(env.unwrapped, "P"):
+        raise ConfigError(f"{id} has no tables to value policies by: try {', '.join(EVERY)}.")
+    return env
+
+
+def setting_of(word: str) -> tuple[str, Any]:
+    """Read the name and the value of a setting of the agent.
+
+    Raises:
+        ConfigError: it is not KEY=VALUE, or the value is not JSON.
+    """
+    key, _, value = word.partition("=")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        raise ConfigError(
+            f"{word}: expected KEY=VALUE with a value in JSON, such as novelty=false or draws=2."
+        ) from None
+
+
 def learn(id: str, seed: int, steps: int, settings: dict[str, Any]) -> dict[str, Any]:
     """Live for so many steps; say when the policy was near the best, first and for good."""
-    env = gymnasium.make(id)
+    env = world_of(id)
     tables = Tables.of(env)
     looks = Looks(tables.best(), [])
     actions = env.action_space
@@ -164,8 +195,7 @@ def main() -> None:
     parser.add_argument("seeds", type=int, help="how many")
     parser.add_argument("settings", nargs="*", help="of the agent, KEY=VALUE")
     wanted = parser.parse_args()
-    pairs = (item.split("=", 1) for item in wanted.settings)
-    settings = {key: json.loads(value) for key, value in pairs}
+    settings = dict(map(setting_of, wanted.settings))
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     for seed in range(wanted.seeds):
         print(learn(wanted.id, seed, wanted.steps, settings), flush=True)

@@ -10,7 +10,6 @@ and asserts nothing.
 """
 
 import argparse
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -24,6 +23,7 @@ from aif_dcpc.errors import ConfigError
 from aif_dcpc.experiments.exactness.cases import CASES
 from aif_dcpc.experiments.exactness.methods import METHODS, methods_for
 from aif_dcpc.experiments.exactness.moments import Row
+from aif_dcpc.results import Results
 
 HEADER = (
     "| model | method | mean error (%) | its 5 se | covariance error (%) | its 5 se | worst z | variance / exact | "
@@ -64,8 +64,14 @@ def measured(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def loaded(path: Path) -> list[Row]:
-    """Rows that an earlier run has saved."""
-    return [Row(**json.loads(text)) for text in path.read_text(encoding="utf-8").splitlines()]
+    """Rows that an earlier run has saved.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    if not path.is_file():
+        raise ConfigError(f"--load {path}: there is no such file; --save FILE makes one.")
+    return [Row(**row) for row in Results(path).rows()]
 
 
 # -- figure ----------------------------------------------------------------------------------------
@@ -166,6 +172,10 @@ def main() -> None:
     parser.add_argument("--load", type=Path, help="take the rows from there instead of measuring")
     parser.add_argument("--figure", type=Path, help="where to save the plot")
     options = parser.parse_args()
+    if options.load and (options.only or options.methods != methods):
+        raise ConfigError(
+            f"--load {options.load} takes the saved rows as they are: leave out --only and --methods."
+        )
     torch.set_num_threads(1)
     rows = []
     print(HEADER, flush=True)
@@ -173,8 +183,7 @@ def main() -> None:
         rows.append(row)
         print(line(row), flush=True)
         if options.save:
-            with options.save.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(row)) + "\n")
+            Results(options.save).append(asdict(row))
     if options.figure and rows:
         draw(rows, options.figure)
 

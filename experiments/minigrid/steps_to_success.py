@@ -22,6 +22,8 @@ import torch
 from aif_dcpc import agents, envs
 from aif_dcpc.agents.gridworld.agent import HierarchicalAgent
 from aif_dcpc.commands.command import run_script
+from aif_dcpc.errors import ConfigError
+from aif_dcpc.files import atomic
 
 UNSEEN = 9_000_000  # seed of the first frozen episode
 
@@ -68,18 +70,35 @@ class Run:
 def main() -> None:
     """Run every environment with every seed."""
     options = _options()
+    check_place(options.json)
     torch.set_num_threads(1)
-    runs = []
+    runs: list[Run] = []
     for id in options.ids:
         for seed in range(options.first_seed, options.first_seed + options.seeds):
             runs.append(measure(id, seed, options))
             print(_line(runs[-1]), flush=True)
+            keep(runs, options.json)
         found = [r.steps_to_ten or float("inf") for r in runs if r.id == id]
         print(
             f"{id}: median steps to ten successes in a row {statistics.median(found)}", flush=True
         )
-    if options.json:
-        Path(options.json).write_text(json.dumps([asdict(run) for run in runs]))
+
+
+def check_place(path: Path | None) -> None:
+    """Refuse a place where no file can be, before anything is measured.
+
+    Raises:
+        ConfigError: it is a folder, or in none.
+    """
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        raise ConfigError(f"--json {path}: expected a file in a folder that is there.")
+
+
+def keep(runs: Sequence[Run], path: Path | None) -> None:
+    """Write what was measured so far."""
+    if path is not None:
+        with atomic(path) as file:
+            file.write_text(json.dumps([asdict(run) for run in runs]))
 
 
 def _options() -> argparse.Namespace:
@@ -101,7 +120,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--permute-seed", type=int)
     parser.add_argument("--sampled", action="store_true")
     parser.add_argument("--go-on", action="store_true")
-    parser.add_argument("--json")
+    parser.add_argument("--json", type=Path)
     return parser.parse_args()
 
 

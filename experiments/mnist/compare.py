@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from aif_dcpc.commands.command import run_script
+from aif_dcpc.errors import ConfigError
 from aif_dcpc.image_runs.comparison import Comparison, Protocol, evaluations, rates, table
 from aif_dcpc.pictures import Picture, captioned_file, png_bytes, same_size, save
 from aif_dcpc.results import Results
@@ -79,7 +80,7 @@ def side_by_side(runs: Path, methods: list[str], seed: int) -> Picture:
         found = sorted(runs.glob(f"final-{name}-[0-9]-{seed}-*/figures/samples.png"))
         shown += [captioned_file(path, method) for path in found]
     if not shown:
-        raise SystemExit(
+        raise ConfigError(
             f"no run folders of seed {seed} in {runs}: run the comparison first, with the same --runs."
         )
     shown += [np.full_like(shown[0], 255)] * (len(shown) % 2)
@@ -100,6 +101,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--setting",
         type=int,
+        choices=range(len(SETTINGS["exact"])),
         help="number of the setting to learn with, in the place of the best one",
     )
     parser.add_argument("--tuning-seconds", type=float, default=30)

@@ -14,6 +14,7 @@ import pytest
 
 from aif_dcpc.experiments.mutation.mutants import PACKAGE, ROOT, Mutant, modules
 from aif_dcpc.experiments.mutation.trials import OPTIONS, Chosen, in_child, spent
+from aif_dcpc.files import atomic
 
 TESTS = (
     *sorted(
@@ -77,7 +78,8 @@ def measure(store: Path, files: tuple[str, ...] = TESTS, *, budget: float = math
             if spent() > budget:
                 raise SystemExit("the budget is spent: call again to go on")
             known[file] = {"stamp": stamp, **_measure_file(file)}
-            store.write_text(json.dumps(known))
+            with atomic(store) as whole:
+                whole.write_text(json.dumps(known))
         seconds = known[file]["seconds"].values()
         print(f"{file}: {len(seconds)} tests, {sum(seconds):.0f} s", flush=True)
     return _joined(_digest([ROOT / file for file in files]), [known[file] for file in files])

@@ -24,6 +24,8 @@ from aif_dcpc.commands.command import run_script
 from aif_dcpc.experiments.mutation.coverage_map import TESTS, Map, measure
 from aif_dcpc.experiments.mutation.mutants import PACKAGE, Mutant, modules, mutants, sample
 from aif_dcpc.experiments.mutation.trials import imported, preload, run, spent
+from aif_dcpc.files import atomic
+from aif_dcpc.results import Results
 
 Attempt = dict[str, Any]
 
@@ -150,9 +152,8 @@ def main() -> None:
     args.folder.mkdir(parents=True, exist_ok=True)
     everything = {module: list(mutants(module)) for module in _asked(args.only)}
     chosen = _chosen(everything, args)
-    results = args.folder / f"seed-{args.seed}.jsonl"
-    lines = results.read_text().splitlines() if results.exists() else []
-    known: dict[str, Attempt] = {record["key"]: record for record in map(json.loads, lines)}
+    results = Results(args.folder / f"seed-{args.seed}.jsonl")
+    known: dict[str, Attempt] = {record["key"]: record for record in results.rows()}
     if not args.report:
         _try_all(chosen, known, results, args)
     report(everything, chosen, known)
@@ -185,21 +186,21 @@ def _of_each(candidates: Mapping[str, Sequence[Mutant]], size: int, seed: int) -
 
 
 def _try_all(
-    chosen: Sequence[Mutant], known: dict[str, Attempt], results: Path, args: argparse.Namespace
+    chosen: Sequence[Mutant], known: dict[str, Attempt], results: Results, args: argparse.Namespace
 ) -> None:
     """Try what is not known yet until the budget is spent, and keep what comes of it."""
     torch.set_num_threads(1)
     imports = args.folder / "imports.json"
     if not imports.exists():
-        imports.write_text(json.dumps(imported(list(args.tests))))
+        with atomic(imports) as file:
+            file.write_text(json.dumps(imported(list(args.tests))))
     preload(json.loads(imports.read_text()))
     tests = measure(args.folder / "map.json", tuple(args.tests), budget=args.budget)
     for mutant in chosen:
         record = known.get(mutant.key)
         if spent() < args.budget and (record is None or (args.again and _is_due(record, tests))):
             known[mutant.key] = attempt(mutant, tests, args.limit)
-            with results.open("a") as file:
-                file.write(json.dumps(known[mutant.key]) + "\n")
+            results.append(known[mutant.key])
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aif_dcpc.commands.command import run_script
+from aif_dcpc.commands.command import check_names, run_script
 from aif_dcpc.experiments.other_models.data import data_of
 from aif_dcpc.experiments.other_models.programs import PROGRAMS, tensors
 from aif_dcpc.inference import DCPC, GraphicalModel
@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=list(PROGRAMS))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    check_names("program", options.names, PROGRAMS)
     torch.set_num_threads(1)
     print(HEADER, flush=True)
     for name in options.names or list(PROGRAMS):

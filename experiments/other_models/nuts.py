@@ -22,8 +22,9 @@ from numpyro.diagnostics import summary
 from numpyro.infer import MCMC, NUTS
 from numpyro.infer.reparam import LocScaleReparam
 
-from aif_dcpc.commands.command import run_script
+from aif_dcpc.commands.command import check_names, run_script
 from aif_dcpc.experiments.other_models.data import SETS, data_of
+from aif_dcpc.files import atomic
 
 REFERENCE = Path(__file__).with_name("reference.json")
 LOGARITHMS = ("overall", "local", "slab", "certainty")  # of which the moments are compared
@@ -372,12 +373,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=[*MODELS, *BY_GRID])
     names = parser.parse_args().names
+    check_names("program", names, [*MODELS, *BY_GRID])
     jax.config.update("jax_enable_x64", True)
     for name in names:
         found = reference(name)
         known = json.loads(REFERENCE.read_text(encoding="utf-8")) if REFERENCE.exists() else {}
         known[name] = found
-        REFERENCE.write_text(json.dumps(known), encoding="utf-8")
+        with atomic(REFERENCE) as file:
+            file.write_text(json.dumps(known), encoding="utf-8")
         worst = max(x["r_hat"] for x in found.values())
         least = min(x["ess"] for x in found.values())
         print(f"{name}: R-hat {worst:.3f}, {least:.0f} effective draws", flush=True)

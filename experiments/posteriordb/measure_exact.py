@@ -13,7 +13,7 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
-from aif_dcpc.commands.command import run_script
+from aif_dcpc.commands.command import check_names, run_script
 from aif_dcpc.devices import set_up
 from aif_dcpc.experiments.posteriordb.chains import least_ess, worst_r_hat
 from aif_dcpc.experiments.posteriordb.clock import processor_seconds
@@ -63,6 +63,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
     parser.add_argument("--results", type=Path, default=FOLDER / "results.jsonl")
     asked = parser.parse_args(given)
+    check_names("exact law", asked.names, EXACT)
     set_up("cpu", 1)
     results = Results(asked.results)
     for name, seed in product(asked.names, asked.seeds):

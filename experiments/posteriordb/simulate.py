@@ -19,6 +19,7 @@ from scipy.special import expit, log_expit, logsumexp
 
 from aif_dcpc.commands.command import run_script
 from aif_dcpc.experiments.posteriordb.files import FOLDER
+from aif_dcpc.files import atomic
 
 Array = NDArray[np.float64]
 Moments = dict[str, tuple[float, float]]  # parameter -> mean, standard deviation
@@ -227,7 +228,8 @@ def main() -> None:
         ),
         "funnel": entry({}, "closed form", funnel_moments()),
     }
-    (FOLDER / "simulated.json").write_text(json.dumps(found, indent=0) + "\n", encoding="utf-8")
+    with atomic(FOLDER / "simulated.json") as file:
+        file.write_text(json.dumps(found, indent=0) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -32,15 +32,19 @@ def build_sampler(
 ) -> BlockSampler:
     """Clamp the data and bring chains of the block of all continuous latents near the posterior.
 
+    The engine's generator is that of the chains from then on.
+
     Raises:
         ModelError: where nothing is latent.
         NonFiniteError: where no chain finds a finite density.
     """
     if num_particles is None:
         num_particles = _choose_num_particles(engine, data, **setup)
-    engine = engine.with_num_particles(num_particles)
+    chains = engine.with_num_particles(num_particles)
+    state = chains.init(data, **setup)
+    engine.generator = chains.generator
     compiles = engine.compiled is not None and engine.compiled.always
-    return sampler_at(engine, engine.init(data, **setup), compiles=compiles)
+    return sampler_at(chains, state, compiles=compiles)
 
 
 def sampler_at(engine: Any, state: State, *, compiles: bool) -> BlockSampler:

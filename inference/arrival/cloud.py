@@ -102,6 +102,7 @@ def _attempt(
     """
     chains = copy.copy(engine)
     chains.moves = {}
+    chains._last = None  # a schedule of other moves
     chains.generator = generator
     number = _fitting_number(_resized(state, TRIED))
     if number is None:

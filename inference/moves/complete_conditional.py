@@ -76,10 +76,13 @@ def add_by_slice(total: Tensor, state: State, site: Site, factor: Factor, part: 
 
 
 def _with_particles_repeated(state: State, site: Site, times: int) -> State:
-    """Repeat the particle axis of every latent but the site, whose values are given anew."""
+    """Repeat the particle axis of every site but this one, whose values are given anew.
+
+    Sites that are held have values of their own at each particle as well.
+    """
     values = dict(state.values)
-    for name in state.conditioning.latent:
-        if name != site.name:
-            value = state.values[name]
+    for name, value in state.values.items():
+        is_by_particle = name in state.conditioning.latent or len(value) > 1
+        if is_by_particle and name != site.name:
             values[name] = value.repeat(times, *[1] * (value.ndim - 1))
     return state.replace(values=values)

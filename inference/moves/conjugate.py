@@ -17,10 +17,18 @@ from torch import Tensor
 from torch.distributions import Dirichlet, Distribution, Independent
 
 from aif_dcpc.inference.errors import MoveError
-from aif_dcpc.inference.model.densities import aligned_inputs, factor_slices, factors_of
-from aif_dcpc.inference.model.factor_graph import Argument, Factor
+from aif_dcpc.inference.model.densities import (
+    aligned_inputs,
+    counted_elements,
+    factor_slices,
+    factors_of,
+    likelihood_power,
+)
+from aif_dcpc.inference.model.draws import TINY, dirichlet
+from aif_dcpc.inference.model.factor_graph import Argument, Factor, expand_trailing
 from aif_dcpc.inference.model.state import State
 from aif_dcpc.inference.moves import SiteMove
+from aif_dcpc.inference.moves.layout import free_values, site_chunks, where_free
 
 
 def look_up(table: Tensor, *rows: Tensor) -> Tensor:
@@ -63,7 +71,7 @@ class DirichletTable(SiteMove):
     def __call__(
         self, state: State, generator: torch.Generator | None, *, adapt: bool
     ) -> tuple[State, Tensor]:
-        """Draw the table exactly; acceptance is 1."""
+        """Draw the table exactly where it is not observed; acceptance is 1."""
         around = factors_of(state, self.site)
         own = next(f for f in around if f.site.name == self.site)
         others = [f for f in around if f.site.name != self.site]
@@ -78,10 +86,12 @@ class DirichletTable(SiteMove):
         for factor in others:
             counts = counts + self._counts(state, factor, now)
         posterior = prior.expand_as(now) + counts.view_as(now)
-        posterior = posterior.clamp_min(torch.finfo(now.dtype).tiny)
-        drawn = torch._sample_dirichlet(posterior, generator=generator)
-        moved = state.conditioning.unconstrain({self.site: drawn})
-        return state.with_values(moved), state.log_weights.new_ones(())
+        drawn = dirichlet(posterior.clamp_min(TINY), generator)
+        moved = state.conditioning.unconstrain({self.site: drawn})[self.site]
+        site = state.conditioning.site(self.site)
+        free = free_values(state, site, site_chunks(state, site, 1, 0))
+        moved = where_free(site, free, moved, state.values[self.site])
+        return state.with_values({self.site: moved}), state.log_weights.new_ones(())
 
     def _counts(self, state: State, factor: Factor, table: Tensor) -> Tensor:
         """How often each entry was used, `(K, B or 1, entries)`."""
@@ -100,13 +110,14 @@ class DirichletTable(SiteMove):
             )
         places = [parents[name] for name in self.rows]
         wide = torch.broadcast_tensors(*places, values[Argument(self.child)])
-        index = _joint_index(wide, table.shape[2:]).reshape(*wide[0].shape[:2], -1)
-        index = index.expand(table.shape[0], *index.shape[1:])
-        observed = _observed(state, factor, index).to(table.dtype)
+        index = _joint_index(wide, table.shape[2:])
+        weights = _weights(state, factor, table.new_ones(index.shape))
+        index = index.reshape(*index.shape[:2], -1).expand(len(table), -1, -1)
+        weights = weights.reshape(*weights.shape[:2], -1).expand_as(index)
         if table.shape[1] == 1 and index.shape[1] > 1:  # one table for all data
             index = index.flatten(1).unsqueeze(1)
-            observed = observed.flatten(1).unsqueeze(1)
-        return torch.zeros_like(table.flatten(2)).scatter_add(2, index, observed)
+            weights = weights.flatten(1).unsqueeze(1)
+        return torch.zeros_like(table.flatten(2)).scatter_add(2, index, weights)
 
     def _is_idle(self, factor: Factor, values: dict[Argument, Tensor]) -> bool:
         """Whether an initial kernel, which is handed the table, does without it (seen from the graph, not the numbers)."""
@@ -144,12 +155,13 @@ def _joint_index(places: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
     return index
 
 
-def _observed(state: State, factor: Factor, like: Tensor) -> Tensor:
-    """True where a value of the child counts, in the shape of `like` `(K, B, T or 1)`: missing ones do not."""
-    mask = state.masks.get(factor.site.name)
-    if mask is None or factor.site.name in state.conditioning.latent:
-        return torch.ones_like(like, dtype=torch.bool)
-    if factor.site.period is not None:
-        start, stop = factor_slices(state, factor)
-        mask = mask[:, :, start:stop]
-    return mask.reshape(*mask.shape[:2], -1).expand_as(like)
+def _weights(state: State, factor: Factor, ones: Tensor) -> Tensor:
+    """How much each value of the child counts, in the shape of `ones` `(K or 1, B, [T,] *elements)`.
+
+    One that is missing, or set by `do`, counts nothing; one of a tempered state counts by its power.
+    """
+    start, stop = factor_slices(state, factor)
+    counted = counted_elements(state, factor, start, stop)
+    power = likelihood_power(state, factor, start, stop)
+    weights = ones if counted is None else ones * expand_trailing(counted, ones)
+    return weights if power is None else weights * expand_trailing(power, ones)

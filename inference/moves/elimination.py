@@ -18,6 +18,7 @@ from aif_dcpc.inference.model.elimination import MAX_CELLS as MAX_CELLS_ALONE
 from aif_dcpc.inference.model.elimination import Elimination, eliminate, obstacle
 from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.nodes import nodes_of
+from aif_dcpc.inference.model.parameters import Snapshot
 from aif_dcpc.inference.model.state import State
 
 MAX_CELLS = 2**13  # of the largest table, for each particle
@@ -31,18 +32,23 @@ class JointDiscreteDraw:
     Attributes:
         sites: latent, with a small finite support, whose events are drawn as a whole.
         kept: the last elimination, which serves as long as what its tables read stays the same.
+        snapshot: what kernels depended on then.
     """
 
     keeps_tables: ClassVar[bool] = True
     sites: tuple[str, ...]
     kept: Elimination | None = field(default=None, repr=False, compare=False)
+    snapshot: Snapshot | None = field(default=None, repr=False, compare=False)
 
     def __call__(
         self, state: State, generator: torch.Generator | None, *, adapt: bool
     ) -> tuple[State, Tensor]:
         """Draw all sites jointly and exactly; acceptance is 1."""
-        if self.kept is None or not self._is_current(self.kept.state, state):
+        now = Snapshot.of(state.conditioning.factor_graph.model)
+        is_same = self.kept is not None and now.same(self.snapshot)
+        if self.kept is None or not is_same or not self._is_current(self.kept.state, state):
             self.kept = eliminate(state, self.sites)
+            self.snapshot = now
         drawn = replace(self.kept, state=state).sample(generator)
         return state.with_values(drawn), state.log_weights.new_ones(())
 

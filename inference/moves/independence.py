@@ -82,13 +82,13 @@ class MixtureProposal(SiteMove):
     """Propose a site without time from a Gaussian mixture around a bank of values.
 
     Attributes:
-        site: name of a continuous site.
+        site: name of a continuous site without time.
         bank: `(M, *event)` in the site's own support, for example particles of earlier data.
         bandwidth: standard deviation of each component, as a fraction of the bank's (per
             dimension).
     """
 
-    needs: ClassVar[str] = "score"
+    needs: ClassVar[str] = "score without time"
     bank: Tensor
     bandwidth: float = 0.3
 

@@ -60,9 +60,9 @@ class MoveKind:
 
     Attributes:
         build: the moves of one sweep after the other for one site, to be repeated.
-        needs: "score" (a continuous site), "finite" (a finite support), "chain" (that and lag 1),
-            "integer" (an ordered integer support) or "density" (any site). It also tells the
-            contract test on which sites to try the kind.
+        needs: "score" (a continuous site), "score without time" (one with a single value), "finite"
+            (a finite support), "chain" (that and lag 1), "integer" (an ordered integer support) or
+            "density" (any site). It also tells the contract test on which sites to try the kind.
         is_exact: whether the kind leaves the posterior invariant.
     """
 
@@ -325,8 +325,10 @@ def _in_every_phase(move: Move, colours: int) -> tuple[Move, ...]:
 def _properties(state: State, name: str) -> dict[str, bool]:
     """Which of the needs of moves a latent site meets."""
     one_slice = state.length == 1 and is_tabular(state, name)
+    has_score = name not in state.conditioning.discrete
     return {
-        "score": name not in state.conditioning.discrete,
+        "score": has_score,
+        "score without time": has_score and state.conditioning.site(name).period is None,
         "finite": name in state.conditioning.supports,
         "integer": name in state.conditioning.bounds,
         "density": True,

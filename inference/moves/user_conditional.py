@@ -38,8 +38,14 @@ def is_exact(state: State, block: Block) -> bool:
 
 
 def _reads_intervened(state: State, block: Block) -> bool:
-    """Whether an intervention has cut a density that the block's complete conditional would have."""
-    return not state.conditioning.intervened.isdisjoint(_blanket(state, block))
+    """Whether an intervention has cut a density that the block's complete conditional would have.
+
+    That of a value which is drawn apart from all others, and put back, may be cut.
+    """
+    partly = state.conditioning.partly_intervened
+    apart = len(block) == 1 and _can_restore_observed(state, block)
+    cut = state.conditioning.intervened | (partly.difference(block) if apart else partly)
+    return not cut.isdisjoint(_blanket(state, block))
 
 
 def _reads_tempered(state: State, block: Block) -> bool:

@@ -129,6 +129,7 @@ def estimate_evidence(
     with no_validation(), torch.no_grad():
         sampler = engine.with_num_particles(max(engine.num_particles, MIN_CHAINS))
         state = sampler.init(data, seed=seed, **given)
+        engine.generator = sampler.generator
         blocked = _obstacle(state)
         if method == "gauss_markov" and blocked:
             raise ModelError(f"method='gauss_markov': {blocked} Use method='annealed'.")

@@ -300,6 +300,7 @@ def annealed_log_evidence(
             start = reverse.replace(cache={})
         else:
             start = chains.init(data, seed=seed, **setup)
+        engine.generator = chains.generator
         return _walk(chains, start, path, sweeps_per_temperature, reverse=reverse is not None)
 
 

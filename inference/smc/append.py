@@ -14,13 +14,13 @@ from aif_dcpc.inference.errors import ClampError, ModelError, MoveError
 from aif_dcpc.inference.model.ancestral import AncestorSampler
 from aif_dcpc.inference.model.clamping import check_tensor, check_values
 from aif_dcpc.inference.model.conditioning import has_readers
-from aif_dcpc.inference.model.densities import active_factors, evaluate
+from aif_dcpc.inference.model.densities import SPLIT, active_factors, evaluate
 from aif_dcpc.inference.model.factor_graph import expand_trailing, num_slices
 from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.isolation import rng_from
 from aif_dcpc.inference.model.resampling import is_coupled, resample_lineages
 from aif_dcpc.inference.model.state import Conditioning, State, without_past
-from aif_dcpc.inference.model.supports import fixed, same, unlike_supports
+from aif_dcpc.inference.model.supports import base_law, fixed, same, unlike_supports
 from aif_dcpc.misspelt import unknown_name
 
 
@@ -319,8 +319,27 @@ def _log_likelihood_of_latent(
     It is 0 where the value is missing.
     """
     law = sampler.distributions[sampler.drawn_factors(name)[0].key]
-    log_prob = law.log_prob(drawn[name][:, :, -1:]).flatten(2).sum(2)
-    return torch.where(longer.masks[name][:, :, -1], log_prob, torch.zeros_like(log_prob))
+    mask = longer.masks[name][:, :, -1:]
+    law = base_law(law) if mask.ndim > 3 else law
+    log_prob = law.log_prob(drawn[name][:, :, -1:])
+    mask = _of_whole_events(mask, log_prob.ndim, name) if mask.ndim > log_prob.ndim else mask
+    seen = torch.where(expand_trailing(mask, log_prob), log_prob, torch.zeros_like(log_prob))
+    return seen.flatten(2).sum(2)
+
+
+def _of_whole_events(mask: Tensor, axes: int, name: str) -> Tensor:
+    """Take a mask by element of events that are scored as a whole to so many axes (reads from the device).
+
+    Raises:
+        ClampError: where an event is observed in part.
+    """
+    elements = mask.flatten(axes)
+    if not torch.equal(elements.all(-1), elements.any(-1)):
+        raise ClampError(
+            f"mask of site {name!r}: its kernel does not score the elements of an event one by one; "
+            f"mask whole events of a new slice, or {SPLIT}"
+        )
+    return elements.all(-1)
 
 
 def _check_domains(conditioning: Conditioning, sampler: AncestorSampler) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from aif_dcpc.inference.model.factor_graph import expand_trailing
 from aif_dcpc.inference.model.state import Conditioning, State
 
 
@@ -68,7 +69,7 @@ def _longest(conditioning: Conditioning) -> int:
 
 
 def _held(value: Tensor, mask: Tensor | None, count: int) -> Tensor:
-    """`(1, B, T)` True on the first slices, and where the site is observed."""
+    """`(1, B, T, *elements)` True on the first slices, and where the site is observed."""
     first = torch.arange(value.shape[2], device=value.device) < count
     held = first.expand(1, value.shape[1], -1)
-    return held if mask is None else held | mask
+    return held if mask is None else expand_trailing(held, mask) | mask

@@ -7,12 +7,16 @@ prior of a root has no scale of its own (Beta(.01, .01)); a lineage of probabili
 depends on a latent) becomes a copy of one that is possible.
 """
 
+from collections.abc import Collection, Mapping
+
 import torch
 from torch import Tensor
 from torch.distributions import Transform
 
 from aif_dcpc.inference.model.bijections import at_edge
+from aif_dcpc.inference.model.conditioning import with_particles
 from aif_dcpc.inference.model.densities import log_joint
+from aif_dcpc.inference.model.factor_graph import expand_trailing
 from aif_dcpc.inference.model.isolation import no_validation
 from aif_dcpc.inference.model.resampling import is_coupled
 from aif_dcpc.inference.model.state import State
@@ -24,10 +28,39 @@ WIDE = 5.0  # of coordinates, in which a support's ordinary values have about un
 NEAR = 0.75
 
 
-def with_possible_start(state: State, generator: torch.Generator | None) -> State:
+def started_at(
+    state: State, particles: Mapping[str, Tensor], generator: torch.Generator | None
+) -> State:
+    """Put a cloud of prior draws at given particles, as they are; of other sites none lies at an edge.
+
+    Args:
+        state: the cloud.
+        particles: latent site -> `(K, B, [T,] *event)` in its own support; nothing is drawn anew
+            where there are none.
+        generator: source of randomness.
+
+    Raises:
+        ClampError: for sites that are not latent, or shapes that do not fit.
+    """
+    moved = with_particles(state, particles)
+    if not particles:
+        return moved
+    left = {name for name, value in state.values.items() if moved.values[name] is value}
+    return _off_the_edge(moved, left, generator)
+
+
+def with_possible_start(
+    state: State, generator: torch.Generator | None, *, is_drawn: bool
+) -> State:
     """Return a cloud whose particles can all move (reads from the device: call it before sweeps).
 
     One that has been swept, or is tempered and stands for the prior, is returned as it is.
+
+    Args:
+        state: the cloud.
+        generator: source of randomness.
+        is_drawn: whether its particles are draws from the prior; those that somebody chose stay where
+            they are, at an edge too, if they are possible.
 
     Raises:
         ModelError: for a kernel that cannot score a value.
@@ -35,17 +68,22 @@ def with_possible_start(state: State, generator: torch.Generator | None) -> Stat
     if state.sweeps or state.inverse_temperature is not None:
         return state
     with no_validation(), torch.no_grad():
-        return _possible(scored(_off_the_edge(state, generator)))
+        names: Collection[str] = state.values if is_drawn else ()
+        return _possible(scored(_off_the_edge(state, names, generator)))
 
 
-def _off_the_edge(state: State, generator: torch.Generator | None) -> State:
-    """Draw anew the coordinates that lie at an edge."""
+def _off_the_edge(state: State, names: Collection[str], generator: torch.Generator | None) -> State:
+    """Draw anew the coordinates of some sites that lie at an edge."""
     changes = {}
-    for name, bijection in state.conditioning.bijections.items():
+    bijections = state.conditioning.bijections
+    for name in filter(names.__contains__, bijections):
+        bijection = bijections[name]
         value = state.values[name]
         stuck = _near_edge(bijection, value)
         if not state.conditioning.site(name).parents:
             stuck = stuck | _astray(value)
+        if name in state.masks:  # what is observed stays
+            stuck = stuck & ~expand_trailing(state.masks[name], value)
         if bool(stuck.any()):
             noise = torch.rand(
                 value.shape, dtype=value.dtype, device=value.device, generator=generator

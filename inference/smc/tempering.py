@@ -92,8 +92,12 @@ class Climb:
         return bool((self.evidence_error <= nats).all())
 
     def share_errors(self) -> Tensor:
-        """Largest standard error of a share, `(B,)`, over coordinates cut at their means."""
-        indices = systematic(self.log_weights.double(), None).expand_as(self.islands)
+        """Largest standard error of a share, `(B,)`, over coordinates cut at their means.
+
+        It is that of one resampled cloud, which is the same whenever it is asked for.
+        """
+        own = torch.Generator(device=self.log_weights.device).manual_seed(0)
+        indices = systematic(self.log_weights.double(), own).expand_as(self.islands)
         return share_errors(select(self.state, indices), self.islands.gather(0, indices))
 
 

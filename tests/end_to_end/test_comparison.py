@@ -1,10 +1,12 @@
 """Comparing methods. Oracles: a second invocation measures nothing; means and deviations by hand; the data held out."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
+from aif_dcpc.image_runs import comparison as comparing
 from aif_dcpc.image_runs.comparison import Comparison, Protocol, evaluations, rates, table
 from aif_dcpc.image_runs.data import ImageData
 from aif_dcpc.image_runs.run import ImageRun
@@ -75,6 +77,40 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(tmp_path, monkeypatch):
         assert ("cpu_seconds" in row) is not broken and row["steps"] == 20
         found.append({name: value for name, value in row.items() if name != "cpu_seconds"})
     assert found[0] == found[1]
+
+
+def timing(method, seconds):
+    return {"stage": "timing", "method": method, "step_seconds": seconds}
+
+
+def test_methods_that_two_processes_have_timed_at_once_are_not_timed_again(tmp_path, monkeypatch):
+    """The first seconds count, for those that a process has gone on with."""
+    results = Results(tmp_path / "results.jsonl")
+    for method, seconds in (("exact", 1.0), ("exact", 2.0), ("vae", 3.0)):
+        results.append(timing(method, seconds))
+    monkeypatch.setattr(comparing, "_loop", None)  # nothing is timed
+    comparison = Comparison(PROTOCOL, results, tmp_path / "runs")
+    comparison.time()
+    assert comparison._step_seconds() == {"exact": 1.0, "vae": 3.0}
+    assert len(results.rows()) == 3
+
+
+def test_lines_of_other_changes_are_not_taken(tmp_path, monkeypatch):
+    """Lines without an entry are those of none; a run of other changes has a folder of its own."""
+    monkeypatch.setattr(Comparison, "_learn", lambda self, key, place, *_: {"place": place.name})
+    results = Results(tmp_path / "results.jsonl")
+    setting = rates(0.01)[0]
+    usual = Comparison(PROTOCOL, results, tmp_path)
+    key = usual._key("final", "vae", setting, 0, PROTOCOL.final_seconds)
+    results.append({**{k: v for k, v in key.items() if k != "changes"}, "place": "old"})
+    assert usual.measure("vae", setting, 0)["place"] == "old"
+    results.append(timing("vae", 1.0))
+    places = []
+    for changes in ("sweeps=1", "sweeps=2", None):
+        other = Comparison(replace(PROTOCOL, changes=changes), results, tmp_path)
+        assert other._step_seconds() == ({} if changes else {"vae": 1.0})
+        places.append(other.measure("vae", setting, 0)["place"])
+    assert places == ["final-vae-0-0-0.02-sweeps-1", "final-vae-0-0-0.02-sweeps-2", "old"]
 
 
 def interrupted_after(steps):

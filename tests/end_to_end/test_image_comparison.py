@@ -9,7 +9,7 @@ from PIL import Image
 from aif_dcpc.errors import ConfigError
 from aif_dcpc.experiments.cifar10 import compare
 from aif_dcpc.experiments.cifar10.methods import METHODS, SETTINGS
-from aif_dcpc.experiments.cifar10.report import NoRowsError, differences
+from aif_dcpc.experiments.cifar10.report import Budget, NoRowsError, differences, table
 from aif_dcpc.results import Results
 
 TINY = "--train-images 12 --batch-size 6 --samples 20 --held-out 2 --sweeps 1".split()
@@ -57,6 +57,7 @@ def test_every_method_is_tuned_run_and_shown_and_finished_rows_are_not_run_again
         compare.main(["figure", *asked])
     compare.main(["tune", *asked])
     compare.main(["run", *asked])
+    assert (tmp_path / "out" / "classifier-2.pt").exists()
     found = rows(tmp_path)
     assert [row["stage"] for row in found].count("tuning") == sum(map(len, SETTINGS.values()))
     runs = [row for row in found if row["stage"] == "final"]
@@ -81,6 +82,18 @@ def test_every_method_is_tuned_run_and_shown_and_finished_rows_are_not_run_again
     assert all(f"| {method} | 1 |" in shown for method in METHODS) and "training images" in shown
     with Image.open(tmp_path / "samples.png") as figure:  # six panels of five images, two rows
         assert figure.width > 6 * 5 * 64 and figure.height > 2 * 4 * 64
+
+
+def test_lines_of_other_sizes_are_told_apart():
+    """Those in the repository are of the defaults, written before lines said so."""
+    usual = compare.changes(compare.arguments(["table"]))
+    other = compare.changes(compare.arguments(["table", "--sweeps", "3", "--batch-size", "8"]))
+    assert usual is None
+    assert other == "batch_size=8 sweeps=3"
+    results = Results(compare.HERE / "results.jsonl")
+    budget = Budget(tuning=180.0, final=900.0)
+    assert all(f"| {method} | 3 |" in table(results, budget, usual) for method in METHODS)
+    assert not any(f"| {method} |" in table(results, budget, other) for method in METHODS)
 
 
 def test_a_row_cut_short_is_run_again(asked, tmp_path):

@@ -20,7 +20,7 @@ from numpyro.handlers import seed, substitute, trace
 from numpyro.infer import init_to_uniform
 from scipy.stats import beta, norm
 
-from aif_dcpc.commands.command import run_script
+from aif_dcpc.commands.command import check_names, run_script
 from aif_dcpc.experiments.posteriordb import steps
 from aif_dcpc.experiments.posteriordb.densities import DENSITIES, Density, Values
 from aif_dcpc.experiments.posteriordb.files import reference
@@ -191,6 +191,7 @@ def main() -> None:
     known = {target.posteriors[0]: target for target in targets().values()}
     parser.add_argument("names", nargs="*", default=list(known))
     args = parser.parse_args()
+    check_names("posterior", args.names, known)
     set_up(double=True)
     for name in args.names:
         print(check(name, known[name]), flush=True)

@@ -1,5 +1,6 @@
 """An agent from a declared model: its posterior is exact, frozen lives forget, kept ones go on."""
 
+import copy
 import functools
 import time
 
@@ -32,6 +33,18 @@ class Alternate:
         return Plan(policies=policies, expected_free_energy=torch.tensor([0.0, 1.0]))
 
 
+class Fixed:
+    """Plans one action."""
+
+    def __init__(self, action):
+        self.action = action
+
+    def plan(self, situation):
+        return Plan(
+            policies=torch.tensor([[[self.action]]]), expected_free_energy=torch.tensor([0.0])
+        )
+
+
 def drifting():
     """A position moved by actions and an unknown drift that all episodes share, seen with noise."""
     model = GraphicalModel()
@@ -49,14 +62,13 @@ def drifting():
 
 
 def agent_of(model, **settings):
-    settings = {"num_particles": 16, "num_sweeps": 2, **settings}
+    settings = {"num_particles": 16, "num_sweeps": 2, "planner": Alternate(), **settings}
     return ActiveInferenceAgent(
         model,
         action="push",
-        action_space=gymnasium.spaces.Box(-1, 1, (1,)),
+        action_space=settings.pop("action_space", gymnasium.spaces.Box(-1, 1, (1,))),
         observed={"seen": "position"},
         preferences={"seen": lambda x: -x.square().sum(-1)},
-        planner=Alternate(),
         **settings,
     )
 
@@ -252,6 +264,24 @@ def test_greedy_takes_the_best_and_sampling_the_others_as_often_as_precision_say
     assert abs(share - expected) < 5 * np.sqrt(expected * (1 - expected) / 400)
 
 
+@pytest.mark.parametrize(
+    ("space", "planned", "done"),
+    [
+        (gymnasium.spaces.Box(0, 3, (1,), np.int64), 1.6, 2),
+        (gymnasium.spaces.Box(-3, 0, (1,), np.int8), -0.6, -1),
+        (gymnasium.spaces.Box(-0.1, 0.1, (1,), np.float64), 0.1, 0.1),
+        (gymnasium.spaces.Box(-1, 1, (1,), np.float32), 0.3, np.float32(0.3)),
+    ],
+)
+def test_what_is_done_lies_in_its_space_and_is_what_is_noted(space, planned, done):
+    """Whole numbers are rounded to; a tenth in single precision lies beyond the one of a double box."""
+    agent = agent_of(drifting(), action_space=space, planner=Fixed(planned))
+    agent.begin(seed=0)
+    action = agent.act({"position": np.zeros(1, np.float32)})
+    assert space.contains(action) and action.tolist() == [done]
+    assert float(agent.life.state.values["push"][0, 0, -1, 0]) == pytest.approx(done, abs=1e-7)
+
+
 class Slide(nn.Module):
     """x' ~ Normal(rate x + push, STEP) with a rate that is learned by gradients."""
 
@@ -263,8 +293,8 @@ class Slide(nn.Module):
         return Normal(self.rate * x + push, STEP)
 
 
-def test_parameters_of_kernels_are_learned_by_local_gradients():
-    """With x seen almost exactly the rate goes to its least-squares value."""
+def sliding():
+    """A position that slides at a rate that is learned, seen almost exactly."""
     model = GraphicalModel()
     model.add_input("push")
     model.add_site(
@@ -275,12 +305,30 @@ def test_parameters_of_kernels_are_learned_by_local_gradients():
         scope="slice",
     )
     model.add_site("seen", lambda x: Normal(x, 0.01), ["x"], scope="slice")
-    agent = agent_of(model, learning_rate=0.1, learning_steps=60, num_particles=4)
+    return model
+
+
+def test_parameters_of_kernels_are_learned_by_local_gradients():
+    """With x seen almost exactly the rate goes to its least-squares value."""
+    agent = agent_of(sliding(), learning_rate=0.1, learning_steps=60, num_particles=4)
     told = live(agent, (30, 30), drift=0.0)
     before = np.concatenate([seen[:-1] for seen, _ in told])
     after = np.concatenate([np.subtract(seen[1:], done[:-1]) for seen, done in told])
     (rate,) = agent.model.parameters()
     assert abs(float(rate.detach()) - before @ after / (before @ before)) < 0.05
+
+
+def test_what_is_kept_of_the_optimizer_stays_as_it_was():
+    """Neither the agent that it was taken from nor one that took it in changes it."""
+    agents = [agent_of(sliding(), learning_steps=2, num_particles=2) for _ in range(2)]
+    live(agents[0], (3,))
+    kept = agents[0].state_dict()
+    agents[1].load_state_dict(kept)
+    before = copy.deepcopy(kept["optimizer"]["state"])
+    for agent in agents:
+        live(agent, (3,))
+    for name, value in before[0].items():
+        assert torch.equal(kept["optimizer"]["state"][0][name], value)
 
 
 def test_reports_and_explains():

@@ -20,7 +20,14 @@ from aif_dcpc.agents.behaviour import (
     behaviour_model,
     simulate,
 )
-from aif_dcpc.agents.behaviour_evidence import Cloud, Proposal, Subjects, compare, integrate
+from aif_dcpc.agents.behaviour_evidence import (
+    Cloud,
+    Proposal,
+    Subjects,
+    compare,
+    compare_groups,
+    integrate,
+)
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.inference import DCPC
 from aif_dcpc.inference.errors import ConvergenceWarning
@@ -109,6 +116,18 @@ def test_what_is_neither_free_nor_fixed_is_the_default():
         (
             "subject,choice,win_0,win_1,loss_0,loss_1\n1,0,1,0,0,0\n1,0,1,0,0,0\n2,0,1,0,0,0\n",
             "differ in the number of trials",
+        ),
+        (
+            "subject,choice,win_0,win_1\na,0,1,0\n",
+            "expected columns subject, choice, win_0, loss_0",
+        ),
+        (
+            "subject,choice,win_0,win_1,loss_0,loss_1\na,left,1,0,0,0\n",
+            "column choice: expected a whole number, found 'left'",
+        ),
+        (
+            "subject,choice,win_0,win_1,loss_0,loss_1\na,1,yes,0,0,0\n",
+            "column win_0: expected a number, found 'yes'",
         ),
     ],
 )
@@ -214,3 +233,14 @@ def test_a_fit_keeps_its_learner_and_its_draws():
     draws = SimpleNamespace()
     fit = Fit(Learner(), draws)
     assert fit.draws is draws and fit.learner == Learner()
+
+
+def test_a_population_of_unknown_parameters_is_refused():
+    """In a model, and where learners are compared."""
+    given = {"precison": (1.0, 0.1)}
+    with pytest.raises(AgentError, match=r"'precison'.*precision"):
+        behaviour_model(Learner(), population=given)
+    data = Behaviour(torch.zeros(1, 2).long(), torch.zeros(1, 2, 2), torch.zeros(1, 2, 2))
+    for compared in (compare, compare_groups):
+        with pytest.raises(AgentError, match=r"'precison'.*precision"):
+            compared([Learner()], data, population=given)

@@ -64,6 +64,8 @@ def test_actions_are_counted_or_refused() -> None:
     assert number_of(4, "x") == number_of(np.int64(4), "x") == 4 and number_of(SPACE, "x") == 3
     with pytest.raises(AgentError, match="agent 'x' chooses among discrete"):
         number_of(gymnasium.spaces.Box(-1, 1), "x")
+    with pytest.raises(AgentError, match="agent 'x' chooses among actions from 0 on"):
+        number_of(gymnasium.spaces.Discrete(2, start=5), "x")
     assert actions_for("x", Stubborn.build, SPACE) is SPACE  # its build looks at the constructor
 
     def by_number(observation_space, num_actions, metadata, settings, seed):
@@ -139,6 +141,14 @@ def test_random_actions_are_even_over_what_can_be_done() -> None:
     assert many.shape == (7,) and np.array_equal(many, agent.act_batch({"state": np.zeros((7, 2))}))
 
 
+def test_random_actions_count_from_where_their_space_does() -> None:
+    numbers = gymnasium.spaces.Discrete(3, start=5)
+    assert RandomAgent(numbers, 0).act({}) in numbers
+    assert set(RandomAgent(numbers, 0)._any(60).tolist()) == {5, 6, 7}
+    several = RandomAgent(gymnasium.spaces.MultiDiscrete([2, 3], start=[1, 5]), 0)._any(200)
+    assert several.min(0).tolist() == [1, 5] and several.max(0).tolist() == [2, 7]
+
+
 # -- settings -------------------------------------------------------------------------------------------
 
 
@@ -153,6 +163,7 @@ def test_settings_keep_their_types_and_defaults() -> None:
     }  # fmt: skip
     _, own = read_settings({"rate": 1, "name": None}, rate=0.5, name="x")
     assert own == {"rate": 1.0, "name": None} and type(own["rate"]) is float
+    assert read_settings({"scale": 2}, {"scale": float}, scale=None)[1] == {"scale": 2.0}
     assert read_settings({"window": None, "inference": {"update": "exact"}})[0]["window"] is None
     low = {
         "num_particles": 1,
@@ -171,12 +182,14 @@ def test_settings_keep_their_types_and_defaults() -> None:
         ({"depth": True}, "depth must be of type int"),
         ({"rate": "high"}, "rate must be of type float"),
         ({"window": 2.5}, "window must be of type int"),
-        ({"rate": float("nan"), "precision": float("nan")}, "precision=nan"),
+        ({"precision": float("nan")}, "precision=nan: expected a finite number"),
+        ({"rate": float("inf")}, "rate=inf: expected a finite number"),
+        ({"scale": "big"}, "scale must be of type float, not 'big'"),
         ({"dept": 3}, "'depth'"),
         ({"inference": {"update": "paper"}}, "inference.update must be 'exact'"),
     ):
         with pytest.raises(AgentError, match=words):
-            read_settings(settings, depth=2, rate=0.5)
+            read_settings(settings, {"scale": float}, depth=2, rate=0.5, scale=None)
 
 
 def test_ranges_hold_both_ends() -> None:

@@ -167,6 +167,12 @@ def test_it_drives_an_integrator_home():
     assert plan.depth == 4 and plan.nodes == 64 * 4
 
 
+def test_there_is_nothing_to_imagine_where_nothing_is_preferred():
+    here = {"x": torch.tensor([[1.3]]), "u": torch.zeros(1, 1, 1)}
+    with pytest.raises(AgentError, match="there is none: name one with preferences"):
+        CrossEntropy(horizon=2).plan(situation(integrator(), here, LINE, {}))
+
+
 def test_it_finds_the_one_good_sequence_of_discrete_actions():
     wanted = torch.tensor([2, 0, 1, 1, 2])
 

@@ -69,6 +69,63 @@ def test_actions_are_drawn_as_policies_are_weighed():
     assert greedy[2] == 0 and abs(greedy[0] - 0.5) < 5 * 0.5 / np.sqrt(300)
 
 
+def planned(**settings):
+    """An agent that has seen a place and planned."""
+    agent = DiscreteAgent(places(C=[[0.0, 0.1, 0.05]]), horizon=1, **settings)
+    agent.infer_states([0])
+    return agent, agent.infer_policies()[0].copy()
+
+
+def test_what_was_planned_is_forgotten_where_an_episode_begins():
+    agent, _ = planned()
+    agent.begin(seed=1)
+    assert agent.latest is None and agent.chances.tolist() == [1 / 3] * 3
+
+
+def test_what_was_planned_is_kept_and_gone_on_with(tmp_path):
+    """Choice and evidence of it follow from the kept plan; a state of before has none."""
+    agent, chances = planned(precision_prior=(2.0, 1.0))
+    torch.save(agent.state_dict(), tmp_path / "kept.pt")
+    kept = torch.load(tmp_path / "kept.pt", weights_only=True)
+    twin = DiscreteAgent(agent.discrete, horizon=1, precision_prior=(2.0, 1.0))
+    twin.load_state_dict(kept)
+    assert twin.chances.tolist() == chances.tolist()
+    assert agent.sample_action(greedy=False) == twin.sample_action(greedy=False)
+    assert twin.gamma == agent.gamma
+    for name in ("latest", "chances"):
+        del kept[name]
+    twin.load_state_dict(kept)
+    assert twin.latest is None and twin.chances.tolist() == [1 / 3] * 3
+
+
+def test_what_is_handed_out_is_a_copy():
+    agent, chances = planned()
+    agent.infer_policies()[0][:] = 7.0
+    agent.habit[:] = 7.0
+    assert agent.chances.tolist() == chances.tolist()
+    assert agent.habit.tolist() == [1 / 3] * 3
+
+
+def test_a_frozen_agent_does_not_learn_what_to_want():
+    agent = DiscreteAgent(places(pC=[[1.0, 1.0, 1.0]]), horizon=1)
+    agent.freeze()
+    agent.prefer([1])
+    assert agent.wanted[0].tolist() == [1, 1, 1]
+    agent.freeze(False)
+    agent.prefer([1])
+    assert agent.wanted[0].tolist() == [1, 2, 1]
+
+
+def test_a_habit_is_learned_where_every_policy_costs_infinity():
+    """Choice and evidence are then of the habit alone."""
+    agent = DiscreteAgent(places(C=[[-np.inf] * 3], pE=[1.0, 1.0, 1.0]), horizon=1)
+    agent.infer_states([0])
+    chances, _ = agent.infer_policies()
+    assert chances == pytest.approx([1 / 3] * 3, abs=0.1)
+    agent.sample_action()
+    assert np.isfinite(agent.habit).all()
+
+
 def test_two_steps_ahead_count_alike_by_default():
     """A way of two steps: the first is neither better nor worse, the second is worth one nat."""
     goes = np.zeros((4, 4, 2))

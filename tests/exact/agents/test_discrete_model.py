@@ -9,6 +9,7 @@ from aif_dcpc.agents.discrete.agent import DiscreteAgent
 from aif_dcpc.agents.discrete.from_pymdp import from_pymdp
 from aif_dcpc.agents.discrete.model import DiscreteModel
 from aif_dcpc.agents.errors import AgentError
+from aif_dcpc.agents.one_life import as_one_life
 from aif_dcpc.inference import DCPC
 
 ACTIONS = (1, 3, 0, 2)
@@ -152,3 +153,53 @@ def test_arrays_that_do_not_fit_are_refused(change, words):
     moves = np.stack([np.eye(2), 1 - np.eye(2)], -1)
     with pytest.raises(AgentError, match=words):
         DiscreteModel(**{"A": [np.eye(2)], "B": [moves], **change})
+
+
+TWO = {"A": [np.eye(2)] * 2, "A_dependencies": [[0], [0]]}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({**TWO, "C": [np.zeros(2)]}, "C: expected 2 entries, as many as A has, found 1"),
+        ({"C": [np.zeros(2)] * 2}, "C: expected 1 entries"),
+        ({"D": []}, "D: expected 1 entries, as many as B has, found 0"),
+        ({"pA": [np.ones((2, 2))] * 2}, "pA: expected 1 entries"),
+        ({**TWO, "pA": [np.ones((2, 2))]}, "pA: expected 2 entries"),
+        ({"pB": [np.ones((2, 2, 2))] * 2}, "pB: expected 1 entries"),
+        ({**TWO, "pC": [np.ones(2)]}, "pC: expected 2 entries"),
+        ({"pD": [np.ones(2)] * 2}, "pD: expected 1 entries"),
+        ({**TWO, "A_dependencies": [[0]]}, "A_dependencies: expected 2 entries"),
+        ({"A_dependencies": [[3]]}, r"A_dependencies\[0\]: expected factors from 0 to 0"),
+        ({"A_dependencies": [[-1]]}, r"A_dependencies\[0\]: expected factors from 0 to 0"),
+        ({"B_dependencies": [[1]]}, r"B_dependencies\[0\]: expected factors from 0 to 0"),
+    ],
+)
+def test_other_numbers_of_arrays_than_modalities_or_factors_are_refused(change, words):
+    moves = np.stack([np.eye(2), 1 - np.eye(2)], -1)
+    with pytest.raises(AgentError, match=words):
+        DiscreteModel(**{"A": [np.eye(2)], "B": [moves], **change})
+
+
+def test_a_model_keeps_arrays_of_its_own():
+    seen, habit = np.eye(2), np.array([0.5, 0.5])
+    model = DiscreteModel(A=[seen], B=[np.stack([np.eye(2)] * 2, -1)], E=habit)
+    seen[:] = habit[:] = 7.0
+    assert np.array_equal(model.A[0], np.eye(2)) and model.E.tolist() == [0.5, 0.5]
+
+
+def test_first_states_are_counted_where_an_input_of_any_name_says_so():
+    """Two episodes that begin in state 1: Dirichlet(1, 1 + 2), 5 standard errors of 4,000 draws."""
+    moves = np.stack([np.eye(2), 1 - np.eye(2)], -1)
+    model = DiscreteModel(A=[np.eye(2)], B=[moves], pD=[[1.0, 1.0]])
+    life = as_one_life(model.graphical_model("begins"), "begins")
+    values = {
+        "D_0": torch.zeros(4000, 1, 2),
+        "s_0": torch.tensor([[[1, 0, 1, 0]]]),
+        "begins": torch.tensor([[[1, 0, 1, 0]]]),
+    }
+    drawn = life.conditionals["D_0",](values, torch.Generator().manual_seed(0))["D_0"]
+    error = np.sqrt(0.75 * 0.25 / 5 / 4000)
+    assert abs(float(drawn[..., 1].mean()) - 0.75) < 5 * error
+    with pytest.raises(AgentError, match="conditional of D_0"):
+        as_one_life(model.graphical_model(), "begins")

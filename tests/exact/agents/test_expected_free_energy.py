@@ -246,6 +246,8 @@ def test_a_modality_without_a_likelihood_is_named() -> None:
         joint_expected_free_energy(states, likelihoods, {"z": np.zeros(2)})
     with pytest.raises(AgentError, match="modality 'y': log preferences: expected shape"):
         joint_expected_free_energy(states, likelihoods, {"y": np.zeros(3)})
+    with pytest.raises(AgentError, match="at least one modality"):
+        joint_expected_free_energy(states, {}, {})
 
 
 # -- both decompositions ---------------------------------------------------------------------------

@@ -99,6 +99,36 @@ class Still:
         return Plan(policies=torch.zeros(1, 1).long(), expected_free_energy=torch.zeros(1))
 
 
+def test_episodes_begin_where_an_input_of_another_name_says_so():
+    """Beliefs in the second episode are those of the forward recursion from its own beginning."""
+    source = np.random.default_rng(3)
+    discrete = two_factors(source)
+    planner = Still()
+    agent = ActiveInferenceAgent(
+        discrete.graphical_model(),
+        action="u",
+        action_space=gymnasium.spaces.Discrete(discrete.num_actions),
+        observed=["o_0", "o_1"],
+        preferences={},
+        planner=planner,
+        reset="begins",
+        num_particles=3,
+        num_sweeps=1,
+    )
+    for episode in range(2):
+        agent.begin(seed=episode)
+        forward = Forward(discrete)
+        for _ in range(3):
+            seen = (int(source.integers(3)), int(source.integers(2)))
+            agent.act({"o_0": np.array(seen[0]), "o_1": np.array(seen[1])})
+            forward.see(*seen)
+            reading = Reading(planner.told.over_history())
+            joint = FilteredBelief(reading).belief().reshape(reading.sizes)
+            order = [reading.factors.index(f"s_{f}") for f in range(2)]
+            assert np.abs(joint.transpose(order) - forward.belief).max() < 1e-6
+            forward.move(discrete.controls(0))
+
+
 def noisy_side():
     """A side that holds for an episode, shown in each slice with a reliability to be learned."""
     model = GraphicalModel()

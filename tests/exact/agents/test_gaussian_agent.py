@@ -124,6 +124,8 @@ def test_what_does_not_fit_is_told_in_a_sentence():
         GaussianAgent.build(number, Slide.action_space, {}, {}, 0)
     with pytest.raises(AgentError, match=r"horizn.*horizon"):
         slide_agent(horizn=3)
+    with pytest.raises(AgentError, match="preference must be of type str, not 3"):
+        slide_agent(preference=3)
     with pytest.raises(AgentError, match=r"pendulm.*pendulum"):
         find_wish("pendulm")
     assert set(DEFAULTS) >= set(SMALL) - {"inference"}

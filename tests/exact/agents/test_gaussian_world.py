@@ -278,7 +278,7 @@ def test_imagined_noise_has_the_declared_variance(lived):
 # -- what futures are worth -------------------------------------------------------------------------
 
 
-def judged(lived, policies, *, wish=None, quietly=False, **settings):
+def judged(lived, policies, *, wish=None, quietly=False, frozen=False, **settings):
     told, engine, state = lived
     for name in ("state", "outcome") if quietly else ():
         state = quiet(state, told.learned[name].linear.block)
@@ -289,6 +289,7 @@ def judged(lived, policies, *, wish=None, quietly=False, **settings):
         action_space=gymnasium.spaces.Discrete(ACTIONS),
         preferences={},
         generator=torch.Generator().manual_seed(0),
+        frozen=frozen,
     )
     return GaussianJudge(world=told, wish=wish, **settings)(situation, policies), state
 
@@ -312,6 +313,8 @@ def test_terms_add_up_to_preference_and_novelty(lived):
     assert torch.allclose(terms["novelty"], told_by) and float(told_by.min()) > 0
     blind, _ = judged(lived, policies, wish=lambda s, a: s[..., 0], novelty=False)
     assert not blind["novelty"].any()
+    frozen, _ = judged(lived, policies, wish=lambda s, a: s[..., 0], frozen=True)
+    assert not frozen["novelty"].any()
 
 
 def test_reward_counts_until_the_end(lived):

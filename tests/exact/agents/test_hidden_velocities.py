@@ -217,6 +217,87 @@ def test_where_an_episode_begins_nothing_was_gained_and_nothing_done():
     assert not now[:, 2:].any()
 
 
+def test_where_each_of_several_worlds_is_follows_from_its_own_series():
+    """The first begins an episode, the second goes on."""
+    found, engine, _ = lived(3)
+    told = {
+        "seen": torch.randn(2, 3, 2, generator=torch.Generator().manual_seed(3)).double(),
+        "action": torch.tensor([[0, 1, 0], [1, 0, 1]]),
+        "reset": torch.tensor([[1, 0, 1], [1, 0, 0]]),
+        "ended": torch.zeros(2, 3),
+    }
+    values = engine.init(told, seed=0).natural
+    now = WholeState(found.learned["state"].linear).states(values)
+    assert now.shape == (3, 2, 6)
+    for k in range(3):
+        x, actions = values["x"][k], values["action"][0]
+        assert torch.equal(now[k, 0], torch.cat([x[0, 2], torch.zeros(4).double()]))
+        assert torch.allclose(now[k, 1], z_of(x[1], actions[1], 2))
+
+
+def agent_of_positions(**settings):
+    """An agent that sees one position and prefers it to be large."""
+    small = {"num_waves": 4, "horizon": 3, "candidates": 4, "elites": 2, "iterations": 1}
+    return agents.make(
+        "gaussian",
+        observation_space=gymnasium.spaces.Box(-1, 1, (1,), np.float32),
+        action_space=gymnasium.spaces.Discrete(2),
+        metadata={},
+        settings={
+            "hidden_velocities": True,
+            "preference": "mountain_car",
+            "blur": 0.01,
+            **small,
+            **settings,
+        },
+        seed=0,
+    )
+
+
+def test_what_is_attained_in_any_world_is_noted():
+    """Of positions -.5 and .45, at rest, the best is .05 short of the flag, but for how finely it is seen."""
+    agent = agent_of_positions()
+    agent.begin_batch(seeds=[0, 1])
+    seen = {"state": np.array([[-0.5], [0.45]], np.float32)}
+    for _ in range(3):
+        agent.act_batch(seen)
+        agent.feedback_batch(seen, np.zeros(2), np.zeros(2, bool), np.zeros(2, bool))
+    assert agent.judge.attained.best == pytest.approx(-0.05, abs=0.1)
+
+
+def test_frozen_it_infers_positions_under_the_weights_that_it_has():
+    """Weights and noise stay those of some particle, their posterior as it is; past positions move."""
+    agent = agent_of_positions(inference={"num_particles": 4})
+
+    def live(steps):
+        place = 0.0
+        for step in range(steps):
+            agent.act({"state": np.array([place], np.float32)})
+            place += 0.05 * np.cos(step)
+            yield agent.life.state
+            ends = step == steps - 1
+            agent.feedback({"state": np.array([place], np.float32)}, 0.0, False, ends)
+
+    agent.begin(seed=0)
+    list(live(8))
+    agent.freeze()
+    posterior = agent.world.learned["state"].last
+    learned = agent.life.state.particles
+    agent.begin(seed=1)
+    firsts = []
+    for state in live(4):
+        for name in ("x.weights", "x.noise"):
+            known = {tuple(row.flatten().tolist()) for row in learned[name]}
+            assert {tuple(row.flatten().tolist()) for row in state.particles[name]} <= known
+        firsts.append(state.particles["x"][:, 0, 9, 0])
+    assert agent.world.learned["state"].last is posterior
+    assert not torch.isin(firsts[-1], firsts[0]).any()
+    agent.freeze(False)
+    agent.begin(seed=2)
+    for state in live(1):
+        assert agent.world.learned["state"].last is not posterior
+
+
 def test_what_is_learned_without_a_preference_is_refused():
     with pytest.raises(AgentError, match=r"hidden_velocities.*preference"):
         agents.make(

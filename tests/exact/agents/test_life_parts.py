@@ -6,15 +6,18 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from torch.distributions import Categorical, Normal
+from torch.distributions import Bernoulli, Beta, Categorical, Normal
 
 from aif_dcpc.agents.active_inference import ActiveInferenceAgent
+from aif_dcpc.agents.belief_pictures import belief_pictures
 from aif_dcpc.agents.deliberation import Deliberation, checked_habit
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.agents.one_life import as_one_life
 from aif_dcpc.agents.planners.protocol import Plan
 from aif_dcpc.agents.streams import as_streams, of_one_world, placeholder
-from aif_dcpc.inference import GraphicalModel, lag
+from aif_dcpc.inference import DCPC, GraphicalModel, lag
+from aif_dcpc.inference.moves.complete_conditional import log_conditionals
+from aif_dcpc.inference.smc.recent import hold_timeless
 
 
 def test_integers_stay_integers_and_all_else_becomes_floats():
@@ -28,6 +31,14 @@ def test_integers_stay_integers_and_all_else_becomes_floats():
     assert [found[n].dtype for n in told] == [torch.int64] * 2 + [torch.get_default_dtype()] * 2
     assert int(found["byte"]) == 255 and int(found["flag"]) == 1 and float(found["half"]) == 0.5
     assert of_one_world({"x": 3, "y": np.zeros(2)})["y"].shape == (1, 2)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.float32, np.float64])
+def test_streams_do_not_change_with_the_array_of_the_world(kind):
+    shown = np.array([1.0, 2.0], kind)
+    found = as_streams({"shown": shown})["shown"]
+    shown[:] = 7
+    assert found.tolist() == [1, 2]
 
 
 def test_what_stands_for_an_action_has_its_shape():
@@ -55,6 +66,27 @@ def test_policies_within_a_thousandth_of_a_nat_are_as_good(precision):
     plan = plan_of(0.0, 0.0009, 0.0012, 1.0)
     chosen = {deliberation.choose(plan, generator, greedy=True) for _ in range(60)}
     assert chosen == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("precision", "costs", "chances"),
+    [
+        (0.0, (0.0, 1.0), (0.5, 0.5)),
+        (0.0, (0.0, math.inf), (1.0, 0.0)),
+        (2.0, (math.inf, math.inf), (0.5, 0.5)),
+        (2.0, (math.inf, 3.0), (0.0, 1.0)),
+        (2.0, (-math.inf, 3.0), (1.0, 0.0)),
+    ],
+)
+def test_choices_without_precision_or_of_infinite_costs(precision, costs, chances):
+    """What is possible comes before what is not; among equals all are alike."""
+    deliberation = Deliberation(None, precision)
+    plan = plan_of(*costs)
+    assert deliberation.score(plan).softmax(0).tolist() == pytest.approx(chances)
+    generator = torch.Generator().manual_seed(0)
+    for greedy in (True, False):
+        chosen = {deliberation.choose(plan, generator, greedy=greedy) for _ in range(60)}
+        assert chosen == {index for index, chance in enumerate(chances) if chance}
 
 
 def test_a_habit_counts_beside_what_policies_cost():
@@ -247,6 +279,67 @@ def test_a_frozen_world_whose_neighbour_begins_goes_on_where_it_was():
     assert agent.life.state.length == 1
 
 
+def coins():
+    """Coins of an unknown bias that all episodes share, each seen by a noisy look."""
+    model = GraphicalModel()
+    model.add_input("push")
+    model.add_site("bias", lambda: Beta(2.0, 2.0), scope="global")
+    model.add_site("coin", lambda bias: Bernoulli(bias), ["bias"], scope="slice")
+    model.add_site("seen", lambda coin: Normal(coin, 1.0), ["coin"], scope="slice")
+    return model
+
+
+def test_a_finite_site_is_weighed_alike_whether_what_it_reads_is_held_or_not():
+    """ln p(coin | bias) + ln p(seen | coin) of both sides, at each particle's own bias."""
+    engine = DCPC(coins(), num_particles=5)
+    told = {"push": torch.zeros(1, 3, 1), "seen": torch.tensor([[0.2, 0.9, -0.3]])}
+    state = engine.init(told, seed=0)
+    coin = state.conditioning.site("coin")
+    tries = torch.stack([torch.zeros(5, 1, 3), torch.ones(5, 1, 3)])
+    bias = state.particles["bias"][:, :, None]
+    own = torch.stack([(1 - bias).log(), bias.log()])
+    looks = Normal(tries, 1.0).log_prob(told["seen"])
+    for cloud in (state, hold_timeless(state)):
+        found = log_conditionals(cloud, coin, tries.to(state.values["coin"]))
+        assert torch.allclose(found, own + looks, atol=1e-5)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_frozen_life_infers_finite_sites_by_what_is_held(learned):
+    agent = declared(coins(), {"seen": lambda streams: streams["position"][:, 0]})
+    if learned:
+        agent.begin(seed=0)
+        agent.act(seen(0.7))
+        agent.feedback(seen(0.2), 0.0, False, True)
+    agent.freeze()
+    agent.begin(seed=1)
+    agent.act(seen(0.3))
+    before = set(agent.life.state.particles["bias"].flatten().tolist())
+    agent.act(seen(0.9))
+    assert set(agent.life.state.particles["bias"].flatten().tolist()) <= before
+
+
+class Sixth:
+    """Plans action 6."""
+
+    def plan(self, situation):
+        return Plan(policies=torch.tensor([[6]]), expected_free_energy=torch.zeros(1))
+
+
+def test_actions_are_named_from_the_first_of_their_space_on():
+    agent = ActiveInferenceAgent(
+        coins(),
+        action="push",
+        action_space=gymnasium.spaces.Discrete(2, start=5),
+        observed={"seen": lambda streams: streams["position"][:, 0]},
+        preferences={},
+        planner=Sixth(),
+    )
+    agent.begin(seed=0)
+    assert agent.act(seen(0.3)) == 6
+    assert agent.explanation(["left", "right"]).labels == ["right"]
+
+
 def test_free_energy_is_that_of_the_running_episode():
     agent = agent_of()
     agent.begin(seed=0)
@@ -286,3 +379,20 @@ def test_sites_of_an_episode_may_depend_on_each_other_and_stay():
     assert torch.allclose(law.probs[0], torch.tensor([0.0, 0.0, 1.0]))
     assert torch.allclose(law.probs[1], told[0])
     assert torch.allclose(law.probs[2], torch.tensor([1.0, 0.0, 0.0]))
+
+
+def test_pictures_of_the_first_world_show_its_own_episode():
+    """Two slices of it, beside seven of the other world."""
+    agent = agent_of()
+    agent.begin_batch(seeds=[0, 1])
+    both = {"position": np.zeros((2, 1), np.float32)}
+    for step in range(7):
+        agent.act_batch(both)
+        ends = np.array([step == 3, False])
+        agent.feedback_batch(both, np.zeros(2), ends, np.zeros(2, bool))
+        if step == 3:
+            agent.begin_batch(seeds=[2, None])
+    assert agent.life.lengths.tolist() == [2, 7]
+    drawn = agent.report(pictures=True).pictures
+    expected = belief_pictures(agent.life.state, 2)
+    assert np.array_equal(drawn["belief/x"], expected["belief/x"])

@@ -14,7 +14,7 @@ from aif_dcpc.agents.discrete.dynamic_programming import Steps, follow, iterate
 from aif_dcpc.agents.discrete.episode_lengths import EpisodeLengths
 from aif_dcpc.agents.discrete.observed_agent import ObservedAgent
 from aif_dcpc.agents.discrete.outcomes import Outcomes
-from aif_dcpc.agents.discrete.requirements import DEFAULTS, state_sizes
+from aif_dcpc.agents.discrete.requirements import DEFAULTS, read, state_sizes
 from aif_dcpc.agents.discrete.transitions import Transitions
 from aif_dcpc.agents.errors import AgentError
 from aif_dcpc.configuration import load_config
@@ -236,6 +236,17 @@ def test_four_worlds_teach_as_much_as_one():
     assert together.max() < 240
 
 
+def test_a_life_that_is_taken_in_leaves_nothing_of_the_one_before():
+    fresh = agent_of_ring(0).state_dict()
+    agent = agent_of_ring(0)
+    for _ in live_together(agent, [Ring()], 20):
+        pass
+    agent.load_state_dict(fresh)
+    assert agent.explanation() is None and not agent.report().scalars
+    assert not agent.memory.counts and not any(agent.memory.nats)
+    assert not agent.told.any() and not agent.immediate.any() and agent.ahead is None
+
+
 @pytest.mark.parametrize(
     ("space", "words"),
     [
@@ -247,6 +258,14 @@ def test_four_worlds_teach_as_much_as_one():
 def test_states_that_cannot_be_listed_are_refused(space, words):
     with pytest.raises(AgentError, match=words):
         state_sizes(space)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [("big", "must be of type float"), (float("inf"), "a finite number")]
+)
+def test_a_scale_of_rewards_that_is_no_number_is_refused(value, words):
+    with pytest.raises(AgentError, match=words):
+        read({"reward_scale": value})
 
 
 def test_defaults_are_said_once_for_all():

@@ -176,6 +176,50 @@ def test_slow_sites_and_continuous_ones_of_an_episode_are_refused():
         engine.init({"reset": torch.tensor([[1, 0]])})
 
 
+def drawing(block, **extra):
+    """The model of second order with one more global, read by what is seen alone, and a draw of a block."""
+    model = second_order()
+    model.add_site("blur", lambda: Exponential(torch.tensor(1.0)), scope="global")
+    model.add_site("level", lambda: Bernoulli(torch.tensor(0.5)), scope="episode")
+    model.add_site("look", lambda x, blur: Normal(x, blur), ["x", "blur"], scope="slice")
+    model.add_site("sum", lambda one, f: Normal(one, f), ["level", "friction"], scope="slice")
+    model.add_site("alone", lambda: Normal(torch.zeros(()), 1.0), scope="global")
+    model.add_site("both", lambda one, a: Normal(one + a, 1.0), ["level", "alone"], scope="slice")
+
+    def draw(values, generator):
+        return {name: values[name] for name in block}
+
+    vars(draw).update(extra)
+    model.add_conditional(block, draw)
+    return model, draw
+
+
+def test_a_conditional_that_is_as_exact_in_a_life_is_kept():
+    """Of a global that slices without a past read; and of any site, where it reads beginnings."""
+    model, draw = drawing(("blur",))
+    assert as_one_life(model).conditionals == {("blur",): draw}
+    model, draw = drawing(("x",), reset="begins")
+    assert as_one_life(model, "begins").conditionals == {("x",): draw}
+
+
+@pytest.mark.parametrize("block", [("x",), ("friction",), ("level",), ("alone",), ("blur", "x")])
+def test_a_conditional_that_knows_one_episode_only_is_refused(block):
+    """Of a slice, of what a site with a past reads, of an episode, or beside one."""
+    for extra in ({}, {"reset": "begins"}):
+        model, _ = drawing(block, **extra)
+        with pytest.raises(
+            AgentError, match=f"conditional of {', '.join(block)}.*attribute `reset`"
+        ):
+            as_one_life(model)
+
+
+def test_a_slice_proposal_of_one_episode_is_refused():
+    model = second_order()
+    model.add_slice_proposal(lambda values, observation, generator: ({}, torch.zeros(1, 1)))
+    with pytest.raises(AgentError, match="slice proposal knows one episode only"):
+        as_one_life(model)
+
+
 # -- one of two distributions ----------------------------------------------------------------------
 
 

@@ -284,6 +284,16 @@ def test_a_bar_and_its_number_stand_where_there_is_room() -> None:
         assert columns.max() <= right + 4 + 6 * len(number) < explain_module.WIDTH
 
 
+def test_alternatives_that_all_cost_infinity_are_drawn_alike() -> None:
+    total = np.full(2, np.inf)
+    found = Explanation(["a", "b"], total, {"risk": total}, 0)
+    page = found.picture()[:HEIGHT].astype(int)
+    for row, colour in enumerate((CHOSEN, OTHERS)):
+        top = row * HEIGHT // 8 + 4
+        assert (page[top, BAR[0] : BAR[0] + 3] == colour).all()
+        assert (page[top, BAR[0] + 3 :] == 255).all()
+
+
 def test_a_plan_is_laid_out_by_the_names_of_actions() -> None:
     terms = {
         "risk": torch.tensor([1.0, 2.0]),
@@ -296,6 +306,9 @@ def test_a_plan_is_laid_out_by_the_names_of_actions() -> None:
     found = explanation_of(plan, 1, ["left", "right"])
     assert set(found.terms) == {"risk", "novelty"} and found.chosen == 1
     assert found.total.tolist() == [0.5, 1.5] and found.labels == ["left right", "right right"]
+    later = Plan(policies=policies + 7, expected_free_energy=total)
+    labels = explanation_of(later, 1, ["left", "right"], first=7).labels
+    assert labels == found.labels and explanation_of(later, 1).labels == ["7 8", "8 8"]
     long = Plan(policies=torch.arange(5)[None], expected_free_energy=total[:1])
     assert explanation_of(long, 0).labels == ["0 1 2 3"]
     pushes = Plan(

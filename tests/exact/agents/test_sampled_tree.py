@@ -200,6 +200,7 @@ def test_what_cannot_be_planned_is_named():
         ({"horizon": 0}, "horizon is at least 1"),
         ({"horizon": 1, "outcomes": 0}, "outcomes is at least 1"),
         ({"horizon": 1, "discount": 0.0}, "discount is above 0"),
+        ({"horizon": 1, "particles": 0}, "particles is at least 1"),
     ):
         with pytest.raises(AgentError, match=words):
             SampledTree(**settings)

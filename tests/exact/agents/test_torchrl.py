@@ -28,7 +28,12 @@ from torchrl.envs import (  # noqa: E402
     set_exploration_type,
 )
 
-from aif_dcpc.agents.torchrl import AgentPolicy, ImaginedEnv, lived_in  # noqa: E402
+from aif_dcpc.agents.torchrl import (  # noqa: E402
+    AgentPolicy,
+    ImaginedEnv,
+    action_spec,
+    lived_in,
+)
 
 KEEP, NOISE, MISREAD, PULL = 0.9, 0.3, 0.2, 0.6
 
@@ -311,6 +316,12 @@ def test_a_policy_without_an_ear_is_refused():
         AgentPolicy(agent, GymWrapper(world))
     with pytest.raises(AgentError, match="lives in one world at a time"):
         lived_in(SerialEnv(2, lambda: GymWrapper(envs.make("TMaze"))), agent)
+
+
+def test_actions_that_do_not_count_from_0_are_refused():
+    with pytest.raises(AgentError, match="from 0 on"):
+        action_spec(gymnasium.spaces.Discrete(2, start=5))
+    assert action_spec(gymnasium.spaces.Discrete(2)).n == 2
 
 
 def test_ppo_trains_in_an_imagined_world():

@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+from clouds import close
 from models import gaussian_pair, gaussian_pair_evidence, hidden_markov
 from torch import nn
-from torch.distributions import Bernoulli, Categorical, Independent, Normal
+from torch.distributions import Bernoulli, Categorical, Gamma, Independent, Normal, Uniform
 
 from aif_dcpc.inference import (
     DCPC,
@@ -17,9 +18,15 @@ from aif_dcpc.inference import (
     NonFiniteError,
     lag,
 )
+from aif_dcpc.inference.arrival import cloud
 from aif_dcpc.inference.errors import ConvergenceWarning
+from aif_dcpc.inference.model.bijections import at_edge
 from aif_dcpc.inference.model.parameters import Snapshot
 from aif_dcpc.inference.moves.independence import MixtureProposal
+from aif_dcpc.inference.moves.paper import Paper
+from aif_dcpc.inference.moves.user_conditional import UserConditional
+from aif_dcpc.inference.smc.annealing import annealed_log_evidence
+from aif_dcpc.inference.smc.starts import NEAR
 from aif_dcpc.inference.stores import ParticleStore, with_batch
 
 GLOBAL = torch.zeros(())
@@ -83,6 +90,22 @@ def test_parameters_are_used_as_they_stand_at_each_call(kind, move):
         assert torch.allclose(info.log_joint, expected, atol=1e-5)
 
 
+def test_tables_that_moves_keep_follow_parameters():
+    """b copies a, x ~ Normal(p b, 1) is 3: P(b = 1) is .5 at p = 0 and 90 : 1 at p = 3 (a false alarm in 10^6 runs)."""
+    p = torch.zeros(())
+    model = GraphicalModel()
+    model.add_site("a", lambda: Bernoulli(torch.tensor(0.5)))
+    model.add_site("b", lambda a: Bernoulli(a), ["a"])
+    model.add_site("x", lambda b: Normal(b * p, 1.0), ["b"])
+    engine = DCPC(model, num_particles=4000)
+    state, _ = engine.run(engine.init({"x": torch.tensor([3.0])}, seed=0), 2)
+    assert abs(state.particles["b"].mean() - 0.5) < 5 * 0.5 / 4000**0.5
+    p.fill_(3.0)
+    state, _ = engine.run(state, 1)
+    exact = 1 / (1 + math.exp(-4.5))
+    assert abs(state.particles["b"].mean() - exact) < 5 * (exact * (1 - exact) / 4000) ** 0.5
+
+
 def test_a_snapshot_tells_what_has_changed():
     value = torch.zeros(2)
     model = pair_of(lambda: Independent(Normal(value, 1.0), 1), through_a_global)
@@ -141,6 +164,16 @@ def test_moves_are_refused_when_the_engine_is_built():
         with pytest.raises(ModelError, match="expected at least"):
             DCPC(model, **options)
     discrete = pair_of(lambda: Categorical(torch.ones(2)), lambda z: Normal(z.float(), 1.0))
+    chain = pair_of(lambda: Normal(0.0, 1.0))
+    chain.add_site(
+        "s",
+        lambda s: Normal(0.9 * s, 1.0),
+        [lag("s")],
+        initial=lambda: Normal(0.0, 1.0),
+        scope="slice",
+    )
+    with pytest.raises(MoveError, match="needs a site with score without time"):
+        DCPC(chain, moves={"s": MixtureProposal("s", torch.zeros(2))})
     with pytest.raises(MoveError, match="needs a site with score"):
         DCPC(discrete, moves={"z": "langevin"})
 
@@ -194,6 +227,83 @@ def test_a_cloud_starts_from_given_particles():
         other.run(engine.init(data), 1)
     with pytest.raises(ModelError, match="num_sweeps=-1"):
         engine.run(engine.init(data), -1)
+
+
+def of_a_fraction():
+    """z ~ Uniform(0, 10), x ~ Normal(z, 1)."""
+    return pair_of(lambda: Uniform(torch.zeros(()), 10.0), lambda z: Normal(z, 1.0))
+
+
+def test_given_particles_and_observed_values_may_lie_at_an_edge():
+    """A sweep multiplies 5e-5 by a few at most; drawn anew it would lie above 1."""
+    engine = DCPC(of_a_fraction(), num_particles=8)
+    at_the_edge = torch.full((8, 2), 5e-5)
+    data = {"x": torch.ones(2)}
+    state, _ = engine.run(engine.init(data, particles={"z": at_the_edge}, seed=0), 1)
+    assert (state.particles["z"] < 0.5).all()
+    shown = {**data, "z": at_the_edge[0]}
+    state = engine.init(shown, masks={"z": torch.tensor([True, False])}, seed=0)
+    state, _ = engine.run(state, 1)
+    assert torch.allclose(state.particles["z"][:, 0], at_the_edge[:, 0])
+
+
+def test_sites_beside_given_particles_do_not_start_at_an_edge():
+    """Draws of Gamma(.001, .001) are almost all zero in float32."""
+    model = pair_of(lambda: Normal(0.0, 1.0))
+    model.add_site("scale", lambda: Gamma(torch.tensor(0.001), 0.001))
+    engine = DCPC(model, num_particles=64)
+    data = {"x": torch.zeros(1)}
+    drawn = engine.init(data, seed=0)
+    given = engine.init(data, particles={"z": torch.full((64, 1), 9.0)}, seed=0)
+    edge = drawn.conditioning.bijections["scale"]
+    assert at_edge(edge, drawn.values["scale"] / NEAR).double().mean() > 0.5
+    assert not at_edge(edge, given.values["scale"] / NEAR).any()
+    assert (given.particles["z"] == 9).all()
+
+
+# -- moves and seeds of other engines --------------------------------------------------------------
+
+
+def test_engines_with_other_moves_choose_them_anew():
+    engine = DCPC(gaussian_pair(), num_particles=4, update="paper")
+    state, _ = engine.run(engine.init({"x": torch.ones(1)}, seed=0), 1)
+    assert all(isinstance(move, Paper) for move in engine.schedule(state).moves(0))
+    exact = engine.with_num_particles(256)
+    assert not any(isinstance(move, Paper) for move in exact.schedule(state).moves(0))
+
+
+def test_chains_that_arrive_leave_the_moves_of_the_user_aside(monkeypatch):
+    model = pair_of(lambda: Bernoulli(torch.tensor(0.5)))
+    engine = DCPC(model, num_particles=4, moves={"z": "prior"})
+    state, _ = engine.run(engine.init({"x": torch.ones(1)}, seed=0), 1)
+    kept = engine.schedule(state)
+    found = []
+    monkeypatch.setattr(cloud, "sampler_at", lambda chains, *_, **__: found.append(chains))
+    cloud.arrived(engine, state, engine.generator)
+    assert found[0].schedule(state) != kept == engine.schedule(state)
+
+
+def test_estimates_seed_the_engine_and_go_on_from_there():
+    model = pair_of(lambda: Bernoulli(torch.tensor(0.5)), lambda z: Normal(z, 1.0))
+    data = {"x": torch.tensor([0.5, 0.5])}
+    options = {"num_particles": 8, "max_seconds": 1.0}
+    before = torch.get_rng_state()
+    for ask in (
+        lambda engine, **seed: engine.sample(data, **options, **seed),
+        lambda engine, **seed: engine.evidence(data, **seed),
+        lambda engine, **seed: engine.temper(data, **seed),
+        lambda engine, **seed: annealed_log_evidence(
+            engine, data, num_temperatures=3, num_chains=4, **seed
+        ),
+    ):
+        engine = DCPC(model)
+        ask(engine, seed=3)
+        assert engine.generator is not None and engine.generator.initial_seed() == 3
+    fresh = DCPC(model)
+    one, other = (fresh.sample(data, **options).values["z"] for _ in range(2))
+    least = min(len(one), len(other))
+    assert not torch.equal(one[:least], other[:least])
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_deterministic_values_can_be_recorded():
@@ -278,3 +388,32 @@ def test_a_supplied_conditional_is_not_used_where_it_would_not_be_exact():
     state, _ = engine.run(engine.init(do={"x": torch.tensor([2.0])}, seed=0), 60)
     assert abs(state.particles["z"].mean()) < 5 / 2000**0.5
     assert abs(state.particles["z"].var() - 1) < 0.2
+
+
+@pytest.mark.parametrize("knows_masks", [False, True])
+def test_a_supplied_conditional_is_not_used_where_some_of_what_it_reads_is_set(knows_masks):
+    """x is set at the first datum, and inferred at the second: z keeps its prior, and has N(.8 y / 1.8, 1 / 1.8)."""
+    model = GraphicalModel()
+
+    def draw(values, generator):
+        noise = torch.randn(values["z"].shape, generator=generator)
+        return {"z": 0.8 * values["x"] + 0.2**0.5 * noise}
+
+    def draw_by_masks(values, generator, masks):
+        return draw(values, generator)
+
+    model.add_site(
+        "z", lambda: Normal(0.0, 1.0), conditional=draw_by_masks if knows_masks else draw
+    )
+    model.add_site("x", lambda z: Normal(z, 0.5), ["z"])
+    model.add_site("y", lambda x: Normal(x, 1.0), ["x"])
+    engine = DCPC(model, num_particles=2000)
+    y = torch.tensor([2.0, 2.0])
+    masks = {"x": torch.tensor([True, False])}
+    seen = engine.init({"x": y, "y": y}, masks=masks, seed=0)
+    assert UserConditional(("z",)) in engine.schedule(seen).moves(0)
+    state = engine.init({"y": y}, do={"x": y}, masks=masks, seed=0)
+    state, _ = engine.run(state, 60)
+    variance = 1.25 / 2.25
+    assert close(state.particles["z"][:, 0], 0.0, 1.0)
+    assert close(state.particles["z"][:, 1], 2 / 2.25, variance)

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from torch import nn
-from torch.distributions import Independent, Normal
+from torch.distributions import Exponential, Independent, Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel, NonFiniteError
 from aif_dcpc.inference.baselines.langevin import UnadjustedLangevin
@@ -251,3 +251,24 @@ def test_a_cloud_is_bound_to_other_data():
     assert torch.equal(bound.ancestors, torch.arange(3)[:, None].expand(3, 4))
     assert torch.equal(bound.values["x"], X[None, 2:]) and torch.equal(bound.masks["x"], seen[None])
     assert with_batch(state, {"x": X[2:]}, {"z": torch.zeros(3, 4, 1)}).masks == {}
+
+
+def test_what_is_seen_of_a_latent_is_not_taken_from_the_store():
+    """z > 0 is seen at data 0 and 2, where it stays; the store's own particles stand elsewhere."""
+    made = GraphicalModel()
+    made.add_site("z", lambda: Independent(Exponential(torch.ones(1)), 1))
+    made.add_site("x", Shifted(), ["z"])
+    engine = DCPC(made, num_particles=3)
+    seen = torch.tensor([True, False, True])
+    data = {"x": X[:3], "z": torch.tensor([[0.5], [math.nan], [4.0]])}
+    masks = {"z": seen}
+    template = engine.init(data, masks=masks, seed=0)
+    held = torch.full((3, 3, 1), -1.0)
+    bound = with_batch(template, data, {"z": held}, masks)
+    assert torch.allclose(bound.particles["z"][:, seen], data["z"][seen])
+    assert torch.equal(bound.values["z"][:, 1], held[:, 1])
+    store = ParticleStore.like(template, 3)
+    optimizer = torch.optim.SGD(made.parameters(), lr=0.1)
+    info = Learner(engine, optimizer, template, store).step(data, torch.arange(3), masks)
+    z = store.read(torch.arange(3))["z"].exp()
+    assert torch.allclose(z[:, seen], data["z"][seen]) and info.log_joint.isfinite().all()

@@ -162,6 +162,54 @@ def test_moves_and_estimates_that_cannot_hold_elements_say_so():
             )
 
 
+# -- one more slice --------------------------------------------------------------------------------
+
+
+LAWS_OF_TWO = {
+    "independent": lambda s: d.Independent(d.Normal(s, 0.8), 1),
+    "batch": lambda s: d.Normal(s, 0.8),
+    "whole": lambda s: d.MultivariateNormal(s, 0.64 * torch.eye(2)),
+}
+
+
+def walk(law):
+    """An engine of s_0 ~ law(0), s_t ~ law(s_{t-1}), and its first slice with one element seen."""
+    model = GraphicalModel()
+    model.add_site("s", law, [lag("s")], initial=lambda: law(torch.zeros(2)), scope="slice")
+    engine = DCPC(model, num_particles=4)
+    first = torch.tensor([[[True, False]]])
+    return engine, engine.init({"s": torch.tensor([[[0.5, 9.0]]])}, masks={"s": first}, seed=0)
+
+
+@pytest.mark.parametrize("name", ["independent", "batch"])
+def test_a_slice_arrives_with_one_element_of_a_latent(name):
+    """What is seen, .5, -1 and 2, is a random walk of its own; sweeps of the last slices leave it as it is."""
+    engine, state = walk(LAWS_OF_TWO[name])
+    for value in (-1.0, 2.0):
+        seen = {"s": torch.tensor([[value, 9.0]])}
+        state = engine.append(state, seen, masks={"s": torch.tensor([[True, False]])})
+    state = engine.append(state, {})
+    exact = d.Normal(torch.tensor([0.5, -1.0]), 0.8).log_prob(torch.tensor([-1.0, 2.0])).sum()
+    assert torch.allclose(state.log_evidence, exact)
+    swept, _ = engine.run(state, 20, recent=2)
+    before = state.particles["s"][:, 0]
+    after = swept.particles["s"][:, 0]
+    assert torch.equal(after[:, :3, 0], torch.tensor([0.5, -1.0, 2.0]).expand(4, 3))
+    assert torch.equal(after[:, :2], before[:, :2])
+    assert (after[:, 2, 1] != before[:, 2, 1]).any() and (after[:, 3] != before[:, 3]).any()
+
+
+def test_events_that_are_scored_as_a_whole_arrive_as_a_whole():
+    engine, state = walk(LAWS_OF_TWO["whole"])
+    value = torch.tensor([[1.0, 2.0]])
+    longer = engine.append(state, {"s": value})
+    expected = LAWS_OF_TWO["whole"](state.particles["s"][:, :, 0]).log_prob(value)
+    evidence = torch.logsumexp(expected, 0) - math.log(4)
+    assert torch.allclose(longer.log_evidence, evidence)
+    with pytest.raises(ClampError, match="does not score the elements of an event one by one"):
+        engine.append(state, {"s": value}, masks={"s": torch.tensor([[True, False]])})
+
+
 # -- supplied conditionals -------------------------------------------------------------------------
 
 

@@ -82,6 +82,28 @@ def test_the_graph_gives_what_evaluating_gives_elsewhere_too(as_recorded):
     assert "modules_of_sites.x:kernel.idle" not in results(engine, compiled, state)
 
 
+def test_terms_without_particles_count_in_full(as_recorded):
+    """y ~ Normal(mean, 1) is seen: minus the gradient of log p(y) is the sum of mean - y, for any K."""
+    mean = nn.Parameter(torch.zeros(()))
+    model = GraphicalModel()
+    model.add_site("z", lambda: Normal(0.0, 1.0))
+    model.add_site("x", lambda z: Normal(z, 1.0), ["z"])
+    model.add_site("y", lambda: Normal(mean, 1.0))
+    model.register_parameter("mean", mean)
+    y = torch.tensor([1.0, 2.0, 4.0])
+    state = DCPC(model, num_particles=8).init({"x": y, "y": y}, seed=0)
+    compiled = CompiledEvaluation()
+    for seed in range(4):
+        for evaluate in (evaluated, compiled):
+            mean.grad = None
+            moved = state.with_values({"z": elsewhere(state, seed).values["z"]})
+            found = evaluate(moved)
+            torch.testing.assert_close(mean.grad, -y.sum())
+            score = next(iter(found.cache["x"].scores.values()))
+            torch.testing.assert_close(score, y - moved.values["z"])
+    assert compiled.graph is not None
+
+
 def test_clouds_of_another_layout_get_a_graph_of_their_own(as_recorded):
     compiled = CompiledEvaluation()
     for batch in (5, 7):

@@ -9,6 +9,7 @@ from torch.distributions import Categorical, Dirichlet, Independent, Normal
 
 from aif_dcpc.inference import DCPC, GraphicalModel, MoveError, lag
 from aif_dcpc.inference.moves.conjugate import DirichletTable, look_up
+from aif_dcpc.inference.smc.annealing import set_inverse_temperature
 
 PRIOR = torch.tensor([[1.0, 2.0, 0.5], [0.7, 0.7, 3.0], [1.0, 1.0, 1.0]])
 
@@ -66,6 +67,59 @@ def test_missing_values_are_not_counted():
     state, _ = engine.run(engine.init(data, masks=masks, seed=0), 1)
     # Beta(3, 2)
     assert abs(state.particles["p"][..., 1].mean() - 3 / 5) < 5 * math.sqrt(0.04 / 20_000)
+
+
+def one_row(prior, number=46, scope="episode", num_particles=20_000):
+    """An engine of so many values x that a table of one row governs."""
+    model = GraphicalModel()
+    model.add_site("p", lambda: Dirichlet(prior), scope=scope)
+    model.add_site(
+        "x", lambda p: Categorical(p[..., None, :].expand(*p.shape[:-1], number, -1)), ["p"]
+    )
+    return DCPC(model, num_particles=num_particles, moves={"p": DirichletTable("p", "x")})
+
+
+def test_counts_of_a_tempered_likelihood_have_its_power():
+    """At power b the table is Dirichlet(prior + b counts); 5 standard errors, a false alarm in 300,000 runs."""
+    engine = one_row(torch.ones(3))
+    counts = torch.tensor([30, 10, 6])
+    values = torch.arange(3).repeat_interleave(counts)
+    power = torch.tensor([0.25, 1.0])
+    state = engine.init({"x": values.expand(2, -1)}, seed=0)
+    state, _ = engine.sweep(set_inverse_temperature(state, power))
+    for datum, b in enumerate(power):
+        exact = Dirichlet(1 + b * counts)
+        draws = state.particles["p"][:, datum]
+        assert ((draws.mean(0) - exact.mean).abs() < 5 * (exact.variance / len(draws)).sqrt()).all()
+
+
+@pytest.mark.parametrize("shape", [(40, 1), (2, 20)])
+def test_values_that_are_set_are_not_counted(shape):
+    """Set values tell nothing: the table keeps its prior, whose variance is 1 / 18; a false alarm in 500,000 runs."""
+    engine = one_row(torch.ones(3), shape[1], "global", 2000)
+    is_set = (torch.arange(40) < 30).view(shape)
+    state = engine.init(do={"x": torch.zeros(shape, dtype=torch.long)}, masks={"x": is_set}, seed=0)
+    state, _ = engine.run(state, 1)
+    assert abs(state.particles["p"][..., 0].mean() - 1 / 3) < 5 * (1 / 18 / 2000) ** 0.5
+
+
+def test_a_table_that_is_known_for_some_data_stays_known():
+    engine = one_row(torch.ones(3))
+    known = torch.tensor([0.2, 0.3, 0.5]).expand(2, -1)
+    data = {"p": known, "x": torch.zeros(2, 46, dtype=torch.long)}
+    state = engine.init(data, masks={"p": torch.tensor([True, False])}, seed=0)
+    state, _ = engine.run(state, 1)
+    p = state.particles["p"]
+    assert torch.allclose(p[:, 0], known[0]) and (p[:, 1, 0] > 0.5).all()
+
+
+def test_rows_of_tiny_counts_are_drawn_at_corners():
+    """Dirichlet(.001, .001, .001) has less than 1 % of its mass where no share is above .9."""
+    engine = one_row(torch.full((3,), 0.001))
+    hidden = torch.zeros(1, 46, dtype=torch.bool)
+    data = {"x": torch.zeros(1, 46, dtype=torch.long)}
+    state, _ = engine.run(engine.init(data, masks={"x": hidden}, seed=0), 1)
+    assert (state.particles["p"].amax(-1) > 0.9).double().mean() > 0.99
 
 
 def test_tables_and_hidden_values_together():
