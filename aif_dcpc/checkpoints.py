@@ -3,6 +3,7 @@
 A digest of all values is kept beside them, so that whatever was changed since is told.
 """
 
+import errno
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -31,7 +32,7 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
             torch.save(content, file)
     except RuntimeError as error:
         reason = _first_os_error(error)
-        raise OSError(*(reason.args if reason else (None, first_line(error)))) from error
+        raise OSError(*(reason.args if reason else (errno.EIO, first_line(error)))) from error
 
 
 def _first_os_error(error: BaseException | None) -> OSError | None:

@@ -7,6 +7,9 @@ from pathlib import Path
 from aif_dcpc.errors import ConfigError
 
 NO_CUDA = "device=cuda, but torch finds no CUDA device here: use device=cpu or device=auto."
+AGENTS_DEVICE = (
+    "device=cuda is for image models: agents stay on the CPU, use device=cpu or device=auto."
+)
 
 
 def check_device(device: str) -> None:
@@ -17,6 +20,16 @@ def check_device(device: str) -> None:
     """
     if device == "cuda" and not _may_have_accelerator():
         raise ConfigError(NO_CUDA)
+
+
+def check_agent_device(device: str) -> None:
+    """Refuse `cuda` for an agent, none of which computes there.
+
+    Raises:
+        ConfigError: cuda is asked for.
+    """
+    if device == "cuda":
+        raise ConfigError(AGENTS_DEVICE)
 
 
 def _may_have_accelerator() -> bool:

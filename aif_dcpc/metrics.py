@@ -214,6 +214,17 @@ def finite(value: float) -> float | int | None:
     return number if math.isfinite(number) else None
 
 
+def as_json(result: Mapping[str, Any]) -> str:
+    """Return results as one line of JSON, null in the place of numbers that it cannot hold."""
+    return json.dumps(_plain(result), allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return finite(value) if isinstance(value, float) else value
+
+
 def _open(path: Path, length: int | None) -> io.BufferedWriter:
     present = path.stat().st_size if path.exists() else 0
     if length is not None and present < length:

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aif_dcpc.files import atomic
+
 if TYPE_CHECKING:
     from aif_dcpc.inference.checks.calibration import Calibration
 
@@ -28,7 +30,8 @@ def save_rank_plot(calibration: "Calibration", path: Path) -> None:
     for place, (title, ranks) in enumerate(panels):
         axes = figure.add_subplot(rows, COLUMNS, place + 1)
         _draw(axes, title, ranks, calibration.num_particles)
-    figure.savefig(path, dpi=120, format="png")
+    with atomic(path) as file:
+        figure.savefig(file, dpi=120, format="png")
 
 
 def _panels(calibration: "Calibration") -> Iterator[tuple[str, Any]]:

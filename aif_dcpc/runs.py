@@ -13,6 +13,7 @@ complete with its first checkpoint. Reading never runs code: plain YAML, and
 `torch.load(weights_only=True)`.
 """
 
+import errno
 import itertools
 import shutil
 import time
@@ -44,6 +45,14 @@ WRITTEN_TO = (
     "rollouts.jsonl",
     "learning_curve.png",
 )  # no links
+OF_DISKS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EIO,
+    errno.ESTALE,
+)  # errors of a file that is open already, which do not name it
 
 
 class RunFolder:
@@ -126,9 +135,9 @@ class RunFolder:
 
     def _config(self) -> TrainConfig:
         path = self.path / "config.yaml"
-        if not path.is_file():
-            raise RunFolderError(f"{self} is not a run folder: it has no config.yaml.")
         try:
+            if not path.is_file():
+                raise RunFolderError(f"{self} is not a run folder: it has no config.yaml.")
             text = plain_yaml.bounded_text(path)
             values = plain_yaml.read(text)
             if "trust" in values:
@@ -193,10 +202,14 @@ def open_run(path: str) -> RunFolder:
     """Open an existing run folder.
 
     Raises:
-        RunFolderError: nothing is there.
+        RunFolderError: nothing is there, or nobody may look.
     """
     folder = Path(path)
-    if not folder.is_dir():
+    try:
+        found = folder.is_dir()
+    except OSError as error:
+        raise RunFolderError(f"cannot look for a run folder {path}: {error.strerror}.") from None
+    if not found:
         raise RunFolderError(f"there is no run folder {path}.")
     return RunFolder(folder)
 
@@ -205,10 +218,18 @@ def refuse_taken(run_dir: str | None) -> None:
     """Refuse a place for a new run where there is something already; None is a place of its own.
 
     Raises:
-        RunFolderError: it is taken.
+        RunFolderError: it is taken, or nobody may look.
     """
-    place = Path(run_dir or "")
-    if run_dir is not None and place.exists() and not (place.is_dir() and not any(place.iterdir())):
+    if run_dir is None:
+        return
+    place = Path(run_dir)
+    try:
+        taken = place.exists() and not (place.is_dir() and not any(place.iterdir()))
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot look into run_dir {place}: {error.strerror}; choose another."
+        ) from None
+    if taken:
         raise RunFolderError(
             f"run_dir {place} is not empty: choose another, or go on with it by resume={place}."
         )
@@ -249,7 +270,8 @@ def new_run(run_dir: str | None, name: str) -> Iterator[RunFolder]:
 def writing(folder: RunFolder, config: TrainConfig) -> Iterator[None]:
     """Go on with a run as its one writer; its configuration, budgets given anew included, is kept.
 
-    What cannot be written is told in one sentence; the last checkpoint is whole.
+    What cannot be written is told in one sentence; the last checkpoint is whole. Whatever else goes
+    wrong inside is left as it is.
 
     Args:
         folder: of the run.
@@ -274,7 +296,19 @@ def writing(folder: RunFolder, config: TrainConfig) -> Iterator[None]:
             folder.save_config(config)
             yield
         except OSError as error:
+            if not _is_of_writing(folder, error):
+                raise
             raise _not_writable(folder, error) from error
+
+
+def _is_of_writing(folder: RunFolder, error: OSError) -> bool:
+    """Tell whether an error is one of writing to a folder; an environment or an agent may raise others."""
+    if error.errno in OF_DISKS:
+        return True
+    if not isinstance(error.filename, str):
+        return False
+    path = Path(error.filename)
+    return folder.path in (path, *path.parents)
 
 
 def _not_writable(folder: RunFolder, error: OSError) -> RunFolderError:

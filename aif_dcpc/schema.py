@@ -57,7 +57,8 @@ class EnvConfig:
         """Return keyword arguments for `aif_dcpc.envs.make`, all but the name.
 
         Raises:
-            ConfigError: an option of the environment has the name of a key of every environment.
+            ConfigError: an option of the environment has the name of a key of every environment, or
+                one of two more that `make` has.
         """
         given = {
             key: value for key, value in asdict(self).items() if key not in ("name", "options")
@@ -66,6 +67,11 @@ class EnvConfig:
             raise ConfigError(
                 f"env.options.{key}={self.options[key]}: every environment has env.{key}; set that, "
                 "or give the option of yours another name."
+            )
+        for key in self.options.keys() & {"name", "render"}:
+            raise ConfigError(
+                f"env.options.{key}={self.options[key]}: no option can be called {key!r}, which "
+                "aif_dcpc.envs.make has itself; give the option of yours another name."
             )
         return {**given, **self.options}
 
@@ -210,7 +216,12 @@ class EvaluateConfig:
 
 def evaluate_config(values: Mapping[str, Any]) -> EvaluateConfig:
     """Build and check the configuration of `aif-evaluate`; `run` may be one folder or a list of them."""
-    return build(EvaluateConfig, values)
+    config = build(EvaluateConfig, values)
+    if config.samples == 1:
+        raise ConfigError(
+            "samples=1: distances are of 2 samples at least; samples=0 leaves them out."
+        )
+    return config
 
 
 def texts(path: str, value: Any) -> list[str]:

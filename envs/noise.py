@@ -26,10 +26,21 @@ class Slip(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
                 "no bounds; leave env.slip out."
             )
         self.probability = probability
+        self.own_generator: np.random.Generator | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start an episode; where the environment does not seed its own generator, slips have one of theirs."""
+        begun = self.env.reset(seed=seed, options=options)
+        if seed is not None:
+            seeded = self.unwrapped.np_random_seed == seed
+            self.own_generator = None if seeded else np.random.default_rng(seed)
+        return begun
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Act, perhaps otherwise than chosen."""
-        generator = self.unwrapped.np_random
+        generator = self.own_generator or self.unwrapped.np_random
         if generator.random() < self.probability:
             action = uniform(self.action_space, generator)
         return self.env.step(action)
@@ -44,6 +55,8 @@ def uniform(space: gym.Space[Any], generator: np.random.Generator) -> Any:
     if isinstance(space, spaces.MultiBinary):
         return generator.integers(0, 2, space.shape).astype(space.dtype)
     assert isinstance(space, spaces.Box)
+    if np.issubdtype(space.dtype, np.integer):
+        return generator.integers(space.low, space.high, dtype=space.dtype, endpoint=True)
     return generator.uniform(space.low, space.high).astype(space.dtype)
 
 

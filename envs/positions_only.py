@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from aif_dcpc.envs.errors import BadSetting, UnsupportedEnvironment
+from aif_dcpc.envs.errors import UnsupportedEnvironment, check_setting
 
 FARTHEST = 5.0  # standard deviations that noise adds at most to what lies at a bound
 # class -> where positions stand in its observation, and within which width each lies while an
@@ -33,14 +33,13 @@ class PositionsOnly(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConst
 
     Raises:
         UnsupportedEnvironment: any other environment.
-        BadSetting: a negative noise.
+        BadSetting: a negative noise, or none that is a number.
     """
 
     def __init__(self, env: gym.Env[Any, Any], *, noise: float = 0.0) -> None:
         gym.utils.RecordConstructorArgs.__init__(self, noise=noise)
         gym.ObservationWrapper.__init__(self, env)
-        if noise < 0:
-            raise BadSetting(f"env.options.noise={noise}: expected at least 0.")
+        check_setting("noise", noise, 0)
         kind = type(env.unwrapped).__name__
         if kind not in POSITIONS:
             raise UnsupportedEnvironment(

@@ -184,8 +184,10 @@ def _made(setting: str, make: Callable[..., Env], options: Settings) -> Env:
     """Make an environment; whatever it has against its options, by any error, is told of the setting."""
     try:
         return make(**options)
-    except (gym.error.Error, ImportError, EnvironmentError_):
+    except (gym.error.Error, EnvironmentError_):
         raise
+    except ImportError as error:
+        raise _missing(setting, error) from error
     except Exception as error:
         if not options:
             raise
@@ -196,6 +198,13 @@ def _made(setting: str, make: Callable[..., Env], options: Settings) -> Env:
         ) from error
 
 
+def _missing(setting: str, error: ImportError) -> UnknownEnvironment:
+    """What is told of the setting whose environment stands on a package that is not installed."""
+    return UnknownEnvironment(
+        f"{setting}: it needs what is not installed: {error}; install that, or choose another."
+    )
+
+
 def _check_registered(id: str, kind: str, known: Iterable[str]) -> None:
     if id not in known:
         raise UnknownEnvironment(f"env.id={id}: not a registered {kind}.{closest(id, known)}")
@@ -204,7 +213,10 @@ def _check_registered(id: str, kind: str, known: Iterable[str]) -> None:
 def _creator(id: str) -> Any:
     """What makes the environment that is registered under an id."""
     creator = gym.spec(id).entry_point
-    return load_env_creator(creator) if isinstance(creator, str) else creator
+    try:
+        return load_env_creator(creator) if isinstance(creator, str) else creator
+    except ImportError as error:
+        raise _missing(f"env.id={id}", error) from error
 
 
 def _can_draw(make: Any) -> bool:
@@ -236,6 +248,8 @@ def _minigrid(request: Request) -> Env:
     settings: Settings = {**request.drawing, **request.options, **limit}
     try:
         env = gym.make(id, disable_env_checker=True, **settings)
+    except ImportError as error:
+        raise _missing(f"env.id={id}", error) from error
     except gym.error.DependencyNotInstalled as error:
         raise UnsupportedEnvironment(f"env.id={id}: {error}.") from error
     except (AssertionError, TypeError, ValueError, LookupError) as error:
@@ -282,22 +296,16 @@ def _registered(request: Request) -> Env:
         )
     _check_registered(id, "environment", gym.registry)
     limit = {} if request.max_steps is None else {"max_episode_steps": request.max_steps}
-    try:
-        drawing = request.drawing if _can_draw(_creator(id)) else {}
-        settings: Settings = {**drawing, **limit, **request.options}
-        return _made(f"env.id={id}", partial(gym.make, id), settings)
-    except ImportError as error:
-        raise UnknownEnvironment(
-            f"env.id={request.id}: it needs what is not installed: {error}; install that, or choose "
-            "another."
-        ) from error
+    drawing = request.drawing if _can_draw(_creator(id)) else {}
+    settings: Settings = {**drawing, **limit, **request.options}
+    return _made(f"env.id={id}", partial(gym.make, id), settings)
 
 
 def _positions_only(request: Request) -> Env:
     from aif_dcpc.envs.positions_only import PositionsOnly
 
     options = dict(request.options)
-    noise = float(options.pop("noise", 0.0))
+    noise = options.pop("noise", 0.0)
     id = request.id or "CartPole-v1"
     return Streams(
         PositionsOnly(_registered(replace(request, id=id, options=options)), noise=noise)

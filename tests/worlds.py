@@ -144,6 +144,13 @@ class Counted(gymnasium.Env):
         return np.int64(action), 1.0, False, False, {}
 
 
+class Unseeded(Counted):
+    """It does not hand its seed to Gymnasium."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        return np.int64(6), {}
+
+
 class Levers(Counted):
     """Several levers at once, which do not count from 0 either."""
 
@@ -198,6 +205,7 @@ def needs_more(**_: Any) -> gymnasium.Env:
 
 
 gymnasium.register("NeedsMore-v0", entry_point=needs_more)
+gymnasium.register("Absent-v0", entry_point="no_such_package:World")
 
 
 class Picky(Bare):

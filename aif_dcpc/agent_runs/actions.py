@@ -28,7 +28,7 @@ def admitted(action: Any, space: gymnasium.Space[Any]) -> Action:
             known = 0 <= chosen < space.n and chosen == action
         else:
             chosen = np.asarray(action, dtype=space.dtype)
-            known = space.contains(chosen)
+            known = space.contains(chosen) and _is_same(chosen, action)
     except (TypeError, ValueError, OverflowError):
         known = False
     if not known:
@@ -37,6 +37,11 @@ def admitted(action: Any, space: gymnasium.Space[Any]) -> Action:
             "its act must keep to the bounds and the shape."
         )
     return chosen
+
+
+def _is_same(chosen: np.ndarray, action: Any) -> bool:
+    """Tell whether an action is still the same in the type of its space; numbers with a fraction may be rounded."""
+    return chosen.dtype.kind == "f" or np.array_equal(chosen, action)
 
 
 def plain(action: Action) -> Plain:

@@ -8,11 +8,13 @@ The loop around them is that of `aif_dcpc.agents.protocol`.
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
 
 from aif_dcpc.agent_runs.assembly import Env, check_agent, make_agent, make_env, restore_agent
 from aif_dcpc.agents.protocol import Agent as AgentProtocol
 from aif_dcpc.randomness import AGENT_SEED, derive
-from aif_dcpc.runs import open_run
+from aif_dcpc.runs import Checkpoint, open_run
 from aif_dcpc.schema import EnvChange, EnvConfig
 
 
@@ -40,14 +42,31 @@ class Agent:
 load_agent = Agent.load
 
 
-def load_agent_and_env(
+@dataclass(frozen=True)
+class Life:
+    """A frozen agent, an environment for it, and the checkpoint that it was read from."""
+
+    agent: AgentProtocol
+    env: Env
+    checkpoint: Checkpoint
+
+
+def load_life(
     run: str,
     change: EnvChange | None = None,
     *,
     render: bool = False,
     trust: Sequence[str] = (),
-) -> tuple[AgentProtocol, Env]:
+    checkpoint: Checkpoint | None = None,
+) -> Life:
     """Load a frozen agent and an environment like the one it was trained in, but for the given changes.
+
+    Args:
+        run: path of the run folder.
+        change: of the environment.
+        render: whether the environment returns pictures.
+        trust: names of code from outside the package, `module:Name`, that the run may import.
+        checkpoint: of the run, which stays as it is; None reads the newest.
 
     Raises:
         UserError: the run is missing, foreign or damaged, or the agent cannot model the
@@ -61,9 +80,23 @@ def load_agent_and_env(
     agent = make_agent(
         config.agent["name"], config.agent_settings(), env, derive(config.seed, AGENT_SEED)
     )
-    restore_agent(agent, folder.load_checkpoint())
+    if checkpoint is None:
+        checkpoint = folder.load_checkpoint()
+    restore_agent(agent, deepcopy(checkpoint))
     agent.freeze()
-    return agent, env
+    return Life(agent, env, checkpoint)
 
 
-__all__ = ["Agent", "load_agent", "load_agent_and_env"]
+def load_agent_and_env(
+    run: str,
+    change: EnvChange | None = None,
+    *,
+    render: bool = False,
+    trust: Sequence[str] = (),
+) -> tuple[AgentProtocol, Env]:
+    """Load what `load_life` loads, without the checkpoint that it was read from."""
+    life = load_life(run, change, render=render, trust=trust)
+    return life.agent, life.env
+
+
+__all__ = ["Agent", "Life", "load_agent", "load_agent_and_env", "load_life"]

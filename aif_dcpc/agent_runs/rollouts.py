@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from statistics import fmean, median
@@ -14,21 +14,25 @@ from aif_dcpc.agent_runs.endless import CutOff, is_cut_off, limit_reached
 from aif_dcpc.agent_runs.episode_statistics import EpisodeStatistics, RunningEpisode, succeeded
 from aif_dcpc.agent_runs.explanations import Explainer
 from aif_dcpc.agent_runs.inhabitants import AllAtOnce, Inhabitants, OneInEach
-from aif_dcpc.agent_runs.loading import load_agent_and_env
+from aif_dcpc.agent_runs.loading import Life, load_life
 from aif_dcpc.agent_runs.recorder import Recorder
 from aif_dcpc.agent_runs.recordings import EpisodeRecording, require_rerun
 from aif_dcpc.agent_runs.sayings import doubts_of
 from aif_dcpc.agent_runs.worlds import World
 from aif_dcpc.agents.protocol import Agent, BatchAgent
 from aif_dcpc.best_effort import BestEffort
-from aif_dcpc.devices import check_device, set_up
+from aif_dcpc.devices import check_agent_device, set_up
 from aif_dcpc.errors import RunFolderError
 from aif_dcpc.metrics import MetricsLog
 from aif_dcpc.notes import note
 from aif_dcpc.progress import LiveProgress
-from aif_dcpc.runs import open_run
+from aif_dcpc.runs import Checkpoint, open_run
 from aif_dcpc.schema import RolloutConfig
 
+ONE_CLOUD = (
+    "worlds side by side share one cloud of this agent: what one of them shows counts in the others "
+    "until all begin together; num_envs=1 keeps episodes apart."
+)
 # number of the result -> its tag on the board, where that is another
 TAGS = {"mean_return": "return", "mean_length": "episode_length"}
 
@@ -204,19 +208,21 @@ def rollout(config: RolloutConfig) -> dict[str, Any]:
     """
     if config.run is None:
         raise RunFolderError("which run? write run=RUN_DIR.")
-    check_device(config.device)
+    check_agent_device(config.device)
     if config.rerun:
         require_rerun()
     start = time.monotonic()
     folder = open_run(config.run)
     drawn = config.video or config.rerun
-    agent, env = _life(config, render=drawn)
+    life = _life(config, render=drawn)
+    agent = life.agent
+    env = life.env
     set_up(config.device, config.threads)
-    trained = EpisodeStatistics.of(folder.load_checkpoint()).step
+    trained = EpisodeStatistics.of(life.checkpoint).step
     beside = BestEffort(folder)
     log = beside.log(file="rollouts.jsonl", board="rollouts")
     watchers = Watchers(config, env, agent, beside, log, trained)
-    episodes = _play_all(config, env, agent, watchers)
+    episodes = _play_all(config, life, watchers)
     result = summarise(episodes)
     reached = limit_reached((e.cut_off for e in episodes), config.max_episode_steps)
     if reached is not None:
@@ -291,7 +297,7 @@ class Watchers:
                     watcher.finish(name)
 
 
-def _play_all(config: RolloutConfig, env: Env, agent: Agent, watchers: Watchers) -> list[Episode]:
+def _play_all(config: RolloutConfig, life: Life, watchers: Watchers) -> list[Episode]:
     """Play the watched episodes one by one, and the others as many at a time as is asked for."""
     greedy = config.policy == "greedy"
     seeds = range(config.seed, config.seed + config.episodes)
@@ -307,30 +313,38 @@ def _play_all(config: RolloutConfig, env: Env, agent: Agent, watchers: Watchers)
             if index < watchers.episodes:
                 looked_at["before_step"] = partial(watchers.before_step, seed)
                 looked_at["at_end"] = partial(watchers.at_end, seed)
-            episodes.append(play(env, agent, seed=seed, greedy=greedy, **looked_at))
+            episodes.append(play(life.env, life.agent, seed=seed, greedy=greedy, **looked_at))
             show(episodes)
         rest = seeds[len(episodes) :]
         if rest:
-            envs, inhabitants = _lives(config, env, agent)
+            envs, inhabitants = _lives(config, life)
             others = SideBySide(envs, inhabitants, rest, greedy=greedy)
             episodes += others.play(lambda done: show([*episodes, *done]))
     return episodes
 
 
-def _life(config: RolloutConfig, *, render: bool = False) -> tuple[Agent, Env]:
+def _life(
+    config: RolloutConfig, *, render: bool = False, checkpoint: Checkpoint | None = None
+) -> Life:
     """Load the agent, and a world in which every episode ends."""
-    run = str(config.run)
-    agent, env = load_agent_and_env(run, config.env, render=render, trust=config.trust)
-    return agent, CutOff(env, config.max_episode_steps)
+    found = load_life(
+        str(config.run), config.env, render=render, trust=config.trust, checkpoint=checkpoint
+    )
+    return replace(found, env=CutOff(found.env, config.max_episode_steps))
 
 
-def _lives(config: RolloutConfig, env: Env, agent: Agent) -> tuple[list[Env], Inhabitants]:
-    """Load worlds beside the first; where the agent cannot live in all, one more for each: frozen, they are all alike."""
-    others = [_life(config) for _ in range(config.num_envs - 1)]
-    envs = [env, *(other for _, other in others)]
-    if isinstance(agent, BatchAgent):
-        return envs, AllAtOnce(agent)
-    return envs, OneInEach([agent, *(other for other, _ in others)])
+def _lives(config: RolloutConfig, life: Life) -> tuple[list[Env], Inhabitants]:
+    """Load worlds beside the first; where the agent cannot live in all, one more for each: frozen, they are all alike.
+
+    All come from the checkpoint of the first: a run that goes on meanwhile writes others.
+    """
+    others = [_life(config, checkpoint=life.checkpoint) for _ in range(config.num_envs - 1)]
+    envs = [life.env, *(other.env for other in others)]
+    if isinstance(life.agent, BatchAgent):
+        if getattr(life.agent, "rests", False):
+            note(ONE_CLOUD)
+        return envs, AllAtOnce(life.agent)
+    return envs, OneInEach([life.agent, *(other.agent for other in others)])
 
 
 def env_name(env: Env) -> str:

@@ -14,11 +14,12 @@ from aif_dcpc.agent_runs.loop import AgentLoop
 from aif_dcpc.agent_runs.recorder import Recorder
 from aif_dcpc.agent_runs.sayings import doubts_of, knowledge_of
 from aif_dcpc.agent_runs.worlds import Outcome as WorldOutcome
-from aif_dcpc.devices import check_device, resolved, set_up
+from aif_dcpc.devices import check_agent_device, resolved, set_up
 from aif_dcpc.errors import ConfigError
 from aif_dcpc.interruption import Interruption, interruptible
 from aif_dcpc.learning_curve import save_learning_curve
 from aif_dcpc.metrics import MetricsLog, logged_bytes
+from aif_dcpc.notes import say
 from aif_dcpc.progress import LiveProgress
 from aif_dcpc.randomness import AGENT_SEED, derive, seed_everything, seed_host
 from aif_dcpc.runs import Checkpoint, RunFolder, new_run, refuse_taken, writing
@@ -80,13 +81,13 @@ def continue_agent_run(folder: RunFolder, config: TrainConfig) -> Outcome:
                 log.settings(asdict(config), kind="agent")
                 _tell_knowledge(loop, log)
             run = AgentRun(config, folder, loop, log)
-            run.recorder.restore(checkpoint.get("recording", []))
+            run.restore(checkpoint)
             return run.run()
 
 
 def _loop(config: TrainConfig) -> AgentLoop:
     """Make worlds and agent, seeded; what can be refused is refused before torch is imported."""
-    check_device(config.device)
+    check_agent_device(config.device)
     seed_host(config.seed)
     drawn = bool(config.picture_every or config.video_every)
     envs = [make_env(config.env, render=drawn and not i) for i in range(config.num_envs)]
@@ -109,7 +110,7 @@ def _tell_knowledge(loop: AgentLoop, log: MetricsLog) -> None:
     told = knowledge_of(loop.inhabitants.agent)
     if told:
         text = "\n".join(f"- {sentence}" for sentence in told)
-        print(f"knowledge that the agent is given:\n{text}", flush=True)
+        say(f"knowledge that the agent is given:\n{text}")
         log.text("knowledge", text)
 
 
@@ -147,6 +148,11 @@ class AgentRun:
         self.free_energy = float("nan")
         loop.before_step = self._draw
         loop.after_step = self._draw_end
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on with the pictures that were due; a checkpoint of before does not tell which is next."""
+        self.recorder.restore(checkpoint.get("recording", []))
+        self.next_picture = checkpoint.get("next_picture", self.next_picture)
 
     def run(self) -> Outcome:
         """Step until something ends the run."""
@@ -226,6 +232,7 @@ class AgentRun:
         content: Checkpoint = {
             **self.loop.state(),
             "recording": self.recorder.state(),
+            "next_picture": self.next_picture,
             "metrics_length": self.log.length(),
         }
         self.folder.save_checkpoint(self.loop.statistics.step, content)

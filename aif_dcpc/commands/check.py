@@ -1,8 +1,8 @@
 """`aif-check package.module:model`: is a model of one's own declared soundly, and inferred soundly?
 
-All that `check_model` looks for, then simulation-based calibration with a plot of the ranks. The
-last line of standard output is the verdict. Exit code 0: no fault found; 1: faults, a line for
-each; 2: it could not be checked, and one sentence says why.
+All that `check_model` looks for, then simulation-based calibration with a plot of the ranks, drawn
+last. The last line of standard output is the verdict. Exit code 0: no fault found; 1: faults, a
+line for each; 2: it could not be checked or drawn, and one sentence says why.
 """
 
 import argparse
@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from aif_dcpc.commands.command import fail
 from aif_dcpc.errors import ConfigError, UserError
+from aif_dcpc.interruption import exit_code, stopping_at_once
 from aif_dcpc.named_code import NotThere, import_named
+from aif_dcpc.notes import note, say
+from aif_dcpc.schema import LARGEST_SEED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,16 +70,18 @@ def check(
         data: site -> `(B, [T,] *event)`: its inputs at least.
         moves: as in `DCPC`.
         data_sets: how many are simulated; at least 100.
-        seed: of all random draws.
+        seed: of all random draws; from 0 to 2^32 - 1.
 
     Raises:
-        ConfigError: an input was not given, or there are too few data sets.
+        ConfigError: an input was not given, there are too few data sets, or the seed is none.
     """
     from aif_dcpc.inference import InferenceError, check_model
     from aif_dcpc.inference.checks.calibration import calibrate
 
     if data_sets < 100:
         raise ConfigError(f"--data-sets {data_sets}: expected at least 100.")
+    if not 0 <= seed <= LARGEST_SEED:
+        raise ConfigError(f"--seed {seed}: expected a whole number from 0 to {LARGEST_SEED}.")
     _check_inputs(model, data or {})
     faults = check_model(model, data, moves=moves, seed=seed)
     if faults:
@@ -106,21 +111,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command `aif-check`.
 
     Raises:
-        SystemExit: 0, 1 or 2.
+        SystemExit: 0, 1 or 2; 128 + its number after a signal.
     """
     options = _parser().parse_args(arguments)
     sys.path.append(os.getcwd())
     try:
-        model, data = _find(options.model, options.data)
-        report = check(model, data, data_sets=options.data_sets, seed=options.seed)
-        if report.calibration is not None:
-            _save(report.calibration, options.plot)
+        with stopping_at_once():
+            report = _judged(options)
     except UserError as error:
         fail(error)
-    for sentence in report.faults:
-        print(f"fault: {sentence}")
-    print(report.verdict, flush=True)
+    except KeyboardInterrupt as error:
+        note("interrupted.")
+        raise SystemExit(exit_code(getattr(error, "number", None))) from None
     raise SystemExit(1 if report.faults else 0)
+
+
+def _judged(options: argparse.Namespace) -> Report:
+    """Check what is asked for, print faults and verdict, and then draw the ranks."""
+    _check_place(options.plot)
+    model, data = _find(options.model, options.data)
+    report = check(model, data, data_sets=options.data_sets, seed=options.seed)
+    for sentence in report.faults:
+        say(f"fault: {sentence}")
+    say(report.verdict)
+    if report.calibration is not None:
+        _save(report.calibration, options.plot)
+    return report
+
+
+def _check_place(plot: Path) -> None:
+    """Refuse, before anything is calibrated, a plot that has no folder to lie in."""
+    try:
+        fits = plot.parent.is_dir() and not plot.is_dir()
+    except OSError:
+        fits = False
+    if not fits:
+        raise ConfigError(f"--plot {plot}: expected a file in a folder that is there.")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -161,7 +187,8 @@ def _find(model_name: str, data_name: str | None) -> tuple[Any, Any]:
     if data_name is not None:
         data = _made(data_name)
     if data is not None and not isinstance(data, Mapping):
-        raise ConfigError(f"{data_name} is a {type(data).__name__}, expected site -> tensor.")
+        place = f"the data of {model_name}" if data_name is None else data_name
+        raise ConfigError(f"{place}: found a {type(data).__name__}, expected site -> tensor.")
     return model, data
 
 
@@ -182,7 +209,7 @@ def _made(name: str) -> Any:
 
 
 def _save(calibration: "Calibration", path: Path) -> None:
-    """Draw the ranks and say where."""
+    """Draw the ranks and say where, beside the verdict."""
     from aif_dcpc.rank_plot import save_rank_plot
 
     try:
@@ -191,7 +218,7 @@ def _save(calibration: "Calibration", path: Path) -> None:
         raise ConfigError(
             f"--plot {path}: cannot be written: {error.strerror or error}."
         ) from error
-    print(f"ranks: {path}")
+    note(f"ranks: {path}")
 
 
 if __name__ == "__main__":

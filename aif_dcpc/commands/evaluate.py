@@ -6,7 +6,6 @@ lays runs that differ in more, such as their method, side by side. The last line
 is one JSON object: means, and standard deviations under `<key>_sd`.
 """
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -27,7 +26,7 @@ def main() -> None:
 
 
 def evaluate(values: Mapping[str, Any], given: Sequence[str]) -> None:
-    """Measure, then print a table and the line of JSON."""
+    """Measure, then print a table and the line of JSON; figures come last."""
     config = evaluate_config(values)
     if not config.run:
         raise ConfigError("which run? Write run=RUN_DIR, or run=latest.")
@@ -36,18 +35,22 @@ def evaluate(values: Mapping[str, Any], given: Sequence[str]) -> None:
     find_metrics("metrics", config.metrics)
 
     from aif_dcpc.image_runs import evaluation as image_evaluation
+    from aif_dcpc.metrics import as_json
     from aif_dcpc.progress import duration, print_columns, print_table
 
     start = time.monotonic()
-    result = image_evaluation.evaluate(config)
-    took = duration(time.monotonic() - start)
-    by_method = result.get(image_evaluation.BY_METHOD)
-    if by_method is None:
-        print_table(", ".join(config.run), {**rows(result), "time": took})
-    else:
-        title = f"means, and deviations over seeds or runs; {took}"
-        print_columns(title, by_method_rows(by_method))
-    say(json.dumps(result))
+
+    def tell(result: Mapping[str, Any]) -> None:
+        took = duration(time.monotonic() - start)
+        by_method = result.get(image_evaluation.BY_METHOD)
+        if by_method is None:
+            print_table(", ".join(config.run), {**rows(result), "time": took})
+        else:
+            title = f"means, and deviations over seeds or runs; {took}"
+            print_columns(title, by_method_rows(by_method))
+        say(as_json(result))
+
+    image_evaluation.evaluate(config, tell)
 
 
 def rows(result: Mapping[str, Any]) -> dict[str, str]:

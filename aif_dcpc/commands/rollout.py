@@ -3,7 +3,6 @@
 Plays a trained agent with frozen parameters. The last line of standard output is one JSON object.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -28,6 +27,7 @@ def rollout(values: Mapping[str, Any], given: Sequence[str]) -> None:
     config = replace(config, run=str(chosen_run(config.run, images=False)))
 
     from aif_dcpc.agent_runs import rollouts
+    from aif_dcpc.metrics import as_json
     from aif_dcpc.progress import print_table
 
     result = rollouts.rollout(config)
@@ -38,7 +38,7 @@ def rollout(values: Mapping[str, Any], given: Sequence[str]) -> None:
             for key, value in result.items()
         },
     )
-    say(json.dumps(result))
+    say(as_json(result))
 
 
 if __name__ == "__main__":

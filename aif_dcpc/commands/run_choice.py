@@ -60,8 +60,15 @@ def _run_folders() -> Iterator[Path]:
 
 def _learned_at(folder: Path) -> float:
     """When a run learned last: the time of its newest checkpoint."""
-    checkpoints = RunFolder(folder).checkpoints()
-    return max((path.stat().st_mtime for path in checkpoints), default=0.0)
+    return max(map(_written_at, RunFolder(folder).checkpoints()), default=0.0)
+
+
+def _written_at(path: Path) -> float:
+    """When a file was written; long ago if a run that goes on has removed it meanwhile."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def learned_images(folder: Path) -> bool | None:

@@ -13,7 +13,7 @@ from aif_dcpc.commands.run_choice import chosen_run
 from aif_dcpc.commands.words import as_typed
 from aif_dcpc.devices import check_device
 from aif_dcpc.errors import ConfigError, UserError, told
-from aif_dcpc.image_runs.request import check_request
+from aif_dcpc.image_runs.request import check_request, refuse_ignored
 from aif_dcpc.interruption import exit_code
 from aif_dcpc.notes import note, say
 from aif_dcpc.outside import as_trust, outside_names
@@ -34,6 +34,10 @@ OF_AGENTS = (
     "stop_after_successes_in_a_row",
     "policy",
 )  # keys and groups that an image model does not read
+OF_IMAGES = {
+    "epochs": "epochs is the budget of image models: an agent's is total_env_steps.",
+    "data_dir": "data_dir changes nothing about an agent, which reads no data set: leave it away.",
+}  # keys that an agent does not read, and what is said of them
 
 
 def main() -> None:
@@ -53,7 +57,8 @@ def train(values: Mapping[str, Any], given: Sequence[str]) -> None:
     if resumed:
         folder, config = reopened(config, given)
     else:
-        _refuse_ignored(config, [key.partition(".")[0] for key in given])
+        _refuse_ignored(config, given)
+        _refuse_idle_trust(config)
     if config.images is not None:
         learn_images(config, folder if resumed else None)
         return
@@ -170,16 +175,30 @@ def _refuse_ignored(config: TrainConfig, given: Sequence[str]) -> None:
     Raises:
         ConfigError: there is such a key.
     """
-    kind = "an image model" if config.images is not None else "an agent"
+    if config.images is None:
+        for key in filter(OF_IMAGES.__contains__, given):
+            raise ConfigError(OF_IMAGES[key])
+        return
     for key in given:
-        if key in OF_AGENTS and config.images is not None:
+        group = key.partition(".")[0]
+        if group in OF_AGENTS or (key == "video_every" and config.video_every):
             raise ConfigError(
-                f"{key} changes nothing about {kind}: leave it away, or the experiment."
+                f"{group} changes nothing about an image model: leave it away, or the experiment."
             )
-        if key == "epochs" and config.images is None:
-            raise ConfigError(
-                "epochs is the budget of image models: an agent's is total_env_steps."
-            )
+    refuse_ignored(config, config.images, given)
+
+
+def _refuse_idle_trust(config: TrainConfig) -> None:
+    """Refuse to trust code that a new run does not name.
+
+    Raises:
+        ConfigError: there is such code.
+    """
+    idle = sorted(set(config.trust) - set(outside_names(config)))
+    if idle:
+        raise ConfigError(
+            f"{as_trust(idle)} changes nothing: this run names no such code; leave it away."
+        )
 
 
 def _in_sweep(config: TrainConfig, given: Sequence[str]) -> TrainConfig:

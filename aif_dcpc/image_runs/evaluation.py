@@ -22,7 +22,7 @@ are averaged: `<key>_sd` is over runs. Runs that differ in more, such as their m
 by side.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from statistics import fmean, stdev
@@ -43,6 +43,7 @@ from aif_dcpc.image_runs.distances import (
     kernel_distance,
 )
 from aif_dcpc.image_runs.figures import (
+    CAPTIONS,
     HIDDEN,
     completed,
     completions,
@@ -68,23 +69,20 @@ from aif_dcpc.schema import EvaluateConfig
 APART = 10  # seeds of one repetition, for what is drawn independently in it
 HIDDEN_IMAGES = 100  # held-out images that are completed
 SHOWN = 60  # samples in a figure
-CAPTIONS = {
-    "evaluation-reconstructions": "held-out images; below each the mean of its particles",
-    "evaluation-recall-from-half": "held-out images; what is seen of them; the wholes that two particles make of it",
-    "evaluation-inpainting": "held-out images; what is seen of them; the wholes that two particles make of it",
-    "evaluation-traversals": "each row: a direction of the root latents, -3 to 3 prior standard deviations",
-    "evaluation-samples-prior": "mean images drawn from the prior",
-    "evaluation-samples-mixture": "mean images drawn from a mixture fitted to the particles",
-    "free-energy": "free energy while learning: training batches, and held-out images",
-}
 BY_METHOD = "by_method"  # key of the results of runs that differ in more than their seed
 NATS_PER_BIT = 0.6931471805599453
 Result = dict[str, Any]
 Measures = dict[str, float]
 
 
-def evaluate(config: EvaluateConfig) -> Result:
+def evaluate(
+    config: EvaluateConfig, tell: Callable[[Result], None] = lambda result: None
+) -> Result:
     """Measure the models of one or several run folders, and leave figures in each.
+
+    Args:
+        config: what to measure.
+        tell: called with the result as soon as all is measured, before the last figures are drawn.
 
     Raises:
         UserError: a run is missing, foreign or damaged, the runs are of different experiments, or
@@ -95,15 +93,24 @@ def evaluate(config: EvaluateConfig) -> Result:
         raise ConfigError("which run? Write run=RUN_DIR.")
     configs = {run: open_run(run).config(trust=config.trust) for run in config.run}
     groups = grouped(configs)
-    found = {label: _averaged_runs(config, runs, device) for label, runs in groups.items()}
-    return found[next(iter(found))] if len(found) == 1 else {BY_METHOD: found}
+    numbers: dict[str, tuple[Result, Measures]] = {}
+    for run in configs:  # one in memory at a time
+        one = Evaluation(config, run, device=device)
+        numbers[run] = one.facts(), one.run()
+        if run != [*configs][-1]:
+            one.draw()
+    found = {
+        label: _averaged_runs({run: numbers[run] for run in runs}) for label, runs in groups.items()
+    }
+    result = found[next(iter(found))] if len(found) == 1 else {BY_METHOD: found}
+    tell(result)
+    one.draw()
+    return result
 
 
-def _averaged_runs(config: EvaluateConfig, runs: Sequence[str], device: str) -> Result:
-    """Measure runs that differ in their seed alone."""
-    # a generator: one in memory at a time
-    evaluations = (Evaluation(config, run, device=device) for run in runs)
-    facts, measures = zip(*((one.facts(), one.run()) for one in evaluations), strict=True)
+def _averaged_runs(runs: Mapping[str, tuple[Result, Measures]]) -> Result:
+    """Average what was measured of runs that differ in their seed alone."""
+    facts, measures = zip(*runs.values(), strict=True)
     if len(measures) == 1:
         return joined(facts[0], measures[0])
     means = [_without_deviations(found) for found in measures]
@@ -143,6 +150,11 @@ def averaged(found: Sequence[Measures]) -> Measures:
     return result
 
 
+def _standard_error(values: Tensor) -> float:
+    """Standard error of a mean `(N,)`; nan of a single value."""
+    return values.std().item() / len(values) ** 0.5 if len(values) > 1 else float("nan")
+
+
 class Evaluation:
     """A trained model and what is asked of it.
 
@@ -168,7 +180,7 @@ class Evaluation:
         self.features = self._features() if config.samples else None
 
     def run(self) -> Measures:
-        """Everything under every seed; figures of the first one."""
+        """Measure everything under every seed."""
         seeds = [self.config.seed + APART * repeat for repeat in range(self.config.seeds)]
         with LiveProgress(len(seeds) * len(self.parts()), unit="measurements") as progress:
             found: list[Measures] = []
@@ -178,7 +190,6 @@ class Evaluation:
                     parts.append(measure(seed))
                     progress.update(len(found) * len(self.parts()) + len(parts), {})
                 found.append(joined(*parts))
-        self._draw()
         return averaged([{**found[0], **self._once()}, *found[1:]])
 
     def facts(self) -> Result:
@@ -269,7 +280,7 @@ class Evaluation:
         nats = -found.log_evidence.mean().item()
         return {
             "neg_log_marginal": nats,
-            "neg_log_marginal_se": found.log_evidence.std().item() / len(images) ** 0.5,
+            "neg_log_marginal_se": _standard_error(found.log_evidence),
             "bits_per_dim": nats / images[0].numel() / NATS_PER_BIT,
             "ess_fraction": found.ess_fraction.mean().item(),
         }
@@ -316,9 +327,16 @@ class Evaluation:
     # -- samples -----------------------------------------------------------------------------------
 
     def _features(self) -> Features | None:
-        if self.config.features == "inception":
-            return inception_features(self.device)
-        return self.classifier.features if len(self.trained.data.train_labels) else None
+        data = self.trained.data
+        by_classifier = self.config.features == "classifier"
+        if by_classifier and not len(data.train_labels):
+            return None
+        if len(data.test) < 2:
+            raise ConfigError(
+                f"samples={self.config.samples}: distances are to 2 held-out images at least, and "
+                f"{self.trained.folder} has {len(data.test)}; write samples=0."
+            )
+        return self.classifier.features if by_classifier else inception_features(self.device)
 
     @cached_property
     def classifier(self) -> Classifier:
@@ -352,8 +370,8 @@ class Evaluation:
 
     # -- pictures ----------------------------------------------------------------------------------
 
-    def _draw(self) -> None:
-        """Leave the figures in the run folder."""
+    def draw(self) -> None:
+        """Leave the figures of the first seed in the run folder."""
         trained = self.trained
         sweeps = self.config.sweeps
         seed = self.config.seed

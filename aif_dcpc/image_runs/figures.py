@@ -24,6 +24,15 @@ from aif_dcpc.runs import RunFolder
 
 COLUMNS = 10
 REACH = 3.0  # of a traversal, standard deviations of the prior
+CAPTIONS = {
+    "evaluation-reconstructions": "held-out images; below each the mean of its particles",
+    "evaluation-recall-from-half": "held-out images; what is seen of them; the wholes that two particles make of it",
+    "evaluation-inpainting": "held-out images; what is seen of them; the wholes that two particles make of it",
+    "evaluation-traversals": "each row: a direction of the root latents, -3 to 3 prior standard deviations",
+    "evaluation-samples-prior": "mean images drawn from the prior",
+    "evaluation-samples-mixture": "mean images drawn from a mixture fitted to the particles",
+    "free-energy": "free energy while learning: training batches, and held-out images",
+}
 
 
 def grid(images: Tensor) -> Picture:

@@ -1,6 +1,7 @@
 """What is asked of an image model, checked before anything heavy is imported: names, folders, budgets."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +31,67 @@ DATA_SETS = (
 UPDATES = ("exact", "paper")  # of the engine
 
 
+@dataclass(frozen=True)
+class Reader:
+    """What reads a key.
+
+    Attributes:
+        neutral: value of the key by which nothing is asked for.
+        setting: key of `images` that decides whether any other value is read.
+        choices: values of that setting by which it is.
+    """
+
+    neutral: Any
+    setting: str
+    choices: tuple[str, ...]
+
+
+SWEEPING = ("dcpc", "pgd", "mcpc", "map")  # methods without an encoder
+READERS = {
+    "images.folder": Reader(None, "data", ("folder",)),
+    "images.image_size": Reader(None, "data", ("celeba", "folder")),
+    "images.visits": Reader(1, "method", SWEEPING),
+    "images.recycle": Reader(False, "method", SWEEPING),
+    "inference.num_sweeps": Reader(1, "method", SWEEPING),
+}
+
+
 def check_request(config: TrainConfig, images: ImageConfig) -> None:
     """Refuse what can be refused at sight.
 
     Raises:
         ConfigError: a name is unknown, a folder holds no pictures, or there is no budget.
     """
-    if config.epochs is None:
-        raise ConfigError("an image model's budget is epochs: set epochs=N.")
+    if config.epochs is None and images.steps is None:
+        raise ConfigError("an image model's budget is epochs: set epochs=N, or images.steps=N.")
     check_known("data set", images.data, DATA_SETS)
     _check_graph(images.model)
     _check_update(config.inference)
     if images.data == "folder":
         check_folder(images.folder)
     find_metrics("images.metrics", images.metrics)
+
+
+def refuse_ignored(config: TrainConfig, images: ImageConfig, given: Collection[str]) -> None:
+    """Refuse keys of the command line that this image model does not read.
+
+    Raises:
+        ConfigError: there is such a key.
+    """
+    if "epochs" in given and images.steps is not None:
+        raise ConfigError(
+            f"epochs changes nothing beside images.steps={images.steps}: leave one of them away."
+        )
+    groups = {"images": asdict(images), "inference": config.inference}
+    for key in filter(READERS.__contains__, given):
+        group, name = key.split(".")
+        reader = READERS[key]
+        found = groups["images"][reader.setting]
+        if groups[group].get(name) != reader.neutral and found not in reader.choices:
+            raise ConfigError(
+                f"{key} changes nothing where images.{reader.setting}={found}: leave it away, or choose "
+                f"images.{reader.setting}={' or '.join(reader.choices)}."
+            )
 
 
 def check_known(what: str, name: str, known: Any) -> None:

@@ -81,7 +81,7 @@ def continue_image_run(folder: RunFolder, config: TrainConfig, team: Team = ALON
     Raises:
         UserError: the run folder is damaged or does not fit, or learning broke down.
     """
-    set_up(config.device, config.threads)
+    config = replace(config, device=set_up(config.device, config.threads))
     with ExitStack() as stack:
         if team.leads:
             stack.enter_context(writing(folder, config))

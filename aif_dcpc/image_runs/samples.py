@@ -12,6 +12,7 @@ from aif_dcpc.image_runs.trained import TrainedImages
 COMPONENTS = 100  # of the mixture fitted to particles, as in the paper's notebooks
 FITTED = 10_000  # particles it is fitted to
 BATCH = 500
+SEEDS = 2**32  # that scikit-learn takes, from 0
 
 
 def prior_samples(trained: TrainedImages, number: int, *, seed: int) -> Tensor:
@@ -44,7 +45,7 @@ class RootMixture:
             reg_covar=1e-3,
             max_iter=30,
             tol=1e-2,
-            random_state=seed,
+            random_state=seed % SEEDS,
         )
         with warnings.catch_warnings():
             warnings.simplefilter(
@@ -66,7 +67,7 @@ class RootMixture:
 
     def _draw(self, number: int, seed: int) -> Tensor:
         """Roots `(number, D)`, in no order."""
-        self.mixture.random_state = seed
+        self.mixture.random_state = seed % SEEDS
         drawn, _ = self.mixture.sample(number)
         return torch.from_numpy(drawn).float()[
             torch.randperm(number, generator=torch.Generator().manual_seed(seed))

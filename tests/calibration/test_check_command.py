@@ -4,6 +4,8 @@ A sound model is rejected with probability at most 1e-4 by the ranks and 1e-5 by
 seeds are fixed.
 """
 
+import os
+import signal
 import sys
 import types
 
@@ -66,6 +68,7 @@ def own(monkeypatch, tmp_path):
     module.rows = ROWS
     module.number = 3
     module.fails = lambda: 1 / 0
+    module.with_list = lambda: (counts(), [1, 2])
     monkeypatch.setitem(sys.modules, "own_models", module)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -103,11 +106,44 @@ def test_a_fault_is_a_line_and_exit_code_1(own, capsys):
         (["own_models:fails"], "ZeroDivisionError"),
         (["own_models:counts", "--data", "own_models:number"], "expected site -> tensor"),
         (["own_models:counts", "--data-sets", "3"], "at least 100"),
+        (["own_models:counts", "--seed", "-1"], "--seed -1: expected a whole number from 0"),
+        (["own_models:with_list"], "the data of own_models:with_list: found a list"),
+        (
+            ["own_models:counts", "--plot", "no/x.png"],
+            "--plot no/x.png: expected a file in a folder",
+        ),
+        (["own_models:counts", "--plot", "."], "--plot .: expected a file"),
     ],
 )
 def test_what_cannot_be_checked_is_one_sentence_and_exit_code_2(own, capsys, arguments, words):
     code, said = run(capsys, *arguments)
     assert code == 2 and words in said.err and said.err.count("\n") == 1
+    assert said.out == ""
+
+
+def test_a_plot_that_cannot_be_written_costs_neither_the_verdict_nor_an_older_plot(
+    own, capsys, monkeypatch
+):
+    (own / "ranks.png").write_text("older")
+
+    def full(self, file, **options):
+        file.write_text("half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    code, said = run(capsys, "own_models:counts", "--data-sets", "100")
+    assert code == 2 and said.out.splitlines()[-1].startswith("sound: ")
+    assert "--plot ranks.png: cannot be written: No space left on device." in said.err
+    assert [path.name for path in own.iterdir()] == ["ranks.png"]
+    assert (own / "ranks.png").read_text() == "older"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_without_a_traceback(number, own, capsys, monkeypatch):
+    stopped = lambda: os.kill(os.getpid(), number)  # noqa: E731
+    monkeypatch.setattr(sys.modules["own_models"], "fails", stopped)
+    code, said = run(capsys, "own_models:fails")
+    assert code == 128 + number and said.err == "note: interrupted.\n"
 
 
 def test_help_tells_the_exit_codes(capsys):

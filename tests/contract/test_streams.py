@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import worlds  # noqa: F401, registers Absent-v0
 from gymnasium import spaces
 
 from aif_dcpc import agents, envs
 from aif_dcpc.agent_runs.actions import admitted, plain
 from aif_dcpc.agent_runs.assembly import agent_metadata
 from aif_dcpc.agents import AgentError
+from aif_dcpc.envs.noise import uniform
 from aif_dcpc.errors import UserError
 
 GYMNASIUM = [
@@ -123,6 +125,32 @@ def test_slips_are_drawn_from_the_whole_box():
     assert abs(np.mean(sent)) < 5 * (1 / 3 / 200) ** 0.5  # five standard errors of uniform draws
 
 
+def test_slips_in_a_box_of_whole_numbers_are_even():
+    """Five standard errors of counts of 3,000 draws; both bounds are drawn."""
+    space = spaces.Box(-1, 1, (3_000,), np.int8)
+    drawn = uniform(space, np.random.default_rng(0))
+    assert space.contains(drawn)
+    counts = [(drawn == value).sum() for value in (-1, 0, 1)]
+    assert np.abs(np.array(counts) - 1_000).max() < 5 * (3_000 * 2 / 9) ** 0.5
+    widest = spaces.Box(-(2**63), 2**63 - 1, (2,), np.int64)
+    assert widest.contains(uniform(widest, np.random.default_rng(0)))
+
+
+def slipped(world, seed, steps=40):
+    """What was done by an agent that always chooses 0."""
+    env = envs.make(world, slip=0.5)
+    env.reset(seed=seed)
+    return [int(env.step(0)[0]["state"]) - 1 for _ in range(steps)]
+
+
+def test_slips_follow_the_seed_of_the_environment_or_else_their_own():
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(5)))  # of Gymnasium
+    drawn = [generator.integers(3) if generator.random() < 0.5 else 0 for _ in range(40)]
+    assert slipped("worlds:Counted", 5) == drawn
+    unseeded = [slipped("worlds:Unseeded", seed) for seed in (5, 5, 6)]
+    assert unseeded[0] == unseeded[1] != unseeded[2] and set(unseeded[0]) == {0, 1, 2}
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -130,14 +158,26 @@ def test_slips_are_drawn_from_the_whole_box():
         ({"name": "worlds:Twice"}, "two streams are called 'a_b'"),
         ({"name": "worlds:Handed"}, "its actions are Dict.*one number or one array"),
         ({"name": "worlds:Boundless", "slip": 0.1}, "has no bounds; leave env.slip out"),
-        (
-            {"name": "Gymnasium", "id": "worlds:NeedsMore-v0"},
-            "needs what is not installed: No module named 'no_such_package'",
+        *(
+            (settings, "needs what is not installed: No module named 'no_such_package'")
+            for settings in (
+                {"name": "Gymnasium", "id": "worlds:NeedsMore-v0"},
+                {"name": "Gymnasium", "id": "worlds:Absent-v0"},
+                {"name": "MiniGrid", "id": "worlds:NeedsMore-v0"},
+                {"name": "MiniGrid", "id": "Absent-v0"},
+                {"name": "worlds:needs_more"},
+            )
         ),
         ({"name": "TMaze", "action_repeat": 0}, "env.action_repeat=0: expected at least 1"),
         ({"name": "MiniGrid", "id": "BabyAI-GoToRedBal-v0"}, "Did you mean 'BabyAI-GoToRedBall"),
         ({"name": "PositionsOnly", "id": "FrozenLake-v1"}, "expected CartPole-v1"),
-        ({"name": "PositionsOnly", "noise": -1}, "env.options.noise=-1.0: expected at least 0"),
+        *(
+            (
+                {"name": "PositionsOnly", "noise": noise},
+                f"noise={noise}: expected a number at least 0",
+            )
+            for noise in (-1, "abc", None, float("nan"), float("inf"), True)
+        ),
     ],
     ids=str,
 )
@@ -179,6 +219,9 @@ def test_an_agent_for_discrete_actions_refuses_others_in_one_sentence(name):
         (spaces.Box(-1, 1, (2,)), 0.5),
         (spaces.Box(-1, 1, (2,)), None),
         (spaces.MultiDiscrete([2, 3]), [0, 3]),
+        (spaces.MultiDiscrete([2, 3]), [0.0, 1.5]),
+        (spaces.MultiBinary(2), [0.5, 1.0]),
+        (spaces.Box(0, 255, (2,), np.uint8), np.array([300, 3])),
     ],
     ids=str,
 )

@@ -211,7 +211,8 @@ def test_what_cannot_be_done_is_refused_in_one_sentence(
 def test_cuda_is_refused_where_there_is_none(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    refuse(train_command.main, ["device=cuda"], "device=cpu", monkeypatch, capsys)
+    asked = ["experiment=digits", "device=cuda"]
+    refuse(train_command.main, asked, "device=cpu", monkeypatch, capsys)
     assert not list(tmp_path.iterdir())
 
 

@@ -238,6 +238,8 @@ REFUSED = [
     (("env=Gymnasium", "env.id=nowhere:X-v0"), "env.id=nowhere:X-v0: there is no module 'nowhere'"),
     (("env=Gymnasium", "env.id=my_worlds:X-v0"), "not a registered environment"),
     ((*CORRIDOR, "+env.options.slip=.1"), "every environment has env.slip"),
+    ((*CORRIDOR, "+env.options.render=1"), "env.options.render=1: no option can be called"),
+    ((*CORRIDOR, "+env.options.name=x"), "env.options.name=x: no option can be called"),
     ((*CURIOUS[:1], "agent.favourite=1"), "write +agent.favourite=1"),
     ((*CURIOUS[:1], "+agent.favorite=1", "env=TMaze"), "Did you mean 'favourite'"),
     (

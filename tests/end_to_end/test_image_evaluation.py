@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from statistics import fmean, stdev
 
 import numpy as np
@@ -14,10 +15,12 @@ from aif_dcpc.commands import evaluate as evaluate_command
 from aif_dcpc.commands import train as train_command
 from aif_dcpc.configuration import load_config
 from aif_dcpc.errors import ConfigError, RunFolderError
+from aif_dcpc.image_runs import trained as trained_module
 from aif_dcpc.image_runs.distances import inception_features
 from aif_dcpc.image_runs.evaluation import Evaluation, evaluate
 from aif_dcpc.image_runs.figures import HIDDEN, free_energy_curve, propagated
 from aif_dcpc.image_runs.run import continue_image_run, create_image_run
+from aif_dcpc.image_runs.samples import RootMixture
 from aif_dcpc.image_runs.trained import TrainedImages
 from aif_dcpc.schema import evaluate_config, train_config
 
@@ -189,6 +192,41 @@ def test_a_result_is_given_though_nothing_can_be_written(runs, tmp_path, run, mo
     printed = capsys.readouterr()
     assert json.loads(printed.out.splitlines()[-1])["images"] == 10
     assert printed.err.count("keeps no trace of this (No space left on device)") == 1
+
+
+def test_numbers_are_printed_before_figures_are_drawn(runs, monkeypatch, capsys):
+    """A single image has no standard error, which JSON has no word for either."""
+
+    def fail(self):
+        raise RuntimeError("a figure")
+
+    monkeypatch.setattr(Evaluation, "draw", fail)
+    quick = ("held_out=10", "sweeps=2", "annealed_images=1", "temperatures=3", "samples=0")
+    monkeypatch.setattr(sys, "argv", ["aif-evaluate", f"run={runs[0]}", *quick, "seeds=1"])
+    with pytest.raises(SystemExit):
+        evaluate_command.main()
+    result = json.loads(capsys.readouterr().out.splitlines()[-1], parse_constant=pytest.fail)
+    assert result["images"] == 10 and result["neg_log_marginal_se"] is None
+
+
+def test_any_seed_of_a_run_draws_from_the_mixture(runs):
+    """Scikit-learn takes none from 2**32 on, which seeds of repetitions may pass."""
+    mixture = RootMixture(TrainedImages.load(runs[0]), seed=2**32)
+    assert mixture.samples(2, seed=2**32 + 7).shape == (2, 1, 8, 8)
+
+
+def test_distances_of_one_image_are_refused_before_anything_is_measured(runs, monkeypatch):
+    with pytest.raises(ConfigError, match="samples=1: distances are of 2 samples at least"):
+        asked(f"run={runs[0]}", "samples=1")
+    load = trained_module.make_data
+
+    def one_held_out(config):
+        data = load(config)
+        return replace(data, test=data.test[:1], test_labels=data.test_labels[:1])
+
+    monkeypatch.setattr(trained_module, "make_data", one_held_out)
+    with pytest.raises(ConfigError, match=r"to 2 held-out images at least, .* has 1; .* samples=0"):
+        evaluate(asked(f"run={runs[0]}", *QUICK))
 
 
 def test_seeds_give_the_mean_and_deviation_of_seeds(runs):

@@ -70,6 +70,14 @@ def test_a_run_stopped_and_resumed_gives_the_same_curve_bit_for_bit(learning, tm
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 
+def test_a_run_goes_on_though_its_device_was_given_anew(tmp_path):
+    """Its folder says `auto` then, as those do that were left unusable by it."""
+    folder = create_image_run(config(*SMALL, "epochs=1", f"run_dir={tmp_path / 'run'}"))
+    folder.save_config(replace(folder.config(), device="auto"))
+    assert continue_image_run(folder, folder.config()).reason == "finished"
+    assert folder.config().device == "cpu"
+
+
 def test_baselines_never_use_the_published_update(tmp_path):
     asked = (*SMALL, "images.method=pgd")
     plain = run(*asked, f"run_dir={tmp_path / 'plain'}")

@@ -15,6 +15,7 @@ from aif_dcpc.agent_runs.recorder import FRAMES_PER_SECOND, Recorder
 from aif_dcpc.commands import rollout as rollout_command
 from aif_dcpc.commands import train as train_command
 from aif_dcpc.pictures import gif_bytes, gif_facts, read_gif
+from aif_dcpc.runs import RunFolder, open_run
 
 FILMED = ("agent=random", "env=TMaze", "seed=3", "picture_every=3", "video_every=1")
 
@@ -29,13 +30,27 @@ def files(run):
     return {str(path.relative_to(run)): path.read_bytes() for path in found}
 
 
-def test_recordings_of_a_resumed_run_have_no_gap(run):
-    run(train_command.main, *FILMED, "total_env_steps=12", "run_dir=whole")
-    run(train_command.main, *FILMED, "total_env_steps=1", "run_dir=parts")
+@pytest.mark.parametrize("number", [1, 2])
+def test_recordings_of_a_resumed_run_have_no_gap(number, run):
+    """With two worlds steps go by twos, over every other step at which a picture falls due."""
+    asked = (*FILMED, f"num_envs={number}")
+    run(train_command.main, *asked, "total_env_steps=12", "run_dir=whole")
+    run(train_command.main, *asked, "total_env_steps=1", "run_dir=parts")
     for steps in (2, 4, 7, 12):  # within episodes of two or three steps, and between them
         run(train_command.main, "resume=parts", f"total_env_steps={steps}")
     whole = files("whole")
     assert files("parts") == whole and "videos/learning.gif" in whole and len(whole) > 5
+
+
+def test_a_checkpoint_of_before_goes_on_with_the_next_picture(run):
+    """It does not tell which picture is due."""
+    run(train_command.main, *FILMED, "total_env_steps=4", "run_dir=r")
+    folder = open_run("r")
+    content = folder.load_checkpoint()
+    del content["next_picture"]
+    folder.save_checkpoint(4, content)
+    run(train_command.main, "resume=r", "total_env_steps=8")
+    assert "figures/belief-0000000006.png" in files("r")
 
 
 class OnlyFolder(Recorder):
@@ -90,6 +105,17 @@ def test_a_rollout_gives_its_result_though_nothing_can_be_written(video, run, mo
     assert json.loads(printed.out.splitlines()[-1])["episodes"] == 2
     assert printed.err.count("note: r keeps no trace of this (Read-only file system)") == 1
     assert files("r") == before
+
+
+@pytest.mark.parametrize("agent", ["random", "tmaze"])
+def test_a_rollout_reads_one_checkpoint_for_all_its_worlds(agent, run, monkeypatch):
+    """The run may go on meanwhile; agents that live in one world each are all of that one."""
+    run(train_command.main, *FILMED, f"agent={agent}", "total_env_steps=3", "run_dir=r")
+    read = []
+    load = RunFolder.load_checkpoint
+    monkeypatch.setattr(RunFolder, "load_checkpoint", lambda self: read.append(1) or load(self))
+    printed = run(rollout_command.main, "run=r", "episodes=6", "num_envs=3")
+    assert json.loads(printed.splitlines()[-1])["episodes"] == 6 and len(read) == 1
 
 
 def test_a_rollout_writes_nothing_through_links(run, tmp_path, capsys, monkeypatch):

@@ -10,11 +10,13 @@ import shlex
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 import aif_dcpc.configs
+from aif_dcpc.agent_runs.run import _tell_knowledge
 from aif_dcpc.commands import evaluate as evaluate_command
 from aif_dcpc.commands import rollout as rollout_command
 from aif_dcpc.commands import train as train_command
@@ -22,6 +24,7 @@ from aif_dcpc.commands.launching import LAUNCHERS, launched
 from aif_dcpc.commands.overrides import graph_options
 from aif_dcpc.commands.words import as_typed, literal
 from aif_dcpc.image_runs.assembly import GRAPHS
+from aif_dcpc.notes import say
 from aif_dcpc.runs import RunFolder, open_run
 
 CONFIGS = Path(aif_dcpc.configs.__file__).parent
@@ -61,6 +64,7 @@ def test_help_of_learning_shows_images_and_what_was_chosen(run):
 
 # -- slips -----------------------------------------------------------------------------------------
 
+VAE = ("experiment=digits", "images.method=vae")
 SLIPS = [
     ("train", ["env=FrozenLake-v1"], "write env=Gymnasium env.id=FrozenLake-v1"),
     ("train", ["env=MiniGrid-Empty-5x5-v0"], "write env=MiniGrid env.id=MiniGrid-Empty-5x5-v0"),
@@ -71,6 +75,21 @@ SLIPS = [
     ("train", ["experiment=digits", "agent=random"], "agent changes nothing about an image model"),
     ("train", ["experiment=digits", "env.slip=.1"], "env changes nothing about an image model"),
     ("train", ["experiment=digits", "total_env_steps=5"], "changes nothing"),
+    ("train", ["experiment=digits", "video_every=3"], "video_every changes nothing about an image"),
+    (
+        "train",
+        ["experiment=digits", "images.folder=/x"],
+        "leave it away, or choose images.data=folder",
+    ),
+    ("train", ["experiment=digits", "images.image_size=16"], "choose images.data=celeba or folder"),
+    ("train", ["experiment=digits", "epochs=1", "images.steps=1"], "nothing beside images.steps=1"),
+    ("train", [*VAE, "images.visits=4"], "images.visits changes nothing where images.method=vae"),
+    ("train", [*VAE, "inference.num_sweeps=3"], "num_sweeps changes nothing where images.method"),
+    ("train", ["experiment=digits", "images.method=lpc", "images.recycle=true"], "changes nothing"),
+    ("train", ["+images=default"], "set epochs=N, or images.steps=N"),
+    ("train", ["data_dir=nowhere"], "data_dir changes nothing about an agent"),
+    ("train", ["trust=foo:bar"], "trust=foo:bar changes nothing: this run names no such code"),
+    ("train", ["device=cuda"], "agents stay on the CPU, use device=cpu"),
     ("train", ["resume=r", "images.epochs=4"], "Did you mean 'epochs'"),
     ("train", ["resume=r", "images.rate=.1"], "keeps its own images.rate"),
     ("train", ["resume=latest"], "there is no run under runs/"),
@@ -93,6 +112,14 @@ def test_a_slip_is_answered_by_the_words_to_type(command, words, sentence, run, 
     error = run(COMMANDS[command].main, *words, code=2)
     assert sentence in error and len(error.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_values_that_ask_for_nothing_and_a_budget_of_steps_are_taken(run):
+    few = ("images.train_images=20", "images.validation_images=2", "images.validation_sweeps=1")
+    same = ("images.folder=null", "images.visits=1", "inference.num_sweeps=1", "images.method=vae")
+    run(train_command.main, "+images=default", "images.steps=2", *few, *same, "run_dir=r")
+    assert open_run("r").load_checkpoint()["progress"]["step"] == 2
+    assert "data_dir" not in run(train_command.main, "resume=r", "data_dir=elsewhere")
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
@@ -155,6 +182,15 @@ def test_latest_is_the_run_that_learned_last(run, tmp_path, monkeypatch):
     )
 
 
+def test_latest_is_found_though_a_run_that_goes_on_has_removed_a_checkpoint(run, tmp_path):
+    run(train_command.main, *QUIET, "run_dir=runs/r")
+    (tmp_path / "runs" / "r" / "checkpoints" / "step-0000000001.pt").symlink_to("gone")
+    assert "runs/r" in run(rollout_command.main, "run=latest", "episodes=1")
+    assert "agents stay on the CPU" in run(
+        rollout_command.main, "run=latest", "device=cuda", code=2
+    )
+
+
 def test_flags_may_stand_anywhere(run, tmp_path):
     run(train_command.main, *QUIET, "-m", "seed=1,2", "run_dir=sweep")
     seeds = {
@@ -173,22 +209,37 @@ def test_a_raised_budget_is_kept(run, tmp_path):
     assert before == after
 
 
-def test_a_reader_that_has_read_enough_stops_nothing(monkeypatch, tmp_path, capfd):
-    class Closed:
-        def write(self, text):
-            raise BrokenPipeError
+class Closed:
+    """Standard output whose reader has gone."""
 
-        def flush(self):
-            raise BrokenPipeError
+    def write(self, text):
+        raise BrokenPipeError
 
-        def fileno(self):
-            return sys.__stderr__.fileno()
+    def flush(self):
+        raise BrokenPipeError
 
-    from aif_dcpc.notes import say
+    def fileno(self):
+        return sys.__stderr__.fileno()
 
+
+def close_output(monkeypatch):
+    """Within a test: what fixtures put in its place is replaced again when a test begins."""
     monkeypatch.setattr(sys, "stdout", Closed())
     monkeypatch.setattr("os.dup2", lambda old, new: None)
+
+
+def test_a_reader_that_has_read_enough_stops_nothing(monkeypatch):
+    close_output(monkeypatch)
     say("nobody hears")
+
+
+def test_what_an_agent_knows_is_logged_though_nobody_hears(monkeypatch):
+    close_output(monkeypatch)
+    agent = SimpleNamespace(knowledge=("walls hold",))
+    texts = {}
+    loop = SimpleNamespace(inhabitants=SimpleNamespace(agent=agent))
+    _tell_knowledge(loop, SimpleNamespace(text=texts.__setitem__))
+    assert texts == {"knowledge": "- walls hold"}
 
 
 # -- launching -------------------------------------------------------------------------------------

@@ -5,11 +5,13 @@ sentence.
 """
 
 import copy
+import errno
 import os
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,7 +25,7 @@ from aif_dcpc.errors import ConfigError, RunFolderError
 from aif_dcpc.files import atomic, clear_temporaries, hidden_folder, locked
 from aif_dcpc.image_runs.loop import Progress
 from aif_dcpc.metrics import Averages, MetricsLog, logged_bytes
-from aif_dcpc.runs import WRITTEN_TO, RunFolder, new_run, writing
+from aif_dcpc.runs import WRITTEN_TO, RunFolder, new_run, open_run, refuse_taken, writing
 from aif_dcpc.schema import build, train_config
 
 
@@ -67,6 +69,28 @@ def test_a_second_writer_is_refused_until_the_first_is_dead(folder):
     with writing(folder, folder.config()):  # the system lets go, however a process ends
         with pytest.raises(BlockingIOError), locked(folder.path):
             pass
+
+
+def test_what_cannot_be_written_is_told_as_that_and_nothing_else_is(folder):
+    of_writing = OSError(errno.ENOSPC, "No space left"), OSError(2, "gone", f"{folder}/figures/x")
+    of_others = ConnectionRefusedError(111, "refused"), OSError(2, "gone", "/elsewhere/map.txt")
+    for error in of_writing:
+        with pytest.raises(RunFolderError, match=r"cannot write to .*make room"):
+            with writing(folder, folder.config()):
+                raise error
+    for error in of_others:
+        with pytest.raises(type(error)) as caught, writing(folder, folder.config()):
+            raise error
+        assert caught.value is error
+
+
+@pytest.mark.parametrize(
+    "look", [open_run, refuse_taken, lambda path: RunFolder(Path(path)).config()]
+)
+def test_a_path_that_cannot_be_looked_at_is_told_in_one_sentence(look):
+    with pytest.raises(RunFolderError, match="File name too long") as caught:
+        look("x" * 300)
+    assert sentence(caught)
 
 
 def test_budgets_given_anew_are_kept(folder):

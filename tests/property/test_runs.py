@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from run_configs import CONFIG
 
 from aif_dcpc.errors import ConfigError, RunFolderError
-from aif_dcpc.metrics import Averages, MetricsLog, finite
+from aif_dcpc.metrics import Averages, MetricsLog, as_json, finite
 from aif_dcpc.randomness import derive, random_states, restore_random_states
 from aif_dcpc.runs import RunFolder, atomic, new_run, read_checkpoint
 from aif_dcpc.schema import EnvConfig, TrainConfig, build, train_config
@@ -275,6 +275,11 @@ def test_numbers_that_json_cannot_hold_become_null():
         None,
         None,
     ]
+
+
+def test_a_result_is_one_line_of_json_whatever_its_numbers():
+    line = as_json({"run": ["a"], "by": {"x": float("nan"), "y": 2}, "z": float("inf")})
+    assert line == '{"run": ["a"], "by": {"x": null, "y": 2}, "z": null}'
 
 
 def test_a_run_folder_that_is_not_one_is_refused(tmp_path):
