@@ -386,6 +386,8 @@ def _enumerate(distribution: Distribution) -> Tensor | None:
 
 
 def _float_type(drawn: dict[str, Tensor]) -> torch.dtype:
-    return next(
-        (v.dtype for v in drawn.values() if v.is_floating_point()), torch.get_default_dtype()
-    )
+    """Return double precision where any value has it, else the precision that reals have."""
+    found = {value.dtype for value in drawn.values() if value.is_floating_point()}
+    if torch.float64 in found:
+        return torch.float64
+    return found.pop() if found else torch.get_default_dtype()

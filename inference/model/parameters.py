@@ -3,12 +3,18 @@
 A cloud caches densities and scores at its values. They are of use only as long as what they depend
 on is as it was, so a cloud remembers the *snapshot* that they were evaluated under: every tensor,
 how often it had been changed in place, and every number of Python's.
+
+They are looked for in what kernels close over and in the globals that they name: in containers (the
+first `MOST` things of each), functions, modules, distributions, and objects of the user's own. What
+else libraries make is not looked into.
 """
 
 import functools
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import CellType, FunctionType, MethodType
+from itertools import islice
+from types import CellType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,8 +23,14 @@ from torch.distributions import Distribution
 from aif_dcpc.inference.model.graph import GraphicalModel
 
 DEPTH = 5  # of containers and functions within functions
+MOST = 1000  # things of a container
 Number = bool | int | float | str
-READ = Tensor | Number | nn.Module | functools.partial | Distribution  # of a module's globals
+Container = dict | list | tuple
+READ = Tensor | Number | nn.Module | functools.partial | Distribution | Container  # of its globals
+Seen = dict[int, tuple[int, Any]]  # by identity, from what depth and (to be held) what
+OWN = frozenset(vars(nn.Module())) - {"training"}  # what torch itself notes of a module
+LIBRARIES = {"aif_dcpc", "numpy", "pyro", "torch", *sys.stdlib_module_names}
+INSTALLED = ("site-packages", "dist-packages")  # folders of other libraries
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +53,7 @@ class Snapshot:
         kernels = [
             kernel for site in model.sites.values() for kernel in (site.kernel, site.initial)
         ]
-        leaves = [*model.parameters(), *model.buffers(), *_all(kernels, DEPTH)]
+        leaves = [*model.parameters(), *model.buffers(), *_all(kernels, DEPTH, {})]
         tensors = tuple({id(x): x for x in leaves if isinstance(x, Tensor)}.values())
         versions = tuple(0 if t.is_inference() else t._version for t in tensors)
         return cls(tensors, versions, tuple(x for x in leaves if not isinstance(x, Tensor)))
@@ -53,21 +65,29 @@ class Snapshot:
         return all(a is b for a, b in zip(self.tensors, other.tensors, strict=True))
 
 
-def _all(things: Iterable[Any], depth: int) -> Iterator[Tensor | Number]:
+def _all(things: Iterable[Any], depth: int, seen: Seen) -> Iterator[Tensor | Number]:
     for thing in things:
-        yield from _leaves(thing, depth)
+        yield from _leaves(thing, depth, seen)
 
 
-def _leaves(thing: Any, depth: int) -> Iterator[Tensor | Number]:
-    """Tensors and numbers that calling (or looking into) something may read."""
+def _leaves(thing: Any, depth: int, seen: Seen) -> Iterator[Tensor | Number]:
+    """Tensors and numbers that calling (or looking into) something may read.
+
+    What has been `seen` from no further away is not looked into again.
+    """
     if isinstance(thing, Tensor | Number):
         yield thing
-    elif isinstance(thing, nn.Module):
+        return
+    before, _ = seen.get(id(thing), (-1, None))
+    if before >= depth:
+        return
+    seen[id(thing)] = (depth, thing)
+    if isinstance(thing, nn.Module):
         yield from (*thing.parameters(), *thing.buffers())
         for part in thing.modules():
-            yield from (x for x in vars(part).values() if isinstance(x, Number))
+            yield from _all(_own_attributes(part), depth - 1, seen)
     elif depth:
-        yield from _all(_parts(thing), depth - 1)
+        yield from _all(_parts(thing), depth - 1, seen)
 
 
 def _parts(thing: Any) -> Iterable[Any]:
@@ -79,12 +99,43 @@ def _parts(thing: Any) -> Iterable[Any]:
     if isinstance(thing, FunctionType):
         return _captured(thing)
     if isinstance(thing, Mapping):
-        return thing.values()
+        return islice(thing.values(), MOST)
     if isinstance(thing, Sequence) and not isinstance(thing, str | bytes):
-        return thing
-    if isinstance(thing, Distribution) or (callable(thing) and not isinstance(thing, type)):
+        return islice(thing, MOST)
+    if isinstance(thing, Distribution) or _is_own(thing):
         return _attributes(thing)
     return ()
+
+
+def _is_own(thing: Any) -> bool:
+    """Tell whether something is called, or an object of the user's own."""
+    if isinstance(thing, type | ModuleType):
+        return False
+    if callable(thing) or isinstance(thing, SimpleNamespace):
+        return True
+    return not _is_library(_package(thing))
+
+
+def _package(thing: Any) -> str:
+    """Name the package that the class of something comes from."""
+    return type(thing).__module__.partition(".")[0]
+
+
+@functools.cache
+def _is_library(package: str) -> bool:
+    """Tell whether a package is a library, and not the user's own."""
+    path = getattr(sys.modules.get(package), "__file__", None) or ""
+    return package in LIBRARIES or any(folder in path for folder in INSTALLED)
+
+
+def _own_attributes(module: nn.Module) -> Iterator[Any]:
+    """List what a module holds beside its parameters, buffers and parts: numbers, where a library made it."""
+    if isinstance(module, GraphicalModel):
+        return
+    is_own = not _is_library(_package(module))
+    for key, value in vars(module).items():
+        if key not in OWN and (is_own or isinstance(value, Number)):
+            yield value
 
 
 def _attributes(thing: Any) -> Iterable[Any]:

@@ -8,7 +8,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Categorical, Distribution, Independent, constraints
+from torch.distributions import (
+    AffineTransform,
+    Bernoulli,
+    Categorical,
+    Distribution,
+    HalfCauchy,
+    HalfNormal,
+    Independent,
+    Transform,
+    TransformedDistribution,
+    Uniform,
+    constraints,
+)
 
 CLOSED = {  # open constraints and the closed ones that have the same bijection
     type(constraints.greater_than(0.0)): constraints.greater_than_eq,
@@ -17,6 +29,12 @@ CLOSED = {  # open constraints and the closed ones that have the same bijection
 INTEGER_SUPPORTS = tuple(
     type(c) for c in (constraints.nonnegative_integer, constraints.integer_interval(0, 1))
 )
+EDGES = {"lower_bound", "upper_bound"}
+MINDFUL = (
+    HalfCauchy,
+    HalfNormal,
+    Uniform,
+)  # laws whose own densities are zero beyond their support
 ROUNDING = 1e-5  # values this close to an edge, relative to their size, count as inside
 
 
@@ -28,8 +46,13 @@ def base_law(distribution: Distribution) -> Distribution:
 
 
 def log_prob(distribution: Distribution, value: Tensor) -> Tensor:
-    """Log density of a value as the distribution gives it."""
-    return distribution.log_prob(value)
+    """Log density of a value, minus infinity beyond the support of a transformed law.
+
+    Torch scores whatever a transform can be inverted at, also where the law beneath cannot lie.
+    """
+    found: Tensor = distribution.log_prob(value)
+    possible = _reached(base_law(distribution), value, found.ndim)
+    return found if possible is None else torch.where(possible, found, -torch.inf)
 
 
 def exact_log_prob(distribution: Distribution, value: Tensor) -> Tensor:
@@ -37,7 +60,7 @@ def exact_log_prob(distribution: Distribution, value: Tensor) -> Tensor:
 
     `Bernoulli` and `Categorical` clamp the probabilities that they are given to about 1e-7.
     """
-    found = distribution.log_prob(value)
+    found = log_prob(distribution, value)
     law = base_law(distribution)
     probs = vars(law).get("probs")
     if probs is None or not isinstance(law, Bernoulli | Categorical):
@@ -57,11 +80,9 @@ def exact_log_prob(distribution: Distribution, value: Tensor) -> Tensor:
 def support_of(distribution: Distribution) -> constraints.Constraint | None:
     """Return the support of one element of the event, edges included; None where it is not told."""
     try:
-        found: Any = base_law(distribution).support
+        found = _image(base_law(distribution))
     except NotImplementedError:
         return None
-    while isinstance(found, constraints.independent):
-        found = found.base_constraint
     if isinstance(found, constraints.MixtureSameFamilyConstraint):
         return _hull(found.base_constraint)
     closed = CLOSED.get(type(found))
@@ -152,6 +173,102 @@ def _bounds_fit(support: constraints.Constraint, batch_shape: torch.Size) -> boo
     """Tell whether all bounds that are tensors have the shape of the distribution's batch."""
     bounds = [x for x in vars(support).values() if isinstance(x, Tensor)]
     return all(bound.shape == batch_shape for bound in bounds)
+
+
+# -- transformed laws ------------------------------------------------------------------------------
+
+
+def _unwound(law: Distribution) -> tuple[Distribution, list[Transform]]:
+    """Return the law beneath transforms, and these from the inside out; none where it tells its support."""
+    transforms: list[Transform] = []
+    plain = TransformedDistribution.support
+    while isinstance(law, TransformedDistribution) and type(law).support is plain:
+        transforms = [*law.transforms, *transforms]
+        law = base_law(law.base_dist)
+    return law, transforms
+
+
+def _reached(law: Distribution, value: Tensor, ndim: int) -> Tensor | None:
+    """Return True where a value comes from a possible one of the law beneath, along `ndim` axes.
+
+    None where nothing has to be looked at: latents and data do not leave a support that is the same
+    whatever the parameters.
+    """
+    if type(law).log_prob is not TransformedDistribution.log_prob:
+        return None
+    source, transforms = _unwound(law)
+    beneath = None if isinstance(source, MINDFUL) else _of_element(source.support)
+    if not transforms and not has_bounds(beneath):
+        return None
+    supports = [beneath, *(_of_element(t.codomain) for t in transforms[:-1])]
+    if not any(map(_has_edges, supports)):
+        return None
+    places = [value.detach()]
+    for transform in reversed(transforms):
+        places.insert(0, transform.inv(places[0]))
+    possible = torch.ones((), dtype=torch.bool, device=value.device)
+    for place, support in zip(places, supports, strict=False):
+        if _has_edges(support):
+            possible = possible & _along(support.check(place), ndim)
+    return possible
+
+
+def _along(flags: Tensor, ndim: int) -> Tensor:
+    """Return True where all flags of an event are, along the `ndim` axes before it."""
+    return flags.flatten(ndim).all(-1) if flags.ndim > ndim else flags
+
+
+def _image(law: Distribution) -> Any:
+    """Return the support of one element: that which a law tells, moved by what shifts and scales it.
+
+    Torch calls the support of whatever has been shifted real.
+    """
+    source, transforms = _unwound(law)
+    if not transforms or law.event_shape:
+        return _of_element(law.support)
+    found = _of_element(source.support)
+    for transform in transforms:
+        found = _moved(found, transform)
+    found = copy.copy(found)
+    for key, bound in vars(found).items():
+        if isinstance(bound, Tensor):
+            setattr(found, key, bound.expand(law.batch_shape))
+    return found
+
+
+def _moved(support: Any, transform: Transform) -> Any:
+    """Return what a transform makes of a support: its codomain, where it does not shift and scale edges.
+
+    Reads the signs of scales.
+    """
+    image = _of_element(transform.codomain)
+    if not isinstance(transform, AffineTransform) or not _has_edges(support):
+        return image
+    edges = {key: transform(bound) for key, bound in vars(support).items()}
+    sign = torch.as_tensor(transform.sign)
+    if bool((sign < 0).all()):
+        other = {"lower_bound": "upper_bound", "upper_bound": "lower_bound"}
+        edges = {other[key]: bound for key, bound in edges.items()}
+    elif not bool((sign > 0).all()):
+        return image
+    if len(edges) == 2:
+        return constraints.interval(**edges)
+    kind = constraints.greater_than_eq if "lower_bound" in edges else constraints.less_than
+    return kind(**edges)
+
+
+def _of_element(support: Any) -> Any:
+    """Return the support of one element of an event."""
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return support
+
+
+def _has_edges(support: Any) -> bool:
+    """Tell whether a support is all numbers on one side of an edge, or between two."""
+    if support is None or not vars(support):
+        return False
+    return vars(support).keys() <= EDGES and not support.is_discrete
 
 
 # -- what is said of a site ------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from torch.distributions import (
 from torch.nn.functional import logsigmoid
 
 from aif_dcpc.inference.model.bijections import PositiveTransform, SimplexTransform
+from aif_dcpc.inference.model.supports import log_prob as plain_log_prob
 
 KINDS: dict[type[Distribution], type[Transform]] = {
     Beta: SigmoidTransform,
@@ -48,7 +49,7 @@ def log_prob_at(
 ) -> Tensor:
     """Return log p(value), with the logarithms of the value taken from its coordinate where known."""
     if not is_unrounded(law, bijection):
-        return law.log_prob(value)
+        return plain_log_prob(law, value)
     if isinstance(law, Independent):
         inner = log_prob_at(law.base_dist, bijection, value, coordinate)
         axes = law.reinterpreted_batch_ndims

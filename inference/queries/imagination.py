@@ -35,6 +35,7 @@ from aif_dcpc.inference.model.graph import Site
 from aif_dcpc.inference.model.inputs import check_input, like_past
 from aif_dcpc.inference.model.shared_draws import SharedDraws
 from aif_dcpc.inference.model.state import State
+from aif_dcpc.inference.model.supports import log_prob as log_prob_of
 from aif_dcpc.inference.queries.predictions import told_sites
 from aif_dcpc.misspelt import unknown_name
 
@@ -293,7 +294,7 @@ class _Imagining(AncestorSampler):
         if site.name in self.own:
             self.own[site.name][begins] = distribution.log_prob(value).flatten(2).sum(2)
         if site.name in self.crossed:
-            crossed = distribution.log_prob(value.unsqueeze(1))
+            crossed = log_prob_of(distribution, value.unsqueeze(1))
             self.crossed[site.name][begins] = crossed.flatten(3).sum(3)
         return value
 
