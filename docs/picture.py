@@ -93,10 +93,11 @@ def files_of(room: Room) -> list[str]:
 
 
 def lay_out(graph: nx.DiGraph, frame: tuple[float, float], top: float) -> Storey:
-    """Put every room of a package one floor above the highest that it imports."""
+    """Put every room of a package one floor above the highest that it imports, or higher for want of space."""
     levels: list[list[Stop]] = [
         sorted(level) for level in nx.topological_generations(graph.reverse())
     ]
+    _raise(levels, graph, frame[1] - frame[0] - 2 * EDGE)
     level_of = {room: number for number, level in enumerate(levels) for room in level}
     ways: dict[tuple[Room, Room], list[Stop]] = {}
     for here, there in sorted(graph.edges):
@@ -114,6 +115,19 @@ def lay_out(graph: nx.DiGraph, frame: tuple[float, float], top: float) -> Storey
         height = bottom + EDGE + BOX / 2 + FLOOR * number
         places.update({stop: (x, height) for stop, x in _spread(level, frame).items()})
     return Storey(places, ways, top, bottom)
+
+
+def _raise(levels: list[list[Stop]], graph: nx.DiGraph, space: float) -> None:
+    """Move rooms from a floor that is too narrow to the next one, where nothing there imports them."""
+    levels.append([])
+    for here, above in pairwise(levels):
+        free = [room for room in here if not any(graph.has_edge(one, room) for one in above)]
+        while free and sum(map(_width, here)) > space:
+            room = free.pop(0)
+            here.remove(room)
+            above.append(room)
+    if not levels[-1]:
+        levels.pop()
 
 
 def _sort(levels: list[list[Stop]], ways: dict[tuple[Room, Room], list[Stop]]) -> None:
