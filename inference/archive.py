@@ -55,7 +55,8 @@ def unpack(packed: Mapping[str, Any], *, like: State) -> State:
         like: a cloud of the same model with the same sites observed, of any length.
 
     Raises:
-        KeyError: something is missing, or is of a kind that is not known here.
+        KeyError: something is missing.
+        TypeError: something is of a kind that is not known here.
     """
     wanted = [field.name for field in fields(State) if field.name not in FOLLOWS]
     packed = {**{new: packed[old] for new, old in SINCE.items()}, **packed}

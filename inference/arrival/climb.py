@@ -54,7 +54,6 @@ def climb(density: Density, start: Tensor) -> Climb:
     found = Climb(
         start, log_prob, _finite(score), start.new_zeros(history), start.new_zeros(history), 1
     )
-    size = torch.ones_like(log_prob)
     size = 1.0 / found.score.norm(dim=-1).clamp_min(1.0)
     calm = torch.zeros_like(log_prob)
     past = deque([torch.full_like(log_prob, -torch.inf)] * PATIENCE)

@@ -10,7 +10,7 @@ Reference: Talts, Betancourt, Simpson, Vehtari, Gelman 2018 (arXiv 1804.06788).
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,9 +19,11 @@ from torch import Tensor
 from aif_dcpc.inference.checks.geweke import (
     MAX_ELEMENTS,
     as_episodes,
+    drawn,
     inputs_of,
     observed_of,
 )
+from aif_dcpc.inference.checks.joint_draws import cloud_at
 from aif_dcpc.inference.engine import DCPC
 from aif_dcpc.inference.errors import ConvergenceWarning
 from aif_dcpc.inference.model.graph import GraphicalModel
@@ -78,14 +80,32 @@ def calibrate(
     model = as_episodes(model)
     engine = DCPC(model, num_particles=num_particles, moves=moves, seed=seed)
     inputs, length = inputs_of(model, data, num_data_sets)
-    one = engine.with_num_particles(1)
-    truth = one.init(inputs, seed=seed, batch_size=num_data_sets, length=length).natural
-    given = {**inputs, **{name: truth[name][0] for name in observed_of(model, data)}}
-    state = engine.init(given, seed=seed + 1, batch_size=num_data_sets, length=length)
-    found = _ranked(engine, state, truth, num_sweeps)
+    sizes = (num_data_sets, length)
+    observed = observed_of(model, data)
+    truth = drawn(engine.with_num_particles(1), inputs, sizes, seed)
+    if truth.have_moving_bounds(observed):
+        state = _near_truth(engine, inputs, sizes, truth.values, observed)
+    else:
+        given = {**inputs, **{name: truth.values[name][0] for name in observed}}
+        state = engine.init(given, seed=seed + 1, batch_size=num_data_sets, length=length)
+    found = _ranked(engine, state, truth.values, num_sweeps)
     if found.faults:
-        found = _ranked(engine, state, truth, (1 + LONGER) * num_sweeps)
+        found = _ranked(engine, state, truth.values, (1 + LONGER) * num_sweeps)
     return found
+
+
+def _near_truth(
+    engine: DCPC,
+    inputs: Mapping[str, Tensor],
+    sizes: tuple[int, int | None],
+    truth: Mapping[str, Tensor],
+    observed: Sequence[str],
+) -> State:
+    """A cloud of prior draws, the first of them the truth: the others may all be impossible."""
+    prior = drawn(engine, inputs, sizes, engine.seed + 1).values
+    latents = prior.keys() - {*inputs, *observed}
+    starts = {name: torch.cat([truth[name], prior[name][1:]]) for name in latents}
+    return cloud_at(engine.factor_graph, {**truth, **starts}, observed, engine.generator)
 
 
 def _ranked(

@@ -32,7 +32,8 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from aif_dcpc.inference.checks.geweke import SIZES, joint_test
+from aif_dcpc.inference.checks.geweke import SIZES, joint_test, observed_of
+from aif_dcpc.inference.checks.joint_draws import JointDraws, cloud_at
 from aif_dcpc.inference.engine import DCPC
 from aif_dcpc.inference.errors import cause
 from aif_dcpc.inference.model.densities import (
@@ -97,15 +98,41 @@ def check_model(
 
 
 def _cloud(model: GraphicalModel, data: Mapping[str, Tensor] | None, seed: int) -> State:
-    """Draw a small cloud from the prior, of the sizes that the data do not tell."""
-    given = [model.sites[name] for name in data or {} if name in model.sites]
+    """Draw a small cloud from the prior, of the sizes that the data do not tell.
+
+    Where bounds of data depend on latents, data are drawn as well, for each particle its own: those
+    that are given are impossible for some.
+    """
+    batch_size, length = _untold_sizes(model, data or {})
+    engine = DCPC(model, num_particles=SIZES["num_particles"])
+    observed = observed_of(model, data)
+    generator = torch.Generator().manual_seed(seed)
+    draws = JointDraws(
+        engine.factor_graph,
+        engine.num_particles,
+        data or {},
+        anew=observed,
+        batch_size=batch_size,
+        length=length,
+        generator=generator,
+    )
+    if not draws.have_moving_bounds(observed):
+        return engine.init(data, batch_size=batch_size, length=length, seed=seed)
+    state = cloud_at(engine.factor_graph, draws.values, observed, generator)
+    return state.with_values({name: draws.values[name] for name in observed})
+
+
+def _untold_sizes(
+    model: GraphicalModel, data: Mapping[str, Tensor]
+) -> tuple[int | None, int | None]:
+    """Choose B and T; None where the data tell them, or where there is no time."""
+    given = [model.sites[name] for name in data if name in model.sites]
     batch_told = any(site.scope != "global" for site in given)
     timed = any(site.period is not None for site in model.sites.values())
     length_told = any(site.period == 1 for site in given)
     batch_size = None if batch_told else SIZES["batch_size"]
     length = SIZES["length"] if timed and not length_told else None
-    engine = DCPC(model, num_particles=SIZES["num_particles"])
-    return engine.init(data, batch_size=batch_size, length=length, seed=seed)
+    return batch_size, length
 
 
 # -- shapes and independence -----------------------------------------------------------------------

@@ -14,8 +14,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from aif_dcpc.inference.checks.joint_draws import JointDraws, cloud_at
 from aif_dcpc.inference.engine import DCPC
 from aif_dcpc.inference.errors import InferenceError
+from aif_dcpc.inference.model.clamping import device_of
 from aif_dcpc.inference.model.graph import GraphicalModel, parent_name
 from aif_dcpc.inference.model.state import State
 
@@ -40,14 +42,15 @@ def joint_test(
     engine = DCPC(model, num_particles=1, moves=moves, window=window, warmup=25, seed=seed)
     inputs, length = inputs_of(model, data, replicates)
     observed = observed_of(model, data)
-    fresh = engine.init(inputs, seed=seed, batch_size=replicates, length=length).natural
-    start = engine.init(inputs, seed=seed + 1, batch_size=replicates, length=length).natural
+    sizes = (replicates, length)
+    fresh = drawn(engine, inputs, sizes, seed).values
+    start = drawn(engine, inputs, sizes, seed + 1).values
     try:
-        state = _clamped(engine, start, observed)
+        state = cloud_at(engine.factor_graph, start, observed, engine.generator)
         if not state.conditioning.latent:
             return []
         adaptation = _adapted(engine, state)
-        end = _rounds(engine, start, observed, adaptation, num_sweeps, (replicates, length))
+        end = _rounds(engine, start, observed, adaptation, num_sweeps, sizes)
     except InferenceError as error:
         return [f"the engine cannot sweep this model: {error}"]
     return _compare(model, fresh, end)
@@ -76,15 +79,23 @@ def inputs_of(
     return inputs, length if timed else None
 
 
-def _clamped(engine: DCPC, natural: Mapping[str, Tensor], observed: Sequence[str]) -> State:
-    """The cloud of one particle per replicate at given values."""
-    sites = engine.model.sites
-    data = {n: v[0] for n, v in natural.items() if n in observed or sites[n].kind == "input"}
-    timed = [v.shape[2] for n, v in natural.items() if sites[n].period == 1]
-    batch = max(v.shape[1] for v in natural.values())
-    state = engine.init(data, batch_size=batch, length=timed[0] if timed else None)
-    latents = {n: natural[n] for n in state.conditioning.latent}
-    return state.with_values(state.conditioning.unconstrain(latents))
+def drawn(
+    engine: DCPC,
+    given: Mapping[str, Tensor],
+    sizes: tuple[int, int | None],
+    seed: int | None = None,
+) -> JointDraws:
+    """Draw every site that is not given, by the engine's generator, which starts anew from a seed."""
+    if seed is not None:
+        engine.generator = torch.Generator(device=device_of(given)).manual_seed(seed)
+    return JointDraws(
+        engine.factor_graph,
+        engine.num_particles,
+        given,
+        batch_size=sizes[0],
+        length=sizes[1],
+        generator=engine.generator,
+    )
 
 
 def _adapted(engine: DCPC, state: State) -> Mapping[str, object]:
@@ -95,22 +106,19 @@ def _adapted(engine: DCPC, state: State) -> Mapping[str, object]:
 
 def _rounds(
     engine: DCPC,
-    natural: Mapping[str, Tensor],
+    natural: dict[str, Tensor],
     observed: Sequence[str],
     adaptation: Mapping[str, object],
     num_sweeps: int,
     sizes: tuple[int, int | None],
 ) -> dict[str, Tensor]:
     for number in range(num_sweeps):
-        state = _clamped(engine, natural, observed).replace(
-            adaptation=adaptation, sweeps=engine.warmup + number
-        )
+        state = cloud_at(engine.factor_graph, natural, observed, engine.generator)
+        state = state.replace(adaptation=adaptation, sweeps=engine.warmup + number)
         state, _ = engine.run(state, 1, adapt=False)
         kept = {n: v[0] for n, v in state.natural.items() if n not in observed}
-        natural = engine.init(
-            kept, batch_size=sizes[0], length=sizes[1]
-        ).natural  # draws what is not given: the data
-    return dict(natural)
+        natural = drawn(engine, kept, sizes).values  # what is not given: the data
+    return natural
 
 
 # -- comparison ------------------------------------------------------------------------------------

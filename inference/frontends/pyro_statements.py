@@ -21,6 +21,7 @@ from aif_dcpc.inference.distributions import LKJCholesky
 from aif_dcpc.inference.errors import ModelError
 from aif_dcpc.inference.frontends.improper import proper_law, undoing_factor, unit_statement
 from aif_dcpc.inference.frontends.program_supports import check_coordinates, innermost
+from aif_dcpc.inference.model import supports
 
 Message = Any  # Pyro's record of one statement, by key
 
@@ -178,7 +179,7 @@ def _log_prob(site: Message, value: Tensor) -> Tensor:
         ModelError: for a law that has none.
     """
     try:
-        log_prob: Tensor = site["fn"].log_prob(value)
+        log_prob = supports.log_prob(site["fn"], value)
     except (NotImplementedError, RuntimeError) as error:
         family = type(innermost(site["fn"])).__name__
         reads = "_local_scalar_dense" in str(error)

@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 
-from torch import nn
-
 from aif_dcpc.inference.engine import DCPC
-from aif_dcpc.inference.model.graph import GraphicalModel, Lag, Parent
+from aif_dcpc.inference.model.graph import GraphicalModel, Lag, Parent, dotless
 
 
 def summary(model: GraphicalModel) -> str:
@@ -38,6 +36,7 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _count(model: GraphicalModel, name: str) -> int:
-    kernels = (key for key in model.modules_of_sites if key.split(":")[0] == name)
-    modules: list[nn.Module] = [model.modules_of_sites[key] for key in kernels]
+    """Count the learnable parameters of a site's kernels."""
+    keys = (f"{dotless(name)}:{role}" for role in ("kernel", "initial"))
+    modules = [model.modules_of_sites[key] for key in keys if key in model.modules_of_sites]
     return sum(p.numel() for module in modules for p in module.parameters())

@@ -368,4 +368,5 @@ def _cast(law: Distribution, value: Tensor) -> Tensor:
         return value
     if drawn.is_floating_point == value.is_floating_point():
         return value
-    return value.double() if needs_double({"": value}) else value.to(drawn)
+    is_long = drawn.is_floating_point and needs_double({"": value})
+    return value.double() if is_long else value.to(drawn)

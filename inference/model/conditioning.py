@@ -72,8 +72,9 @@ def build_state(
     batch_size: int | None,
     length: int | None,
     generator: torch.Generator | None,
+    particles: Mapping[str, Tensor] | None = None,
 ) -> State:
-    """Check the data, sort the sites into roles and draw the latents from the prior."""
+    """Check the data, sort the sites into roles and draw the latents from the prior, but for `particles`."""
     data, masks = gathered(factor_graph.model.sites, data, masks)
     do, masks = gathered(factor_graph.model.sites, do, masks)
     check_names(factor_graph, data, masks, do)
@@ -83,7 +84,7 @@ def build_state(
     observed = {n: m for n, m in clamped.observed.items() if n in clamped.drawn}
     draws = rng_from(generator)
     sampler = AncestorSampler(factor_graph, num_particles, batch, time, values, observed, draws)
-    drawn = sampler.sample()
+    drawn = {**sampler.sample(), **(particles or {})}
     values = check_values(factor_graph, values, clamped.observed, drawn, do=clamped.do)
     natural = {**drawn, **{n: v for n, v in values.items() if n not in clamped.drawn}}
     for name in clamped.drawn - clamped.inferred:

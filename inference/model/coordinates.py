@@ -110,13 +110,12 @@ class Block:
             return None
         parts = {}
         for name in self.names:
-            like = torch.zeros((1, *self.shapes[name]), dtype=torch.bool)
+            device = self.state.values[name].device
+            given = torch.zeros((1, *self.shapes[name]), dtype=torch.bool, device=device)
             mask = masks.get(name)
             if mask is not None:
-                like = like.to(mask.device) | mask.reshape(
-                    mask.shape + (1,) * (like.ndim - mask.ndim)
-                )
-            parts[name] = ~like
+                given = given | mask.reshape(mask.shape + (1,) * (given.ndim - mask.ndim))
+            parts[name] = ~given
         return self.flatten(parts)[0]
 
     # -- charts ------------------------------------------------------------------------------------

@@ -128,7 +128,7 @@ def parent_name(parent: Parent) -> str:
     return parent.site if isinstance(parent, Lag) else parent
 
 
-def _dotless(name: str) -> str:
+def dotless(name: str) -> str:
     """A name under which a module may be registered, another one for every name."""
     return name.replace("~", "~0").replace(".", "~1")
 
@@ -314,7 +314,7 @@ class GraphicalModel(nn.Module):
         self.sites[site.name] = site
         for role, function in (("kernel", site.kernel), ("initial", site.initial)):
             if isinstance(function, nn.Module):
-                self.modules_of_sites[f"{_dotless(site.name)}:{role}"] = function
+                self.modules_of_sites[f"{dotless(site.name)}:{role}"] = function
 
     def _check_parent(self, site: Site, parent: Parent) -> None:
         if not isinstance(parent, (str, Lag)):

@@ -288,10 +288,10 @@ class State:
         """
         factors = self.conditioning.factor_graph.factors
         sites = self.conditioning.factor_graph.model.sites
+        longest = max((f.start * (f.site.period or 1) for f in factors), default=0)
         if length is None:
-            length = 1 + max((f.start * (f.site.period or 1) for f in factors), default=0)
+            length = 1 + longest
         period = math.lcm(*(s.period for s in sites.values() if s.period is not None))
-        longest = max((f.start for f in factors), default=0)
         start = (self.length - length - longest) // period * period
         if start <= 0:
             return self

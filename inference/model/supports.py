@@ -79,14 +79,11 @@ def exact_log_prob(distribution: Distribution, value: Tensor) -> Tensor:
 
 def support_of(distribution: Distribution) -> constraints.Constraint | None:
     """Return the support of one element of the event, edges included; None where it is not told."""
-    try:
-        found = _image(base_law(distribution))
-    except NotImplementedError:
-        return None
+    found = _image(base_law(distribution))
     if isinstance(found, constraints.MixtureSameFamilyConstraint):
         return _hull(found.base_constraint)
     closed = CLOSED.get(type(found))
-    return found if closed is None else closed(**vars(found))
+    return closed(**vars(found)) if closed else found
 
 
 def _hull(support: constraints.Constraint) -> constraints.Constraint:
@@ -197,7 +194,7 @@ def _reached(law: Distribution, value: Tensor, ndim: int) -> Tensor | None:
     if type(law).log_prob is not TransformedDistribution.log_prob:
         return None
     source, transforms = _unwound(law)
-    beneath = None if isinstance(source, MINDFUL) else _of_element(source.support)
+    beneath = None if isinstance(source, MINDFUL) else _told(source)
     if not transforms and not has_bounds(beneath):
         return None
     supports = [beneath, *(_of_element(t.codomain) for t in transforms[:-1])]
@@ -225,15 +222,17 @@ def _image(law: Distribution) -> Any:
     """
     source, transforms = _unwound(law)
     if not transforms or law.event_shape:
-        return _of_element(law.support)
-    found = _of_element(source.support)
+        return _told(law)
+    found = _told(source)
     for transform in transforms:
         found = _moved(found, transform)
-    found = copy.copy(found)
-    for key, bound in vars(found).items():
-        if isinstance(bound, Tensor):
-            setattr(found, key, bound.expand(law.batch_shape))
-    return found
+    if not has_bounds(found):
+        return found
+    bounds = {
+        key: bound.expand(law.batch_shape) if isinstance(bound, Tensor) else bound
+        for key, bound in vars(found).items()
+    }
+    return type(found)(**bounds)
 
 
 def _moved(support: Any, transform: Transform) -> Any:
@@ -255,6 +254,14 @@ def _moved(support: Any, transform: Transform) -> Any:
         return constraints.interval(**edges)
     kind = constraints.greater_than_eq if "lower_bound" in edges else constraints.less_than
     return kind(**edges)
+
+
+def _told(law: Distribution) -> Any:
+    """Return the support of one element as torch has it; None where there is none."""
+    try:
+        return _of_element(law.support)
+    except NotImplementedError:
+        return None
 
 
 def _of_element(support: Any) -> Any:

@@ -269,7 +269,7 @@ def _two_clusters(means: Tensor) -> float:
     total = line.square().sum()
     if float(total) == 0:
         return 1.0
-    count = torch.arange(1, len(line), dtype=line.dtype)
+    count = torch.arange(1, len(line), dtype=line.dtype, device=line.device)
     left = line.cumsum(0)[:-1]
     between = left.square() * (1 / count + 1 / (len(line) - count))  # the whole sums to zero
     return float(1 - between.max() / total)

@@ -90,9 +90,9 @@ def imagine(
     sampler = _Imagining(layout, given, generator, watched, frozenset(cross_log_prob))
     drawn = sampler.sample(layout.tail.length, layout.past(given))
     found = {name: layout.future(name, drawn) for name in wanted}
-    found |= {f"log_prob/{n}": layout.split(sampler.series(sampler.own[n]), 1) for n in log_prob}
+    found |= {f"log_prob/{n}": layout.split(sampler.series(sampler.own[n], 1), 1) for n in log_prob}
     for name in cross_log_prob:
-        crossed = sampler.series(sampler.crossed[name])
+        crossed = sampler.series(sampler.crossed[name], 2)
         found[f"cross_log_prob/{name}"] = layout.split(crossed, 2)
     return found
 
@@ -298,10 +298,11 @@ class _Imagining(AncestorSampler):
             self.crossed[site.name][begins] = crossed.flatten(3).sum(3)
         return value
 
-    def series(self, by_slice: Mapping[int, Tensor]) -> Tensor:
-        """Log densities along all new slices, 0 where none was drawn."""
-        like = self.layout.tail.log_weights.new_zeros(())
-        nothing = next(iter(by_slice.values()), like) * 0
+    def series(self, by_slice: Mapping[int, Tensor], num_axes: int) -> Tensor:
+        """Log densities with so many axes of particles along all new slices, 0 where none was drawn."""
+        tail = self.layout.tail
+        shape = (*[tail.num_particles] * num_axes, self.layout.width)
+        nothing = next(iter(by_slice.values()), tail.log_weights).new_zeros(shape)
         parts = [by_slice.get(h, nothing) for h in range(self.layout.horizon)]
         return torch.stack(parts, -1)
 

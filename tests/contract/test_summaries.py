@@ -1,9 +1,13 @@
 """The printed summary of every graph: sites, shapes, parents, parameters. Oracles: counted by hand; the model's own."""
 
 import pytest
+import torch
 from image_graphs import GRAPHS, smallest
+from torch import nn
+from torch.distributions import Independent, Normal
 
 from aif_dcpc.experiments.bouncing_digits.graph import bouncing_digits
+from aif_dcpc.inference import GraphicalModel
 from aif_dcpc.inference.images import (
     class_embedding,
     dlgm,
@@ -22,6 +26,13 @@ def linear(inputs, outputs):
 def up(inputs, outputs):
     """A transposed convolution of 4 x 4 and the group normalisation after it."""
     return 16 * inputs * outputs + outputs + 2 * outputs
+
+
+class Layer(nn.Linear):
+    """A Gaussian around a linear map of the parent."""
+
+    def forward(self, x):
+        return Independent(Normal(super().forward(x), 1.0), 1)
 
 
 UPWARDS = linear(4, 256) + up(256, 16) + up(16, 16) + up(16, 8) + up(8, 8)
@@ -126,3 +137,14 @@ def test_every_graph_has_a_summary_of_all_its_sites_and_parameters(graph):
     assert [line[0] for line in lines] == list(model.order)
     assert sum(int(line[-1]) for line in lines) == int(total[-1])
     assert int(total[-1]) == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_sites_with_dots_and_colons_in_their_names_have_parameters():
+    model = GraphicalModel()
+    model.add_site("net", lambda: Independent(Normal(torch.zeros(2), 1.0), 1))
+    model.add_site("net.out", Layer(2, 3), ["net"])
+    model.add_site("net:out", Layer(3, 1), ["net.out"])
+    _, *lines, total = [line.split() for line in summary(model).splitlines()]
+    counts = {line[0]: int(line[-1]) for line in lines}
+    assert counts == {"net": 0, "net.out": linear(2, 3), "net:out": linear(3, 1)}
+    assert total[-1] == "13"

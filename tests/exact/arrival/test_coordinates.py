@@ -160,6 +160,8 @@ def test_an_observed_element_stays_where_it_is():
     free = block.free()
     assert torch.equal(free[:, 1:], ~masks["s"])
     assert free[:, 0].all()
+    with torch.device("meta"):  # what is made is made where the cloud lies
+        assert torch.equal(block.free(), free)
     w = vectors(block)
     declared, log_det = block.to_declared(w)
     values = block.unflatten(declared)["s"]

@@ -2,21 +2,22 @@
 
 import pytest
 import torch
-from torch.distributions import Categorical, Independent, Normal
+from torch.distributions import Categorical, Gamma, Independent, Normal, Uniform
 
 from aif_dcpc.inference import DCPC, GraphicalModel, every, lag
 from aif_dcpc.inference.checks import check_model as checking
 from aif_dcpc.inference.checks import geweke
+from aif_dcpc.inference.checks.calibration import calibrate
 from aif_dcpc.inference.checks.check_model import check_model
 from aif_dcpc.inference.checks.geweke import (
     _bounded,
-    _clamped,
     _compare,
     _z,
     as_episodes,
     inputs_of,
     observed_of,
 )
+from aif_dcpc.inference.checks.joint_draws import cloud_at
 
 
 class Bent(torch.autograd.Function):
@@ -181,7 +182,7 @@ def test_what_is_clamped_in_the_test():
 def test_replicates_start_at_the_given_draws():
     engine = DCPC(chain(), num_particles=1)
     drawn = engine.init(batch_size=6, seed=0).natural
-    state = _clamped(engine, drawn, ("b",))
+    state = cloud_at(engine.factor_graph, drawn, ("b",), engine.generator)
     assert torch.equal(state.values["a"], drawn["a"]) and torch.equal(state.values["b"], drawn["b"])
     assert state.conditioning.latent == ("a",)
 
@@ -199,3 +200,45 @@ def test_a_wrong_conditional_is_found():
     model.add_conditional(("c",), lambda values, generator: {"c": torch.ones_like(values["c"])})
     found = check_model(model, replicates=2000)
     assert found and "'c'" in found[0]
+
+
+# -- data with bounds that depend on latents -------------------------------------------------------
+
+
+def below_a_latent():
+    """z ~ Gamma(2, 1), x ~ Uniform(0, z): z - x ~ Exponential(1) given x."""
+    model = GraphicalModel()
+    model.add_site("z", lambda: Gamma(2.0, 1.0))
+    model.add_site("x", lambda z: Uniform(torch.zeros_like(z), z), ["z"])
+    return model
+
+
+def above(rate):
+    """An exact draw of z for a rate of 1."""
+
+    def draw(values, generator):
+        noise = torch.rand(values["z"].shape, generator=generator)
+        return {"z": values["x"] - noise.log() / rate}
+
+    return draw
+
+
+@pytest.mark.parametrize("x", [None, 0.1, 30.0])
+def test_sound_models_with_bounds_of_data_that_depend_on_latents_pass(x):
+    """Geweke's joint test, one false alarm in 1e5 seeds."""
+    data = None if x is None else {"x": torch.full((4,), x)}
+    assert check_model(below_a_latent(), data, replicates=1000) == ()
+
+
+@pytest.mark.parametrize(("rate", "is_sound"), [(1.0, True), (3.0, False)])
+def test_such_models_are_judged_by_their_conditionals(rate, is_sound):
+    """False alarms: one in 1e5 seeds for the joint test, one in 1e4 for the ranks."""
+    model = below_a_latent()
+    model.add_conditional(("z",), above(rate))
+    assert (check_model(model, replicates=2000) == ()) == is_sound
+    assert (calibrate(model, num_sweeps=3).faults == ()) == is_sound
+
+
+def test_ranks_of_such_models_are_even():
+    """One false alarm in 1e4 seeds."""
+    assert calibrate(below_a_latent(), num_data_sets=200, num_sweeps=100).faults == ()

@@ -84,17 +84,32 @@ def test_integers_and_booleans_count_as_reals_where_the_kernel_draws_reals(law):
     assert torch.equal(log_joint(of(law), torch.tensor([True, False])), expected)
 
 
-def test_labels_may_come_as_reals():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_labels_may_come_as_reals(dtype):
     model = GraphicalModel()
     model.add_site("c", lambda: d.Categorical(torch.ones(3)))
     model.add_site("z", lambda c: d.Normal(torch.arange(3.0)[c], 1.0), ["c"])
     engine = DCPC(model, num_particles=2)
-    state = engine.init({"c": torch.tensor([2.0, 0.0])}, seed=0)
+    labels = torch.tensor([2.0, 0.0], dtype=dtype)
+    state = engine.init({"c": labels}, seed=0)
     assert state.values["c"].tolist() == [[2, 0]] and state.values["c"].dtype == torch.int64
-    state = engine.init(
-        {"c": torch.tensor([2.0, 0.0])}, masks={"c": torch.tensor([True, False])}, seed=0
-    )
+    state = engine.init({"c": labels}, masks={"c": torch.tensor([True, False])}, seed=0)
     assert state.values["c"].dtype == torch.int64 and (state.values["c"][:, 0] == 2).all()
+
+
+def test_inputs_in_single_precision_may_stand_beside_data_in_double():
+    model = GraphicalModel()
+    model.add_input("u")
+    model.add_site("z", lambda u: d.Normal(u, 1.0), ["u"], scope="slice")
+    model.add_site("x", lambda z: d.Normal(z, 0.5), ["z"], scope="slice")
+    engine = DCPC(model, num_particles=4)
+    data = {"u": torch.zeros(1, 3), "x": torch.ones(1, 3, dtype=torch.float64)}
+    state = engine.init(data, seed=0)
+    assert {state.log_weights.dtype, state.log_evidence.dtype} == {torch.float64}
+    expected = d.Normal(0.0, 1.0).log_prob(state.values["z"])
+    expected = expected + d.Normal(state.values["z"], 0.5).log_prob(torch.tensor(1.0))
+    assert torch.allclose(engine.log_joint(state), expected.sum(2))
+    assert engine.sample(data, num_particles=4, seed=0)["z"].dtype == torch.float64
 
 
 EDGES = {

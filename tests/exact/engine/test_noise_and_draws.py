@@ -167,14 +167,15 @@ def test_recent_slices_are_whole_periods_with_the_lag_held():
     engine = DCPC(deterministic_series(), num_particles=2)
     state = engine.init({"o": torch.randn(3, 11)}, seed=0)
     assert recent_slices(state, 11) is state and recent_slices(state, 10) is state
-    part = recent_slices(state, 4)  # 11 - 4 - 1 (the lag) = 6, a multiple of 2
+    part = recent_slices(state, 3)  # 11 - 3 - 2 (the lag of the slow site) = 6, a multiple of 2
     assert part.length == 5 and part.conditioning.latent == ("slow", "s")
     assert torch.equal(part.values["s"], state.values["s"][:, :, 6:])
     assert torch.equal(part.values["slow"], state.values["slow"][:, :, 3:])
     assert torch.equal(part.values["o"], state.values["o"][:, :, 6:])
     assert torch.equal(part.values["g"], state.values["g"])
     assert part.masks["s"][0, 0].tolist() == [True, False, False, False, False]
-    assert recent_slices(state, 3).length == 5 and recent_slices(state, 2).length == 3
+    assert part.masks["slow"][0, 0].tolist() == [True, False, False]
+    assert recent_slices(state, 4).length == 7 and recent_slices(state, 2).length == 5
     changed = part.with_values({"s": part.values["s"] + 1}).replace(sweeps=7)
     whole = merge_window(state, changed)
     assert torch.equal(whole.values["s"][:, :, :6], state.values["s"][:, :, :6])
@@ -182,6 +183,26 @@ def test_recent_slices_are_whole_periods_with_the_lag_held():
     assert torch.equal(whole.values["s"][:, :, 6:], state.values["s"][:, :, 6:] + 1)
     assert whole.length == 11
     assert merge_window(state, state.replace(sweeps=3)).sweeps == 3
+
+
+@pytest.mark.parametrize("length", [10, 11, 12])
+def test_the_present_value_of_a_slow_site_is_not_held(length):
+    """The last value of a slow chain moves, however little of the series is swept."""
+    model = GraphicalModel()
+    model.add_site(
+        "slow",
+        lambda slow: d.Normal(slow, 1.0),
+        [lag("slow")],
+        initial=lambda: d.Normal(0.0, 1.0),
+        scope=every(4),
+    )
+    model.add_site("o", lambda slow: d.Normal(slow, 1.0), ["slow"], scope="slice")
+    engine = DCPC(model, num_particles=2)
+    state = engine.init({"o": torch.zeros(1, length)}, seed=0)
+    part = recent_slices(state, 1)
+    assert part.masks["slow"][0, 0].tolist() == [True, False]
+    moved, _ = engine.run(state, 20, recent=1)
+    assert (moved.values["slow"] != state.values["slow"]).all(0)[0].tolist() == [False, False, True]
 
 
 def test_what_is_shown_stays_held_in_recent_slices():

@@ -223,6 +223,15 @@ def test_log_densities_of_a_slow_site_stand_where_its_values_begin():
     assert (found["log_prob/slow"][..., begins] != 0).all()
 
 
+def test_log_densities_of_a_slow_site_are_zero_where_no_value_begins():
+    engine = DCPC(intricate_model(), num_particles=3)
+    state = engine.init({"u": torch.zeros(1, 4), "wind": torch.zeros(1, 4)}, seed=0)
+    names = {"log_prob": ["slow"], "cross_log_prob": ["slow"]}
+    found = engine.imagine(state, {"u": torch.zeros(5, 2)}, ["slow"], **names)
+    assert torch.equal(found["log_prob/slow"], torch.zeros(3, 5, 2))
+    assert torch.equal(found["cross_log_prob/slow"], torch.zeros(3, 3, 5, 2))
+
+
 # -- the action of the last slice ------------------------------------------------------------------
 
 
