@@ -60,7 +60,7 @@ def _open(env: Any, layout: Layout) -> Aim:
 
 def _hold(env: Any, layout: Layout) -> Aim:
     number = layout.number_of(env.obj)
-    return Aim(lambda state: number >= 0 and state.carried == number)  # else it is gone
+    return Aim(lambda state: state.carried == number)
 
 
 def _open_in_order(env: Any, layout: Layout) -> Aim:
@@ -81,7 +81,7 @@ def _choose_a_place(env: Any, layout: Layout) -> Aim:
 def _take_one_of(wanted: frozenset[int], strict: bool) -> Aim:
     """If it is strict, taking anything else ends the episode."""
     return Aim(
-        lambda state: state.carried >= 0 and state.carried in wanted,
+        lambda state: state.carried in wanted,
         lambda state: strict and state.carried >= 0 and state.carried not in wanted,
     )
 

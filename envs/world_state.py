@@ -59,8 +59,9 @@ class Layout:
         return cls(kinds, numbers, things, portable)
 
     def number_of(self, thing: Any) -> int:
-        """The number of a closed door or a portable thing; -1 for anything else."""
-        return next((number for number, known in enumerate(self.things) if known is thing), -1)
+        """The number of a closed door or a portable thing; -1 for None, as of empty hands, -2 for anything else."""
+        other = -1 if thing is None else -2
+        return next((number for number, known in enumerate(self.things) if known is thing), other)
 
     def state_of(self, env: Any) -> WorldState:
         """The state of the environment that was looked at."""
