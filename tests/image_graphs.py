@@ -11,6 +11,16 @@ from aif_dcpc import experiments
 from aif_dcpc.image_runs import assembly
 from aif_dcpc.inference import DCPC, GraphicalModel, images
 
+FIGURES = {  # that `aif-evaluate` leaves in a run folder
+    "evaluation-reconstructions.png",
+    "evaluation-recall-from-half.png",
+    "evaluation-inpainting.png",
+    "evaluation-traversals.png",
+    "evaluation-samples-prior.png",
+    "evaluation-samples-mixture.png",
+    "free-energy.png",
+}
+
 # small values of arguments, by the words that graphs share; other arguments keep their defaults
 SMALLEST = {
     "sizes": (3, 6),
